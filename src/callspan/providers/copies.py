@@ -51,8 +51,11 @@ def fill(known: dict[str, Any], newer: dict[str, object], depth: int = 0) -> Non
 
 
 def merge_list(known: list[Any], newer: list[Any] | tuple[Any, ...]) -> None:
-    """Append the items of `newer` to `known` in place; an object with a known `index` updates that item."""
-    for item in newer:
+    """Append the items of `newer` to `known` in place; an object with a known `index` updates that item.
+
+    A longer list that begins with `known` is that list as it has grown: only the rest is new.
+    """
+    for item in newer[len(known) :] if len(newer) > len(known) and newer[: len(known)] == known else newer:
         index = item.get("index") if isinstance(item, dict) else None
         held = _by_index(known, index) if isinstance(index, int) else None
         if held is None:

@@ -1,11 +1,12 @@
 """Bounded values: truncates text and JSON to a number of bytes, with a note of the original size.
 
 The cost depends on the limit, not on the value: strings are sliced before they are encoded. JSON stays valid, and
-characters are never split.
+characters are never split. Encoded bytes (encrypted content, signatures, base64) are truncated before text.
 """
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -18,6 +19,15 @@ _ATTEMPTS: Final = 6
 _SMALLEST: Final = b"0"
 _PER_ITEM: Final = 4
 """Approximate bytes of punctuation per element."""
+_WHOLE: Final = 1 << 62
+_MARK: Final = 32
+"""Length of an opaque string of which only the size is kept."""
+_OPAQUE_LENGTH: Final = 128
+"""Minimum length of an opaque string; ids, hashes and words are shorter."""
+_HEAD: Final = 99
+"""Characters that are looked at."""
+_LETTERS: Final = string.ascii_letters + "+/_-"
+_BASE64: Final = _LETTERS + string.digits
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
 """The most frequent types of values in records, checked first."""
 
@@ -38,8 +48,8 @@ def text_attribute(text: str, max_bytes: int) -> str:
 def json_attribute(value: object, max_bytes: int) -> str:
     """Return `value` as JSON of at most `max_bytes` in UTF-8 (2 at least), valid however much is cut.
 
-    The longest strings are truncated first, each with a note of its original size. If that is not enough, the value
-    becomes `{"callspan_truncated": {"bytes": original size}}`. Never raises.
+    Opaque strings are truncated first, then the longest ones, each with a note of its original size. If that is not
+    enough, the value becomes `{"callspan_truncated": {"bytes": original size}}`. Never raises.
     """
     return fitted(value, max_bytes)[0].decode()
 
@@ -131,16 +141,17 @@ def _cut(text: str, max_bytes: int, size: int) -> str:
 
 
 def _shrunk(value: object, max_bytes: int, size: int | None) -> tuple[bytes, int]:
-    """Truncate the longest strings of `value` until it fits, else replace it by a marker."""
+    """Truncate opaque strings of `value`, then the longest ones, until it fits, else replace it by a marker."""
     lengths: list[int] = []
-    _collect(value, lengths)
+    opaque: list[int] = []
+    _collect(value, lengths, opaque)
     total = weight(value, 1 << 62)
     size = total if size is None else size
-    room = max_bytes - max(0, total - sum(lengths))
+    room = max_bytes - max(0, total - sum(lengths) - sum(opaque))
     for _ in range(_ATTEMPTS):
-        if room <= 0 or not lengths:
+        if room <= 0 or not (lengths or opaque):
             break
-        data = encode_json(_clipped(value, _level(lengths, room)))
+        data = encode_json(_clipped(value, *_levels(lengths, opaque, room)))
         if len(data) <= max_bytes:
             return data, max(1, size - len(data))
         room = min(room - 1, room * max_bytes * 49 // (len(data) * 50))
@@ -155,15 +166,35 @@ def _marker(size: int, max_bytes: int) -> bytes:
     return _SMALLEST
 
 
-def _collect(value: object, lengths: list[int]) -> None:
+def _collect(value: object, lengths: list[int], opaque: list[int]) -> None:
     if isinstance(value, str):
-        lengths.append(len(value))
+        (opaque if _is_opaque(value) else lengths).append(len(value))
     elif isinstance(value, dict):
         for item in value.values():
-            _collect(item, lengths)
+            _collect(item, lengths, opaque)
     elif isinstance(value, list | tuple):
         for item in value:
-            _collect(item, lengths)
+            _collect(item, lengths, opaque)
+
+
+def _is_opaque(text: str) -> bool:
+    """Whether a text looks like base64, by its first characters: letters of both cases and digits, nothing else."""
+    if len(text) < _OPAQUE_LENGTH:
+        return False
+    start = text.find(",", 0, _OPAQUE_LENGTH) + 1 if text.startswith("data:") else 0
+    head = text[start : start + _HEAD]
+    return not head.strip(_BASE64) and bool(head.strip(_LETTERS)) and head.lower() != head != head.upper()
+
+
+def _levels(lengths: list[int], opaque: list[int], room: int) -> tuple[int, int]:
+    """Return the lengths to which other strings and opaque ones are to be cut, so that together they take `room`."""
+    if not opaque:
+        level = _level(lengths, room)
+        return level, level
+    left = room - sum(lengths)
+    if left >= len(opaque) * _MARK:
+        return _WHOLE, _level(opaque, left)
+    return _level(lengths or [0], max(0, room - len(opaque) * _MARK)), _MARK
 
 
 def _level(lengths: list[int], room: int) -> int:
@@ -177,11 +208,13 @@ def _level(lengths: list[int], room: int) -> int:
     return ordered[-1]
 
 
-def _clipped(value: object, level: int) -> object:
+def _clipped(value: object, level: int, of_opaque: int) -> object:
     if isinstance(value, str):
+        if level != of_opaque and _is_opaque(value):
+            return text_attribute(value, of_opaque)
         return value if len(value) <= level and value.isascii() else text_attribute(value, level)
     if isinstance(value, dict):
-        return {key: _clipped(item, level) for key, item in value.items()}
+        return {key: _clipped(item, level, of_opaque) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_clipped(item, level) for item in value]
+        return [_clipped(item, level, of_opaque) for item in value]
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -190,3 +191,32 @@ def test_a_small_text_next_to_a_very_large_one_is_complete_and_the_large_one_not
     assert small == "question"
     assert giant.endswith("…[cut: 20000 bytes]")
     assert 900 < len(giant.encode()) <= 992
+
+
+PROSE = "The parcel was sent on Monday and arrives tomorrow. " * 60
+SEALED = base64.b64encode(bytes(range(256)) * 12).decode()
+PICTURE = f"data:image/png;base64,{SEALED}"
+HEX = "0123456789abcdef" * 6
+
+
+@points(
+    ("limit", "whole"),
+    [(20_000, {"text", "signature", "image", "id"}), (6_000, {"text", "id"}), (3_500, {"text", "id"}), (1_000, {"id"})],
+)
+def test_encoded_bytes_are_cut_before_what_people_read(limit: int, whole: set[str]) -> None:
+    """Down to a note of their size, before a letter of a text is; ids are no such bytes."""
+    value = {"signature": SEALED, "text": PROSE, "image": PICTURE, "id": HEX}
+    data, cut = fitted([value], limit)
+    (kept,) = json.loads(data)
+    assert len(data) <= limit
+    assert {name for name, text in kept.items() if text == value[name]} == whole
+    assert all(text.endswith(f"…[cut: {len(value[name])} bytes]") for name, text in kept.items() if name not in whole)
+    assert (cut == 0) is (limit == 20_000)
+    assert ("text" in whole) or (len(kept["signature"]) < 40 < len(kept["text"]))
+
+
+@given(st.lists(st.sampled_from([PROSE, SEALED, PICTURE, HEX, "é" * 300]), max_size=6), st.integers(2, 9_000))
+def test_values_with_encoded_bytes_stay_within_their_bounds(texts: list[str], limit: int) -> None:
+    data, cut = fitted({"parts": texts}, limit)
+    assert len(data) <= limit
+    assert (json.loads(data) == {"parts": texts}) is (cut == 0)

@@ -152,6 +152,8 @@ _FOLDED: Final = frozenset({"reasoning_details", _THOUGHTS})
 """Lists of typed objects whose texts arrive in fragments."""
 
 _SPECIFIC: Final = "provider_specific_fields"
+_CITATION, _CITATIONS = "citation", "citations"
+"""One in each delta is a list in a whole message."""
 _SPECIFIC_THOUGHTS: Final = f"{_SPECIFIC}.{_THOUGHTS}"
 """LiteLLM sends Claude's thoughts twice, the second time in its own fields."""
 
@@ -274,7 +276,16 @@ class Choice:
     def _add_specific(self, fields: object) -> bool:
         if not isinstance(fields, dict):
             return False
-        self._add_other(_SPECIFIC, {key: value for key, value in fields.items() if key != _THOUGHTS})
+        known = self._fields.setdefault(_SPECIFIC, {})
+        for key, value in fields.items():
+            if key == _CITATION and value:
+                if not isinstance(known.get(_CITATIONS), list):
+                    known[_CITATIONS] = []
+                merge_list(known[_CITATIONS], [value])
+            elif isinstance(value, list) and isinstance(known.get(key), list):
+                merge_list(known[key], value)
+            elif key != _THOUGHTS:
+                fill(known, {key: value})
         return self._add_to_list(_SPECIFIC_THOUGHTS, fields.get(_THOUGHTS))
 
     # Together sends one id per delta, vLLM a list next to the delta.
