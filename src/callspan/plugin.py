@@ -50,7 +50,10 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
 
 
 class OpenAIInstrumentor(_SdkInstrumentor):
-    """Instruments the openai SDK. Keyword arguments are those of `callspan.instrument()`.
+    """Instruments the openai SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`.
+
+    Raises:
+        SettingError: From `instrument()`: an argument has an invalid value.
 
     Example:
         >>> callspan.OpenAIInstrumentor().instrument(content="metadata")
@@ -62,7 +65,10 @@ class OpenAIInstrumentor(_SdkInstrumentor):
 
 
 class AnthropicInstrumentor(_SdkInstrumentor):
-    """Instruments the anthropic SDK. Keyword arguments are those of `callspan.instrument()`.
+    """Instruments the anthropic SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`.
+
+    Raises:
+        SettingError: From `instrument()`: an argument has an invalid value.
 
     Example:
         >>> callspan.AnthropicInstrumentor().instrument(content="metadata")

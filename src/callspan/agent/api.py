@@ -64,6 +64,9 @@ def session(  # noqa: PLR0913 - what a session is known by
         parent: The parent session or timestep, or a session's id; None: the current one.
         at: Start time; None: when the block is entered.
 
+    Raises:
+        MisuseError: With the setting `strict`, on entry: it was entered before, or `at` is not a valid time.
+
     Example:
         >>> with callspan.session("support", session_id="conversation-7", user_id="u1") as session:
         ...     session.id
@@ -116,6 +119,10 @@ def timestep(
 
     Outside a session it opens one, which is flagged, with one warning.
 
+    Raises:
+        MisuseError: With the setting `strict`, on entry: it is outside a session, it was entered before, its `step_id`
+            is in use, or `at` is not a valid time.
+
     Example:
         >>> @callspan.timestep
         ... def turn(observation: str) -> str:
@@ -147,6 +154,9 @@ def tool(
         call: The model's tool call, whose id, name and arguments are used: a tool call of chat
             completions, a function call item of Responses, a tool use block of messages; object, dict or id.
         arguments: Replace those of `call`; for a decorated function: its arguments.
+
+    Raises:
+        MisuseError: With the setting `strict`, on entry: it was entered before.
 
     Example:
         >>> @callspan.tool
@@ -181,6 +191,9 @@ def invoke_agent(
         input: Its input; for a decorated function: its arguments.
         description: The purpose of the agent.
 
+    Raises:
+        MisuseError: With the setting `strict`, on entry: it was entered before.
+
     Example:
         >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
         ...     agent.output = ["book a train"]
@@ -209,6 +222,9 @@ def guardrail(
         name: The check's name; None: that of the decorated function.
         input: The checked value; for a decorated function: its arguments.
 
+    Raises:
+        MisuseError: With the setting `strict`, on entry: it was entered before.
+
     Example:
         >>> @callspan.guardrail
         ... def is_offensive(text: str) -> bool:
@@ -232,6 +248,9 @@ def handoff(
         call: The tool call that requested it, or its id.
         reason: The reason, or the data that is passed on; any JSON value.
         at: The time; None: now.
+
+    Raises:
+        MisuseError: With the setting `strict`: `at` is not a valid time.
 
     Example:
         >>> with callspan.session("support"), callspan.invoke_agent("triage"):

@@ -199,6 +199,9 @@ class Tool(Operation):
     Set `result` to what it returned, or `error` to an exception or text where it failed without raising. The tool
     call's id joins it to the call of the model that requested it.
 
+    Raises:
+        MisuseError: With the setting `strict`: it is started a second time.
+
     Example:
         >>> with callspan.tool("lookup", call="call_1", arguments={"id": 7}) as tool:
         ...     tool.result = {"name": "Ada"}

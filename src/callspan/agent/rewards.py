@@ -43,6 +43,10 @@ def reward(  # noqa: PLR0913 - its target and its fields
     no number is kept as None. `carrier`, from `Session.carrier()`, names the session and, in a process that
     never saw it, its trace. `at` is when it was given; None: now.
 
+    Raises:
+        MisuseError: With the setting `strict`: it has neither a session nor an id, the value is not a finite number,
+            or `at` is not a valid time.
+
     Example:
         >>> with callspan.session("gridworld") as session:
         ...     pass
@@ -84,6 +88,10 @@ def feedback(
     """Record feedback on a call's response: a number, a label, a comment; return the reward's id.
 
     `carrier` and `at` as for `callspan.reward`.
+
+    Raises:
+        MisuseError: With the setting `strict`: `call_id` is empty, the value is not a finite number, or `at` is not a
+            valid time.
 
     Example:
         >>> with callspan.testing.capture() as seen:

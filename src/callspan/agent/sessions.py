@@ -50,6 +50,10 @@ class Session(SessionScope, Decorating):
     Made by `callspan.session(...)`. A session re-attached by a carrier adds to the one it came from: it has no
     span of its own, and its end does not end the episode. Safe from any thread.
 
+    Raises:
+        MisuseError: With the setting `strict`, from any method: incorrect use, such as an event after the end, a second
+            start, a reward that is not a number, or an invalid time.
+
     Example:
         >>> with callspan.session("gridworld", metadata={"seed": 7}) as session:
         ...     with session.timestep() as step:
@@ -300,6 +304,9 @@ class Timestep(TimestepScope):
 
     Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on. Safe from any
     thread.
+
+    Raises:
+        MisuseError: With the setting `strict`, from any method: incorrect use, as for `Session`.
 
     Example:
         >>> with callspan.session("chat") as session, session.timestep("answer") as step:

@@ -126,6 +126,8 @@ def replay(store: str | Reader, *, session: str | None = None, match: Match = "o
 
     Raises:
         ReplayError: There is nothing to replay, or a request had no answer.
+        SettingError: The URL is not that of a store that can be read.
+        StoreError: The store cannot be opened, for example because its file is missing.
 
     Example:
         >>> with callspan.testing.replay("sqlite:///recorded.db") as provider:

@@ -295,6 +295,9 @@ class ScriptedProvider:
         `on` limits it to requests whose path ends so, or that satisfy a predicate; without it, it answers the next
         inference request of either provider. With `repeat` it is not used up and answers whenever no single reply
         does; the newest repeating one wins.
+
+        Raises:
+            TypeError: Both a reply and fields were given, or a field is unknown.
         """
         if reply is not None and fields:
             raise TypeError("give a Reply or a text, or the fields of a reply, not both")
