@@ -25,7 +25,7 @@ from callspan.spool import frames
 from callspan.spool.segment import Segment
 from callspan.spool.shipper import BATCH_BYTES
 from callspan.spool.sink import Sink
-from callspan.wiring.store_sinks import store_sinks
+from callspan.wiring.recorder import store_sinks
 
 _BLOCK, _WARM = 500, 500
 _ROUNDS = 8

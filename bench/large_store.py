@@ -22,7 +22,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord
 from callspan.spool.sink import Entry
 from callspan.stores.sqlite.file import open_for_writing, sum_up
-from callspan.wiring.store_sinks import store_sinks
+from callspan.wiring.recorder import store_sinks
 
 DELIVERED = 20_000
 LONG = "long-session"

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from callspan.semconv.metrics import INSTRUMENTS
-from callspan.semconv.table import BOOLEAN, Body, Each, Elsewhere, From, Row, Sent
+from callspan.semconv.table import BOOLEAN, Body, Each, Elsewhere, From, Row, Seconds, Sent
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 TABLES: dict[str, tuple[str, ...]] = {
@@ -73,7 +73,7 @@ def when(row: Row, *, is_start: bool) -> str:
 def origin(row: Row) -> str:
     """Return where the value comes from in words: a path in the record, request parameters, or what it is made of."""
     match row.source:
-        case str(path) | From(path=path) | Each(path=path) if path:
+        case str(path) | Seconds(path=path) | From(path=path) | Each(path=path) if path:
             return f"`{path}`"
         case Sent(readers=readers):
             return "parameters " + ", ".join(f"`{name}`" for name in readers)

@@ -11,28 +11,24 @@ from typing import TYPE_CHECKING
 from callspan.forks import late_import
 
 if TYPE_CHECKING:
-    from callspan.agent import (
-        MisuseError,
-        Session,
-        Timestep,
-        Tool,
-        add_callback,
-        content,
-        copy_context,
+    from callspan.agent.api import (
         current_session,
         current_timestep,
-        feedback,
         guardrail,
         handoff,
         invoke_agent,
-        metadata,
-        reward,
         session,
         timestep,
         tool,
     )
+    from callspan.agent.api_misuse import MisuseError
+    from callspan.agent.context import content, copy_context, metadata
+    from callspan.agent.operations import Tool
+    from callspan.agent.rewards import feedback, reward
+    from callspan.agent.sessions import Session, Timestep
     from callspan.opening import open_store
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
+    from callspan.process.callbacks import add_callback
     from callspan.process.redaction import redact_texts
     from callspan.record.call import CallRecord
     from callspan.recording import RecordedCall, record_call
@@ -47,33 +43,33 @@ _HOMES = {
     "CallRecord": "callspan.record.call",
     "CallRecordExporter": "callspan.plugin",
     "Handle": "callspan.wiring",
-    "MisuseError": "callspan.agent",
+    "MisuseError": "callspan.agent.api_misuse",
     "OpenAIInstrumentor": "callspan.plugin",
     "RecordedCall": "callspan.recording",
-    "Session": "callspan.agent",
+    "Session": "callspan.agent.sessions",
     "SettingError": "callspan.settings",
     "Settings": "callspan.settings",
-    "Timestep": "callspan.agent",
-    "Tool": "callspan.agent",
-    "add_callback": "callspan.agent",
-    "content": "callspan.agent",
-    "copy_context": "callspan.agent",
-    "current_session": "callspan.agent",
-    "current_timestep": "callspan.agent",
-    "feedback": "callspan.agent",
-    "guardrail": "callspan.agent",
-    "handoff": "callspan.agent",
+    "Timestep": "callspan.agent.sessions",
+    "Tool": "callspan.agent.operations",
+    "add_callback": "callspan.process.callbacks",
+    "content": "callspan.agent.context",
+    "copy_context": "callspan.agent.context",
+    "current_session": "callspan.agent.api",
+    "current_timestep": "callspan.agent.api",
+    "feedback": "callspan.agent.rewards",
+    "guardrail": "callspan.agent.api",
+    "handoff": "callspan.agent.api",
     "instrument": "callspan.wiring",
-    "invoke_agent": "callspan.agent",
-    "metadata": "callspan.agent",
+    "invoke_agent": "callspan.agent.api",
+    "metadata": "callspan.agent.context",
     "open_store": "callspan.opening",
     "patch_status": "callspan.wiring",
     "record_call": "callspan.recording",
     "redact_texts": "callspan.process.redaction",
-    "reward": "callspan.agent",
-    "session": "callspan.agent",
-    "timestep": "callspan.agent",
-    "tool": "callspan.agent",
+    "reward": "callspan.agent.rewards",
+    "session": "callspan.agent.api",
+    "timestep": "callspan.agent.api",
+    "tool": "callspan.agent.api",
     "trace_id": "callspan.spans.call",
     "uninstrument": "callspan.wiring",
 }
@@ -124,6 +120,7 @@ def __getattr__(name: str) -> object:
     globals()[name] = value
     if name == "instrument":
         # The rest that is used within requests: its first use is not to import anything there.
+        late_import("callspan.agent.api")
         late_import("callspan.recording")
     return value
 

@@ -105,16 +105,10 @@ class PutOff:
         self._waiting.append(work)
         self._ensure_thread()
 
-    def put_later(self, delay_s: float, work: Callable[[], object]) -> object:
-        """Have `work` done after a delay, or by `drain(later=True)`. Return a key for `cancel`."""
-        key = object()
-        self._later[key] = (time.monotonic() + delay_s, work)
+    def put_later(self, delay_s: float, work: Callable[[], object]) -> None:
+        """Have `work` done after a delay, or by `drain(later=True)`."""
+        self._later[object()] = (time.monotonic() + delay_s, work)
         self._ensure_thread()
-        return key
-
-    def cancel(self, key: object) -> None:
-        """Cancel delayed work; no effect if it is done."""
-        self._later.pop(key, None)
 
     def drain(self, timeout_s: float, *, later: bool = False) -> bool:
         """Do what waits, here, and wait for what other threads are doing; False if that took longer than the time.

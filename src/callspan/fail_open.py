@@ -5,6 +5,13 @@ A step that may fail says what it tries to do:
     with fail_open("read a stream event"):
         ...
 
+On the path of every call the same is written as a clause, which costs nothing unless something is raised:
+
+    try:
+        ...
+    except reported(_READ):
+        ...
+
 The exception is logged (a warning the first time for each step, afterwards at debug) and counted.
 Only an `Exception` is swallowed, and only one that the step itself has raised: cancellation, exits and interrupts go
 through, and so does whatever a signal handler or a debugger of the application raises in the middle of the step.
@@ -18,14 +25,16 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
+_MOST_KEYS: Final = 1024
+
 
 class Once:
-    """Remembers keys. Without a lock: a signal handler may ask while the thread it has interrupted asks too."""
+    """Remembers up to 1,024 keys. Without a lock: a signal handler may ask while the thread it interrupted asks too."""
 
     __slots__ = ("_seen",)
 
@@ -33,9 +42,9 @@ class Once:
         self._seen: dict[Hashable, object] = {}
 
     def first(self, key: Hashable) -> bool:
-        """Return True for exactly one caller per key, until `forget`."""
-        mine = object()
-        return key not in self._seen and self._seen.setdefault(key, mine) is mine
+        """Return True for exactly one caller per key, until `forget`. False for every key beyond those remembered."""
+        mine, seen = object(), self._seen
+        return key not in seen and len(seen) < _MOST_KEYS and seen.setdefault(key, mine) is mine
 
     def forget(self) -> None:
         """Start again. For tests."""
@@ -46,7 +55,6 @@ _LOGGER: Final = logging.getLogger("callspan")
 _MAX_WRAPPERS: Final = 10
 _EVENTS: Final = frozenset({"call", "line", "return", "exception", "opcode", "c_call", "c_return", "c_exception"})
 """What trace and profile functions are called for."""
-_A = TypeVar("_A")
 _E = TypeVar("_E", bound=BaseException)
 _T = TypeVar("_T")
 
@@ -78,34 +86,16 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
         return True
 
 
-def attempt(step: fail_open, function: Callable[[_A], _T], argument: _A) -> _T | None:
-    """Return `function(argument)`, or None if it raises, which is reported as `step`.
+def reported(step: fail_open) -> tuple[type[Exception], ...]:
+    """What an `except` clause names to catch what `with step:` swallows, reported as that step.
 
-    For what runs with every chunk of a stream: a block under `fail_open` costs two calls, this one.
+    Write `except reported(_READ):` where a step runs for every call.
     """
-    try:
-        return function(argument)
-    except Exception as error:
-        if is_interrupt(error):
-            raise
-        report(step.what, error)
-        return None
-
-
-def attempt_each(steps: Iterable[tuple[fail_open, Callable[[_A], _A], Callable[[_A], _A]]], value: _A) -> _A:
-    """Return `value` after the function of each step, in order.
-
-    Where one raises, that is reported as its step, and its last part is called with the value instead.
-    """
-    for step, function, failed in steps:
-        try:
-            value = function(value)
-        except Exception as error:  # noqa: PERF203 - the first failure must not end the others
-            if is_interrupt(error):
-                raise
-            report(step.what, error)
-            value = failed(value)
-    return value
+    error = sys.exc_info()[1]
+    if not isinstance(error, Exception) or is_interrupt(error):
+        return ()
+    report(step.what, error)
+    return (Exception,)
 
 
 def value_of(function: Callable[[], _T]) -> _T | None:

@@ -5,18 +5,17 @@ A client of your own reports what it sends and receives; everything else is as f
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 from opentelemetry import context as otel_context
 
 from callspan.agent.api_misuse import installed_or_warn
+from callspan.agent.decorators import Wrappers
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.observe.live_call import LiveCall
@@ -119,8 +118,7 @@ class RecordedCall:
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with each of its calls recorded, see `record_call`."""
-        wrap = next(wrap for is_kind, wrap in _KINDS if is_kind(function))
-        return cast("Callable[_P, _R]", functools.wraps(function)(wrap(function, self._fresh)))
+        return _WRAPPERS.wrapped(function, self._fresh)
 
     def _fresh(self, args: Sequence[object], kwargs: Mapping[str, object]) -> RecordedCall:
         """A new call like this one, and what it sends: the first of these arguments that is a body."""
@@ -160,7 +158,7 @@ class RecordedCall:
             elif self._endpoint is not None:
                 self._call = factory.start(self._endpoint, self._info)
                 if current:
-                    self._inner = hook_context.context_of(self._call, self._outer)
+                    self._inner = self._call.span.within(self._outer)
                     otel_context.attach(self._inner)
         if self._body is not None:
             self.request(self._body)
@@ -274,16 +272,7 @@ def _ending(recorded: RecordedCall) -> Iterator[None]:
     recorded.__exit__(None, None, None)
 
 
-def _always(function: Callable[..., Any]) -> bool:
-    return callable(function)
-
-
-_KINDS: Final[tuple[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]], ...]] = (
-    (inspect.isasyncgenfunction, _async_generator),
-    (inspect.isgeneratorfunction, _generator),
-    (inspect.iscoroutinefunction, _coroutine),
-    (_always, _plain),
-)
+_WRAPPERS: Final = Wrappers(_plain, _coroutine, _generator, _async_generator)
 
 
 def record_call(

@@ -25,7 +25,7 @@ from callspan.spool.spool import ship_once
 from callspan.stores.base import Reader
 from callspan.stores.tool_uses import tool_uses
 from callspan.testing import ScriptedProvider
-from callspan.wiring.store_sinks import store_sinks
+from callspan.wiring.recorder import store_sinks
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores.payloads import Unpacked, unpack, unpack_entry
 from callspan.stores.urls import open_store
-from callspan.wiring.store_sinks import store_sinks
+from callspan.wiring.recorder import store_sinks
 
 from .conftest import MakeCall
 

@@ -78,18 +78,18 @@ def _run(program: str, column: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("column", "spans"), [("openai plain sync", 1.75), ("anthropic plain async", 1.3)])
+@pytest.mark.parametrize(("column", "spans"), [("openai plain sync", 1.45), ("anthropic plain async", 1.14)])
 def test_a_plain_call_calls_no_more_functions_than_it_has_to(column: str, spans: float) -> None:
     """Against a raw span with the same attributes; a record to SQLite's spool, and a suppressed call, beside that."""
     counted = calls(column)
     bare, floor = counted["bare"], counted["floor"] - counted["bare"]
     assert counted["default"] - bare <= spans * floor
-    assert counted["sqlite"] - counted["default"] <= 0.15 * floor
+    assert counted["sqlite"] - counted["default"] <= 0.09 * floor
     assert counted["suppressed"] - bare <= 0.015 * bare
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize(("column", "most"), [("openai 500-chunk stream", 14.6), ("anthropic 500-event stream", 9.9)])
+@pytest.mark.parametrize(("column", "most"), [("openai 500-chunk stream", 14.2), ("anthropic 500-event stream", 9.5)])
 def test_a_chunk_calls_few_functions(column: str, most: float, mode: str) -> None:
     """The call's own calls included, spread over its chunks; suppressed, the hook for parsed JSON and no more."""
     counted = calls(f"{column} {mode}")

@@ -133,7 +133,7 @@ def kept(seen: Captured) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["start_span", "process", "write", "observed", "begun", "scope", "metadata", "process_id", "estimates"]
+    "part", ["start_span", "process", "write", "observed", "begun", "surroundings", "process_id", "estimates"]
 )
 def test_a_part_of_the_factory_that_raises(part: str, colour: str, provider: ScriptedProvider) -> None:
     """Some of these promise not to raise; whoever breaks the promise still breaks no call."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 import callspan
-from callspan.observe import unrecognized
+from callspan.observe import unknown
 from callspan.providers.registry import APIS
 from callspan.record.call import CallRecord
 from callspan.testing import Captured, ScriptedProvider
@@ -55,7 +55,7 @@ KNOWN: Final[dict[str, list[Any]]] = {
 
 @pytest.fixture(autouse=True)
 def _warned_of_nothing() -> None:
-    unrecognized.forget_warnings()
+    unknown.forget_warnings()
 
 
 def by_hand(api: Any, body: object = None, chunks: list[Any] | None = None) -> None:

@@ -18,8 +18,7 @@ from callspan import CallRecord, open_store
 from callspan.settings import Settings
 from callspan.spool.spool import ship_once
 from callspan.testing import ScriptedProvider
-from callspan.wiring.recorder import spool_directory
-from callspan.wiring.store_sinks import store_sinks
+from callspan.wiring.recorder import spool_directory, store_sinks
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 APPS = Path(__file__).with_name("apps")

@@ -26,7 +26,7 @@ from callspan.spool.sink import Entry
 from callspan.stores.payloads import unpack_entry
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
-from callspan.wiring.store_sinks import store_sinks
+from callspan.wiring.recorder import store_sinks
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.file_lock import try_lock
-from callspan.spool.append_queue import MemoryBuffer
+from callspan.spool.appending import MemoryBuffer
 from callspan.spool.directory import BAD_SUFFIX, cursor_path, read_cursor, remove_cursors, write_cursor
 from callspan.spool.frames import HEAD_BYTES, Gap, encode
 from callspan.spool.segment import Batch, Segment

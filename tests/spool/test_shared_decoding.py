@@ -18,7 +18,7 @@ from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.sink import Entry, PoisonError
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store
-from callspan.wiring.store_sinks import store_sinks
+from callspan.wiring.recorder import store_sinks
 
 PROCESSORS = delivery_processors(None)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from callspan.fail_open import attempt, fail_open, failures, forget_failures, value_of
+from callspan.fail_open import fail_open, failures, forget_failures, reported, value_of
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +57,31 @@ def test_exceptions_that_are_not_callspans_pass_through(error: type[BaseExceptio
     assert failures() == {}
 
 
-def test_a_step_of_one_function_gives_its_value_or_none(caplog: pytest.LogCaptureFixture) -> None:
-    step = fail_open("halve a number")
-    assert attempt(step, lambda number: 1 / number, 2) == 0.5
-    assert attempt(step, lambda number: 1 / number, 0) is None
-    assert failures() == {"halve a number": 1}
-    assert len(caplog.records) == 1
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_what_a_clause_lets_through(error: type[BaseException]) -> None:
+    def step() -> None:
+        try:
+            raise error
+        except reported(fail_open("do the impossible")):
+            pass
+
+    with pytest.raises(error):
+        step()
+    assert failures() == {}
+
+
+def test_a_clause_swallows_and_reports_as_the_block_does(caplog: pytest.LogCaptureFixture) -> None:
+    step, halves = fail_open("halve a number"), []
+    for number in (2, 0, 0):
+        try:
+            halves.append(1 / number)
+        except reported(step):
+            halves.append(None)
+    assert halves == [0.5, None, None]
+    assert failures() == {"halve a number": 2}
+    assert [record.getMessage() for record in caplog.records] == [
+        "Could not halve a number (ZeroDivisionError); the call is not affected"
+    ]
 
 
 def test_a_guarded_foreign_function_returns_its_value_or_none_without_logging(

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import callspan
-from callspan.fail_open import attempt, fail_open, failures, forget_failures, log, ours, report, value_of
+from callspan.fail_open import fail_open, failures, forget_failures, log, ours, report, reported, value_of
 
 NUMBER = signal.SIGUSR1
 
@@ -87,8 +87,11 @@ def by_step() -> None:
         interrupted()
 
 
-def by_attempt() -> None:
-    attempt(fail_open("do something"), interrupted, None)
+def by_reporting_clause() -> None:
+    try:
+        interrupted()
+    except reported(fail_open("do something")):
+        pass
 
 
 def by_value() -> None:
@@ -123,7 +126,7 @@ def by_report() -> None:
         logger.removeHandler(handler)
 
 
-@pytest.mark.parametrize("swallow", [by_step, by_attempt, by_value, by_clause, by_nested_steps, by_report])
+@pytest.mark.parametrize("swallow", [by_step, by_reporting_clause, by_value, by_clause, by_nested_steps, by_report])
 @pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: getattr(handler, "__name__", type(handler).__name__))
 def test_what_a_signal_handler_raises_passes(handler: Callable[..., Any], swallow: Callable[[], None]) -> None:
     signal.signal(NUMBER, handler)
@@ -133,7 +136,7 @@ def test_what_a_signal_handler_raises_passes(handler: Callable[..., Any], swallo
     assert failures() == {} or swallow is by_report
 
 
-@pytest.mark.parametrize("swallow", [by_step, by_attempt, by_value, by_clause, by_nested_steps])
+@pytest.mark.parametrize("swallow", [by_step, by_reporting_clause, by_value, by_clause, by_nested_steps])
 def test_what_a_debugger_raises_passes(swallow: Callable[[], None]) -> None:
     class Quit(Exception):  # noqa: N818 - as in bdb
         pass
@@ -194,13 +197,13 @@ OF_THE_PROTOCOL = {"StopAsyncIteration", "AttributeError", "BaseException"}
 
 
 def test_an_interrupt_is_not_mistaken_for_an_expected_exception() -> None:
-    """An `except` clause that names a type names it by `ours(...)`."""
+    """An `except` clause that names a type names it by `ours(...)`, or its step by `reported(...)`."""
     wrong = []
     for package in CALLERS_PATH:
         for path in Path(callspan.__file__).parent.joinpath(package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ExceptHandler) and node.type is not None:
                     named = ast.unparse(node.type)
-                    if not named.startswith("ours(") and named not in OF_THE_PROTOCOL:
+                    if not named.startswith(("ours(", "reported(")) and named not in OF_THE_PROTOCOL:
                         wrong.append(f"{path}:{node.lineno} {named}")
     assert not wrong

@@ -41,3 +41,11 @@ def test_each_key_has_its_first_and_has_it_again_once_forgotten() -> None:
     assert [once.first(key) for key in ("a", "b", "a", ("a", 1), "b")] == [True, True, False, True, False]
     once.forget()
     assert once.first("a")
+
+
+def test_a_stream_of_new_keys_takes_no_memory() -> None:
+    """Some keys are chosen by the application, as the provider and API of a call recorded by hand."""
+    once = Once()
+    assert sum(once.first(("provider", number)) for number in range(5000)) == 1024
+    assert not once.first(("provider", 0))
+    assert not once.first("one more")

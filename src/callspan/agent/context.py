@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Final, ParamSpec, TypeVar, cast
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
@@ -57,7 +57,38 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     return set_value(_METADATA, merged, context)
 
 
-class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
+class _Block:
+    """Context manager: `_key` of the context has another value for a block. An object is entered once."""
+
+    __slots__ = ("_inner", "_outer")
+    _key: ClassVar[str]
+
+    def _within(self, outer: Context) -> Context:
+        """Return the context of the block."""
+        raise NotImplementedError
+
+    def __enter__(self) -> None:
+        """Apply the values of this block."""
+        self._outer = get_current()
+        self._inner = self._within(self._outer)
+        try:
+            attach(self._inner)
+        except BaseException:
+            attach(self._outer)  # used if an interrupt arrives before the block begins
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore the previous values, in any task."""
+        try:
+            restore(self._key, self._inner, self._outer)
+        except BaseException:
+            restore(self._key, self._inner, self._outer)
+            raise
+
+
+class metadata(_Block):  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
     """Context manager: fields for every call, span and record made within; the innermost value wins.
 
     Fields: application, environment, organization_id, project_id, user_id (these three also with `internal_`
@@ -70,30 +101,15 @@ class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(use
         ...     answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
     """
 
-    __slots__ = ("_fields", "_inner", "_outer")
+    __slots__ = ("_fields",)
+    _key = _METADATA
 
     def __init__(self, **fields: object) -> None:
         self._fields = fields
 
-    def __enter__(self) -> None:
-        """Add the fields to the current metadata."""
-        self._outer = get_current()
-        self._inner = with_metadata(self._outer, self._fields)
-        try:
-            attach(self._inner)
-        except BaseException:
-            attach(self._outer)  # used if an interrupt arrives before the block begins
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Restore the previous metadata, in any task."""
-        try:
-            restore(_METADATA, self._inner, self._outer)
-        except BaseException:
-            restore(_METADATA, self._inner, self._outer)
-            raise
+    def _within(self, outer: Context) -> Context:
+        """Return the context with the fields added to the current metadata."""
+        return with_metadata(outer, self._fields)
 
 
 def current_content() -> Content | None:
@@ -112,7 +128,7 @@ def stricter(one: Content, other: Content | None) -> Content:
     return one if other is None else max(one, other, key=_STRICTNESS.index)
 
 
-class content:  # noqa: N801 - reads as a statement: with callspan.content("off")
+class content(_Block):  # noqa: N801 - reads as a statement: with callspan.content("off")
     """Context manager: `full`, `metadata` or `off` for every call, session and event made within.
 
     It only takes away: neither the setting of `instrument()` nor that of a block around can be loosened. A call
@@ -126,30 +142,15 @@ class content:  # noqa: N801 - reads as a statement: with callspan.content("off"
         ...     answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "secret"}])
     """
 
-    __slots__ = ("_inner", "_outer", "_setting")
+    __slots__ = ("_setting",)
+    _key = _CONTENT
 
     def __init__(self, setting: Content) -> None:
         self._setting: Content = setting if setting in _STRICTNESS else content_word(setting)
 
-    def __enter__(self) -> None:
-        """Apply the more restrictive setting."""
-        self._outer = get_current()
-        self._inner = set_value(_CONTENT, stricter(self._setting, current_content()), self._outer)
-        try:
-            attach(self._inner)
-        except BaseException:
-            attach(self._outer)  # used if an interrupt arrives before the block begins
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Restore the previous setting, in any task."""
-        try:
-            restore(_CONTENT, self._inner, self._outer)
-        except BaseException:
-            restore(_CONTENT, self._inner, self._outer)
-            raise
+    def _within(self, outer: Context) -> Context:
+        """Return the context with the more restrictive setting."""
+        return set_value(_CONTENT, stricter(self._setting, content_of(outer)), outer)
 
 
 def restore(key: str, inner: Context, outer: Context) -> None:

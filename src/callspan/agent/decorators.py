@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
@@ -19,6 +19,25 @@ _R = TypeVar("_R")
 _Yield = TypeVar("_Yield")
 _Send = TypeVar("_Send")
 _Return = TypeVar("_Return")
+
+
+class Wrappers(NamedTuple):
+    """One wrapper for each kind of function; it takes the function and what opens a scope for a call."""
+
+    plain: Callable[..., Callable[..., Any]]
+    coroutine: Callable[..., Callable[..., Any]]
+    generator: Callable[..., Callable[..., Any]]
+    async_generator: Callable[..., Callable[..., Any]]
+
+    def wrapped(self, function: Callable[_P, _R], opener: Callable[..., object]) -> Callable[_P, _R]:
+        """Return a function of the same kind and signature, wrapped."""
+        if inspect.isasyncgenfunction(function):
+            wrap = self.async_generator
+        elif inspect.isgeneratorfunction(function):
+            wrap = self.generator
+        else:
+            wrap = self.coroutine if inspect.iscoroutinefunction(function) else self.plain
+        return cast("Callable[_P, _R]", functools.wraps(function)(wrap(function, opener)))
 
 
 class Decorating(ABC):
@@ -35,8 +54,7 @@ class Decorating(ABC):
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with a scope around each call; for a generator the scope covers its iteration."""
-        wrap = next(wrap for is_kind, wrap in _KINDS if is_kind(function))
-        return cast("Callable[_P, _R]", functools.wraps(function)(wrap(function, _opener(self, function))))
+        return _WRAPPERS.wrapped(function, _opener(self, function))
 
 
 def _opener(prototype: Decorating, function: Callable[..., Any]) -> Callable[..., Scope]:
@@ -238,13 +256,4 @@ def _unattended(inner: AsyncGenerator[Any, Any]) -> Any:  # noqa: ANN401 - an aw
         sys.set_asyncgen_hooks(*hooks)
 
 
-def _always(function: Callable[..., Any]) -> bool:
-    return callable(function)
-
-
-_KINDS: Final[tuple[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]], ...]] = (
-    (inspect.isasyncgenfunction, _async_generator),
-    (inspect.isgeneratorfunction, _generator),
-    (inspect.iscoroutinefunction, _coroutine),
-    (_always, _plain),
-)
+_WRAPPERS: Final = Wrappers(_plain, _coroutine, _generator, _async_generator)

@@ -30,9 +30,6 @@ class ScopeSpanHandle(SpanHandle[Record, BaseException | None], Protocol):
     exchange: Exchange | None
     """Input and output, set on the span at its end; None if this span does not have them."""
 
-    def within(self, context: Context) -> Context:
-        """Return `context` with this span as the current one."""
-
     def event(self, record: Record) -> None:
         """Add the record (event, message, reward) as a span event at its own time; a reward also after the end."""
 

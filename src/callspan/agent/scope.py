@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from opentelemetry.context import Context, get_current
 
+from callspan.agent.context import metadata_of
 from callspan.agent.episode import RunningTotals
 from callspan.agent.lifecycle import SCOPE, Lifecycle
 from callspan.agent.runtime import Runtime, ScopeSpanHandle
@@ -144,6 +145,12 @@ def current_scope() -> Scope | None:
     """
     scope: Any = get_current().get(SCOPE)
     return scope  # type: ignore[no-any-return] # `cast` is a call
+
+
+def surroundings() -> tuple[Scope | None, dict[str, object]]:
+    """Return the innermost scope of the running code, and its metadata, see `current_metadata`."""
+    context = get_current()
+    return (context.get(SCOPE), dict(metadata_of(context))) if context else (None, {})  # type: ignore[return-value]
 
 
 def scope_of(context: Context) -> Scope | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
     from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolUnionParam
 
-    from callspan.agent import Session, Timestep
+    from callspan.agent.sessions import Session, Timestep
 
 PLANNER: Final = "gpt-5-mini"
 ACTOR: Final = "gpt-4.1-mini"

@@ -16,7 +16,7 @@ from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool.directory import Listing, size_of, store_keys
 from callspan.stores.urls import open_store, safe_name, split_urls
-from callspan.wiring.store_sinks import store_sinks
+from callspan.wiring.recorder import store_sinks
 
 _IDLE_S: Final = 30.0
 _LONG_S: Final = 1e6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
@@ -22,7 +22,7 @@ from callspan.cli.session_tree import Page, entries, session_tree
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing, Usage
 from callspan.record.codec import encode_json
-from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, tool_name
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, Reader, SessionSummary
 from callspan.stores.urls import safe_name
@@ -265,8 +265,4 @@ def _part(part: Part) -> str:
 
 
 def _tool_name(tool: object) -> str:
-    names: Sequence[object] = ()
-    if isinstance(tool, dict):
-        inner = tool.get("function")
-        names = (tool.get("name"), inner.get("name") if isinstance(inner, dict) else None, tool.get("type"))
-    return clean(next((name for name in names if isinstance(name, str)), "?"))
+    return clean((tool_name(tool) if isinstance(tool, dict) else None) or "?")

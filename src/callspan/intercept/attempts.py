@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from opentelemetry import propagate
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, reported
 from callspan.intercept.guarded import Function, HookSteps, guarded, reader
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.request import CURRENT_CALL, OpenCall
@@ -29,15 +29,15 @@ def observe_send(hook_context: HookContext, original: Function, *, is_async: boo
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         opened = CURRENT_CALL.get()
-        return opened if opened is not None and _is_attempt(opened, request_of(args, kwargs)) else None
+        return None if opened is None else _begun(opened, request_of(args, kwargs))
 
     return guarded(
         original, HookSteps(step=_ATTEMPT, begin=begin, returned=_answered, raised=_failed), is_async=is_async
     )
 
 
-def _is_attempt(opened: OpenCall, request: Any) -> bool:  # noqa: ANN401 - httpx or httpx2
-    """Record the start of an attempt; return False for a request that does not belong to the call."""
+def _begun(opened: OpenCall, request: Any) -> OpenCall | None:  # noqa: ANN401 - httpx or httpx2
+    """Record the start of an attempt; return None for a request that does not belong to the call."""
     attempts = opened.call.attempts
     if request is opened.built and opened.built_retries is not None:
         attempts.started(opened.call.offset_ns())
@@ -46,12 +46,12 @@ def _is_attempt(opened: OpenCall, request: Any) -> bool:  # noqa: ANN401 - httpx
         # Raw headers are read once, because httpx decodes all of them for each lookup by name.
         sent = {name.lower(): value for name, value in request.headers.raw}
         if _MARK not in sent:
-            return False
+            return None
         attempts.started(opened.call.offset_ns())
         count = sent.get(_COUNT)
         attempts.sent_retries(None if count is None else count.decode("latin-1"))
     # The attempt has started even if the following code fails.
-    with _ATTEMPT:
+    try:
         if opened.inject:
             propagate.inject(request.headers, context=opened.context)
         if not opened.body_seen:
@@ -59,7 +59,9 @@ def _is_attempt(opened: OpenCall, request: Any) -> bool:  # noqa: ANN401 - httpx
             opened.call.sent(request.content, registry.decoded(request.content))
         if opened.replaced is not None:
             opened.replaced.sending(request)
-    return True
+    except reported(_ATTEMPT):
+        return opened
+    return opened
 
 
 def _failed(opened: OpenCall, error: BaseException) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from callspan import private_names as names
-from callspan.fail_open import attempt, fail_open, value_of
+from callspan.fail_open import fail_open, reported, value_of
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosts import provider_of
 from callspan.providers.json_readers import text
@@ -40,37 +40,30 @@ def wants_raw(options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of ei
 
 
 def _server_of(client: Any) -> _Server:  # noqa: ANN401
-    kind, url = type(client), attempt(_READ_URL, _url_of, client)
+    kind: type = type(client)
+    try:
+        # The openai SDK's property imports a module on every access; the client also has the value in a field.
+        url = getattr(client, names.BASE_URL.name, None) if _is_sdks_own(kind) else None
+        if url is None:
+            url = getattr(client, "base_url", None)
+    except reported(_READ_URL):
+        url = None
     known = _KNOWN.get(id(url))
     # Formatting a URL is expensive; the object is the same for every call of a client.
-    if known is not None and known[0] is url and known[1] is kind:
-        return known[2]
-    if _library_of(url) not in _HTTP_LIBRARIES:
-        url = attempt(_READ_URL, _public_url_of, client)
-    server = attempt(_READ_URL, _server_at, (kind, url)) or _server(kind.__module__, kind.__name__, "")
+    return known[2] if known is not None and known[0] is url and known[1] is kind else _new_server(client, kind, url)
+
+
+def _new_server(client: Any, kind: type, url: object) -> _Server:  # noqa: ANN401
+    try:
+        if type(url).__module__.partition(".")[0] not in _HTTP_LIBRARIES:
+            url = getattr(client, "base_url", None)
+        server = _server(kind.__module__, kind.__name__, str(url) if url is not None else "")
+    except reported(_READ_URL):
+        server = _server(kind.__module__, kind.__name__, "")
     if len(_KNOWN) >= _MOST_KNOWN:
         _KNOWN.clear()
     _KNOWN[id(url)] = (url, kind, server)
     return server
-
-
-def _url_of(client: Any) -> object:  # noqa: ANN401
-    # The openai SDK's property imports a module on every access; the client also has the value in a field.
-    url = getattr(client, names.BASE_URL.name, None) if _is_sdks_own(type(client)) else None  # type: ignore[arg-type] # classes can be hashed
-    return _public_url_of(client) if url is None else url
-
-
-def _public_url_of(client: Any) -> object:  # noqa: ANN401
-    return getattr(client, "base_url", None)
-
-
-def _library_of(value: object) -> str:
-    return type(value).__module__.partition(".")[0]
-
-
-def _server_at(place: tuple[type, object]) -> _Server:
-    kind, url = place
-    return _server(kind.__module__, kind.__name__, str(url) if url is not None else "")
 
 
 @lru_cache(maxsize=_MOST_KNOWN)

@@ -7,6 +7,7 @@ call is guarded: its exceptions are reported and cost telemetry, never the call.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import update_wrapper
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -14,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from callspan.background import AtomicFlag
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, reported
 
 Function: TypeAlias = Callable[..., Any]
 Reader: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
@@ -103,8 +104,8 @@ def guarded_data(
                 show(data)
             elif are_wanted and data.__class__ is dict and "usage" in data and data["usage"]:
                 note(self, response)
-        except Exception as error:
-            if not _is_ours(step, error):
+        except Exception:
+            if not _swallowed(step):
                 raise
         if is_fast:
             return original(self, data=data, cast_to=cast_to, response=response)
@@ -148,8 +149,8 @@ def _before(original: Function, steps: HookSteps) -> Function:
     def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
         try:
             begin(args, kwargs)
-        except Exception as error:
-            if not _is_ours(step, error):
+        except Exception:
+            if not _swallowed(step):
                 raise
         return original(*args, **kwargs)
 
@@ -157,22 +158,19 @@ def _before(original: Function, steps: HookSteps) -> Function:
 
 
 def _around(original: Function, steps: HookSteps) -> Function:
-    begin, enter, returned, step = steps.begin, steps.enter, steps.returned, steps.step
+    begin, enter, returned, step = steps.begin, steps.enter or bool, steps.returned or _nothing, steps.step
     plain: type | None = None
 
     def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
         nonlocal plain
-        state = None
         try:
             state = begin(args, kwargs)
-        except Exception as error:
-            if not _is_ours(step, error):
-                raise
+        except _swallowed(step):
+            state = None
         if state is None:
             return original(*args, **kwargs)
         try:
-            if enter is not None:
-                enter(state)
+            enter(state)
             result = original(*args, **kwargs)
             kind = type(result)
             # A hook mostly returns one type. The class is checked without reading attributes: slow for pydantic.
@@ -180,7 +178,11 @@ def _around(original: Function, steps: HookSteps) -> Function:
                 if issubclass(kind, Awaitable):
                     return _awaited_later(steps, state, result)
                 plain = kind
-            return result if returned is None else _returned(step, returned, state, result)
+            try:
+                replacement = returned(state, result)
+            except _swallowed(step):
+                replacement = None
+            return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
         except BaseException as error:
             # Of the original, or an interrupt of the next step; another interrupt may arrive here too.
             try:
@@ -194,22 +196,23 @@ def _around(original: Function, steps: HookSteps) -> Function:
 
 
 def _around_async(original: Function, steps: HookSteps) -> Function:
-    begin, enter, returned, step = steps.begin, steps.enter, steps.returned, steps.step
+    begin, enter, returned, step = steps.begin, steps.enter or bool, steps.returned or _nothing, steps.step
 
     async def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
-        state = None
         try:
             state = begin(args, kwargs)
-        except Exception as error:
-            if not _is_ours(step, error):
-                raise
+        except _swallowed(step):
+            state = None
         if state is None:
             return await original(*args, **kwargs)
         try:
-            if enter is not None:
-                enter(state)
+            enter(state)
             result = await original(*args, **kwargs)
-            return result if returned is None else _returned(step, returned, state, result)
+            try:
+                replacement = returned(state, result)
+            except _swallowed(step):
+                replacement = None
+            return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
         except BaseException as error:
             try:
                 _raised(steps, state, error)
@@ -240,16 +243,10 @@ def _raised(steps: HookSteps, state: object, error: BaseException) -> None:
             steps.raised(state, error)
 
 
-def _returned(step: fail_open, returned: Callable[[Any, Any], object], state: object, result: Any) -> Any:  # noqa: ANN401 - the original's own
-    try:
-        replacement = returned(state, result)
-    except Exception as error:
-        if not _is_ours(step, error):
-            raise
-        return result
-    return result if replacement is None else replacement
+def _nothing(state: object, result: object) -> None:
+    """Return no replacement."""
 
 
-def _is_ours(step: fail_open, error: Exception) -> bool:
-    """Report an exception, and return whether to swallow it."""
-    return isinstance(error, NotGivenError) or step.__exit__(type(error), error, error.__traceback__)
+def _swallowed(step: fail_open) -> tuple[type[Exception], ...]:
+    """Return what an `except` clause names to swallow exceptions of callspan; a missing argument is not reported."""
+    return (NotGivenError,) if isinstance(sys.exc_info()[1], NotGivenError) else reported(step)

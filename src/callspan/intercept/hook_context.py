@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from opentelemetry import context as otel_context
-from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.context import content_of, stricter
@@ -13,7 +12,6 @@ from callspan.background import AtomicFlag
 from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
-from callspan.observe.live_call import LiveCall
 from callspan.settings import Content, Native
 
 
@@ -54,23 +52,19 @@ class HookContext:
     def factory(self) -> CallFactory | None:
         """Return the factory for a call made now; None if the call must not be observed (suppressed, for example)."""
         context = otel_context.get_current()
-        # An empty context cannot hold the key that suppresses instrumentation.
-        if context and not is_instrumentation_enabled():
+        # An empty context holds no setting, and not the key that suppresses instrumentation either.
+        if not context:
+            return self.factories.get(self.content)
+        if not is_instrumentation_enabled():
             return None
         requested = content_of(context)
         return self.factories.get(self.content if requested is None else stricter(self.content, requested))
 
     def lacks(self, sdk: str | None, name: str) -> bool:
         """Return whether a name could not be hooked in the SDK (`openai/1.2.3`), so that the caller uses a fallback."""
-        return bool(self.missing) and ((sdk or "").partition("/")[0], name) in self.missing
+        return ((sdk or "").partition("/")[0], name) in self.missing
 
     def look_around(self) -> None:
         """Warn of other instrumentations at the first call, when they are in place."""
         self.looked_around = True
         other_instrumentations.warn_once(other_instrumentations.found())
-
-    @staticmethod
-    def context_of(call: LiveCall, current: Context) -> Context:
-        """Return the context `current` with the call's span as current span."""
-        within = getattr(call.span, "within", None)
-        return current if within is None else within(current)

@@ -38,6 +38,10 @@ class Arrangement(NamedTuple):
     """The start attributes of the SDK's span, if callspan's span replaces it."""
 
 
+OURS: Final = (Arrangement(inject=False), Arrangement(inject=True))
+"""The arrangements of calls that have no span of the SDK, by whether callspan sends `traceparent`."""
+
+
 class Replaced:
     """The SDK's span that callspan's replaces: sets the attributes that are not in the record."""
 
@@ -92,11 +96,11 @@ def replaced_by(span: Span, arrangement: Arrangement, *, in_session: bool) -> Re
 def arrange(
     client: Any, options: Any, *, native: Native, propagate: bool,  # noqa: ANN401 - of either SDK
 ) -> Arrangement:  # fmt: skip
-    """Decide who creates the span of this call; changes `options` if the SDK must not. Never raises."""
-    ours = Arrangement(propagate)
-    # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
-    if getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is None:
-        return ours
+    """Decide who creates the span of a call that has one of the SDK; changes `options` if the SDK must not.
+
+    Never raises.
+    """
+    ours = OURS[propagate]
     with _ARRANGE:
         tracer = getattr(client, names.TRACER.name, None)
         if not isinstance(tracer, Tracer):

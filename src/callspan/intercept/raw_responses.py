@@ -15,7 +15,7 @@ from typing import Any, Final
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.guarded import Function, HookSteps, guarded
 from callspan.intercept.hook_context import HookContext
-from callspan.intercept.response_observer import ResponseObserver, observer_of, parsing_error
+from callspan.intercept.response_observer import OBSERVERS, ResponseObserver, parsing_error
 from callspan.intercept.response_state import Event
 from callspan.record.call import ErrorInfo
 
@@ -34,7 +34,7 @@ def observe_bytes(hook_context: HookContext, original: Function) -> Function:
 def _begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | None:
     """Return the observer of a response when reading starts; None if its bytes need not be observed."""
     del kwargs
-    observer = observer_of(args[0])
+    observer = OBSERVERS.get(id(args[0]))
     return None if observer is None or observer.is_read_by_sdk() or observer.call.ended else observer
 
 

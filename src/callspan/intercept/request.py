@@ -19,7 +19,7 @@ from opentelemetry import trace
 
 from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, reported
 from callspan.intercept import native_anthropic
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.guarded import Function, HookSteps, Unfollowed, guarded, guarded_data, reader
@@ -30,7 +30,6 @@ from callspan.intercept.response_observer import (
     ResponseObserver,
     body_error,
     body_of,
-    observer_of,
 )
 from callspan.intercept.response_state import Event
 from callspan.intercept.sdk_readers import StreamReader
@@ -87,7 +86,7 @@ class OpenCall:
         self.replaced: native_anthropic.Replaced | None = None
         """The SDK's own span that this call's span replaces, if any."""
         self._outer = otel_context.get_current()
-        self.context = hook_context.context_of(call, self._outer)
+        self.context = call.span.within(self._outer)
         self.observer: ResponseObserver | None = None
         self._early_readers: dict[int, StreamReader] | None = None
         """Readers created before their response was attached, by `id()` of the response."""
@@ -95,19 +94,23 @@ class OpenCall:
 
     def enter(self) -> None:
         """Make the call current. Raises only interrupts."""
-        with _ATTACH:
+        try:
             self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
             _REQUESTS[id(self)] = weakref.ref(self)
             CURRENT_CALL.set(self)
             otel_context.attach(self.context)
+        except reported(_ATTACH):
+            return
 
     def leave(self) -> None:
         """Undo `enter`, even an interrupted one. May be repeated."""
         # Attaches instead of detaching, which swallows and logs exceptions that a signal handler raises in it.
         if CURRENT_CALL.get() is self:
-            with _CLOSE:
+            try:
                 otel_context.attach(self._outer)
-            CURRENT_CALL.set(self._outer_call)
+                CURRENT_CALL.set(self._outer_call)
+            except reported(_CLOSE):
+                CURRENT_CALL.set(self._outer_call)
 
     def raised(self, error: BaseException) -> None:
         """End the call with the exception raised by `request`, or with an interrupt. May be repeated."""
@@ -122,7 +125,7 @@ class OpenCall:
 
         A middleware may send twice, or return another response than the received one.
         """
-        observer = observer_of(response)
+        observer = OBSERVERS.get(id(response))
         if observer is not None and observer is self.observer:
             return
         if self.observer is not None:
@@ -168,14 +171,16 @@ class OpenCall:
                 if self._is_unfinished(result, response):
                     return
                 error = body_error(result, response)
-        with _CLOSE:
+        try:
             self.call.end(how=None, error=error)
+        except reported(_CLOSE):
+            return
 
     def _is_unfinished(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
         call = self.call
         if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
             self.attach_response(response)
-            if self.hook_context.lacks(call.record.sdk, names.STREAM.name):
+            if self.hook_context.missing and self.hook_context.lacks(call.record.sdk, names.STREAM.name):
                 observe_iterator(result)
         if not call.streaming and not call.has_body:
             response = response if response is not None else result
@@ -307,16 +312,19 @@ class _Arguments(NamedTuple):
 def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint, arguments: _Arguments) -> OpenCall:
     """Start observing a call. After the start of the call nothing here may raise, or the call would never end."""
     client, options, stream = arguments
-    arrangement = native_anthropic.arrange(
-        client, options, native=hook_context.native, propagate=hook_context.propagate
-    )
+    arrangement = native_anthropic.OURS[hook_context.propagate]
+    # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
+    if getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None:
+        arrangement = native_anthropic.arrange(
+            client, options, native=hook_context.native, propagate=hook_context.propagate
+        )
     if not hook_context.looked_around:
         hook_context.look_around()
     raw, info = wants_raw(options), call_info(client, options, stream)
     path = CapturePath(
         raw=raw,
         hides_usage=hook_context.stream_usage and stream and not raw and request_usage(endpoint, options),
-        reads_items=hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
+        reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
     )
     call = factory.start(endpoint, info)
     opened = OpenCall(hook_context, call, path, inject=arrangement.inject)

@@ -76,7 +76,7 @@ class ResponseObserver:
 
     def __init__(self, call: LiveCall, deferred_ends: DeferredEnds, path: CapturePath) -> None:
         self.call = call
-        self.data: Callable[[object], None] = call.data
+        self.data: Callable[[object], None] = call.chunk if call.streaming else call.whole
         """Takes each parsed body or chunk; bound once, because it is called for every chunk."""
         self.path = path
         self.reader: StreamReader | None = None

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import attempt, fail_open
+from callspan.fail_open import fail_open, reported
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.json_readers import flag
 from callspan.record.call import CallRecord
@@ -36,7 +36,10 @@ def settle(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> No
 
 def begun(started: CallRecord, endpoint: Endpoint, body: object) -> CallRecord:
     """Return the record that a stream leaves behind at its start, with the response's id if its first event has it."""
-    info = attempt(_READ, endpoint.response_info, body)
+    try:
+        info = endpoint.response_info(body)
+    except reported(_READ):
+        return started
     if info is None or not info.background or info.response.id is None:
         return started
     call_id = response_call_id(started.provider, info.response.id)

@@ -6,9 +6,9 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import attempt, fail_open
+from callspan.fail_open import fail_open, reported
 from callspan.observe.live_call import LiveCall
-from callspan.observe.ports import NO_SPAN, CallInfo, CallPorts, CallScope
+from callspan.observe.ports import NO_SPAN, CallInfo, CallPorts
 from callspan.providers.base import Endpoint
 from callspan.record.call import CallRecord, Place, Request, Timing
 from callspan.record.ids import new_id
@@ -24,10 +24,10 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
     def start(self, endpoint: Endpoint, info: CallInfo) -> LiveCall:
         """Return a new call that has just begun, with its span started in the current context."""
         start_ns, zero_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
-        scope: CallScope | None = None
-        metadata: dict[str, object] = {}
-        with _READ_SURROUNDINGS:
-            scope, metadata = self.scope(), self.metadata()
+        try:
+            scope, metadata = self.surroundings()
+        except reported(_READ_SURROUNDINGS):
+            scope, metadata = None, {}
         # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
         record = CallRecord(
             call_id=new_id(),
@@ -48,5 +48,8 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         )
         if metadata:
             record = msgspec.structs.replace(record, metadata=metadata)
-        span = attempt(_START_SPAN, self.start_span, record) or NO_SPAN
+        try:
+            span = self.start_span(record)
+        except reported(_START_SPAN):
+            span = NO_SPAN
         return LiveCall(self, endpoint, record, span, scope, zero_ns)

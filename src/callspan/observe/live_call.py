@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import attempt, fail_open
-from callspan.observe import background_responses, progress, unrecognized
-from callspan.observe.estimate import estimated
+from callspan.fail_open import fail_open, reported
+from callspan.observe import background_responses, progress
 from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle, span_ids
 from callspan.observe.progress import TOO_MANY_REQUESTS, AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
+from callspan.observe.unknown import estimated, flag_unrecognized
 from callspan.process.content import withhold
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
@@ -54,33 +54,9 @@ class LiveCall:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_accumulator",
-        "_add",
-        "_add_piece",
-        "_body",
-        "_chunk_timing",
-        "_complete",
-        "_endings",
-        "_endpoint",
-        "_input",
-        "_notes",
-        "_now_ns",
-        "_over",
-        "_ports",
-        "_raw_input",
-        "_raw_output",
-        "_request",
-        "_scope",
-        "_started",
-        "_terminated",
-        "_timing",
-        "_unseen",
-        "_zero_ns",
-        "attempts",
-        "has_body",
-        "record",
-        "span",
+        "__weakref__", "_accumulator", "_add", "_add_piece", "_body", "_complete", "_endings",
+        "_endpoint", "_input", "_notes", "_now_ns", "_over", "_ports", "_raw_input", "_raw_output", "_request",
+        "_scope", "_started", "_terminated", "_timing", "_unseen", "_zero_ns", "attempts", "has_body", "record", "span",
         "streaming",
     )  # fmt: skip
 
@@ -92,7 +68,7 @@ class LiveCall:
         self._endpoint = endpoint
         self._scope = scope
         self._zero_ns = zero_ns
-        self._over: Callable[[], None] | None = None
+        self._over: Callable[[], object] | None = None
         self._started: CallRecord | None = None
         self._now_ns = ports.clock.monotonic_ns
         self.record = record
@@ -125,7 +101,8 @@ class LiveCall:
     @property
     def ended(self) -> bool:
         """True once the call has ended, or is being ended."""
-        return bool(self._endings) and not self._endings[0].interrupted
+        endings = self._endings
+        return bool(endings) and not endings[0].interrupted
 
     @property
     def chunks(self) -> int:
@@ -149,15 +126,20 @@ class LiveCall:
         """
         if self._request.body is not NO_BODY or self._endings:
             return
-        with _READ_REQUEST:
+        try:
             exact, self._raw_input = exact_messages(content, body)
-            request = attempt(_READ_REQUEST, self._endpoint.request, body) or self._request
+            try:
+                request = self._endpoint.request(body) or self._request
+            except reported(_READ_REQUEST):
+                request = self._request
             self._request = msgspec.structs.replace(
                 request, model=request.model or self._request.model, stream=self.streaming, body_bytes=len(content),
                 body=msgspec.Raw(exact),
             )  # fmt: skip
             if self.span.wants_content:
                 self._input = self._endpoint.conversation(body, None)
+        except reported(_READ_REQUEST):
+            self._input = None
         if self.streaming:
             request = msgspec.structs.replace(self._request, body=NO_BODY)
             started = msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
@@ -197,7 +179,10 @@ class LiveCall:
         if carried is None:
             # The following pieces have the same type.
             self._body = data
-            carried = attempt(_READ_CHUNK, self._add or self._add_first, data)
+            try:
+                carried = (self._add or self._add_first)(data)
+            except reported(_READ_CHUNK):
+                return
         if carried and timing.content_ns is None:
             timing.content_ns = now_ns
 
@@ -260,10 +245,7 @@ class LiveCall:
         """Run the remaining steps. After an interrupt the first four are repeated; the others are never run twice."""
         if ending.step == _FOLD:
             if ending.body is None:
-                complete = self.stream_complete
-                self._terminated = self._complete or getattr(self._accumulator, "terminated", complete)
-                self._complete = complete
-                ending.body = self._body if self.has_body else self._folded()
+                ending.body = self._body if self.has_body and self._accumulator is None else self._folded()
             # The body now has the complete text: keeping its pieces would double the memory.
             self._accumulator = self._add = None
             self._add_piece = progress.no_piece
@@ -301,14 +283,22 @@ class LiveCall:
         if ending.processed is not None:
             return
         body, duration_ns = ending.body, ending.duration_ns
-        info = _NO_INFO if body is None else attempt(_READ_RESPONSE, self._endpoint.response_info, body) or _NO_INFO
+        try:
+            info = (None if body is None else self._endpoint.response_info(body)) or _NO_INFO
+        except reported(_READ_RESPONSE):
+            info = _NO_INFO
         error = ending.error or info.error
         fields = self._ending_fields(ending, error)
-        with _BUILD_RECORD:
-            fields.update(self._content_fields(duration_ns, info, error, body))
-            if not info.recognized and fields["outcome"] == "success" and (self.has_body or self._timing.chunks):
-                unrecognized.flag(fields, self.record, body)
-            if info.background:
+        try:
+            content = self._content_fields(duration_ns, info, error, body)
+        except reported(_BUILD_RECORD):
+            content = {}
+        fields.update(content)
+        if not info.recognized and fields["outcome"] == "success" and (self.has_body or self._timing.chunks):
+            with _BUILD_RECORD:
+                flag_unrecognized(fields, self.record, body)
+        if info.background:
+            with _BUILD_RECORD:
                 background_responses.settle(fields, self.record, info)
         record = msgspec.structs.replace(self.record, **fields)
         processed = self._ports.process(record)
@@ -327,25 +317,34 @@ class LiveCall:
             self._ports.put_off(self)
 
     def _folded(self) -> object:
+        accumulator, complete = self._accumulator, self.stream_complete
+        self._terminated = self._complete or getattr(accumulator, "terminated", complete)
+        self._complete = complete
+        if accumulator is None or self.has_body:
+            return self._body if self.has_body else None
         with _READ_RESPONSE:
-            return None if self._accumulator is None else self._accumulator.body()
+            return accumulator.body()
         return None
 
     def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
         """Return the fields of the record that cannot fail: its identity and ending."""
-        attempts, outcome, how, duration_ns = self.attempts, ending.outcome, ending.how, ending.duration_ns
-        rate_limited = attempts.rate_limited
+        span, attempts = self.span, self.attempts
+        outcome, how, duration_ns = ending.outcome, ending.how, ending.duration_ns
+        retries, rate_limited = attempts.totals()
         if error is not None:
             if outcome == "success":
                 outcome = "timeout" if error.kind == "timeout" else "error"
             if rate_limited is None and error.status == TOO_MANY_REQUESTS:
                 rate_limited = True
         return {
-            **span_ids(self.span),
+            "trace_id": span.trace_id,
+            "span_id": span.span_id,
+            "parent_span_id": span.parent_span_id,
+            "sampled": span.sampled,
             "record_version": 2,
             "request": self._request,
             "timing": self._timing.timing(self.record.timing.start_ns, self._zero_ns, duration_ns, attempts),
-            "retries": attempts.retries,
+            "retries": retries,
             "rate_limited": rate_limited,
             "outcome": outcome,
             "error": error,
@@ -383,7 +382,7 @@ class LiveCall:
         }
 
     def _conversation(self, record: CallRecord, processed: CallRecord, body: object) -> Conversation | None:
-        with _READ_MESSAGES:
+        try:
             if processed is not record and progress.bodies(processed) != progress.bodies(record):
                 return registry.conversation_of(processed)
             response, request = self._endpoint.conversation(None, body), self._input
@@ -393,4 +392,5 @@ class LiveCall:
                 system=request.system, input=request.input, output=response.output, tools=request.tools,
                 raw_input=self._raw_input, raw_output=self._raw_output,
             )  # fmt: skip
-        return None
+        except reported(_READ_MESSAGES):
+            return None

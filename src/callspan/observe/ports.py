@@ -98,10 +98,6 @@ class UnfinishedCall(Protocol):
         """End the call."""
 
 
-def _nothing() -> None:
-    """Count nothing."""
-
-
 def _left(call: UnfinishedCall) -> None:
     """Leave an interrupted call as it is."""
     del call
@@ -113,10 +109,10 @@ def _always(record: CallRecord) -> bool:
     return True
 
 
-def _uncounted(record: CallRecord) -> Callable[[], None]:
-    """Count nothing at the start of a call."""
+def _uncounted(record: CallRecord) -> Callable[[], object]:
+    """Count nothing."""
     del record
-    return _nothing
+    return bool
 
 
 class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +125,7 @@ class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     """Stores a processed record; never raises."""
     observed: Callable[[CallRecord], None]
     """Called with every finished record, for metrics. Never raises."""
-    begun: Callable[[CallRecord], Callable[[], None]] = _uncounted
+    begun: Callable[[CallRecord], Callable[[], object]] = _uncounted
     """Called with every call that begins; the returned function is called at the call's end. Neither raises.
 
     Either may be called again for the same call after an interrupt; that counts once.
@@ -138,8 +134,8 @@ class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     """Called with a call whose end was not reported or was interrupted: calls `end` soon, on another thread."""
     under_way: Callable[[CallRecord], bool] = _always
     """Called with the unprocessed record of a stream that was sent; False: do not write it. Never raises."""
-    scope: Callable[[], CallScope | None]
-    metadata: Callable[[], dict[str, object]]
+    surroundings: Callable[[], tuple[CallScope | None, dict[str, object]]]
+    """Returns the session or timestep around the running code, and the metadata."""
     clock: Clock = SYSTEM_CLOCK
     service: str | None = None
     host: str | None = None

@@ -78,28 +78,14 @@ class AttemptLog(msgspec.Struct, eq=False):
         if text is not None and text.isdecimal() and int(text) < len(self._attempts):
             self.sdk_retries = int(text)
 
-    @property
-    def rate_limited(self) -> bool | None:
-        """Whether any attempt got a 429; None when nothing was observed."""
-        return self._rate_limited if self._attempts else None
+    def totals(self) -> tuple[int | None, bool | None]:
+        """Return the number of retries, by the SDK's own count or as observed, and whether any attempt got a 429.
 
-    @property
-    def retries(self) -> int | None:
-        """Attempts minus one, by the SDK's own count or as observed; None when nothing was observed."""
-        if self.sdk_retries is not None:
-            return self.sdk_retries
-        return len(self._attempts) - 1 if self._attempts else None
-
-    @property
-    def answer_start_ns(self) -> int | None:
-        """Offset of the start of the attempt that got a response, even an error; None when none did."""
-        last = self._attempts[-1] if self._attempts else None
-        return None if last is None or last.status is None else last.start_ns
-
-    @property
-    def last_headers_ns(self) -> int | None:
-        """Offset at which the last attempt's headers were received."""
-        return self._attempts[-1].headers_ns if self._attempts else None
+        None where nothing was observed.
+        """
+        if not self._attempts:
+            return self.sdk_retries, None
+        return len(self._attempts) - 1 if self.sdk_retries is None else self.sdk_retries, self._rate_limited
 
     def records(self, now_s: float, end_ns: int, error: ErrorInfo | None = None) -> list[Attempt]:
         """Return the attempts as records of a call that ended at the offset `end_ns`, perhaps with an error.
@@ -184,9 +170,7 @@ class ChunkTiming(msgspec.Struct, eq=False):
         sent = attempts._attempts  # plain methods: on every call a property would cost more than its work
         last = sent[-1] if sent else None
         headers = None if last is None else last.headers
-        stated = (
-            headers[rate_limits.SERVER_TIME] if headers is not None and rate_limits.SERVER_TIME in headers else None
-        )
+        stated = None if headers is None else headers.get(rate_limits.SERVER_TIME)
         return Timing(
             start_ns=start_ns,
             duration_ns=duration_ns,
@@ -249,13 +233,9 @@ class Ending(msgspec.Struct, eq=False):
     conversation: Conversation | None = None
     step: int = 0
     """The next step of `LiveCall`; an interrupted step is repeated unless it has advanced this itself."""
+    interrupted: AtomicFlag = msgspec.field(default_factory=AtomicFlag)
+    """True while the remaining steps still have to be run."""
     _interrupts: int = 0
-    _interrupted: AtomicFlag = msgspec.field(default_factory=AtomicFlag)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the remaining steps still have to be run."""
-        return bool(self._interrupted)
 
     def interrupt(self) -> None:
         """Leave the remaining steps to the next call of `end`."""
@@ -263,11 +243,11 @@ class Ending(msgspec.Struct, eq=False):
         if self._interrupts > _TRIES:
             # A callback of the application may raise `SystemExit` each time.
             self.step += 1
-        self._interrupted.set()
+        self.interrupted.set()
 
     def take_over(self) -> bool:
         """Return True to one caller of several, which then runs the remaining steps of an interrupted end."""
-        return self._interrupted.test_and_clear()
+        return self.interrupted.test_and_clear()
 
 
 def no_piece(data: object) -> None:

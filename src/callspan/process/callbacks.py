@@ -38,8 +38,8 @@ class _Registration(msgspec.Struct, frozen=True, kw_only=True, order=False):
     rank: tuple[int, int]
 
 
-_registered: dict[str, list[_Registration]] = {}
-"""Only points that have callbacks."""
+REGISTERED: Final[dict[str, list[_Registration]]] = {}
+"""The callbacks of each point that has any."""
 _numbers: Final = count()
 _R = TypeVar("_R", bound=Record)
 
@@ -75,20 +75,15 @@ def add_callback(
         rank=(-priority, next(_numbers)),
     )
     # A new list: another thread may be iterating over the old one.
-    entries = list(_registered.get(point, ()))
+    entries = list(REGISTERED.get(point, ()))
     insort(entries, entry, key=_rank)
-    _registered[point] = entries
+    REGISTERED[point] = entries
     return lambda: _remove(entry)
-
-
-def any_registered(*points: Point) -> bool:
-    """Return whether there are callbacks at one of these points; at any point where none is named."""
-    return bool(_registered) and (not points or any(point in _registered for point in points))
 
 
 def call(point: Point, record: _R) -> _R:
     """Call the callbacks of `point`; return the record, or what one of `before_record` replaced it by."""
-    for entry in _registered.get(point, ()):
+    for entry in REGISTERED.get(point, ()):
         if entry.kinds is not None and _kind(record) not in entry.kinds:
             continue
         with fail_open(f"run a {point} callback"):
@@ -101,7 +96,7 @@ def call(point: Point, record: _R) -> _R:
 def write(record: Record, store: Callable[[Record], None]) -> None:
     """Store a processed record, then call the callbacks of `after_record`."""
     store(record)
-    if _registered:
+    if REGISTERED:
         call("after_record", record)
 
 
@@ -118,8 +113,8 @@ def _kind(record: Record) -> str:
 
 
 def _remove(entry: _Registration) -> None:
-    left = [other for other in _registered.get(entry.point, ()) if other is not entry]
+    left = [other for other in REGISTERED.get(entry.point, ()) if other is not entry]
     if left:
-        _registered[entry.point] = left
+        REGISTERED[entry.point] = left
     else:
-        _registered.pop(entry.point, None)
+        REGISTERED.pop(entry.point, None)

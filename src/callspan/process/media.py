@@ -16,8 +16,8 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.process.bodies import UNREADABLE, decoded, encoded, with_bodies
-from callspan.record.call import NO_BODY, CallRecord, Redaction
+from callspan.process.content import UNREADABLE, decoded, encoded, with_bodies
+from callspan.record.call import CallRecord, Redaction
 from callspan.record.events import Record
 from callspan.record.media_reference import media_reference
 
@@ -88,8 +88,9 @@ def media_by_reference(record: Record) -> Record:
     """Return a call with the media in its bodies replaced by references; the same object if there are none."""
     if not isinstance(record, CallRecord):
         return record
-    request = _referenced(record.request.body, record.api)
-    response = None if record.response is None else _referenced(record.response.body, record.api)
+    api, body, answer = record.api, record.request.body, record.response
+    request = _referenced(body, api) if may_hold_media(body, api) else None
+    response = None if answer is None or not may_hold_media(answer.body, api) else _referenced(answer.body, api)
     if request is response is None:
         return record
     notes = []
@@ -116,8 +117,6 @@ def _may_be_base64(window: bytes) -> bool:
 
 
 def _referenced(body: msgspec.Raw, api: str) -> msgspec.Raw | None:
-    if body is NO_BODY or not may_hold_media(body, api):
-        return None
     value = decoded(body)
     if value is UNREADABLE:
         return None

@@ -26,11 +26,10 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 from callspan.cost.price_table import Pricer, pricer_for, provider_cost
-from callspan.fail_open import attempt_each, fail_open
+from callspan.fail_open import fail_open, reported
 from callspan.process import callbacks
-from callspan.process.bodies import encoded, with_bodies
 from callspan.process.callbacks import Point
-from callspan.process.content import withhold, without_content
+from callspan.process.content import encoded, with_bodies, withhold, without_content
 from callspan.process.media import media_by_reference
 from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import mask_record
@@ -53,7 +52,9 @@ def within(record: Record, max_bytes: int) -> Record:
     event and the content of a message are cut to valid JSON text.
     """
     if isinstance(record, CallRecord):
-        return _call(record, max_bytes)
+        request = len(memoryview(record.request.body))
+        response = 0 if record.response is None else len(memoryview(record.response.body))
+        return record if request + response <= max_bytes else _without_longer_body(record, request, response, max_bytes)
     if isinstance(record, EventRecord) and (cut := _cut(record.data, max_bytes)) is not None:
         note = Redaction(what="data", why="size", original_bytes=cut[1])
         return msgspec.structs.replace(record, data=cut[0], redactions=[*record.redactions, note])
@@ -63,11 +64,7 @@ def within(record: Record, max_bytes: int) -> Record:
     return record
 
 
-def _call(record: CallRecord, max_bytes: int) -> CallRecord:
-    request = len(memoryview(record.request.body))
-    response = 0 if record.response is None else len(memoryview(record.response.body))
-    if request + response <= max_bytes:
-        return record
+def _without_longer_body(record: CallRecord, request: int, response: int, max_bytes: int) -> CallRecord:
     notes = []
     for size, side in sorted(((request, "request"), (response, "response")), reverse=True):
         if request + response <= max_bytes or size == 0:
@@ -125,18 +122,22 @@ class Processors:
         The same object where nothing changes. Raises nothing but interrupts: where a processor raises, the record
         loses its content and is kept.
         """
-        processors = self._of_calls if type(record) is CallRecord else self._of_others
-        processed = attempt_each(processors, record)
-        if not callbacks.any_registered():
+        processed = self.without_callbacks(record)
+        if not callbacks.REGISTERED:
             return processed
         if point is not None:
             callbacks.call(point, processed)
         replaced = callbacks.call("before_record", processed)
-        return processed if replaced is processed else attempt_each(processors, replaced)
+        return processed if replaced is processed else self.without_callbacks(replaced)
 
     def without_callbacks(self, record: _R) -> _R:
         """Return what `process` does, without callbacks: for a record that is shown only, or delivered."""
-        return attempt_each(self._of_calls if type(record) is CallRecord else self._of_others, record)
+        for step, process, failed in self._of_calls if type(record) is CallRecord else self._of_others:
+            try:
+                record = process(record)
+            except reported(step):  # noqa: PERF203 - the first failure must not end the others
+                record = failed(record)
+        return record
 
 
 def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:
@@ -166,9 +167,9 @@ def delivery_processors(prices: Path | None) -> Processors:
 
 def with_provider_cost(record: Record) -> Record:
     """Return a call with the cost its provider states; any other record as it is."""
-    if not isinstance(record, CallRecord) or record.cost is not None or record.usage is None:
+    if not isinstance(record, CallRecord) or record.usage is None or record.usage.cost_usd is None:
         return record
-    cost = provider_cost(record)
+    cost = None if record.cost is not None else provider_cost(record)
     return record if cost is None else msgspec.structs.replace(record, cost=cost)
 
 

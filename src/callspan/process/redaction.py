@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.process.bodies import UNREADABLE, decoded, encoded
+from callspan.process.content import UNREADABLE, decoded, encoded
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record, record_key

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from callspan.process.bodies import UNREADABLE, decoded, encoded, is_kept, with_bodies
+from callspan.process.content import UNREADABLE, decoded, encoded, is_kept, with_bodies
 from callspan.record.call import CallRecord, ErrorInfo, Redaction
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.safe_urls import whole_words
@@ -150,11 +150,12 @@ def mask_record(record: Record) -> Record:
     `MAX_SEARCHED` for the error, `MAX_SETTINGS_SEARCHED` for everything else.
     """
     search = BoundedSearch(MAX_SETTINGS_SEARCHED)
-    if isinstance(record, CallRecord):
+    if isinstance(record, CallRecord) and (record.request.params or record.api in _CARRIES_CREDENTIALS):
         record = _mask_settings(record, search)
-    elif isinstance(record, RewardRecord | MessageRecord):
-        return _mask_metadata(record, search)
-    record = _mask_metadata(record, search)
+    if record.metadata:
+        record = _mask_metadata(record, search)
+    if isinstance(record, RewardRecord | MessageRecord):
+        return record
     error = record.error
     if error is None or (masked := masked_error(error)) is error:
         return record
@@ -227,7 +228,7 @@ def _mask_settings(record: CallRecord, search: BoundedSearch) -> CallRecord:
 
 def _mask_metadata(record: _R, search: BoundedSearch) -> _R:
     metadata = record.metadata
-    if not metadata or (safe := mask_settings(metadata, search)) is metadata:
+    if (safe := mask_settings(metadata, search)) is metadata:
         return record
     note = Redaction(what="metadata", why="secret")
     return msgspec.structs.replace(record, metadata=safe, redactions=[*record.redactions, note])

@@ -95,7 +95,12 @@ def relevant_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
     A repeated header has its last value.
     """
-    return {known: value.decode("latin-1") for name, value in raw if (known := _KNOWN[name]) is not None}
+    found: dict[str, str] = {}
+    for name, value in raw:
+        known = _KNOWN[name]
+        if known is not None:
+            found[known] = value.decode("latin-1")
+    return found
 
 
 def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:

@@ -129,12 +129,12 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "chat_completions": ("openai.chat", "ChatCompletions"),
     "responses": ("openai.responses", "Responses"),
     "messages": ("anthropic.messages", "Messages"),
-    "embeddings": ("openai.embeddings", "Embeddings"),
+    "embeddings": ("openai.single_body", "Embeddings"),
     "completions": ("openai.completions", "Completions"),
-    "decisions": ("openai.decisions", "Decisions"),
-    "moderations": ("openai.moderations", "Moderations"),
-    "vector_store_search": ("openai.vector_store_search", "VectorStoreSearch"),
-    "graders": ("openai.graders", "GraderRuns"),
+    "decisions": ("openai.single_body", "Decisions"),
+    "moderations": ("openai.single_body", "Moderations"),
+    "vector_store_search": ("openai.single_body", "VectorStoreSearch"),
+    "graders": ("openai.single_body", "GraderRuns"),
     "images": ("openai.images", "Images"),
 }
 """Module and class of the adapter of each API."""

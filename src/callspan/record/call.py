@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from itertools import repeat
 from typing import Final, Literal, TypeAlias, TypeVar
 
@@ -93,6 +94,7 @@ _WORDS: Final[dict[str, str]] = {
 }
 
 
+@lru_cache(maxsize=64)
 def normalised(reason: str) -> str:
     """Return `stop`, `length`, `tool_calls` or `content_filter` for known finish reasons.
 

@@ -6,7 +6,7 @@ knows a provider.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -111,6 +111,19 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def tool_calls(self) -> list[ToolCall]:
         """The tool calls among its parts."""
         return [part for part in self.parts if isinstance(part, ToolCall)]
+
+
+def tool_name(tool: dict[str, object]) -> str | None:
+    """Return the name in a tool's definition on any wire; of a hosted tool its server's, else its type; None: none."""
+    for inner in (tool.get("function"), tool.get("custom"), tool):
+        name = inner.get("name") if isinstance(inner, dict) else None
+        if isinstance(name, str) and name:
+            return name
+    names = (tool.get(key) for key in _HOSTED_NAMES)
+    return next((name for name in names if isinstance(name, str) and name), None)
+
+
+_HOSTED_NAMES: Final = ("server_label", "mcp_server_name", "type")
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

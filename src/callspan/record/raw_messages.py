@@ -35,6 +35,9 @@ class _Response(msgspec.Struct):
     content: _Raws = None
 
 
+_MESSAGE_KEYS: Final = frozenset(_Response.__struct_fields__)
+
+
 def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | None:
     """Return the messages, input or prompt of a request: a list, one text, or None if it has none.
 
@@ -69,14 +72,17 @@ def encode_response(body: object) -> tuple[bytes, bytes | None]:
 
     The messages are None if they must be searched in the body.
     """
-    listed = [key for key in _Response.__struct_fields__ if key in body] if isinstance(body, dict) else []
-    if len(listed) != 1 or not isinstance(messages := body[listed[0]], list):  # type: ignore[index] # a dict
+    listed = _MESSAGE_KEYS & body.keys() if isinstance(body, dict) else ()
+    if not isinstance(body, dict) or len(listed) != 1:
         return encode_json(body), None
-    if listed[0] == _CONTENT:
+    (key,) = listed
+    if not isinstance(messages := body[key], list):
+        return encode_json(body), None
+    if key == _CONTENT:
         message = encode_json(body)
         return message, b"[%b]" % message
     part = encode_json(messages)
-    return encode_json({**body, listed[0]: msgspec.Raw(part)}), part  # type: ignore[dict-item] # a dict
+    return encode_json({**body, key: msgspec.Raw(part)}), part
 
 
 _read_request: Final = msgspec.json.Decoder(_Request).decode

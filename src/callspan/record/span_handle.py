@@ -6,7 +6,7 @@ It is the same for calls, sessions, timesteps and operations: it has ids for the
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 _Record_contra = TypeVar("_Record_contra", contravariant=True)
 _Last_contra = TypeVar("_Last_contra", contravariant=True)
@@ -27,6 +27,9 @@ class SpanHandle(Protocol[_Record_contra, _Last_contra]):
     def sampled(self) -> bool | None:
         """Whether the span is sampled; None without tracing."""
 
+    def within(self, context: Any) -> Any:  # noqa: ANN401 - OpenTelemetry's, of which records know nothing
+        """Return OpenTelemetry's `context` with this span as the current one."""
+
     def end(self, record: _Record_contra, last: _Last_contra, /) -> None:
         """Set the final attributes on the span and end it at the record's end time."""
 
@@ -37,6 +40,10 @@ class NoSpan:
     trace_id: str | None = None
     span_id: str | None = None
     sampled: bool | None = None
+
+    def within(self, context: Any) -> Any:  # noqa: ANN401
+        """Return the context unchanged."""
+        return context
 
     def end(self, record: object, last: object = None, /) -> None:
         """Do nothing."""

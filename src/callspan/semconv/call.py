@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.record.call import Attempt, CallRecord
+from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.semconv.budgets import Attributes
-from callspan.semconv.content_parts import Shown
 from callspan.semconv.llm import rate_limit_rows
-from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRING, STRINGS, Constant, Each, From, Put, Row, Table
+from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRING, STRINGS, Constant, Elsewhere, From, Row, Seconds, Table
 
 CALL_ID: Final = "callspan.call_id"
 STEP_INDEX: Final = "callspan.step.index"
@@ -24,7 +23,7 @@ ATTEMPT_EVENT: Final = "llm.attempt"
 EXCEPTION_EVENT: Final = "exception"
 ATTEMPT_SPAN_NAME: Final = "POST"
 """Name of an attempt's span, like that of an HTTP client's: every endpoint uses POST."""
-_TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
+TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
 _NS: Final = 1e9
 
 
@@ -41,29 +40,10 @@ def output_tokens_per_second(record: CallRecord) -> float | None:
     return tokens * _NS / (until_ns - timing.answer_ns)
 
 
-def _stream_times_s(record: CallRecord) -> tuple[float | None, float | None, float | None] | None:
-    if record.stream is None:
-        return None
-    timing = record.timing
-    gap_ns, first_ns, answer_ns = timing.largest_gap_ns, timing.first_token_ns, timing.answer_ns
-    return (
-        None if gap_ns is None else gap_ns / _NS,
-        None if first_ns is None else first_ns / _NS,
-        None if first_ns is None or answer_ns is None else (first_ns - answer_ns) / _NS,
-    )
+def _answer_first_token_s(timing: Timing) -> float | None:
+    first_ns, answer_ns = timing.first_token_ns, timing.answer_ns
+    return None if first_ns is None or answer_ns is None else (first_ns - answer_ns) / _NS
 
-
-def _server_s(record: CallRecord) -> float | None:
-    server_ns = record.timing.server_ns
-    return None if server_ns is None else server_ns / _NS
-
-
-def _put_truncated_bytes(attributes: Attributes, _: CallRecord, shown: Shown) -> None:
-    if shown.budget.cut:
-        attributes[_TRUNCATED_BYTES] = shown.budget.cut
-
-
-_STREAM_TIMES: Final = Each("", _stream_times_s)
 
 START: Final = Table(
     Row(CALL_ID, STRING, "call_id", "callspan's id of the call, also in its record."),
@@ -79,14 +59,17 @@ END: Final = Table(
         "How the stream ended: `complete`, `cut_off` (no terminal event), `closed`, `dropped`, `error` or `cancelled`.",
     ),
     Row("callspan.stream.chunks", INT, "stream.chunks", "Number of chunks."),
-    Row("callspan.stream.largest_gap_s", DOUBLE, _STREAM_TIMES, "Longest time between two chunks, in seconds."),
     Row(
-        "callspan.time_to_first_token_s", DOUBLE, _STREAM_TIMES,
-        "Seconds from the start of the call, waits and failed attempts included, to the first content.",
+        "callspan.stream.largest_gap_s", DOUBLE, Seconds("timing.largest_gap_ns"),
+        "Longest time between two chunks, in seconds.", when="stream",
     ),
     Row(
-        "callspan.answer.time_to_first_token_s", DOUBLE, _STREAM_TIMES,
-        "Seconds from the start of the attempt with the response to the first content.",
+        "callspan.time_to_first_token_s", DOUBLE, Seconds("timing.first_token_ns"),
+        "Seconds from the start of the call, waits and failed attempts included, to the first content.", when="stream",
+    ),
+    Row(
+        "callspan.answer.time_to_first_token_s", DOUBLE, From("timing", _answer_first_token_s),
+        "Seconds from the start of the attempt with the response to the first content.", when="stream",
     ),
     Row("callspan.response.truncated", BOOLEAN, "response.truncated", "The model stopped at a limit.", if_true=True),
     Row(
@@ -99,11 +82,11 @@ END: Final = Table(
         if_true=True,
     ),
     Row(
-        REQUEST_ID, STRING, From("attempts", lambda attempts: attempts[-1].request_id),
+        REQUEST_ID, STRING, "attempts[-1].request_id",
         "The provider's id of the request, of the last attempt.",
     ),
     Row(
-        "callspan.answer.server_s", DOUBLE, _server_s,
+        "callspan.answer.server_s", DOUBLE, Seconds("timing.server_ns"),
         "Seconds of the server's work on the last attempt, as it states them (`openai-processing-ms`).",
     ),
     Row(
@@ -125,7 +108,7 @@ END: Final = Table(
     Row("callspan.usage.estimated", BOOLEAN, "usage.estimated", "Token counts are estimates.", if_true=True),
     Row("callspan.usage.output_images", INT, "usage.output_images", "Complete images in the answer."),
     Row(
-        _TRUNCATED_BYTES, INT, Put(_put_truncated_bytes), "Bytes of content left out because of size limits."
+        TRUNCATED_BYTES, INT, Elsewhere("computed"), "Bytes of content left out because of size limits."
     ),
     Row("callspan.request.messages", INT, "request.message_count", "Number of messages.", content=False),
     Row("callspan.request.roles", STRINGS, From("request.roles", tuple), "Their roles in order.", content=False),
@@ -160,7 +143,7 @@ def _headers_s(attempt: Attempt) -> float | None:
 
 ATTEMPT: Final = Table(
     *_ATTEMPT,
-    Row("llm.attempt.start_s", DOUBLE, lambda attempt: attempt.start_ns / _NS, "Seconds from the start of the call."),
+    Row("llm.attempt.start_s", DOUBLE, Seconds("start_ns"), "Seconds from the start of the call."),
     Row("llm.status_code", INT, "status", "HTTP status of its answer."),
     Row("llm.attempt.time_to_headers_s", DOUBLE, _headers_s, "Seconds from its own start to the answer's headers."),
 )

@@ -25,6 +25,7 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
+    tool_name,
 )
 from callspan.semconv.budgets import ByteBudget, Chosen, omission
 
@@ -46,8 +47,8 @@ class Shown:
         self.has_content = conversation is not None
         self.conversation = _EMPTY if conversation is None else conversation
         self.budget = budget
-        self.prompts = prompts
-        """Whether to also set `llm.prompts` if another vocabulary has the input messages."""
+        self.prompts = prompts or not self.conversation.input
+        """Whether to set `llm.prompts`, also if another vocabulary has the input messages."""
         self._tools: list[Json] | None = None
 
     @property
@@ -71,20 +72,18 @@ def finish_word(reason: str) -> str:
 
 def input_messages(picked: Chosen, record: CallRecord) -> list[Json]:
     """Return the chosen messages of a request, with a note (role `callspan`) in place of omitted ones."""
-    rest = [message_json(message) for message in picked.rest]
+    rest = list(map(message_json, picked.rest))
     if not picked.omitted:
         return rest
     note = {"type": "text", "content": omission(picked.omitted, record)}
     return [*map(message_json, picked.first), {"role": "callspan", "parts": [note]}, *rest]
 
 
-def output_messages(record: CallRecord, conversation: Conversation) -> list[Json]:
-    """Return one message per choice, each with its finish reason (required by the schema)."""
-    return answer_messages(record.outcome, conversation.output)
-
-
 def answer_messages(outcome: str, messages: Sequence[Message]) -> list[Json]:
-    """Return the choices of a response with their finish reasons, for a call with this `outcome`."""
+    """Return one message per choice, each with its finish reason (required by the schema).
+
+    `outcome` is how the call ended.
+    """
     unfinished = _UNKNOWN_FINISH if outcome == "success" else outcome
     shown = []
     for message in messages:
@@ -195,13 +194,12 @@ def _arguments(text: str) -> object:
 
 
 def _tool(tool: dict[str, object]) -> Json:
-    nested = tool.get("function")
+    nested = tool.get("function") or tool.get("custom")
     inner = nested if isinstance(nested, dict) else tool
     kind = tool.get("type")
     has_schema = "input_schema" in inner
     json: Json = {"type": kind if isinstance(kind, str) and not (has_schema and kind == "custom") else "function"}
-    name = inner.get("name")
-    json["name"] = name if isinstance(name, str) else json["type"]
+    json["name"] = tool_name(tool) or json["type"]
     if inner.get("description"):
         json["description"] = inner["description"]
     parameters = inner.get("input_schema") if has_schema else inner.get("parameters")

@@ -6,7 +6,8 @@ defined here, because those of the Python package are frozen at an older state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -17,7 +18,7 @@ from callspan.record.ids import is_of_response
 from callspan.record.messages import Text
 from callspan.semconv import anthropic
 from callspan.semconv.budgets import Attributes, ByteBudget, chosen, put_json, put_text
-from callspan.semconv.content_parts import Shown, finish_word, input_messages, output_messages, parts_json
+from callspan.semconv.content_parts import Shown, answer_messages, finish_word, input_messages, message_json, parts_json
 from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,
@@ -30,6 +31,7 @@ from callspan.semconv.table import (
     From,
     Put,
     Row,
+    Seconds,
     Sent,
     Table,
     sent,
@@ -75,7 +77,6 @@ _OUTPUT_TYPES: Final = {"images": "image"}
 _OPENAI: Final = ("chat_completions", "responses")
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
-_NS: Final = 1_000_000_000
 
 
 def span_name(record: CallRecord) -> str:
@@ -94,20 +95,13 @@ def _background_status(record: CallRecord) -> str | None:
     return record.response.status if is_of_response(record.call_id) and record.response is not None else None
 
 
-def _finish_reasons(record: CallRecord) -> tuple[str, ...] | None:
-    reasons = record.response.finish_reasons if record.response is not None else ()
-    words = tuple([finish_word(reason) for reason in reasons if reason])
+def _finish_reasons(reasons: Sequence[str | None]) -> tuple[str, ...] | None:
     # They are in the order of the choices, so none may be left out.
-    return words if words and len(words) == len(reasons) else None
+    return tuple(map(finish_word, reasons)) if all(reasons) else None
 
 
 def _error_type(record: CallRecord) -> str | None:
     return None if record.error is None or record.outcome == "cancelled" else record.error.type
-
-
-def _first_chunk_s(record: CallRecord) -> float | None:
-    first_ns = record.timing.first_chunk_ns
-    return first_ns / _NS if first_ns is not None and record.request.stream else None
 
 
 def _prompt_of_metadata(metadata: Mapping[str, object]) -> tuple[str, str | None] | None:
@@ -131,22 +125,23 @@ def _version(metadata: Mapping[str, object]) -> str | None:
 def _put_output(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
     if shown.conversation.output:
         about = None if record.response is None else record.response.body_bytes
-        put_json(attributes, name, output_messages(record, shown.conversation), budget, about)
+        put_json(attributes, name, answer_messages(record.outcome, shown.conversation.output), budget, about)
 
 
 def _put_input(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
-    if shown.conversation.input:
+    if budget.plenty and shown.conversation.input:
+        put_json(attributes, name, list(map(message_json, shown.conversation.input)), budget)
+    elif shown.conversation.input:
         picked = chosen(shown.conversation.input, record, budget)
         put_json(attributes, name, input_messages(picked, record), budget, picked.about)
 
 
 def _put_system(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
-    if shown.conversation.system:
-        put_json(attributes, name, parts_json(shown.conversation.system), budget, request_bytes(record))
+    put_json(attributes, name, parts_json(shown.conversation.system), budget, request_bytes(record))
 
 
 def _put_tools(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
-    if shown.tools:
+    if shown.tools:  # those that are no objects are not shown
         put_json(attributes, name, shown.tools, budget, request_bytes(record))
 
 
@@ -181,8 +176,8 @@ _OF_REQUEST: Final = Each("", _prompt)
 _OUTPUT: Final = Body(_put_output, answers=2, weigh=lambda record, _: answer_bytes(record))
 _INPUT: Final = Body(_put_input, requests=2, weigh=_input_weight)
 """Instructions and tools come from the same body: this size estimate includes them."""
-_SYSTEM: Final = Body(_put_system, weigh=_system_weight)
-_TOOLS: Final = Body(_put_tools, weigh=_tools_weight)
+_SYSTEM: Final = Body(_put_system, weigh=_system_weight, when=attrgetter("conversation.system"))
+_TOOLS: Final = Body(_put_tools, weigh=_tools_weight, when=attrgetter("conversation.tools"))
 
 START: Final = Table(
     Row(
@@ -196,7 +191,7 @@ START: Final = Table(
     Row(REQUEST_MODEL, STRING, "request.model", "The requested model."),
     Row("gen_ai.request.stream", BOOLEAN, "request.stream", "True for a stream.", if_true=True),
     Row(SERVER_ADDRESS, STRING, "server_address", "Host of the service."),
-    Row(SERVER_PORT, INT, lambda record: record.server_port if record.server_address else None, "Port of the service."),
+    Row(SERVER_PORT, INT, "server_port", "Port of the service.", when="server_address"),
 )
 """Attributes for samplers, set at the start."""
 
@@ -263,7 +258,7 @@ END: Final = Table(
         apis=("responses",),
     ),
     Row(
-        "gen_ai.response.finish_reasons", STRINGS, _finish_reasons,
+        "gen_ai.response.finish_reasons", STRINGS, From("response.finish_reasons", _finish_reasons),
         "Why the model stopped, one word for each choice; absent where a choice has none.",
     ),
     Row("gen_ai.usage.input_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),
@@ -276,11 +271,14 @@ END: Final = Table(
     ),
     Row("gen_ai.usage.reasoning.output_tokens", INT, "usage.reasoning_tokens", "Output tokens of reasoning."),
     Row("http.request.resend_count", INT, "retries", "How often the request was sent again.", if_true=True),
-    Row(ERROR_TYPE, STRING, _error_type, "The provider's type or code of the error, else the exception's class."),
+    Row(
+        ERROR_TYPE, STRING, _error_type, "The provider's type or code of the error, else the exception's class.",
+        when="error",
+    ),
     Row("http.response.status_code", INT, last_status, "Status of the last attempt."),
     Row(
-        "gen_ai.response.time_to_first_chunk", DOUBLE, _first_chunk_s,
-        "Seconds from the start of the call to the first chunk of its stream.",
+        "gen_ai.response.time_to_first_chunk", DOUBLE, Seconds("timing.first_chunk_ns"),
+        "Seconds from the start of the call to the first chunk of its stream.", when="request.stream",
     ),
     *anthropic.ROWS,
     Row("openai.api.type", STRING, "api", "`chat_completions` or `responses`.", apis=_OPENAI),
@@ -298,8 +296,7 @@ END: Final = Table(
         not_apis=(anthropic.API,),
     ),
     Row(
-        "azure.resource_provider.namespace", STRING,
-        lambda record: _AZURE_NAMESPACE if record.provider == _AZURE else None,
+        "azure.resource_provider.namespace", STRING, From("provider", {_AZURE: _AZURE_NAMESPACE}.get),
         f"`{_AZURE_NAMESPACE}` for Azure.", not_apis=(anthropic.API,),
     ),
     Row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 from callspan.record.bounded import fitted_texts
@@ -36,7 +37,7 @@ from callspan.semconv.table import (
     Table,
     sent,
 )
-from callspan.semconv.wire_json import as_float, as_int, as_text, choices_json, messages_json
+from callspan.semconv.wire_json import APART, as_float, as_int, as_text, choices_json, messages_json
 
 META: Final = "llm.meta."
 _STOP_SEQUENCES: Final = "llm.chat.stop_sequences"
@@ -92,8 +93,7 @@ def _put_stop_sequences(attributes: Attributes, record: CallRecord, shown: Shown
 
 
 def _put_options(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    if record.request.params:
-        put_json(attributes, _OPTIONS, record.request.params, shown.budget, record.request.body_bytes)
+    put_json(attributes, _OPTIONS, record.request.params, shown.budget, record.request.body_bytes)
 
 
 def _put_metadata(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
@@ -110,14 +110,18 @@ def _put_metadata(attributes: Attributes, record: CallRecord, shown: Shown) -> N
 
 
 def _put_completions(attributes: Attributes, name: str, _: CallRecord, shown: Shown, budget: ByteBudget) -> None:
-    texts = [text for message in shown.conversation.output if (text := joined_text(message.parts))]
-    if texts:
-        put_text(attributes, name, "\n\n".join(texts), budget)
+    text = "\n\n".join(filter(None, map(joined_text, map(attrgetter("parts"), shown.conversation.output))))
+    if text:
+        put_text(attributes, name, text, budget)
 
 
 def _put_raw_completions(
     attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget
 ) -> None:
+    known = getattr(shown.conversation, "raw_output", None)
+    if budget.plenty and known is not None and record.api not in APART:
+        attributes[name] = known.decode()
+        return
     room = budget.room
     raw = choices_json(record, room, shown.conversation) if room > 1 else None
     if raw is not None:
@@ -162,10 +166,7 @@ def _add_texts(texts: list[tuple[str, str]], messages: Sequence[Message]) -> Non
             texts.append((message.name or message.role, text))
 
 
-def _are_prompts_wanted(shown: Shown) -> bool:
-    return shown.prompts or not shown.conversation.input
-
-
+_are_prompts_wanted: Final = attrgetter("prompts")
 _LATENCIES: Final = Each("timing", _latencies)
 _METADATA: Final = Put(_put_metadata)
 _COMPLETIONS: Final = Body(_put_completions, answers=1)
@@ -199,16 +200,27 @@ END: Final = Table(
         "llm.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=as_int),
         "Maximum output tokens, under any of its names.",
     ),
-    Row("llm.user", STRING, _user, "The end user, as sent: `user`, of Messages `metadata.user_id`."),
-    Row(_STOP_SEQUENCES, JSON, Put(_put_stop_sequences), "Texts that end the answer, as sent.", content=True),
-    Row(_OPTIONS, JSON, Put(_put_options), "The request without messages and tools.", content=True),
+    Row(
+        "llm.user", STRING, _user, "The end user, as sent: `user`, of Messages `metadata.user_id`.",
+        when="request.params",
+    ),
+    Row(
+        _STOP_SEQUENCES, JSON, Put(_put_stop_sequences), "Texts that end the answer, as sent.", when="request.params",
+        content=True,
+    ),
+    Row(
+        _OPTIONS, JSON, Put(_put_options), "The request without messages and tools.", when="request.params",
+        content=True,
+    ),
     Row("llm.usage.prompt_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),
     Row("llm.usage.completion_tokens", INT, "usage.output_tokens", "All output tokens, reasoning included."),
     Row(
         "llm.usage.total_tokens", INT, From("usage", _total_tokens), "The provider's own total, else the sum of both."
     ),
-    Row(f"{META}*", ANY, _METADATA, "One for each field of `callspan.metadata(...)` around the call."),
-    Row(_META_EXTRA, JSON, _METADATA, "Other fields of `callspan.metadata(...)`."),
+    Row(
+        f"{META}*", ANY, _METADATA, "One for each field of `callspan.metadata(...)` around the call.", when="metadata"
+    ),
+    Row(_META_EXTRA, JSON, _METADATA, "Other fields of `callspan.metadata(...)`.", when="metadata"),
     *rate_limit_rows("requests", "rate_limits.requests"),
     *rate_limit_rows("tokens", "rate_limits.tokens"),
     Row("llm.completions", STRING, _COMPLETIONS, "The texts of all choices, a blank line between them.", content=True),

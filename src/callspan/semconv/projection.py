@@ -57,7 +57,10 @@ class Projection:
         All content together stays within the span's byte limit: each vocabulary may use an equal share, plus what
         earlier ones left.
         """
-        plenty = conversation is not None and self._has_plenty(record)
+        answer, most = record.response, self._plenty_bytes
+        sent, received = len(memoryview(record.request.body)), 0 if answer is None else len(memoryview(answer.body))
+        # Whether all content surely fits, however the vocabularies write it.
+        plenty = conversation is not None and 0 < sent <= most and 0 < received <= most and not record.metadata
         budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
         shown = Shown(conversation, budget, prompts=self._prompts)
         attributes: Attributes = {}
@@ -78,10 +81,6 @@ class Projection:
         call.END.put(attributes, record, shown)
         if record.api == "responses" and is_of_response(record.call_id):
             attributes[call.CALL_ID] = record.call_id  # at the start it was another
+        if budget.cut:
+            attributes[call.TRUNCATED_BYTES] = budget.cut
         return attributes
-
-    def _has_plenty(self, record: CallRecord) -> bool:
-        """Return whether all content of a call certainly fits, in any vocabulary."""
-        answer = record.response
-        sent, received = len(memoryview(record.request.body)), 0 if answer is None else len(memoryview(answer.body))
-        return 0 < sent <= self._plenty_bytes and 0 < received <= self._plenty_bytes and not record.metadata

@@ -35,6 +35,12 @@ class Sent(NamedTuple):
     """Total readers of the values as sent; None: no attribute."""
 
 
+class Seconds(NamedTuple):
+    """Source: nanoseconds at a path in the record, as seconds."""
+
+    path: str
+
+
 class Constant(NamedTuple):
     """Source: a constant."""
 
@@ -86,8 +92,11 @@ class Elsewhere(NamedTuple):
     where: str
 
 
-Source: TypeAlias = str | Callable[[Any], object] | Constant | From | Each | Sent | Put | Body | Elsewhere
-"""The source of a value. A text is a path of fields in the record; fields of an absent object are absent."""
+Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Each | Sent | Put | Body | Elsewhere
+"""The source of a value. A text is a path of fields in the record; fields of an absent object are absent.
+
+`[-1]` after a field is the last entry of its list.
+"""
 
 
 class Row(NamedTuple):
@@ -102,6 +111,8 @@ class Row(NamedTuple):
     apis: Sequence[str] = ()
     """The endpoints that have it; empty: all except `not_apis`."""
     not_apis: Sequence[str] = ()
+    when: str = ""
+    """A path from the record on: the row is put only where that is there and neither empty nor false."""
     content: bool | None = None
     """True: only set if content is exported; False: only set if content is not exported."""
     if_true: bool = False
@@ -168,6 +179,8 @@ def _condition(row: Row) -> str:
         conditions.append(f"record.api in {tuple(row.apis)!r}")
     if row.not_apis:
         conditions.append(f"record.api not in {tuple(row.not_apis)!r}")
+    if row.when:
+        conditions.append(f"record.{row.when}")
     return " and ".join(conditions)
 
 
@@ -184,6 +197,10 @@ def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
     match found:
         case str():
             return _of_fields(rows)
+        case Seconds():
+            owner, _, field = found.path.rpartition(".")
+            scaled = [f"    attributes[{row.name!r}] = value / 1e9"]
+            return _of_owner(owner, [f"    value = owner.{field}", *_under("value is not None", scaled)])
         case Constant():
             return [f"    attributes[{row.name!r}] = {found.value!r}"]
         case From():
@@ -223,7 +240,7 @@ def _of_fields(rows: Sequence[Row]) -> list[str]:
 
 def _of_owner(path: str, lines: list[str]) -> list[str]:
     """Return the lines wrapped so that `owner` is the object at the path; skipped if that is absent or empty."""
-    first, *deeper = [f"record.{path}".rstrip(".")] if "." not in path else _ways(path)
+    first, *deeper = _ways(path) if path else ["record"]
     block = lines
     for way in reversed(deeper):
         block = [f"    owner = {way}", *_under("owner", block)]
@@ -231,8 +248,8 @@ def _of_owner(path: str, lines: list[str]) -> list[str]:
 
 
 def _ways(path: str) -> list[str]:
-    first, *others = path.split(".")
-    return [f"record.{first}", *(f"owner.{field}" for field in others)]
+    first, *others = path.replace("[", ".[").split(".")
+    return [f"record.{first}", *(f"owner{field}" if field[0] == "[" else f"owner.{field}" for field in others)]
 
 
 def _of_bodies(rows: Sequence[Row], names: dict[str, object]) -> list[str]:

@@ -15,7 +15,7 @@ from callspan.record.raw_messages import request_instructions, request_messages,
 
 _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
-_APART: Final[dict[str, bytes]] = {"messages": b"", "responses": b'{"role":"assistant","content":'}
+APART: Final[dict[str, bytes]] = {"messages": b"", "responses": b'{"role":"assistant","content":'}
 """Endpoints with instructions separate from the messages, and the prefix of their response as one message."""
 _GIANT: Final = 2
 """A message of more than half the room is counted as half of it: it is cut, not left out."""
@@ -92,7 +92,7 @@ def choices_json(
 
 def _has_instructions(record: CallRecord, conversation: Conversation | None) -> bool:
     """Return whether the request may have instructions separate from its messages."""
-    return record.api in _APART and (conversation is None or bool(conversation.system))
+    return record.api in APART and (conversation is None or bool(conversation.system))
 
 
 def _message(role: str, content: msgspec.Raw) -> msgspec.Raw:
@@ -101,7 +101,7 @@ def _message(role: str, content: msgspec.Raw) -> msgspec.Raw:
 
 def _around(record: CallRecord) -> tuple[bytes, bytes]:
     """Return the prefix and suffix that make one choice of the output items or the message; empty for choices."""
-    before = _APART.get(record.api)
+    before = APART.get(record.api)
     if before is None:
         return b"", b""
     reasons = record.response.finish_reasons if record.response is not None else []

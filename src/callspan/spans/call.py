@@ -6,6 +6,7 @@ Also emits the log event of the GenAI conventions: the call with its content as 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -17,7 +18,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AnyValue
 
 from callspan.background import run_or_defer
-from callspan.fail_open import fail_open, log
+from callspan.fail_open import fail_open, log, reported
 from callspan.record.call import Attempt, CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
@@ -67,7 +68,7 @@ class CallSpan:
         self.sampled: bool | None = None
         self.wants_content = of.content_elsewhere
         # Spans of other implementations may raise.
-        with _IDENTIFY:
+        try:
             context = span.get_span_context()
             if context.is_valid:
                 # Half as expensive as a format with leading zeros.
@@ -77,12 +78,16 @@ class CallSpan:
             self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
             above = parent.get_span_context()
             self.parent_span_id = above.span_id.to_bytes(8, "big").hex() if above.is_valid else None
+        except reported(_IDENTIFY):
+            self.parent_span_id = None
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one."""
-        with _CURRENT:
-            return genai_compat.marked(trace.set_span_in_context(self._span, context))
-        return context
+        try:
+            inner = trace.set_span_in_context(self._span, context)
+            return genai_compat.marked(inner) if genai_compat.UTIL in sys.modules else inner
+        except reported(_CURRENT):
+            return context
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
         """Set the record's attributes on the span and end it at the record's end time."""
@@ -93,18 +98,7 @@ class CallSpan:
         end_ns = timing.start_ns + (timing.duration_ns or 0)
         begun = self._begun
         self._begun = begun or 1
-        with _PROJECT:
-            if span.is_recording():
-                if not begun:
-                    _add_attempt_events(span, record)
-                    if timing.first_token_ns is not None:
-                        span.add_event(call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns)
-                    if self._owned and record.error is not None:
-                        _set_status(span, record, record.error, end_ns)
-                    if self._of.attempt_spans:
-                        _add_attempt_spans(self._of.tracer, span, record)
-                shown = conversation if self._of.content else None
-                span_attributes.put(span, self._of.projection.end(record, shown))
+        self._show(record, conversation, end_ns, repeated=bool(begun))
         if begun < _NOTIFIED:
             self._begun = _NOTIFIED
             if self._of.notifies:
@@ -112,11 +106,32 @@ class CallSpan:
                     self._of.notify(record, conversation, span)
         if self._owned and (begun < _ENDED or span.is_recording()):
             self._begun = _ENDED
-            with _END:
+            try:
                 span.end(end_ns)
+            except reported(_END):
+                return
         elif not self._owned and begun < _ENDED:
             self._begun = _ENDED
             BORROWED.watch(span, record, self._of.version)
+
+    def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int, *, repeated: bool) -> None:
+        span, timing = self._span, record.timing
+        try:
+            if not span.is_recording():
+                return
+            if not repeated:
+                if len(record.attempts) > 1 or (record.attempts and record.attempts[0].error_type is not None):
+                    _add_attempt_events(span, record)
+                if timing.first_token_ns is not None:
+                    span.add_event(call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns)
+                if self._owned and record.error is not None:
+                    _set_status(span, record, record.error, end_ns)
+                if self._of.attempt_spans:
+                    _add_attempt_spans(self._of.tracer, span, record)
+            shown = conversation if self._of.content else None
+            span_attributes.put(span, self._of.projection.end(record, shown))
+        except reported(_PROJECT):
+            return
 
 
 class CallSpans:
@@ -145,22 +160,26 @@ class CallSpans:
         """Start the span of a call in the current context."""
         parent: Span = trace.INVALID_SPAN
         outer: Span | None = None
-        with _LOOK:
+        try:
             parent = trace.get_current_span()
-            outer = genai_compat.outer_span(parent)
+            if parent is not trace.INVALID_SPAN:
+                outer = genai_compat.outer_span(parent)
+        except reported(_LOOK):
+            outer = None
         if outer is not None:
             with _START:
                 BORROWED.borrow()
                 outer.set_attributes(self.projection.start(record))
             return CallSpan(self, outer, _parent_of(outer), owned=False)
-        span: Span = trace.INVALID_SPAN
-        with _START:
+        try:
             span = self.tracer.start_span(
                 gen_ai.span_name(record),
                 kind=SpanKind.CLIENT,
                 attributes=self.projection.start(record),
                 start_time=record.timing.start_ns,
             )
+        except reported(_START):
+            span = trace.INVALID_SPAN
         return CallSpan(self, span, parent)
 
     def notify(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:

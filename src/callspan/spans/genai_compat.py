@@ -19,7 +19,7 @@ from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv.call import CALL_ID
-from callspan.semconv.content_parts import output_messages, parts_json, tool_definitions
+from callspan.semconv.content_parts import answer_messages, parts_json, tool_definitions
 
 _INFERENCE: Final = "opentelemetry.genai.client.inference.context"
 _MARKS: Final = (_INFERENCE, "opentelemetry.genai.client.embedding.context")
@@ -30,7 +30,7 @@ _CALLS: Final = (
 )
 """Attributes that identify the span of one call, of the conventions, OpenInference and OpenLLMetry."""
 _OURS: Final = "callspan.inference"
-_UTIL: Final = "opentelemetry.util.genai.invocation"
+UTIL: Final = "opentelemetry.util.genai.invocation"
 _HOOK: Final = fail_open("call the completion hook")
 _MARK: Final = fail_open("mark the span of a call for OpenTelemetry's utilities")
 _LOAD: Final = fail_open("load the completion hook")
@@ -59,12 +59,9 @@ def _is_call(attributes: Mapping[str, object]) -> bool:
 
 
 def marked(context: Context) -> Context:
-    """Return `context` with callspan's LLM span marked as open, for libraries that check the mark."""
-    util = sys.modules.get(_UTIL)
-    if util is None:
-        return context
+    """Return `context` with callspan's LLM span marked as open, for libraries that check it; `UTIL` is imported."""
     with _MARK:
-        data = util.InferenceData()
+        data = sys.modules[UTIL].InferenceData()
         return set_value(_OURS, data, set_value(_INFERENCE, data, context))
     return context
 
@@ -91,7 +88,7 @@ def _calling(hook: Any, types: Any) -> Hook:  # noqa: ANN401 - of a package we d
                         parts=_parts(message["parts"], types),
                         finish_reason=message["finish_reason"],
                     )
-                    for message in output_messages(record, conversation)
+                    for message in answer_messages(record.outcome, conversation.output)
                 ],
                 system_instruction=_parts(parts_json(conversation.system), types),
                 tool_definitions=[

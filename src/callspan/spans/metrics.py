@@ -20,7 +20,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 
 from callspan import private_names
 from callspan.background import run_or_defer
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, reported
 from callspan.record.call import CallRecord, Cost, ErrorInfo, RateLimit
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.semconv import gen_ai
@@ -89,8 +89,8 @@ class DeliveryMetrics:
         return ()
 
 
-def _nothing() -> None:
-    """Measure nothing at the end of a call."""
+_nothing: Final[Callable[[], object]] = bool
+"""Measures nothing at the end of a call, in no frame of Python."""
 
 
 class CallMetrics:
@@ -109,9 +109,9 @@ class CallMetrics:
         self._instruments: _Instruments | None = None
         self._named = OTEL_PYTHON_METER_PROVIDER in os.environ
 
-    def begun(self, record: CallRecord) -> Callable[[], None]:
+    def begun(self, record: CallRecord) -> Callable[[], object]:
         """Count an active call; the returned function counts it out with the same provider and attributes."""
-        with _COUNT_IN:
+        try:
             provider = self._in_use()
             if provider is None:
                 return _nothing
@@ -119,14 +119,17 @@ class CallMetrics:
                 run_or_defer(CallMetrics._set_up, self, provider)
             instruments = self._instruments if provider is self._provider else None
             return _nothing if instruments is None else instruments.count_in(record)
-        return _nothing
+        except reported(_COUNT_IN):
+            return _nothing
 
     def observed(self, record: CallRecord) -> None:
         """Record the measurements of a finished call."""
-        with _MEASURE:
+        try:
             provider = self._in_use()
             if provider is not None:
                 run_or_defer(self._observed, provider, record)
+        except reported(_MEASURE):
+            return
 
     def priced(self, record: CallRecord, cost: Cost) -> None:
         """Record the cost of a call priced later, during delivery."""
@@ -234,7 +237,7 @@ class _Instruments:
         meter.create_observable_gauge(*names.LIMIT.read_by(self._whole_limit))
         self.delivery = DeliveryMetrics(meter)
 
-    def count_in(self, record: CallRecord) -> Callable[[], None]:
+    def count_in(self, record: CallRecord) -> Callable[[], object]:
         # Each step is atomic, so there is no lock that a fork could leave locked. Keyed by process, because a call ends
         # where it began, and by id, so that a call counts once even if an interrupt repeats a step.
         running = self._running.setdefault((os.getpid(), _key(self._about(record))), {})

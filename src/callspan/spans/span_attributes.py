@@ -14,7 +14,7 @@ from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.trace import Span
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, reported
 from callspan.semconv.budgets import Attributes, AttributeValue
 
 _SHORT: Final = fail_open("put attributes on a span in one step")
@@ -25,12 +25,14 @@ _SCALARS: Final = frozenset({str, bool, int, float})
 
 def put(span: Span, attributes: Attributes) -> None:
     """Set `attributes`; no name may be empty. Falls back to the span's own method, as for spans with limits."""
-    with _SHORT:
+    try:
         room = _room(getattr(span, names.ATTRIBUTES.name, None), attributes)
         if room is not None and span.is_recording():
             # One step under the GIL: another thread sets its attribute before or after it.
             room.update(attributes)
             return
+    except reported(_SHORT):
+        room = None
     span.set_attributes(attributes)
 
 

@@ -11,17 +11,19 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from callspan.background import PutOff
 from callspan.fail_open import fail_open, log, ours
 from callspan.formatting import plural
-from callspan.spool.append_queue import Slim
 from callspan.spool.directory import read_cursor, remove_cursors
 from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD
 from callspan.spool.segment import Segment
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.waiting import add_losses, count_records
+
+Slim: TypeAlias = Callable[[], bytes]
+"""Returns the record without its bodies."""
 
 _SEGMENT_BYTES: Final = 64 << 20
 _MEASURE_S: Final = 0.1

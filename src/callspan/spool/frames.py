@@ -47,7 +47,10 @@ class Gap(NamedTuple):
 
 def encode(payload: bytes) -> bytes:
     """Return the frame of a payload of at most MAX_PAYLOAD bytes."""
-    return _HEAD.pack(MAGIC, len(payload), _checksum(memoryview(payload))) + payload
+    size = len(payload)
+    small = not _HELD_BYTES < size <= _QUICK_BYTES
+    checksum = crc32(payload, crc32(_LENGTH.pack(size))) if small else _checksum(memoryview(payload))
+    return _HEAD.pack(MAGIC, size, checksum) + payload
 
 
 def _checksum(payload: memoryview) -> int:

@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from callspan.background import AtomicFlag, thread
-from callspan.fail_open import fail_open, log, ours
+from callspan.fail_open import fail_open, log, ours, reported
 from callspan.spool import lifetime
-from callspan.spool.append_queue import AppendQueue, MemoryBuffer, Slim
-from callspan.spool.cap import Cap
+from callspan.spool.appending import AppendQueue, MemoryBuffer, SegmentWriter
+from callspan.spool.cap import Cap, Slim
 from callspan.spool.directory import store_keys
 from callspan.spool.frames import MAX_PAYLOAD, encode
 from callspan.spool.segment import Source
 from callspan.spool.segment_set import SegmentSet
-from callspan.spool.segment_writer import SegmentWriter
 from callspan.spool.shipper import FsyncThread, Shipper, SinkState
 from callspan.spool.sink import Sink
 
@@ -114,10 +113,22 @@ class Spool:
         a finalizer (`__del__`, `weakref` callbacks). If a signal handler raises during the append, the record may
         not be written yet; the next append, flush or close then writes it.
         """
-        with _APPEND:
-            return self._append(payload, slim)
-        self._counts["dropped.error"] += 1
-        return False
+        try:
+            if not self._watched:
+                self._watch()
+            if self._closed:
+                self._counts["dropped.closed"] += 1
+                return False
+            kept = self._queue.add(payload, slim)
+            if not self._started:
+                with self._lock:
+                    self._start()
+            for shipper in self._shippers:
+                shipper.wake()
+        except reported(_APPEND):
+            self._counts["dropped.error"] += 1
+            return False
+        return kept
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every sink has all records that this process has appended so far; False on timeout."""
@@ -235,20 +246,6 @@ class Spool:
     def states(self) -> list[SinkState]:
         """Return the state of each sink; empty until the first append."""
         return [shipper.state() for shipper in self._shippers]
-
-    def _append(self, payload: bytes, slim: Slim | None) -> bool:
-        if not self._watched:
-            self._watch()
-        if self._closed:
-            self._counts["dropped.closed"] += 1
-            return False
-        kept = self._queue.add(payload, slim)
-        if not self._started:
-            with self._lock:
-                self._start()
-        for shipper in self._shippers:
-            shipper.wake()
-        return kept
 
     def _keep(self, payload: bytes, slim: Slim | None) -> bool:
         writer = self._writer

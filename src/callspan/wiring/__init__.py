@@ -28,8 +28,7 @@ from callspan.wiring import process_end
 from callspan.wiring.byte_bounds import unbound_exporters
 from callspan.wiring.otlp import check_otlp, set_up_global
 from callspan.wiring.pipeline import Pipeline
-from callspan.wiring.recorder import Recorder
-from callspan.wiring.store_sinks import check_prices
+from callspan.wiring.recorder import Recorder, check_prices
 from callspan.wiring.telemetry_providers import Providers, changed_providers, given_providers
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import Final, get_args
 import msgspec
 from opentelemetry import trace
 
-from callspan.agent.context import current_content, current_metadata, stricter
+from callspan.agent.context import current_content, stricter
 from callspan.agent.runtime import Runtime, SpanRef, run_now
-from callspan.agent.scope import current_scope
+from callspan.agent.scope import surroundings
 from callspan.agent.span_refs import remember_call
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
@@ -155,13 +155,15 @@ class Pipeline:
         self.recorder.write(record)
         if isinstance(record, CallRecord):
             remember_call(record)
+        if callbacks.REGISTERED:
+            callbacks.call("after_record", record)
 
     def _put_off(self, call: UnfinishedCall) -> None:
         if self._deferred_ends is not None:
             self._deferred_ends.note(call, "cancelled")
 
     def _under_way(self, record: CallRecord) -> bool:
-        wanted = self.recorder.wanted or callbacks.any_registered("before_record", "after_record")
+        wanted = self.recorder.wanted or not callbacks.REGISTERED.keys().isdisjoint(("before_record", "after_record"))
         if not wanted:
             remember_call(record)
         return wanted
@@ -182,13 +184,12 @@ class Pipeline:
         return CallFactory(
             start_span=spans.start,
             process=self._processors[level].process,
-            write=partial(callbacks.write, store=self._called),
+            write=self._called,
             observed=self._metrics.observed,
             begun=self._metrics.begun,
             under_way=self._under_way,
             put_off=self._put_off,
-            scope=current_scope,
-            metadata=current_metadata,
+            surroundings=surroundings,
             service=settings.service,
             host=platform.node() or None,
             process_id=self._workers.process_id,

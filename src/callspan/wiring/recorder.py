@@ -1,8 +1,8 @@
-"""Recorder: appends records to the spool, which is opened at the first record."""
+"""Recorder: appends records to the spool, opened at the first record; creates the sinks of the configured stores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -11,19 +11,21 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.background import PutOff
+from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.fail_open import fail_open
+from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
-from callspan.settings import Settings
+from callspan.settings import SettingError, Settings
 from callspan.settings_loader import state_directory
 from callspan.spool.directory import Listing
-from callspan.spool.processed_sink import Delivered
+from callspan.spool.processed_sink import Delivered, ProcessedSink, SharedDecoder
 from callspan.spool.shipper import SinkState
+from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool
 from callspan.spool.unrecorded import UnrecordedCalls
-from callspan.stores.urls import parse, safe_name
-from callspan.wiring.store_sinks import store_sinks
+from callspan.stores.urls import parse, safe_name, sinks_for
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 _OPEN: Final = "open"
@@ -189,3 +191,27 @@ def _slim(record: Record) -> bytes:
             redactions=[*record.redactions, Redaction(what="request.body, response.body", why="size")],
         )
     return codec.encode(record)
+
+
+def store_sinks(
+    urls: str | Iterable[str], prices: Path | None = None, delivered: Delivered | None = None, *, pauses: bool = False
+) -> list[Sink]:
+    """Return one unopened sink per URL, in order; the first one calls `delivered` for each call it has priced.
+
+    `pauses`: sleep between records, so that threads of the application can make calls.
+    Raises SettingError for an invalid URL, or one whose optional dependency is not installed.
+    """
+    sinks = sinks_for(urls)
+    decoder = SharedDecoder(delivery_processors(prices), len(sinks))
+    return [
+        ProcessedSink(sink, decoder, number, delivered if number == 0 else None, pauses=pauses)
+        for number, sink in enumerate(sinks)
+    ]
+
+
+def check_prices(prices: object) -> None:
+    """Raise SettingError for an invalid or unreadable price file."""
+    try:
+        pricer_for(prices if isinstance(prices, Path) else None)
+    except PriceFileError as error:
+        raise SettingError(str(error)) from error

@@ -309,8 +309,7 @@ class Call:
             process=lambda record: record,
             write=self.written.append,
             observed=lambda _record: None,
-            scope=lambda: None,
-            metadata=dict,
+            surroundings=lambda: (None, {}),
             process_id=os.getpid,
         )
         chat = endpoint("/chat/completions")

@@ -85,8 +85,7 @@ class Stage:
             write=self.written.append,
             observed=self.seen.append,
             under_way=under_way,
-            scope=lambda: None,
-            metadata=lambda: {"purpose": "test"},
+            surroundings=lambda: (None, {"purpose": "test"}),
             clock=self.time.clock(),
             process_id=os.getpid,
         )
@@ -582,7 +581,7 @@ def test_the_session_around_a_call_is_notified_of_its_end() -> None:
     stage, session = Stage(), Session()
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
-    factory = msgspec.structs.replace(stage.factory, scope=lambda: session)
+    factory = msgspec.structs.replace(stage.factory, surroundings=lambda: (session, {}))
     call = factory.start(endpoint, CallInfo(provider="openai"))
     call.data(ANSWER)
     call.end()

@@ -7,8 +7,7 @@ import hashlib
 import msgspec
 import pytest
 
-from callspan.process.bodies import UNREADABLE, decoded, is_kept
-from callspan.process.content import without_texts
+from callspan.process.content import UNREADABLE, decoded, is_kept, without_texts
 from callspan.process.processors import caller_processors
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Response
 from callspan.record.codec import encode, encode_json

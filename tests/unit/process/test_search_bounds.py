@@ -12,8 +12,7 @@ import pytest
 from tests.points import points
 
 from callspan.cli.frame import _first_line
-from callspan.process.bodies import UNREADABLE, decoded
-from callspan.process.content import without_content
+from callspan.process.content import UNREADABLE, decoded, without_content
 from callspan.process.redaction import redact_texts, redacted
 from callspan.process.secrets import MASK, MAX_SEARCHED, MAX_SETTINGS_SEARCHED, mask_record, masked_error
 from callspan.providers.errors import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, error_info

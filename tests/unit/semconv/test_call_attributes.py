@@ -106,12 +106,6 @@ def test_sizes_replace_content_that_is_not_exported() -> None:
     assert call.END.of(record()) == {"callspan.outcome": "success"}
 
 
-def test_what_the_budget_cut_is_reported() -> None:
-    budget = room()
-    budget.cut = 7
-    assert call.END.of(record(), Shown(Conversation(), budget))["callspan.truncated_bytes"] == 7
-
-
 @points(
     ("tokens", "times", "rate"),
     [

@@ -178,6 +178,12 @@ def test_part_has_the_shape_of_the_conventions(bare_call: CallRecord, part: Part
         ),
         ({"type": "web_search"}, {"type": "web_search", "name": "web_search"}),
         (
+            {"type": "custom", "custom": {"name": "grep", "description": "d", "format": {"type": "text"}}},
+            {"type": "custom", "name": "grep", "description": "d"},
+        ),
+        ({"type": "mcp", "server_label": "docs"}, {"type": "mcp", "name": "docs"}),
+        ({"type": "mcp_toolset", "mcp_server_name": "docs"}, {"type": "mcp_toolset", "name": "docs"}),
+        (
             {"type": "mcp", "name": "m", "authorization": "sk-secret", "headers": {"a": "b"}},
             {"type": "mcp", "name": "m"},
         ),

@@ -29,6 +29,7 @@ from callspan.semconv.table import (
     From,
     Put,
     Row,
+    Seconds,
     Sent,
     Source,
     Table,
@@ -58,10 +59,14 @@ def put(source: Source, of: CallRecord, *, kind: str = INT, content: bool = True
 def kinds_at(record: type, path: str) -> set[type]:
     """The types of a record's field, without None."""
     found: Any = record
-    for field in path.split("."):
+    for field in path.replace("[-1]", ".[-1]").split("."):
+        if field == "[-1]":
+            continue
         hints = typing.get_type_hints(found)
         options = typing.get_args(hints[field]) if _is_union(hints[field]) else (hints[field],)
         (found,) = [option for option in options if option is not type(None)]
+        if f"{field}[-1]" in path:
+            (found,) = typing.get_args(found)
     origin = typing.get_origin(found)
     return {str} if origin is typing.Literal else {origin or found}
 
@@ -100,8 +105,11 @@ def check(kind: type, rows: typing.Iterable[Row]) -> None:
     for row in rows:
         if isinstance(row.source, str):
             assert kinds_at(kind, row.source) <= set(FITTING[row.type]), row.name
+        elif isinstance(row.source, Seconds):
+            assert (kinds_at(kind, row.source.path), row.type) == ({int}, DOUBLE), row.name
         elif isinstance(row.source, From | Each) and row.source.path:
             assert kinds_at(kind, row.source.path), row.name
+        assert not row.when or kinds_at(kind, row.when), row.name
         assert row.about.endswith("."), row.name
 
 
@@ -123,6 +131,25 @@ def test_a_field_is_set_unless_it_is_unknown_or_an_empty_text() -> None:
     assert put("response.id", record(response=Response(id="")), kind=STRING) == {}
     assert put("rate_limited", record(), kind=BOOLEAN) == {}
     assert put("rate_limited", record(rate_limited=False), kind=BOOLEAN) == {"x": False}
+
+
+def test_a_path_may_lead_into_the_last_entry_of_a_list() -> None:
+    attempts = [Attempt(number=1, start_ns=1, status=429), Attempt(number=2, start_ns=2, status=200)]
+    assert put("attempts[-1].status", record(attempts=attempts)) == {"x": 200}
+    assert put("attempts[-1].status", record()) == {}
+
+
+def test_nanoseconds_are_set_in_seconds() -> None:
+    known = record(usage=Usage(input_tokens=0, output_tokens=1_500_000_000))
+    assert put(Seconds("usage.output_tokens"), known, kind=DOUBLE) == {"x": 1.5}
+    assert put(Seconds("usage.input_tokens"), known, kind=DOUBLE) == {"x": 0.0}
+    assert put(Seconds("usage.input_tokens"), record(), kind=DOUBLE) == {}
+
+
+def test_a_row_is_set_only_if_the_field_it_depends_on_exists() -> None:
+    assert put("call_id", record(), kind=STRING, when="request.params") == {}
+    assert put("call_id", record(request=Request(params={"n": 1})), kind=STRING, when="request.params") == {"x": "c"}
+    assert put("call_id", record(), kind=STRING, when="error") == {}
 
 
 def test_a_function_is_called_only_if_its_argument_exists() -> None:

@@ -15,7 +15,7 @@ from callspan.providers.errors import error_info
 from callspan.providers.json_readers import UNFIT, Count, count, items, mapping, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Request, Response, Usage
 from callspan.record.codec import encode_json
-from callspan.record.messages import Conversation
+from callspan.record.messages import Conversation, tool_name
 
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
 """Fields that are content, kept elsewhere, or secret (authorization tokens of MCP servers)."""
@@ -74,10 +74,7 @@ def _is_small(value: object) -> bool:
 
 
 def _tool_names(body: object) -> list[str]:
-    """Return the names of the tools: for MCP toolsets the server's name, for tools without a name their type."""
-    places = ("name", "mcp_server_name", "type")
-    names = (next((name for place in places if (name := text(tool, place))), None) for tool in objects(body, "tools"))
-    return [name for name in names if name]
+    return [name for tool in objects(body, "tools") if (name := tool_name(tool))]
 
 
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})

@@ -7,10 +7,10 @@ from typing import Final
 
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
-from callspan.providers.json_readers import dig, flag, mapping, objects, text, word
+from callspan.providers.json_readers import dig, flag, mapping, objects, text
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.parts import list_or_none, media, parts_of
-from callspan.providers.openai.response import choices_info, finish_reason, in_order, read_request
+from callspan.providers.openai.response import choices_info, in_order, read_request
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
@@ -25,8 +25,6 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
-
-_TOOLS: Final = ("tools", "functions")
 
 
 class ChatCompletions:
@@ -51,17 +49,21 @@ class ChatCompletions:
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies; either may be None or any JSON."""
-        output = [] if response is None else [response_message(choice) for choice in in_order(response)]
+        output = [] if response is None else list(map(response_message, in_order(response)))
         if not isinstance(request, dict):
             return Conversation(output=output)
         messages = request.get("messages")
         if not isinstance(messages, list):
             messages = [messages] if isinstance(messages, str | dict) else []
         return Conversation(
-            input=[request_message(message) for message in messages],
+            input=list(map(request_message, messages)),
             output=output,
-            tools=[detached(tool) for key in _TOOLS if key in request for tool in objects(request, key)],
+            tools=_tools(request) if "tools" in request or "functions" in request else [],
         )
+
+
+def _tools(request: dict[str, object]) -> list[object]:
+    return [detached(tool) for key in ("tools", "functions") for tool in objects(request, key)]
 
 
 _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
@@ -90,16 +92,17 @@ def request_message(message: object) -> Message:
 
 def response_message(choice: dict[str, object]) -> Message:
     """Return the message of one choice."""
-    fields = mapping(choice, "message") or {}
+    message = choice.get("message")
+    fields = message if isinstance(message, dict) else {}
     parts = _parts(fields)
     logprobs = choice.get("logprobs")
     if logprobs and isinstance(logprobs, dict) and any(logprobs.values()):
         parts = _with_logprobs(parts, detached(logprobs))
     return Message(
-        role=word(fields, "role") or "assistant",
+        role=role if isinstance(role := fields.get("role"), str) and role else "assistant",
         parts=parts,
-        name=word(fields, "name"),
-        finish_reason=finish_reason(choice.get("finish_reason")),
+        name=name if isinstance(name := fields.get("name"), str) and name else None,
+        finish_reason=reason if isinstance(reason := choice.get("finish_reason"), str) and reason else None,
     )
 
 

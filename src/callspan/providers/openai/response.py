@@ -15,6 +15,7 @@ from callspan.providers.json_readers import UNFIT, dig, integer, items, objects,
 from callspan.providers.openai.usage import usage_of
 from callspan.record.call import CONTENT_FILTER, LENGTH, ErrorInfo, Request, Response, Usage, normalised
 from callspan.record.codec import encode_json
+from callspan.record.messages import tool_name
 
 
 class _Message(msgspec.Struct):
@@ -42,6 +43,9 @@ class _Answer(msgspec.Struct):
 
 def in_order(body: object) -> list[dict[str, object]]:
     """Return the choices of a response in order of their index; one without an index has that of its position."""
+    choices = body.get("choices") if type(body) is dict else None
+    if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:
+        return choices
     choices = [choice for choice in items(body, "choices") if isinstance(choice, dict)]
     if len(choices) <= 1:
         return choices
@@ -124,30 +128,6 @@ _HTTP_ERRORS: Final = range(400, 600)
 _TIMES: Final = range(1, 2**63)
 
 
-class SingleBody:
-    """The accumulator of endpoints without streaming: keeps the single body."""
-
-    __slots__ = ("_body", "_holds", "complete")
-
-    def __init__(self, holds: str) -> None:
-        """`holds` is a key that every response has."""
-        self.complete = False
-        self._holds = holds
-        self._body: dict[str, object] | None = None
-
-    def add(self, chunk: object) -> bool:
-        """Take a body; the last one wins. Return True if it is a response."""
-        if not isinstance(chunk, dict):
-            return False
-        self._body = detached(chunk)
-        self.complete = self._holds in chunk
-        return self.complete
-
-    def body(self) -> dict[str, object] | None:
-        """Return the body; None if none was received."""
-        return self._body
-
-
 def finish_reason(value: object) -> str | None:
     """Return a finish reason as the provider names it; None for an empty or missing one."""
     return value if isinstance(value, str) and value else None
@@ -221,11 +201,14 @@ def read_request(body: object, message_key: str) -> Request:
     """Return model, stream, parameters and counts of a request; `message_key` holds the messages. Total."""
     if not isinstance(body, dict):
         return Request()
+    messages = body.get(message_key)
     return Request(
-        model=word(body, "model"),
+        model=model if isinstance(model := body.get("model"), str) and model else None,
         stream=body.get("stream") is True,
         params=_params(body),
-        message_count=_message_count(body.get(message_key)),
+        message_count=len(messages)
+        if type(messages) is list and messages and type(messages[0]) is dict
+        else _message_count(messages),
         tool_names=_tool_names(body) if "tools" in body or "functions" in body else None,
     )
 
@@ -263,12 +246,6 @@ def _message_count(messages: object) -> int | None:
 def _tool_names(body: object) -> list[str] | None:
     if not isinstance(dig(body, "tools"), list) and not isinstance(dig(body, "functions"), list):
         return None
-    names = [_tool_name(tool) for tool in objects(body, "tools")]
+    names = [tool_name(tool) for tool in objects(body, "tools")]
     names += [text(function, "name") for function in items(body, "functions")]
     return [name for name in names if name]
-
-
-def _tool_name(tool: dict[str, object]) -> str | None:
-    """Return a tool's name: for hosted tools the type, for MCP servers their label."""
-    places = (("function", "name"), ("custom", "name"), ("name",), ("server_label",), ("type",))
-    return next((name for place in places if (name := text(tool, *place))), None)

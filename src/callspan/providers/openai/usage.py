@@ -142,6 +142,11 @@ def _fast(raw: dict[str, object], body: object) -> Usage | None:
     total = read.total_tokens
     if total is None and read.input is not None and read.output is not None:
         total = read.input + read.output
+    # Here it has only numbers and objects of numbers.
+    copied = dict(raw)
+    for name, part in raw.items():
+        if isinstance(part, dict):
+            copied[name] = dict(part)
     # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
     usage = Usage(
         input_tokens=read.input,
@@ -158,8 +163,7 @@ def _fast(raw: dict[str, object], body: object) -> Usage | None:
         output_image_tokens=output.image_tokens,
         accepted_prediction_tokens=output.accepted_prediction_tokens,
         rejected_prediction_tokens=output.rejected_prediction_tokens,
-        # Here it has only numbers and objects of numbers.
-        raw={name: dict(part) if isinstance(part, dict) else part for name, part in raw.items()},
+        raw=copied,
     )
     if not isinstance(body, dict) or _SEARCHES[0] not in body:
         return usage

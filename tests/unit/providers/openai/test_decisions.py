@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.points import points
 
-from callspan.providers.openai.decisions import Decisions
+from callspan.providers.openai.single_body import Decisions
 from callspan.record.messages import Message, Refusal, Text, ToolCall, ToolResult
 
 CHOICE = {"type": "choice", "name": "next", "instructions": "Where to?", "choices": [{"value": "n"}, {"value": "s"}]}

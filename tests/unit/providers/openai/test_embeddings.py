@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from callspan.providers.openai.embeddings import Embeddings
+from callspan.providers.openai.single_body import Embeddings
 from callspan.record.messages import Conversation, Message, Text
 
 BODY = {

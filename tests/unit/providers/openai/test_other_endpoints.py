@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from callspan.providers.openai.graders import GraderRuns
-from callspan.providers.openai.moderations import Moderations
-from callspan.providers.openai.vector_store_search import VectorStoreSearch
+from callspan.providers.openai.single_body import GraderRuns, Moderations, VectorStoreSearch
 from callspan.record.messages import Media, Message, Text
 
 RESULT = {"flagged": True, "categories": {"hate": True}, "category_scores": {"hate": 0.97}}

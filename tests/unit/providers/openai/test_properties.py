@@ -13,13 +13,9 @@ from hypothesis import strategies as st
 from callspan.providers.base import Endpoint
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
-from callspan.providers.openai.decisions import Decisions
-from callspan.providers.openai.embeddings import Embeddings
-from callspan.providers.openai.graders import GraderRuns
 from callspan.providers.openai.images import Images
-from callspan.providers.openai.moderations import Moderations
 from callspan.providers.openai.responses import Responses
-from callspan.providers.openai.vector_store_search import VectorStoreSearch
+from callspan.providers.openai.single_body import Decisions, Embeddings, GraderRuns, Moderations, VectorStoreSearch
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Text, ToolCall
 

@@ -9,8 +9,8 @@ from tests.points import points
 
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
-from callspan.providers.openai.embeddings import Embeddings
 from callspan.providers.openai.responses import Responses
+from callspan.providers.openai.single_body import Embeddings
 from callspan.record.call import Request
 
 

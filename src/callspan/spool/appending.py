@@ -1,31 +1,34 @@
-"""Append queue: the queue of records to be written to one spool. An interrupted write loses none.
+"""Appending: the queue of records to be written, and the segment they go to. An interrupted write loses none.
 
 If the disk cannot be written they wait in a bounded memory buffer, which drops and counts the oldest.
 """
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.fail_open import fail_open
-from callspan.spool.segment import Batch
+from callspan.fail_open import fail_open, ours, reported
+from callspan.spool.cap import Cap, Slim
+from callspan.spool.segment import Batch, Segment
+from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Entry
 
-Slim: TypeAlias = Callable[[], bytes]
-"""Returns the record without its bodies."""
 Keep: TypeAlias = Callable[[bytes, Slim | None], bool]
 """Writes one record; False if it was dropped and counted."""
 
 _TRIES: Final = 2
 """How often the write of one record may be interrupted before the record is dropped."""
 _APPEND: Final = fail_open("keep a record")
+_RETRY_S: Final = 1.0
 
 
 class _Waiting(msgspec.Struct, eq=False):
@@ -79,12 +82,79 @@ class AppendQueue:
         if waiting.kept is not None:
             return  # interrupted just before it was removed
         waiting.tries += 1
-        if waiting.tries <= _TRIES:
-            with _APPEND:
-                waiting.kept = self._keep(waiting.payload, waiting.slim)
-                return
-        waiting.kept = False
-        self._counts["dropped.error"] += 1
+        try:
+            waiting.kept = waiting.tries <= _TRIES and self._keep(waiting.payload, waiting.slim)
+        except reported(_APPEND):
+            waiting.tries = _TRIES + 1
+        if waiting.tries > _TRIES:
+            waiting.kept = False
+            self._counts["dropped.error"] += 1
+
+
+class SegmentWriter:
+    """Appends frames to the active segment. Callers hold the lock of the spool."""
+
+    __slots__ = ("_active", "_cap", "_directory", "_open_at", "_segments", "_sync", "used")
+
+    def __init__(self, directory: Path, segments: SegmentSet, cap: Cap, *, sync: bool) -> None:
+        """`sync`: fsync each frame before its append returns."""
+        self.used = 0
+        """Approximate bytes in the directory: as measured at the last segment, plus those written since."""
+        self._directory = directory
+        self._segments = segments
+        self._cap = cap
+        self._sync = sync
+        self._active: Segment | None = None
+        self._open_at = 0.0
+
+    def write(self, frame: bytes) -> None:
+        """Append one frame.
+
+        Raises:
+            OSError: the disk is full or not writable, or creating a file failed a moment ago.
+        """
+        segment = self._active
+        if segment is None or segment.missing or segment.end + len(frame) > self._cap.segment_bytes:
+            segment = self._rotate()
+        try:
+            segment.append(frame)
+        except OSError as error:
+            # If the file reached a size limit, another file can be written; on a full disk it cannot.
+            if error.errno != errno.EFBIG or not segment.end:
+                raise
+            segment = self._rotate()
+            segment.append(frame)
+        if self._sync:
+            segment.sync()
+        self.used += len(frame)
+
+    def seal(self) -> None:
+        """Seal the active segment: the next frame goes to a new one."""
+        segment, self._active = self._active, None
+        if segment is None:
+            return
+        segment.seal()
+        if self._segments.sinks == 0 or not segment.end:
+            self._segments.release(segment)
+        self._segments.remove_delivered(segment)
+
+    def _rotate(self) -> Segment:
+        if self._active is not None and not self._active.end and not self._active.missing:
+            return self._active
+        now = time.monotonic()
+        if now < self._open_at:
+            raise OSError(f"{self._directory} could not create a file a moment ago")
+        try:
+            segment = self._segments.create()
+        except ours(OSError):
+            self._open_at = now + _RETRY_S
+            raise
+        self._open_at = 0.0
+        self.seal()
+        self._active = segment
+        # Other processes write here too, and their bytes count towards the cap.
+        self.used = self._cap.measure()
+        return segment
 
 
 class MemoryBuffer:

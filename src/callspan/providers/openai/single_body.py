@@ -1,0 +1,215 @@
+"""Endpoints that answer with a single body, never a stream: embeddings, decisions, moderations, graders, searches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.copies import detached
+from callspan.providers.json_readers import dig, integer, items, mapping, text
+from callspan.providers.openai.parts import parts_of, prompt_messages
+from callspan.providers.openai.response import bare_info, choices_info, read_request
+from callspan.providers.openai.responses import item_messages
+from callspan.providers.openai.usage import usage_of
+from callspan.record.call import Request, Usage
+from callspan.record.codec import encode_json
+from callspan.record.messages import Conversation, Message, Part, Refusal, Text
+
+_USAGE_PER_MODEL: Final = "model_grader_token_usage_per_model"
+STORE: Final = "vector_store_id"
+"""The parameter that names the vector store."""
+
+
+class SingleBody:
+    """The accumulator of endpoints without streaming: keeps the single body."""
+
+    __slots__ = ("_body", "_holds", "complete")
+
+    def __init__(self, holds: str) -> None:
+        """`holds` is a key that every response has."""
+        self.complete = False
+        self._holds = holds
+        self._body: dict[str, object] | None = None
+
+    def add(self, chunk: object) -> bool:
+        """Take a body; the last one wins. Return True if it is a response."""
+        if not isinstance(chunk, dict):
+            return False
+        self._body = detached(chunk)
+        self.complete = self._holds in chunk
+        return self.complete
+
+    def body(self) -> dict[str, object] | None:
+        """Return the body; None if none was received."""
+        return self._body
+
+
+class SingleBodyEndpoint:
+    """What these endpoints share."""
+
+    message_key = "input"
+    holds: str
+    """A key that every response has."""
+
+    def request(self, body: object) -> Request:
+        """Return model, parameters and counts of a request, without its body. Total."""
+        return read_request(body, self.message_key)
+
+    def accumulator(self) -> SingleBody:
+        """Return a fresh accumulator."""
+        return SingleBody(self.holds)
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return id, model, usage and error of an answer, as far as it states them. Total."""
+        return choices_info(body, holds=self.holds)
+
+
+class Embeddings(SingleBodyEndpoint):
+    """Embeddings, `/embeddings`. Vectors are never read. Stateless."""
+
+    api: Api = "embeddings"
+    operation: Operation = "embeddings"
+    path = "/embeddings"
+    holds = "data"
+
+    def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
+        """Return the embedded texts as user messages; there is no output."""
+        return Conversation(input=prompt_messages(dig(request, "input")))
+
+
+class Decisions(SingleBodyEndpoint):
+    """Decisions, `/decisions`: questions about an input, and typed answers. Stateless.
+
+    The questions are one more user message after the input, each as its JSON; so is each answer.
+    """
+
+    api: Api = "decisions"
+    operation: Operation = "decisions"
+    path = "/decisions"
+    holds = "answers"
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return model, usage and error of an answer; one question that was declined makes it a refusal. Total."""
+        refused = any(text(answer, "type") == "refusal" for answer in items(body, "answers"))
+        return choices_info(body, refused=refused, holds=self.holds)
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the input with the questions about it, and the answers; either side may be None."""
+        given = dig(request, "input")
+        about = item_messages(given) if isinstance(given, list) else prompt_messages(given)
+        questions: list[Part] = [_as_text(question) for question in items(request, "questions")]
+        # A declined question has only its name.
+        answers: list[Part] = [
+            Refusal(text=_as_text(answer).text) if text(answer, "type") == "refusal" else _as_text(answer)
+            for answer in items(response, "answers")
+        ]
+        return Conversation(
+            input=[*about, Message(role="user", parts=questions)] if questions else about,
+            output=_output("assistant", answers),
+        )
+
+
+class Moderations(SingleBodyEndpoint):
+    """Moderations, `/moderations`, which have no usage and are free. Flagged input is no refusal. Stateless."""
+
+    api: Api = "moderations"
+    operation: Operation = "moderation"
+    path = "/moderations"
+    holds = "results"
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the moderated texts and images, and each result as its JSON; either side may be None.
+
+        A list of parts is one input of several, a list of texts is several inputs.
+        """
+        given = dig(request, "input")
+        is_one = isinstance(given, list) and any(isinstance(part, dict) for part in given)
+        return Conversation(
+            input=[Message(role="user", parts=parts_of(given))] if is_one else prompt_messages(given),
+            output=_output("assistant", [_as_text(result) for result in items(response, "results")]),
+        )
+
+
+class GraderRuns(SingleBodyEndpoint):
+    """One run of a grader, `/fine_tuning/alpha/graders/run`: a sample of a model, and its reward. Stateless."""
+
+    api: Api = "graders"
+    operation: Operation = "evaluation"
+    path = "/graders/run"
+    message_key = "model_sample"
+    holds = "reward"
+
+    def request(self, body: object) -> Request:
+        """Return the grader's model, parameters and counts of a request, without its body. Total."""
+        return msgspec.structs.replace(super().request(body), model=text(body, "grader", "model") or None)
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return usage and error of an answer. Total."""
+        return bare_info(body, holds=self.holds, usage=_grader_usage(body))
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the sample that was graded, and rewards and scores as JSON; either side may be None."""
+        graded = isinstance(response, dict) and "reward" in response
+        return Conversation(
+            input=prompt_messages(dig(request, "model_sample")),
+            output=_output("assistant", [_as_text(response)] if graded else []),
+        )
+
+
+class VectorStoreSearch(SingleBodyEndpoint):
+    """The search of a vector store, `/vector_stores/{id}/search`: the retrieval of the conventions.
+
+    The id is only in the path. It is kept as the parameter `vector_store_id`.
+    """
+
+    api: Api = "vector_store_search"
+    operation: Operation = "retrieval"
+    path = "/vector_stores/{id}/search"
+    message_key = "query"
+    holds = "data"
+
+    def __init__(self, store: str | None = None) -> None:
+        """`store` is the id of the vector store; None: unknown."""
+        self._store = store
+
+    def request(self, body: object) -> Request:
+        """Return parameters and counts of a request, without its body. Total."""
+        request = super().request(body)
+        if self._store is None:
+            return request
+        return msgspec.structs.replace(request, params={STORE: self._store, **request.params})
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return the error of a response, which has no model and no usage. Total."""
+        return bare_info(body, holds=self.holds)
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the queries as user messages, and each document found as its JSON; either side may be None."""
+        return Conversation(
+            input=prompt_messages(dig(request, "query")),
+            output=_output("tool", [_as_text(document) for document in items(response, "data")]),
+        )
+
+
+def _as_text(value: object) -> Text:
+    return Text(text=encode_json(value).decode())
+
+
+def _output(role: str, parts: Sequence[Part]) -> list[Message]:
+    return [Message(role=role, parts=[*parts])] if parts else []
+
+
+def _grader_usage(body: object) -> Usage | None:
+    """Return the usage of the run, else that of the only grading model; for several models only the sum is known.
+
+    The reference documents `token_usage` as an object, the SDK as a number.
+    """
+    per_model = mapping(body, _USAGE_PER_MODEL) or {}
+    for counters in (dig(body, "metadata", "token_usage"), *(per_model.values() if len(per_model) == 1 else ())):
+        if (usage := usage_of({"usage": counters})) is not None:
+            return usage
+    total = integer(body, "metadata", "token_usage")
+    return None if total is None else Usage(total_tokens=total, raw=detached(per_model) or None)
