@@ -7,13 +7,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from callspan.record import events
 from callspan.settings import SettingError
-from callspan.stores.base import StoreError
+from callspan.stores.base import CallFilter, StoreError
 from callspan.stores.retention import delete_session, prune
+from callspan.stores.sqlite import removal
 from callspan.stores.urls import open_store
 
 from .conftest import SECOND, START_NS, Delivery, Records
@@ -201,6 +204,37 @@ def test_a_writer_continues_after_content_in_its_cache_was_deleted(
     store.write(again)
     (found,) = store.read().calls()
     assert bytes(found.request.body) == bytes(again.request.body)
+
+
+def test_what_is_sent_again_during_a_deletion_stays(
+    store: Delivery, path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever row the deletion has come to: a batch is one row here, and between two the calls are made again."""
+    first = [{"role": "system", "content": "Be brief. " * 200}, {"role": "user", "content": "Hi"}]
+    longer = [*first, {"role": "assistant", "content": LONG}, {"role": "user", "content": "And?"}]
+    original = [records.call(first, answer=LONG, session_id="a"), records.call(longer, session_id="a")]
+    whole = [bytes(one.request.body) for one in original]
+    pauses: list[float] = []
+    found = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == moment:
+            store.write(records.call(first, LONG, at_s=100), records.call(longer, at_s=101))
+
+    for name in ("_LEAST", "_FIRST", "_MOST"):
+        monkeypatch.setattr(removal, name, 1)
+    monkeypatch.setattr(removal, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
+    for moment in range(1, 20):
+        pauses.clear()
+        store.write(*[msgspec.structs.replace(one, call_id=records.new_id()) for one in original])
+        prune(path, START_NS + 50 * SECOND)
+        found.append([bytes(one.request.body) for one in store.read().calls(CallFilter(newest_first=False))])
+        assert found[-1] == (whole if moment <= len(pauses) else [])
+        pauses.extend([0.0] * 20)
+        prune(path, START_NS + 200 * SECOND)
+        assert counts(path)["content"] == counts(path)["ctx"] == 0
+    assert [] in found, "not every moment of the deletion was tried"
 
 
 def test_an_unknown_session_removes_nothing(store: Delivery, path: Path, records: Records) -> None:

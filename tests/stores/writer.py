@@ -22,7 +22,7 @@ def write_until_killed(url: str) -> None:
     delivery, records = Delivery(url), Records()
     delivery.segment = f"{new_id()}.seg"
     while True:
-        made = records.call(call_id=new_id())
+        made = records.call(call_id=new_id(), at_s=10**7)
         delivery.write(made)
         print(made.call_id, flush=True)
 

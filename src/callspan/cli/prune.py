@@ -13,6 +13,8 @@ from callspan.settings import SettingError
 from callspan.stores.base import CallFilter
 from callspan.stores.urls import split_urls
 
+_WORTH_SAYING: Final = 10**7
+"""Free bytes of a file from which on they are mentioned."""
 _EPILOG: Final = """\b
 Examples:
   callspan prune --older-than 30d
@@ -50,6 +52,11 @@ def command(frame: Frame, older_ns: int, dry_run: bool) -> None:
         f"From before {iso(older_ns)}: {count(removed.sessions)} sessions, {count(removed.calls)} calls, "
         f"{count(removed.others)} steps and events, {count(removed.contents)} contents deleted."
     )
+    if (removed.free_bytes or 0) >= _WORTH_SAYING:
+        frame.screen.paragraph(
+            f"{(removed.free_bytes or 0) // 10**6:,} MB of the file are free for new records; "
+            "SQLite's VACUUM gives them back to the disk."
+        )
 
 
 def _preview(frame: Frame, older_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""Retention: deletion of sessions and old records from a store, and how SQL stores do it."""
+"""Retention: deletion of sessions and old records from a store, and what SQL stores share of it."""
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -16,7 +16,7 @@ from callspan.stores.bodies import from_row, references
 from callspan.stores.urls import StoreUrl, parse, safe_name
 
 _REMOVERS: Final = {
-    "sqlite": "sqlite.store",
+    "sqlite": "sqlite.removal",
     "jsonl": "jsonl.store",
     "postgresql": "postgres.store",
     "clickhouse": "clickhouse.store",
@@ -24,9 +24,9 @@ _REMOVERS: Final = {
 """Modules with a function `remove`, by kind of store."""
 
 _CALLS: Final = "calls"
-_CHILDREN: Final = (_CALLS, "timesteps", "events", "messages", "rewards")
+CHILDREN: Final = (_CALLS, "timesteps", "events", "messages", "rewards")
 _BY_SESSION: Final = "session_id = :value"
-_OLD: Final = {
+OLD: Final = {
     "calls": "start_ns < :value",
     "sessions": "coalesce(end_ns, start_ns) < :value",
     "timesteps": "start_ns < :value",
@@ -34,22 +34,25 @@ _OLD: Final = {
     "messages": "time_ns < :value",
     "rewards": "time_ns < :value",
 }
-_LIVE_CHAINS: Final = """
-INSERT INTO live_ctx
+LIVE_CHAINS: Final = """
+INSERT INTO {nodes}
 WITH RECURSIVE up (id) AS (
-  SELECT ctx FROM calls WHERE ctx IS NOT NULL
+  SELECT ctx FROM {calls} WHERE ctx IS NOT NULL
   UNION SELECT x.parent FROM up JOIN ctx x ON x.id = up.id WHERE x.parent <> {no_parent})
-SELECT id FROM up
+SELECT id FROM up WHERE 1 = 1 ON CONFLICT DO NOTHING
 """
-_LIVE_CONTENT: Final = """
-INSERT INTO live
-SELECT request FROM calls WHERE request IS NOT NULL
-UNION SELECT system FROM calls WHERE system IS NOT NULL
-UNION SELECT tools FROM calls WHERE tools IS NOT NULL
-UNION SELECT output FROM calls WHERE output IS NOT NULL
-UNION SELECT x.content FROM ctx x JOIN live_ctx l ON l.id = x.id
+"""SQL that marks in the table `nodes` the chain nodes of calls in the table `calls`; first nodes have `no_parent`."""
+LIVE_CONTENT: Final = """
+INSERT INTO {contents}
+SELECT request FROM {calls} WHERE request IS NOT NULL
+UNION SELECT system FROM {calls} WHERE system IS NOT NULL
+UNION SELECT tools FROM {calls} WHERE tools IS NOT NULL
+UNION SELECT output FROM {calls} WHERE output IS NOT NULL
+UNION SELECT x.content FROM ctx x JOIN {nodes} l ON l.id = x.id WHERE 1 = 1
+ON CONFLICT DO NOTHING
 """
-_SKELETONS: Final = "SELECT text, rest, enc, data FROM content_text WHERE id IN (SELECT request FROM calls)"
+"""SQL that marks in the table `contents` the contents of these calls and nodes."""
+SKELETONS: Final = "SELECT text, rest, enc, data FROM content_text WHERE id IN (SELECT request FROM {calls})"
 
 
 class Removed(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,8 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
     """Timesteps, events, messages and rewards."""
     contents: int = 0
     """Contents that no record referred to any more."""
+    free_bytes: int | None = None
+    """Space in the file that new records take; None for other stores than SQLite."""
 
 
 class Choice(NamedTuple):
@@ -110,57 +115,34 @@ class Result(Protocol):
         """Return all rows."""
 
 
-class Dialect(NamedTuple):
-    """The differences between SQLite and Postgres."""
-
-    run: Callable[[str, Mapping[str, object]], Result]
-    """Runs a statement with `:name` parameters."""
-    id_type: str
-    """SQL type of the ids of contents and chain nodes."""
-    content_id: str
-    """Column of `content` that other tables refer to."""
-    no_parent: str
-    """Parent of a chain's first node."""
-    calls: str = "calls"
-    """Table that holds the rows of calls."""
-    same_hash: str = "hash = :hash"
-    """Condition that a content has the hash `:hash`."""
-    lends: bool = False
-    """Whether a content may refer to the text of another content."""
+Run: TypeAlias = "Callable[[str, Mapping[str, object]], Result]"
+"""Runs a statement with `:name` parameters."""
 
 
-def remove_by_sql(dialect: Dialect, choice: Choice) -> Removed:
-    """Delete the chosen records within the open transaction."""
-    conditions = _OLD if choice.session_id is None else dict.fromkeys(_OLD, _BY_SESSION)
+def remove_by_sql(run: Run, choice: Choice) -> Removed:
+    """Delete the chosen records from Postgres within the open transaction."""
+    conditions = OLD if choice.session_id is None else dict.fromkeys(OLD, _BY_SESSION)
     values = {"value": choice.older_than_ns if choice.session_id is None else choice.session_id}
-    run = dialect.run
     run("CREATE TEMP TABLE gone (session_id text PRIMARY KEY)", {})
     run(f"INSERT INTO gone SELECT session_id FROM sessions WHERE {conditions['sessions']}", values)
     counts = {}
-    for table in _CHILDREN:
+    for table in CHILDREN:
         gone = f"session_id IN (SELECT session_id FROM gone) OR {conditions[table]}"
-        place = dialect.calls if table == _CALLS else table
-        counts[table] = run(f"DELETE FROM {place} WHERE {gone}", values).rowcount
+        counts[table] = run(f"DELETE FROM {table} WHERE {gone}", values).rowcount
     sessions = run("DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM gone)", {}).rowcount
     calls = counts.pop(_CALLS)
-    return Removed(sessions=sessions, calls=calls, others=sum(counts.values()), contents=_sweep(dialect))
+    return Removed(sessions=sessions, calls=calls, others=sum(counts.values()), contents=_sweep(run))
 
 
-def _sweep(dialect: Dialect) -> int:
+def _sweep(run: Run) -> int:
     """Delete chain nodes and contents that no call refers to; return the number of contents."""
-    run, key = dialect.run, dialect.content_id
-    run(f"CREATE TEMP TABLE live_ctx (id {dialect.id_type} PRIMARY KEY)", {})
-    run(f"CREATE TEMP TABLE live (id {dialect.id_type} PRIMARY KEY)", {})
-    run(_LIVE_CHAINS.format(no_parent=dialect.no_parent), {})
-    run(_LIVE_CONTENT, {})
-    for text, rest, enc, data in run(_SKELETONS, {}).fetchall():
-        raw = data.encode() if isinstance(data, str) else bytes(cast("bytes", data))
-        for found in references(from_row(cast("str | None", text), cast("bytes | None", rest), cast("int", enc), raw)):
-            refer = f"INSERT INTO live SELECT {key} FROM content WHERE {dialect.same_hash} ON CONFLICT DO NOTHING"
-            run(refer, {"hash": found})
-    if dialect.lends:
-        lenders = "SELECT c.text_of FROM content c JOIN live l ON l.id = c.id WHERE c.text_of IS NOT NULL"
-        run(f"INSERT INTO live {lenders} ON CONFLICT DO NOTHING", {})
+    run("CREATE TEMP TABLE live_ctx (id bytea PRIMARY KEY)", {})
+    run("CREATE TEMP TABLE live (id bytea PRIMARY KEY)", {})
+    run(LIVE_CHAINS.format(nodes="live_ctx", calls=_CALLS, no_parent="''::bytea"), {})
+    run(LIVE_CONTENT.format(contents="live", nodes="live_ctx", calls=_CALLS), {})
+    for text, rest, enc, data in run(SKELETONS.format(calls=_CALLS), {}).fetchall():
+        skeleton = from_row(cast("str | None", text), cast("bytes | None", rest), cast("int", enc), cast("bytes", data))
+        for found in references(skeleton):
+            run("INSERT INTO live SELECT hash FROM content WHERE hash = :hash ON CONFLICT DO NOTHING", {"hash": found})
     run("DELETE FROM ctx WHERE NOT EXISTS (SELECT 1 FROM live_ctx l WHERE l.id = ctx.id)", {})
-    gone = f"DELETE FROM content WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.id = content.{key})"
-    return run(gone, {}).rowcount
+    return run("DELETE FROM content WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.id = content.hash)", {}).rowcount

@@ -31,7 +31,7 @@ from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
 from callspan.stores.conditions import POSTGRES, source
 from callspan.stores.payloads import Unpacked, message_key, unpack_entry
 from callspan.stores.postgres.troubles import dropped, explaining
-from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
+from callspan.stores.retention import Choice, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
 from callspan.stores.schema import statements
 from callspan.stores.sql_reader import SqlReader
@@ -290,8 +290,7 @@ def remove(url: str, choice: Choice) -> Removed:
             return connection.execute(to_query(sql), values or None)
 
         connection.execute("LOCK TABLE content, ctx IN SHARE ROW EXCLUSIVE MODE")
-        dialect = Dialect(run=run, id_type="bytea", content_id="hash", no_parent="''::bytea")
-        return remove_by_sql(dialect, choice)
+        return remove_by_sql(run, choice)
 
 
 class PostgresReader(SqlReader):

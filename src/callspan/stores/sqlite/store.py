@@ -21,13 +21,11 @@ from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.base import no_file
 from callspan.stores.columns import REFERENCES, TABLES, Table
-from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, SAME_HASH, Packer, packed
+from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, Packer, packed
 from callspan.stores.payloads import Unpacked, message_key, unpack_entry
-from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
-from callspan.stores.sqlite.file import Upkeep, open_for_writing, sum_up
+from callspan.stores.sqlite.file import Upkeep, open_for_writing
 from callspan.stores.sqlite.troubles import explaining
 
 _MOST_STATEMENTS: Final = 50
@@ -315,27 +313,3 @@ def _insert(table: Table) -> Insert:
 _CONTENT: Final = Insert(
     "content", ("hash", "role", "text", "rest", "text_of", "enc", "size", "data"), conflict="ON CONFLICT DO NOTHING"
 )
-
-
-def remove(path: Path, choice: Choice) -> Removed:
-    """Delete the chosen records. Raises StoreError if there is no store at `path`, sqlite3.Error for anything else."""
-    if not path.is_file():
-        raise no_file(path)
-    connection = open_for_writing(path)
-    dialect = Dialect(
-        run=connection.execute,
-        id_type="INTEGER",
-        content_id="id",
-        no_parent="0",
-        calls=CALL_ROWS,
-        same_hash=SAME_HASH.format(value=":hash"),
-        lends=True,
-    )
-    try:
-        with explaining(path), _transaction(connection):
-            removed = remove_by_sql(dialect, choice)
-            sum_up(connection)
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    finally:
-        connection.close()
-    return removed

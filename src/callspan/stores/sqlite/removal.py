@@ -1,0 +1,180 @@
+"""Removal from a SQLite file: in short transactions, so that writers in other processes go on meanwhile.
+
+What no call refers to is found in a snapshot, without a lock. Before each batch of it is deleted, the calls that others
+have written since are added to those that count.
+"""
+
+# ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from callspan.stores.base import no_file
+from callspan.stores.bodies import from_row, references
+from callspan.stores.columns import REFERENCES
+from callspan.stores.packing import CALL_ROWS, SAME_HASH
+from callspan.stores.retention import CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, Choice, Removed
+from callspan.stores.sqlite.file import open_for_writing, sum_up
+from callspan.stores.sqlite.troubles import explaining
+
+_SESSIONS: Final = "sessions"
+_PLACES: Final = {"calls": CALL_ROWS}
+"""Tables that hold the rows of others."""
+_KEYS: Final = {
+    "calls": "call_id",
+    "sessions": "session_id",
+    "timesteps": "timestep_id",
+    "events": "event_id",
+    "messages": "message_id",
+    "rewards": "reward_id",
+}
+_BATCH_S: Final = 0.1
+"""How long a transaction is to take; writers then have as long before the next."""
+_LEAST, _FIRST, _MOST = 10, 100, 20_000
+"""Rows of a batch: the fewest, those of the first, and the most."""
+_TABLES: Final = (
+    f"CREATE TEMP TABLE seen (id INTEGER PRIMARY KEY, call_id TEXT, rec_version INTEGER, {', '.join(REFERENCES)})",
+    "CREATE TEMP TABLE new_calls AS SELECT * FROM seen",
+    *(f"CREATE TEMP TABLE {name} (id INTEGER PRIMARY KEY)" for name in ("live_ctx", "live", "new_ctx", "new_content")),
+)
+_NEW_CALLS: Final = f"""
+INSERT INTO new_calls SELECT r.id, r.call_id, r.rec_version, {", ".join(f"r.{name}" for name in REFERENCES)}
+  FROM call_rows r LEFT JOIN seen s ON s.id = r.id
+ WHERE s.call_id IS NOT r.call_id OR s.rec_version IS NOT r.rec_version
+"""
+_LENDERS: Final = """
+INSERT OR IGNORE INTO new_content
+SELECT c.text_of FROM new_content n JOIN content c ON c.id = n.id WHERE c.text_of IS NOT NULL
+"""
+
+
+def remove(path: Path, choice: Choice) -> Removed:
+    """Delete the chosen records. Raises StoreError if there is no store at `path`, sqlite3.Error for anything else."""
+    if not path.is_file():
+        raise no_file(path)
+    connection = open_for_writing(path)
+    try:
+        with explaining(path):
+            return _Removal(connection).remove(choice)
+    finally:
+        connection.close()
+
+
+class _Removal:
+    """One deletion, on a connection of its own."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._run = connection.execute
+        self._size = _FIRST
+        self._data_version: object = None
+
+    def remove(self, choice: Choice) -> Removed:
+        """Delete the chosen records and what only they referred to."""
+        counts = dict.fromkeys((_SESSIONS, *CHILDREN), 0)
+        if choice.session_id is not None:
+            with self._transaction():
+                self._session(choice.session_id, counts)
+        else:
+            self._old(choice.older_than_ns or 0, counts)
+        contents = self._sweep()
+        with self._transaction():
+            sum_up(self._connection)
+        self._run("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        (free,) = self._run("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size").fetchone()
+        sessions, calls, *others = counts.values()
+        return Removed(sessions=sessions, calls=calls, others=sum(others), contents=contents, free_bytes=int(free))
+
+    def _session(self, session_id: str, counts: dict[str, int]) -> None:
+        for table in (*CHILDREN, _SESSIONS):
+            sql = f"DELETE FROM {_PLACES.get(table, table)} WHERE session_id = ?"
+            counts[table] += self._run(sql, (session_id,)).rowcount
+
+    def _old(self, before_ns: int, counts: dict[str, int]) -> None:
+        """Delete each session as a whole, then what else is old."""
+        for session_id in self._in_batches(_SESSIONS, before_ns):
+            self._session(session_id, counts)
+        for table in CHILDREN:
+            sql = f"DELETE FROM {_PLACES.get(table, table)} WHERE {_KEYS[table]} = :key AND {OLD[table]}"
+            for key in self._in_batches(table, before_ns):
+                counts[table] += self._run(sql, {"key": key, "value": before_ns}).rowcount
+
+    def _in_batches(self, table: str, before_ns: int) -> Iterator[str]:
+        """Yield the keys of old rows, each within a transaction that ends with its batch."""
+        sql = f"SELECT {_KEYS[table]} FROM {_PLACES.get(table, table)} WHERE {OLD[table]}"
+        keys = [str(row[0]) for row in self._run(sql, {"value": before_ns})]
+        start = 0
+        while start < len(keys):
+            with self._transaction():
+                batch = keys[start : start + self._size]
+                start += len(batch)
+                if table == _SESSIONS:
+                    # One that has gone on meanwhile stays.
+                    sql = f"SELECT 1 FROM sessions WHERE session_id = :key AND {OLD[table]}"
+                    batch = [key for key in batch if self._run(sql, {"key": key, "value": before_ns}).fetchone()]
+                yield from batch
+
+    def _sweep(self) -> int:
+        """Delete every chain node and content that no call reaches; return the number of contents."""
+        for sql in _TABLES:
+            self._run(sql)
+        self._run("BEGIN")
+        with self._connection:
+            self._mark()
+            dead = {
+                table: [row[0] for row in self._run(f"SELECT id FROM {table} WHERE id NOT IN {live} ORDER BY id DESC")]
+                for table, live in (("ctx", "live_ctx"), ("content", "live"))
+            }
+        return [self._delete_dead(table, ids) for table, ids in dead.items()][-1]
+
+    def _delete_dead(self, table: str, ids: list[int]) -> int:
+        """Newest first: what is at the end of a chain, or has borrowed its text, is never without what it needs."""
+        live = {"ctx": "live_ctx", "content": "live"}[table]
+        start = deleted = 0
+        while start < len(ids):
+            with self._transaction(marked=True):
+                batch = ids[start : start + self._size]
+                start += len(batch)
+                sql = f"DELETE FROM {table} WHERE id = ? AND id NOT IN {live}"
+                deleted += self._connection.executemany(sql, [(found,) for found in batch]).rowcount
+        return deleted
+
+    def _mark(self) -> None:
+        """Mark what the calls reach that have been written since the last time, all at first."""
+        version = self._run("PRAGMA data_version").fetchone()[0]
+        if version == self._data_version:
+            return
+        self._data_version = version
+        for table in ("new_calls", "new_ctx", "new_content"):
+            self._run(f"DELETE FROM {table}")
+        if not self._run(_NEW_CALLS).rowcount:
+            return
+        self._run(LIVE_CHAINS.format(nodes="new_ctx", calls="new_calls", no_parent="0"))
+        self._run(LIVE_CONTENT.format(contents="new_content", nodes="new_ctx", calls="new_calls"))
+        refer = f"INSERT OR IGNORE INTO new_content SELECT id FROM content WHERE {SAME_HASH.format(value=':hash')}"
+        for text, rest, enc, data in self._run(SKELETONS.format(calls="new_calls")).fetchall():
+            raw = data.encode() if isinstance(data, str) else bytes(data)
+            for found in references(from_row(text, rest, enc, raw)):
+                self._run(refer, {"hash": found})
+        self._run(_LENDERS)
+        for known, new in (("seen", "new_calls"), ("live_ctx", "new_ctx"), ("live", "new_content")):
+            self._run(f"INSERT OR REPLACE INTO {known} SELECT * FROM {new}")
+
+    @contextmanager
+    def _transaction(self, *, marked: bool = False) -> Iterator[None]:
+        """Commit what the block writes, after marking if that is asked; the next batch is what fits `_BATCH_S`."""
+        self._run("BEGIN IMMEDIATE")
+        with self._connection:
+            if marked:
+                self._mark()
+            started = time.monotonic()
+            yield
+        took_s = time.monotonic() - started
+        self._size = max(_LEAST, min(_MOST, 2 * self._size, int(self._size * _BATCH_S / max(took_s, 0.001))))
+        time.sleep(min(took_s, _BATCH_S))

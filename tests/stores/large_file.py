@@ -1,0 +1,177 @@
+"""A large SQLite file within seconds: a few sessions of an agent, delivered as records, then repeated by SQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from callspan.record import call, events
+from callspan.stores.packing import CALL_ROWS
+from callspan.stores.sqlite.file import open_for_writing, sum_up
+
+from .conftest import SECOND, START_NS, Delivery, Records
+
+TURNS: Final = 50
+SESSIONS: Final = 20
+ORIGINALS: Final = TURNS * SESSIONS
+_WORDS: Final = "the agent reads the grid and takes one step towards the key before it opens the next door of the hall "
+_REPEATED: Final = {
+    # Ids of records are numbered from their beginning, so that those of a copy follow those of the original.
+    **dict.fromkeys(
+        ("call_id", "session_id", "timestep_id", "event_id", "reward_id"), "printf('%08x', k) || substr({0}, 9)"
+    ),
+    **dict.fromkeys(("trace_id", "span_id"), "printf('%08x', k) || substr({0}, 9)"),
+    **dict.fromkeys(("response_id", "request_id", "user_id", "group_id", "task_id"), "{0} || '-' || k"),
+    **dict.fromkeys(("start_ns", "end_ns", "time_ns"), f"{{0}} + k * {ORIGINALS * SECOND}"),
+    "request": "{0}",
+    "ctx": "{0} + k * :nodes",
+    "system": "{0} + k * :contents",
+    "output": "{0} + k * :contents",
+}
+"""SQL of a column in copy `k`; columns that are not here stay as they are."""
+_CONTENTS: Final = """
+INSERT INTO content (id, hash, role, text, rest, text_of, enc, size, data)
+SELECT id + k * :contents, randomblob(20), role, text, rest, text_of + k * :contents, enc, size, data
+  FROM numbers CROSS JOIN content
+"""
+_NODES: Final = """
+INSERT INTO ctx (id, parent, content, depth)
+SELECT id + k * :nodes, parent + (parent <> 0) * k * :nodes, content + k * :contents, depth FROM numbers CROSS JOIN ctx
+"""
+
+
+def make_sessions(path: Path, calls: int) -> None:
+    """Make a file of so many calls, a multiple of `ORIGINALS`: 50 in a session, each with a step and what it did."""
+    _make(path, agents(Records()), calls // ORIGINALS, _REPEATED)
+
+
+def make_session(path: Path, steps: int) -> None:
+    """Make a file with one session of so many steps, a multiple of `ORIGINALS`, and one of `TURNS` steps."""
+    numbers = f"{{0}} + k * {ORIGINALS}"
+    repeated = {**_REPEATED, "session_id": "{0}", "user_id": "{0}", "timestep": numbers, "sequence": numbers}
+    _make(path, long_agent(Records()), steps // ORIGINALS, repeated)
+
+
+def _make(path: Path, originals: Iterable[events.Record], times: int, repeated: Mapping[str, str]) -> None:
+    delivery = Delivery(f"sqlite:///{path}")
+    delivery.write(*originals)
+    delivery.close()
+    with closing(open_for_writing(path)) as connection:
+        # Nothing needs to survive here: half the time of a build that could be taken back.
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-1000000", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        connection.execute("BEGIN")
+        _repeat(connection, times, repeated)
+        sum_up(connection)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+
+
+def _repeat(connection: sqlite3.Connection, times: int, repeated: Mapping[str, str]) -> None:
+    largest = {
+        name: connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0]
+        for name, table in (("contents", "content"), ("nodes", "ctx"))
+    }
+    connection.execute("CREATE TEMP TABLE numbers (k INTEGER PRIMARY KEY)")
+    connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in range(1, times)])
+    for sql in (_CONTENTS, _NODES, *(_rows(connection, table, repeated) for table in _TABLES)):
+        connection.execute(sql, largest)
+
+
+_TABLES: Final = (CALL_ROWS, "sessions", "timesteps", "events", "rewards")
+
+
+def _rows(connection: sqlite3.Connection, table: str, repeated: Mapping[str, str]) -> str:
+    names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] != "id"]
+    values = [repeated.get(name, "{0}").format(name) for name in names]
+    return (
+        f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) SELECT {', '.join(values)} FROM numbers CROSS JOIN {table}"
+    )
+
+
+def agents(records: Records) -> Iterator[events.Record]:
+    """Yield the records of `SESSIONS` sessions: a turn is a step, a call, a tool that ran and its reward."""
+    for number in range(SESSIONS):
+        yield from _agent(records, number)
+
+
+def _agent(records: Records, number: int) -> Iterator[events.Record]:
+    session_id = records.new_id()
+    began = number * TURNS
+    yield records.session(
+        session_id,
+        name=f"gridworld-{number % 3}",
+        group_id=f"group-{number % 4}",
+        task_id=f"task-{number}",
+        experiment=f"experiment-{number % 2}",
+        user_id=f"user-{number}",
+        start_ns=START_NS + began * SECOND,
+        end_ns=START_NS + (began + TURNS) * SECOND,
+        outcome="success",
+        metadata={"seed": number},
+    )
+    history: list[object] = [
+        {"role": "system", "content": f"Agent {number}: " + _WORDS * 20},
+        {"role": "user", "content": f"Fetch the key of room {number}."},
+    ]
+    for turn in range(TURNS):
+        step_id = records.new_id()
+        at_s = began + turn
+        answer = f"Step {turn} of agent {number}: {_WORDS[turn:]}"
+        yield from _turn(records, call.Place(session_id=session_id, timestep=turn, timestep_id=step_id), at_s)
+        yield _call(
+            records, history, answer, call.Place(session_id=session_id, timestep=turn, timestep_id=step_id), at_s
+        )
+        seen = f"Room {turn} of agent {number}. " + _WORDS * (15 if turn % 10 == 0 else 1)
+        history = [*history, {"role": "assistant", "content": answer}, {"role": "user", "content": seen}]
+    if number % 2:
+        yield events.RewardRecord(
+            reward_id=records.new_id(), session_id=session_id, objective="reward", scope="session",
+            value=number / SESSIONS, time_ns=START_NS + (began + TURNS) * SECOND,
+        )  # fmt: skip
+
+
+def long_agent(records: Records) -> Iterator[events.Record]:
+    """Yield the records of one session of `ORIGINALS` turns, of which each call knows the last few."""
+    session_id = records.new_id()
+    yield records.session(session_id, name="long", start_ns=START_NS, outcome="success")
+    for turn in range(ORIGINALS):
+        place = call.Place(session_id=session_id, timestep=turn, timestep_id=records.new_id())
+        history: list[object] = [
+            {"role": "user", "content": f"Room {number} of the long agent. {_WORDS}"}
+            for number in range(turn, turn + 5)
+        ]
+        yield from _turn(records, place, turn)
+        yield _call(records, history, f"Step {turn}: {_WORDS}", place, turn)
+
+
+def _call(records: Records, history: list[object], answer: str, place: call.Place, at_s: int) -> call.CallRecord:
+    failed = at_s % 97 == 0
+    return records.call(
+        history,
+        answer,
+        at_s=at_s,
+        model=("gpt-5", "gpt-5-mini", "gpt-4o")[at_s % 3],
+        place=place,
+        trace_id=f"{at_s:032x}",
+        outcome="error" if failed else "success",
+        error=call.ErrorInfo(kind="server", type="InternalServerError") if failed else None,
+        metadata={"user_id": f"user-{at_s // TURNS}", "run_id": f"run-{at_s // TURNS}"},
+        attempts=[call.Attempt(number=1, start_ns=5, status=500 if failed else 200, request_id=f"req_{at_s}")],
+    )
+
+
+def _turn(records: Records, place: call.Place, at_s: int) -> Iterator[events.Record]:
+    start_ns = START_NS + at_s * SECOND
+    yield events.TimestepRecord(
+        timestep_id=str(place.timestep_id), session_id=str(place.session_id), record_version=1,
+        index=place.timestep or 0, start_ns=start_ns, end_ns=start_ns + SECOND, outcome="success", terminated=False,
+    )  # fmt: skip
+    yield events.EventRecord(
+        event_id=records.new_id(), session_id=place.session_id, timestep_id=place.timestep_id, timestep=place.timestep,
+        event_type="environment", time_ns=start_ns + SECOND // 2, sequence=place.timestep, data={"room": at_s},
+        reward=(at_s % 7) / 7,
+    )  # fmt: skip
