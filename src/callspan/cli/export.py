@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Final
 import click
 import msgspec
 
-from callspan.cli.filters import MOMENT, Amount, DecimalType, File, PairType, Rows
+from callspan.cli.filters import MOMENT, OF_SESSIONS, Amount, DecimalType, File, KeyValue, PairType, Rows
 from callspan.cli.frame import Frame, progress, reading
 from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options
@@ -59,6 +60,13 @@ class Tag(PairType):
         return (name, wanted) if equals and name else self.fail(f"{value!r}: write name=value", param, ctx)
 
 
+def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that select sessions, as other commands have them; `--metadata` is another one here."""
+    for option in reversed(OF_SESSIONS):
+        function = option(function)
+    return function
+
+
 @click.command("export", short_help="Write datasets: fine-tuning rows, pairs, Parquet.", epilog=_EPILOG)
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
 @click.option("-o", "--output", type=File(dir_okay=False, allow_dash=True), help="Output file; - for stdout.")
@@ -70,6 +78,10 @@ class Tag(PairType):
     "--since", "since_ns", type=MOMENT, metavar="TIME", help="Only after this time: 30m, 2h, 3d ago, or ISO 8601."
 )
 @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Only before this time.")
+@_of_sessions
+@click.option(
+    "--meta", type=KeyValue(), multiple=True, help="Only with this metadata; may be repeated (all must hold)."
+)
 @click.option("--text", metavar="PART", help="Only sessions whose messages contain PART (case-insensitive).")
 @click.option("--min-reward", type=Amount(), help="Only sessions with at least this reward.")
 @click.option("--max-reward", type=Amount(), help="Only sessions with at most this reward.")

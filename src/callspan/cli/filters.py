@@ -144,25 +144,25 @@ class KeyValue(PairType):
 
 def session_options(function: _Command) -> _Command:
     """Add the options that select by session: user, name, group, experiment, task and metadata."""
-    for option in reversed(_OF_SESSIONS):
+    for option in reversed((*OF_SESSIONS, META)):
         function = option(function)
     return function
 
 
 _Command: TypeAlias = Callable[..., None]
-_OF_SESSIONS: Final = (
+OF_SESSIONS: Final = (
     click.option("--user", metavar="ID", help="Only of this user: of the session, the metadata, or as sent."),
     click.option("--name", metavar="NAME", help="Only sessions of this name, and their calls."),
     click.option("--group", metavar="ID", help="Only sessions of this group, and their calls."),
     click.option("--experiment", metavar="NAME", help="Only sessions of this experiment, and their calls."),
     click.option("--task", metavar="ID", help="Only sessions of this task, and their calls."),
-    click.option(
-        "--meta",
-        "metadata",
-        type=KeyValue(),
-        multiple=True,
-        help="Only with this metadata; may be repeated (all must hold).",
-    ),
+)
+META: Final = click.option(
+    "--meta",
+    "metadata",
+    type=KeyValue(),
+    multiple=True,
+    help="Only with this metadata; may be repeated (all must hold).",
 )
 
 

@@ -14,7 +14,7 @@ import msgspec
 from callspan.providers.base import MEDIA_APIS
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
-from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
+from callspan.stores.base import CallFilter, Event, Reader, SessionFilter, SessionSummary
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ def _spread(values: list[float]) -> dict[str, float] | None:
 ACHIEVEMENT: Final = "achievement"
 """Objective of rewards whose label names an achievement; environment steps have theirs in `after.achievements`."""
 _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
-_CALL_FIELDS: Final = ("models", "providers", "since_ns", "until_ns", "session_ids", "limit", "text")
+_CALL_FIELDS: Final = ("models", "providers", "since_ns", "until_ns", "session_ids", "limit", "text", "user", "meta")
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +100,14 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[str, ...] = ()
     text: str | None = None
     """Sessions with this text in any call, and calls outside sessions with it; case-insensitive."""
+    user: str | None = None
+    """Sessions of this user, and calls of him outside sessions."""
+    name: str | None = None
+    group: str | None = None
+    task: str | None = None
+    experiment: str | None = None
+    meta: tuple[tuple[str, str], ...] = ()
+    """Metadata of sessions, and of calls outside sessions; keys in `extra` too, a list has each of its values."""
     min_reward: float | None = None
     max_reward: float | None = None
     max_cost: Decimal | None = None
@@ -167,8 +175,9 @@ def calls_outside_sessions(reader: Reader, selection: Selection, statistics: Sta
     if selection.of_sessions or selection.session_ids:
         return
     which = CallFilter(
-        since_ns=selection.since_ns, until_ns=selection.until_ns, text=selection.text, newest_first=False
-    )
+        since_ns=selection.since_ns, until_ns=selection.until_ns, text=selection.text, user=selection.user,
+        metadata=selection.meta, newest_first=False,
+    )  # fmt: skip
     found = (call for call in reader.calls(which) if call.place.session_id is None)
     yield from selected_calls(found, selection, statistics)
 
@@ -205,13 +214,22 @@ def _names(value: object) -> set[str]:
 
 
 def _sessions(reader: Reader, selection: Selection, statistics: Statistics) -> Iterator[SessionSummary]:
+    which = SessionFilter(
+        user=selection.user, name=selection.name, group=selection.group, task=selection.task,
+        experiment=selection.experiment, metadata=selection.meta,
+    )  # fmt: skip
     if not selection.session_ids:
-        yield from reader.sessions(since_ns=selection.since_ns)
+        yield from reader.sessions(since_ns=selection.since_ns, which=which)
         return
+    fitting = None
+    if which != SessionFilter():
+        fitting = {summary.session.session_id for summary in reader.sessions(which=which)}
     for session_id in reversed(selection.session_ids):
         found = reader.session(session_id)
         if found is None:
             statistics.left_out[f"session: {session_id} is not in the store, or several begin so"] += 1
+        elif fitting is not None and found.session.session_id not in fitting:
+            statistics.left_out["session: of another user, name, group, experiment, task or metadata"] += 1
         else:
             yield found
 

@@ -39,6 +39,7 @@
     return minutes + " min" + (whole % 60 ? " " + two(whole % 60) + " s" : "");
   };
   const reward = r => r === null || r === undefined ? unknown : (r > 0 ? "+" : "") + Number(r.toPrecision(4));
+  const others = rewards => Object.entries(rewards).map(([name, r]) => name + " " + reward(r)).join(", ");
   const tone = r => r === null || r === undefined ? "" : r > 0 ? "good" : r < 0 ? "bad" : "";
   const when = ms => {
     const at = new Date(ms);
@@ -65,7 +66,7 @@
     const [, at, model, outcome, ms, first, inputTokens, outputTokens, cost, retries, output, error, id] = c;
     const bars = [["call " + outcome, at, ms ?? 0]];
     if (first !== null) bars.push(["wait", at, first]);
-    const odd = [outcome === "success" ? "" : outcome, !retries ? "" : retries === 1 ? "1 retry" : retries + " retries"].filter(Boolean);
+    const odd = [outcome !== "success" ? outcome : error ? "cut off" : "", !retries ? "" : retries === 1 ? "1 retry" : retries + " retries"].filter(Boolean);
     const node = line(inside + " call", [data.models[model], odd.length ? "· " + odd.join(" · ") : output], bars, time(ms), whole);
     if (odd.length) node.firstChild.className = outcomes[outcome] === "bad" ? "bad" : "warn";
     node.tabIndex = 0;
@@ -91,7 +92,7 @@
 
   const detail = s => {
     const box = make("div");
-    box.append(make("p", "", [s.id, s.user && "user " + s.user, s.meta].filter(Boolean).join("  ")));
+    box.append(make("p", "", [s.id, s.user && "user " + s.user, others(s.rewards), s.meta].filter(Boolean).join("  ")));
     const legend = make("p", "legend");
     for (const [look, text] of [["wait", "until the first token"], ["", "call"], ["tool", "tool"], ["error", "failed"]])
       legend.append(make("i", "key " + look), document.createTextNode(text));
@@ -100,7 +101,7 @@
     const whole = Math.max(1, ends.reduce((a, b) => Math.max(a, b), 0));
     const entries = [
       ...s.steps.map((t, at) => ({ at: t[1], rank: 0, step: at, draw: () => {
-        const node = line("step", ["step " + t[0], [t[2] === null ? "" : "· " + time(t[2]), t[4] ? "· " + t[4] : ""].filter(Boolean).join(" ")], [["step", t[1], t[2] ?? 0]], t[3] === null ? "" : reward(t[3]), whole);
+        const node = line("step", ["step " + t[0], [t[2] === null ? "" : "· " + time(t[2]), t[4] ? "· " + t[4] : "", t[5] ? "· " + others(t[5]) : ""].filter(Boolean).join(" ")], [["step", t[1], t[2] ?? 0]], t[3] === null ? "" : reward(t[3]), whole);
         if (t[3] !== null) node.lastChild.className = tone(t[3]);
         return node;
       } })),

@@ -56,9 +56,13 @@ def call_row(call: CallRecord, model: int, limit: int) -> list[object]:
         format(call.cost.usd, "f") if call.cost else None,
         call.retries or 0,
         shown(output, limit) if output else "",
-        shown(call.error.message or call.error.type, ERROR) if call.error else "",
+        shown(call.error.message or call.error.type, ERROR) if call.error else _cut_off(call),
         call.call_id,
     ]
+
+
+def _cut_off(call: CallRecord) -> str:
+    return "cut off: the stream stopped without its end" if call.stream and call.stream.end == "cut_off" else ""
 
 
 def _gist(messages: Iterable[Message]) -> Iterable[str]:
@@ -85,6 +89,7 @@ def session_row(reader: Reader, summary: SessionSummary, calls: list[Placed], li
         "ms": None if end is None else _ms(max(0, end - start)),
         "outcome": shown(session.outcome or "running", NAME),
         "reward": summary.reward,
+        "rewards": {shown(objective, NAME): value for objective, value in summary.rewards.items()},
         "errors": summary.errors,
         "in": summary.input_tokens,
         "out": summary.output_tokens,
@@ -111,6 +116,7 @@ def loose_row(calls: list[Placed]) -> Json:
         "ms": _ms(max(ends) - start),
         "outcome": "",
         "reward": None,
+        "rewards": {},
         "errors": sum(is_error(str(call.row[_OUTCOME])) for call in calls),
         "in": known_sum(_whole(call.row[_IN]) for call in calls),
         "out": known_sum(_whole(call.row[_OUT]) for call in calls),
@@ -131,16 +137,19 @@ def _whole(value: object) -> int | None:
 
 
 def _step(step: TimestepRecord, start: int) -> list[object]:
-    """Return one step: index, offset, duration, reward, outcome."""
+    """Return one step: index, offset, duration, reward, outcome, and rewards of other objectives if there are any."""
     started = step.start_ns or start
     ended = "terminated" if step.terminated else "truncated" if step.truncated else ""
-    return [
+    row: list[object] = [
         step.index,
         _ms(started - start),
         None if step.end_ns is None else _ms(step.end_ns - started),
         step.totals.reward if step.totals else None,
         ended if step.outcome in (None, "success") else shown(f"{step.outcome} {ended}", NAME),
     ]
+    if step.totals and step.totals.rewards:
+        row.append({shown(objective, NAME): value for objective, value in step.totals.rewards.items()})
+    return row
 
 
 def _placed(call: Placed, start: int, places: Places) -> list[object]:

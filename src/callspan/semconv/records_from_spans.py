@@ -1,7 +1,7 @@
 """Records from spans: best-effort call records from the attributes of other GenAI instrumentations.
 
-Reads the conventions' `gen_ai.*` (current and deprecated), OpenInference and OpenLLMetry. Fields without an attribute
-stay unknown.
+Reads the conventions' `gen_ai.*` (current and deprecated), OpenInference, OpenLLMetry and Logfire. Fields without an
+attribute stay unknown. Content is not read, nor are the variables of prompt templates.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from typing import Final
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing, Usage
+from callspan.record.codec import plain
+from callspan.record.events import METADATA_FIELDS
+from callspan.record.labels import EXTRA
 
 _OPERATIONS: Final = {
     "chat": ("chat", "chat_completions"),
@@ -27,7 +31,21 @@ _PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "ll
 _REQUEST_MODEL: Final = ("gen_ai.request.model", "llm.request.model_name", "llm.model_name", "llm.request.model")
 _RESPONSE_MODEL: Final = ("gen_ai.response.model", "llm.response.model_name", "llm.response.model")
 _STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
-_SESSION: Final = ("session.id", "gen_ai.conversation.id")
+_ASSOCIATED: Final = "traceloop.association.properties."
+"""OpenLLMetry puts properties of the application's own on every span under this."""
+_SESSION: Final = ("session.id", "gen_ai.conversation.id", _ASSOCIATED + "session_id", "langfuse.session.id")
+_PREFIXES: Final = (_ASSOCIATED, "langfuse.trace.metadata.", "llm.meta.")
+_TAGS: Final = ("tag.tags", "logfire.tags", "langfuse.trace.tags")
+_LOGFIRE: Final = "logfire.msg_template"
+"""On each span of Logfire, which puts baggage (`set_baggage(user_id=...)`) on them under its own keys."""
+_METADATA: Final[Mapping[str, tuple[str, ...]]] = {
+    "user_id": ("user.id", "enduser.id", "langfuse.user.id", "gen_ai.user", "llm.user"),
+    "agent_id": ("gen_ai.agent.id",),
+    "workflow_name": ("gen_ai.workflow.name", "traceloop.workflow.name"),
+    "prompt_id": ("gen_ai.prompt.name", "traceloop.prompt.key"),
+    "prompt_version": ("gen_ai.prompt.version", "traceloop.prompt.version", "llm.prompt_template.version"),
+}
+"""Fields of metadata under the names of others."""
 _COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"),
     "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion"),
@@ -78,6 +96,7 @@ def call_of(
         response=_response(attributes),
         usage=_usage(attributes),
         timing=Timing(start_ns=start_ns, duration_ns=None if end_ns is None else max(0, end_ns - start_ns)),
+        metadata=_metadata(attributes),
         outcome="error" if error is not None else "success",
         error=error,
     )
@@ -91,6 +110,38 @@ def _operation(attributes: Mapping[str, object]) -> str | None:
     if kind is not None:
         return _KINDS.get(kind)
     return _REQUEST_TYPES.get(_text(attributes, ("llm.request.type",)) or "")
+
+
+def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
+    """User, tags and metadata as `callspan.metadata(...)` keeps them: names of the application's own in `extra`."""
+    given = _object(attributes.get("metadata"))
+    for key, value in attributes.items():
+        prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
+        if prefix is not None:
+            given[key.removeprefix(prefix)] = value
+        elif key in METADATA_FIELDS and _LOGFIRE in attributes:
+            given[key] = value
+    given.pop("session_id", None)
+    for field, names in _METADATA.items():
+        value = next((value for name in names if (value := attributes.get(name)) not in (None, "")), None)
+        if value is not None:
+            given[field] = value
+    tags = next((value for name in _TAGS if isinstance(value := attributes.get(name), list | tuple)), None)
+    if tags:
+        given["tags"] = tags
+    known = {key: plain(value) for key, value in given.items() if value is not None and key in METADATA_FIELDS}
+    extra = {key: plain(value) for key, value in given.items() if value is not None and key not in METADATA_FIELDS}
+    return known | ({EXTRA: extra} if extra else {})
+
+
+def _object(value: object) -> dict[str, object]:
+    """A JSON object, or the text of one; empty for anything else."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(value)
+        except ours(msgspec.DecodeError, RecursionError):
+            return {}
+    return {str(key): item for key, item in value.items()} if isinstance(value, Mapping) else {}
 
 
 def _response(attributes: Mapping[str, object]) -> Response:

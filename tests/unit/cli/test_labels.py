@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
+import openai
 import pytest
 
+import callspan
 from callspan.record.call import Attempt, Place, Response
 from callspan.record.events import TimestepRecord
+from callspan.testing import ScriptedProvider
 
 from .conftest import START_NS, ask, keep, made, session
 
@@ -115,3 +121,79 @@ def test_completion_offers_groupings() -> None:
     assert [one.value for one in found] == ["experiment"]
     found = ShellComplete(callspan, {}, "callspan", "_CALLSPAN_COMPLETE").get_completions(["calls"], "--me")
     assert "--meta" in {one.value for one in found}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Sessions of two users with a call each, calls outside of them, and what a report shows of all this."""
+    store = f"sqlite:///{tmp_path_factory.mktemp('labels') / 'calls.db'}"
+    with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        handle = callspan.instrument(stores=store)
+
+        def call(model: str, **options: Any) -> Any:
+            return client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], **options)
+
+        try:
+            for user in ("u1", "u2"):
+                about = {"group_id": f"g-{user}", "task_id": f"t-{user}", "experiment": f"e-{user}"}
+                metadata = {"seed": 7, "of": user}
+                with callspan.session(
+                    f"n-{user}", session_id=f"s-{user}", user_id=user, metadata=metadata, **about
+                ) as one:
+                    with one.timestep() as step:
+                        call(f"in-{user}")
+                        step.reward(0.5, objective="style")
+                    one.outcome(reward=1.0)
+                with callspan.metadata(user_id=user, of=user):
+                    call(f"out-{user}")
+            provider.reply(text="one two three four", end_after=3)
+            list(call("cut", stream=True))
+        finally:
+            handle.uninstrument()
+    return store
+
+
+EVERY = ["cut", "in-u1", "in-u2", "out-u1", "out-u2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "models"),
+    [
+        ([], EVERY),
+        (["--user", "u1"], ["in-u1", "out-u1"]),
+        (["--meta", "of=u2"], ["in-u2", "out-u2"]),
+        (["--meta", "seed=7"], ["in-u1", "in-u2"]),
+        (["--meta", "seed=7", "--meta", "of=u2"], ["in-u2"]),
+        (["--name", "n-u1"], ["in-u1"]),
+        (["--group", "g-u2"], ["in-u2"]),
+        (["--experiment", "e-u1"], ["in-u1"]),
+        (["--task", "t-u2"], ["in-u2"]),
+        (["--user", "u1", "--task", "t-u2"], []),
+        (["--session", "s-u1", "--user", "u1"], ["in-u1"]),
+        (["--session", "s-u1", "--user", "u2"], []),
+    ],
+)
+def test_an_export_has_what_the_labels_select(
+    recorded: str, options: list[str], models: list[str], tmp_path: Path
+) -> None:
+    """The filters of the lists: sessions with their calls, and calls outside of sessions."""
+    output = tmp_path / "rows.jsonl"
+    answer = ask("--store", recorded, "export", "openai", "-o", str(output), "--metadata", *options)
+    rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
+    assert sorted(row["metadata"]["model"] for row in rows) == models, answer.err
+    assert answer.code == (0 if models else 1)
+
+
+def test_a_report_has_other_rewards_users_metadata_and_streams_that_were_cut_off(recorded: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert ask("--store", recorded, "report", "-o", str(page)).code == 0
+    found = re.search(r'id="data"[^>]*>(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found is not None
+    sessions = {row["id"]: row for row in json.loads(found[1])["sessions"]}
+    one = sessions["s-u1"]
+    assert (one["reward"], one["rewards"], one["user"]) == (1.0, {"style": 0.5}, "u1")
+    assert json.loads(one["meta"]) == {"seed": 7, "of": "u1"}
+    assert one["steps"][0][5] == {"style": 0.5}
+    (error,) = {cell for call in sessions[""]["calls"] for cell in call if isinstance(cell, str) and "cut off" in cell}
+    assert error == "cut off: the stream stopped without its end"
+    assert not any("cut off" in str(call) for call in one["calls"])

@@ -201,3 +201,62 @@ def test_an_error_type_on_metrics_is_a_word_or_a_status(error_type: str, shown: 
 def test_buckets_are_those_of_the_conventions() -> None:
     assert (DURATION_BUCKETS[0], DURATION_BUCKETS[-1], len(DURATION_BUCKETS)) == (0.01, 81.92, 14)
     assert (TOKEN_BUCKETS[0], TOKEN_BUCKETS[-1], len(TOKEN_BUCKETS)) == (1, 67108864, 14)
+
+
+OFFICIAL = {
+    "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5",
+    "gen_ai.conversation.id": "c1", "user.id": "u1", "gen_ai.agent.id": "asst_1", "gen_ai.prompt.name": "greet",
+    "gen_ai.prompt.version": "2", "gen_ai.workflow.name": "support",
+}  # fmt: skip
+OPENINFERENCE = {
+    "openinference.span.kind": "LLM", "llm.system": "openai", "llm.model_name": "gpt-5", "session.id": "c1",
+    "user.id": "u1", "metadata": '{"country": "IT", "run_id": "r1", "depth": {"a": [1]}}', "tag.tags": ("vip", "beta"),
+    "llm.prompt_template.template": "Weather in {city}?", "llm.prompt_template.variables": '{"city": "Rome"}',
+    "llm.prompt_template.version": "v1.0", "input.value": "Weather in Rome?",
+}  # fmt: skip
+TRACELOOP = {
+    "llm.request.type": "chat", "gen_ai.system": "OpenAI", "gen_ai.request.model": "gpt-5",
+    "traceloop.association.properties.user_id": "u1", "traceloop.association.properties.session_id": "c1",
+    "traceloop.association.properties.chat_id": "77", "traceloop.workflow.name": "joke_creation",
+    "traceloop.prompt.key": "greet", "traceloop.prompt.version": 3,
+}  # fmt: skip
+LOGFIRE = {
+    "gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": "gpt-5",
+    "logfire.msg_template": "Chat Completion with {request_data[model]!r}", "logfire.span_type": "span",
+    "logfire.tags": ("LLM",), "request_data": '{"messages": [], "model": "gpt-5"}', "user_id": "u1", "run_id": "r1",
+    "session.id": "c1",
+}  # fmt: skip
+
+
+@points(
+    ("attributes", "metadata"),
+    [
+        (
+            OFFICIAL,
+            {"user_id": "u1", "agent_id": "asst_1", "workflow_name": "support", "prompt_id": "greet",
+             "prompt_version": "2"},
+        ),
+        (
+            OPENINFERENCE,
+            {"run_id": "r1", "user_id": "u1", "prompt_version": "v1.0", "tags": ["vip", "beta"],
+             "extra": {"country": "IT", "depth": {"a": [1]}}},
+        ),
+        (
+            TRACELOOP,
+            {"user_id": "u1", "workflow_name": "joke_creation", "prompt_id": "greet", "prompt_version": 3,
+             "extra": {"chat_id": "77"}},
+        ),
+        (LOGFIRE, {"user_id": "u1", "run_id": "r1", "tags": ["LLM"]}),
+        ({"gen_ai.operation.name": "chat", "user_id": "u1", "metadata": "[1", "tag.tags": "vip", "user.id": ""}, {}),
+        ({"gen_ai.operation.name": "chat", "metadata": "7", "gen_ai.user": "u2"}, {"user_id": "u2"}),
+    ],
+)  # fmt: skip
+def test_user_tags_and_metadata_are_those_of_the_other_instrumentation(
+    attributes: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    """As the official instrumentations, OpenInference, OpenLLMetry and Logfire write them; never any content."""
+    record = read(attributes)
+    assert record is not None
+    assert record.metadata == metadata
+    assert record.place.session_id == ("c1" if len(attributes) > 5 else None)
+    assert "Rome" not in str(record)
