@@ -10,8 +10,7 @@ from callspan.providers.copies import detached
 from callspan.providers.json_readers import dig, flag, mapping, objects, text
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.parts import list_or_none, media, parts_of
-from callspan.providers.openai.response import choices_info, in_order, read_request
-from callspan.record.call import Request
+from callspan.providers.openai.response import OpenAIEndpoint, choices_info, in_order
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
     Conversation,
@@ -27,17 +26,13 @@ from callspan.record.messages import (
 )
 
 
-class ChatCompletions:
+class ChatCompletions(OpenAIEndpoint):
     """The chat endpoint of OpenAI and compatible servers. Stateless."""
 
     api: Api = "chat_completions"
     operation: Operation = "chat"
     path = "/chat/completions"
     message_key = "messages"
-
-    def request(self, body: object) -> Request:
-        """Return model, stream, parameters and counts of a request, without its body. Total."""
-        return read_request(body, self.message_key)
 
     def accumulator(self) -> ChatAccumulator:
         """Return a fresh accumulator for one stream."""

@@ -9,8 +9,7 @@ from callspan.providers.copies import StringBuilder, detached, overlay
 from callspan.providers.json_readers import dig, text
 from callspan.providers.openai.chat_stream import ChunkHeader
 from callspan.providers.openai.parts import prompt_messages
-from callspan.providers.openai.response import choices_info, finish_reason, in_order, read_request
-from callspan.record.call import Request
+from callspan.providers.openai.response import OpenAIEndpoint, choices_info, finish_reason, in_order
 from callspan.record.messages import Conversation, Message, Part, Text
 
 
@@ -101,17 +100,13 @@ class CompletionAccumulator:
         return self._choices[index]
 
 
-class Completions:
+class Completions(OpenAIEndpoint):
     """The legacy completions endpoint. Stateless."""
 
     api: Api = "completions"
     operation: Operation = "text_completion"
     path = "/completions"
     message_key = "prompt"
-
-    def request(self, body: object) -> Request:
-        """Return model, stream, parameters and counts of a request, without its body. Total."""
-        return read_request(body, self.message_key)
 
     def accumulator(self) -> CompletionAccumulator:
         """Return a fresh accumulator for one stream."""

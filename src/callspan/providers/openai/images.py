@@ -14,9 +14,9 @@ from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
 from callspan.providers.json_readers import dig, items, mapping, objects, word
 from callspan.providers.openai.parts import media, prompt_messages
-from callspan.providers.openai.response import read_request, response_error, unix_time
+from callspan.providers.openai.response import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.usage import usage_of
-from callspan.record.call import Request, Response, Usage
+from callspan.record.call import Response, Usage
 from callspan.record.messages import Conversation, Message, Part, Text
 
 _IMAGE: Final = "b64_json"
@@ -77,17 +77,13 @@ class ImageAccumulator:
             self._fields["usage"] = detached(usage)
 
 
-class Images:
+class Images(OpenAIEndpoint):
     """The endpoint that generates images. Stateless."""
 
     api: Api = "images"
     operation: Operation = "generate_content"
     path = "/images/generations"
     message_key = "prompt"
-
-    def request(self, body: object) -> Request:
-        """Return model, stream and parameters of a request, without its body. Total."""
-        return read_request(body, self.message_key)
 
     def accumulator(self) -> ImageAccumulator:
         """Return a fresh accumulator for one stream."""

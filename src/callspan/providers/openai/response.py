@@ -197,20 +197,26 @@ _TEMPLATE: Final = ("id", "version")
 _MAX_PARAM_BYTES: Final = 4096
 
 
-def read_request(body: object, message_key: str) -> Request:
-    """Return model, stream, parameters and counts of a request; `message_key` holds the messages. Total."""
-    if not isinstance(body, dict):
-        return Request()
-    messages = body.get(message_key)
-    return Request(
-        model=model if isinstance(model := body.get("model"), str) and model else None,
-        stream=body.get("stream") is True,
-        params=_params(body),
-        message_count=len(messages)
-        if type(messages) is list and messages and type(messages[0]) is dict
-        else _message_count(messages),
-        tool_names=_tool_names(body) if "tools" in body or "functions" in body else None,
-    )
+class OpenAIEndpoint:
+    """The adapters of OpenAI's endpoints share the form of requests."""
+
+    message_key = "input"
+    """The key of the messages in a request."""
+
+    def request(self, body: object) -> Request:
+        """Return model, stream, parameters and counts of a request, without its body. Total."""
+        if not isinstance(body, dict):
+            return Request()
+        messages = body.get(self.message_key)
+        return Request(
+            model=model if isinstance(model := body.get("model"), str) and model else None,
+            stream=body.get("stream") is True,
+            params=_params(body),
+            message_count=len(messages)
+            if type(messages) is list and messages and type(messages[0]) is dict
+            else _message_count(messages),
+            tool_names=_tool_names(body) if "tools" in body or "functions" in body else None,
+        )
 
 
 def _params(body: dict[object, object]) -> dict[str, object]:

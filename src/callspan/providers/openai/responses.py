@@ -11,7 +11,7 @@ from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
 from callspan.providers.json_readers import dig, flag, items, mapping, objects, of_type, text, word
 from callspan.providers.openai.parts import media, parts_of
-from callspan.providers.openai.response import finish_meanings, read_request, response_error, unix_time
+from callspan.providers.openai.response import OpenAIEndpoint, finish_meanings, response_error, unix_time
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
 from callspan.providers.openai.usage import usage_of
 from callspan.record.call import CONTENT_FILTER, LENGTH, TOOL_CALLS, ErrorInfo, Outcome, Request, Response
@@ -24,17 +24,16 @@ _UNDER_WAY: Final = ("in_progress", "queued")
 _OUTCOMES: Final[dict[str, Outcome]] = {**dict.fromkeys(_UNDER_WAY, "in_progress"), "cancelled": "cancelled"}
 
 
-class Responses:
+class Responses(OpenAIEndpoint):
     """The Responses endpoint. Stateless."""
 
     api: Api = "responses"
     operation: Operation = "chat"
     path = "/responses"
-    message_key = "input"
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request, without its body. Total."""
-        request = read_request(body, self.message_key)
+        request = super().request(body)
         given = body.get("input") if isinstance(body, dict) else None
         return request if of_type(given, _COMPACTION) is None else msgspec.structs.replace(request, compacted=True)
 

@@ -11,7 +11,7 @@ from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
 from callspan.providers.json_readers import dig, integer, items, mapping, text
 from callspan.providers.openai.parts import parts_of, prompt_messages
-from callspan.providers.openai.response import bare_info, choices_info, read_request
+from callspan.providers.openai.response import OpenAIEndpoint, bare_info, choices_info
 from callspan.providers.openai.responses import item_messages
 from callspan.providers.openai.usage import usage_of
 from callspan.record.call import Request, Usage
@@ -47,16 +47,11 @@ class SingleBody:
         return self._body
 
 
-class SingleBodyEndpoint:
+class SingleBodyEndpoint(OpenAIEndpoint):
     """What these endpoints share."""
 
-    message_key = "input"
     holds: str
     """A key that every response has."""
-
-    def request(self, body: object) -> Request:
-        """Return model, parameters and counts of a request, without its body. Total."""
-        return read_request(body, self.message_key)
 
     def accumulator(self) -> SingleBody:
         """Return a fresh accumulator."""
