@@ -95,6 +95,8 @@ def outcome_text(call: CallRecord) -> Text:
     word = call.outcome if status is None else f"{call.outcome} {status}"
     if call.stream is not None and call.stream.end == "cut_off":
         word += ", cut off"
+    if call.response is not None and call.response.unrecognized:
+        word += ", not recognized"
     retried = f", {call.retries} retr{'y' if call.retries == 1 else 'ies'}" if call.retries else ""
     return styled((word, OUTCOME_STYLES.get(call.outcome, "")), (retried, "yellow"))
 

@@ -223,8 +223,9 @@ def _call_line(call: CallRecord) -> Text:
         (f" (first token {duration(first)})" if first is not None and call.request.stream else "", _FAINT),
         "  ",
     )
-    if call.outcome != "success" or call.retries or (call.stream is not None and call.stream.end == "cut_off"):
-        line.append_text(outcome_text(call))
+    outcome = outcome_text(call)
+    if outcome.plain != "success":
+        line.append_text(outcome)
         line.append("  ")
     shown = (
         " ".join(piece for message in call.conversation.output for piece in gist(message)) if call.conversation else ""

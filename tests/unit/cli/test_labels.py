@@ -184,6 +184,14 @@ def test_an_export_has_what_the_labels_select(
     assert answer.code == (0 if models else 1)
 
 
+def test_lists_and_trees_mark_responses_that_were_not_recognized(anywhere: str) -> None:
+    """A body of which nothing is known is no empty success."""
+    place = Place(session_id="session-a")
+    keep(anywhere, session("session-a"), made("call-a", place=place, response=Response(unrecognized=True)))
+    assert "success, not recognized" in ask("--store", anywhere, "calls").out
+    assert "success, not recognized" in ask("--store", anywhere, "show", "session-a").out
+
+
 def test_a_report_has_other_rewards_users_metadata_and_streams_that_were_cut_off(recorded: str, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert ask("--store", recorded, "report", "-o", str(page)).code == 0
