@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import openai
 import pytest
+from opentelemetry.trace import SpanKind
 
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, Place
 from callspan.record.ids import is_of_response, response_call_id
-from callspan.testing import Captured
+from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
@@ -93,3 +95,212 @@ def test_other_streams_that_are_left_are_cancelled(mode: Mode, run: Run, seen: C
     run(body)
     record = the_call(seen)
     assert (record.outcome, is_of_response(record.call_id)) == ("cancelled", False)
+
+
+def versions(seen: Captured) -> list[tuple[int, str]]:
+    return [(record.record_version, record.outcome) for record in seen.everything if isinstance(record, CallRecord)]
+
+
+async def poll(mode: Mode, client: Any, response_id: str, times: int) -> None:
+    for _ in range(times):
+        await mode.wait(client.responses.retrieve(response_id))
+
+
+def test_polls_complete_the_call_once(mode: Mode, run: Run, seen: Captured) -> None:
+    """Five polls, tokens once: on the record, and on the one span of the fetch that found the answer."""
+    mode.provider.reply(text="I am well.", polls=2, input_tokens=30, output_tokens=5)
+
+    async def body() -> None:
+        client = mode.openai()
+        job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
+        await poll(mode, client, job.id, 5)
+
+    run(body)
+    record = the_call(seen)
+    assert versions(seen) == [(2, "in_progress"), (4, "success")]
+    assert record.usage is not None
+    assert (record.outcome, record.usage.total_tokens, record.text) == ("success", 35, "I am well.")
+    assert (record.request.model, record.response and record.response.status) == ("gpt-5", "completed")
+    created, fetched = seen.spans
+    assert (fetched.name, fetched.kind, len(fetched.links)) == ("fetch_response", SpanKind.CLIENT, 1)
+    assert fetched.links[0].context.span_id == created.get_span_context().span_id
+    shown = attributes(seen, 1)
+    assert (shown["gen_ai.usage.input_tokens"], shown["gen_ai.usage.output_tokens"]) == (30, 5)
+    assert (shown["gen_ai.operation.name"], shown["gen_ai.response.status"]) == ("fetch_response", "completed")
+    assert shown["callspan.call_id"] == record.call_id
+    assert "gen_ai.usage.input_tokens" not in attributes(seen, 0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome", "finish"),
+    [("stop", "success", "completed"), ("length", "success", "max_output_tokens"), ("failed", "error", "failed")],
+)
+def test_a_response_that_has_ended_says_how(
+    mode: Mode, run: Run, seen: Captured, reason: str, outcome: str, finish: str
+) -> None:
+    """A failed one is an error of the call; the fetch itself has succeeded."""
+    mode.provider.reply(text="I am", finish_reason=reason, polls=0)
+
+    async def body() -> None:
+        client = mode.openai()
+        job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
+        await poll(mode, client, job.id, 2)
+
+    run(body)
+    record = the_call(seen)
+    assert record.response is not None
+    assert (record.outcome, record.response.finish_reasons) == (outcome, [finish])
+    assert (record.error is None) == (outcome == "success")
+    assert len(seen.spans) == 2
+
+
+def test_a_cancelled_response_ends_its_call(mode: Mode, run: Run, seen: Captured) -> None:
+    """`cancel` answers with the response as it is then."""
+
+    async def body() -> None:
+        client = mode.openai()
+        job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
+        await mode.wait(client.responses.cancel(job.id))
+        await poll(mode, client, job.id, 2)
+
+    run(body)
+    record = the_call(seen)
+    assert (record.outcome, record.error, record.usage) == ("cancelled", None, None)
+    assert versions(seen) == [(2, "in_progress"), (4, "cancelled")]
+
+
+@pytest.mark.parametrize("after", [None, 4])
+def test_a_streamed_fetch_completes_the_call(mode: Mode, run: Run, seen: Captured, after: int | None) -> None:
+    """From any event on: the last one has the whole response."""
+    more: dict[str, Any] = {} if after is None else {"starting_after": after}
+
+    async def body() -> None:
+        client = mode.openai()
+        job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
+        await mode.all(await mode.wait(client.responses.retrieve(job.id, stream=True, **more)))
+        await poll(mode, client, job.id, 2)
+
+    run(body)
+    record = the_call(seen)
+    assert record.usage is not None
+    assert (record.outcome, record.usage.total_tokens, record.stream) == ("success", 19, None)
+    assert versions(seen) == [(2, "in_progress"), (4, "success")]
+    assert [span.name for span in seen.spans] == ["chat gpt-5", "fetch_response"]
+
+
+def test_a_stream_that_is_left_is_continued(mode: Mode, run: Run, seen: Captured) -> None:
+    """The helper reads on by the response's id; what is fetched is nothing until its end."""
+
+    async def body() -> None:
+        client = mode.openai()
+        question = {"model": "gpt-5", "input": "How are you?", "background": True}
+        stream = await mode.wait(client.responses.create(stream=True, **question))
+        job = (await mode.next(stream)).response
+        await mode.wait(stream.close())
+        part = await mode.wait(client.responses.retrieve(job.id, stream=True))
+        await mode.next(part)
+        await mode.wait(part.close())
+        assert versions(seen) == [(1, "in_progress"), (2, "in_progress")]
+        async with mode.entered(client.responses.stream(response_id=job.id, starting_after=2)) as rest:
+            await mode.all(rest)
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert record.usage is not None
+    assert (record.outcome, record.stream.end, record.usage.total_tokens) == ("success", "closed", 19)
+    assert len(seen.spans) == 2
+
+
+def test_raw_fetches_complete_the_call_too(mode: Mode, run: Run, seen: Captured) -> None:
+    """Whether the caller parses them or not."""
+    mode.provider.reply(text="Well.", polls=0)
+
+    async def body() -> None:
+        client = mode.openai()
+        job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
+        await mode.wait(client.responses.with_raw_response.retrieve(job.id))
+
+    run(body)
+    assert (the_call(seen).outcome, the_call(seen).text) == ("success", "Well.")
+
+
+def test_a_call_that_is_not_known_here_is_made_of_its_answer(mode: Mode, run: Run) -> None:
+    """Another process created the response: its record and this one have the same id."""
+    mode.provider.reply(text="Well.", polls=0)
+    client = mode.openai()
+    created = mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
+
+    async def body() -> str:
+        job = await created
+        with capture() as seen:
+            await poll(mode, client, job.id, 2)
+        record = the_call(seen)
+        assert (record.call_id, record.record_version) == (response_call_id("openai", job.id), 4)
+        assert (record.outcome, record.text, record.place) == ("success", "Well.", Place())
+        (span,) = seen.spans
+        assert (span.name, span.links) == ("fetch_response", ())
+        return str(job.id)
+
+    run(body)
+
+
+def test_what_is_no_background_response_makes_nothing(mode: Mode, run: Run, seen: Captured) -> None:
+    """Stored answers that are read, and requests that fail."""
+
+    async def body() -> None:
+        client = mode.openai()
+        answer = await mode.wait(client.responses.create(model="gpt-5", input="How are you?"))
+        await poll(mode, client, answer.id, 2)
+        mode.provider.reply(status=404, on="/responses/resp_gone")
+        with pytest.raises(openai.NotFoundError):
+            await mode.wait(client.responses.retrieve("resp_gone"))
+        await mode.all(await mode.wait(client.responses.retrieve(answer.id, stream=True)))
+
+    run(body)
+    assert (len(seen.records), len(seen.spans)) == (1, 1)
+
+
+SECRET = "whsec_c2VjcmV0"
+
+
+@pytest.mark.parametrize(("reason", "outcome"), [("stop", "success"), ("failed", "error")])
+def test_a_webhook_sets_outcome_and_end_and_a_fetch_the_answer(
+    mode: Mode, run: Run, seen: Captured, reason: str, outcome: str
+) -> None:
+    """Webhooks come several times; the event is the SDK's."""
+    sdks.needs("openai", "1.99", "webhooks")
+    mode.provider.reply(text="Well.", finish_reason=reason, polls=9)
+
+    async def body() -> None:
+        client = mode.openai(webhook_secret=SECRET)
+        job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
+        payload, headers = mode.provider.webhook(job.id, SECRET)
+        for _ in range(2):
+            event = client.webhooks.unwrap(payload, headers)
+            assert event.data.id == job.id
+        half = the_call(seen)
+        assert (half.outcome, half.usage, half.timing.duration_ns is None) == (outcome, None, False)
+        assert len(seen.spans) == 1
+        await poll(mode, client, job.id, 2)
+        client.webhooks.unwrap(payload, headers)
+
+    run(body)
+    assert versions(seen) == [(2, "in_progress"), (3, outcome), (4, outcome)]
+    record = the_call(seen)
+    assert (record.outcome, record.text, len(seen.spans)) == (outcome, "Well.", 2)
+
+
+def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, run: Run, seen: Captured) -> None:
+    """An event of another kind, and one that is refused."""
+    sdks.needs("openai", "1.99", "webhooks")
+
+    async def body() -> None:
+        client = mode.openai(webhook_secret=SECRET)
+        job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?"))
+        payload, headers = mode.provider.webhook(job.id, "whsec_b3RoZXI=")
+        with pytest.raises(openai.InvalidWebhookSignatureError):
+            client.webhooks.unwrap(payload, headers)
+
+    run(body)
+    assert versions(seen) == [(2, "success")]

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from callspan.stores.clickhouse.store import connect
+from callspan.stores.clickhouse.connection import connect
 
 _UNPACK: dict[str | None, Callable[[bytes], bytes]] = {
     None: bytes,

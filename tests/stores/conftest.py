@@ -224,7 +224,7 @@ def clickhouse_url(tmp_path: Path) -> Iterator[str]:
         needs_module("chdb", "pip install chdb (about 900 MB)")
         yield f"clickhouse+chdb://{tmp_path}/clickhouse"
         return
-    from callspan.stores.clickhouse.store import connect
+    from callspan.stores.clickhouse.connection import connect
 
     client, name = connect(server), f"callspan_test_{uuid4().hex}"
     client.command(f"CREATE DATABASE {name}")

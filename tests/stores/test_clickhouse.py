@@ -43,7 +43,7 @@ def server(tmp_path: Path) -> Iterator[ClickHouseServer]:
 
 
 def ask(url: str, sql: str) -> list[tuple[object, ...]]:
-    from callspan.stores.clickhouse.store import connect
+    from callspan.stores.clickhouse.connection import connect
 
     client = connect(url)
     rows = client.query(sql).result_rows
@@ -111,7 +111,7 @@ def test_a_database_without_tables_and_a_newer_layout_are_clear_errors(clickhous
     sink.open()
     sink.close()
     ask_nothing = "INSERT INTO callspan_layout VALUES (99)"
-    from callspan.stores.clickhouse.store import connect
+    from callspan.stores.clickhouse.connection import connect
 
     client = connect(clickhouse_url)
     client.command(ask_nothing)

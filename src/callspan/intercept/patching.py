@@ -13,7 +13,7 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -24,7 +24,7 @@ import wrapt
 from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
-from callspan.intercept import attempts, raw_responses, request, streams
+from callspan.intercept import attempts, raw_responses, request, streams, webhooks
 from callspan.intercept.guarded import VARIADIC, Function, parameters
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.sdk_readers import OBSERVED
@@ -32,7 +32,7 @@ from callspan.private_names import PrivateName
 from callspan.providers import registry
 from callspan.settings import InvalidValueError, SettingError, words_of
 
-Module: TypeAlias = Literal["_base_client", "_streaming", "http"]
+Module: TypeAlias = Literal["_base_client", "_streaming", "http", "webhooks"]
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +96,17 @@ HOOKS: Final[tuple[Hook, ...]] = (
     _hook(names.SEND, attempts.observe_send, reads=("request",), ignores=_SENDING),
     _hook(names.ASYNC_SEND, partial(attempts.observe_send, is_async=True), reads=("request",), ignores=_SENDING),
 )  # fmt: skip
+
+
+WEBHOOKS: Final = tuple(
+    Hook(
+        module="webhooks", owner=owner, attribute="unwrap", make=webhooks.observe_unwrap,
+        ignores=("payload", "headers", "secret"), without="ends of background responses that webhooks report",
+    )
+    for owner in ("Webhooks", "AsyncWebhooks")
+)  # fmt: skip
+"""Hooks on a module that openai (1.99 and later) imports when it is used first."""
+_WEBHOOKS_MODULE: Final = "openai.resources.webhooks"
 
 
 Sdk: TypeAlias = Literal["openai", "anthropic"]
@@ -208,9 +219,25 @@ class Patches:
             _warn_of_drift(sdk, self.status())
             for library in (sdk, "opentelemetry", "wrapt"):
                 names.warn_once(library)
+        if sdk == "openai":
+            self._patch_webhooks()
         if _OLDER_HTTP not in self._waiting:
             self._waiting.add(_OLDER_HTTP)
             wrapt.register_post_import_hook(self._older_http_imported, _OLDER_HTTP)
+
+    def _patch_webhooks(self) -> None:
+        """Patch webhooks now if they are imported, else as soon as they are."""
+        if _WEBHOOKS_MODULE not in self._waiting:
+            self._waiting.add(_WEBHOOKS_MODULE)
+            wrapt.register_post_import_hook(self._webhooks_imported, _WEBHOOKS_MODULE)
+        elif (module := sys.modules.get(_WEBHOOKS_MODULE)) is not None:
+            self._webhooks_imported(module)
+
+    def _webhooks_imported(self, module: ModuleType) -> None:
+        with fail_open("patch webhooks"), self._lock:
+            patched = {patch.owner for patch in self._applied.get("openai", ())}
+            if "openai" in self._applied and vars(module).get(WEBHOOKS[0].owner) not in patched:
+                self._patch("openai", {"webhooks": (module,)}, WEBHOOKS)
 
     def _older_http_imported(self, module: ModuleType) -> None:
         """Patch `httpx` when it is imported late: openai 3 also accepts clients of this older library."""
@@ -220,9 +247,9 @@ class Patches:
                 if sdk in self._applied and vars(module).get("Client") not in patched:
                     self._patch(sdk, {"http": (module,)})
 
-    def _patch(self, sdk: Sdk, modules: dict[str, tuple[ModuleType, ...]]) -> None:
+    def _patch(self, sdk: Sdk, modules: dict[str, tuple[ModuleType, ...]], hooks: Iterable[Hook] | None = None) -> None:
         applied = self._applied.setdefault(sdk, [])
-        for hook in HOOKS:
+        for hook in HOOKS if hooks is None else hooks:
             for module in modules.get(hook.module, ()):
                 # One at a time: if classes share a function, the next row finds it hooked.
                 patch, status = self._one(sdk, hook, module)

@@ -230,9 +230,11 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         options = options_of(args, kwargs)
         endpoint = registry.endpoint_for(options.method, options.url)
         if endpoint is None:
-            if options.method in _POST:
-                hook_context.unknown_posts.set()
-            return None
+            endpoint, factory = registry.fetch_for(options.method, options.url), factory.fetch
+            if endpoint is None or factory is None:
+                if options.method in _POST:
+                    hook_context.unknown_posts.set()
+                return None
         stream = bool(stream_of(args, kwargs))
         return _opened(hook_context, factory, endpoint, _Arguments(args[0], options, stream))
 

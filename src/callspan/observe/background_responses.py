@@ -5,16 +5,24 @@ The id of such a call is made of the response's: whoever sees the response, in a
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, Final
 
 import msgspec
 
 from callspan.fail_open import fail_open, reported
+from callspan.observe.ports import CallInfo
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.json_readers import flag
-from callspan.record.call import CallRecord
-from callspan.record.ids import response_call_id
+from callspan.record.call import CallRecord, ErrorInfo, Outcome, Response, Timing
+from callspan.record.ids import is_of_response, response_call_id
+from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
 
+IN_PROGRESS: Final = "in_progress"
+_REMEMBERED: Final = 4096
+_NS: Final = 1_000_000_000
+_ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_OUTCOMES: Final[dict[str | None, Outcome]] = {"failed": "error", "cancelled": "cancelled"}
 _READ: Final = fail_open("read the first event of a background response")
 
 
@@ -43,4 +51,77 @@ def begun(started: CallRecord, endpoint: Endpoint, body: object) -> CallRecord:
     if info is None or not info.background or info.response.id is None:
         return started
     call_id = response_call_id(started.provider, info.response.id)
-    return msgspec.structs.replace(started, call_id=call_id, outcome="in_progress", response=info.response)
+    return msgspec.structs.replace(started, call_id=call_id, outcome=IN_PROGRESS, response=info.response)
+
+
+def has_ended(fetched: CallRecord) -> bool:
+    """Return whether the record of a fetch is of a background response that has ended."""
+    return is_of_response(fetched.call_id) and fetched.response is not None and fetched.outcome != IN_PROGRESS
+
+
+def completion(fetched: CallRecord) -> CallRecord:
+    """Return the version of a call's record that has the answer, out of the record of the fetch that found it.
+
+    The end is the provider's, in whole seconds; where it states none, that of the fetch.
+    """
+    response, timing = fetched.response, fetched.timing
+    end_ns = timing.start_ns + (timing.duration_ns or 0)
+    start_ns, outcome = timing.start_ns, fetched.outcome
+    if response is not None:
+        end_ns = end_ns if response.completed is None else response.completed * _NS
+        start_ns = start_ns if response.created is None else response.created * _NS
+        outcome = _OUTCOMES.get(response.status, "success")
+    return CallRecord(
+        call_id=fetched.call_id,
+        record_version=ANSWER_VERSION,
+        provider=fetched.provider,
+        api=fetched.api,
+        sdk=fetched.sdk,
+        server_address=fetched.server_address,
+        server_port=fetched.server_port,
+        response=response,
+        usage=fetched.usage,
+        timing=Timing(start_ns=min(start_ns, end_ns), duration_ns=max(0, end_ns - start_ns)),
+        outcome=outcome,
+        error=fetched.error if outcome == "error" else None,
+        redactions=fetched.redactions,
+    )
+
+
+def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallRecord | None:
+    """Return the version of a call's record that has its outcome and end only; None for a status that is no end."""
+    if status not in _ENDS:
+        return None
+    outcome = _OUTCOMES.get(status, "success")
+    return CallRecord(
+        call_id=response_call_id(server.provider, response_id),
+        record_version=ENDED_VERSION,
+        provider=server.provider,
+        api="responses",
+        sdk=server.sdk,
+        server_address=server.server_address,
+        server_port=server.server_port,
+        response=Response(id=response_id, status=status),
+        timing=Timing(start_ns=at_ns, duration_ns=0),
+        outcome=outcome,
+        error=ErrorInfo(kind="unknown", type="failed") if outcome == "error" else None,
+    )
+
+
+class Completions:
+    """Who completes which call in this process. Remembers the newest 4096.
+
+    Without a lock, which a signal handler could wait for that has interrupted its holder: each step is one of C.
+    """
+
+    def __init__(self) -> None:
+        self._claims: OrderedDict[tuple[str, int], object] = OrderedDict()
+
+    def claim(self, call_id: str, version: int, token: object) -> bool:
+        """Return whether the holder of the token is to write this version: no other has claimed it, or the answer."""
+        if version < ANSWER_VERSION and (call_id, ANSWER_VERSION) in self._claims:
+            return False
+        mine = self._claims.setdefault((call_id, version), token) is token
+        if len(self._claims) > _REMEMBERED:
+            self._claims.popitem(last=False)
+        return mine

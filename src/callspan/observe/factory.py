@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -13,6 +14,8 @@ from callspan.providers.base import Endpoint
 from callspan.record.call import CallRecord, Place, Request, Timing
 from callspan.record.ids import new_id
 
+WebhookReport: TypeAlias = Callable[[CallInfo, str, str, int | None], None]
+"""Takes a client's server, a response's id and status, and when it ended, Unix nanoseconds (None: now)."""
 _NOWHERE: Final = Place()
 _START_SPAN: Final = fail_open("start a span")
 _READ_SURROUNDINGS: Final = fail_open("read the session and metadata around a call")
@@ -20,6 +23,11 @@ _READ_SURROUNDINGS: Final = fail_open("read the session and metadata around a ca
 
 class CallFactory(CallPorts, frozen=True, kw_only=True):
     """Starts calls; one per `instrument()`. Safe from any thread."""
+
+    fetch: CallFactory | None = None
+    """Starts to observe requests that fetch background responses; None: these are not observed."""
+    webhook: WebhookReport | None = None
+    """Called with the end of a background response that a webhook has reported; None: not wanted."""
 
     def start(self, endpoint: Endpoint, info: CallInfo) -> LiveCall:
         """Return a new call that has just begun, with its span started in the current context."""

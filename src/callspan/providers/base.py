@@ -19,8 +19,9 @@ Api: TypeAlias = Literal[
     "vector_store_search", "graders", "images",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
-    "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation"
-]
+    "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation",
+    "fetch_response",
+]  # fmt: skip
 
 MEDIA_APIS: Final[frozenset[str]] = frozenset({"images"})
 """The APIs of images and sound, whose operation is `generate_content`."""

@@ -40,6 +40,13 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
     return _vector_store_search(path) if api == _SEARCH else _endpoint(api)
 
 
+def fetch_for(method: str, path: str) -> Endpoint | None:
+    """Return what reads the answer to a request that fetches or cancels a background response; None for any other."""
+    segments = _segments(path)
+    named = segments if method in _GET else segments[:-1] if segments[-1] == "cancel" and method in _METHODS else []
+    return _fetch() if named[-2:-1] == ["responses"] else None
+
+
 def by_api(api: str) -> Endpoint | None:
     """Return the endpoint of that name (`CallRecord.api`), including the application's own, or None."""
     return _endpoint(api) if api in _PLACES else own.find(api)
@@ -144,6 +151,7 @@ APIS: Final = frozenset(_PLACES)
 
 _SEARCH: Final = "vector_store_search"
 _METHODS: Final = frozenset({"post", "POST"})
+_GET: Final = frozenset({"get", "GET"})
 _BY_LAST_TWO: Final[dict[str, Api]] = {
     "chat/completions": "chat_completions",
     "v1/messages": "messages",
@@ -164,6 +172,11 @@ _BY_LAST: Final[dict[str, Api]] = {
 def _endpoint(api: str) -> Endpoint:
     module, name = _PLACES[api]
     return cast("Endpoint", getattr(late_import(f"callspan.providers.{module}"), name)())
+
+
+@cache
+def _fetch() -> Endpoint:
+    return cast("Endpoint", late_import("callspan.providers.openai.responses").ResponseFetch())
 
 
 def __getattr__(name: str) -> Endpoints:

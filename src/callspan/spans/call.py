@@ -14,7 +14,7 @@ import msgspec
 from opentelemetry import _logs, trace
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumber
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.util.types import AnyValue
 
 from callspan.background import run_or_defer
@@ -181,6 +181,21 @@ class CallSpans:
         except reported(_START):
             span = trace.INVALID_SPAN
         return CallSpan(self, span, parent)
+
+    def fetched(
+        self, record: CallRecord, conversation: Conversation | None, context: Context, call: SpanContext | None
+    ) -> None:
+        """Make the span of a fetch that has ended, in `context`, with a link to the span of the `call` it completes."""
+        with _START:
+            span = self.tracer.start_span(
+                gen_ai.span_name(record),
+                context=context,
+                kind=SpanKind.CLIENT,
+                attributes=self.projection.start(record),
+                links=[] if call is None else [Link(call)],
+                start_time=record.timing.start_ns,
+            )
+            CallSpan(self, span, trace.get_current_span(context)).end(record, conversation)
 
     def notify(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
         """Pass a finished call to log events and to the completion hook."""

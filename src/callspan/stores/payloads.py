@@ -14,6 +14,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import Record, record_key
 from callspan.record.labels import label_of, labels
+from callspan.record.merging import merged
 from callspan.spool.sink import Decoded, Entry, PoisonError, decode_payload
 from callspan.stores import bodies
 from callspan.stores.columns import PICO, TABLES, Table
@@ -95,6 +96,19 @@ def _unpacked(payload: bytes, decoded: Decoded) -> Unpacked:
         return Unpacked(record, b"", b"", payload, original)
     response = b"" if record.response is None else bytes(record.response.body)
     return Unpacked(record, bytes(record.request.body), response, payload, original)
+
+
+def combined(item: Unpacked, known: CallRecord | None) -> Unpacked | None:
+    """Return what is to be stored in the place of a background response's call that is `known`.
+
+    None where nothing changes.
+    """
+    record = item.record
+    if known is None or not isinstance(record, CallRecord):
+        return item
+    before = encode(msgspec.structs.replace(known, conversation=None))
+    whole = encode(msgspec.structs.replace(merged([known, record]), conversation=None))
+    return None if whole == before else unpack(whole)
 
 
 @cache

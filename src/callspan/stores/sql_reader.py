@@ -107,6 +107,11 @@ class SqlReader(SqlRewards):
                 row = next(iter(self.rows(sql, id=call_id)), None)
         return None if row is None else self.whole(row)
 
+    def exact_call(self, call_id: str) -> CallRecord | None:
+        """Return the call of this whole id; None if there is none."""
+        row = next(self.rows("SELECT * FROM calls WHERE call_id = :id", id=call_id), None)
+        return None if row is None else self.whole(row)
+
     def count_calls(self, which: CallFilter = _EVERY) -> int:
         """Return how many calls `calls` would yield without its limit."""
         where, values = self.where(which)

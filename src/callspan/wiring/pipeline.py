@@ -33,6 +33,7 @@ from callspan.spans.evaluations import EvaluationLog, SessionSpanOptions
 from callspan.spans.metrics import CallMetrics
 from callspan.spans.session import SessionSpans
 from callspan.stores.urls import load_sinks, parse
+from callspan.wiring.fetches import Fetches
 from callspan.wiring.process_end import ForkedWorkers
 from callspan.wiring.recorder import Recorder
 from callspan.wiring.telemetry_providers import Providers
@@ -40,7 +41,8 @@ from callspan.wiring.telemetry_providers import Providers
 _QUERIES: Final = {
     "session": "SELECT trace_id, span_id, session_id FROM sessions WHERE session_id = :id",
     "timestep": "SELECT trace_id, span_id, session_id, timestep_id, timestep FROM timesteps WHERE timestep_id = :id",
-    "call": """SELECT trace_id, span_id, session_id, timestep_id, timestep, response_id, sampled
+    "call": """SELECT trace_id, span_id, session_id, timestep_id, timestep, response_id, sampled,
+                      outcome NOT IN ('started', 'in_progress') AND rec_version <> 3 AS answered
                  FROM calls WHERE call_id = :id""",
 }
 
@@ -53,6 +55,7 @@ class _Row(msgspec.Struct):
     timestep: int | None = None
     response_id: str | None = None
     sampled: int | None = None
+    answered: int | None = None
 
 
 class SpanFinder:
@@ -88,6 +91,7 @@ def _asked(path: Path, sql: str, identity: str) -> SpanRef | None:
         sampled=known.sampled != 0,
         place=Place(session_id=known.session_id, timestep_id=known.timestep_id, timestep=known.timestep),
         response_id=known.response_id,
+        answered=bool(known.answered),
     )
 
 
@@ -105,6 +109,8 @@ class Pipeline:
         self.recorder = Recorder(settings, providers.listeners, self._priced)
         self._version = _version()
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
+        finder = SpanFinder(settings.stores)
+        self._fetches = Fetches(finder, self.recorder.write, self._metrics.observed)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._processors = {
@@ -127,7 +133,7 @@ class Pipeline:
                 ),
                 EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
             ),
-            find=SpanFinder(settings.stores),
+            find=finder,
             strict=settings.strict,
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
@@ -155,6 +161,8 @@ class Pipeline:
         self.recorder.write(record)
         if isinstance(record, CallRecord):
             remember_call(record)
+            if record.api == "responses":
+                self._fetches.created(record)
         if callbacks.REGISTERED:
             callbacks.call("after_record", record)
 
@@ -181,7 +189,7 @@ class Pipeline:
 
     def _factory(self, level: Content) -> CallFactory:
         spans, settings = self._spans(level), self.settings
-        return CallFactory(
+        calls = CallFactory(
             start_span=spans.start,
             process=self._processors[level].process,
             write=self._called,
@@ -195,6 +203,10 @@ class Pipeline:
             process_id=self._workers.process_id,
             estimates=settings.estimate_usage,
             chunk_log=settings.chunk_log,
+        )
+        fetches = self._fetches
+        return msgspec.structs.replace(
+            calls, fetch=fetches.factory(calls, spans), webhook=partial(fetches.ended, calls)
         )
 
 

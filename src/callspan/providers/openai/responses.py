@@ -83,6 +83,13 @@ class Responses(OpenAIEndpoint):
         )
 
 
+class ResponseFetch(Responses):
+    """A request for a response that is there already: its operation is no inference."""
+
+    operation: Operation = "fetch_response"
+    path = "/responses/{id}"
+
+
 def _reason(body: object) -> str | None:
     reason = text(body, "incomplete_details", "reason")
     status = text(body, "status")

@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final, cast
 
+from clickhouse_connect.driver.client import Client
+
 from callspan.record.call import CallRecord
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import CallFilter, Content, EmptyStoreError
-from callspan.stores.clickhouse.store import connect, layout
+from callspan.stores.clickhouse.connection import connect, layout
 from callspan.stores.clickhouse.troubles import explaining
+from callspan.stores.columns import LAYOUT
 from callspan.stores.conditions import CLICKHOUSE, source
 from callspan.stores.sql_reader import SqlReader
 from callspan.stores.sql_rewards import Values
@@ -136,6 +139,22 @@ class ClickHouseReader(SqlReader):
                 "SELECT hash, text, rest, enc, data FROM content_text WHERE hash IN :hashes", hashes=chosen
             ):
                 self._pieces[str(row["hash"])] = bodies.json_of(row)
+
+
+class WritersReader(ClickHouseReader):
+    """Reads over a writer's client, also versions of a call that are to be merged."""
+
+    def __init__(self, name: str, client: Client) -> None:
+        """The tables are of this layout."""
+        self.name, self._client, self.layout = name, client, LAYOUT
+        self._pieces = {}
+
+    def versions(self, call_id: str) -> list[CallRecord]:
+        """Return what was written of a call, as far as ClickHouse has not replaced it yet."""
+        sql = _query("SELECT * FROM calls WHERE call_id = :id", {"id": call_id})
+        result = self._client.query(sql, parameters={"id": call_id}, settings={**_SETTINGS, "final": 0})
+        names = result.column_names
+        return [self.whole(dict(zip(names, map(_plain, row), strict=True))) for row in result.result_rows]
 
 
 def _query(sql: str, values: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""Sink for ClickHouse, and how to connect to it, over HTTP or in this process; the version of its tables.
+"""Sink for ClickHouse.
 
 Rows may be written repeatedly; the deduplication token of a batch is its position in the spool. There are no
 transactions: contents are written before the rows that refer to them, and a batch that failed halfway is written
@@ -16,63 +16,29 @@ from decimal import Decimal
 from typing import Final
 
 import msgspec
-from clickhouse_connect.driver import create_client
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from callspan.record.call import CallRecord
-from callspan.record.codec import encode_json
+from callspan.record.codec import encode, encode_json
 from callspan.record.events import record_key
+from callspan.record.ids import is_of_response
+from callspan.record.merging import merged
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
+from callspan.stores.clickhouse.connection import connect, layout, make_tables
+from callspan.stores.clickhouse.reader import WritersReader
 from callspan.stores.clickhouse.troubles import CODE, explaining
-from callspan.stores.columns import LAYOUT, TABLES
-from callspan.stores.payloads import Unpacked, message_key, unpack_entry
+from callspan.stores.columns import TABLES
+from callspan.stores.payloads import Unpacked, combined, message_key, unpack, unpack_entry
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.rows import Row
-from callspan.stores.schema import statements
 from callspan.stores.urls import safe_name
 
-_CONNECT_S: Final = 10
-_ANSWER_S: Final = 60
-
-
-def connect(url: str) -> Client:
-    """Return a client of the server a store's URL names; `clickhouse+chdb:///directory` is the embedded engine.
-
-    Raises clickhouse_connect's exceptions if it cannot be reached.
-    """
-    dsn = url.partition("+")[2] if url.lower().startswith("clickhouse+") else url
-    if dsn.startswith("chdb:"):
-        return create_client(dsn=dsn)
-    return create_client(
-        dsn=dsn, autogenerate_session_id=False, connect_timeout=_CONNECT_S, send_receive_timeout=_ANSWER_S
-    )
-
-
-def layout(client: Client) -> int:
-    """Return the layout version of the tables; 0 if there are none."""
-    if not client.command("EXISTS TABLE callspan_layout"):
-        return 0
-    return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
-
-
-def make_tables(client: Client, name: str) -> None:
-    """Create or migrate the tables. Safe to repeat after a failure and to run concurrently.
-
-    Raises StoreError for tables of a newer callspan.
-    """
-    found = layout(client)
-    if found > LAYOUT:
-        raise StoreError(f"{name}: layout {found} of a newer callspan, this one knows {LAYOUT}; upgrade")
-    for later in range(found + 1, LAYOUT + 1):
-        for statement in statements("clickhouse", later):
-            client.command(statement)
-        client.command(f"INSERT INTO callspan_layout VALUES ({later})")
-
-
 _WRITTEN_AGAIN_S: Final = 3600.0
+_TURNS: Final = 4
+"""How often a call is merged with what others write at the same time."""
 _SCALE: Final = 38
 _FORMAT: Final = "JSONEachRow"
 _INSERT: Final = {
@@ -192,6 +158,26 @@ class ClickHouseStore:
             self._insert(table, rows, token)
         self._insert("calls", calls.values(), token)
         self._written |= dict.fromkeys(contents, now)
+        for call_id, items in batch.responses.items():
+            self._write_response(call_id, items, token)
+
+    def _write_response(self, call_id: str, items: Sequence[Unpacked], token: str) -> None:
+        """Merge the versions of a background response's call with all that are there.
+
+        There is no lock: what another process has written meanwhile is found afterwards, and merged once more.
+        """
+        reader = WritersReader(self.name, self._open)
+        for turn in range(_TURNS):
+            known = reader.exact_call(call_id)
+            others = [*reader.versions(call_id), *(item.record for item in items)]
+            records = [record for record in others if isinstance(record, CallRecord)]
+            whole = combined(unpack(encode(merged(records if known is None else [known, *records]))), known)
+            if whole is None:
+                return
+            row, parts = _call_row(whole)
+            merging = f"{token}:{call_id}:{turn}"
+            self._insert("content", [_content(part) for part in parts], merging)
+            self._insert("calls", [row], merging)
 
     def _newer(self, calls: Mapping[str, Mapping[str, object]]) -> dict[str, Mapping[str, object]]:
         """Return the calls that are not stored yet in this version or a later one."""
@@ -223,19 +209,32 @@ class _Batch:
         self.parts: dict[str, list[bodies.Piece]] = {}
         """Contents by the id of their call."""
         self.rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+        self.responses: dict[str, list[Unpacked]] = defaultdict(list)
+        """Versions of the calls of background responses, which are merged."""
 
     def add(self, item: Unpacked) -> None:
         record = item.record
-        table = TABLES[record_key(record)[0]]
-        row = _fitting(dict(zip(table.names, item.cells(), strict=True)))
         if not isinstance(record, CallRecord):
+            table = TABLES[record_key(record)[0]]
+            row = _fitting(dict(zip(table.names, item.cells(), strict=True)))
             row.pop("stamps", None)
             self.rows[f"{table.kind}_versions" if table.merges else table.name].append(row)
             return
+        if is_of_response(record.call_id):
+            self.responses[record.call_id].append(item)
+            return
         known = self.calls.get(record.call_id)
         if known is None or record.record_version > _version(known):
-            references, self.parts[record.call_id] = _references(record, item)
-            self.calls[record.call_id] = row | references
+            self.calls[record.call_id], self.parts[record.call_id] = _call_row(item)
+
+
+def _call_row(item: Unpacked) -> tuple[dict[str, object], list[bodies.Piece]]:
+    """The row of a call, and the contents that it refers to."""
+    if not isinstance(item.record, CallRecord):
+        raise TypeError(item.record)
+    row = _fitting(dict(zip(TABLES["call"].names, item.cells(), strict=True)))
+    references, parts = _references(item.record, item)
+    return row | references, parts
 
 
 def _references(record: CallRecord, item: Unpacked) -> tuple[dict[str, object], list[bodies.Piece]]:

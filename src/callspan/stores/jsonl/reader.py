@@ -14,6 +14,8 @@ from callspan.providers.registry import with_conversation
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
+from callspan.record.ids import is_of_response
+from callspan.record.merging import merged
 from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, Content, Event, SessionFilter, SessionSummary, Summary, Times, no_file
 from callspan.stores.jsonl.store import files_of, lines_in, read_cursors
@@ -197,6 +199,8 @@ def _newest(versions: list[Record]) -> Record:
         return merge([record for record in versions if isinstance(record, SessionRecord)])
     if isinstance(last, TimestepRecord):
         return merge([record for record in versions if isinstance(record, TimestepRecord)])
+    if isinstance(last, CallRecord) and is_of_response(last.call_id):
+        return merged([record for record in versions if isinstance(record, CallRecord)])
     return next(
         record for record in versions if getattr(record, "record_version", 0) == getattr(last, "record_version", 0)
     )

@@ -16,20 +16,23 @@ from functools import cache
 from operator import itemgetter
 from typing import Final
 
+import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
 from callspan.record.call import CallRecord
+from callspan.record.codec import encode
 from callspan.record.events import record_key
+from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import EmptyStoreError, StoreError
 from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
 from callspan.stores.conditions import POSTGRES, source
-from callspan.stores.payloads import Unpacked, message_key, unpack_entry
+from callspan.stores.payloads import Unpacked, combined, message_key, unpack, unpack_entry
 from callspan.stores.postgres.troubles import dropped, explaining
 from callspan.stores.retention import Choice, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
@@ -139,6 +142,7 @@ class PostgresStore:
         try:
             connection = self._open
             with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
+                batch.merge_responses(cursor, _WritersReader(self.name, connection))
                 batch.write(cursor)
                 cursor.executemany(_MOVE, sorted(_ends(entries).items()))
         except _POISON as error:
@@ -180,9 +184,16 @@ class _Batch:
         self._nodes: dict[bytes, tuple[bytes, bytes, bytes, int]] = {}
         self._rows: dict[str, list[Sequence[object]]] = defaultdict(list)
         self._versions: dict[str, list[tuple[object, Tree]]] = defaultdict(list)
+        self._responses: dict[str, list[Unpacked]] = defaultdict(list)
 
     def add(self, item: Unpacked) -> None:
         kind, key = record_key(item.record)
+        if kind == "call" and is_of_response(key):
+            self._responses[key].append(item)
+            return
+        self._add(kind, key, item)
+
+    def _add(self, kind: str, key: str, item: Unpacked) -> None:
         if TABLES[kind].merges:
             self._versions[kind].append((_storable(key), item.tree()))
             return
@@ -192,6 +203,19 @@ class _Batch:
         if isinstance(item.record, CallRecord):
             cells = (*cells, *self._references(item.record, item))
         self._rows[kind].append(cells)
+
+    def merge_responses(self, cursor: psycopg.Cursor, reader: PostgresReader) -> None:
+        """Merge the versions of background responses' calls with the rows that are there, locked till the end."""
+        for call_id, items in sorted(self._responses.items()):
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (call_id,))
+            known = before = reader.exact_call(call_id)
+            for item in items:
+                whole = combined(item, known)
+                if whole is not None and isinstance(whole.record, CallRecord):
+                    known = whole.record
+            if known is not None and known is not before:
+                cursor.execute("DELETE FROM calls WHERE call_id = %s", (call_id,))
+                self._add("call", call_id, unpack(encode(msgspec.structs.replace(known, conversation=None))))
 
     def write(self, cursor: psycopg.Cursor) -> None:
         contents = [(part.hash, *_stored(part)) for part in sorted(self._contents.values(), key=lambda part: part.hash)]
@@ -343,3 +367,10 @@ class PostgresReader(SqlReader):
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+class _WritersReader(PostgresReader):
+    """Reads within a writer's transaction, over its connection."""
+
+    def __init__(self, name: str, connection: psycopg.Connection) -> None:
+        self.name, self._connection, self.layout = name, connection, LAYOUT

@@ -12,6 +12,7 @@ import msgspec
 
 from callspan.record.labels import label_of, labels
 from callspan.stores import bodies
+from callspan.stores.columns import LAYOUT
 from callspan.stores.conditions import SQLITE
 from callspan.stores.packing import SAME_HASH
 from callspan.stores.sql_reader import SqlReader
@@ -78,6 +79,22 @@ class SQLiteReader(SqlReader):
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+class WritersReader(SQLiteReader):
+    """Reads what a writer's transaction has written too, over its connection."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """The file is `connection`'s, of this layout."""
+        self.name = f"sqlite:///{path}"
+        self._path, self.remedy = path, rescue(path)
+        self._connection, self.layout = connection, LAYOUT
+
+    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+        """Yield the rows of a query with `:name` parameters."""
+        cursor = self._connection.cursor()
+        cursor.row_factory = sqlite3.Row
+        yield from cursor.execute(sql, values).fetchall()
 
 
 def _says(text: str | None, rest: bytes | None, part: str) -> bool:

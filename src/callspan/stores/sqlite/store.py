@@ -19,13 +19,15 @@ from typing import Final
 
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
+from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, Packer, packed
-from callspan.stores.payloads import Unpacked, message_key, unpack_entry
+from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Upkeep, open_for_writing
+from callspan.stores.sqlite.reader import WritersReader
 from callspan.stores.sqlite.troubles import explaining
 
 _MOST_STATEMENTS: Final = 50
@@ -188,12 +190,25 @@ class SQLiteStore:
             cells = list(self._merged(connection, table, item).values()) if table.merges else item.cells()
             _insert(table).run(connection, cells)
             return
+        if is_of_response(record.call_id):
+            self._store_response(connection, record.call_id, item)
+            return
         known = connection.execute(
             f"SELECT rec_version FROM {CALL_ROWS} WHERE call_id = ?", (record.call_id,)
         ).fetchone()
         if known is not None and known[0] >= record.record_version:
             return
         _insert(TABLES[_CALL]).run(connection, (*item.cells(), *self._references(connection, record, item)))
+
+    def _store_response(self, connection: sqlite3.Connection, call_id: str, item: Unpacked) -> None:
+        """Merge a version of a background response's call with what is there."""
+        known = WritersReader(self.path, connection).exact_call(call_id)
+        whole = combined(item, known)
+        if whole is None or not isinstance(whole.record, CallRecord):
+            return
+        connection.execute(f"DELETE FROM {CALL_ROWS} WHERE call_id = ?", (call_id,))
+        references = self._references(connection, whole.record, whole)
+        _insert(TABLES[_CALL]).run(connection, (*whole.cells(), *references))
 
     @staticmethod
     def _merged(connection: sqlite3.Connection, table: Table, item: Unpacked) -> Row:

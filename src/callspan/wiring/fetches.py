@@ -1,0 +1,147 @@
+"""Fetches: what `responses.retrieve`, `cancel` and webhooks tell of background responses completes their calls, once.
+
+A fetch is observed as a call is, without span or record of its own until it finds a response that has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from callspan.agent.runtime import SpanRef
+from callspan.agent.span_refs import SPAN_REFS
+from callspan.fail_open import fail_open
+from callspan.observe import background_responses
+from callspan.observe.background_responses import Completions
+from callspan.observe.factory import CallFactory
+from callspan.observe.ports import CallInfo
+from callspan.process import callbacks
+from callspan.record.call import CallRecord
+from callspan.record.events import Record
+from callspan.record.ids import is_of_response
+from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
+from callspan.record.messages import Conversation
+from callspan.spans.call import CallSpans
+
+_COMPLETE: Final = fail_open("complete the call of a background response")
+_ALONE: Final = SpanRef()
+_WRITE, _SHOW, _MEASURE, _DONE = range(4)
+"""The steps of a completion; each is taken once, whatever interrupts them."""
+
+
+class Fetches:
+    """Completes the calls of background responses. Safe from any thread."""
+
+    def __init__(
+        self,
+        find: Callable[[str, str], SpanRef | None],
+        write: Callable[[Record], None],
+        measure: Callable[[CallRecord], None],
+    ) -> None:
+        """`find` looks a call up in stores that answer at once, see `SpanFinder`; `write` keeps a processed record."""
+        self._find, self._write, self._measure = find, write, measure
+        self.completions = Completions()
+
+    def factory(self, calls: CallFactory, spans: CallSpans) -> CallFactory:
+        """Return what starts to observe a fetch, with the settings of `calls`."""
+        return msgspec.structs.replace(
+            calls,
+            start_span=lambda _: _Fetch(self, spans),
+            write=_nothing,
+            observed=_nothing,
+            begun=lambda _: _over,
+            under_way=lambda _: False,
+            scope=lambda: None,
+            metadata=dict,
+            fetch=None,
+            webhook=None,
+            estimates=False,
+        )
+
+    def ended(self, calls: CallFactory, server: CallInfo, response_id: str, status: str, at_ns: int | None) -> None:
+        """Record that a background response has ended, as a webhook has reported; its answer is fetched later."""
+        at_ns = calls.clock.wall_ns() if at_ns is None else at_ns
+        record = background_responses.end_of(server, response_id, status, at_ns)
+        if record is None or not self.completions.claim(record.call_id, ENDED_VERSION, object()):
+            return
+        where = self._find("call", record.call_id)
+        if where is None or not where.answered:
+            callbacks.write(calls.process(record), self._write)
+
+    def created(self, record: CallRecord) -> None:
+        """Take note of the record of a call: of a background response that ended with it nothing is to be fetched."""
+        if is_of_response(record.call_id) and record.outcome != background_responses.IN_PROGRESS:
+            self.completions.claim(record.call_id, ANSWER_VERSION, object())
+
+    def claim(self, record: CallRecord, token: object) -> SpanRef | None:
+        """Return where the call of a response that has ended is, to the one who is to complete it; else None."""
+        if not background_responses.has_ended(record):
+            return None
+        if not self.completions.claim(record.call_id, ANSWER_VERSION, token):
+            return None
+        where = self._find("call", record.call_id)
+        if where is not None and where.answered:
+            return None
+        return SPAN_REFS["call"].get(record.call_id) or where or _ALONE
+
+    def write(self, fetched: CallRecord) -> None:
+        """Write the version of the call's record that has the answer."""
+        callbacks.write(background_responses.completion(fetched), self._write)
+
+    def measure(self, fetched: CallRecord) -> None:
+        """Count the tokens, once a process."""
+        self._measure(fetched)
+
+
+class _Fetch:
+    """In the place of a fetch's span: makes one once the fetch has found a response that has ended."""
+
+    __slots__ = ("_context", "_of", "_spans", "_step", "_token", "_where", "wants_content")
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    sampled: bool | None = None
+
+    def __init__(self, of: Fetches, spans: CallSpans) -> None:
+        self._of, self._spans = of, spans
+        self._context: Context = otel_context.get_current()
+        self._where: SpanRef | None = None
+        self._step, self._token = _WRITE, object()
+        self.wants_content = spans.content or spans.content_elsewhere
+
+    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
+        """Complete the call, unless this fetch found nothing new."""
+        with _COMPLETE:
+            self._where = self._where or self._of.claim(record, self._token)
+            if self._where is None:
+                return
+            if self._step == _WRITE:
+                self._of.write(record)
+                self._step = _SHOW
+            if self._step == _SHOW:
+                self._step = _MEASURE
+                shown = msgspec.structs.replace(record, place=self._where.place)
+                self._spans.fetched(shown, conversation, self._context, _span_of(self._where))
+            if self._step == _MEASURE:
+                self._step = _DONE
+                self._of.measure(record)
+
+
+def _span_of(where: SpanRef) -> SpanContext | None:
+    if where.trace_id is None or where.span_id is None:
+        return None
+    flags = TraceFlags(TraceFlags.SAMPLED if where.sampled else TraceFlags.DEFAULT)
+    return SpanContext(int(where.trace_id, 16), int(where.span_id, 16), is_remote=True, trace_flags=flags)
+
+
+def _nothing(record: object) -> None:
+    """Neither write nor measure what is a fetch only."""
+
+
+def _over() -> None:
+    """Count nothing out."""
