@@ -105,6 +105,29 @@ def test_other_requests_are_no_calls_to_a_model(path: str) -> None:
     assert registry.endpoint_for("post", path) is None
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "fetches"),
+    [
+        ("get", "/responses/resp_1", True),
+        ("GET", "https://host/v1/responses/resp_1?stream=true", True),
+        ("get", "/beta/responses/resp_1", True),
+        ("post", "/responses/resp_1/cancel", True),
+        ("POST", "/responses/resp_1/cancel?a=b", True),
+        ("post", "/responses/resp_1", False),
+        ("get", "/responses/resp_1/cancel", False),
+        ("get", "/responses/resp_1/input_items", False),
+        ("get", "/responses", False),
+        ("get", "", False),
+        ("delete", "/responses/resp_1", False),
+        ("post", "/batches/b_1/cancel", False),
+        ("post", "/cancel", False),
+        ("get", "/models/gpt-5", False),
+    ],
+)
+def test_requests_that_fetch_a_response_are_told_from_others(method: str, path: str, fetches: bool) -> None:
+    assert (registry.fetch_for(method, path) is not None) == fetches
+
+
 @pytest.mark.parametrize("method", ["get", "GET", "delete", ""])
 def test_only_posts_are_calls_to_a_model(method: str) -> None:
     assert registry.endpoint_for(method, "/chat/completions") is None
