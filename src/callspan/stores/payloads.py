@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Final, NamedTuple
@@ -98,17 +98,18 @@ def _unpacked(payload: bytes, decoded: Decoded) -> Unpacked:
     return Unpacked(record, bytes(record.request.body), response, payload, original)
 
 
-def combined(item: Unpacked, known: CallRecord | None) -> Unpacked | None:
-    """Return what is to be stored in the place of a background response's call that is `known`.
+def combined(known: CallRecord | None, others: Iterable[Record]) -> Unpacked | None:
+    """Return what is to be stored in the place of a background response's call that is `known`, with other versions.
 
     None where nothing changes.
     """
-    record = item.record
-    if known is None or not isinstance(record, CallRecord):
-        return item
-    before = encode(msgspec.structs.replace(known, conversation=None))
-    whole = encode(msgspec.structs.replace(merged([known, record]), conversation=None))
-    return None if whole == before else unpack(whole)
+    versions = [record for record in (known, *others) if isinstance(record, CallRecord)]
+    whole = _without_conversation(merged(versions))
+    return None if known is not None and whole == _without_conversation(known) else unpack(whole)
+
+
+def _without_conversation(record: CallRecord) -> bytes:
+    return encode(msgspec.structs.replace(record, conversation=None))
 
 
 @cache

@@ -20,10 +20,9 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from callspan.record.call import CallRecord
-from callspan.record.codec import encode, encode_json
+from callspan.record.codec import encode_json
 from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
-from callspan.record.merging import merged
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
@@ -31,7 +30,7 @@ from callspan.stores.clickhouse.connection import connect, layout, make_tables
 from callspan.stores.clickhouse.reader import WritersReader
 from callspan.stores.clickhouse.troubles import CODE, explaining
 from callspan.stores.columns import TABLES
-from callspan.stores.payloads import Unpacked, combined, message_key, unpack, unpack_entry
+from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.rows import Row
 from callspan.stores.urls import safe_name
@@ -169,9 +168,7 @@ class ClickHouseStore:
         reader = WritersReader(self.name, self._open)
         for turn in range(_TURNS):
             known = reader.exact_call(call_id)
-            others = [*reader.versions(call_id), *(item.record for item in items)]
-            records = [record for record in others if isinstance(record, CallRecord)]
-            whole = combined(unpack(encode(merged(records if known is None else [known, *records]))), known)
+            whole = combined(known, [*reader.versions(call_id), *(item.record for item in items)])
             if whole is None:
                 return
             row, parts = _call_row(whole)

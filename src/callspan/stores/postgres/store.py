@@ -16,14 +16,12 @@ from functools import cache
 from operator import itemgetter
 from typing import Final
 
-import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
 from callspan.record.call import CallRecord
-from callspan.record.codec import encode
 from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry, PoisonError
@@ -32,7 +30,7 @@ from callspan.stores.aggregates import Latencies
 from callspan.stores.base import EmptyStoreError, StoreError
 from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
 from callspan.stores.conditions import POSTGRES, source
-from callspan.stores.payloads import Unpacked, combined, message_key, unpack, unpack_entry
+from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.postgres.troubles import dropped, explaining
 from callspan.stores.retention import Choice, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
@@ -208,14 +206,10 @@ class _Batch:
         """Merge the versions of background responses' calls with the rows that are there, locked till the end."""
         for call_id, items in sorted(self._responses.items()):
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (call_id,))
-            known = before = reader.exact_call(call_id)
-            for item in items:
-                whole = combined(item, known)
-                if whole is not None and isinstance(whole.record, CallRecord):
-                    known = whole.record
-            if known is not None and known is not before:
+            whole = combined(reader.exact_call(call_id), (item.record for item in items))
+            if whole is not None:
                 cursor.execute("DELETE FROM calls WHERE call_id = %s", (call_id,))
-                self._add("call", call_id, unpack(encode(msgspec.structs.replace(known, conversation=None))))
+                self._add("call", call_id, whole)
 
     def write(self, cursor: psycopg.Cursor) -> None:
         contents = [(part.hash, *_stored(part)) for part in sorted(self._contents.values(), key=lambda part: part.hash)]

@@ -203,7 +203,7 @@ class SQLiteStore:
     def _store_response(self, connection: sqlite3.Connection, call_id: str, item: Unpacked) -> None:
         """Merge a version of a background response's call with what is there."""
         known = WritersReader(self.path, connection).exact_call(call_id)
-        whole = combined(item, known)
+        whole = combined(known, [item.record])
         if whole is None or not isinstance(whole.record, CallRecord):
             return
         connection.execute(f"DELETE FROM {CALL_ROWS} WHERE call_id = ?", (call_id,))
