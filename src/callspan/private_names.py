@@ -88,6 +88,10 @@ ASYNC_SEND: Final = PrivateName(
 BASE_URL: Final = PrivateName(
     "_base_url", _of_both("_base_client", "BaseClient"), "the public `base_url` is read, which costs more", ""
 )
+RESOURCE_CLIENT: Final = PrivateName(
+    "_client", ("openai._resource:SyncAPIResource", "openai._resource:AsyncAPIResource"),
+    "webhooks are taken for those of openai itself", "",
+)  # fmt: skip
 ITERATOR: Final = PrivateName(
     "_iterator", (*_of_both("_streaming", "Stream"), *_of_both("_streaming", "AsyncStream")),
     "streams end when closed or dropped", "where `__stream__` is missing too: normal ends of streams",
@@ -177,13 +181,13 @@ HOOKED: Final = (
 )  # fmt: skip
 """Functions that are hooked; `intercept.hook_table` says by what."""
 READ: Final = (
-    BASE_URL, ITERATOR, SPAN_NAME, SPAN_ROUTE, SPAN_ATTRIBUTES, TRACER, OPEN_TELEMETRY, ATTRIBUTES,
+    BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, SPAN_ATTRIBUTES, TRACER, OPEN_TELEMETRY, ATTRIBUTES,
     BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, SPAN_PROCESSOR, SDK_SPAN, INTERNAL,
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip
 """Names that are read or set."""
 MODULES: Final = (
-    "openai._base_client", "openai._streaming", "anthropic._base_client", "anthropic._streaming", "anthropic._models",
+    "openai._base_client", "openai._resource", "openai._streaming", "anthropic._base_client", "anthropic._streaming", "anthropic._models",
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
     "opentelemetry.exporter.otlp.proto.http._common",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -11,7 +12,9 @@ from opentelemetry.trace import SpanKind
 
 from callspan.record.call import CallRecord, Place
 from callspan.record.ids import is_of_response, response_call_id
+from callspan.stores.urls import open_store
 from callspan.testing import Captured, capture
+from callspan.wiring import WIRING
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
@@ -304,3 +307,26 @@ def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, run: Run, 
 
     run(body)
     assert versions(seen) == [(2, "success")]
+
+
+def test_what_a_store_has_is_not_fetched_again(mode: Mode, run: Run, tmp_path: Path) -> None:
+    """A later process, or a later `instrument()`, that polls: no record, span or metric."""
+    store = f"sqlite:///{tmp_path}/calls.db"
+    mode.provider.reply(text="Well.", polls=0)
+
+    async def body() -> None:
+        client = mode.openai()
+        with capture(stores=store) as first:
+            job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
+            await poll(mode, client, job.id, 1)
+            flushed = WIRING.flush(30)
+        assert (versions(first), flushed) == ([(2, "in_progress"), (4, "success")], True)
+        with capture(stores=store) as later:
+            await poll(mode, client, job.id, 2)
+        assert (later.everything, later.spans) == ([], [])
+
+    run(body)
+    reader = open_store(store)
+    (call,) = reader.calls()
+    reader.close()
+    assert (call.outcome, call.text) == ("success", "Well.")

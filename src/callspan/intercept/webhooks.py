@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.client_info import call_info
 from callspan.intercept.guarded import Function, HookSteps, guarded
@@ -30,7 +31,7 @@ def observe_unwrap(hook_context: HookContext, original: Function) -> Function:
         if isinstance(kind, str) and kind.startswith(_PREFIX) and isinstance(response_id, str):
             created_at = getattr(event, "created_at", None)
             at_ns = created_at * _NS if isinstance(created_at, int) else None
-            client = getattr(resource, "_client", None)
+            client = getattr(resource, names.RESOURCE_CLIENT.name, None)
             report(call_info(client, None, stream=False), response_id, kind.removeprefix(_PREFIX), at_ns)
 
     return guarded(original, HookSteps(step=_READ, begin=begin, returned=returned))
