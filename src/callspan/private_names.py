@@ -187,7 +187,8 @@ READ: Final = (
 )  # fmt: skip
 """Names that are read or set."""
 MODULES: Final = (
-    "openai._base_client", "openai._resource", "openai._streaming", "anthropic._base_client", "anthropic._streaming", "anthropic._models",
+    "openai._base_client", "openai._resource", "openai._streaming",
+    "anthropic._base_client", "anthropic._streaming", "anthropic._models",
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
     "opentelemetry.exporter.otlp.proto.http._common",
