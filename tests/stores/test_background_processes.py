@@ -19,7 +19,7 @@ from callspan.spool.spool import ship_once
 from callspan.stores.base import CallFilter, Reader
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
-from callspan.wiring.store_sinks import store_sinks
+from callspan.wiring.recorder import store_sinks
 
 pytestmark = [
     pytest.mark.slow,

@@ -56,8 +56,7 @@ class Fetches:
             observed=_nothing,
             begun=lambda _: _over,
             under_way=lambda _: False,
-            scope=lambda: None,
-            metadata=dict,
+            surroundings=lambda: (None, {}),
             fetch=None,
             webhook=None,
             estimates=False,
@@ -113,6 +112,10 @@ class _Fetch:
         self._where: SpanRef | None = None
         self._step, self._token = _WRITE, object()
         self.wants_content = spans.content or spans.content_elsewhere
+
+    def within(self, context: Context) -> Context:
+        """Return `context`: there is no span yet."""
+        return context
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
         """Complete the call, unless this fetch found nothing new."""
