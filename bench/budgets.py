@@ -1,4 +1,4 @@
-"""What callspan may cost, as ratios within one run, beside what it does cost."""
+"""Budgets: the allowed cost of callspan as ratios within one run, and the measured cost."""
 
 from __future__ import annotations
 

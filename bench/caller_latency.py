@@ -1,4 +1,4 @@
-"""Whether delivery is felt: wall time of calls at a steady rate, with records to SQLite and with spans only, in turn.
+"""Caller latency: wall time of calls at a steady rate, with records to SQLite and with spans only.
 
     python bench/caller_latency.py [SECONDS]
 

@@ -1,4 +1,4 @@
-"""What runs under callgrind: counts the columns asked for and writes the figures as JSON."""
+"""Runs under callgrind: counts the requested columns and writes the figures as JSON."""
 
 from __future__ import annotations
 

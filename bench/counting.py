@@ -1,4 +1,4 @@
-"""Instructions and allocations of every row of a column: figures that no other work on the machine disturbs."""
+"""Counts instructions and allocations of every row of a column, which other load does not affect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it takes to deliver a record from the spool to a store, prices and all: CPU time, or instructions.
+"""The cost of delivering a record from the spool to a store, pricing included: CPU time, or instructions.
 
     python bench/delivery.py [URL ...]
 

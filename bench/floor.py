@@ -1,4 +1,4 @@
-"""The floor: the spans callspan has made for a piece of work, made again by hand with the same attributes."""
+"""The floor: the spans of callspan for a piece of work, created directly with the same attributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reading a large store costs: CPU and memory of whole commands, start included, with the file in cache.
+"""The cost of reading a large store: CPU and memory of whole commands, start included, with the file in cache.
 
 python bench/large_readers.py FILE    (made by large_store.py)
 """

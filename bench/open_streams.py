@@ -1,4 +1,4 @@
-"""What a half-read stream holds on to: Python's memory, counted in a fresh interpreter."""
+"""The memory of a half-read stream, counted in a fresh interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page `docs/benchmarks.md`: one part per target, each rewritten by its own and left alone by the others."""
+"""Writes the page `docs/benchmarks.md`: one part per make target."""
 
 from __future__ import annotations
 

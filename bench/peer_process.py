@@ -1,4 +1,4 @@
-"""What runs in a peer's environment: one kind of figures of one peer, beside the bare SDK, the floor and callspan."""
+"""Runs in a peer's environment: measures one peer, the bare SDK, the floor and callspan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of the others as markdown: each beside the bare SDK, the floor and callspan of its own process."""
+"""The peers' figures as Markdown, each with the bare SDK, the floor and callspan in the same process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The others: what they are installed from, and how each is switched on with content captured."""
+"""The peers: their packages, and how to enable each with content captured."""
 
 from __future__ import annotations
 

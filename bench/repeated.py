@@ -1,4 +1,4 @@
-"""What pieces of a call take where they stand, between the SDK's own work, and when they are done again at once."""
+"""The time of parts of a call within the SDK's work, and when repeated immediately."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is compared: the SDK alone, a raw span around it, and callspan in its settings."""
+"""The compared rows: the SDK alone, a raw span around it, and callspan with several settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures the others, each in its own environment, and writes their part of the page; `make bench-peers` runs it."""
+"""Measures the peers, each in its own environment, and writes their part of the page (`make bench-peers`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Throughput, lateness and memory of many calls at once, beside the bare SDK; what `make scale` runs."""
+"""Throughput, event loop delay and memory of many concurrent calls, compared with the bare SDK (`make scale`)."""
 
 from __future__ import annotations
 

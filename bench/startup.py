@@ -1,4 +1,4 @@
-"""What importing and switching on costs: fresh interpreters, CPU time, paired."""
+"""The CPU time of importing and instrumenting, in fresh interpreters."""
 
 from __future__ import annotations
 

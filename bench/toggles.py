@@ -1,4 +1,4 @@
-"""Switching another instrumentation on and off between blocks: what it replaced in the SDKs, put there and taken away.
+"""Switches another instrumentation on and off between blocks by applying and removing its patches.
 
 Their own `uninstrument()` is not enough: some leave patches behind, and then the bare SDK of the next block is none.
 """

@@ -1,4 +1,4 @@
-"""Talking to callgrind from within: count instructions and allocations of one stretch of work, of this thread only.
+"""Controls callgrind from inside the process: counts instructions and allocations of a piece of work on this thread.
 
 A request to valgrind is a sequence of instructions that does nothing on a real processor. Python cannot utter it, so
 it is put into a page of memory and called; that works on x86-64 only.

@@ -1,4 +1,4 @@
-"""The bytes of spans as markdown: ours and the others', and the bars."""
+"""The sizes of spans as Markdown: callspan's, the peers', and the limits."""
 
 from __future__ import annotations
 

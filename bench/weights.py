@@ -1,4 +1,4 @@
-"""How many bytes the span of one call is as OTLP: the work that is weighed, how, and the bars."""
+"""The size of one call's span as OTLP: the calls, the measurement, and the limits."""
 
 from __future__ import annotations
 

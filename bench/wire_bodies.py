@@ -1,4 +1,4 @@
-"""What goes over the mocked wire: requests of a given size, answers and streams made from nothing."""
+"""Bodies for the mocked transport: requests of a given size, responses and streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records as an application leaves them: 1 KB asked, of which 50 bytes are new, and 0.5 KB answered, 50 to a session.
+"""A workload of records: 1 KB of input, of which 50 bytes are new, and 0.5 KB of output, 50 calls per session.
 
 One call is made with the real SDK over a mocked transport; the others are that record with ids, times, texts and
 counts of their own.

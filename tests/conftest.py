@@ -1,4 +1,4 @@
-"""What all tests share: how long property tests search, what is made once a run, and which heap is looked through."""
+"""Shared by all tests: hypothesis profiles, fixtures made once per run, and heap inspection."""
 
 from __future__ import annotations
 

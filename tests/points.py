@@ -1,4 +1,4 @@
-"""Tests whose cases are points of one loop: one test, which names every point that fails."""
+"""Points: many cases in one test, which reports every failing case."""
 
 from __future__ import annotations
 

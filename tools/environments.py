@@ -1,4 +1,4 @@
-"""Make the virtual environments of tests that need packages which must not lie beside ours.
+"""Makes the virtual environments of tests whose packages conflict with callspan's.
 
     python tools/environments.py peers backend frameworks
 

@@ -1,4 +1,4 @@
-"""A real tracer with its spans in memory, and a runtime whose records land in a list."""
+"""Fixtures: a real tracer that keeps its spans in memory, and a runtime that keeps its records in a list."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_an_event_without_a_type_is_flagged_and_recorded(seen: Seen) -> None:
     assert (third.event_type, third.flags) == ("fine", [])
 
 
-def test_a_reward_that_is_no_number_is_kept_as_unknown_and_flagged(seen: Seen) -> None:
+def test_a_reward_that_is_not_a_number_is_kept_as_unknown_and_flagged(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step:
         step.environment(reward="high")
         step.reward([1, 2])

@@ -1,4 +1,4 @@
-"""Where a session is current: tasks, threads, generators, and leaving it from another place than entering."""
+"""Where a session is current: in tasks, threads and generators, and if it is left elsewhere than entered."""
 
 from __future__ import annotations
 

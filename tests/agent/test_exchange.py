@@ -1,4 +1,4 @@
-"""What went into a session, timestep or agent and what came out of it, as the conventions' messages on its span."""
+"""Input and output of a session, timestep or agent, as the conventions' messages on its span."""
 
 from __future__ import annotations
 

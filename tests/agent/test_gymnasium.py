@@ -1,4 +1,4 @@
-"""Gymnasium environments that record themselves, real ones all."""
+"""The wrappers that record Gymnasium environments, tested with real environments."""
 
 from __future__ import annotations
 

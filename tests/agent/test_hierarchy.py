@@ -195,7 +195,7 @@ def test_a_tool_reads_the_models_request_of_any_provider(seen: Seen, shape: str)
     assert seen.ended(TimestepRecord)[0].totals.tools == 1
 
 
-def test_arguments_that_are_no_json_are_kept_as_the_model_wrote_them(seen: Seen) -> None:
+def test_arguments_that_are_not_json_are_kept_as_the_model_wrote_them(seen: Seen) -> None:
     with session("s") as episode, episode.tool("add", arguments='{"a": '):
         pass
     assert seen.of(EventRecord)[0].data == {"arguments": '{"a": '}

@@ -1,4 +1,4 @@
-"""Where nothing records, the session API costs next to nothing and does nothing."""
+"""Without instrumentation the session API does nothing at almost no cost."""
 
 from __future__ import annotations
 

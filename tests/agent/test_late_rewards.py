@@ -1,4 +1,4 @@
-"""Rewards and feedback after the end, as they arrive at a real OTLP receiver: below the span they are for."""
+"""Rewards and feedback after the end: they arrive at a real OTLP receiver as children of their target span."""
 
 from __future__ import annotations
 

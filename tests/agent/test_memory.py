@@ -1,4 +1,4 @@
-"""A long session: what it keeps does not grow with its steps."""
+"""A long session: its memory does not grow with the number of steps."""
 
 from __future__ import annotations
 

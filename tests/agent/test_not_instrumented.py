@@ -1,4 +1,4 @@
-"""Sessions in a program that forgot `instrument()`: one warning, and everything runs."""
+"""Sessions without `instrument()`: one warning, and the program runs."""
 
 from __future__ import annotations
 

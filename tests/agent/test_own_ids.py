@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.agent.conftest import Seen
 
 
-def test_a_step_keeps_the_applications_id_beside_ours(seen: Seen) -> None:
+def test_a_step_keeps_the_applications_id_next_to_callspans(seen: Seen) -> None:
     with session("grid") as episode, episode.timestep(step_id="turn-1") as step:
         assert step.step_id == "turn-1"
         assert step.id != "turn-1"

@@ -1,4 +1,4 @@
-"""The hierarchy's attributes: names, what is left out, and what counts as content."""
+"""Attributes of sessions, steps and operations: names, absent values, and which are content."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_error_is_named_by_its_type() -> None:
     assert names.exception_attributes(info, content=True)["exception.message"] == "secret"
 
 
-def test_the_label_of_an_environments_reward_says_whether_the_episode_goes_on() -> None:
+def test_the_label_of_an_environments_reward_says_whether_the_episode_continues() -> None:
     def label(**end: bool) -> object:
         record = EventRecord(event_id="e", event_type="environment", time_ns=1, reward=1.0, **end)  # type: ignore[arg-type]
         return (events_of.evaluation_attributes(record) or {}).get("gen_ai.evaluation.score.label")

@@ -1,4 +1,4 @@
-"""Sessions in a real store, with real SDKs: what is there after kills, from two processes, and what joins up."""
+"""Sessions in a real store with real SDKs: after kills, from two processes, and joined records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times the application gives: kept, ordered by, and on the spans; what is no time is flagged and harms nothing."""
+"""Times given by the application are stored, used for ordering and on spans; invalid ones are flagged and harmless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The span each attempt gets where `attempt_spans` is on: true times, the call's child, never the current one."""
+"""Spans of attempts with `attempt_spans`: correct times, children of the call, never the current span."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exception of a failed call is the caller's own: nothing of it is changed, replaced or added to."""
+"""The exception of a failed call reaches the caller unchanged."""
 
 from __future__ import annotations
 

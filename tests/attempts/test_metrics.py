@@ -148,7 +148,7 @@ def test_the_duration_of_a_stream_that_was_closed_is_marked(mode: Mode, run: Run
     assert "error.type" not in duration.attributes
 
 
-def test_the_duration_of_a_cancelled_call_is_marked_and_is_no_error(mode: Mode, measured: Meters) -> None:
+def test_the_duration_of_a_cancelled_call_is_marked_and_is_not_an_error(mode: Mode, measured: Meters) -> None:
     mode.provider.reply(hang=True)
 
     async def give_up() -> None:
@@ -280,7 +280,7 @@ def record(model: str = "gpt-5", error: ErrorInfo | None = None, call_id: str = 
     )
 
 
-def test_a_second_instrument_goes_on_with_the_first_ones_counts(meters: Meters) -> None:
+def test_a_second_instrument_continues_the_first_ones_counts(meters: Meters) -> None:
     first, second = CallMetrics(meters.provider, "1"), CallMetrics(meters.provider, "1")
     over = first.begun(record())
     second.begun(record(call_id="d"))

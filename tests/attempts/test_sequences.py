@@ -1,4 +1,4 @@
-"""What happens inside a call that is tried again, as compared with the log of the server it was sent to."""
+"""Attempts of retried calls, compared with the log of the server."""
 
 from __future__ import annotations
 

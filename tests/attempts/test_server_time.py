@@ -1,4 +1,4 @@
-"""The time of the server, as it states it, beside that of the network."""
+"""The server's processing time from its header, and the network time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls as they are before they are priced."""
+"""Helpers: calls before they are priced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs by published prices, checked by arithmetic of our own: rational numbers, bare prices, no rounding."""
+"""Costs by published prices, checked by independent arithmetic with rational numbers."""
 
 from __future__ import annotations
 

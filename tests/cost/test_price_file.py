@@ -1,4 +1,4 @@
-"""The user's own price file: asked first, exact, and refused by name and place where it is wrong."""
+"""The user's own price file: used first, exact, and refused with name and place if invalid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rates that are kept give what the price list itself gives, for every model in it, and for new prices at once."""
+"""Cached rates give the same cost as the price list, for every model, and new prices apply immediately."""
 
 from __future__ import annotations
 

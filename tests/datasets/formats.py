@@ -1,4 +1,4 @@
-"""Independent readers of each format: strict, written from the formats' own descriptions, using none of our code."""
+"""Independent strict readers of each format, written from its specification without code of callspan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every API as chat messages: lossless, or saying what was dropped."""
+"""Every API as chat messages: lossless, or reporting what was dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fine-tuning rows: what trainers take, each message once, each answer trained on once."""
+"""Fine-tuning rows: accepted by trainers, each message once, each response trained on once."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_calls_outside_sessions_are_rows_too(world: World, exported: Export) -> 
     assert [m["content"] for m in row["messages"]] == ["One?", "1", "Two?", "2"]
 
 
-def test_calls_that_failed_were_cut_or_hold_no_content_are_no_rows(world: World, exported: Export) -> None:
+def test_calls_that_failed_were_cut_or_hold_no_content_are_not_exported(world: World, exported: Export) -> None:
     question = [{"role": "user", "content": "?"}]
     world.chat(question, "half", outcome="cancelled")
     world.chat(question, "?", outcome="error")

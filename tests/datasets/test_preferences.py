@@ -1,4 +1,4 @@
-"""Preference pairs: the same question, the better and the worse answer."""
+"""Preference pairs: the same prompt with the better and the worse response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters: each alone, together, and what a session does not know."""
+"""Filters of datasets: each alone, together, and for unknown values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ATIF trajectories: checked by a reader of our own, and by Harbor's models where they are installed."""
+"""ATIF trajectories: checked by an independent reader, and by Harbor's models if installed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_session_is_a_trajectory(world: World, exported: Export) -> None:
     assert row["agent"]["tool_definitions"] == TOOLS
 
 
-def test_results_stand_in_the_step_of_their_calls(world: World, exported: Export) -> None:
+def test_results_are_in_the_step_of_their_calls(world: World, exported: Export) -> None:
     agent(world)
     (row,) = exported("atif").rows
     looked, moved = row["steps"][2], row["steps"][5]
@@ -59,7 +59,7 @@ def test_money_is_written_digit_by_digit(world: World, exported: Export) -> None
     assert row["final_metrics"]["total_prompt_tokens"] == 30
 
 
-def test_arguments_that_are_no_object_are_kept_beside_an_empty_one(world: World, exported: Export) -> None:
+def test_arguments_that_are_not_an_object_are_kept_beside_an_empty_one(world: World, exported: Export) -> None:
     world.session("s1")
     broken = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "ea'}}
     world.chat([{"role": "user", "content": "Go"}], asking(broken), "s1")

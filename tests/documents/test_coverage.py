@@ -1,4 +1,4 @@
-"""The table of what is recorded knows every method of the installed SDKs, and says what the code does."""
+"""The coverage table has every method of the installed SDKs and agrees with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store the demo has written, and two ways to ask the command: in this process, and in one of its own."""
+"""Fixtures: the demo's store, and two ways to run the command: in this process and in a new one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A receiver of OTLP over HTTP on loopback that keeps the spans it is sent."""
+"""Receiver: an OTLP endpoint over HTTP on loopback that keeps the received spans."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_forty_short_processes_lose_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))
 
 
-def test_prune_delivers_first_so_that_what_is_old_goes_whole(tmp_path: Path) -> None:
+def test_prune_delivers_first_so_that_old_sessions_are_deleted_completely(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/calls.db"
     killed(store)
     answer = in_process("--store", store, "prune", "--older-than", "2100-01-01", "--json")

@@ -139,7 +139,7 @@ def test_show_gives_a_call_in_full(ask: Ask) -> None:
     assert "ended by closed" in ask("show", call_id).out
 
 
-def test_show_tells_attempts_and_errors_of_a_call(ask: Ask) -> None:
+def test_show_lists_attempts_and_errors_of_a_call(ask: Ask) -> None:
     (retried,) = [call for call in ask("calls", "--json").json if call["retries"]]
     page = ask("show", retried["call_id"]).out
     assert re.search(r"attempt 1 +429 at .* then waited", page)

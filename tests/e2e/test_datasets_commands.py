@@ -1,4 +1,4 @@
-"""What people make of the demo's store: every format, the report, and lists by reward."""
+"""Exports of the demo's store: every format, the report, and lists by reward."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_demo_exports_as_a_table(ask: Any, tmp_path: Path) -> None:
         assert json.loads(row["answer"])["role"] == "assistant"
 
 
-def test_a_dry_run_tells_everything_and_writes_nothing(ask: Any, demo: Demo) -> None:
+def test_a_dry_run_reports_everything_and_writes_nothing(ask: Any, demo: Demo) -> None:
     before = sorted(demo.directory.iterdir())
     told = ask("export", "openai-session", "--dry-run", "--min-reward", "0", "--json").json
     assert told["file"] is None
@@ -114,7 +114,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(ask: Any, demo: Demo) -> 
         (["report", "-o", "/nowhere/at/all.html"], 1),
     ],
 )
-def test_exit_codes_tell_wrong_usage_from_nothing_found(ask: Any, arguments: list[str], code: int) -> None:
+def test_exit_codes_distinguish_wrong_usage_from_no_results(ask: Any, arguments: list[str], code: int) -> None:
     assert ask(*arguments).code == code
 
 

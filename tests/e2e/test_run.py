@@ -1,4 +1,4 @@
-"""`callspan run`: an application runs as it would without us, and is recorded."""
+"""`callspan run`: an application runs as without callspan, and is recorded."""
 
 from __future__ import annotations
 

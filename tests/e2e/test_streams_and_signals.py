@@ -1,4 +1,4 @@
-"""The command among others: pipes that close, Ctrl-C, pagers, narrow and dumb terminals."""
+"""The command's output: closed pipes, Ctrl-C, pagers, narrow and dumb terminals."""
 
 from __future__ import annotations
 

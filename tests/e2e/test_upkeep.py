@@ -1,4 +1,4 @@
-"""The sub-commands that look after stores: doctor, ship, prune."""
+"""The maintenance sub-commands: doctor, ship, prune."""
 
 from __future__ import annotations
 

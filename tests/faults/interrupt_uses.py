@@ -1,4 +1,4 @@
-"""What is interrupted by `interrupts.py`: calls of both SDKs, calls recorded by hand, and an agent's session."""
+"""The programs interrupted by `interrupts.py`: calls of both SDKs, manually recorded calls, and an agent's session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raises an interrupt at the executed lines of callspan's code, one at a time, and looks at what becomes of the work.
+"""Raises an interrupt at each executed line of callspan, one at a time, and checks the result.
 
     python interrupts.py [--share 0.05] [--seed 1] [--kinds ...] [--uses ...]      prints the results as JSON
 

@@ -1,4 +1,4 @@
-"""A signal handler that makes calls of its own, wherever it interrupts us: nothing waits for ever, all are recorded.
+"""A signal handler that makes calls, at any interrupted line of callspan: no deadlock, and all calls are recorded.
 
 A sample of the lines; every line where `CALLSPAN_SIGNALS=all`, as in `make nightly`. See `calls_in_signals.py`.
 """

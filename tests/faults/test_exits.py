@@ -1,4 +1,4 @@
-"""A stream that is half read when the process ends is recorded as such."""
+"""A stream that is half read at exit is recorded as cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every part of callspan within a call raises: the call is not affected, and what can be recorded is recorded.
+"""Each part of callspan raises during a call: the call is not affected, and the rest is recorded.
 
 The doubles are small real objects put where the part belongs; nothing of ours is patched over.
 """

@@ -1,4 +1,4 @@
-"""Missing names of the SDKs: calls work, what can be seen is recorded, and one warning names them."""
+"""Missing names of the SDKs: calls work, available data is recorded, and one warning names them."""
 
 from __future__ import annotations
 

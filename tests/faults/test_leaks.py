@@ -1,4 +1,4 @@
-"""Streams of every ending leave nothing behind that the SDK would not have left."""
+"""Streams with any ending leave no more objects and tasks behind than the SDK itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a very long stream costs: its text and a little more while it runs, and as much work per chunk as a short one.
+"""A very long stream: memory is bounded by its text, and work per chunk is the same as for a short one.
 
 The chunks are as long as a provider's: five letters, which is a token with the space before it. They are told by hand
 (`record_call`), so that what is counted is ours and not an SDK's.

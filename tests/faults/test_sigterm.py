@@ -1,4 +1,4 @@
-"""SIGTERM comes while a stream is open: its call ends as cancelled, with a span, and not as one that has only begun."""
+"""SIGTERM during an open stream: its call ends as cancelled, with a span."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The checklist of docs/features.md, where no other test shows a row's idea."""
+"""Tests of rows of docs/features.md that no other test covers."""

@@ -1,4 +1,4 @@
-"""Asking: the same question to each API, and what was shown of it."""
+"""Helpers: the same request to each API, and the resulting span and record."""
 
 from __future__ import annotations
 

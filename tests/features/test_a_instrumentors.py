@@ -1,4 +1,4 @@
-"""The ordinary instrumentors, used by hand: one SDK each, and back again."""
+"""The instrumentors, used directly: one SDK each, and uninstrumented again."""
 
 from __future__ import annotations
 

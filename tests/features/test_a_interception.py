@@ -1,4 +1,4 @@
-"""Interception and lifecycle: one span per call, in its place, and nothing where callspan is off."""
+"""Interception and lifecycle: one span per call with the right parent, and none if callspan is disabled."""
 
 from __future__ import annotations
 

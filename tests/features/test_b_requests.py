@@ -1,4 +1,4 @@
-"""Request attributes: what was asked is shown as it was asked, and nothing that was not."""
+"""Request attributes: parameters are exported as sent, and no others."""
 
 from __future__ import annotations
 

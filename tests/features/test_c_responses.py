@@ -23,7 +23,7 @@ STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream
 
 @STREAMS
 @pytest.mark.parametrize("api", APIS)
-def test_the_providers_ids_of_answer_and_request_are_there_and_ours_is_another(
+def test_the_providers_ids_of_answer_and_request_are_there_and_callspans_is_different(
     api: str, stream: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:
     """Both ids for plain and streamed calls, and a call id of our own on span and record."""

@@ -1,4 +1,4 @@
-"""Usage and cost: what the provider stated, added up without loss; unknown is never nought."""
+"""Usage and cost: the provider's numbers, summed exactly; unknown is never zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chunk log: when each of the first chunks of a stream came and of what kind it was, for those who ask."""
+"""Chunk log: time and kind of the first chunks of a stream, if enabled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streaming: the caller's stream is as without us, and its record is as that of a plain call."""
+"""Streaming: the caller's stream is as without callspan, and its record as that of a plain call."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_come(
     assert (span.end_time - span.start_time) / 1e9 >= whole - first
 
 
-def test_a_delta_of_the_role_alone_is_no_first_token(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_delta_of_the_role_alone_is_not_the_first_token(mode: Mode, run: Run, seen: Captured) -> None:
     """The server waits before it says something: the first token is after the wait, as event and as attribute."""
     mode.provider.reply(text="one two", first_token_delay_s=0.06)
     run(lambda: answered(mode, "chat_completions", stream=True))

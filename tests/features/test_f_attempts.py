@@ -1,4 +1,4 @@
-"""Latency, retries and rate limits: what the SDK did between the caller's question and its answer."""
+"""Latency, retries and rate limits of calls."""
 
 from __future__ import annotations
 

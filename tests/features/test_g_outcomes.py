@@ -1,4 +1,4 @@
-"""Errors and outcome: how a call ended, in words that content settings respect."""
+"""Errors and outcomes of calls under every content setting."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_null_error_is_no_error(mode: Mode, run: Run, seen: Captured) -> None:
     assert [record.error for record in seen.records] == [None, None]
 
 
-def test_a_call_that_fails_half_way_keeps_its_tool_call_so_far(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_call_that_fails_halfway_keeps_its_tool_call_so_far(mode: Mode, run: Run, seen: Captured) -> None:
     """Text, tool call and number of chunks up to the error."""
     call = {"id": "t1", "name": "look", "arguments": {"at": "the sky above the harbour"}}
     mode.provider.reply(text="Let me see.", tool_calls=[call], cut_after=6)

@@ -1,4 +1,4 @@
-"""Privacy and size: what is not to be shown is nowhere, and what is large stays within its bounds."""
+"""Privacy and size: excluded content is nowhere, and large content stays within its limits."""
 
 from __future__ import annotations
 

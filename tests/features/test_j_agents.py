@@ -1,4 +1,4 @@
-"""Agent and environment: what happens around the calls, each in its session and step."""
+"""Agent and environment: events around the calls, in their session and step."""
 
 from __future__ import annotations
 

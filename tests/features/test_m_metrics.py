@@ -1,4 +1,4 @@
-"""Metrics and resources: what is counted of calls, and whose resource it is counted under."""
+"""Metrics and resources of calls."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def units(reader: InMemoryMetricReader) -> dict[str, str]:
     return {metric.name: metric.unit for scope in scopes for metric in scope.metrics}
 
 
-def test_rate_limits_and_time_outs_are_counted_by_provider_and_kind(
+def test_rate_limits_and_timeouts_are_counted_by_provider_and_kind(
     provider: ScriptedProvider, reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
 ) -> None:
     """A 429 and a time-out: one error each, told apart by kind; the durations know that these failed."""

@@ -1,4 +1,4 @@
-"""Proof: what is shipped is called by a test, and does what it says."""
+"""Proof: every public function and method is called by a test."""
 
 from __future__ import annotations
 

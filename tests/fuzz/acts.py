@@ -1,4 +1,4 @@
-"""Acts: what a caller does with what a call gave him, one logic for both colours, everything he sees in one log."""
+"""Acts: what a caller does with a call's result, in sync and async code, with everything it observes in one log."""
 
 from __future__ import annotations
 

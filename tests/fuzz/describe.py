@@ -1,4 +1,4 @@
-"""Descriptions: what a caller can see of a value or an exception, as JSON that two processes can compare."""
+"""Descriptions: the observable properties of a value or exception, as JSON that two processes can compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sabotage: faults put into callspan for a moment, each of which the fuzzer has to find."""
+"""Sabotage: temporary faults in callspan, each of which the fuzzer must find."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search: so many cases of one seed through a pair of workers, the differing ones sorted by what differs."""
+"""The search: runs cases of one seed through a pair of workers and groups the differing ones."""
 
 from __future__ import annotations
 

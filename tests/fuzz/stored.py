@@ -1,4 +1,4 @@
-"""Stored: what a real store holds of a case, against the records and the spans of the same calls."""
+"""Stored: compares the content of a real store with the records and spans of the same calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strategies: which cases hypothesis makes, from well-formed answers that are then damaged."""
+"""Strategies: the cases hypothesis generates, from well-formed responses that are then damaged."""
 
 from __future__ import annotations
 

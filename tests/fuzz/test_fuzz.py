@@ -1,4 +1,4 @@
-"""The fuzzer finds nothing in callspan, and finds what was put there for it to find."""
+"""The fuzzer finds no difference in callspan, and finds deliberate faults."""
 
 from __future__ import annotations
 

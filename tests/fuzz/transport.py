@@ -1,4 +1,4 @@
-"""The transport of a case: hands out its answers in memory and notes, in one log with the caller, what was pulled."""
+"""The transport of a case: returns its responses from memory and logs each read in the caller's log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways: every kind of call the matrix knows of each SDK, by name, as an application would write it."""
+"""Ways: every kind of call of each SDK, by name, as an application would write it."""
 
 from __future__ import annotations
 

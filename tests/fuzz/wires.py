@@ -1,4 +1,4 @@
-"""Wires: well-formed answers of every endpoint, whole and as the events of a stream, to be damaged afterwards."""
+"""Wires: well-formed responses of every endpoint, plain and streamed, to be damaged afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mode: one test body for both colours of the SDKs."""
+"""Mode: runs one test body with the sync and the async clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that just stop: the body ends properly without the terminal event of its API."""
+"""Cut-off streams: the body ends normally without the terminal event of its API."""
 
 from __future__ import annotations
 

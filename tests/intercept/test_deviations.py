@@ -1,4 +1,4 @@
-"""Deviations of servers that speak like OpenAI, as they go through the SDK: each is read, in both colours."""
+"""Deviations of OpenAI-compatible servers, read through the SDK in sync and async code."""
 
 from __future__ import annotations
 

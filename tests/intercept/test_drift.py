@@ -1,4 +1,4 @@
-"""SDKs and HTTP libraries of tomorrow: functions that we hook take more, give something else, or are no functions.
+"""Future SDKs and HTTP libraries: hooked functions with other parameters, other results, or other types.
 
 Each hook stands around a changed original, once with callspan and once without, and calls must come to the same.
 """

@@ -1,4 +1,4 @@
-"""Every way a call or a stream can end: one span, one record, what came before is kept."""
+"""Every way a call or stream can end: one span, one record, and received data is kept."""
 
 from __future__ import annotations
 

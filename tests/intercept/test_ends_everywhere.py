@@ -1,4 +1,4 @@
-"""The rarer ends of calls and streams on every wire and through every helper, in both colours."""
+"""Rarer ends of calls and streams for every API and helper, in sync and async code."""
 
 from __future__ import annotations
 

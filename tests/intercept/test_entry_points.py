@@ -1,4 +1,4 @@
-"""Every way into the SDKs: one span and one record per inference on the wire, none for anything else."""
+"""Every entry point of the SDKs: one span and one record per inference, none for other requests."""
 
 from __future__ import annotations
 

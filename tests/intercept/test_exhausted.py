@@ -1,4 +1,4 @@
-"""Retries that are used up: time-outs, refused and broken connections, answers that never get better."""
+"""Exhausted retries: timeouts, refused and broken connections, repeated error responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers may rely on is as without us: types, pickling, copies, introspection, mocks and subclasses."""
+"""Identity: types, pickling, copies, introspection, mocks and subclasses work as without callspan."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_results_can_be_copied_and_pickled(how: Callable[[Any], Any], mode: Mode
     assert how(message) == message
 
 
-def test_http_responses_can_be_pickled_and_carry_nothing_of_ours(mode: Mode, run: Run, seen: Captured) -> None:
+def test_http_responses_can_be_pickled_and_have_no_callspan_attributes(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> Any:
         raw = await mode.wait(mode.openai().chat.completions.with_raw_response.create(**CHAT))
         return raw.http_response
@@ -94,7 +94,7 @@ def test_http_responses_can_be_pickled_and_carry_nothing_of_ours(mode: Mode, run
     assert [name for name in vars(response) if "callspan" in name] == []
 
 
-def test_clients_and_streams_carry_nothing_of_ours(mode: Mode, run: Run, seen: Captured) -> None:
+def test_clients_and_streams_have_no_callspan_attributes(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
         client = mode.openai()
         before = set(vars(client))
@@ -120,7 +120,7 @@ def test_a_client_whose_request_is_mocked_is_left_alone(seen: Captured) -> None:
     assert seen.records == []
 
 
-def test_a_magic_mock_as_the_http_clients_send_works_as_without_us() -> None:
+def test_a_magic_mock_as_the_http_clients_send_works_as_without_callspan() -> None:
     """The SDK makes of such a response what it makes of it; we neither break nor mend it."""
     library = sdks.http_of("openai")
 
@@ -139,7 +139,7 @@ def test_a_magic_mock_as_the_http_clients_send_works_as_without_us() -> None:
     assert len(seen.records) == 1
 
 
-def test_a_magic_mock_as_the_response_of_a_stream_works_as_without_us() -> None:
+def test_a_magic_mock_as_the_response_of_a_stream_works_as_without_callspan() -> None:
     library = sdks.http_of("openai")
 
     def outcome() -> str:
@@ -269,7 +269,7 @@ def test_instrumenting_with_other_settings_applies_them(provider: ScriptedProvid
         second.uninstrument()
 
 
-def test_messages_given_as_an_iterator_reach_the_provider_whole(mode: Mode, run: Run, seen: Captured) -> None:
+def test_messages_given_as_an_iterator_reach_the_provider_completely(mode: Mode, run: Run, seen: Captured) -> None:
     run(
         lambda: mode.wait(
             mode.anthropic().messages.create(**{**MESSAGE, "messages": (dict(message) for message in QUESTION)})

@@ -1,4 +1,4 @@
-"""Middleware of the anthropic SDK (public since 0.125): it may pass, answer itself, call twice, replace or raise."""
+"""Middleware of the anthropic SDK (public since 0.125) that passes, responds, calls twice, replaces or raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mocks, subclasses, copies and pickles of clients, streams and responses: what works without us works with us.
+"""Mocks, subclasses, copies and pickles of clients, streams and responses work as without callspan.
 
 Each act is done twice, without callspan and with it, and must come to the same, be it an exception.
 """
@@ -182,7 +182,7 @@ ways = pytest.mark.parametrize("way", WAYS)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @both
 @ways
-def test_a_client_can_be_copied_where_it_can_be_without_us(sdk: str, way: str, mode: Mode, run: Run) -> None:
+def test_a_client_can_be_copied_if_it_can_be_without_callspan(sdk: str, way: str, mode: Mode, run: Run) -> None:
     async def body() -> Any:
         client = made(mode, sdk)
         await mode.wait(ask(client))
@@ -201,7 +201,7 @@ def test_a_client_can_be_copied_where_it_can_be_without_us(sdk: str, way: str, m
 @both
 @ways
 @pytest.mark.parametrize("after", [0, 2, 99], ids=["new", "begun", "ended"])
-def test_a_stream_can_be_copied_where_it_can_be_without_us(
+def test_a_stream_can_be_copied_if_it_can_be_without_callspan(
     sdk: str, way: str, after: int, mode: Mode, run: Run
 ) -> None:
     for _ in range(2):
@@ -227,7 +227,7 @@ def test_a_stream_can_be_copied_where_it_can_be_without_us(
 
 @both
 @ways
-def test_answers_are_copied_whole_and_carry_nothing_of_ours(
+def test_answers_are_copied_whole_and_have_no_callspan_attributes(
     sdk: str, way: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
     async def body() -> tuple[Any, Any]:
@@ -246,7 +246,7 @@ def test_answers_are_copied_whole_and_carry_nothing_of_ours(
 
 @both
 @ways
-def test_an_exception_can_be_copied_where_it_can_be_without_us(sdk: str, way: str, mode: Mode, run: Run) -> None:
+def test_an_exception_can_be_copied_if_it_can_be_without_callspan(sdk: str, way: str, mode: Mode, run: Run) -> None:
     for _ in range(2):
         mode.provider.reply(status=400)
 

@@ -1,4 +1,4 @@
-"""Moved private names and faulty surroundings: calls have equal results, and are recorded."""
+"""Missing private names and faulty OpenTelemetry components: calls have the same results and are recorded."""
 
 from __future__ import annotations
 

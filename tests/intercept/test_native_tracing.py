@@ -1,4 +1,4 @@
-"""The anthropic SDK's own tracing (1.14 and later): with callspan on there is one span per call, and it is ours."""
+"""The anthropic SDK's own tracing (1.14 and later): with callspan there is one span per call, callspan's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Odd code around calls: what an application may do that no manual mentions, the same with callspan as without."""
+"""Unusual application code around calls behaves the same with and without callspan."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def family(error: BaseException | None) -> list[str]:
 
 @pytest.mark.parametrize("error", RAISED, **ids)
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_whatever_a_transport_raises_reaches_the_caller_as_without_us(
+def test_whatever_a_transport_raises_reaches_the_caller_as_without_callspan(
     sdk: str, error: BaseException, mode: Mode, run: Run
 ) -> None:
     def handler(request: Any) -> Any:
@@ -120,7 +120,7 @@ def test_whatever_a_transport_raises_reaches_the_caller_as_without_us(
 
 @pytest.mark.parametrize("error", RAISED, **ids)
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_whatever_a_stream_raises_reaches_the_caller_as_without_us(
+def test_whatever_a_stream_raises_reaches_the_caller_as_without_callspan(
     sdk: str, error: BaseException, mode: Mode, run: Run
 ) -> None:
     begun = transports.wire_of(sdk, LONG).partition(b"six")[0] + b'"}}\n\n'
@@ -142,7 +142,9 @@ def test_whatever_a_stream_raises_reaches_the_caller_as_without_us(
 
 @pytest.mark.parametrize("how", ["end", "close", "drop", "leave"])
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_a_connection_that_cannot_be_closed_raises_as_without_us(sdk: str, how: str, mode: Mode, run: Run) -> None:
+def test_a_connection_that_cannot_be_closed_raises_as_without_callspan(
+    sdk: str, how: str, mode: Mode, run: Run
+) -> None:
     library = sdks.http_of(sdk)
     sent = transports.wire_of(sdk, LONG)
 
@@ -241,7 +243,7 @@ def test_dropping_an_iterator_does_not_end_the_stream(wire: Wire, run: Run, seen
     assert (record.outcome, text_of(record)) == ("success", LONG)
 
 
-def test_a_stream_closed_and_then_read_is_as_without_us_and_ends_once(wire: Wire, run: Run) -> None:
+def test_a_stream_closed_and_then_read_is_as_without_callspan_and_ends_once(wire: Wire, run: Run) -> None:
     for _ in range(2):
         wire.mode.provider.reply(text=LONG, chunk_delay_s=60)
 
@@ -673,7 +675,7 @@ def test_a_call_in_an_empty_context_or_a_copied_one_is_a_call(provider: Scripted
     assert [record.outcome for record in seen.records] == ["success", "success"]
 
 
-def test_a_stream_requested_behind_the_sdks_back_is_as_without_us(mode: Mode, run: Run) -> None:
+def test_a_stream_requested_in_extra_body_is_as_without_callspan(mode: Mode, run: Run) -> None:
     """`extra_body` asks for a stream the SDK does not expect, and hands on as text."""
 
     async def body() -> Any:

@@ -1,4 +1,4 @@
-"""Odd bytes on the wire: the caller gets what he gets without us, and the record has what he got.
+"""Invalid data on the wire: the caller gets the same as without callspan, and the record has it.
 
 Every answer is read twice, without callspan and with it; the two must be the same to the letter.
 """

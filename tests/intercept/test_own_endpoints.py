@@ -1,4 +1,4 @@
-"""Endpoints of the application: `record_call` reads bodies of any API with an adapter that the user brings."""
+"""Endpoints of the application: `record_call` reads bodies of any API with the user's adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends of the SDK's own reader: who closed the response, and with which exception."""
+"""Ends of the SDK's stream reader: how the response was closed, and with which exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`token` names a piece of text in answers, tool arguments and messages, a secret in metadata, tools and servers."""
+"""The key `token` is text in responses, tool arguments and messages, and a secret in metadata, tools and servers."""
 
 from __future__ import annotations
 

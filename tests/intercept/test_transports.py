@@ -1,4 +1,4 @@
-"""Transports: every HTTP client the SDKs accept, and requests of theirs that are no attempts of a call."""
+"""Transports: every HTTP client the SDKs accept, and their requests that are not attempts of a call."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_client_that_overrides_send_and_calls_super_shows_its_attempts(mode: M
     assert [attempt.status for attempt in the_call(seen).attempts] == [200]
 
 
-def test_a_request_of_the_transport_within_a_call_is_no_attempt(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: Mode, run: Run, seen: Captured) -> None:
     """As an exchange of tokens does it: another request over the same library, while the call is running."""
     library = sdks.http_of("openai")
     url = f"{mode.provider.openai_url}/models"
@@ -184,7 +184,7 @@ def test_a_request_of_the_transport_within_a_call_is_no_attempt(mode: Mode, run:
     assert len(record.attempts) == 1
 
 
-def test_the_exchange_of_a_workload_identity_is_no_attempt(
+def test_the_exchange_of_a_workload_identity_is_not_an_attempt(
     mode: Mode, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sdks.needs("openai", "3.0", "workload identities")
@@ -248,7 +248,7 @@ def test_responses_of_a_mock_transport_are_captured(mode: Mode, run: Run, seen: 
     assert text_of(the_call(seen)) == "Mocked."
 
 
-def test_a_fresh_provider_sees_nothing_of_ours_in_the_request(seen: Captured) -> None:
+def test_a_fresh_provider_gets_a_request_without_traces_of_callspan(seen: Captured) -> None:
     """By default no header is added, and the body is the SDK's."""
     with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         client.chat.completions.create(**CHAT)

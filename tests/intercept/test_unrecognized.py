@@ -1,4 +1,4 @@
-"""Answers in which an adapter finds nothing it knows: flagged everywhere, never an empty success."""
+"""Unrecognized responses are flagged everywhere, never recorded as an empty success."""
 
 from __future__ import annotations
 

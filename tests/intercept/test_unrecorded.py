@@ -1,4 +1,4 @@
-"""Calls that are, or may be, inference and leave no record are counted and named; calls that are none never."""
+"""Unrecorded calls that may be inference are counted and named; other calls never."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_async_and_raw_ones_are_counted_when_the_sdk_parses_them(provider: Scrip
     assert counted(spool) == {"/v1/new_thing": 2}
 
 
-def test_bytes_streams_errors_and_requests_that_are_no_post_are_not_read(
+def test_bytes_streams_errors_and_requests_that_are_not_post_are_not_read(
     provider: ScriptedProvider, spool: Path
 ) -> None:
     provider.reply(raw=[ANSWER, ANSWER], on="/stream", repeat=True)

@@ -1,4 +1,4 @@
-"""A real backend: the demo's traces sent to Phoenix by OTLP and read back through its own API (`make backend`)."""
+"""A real backend: the demo's traces sent to Phoenix by OTLP and read back through its API (`make backend`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A framework's LLM span that a call uses: exported once, whether its owner ends it or not."""
+"""A framework's LLM span used by a call is exported once, even if its owner never ends it."""
 
 from __future__ import annotations
 

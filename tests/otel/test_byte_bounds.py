@@ -1,4 +1,4 @@
-"""Batches bounded by bytes: a receiver that refuses more than 4 MiB loses nothing of big prompts."""
+"""Batches bounded by bytes: nothing of big prompts is lost at a receiver with a 4 MiB limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The anthropic SDK traces itself: replaced or kept, and its `traceparent` setting followed."""
+"""The anthropic SDK's own spans: replaced or kept, and its `traceparent` setting is respected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Providers and context: where spans go, and whose children they are."""
+"""Providers and context: the destination and parents of spans."""
 
 from __future__ import annotations
 

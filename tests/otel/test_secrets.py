@@ -1,4 +1,4 @@
-"""Secrets: nothing that leaves the process contains any, however they are echoed."""
+"""Secrets: no data leaving the process contains any, even if they are echoed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans, metrics and log events go to one place by `otlp=`, `callspan run` and `callspan demo`; what one costs."""
+"""Spans, metrics and log events sent by `otlp=`, `callspan run` and `callspan demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Size and media at the far end: what an OTLP receiver gets of calls that are much too large for a span.
+"""Size and media: what an OTLP receiver gets of calls that are too large for a span.
 
 Caps hold in bytes, the largest part is cut and tells its size, JSON stays JSON, media goes by reference.
 """

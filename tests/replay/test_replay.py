@@ -1,4 +1,4 @@
-"""A recorded run of an application is played again: offline, the same answers, in any order."""
+"""A recorded run of an application is replayed offline with the same responses, in any order."""
 
 from __future__ import annotations
 

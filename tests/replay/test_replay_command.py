@@ -1,4 +1,4 @@
-"""`callspan replay`: the recorded request again, and both answers."""
+"""`callspan replay`: sends the recorded request again and shows both responses."""
 
 from __future__ import annotations
 

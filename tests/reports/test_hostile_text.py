@@ -1,4 +1,4 @@
-"""Recorded text is untrusted: the page only shows it."""
+"""Recorded text is untrusted: the report page displays it without interpreting it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_a_text_says_stays_readable() -> None:
 
 
 @pytest.mark.slow
-def test_a_browser_runs_none_of_it(world: World, report: Report, tmp_path: Path) -> None:
+def test_a_browser_executes_no_recorded_text(world: World, report: Report, tmp_path: Path) -> None:
     browser.executable()
     for number, text in enumerate(HOSTILE):
         world.session(f"s{number}", reward=number / 10, name=text, metadata={text: text})

@@ -1,4 +1,4 @@
-"""Real sinks and victims for the spool's tests: a SQLite file with its cursor, a text file, and moods of both."""
+"""Real sinks for the spool's tests: a SQLite file with its cursor, a text file, and failure modes of both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Back-off: a store that fails is tried as seldom under load as where nothing is appended."""
+"""Back-off: a failing store is retried as rarely under load as without appends."""
 
 from __future__ import annotations
 

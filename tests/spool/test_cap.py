@@ -1,4 +1,4 @@
-"""The cap: a store that is away costs the others nothing, and what it costs itself is counted where people look."""
+"""The cap: an unavailable store does not affect others, and its losses are counted and reported."""
 
 from __future__ import annotations
 

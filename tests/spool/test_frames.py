@@ -1,4 +1,4 @@
-"""Frames survive any damage to their neighbours."""
+"""Frames: each one is readable despite any damage around it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_tail_torn_at_any_byte_costs_only_the_torn_frame(cut: int) -> None:
 
 
 @points("cut", range(len(WHOLE)))
-def test_a_reader_that_may_read_on_gets_no_gap_for_what_is_not_there_yet(cut: int) -> None:
+def test_a_reader_that_may_read_on_gets_no_gap_for_data_not_written_yet(cut: int) -> None:
     items = list(scan(WHOLE[:cut], final=False))
     assert not any(isinstance(item, Gap) for item in items)
     at = items[-1].end if items else 0

@@ -1,4 +1,4 @@
-"""What happens to a spool from outside: deleted directories, foreign cursors, strange clocks, damage at any byte."""
+"""External damage to a spool: deleted directories, invalid cursors, wrong clocks, damage at any byte."""
 
 from __future__ import annotations
 

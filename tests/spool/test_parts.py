@@ -1,4 +1,4 @@
-"""The spool's parts alone: segments and their locks, the memory buffer, cursor files, the segment set."""
+"""Components of the spool: segments and their locks, the memory buffer, cursor files, the segment set."""
 
 from __future__ import annotations
 

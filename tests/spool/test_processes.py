@@ -1,4 +1,4 @@
-"""Many processes: forks, pools, hard exits and kills. What was acknowledged is delivered, once."""
+"""Many processes: forks, pools, hard exits and kills. Acknowledged records are delivered once."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_terminated_pool_workers_lose_nothing(scene: Scene) -> None:
     scene.assert_all_once(125)
 
 
-def test_an_append_inside_an_interrupted_append_neither_hangs_nor_tears(scene: Scene) -> None:
+def test_an_append_inside_an_interrupted_append_neither_hangs_nor_corrupts_data(scene: Scene) -> None:
     scene.run("handles_signals_in_appends")
     scene.ship_the_rest()
     scene.assert_all_once(3000)

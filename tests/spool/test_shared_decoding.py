@@ -1,4 +1,4 @@
-"""One decode of each record, however many stores there are, and no store that another one could hold up."""
+"""Each record is decoded once for all stores, and no store delays another."""
 
 from __future__ import annotations
 

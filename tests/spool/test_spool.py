@@ -1,4 +1,4 @@
-"""One process: appending, delivering, failing sinks, caps, disks that do not take records."""
+"""One process: appending, delivering, failing sinks, caps, unwritable disks."""
 
 from __future__ import annotations
 

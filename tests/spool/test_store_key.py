@@ -1,4 +1,4 @@
-"""Store keys: another name of a store is the same store; records for other stores are reported."""
+"""Store keys: different names of a store have one key; records for other stores are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any story of appends, outages, poison, restarts and crashes ends with every record at every sink, once."""
+"""After any sequence of appends, outages, poison, restarts and crashes every sink has every record once."""
 
 from __future__ import annotations
 

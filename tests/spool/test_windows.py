@@ -1,4 +1,4 @@
-"""Windows: import, instrument and the SQLite store, without anything that only Unix has.
+"""Windows: import, instrument and the SQLite store without Unix-only modules.
 
 No Windows is at hand: a fresh interpreter is robbed of what Windows lacks and given its locks, see `windows.py`.
 """

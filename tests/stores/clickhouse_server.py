@@ -1,4 +1,4 @@
-"""A ClickHouse of loopback: the HTTP protocol in front of the embedded engine, with failures at will."""
+"""A ClickHouse server on loopback: the HTTP protocol in front of the embedded engine, with injected failures."""
 
 from __future__ import annotations
 

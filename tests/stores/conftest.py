@@ -1,4 +1,4 @@
-"""What the store tests share: records of every kind, a small agent, and ways to deliver them."""
+"""Fixtures of the store tests: records of every kind, a small agent, and ways to deliver them."""
 
 from __future__ import annotations
 

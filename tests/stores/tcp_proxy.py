@@ -1,4 +1,4 @@
-"""A TCP proxy of loopback in front of a server, whose connections the test cuts, resets or stalls."""
+"""A TCP proxy on loopback whose connections a test can cut, reset or stall."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arithmetic of readers."""
+"""Aggregates: sums, percentiles and order, as readers return them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies taken apart and put together, and the text a person reads in them."""
+"""Bodies: split and joined, and their human-readable text."""
 
 from __future__ import annotations
 

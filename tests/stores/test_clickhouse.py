@@ -1,4 +1,4 @@
-"""What is ClickHouse's own: batches known by their token, a network that fails, versions merged by the server."""
+"""ClickHouse only: deduplication tokens, network failures, versions merged by the server."""
 
 from __future__ import annotations
 

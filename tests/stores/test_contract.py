@@ -1,4 +1,4 @@
-"""What every store promises, asked of each of them."""
+"""The contract of stores, tested with each of them."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_versions_of_a_timestep_merge_in_any_order(store: Delivery, records: Rec
     assert list(store.read().timesteps("s1")) == [msgspec.structs.replace(ended, start_ns=START_NS)]
 
 
-def test_cancelled_calls_are_no_errors(store: Delivery, records: Records) -> None:
+def test_cancelled_calls_are_not_errors(store: Delivery, records: Records) -> None:
     outcomes = ["success", "error", "timeout", "cancelled", "cancelled", "started"]
     made = [records.call(session_id="s1", outcome=one, at_s=at) for at, one in enumerate(outcomes)]
     store.write(*made)

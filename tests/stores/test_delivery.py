@@ -1,4 +1,4 @@
-"""From the spool into real stores that fail in the middle: nothing lost, nothing doubled, what was dropped counted."""
+"""Delivery from the spool to failing real stores: nothing lost or doubled, and drops are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is JSON Lines' own: the file as people and programs find it."""
+"""JSON Lines only: the format of the file, rotation and cursors."""
 
 from __future__ import annotations
 

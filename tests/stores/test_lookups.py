@@ -1,4 +1,4 @@
-"""Calls are found by the ids that applications and providers know, without going through a table."""
+"""Calls are found by the ids of applications and providers, without scanning a table."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_sqlite_reads_the_messages_of_the_calls_in_question_only(condition: str,
     assert any(step.startswith("SEARCH c USING INDEX") for step in plan), plan
 
 
-def test_plain_sql_reads_long_texts_with_one_function_of_ours(
+def test_plain_sql_reads_long_texts_with_one_callspan_function(
     tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
 ) -> None:
     store = deliver(f"sqlite:///{tmp_path}/calls.db")

@@ -1,4 +1,4 @@
-"""Merging versions: order, grouping and repetition change nothing; newer words win, key by key."""
+"""Merging versions: independent of order, grouping and repetition; newer values win per key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Postgres and ClickHouse that fail in traffic: nothing lost, nothing doubled, the other store unharmed."""
+"""Outages of Postgres and ClickHouse under load: nothing lost or doubled, other stores not affected."""
 
 from __future__ import annotations
 

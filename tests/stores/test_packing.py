@@ -1,4 +1,4 @@
-"""What SQLite keeps packed: plain SQL and readers see the JSON as it was, in files of an earlier layout too."""
+"""Packed columns of SQLite: SQL and readers see the original JSON, also in files of an earlier layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is Postgres's own: restarts, writers at once, and what it cannot hold."""
+"""Postgres only: restarts, concurrent writers, and values it cannot store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every store that can be read answers the whole command: lists, exports, the report, new costs."""
+"""Every readable store supports the whole command: lists, exports, the report, new costs."""
 
 from __future__ import annotations
 

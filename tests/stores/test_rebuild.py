@@ -1,4 +1,4 @@
-"""What was on the wire comes back from every SQL store, byte for byte."""
+"""Recorded wire bodies are returned by every SQL store byte for byte."""
 
 from __future__ import annotations
 

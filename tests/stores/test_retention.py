@@ -109,7 +109,7 @@ def test_a_socket_has_nothing_to_delete() -> None:
         prune("unix:///nowhere.sock", 1)
 
 
-def test_lines_that_are_no_records_survive_a_deletion(
+def test_lines_that_are_not_records_survive_a_deletion(
     tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
     """Also in rotated files; one that has become empty is gone, and the file in use stays."""

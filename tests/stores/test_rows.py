@@ -1,4 +1,4 @@
-"""Records as rows: the value of each column, and that nothing is lost."""
+"""Records as rows: the value of each column, without loss."""
 
 from __future__ import annotations
 

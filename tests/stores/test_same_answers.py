@@ -1,4 +1,4 @@
-"""The same records in any store give the same answers, to every sub-command that reads, with every filter."""
+"""The same records give the same output from every store, for every reading sub-command and filter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published schema: what is written follows it, and what does not is refused."""
+"""The published schema: written records follow it, and invalid ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much room a long session takes: content is stored once."""
+"""The size of a long session: content is stored once."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_session_of_50_turns_takes_about_a_twentieth_of_its_plain_json(tmp_pat
     delivery.close()
 
 
-def test_a_long_session_reads_back_whole(tmp_path: Path, records: Records) -> None:
+def test_a_long_session_is_read_back_completely(tmp_path: Path, records: Records) -> None:
     made = session(records, 20)
     delivery = Delivery(f"sqlite:///{tmp_path}/calls.db")
     delivery.write(*made)

@@ -1,4 +1,4 @@
-"""What is SQLite's own: the file as people and programs find it."""
+"""SQLite only: the file, its permissions, migrations and plain SQL."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_a_file_of_another_application_is_left_alone(path: Path, opener: Callabl
 
 
 @pytest.mark.parametrize("opener", [open_for_writing, SQLiteReader])
-def test_a_newer_layout_and_what_is_no_database_are_refused(path: Path, opener: Callable[[Path], object]) -> None:
+def test_a_newer_layout_and_other_files_are_refused(path: Path, opener: Callable[[Path], object]) -> None:
     open_for_writing(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")

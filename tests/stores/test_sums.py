@@ -1,4 +1,4 @@
-"""The sums in a SQLite file are always those of its calls, whichever process writes, changes or deletes."""
+"""The sums stored in a SQLite file always match its calls, after writes, changes and deletions."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_the_traceback_is_there_at_debug(caplog: pytest.LogCaptureFixture) -> No
     assert "ValueError: why" in caplog.text
 
 
-def test_the_applications_exception_around_ours_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_applications_exception_around_callspans_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """It may quote a key."""
     with caplog.at_level(logging.DEBUG, logger="callspan"):
         try:

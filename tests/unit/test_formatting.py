@@ -116,7 +116,7 @@ def test_counts_with_their_noun(number: int, shown: str) -> None:
         (99_999, 100_000, "99,999→100k"),
     ],
 )
-def test_tokens_tell_zero_from_unknown(input_tokens: int | None, output_tokens: int | None, shown: str) -> None:
+def test_tokens_distinguish_zero_from_unknown(input_tokens: int | None, output_tokens: int | None, shown: str) -> None:
     assert formatting.tokens(input_tokens, output_tokens) == shown
 
 

@@ -1,4 +1,4 @@
-"""A warning, logged in any way, fails a test that requires that there is none."""
+"""A logged warning of any kind fails a test that expects none."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ INVALID: dict[str, Odd] = {
 TABLE = [(name, value) for name, values in INVALID.items() for value in values]
 
 
-def test_the_table_of_odd_values_has_every_setting() -> None:
+def test_the_table_of_invalid_values_has_every_setting() -> None:
     assert set(INVALID) == set(Settings.__struct_fields__)
 
 

@@ -1,1 +1,1 @@
-"""The truth test: recorded exchanges, an oracle that reads their bytes, and a replay through the real SDKs."""
+"""Replay tests: recorded exchanges, an oracle that reads their bytes, and a replay through the real SDKs."""

@@ -1,4 +1,4 @@
-"""The ways into the SDKs: the same operation by each of them, down to what the caller has in hand.
+"""The entry points of the SDKs: the same operation by each of them, with its result.
 
 - `create`: the method of the resource; `beta`: the same of the beta resource, where there is one
 - `raw`: `with_raw_response`, then `.parse()`

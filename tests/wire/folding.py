@@ -1,4 +1,4 @@
-"""Streams put back together: the chunks of one answer in, the body in, as the oracle's own reading of the wire.
+"""Stream folding: the oracle's own conversion of a response's chunks to its body.
 
 Written from the wire shapes alone. Nothing here is shared with the code under test.
 """

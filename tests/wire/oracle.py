@@ -1,4 +1,4 @@
-"""The oracle: what each recorded exchange states, read from its bytes and from nothing else.
+"""The oracle: the facts of each recorded exchange, read only from its bytes.
 
 It imports nothing of the code under test (a test checks that). Where a provider is silent the fact is None
 or empty; an empty string says nothing (some gateways send one for every field they do not know).

@@ -1,4 +1,4 @@
-"""What callspan understood of an exchange, as facts: from an endpoint adapter, or from a finished record."""
+"""The facts callspan read from an exchange, by an endpoint adapter or from a finished record."""
 
 from __future__ import annotations
 

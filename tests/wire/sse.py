@@ -1,4 +1,4 @@
-"""Server-sent events as the standard describes them: text in, events out. Knows no provider."""
+"""A parser of server-sent events, as defined by the standard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapters alone, against the oracle: the JSON of every recorded exchange in, every fact out, none wrong."""
+"""The adapters against the oracle: every fact of every recorded exchange is read correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What real providers sent, as chat messages: nothing raises, and what is exported is what trainers take."""
+"""Recorded exchanges as chat messages: nothing raises, and trainers accept the export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replay itself, without callspan: it asks what was asked, and pieces do not change what a caller gets."""
+"""The replay without callspan: it sends the recorded requests, and splitting a stream does not change the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripted provider's bodies have only keys that recorded bodies have, and all that these always have.
+"""The scripted provider's bodies have only keys of recorded bodies, and all keys these always have.
 
 For each kind of body and event: every key of ours occurs in a recorded one of that kind, and every key that all
 recorded ones have is in ours. A type of event that nobody recorded is named here, with what is checked instead.

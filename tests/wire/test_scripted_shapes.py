@@ -1,4 +1,4 @@
-"""What the scripted provider sends has the shape of what real providers sent: each field, its place, its type."""
+"""The scripted provider's responses have the shape of recorded ones: fields, structure, types."""
 
 from __future__ import annotations
 

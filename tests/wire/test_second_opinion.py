@@ -1,4 +1,4 @@
-"""A second opinion on the oracle: what the SDKs themselves make of the recorded answers."""
+"""The oracle compared with the SDKs' own reading of the recorded responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""So many calls with prompts of so many characters each."""
+"""Makes a number of calls with prompts of a given length."""
 
 import sys
 

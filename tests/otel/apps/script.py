@@ -1,4 +1,4 @@
-"""A plain script: so many calls of each SDK, then an end of the kind that was asked for."""
+"""A plain script: makes calls of each SDK, then ends in the requested way."""
 
 import os
 import signal

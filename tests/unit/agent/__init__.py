@@ -1,1 +1,1 @@
-"""The small parts of the agent's API, one by one."""
+"""Unit tests of the agent API."""

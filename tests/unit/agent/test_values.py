@@ -1,4 +1,4 @@
-"""What an application hands in: read where it can be, never an exception."""
+"""Values given by an application are converted if possible, and never raise."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_a_long_message_is_cut_as_that_of_a_call(error: Exception | str) -> None
     assert info.message.endswith("…")
 
 
-def test_text_is_a_message_without_an_exception_and_nothing_is_no_error() -> None:
+def test_text_is_a_message_without_an_exception_and_nothing_is_not_an_error() -> None:
     info = application_error("went wrong")
     assert info is not None
     assert (info.kind, info.type, info.exception, info.message) == ("unknown", "error", None, "went wrong")

@@ -1,4 +1,4 @@
-"""The parts of the benchmarks that are not measuring: the page they share, and switching others on and off."""
+"""The benchmarks' page, and switching other instrumentations on and off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records made by hand, kept in a real store, and the command asked about it in this process."""
+"""Helpers: records made by hand in a real store, and the command run in this process."""
 
 from __future__ import annotations
 

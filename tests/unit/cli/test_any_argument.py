@@ -1,4 +1,4 @@
-"""No argument, however odd, makes the command fail with a traceback: each option of each sub-command, fed nonsense."""
+"""No argument makes the command fail with a traceback: invalid values for each option of each sub-command."""
 
 from __future__ import annotations
 

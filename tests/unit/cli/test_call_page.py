@@ -1,4 +1,4 @@
-"""The page of a call: every fact that is known, a dash where one is not, and nothing that steers a terminal."""
+"""`callspan show` of a call: every known field, a dash for unknown ones, and no terminal control characters."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_each_field_of_a_call_is_one_line(page: Any, fields: dict[str, Any], lab
         ({"attempts": [Attempt(number=1, start_ns=0, status=200)]}, "attempt 1"),
     ],
 )
-def test_what_is_not_there_has_no_line(page: Any, fields: dict[str, Any], label: str) -> None:
+def test_absent_fields_have_no_line(page: Any, fields: dict[str, Any], label: str) -> None:
     assert labelled(page(made(**fields)), label) == []
 
 
@@ -189,7 +189,7 @@ def test_turns_are_in_order_with_the_system_first_and_each_choice_an_answer(page
         ({"name": "bad\x1b\nname"}, "bad\ufffd name"),
     ],
 )
-def test_a_tool_is_named_by_whatever_names_it(page: Any, tool: object, name: str) -> None:
+def test_a_tool_is_shown_by_its_name_or_type(page: Any, tool: object, name: str) -> None:
     assert labelled(page(made(conversation=Conversation(tools=[tool]))), "tools") == [name]
 
 

@@ -1,4 +1,4 @@
-"""`callspan delete`: one session goes with everything in it, after a confirmation."""
+"""`callspan delete`: deletes one session with everything in it, after a confirmation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output where stdout cannot hold every character: it is replaced, columns stay in line, JSON stays whole."""
+"""Output with limited encodings: characters are replaced, columns stay aligned, JSON stays complete."""
 
 from __future__ import annotations
 

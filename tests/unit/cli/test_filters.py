@@ -1,4 +1,4 @@
-"""Filters and frame: times as people write them, options that choose calls, and what ends a command."""
+"""Filters and frame: times, options that select calls, and how a command ends."""
 
 from __future__ import annotations
 

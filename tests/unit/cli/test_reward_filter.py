@@ -1,4 +1,4 @@
-"""`--min-reward` narrows every list and sum to sessions that earned enough."""
+"""`--min-reward` limits every list and sum to sessions with enough reward."""
 
 from __future__ import annotations
 

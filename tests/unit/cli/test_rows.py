@@ -201,7 +201,7 @@ def test_a_failed_session_is_false_and_a_reward_of_zero_is_zero() -> None:
         (["", "b"], [], {"": "", "b": "b"}),
     ],
 )
-def test_ids_are_cut_to_what_tells_them_apart(ids: list[str], besides: list[str], short: dict[str, str]) -> None:
+def test_ids_are_shortened_to_unique_prefixes(ids: list[str], besides: list[str], short: dict[str, str]) -> None:
     assert short_ids(ids, besides) == short
 
 

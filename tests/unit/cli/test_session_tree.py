@@ -1,4 +1,4 @@
-"""The tree of a session: everything hangs where it belongs, in the order it happened."""
+"""The tree of a session: entries below their step, in order of time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables fit the screen: the least telling columns go first, none is squeezed to nothing."""
+"""Tables fit the screen: the least important columns are dropped first, none is too narrow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def shown(width: int, rows: list[tuple[str, str, str]] = ROWS) -> list[str]:
     return drawn(fitted(COLUMNS, rows, width)).splitlines()
 
 
-def test_a_wide_screen_shows_every_column_whole() -> None:
+def test_a_wide_screen_shows_every_column_completely() -> None:
     assert shown(60) == [
         "started   name                        cost",
         "10:30:59  a long name that goes on   $0.10",

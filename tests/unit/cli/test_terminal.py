@@ -44,7 +44,7 @@ def test_tail_waits_for_the_first_record(anywhere: str, tmp_path: Path) -> None:
         follower.kill()
 
 
-def test_waiting_tells_what_it_waits_for_and_ends_at_ctrl_c(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_prints_what_it_waits_for_and_ends_at_ctrl_c(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
@@ -114,7 +114,7 @@ def test_at_80_columns_names_and_tokens_stay_before_zeros(store: str, monkeypatc
     assert "gridworld" in row
 
 
-def test_a_column_of_zeros_goes_before_any_that_says_something() -> None:
+def test_a_column_of_zeros_is_dropped_before_others() -> None:
     columns = (Column("name"), Column("told", right=True, rank=9), Column("none", right=True, rank=1))
     assert drawn(fitted(columns, [("a", "12", "0"), ("b", "13", "0")], 11)).splitlines()[0] == "name  told"
     assert drawn(fitted(columns, [("a", "12", "0"), ("b", "13", "1")], 11)).splitlines()[0] == "name  none"

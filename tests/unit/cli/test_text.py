@@ -1,4 +1,4 @@
-"""Screen text: safe, never rounded to nothing, and a dash for unknown values."""
+"""Screen text: safe, small values not rounded to zero, and a dash for unknown values."""
 
 from __future__ import annotations
 

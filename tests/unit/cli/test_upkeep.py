@@ -1,4 +1,4 @@
-"""Backlog, checks and store check: what waits, what can be used, and what to do about the rest."""
+"""Backlog, checks and store check: waiting records, usable stores, and advice."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_every_setting_is_reported_with_where_it_comes_from(monkeypatch: pytest.
     assert not any("secret" in f"{check}" for check in found.values())
 
 
-def test_an_invalid_setting_fails_its_check_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_fails_its_check_and_the_others_continue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_FSYNC", "perhaps")
     monkeypatch.setenv("CALLSPAN_STORES", "teapot://x,postgresql://u:pass/word-8@h/db,console://")
     found = list(doctor.every_check(""))
@@ -128,7 +128,7 @@ def test_an_invalid_setting_fails_its_check_and_the_others_go_on(monkeypatch: py
 
 
 @pytest.mark.parametrize("endpoint", ["http://u:pass/word-8@h", "http://h:port", "http://[::1", "banana"])
-def test_an_endpoint_that_is_no_address_fails_its_check(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_is_not_an_address_fails_its_check(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     found = [check for check in doctor.every_check("") if check.area == "spans"]
     assert [check.state for check in found] == ["failed"] * 3

@@ -1,4 +1,4 @@
-"""Flaws, tool definitions, media, statistics and the sameness of messages: the small parts of an export."""
+"""Unit tests of exports: flaws, tool definitions, media, statistics and equality of messages."""
 
 from __future__ import annotations
 

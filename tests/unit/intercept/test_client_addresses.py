@@ -1,4 +1,4 @@
-"""Addresses of clients: the recorded address is the one that is used, however it was set."""
+"""Base URLs of clients: the recorded one is the one used, however it was set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patching, captured originals and other instrumentations, on classes of our own."""
+"""Patching, captured originals and other instrumentations, on test classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read from the SDKs' own objects, however odd they are: info, failures, raw responses, usage, observers."""
+"""Reading of the SDKs' objects, even unusual ones: info, failures, raw responses, usage, observers."""
 
 from __future__ import annotations
 
@@ -383,7 +383,7 @@ def test_events_are_read_however_they_are_cut(how: str, size: int, line_end: str
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 @pytest.mark.parametrize("pieces", [[], [b""], [b"data: {}\n\n"]])
-def test_no_body_and_the_events_of_a_stream_are_no_broken_json(how: str, pieces: list[bytes]) -> None:
+def test_no_body_and_the_events_of_a_stream_are_not_reported_as_broken_json(how: str, pieces: list[bytes]) -> None:
     call = Call()
     assert call.read(Response(*pieces), how) == pieces
     assert (call.record.outcome, call.record.error) == ("success", None)

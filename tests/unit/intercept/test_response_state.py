@@ -1,4 +1,4 @@
-"""The table of a response's end: complete, true to its rules cell by cell, and one end for every sequence of events."""
+"""The state table of a response: complete, consistent with its rules, and one end for every sequence of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of attempts, fed by hand: what each of them becomes in the record."""
+"""The attempt log: each attempt in the record."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_a_connection_that_broke_is_the_failure_of_the_attempt_with_the_response
     assert attempt.error_kind == expected
 
 
-def test_an_error_without_a_body_is_no_failure_of_ours() -> None:
+def test_an_error_without_a_body_is_not_an_error_of_callspan() -> None:
     forget_failures()
     log = AttemptLog()
     log.started(0)

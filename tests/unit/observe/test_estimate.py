@@ -1,4 +1,4 @@
-"""Estimates of tokens: only where they are missing, only from text, and marked."""
+"""Estimates of tokens: only for missing counts, only from text, and marked."""
 
 from __future__ import annotations
 

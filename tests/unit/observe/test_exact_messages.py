@@ -50,7 +50,7 @@ def test_the_messages_are_those_of_the_body_and_the_bytes_as_sent(
         (b"", None),
     ],
 )
-def test_where_there_is_no_list_to_be_had_only_the_bytes_are_kept(content: bytes, body: object) -> None:
+def test_without_a_list_of_messages_only_the_bytes_are_kept(content: bytes, body: object) -> None:
     assert exact_messages(content, body) == (exact_json(content, body), None)
 
 

@@ -1,4 +1,4 @@
-"""One call as it happens, fed by hand: exactly one record, true times, content lost before identity."""
+"""LiveCall: exactly one record, correct times, and a failure loses content before identity."""
 
 from __future__ import annotations
 
@@ -435,7 +435,7 @@ def test_content_that_the_sdk_did_not_encode_is_kept_as_it_can_be(
     assert exact_json(content, body) == expected
 
 
-def test_an_error_of_a_body_that_names_a_time_out_is_one() -> None:
+def test_an_error_of_a_body_that_names_a_timeout_is_one() -> None:
     stage = Stage()
     endpoint = registry.by_api("responses")
     assert endpoint is not None

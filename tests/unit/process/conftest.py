@@ -1,4 +1,4 @@
-"""One call with content everywhere content can be."""
+"""Helpers: one call with content in every possible field."""
 
 from __future__ import annotations
 

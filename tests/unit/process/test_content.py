@@ -1,4 +1,4 @@
-"""The content setting: what is kept and what is removed, in every kind of record."""
+"""The content setting: kept and removed fields, in every kind of record."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_everything_taken_out_is_listed(call: CallRecord) -> None:
         (b"[]", None),
     ],
 )
-def test_roles_of_odd_bodies_are_unknown(call: CallRecord, body: bytes, roles: int | None) -> None:
+def test_roles_of_invalid_bodies_are_unknown(call: CallRecord, body: bytes, roles: int | None) -> None:
     request = msgspec.structs.replace(call.request, body=msgspec.Raw(body))
     kept = applied(msgspec.structs.replace(call, request=request), "metadata")
     assert isinstance(kept, CallRecord)

@@ -125,7 +125,7 @@ def test_values_that_are_not_media_are_unchanged(value: object) -> None:
     assert applied(call) is call
 
 
-def test_body_that_is_no_json_stays_as_it_was() -> None:
+def test_body_that_is_not_json_stays_as_it_was() -> None:
     call = msgspec.structs.replace(record("messages"), request=Request(body=msgspec.Raw(b"base64 {")))
     assert applied(call) is call
 
@@ -241,7 +241,7 @@ def test_base64_of_the_url_alphabet_is_the_same_medium() -> None:
 
 
 @pytest.mark.parametrize(("length", "found"), [(12, False), (16, True), (18, False), (20, True)])
-def test_short_or_uneven_texts_are_no_base64(length: int, found: bool) -> None:
+def test_short_or_uneven_texts_are_not_base64(length: int, found: bool) -> None:
     call = record("messages", {"messages": [{"type": "base64", "data": ("QUJD" * 8)[:length]}]})
     assert (applied(call) is not call) == found
 

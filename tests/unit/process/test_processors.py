@@ -1,4 +1,4 @@
-"""The policy as a whole: order of its steps, the same object when idle, and failing closed."""
+"""The processors together: their order, the same object if nothing changes, and failing closed."""
 
 from __future__ import annotations
 

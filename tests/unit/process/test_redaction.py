@@ -231,7 +231,7 @@ def test_a_mask_that_takes_every_text_leaves_a_record_that_can_be_found_again(ca
     assert b"SESAME" not in encode(kept)
 
 
-def test_fields_of_content_that_are_named_as_ids_are_no_ids() -> None:
+def test_fields_of_content_that_are_named_as_ids_are_not_ids() -> None:
     record = EventRecord(event_id="e", event_type="tool", time_ns=1, data={"arguments": {"session_id": "SESAME"}})
     kept = applied(record, redact_texts(sesame))
     assert isinstance(kept, EventRecord)

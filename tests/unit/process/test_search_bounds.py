@@ -1,4 +1,4 @@
-"""How much text is searched for secrets, and what becomes of the rest: it is cut, never kept unsearched."""
+"""The search for secrets is bounded: text beyond the bound is removed, never kept unsearched."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ BAD_BODIES = {
 
 @pytest.mark.parametrize("name", BAD_BODIES)
 @pytest.mark.parametrize("encoded_by_sdk", [True, False])
-def test_an_odd_body_is_kept_as_every_store_takes_it_and_is_redacted(name: str, encoded_by_sdk: bool) -> None:
+def test_an_invalid_body_is_kept_in_a_form_every_store_accepts_and_is_redacted(name: str, encoded_by_sdk: bool) -> None:
     if encoded_by_sdk and "UTF-8" in name:
         pytest.skip("the SDKs encode to UTF-8")
     sent = BAD_BODIES[name]
@@ -200,7 +200,7 @@ def mine(text: str) -> str:
     return text.replace("SESAME", "[mine]")
 
 
-def test_a_body_that_is_no_utf_8_is_unreadable_and_costs_no_more_than_itself() -> None:
+def test_a_body_that_is_not_utf_8_is_unreadable_and_loses_only_itself() -> None:
     body = msgspec.Raw(BAD_BODIES["no UTF-8"])
     assert decoded(body) is UNREADABLE
     call = CallRecord(

@@ -349,7 +349,7 @@ def test_what_is_too_long_to_be_searched_is_cut_and_marked() -> None:
     assert "sk-ab" not in str(masked_error(ErrorInfo(kind="x", type="x", message=split)).message)
 
 
-def test_pieces_of_text_are_no_secrets_where_credentials_are_masked() -> None:
+def test_pieces_of_text_are_not_secrets_where_credentials_are_masked() -> None:
     """An answer's log-probabilities say `token` to each piece of text."""
     piece = {"token": "Hello", "logprob": -0.1, "top_logprobs": [{"token": "Hi", "logprob": -2}]}
     tools = [{"type": "mcp", "server_label": "s", "headers": {"x": "plainsecret"}, "token": "plainsecret"}]

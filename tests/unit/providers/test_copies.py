@@ -1,4 +1,4 @@
-"""Copies: equal to what came, sharing nothing with it; and merging of what is stated in parts."""
+"""Copies: equal to the original without shared containers; and merging of partial values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors: which kind each status, word, message and exception is, and what error bodies state."""
+"""Errors: the kind of each status, code, message and exception, and the fields of error bodies."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def info(
         (None, "unknown", False),
     ],
 )
-def test_a_status_alone_tells_the_kind(status: int | None, kind: str, retryable: bool) -> None:
+def test_a_status_alone_determines_the_kind(status: int | None, kind: str, retryable: bool) -> None:
     assert classify(status, None, None, None) == (kind, retryable)
 
 
@@ -290,7 +290,7 @@ def test_a_message_under_a_general_type_is_matched(status: int, message: str, ki
         ("builtins.RuntimeError", "unknown", False),
     ],
 )
-def test_an_exception_without_an_answer_tells_the_kind(exception: str, kind: str, retryable: bool) -> None:
+def test_an_exception_without_a_response_determines_its_kind(exception: str, kind: str, retryable: bool) -> None:
     assert classify(None, None, None, None, exception) == (kind, retryable)
 
 
@@ -367,7 +367,7 @@ def test_an_anthropic_body_gives_its_inner_type_and_its_request_id() -> None:
         ("never_seen", "rate_limit"),
     ],
 )
-def test_the_error_code_of_anthropic_tells_more_than_its_type(error_code: str, kind: str) -> None:
+def test_the_error_code_of_anthropic_takes_precedence_over_its_type(error_code: str, kind: str) -> None:
     inner = {"type": "rate_limit_error", "message": "m", "details": {"error_code": error_code}}
 
     error = info(429, {"type": "error", "error": inner}, "anthropic.RateLimitError")

@@ -1,4 +1,4 @@
-"""Hosts: which provider a client of some class at some address speaks to."""
+"""Hosts: the provider of a client by its class and base URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Well-formed answers are read in one step, all others field by field: one odd field changes nothing else."""
+"""Well-formed responses are decoded in one step, others field by field: one invalid field changes nothing else."""
 
 from __future__ import annotations
 

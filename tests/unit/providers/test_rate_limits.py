@@ -133,7 +133,7 @@ def test_a_count_is_a_whole_number_or_absent(value: str, count: int | None) -> N
 
 
 @pytest.mark.parametrize("headers", [{}, {"content-type": "application/json"}, httpx.Headers({"server": "x"})])
-def test_no_headers_are_no_limits(headers: Mapping[str, str]) -> None:
+def test_no_headers_give_no_limits(headers: Mapping[str, str]) -> None:
     assert rate_limits(headers, NOW_S) is None
     assert retry_after_s(headers, NOW_S) is None
     assert request_id(headers) is None

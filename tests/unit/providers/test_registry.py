@@ -101,7 +101,7 @@ def test_a_call_to_a_model_is_known_by_its_last_segments(method: str, path: str,
         "/search?next=/chat/completions",
     ],
 )
-def test_other_requests_are_no_calls_to_a_model(path: str) -> None:
+def test_other_requests_are_not_calls_to_a_model(path: str) -> None:
     assert registry.endpoint_for("post", path) is None
 
 

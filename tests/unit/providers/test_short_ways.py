@@ -1,4 +1,4 @@
-"""Short ways: what is well formed is read in one step, to the very result of reading it field by field."""
+"""Fast paths: decoding in one step gives the same result as reading field by field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The readers of wire JSON are total: a value of another type is absent, nothing raises."""
+"""JSON readers are total: a value of another type is absent, nothing raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values made to fit: never more bytes than allowed, always whole characters and valid JSON."""
+"""Bounded values: never more bytes than allowed, always whole characters and valid JSON."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ _FORMATS: dict[str, tuple[bytes, dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("name", _FORMATS)
-def test_the_header_tells_type_pixels_and_seconds(name: str) -> None:
+def test_the_header_of_a_file_gives_type_pixels_and_seconds(name: str) -> None:
     data, fields = _FORMATS[name]
     assert header_fields(data, len(data)) == fields
 

@@ -1,4 +1,4 @@
-"""Recorded text made safe, drawings of few and odd values, and own prices."""
+"""Safe text, charts of few and unusual values, and own prices."""
 
 from __future__ import annotations
 

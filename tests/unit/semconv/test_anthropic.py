@@ -1,4 +1,4 @@
-"""The names of the anthropic SDK's own span, out of records: the unknown is absent, and no other API has any."""
+"""Attributes of the anthropic SDK's span, made from records: unknown ones are absent, and other APIs have none."""
 
 from __future__ import annotations
 

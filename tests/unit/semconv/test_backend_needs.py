@@ -1,4 +1,4 @@
-"""What Jaeger and Phoenix read of a span: without these they show it as any other."""
+"""Attributes that Jaeger and Phoenix need to recognise an LLM span."""
 
 from __future__ import annotations
 

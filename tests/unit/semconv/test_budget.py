@@ -135,7 +135,7 @@ def _put(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> No
 
 
 @pytest.mark.parametrize(("room", "text", "shown"), [(31, "x" * 32, None), (32, "x" * 33, True), (3, "abc", True)])
-def test_a_text_that_could_not_tell_that_it_was_cut_is_absent(room: int, text: str, shown: bool | None) -> None:
+def test_a_text_without_room_for_the_note_of_its_size_is_absent(room: int, text: str, shown: bool | None) -> None:
     attributes: Attributes = {}
     budget = ByteBudget(attribute=1000, left=room)
     put_text(attributes, "a", text, budget)

@@ -1,4 +1,4 @@
-"""Our own attributes of calls, their events, and of what is above them: one case for each, unknown absent."""
+"""The `callspan.*` attributes of calls, events and enclosing scopes: one case each, unknown ones absent."""
 
 from __future__ import annotations
 

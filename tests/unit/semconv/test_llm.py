@@ -156,7 +156,7 @@ def test_texts_of_all_choices_are_joined_by_a_blank_line(bare_call: CallRecord) 
     assert ended(bare_call, Conversation(output=output))["llm.completions"] == "A\n\nB"
 
 
-def test_refusal_and_reasoning_are_no_completion_text(bare_call: CallRecord) -> None:
+def test_refusal_and_reasoning_are_not_completion_text(bare_call: CallRecord) -> None:
     output = [Message(role="assistant", parts=[Reasoning(text="hm"), Refusal(text="No.")])]
     assert "llm.completions" not in ended(bare_call, Conversation(output=output))
 
@@ -173,7 +173,7 @@ def test_setting_of_another_type_is_absent(bare_call: CallRecord) -> None:
     assert ended(record) == {}
 
 
-def test_first_choice_tells_the_finish_reason_in_common_words(bare_call: CallRecord) -> None:
+def test_first_choice_gives_the_normalised_finish_reason(bare_call: CallRecord) -> None:
     response = Response(finish_reasons=["max_tokens", "end_turn"])
     assert ended(msgspec.structs.replace(bare_call, response=response))["llm.finish_reason"] == "length"
     nothing = Response(finish_reasons=[None, "stop"])

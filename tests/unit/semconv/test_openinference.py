@@ -73,7 +73,7 @@ def test_every_attribute_of_a_call_has_its_exact_name_and_value(chat_call: Call)
     }
 
 
-def test_parts_that_are_no_text_are_listed_one_by_one(bare_call: CallRecord) -> None:
+def test_parts_that_are_not_text_are_listed_one_by_one(bare_call: CallRecord) -> None:
     parts = [Reasoning(text="hm"), Text(text="x"), Refusal(text="No."), Media(modality="image", url="u"), Reasoning()]
     attributes = ended(bare_call, Conversation(input=[Message(role="user", parts=parts)]))
     prefix = "llm.input_messages.0.message.contents."

@@ -1,4 +1,4 @@
-"""Where there is plenty of room nothing is measured; what is shown is the same as where everything is."""
+"""With plenty of room nothing is measured, and the attributes are the same as with measuring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vocabularies together: what is on the span, within which bounds."""
+"""Vocabularies together: the attributes of a span and their limits."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_whole_content_is_not_reported_as_truncated(chat_call: Call, project: Pr
     assert "callspan.truncated_bytes" not in project(*chat_call)
 
 
-def test_history_that_is_too_long_keeps_its_newest_message_whole(
+def test_history_that_is_too_long_keeps_its_newest_message_complete(
     agent_call: Callable[[int, int], Call], project: Project
 ) -> None:
     record, conversation = agent_call(200, 2000)

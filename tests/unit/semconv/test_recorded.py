@@ -1,4 +1,4 @@
-"""Real exchanges through policy and vocabularies: every attribute exportable, valid and within its bounds."""
+"""Recorded exchanges through processors and vocabularies: every attribute is exportable, valid and within limits."""
 
 from __future__ import annotations
 

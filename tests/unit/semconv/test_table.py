@@ -238,6 +238,6 @@ def test_a_function_that_sets_attributes_is_called_once_for_adjacent_rows() -> N
     assert table.of(record()) == {"x": "c", "y": 0}
 
 
-def test_names_with_quotes_and_braces_are_no_code() -> None:
+def test_names_with_quotes_and_braces_are_not_executed() -> None:
     name = "a'{b}\"\\\n"
     assert Table(Row(name, STRING, "error.kind", "")).of(record(error=ErrorInfo(kind="k", type="t"))) == {name: "k"}

@@ -1,4 +1,4 @@
-"""What a call's span weighs as OTLP, in bytes: ours alone, for the calls that `make bench-peers` compares."""
+"""The size of a call's span as OTLP in bytes, for the calls that `make bench-peers` compares."""
 
 from __future__ import annotations
 

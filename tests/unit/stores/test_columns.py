@@ -1,4 +1,4 @@
-"""Rows: what a column takes, what stays in `extra`, and that nothing is lost between them."""
+"""Rows: columns and `extra` together hold the record without loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which calls a filter takes, in which order and by which pages; both kinds of file agree."""
+"""Filters of calls, their order and pages; the same for both kinds of file."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_calls_of_one_moment_are_ordered_by_their_ids(holding: Holding, newest_f
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_pages_together_are_the_whole(mixed: Reader, size: int) -> None:
+def test_all_pages_together_are_complete(mixed: Reader, size: int) -> None:
     pages = [ids(mixed, limit=size, offset=start) for start in range(0, 6, size)]
     assert [name for page in pages for name in page] == ids(mixed)
 

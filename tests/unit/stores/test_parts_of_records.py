@@ -91,7 +91,7 @@ def test_picodollars_are_the_same_money_or_none(usd: Decimal) -> None:
 
 
 @pytest.mark.parametrize("usd", ["NaN", "Infinity", "-Infinity", "sNaN"])
-def test_money_that_is_no_amount_has_no_picodollars(usd: str) -> None:
+def test_money_that_is_not_an_amount_has_no_picodollars(usd: str) -> None:
     assert payloads.picodollars(Decimal(usd)) is None
 
 

@@ -1,4 +1,4 @@
-"""Where the line is drawn when old things are deleted, alike in both kinds of file."""
+"""Which records are deleted by age; the same for both kinds of file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums over calls: unknown stays unknown, money exact, days as the calendar has them."""
+"""Sums over calls: unknown stays unknown, costs are exact, days are UTC."""
 
 from __future__ import annotations
 

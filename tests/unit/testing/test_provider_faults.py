@@ -108,7 +108,7 @@ class TestErrorAnswers:
         assert [request.retry_count for request in provider.requests] == [0, 1, 2]
 
     @pytest.mark.parametrize(("status", "remaining"), [(200, "9999"), (429, "0")])
-    def test_openai_tells_its_limits_and_ids(
+    def test_openai_sends_its_limits_and_ids(
         self, provider: ScriptedProvider, sync_sdk: Any, status: int, remaining: str
     ) -> None:
         provider.reply(status=status)
@@ -122,7 +122,7 @@ class TestErrorAnswers:
         assert headers["x-ratelimit-limit-tokens"] == "2000000"
         assert headers["x-request-id"].startswith("req_")
 
-    def test_anthropic_tells_its_limits_and_ids(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
+    def test_anthropic_sends_its_limits_and_ids(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
         create = {"model": "claude", "max_tokens": 9, "messages": []}
         headers = sync_sdk.anthropic(lambda c: c.messages.with_raw_response.create(**create).headers)
         assert headers["anthropic-ratelimit-requests-remaining"] == "3999"
@@ -190,7 +190,7 @@ class TestBrokenStreams:
         assert isinstance(failure, openai.APIError)
         assert failure.type == "insufficient_quota"
 
-    def test_a_malformed_event_is_no_json(self, provider: ScriptedProvider) -> None:
+    def test_a_malformed_event_is_not_json(self, provider: ScriptedProvider) -> None:
         provider.reply(text=TEXT, malformed=True, repeat=True)
         for stream in (chat_stream, message_stream):
             items, failure = stream(provider)
@@ -205,7 +205,7 @@ class TestBrokenStreams:
 
 
 class TestBrokenBodies:
-    def test_a_malformed_body_is_no_json(self, provider: ScriptedProvider, sdk: Any) -> None:
+    def test_a_malformed_body_is_not_json(self, provider: ScriptedProvider, sdk: Any) -> None:
         provider.reply(malformed=True, repeat=True)
         with pytest.raises(json.JSONDecodeError):
             sdk.chat()
@@ -290,7 +290,7 @@ class TestTime:
         items, _ = chat_stream(provider)
         assert time.monotonic() - start >= 0.02 * (len(items) - 2)
 
-    def test_hanging_runs_into_the_time_out_of_the_client(self, provider: ScriptedProvider, sdk: Any) -> None:
+    def test_hanging_runs_into_the_timeout_of_the_client(self, provider: ScriptedProvider, sdk: Any) -> None:
         provider.reply(hang=True)
         with pytest.raises(openai.APITimeoutError):
             sdk.openai(lambda c: c.chat.completions.create(model="m", messages=[]), timeout=0.1)

@@ -114,7 +114,7 @@ def test_any_raw_object_can_be_requested_as_a_stream(value: object) -> None:
         assert rendered(Reply(raw=raw), path).events
 
 
-def test_items_and_parts_of_unknown_types_are_streamed_whole() -> None:
+def test_items_and_parts_of_unknown_types_are_streamed_completely() -> None:
     """As web searches and their like are."""
     output = [{"type": "web_search_call", "id": "ws_1"}, {"type": "message", "id": "m", "content": [{"type": "new"}]}]
     body, events = streamed(Reply(raw={"id": "resp_1", "output": output}), "/v1/responses")

@@ -146,7 +146,7 @@ class TestRequests:
         assert (first.body["model"], second.body["model"]) == ("a", "b")
         assert first.time_ns < second.time_ns
 
-    def test_a_body_that_is_no_json_is_kept_as_bytes(self, provider: ScriptedProvider) -> None:
+    def test_a_body_that_is_not_json_is_kept_as_bytes(self, provider: ScriptedProvider) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", int(provider.url.rsplit(":", 1)[1]))
         connection.request("POST", "/v1/chat/completions", body=b"{not json")
         assert connection.getresponse().status == 200

@@ -1,1 +1,1 @@
-"""What `instrument()` puts together: stores, parts, pipelines, endings."""
+"""Unit tests of the wiring: stores, providers, pipelines, process ends."""

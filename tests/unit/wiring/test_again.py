@@ -1,4 +1,4 @@
-"""A second `instrument()`: what it keeps, what it changes, and its warning."""
+"""A second `instrument()`: kept and changed settings, and its warning."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_without_arguments_it_returns_what_is_in_force(store: str, nothing_warne
         ({"stores": []}, ("off", (), redact)),
     ],
 )
-def test_what_is_not_given_stays(
+def test_settings_not_given_are_unchanged(
     given: dict[str, Any], expected: tuple[object, ...], store: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     callspan.instrument(content="off", redact=redact, stores=store, sdks=NONE)

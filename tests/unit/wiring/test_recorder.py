@@ -1,4 +1,4 @@
-"""Recorder, parts, OTLP batches, workers and the last signal: each by itself."""
+"""Unit tests of recorder, providers, OTLP batches, workers and SIGTERM."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_listener_that_raises_costs_neither_the_record_nor_the_next_listener(s
     assert failures() == {"show a record to a listener": 1}
 
 
-def test_a_record_that_cannot_be_written_is_counted_and_shown_all_the_same(store: str) -> None:
+def test_a_record_that_cannot_be_written_is_counted_and_exported_anyway(store: str) -> None:
     seen: list[Record] = []
     one = Recorder(Settings(stores=(store,)), (seen.append,))
     one.write(made("odd", metadata={"what": object()}))
@@ -102,7 +102,7 @@ def test_records_wait_beside_the_first_store_in_a_file(stores: tuple[str, ...], 
     assert spool_directory(Settings(spool_dir=Path("/mine")), stores) == Path("/mine")
 
 
-def test_the_order_of_stores_without_files_tells_directories_apart() -> None:
+def test_the_order_of_stores_without_files_makes_different_directories() -> None:
     one, two = "postgresql://h/a", "postgresql://h/b"
     assert spool_directory(Settings(), (one, two)) != spool_directory(Settings(), (two, one))
     assert spool_directory(Settings(), (one,)) == spool_directory(Settings(), (one,))
@@ -122,7 +122,7 @@ def test_for_a_full_spool_a_call_loses_its_bodies_and_says_so() -> None:
     assert slim.redactions == [earlier, Redaction(what="request.body, response.body", why="size")]
 
 
-def test_slimming_leaves_a_call_without_a_response_and_other_records_whole() -> None:
+def test_slimming_leaves_a_call_without_a_response_and_leaves_other_records_unchanged() -> None:
     slim = decode(recorder._slim(made()))
     assert isinstance(slim, CallRecord)
     assert slim.response is None
@@ -357,7 +357,7 @@ def test_a_new_process_arms_its_end_once_if_it_is_a_worker(
     assert not delivered, "the spool sees to that itself"
 
 
-def test_a_worker_of_celery_sends_and_delivers_when_celery_tells_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_of_celery_sends_and_delivers_when_celery_signals_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Celery's own workers are run in `tests/otel/test_celery.py`; here is what they tell, and how."""
     told: list[Any] = []
     ending = SimpleNamespace(connect=lambda receiver, weak, dispatch_uid: told.append((receiver, weak, dispatch_uid)))

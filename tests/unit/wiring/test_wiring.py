@@ -1,4 +1,4 @@
-"""instrument(), uninstrument() and handles: what replaces what, and what is left when it is over."""
+"""instrument(), uninstrument() and handles: replacement, and the state afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Messages endpoint as a whole: its request, and laws that hold for any stream and any JSON."""
+"""The Messages endpoint: its request, and properties that hold for any stream and any JSON."""
 
 from __future__ import annotations
 
@@ -277,5 +277,5 @@ def test_a_parameter_is_kept_up_to_four_kilobytes_of_json(length: int, kept: boo
 
 
 @points("key", ["model", "stream", "messages", "system", "tools", "mcp_servers"])
-def test_content_and_secrets_are_no_parameters(key: str) -> None:
+def test_content_and_secrets_are_not_parameters(key: str) -> None:
     assert MESSAGES.request({key: [{"authorization_token": "x"}]}).params == {}

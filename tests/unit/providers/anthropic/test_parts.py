@@ -1,4 +1,4 @@
-"""Conversations: every kind of block as a typed part, and what has no kind kept as it came."""
+"""Conversations: every kind of block as a typed part, and unknown blocks kept as received."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_an_image_kept_by_reference_is_the_same_part_as_the_image() -> None:
     assert conversation_of(kept) == conversation_of(call)
 
 
-def test_inline_data_that_is_no_base64_has_neither_hash_nor_size() -> None:
+def test_inline_data_that_is_not_base64_has_neither_hash_nor_size() -> None:
     source = {"type": "base64", "media_type": "image/png", "data": "QQ= not base64 ="}
 
     assert parts([{"type": "image", "source": source}]) == [Media(modality="image", mime="image/png")]

@@ -1,4 +1,4 @@
-"""What a message states: identity, why it ended, usage, errors."""
+"""Info of a message: identity, finish reason, usage, errors."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_reported_cache_total_beats_the_sum_of_its_parts() -> None:
 
 
 @pytest.mark.parametrize("given", [None, {}])
-def test_no_counters_are_no_usage(given: dict[str, object] | None) -> None:
+def test_no_counters_give_no_usage(given: dict[str, object] | None) -> None:
     assert usage(given) is None
     assert response_info(message(usage=given)).usage is None
 

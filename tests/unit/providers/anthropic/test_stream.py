@@ -1,4 +1,4 @@
-"""The accumulator of Messages streams: each event, odd servers, and every place a stream can be cut."""
+"""The accumulator of Messages streams: each event, unusual servers, and streams cut at any place."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_each_thinking_block_keeps_its_own_signature() -> None:
 
 
 @pytest.mark.parametrize("kind", ["tool_use", "server_tool_use", "mcp_tool_use"])
-def test_tool_input_is_parsed_once_it_is_whole(kind: str) -> None:
+def test_tool_input_is_parsed_once_it_is_complete(kind: str) -> None:
     blocks = content(
         began(0, type=kind, id="t1", name="move", input={}),
         delta(0, "input_json_delta", partial_json=""),

@@ -75,7 +75,7 @@ def test_tool_calls_of_earlier_turns_are_kept() -> None:
         ({"role": 3, "content": 4}, Message(role="unknown", parts=[UnknownPart(data=4)])),
     ],
 )
-def test_odd_messages_are_messages_without_a_role(message: object, expected: Message) -> None:
+def test_invalid_messages_are_messages_without_a_role(message: object, expected: Message) -> None:
     assert asked(message) == [expected]
 
 
@@ -161,7 +161,7 @@ class TestReasoning:
         ]
         assert parts(content=content) == [Reasoning(text="let me see"), Text(text="42")]
 
-    def test_a_signature_of_gemini_stands_alone(self) -> None:
+    def test_a_signature_of_gemini_is_a_separate_part(self) -> None:
         assert parts(content="x", extra_content={"google": {"thought_signature": "sig"}}) == [
             Reasoning(signature="sig"),
             Text(text="x"),
@@ -306,7 +306,7 @@ def test_log_probabilities_are_on_the_first_text_and_the_rest_stays() -> None:
 
 
 @pytest.mark.parametrize("messages", ["hi", {"role": "user", "content": "hi"}])
-def test_a_single_message_may_stand_without_a_list(messages: object) -> None:
+def test_a_single_message_may_come_without_a_list(messages: object) -> None:
     conversation = ChatCompletions().conversation({"messages": messages}, None)
     assert conversation.input == [Message(role="user", parts=[Text(text="hi")])]
     assert ChatCompletions().conversation({"messages": 5}, None).input == []

@@ -384,7 +384,7 @@ def test_audio_is_joined_also_when_each_fragment_is_padded() -> None:
     assert body["audio"] == {"id": "audio_1", "expires_at": 99, "data": "YWJj", "transcript": "Hello"}
 
 
-def test_audio_that_is_no_base64_is_joined_as_it_came() -> None:
+def test_audio_that_is_not_base64_is_joined_as_it_came() -> None:
     assert message(chunk({"audio": {"data": "??="}}), chunk({"audio": {"data": "!!"}}))["audio"]["data"] == "??=!!"
 
 
@@ -488,7 +488,7 @@ def test_only_a_text_as_finish_reason_ends_a_choice(reason: object) -> None:
     assert ended["choices"][0]["finish_reason"] == "stop"
 
 
-def test_a_choice_has_the_fields_of_a_whole_answer_and_no_others() -> None:
+def test_a_choice_has_the_fields_of_a_complete_response_and_no_others() -> None:
     extra = {"text": "x", "token_ids": [1], "content_filter_results": {"hate": False}, "message": None}
     (choice,) = fold(chunk({"content": "x"}, choice={"logprobs": {"content": [1]}, **extra}, finish="stop"))["choices"]
     assert choice == {
@@ -573,7 +573,7 @@ def test_a_token_id_of_null_is_none() -> None:
     assert fold(chunk({"content": "x", "token_id": 7}))["choices"][0]["token_ids"] == [7]
 
 
-def test_a_single_call_may_stand_without_a_list() -> None:
+def test_a_single_call_may_come_without_a_list() -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
     assert message(chunk({"tool_calls": call}, finish="tool_calls"))["tool_calls"] == [{**call, "type": "function"}]
 
@@ -589,7 +589,7 @@ def test_what_groq_adds_beside_a_text_is_kept() -> None:
     assert fold(first, later)["x_groq"] == {"id": "req_1", "usage": {"total_tokens": 3}}
 
 
-def test_the_fields_of_the_body_stand_in_the_order_of_a_whole_answer() -> None:
+def test_the_fields_of_the_body_are_in_the_order_of_a_complete_response() -> None:
     body = fold({"model": "m", **chunk({"content": "x"}), "usage": {"prompt_tokens": 1}})
     assert list(body) == ["id", "object", "model", "created", "choices", "usage"]
 

@@ -1,4 +1,4 @@
-"""Every endpoint keeps the promises of `callspan.providers.base`."""
+"""Every endpoint follows the contract of `callspan.providers.base`."""
 
 from __future__ import annotations
 

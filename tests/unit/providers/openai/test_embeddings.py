@@ -1,4 +1,4 @@
-"""Embeddings: what was embedded and what it cost, never a vector."""
+"""Embeddings: input and usage, never a vector."""
 
 from __future__ import annotations
 

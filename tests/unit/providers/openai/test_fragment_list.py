@@ -1,4 +1,4 @@
-"""Growing texts and lists of typed objects."""
+"""String builders and lists of typed objects."""
 
 from __future__ import annotations
 

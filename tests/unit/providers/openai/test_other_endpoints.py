@@ -14,7 +14,7 @@ RESULT = {"flagged": True, "categories": {"hate": True}, "category_scores": {"ha
 DOCUMENT = {"file_id": "file-1", "filename": "a.md", "score": 0.8, "content": [{"type": "text", "text": "Found."}]}
 
 
-def test_flagged_input_is_no_refusal_and_no_usage_is_made_up() -> None:
+def test_flagged_input_is_not_a_refusal_and_no_usage_is_made_up() -> None:
     facts = Moderations().response_info({"id": "modr-1", "model": "omni-moderation-latest", "results": [RESULT]})
     assert (facts.response.id, facts.response.model) == ("modr-1", "omni-moderation-latest")
     assert (facts.usage, facts.error, facts.refused, facts.truncated) == (None, None, False, False)

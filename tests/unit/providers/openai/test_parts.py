@@ -1,4 +1,4 @@
-"""Content parts and media: where a medium is, or what its bytes were."""
+"""Content parts and media: location, or hash and size of the bytes."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_no_content_gives_no_part(nothing: object) -> None:
     assert parts_of(nothing) == []
 
 
-def test_a_single_part_may_stand_without_a_list() -> None:
+def test_a_single_part_may_come_without_a_list() -> None:
     assert parts_of({"type": "text", "text": "a"}) == [Text(text="a")]
 
 

@@ -1,4 +1,4 @@
-"""Laws of the adapters: any cut of an answer into chunks folds back, any prefix is valid, nothing ever raises."""
+"""Properties of the adapters: any split of a response into chunks folds back, any prefix is valid, nothing raises."""
 
 from __future__ import annotations
 

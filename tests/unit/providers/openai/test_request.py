@@ -1,4 +1,4 @@
-"""What was asked: model, stream, parameters, counts, tools."""
+"""Requests: model, stream, parameters, counts, tools."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_unknown_parameters_are_kept() -> None:
 
 
 @points("key", ["messages", "tools", "functions", "input", "prompt", "instructions", "model", "stream"])
-def test_content_is_no_parameter(key: str) -> None:
+def test_content_is_not_a_parameter(key: str) -> None:
     assert key not in asked(**{key: ["x"]}).params
 
 
@@ -50,7 +50,7 @@ def test_null_is_not_sent() -> None:
 
 
 @pytest.mark.parametrize("value", ["x" * 5000, ["x" * 5000], {"a": "x" * 5000}])
-def test_large_values_are_no_parameters(value: object) -> None:
+def test_large_values_are_not_parameters(value: object) -> None:
     assert asked(schema=value).params == {}
 
 

@@ -1,4 +1,4 @@
-"""Facts of answers made of choices: names, reasons, errors, refusals."""
+"""Info of responses with choices: names, reasons, errors, refusals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_each_choice_has_its_own_reason_in_the_providers_word() -> None:
     ]
 
 
-def test_reasons_stand_in_the_order_of_the_indices() -> None:
+def test_reasons_are_in_the_order_of_the_indices() -> None:
     choices = [{"index": 1, "finish_reason": "b"}, {"index": 0, "finish_reason": "a"}, {"finish_reason": "c"}]
     assert facts(choices=choices).response.finish_reasons == ["a", "b", "c"]
 
@@ -72,7 +72,7 @@ def test_the_text_of_a_refusal_is_a_refusal_part() -> None:
 
 
 @points("nothing", [None, {}, "", [], False, 0])
-def test_an_empty_error_is_no_error(nothing: object) -> None:
+def test_an_empty_error_is_not_an_error(nothing: object) -> None:
     assert facts("stop", error=nothing).error is None
 
 

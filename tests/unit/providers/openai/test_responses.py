@@ -1,4 +1,4 @@
-"""Responses: facts of whole bodies, and items as messages."""
+"""Responses: info of complete bodies, and items as messages."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_failure_without_a_reason_is_a_failure() -> None:
     assert (error.kind, error.type) == ("unknown", "failed")
 
 
-def test_error_null_is_no_error() -> None:
+def test_error_null_is_not_an_error() -> None:
     assert Responses().response_info(body(error=None)).error is None
 
 

@@ -1,4 +1,4 @@
-"""Responses streams: events to the response, whole when its terminal event came, partial when it did not."""
+"""Responses streams: complete with the terminal event, partial without it."""
 
 from __future__ import annotations
 
@@ -139,12 +139,12 @@ def test_every_kind_of_fragment_finds_its_place(kind: str, fields: dict[str, Any
     assert ResponsesAccumulator().add(pieces[0]) is True
 
 
-def test_parts_and_summaries_stand_in_the_order_of_their_numbers() -> None:
+def test_parts_and_summaries_are_in_the_order_of_their_numbers() -> None:
     body = fold(added(MESSAGE), text("second", part=1), text("first", part=0))
     assert [part["text"] for part in body["output"][0]["content"]] == ["first", "second"]
 
 
-def test_items_stand_in_the_order_of_their_index() -> None:
+def test_items_are_in_the_order_of_their_index() -> None:
     body = fold(added(CALL, at=1), added({"type": "reasoning", "id": "rs_1", "summary": []}, at=0))
     assert [item["type"] for item in body["output"]] == ["reasoning", "function_call"]
 
@@ -307,7 +307,7 @@ def test_the_error_of_the_whole_response_is_believed_before_that_of_an_event() -
     assert body["error"] == {"code": "server_error"}
 
 
-def test_parts_stand_where_their_number_says() -> None:
+def test_parts_are_at_the_index_of_their_event() -> None:
     def part(kind: str, number: str, at: int, said: str) -> dict[str, Any]:
         types = {"content_index": "output_text", "summary_index": "summary_text"}
         new = {"type": types[number], "text": said}

@@ -51,7 +51,7 @@ def test_interleaved_calls_are_rebuilt_exactly() -> None:
     ) == [("a", "f", "[]"), ("b", "g", "{}")]
 
 
-def test_calls_stand_in_the_order_of_their_indices() -> None:
+def test_calls_are_in_the_order_of_their_indices() -> None:
     assert [one[0] for one in shown([call(2, "c", "f")], [call(0, "a", "f")], [call(1, "b", "f")])] == ["a", "b", "c"]
 
 
@@ -158,7 +158,7 @@ def test_a_value_that_is_not_a_fragment_makes_no_call(junk: list[Any]) -> None:
 
 
 @points("odd", [{}, {"index": "0"}, {"index": True, "id": 3}, {"function": None}, {"function": []}])
-def test_odd_fragments_are_calls_without_a_name(odd: dict[str, Any]) -> None:
+def test_invalid_fragments_are_calls_without_a_name(odd: dict[str, Any]) -> None:
     assert fold([odd])[0]["incomplete"] is True
 
 
