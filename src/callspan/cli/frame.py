@@ -40,7 +40,8 @@ from callspan.stores.base import (
 from callspan.stores.urls import open_store, parse, safe_name, split_urls
 
 _DRIVER_ERRORS: Final = {"psycopg": "Error", "clickhouse_connect.driver.exceptions": "ClickHouseError"}
-_GIST: Final = 300
+_MOST: Final = 300
+"""Characters of a driver's message that are shown."""
 _HELD_CHARACTERS: Final = 100_000
 _ADVICE: Final = (
     "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
@@ -179,7 +180,7 @@ def usage_error(error: SettingError) -> click.UsageError:
 def _first_line(error: Exception) -> str:
     """Return the first line of a driver's message; some are a page long."""
     message = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return without_passwords(message if len(message) <= _GIST else whole_words(message, _GIST) + "…")
+    return without_passwords(message if len(message) <= _MOST else whole_words(message, _MOST) + "…")
 
 
 def framed(function: Callable[..., None]) -> Callable[..., None]:

@@ -15,7 +15,7 @@ from rich.rule import Rule
 
 from callspan.cli.filters import HttpUrl, Seconds
 from callspan.cli.frame import Frame, reading
-from callspan.cli.rows import call_row, gist
+from callspan.cli.rows import call_row, short_texts
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cost import priced
@@ -211,7 +211,7 @@ def full_output(call: CallRecord) -> str | None:
         return f"{len(sizes):,} vector{'' if len(sizes) == 1 else 's'} of {numbers} numbers"
     if call.conversation is None:
         return None
-    return "\n".join(piece for message in call.conversation.output for piece in gist(message)) or None
+    return "\n".join(piece for message in call.conversation.output for piece in short_texts(message)) or None
 
 
 def same_output(before: CallRecord, after: CallRecord) -> bool | None:

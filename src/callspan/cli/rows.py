@@ -15,7 +15,7 @@ from callspan.stores.base import SessionSummary
 
 Row: TypeAlias = dict[str, object]
 
-_SAID_CHARACTERS: Final = 200
+_OUTPUT_CHARACTERS: Final = 200
 _NS_PER_MS: Final = 1e6
 _SHORTEST: Final = 13
 """Length of the timestamp at the start of a time-ordered id."""
@@ -113,11 +113,11 @@ def output_text(call: CallRecord) -> str | None:
     conversation = call.conversation
     if conversation is None:
         return None
-    pieces = [piece for message in conversation.output for piece in gist(message)]
-    return " ".join(pieces)[:_SAID_CHARACTERS] or None
+    pieces = [piece for message in conversation.output for piece in short_texts(message)]
+    return " ".join(pieces)[:_OUTPUT_CHARACTERS] or None
 
 
-def gist(message: Message) -> Iterator[str]:
+def short_texts(message: Message) -> Iterator[str]:
     """Yield the parts of a message as short text: text as it is, tool calls as `name(arguments)`."""
     for part in message.parts:
         match part:

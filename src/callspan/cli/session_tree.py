@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from callspan.cli.calls import outcome_text
-from callspan.cli.rows import gist, session_duration_ns
+from callspan.cli.rows import session_duration_ns, short_texts
 from callspan.cli.screen import OUTCOME_STYLES, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, money, reward, tokens
 from callspan.record.call import CallRecord
@@ -228,7 +228,9 @@ def _call_line(call: CallRecord) -> Text:
         line.append_text(outcome)
         line.append("  ")
     shown = (
-        " ".join(piece for message in call.conversation.output for piece in gist(message)) if call.conversation else ""
+        " ".join(piece for message in call.conversation.output for piece in short_texts(message))
+        if call.conversation
+        else ""
     )
     line.append_text(styled((shown or (call.error.message if call.error else None) or "", _FAINT)))
     return line

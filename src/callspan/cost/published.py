@@ -1,12 +1,12 @@
-"""Published prices: those of the `genai-prices` package, kept as rates: the prices of one model as it calculated.
+"""Published prices: costs by the price list of the `genai-prices` package, cached as rates of each model.
 
-The package is imported when an SDK is patched where calls are priced: the import holds up every thread for a while,
-which traffic is to be spared. Only where the provider is certain to be known are its prices looked up; a name alone may
-be anybody's model.
+The package is imported when an SDK is patched, if calls are priced, because the import blocks all threads for a while
+and must not happen during traffic. Prices are looked up only if the provider is known for certain: a model name alone
+may belong to another provider.
 
-The list takes some 200 µs to find a model and to add up its prices; with its rates the next call is a few
-multiplications. Rates are used only for the counters for which they gave, digit by digit, the amount of the list;
-for others the list computes it.
+The list takes about 200 µs to find a model and compute a cost; with the model's rates the next call takes a few
+multiplications. Rates are used only for counters for which they gave exactly the amount of the list; for others the
+list computes the cost.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def observe_send(hook_context: HookContext, original: Function, *, is_async: boo
         return None if opened is None else _begun(opened, request_of(args, kwargs))
 
     return guarded(
-        original, HookSteps(step=_ATTEMPT, begin=begin, returned=_answered, raised=_failed), is_async=is_async
+        original, HookSteps(step=_ATTEMPT, begin=begin, returned=_response_received, raised=_failed), is_async=is_async
     )
 
 
@@ -68,7 +68,7 @@ def _failed(opened: OpenCall, error: BaseException) -> None:
     opened.call.attempts.failed(opened.call.offset_ns(), type(error).__name__)
 
 
-def _answered(opened: OpenCall, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+def _response_received(opened: OpenCall, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
     call = opened.call
     offset_ns = call.offset_ns()
     headers = relevant_headers(response.headers.raw)

@@ -1,6 +1,6 @@
 """Background responses: calls whose response the provider works on after the request, and that others fetch.
 
-The id of such a call is made of the response's: whoever sees the response, in any process, writes the same record.
+The id of such a call is made of the response's: every process that gets the response writes the same record.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ provider still works on a background response; a later record of the same call s
 
 StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
 """How a stream ended: normally, without its terminal event, by a close, by garbage collection, by an error, or by
-cancellation. `cut_off`: the body ended normally, but the provider had not said that the answer is over."""
+cancellation. `cut_off`: the body ended normally, but the provider had not signalled the end of the response."""
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

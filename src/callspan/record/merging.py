@@ -1,7 +1,7 @@
 """Merging: the versions of a background response's call, written by several requests and processes, as one record.
 
-Version 1 or 2 is of the request that created the response, 3 of a webhook, 4 of whoever fetched the answer. In whatever
-order they come, and however often, the result is the same.
+Version 1 or 2 is of the request that created the response, 3 of a webhook, 4 of the process that fetched the result.
+The result does not depend on their order or on repetitions.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from callspan.record.messages import Message
 from callspan.spool.sink import Entry
 from callspan.stores.payloads import unpack_entry
 
-_SAID_BYTES: Final = 80
+_OUTPUT_BYTES: Final = 80
 
 
 class ConsoleStore:
@@ -78,4 +78,4 @@ def _parts(call: CallRecord) -> Iterator[str]:
 def _words(messages: Sequence[Message]) -> str:
     """Return the beginning of the last message's text."""
     texts = [getattr(part, "text", None) for part in messages[-1].parts] if messages else []
-    return repr(text_attribute(" ".join(text for text in texts if text), _SAID_BYTES))
+    return repr(text_attribute(" ".join(text for text in texts if text), _OUTPUT_BYTES))

@@ -111,7 +111,7 @@ class OtlpExporter:
         self._failure = failure
         self._host = urlsplit(destination.address).netloc or destination.address
         self._closed = False
-        self._told: set[str] = set()
+        self._reported_kinds: set[str] = set()
         self.taken = 0
         """Number of batches the receiver accepted."""
         self.lost = 0
@@ -175,7 +175,7 @@ class OtlpExporter:
             return self._failure
 
     def _was_taken(self) -> None:
-        if self.outage and self._told:
+        if self.outage and self._reported_kinds:
             self._say_again()
         self.taken += 1
         self.trouble, self.outage = None, False
@@ -184,7 +184,7 @@ class OtlpExporter:
         what = _WHAT[self._destination.signal]
         lost = "" if what == "metrics" else f"; {self.lost} were lost"
         _LOGGER.warning("%s takes %s again%s", self.address, what, lost)
-        self._told.clear()
+        self._reported_kinds.clear()
         self._patience.reported.discard(self._host)
 
     def _was_not_taken(self, attempt: _Attempt, count: int) -> None:
@@ -206,8 +206,8 @@ class OtlpExporter:
                 self._tell("outage", self._not_sent(attempt))
 
     def _tell(self, kind: str, sentence: str) -> None:
-        if kind not in self._told:
-            self._told.add(kind)
+        if kind not in self._reported_kinds:
+            self._reported_kinds.add(kind)
             _LOGGER.warning("%s", sentence)
 
     def _no_such_signal(self) -> str:

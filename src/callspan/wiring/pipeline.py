@@ -70,13 +70,13 @@ class SpanFinder:
     def __call__(self, kind: str, identity: str) -> SpanRef | None:
         """Return the reference of a span; None if no file has it, or none can be read."""
         for path in self._paths:
-            where = value_of(partial(_asked, path, _QUERIES[kind], identity))
+            where = value_of(partial(_lookup, path, _QUERIES[kind], identity))
             if where is not None:
                 return where
         return None
 
 
-def _asked(path: Path, sql: str, identity: str) -> SpanRef | None:
+def _lookup(path: Path, sql: str, identity: str) -> SpanRef | None:
     reader = late_import("callspan.stores.sqlite.reader").SQLiteReader(path)
     try:
         row = next((dict(row) for row in reader.rows(sql, id=identity)), None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.rows import amount, call_row, gist, output_text, session_duration_ns, session_row, short_ids
+from callspan.cli.rows import amount, call_row, output_text, session_duration_ns, session_row, short_ids, short_texts
 from callspan.record.call import Attempt, Cost, ErrorInfo, Place, Request, Response, Stream, Timing, Usage
 from callspan.record.messages import (
     Conversation,
@@ -113,7 +113,7 @@ def test_the_status_is_the_errors_else_that_of_the_last_attempt(
     ],
 )
 def test_the_short_text_of_every_kind_of_part(part: Part, pieces: list[str]) -> None:
-    assert list(gist(Message(role="assistant", parts=[part]))) == pieces
+    assert list(short_texts(Message(role="assistant", parts=[part]))) == pieces
 
 
 @points(

@@ -168,7 +168,7 @@ class _Removal:
 
     @contextmanager
     def _transaction(self, *, marked: bool = False) -> Iterator[None]:
-        """Commit what the block writes, after marking if that is asked; the next batch is what fits `_BATCH_S`."""
+        """Commit the block's writes, after marking if requested; sizes the next batch to take `_BATCH_S`."""
         self._run("BEGIN IMMEDIATE")
         with self._connection:
             if marked:

@@ -1,0 +1,36 @@
+"""Wording: words of a private dialect stay out of the package and of test names; plain terms are used instead."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.documents.pages import ROOT
+
+_SOURCE = re.compile(
+    r"(?<![a-z])(told|said|asked|answered|happenings?|whereabouts|shelf|astray|whoever|somebody|anybody|gist)(?![a-z])"
+)
+"""Words that once named things here; the standard terms are event, request, response, segment, short text."""
+_TEST_NAME = re.compile(
+    r"\bdef (test_\w*?(?:_(?:without_us|of_ours|what_is_no|nobodys?|somebody|anybody|whoever|nought|amid|aloud"
+    r"|hangs_below)(?:_\w+)?))\("
+)
+
+
+@pytest.mark.parametrize("package", sorted(path.name for path in (ROOT / "src/callspan").iterdir()))
+def test_the_package_uses_no_private_words(package: str) -> None:
+    top = ROOT / "src/callspan" / package
+    files = [top] if top.suffix == ".py" else sorted(top.rglob("*.py"))
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {word}"
+        for path in files
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for word in _SOURCE.findall(line.lower())
+    ]
+    assert found == []
+
+
+def test_names_of_tests_are_plain_words() -> None:
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    assert [name for path in files for name in _TEST_NAME.findall(path.read_text())] == []
