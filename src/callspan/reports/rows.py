@@ -45,7 +45,7 @@ def call_row(call: CallRecord, model: int, limit: int) -> list[object]:
     `model` is the index in the page's list of models; the output is truncated to `limit` characters.
     """
     usage, timing = call.usage, call.timing
-    output = " ".join(_gist(call.conversation.output if call.conversation else ())) if limit else ""
+    output = " ".join(_short_texts(call.conversation.output if call.conversation else ())) if limit else ""
     return [
         model,
         call.outcome,
@@ -65,7 +65,7 @@ def _cut_off(call: CallRecord) -> str:
     return "cut off: the stream stopped without its end" if call.stream and call.stream.end == "cut_off" else ""
 
 
-def _gist(messages: Iterable[Message]) -> Iterable[str]:
+def _short_texts(messages: Iterable[Message]) -> Iterable[str]:
     for message in messages:
         for part in message.parts:
             if isinstance(part, Text | Refusal):
