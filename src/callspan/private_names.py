@@ -115,6 +115,14 @@ OPEN_TELEMETRY: Final = PrivateName(
     "_open_telemetry", ("anthropic._base_client:BaseClient",), "its defaults are assumed",
     "the conversation and propagation set for a client of the anthropic SDK", with_="_tracer",
 )  # fmt: skip
+FRAMES: Final = PrivateName(
+    "_frames",
+    (
+        "anthropic.lib.middleware._fallbacks:_FrameByteStream",
+        "anthropic.lib.middleware._fallbacks:_AsyncFrameByteStream",
+    ),
+    "later requests of a stream are not seen", "the attempts of streams of anthropic's fallback middleware",
+)  # fmt: skip
 ATTRIBUTES: Final = PrivateName(
     "_attributes", ("opentelemetry.sdk.trace:ReadableSpan",), "attributes are set by the public method", ""
 )
@@ -181,8 +189,9 @@ HOOKED: Final = (
 )  # fmt: skip
 """Functions that are hooked; `intercept.hook_table` says by what."""
 READ: Final = (
-    BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, SPAN_ATTRIBUTES, TRACER, OPEN_TELEMETRY, ATTRIBUTES,
-    BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, SPAN_PROCESSOR, SDK_SPAN, INTERNAL,
+    BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, SPAN_ATTRIBUTES, TRACER, OPEN_TELEMETRY, FRAMES,
+    ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, SPAN_PROCESSOR, SDK_SPAN,
+    INTERNAL,
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip
 """Names that are read or set."""

@@ -230,6 +230,14 @@ def everything(provider: ScriptedProvider, how: str, settings: Any) -> None:
             client.messages.create(**EVERYTHING)
 
 
+COMPACTED = {"input_tokens": 123, "output_tokens": 33, "cache_read.input_tokens": 20, "cache_write.input_tokens": 2}
+"""The counters of the compactions in `USAGE`: our totals include them, the SDK's leave them out."""
+
+
+def _with_compactions(name: str, value: Any) -> Any:
+    return value + COMPACTED.get(name.removeprefix("gen_ai.usage."), 0) if name.startswith("gen_ai.usage.") else value
+
+
 @pytest.mark.parametrize("how", ["plain", "streamed", "failed", "retried", "beta"])
 def test_callspans_span_has_all_attributes_of_the_sdks_own(provider: ScriptedProvider, how: str) -> None:
     """Fails when an SDK says something new: carry it over, or list here why not."""
@@ -243,6 +251,8 @@ def test_callspans_span_has_all_attributes_of_the_sdks_own(provider: ScriptedPro
         everything(provider, how, settings)
     (ours,) = captured.spans
     said, would_have = dict(ours.attributes or {}), dict(theirs.attributes or {})
+    if "gen_ai.usage.input_tokens" in would_have:
+        would_have = {name: _with_compactions(name, value) for name, value in would_have.items()}
     comparable = [name for name in would_have if name not in DIFFERING | RENAMED]
     assert {name: said.get(name) for name in comparable} == {name: would_have[name] for name in comparable}
     assert not [name for name in would_have if RENAMED.get(name, name) not in said]

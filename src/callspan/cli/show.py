@@ -20,7 +20,7 @@ from callspan.cli.screen import Screen, styled
 from callspan.cli.session_json import session_json
 from callspan.cli.session_tree import Page, entries, session_tree
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
-from callspan.record.call import Attempt, CallRecord, Timing, Usage
+from callspan.record.call import Attempt, CallRecord, Cost, Hop, Timing, Usage
 from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, tool_name
 from callspan.stores.aggregates import model_of
@@ -143,6 +143,8 @@ def print_call(screen: Screen, call: CallRecord) -> None:
     if len(call.attempts) > 1:
         for attempt in call.attempts:
             screen.line((f"{f'attempt {attempt.number}':<{_LABEL_WIDTH}}", "dim"), _attempt(attempt))
+    for hop in call.usage.hops if call.usage is not None else ():
+        screen.line((f"{'hop':<{_LABEL_WIDTH}}", "dim"), _of_model(hop.kind, hop.model, hop, hop.cost))
     _print_conversation(screen, call)
 
 
@@ -217,7 +219,17 @@ def _attempt(attempt: Attempt) -> str:
     status = str(attempt.status) if attempt.status is not None else attempt.error_type or "no answer"
     wait = "" if attempt.planned_wait_s is None else f", then waited {duration(attempt.planned_wait_s * 1e9)}"
     request = f", request {attempt.request_id}" if attempt.request_id else ""
-    return f"{status} at {duration(attempt.start_ns)}{wait}{request}"
+    answer = ""
+    if attempt.usage is not None:
+        answer = f", {_of_model(attempt.outcome or UNKNOWN, attempt.model, attempt.usage, attempt.cost)}"
+    return f"{status} at {duration(attempt.start_ns)}{wait}{request}{answer}"
+
+
+def _of_model(what: str, model: str | None, usage: Usage | Hop, cost: Cost | None) -> str:
+    """What one of several models did in a call, with its tokens and cost."""
+    spent = "" if cost is None else f", {money(cost.usd)}"
+    tokens = f"{count(usage.input_tokens)} tokens in, {count(usage.output_tokens)} out"
+    return f"{clean(what)} by {clean(model or UNKNOWN)}: {tokens}{spent}"
 
 
 def _print_conversation(screen: Screen, call: CallRecord) -> None:

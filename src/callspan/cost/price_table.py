@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.cost.hops import Split, joined, split
 from callspan.cost.published import USUAL_TIERS, published_cost
 from callspan.record.call import CallRecord, Cost, Usage
 
@@ -125,6 +126,9 @@ class Pricer:
 
     def cost(self, record: CallRecord) -> Cost | None:
         """Return the cost; None where it is unknown. `estimated` marks what rests on an estimate or a cut answer."""
+        return self.priced(msgspec.structs.replace(record, cost=None)).cost
+
+    def _of_one_model(self, record: CallRecord) -> Cost | None:
         usage = record.usage
         if usage is None or record.outcome == "started":
             return None
@@ -140,8 +144,20 @@ class Pricer:
 
     def priced(self, record: CallRecord) -> CallRecord:
         """Return the record with its cost; itself where it has one already or none is known."""
-        found = self.cost(record) if record.cost is None else None
+        if record.cost is not None:
+            return record
+        parts = None if provider_cost(record) or record.outcome == "started" else split(record)
+        if parts is not None:
+            return self._priced_in_parts(record, parts)
+        found = self._of_one_model(record)
         return record if found is None else msgspec.structs.replace(record, cost=found)
+
+    def _priced_in_parts(self, record: CallRecord, parts: Split) -> CallRecord:
+        """The call with its cost and that of each part; without any where one of them is unknown."""
+        answer = self._of_one_model(parts.answer)
+        costs = [self.cost(one) for one in (*parts.attempts.values(), *parts.hops.values())]
+        known = [cost for cost in costs if cost is not None]
+        return record if answer is None or len(known) < len(costs) else joined(record, parts, answer, known)
 
     def _by_table(self, record: CallRecord) -> Cost | None:
         if self.table is None or record.usage is None:

@@ -20,7 +20,7 @@ from opentelemetry import trace
 from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, reported
-from callspan.intercept import native_anthropic
+from callspan.intercept import fallback_streams, native_anthropic
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.guarded import Function, HookSteps, Unfollowed, guarded, guarded_data, reader
 from callspan.intercept.hook_context import HookContext
@@ -59,6 +59,7 @@ class OpenCall:
         "_early_readers",
         "_outer",
         "_outer_call",
+        "_read",
         "body_seen",
         "built",
         "built_retries",
@@ -68,6 +69,7 @@ class OpenCall:
         "inject",
         "observer",
         "path",
+        "reads_hops",
         "replaced",
     )
 
@@ -81,6 +83,8 @@ class OpenCall:
         self.hook_context = hook_context
         self.call = call
         self.path = path
+        self.reads_hops = False
+        """A middleware sends on while the caller reads the stream: those responses are not the caller's."""
         self.inject = inject
         """Whether to send `traceparent` with each attempt."""
         self.replaced: native_anthropic.Replaced | None = None
@@ -91,6 +95,8 @@ class OpenCall:
         self._early_readers: dict[int, StreamReader] | None = None
         """Readers created before their response was attached, by `id()` of the response."""
         self._outer_call: OpenCall | None = None
+        self._read: object = None
+        """The last response, if it was read when it was attached: a middleware may drop it and send on."""
 
     def enter(self) -> None:
         """Make the call current. Raises only interrupts."""
@@ -101,6 +107,11 @@ class OpenCall:
             otel_context.attach(self.context)
         except reported(_ATTACH):
             return
+
+    def pause(self) -> None:
+        """Undo `enter` while its stream is read, where a middleware sends on."""
+        _REQUESTS.pop(id(self), None)
+        self.leave()
 
     def leave(self) -> None:
         """Undo `enter`, even an interrupted one. May be repeated."""
@@ -126,9 +137,14 @@ class OpenCall:
         A middleware may send twice, or return another response than the received one.
         """
         observer = OBSERVERS.get(id(response))
-        if observer is not None and observer is self.observer:
+        if (observer is not None and observer is self.observer) or self.reads_hops:
             return
         if self.observer is not None:
+            if self.call.streaming:
+                fallback_streams.follow(self, response)
+            elif not self.call.has_body:
+                # A middleware that sends on need not have parsed the answer.
+                self.call.attempts.answered(body_of(None, self._read))
             self.observer.on(Event.REPLACED)
             self.observer = None
             self.call.forget_response()
@@ -145,6 +161,7 @@ class OpenCall:
         # Mocks may lack `is_closed`.
         is_open = getattr(response, "is_closed", False) is not True
         observer.attach(response, is_open=is_open)
+        self._read = None if is_open else response
         if is_open:
             self.hook_context.deferred_ends.track(self.call)
         return observer

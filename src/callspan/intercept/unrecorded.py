@@ -47,8 +47,10 @@ NO_INFERENCE: Final = frozenset({
 """Their answers repeat, or sum up, the usage of other calls."""
 
 
-def note_response(hook_context: HookContext, client: object, response: object) -> None:
+def note_response(hook_context: HookContext, client: object, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
     """Count a successful request that has no call, if it is known as inference."""
+    if getattr(response, "is_success", False) is not True:
+        return  # a middleware of anthropic gets errors this way
     path = _path(hook_context, client, response)
     if path is not None and _known(path) in INFERENCE:
         hook_context.unrecorded(path)

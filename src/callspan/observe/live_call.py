@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.fail_open import fail_open, reported
-from callspan.observe import background_responses, progress
+from callspan.observe import background_responses, hops, progress
 from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle, span_ids
 from callspan.observe.progress import TOO_MANY_REQUESTS, AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
 from callspan.observe.unknown import estimated, flag_unrecognized
@@ -30,7 +30,7 @@ from callspan.record.call import (
     Response,
     Stream,
     StreamEnd,
-)
+)  # fmt: skip
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, RawConversation
 from callspan.record.raw_messages import encode_response, exact_messages
@@ -210,6 +210,7 @@ class LiveCall:
 
     def forget_response(self) -> None:
         """Discard the data of a response that was replaced by another one."""
+        self.attempts.answered(self._body if self.has_body else None)
         self._complete = self._unseen = False
         self._body, self.has_body, self._accumulator = None, False, None
         self._add, self._add_piece = None, progress.no_piece
@@ -372,11 +373,13 @@ class LiveCall:
             )  # fmt: skip
         elif attempts:
             response = info.response
+        guess = self._ports.estimates
+        usage = estimated(self._endpoint, self._request.body, body, info.usage) if guess else info.usage
+        if self.attempts.has_answers or (usage is not None and usage.hops):
+            usage, attempts = hops.told_apart(self._endpoint, self.attempts, attempts, usage, info)
         return {
             "response": response,
-            "usage": estimated(self._endpoint, self._request.body, body, info.usage)
-            if self._ports.estimates
-            else info.usage,
+            "usage": usage,
             "attempts": attempts,
             "rate_limits": last_limits(attempts),
         }

@@ -32,6 +32,8 @@ class _Open(msgspec.Struct, eq=False):
     body: Callable[[], bytes] | None = None
     exception: str | None = None
     planned_wait_s: float | None = None
+    answer: object = None
+    """The body of an answer after which a middleware sent on."""
 
 
 class AttemptLog(msgspec.Struct, eq=False):
@@ -44,6 +46,8 @@ class AttemptLog(msgspec.Struct, eq=False):
     """The SDK's own number of retries; None if unknown."""
     _attempts: list[_Open] = []
     _rate_limited: bool = False
+    has_answers: bool = False
+    """Whether a middleware sent on after an answer."""
 
     def started(self, offset_ns: int) -> None:
         """Record that a request is about to be sent."""
@@ -67,6 +71,22 @@ class AttemptLog(msgspec.Struct, eq=False):
         """Record that the last request raised an exception of this class."""
         if self._attempts:
             self._attempts[-1].end_ns, self._attempts[-1].exception = offset_ns, exception
+
+    def answered(self, body: object) -> None:
+        """Note the body of an answer after which a middleware sent on: that of the last success before the newest.
+
+        None: it was not read.
+        """
+        if not isinstance(body, dict):
+            return
+        for attempt in reversed(self._attempts[:-1]):
+            if attempt.status is not None and attempt.status < _FIRST_ERROR and attempt.answer is None:
+                attempt.answer, self.has_answers = body, True
+                return
+
+    def answers(self) -> list[object]:
+        """Return for each attempt the body that `answered` was given, else None."""
+        return [attempt.answer for attempt in self._attempts]
 
     def will_wait(self, seconds: float) -> None:
         """Record the wait the SDK decided on before the next request."""

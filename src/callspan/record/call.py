@@ -15,6 +15,28 @@ from callspan.record.messages import Conversation, Message, ToolCall
 _T = TypeVar("_T")
 
 
+class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run of a model inside the provider's server, within one HTTP request, as the provider lists it.
+
+    `input_tokens` is inclusive, as in `Usage`, whose counters include every hop.
+    """
+
+    kind: str
+    """As the provider names it: `message`, `fallback_message`, `compaction`, `advisor_message`, ..."""
+    model: str | None = None
+    """None: not stated."""
+    beside: bool = False
+    """True where the provider's own totals leave it out."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_5m_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    cost: Cost | None = None
+    """Its part of the call's cost, where the call's is the sum of several models'."""
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Token counts of one call, and of media what the provider counts instead.
 
@@ -54,8 +76,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimated: bool = False
     """True where a count is not the provider's alone: estimated from the text (`estimate_usage`), taken from its total
     where the total is more than its parts, or contradicted by another counter."""
+    hops: list[Hop] = []
+    """The runs of models inside the server, where there was more than one and any was not the answering model's."""
     raw: dict[str, object] | None = None
-    """The provider's usage object as received, detached from the caller's objects."""
+    """The provider's usage object as received, detached from the caller's objects. Of the last attempt."""
 
 
 STOP: Final = "stop"
@@ -169,6 +193,14 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Offset of its end: the headers of an error, an exception, or the end of the answer's body or stream."""
     wait_s: float | None = None
     """The actual time from its end to the start of the next attempt; None for the last."""
+    model: str | None = None
+    """The model that answered. This and the following only where a middleware sent on after an answer."""
+    outcome: Literal["success", "refused"] | None = None
+    """`refused`: it answered with a refusal."""
+    usage: Usage | None = None
+    """Its own part of the call's usage."""
+    cost: Cost | None = None
+    """Its own part of the call's cost."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

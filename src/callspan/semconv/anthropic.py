@@ -74,10 +74,11 @@ ROWS: Final = (
     ),
     Row(
         "anthropic.usage.compaction.input_tokens", INT, _COMPACTIONS,
-        "Input tokens of compactions, beside `gen_ai.usage.input_tokens`, which leaves them out.", apis=(API,),
+        "Input tokens of compactions, a part of `gen_ai.usage.input_tokens`.", apis=(API,),
     ),
     Row(
-        "anthropic.usage.compaction.output_tokens", INT, _COMPACTIONS, "Output tokens of compactions.", apis=(API,)
+        "anthropic.usage.compaction.output_tokens", INT, _COMPACTIONS,
+        "Output tokens of compactions, a part of `gen_ai.usage.output_tokens`.", apis=(API,),
     ),
     Row(
         "gen_ai.output.type", STRING, From("request.params", _output_type),

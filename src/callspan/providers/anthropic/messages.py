@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from callspan.fail_open import ours
+from callspan.providers.anthropic.hops import with_hops
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
@@ -183,9 +184,13 @@ def _is_compacted(body: object) -> bool:
 def usage(counted: dict[str, object] | None) -> Usage | None:
     """Return a `usage` object as `Usage`, or None if there is none.
 
-    Anthropic's `input_tokens` excludes tokens read from and written to the cache; callspan's includes them.
+    Anthropic's `input_tokens` excludes tokens read from and written to the cache; callspan's includes them, and
+    all counters include the `iterations` that Anthropic's leave out.
     """
-    return (_counted(counted) or _counted_one_by_one(counted)) if counted else None
+    if not counted:
+        return None
+    found = _counted(counted) or _counted_one_by_one(counted)
+    return with_hops(found, counted["iterations"]) if counted.get("iterations") else found
 
 
 def _counted(raw: dict[str, object]) -> Usage | None:

@@ -77,6 +77,21 @@ def _usage(reply: Reply) -> Json:
     }
 
 
+_REFUSAL: Json = {
+    "type": "refusal",
+    "category": None,
+    "explanation": None,
+    "fallback_credit_token": "scripted",
+    "fallback_has_prefill_claim": False,
+    "recommended_model": None,
+}
+
+
+def _has_credit(answer: Answer) -> bool:
+    """Whether the client has asked for what lets it fall back to another model."""
+    return "fallback" in answer.request.headers.get("anthropic-beta", "")
+
+
 def _message(answer: Answer) -> Json:
     choice = answer.completions[0]
     body: dict[str, object] = {
@@ -87,6 +102,7 @@ def _message(answer: Answer) -> Json:
         "content": _content(choice),
         "stop_reason": _stop_reason(choice),
         "stop_sequence": None,
+        **({"stop_details": _REFUSAL} if _stop_reason(choice) == "refusal" and _has_credit(answer) else {}),
     }
     return with_usage(body, answer.reply, _usage(answer.reply))
 
@@ -124,11 +140,12 @@ def _block_events(index: int, block: Json) -> Iterator[Json]:
 
 def _sequence(body: Json) -> Iterator[Json]:
     usage = member(body, "usage")
-    begun = {**body, "content": [], "stop_reason": None, "stop_sequence": None}
+    begun = {name: value for name, value in body.items() if name != "stop_details"}
+    begun |= {"content": [], "stop_reason": None, "stop_sequence": None}
     yield {"type": "message_start", "message": {**begun, "usage": {**usage, "output_tokens": 1}} if usage else begun}
     for index, block in enumerate(objects(body.get("content"))):
         yield from _block_events(index, block)
-    delta = {"stop_reason": body.get("stop_reason"), "stop_sequence": body.get("stop_sequence")}
+    delta = {name: body[name] for name in ("stop_reason", "stop_sequence", "stop_details") if name in body}
     # The last word on usage has no breakdown of what was written to the cache.
     final = {name: value for name, value in usage.items() if name not in ("cache_creation", "service_tier")}
     yield {"type": "message_delta", "delta": delta, **({"usage": final} if usage else {})}

@@ -1,0 +1,102 @@
+"""Hops: the attempts of a call whose middleware sent on after an answer, and what each of them used.
+
+The fallback middleware of the anthropic SDK does so when a model refuses, and asks the next one. A refusal is an
+answer, with usage. Of streams the middleware lists the hops in the final usage (`usage.iterations`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from callspan.fail_open import fail_open
+from callspan.observe.progress import AttemptLog
+from callspan.providers.base import Endpoint, ResponseInfo
+from callspan.record.call import Attempt, Hop, Usage
+
+_READ: Final = fail_open("read the answer of an attempt")
+_FIRST_ERROR: Final = 400
+_LISTED: Final = ("message", "fallback_message")
+_COUNTERS: Final = (
+    "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "reasoning_tokens", "web_search_requests", "web_fetch_requests",
+)  # fmt: skip
+
+
+def told_apart(
+    endpoint: Endpoint, log: AttemptLog, attempts: list[Attempt], usage: Usage | None, info: ResponseInfo
+) -> tuple[Usage | None, list[Attempt]]:
+    """Return the usage of all attempts, and the attempts with model, outcome and usage of their own.
+
+    `log` has the earlier answers of a plain call; `usage` and `info` are of the last one.
+    """
+    answers = log.answers()
+    if not log.has_answers:
+        return _of_stream(attempts, usage, info)
+    found = [None if answer is None else _info(endpoint, answer) for answer in answers]
+    found[-1] = info
+    told = [_told(one, of_one, usage if of_one is info else None) for one, of_one in zip(attempts, found, strict=True)]
+    used = [one.usage for one in told if one.usage is not None]
+    return _total(usage, used[:-1] if usage is not None else used), told
+
+
+def _info(endpoint: Endpoint, answer: object) -> ResponseInfo | None:
+    with _READ:
+        return endpoint.response_info(answer)
+    return None
+
+
+def _told(one: Attempt, info: ResponseInfo | None, usage: Usage | None) -> Attempt:
+    if info is None or (one.status or _FIRST_ERROR) >= _FIRST_ERROR:
+        return one
+    return msgspec.structs.replace(
+        one,
+        model=info.response.model,
+        outcome="refused" if info.refused else "success",
+        usage=_without_raw(usage or info.usage),
+    )
+
+
+def _of_stream(attempts: list[Attempt], usage: Usage | None, info: ResponseInfo) -> tuple[Usage | None, list[Attempt]]:
+    """The hops that a stream lists as attempts, where there are as many of them as answers; else as they are."""
+    listed = [] if usage is None else [hop for hop in usage.hops if hop.kind in _LISTED]
+    answered = [at for at, one in enumerate(attempts) if (one.status or _FIRST_ERROR) < _FIRST_ERROR]
+    if usage is None or len(listed) != len(answered) or len(listed) < len(("refused", "served")):
+        return usage, attempts
+    told = list(attempts)
+    for at, hop in zip(answered, listed, strict=True):
+        refused = info.refused if hop is listed[-1] else True
+        told[at] = msgspec.structs.replace(
+            told[at], model=hop.model, outcome="refused" if refused else "success", usage=_usage_of(hop)
+        )
+    return msgspec.structs.replace(usage, hops=[hop for hop in usage.hops if hop not in listed]), told
+
+
+def _usage_of(hop: Hop) -> Usage:
+    known = hop.input_tokens is not None and hop.output_tokens is not None
+    return Usage(
+        input_tokens=hop.input_tokens,
+        output_tokens=hop.output_tokens,
+        total_tokens=(hop.input_tokens or 0) + (hop.output_tokens or 0) if known else None,
+        cache_read_tokens=hop.cache_read_tokens,
+        cache_write_tokens=hop.cache_write_tokens,
+        cache_write_5m_tokens=hop.cache_write_5m_tokens,
+        cache_write_1h_tokens=hop.cache_write_1h_tokens,
+    )
+
+
+def _without_raw(usage: Usage | None) -> Usage | None:
+    return None if usage is None else msgspec.structs.replace(usage, raw=None)
+
+
+def _total(usage: Usage | None, others: list[Usage]) -> Usage | None:
+    """The usage of the last answer with those of the others added; unknown counters add nothing."""
+    if not others:
+        return usage
+    last = usage or Usage()
+    sums: dict[str, int | None] = {}
+    for name in _COUNTERS:
+        known = [value for one in (last, *others) if (value := getattr(one, name)) is not None]
+        sums[name] = sum(known) if known else None
+    return msgspec.structs.replace(last, **sums)
