@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import runpy
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,24 +12,12 @@ import pytest
 from callspan.cost.price_table import read_prices
 from callspan.settings import Settings
 from callspan.settings_loader import variables
-from callspan.stores.sqlite.file import open_for_writing
 from tests.documents.pages import ROOT, links, pages, readme
 
 
 def rows() -> dict[str, str]:
     page = (ROOT / "docs/settings.md").read_text()
     return {match[1]: match[2] for match in re.finditer(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE)}
-
-
-def test_what_the_documents_ask_of_one_call_reads_no_other(tmp_path: Path) -> None:
-    """With a subquery in place of the id SQLite reads the texts of all calls: 25 s of a large file."""
-    found = re.findall(r"\bSELECT [^;\"]*\bWHERE call_id = [^;\"]*", (ROOT / "docs/stores.md").read_text())
-    assert found
-    with closing(open_for_writing(tmp_path / "calls.db")) as connection:
-        for question in found:
-            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {question}", ("id",))]
-            assert "SEARCH c USING INDEX sqlite_autoindex_call_rows_1 (call_id=?)" in plan
-            assert not [step for step in plan if step in {"SCAN c", "SCAN calls", "SCAN o", "SCAN content"}]
 
 
 def test_every_setting_is_documented_and_no_other() -> None:

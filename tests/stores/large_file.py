@@ -18,14 +18,15 @@ TURNS: Final = 50
 SESSIONS: Final = 20
 ORIGINALS: Final = TURNS * SESSIONS
 _WORDS: Final = "the agent reads the grid and takes one step towards the key before it opens the next door of the hall "
+NUMBERED: Final = ("call_id", "session_id", "timestep_id", "event_id", "reward_id", "trace_id", "span_id")
+"""Ids that begin with the number of the copy, so that those of a copy follow those of the original."""
+SUFFIXED: Final = ("response_id", "request_id", "user_id", "group_id", "task_id", "experiment")
+"""Ids that end with it."""
+TIMES: Final = ("start_ns", "end_ns", "time_ns")
 _REPEATED: Final = {
-    # Ids of records are numbered from their beginning, so that those of a copy follow those of the original.
-    **dict.fromkeys(
-        ("call_id", "session_id", "timestep_id", "event_id", "reward_id"), "printf('%08x', k) || substr({0}, 9)"
-    ),
-    **dict.fromkeys(("trace_id", "span_id"), "printf('%08x', k) || substr({0}, 9)"),
-    **dict.fromkeys(("response_id", "request_id", "user_id", "group_id", "task_id"), "{0} || '-' || k"),
-    **dict.fromkeys(("start_ns", "end_ns", "time_ns"), f"{{0}} + k * {ORIGINALS * SECOND}"),
+    **dict.fromkeys(NUMBERED, "printf('%08x', k) || substr({0}, 9)"),
+    **dict.fromkeys(SUFFIXED, "{0} || '-' || k"),
+    **dict.fromkeys(TIMES, f"{{0}} + k * {ORIGINALS * SECOND}"),
     "request": "{0}",
     "ctx": "{0} + k * :nodes",
     "system": "{0} + k * :contents",

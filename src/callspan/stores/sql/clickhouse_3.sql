@@ -11,5 +11,3 @@ SELECT m.call_id AS call_id, m.session_id AS session_id, m.position AS position,
     UNION ALL
     SELECT call_id, session_id, toInt64(length(history)), 'out', assumeNotNull(output)
       FROM calls FINAL WHERE output IS NOT NULL) m ON m.hash = t.hash;
-ALTER TABLE session_versions ADD INDEX IF NOT EXISTS by_experiment experiment TYPE bloom_filter(0.001) GRANULARITY 1;
-ALTER TABLE session_versions MATERIALIZE INDEX by_experiment;

@@ -1,0 +1,224 @@
+"""Every SQL example of the documents runs on a large store within a second; lookups read the rows in question only."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from callspan.stores.sqlite.file import open_for_writing
+
+from .conftest import SECOND, Delivery, Records
+from .large_file import NUMBERED, ORIGINALS, SUFFIXED, TIMES, agents, make_sessions
+
+ROOT = Path(__file__).parents[2]
+CALLS = int(os.environ.get("CALLSPAN_LARGE_CALLS", "100000"))
+"""Of the large file: `make nightly` takes a million."""
+SERVER_CALLS = CALLS // 2
+LONGEST_S = 1.0
+SESSION_ID = "01990000-0000-7000-8000-000000000001"
+PARAMETERS = {
+    "session_id": SESSION_ID,
+    "trace_id": f"{7:032x}",
+    "request_id": "req_7",
+    "user_id": "user-7",
+    "experiment": "experiment-1",
+}
+"""What the agents of `large_file` have."""
+_BLOCK = re.compile(r"<!-- sql: ([\w ]+) -->\s*```sql\n(.*?)```", re.DOTALL)
+_SHELL = re.compile(r'^sqlite3 callspan\.db "(select [^"]+)"', re.MULTILINE)
+_SCAN = re.compile(r"(SCAN|MATERIALIZE) (?!m VIRTUAL|up$|CONSTANT ROW$|\(subquery)")
+_INDEX_IN_ORDER = re.compile(r"SCAN \w+ USING (COVERING )?INDEX ")
+"""Reads the first rows of an index, for a LIMIT or a maximum."""
+
+_TABLE_READ = re.compile(r"Seq Scan on (calls|sessions|events)\b")
+"""Contents are few here, since the copies of calls share them: Postgres may read them all."""
+
+
+class Example(NamedTuple):
+    """One statement of a page."""
+
+    sql: str
+    stores: frozenset[str]
+    looks_up: bool
+
+
+def _found() -> Iterator[tuple[str, Example]]:
+    """Yield the examples of all pages, each with where it stands."""
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))):
+        text = page.read_text()
+        assert text.count("```sql") == len(_BLOCK.findall(text)), f"{page}: say above each block for which store it is"
+        statements = [
+            (words, sql) for words, block in _BLOCK.findall(text) for sql in block.split(";\n") if sql.strip()
+        ]
+        for number, (words, sql) in enumerate(statements):
+            said = frozenset(words.split())
+            yield f"{page.name}:{number}", Example(sql.strip(), said, "lookups" in said)
+        for sql in _SHELL.findall(text):
+            yield page.name, Example(sql, frozenset({"sqlite"}), looks_up=True)
+
+
+FOUND = list(_found())
+
+
+def _of(store: str) -> list[Example]:
+    return [example for _, example in FOUND if store in example.stores]
+
+
+IN_SQLITE = [pytest.param(example, id=name) for name, example in FOUND if "sqlite" in example.stores]
+
+
+def test_there_are_examples_for_every_store() -> None:
+    assert all(len(_of(store)) >= 8 for store in ("sqlite", "postgres", "clickhouse"))
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    path = tmp_path_factory.mktemp("empty") / "calls.db"
+    with closing(open_for_writing(path)) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("example", IN_SQLITE)
+def test_a_lookup_in_sqlite_searches_indexes(example: Example, empty: sqlite3.Connection) -> None:
+    plan = [str(row[3]) for row in empty.execute(f"EXPLAIN QUERY PLAN {example.sql}", PARAMETERS)]
+    scans = [step for step in plan if _SCAN.match(step)]
+    if example.looks_up:
+        assert [step for step in scans if not _INDEX_IN_ORDER.match(step)] == [], plan
+
+
+@pytest.fixture(scope="module")
+def large(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> Iterator[sqlite3.Connection]:
+    def make(place: Path) -> None:
+        place.mkdir()
+        make_sessions(place / "calls.db", CALLS)
+
+    path = once_per_run("large-file", make) / "calls.db"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        yield connection
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("example", IN_SQLITE)
+def test_an_example_on_a_large_file_takes_less_than_a_second(example: Example, large: sqlite3.Connection) -> None:
+    began = time.process_time()
+    found = large.execute(example.sql, PARAMETERS).fetchall()
+    took_s = time.process_time() - began
+    print(f"| SQLite, {CALLS:,} calls: {_title(example)}, {len(found):,} rows | {took_s:.3f} s CPU |")
+    assert found
+    assert took_s < LONGEST_S
+
+
+def _title(example: Example) -> str:
+    return " ".join(example.sql.split())[:90]
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_examples_on_postgres(postgres_url: str, deliver: Callable[[str], Delivery]) -> None:
+    deliver(postgres_url).write(*agents(Records()))
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(postgres_url) as connection:
+        columns = {
+            table: [column.name for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
+            for table in _TABLES["postgres"]
+        }
+        for sql in _repeated("postgres", SERVER_CALLS // ORIGINALS, columns):
+            connection.execute(sql)
+        connection.execute("ANALYZE")
+        for example in _of("postgres"):
+            sql = re.sub(r":(\w+)", r"%(\1)s", example.sql)
+            began = time.perf_counter()
+            found = connection.execute(sql, PARAMETERS).fetchall()
+            took_s = time.perf_counter() - began
+            plan = "\n".join(str(row[0]) for row in connection.execute(f"EXPLAIN {sql}", PARAMETERS))
+            print(f"| Postgres, {SERVER_CALLS:,} calls: {_title(example)}, {len(found):,} rows | {took_s:.3f} s |")
+            assert found, sql
+            assert took_s < LONGEST_S, sql
+            assert not example.looks_up or not _TABLE_READ.search(plan), f"{sql}\n{plan}"
+
+
+@pytest.mark.clickhouse
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_examples_on_clickhouse(clickhouse_url: str, deliver: Callable[[str], Delivery]) -> None:
+    from callspan.stores.clickhouse.store import connect
+
+    store = deliver(clickhouse_url)
+    store.write(*agents(Records()))
+    store.close()
+    with closing(connect(clickhouse_url)) as client:
+        client.command(
+            "CREATE TABLE otel_traces (Duration Int64, SpanAttributes Map(LowCardinality(String), String)) "
+            "ENGINE = MergeTree ORDER BY Duration"
+        )
+        columns = {
+            table: [str(row[0]) for row in client.query(f"DESCRIBE TABLE {table}").result_rows]
+            for table in _TABLES["clickhouse"]
+        }
+        for sql in _repeated("clickhouse", SERVER_CALLS // ORIGINALS, columns):
+            client.command(sql)
+        client.command(
+            "INSERT INTO otel_traces SELECT 40e9, map('gen_ai.operation.name', 'chat', 'llm.item_id', call_id) "
+            "FROM calls ORDER BY call_id LIMIT 20"
+        )
+        for example in _of("clickhouse"):
+            sql = re.sub(r":(\w+)", lambda found: f"'{PARAMETERS[found[1]]}'", example.sql)
+            began = time.perf_counter()
+            found = client.query(sql).result_rows
+            took_s = time.perf_counter() - began
+            plan = "\n".join(str(row[0]) for row in client.query(f"EXPLAIN indexes = 1 {sql}").result_rows)
+            print(f"| ClickHouse, {SERVER_CALLS:,} calls: {_title(example)}, {len(found):,} rows | {took_s:.3f} s |")
+            assert found or "now()" in sql, sql
+            assert took_s < LONGEST_S, sql
+            if example.looks_up and "FROM sessions" not in sql:
+                assert _reads_few_granules(plan), f"{sql}\n{plan}"
+
+
+def _reads_few_granules(plan: str) -> bool:
+    """Whether indexes leave out most of each table that something is looked up in, `content` aside."""
+    reads = [read for read in plan.split("ReadFromMergeTree ")[1:] if not read.startswith("(default.content)")]
+    read = [[(int(one), int(of)) for one, of in re.findall(r"Granules: (\d+)/(\d+)", each)] for each in reads]
+    return all(min(one for one, _ in each) <= max(2, max(of for _, of in each) // 4) for each in read if each)
+
+
+_TABLES = {
+    "postgres": ("calls", "sessions", "timesteps", "events"),
+    "clickhouse": ("calls", "session_versions", "events", "content"),
+}
+_REPEATED = {
+    "postgres": {
+        **dict.fromkeys(NUMBERED, "lpad(to_hex(k), 8, '0') || substr(o.{0}, 9)"),
+        **dict.fromkeys(SUFFIXED, "o.{0} || '-' || k"),
+        **dict.fromkeys(TIMES, f"o.{{0}} + k::bigint * {ORIGINALS * SECOND}"),
+    },
+    "clickhouse": {
+        **dict.fromkeys(NUMBERED, "concat(leftPad(lower(hex(toUInt32(k))), 8, '0'), substring(o.{0}, 9))"),
+        **dict.fromkeys(SUFFIXED, "concat(o.{0}, '-', toString(k))"),
+        **dict.fromkeys(TIMES, f"o.{{0}} + k * {ORIGINALS * SECOND}"),
+        **dict.fromkeys(("system", "output", "hash"), "concat(o.{0}, toString(k))"),
+        "history": "arrayMap(x -> concat(x, toString(k)), o.history)",
+    },
+}
+_NUMBERS = {
+    "postgres": "generate_series(1, {}) k",
+    "clickhouse": "(SELECT number AS k FROM numbers(1, {})) n",
+}
+
+
+def _repeated(store: str, times: int, columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield what repeats the rows of a server's tables; in Postgres the copies share their contents."""
+    for table in _TABLES[store]:
+        names = columns[table]
+        values = ", ".join(_REPEATED[store].get(name, "o.{0}").format(name) for name in names)
+        numbers = _NUMBERS[store].format(times - 1)
+        yield f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} FROM {numbers} CROSS JOIN {table} o"
