@@ -287,8 +287,9 @@ def record_call(
     Args:
         provider: name for `gen_ai.provider.name`, such as `vllm`.
         api: whose wire the bodies follow: `chat_completions`, `responses`, `completions`, `embeddings`,
-            `decisions`, `messages`, `moderations`, `vector_store_search`, `graders` or `images`; or an endpoint of your
-            own, see `callspan.endpoints`.
+            `decisions`, `messages`, `moderations`, `vector_store_search`, `graders`, `images`, `image_edits`,
+            `image_variations`, `transcriptions`, `translations` or `speech`; or an endpoint of your own, see
+            `callspan.endpoints`.
         model: the requested model, if it is known before the body; None: that of the body.
         server: URL of the server; None: unknown.
         client: name and version of the client, such as `mine/1.0`; None: unknown.

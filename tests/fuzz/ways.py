@@ -35,6 +35,11 @@ INFERENCE = (
     "/vector_stores/vs_1/search",
     "/graders/run",
     "/images/generations",
+    "/images/edits",
+    "/images/variations",
+    "/audio/transcriptions",
+    "/audio/translations",
+    "/audio/speech",
 )
 """Ends of the paths that reach a model; a list of the fuzzer's own, so that a mistake in callspan's shows."""
 
@@ -134,6 +139,17 @@ def _call(path: str, method: str, made: Callable[[str], dict[str, Any]], **fixed
 
 def _plain(**fixed: Any) -> Callable[[str], dict[str, Any]]:
     return lambda request: {**fixed, **_extras(request)}
+
+
+def _form(**fixed: Any) -> Callable[[str], dict[str, Any]]:
+    """The arguments of a request that is sent as a form, with the same boundary on both sides."""
+
+    def options(request: str) -> dict[str, Any]:
+        given = {**fixed, **_extras(request)}
+        boundary = {"Content-Type": "multipart/form-data; boundary=fuzz"}
+        return {**given, "extra_headers": {**given.get("extra_headers", {}), **boundary}}
+
+    return options
 
 
 def _point() -> Any:
@@ -292,6 +308,17 @@ OPENAI: dict[str, Call] = {
     "graders.run": _call("fine_tuning.alpha.graders", "run", _plain(grader=_GRADER, model_sample="a")),
     "images.generate": _call("images", "generate", _plain(model="gpt-image-1", prompt="a")),
     "images.stream": _call("images", "generate", _plain(model="gpt-image-1", prompt="a"), stream=True),
+    "images.edit": _call("images", "edit", _form(model="gpt-image-1", image=b"pixels", prompt="a")),
+    "images.create_variation": _call("images", "create_variation", _form(image=b"pixels")),
+    "transcriptions.create": _call("audio.transcriptions", "create", _form(model="whisper-1", file=("a.wav", b"s"))),
+    "transcriptions.text": _call(
+        "audio.transcriptions", "create", _form(model="whisper-1", file=("a.wav", b"s"), response_format="text")
+    ),
+    "transcriptions.stream": _call(
+        "audio.transcriptions", "create", _form(model="gpt-4o-transcribe", file=("a.wav", b"s")), stream=True
+    ),
+    "translations.create": _call("audio.translations", "create", _form(model="whisper-1", file=("a.wav", b"s"))),
+    "speech.create": _call("audio.speech", "create", _plain(model="tts-1", voice="alloy", input="a")),
     "responses.retrieve": _call("responses", "retrieve", lambda _: {"response_id": "resp_1"}),
     "responses.resume": _call("responses", "retrieve", lambda _: {"response_id": "resp_1"}, stream=True),
 }

@@ -252,6 +252,19 @@ def image_events(_: str) -> Events:
     return [(part["type"], part), (whole["type"], whole)]
 
 
+def transcript(_: str) -> Any:
+    """What is written down of a sound."""
+    return {"text": "Well, then.", "usage": {"type": "duration", "seconds": 2.5}}
+
+
+def transcript_events(_: str) -> Events:
+    """The events of a transcript."""
+    parts = [{"type": "transcript.text.delta", "delta": part} for part in ("Well, ", "then.")]
+    usage = {"type": "tokens", "input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
+    done = {"type": "transcript.text.done", "text": "Well, then.", "usage": usage}
+    return [(event["type"], event) for event in (*parts, done)]
+
+
 def failure(sdk: str) -> Any:
     """The body of a refusal."""
     error = {"message": "Not now.", "type": "rate_limit_error", "param": None, "code": "slow_down"}
@@ -269,6 +282,7 @@ def whole_of(way: str, flavour: str) -> Any:
         "chat": chat, "completions": completion, "embeddings": embedding, "responses": response, "messages": message,
         "beta": message, "decisions": decision, "moderations": moderation, "vector_stores": documents, "graders": grade,
         "images": image,
+        "transcriptions": transcript, "translations": transcript, "speech": transcript,
     }  # fmt: skip
     return named.get(_kind(way), listing)(flavour)
 
@@ -277,7 +291,7 @@ def events_of(way: str, flavour: str) -> Events:
     """The events that answer a way of calling as a stream."""
     named = {
         "chat": chat_events, "completions": completion_events, "responses": response_events, "messages": message_events,
-        "beta": message_events, "images": image_events,
+        "beta": message_events, "images": image_events, "transcriptions": transcript_events,
     }  # fmt: skip
     return named[_kind(way)](flavour)
 

@@ -1,4 +1,4 @@
-"""Streams of images: every end is one span and one record, with the images that came by reference."""
+"""Streams of images and transcripts: every end is one span and one record, with what came before it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,16 @@ class Streaming:
         self.mode = mode
 
     async def stream(self, **options: Any) -> Any:
-        create = self.mode.openai(**options).images.generate
-        return await self.mode.wait(create(model="gpt-image-1", prompt=PROMPT, partial_images=2, stream=True))
+        owner = self.mode.openai(**options)
+        if self.name == "transcriptions":
+            sound: dict[str, Any] = {"model": "gpt-4o-transcribe", "file": ("a.wav", b"sound"), "prompt": PROMPT}
+            return await self.mode.wait(owner.audio.transcriptions.create(**sound, stream=True))
+        create = getattr(owner.images, self.name)
+        image = {"image": b"pixels"} if self.name == "edit" else {}
+        return await self.mode.wait(create(model="gpt-image-1", prompt=PROMPT, partial_images=2, stream=True, **image))
 
 
-@pytest.fixture(params=["images.generate"])
+@pytest.fixture(params=["generate", "edit", "transcriptions"])
 def streaming(request: pytest.FixtureRequest, mode: Mode) -> Streaming:
     return Streaming(request.param, mode)
 
@@ -45,7 +50,7 @@ def body_of(record: CallRecord) -> Any:
 
 
 def test_a_stream_to_its_end_is_the_body_without_streaming(streaming: Streaming, run: Run, seen: Captured) -> None:
-    streaming.mode.provider.reply(input_tokens=9, output_tokens=196)
+    streaming.mode.provider.reply(text="A cat.", input_tokens=9, output_tokens=196)
 
     async def body() -> list[Any]:
         return await streaming.mode.all(await streaming.stream())
@@ -57,17 +62,21 @@ def test_a_stream_to_its_end_is_the_body_without_streaming(streaming: Streaming,
     assert record.stream is not None
     assert (record.stream.end, record.stream.complete, record.stream.chunks) == ("complete", True, 3)
     assert record.usage is not None
-    assert (record.usage.input_tokens, record.usage.output_tokens, record.usage.output_images) == (9, 196, 1)
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (9, 196)
+    assert record.timing.first_token_ns is not None
+    if streaming.name == "transcriptions":
+        assert body_of(record)["text"] == record.text == "A cat."
+        return
+    assert record.usage.output_images == 1
     (image,) = body_of(record)["data"]
     assert (image["b64_json"]["callspan_media"]["mime"], image["b64_json"]["callspan_media"]["width"]) == (
         "image/png", 8,
     )  # fmt: skip
-    assert record.timing.first_token_ns is not None
     assert not seen.spans[0].attributes["gen_ai.output.messages"].count(events[0].b64_json)
 
 
 @pytest.mark.parametrize("how", ["close", "drop"])
-def test_a_stream_that_is_given_up_keeps_its_last_partial_image(
+def test_a_stream_that_is_given_up_keeps_what_came_last(
     streaming: Streaming, run: Run, seen: Captured, how: str
 ) -> None:
     async def body() -> None:
@@ -83,6 +92,9 @@ def test_a_stream_that_is_given_up_keeps_its_last_partial_image(
     assert record.outcome == "cancelled"
     assert record.stream is not None
     assert record.stream.end in ("closed", "dropped")
+    if streaming.name == "transcriptions":
+        assert body_of(record)["text"] == "Hello"
+        return
     (image,) = body_of(record)["data"]
     assert image["incomplete"] is True
     assert record.usage is None or record.usage.output_images == 0
@@ -104,7 +116,7 @@ def test_an_error_within_the_stream_is_recorded_and_raised(streaming: Streaming,
 
 
 def test_a_stream_without_its_last_event_is_cut_off(streaming: Streaming, run: Run, seen: Captured) -> None:
-    streaming.mode.provider.reply(end_after=2)
+    streaming.mode.provider.reply(text="one two three", end_after=2)
 
     async def body() -> None:
         await streaming.mode.all(await streaming.stream())

@@ -16,6 +16,8 @@ from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
+pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+"""The newest SDK deprecates translations."""
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 CALLS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
@@ -37,6 +39,18 @@ CALLS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "images.generate": (
         "images", "generate_content", "generate_content gpt-image-1",
         {"model": "gpt-image-1", "prompt": "Is this harmless?"},
+    ),
+    "audio.transcriptions.create": (
+        "transcriptions", "generate_content", "generate_content gpt-4o-transcribe",
+        {"model": "gpt-4o-transcribe", "file": ("a.wav", b"sound"), "prompt": "Is this harmless?"},
+    ),
+    "audio.translations.create": (
+        "translations", "generate_content", "generate_content whisper-1",
+        {"model": "whisper-1", "file": ("a.wav", b"sound"), "prompt": "Is this harmless?"},
+    ),
+    "images.edit": (
+        "image_edits", "generate_content", "generate_content gpt-image-1",
+        {"model": "gpt-image-1", "image": b"pixels", "prompt": "Is this harmless?"},
     ),
 }  # fmt: skip
 
@@ -147,6 +161,9 @@ def test_content_that_is_not_wanted_is_nowhere(path: str, content: Any, mode: Mo
             "model_sample": words, "item": {"note": words},
         },
         "images.generate": {"model": "gpt-image-1", "prompt": words, "user": words},
+        "images.edit": {"model": "gpt-image-1", "image": (f"{words}.png", words.encode()), "prompt": words},
+        "audio.transcriptions.create": {"model": "whisper-1", "file": (f"{words}.wav", b"s"), "prompt": words},
+        "audio.translations.create": {"model": "whisper-1", "file": (f"{words}.wav", b"s"), "prompt": words},
     }  # fmt: skip
 
     async def body() -> Any:

@@ -103,6 +103,10 @@ def _calls(provider: ScriptedProvider) -> None:
                 client.chat.completions.create(model="gpt-5", messages=asked)
             provider.reply(text=f"drawn {ARGUMENT}")
             client.images.generate(model="gpt-image-1", prompt=f"draw {ARGUMENT}")
+            provider.reply(text=f"heard {ARGUMENT}")
+            sound: Any = (f"{ARGUMENT}.wav", b"sound")
+            client.audio.transcriptions.create(model="whisper-1", file=sound, prompt=f"hear {ARGUMENT}")
+            client.audio.speech.create(model="tts-1", voice="alloy", input=f"say {ARGUMENT}")
             provider.reply(status=500, message=echo, retry_after_s=0.001)
             provider.reply(text="after a retry")
             client.responses.create(

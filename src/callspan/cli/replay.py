@@ -119,6 +119,7 @@ _SDKS: Final = {
     "embeddings": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "decisions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "moderations": _Sdk("openai", "OpenAI", "", "api.openai.com"),
+    "speech": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "images": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "graders": _Sdk("openai", "OpenAI", "/fine_tuning/alpha", "api.openai.com"),
 }

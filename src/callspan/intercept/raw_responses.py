@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
+from callspan.intercept.body_parsers import EventParser, file_body_of
 from callspan.intercept.guarded import Function, HookSteps, guarded
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.response_observer import OBSERVERS, ResponseObserver, parsing_error
@@ -92,11 +93,12 @@ async def _copied_async(pieces: AsyncIterator[bytes], observer: ResponseObserver
 class _Copy:
     """The data read so far: pieces of one body, or server-sent events, which are passed on as they arrive."""
 
-    __slots__ = ("_events", "_held", "_observer", "_parsed_by_sdk", "_passed", "_size", "_waiting")
+    __slots__ = ("_events", "_file", "_held", "_observer", "_parsed_by_sdk", "_passed", "_size", "_waiting")
 
     def __init__(self, observer: ResponseObserver) -> None:
         self._observer = observer
         self._events = EventParser()
+        self._file = None if observer.call.streaming else file_body_of(observer.path.endpoint, observer.response())
         self._held: list[bytes] = []
         self._parsed_by_sdk = False
         """The caller lets the SDK parse the data, so that each chunk is already observed."""
@@ -110,6 +112,9 @@ class _Copy:
         if self._observer.is_read_by_sdk() or self._parsed_by_sdk or self._size > _CAP_BYTES:
             return
         with _COPY:
+            if self._file is not None:
+                self._file.add(piece)
+                return
             self._size += len(piece)
             if not self._observer.call.streaming:
                 self._held.append(piece)
@@ -124,7 +129,9 @@ class _Copy:
             return
         error: ErrorInfo | None = None
         with _COPY:
-            if observer.call.streaming:
+            if self._file is not None:
+                observer.data(self._file.body())
+            elif observer.call.streaming:
                 self._take(self._events.end())
                 self._take([])
             elif self._size <= _CAP_BYTES:
@@ -141,6 +148,9 @@ class _Copy:
         if self._waiting:
             with _COPY:
                 self._take([])
+        if self._file is not None:
+            with _COPY:
+                self._observer.data(self._file.body(complete=False))
         if isinstance(error, GeneratorExit):
             self._observer.on(Event.READER_GONE)
         else:
@@ -165,52 +175,3 @@ class _Copy:
                     data = value_of(partial(json.loads, payload))
                     if data is not None:
                         self._observer.data(data)
-
-
-_FIELD: Final = b"data:"
-_MARK: Final = b"\xef\xbb\xbf"
-
-
-class EventParser:
-    """Collects the lines of events; returns the content of their `data` fields, one payload per event."""
-
-    __slots__ = ("_begun", "_data", "_ends_in_return", "_rest")
-
-    def __init__(self) -> None:
-        self._begun = False
-        self._data: list[bytes] = []
-        self._ends_in_return = False
-        self._rest: list[bytes] = []
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        """Return the payloads of the events that end within `piece`."""
-        if self._ends_in_return and piece.startswith(b"\n"):
-            piece = piece[1:]
-        if not piece:
-            return []
-        self._ends_in_return = piece.endswith(b"\r")
-        first, *others = piece.splitlines(keepends=True)
-        self._rest.append(first)
-        if not others and not first.endswith((b"\n", b"\r")):
-            return []
-        lines = [b"".join(self._rest), *others]
-        self._rest = [lines.pop()] if not lines[-1].endswith((b"\n", b"\r")) else []
-        return [payload for line in lines if (payload := self._line(line.rstrip(b"\r\n"))) is not None]
-
-    def end(self) -> list[bytes]:
-        """Return the payload of a last event without a terminating empty line."""
-        last = [self._line(b"".join(self._rest)), self._line(b"")]
-        self._rest = []
-        return [payload for payload in last if payload is not None]
-
-    def _line(self, line: bytes) -> bytes | None:
-        if not self._begun:
-            self._begun = True
-            line = line.removeprefix(_MARK)
-        if line.startswith(_FIELD):
-            self._data.append(line[len(_FIELD) :].removeprefix(b" "))
-        if line or not self._data:
-            return None
-        payload = b"\n".join(self._data)
-        self._data = []
-        return payload

@@ -19,9 +19,11 @@ from opentelemetry import trace
 
 from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
-from callspan.fail_open import fail_open, reported
+from callspan.fail_open import fail_open, ours, reported
 from callspan.intercept import fallback_streams, native_anthropic
+from callspan.intercept.body_parsers import file_body_of, read_file
 from callspan.intercept.client_info import call_info, wants_raw
+from callspan.intercept.forms import form_bytes, form_fields, is_form
 from callspan.intercept.guarded import Function, HookSteps, Unfollowed, guarded, guarded_data, reader
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.response_observer import (
@@ -40,6 +42,7 @@ from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo
+from callspan.record.codec import encode_json
 
 _POST: Final = ("post", "POST")
 _ATTACH: Final = fail_open("make a call's span the current one")
@@ -187,7 +190,8 @@ class OpenCall:
                 response = _response_of(result)
                 if self._is_unfinished(result, response):
                     return
-                error = body_error(result, response)
+                is_file = file_body_of(self.path.endpoint, response) is not None
+                error = None if is_file else body_error(result, response)
         try:
             self.call.end(how=None, error=error)
         except reported(_CLOSE):
@@ -202,7 +206,8 @@ class OpenCall:
         if not call.streaming and not call.has_body:
             response = response if response is not None else result
             if self.observer is None or getattr(response, "is_closed", True):
-                call.data(body_of(result, response))
+                file = read_file(self.path.endpoint, result, response)
+                call.data(body_of(result, response) if file is None else file)
         if call.has_body or self.observer is None:
             return False
         self.observer.on(Event.HANDED_OVER)
@@ -302,10 +307,25 @@ def observe_build(hook_context: HookContext, original: Function) -> Function:
         body = options.json_data
         if extra and isinstance(body, dict | None):
             body = {**(body or {}), **extra}
-        opened.call.sent(built.content, body)
+        try:
+            content = built.content
+        except ours(RuntimeError):  # it is sent as it is read
+            if not is_form(built):
+                raise
+            _sent_form(opened, built, body, options.files)
+            return
+        opened.call.sent(content, body)
         opened.body_seen = True
 
     return guarded(original, HookSteps(step=_BODY, begin=begin, returned=returned))
+
+
+def _sent_form(opened: OpenCall, built: Any, fields: object, files: object) -> None:  # noqa: ANN401 - httpx or httpx2
+    if opened.body_seen:
+        return  # a retry sends the same, and its files are not hashed again
+    form = form_fields(fields, files)
+    opened.call.sent(encode_json(form), form, form_bytes(built) or 0)
+    opened.body_seen = True
 
 
 def observe_wait(hook_context: HookContext, original: Function) -> Function:
@@ -342,6 +362,7 @@ def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint,
     raw, info = wants_raw(options), call_info(client, options, stream)
     path = CapturePath(
         raw=raw,
+        endpoint=endpoint,
         hides_usage=hook_context.stream_usage and stream and not raw and request_usage(endpoint, options),
         reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
     )

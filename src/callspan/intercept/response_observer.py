@@ -20,6 +20,7 @@ from callspan.intercept.response_state import STREAM_ENDS, TABLE, Action, Event,
 from callspan.intercept.sdk_readers import StreamReader
 from callspan.observe.deferred_ends import DeferredEnds, end_abandoned
 from callspan.observe.live_call import LiveCall
+from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo, Outcome
 
 _END: Final = fail_open("end a call")
@@ -46,6 +47,8 @@ class CapturePath(msgspec.Struct, frozen=True, gc=False):
     """The caller requested the raw response and may read its bytes directly."""
     hides_usage: bool = False
     """callspan requested the last chunk of the stream and hides it from the caller."""
+    endpoint: Endpoint | None = None
+    """The adapter of the call."""
     reads_items: bool = False
     """The SDK's parsed JSON cannot be observed; the items its stream yields are read instead."""
 
@@ -107,6 +110,10 @@ class ResponseObserver:
             # A transport may return one response for several calls.
             self._place, self.before = before._place, before.before if before.call.ended else before
         OBSERVERS[identity] = self
+
+    def response(self) -> object:
+        """Return the response; None if it was collected."""
+        return None if self._place is None else self._place()
 
     def collected(self) -> None:
         """Report RESPONSE_GONE; for a finalizer."""

@@ -118,11 +118,11 @@ class LiveCall:
         """Return the monotonic time since the start of the call."""
         return self._ports.clock.monotonic_ns() - self._zero_ns
 
-    def sent(self, content: bytes, body: object) -> None:
+    def sent(self, content: bytes, body: object, body_bytes: int | None = None) -> None:
         """Record the request as sent: its exact bytes, and the same as plain JSON.
 
         Only the first one counts; retries send the same. For a stream a small record is written now, so that a
-        process that dies leaves an interrupted call.
+        process that dies leaves an interrupted call. `body_bytes`: size as sent, if not that of `content`; 0: unknown.
         """
         if self._request.body is not NO_BODY or self._endings:
             return
@@ -133,8 +133,8 @@ class LiveCall:
             except reported(_READ_REQUEST):
                 request = self._request
             self._request = msgspec.structs.replace(
-                request, model=request.model or self._request.model, stream=self.streaming, body_bytes=len(content),
-                body=msgspec.Raw(exact),
+                request, model=request.model or self._request.model, stream=self.streaming,
+                body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
             if self.span.wants_content:
                 self._input = self._endpoint.conversation(body, None)

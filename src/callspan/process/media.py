@@ -37,6 +37,11 @@ _MARKS: Final = {
     "vector_store_search": (),
     "graders": (),
     "images": (b"b64_json",),
+    "image_edits": (b"b64_json", b"base64"),
+    "image_variations": (b"b64_json",),
+    "transcriptions": (b"base64",),
+    "translations": (),
+    "speech": (),
 }
 """What a body of each API holds somewhere if it holds media: few marks, since each is looked for in every body."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")

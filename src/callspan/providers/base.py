@@ -17,13 +17,16 @@ from callspan.record.messages import Conversation
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
     "vector_store_search", "graders", "images",
+    "image_edits", "image_variations", "transcriptions", "translations", "speech",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation",
     "fetch_response",
 ]  # fmt: skip
 
-MEDIA_APIS: Final[frozenset[str]] = frozenset({"images"})
+MEDIA_APIS: Final[frozenset[str]] = frozenset(
+    {"images", "image_edits", "image_variations", "transcriptions", "translations", "speech"}
+)
 """The APIs of images and sound, whose operation is `generate_content`."""
 
 

@@ -143,6 +143,11 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "vector_store_search": ("openai.single_body", "VectorStoreSearch"),
     "graders": ("openai.single_body", "GraderRuns"),
     "images": ("openai.images", "Images"),
+    "image_edits": ("openai.images", "ImageEdits"),
+    "image_variations": ("openai.images", "ImageVariations"),
+    "transcriptions": ("openai.audio", "Transcriptions"),
+    "translations": ("openai.audio", "Translations"),
+    "speech": ("openai.audio", "Speech"),
 }
 """Module and class of the adapter of each API."""
 
@@ -158,6 +163,11 @@ _BY_LAST_TWO: Final[dict[str, Api]] = {
     "responses/compact": "responses",
     "graders/run": "graders",
     "images/generations": "images",
+    "images/edits": "image_edits",
+    "images/variations": "image_variations",
+    "audio/transcriptions": "transcriptions",
+    "audio/translations": "translations",
+    "audio/speech": "speech",
 }
 _BY_LAST: Final[dict[str, Api]] = {
     "responses": "responses",

@@ -370,7 +370,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
     """chat_completions, responses, completions, embeddings, decisions, messages, moderations, vector_store_search,
-    graders or images."""
+    graders, images, image_edits, image_variations, transcriptions, translations or speech."""
     operation: str = always_written("chat")
     """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
     sdk: str | None = None

@@ -108,6 +108,10 @@ END: Final = Table(
     Row("callspan.usage.estimated", BOOLEAN, "usage.estimated", "Token counts are estimates.", if_true=True),
     Row("callspan.usage.output_images", INT, "usage.output_images", "Complete images in the answer."),
     Row(
+        "callspan.usage.input_audio_seconds", DOUBLE, "usage.input_audio_seconds",
+        "Seconds of sound that the provider counts, where it counts no tokens.",
+    ),
+    Row(
         TRUNCATED_BYTES, INT, Elsewhere("computed"), "Bytes of content left out because of size limits."
     ),
     Row("callspan.request.messages", INT, "request.message_count", "Number of messages.", content=False),

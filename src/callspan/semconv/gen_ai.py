@@ -72,7 +72,11 @@ ERROR_TYPE: Final = "error.type"
 _SEARCH: Final = ("vector_store_search",)
 _TEMPLATES: Final = ("responses",)
 """The endpoints whose requests may refer to a prompt template of the provider."""
-_OUTPUT_TYPES: Final = {"images": "image"}
+_OUTPUT_TYPES: Final = {
+    **dict.fromkeys(("images", "image_edits", "image_variations"), "image"),
+    **dict.fromkeys(("transcriptions", "translations"), "text"),
+    "speech": "speech",
+}
 """What the endpoints that are not for text return, by the conventions' word."""
 _OPENAI: Final = ("chat_completions", "responses")
 _AZURE: Final = "azure.ai.openai"
@@ -184,7 +188,7 @@ START: Final = Table(
         OPERATION_NAME,
         STRING,
         "operation",
-        "What is done: `chat`, `generate_content` (images), `text_completion`, `embeddings`, `decisions`, "
+        "What is done: `chat`, `generate_content` (images and sound), `text_completion`, `embeddings`, `decisions`, "
         "`moderation`, `retrieval`, `evaluation`.",
     ),
     Row(PROVIDER_NAME, STRING, "provider", "The provider, by the conventions' name."),
@@ -229,7 +233,8 @@ END: Final = Table(
         "The requested format: `text`, `json` or `speech`.",
     ),
     Row(
-        "gen_ai.output.type", STRING, lambda record: _OUTPUT_TYPES[record.api], "`image` of images.",
+        "gen_ai.output.type", STRING, lambda record: _OUTPUT_TYPES[record.api],
+        "`image`, `speech` or, of transcripts, `text`.",
         apis=tuple(_OUTPUT_TYPES),
     ),
     Row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.intercept.raw_responses import EventParser
+from callspan.intercept.body_parsers import EventParser
 from tests.points import points
 
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])

@@ -58,6 +58,9 @@ def record(api: str = "messages", request: bytes = b"", response: bytes | None =
         ("/moderations", "moderations"),
         ("/fine_tuning/alpha/graders/run", "graders"),
         ("/images/generations", "images"),
+        ("/images/edits", "image_edits"),
+        ("/openai/deployments/w/audio/transcriptions", "transcriptions"),
+        ("/audio/speech", "speech"),
     ],
 )
 @points("method", ["post", "POST"])
@@ -94,7 +97,7 @@ def test_a_call_to_a_model_is_known_by_its_last_segments(method: str, path: str,
         "/files/search",
         "/organization/usage/decisions/export",
         "/images",
-        "/audio/speech",
+        "/audio/voices",
         "/my-responses",
         "/model/anthropic.claude-x/invoke",
         "/projects/p/locations/l/publishers/anthropic/models/claude-x:streamRawPredict",
@@ -150,6 +153,11 @@ def test_every_endpoint_is_found_by_its_api_and_its_path() -> None:
         "vector_store_search",
         "graders",
         "images",
+        "image_edits",
+        "image_variations",
+        "transcriptions",
+        "translations",
+        "speech",
     ]
     for endpoint in registry.ENDPOINTS:
         assert registry.by_api(endpoint.api) is endpoint

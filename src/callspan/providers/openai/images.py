@@ -1,4 +1,4 @@
-"""Images: requests, responses and streams of `/images/generations`.
+"""Images: requests, responses and streams of `/images/generations`, `/images/edits` and `/images/variations`.
 
 A stream is folded into the body that the endpoint returns without streaming: its complete images, else the last partial
 one, marked by `"incomplete": true`.
@@ -102,6 +102,36 @@ class Images(OpenAIEndpoint):
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt as a message of a user, and each image as one of an assistant; either may be None."""
         return Conversation(input=prompt_messages(dig(request, "prompt")), output=_outputs(response))
+
+
+class ImageEdits(Images):
+    """The endpoint that edits images. Stateless."""
+
+    api: Api = "image_edits"
+    path = "/images/edits"
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the prompt with the images and masks as a message of a user, and each image as an answer."""
+        given = [*_listed(request, "image"), *_listed(request, "images"), *_listed(request, "mask")]
+        prompt = word(request, "prompt")
+        parts: list[Part] = [] if prompt is None else [Text(text=prompt)]
+        parts += [found for image in given if (found := media("image", image)) is not None]
+        message = [Message(role="user", parts=parts)] if parts else []
+        return Conversation(input=message, output=_outputs(response))
+
+
+class ImageVariations(ImageEdits):
+    """The endpoint that varies an image. Stateless."""
+
+    api: Api = "image_variations"
+    path = "/images/variations"
+    message_key = "image"
+
+
+def _listed(request: object, key: str) -> list[object]:
+    """The files of a form: one, or a list."""
+    found = dig(request, key)
+    return found if isinstance(found, list) else [] if found is None else [found]
 
 
 def _outputs(body: object) -> list[Message]:

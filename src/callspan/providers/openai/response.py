@@ -191,6 +191,14 @@ _CONTENT: Final = frozenset(
         "grader",
         "item",
         "model_sample",
+        "file",
+        "image",
+        "images",
+        "mask",
+        "markup",
+        "keywords",
+        "known_speaker_names",
+        "known_speaker_references",
     }
 )
 _TEMPLATE: Final = ("id", "version")

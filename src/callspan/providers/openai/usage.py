@@ -14,8 +14,8 @@ from callspan.providers.copies import detached
 from callspan.providers.json_readers import LARGEST_COUNT, UNFIT, Count, count, mapping
 from callspan.record.call import Usage
 
-_IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details")
-_OUT: Final = ("completion_tokens_details", "output_tokens_details")
+_IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
+_OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 
 _Path = tuple[str, ...]
 _Shape = tuple[str | tuple[str, ...], ...]

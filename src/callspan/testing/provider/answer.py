@@ -95,6 +95,14 @@ class Family:
     request_id: Callable[[], str]
 
 
+class File(NamedTuple):
+    """An answer that is no JSON."""
+
+    content: bytes
+    type: str
+    """Its media type."""
+
+
 @dataclass(frozen=True)
 class Wire:
     """How one endpoint answers."""
@@ -104,6 +112,8 @@ class Wire:
     """The whole answer in one piece."""
     events: Callable[[Json, Answer], list[Event]] | None = None
     """A whole answer cut into events; None: this endpoint does not stream."""
+    file: Callable[[Answer], File | None] | None = None
+    """The answer where it is no JSON and not streamed; None: it always is."""
 
 
 def base62(length: int) -> str:

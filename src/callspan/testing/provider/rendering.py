@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from callspan.testing.provider.answer import EMBEDDINGS, OPENAI, Answer, Event, Family, Wire, encode, member, models
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
+from callspan.testing.provider.openai_audio import SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
 from callspan.testing.provider.openai_media import IMAGES
 from callspan.testing.provider.openai_moderations import GRADERS, MODERATIONS, SEARCH
@@ -46,7 +47,10 @@ _ROUTES = (
     Route("POST", re.compile(r"/moderations$"), MODERATIONS),
     Route("POST", re.compile(r"/vector_stores/[^/]+/search$"), SEARCH),
     Route("POST", re.compile(r"/graders/run$"), GRADERS),
-    Route("POST", re.compile(r"/images/generations$"), IMAGES),
+    Route("POST", re.compile(r"/images/(?:generations|edits|variations)$"), IMAGES),
+    Route("POST", re.compile(r"/audio/transcriptions$"), TRANSCRIPTIONS),
+    Route("POST", re.compile(r"/audio/translations$"), TRANSLATIONS),
+    Route("POST", re.compile(r"/audio/speech$"), SPEECH),
     Route("POST", re.compile(r"/messages/count_tokens$"), COUNT_TOKENS, inference=False),
     Route("POST", re.compile(r"/messages$"), MESSAGES),
     Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:streamR|r)awPredict$"), MESSAGES),
@@ -99,6 +103,10 @@ def render(answer: Answer, route: Route | None, known: Json | None = None) -> Re
         return Rendering(reply, reply.status, _headers(answer, family, _raw_type(reply.raw)), reply.raw, None, None)
     if isinstance(reply.raw, list) and answer.request.stream:
         return _stream(answer, family, [_as_event(event) for event in reply.raw], None)
+    if reply.raw is None and route is not None and route.wire.file is not None and not answer.request.stream:
+        file = route.wire.file(answer)
+        if file is not None:
+            return Rendering(reply, reply.status, _headers(answer, family, file.type), file.content, None, None)
     if reply.raw is not None:
         body = reply.raw
     elif route is None:

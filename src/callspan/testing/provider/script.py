@@ -32,7 +32,8 @@ class ReceivedRequest:
     content: bytes
     """The body as received; empty if there was none."""
     json: object
-    """The body as JSON; None if it was empty or not JSON."""
+    """The body as JSON, or the fields of a form as texts with its files as `{"filename", "type", "bytes"}`; None if it
+    was empty or neither."""
     time_ns: int
     """When its body had been read, on the monotonic clock (`time.monotonic_ns`)."""
 
@@ -44,7 +45,8 @@ class ReceivedRequest:
     @property
     def stream(self) -> bool:
         """Whether the client requested a stream; for Bedrock the path says it."""
-        requested = self.body.get("stream") is True or self.query.get("stream") == "true"
+        requested = self.body.get("stream") in (True, "true") or self.query.get("stream") == "true"
+        requested = requested or self.body.get("stream_format") == "sse"
         return requested or self.path.endswith("/invoke-with-response-stream")
 
     @property

@@ -20,6 +20,7 @@ import msgspec
 
 from callspan.testing.provider.answer import Answer, Event
 from callspan.testing.provider.background import StoredResponse, webhook
+from callspan.testing.provider.forms import form_fields
 from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
 from callspan.testing.provider.script import (
     DEFAULT_REPLY,
@@ -138,8 +139,9 @@ class _Connection(BaseHTTPRequestHandler):
     def _read(self) -> ReceivedRequest:
         content = self._read_content()
         address = urlsplit(self.path)
+        kind = self.headers.get("content-type", "")
         try:
-            json = msgspec.json.decode(content) if content else None
+            json = form_fields(kind, content) if kind.startswith("multipart/form-data") else _json(content)
         except msgspec.DecodeError:
             json = None
         return ReceivedRequest(
@@ -221,6 +223,10 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _hang_up(self) -> None:
         self.close_connection = True
+
+
+def _json(content: bytes) -> object:
+    return msgspec.json.decode(content) if content else None
 
 
 def _coding(rendering: Rendering) -> dict[str, str]:

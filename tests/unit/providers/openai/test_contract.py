@@ -6,16 +6,17 @@ import pytest
 from tests.points import points
 
 from callspan.providers.base import Accumulator, Endpoint
+from callspan.providers.openai.audio import Speech, Transcriptions, Translations
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
-from callspan.providers.openai.images import Images
+from callspan.providers.openai.images import ImageEdits, Images, ImageVariations
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.single_body import Decisions, Embeddings, GraderRuns, Moderations, VectorStoreSearch
 from callspan.record.messages import Conversation
 
 ENDPOINTS: list[Endpoint] = [
     ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions(), Moderations(), VectorStoreSearch(),
-    GraderRuns(), Images(),
+    GraderRuns(), Images(), ImageEdits(), ImageVariations(), Transcriptions(), Translations(), Speech(),
 ]  # fmt: skip
 
 each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
@@ -33,6 +34,11 @@ each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpo
         (ENDPOINTS[6], "vector_store_search", "retrieval", "/vector_stores/{id}/search", "query"),
         (ENDPOINTS[7], "graders", "evaluation", "/graders/run", "model_sample"),
         (ENDPOINTS[8], "images", "generate_content", "/images/generations", "prompt"),
+        (ENDPOINTS[9], "image_edits", "generate_content", "/images/edits", "prompt"),
+        (ENDPOINTS[10], "image_variations", "generate_content", "/images/variations", "image"),
+        (ENDPOINTS[11], "transcriptions", "generate_content", "/audio/transcriptions", "file"),
+        (ENDPOINTS[12], "translations", "generate_content", "/audio/translations", "file"),
+        (ENDPOINTS[13], "speech", "generate_content", "/audio/speech", "input"),
     ],
 )
 def test_names_of_the_endpoints(endpoint: Endpoint, api: str, operation: str, path: str, key: str) -> None:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.providers.base import Endpoint
+from callspan.providers.openai.audio import Speech, Transcriptions, Translations
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
-from callspan.providers.openai.images import Images
+from callspan.providers.openai.images import ImageEdits, Images, ImageVariations
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.single_body import Decisions, Embeddings, GraderRuns, Moderations, VectorStoreSearch
 from callspan.record.codec import encode_json
@@ -21,7 +22,7 @@ from callspan.record.messages import Conversation, Text, ToolCall
 
 ENDPOINTS: list[Endpoint] = [
     ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions(), Moderations(), VectorStoreSearch(),
-    GraderRuns(), Images(),
+    GraderRuns(), Images(), ImageEdits(), ImageVariations(), Transcriptions(), Translations(), Speech(),
 ]  # fmt: skip
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "m"}
 

@@ -1,0 +1,121 @@
+"""Body parsers: server-sent events, and responses that need not be JSON, such as speech and plain transcripts.
+
+These become the JSON that a record keeps.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any, Final
+
+from callspan.fail_open import value_of
+from callspan.providers.base import Endpoint
+
+_EVENTS: Final = "text/event-stream"
+_JSON: Final = "json"
+_DONE: Final = b"[DONE]"
+_FIELD: Final = b"data:"
+_MARK: Final = b"\xef\xbb\xbf"
+
+
+class EventParser:
+    """Collects the lines of events; returns the content of their `data` fields, one payload per event."""
+
+    __slots__ = ("_begun", "_data", "_ends_in_return", "_rest")
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._data: list[bytes] = []
+        self._ends_in_return = False
+        self._rest: list[bytes] = []
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Return the payloads of the events that end within `piece`."""
+        if self._ends_in_return and piece.startswith(b"\n"):
+            piece = piece[1:]
+        if not piece:
+            return []
+        self._ends_in_return = piece.endswith(b"\r")
+        first, *others = piece.splitlines(keepends=True)
+        self._rest.append(first)
+        if not others and not first.endswith((b"\n", b"\r")):
+            return []
+        lines = [b"".join(self._rest), *others]
+        self._rest = [lines.pop()] if not lines[-1].endswith((b"\n", b"\r")) else []
+        return [payload for line in lines if (payload := self._line(line.rstrip(b"\r\n"))) is not None]
+
+    def end(self) -> list[bytes]:
+        """Return the payload of a last event without a terminating empty line."""
+        last = [self._line(b"".join(self._rest)), self._line(b"")]
+        self._rest = []
+        return [payload for payload in last if payload is not None]
+
+    def _line(self, line: bytes) -> bytes | None:
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(_MARK)
+        if line.startswith(_FIELD):
+            self._data.append(line[len(_FIELD) :].removeprefix(b" "))
+        if line or not self._data:
+            return None
+        payload = b"\n".join(self._data)
+        self._data = []
+        return payload
+
+
+class FileBody:
+    """An answer under construction, out of its bytes as they are read. Sound is hashed and not kept."""
+
+    __slots__ = ("_accumulator", "_events", "_mime")
+
+    def __init__(self, accumulator: Any, mime: str | None) -> None:  # noqa: ANN401 - of an endpoint that returns files
+        self._accumulator = accumulator
+        self._mime = mime
+        self._events = EventParser() if mime == _EVENTS else None
+
+    def add(self, piece: bytes) -> None:
+        """Take the next piece."""
+        if self._events is None:
+            self._accumulator.add_bytes(piece, self._mime)
+        else:
+            self._take(self._events.feed(piece))
+
+    def body(self, *, complete: bool = True) -> object:
+        """Return the answer so far; one that was not read to its end is marked."""
+        if self._events is not None:
+            self._take(self._events.end())
+        body = self._accumulator.body()
+        return body if complete or body is None else {**body, "incomplete": True}
+
+    def _take(self, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            if payload.strip() and not payload.startswith(_DONE):
+                self._accumulator.add(value_of(partial(json.loads, payload)))
+
+
+def file_body_of(endpoint: Endpoint | None, response: Any) -> FileBody | None:  # noqa: ANN401 - httpx, httpx2 or None
+    """Return what collects a response; None if it is JSON, or if the endpoint returns nothing else."""
+    if not getattr(endpoint, "returns_files", False) or endpoint is None:
+        return None
+    mime = _mime(response)
+    return None if mime is not None and mime.endswith(_JSON) else FileBody(endpoint.accumulator(), mime)
+
+
+def read_file(endpoint: Endpoint | None, result: object, response: Any) -> object:  # noqa: ANN401 - httpx, httpx2 or None
+    """Return a response that was read before the caller received it; None if it is JSON or not read."""
+    file = file_body_of(endpoint, response)
+    if file is None:
+        return None
+    if isinstance(result, str):
+        file.add(result.encode("utf-8", "surrogatepass"))
+    elif getattr(response, "is_closed", False):
+        content = value_of(lambda: response.content)
+        file.add(content if isinstance(content, bytes) else b"")
+    return file.body()
+
+
+def _mime(response: Any) -> str | None:  # noqa: ANN401 - httpx, httpx2 or None
+    headers = getattr(response, "headers", None)
+    stated = value_of(lambda: headers.get("content-type")) if headers is not None else None
+    return stated.partition(";")[0].strip().lower() if isinstance(stated, str) else None

@@ -1,0 +1,210 @@
+"""Audio: requests, responses and streams of `/audio/transcriptions`, `/audio/translations` and `/audio/speech`.
+
+An answer that is no JSON is kept as the JSON that says the same: a transcript as `{"text": ...}`, whatever its format,
+and speech as `{"audio": ...}` with a reference to its bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import Any, Final
+
+import msgspec
+
+from callspan.fail_open import ours
+from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.copies import StringBuilder, detached, overlay
+from callspan.providers.json_readers import dig, mapping, number, text, word
+from callspan.providers.openai.parts import media, prompt_messages
+from callspan.providers.openai.response import OpenAIEndpoint, response_error
+from callspan.providers.openai.usage import usage_of
+from callspan.record.call import Request, Response, Usage
+from callspan.record.media_reference import HEADER_BYTES, described_reference
+from callspan.record.messages import Conversation, Message, Part, Text
+
+_INCOMPLETE: Final = "incomplete"
+_ABOUT_EVENT: Final = frozenset({"type", "delta", "text", "logprobs", "sequence_number", "segment_id"})
+
+
+class TranscriptAccumulator:
+    """Folds the events of a transcript, or the pieces of one that is plain text."""
+
+    __slots__ = ("_came", "_done", "_fields", "_logprobs", "_segments", "_text", "complete")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._came = self._done = False
+        self._fields: dict[str, Any] = {}
+        self._logprobs: list[Any] = []
+        self._segments: list[Any] = []
+        self._text = StringBuilder()
+
+    def add(self, chunk: object) -> bool:
+        """Fold in one event; True if it carried text."""
+        if not isinstance(chunk, dict):
+            return False
+        kind, logprobs = text(chunk, "type") or "", chunk.get("logprobs")
+        if kind.endswith(".segment"):
+            self._segments.append({key: detached(value) for key, value in chunk.items() if key != "type"})
+            return bool(word(chunk, "text"))
+        delta, whole = word(chunk, "delta"), text(chunk, "text")
+        if isinstance(logprobs, list) and not self._done:
+            self._logprobs = detached(logprobs) if kind.endswith(".done") else [*self._logprobs, *detached(logprobs)]
+        if whole is not None:
+            self._came = self._done = self.complete = True
+            self._text.set(whole)
+        elif delta is not None and not self._done:
+            self._came = True
+            self._text.add(delta)
+        overlay(self._fields, {key: value for key, value in chunk.items() if key not in _ABOUT_EVENT})
+        return bool(delta)
+
+    def add_bytes(self, piece: bytes, mime: str | None) -> None:
+        """Take a piece of a transcript that is no JSON."""
+        del mime
+        self._came = True
+        self._fields.setdefault("_raw", bytearray()).extend(piece)
+
+    def body(self) -> dict[str, object] | None:
+        """Return the transcript so far; None if nothing came."""
+        fields = dict(self._fields)
+        raw = fields.pop("_raw", None)
+        if raw is not None:
+            return {"text": bytes(raw).decode("utf-8", "replace")}
+        whole = detached(fields)
+        if self._came or self._segments:
+            spoken = " ".join(text(segment, "text") or "" for segment in self._segments)
+            whole["text"] = self._text.joined() or spoken
+        for key, found in (("segments", self._segments), ("logprobs", self._logprobs)):
+            if found:
+                whole[key] = detached(found)
+        return whole or None
+
+
+class Transcriptions(OpenAIEndpoint):
+    """The endpoint that writes down what is said. Stateless."""
+
+    api: Api = "transcriptions"
+    operation: Operation = "generate_content"
+    path = "/audio/transcriptions"
+    message_key = "file"
+    returns_files = True
+
+    def request(self, body: object) -> Request:
+        """Return model, stream and parameters of a request, without its body. Total."""
+        return msgspec.structs.replace(super().request(body), message_count=1)
+
+    def accumulator(self) -> TranscriptAccumulator:
+        """Return a fresh accumulator for one stream, or one text."""
+        return TranscriptAccumulator()
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return usage and error of an answer; it names no model. Total."""
+        error = response_error(body)
+        recognized = error is not None or text(body, "text") is not None
+        return ResponseInfo(response=Response(), usage=_usage(body), error=error, recognized=recognized)
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the sound with the prompt as a message of a user, and the transcript; either may be None."""
+        sound = media("audio", dig(request, "file"))
+        parts: list[Part] = [] if sound is None else [sound]
+        if (prompt := word(request, "prompt")) is not None:
+            parts.append(Text(text=prompt))
+        transcript = word(response, "text")
+        return Conversation(
+            input=[Message(role="user", parts=parts)] if parts else [],
+            output=[] if transcript is None else [Message(role="assistant", parts=[Text(text=transcript)])],
+        )
+
+
+class Translations(Transcriptions):
+    """The endpoint that writes down in English what is said in any language. Stateless."""
+
+    api: Api = "translations"
+    path = "/audio/translations"
+
+
+class SpeechAccumulator:
+    """Hashes speech as it comes, in bytes or in events; keeps none of it but its header."""
+
+    __slots__ = ("_digest", "_fields", "_header", "_mime", "_size", "complete")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._digest = hashlib.sha256()
+        self._fields: dict[str, Any] = {}
+        self._header = b""
+        self._mime: str | None = None
+        self._size = 0
+
+    def add(self, chunk: object) -> bool:
+        """Fold in one event; True if it carried sound."""
+        if not isinstance(chunk, dict):
+            return False
+        if isinstance(chunk.get("audio"), dict):
+            self.complete, self._fields = True, detached(chunk)
+            return True
+        kind, encoded = text(chunk, "type") or "", word(chunk, "audio")
+        if encoded is not None:
+            try:
+                self.add_bytes(base64.b64decode(encoded, validate=True), None)
+            except ours(binascii.Error, ValueError):
+                return False
+        self.complete = self.complete or kind.endswith(".done")
+        overlay(self._fields, {key: value for key, value in chunk.items() if key not in ("type", "audio")})
+        return encoded is not None
+
+    def add_bytes(self, piece: bytes, mime: str | None) -> None:
+        """Take a piece of the sound; `mime` is its type as the response states it."""
+        self._digest.update(piece)
+        self._size += len(piece)
+        self._mime = mime
+        if len(self._header) < HEADER_BYTES:
+            self._header += piece[: HEADER_BYTES - len(self._header)]
+
+    def body(self) -> dict[str, object] | None:
+        """Return the reference to the sound so far, with its usage; None if nothing came."""
+        whole = detached(self._fields)
+        if self._size:
+            whole["audio"] = described_reference(self._digest.hexdigest(), self._size, self._header, self._mime)
+        return whole or None
+
+
+class Speech(OpenAIEndpoint):
+    """The endpoint that speaks a text. Stateless."""
+
+    api: Api = "speech"
+    operation: Operation = "generate_content"
+    path = "/audio/speech"
+    message_key = "input"
+    returns_files = True
+
+    def accumulator(self) -> SpeechAccumulator:
+        """Return a fresh accumulator."""
+        return SpeechAccumulator()
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return usage and error of an answer: only events state a usage, and nothing a model. Total."""
+        error = response_error(body)
+        recognized = error is not None or mapping(body, "audio") is not None
+        return ResponseInfo(response=Response(), usage=usage_of(body), error=error, recognized=recognized)
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the text as a message of a user, the instructions, and the sound; either may be None."""
+        sound = media("audio", dig(response, "audio"))
+        instructions = word(request, "instructions")
+        return Conversation(
+            system=[] if instructions is None else [Text(text=instructions)],
+            input=prompt_messages(dig(request, "input")),
+            output=[] if sound is None else [Message(role="assistant", parts=[sound])],
+        )
+
+
+def _usage(body: object) -> Usage | None:
+    """The usage of a transcript: tokens, or the seconds of sound."""
+    usage, seconds = usage_of(body), number(body, "usage", "seconds")
+    if usage is None or seconds is None or seconds < 0:
+        return usage
+    return msgspec.structs.replace(usage, input_audio_seconds=seconds)
