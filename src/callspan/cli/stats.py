@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 from rich.console import Group
 from rich.text import Text
 
-from callspan.cli.filters import TextType, call_options, resolve_session
+from callspan.cli.filters import Rows, TextType, call_options, resolve_session
 from callspan.cli.frame import Frame, reading
 from callspan.cli.options import did_you_mean
 from callspan.cli.rows import amount
@@ -31,6 +31,7 @@ _COLUMNS: Final = (
     Column("p95", right=True, rank=4),
     Column("first token", right=True, rank=6),
 )
+_LIMIT: Final = 50
 _EPILOG: Final = """\b
 Examples:
   callspan stats
@@ -64,19 +65,24 @@ class By(TextType):
 @click.command("stats", short_help="Show sums per model, session, day, user or metadata.", epilog=_EPILOG)
 @call_options
 @click.option("--by", type=By(), default="model", show_default=True, help="Group by.")
+@click.option("--limit", type=Rows(1), help=f"Show at most N groups. Default for a table: {_LIMIT}.")
+@click.option("--offset", type=Rows(0), default=0, help="Skip the first N groups.")
 @reading
-def command(frame: Frame, which: CallFilter, by: str) -> None:
+def command(frame: Frame, which: CallFilter, by: str, limit: int | None, offset: int) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries."""
     with frame.reader() as reader:
         found = list(reader.summary(by, resolve_session(frame, reader, which)))
     if frame.json:
-        frame.emit_all({by: summary.key, **_row(summary)} for summary in found)
-    if not found:
+        frame.emit_all({by: summary.key, **_row(summary)} for summary in found[offset:][:limit])
+    shown = found[offset:][: limit or _LIMIT]
+    if not shown:
         frame.no_match(f"No such calls in {safe_name(frame.store)}.")
     if not frame.json:
         with frame.screen.paged():
-            frame.screen.print(_table(by, found, frame.screen.console.width))
-            _unpriced(frame, found)
+            frame.screen.print(_table(by, shown, frame.screen.console.width))
+            _unpriced(frame, shown)
+            if more := len(found) - offset - len(shown):
+                frame.screen.line((f"{more:,} more: --limit, --offset", "dim"))
 
 
 def _row(summary: Summary) -> dict[str, object]:

@@ -220,6 +220,20 @@ class Latencies(NamedTuple):
     ttft_p50_ms: float | None = None
 
 
+def latencies_of(
+    durations_ns: Mapping[object, Sequence[float]], first_tokens_ns: Mapping[object, Sequence[float]]
+) -> dict[object, Latencies]:
+    """Return the percentiles of each group's times, given in any order."""
+    empty: Sequence[float] = ()
+    found = {}
+    for group in {*durations_ns, *first_tokens_ns}:
+        durations, first_tokens = sorted(durations_ns.get(group, empty)), sorted(first_tokens_ns.get(group, empty))
+        found[group] = Latencies(
+            percentile_ms(durations, 0.5), percentile_ms(durations, 0.95), percentile_ms(first_tokens, 0.5)
+        )
+    return found
+
+
 def summary_of_row(row: Mapping[str, object], cost: Decimal | None, latencies: Latencies) -> Summary:
     """Return the sums of a row of SQL, see `SqlReader.sums`."""
     known = cast("dict[str, int]", row)

@@ -63,6 +63,10 @@ class SqlReader(SqlRewards):
     contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
     metadata: conditions.MetadataSql
+    called = "c.start_ns AS called FROM calls c"
+    """SQL for the starts of calls by session, of which the earliest counts."""
+    models = "SELECT DISTINCT session_id, coalesce(c.model_req, c.model_resp) AS model FROM calls c"
+    """SQL for the models of each session's calls."""
     in_sessions = "c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})"
     """SQL condition that the session of call `c` matches a condition."""
 
@@ -129,7 +133,7 @@ class SqlReader(SqlRewards):
                 SELECT s.session_id, s.start_ns AS recorded, CAST(NULL AS bigint) AS called FROM sessions s
                  WHERE {chosen or "1 = 1"}
                 UNION ALL
-                SELECT c.session_id, CAST(NULL AS bigint) AS recorded, c.start_ns AS called FROM calls c
+                SELECT c.session_id, CAST(NULL AS bigint) AS recorded, {self.called}
                  WHERE c.session_id IS NOT NULL AND {named}) starts
               GROUP BY session_id) found
             WHERE {"at >= :since_ns" if since_ns is not None else "1 = 1"}
@@ -184,26 +188,16 @@ class SqlReader(SqlRewards):
 
     def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group."""
-        durations: dict[object, list[int]] = defaultdict(list)
-        firsts: dict[object, list[int]] = defaultdict(list)
+        durations: dict[object, list[float]] = defaultdict(list)
+        first_tokens: dict[object, list[float]] = defaultdict(list)
         sql = f"SELECT {key} AS key, c.duration_ns, c.ttft_ns FROM {conditions.source(key)}"
         sql += f" WHERE {where} AND c.outcome = 'success'"
-        for group, duration, first in self.tuples(sql, **values):
+        for group, duration, first_token in self.tuples(sql, **values):
             if duration is not None:
                 durations[group].append(cast("int", duration))
-            if first is not None:
-                firsts[group].append(cast("int", first))
-        for groups in (durations, firsts):
-            for found in groups.values():
-                found.sort()
-        return {
-            group: Latencies(
-                aggregates.percentile_ms(durations[group], 0.5),
-                aggregates.percentile_ms(durations[group], 0.95),
-                aggregates.percentile_ms(firsts[group], 0.5),
-            )
-            for group in {*durations, *firsts}
-        }
+            if first_token is not None:
+                first_tokens[group].append(cast("int", first_token))
+        return aggregates.latencies_of(durations, first_tokens)
 
     def content(self, column: str, value: object) -> bytes:
         """Return the exact JSON of a content by its `id` or `hash`. Raises KeyError if it does not exist."""
@@ -234,11 +228,12 @@ class SqlReader(SqlRewards):
         values = conditions.parameters(which)
         found = list(conditions.call_conditions(which, self.metadata, self.layout, self.in_sessions))
         if which.text is not None:
-            found.append(self.text_condition())
+            found.append(self.text_condition(str(values["text"])))
         return " AND ".join(found) or "1 = 1", values
 
-    def text_condition(self) -> str:
-        """Return the condition that a message of call `c` contains `:text`."""
+    def text_condition(self, text: str) -> str:
+        """Return the condition that a message of call `c` contains the case-folded text, which is `:text`, too."""
+        del text
         matching = self.matching()
         return f"""(c.output IN ({matching}) OR c.system IN ({matching}) OR c.ctx IN (
             WITH RECURSIVE hit (id) AS (
@@ -291,8 +286,7 @@ class SqlReader(SqlRewards):
         rows = {str(row["session_id"]): row for row in self.rows(f"SELECT * FROM sessions WHERE {chosen}", **names)}
         sums = {one.key: one for one in self._summaries("session", f"c.{chosen}", names, latencies=False)}
         models: dict[object, list[str | None]] = defaultdict(list)
-        sql = f"SELECT DISTINCT session_id, {conditions.GROUPS['model']} AS model FROM calls c WHERE {chosen}"
-        for row in self.rows(sql, **names):
+        for row in self.rows(f"{self.models} WHERE {chosen}", **names):
             models[row["session_id"]].append(cast("str | None", row["model"]))
         steps = self._extents("timesteps", "coalesce(end_ns, start_ns)", chosen, names)
         once = f"{chosen} AND NOT ({_ANNOUNCES_ANOTHER.format(chosen=chosen)})"

@@ -101,8 +101,9 @@ class ClickHouseReader(SqlReader):
         known = self._pieces.get(key)
         return super().content(column, key) if known is None else known
 
-    def text_condition(self) -> str:
-        """Return the condition that a message of call `c` contains `:text`."""
+    def text_condition(self, text: str) -> str:
+        """Return the condition that a message of call `c` contains the case-folded text, which is `:text`, too."""
+        del text
         return f"hasAny(arrayConcat(c.history, [ifNull(c.output, ''), ifNull(c.system, '')]), ({self._hits()}))"
 
     def _hits(self) -> str:

@@ -1,0 +1,85 @@
+"""A search of texts in SQLite finds what a scan of each call's messages finds, also while calls come and go."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callspan.stores.base import CallFilter
+from callspan.stores.retention import delete_session
+from callspan.stores.urls import open_store
+
+from .conftest import Delivery, Records
+
+TEXTS = st.text("aAbB \u00dfsSK\u017f\u212a\u0130i\u0131.e\u0301\u00e9\u20ac\U0001f600", min_size=1, max_size=8)
+LONG = "Long text that is stored in two parts. " * 40
+
+
+class Turn(NamedTuple):
+    """One call of a conversation: what is new in it."""
+
+    session: str
+    question: str
+    answer: str
+    is_long: bool
+
+
+TURNS = st.lists(st.builds(Turn, st.sampled_from(["one", "two"]), TEXTS, TEXTS, st.booleans()), min_size=1, max_size=6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(before=TURNS, after=TURNS, part=TEXTS, deleted=st.sampled_from([None, "one", "two"]))
+def test_a_search_finds_what_a_scan_finds(
+    before: list[Turn], after: list[Turn], part: str, deleted: str | None
+) -> None:
+    with TemporaryDirectory() as directory:
+        delivery, said = Delivery(f"sqlite:///{Path(directory) / 'calls.db'}"), _Said()
+        said.write(delivery, before)
+        with contextlib.closing(open_store(delivery.url)) as reader:
+            which = CallFilter(text=part)
+            assert {one.call_id for one in reader.calls(which)} == said.calls_with(part)
+            if deleted is not None:
+                delete_session(delivery.url, deleted)
+                said.forget(deleted)
+            said.write(delivery, after)
+            assert {one.call_id for one in reader.calls(which)} == said.calls_with(part)
+            assert reader.count_calls(which) == len(said.calls_with(part))
+            assert sum(one.calls for one in reader.summary("session", which)) == len(said.calls_with(part))
+        delivery.close()
+
+
+class _Said:
+    """What was said in each call."""
+
+    def __init__(self) -> None:
+        self._records = Records()
+        self._histories: dict[str, list[dict[str, str]]] = {}
+        self._texts: dict[str, tuple[str, list[str]]] = {}
+
+    def write(self, delivery: Delivery, turns: list[Turn]) -> None:
+        """Deliver calls that send their session's history again."""
+        for turn in turns:
+            history = self._histories.setdefault(
+                turn.session, [{"role": "system", "content": f"You are {turn.session}."}]
+            )
+            history.append({"role": "user", "content": LONG + turn.question if turn.is_long else turn.question})
+            record = self._records.call(list(history), turn.answer, session_id=turn.session)
+            history.append({"role": "assistant", "content": turn.answer})
+            self._texts[record.call_id] = turn.session, [message["content"] for message in history]
+            delivery.write(record)
+
+    def forget(self, session: str) -> None:
+        """Leave a session out, whose history continues."""
+        self._texts = {call_id: found for call_id, found in self._texts.items() if found[0] != session}
+
+    def calls_with(self, part: str) -> set[str]:
+        """The ids of the calls that hold the part."""
+        wanted = part.casefold()
+        return {
+            call_id for call_id, (_, texts) in self._texts.items() if any(wanted in one.casefold() for one in texts)
+        }
