@@ -324,6 +324,12 @@ def _read_anthropic_usage(facts: Facts, usage: Json) -> None:
     if fresh is not None:
         facts.input_tokens = fresh + (facts.cache_read_tokens or 0) + (facts.cache_write_tokens or 0)
     facts.output_tokens = usage.get("output_tokens")
+    for run in usage.get("iterations") or []:
+        if run.get("type") in {"advisor_message", "compaction"}:
+            # The top level leaves them out: it is the sum of the `message` entries.
+            taken = sum(run[name] or 0 for name in run if name.endswith("input_tokens"))
+            facts.input_tokens = (facts.input_tokens or 0) + taken
+            facts.output_tokens = (facts.output_tokens or 0) + run["output_tokens"]
     facts.total_tokens = _total(None, facts.input_tokens, facts.output_tokens)
     kept = usage.get("cache_creation") or {}
     facts.cache_write_5m_tokens = kept.get("ephemeral_5m_input_tokens")

@@ -3,8 +3,8 @@
 The types of the SDK state it for two kinds, the rest follows from the numbers:
 
 - `compaction`: "tokens are not included in the top-level `usage` fields" (`BetaUsage.iterations`);
-- `advisor_message`: another model's "sub-inference" (`BetaAdvisorMessageIterationUsage`): the top level counts the
-  model that answers;
+- `advisor_message`: another model's "sub-inference" (`BetaAdvisorMessageIterationUsage`): in recorded answers the top
+  level is the sum of the `message` entries, without it;
 - `message`: the turns of a loop of server tools, which the top level sums up, or hops that declined;
 - `fallback_message`: "the terminal entry of a fallback-served turn", in place of the last `message`
   (`BetaFallbackMessageIterationUsage`).
