@@ -21,7 +21,8 @@ def read(usage: Any, **body: Any) -> Usage:
 
 def counted(usage: Any, **body: Any) -> dict[str, Any]:
     fields = msgspec.structs.asdict(read(usage, **body))
-    return {key: value for key, value in fields.items() if value is not None and key not in ("raw", "estimated")}
+    names = ("raw", "estimated", "hops")
+    return {key: value for key, value in fields.items() if value is not None and key not in names}
 
 
 @points(
