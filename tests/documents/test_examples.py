@@ -22,9 +22,10 @@ Workplaces = Callable[[Example], Workplace]
 
 
 def _alone(example: Example) -> object:
-    """Those that continue another are quick only as one program with it; the demo is run once."""
+    """Those of the README are quick, but for those that continue another one, and for the second demo."""
+    slow = example.page.name != "README.md" or example.page.parent != ROOT
     again = any("callspan demo" in earlier.code for earlier in RUN[: RUN.index(example)])
-    slow = "callspan demo" in example.code and again
+    slow = slow or ("callspan demo" in example.code and again)
     slow = slow or ("after" in example.directives and example.kind == "python")
     return pytest.param(example, marks=[pytest.mark.slow] if slow else [])
 

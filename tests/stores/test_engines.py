@@ -19,6 +19,7 @@ def test_probe():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("required", "code", "said"), [("", 0, "1 skipped"), ("1", 1, "CALLSPAN_REQUIRE_ENGINES=1")])
 def test_a_missing_database_server_skips_or_fails(tmp_path: Path, required: str, code: int, said: str) -> None:
     probe = tmp_path / "test_probe.py"
