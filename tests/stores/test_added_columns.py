@@ -36,9 +36,9 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             monkeypatch.setitem(TABLES, table.kind, table)
         monkeypatch.setattr(sql_reader, "CALLS", calls)
         monkeypatch.setattr(sql_reader, "SESSIONS", sessions)
-        for place in ("postgres", "clickhouse"):
+        for place in ("postgres.store", "clickhouse.connection"):
             with contextlib.suppress(ImportError):
-                monkeypatch.setattr(f"callspan.stores.{place}.store.LAYOUT", NEXT)
+                monkeypatch.setattr(f"callspan.stores.{place}.LAYOUT", NEXT)
         later = partial(sqlite_file._migrate, layout=NEXT)
         monkeypatch.setattr(sqlite_file, "MIGRATIONS", (*sqlite_file.MIGRATIONS, later))
 

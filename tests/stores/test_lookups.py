@@ -69,9 +69,9 @@ def first_layout(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.Abs
             for table in TABLES.values():
                 first = table._replace(columns=tuple(column for column in table.columns if column.since == 1))
                 patch.setitem(TABLES, table.kind, first)
-            for place in ("postgres", "clickhouse"):
+            for place in ("postgres.store", "clickhouse.connection"):
                 with contextlib.suppress(ImportError):
-                    patch.setattr(f"callspan.stores.{place}.store.LAYOUT", 1)
+                    patch.setattr(f"callspan.stores.{place}.LAYOUT", 1)
             yield
 
     return earlier

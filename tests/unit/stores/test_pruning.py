@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
@@ -21,6 +22,11 @@ def session(**fields: Any) -> SessionRecord:
 
 def event(at: int, session_id: str | None = None) -> EventRecord:
     return EventRecord(event_id="e", event_type="x", time_ns=at, session_id=session_id)
+
+
+def records_of(removed: Removed) -> Removed:
+    """The numbers of records only: only SQLite has free bytes."""
+    return msgspec.structs.replace(removed, free_bytes=None)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +53,8 @@ def event(at: int, session_id: str | None = None) -> EventRecord:
 def test_which_records_are_from_before_a_time(holding: Holding, records: list[Record], removed: Removed) -> None:
     reader = holding(*records)
     reader.close()
-    assert prune(reader.name, THEN) == removed
-    assert prune(reader.name, THEN) == Removed()
+    assert records_of(prune(reader.name, THEN)) == removed
+    assert records_of(prune(reader.name, THEN)) == Removed()
     left = open_store(reader.name)
     assert left.count_calls() == sum(getattr(one, "call_id", None) == "c" for one in records) - removed.calls
     left.close()
@@ -57,8 +63,8 @@ def test_which_records_are_from_before_a_time(holding: Holding, records: list[Re
 def test_a_session_is_deleted_by_its_whole_id_only(holding: Holding) -> None:
     reader = holding(made("a", session_id="run-1"), made("b", session_id="run-12"), made("c"))
     reader.close()
-    assert delete_session(reader.name, "run") == Removed()
-    assert delete_session(reader.name, "run-1") == Removed(calls=1)
+    assert records_of(delete_session(reader.name, "run")) == Removed()
+    assert records_of(delete_session(reader.name, "run-1")) == Removed(calls=1)
     left = open_store(reader.name)
     assert {call.call_id for call in left.calls()} == {"b", "c"}
     left.close()
