@@ -146,8 +146,8 @@ class Pricer:
         """Return the record with its cost; itself where it has one already or none is known."""
         if record.cost is not None:
             return record
-        parts = None if provider_cost(record) or record.outcome == "started" else split(record)
-        if parts is not None:
+        parts = split(record)
+        if parts is not None and provider_cost(record) is None and record.outcome != "started":
             return self._priced_in_parts(record, parts)
         found = self._of_one_model(record)
         return record if found is None else msgspec.structs.replace(record, cost=found)

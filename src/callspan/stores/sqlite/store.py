@@ -193,11 +193,6 @@ class SQLiteStore:
         if is_of_response(record.call_id):
             self._store_response(connection, record.call_id, item)
             return
-        known = connection.execute(
-            f"SELECT rec_version FROM {CALL_ROWS} WHERE call_id = ?", (record.call_id,)
-        ).fetchone()
-        if known is not None and known[0] >= record.record_version:
-            return
         _insert(TABLES[_CALL]).run(connection, (*item.cells(), *self._references(connection, record, item)))
 
     def _store_response(self, connection: sqlite3.Connection, call_id: str, item: Unpacked) -> None:
