@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
 from callspan.providers.registry import register
-from callspan.record.call import ErrorInfo, Request, Response, Usage
+from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -21,6 +21,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
+from callspan.record.usage import Usage
 
 __all__ = [
     "Accumulator",

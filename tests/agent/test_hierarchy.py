@@ -16,8 +16,9 @@ from callspan.agent.api import current_session, current_timestep, session, times
 from callspan.agent.context import current_metadata, metadata
 from callspan.agent.scope import current_scope
 from callspan.agent.sessions import Session
-from callspan.record.call import CallRecord, Timing, Usage
+from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.usage import Usage
 from callspan.spans.evaluations import SessionSpanOptions
 
 if TYPE_CHECKING:

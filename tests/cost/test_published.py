@@ -10,7 +10,7 @@ import pytest
 
 from callspan.cost import priced
 from callspan.cost.published import published_cost
-from callspan.record.call import Usage
+from callspan.record.usage import Usage
 
 from .conftest import MakeCall
 

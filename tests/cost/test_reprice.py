@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.record.call import Cost, Usage
 from callspan.record.codec import encode
+from callspan.record.usage import Cost, Usage
 from callspan.spool.sink import Entry
 from callspan.stores.urls import open_store, sinks_for
 

@@ -12,9 +12,10 @@ import pytest
 
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import delivery_processors
-from callspan.record.call import CallRecord, Cost
+from callspan.record.call import CallRecord
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
+from callspan.record.usage import Cost
 from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores.payloads import Unpacked, unpack, unpack_entry

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from callspan.datasets import Selection, export
-from callspan.record.call import Cost, Usage
+from callspan.record.usage import Cost, Usage
 from callspan.settings import SettingError
 from callspan.stores.urls import open_store
 

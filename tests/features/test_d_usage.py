@@ -12,7 +12,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.record.call import Usage
+from callspan.record.usage import Usage
 from callspan.stores.base import Reader
 from callspan.testing import Captured, ScriptedProvider
 from callspan.wiring import Handle

@@ -19,7 +19,8 @@ from callspan import open_store
 from callspan.fail_open import failures
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
-from callspan.record.call import CallRecord, Cost, Request, Timing, Usage
+from callspan.record.call import CallRecord, Request, Timing
+from callspan.record.usage import Cost, Usage
 from callspan.spans.metrics import CallMetrics
 from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.sink import Entry

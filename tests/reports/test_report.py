@@ -14,8 +14,9 @@ from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
 from callspan.formatting import UNKNOWN
-from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Timing, Usage
+from callspan.record.call import CallRecord, ErrorInfo, Place, Timing
 from callspan.record.events import TimestepRecord, Totals
+from callspan.record.usage import Cost, Usage
 from callspan.reports import gathering, write_report
 from callspan.stores.urls import open_store
 from tests.datasets.conftest import SECOND, START_NS, World

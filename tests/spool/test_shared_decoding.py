@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from callspan.process.processors import delivery_processors
-from callspan.record.call import CallRecord, Request, Timing, Usage
+from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record
+from callspan.record.usage import Usage
 from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.sink import Entry, PoisonError
 from callspan.spool.spool import Spool

@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from callspan.record import call, events
-from callspan.record.call import Usage
 from callspan.record.codec import encode
+from callspan.record.usage import Cost, Usage
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import Reader
 from callspan.stores.urls import open_store, sinks_for
@@ -77,7 +77,7 @@ class Records:
                 id="chatcmpl-1", model=f"{model}-2025-08-07", finish_reasons=["stop"], body=raw(response)
             ),
             "usage": Usage(input_tokens=10, output_tokens=5, total_tokens=15, raw={"prompt_tokens": 10}),
-            "cost": call.Cost(usd=Decimal("0.0000123"), source="table-1"),
+            "cost": Cost(usd=Decimal("0.0000123"), source="table-1"),
             "timing": call.Timing(
                 start_ns=START_NS + int(at_s * SECOND), duration_ns=SECOND, first_token_ns=SECOND // 4
             ),

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from callspan.record.call import CallRecord, ErrorInfo, Usage
+from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.events import SessionRecord
+from callspan.record.usage import Usage
 from callspan.stores import sql_reader
 from callspan.stores.columns import CALLS, LAYOUT, SESSIONS, TABLES, Column, Table
 from callspan.stores.schema import DIALECTS, main, statements

@@ -9,8 +9,9 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from callspan.record.call import CallRecord, Cost, Place, Request, Response, Timing, Usage
+from callspan.record.call import CallRecord, Place, Request, Response, Timing
 from callspan.record.ids import response_call_id
+from callspan.record.usage import Cost, Usage
 from callspan.stores.base import CallFilter
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from callspan.record import call
+from callspan.record.usage import Cost
 from callspan.spool.sink import Entry, PoisonError
 from callspan.spool.spool import Spool
 from callspan.stores.base import StoreError
@@ -97,7 +97,7 @@ def test_the_view_shows_the_messages_by_role(store: Delivery, records: Records) 
 
 @pytest.mark.parametrize("usd", ["0.1", "1E-38", "12345678901234567890.123456789012345678901234567", "1E-50", "1E+40"])
 def test_amounts_outside_the_columns_range_are_exact(store: Delivery, records: Records, usd: str) -> None:
-    made = records.call(cost=call.Cost(usd=Decimal(usd), source="x"))
+    made = records.call(cost=Cost(usd=Decimal(usd), source="x"))
     store.write(made)
     found = store.read().call(made.call_id)
     assert found is not None

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callspan.record import call, events
-from callspan.record.call import Usage
+from callspan.record.usage import Cost, Usage
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import CallFilter
 from callspan.stores.urls import open_store
@@ -338,10 +338,10 @@ def test_sums_are_exact_and_failed_calls_do_not_lower_averages(store: Delivery, 
     tiny = Decimal("0.00000000000000000001")
     timing = {"start_ns": START_NS, "duration_ns": 9 * SECOND}
     store.write(
-        *[records.call(at_s=i, cost=call.Cost(usd=Decimal("0.1"), source="x")) for i in range(10)],
-        records.call(at_s=20, cost=call.Cost(usd=tiny, source="x")),
+        *[records.call(at_s=i, cost=Cost(usd=Decimal("0.1"), source="x")) for i in range(10)],
+        records.call(at_s=20, cost=Cost(usd=tiny, source="x")),
         records.call(outcome="error", usage=None, cost=None, retries=2, timing=call.Timing(**timing)),
-        records.call(model="other", cost=call.Cost(usd=Decimal(10) ** 9, source="x")),
+        records.call(model="other", cost=Cost(usd=Decimal(10) ** 9, source="x")),
     )
     first, other = store.read().summary("model")
     assert first.key == "gpt-5"

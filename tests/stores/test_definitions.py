@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callspan.record import call, events
-from callspan.record.call import Usage
+from callspan.record.usage import Cost, Usage
 from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, Grouping, SessionSummary, Summary
 
@@ -49,7 +49,7 @@ def calls(draw: st.DrawFn) -> call.CallRecord:
         request=call.Request(model=draw(st.sampled_from([None, "m", "ä"]))),
         response=draw(st.sampled_from([None, call.Response(model="r")])),
         usage=draw(st.sampled_from([None, usage])),
-        cost=None if cost is None else call.Cost(usd=Decimal(cost), source="test"),
+        cost=None if cost is None else Cost(usd=Decimal(cost), source="test"),
         outcome=draw(st.sampled_from(["started", "success", "success", "success", "error", "timeout", "cancelled"])),
         retries=draw(st.none() | st.integers(0, 3)),
     )
@@ -193,9 +193,9 @@ def plain(summary: SessionSummary) -> dict[str, object]:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"cost": [call.Cost(usd=Decimal(9000000), source="x")] * 3},
-        {"cost": [call.Cost(usd=Decimal(usd), source="x") for usd in ("1E-50", "0.1", "12345678901234567890.5")]},
-        {"cost": [call.Cost(usd=Decimal(usd), source="x") for usd in ("1E+40", "1E-7", "-3")]},
+        {"cost": [Cost(usd=Decimal(9000000), source="x")] * 3},
+        {"cost": [Cost(usd=Decimal(usd), source="x") for usd in ("1E-50", "0.1", "12345678901234567890.5")]},
+        {"cost": [Cost(usd=Decimal(usd), source="x") for usd in ("1E+40", "1E-7", "-3")]},
         {"usage": [Usage(input_tokens=2**62), Usage(input_tokens=2**62), Usage(output_tokens=2**63 - 1)]},
         {"timing": [call.Timing(start_ns=START_NS, duration_ns=2**62, first_token_ns=number) for number in (0, 1, 7)]},
         {"retries": [0, None, 2**31]},

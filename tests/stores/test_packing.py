@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from callspan.record.call import Attempt, CallRecord, RateLimit, RateLimits, Timing, Usage
+from callspan.record.call import Attempt, CallRecord, RateLimit, RateLimits, Timing
+from callspan.record.usage import Usage
 from callspan.stores.packing import _CODES, PACKED, Packer, unpack
 
 from .conftest import Delivery, Records

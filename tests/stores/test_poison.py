@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from callspan.record import call
-from callspan.record.call import Usage
 from callspan.record.codec import encode
+from callspan.record.usage import Cost, Usage
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import CallFilter, Grouping
 
@@ -37,7 +37,7 @@ _BODIES: Final = {
 _FIELDS: Final[dict[str, dict[str, object]]] = {
     "more tokens than 63 bits": {"usage": Usage(input_tokens=2**70, output_tokens=-5)},
     **{
-        f"a cost of {usd}": {"cost": call.Cost(usd=Decimal(usd), source="mine")}
+        f"a cost of {usd}": {"cost": Cost(usd=Decimal(usd), source="mine")}
         for usd in ("Infinity", "NaN", "sNaN", "1E+400", "1E-400", "-1")
     },
     "a time before 1970": {"timing": call.Timing(start_ns=-5)},

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.record import call
-from callspan.record.call import Usage
 from callspan.record.codec import encode
 from callspan.record.events import Record, record_key
+from callspan.record.usage import Cost, Usage
 from callspan.spool.sink import PoisonError
 from callspan.stores.columns import CALLS, TABLES
 from callspan.stores.payloads import Unpacked, derived, picodollars, text_of, unpack
@@ -122,7 +122,7 @@ def test_derived_columns_are_unknown_where_their_source_is() -> None:
         timing=call.Timing(start_ns=5, duration_ns=0),
         response=call.Response(finish_reasons=[None, "length"]),
         attempts=[call.Attempt(number=1, start_ns=0, status=429), call.Attempt(number=2, start_ns=1, status=200)],
-        cost=call.Cost(usd=Decimal("0.5"), source="x"),
+        cost=Cost(usd=Decimal("0.5"), source="x"),
     )
     assert {name: value for name, value in derived(full).items() if value is not None} == {
         "finish_reason": "length",

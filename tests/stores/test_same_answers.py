@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
 from callspan.record import call, events
-from callspan.record.call import Usage
+from callspan.record.usage import Cost, Usage
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -81,7 +81,7 @@ def recorded(records: Records) -> list[events.Record]:
             )
         )
     inside = call.Place(session_id="run-a", session_name="maze", timestep_id="step-1", timestep=0)
-    own = call.Cost(usd=Decimal("0.000000000123456789"), source="mine")
+    own = Cost(usd=Decimal("0.000000000123456789"), source="mine")
     found += [
         records.call(question, "Go EAST.", place=inside, at_s=1, cost=own),
         records.call(more, "Then east again.", place=inside, at_s=3, retries=2, usage=Usage(input_tokens=3)),

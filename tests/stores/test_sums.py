@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callspan.record import call
-from callspan.record.call import Usage
+from callspan.record.usage import Cost, Usage
 from callspan.stores import retention
 from callspan.stores.base import CallFilter, Grouping, Reader
 from callspan.stores.retention import delete_session
@@ -59,7 +59,7 @@ def test_kept_sums_are_those_of_the_calls(store: Delivery, path: Path, records: 
     )
     assert marks(path) == 0
     agree(store.read())
-    store.write(records.call(session_id="a", cost=call.Cost(usd=Decimal("1E-20"), source="mine")))
+    store.write(records.call(session_id="a", cost=Cost(usd=Decimal("1E-20"), source="mine")))
     assert marks(path) == 1, "sums are made up for every few seconds only"
     agree(store.read())
     (found,) = store.read().summary("session", CallFilter(session_id="a"))
@@ -180,5 +180,5 @@ def _made(records: Records, told: tuple[object, ...]) -> call.CallRecord:
         request=call.Request(model=model),  # type: ignore[arg-type]
         response=None,
         usage=None if tokens is None else Usage(input_tokens=int(str(tokens)), output_tokens=None),
-        cost=None if usd is None else call.Cost(usd=usd, source="mine"),  # type: ignore[arg-type]
+        cost=None if usd is None else Cost(usd=usd, source="mine"),  # type: ignore[arg-type]
     )

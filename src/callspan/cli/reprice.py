@@ -17,8 +17,9 @@ from callspan.cost import PriceFileError, Pricer, pricer_for
 from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
 from callspan.formatting import count, money
-from callspan.record.call import CallRecord, Cost
+from callspan.record.call import CallRecord
 from callspan.record.codec import encode
+from callspan.record.usage import Cost
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool.sink import Entry, Sink

@@ -20,9 +20,10 @@ from callspan.cli.screen import Screen, styled
 from callspan.cli.session_json import session_json
 from callspan.cli.session_tree import Page, entries, session_tree
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
-from callspan.record.call import Attempt, CallRecord, Cost, Hop, Timing, Usage
+from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, tool_name
+from callspan.record.usage import Cost, Hop, Usage
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, Reader, SessionSummary
 from callspan.stores.urls import safe_name

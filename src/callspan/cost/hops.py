@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.record.call import Attempt, CallRecord, Cost, Hop, Response, Usage
+from callspan.record.call import Attempt, CallRecord, Response
+from callspan.record.usage import Cost, Hop, Usage
 
 _COUNTERS: Final = (
     "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",

@@ -19,7 +19,8 @@ import msgspec
 
 from callspan.cost.hops import Split, joined, split
 from callspan.cost.published import USUAL_TIERS, published_cost
-from callspan.record.call import CallRecord, Cost, Usage
+from callspan.record.call import CallRecord
+from callspan.record.usage import Cost, Usage
 
 _MILLION: Final = Decimal(1_000_000)
 _EXACT: Final = Context(prec=200)

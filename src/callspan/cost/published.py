@@ -20,7 +20,8 @@ from typing import Final, NamedTuple, Protocol, cast
 
 from callspan.fail_open import fail_open
 from callspan.forks import LATE_IMPORTS, late_import
-from callspan.record.call import CallRecord, Cost, Usage
+from callspan.record.call import CallRecord
+from callspan.record.usage import Cost, Usage
 
 _PER: Final[Mapping[str, int]] = {"mtok": 1_000_000, "kcount": 1_000}
 """Units by the last word of a price's name."""

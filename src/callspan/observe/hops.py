@@ -13,7 +13,8 @@ import msgspec
 from callspan.fail_open import fail_open
 from callspan.observe.progress import AttemptLog
 from callspan.providers.base import Endpoint, ResponseInfo
-from callspan.record.call import Attempt, Hop, Usage
+from callspan.record.call import Attempt
+from callspan.record.usage import Hop, Usage
 
 _READ: Final = fail_open("read the answer of an attempt")
 _FIRST_ERROR: Final = 400

@@ -18,8 +18,9 @@ import msgspec
 from callspan.fail_open import Once, fail_open, log
 from callspan.providers import registry
 from callspan.providers.base import MEDIA_APIS, Endpoint
-from callspan.record.call import NO_BODY, CallRecord, Response, Usage
+from callspan.record.call import NO_BODY, CallRecord, Response
 from callspan.record.messages import Conversation, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.record.usage import Usage
 
 _PER_MESSAGE: Final = 4
 _LETTERS_PER_TOKEN: Final = 4

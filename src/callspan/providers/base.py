@@ -11,8 +11,9 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from callspan.record.call import ErrorInfo, Outcome, Request, Response, Usage
+from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.messages import Conversation
+from callspan.record.usage import Usage
 
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",

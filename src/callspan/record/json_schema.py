@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, get_args
 import msgspec
 from msgspec import inspect
 
-from callspan.record import call, events, messages
+from callspan.record import call, events, messages, usage
 from callspan.record.call import SCHEMA_VERSION
 from callspan.record.events import Record
 
@@ -23,7 +23,7 @@ _ABOUT: Final = (
     "nanoseconds."
 )
 _EMPTY: Final = (list, dict)
-_MODULES: Final = (call, events, messages)
+_MODULES: Final = (call, events, messages, usage)
 _PLAIN: Final[dict[type[inspect.Type], _Schema]] = {
     inspect.StrType: {"type": "string"},
     inspect.IntType: {"type": "integer"},

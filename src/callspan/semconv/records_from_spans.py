@@ -13,10 +13,11 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing, Usage
+from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.codec import plain
 from callspan.record.events import METADATA_FIELDS
 from callspan.record.labels import EXTRA
+from callspan.record.usage import Usage
 
 _OPERATIONS: Final = {
     "chat": ("chat", "chat_completions"),

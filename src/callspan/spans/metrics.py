@@ -21,8 +21,9 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from callspan import private_names
 from callspan.background import run_or_defer
 from callspan.fail_open import fail_open, reported
-from callspan.record.call import CallRecord, Cost, ErrorInfo, RateLimit
+from callspan.record.call import CallRecord, ErrorInfo, RateLimit
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
+from callspan.record.usage import Cost
 from callspan.semconv import gen_ai
 from callspan.semconv import metrics as names
 from callspan.semconv.budgets import Attributes, AttributeValue

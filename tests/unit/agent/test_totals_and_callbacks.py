@@ -20,8 +20,9 @@ from callspan.agent.runtime import Runtime
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process import callbacks
 from callspan.process.processors import Processor, Processors
-from callspan.record.call import CallRecord, Timing, Usage
+from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord, Totals
+from callspan.record.usage import Usage
 from tests.points import points
 
 

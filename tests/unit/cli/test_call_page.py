@@ -12,7 +12,6 @@ from callspan.cli.show import print_call
 from callspan.record.call import (
     Attempt,
     CallRecord,
-    Cost,
     ErrorInfo,
     Place,
     Redaction,
@@ -21,7 +20,6 @@ from callspan.record.call import (
     Stream,
     StreamEnd,
     Timing,
-    Usage,
 )
 from callspan.record.messages import (
     Conversation,
@@ -35,6 +33,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
+from callspan.record.usage import Cost, Usage
 
 from .conftest import SECOND, START_NS, made
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callspan.cli.rows import amount, call_row, output_text, session_duration_ns, session_row, short_ids, short_texts
-from callspan.record.call import Attempt, Cost, ErrorInfo, Place, Request, Response, Stream, Timing, Usage
+from callspan.record.call import Attempt, ErrorInfo, Place, Request, Response, Stream, Timing
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -21,6 +21,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
+from callspan.record.usage import Cost, Usage
 from tests.points import points
 
 from .conftest import START_NS, made, session, summed

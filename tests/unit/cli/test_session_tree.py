@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from callspan.cli.session_tree import Page, session_tree, when
-from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Request, Timing, Usage
+from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Timing
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord, Totals
 from callspan.record.messages import Conversation, Message, Text
+from callspan.record.usage import Cost, Usage
 from callspan.stores import aggregates
 from callspan.stores.base import Event, SessionSummary
 from tests.points import points

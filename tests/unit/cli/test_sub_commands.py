@@ -14,9 +14,10 @@ import pytest
 
 from callspan.cli.export import Money, Tag
 from callspan.cli.reprice import CostChanges, Rewriter
-from callspan.record.call import CallRecord, Cost, Place, Redaction, Request, Response, Usage
+from callspan.record.call import CallRecord, Place, Redaction, Request, Response
 from callspan.record.events import RewardRecord, TimestepRecord
 from callspan.record.messages import Conversation
+from callspan.record.usage import Cost, Usage
 from callspan.stores.urls import open_store, sinks_for
 from tests.points import points
 

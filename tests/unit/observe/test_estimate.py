@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.observe.unknown import tokens_of, with_estimates
-from callspan.record.call import Usage
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -19,6 +18,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )  # fmt: skip
+from callspan.record.usage import Usage
 from tests.points import points
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from callspan.providers.anthropic import messages
 from callspan.providers.openai import response, usage
-from callspan.record.call import Usage
+from callspan.record.usage import Usage
 
 COUNTS = (
     st.none()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.record import codec
-from callspan.record.call import NO_BODY, Attempt, CallRecord, Cost, ErrorInfo, Request, Response, Stream, Timing, Usage
+from callspan.record.call import NO_BODY, Attempt, CallRecord, ErrorInfo, Request, Response, Stream, Timing
 from callspan.record.events import (
     EventRecord,
     MessageRecord,
@@ -23,6 +23,7 @@ from callspan.record.events import (
     record_key,
 )
 from callspan.record.ids import new_id
+from callspan.record.usage import Cost, Usage
 from tests.points import points
 
 JSON = st.recursive(

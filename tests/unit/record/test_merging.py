@@ -8,10 +8,11 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Request, Response, Timing, Usage
+from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.codec import decode, encode
 from callspan.record.ids import is_of_response, new_id, response_call_id
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION, merged
+from callspan.record.usage import Cost, Usage
 
 S = 1_000_000_000
 CALL_ID = response_call_id("openai", "resp_1")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from callspan import formatting
 from callspan.cost.price_table import ModelPrices, PriceTable
-from callspan.record.call import Usage
+from callspan.record.usage import Usage
 from callspan.reports import charts
 from tests.points import points
 

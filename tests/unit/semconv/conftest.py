@@ -12,7 +12,6 @@ import pytest
 from callspan.record.call import (
     Attempt,
     CallRecord,
-    Cost,
     ErrorInfo,
     Place,
     RateLimit,
@@ -21,9 +20,9 @@ from callspan.record.call import (
     Response,
     Stream,
     Timing,
-    Usage,
 )
 from callspan.record.messages import Conversation, Message, Text, ToolCall, ToolResult
+from callspan.record.usage import Cost, Usage
 from callspan.semconv.budgets import Attributes
 from callspan.semconv.projection import Projection
 from callspan.settings import Settings

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from tests.points import points
 
-from callspan.record.call import CallRecord, Request, Response, Timing, Usage
+from callspan.record.call import CallRecord, Request, Response, Timing
+from callspan.record.usage import Usage
 from callspan.semconv import gen_ai
 from callspan.semconv.budgets import Attributes
 

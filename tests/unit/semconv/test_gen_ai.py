@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from callspan.record.call import CallRecord, Request, Response, Usage
+from callspan.record.call import CallRecord, Request, Response
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -20,6 +20,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
+from callspan.record.usage import Usage
 from callspan.semconv import gen_ai
 from callspan.semconv.budgets import Attributes, ByteBudget
 from callspan.semconv.content_parts import Shown

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import CallRecord, Request, Response, Timing, Usage
+from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import (
     Conversation,
     Message,
@@ -21,6 +21,7 @@ from callspan.record.messages import (
     ToolResult,
 )
 from callspan.record.raw_messages import encode_response
+from callspan.record.usage import Usage
 from callspan.semconv import llm
 from callspan.semconv.budgets import Attributes, ByteBudget
 from callspan.semconv.content_parts import Shown

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Request, Response, Timing, Usage
+from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation
+from callspan.record.usage import Usage
 from callspan.semconv import anthropic, call, events, gen_ai, llm, openinference, session
 from callspan.semconv.budgets import ByteBudget
 from callspan.semconv.content_parts import Shown

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import NO_BODY, CallRecord, Cost, Place, Request, Response, Timing, Usage
+from callspan.record.call import NO_BODY, CallRecord, Place, Request, Response, Timing
 from callspan.record.codec import encode
 from callspan.record.events import Record
+from callspan.record.usage import Cost, Usage
 from callspan.spool.sink import Entry
 from callspan.stores.base import Reader
 from callspan.stores.urls import open_store, sinks_for

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Request, Response, Stream, Usage
+from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Stream
 from callspan.record.codec import encode
 from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.usage import Cost, Usage
 from callspan.stores.columns import CALLS, EVENTS, REWARDS, SESSIONS, TABLES, TIMESTEPS, Table
 from callspan.stores.rows import on_conflict, to_row, to_tree
 from tests.points import points

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record.call import Attempt, CallRecord, Cost, ErrorInfo, Request, Response
+from callspan.record.call import Attempt, CallRecord, ErrorInfo, Request, Response
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, SessionRecord
+from callspan.record.usage import Cost
 from callspan.spool.sink import PoisonError
 from callspan.stores import bodies, payloads
 from callspan.stores.payloads import line_of

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from callspan.providers.json_readers import count, text
-from callspan.record.call import Hop, Usage
+from callspan.record.usage import Hop, Usage
 
 COUNTERS: Final = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",

@@ -14,9 +14,10 @@ from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
 from callspan.providers.copies import detached, detached_object
 from callspan.providers.errors import error_info
 from callspan.providers.json_readers import UNFIT, Count, count, items, mapping, objects, of_type, text, word
-from callspan.record.call import ErrorInfo, Request, Response, Usage
+from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, tool_name
+from callspan.record.usage import Usage
 
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
 """Fields that are content, kept elsewhere, or secret (authorization tokens of MCP servers)."""

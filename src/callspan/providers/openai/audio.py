@@ -20,9 +20,10 @@ from callspan.providers.json_readers import dig, mapping, number, text, word
 from callspan.providers.openai.parts import media, prompt_messages
 from callspan.providers.openai.response import OpenAIEndpoint, response_error
 from callspan.providers.openai.usage import usage_of
-from callspan.record.call import Request, Response, Usage
+from callspan.record.call import Request, Response
 from callspan.record.media_reference import HEADER_BYTES, described_reference
 from callspan.record.messages import Conversation, Message, Part, Text
+from callspan.record.usage import Usage
 
 _INCOMPLETE: Final = "incomplete"
 _ABOUT_EVENT: Final = frozenset({"type", "delta", "text", "logprobs", "sequence_number", "segment_id"})

@@ -16,8 +16,9 @@ from callspan.providers.json_readers import dig, items, mapping, objects, word
 from callspan.providers.openai.parts import media, prompt_messages
 from callspan.providers.openai.response import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.usage import usage_of
-from callspan.record.call import Response, Usage
+from callspan.record.call import Response
 from callspan.record.messages import Conversation, Message, Part, Text
+from callspan.record.usage import Usage
 
 _IMAGE: Final = "b64_json"
 _ABOUT_EVENT: Final = frozenset({"type", "created_at", "sequence_number", "partial_image_index", "usage", _IMAGE})

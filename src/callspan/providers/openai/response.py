@@ -13,9 +13,10 @@ from callspan.providers.copies import detached
 from callspan.providers.errors import error_info
 from callspan.providers.json_readers import UNFIT, dig, integer, items, objects, text, word
 from callspan.providers.openai.usage import usage_of
-from callspan.record.call import CONTENT_FILTER, LENGTH, ErrorInfo, Request, Response, Usage, normalised
+from callspan.record.call import CONTENT_FILTER, LENGTH, ErrorInfo, Request, Response, normalised
 from callspan.record.codec import encode_json
 from callspan.record.messages import tool_name
+from callspan.record.usage import Usage
 
 
 class _Message(msgspec.Struct):

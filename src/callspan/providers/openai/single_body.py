@@ -14,9 +14,10 @@ from callspan.providers.openai.parts import parts_of, prompt_messages
 from callspan.providers.openai.response import OpenAIEndpoint, bare_info, choices_info
 from callspan.providers.openai.responses import item_messages
 from callspan.providers.openai.usage import usage_of
-from callspan.record.call import Request, Usage
+from callspan.record.call import Request
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Message, Part, Refusal, Text
+from callspan.record.usage import Usage
 
 _USAGE_PER_MODEL: Final = "model_grader_token_usage_per_model"
 STORE: Final = "vector_store_id"

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from callspan.fail_open import ours
 from callspan.providers.copies import detached
 from callspan.providers.json_readers import LARGEST_COUNT, UNFIT, Count, count, mapping
-from callspan.record.call import Usage
+from callspan.record.usage import Usage
 
 _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
 _OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")

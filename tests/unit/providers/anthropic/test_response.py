@@ -8,7 +8,8 @@ import pytest
 from tests.points import points
 
 from callspan.providers.anthropic.messages import response_info, usage
-from callspan.record.call import Response, Usage
+from callspan.record.call import Response
+from callspan.record.usage import Usage
 
 
 def message(**fields: object) -> dict[str, object]:

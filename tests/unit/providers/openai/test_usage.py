@@ -10,7 +10,7 @@ import pytest
 from tests.points import points
 
 from callspan.providers.openai.usage import usage_of
-from callspan.record.call import Usage
+from callspan.record.usage import Usage
 
 
 def read(usage: Any, **body: Any) -> Usage:

@@ -1,0 +1,83 @@
+"""Usage: what a call consumed, as the provider counts it, and what it cost. Unknown is None, never 0."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Exact money."""
+
+    usd: Decimal
+    source: str
+    """`provider`, or the name and version of the price table."""
+    estimated: bool = False
+
+
+class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run of a model inside the provider's server, within one HTTP request, as the provider lists it.
+
+    `input_tokens` is inclusive, as in `Usage`, whose counters include every hop.
+    """
+
+    kind: str
+    """As the provider names it: `message`, `fallback_message`, `compaction`, `advisor_message`, ..."""
+    model: str | None = None
+    """None: not stated."""
+    beside: bool = False
+    """True where the provider's own totals leave it out."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_5m_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    cost: Cost | None = None
+    """Its part of the call's cost, where the call's is the sum of several models'."""
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Token counts of one call, and of media what the provider counts instead.
+
+    `None` means unknown; 0 means the provider counted zero.
+
+    `input_tokens` and `output_tokens` are inclusive: the other counters are parts of them. Anthropic
+    reports its input without the cached part, so there the total is input + cache read + cache write.
+    """
+
+    input_tokens: int | None = None
+    """All input tokens, cached ones included."""
+    output_tokens: int | None = None
+    """All output tokens, reasoning included."""
+    total_tokens: int | None = None
+    """The provider's own total, else the sum when both parts are known."""
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_5m_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    input_text_tokens: int | None = None
+    input_image_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    output_text_tokens: int | None = None
+    output_image_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+    web_search_requests: int | None = None
+    web_fetch_requests: int | None = None
+    output_images: int | None = None
+    """Complete images in the answer."""
+    input_audio_seconds: float | None = None
+    """Seconds of sound that the provider counts, where it counts no tokens."""
+    cost_usd: Decimal | None = None
+    """The charge that the provider returns (OpenRouter's `usage.cost`)."""
+    estimated: bool = False
+    """True where a count is not the provider's alone: estimated from the text (`estimate_usage`), taken from its total
+    where the total is more than its parts, or contradicted by another counter."""
+    hops: list[Hop] = []
+    """The runs of models inside the server, where there was more than one and any was not the answering model's."""
+    raw: dict[str, object] | None = None
+    """The provider's usage object as received, detached from the caller's objects. Of the last attempt."""
