@@ -59,7 +59,7 @@ class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """The session and timestep it belongs to, as far as known."""
     response_id: str | None = None
     """The provider's id of a call's response; None if unknown, or if it is not a call."""
-    answered: bool = False
+    complete: bool = False
     """True where a store has the call with its answer."""
     scope: Callable[[], object] | None = None
     """A weak reference to the session or timestep itself; None if it is of another process, or a call."""

@@ -1,7 +1,7 @@
 """Hops: splits a call that several models worked on into what each is priced for, and joins their costs.
 
 An attempt after whose answer a middleware sent on, and a hop inside the server, are priced by their own model; what is
-left of the call's usage by the model that answered. So no token is priced twice, and none is left out.
+left of the call's usage by the answering model. So no token is priced twice, and none is left out.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def split(record: CallRecord) -> Split | None:
     usage = record.usage
     if usage is None or not (usage.hops or any(attempt.usage for attempt in record.attempts)):
         return None
-    answered = record.response.model if record.response is not None else None
+    answering = record.response.model if record.response is not None else None
     of_attempts = [at for at, attempt in enumerate(record.attempts) if attempt.usage is not None][:-1]
-    of_hops = [at for at, hop in enumerate(usage.hops) if hop.model is not None and hop.model != answered]
+    of_hops = [at for at, hop in enumerate(usage.hops) if hop.model is not None and hop.model != answering]
     attempts = {at: _of_attempt(record, record.attempts[at]) for at in of_attempts}
     hops = {at: _of_hop(record, usage.hops[at]) for at in of_hops}
     others = [one.usage for one in (*attempts.values(), *hops.values()) if one.usage is not None]
@@ -84,7 +84,7 @@ def _of_hop(record: CallRecord, hop: Hop) -> CallRecord:
 
 
 def _as(record: CallRecord, model: str | None, usage: Usage | None) -> CallRecord:
-    """The call as if that model alone had answered it, with that usage."""
+    """The call as if that model alone had made it, with that usage."""
     request = msgspec.structs.replace(record.request, model=model)
     response = msgspec.structs.replace(record.response or Response(), model=model)
     return msgspec.structs.replace(record, request=request, response=response, usage=usage, attempts=[])

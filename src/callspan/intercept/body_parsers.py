@@ -117,5 +117,5 @@ def read_file(endpoint: Endpoint | None, result: object, response: Any) -> objec
 
 def _mime(response: Any) -> str | None:  # noqa: ANN401 - httpx, httpx2 or None
     headers = getattr(response, "headers", None)
-    stated = value_of(lambda: headers.get("content-type")) if headers is not None else None
-    return stated.partition(";")[0].strip().lower() if isinstance(stated, str) else None
+    content_type = value_of(lambda: headers.get("content-type")) if headers is not None else None
+    return content_type.partition(";")[0].strip().lower() if isinstance(content_type, str) else None

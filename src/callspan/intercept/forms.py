@@ -57,14 +57,14 @@ def _reference(file: object) -> dict[str, object]:
     if name is None:
         name = getattr(content, "name", None)
     name = PurePath(name).name if isinstance(name, str) else None
-    stated = mime if isinstance(mime, str) else None
+    given = mime if isinstance(mime, str) else None
     usual = None if name is None else mimetypes.guess_type(name)[0]
     data = _in_memory(content)
     if data is None:
-        kind = stated or usual
+        kind = given or usual
         reference: dict[str, object] = {} if kind is None else {"mime": kind}
     else:
-        found = media_reference(data, stated, usual)[MEDIA_KEY]
+        found = media_reference(data, given, usual)[MEDIA_KEY]
         reference = found if isinstance(found, dict) else {}
     return {MEDIA_KEY: reference if name is None else {"name": name, **reference}}
 

@@ -147,7 +147,7 @@ class OpenCall:
                 fallback_streams.follow(self, response)
             elif not self.call.has_body:
                 # A middleware that sends on need not have parsed the answer.
-                self.call.attempts.answered(body_of(None, self._read))
+                self.call.attempts.responded(body_of(None, self._read))
             self.observer.on(Event.REPLACED)
             self.observer = None
             self.call.forget_response()

@@ -37,9 +37,11 @@ def told_apart(
         return _of_stream(attempts, usage, info)
     found = [None if answer is None else _info(endpoint, answer) for answer in answers]
     found[-1] = info
-    told = [_told(one, of_one, usage if of_one is info else None) for one, of_one in zip(attempts, found, strict=True)]
-    used = [one.usage for one in told if one.usage is not None]
-    return _total(usage, used[:-1] if usage is not None else used), told
+    described = [
+        _described(one, of_one, usage if of_one is info else None) for one, of_one in zip(attempts, found, strict=True)
+    ]
+    used = [one.usage for one in described if one.usage is not None]
+    return _total(usage, used[:-1] if usage is not None else used), described
 
 
 def _info(endpoint: Endpoint, answer: object) -> ResponseInfo | None:
@@ -48,7 +50,7 @@ def _info(endpoint: Endpoint, answer: object) -> ResponseInfo | None:
     return None
 
 
-def _told(one: Attempt, info: ResponseInfo | None, usage: Usage | None) -> Attempt:
+def _described(one: Attempt, info: ResponseInfo | None, usage: Usage | None) -> Attempt:
     if info is None or (one.status or _FIRST_ERROR) >= _FIRST_ERROR:
         return one
     return msgspec.structs.replace(
@@ -62,16 +64,16 @@ def _told(one: Attempt, info: ResponseInfo | None, usage: Usage | None) -> Attem
 def _of_stream(attempts: list[Attempt], usage: Usage | None, info: ResponseInfo) -> tuple[Usage | None, list[Attempt]]:
     """The hops that a stream lists as attempts, where there are as many of them as answers; else as they are."""
     listed = [] if usage is None else [hop for hop in usage.hops if hop.kind in _LISTED]
-    answered = [at for at, one in enumerate(attempts) if (one.status or _FIRST_ERROR) < _FIRST_ERROR]
-    if usage is None or len(listed) != len(answered) or len(listed) < len(("refused", "served")):
+    successful = [at for at, one in enumerate(attempts) if (one.status or _FIRST_ERROR) < _FIRST_ERROR]
+    if usage is None or len(listed) != len(successful) or len(listed) < len(("refused", "served")):
         return usage, attempts
-    told = list(attempts)
-    for at, hop in zip(answered, listed, strict=True):
+    described = list(attempts)
+    for at, hop in zip(successful, listed, strict=True):
         refused = info.refused if hop is listed[-1] else True
-        told[at] = msgspec.structs.replace(
-            told[at], model=hop.model, outcome="refused" if refused else "success", usage=_usage_of(hop)
+        described[at] = msgspec.structs.replace(
+            described[at], model=hop.model, outcome="refused" if refused else "success", usage=_usage_of(hop)
         )
-    return msgspec.structs.replace(usage, hops=[hop for hop in usage.hops if hop not in listed]), told
+    return msgspec.structs.replace(usage, hops=[hop for hop in usage.hops if hop not in listed]), described
 
 
 def _usage_of(hop: Hop) -> Usage:

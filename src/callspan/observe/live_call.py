@@ -210,7 +210,7 @@ class LiveCall:
 
     def forget_response(self) -> None:
         """Discard the data of a response that was replaced by another one."""
-        self.attempts.answered(self._body if self.has_body else None)
+        self.attempts.responded(self._body if self.has_body else None)
         self._complete = self._unseen = False
         self._body, self.has_body, self._accumulator = None, False, None
         self._add, self._add_piece = None, progress.no_piece

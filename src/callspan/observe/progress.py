@@ -72,7 +72,7 @@ class AttemptLog(msgspec.Struct, eq=False):
         if self._attempts:
             self._attempts[-1].end_ns, self._attempts[-1].exception = offset_ns, exception
 
-    def answered(self, body: object) -> None:
+    def responded(self, body: object) -> None:
         """Note the body of an answer after which a middleware sent on: that of the last success before the newest.
 
         None: it was not read.
@@ -85,7 +85,7 @@ class AttemptLog(msgspec.Struct, eq=False):
                 return
 
     def answers(self) -> list[object]:
-        """Return for each attempt the body that `answered` was given, else None."""
+        """Return for each attempt the body that `responded` was given, else None."""
         return [attempt.answer for attempt in self._attempts]
 
     def will_wait(self, seconds: float) -> None:
@@ -190,13 +190,13 @@ class ChunkTiming(msgspec.Struct, eq=False):
         sent = attempts._attempts  # plain methods: on every call a property would cost more than its work
         last = sent[-1] if sent else None
         headers = None if last is None else last.headers
-        stated = None if headers is None else headers.get(rate_limits.SERVER_TIME)
+        header = None if headers is None else headers.get(rate_limits.SERVER_TIME)
         return Timing(
             start_ns=start_ns,
             duration_ns=duration_ns,
             answer_ns=None if last is None or last.status is None else last.start_ns,
             headers_ns=None if last is None else last.headers_ns,
-            server_ns=None if stated is None else rate_limits.server_ns(stated),
+            server_ns=None if header is None else rate_limits.server_ns(header),
             first_chunk_ns=None if first_ns is None else first_ns - zero_ns,
             first_token_ns=None if content_ns is None else content_ns - zero_ns,
             last_chunk_ns=None if last_ns is None else last_ns - zero_ns,

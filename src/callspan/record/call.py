@@ -127,9 +127,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wait_s: float | None = None
     """The actual time from its end to the start of the next attempt; None for the last."""
     model: str | None = None
-    """The model that answered. This and the following only where a middleware sent on after an answer."""
+    """The answering model. This and the following only where a middleware sent on after an answer."""
     outcome: Literal["success", "refused"] | None = None
-    """`refused`: it answered with a refusal."""
+    """`refused`: its answer was a refusal."""
     usage: Usage | None = None
     """Its own part of the call's usage."""
     cost: Cost | None = None

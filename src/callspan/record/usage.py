@@ -25,7 +25,7 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str
     """As the provider names it: `message`, `fallback_message`, `compaction`, `advisor_message`, ..."""
     model: str | None = None
-    """None: not stated."""
+    """None: unknown."""
     beside: bool = False
     """True where the provider's own totals leave it out."""
     input_tokens: int | None = None

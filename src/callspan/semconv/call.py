@@ -131,7 +131,7 @@ _ATTEMPT: Final = (
     _text(ERROR_KIND, "error_kind", "The class of its error, the same for all SDKs."),
     _text("error.type", "error_type", "The provider's type or code of its error, else the exception's class."),
     _text(REQUEST_ID, "request_id", "The provider's id of the request."),
-    _text("llm.attempt.model", "model", "The model that answered, where a middleware sent on after its answer."),
+    _text("llm.attempt.model", "model", "The answering model, where a middleware sent on after its answer."),
     _text("llm.attempt.outcome", "outcome", "Of the same: `refused` or `success`."),
     Row("llm.attempt.input_tokens", INT, "usage.input_tokens", "Of the same: its part of the call's input tokens."),
     Row("llm.attempt.output_tokens", INT, "usage.output_tokens", "Of the same: its part of the call's output tokens."),

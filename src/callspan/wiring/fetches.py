@@ -69,7 +69,7 @@ class Fetches:
         if record is None or not self.completions.claim(record.call_id, ENDED_VERSION, object()):
             return
         where = self._find("call", record.call_id)
-        if where is None or not where.answered:
+        if where is None or not where.complete:
             callbacks.write(calls.process(record), self._write)
 
     def created(self, record: CallRecord) -> None:
@@ -84,7 +84,7 @@ class Fetches:
         if not self.completions.claim(record.call_id, ANSWER_VERSION, token):
             return None
         where = self._find("call", record.call_id)
-        if where is not None and where.answered:
+        if where is not None and where.complete:
             return None
         return SPAN_REFS["call"].get(record.call_id) or where or _ALONE
 

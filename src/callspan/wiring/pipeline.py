@@ -42,7 +42,7 @@ _QUERIES: Final = {
     "session": "SELECT trace_id, span_id, session_id FROM sessions WHERE session_id = :id",
     "timestep": "SELECT trace_id, span_id, session_id, timestep_id, timestep FROM timesteps WHERE timestep_id = :id",
     "call": """SELECT trace_id, span_id, session_id, timestep_id, timestep, response_id, sampled,
-                      outcome NOT IN ('started', 'in_progress') AND rec_version <> 3 AS answered
+                      outcome NOT IN ('started', 'in_progress') AND rec_version <> 3 AS complete
                  FROM calls WHERE call_id = :id""",
 }
 
@@ -55,7 +55,7 @@ class _Row(msgspec.Struct):
     timestep: int | None = None
     response_id: str | None = None
     sampled: int | None = None
-    answered: int | None = None
+    complete: int | None = None
 
 
 class SpanFinder:
@@ -91,7 +91,7 @@ def _lookup(path: Path, sql: str, identity: str) -> SpanRef | None:
         sampled=known.sampled != 0,
         place=Place(session_id=known.session_id, timestep_id=known.timestep_id, timestep=known.timestep),
         response_id=known.response_id,
-        answered=bool(known.answered),
+        complete=bool(known.complete),
     )
 
 

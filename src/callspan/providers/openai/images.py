@@ -155,11 +155,11 @@ def _usage(body: object) -> Usage | None:
     Where the output has no parts all of it is image tokens: events state it so, as did answers before they had parts.
     What drawing SVG took of another model (`svg_usage`) has other prices: it is kept in `raw` alone.
     """
-    stated = usage_of(body)
+    counted = usage_of(body)
     count = sum(1 for image in items(body, "data") if mapping(image) is not None and not dig(image, _INCOMPLETE))
-    if stated is None and not count:
+    if counted is None and not count:
         return None
-    usage = stated or Usage()
+    usage = counted or Usage()
     raw, svg = usage.raw, mapping(body, "svg_usage")
     if svg is not None:
         raw = {**(raw or {}), "svg_usage": detached(svg)}
