@@ -106,6 +106,16 @@ def the_rest(provider: ScriptedProvider) -> None:
     with pytest.raises(TypeError, match="lacks"):
         callspan.endpoints.register(object())  # type: ignore[arg-type]
     exporters()
+    a_webhook(provider)
+
+
+def a_webhook(provider: ScriptedProvider) -> None:
+    with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+        job = client.responses.create(model="m", input="Hi", background=True)
+        secret = "whsec_c2VjcmV0"
+        payload, headers = provider.webhook(job.id, secret)
+        event = client.webhooks.unwrap(payload, dict(headers), secret=secret)
+    assert (event.type, event.data.id) == ("response.completed", job.id)
 
 
 def a_session(provider: ScriptedProvider) -> dict[str, Any]:
