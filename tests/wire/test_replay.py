@@ -215,7 +215,7 @@ def test_streams_through_the_helpers_are_recorded_alike(
 
 @MODES
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_counting_tokens_and_retrieving_an_answer_make_neither_span_nor_record(
+def test_of_counted_tokens_and_fetched_answers_only_an_answer_that_has_ended_is_recorded(
     entry: str, asynchronous: bool, exchanges: tuple[Exchange, ...]
 ) -> None:
     chosen = [each for each in exchanges if not each.inference]
@@ -224,4 +224,11 @@ def test_counting_tokens_and_retrieving_an_answer_make_neither_span_nor_record(
         without = [replayer.play(each) for each in chosen]
     with Replayer(asynchronous=asynchronous, entry=entry) as replayer, capture() as seen:
         assert [replayer.play(each) for each in chosen] == without
-        assert (list(seen.records), list(seen.spans)) == ([], [])
+    bodies = [json.loads(each.body) for each in chosen if "background" in each.body]
+    (ended,) = (body for body in bodies if body["status"] == "completed")
+    (record,), (span,) = seen.records, seen.spans
+    assert record.response is not None
+    assert record.usage is not None
+    assert (record.response.response_id, record.outcome) == (ended["id"], "success")
+    assert record.usage.input_tokens == ended["usage"]["input_tokens"] == span.attributes["gen_ai.usage.input_tokens"]
+    assert record.usage.output_tokens == ended["usage"]["output_tokens"]
