@@ -229,6 +229,6 @@ def test_of_counted_tokens_and_fetched_answers_only_an_answer_that_has_ended_is_
     (record,), (span,) = seen.records, seen.spans
     assert record.response is not None
     assert record.usage is not None
-    assert (record.response.response_id, record.outcome) == (ended["id"], "success")
+    assert (record.response.id, record.outcome) == (ended["id"], "success")
     assert record.usage.input_tokens == ended["usage"]["input_tokens"] == span.attributes["gen_ai.usage.input_tokens"]
     assert record.usage.output_tokens == ended["usage"]["output_tokens"]
