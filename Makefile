@@ -30,7 +30,7 @@ demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace
 
 # Quick tests often wait for sockets and processes: four at once, also on two cores.
 test: $(STAMP)-dev  ## The tests that need nothing but Python
-	CALLSPAN_WIRE_CORPUS= $(PYTEST) -n 4 -m "not slow and not timing and not postgres and not clickhouse and not backend"
+	CALLSPAN_WIRE_CORPUS= $(PYTEST) -n 3 -m "not slow and not timing and not postgres and not clickhouse and not backend"
 
 test-all: test test-added  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus
 

@@ -30,12 +30,6 @@ def _alone(example: Example) -> object:
     return pytest.param(example, marks=[pytest.mark.slow] if slow else [])
 
 
-def _in_order(page: Path) -> object:
-    """Where no example continues another one, each alone tells nearly as much."""
-    quick = any("after" in example.directives for example in PAGES[page])
-    return pytest.param(page, marks=[] if quick else [pytest.mark.slow])
-
-
 def test_every_example_says_its_effect_or_why_it_is_not_run() -> None:
     silent = [example.id for example in RUN if not example.directives.keys() & set(EFFECTS)]
     assert silent == [], "put `<!-- example: calls=1 -->` or the like above"
@@ -65,8 +59,9 @@ def test_an_example_alone(example: Example, workplace: Workplaces, request: pyte
         _check([example], where, [example])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", [_in_order(page) for page in SEVERAL], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", SEVERAL, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
     """Python examples that continue each other are one program, as in a reader's interpreter."""
     runs = _runs([example for example in PAGES[page] if example.reason is None])

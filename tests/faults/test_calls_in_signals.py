@@ -28,6 +28,7 @@ def points(*options: str) -> int:
     return int(results["points"])
 
 
+@pytest.mark.slow
 def test_a_call_made_by_a_signal_handler_at_a_few_lines() -> None:
     assert points("--share", "0.004", "--seed", "3", "--scenes", "plain", "step", "async_stream") > 10
 

@@ -42,6 +42,7 @@ def interrupted(*options: str) -> dict[str, dict[str, int]]:
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_few_lines() -> None:
     uses = ("openai sync stream", "anthropic async plain", "agent sync blocks")

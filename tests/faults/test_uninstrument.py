@@ -79,6 +79,7 @@ def cycles(number: int, tmp_path: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_nothing_stays_open_after_calls_that_were_running_have_ended(tmp_path: Path) -> None:
     assert cycles(6, tmp_path) == "(0, 0)\nTrue 0 0\n{'success'}\n"
 

@@ -94,6 +94,7 @@ def test_every_fault_has_a_case_that_shows_it() -> None:
     assert set(SHOWN_BY) == set(SABOTAGES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", sorted(SABOTAGES))
 def test_a_fault_put_into_callspan_is_found(fault: str, pair: Pair) -> None:
     case = SHOWN_BY[fault]

@@ -97,8 +97,10 @@ def test_lines_on_the_socket_state_the_same(tmp_path: Path, deliver: Callable[[s
     try:
         unknown = {"call_id": "c", "timing": Timing(start_ns=1)}
         known = {"request": Request(stream=False), "rate_limited": False, "retries": 0}
-        deliver(f"unix://{tmp_path}/r.sock").write(CallRecord(**unknown, **known))
+        store = deliver(f"unix://{tmp_path}/r.sock")
+        store.write(CallRecord(**unknown, **known))
         (line,) = receiver.wait_for(1)
+        store.close()
     finally:
         receiver.stop()
     assert (line["outcome"], line["operation"], line["record_version"]) == ("success", "chat", 2)
