@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.trace import SpanKind
 
 from callspan.record.call import CallRecord, Place
+from callspan.record.codec import encode
 from callspan.record.ids import is_of_response, response_call_id
 from callspan.stores.urls import open_store
 from callspan.testing import Captured, capture
@@ -330,3 +331,24 @@ def test_what_a_store_has_is_not_fetched_again(mode: Mode, run: Run, tmp_path: P
     (call,) = reader.calls()
     reader.close()
     assert (call.outcome, call.text) == ("success", "Well.")
+
+
+@pytest.mark.parametrize("content", ["off", "metadata"])
+def test_content_that_is_not_wanted_is_in_no_version_of_the_call(content: Any, mode: Mode, run: Run) -> None:
+    """Neither what was asked, a variable of a stored prompt among it, nor the answer that a fetch finds."""
+    words = "open sesame"
+    prompt = {"id": "pmpt_1", "version": "2", "variables": {"name": words}}
+    mode.provider.reply(text=words, polls=1)
+
+    async def body() -> str:
+        responses = mode.openai().responses
+        asked = {"input": words, "instructions": words, "prompt": prompt}
+        job = await mode.wait(responses.create(model="gpt-5", background=True, **asked))
+        await mode.wait(responses.retrieve(job.id))
+        return str((await mode.wait(responses.retrieve(job.id))).status)
+
+    with capture(content=content, llm_prompts=True) as seen:
+        assert run(body) == "completed"
+        texts = [*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)]
+    assert len(seen.spans) == 2
+    assert [text for text in texts if "sesame" in text] == []
