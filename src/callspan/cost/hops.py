@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from callspan.record.call import Attempt, CallRecord, Response
-from callspan.record.usage import Cost, Hop, Usage
-
-_COUNTERS: Final = (
-    "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
-    "cache_write_1h_tokens", "reasoning_tokens", "web_search_requests", "web_fetch_requests",
-)  # fmt: skip
+from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Hop, Usage, usage_of_hop
 
 
 class Split(NamedTuple):
@@ -43,7 +38,7 @@ def split(record: CallRecord) -> Split | None:
     attempts = {at: _of_attempt(record, record.attempts[at]) for at in of_attempts}
     hops = {at: _of_hop(record, usage.hops[at]) for at in of_hops}
     others = [one.usage for one in (*attempts.values(), *hops.values()) if one.usage is not None]
-    rest = {name: _rest(getattr(usage, name), [getattr(other, name) for other in others]) for name in _COUNTERS}
+    rest = {name: _rest(getattr(usage, name), [getattr(other, name) for other in others]) for name in ADDITIVE_COUNTERS}
     own = msgspec.structs.replace(usage, hops=[], **rest)
     return Split(msgspec.structs.replace(record, usage=own, attempts=[]), attempts, hops)
 
@@ -72,15 +67,7 @@ def _of_attempt(record: CallRecord, attempt: Attempt) -> CallRecord:
 
 
 def _of_hop(record: CallRecord, hop: Hop) -> CallRecord:
-    usage = Usage(
-        input_tokens=hop.input_tokens,
-        output_tokens=hop.output_tokens,
-        cache_read_tokens=hop.cache_read_tokens,
-        cache_write_tokens=hop.cache_write_tokens,
-        cache_write_5m_tokens=hop.cache_write_5m_tokens,
-        cache_write_1h_tokens=hop.cache_write_1h_tokens,
-    )
-    return _as(record, hop.model, usage)
+    return _as(record, hop.model, usage_of_hop(hop))
 
 
 def _as(record: CallRecord, model: str | None, usage: Usage | None) -> CallRecord:

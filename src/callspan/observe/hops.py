@@ -14,15 +14,11 @@ from callspan.fail_open import fail_open
 from callspan.observe.progress import AttemptLog
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.record.call import Attempt
-from callspan.record.usage import Hop, Usage
+from callspan.record.usage import ADDITIVE_COUNTERS, Usage, usage_of_hop
 
 _READ: Final = fail_open("read the answer of an attempt")
 _FIRST_ERROR: Final = 400
 _LISTED: Final = ("message", "fallback_message")
-_COUNTERS: Final = (
-    "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
-    "cache_write_1h_tokens", "reasoning_tokens", "web_search_requests", "web_fetch_requests",
-)  # fmt: skip
 
 
 def told_apart(
@@ -71,22 +67,9 @@ def _of_stream(attempts: list[Attempt], usage: Usage | None, info: ResponseInfo)
     for at, hop in zip(successful, listed, strict=True):
         refused = info.refused if hop is listed[-1] else True
         described[at] = msgspec.structs.replace(
-            described[at], model=hop.model, outcome="refused" if refused else "success", usage=_usage_of(hop)
+            described[at], model=hop.model, outcome="refused" if refused else "success", usage=usage_of_hop(hop)
         )
     return msgspec.structs.replace(usage, hops=[hop for hop in usage.hops if hop not in listed]), described
-
-
-def _usage_of(hop: Hop) -> Usage:
-    known = hop.input_tokens is not None and hop.output_tokens is not None
-    return Usage(
-        input_tokens=hop.input_tokens,
-        output_tokens=hop.output_tokens,
-        total_tokens=(hop.input_tokens or 0) + (hop.output_tokens or 0) if known else None,
-        cache_read_tokens=hop.cache_read_tokens,
-        cache_write_tokens=hop.cache_write_tokens,
-        cache_write_5m_tokens=hop.cache_write_5m_tokens,
-        cache_write_1h_tokens=hop.cache_write_1h_tokens,
-    )
 
 
 def _without_raw(usage: Usage | None) -> Usage | None:
@@ -99,7 +82,7 @@ def _total(usage: Usage | None, others: list[Usage]) -> Usage | None:
         return usage
     last = usage or Usage()
     sums: dict[str, int | None] = {}
-    for name in _COUNTERS:
+    for name in ADDITIVE_COUNTERS:
         known = [value for one in (last, *others) if (value := getattr(one, name)) is not None]
         sums[name] = sum(known) if known else None
     return msgspec.structs.replace(last, **sums)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
@@ -81,3 +82,24 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The runs of models inside the server, where there was more than one and any was not the answering model's."""
     raw: dict[str, object] | None = None
     """The provider's usage object as received, detached from the caller's objects. Of the last attempt."""
+
+
+ADDITIVE_COUNTERS: Final = (
+    "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "reasoning_tokens", "web_search_requests", "web_fetch_requests",
+)  # fmt: skip
+"""Counters of `Usage` that are summed over the models that worked on one call."""
+
+
+def usage_of_hop(hop: Hop) -> Usage:
+    """Return what one hop used; its total is known where both of its parts are."""
+    known = hop.input_tokens is not None and hop.output_tokens is not None
+    return Usage(
+        input_tokens=hop.input_tokens,
+        output_tokens=hop.output_tokens,
+        total_tokens=(hop.input_tokens or 0) + (hop.output_tokens or 0) if known else None,
+        cache_read_tokens=hop.cache_read_tokens,
+        cache_write_tokens=hop.cache_write_tokens,
+        cache_write_5m_tokens=hop.cache_write_5m_tokens,
+        cache_write_1h_tokens=hop.cache_write_1h_tokens,
+    )
