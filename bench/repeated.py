@@ -18,7 +18,7 @@ from callspan.process.processors import Processors
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.semconv.projection import Projection
 from columns import Column, columns
-from rows import DEFAULT, FLOOR, Wrap, rows
+from rows import DEFAULT, FLOOR, Row, Wrap, rows
 
 COLUMNS: Final = ("openai plain sync", "openai 200 KB request")
 _PIECES: Final[tuple[tuple[str, type, str], ...]] = (
@@ -52,9 +52,7 @@ def measure(tracing: TracerProvider) -> list[Piece]:
         made = {row.name: row for row in rows(column, tracing)}
         with made[FLOOR].around() as wrap:
             done.append(_piece("a raw span, same attributes (floor)", column, _after(column, wrap)))
-        with made[DEFAULT].around() as wrap:
-            column.run(column.warm, wrap, time.perf_counter_ns)
-            done += [_piece(name, column, _within(column, wrap, owner, of)) for name, owner, of in _PIECES]
+        done += [_piece(name, column, _within(column, made[DEFAULT], owner, of)) for name, owner, of in _PIECES]
     return done
 
 
@@ -73,12 +71,15 @@ def _after(column: Column, wrap: Wrap) -> list[list[int]]:
     return taken[column.warm :]
 
 
-def _within(column: Column, wrap: Wrap, owner: type, name: str) -> list[list[int]]:
-    """The times of one method in each call."""
-    with _repeated(owner, name) as taken:
+def _within(column: Column, row: Row, owner: type, name: str) -> list[list[int]]:
+    """The times of one method in each call. Raises LookupError if calls do not use it."""
+    # Callspan binds some methods when it is set up.
+    with _repeated(owner, name) as taken, row.around() as wrap:
         column.run(column.warm, wrap, time.perf_counter_ns)
         taken.clear()
         column.run(_runs(column), wrap, time.perf_counter_ns)
+    if not taken:
+        raise LookupError(f"{owner.__name__}.{name} is no part of a call")
     return taken
 
 

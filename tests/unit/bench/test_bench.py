@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -117,3 +119,19 @@ def test_a_page_without_the_part_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="peers: begin"):
         page.replace("peers", "new", file)
     assert file.read_text() == "# Mine\n"
+
+
+_PARTS = """
+import repeated
+from rows import provider
+print(*(piece.name for piece in repeated.measure(provider())), sep="\\n")
+"""
+
+
+@pytest.mark.slow
+def test_every_part_that_is_timed_is_still_a_part_of_a_call() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(_BENCH)}
+    command = [sys.executable, "-c", _PARTS]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "processors" in found.stdout.splitlines()
