@@ -14,14 +14,14 @@ from callspan.fail_open import fail_open
 from callspan.observe.progress import AttemptLog
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.record.call import Attempt
-from callspan.record.usage import ADDITIVE_COUNTERS, Usage, usage_of_hop
+from callspan.record.usage import Usage, usage_of_hop, with_added
 
 _READ: Final = fail_open("read the answer of an attempt")
 _FIRST_ERROR: Final = 400
 _LISTED: Final = ("message", "fallback_message")
 
 
-def told_apart(
+def usage_by_attempt(
     endpoint: Endpoint, log: AttemptLog, attempts: list[Attempt], usage: Usage | None, info: ResponseInfo
 ) -> tuple[Usage | None, list[Attempt]]:
     """Return the usage of all attempts, and the attempts with model, outcome and usage of their own.
@@ -37,7 +37,9 @@ def told_apart(
         _described(one, of_one, usage if of_one is info else None) for one, of_one in zip(attempts, found, strict=True)
     ]
     used = [one.usage for one in described if one.usage is not None]
-    return _total(usage, used[:-1] if usage is not None else used), described
+    if usage is not None:
+        return with_added(usage, used[:-1]), described
+    return (with_added(Usage(), used) if used else None), described
 
 
 def _info(endpoint: Endpoint, answer: object) -> ResponseInfo | None:
@@ -74,15 +76,3 @@ def _of_stream(attempts: list[Attempt], usage: Usage | None, info: ResponseInfo)
 
 def _without_raw(usage: Usage | None) -> Usage | None:
     return None if usage is None else msgspec.structs.replace(usage, raw=None)
-
-
-def _total(usage: Usage | None, others: list[Usage]) -> Usage | None:
-    """The usage of the last answer with those of the others added; unknown counters add nothing."""
-    if not others:
-        return usage
-    last = usage or Usage()
-    sums: dict[str, int | None] = {}
-    for name in ADDITIVE_COUNTERS:
-        known = [value for one in (last, *others) if (value := getattr(one, name)) is not None]
-        sums[name] = sum(known) if known else None
-    return msgspec.structs.replace(last, **sums)

@@ -376,7 +376,7 @@ class LiveCall:
         guess = self._ports.estimates
         usage = estimated(self._endpoint, self._request.body, body, info.usage) if guess else info.usage
         if self.attempts.has_answers or (usage is not None and usage.hops):
-            usage, attempts = hops.told_apart(self._endpoint, self.attempts, attempts, usage, info)
+            usage, attempts = hops.usage_by_attempt(self._endpoint, self.attempts, attempts, usage, info)
         return {
             "response": response,
             "usage": usage,

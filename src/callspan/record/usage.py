@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
@@ -103,3 +104,15 @@ def usage_of_hop(hop: Hop) -> Usage:
         cache_write_5m_tokens=hop.cache_write_5m_tokens,
         cache_write_1h_tokens=hop.cache_write_1h_tokens,
     )
+
+
+def with_added(usage: Usage, others: Iterable[Usage]) -> Usage:
+    """Return the usage with the counters of others added; unknown ones add nothing."""
+    others = list(others)
+    if not others:
+        return usage
+    sums: dict[str, int | None] = {}
+    for name in ADDITIVE_COUNTERS:
+        known = [value for one in (usage, *others) if (value := getattr(one, name)) is not None]
+        sums[name] = sum(known) if known else None
+    return msgspec.structs.replace(usage, **sums)

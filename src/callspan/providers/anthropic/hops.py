@@ -20,13 +20,8 @@ from typing import Final
 import msgspec
 
 from callspan.providers.json_readers import count, text
-from callspan.record.usage import Hop, Usage
+from callspan.record.usage import Hop, Usage, usage_of_hop, with_added
 
-COUNTERS: Final = (
-    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-)  # fmt: skip
-"""The counters of a hop, as `Usage` names them."""
 _SERVED: Final = "fallback_message"
 _SAMPLED: Final = ("message", _SERVED)
 _MOST: Final = 256
@@ -52,24 +47,8 @@ def with_hops(usage: Usage, iterations: object) -> Usage:
             beside -= 1
         else:
             marked.append(msgspec.structs.replace(hop, beside=True))
-    return plus(msgspec.structs.replace(usage, hops=marked), [hop for hop in marked if hop.beside])
-
-
-def plus(usage: Usage, others: list[Hop] | list[Usage]) -> Usage:
-    """Return the usage with the counters of others added; unknown ones add nothing."""
-    if not others:
-        return usage
-    sums = {
-        name: sum(known) if (known := _known([usage, *others], name)) else None for name in COUNTERS
-    }  # fmt: skip
-    if usage.total_tokens is not None:
-        added = _known([*others], "input_tokens") + _known([*others], "output_tokens")
-        sums["total_tokens"] = usage.total_tokens + sum(added)
-    return msgspec.structs.replace(usage, **sums)
-
-
-def _known(counted: list[Hop | Usage], name: str) -> list[int]:
-    return [value for one in counted if (value := getattr(one, name)) is not None]
+    left_out = [usage_of_hop(hop) for hop in marked if hop.beside]
+    return with_added(msgspec.structs.replace(usage, hops=marked), left_out)
 
 
 def _hop(entry: object, kind: str) -> Hop:

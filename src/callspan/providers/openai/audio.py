@@ -32,13 +32,14 @@ _ABOUT_EVENT: Final = frozenset({"type", "delta", "text", "logprobs", "sequence_
 class TranscriptAccumulator:
     """Folds the events of a transcript, or the pieces of one that is plain text."""
 
-    __slots__ = ("_came", "_done", "_fields", "_logprobs", "_segments", "_text", "complete")
+    __slots__ = ("_came", "_done", "_fields", "_logprobs", "_plain", "_segments", "_text", "complete")
 
     def __init__(self) -> None:
         self.complete = False
         self._came = self._done = False
         self._fields: dict[str, Any] = {}
         self._logprobs: list[Any] = []
+        self._plain = bytearray()
         self._segments: list[Any] = []
         self._text = StringBuilder()
 
@@ -66,15 +67,13 @@ class TranscriptAccumulator:
         """Take a piece of a transcript that is no JSON."""
         del mime
         self._came = True
-        self._fields.setdefault("_raw", bytearray()).extend(piece)
+        self._plain += piece
 
     def body(self) -> dict[str, object] | None:
         """Return the transcript so far; None if nothing came."""
-        fields = dict(self._fields)
-        raw = fields.pop("_raw", None)
-        if raw is not None:
-            return {"text": bytes(raw).decode("utf-8", "replace")}
-        whole = detached(fields)
+        if self._plain:
+            return {"text": self._plain.decode("utf-8", "replace")}
+        whole = detached(self._fields)
         if self._came or self._segments:
             spoken = " ".join(text(segment, "text") or "" for segment in self._segments)
             whole["text"] = self._text.joined() or spoken
