@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         timestep,
         tool,
     )
-    from callspan.agent.api_misuse import MisuseError
+    from callspan.agent.arguments import MisuseError
     from callspan.agent.context import content, copy_context, metadata
     from callspan.agent.operations import Tool
     from callspan.agent.rewards import feedback, reward
@@ -43,7 +43,7 @@ _HOMES = {
     "CallRecord": "callspan.record.call",
     "CallRecordExporter": "callspan.plugin",
     "Handle": "callspan.wiring",
-    "MisuseError": "callspan.agent.api_misuse",
+    "MisuseError": "callspan.agent.arguments",
     "OpenAIInstrumentor": "callspan.plugin",
     "RecordedCall": "callspan.recording",
     "Session": "callspan.agent.sessions",

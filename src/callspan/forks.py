@@ -1,17 +1,20 @@
-"""Forks: creates callspan's locks again in a child, where a lock held by another thread would stay held.
+"""Forks: creates callspan's locks again in a child; notifies the spools of a process of forks and of its exit.
 
 The lock of a module that is being imported cannot be: a fork waits for imports that come later than start-up.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
@@ -19,6 +22,7 @@ _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakK
 
 LATE_IMPORTS: Final = threading.RLock()
 """Held while a module is imported later than at start-up. A fork waits for it."""
+_EXIT_S: Final = 2.0
 
 
 def late_import(module: str) -> ModuleType:
@@ -54,3 +58,73 @@ def _renew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=LATE_IMPORTS.acquire, after_in_parent=LATE_IMPORTS.release, after_in_child=_renew)
+
+
+class ProcessListener(Protocol):
+    """Interface of objects notified of forks and of the end of the process."""
+
+    def before_fork(self) -> None:
+        """Prepare for a fork, on the forking thread."""
+
+    def after_fork_in_parent(self) -> None:
+        """Resume in the parent."""
+
+    def after_fork_in_child(self) -> None:
+        """Reset the state in the child."""
+
+    def at_exit(self, timeout_s: float) -> None:
+        """Finish within the given time."""
+
+
+_listeners: Final[list[ProcessListener]] = []
+_forking: Final[list[list[ProcessListener]]] = []
+_one_fork: Final = [threading.RLock()]
+_hooked: Final[list[bool]] = []
+
+
+def register(listener: ProcessListener) -> None:
+    """Call `listener` at forks and at the end of this process, until `unregister`."""
+    if not _hooked:
+        _hooked.append(True)
+        atexit.register(_at_exit)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    if listener not in _listeners:
+        _listeners.append(listener)
+    # Children of multiprocessing exit without atexit and drop their parent's finalizers.
+    process = sys.modules.get("multiprocessing.process")
+    util = sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _at_exit, exitpriority=100)
+
+
+def unregister(listener: ProcessListener) -> None:
+    """Stop notifying `listener`, which has closed its files."""
+    if listener in _listeners:
+        _listeners.remove(listener)
+
+
+def _at_exit() -> None:
+    deadline = time.monotonic() + _EXIT_S
+    for listener in tuple(_listeners):
+        listener.at_exit(max(0.0, deadline - time.monotonic()))
+
+
+def _before() -> None:
+    # Two threads may fork at once; a signal handler may fork within a fork.
+    _one_fork[0].acquire()
+    _forking.append(list(_listeners))
+    for listener in _forking[-1]:
+        listener.before_fork()
+
+
+def _in_parent() -> None:
+    for listener in reversed(_forking.pop()):
+        listener.after_fork_in_parent()
+    _one_fork[0].release()
+
+
+def _in_child() -> None:
+    _one_fork[0] = threading.RLock()
+    for listener in _forking.pop():
+        listener.after_fork_in_child()

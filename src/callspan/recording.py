@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 from opentelemetry import context as otel_context
 
-from callspan.agent.api_misuse import installed_or_warn
+from callspan.agent.arguments import installed_or_warn
 from callspan.agent.decorators import Wrappers
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open

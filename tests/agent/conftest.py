@@ -11,14 +11,13 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from callspan.agent import api_misuse
+from callspan.agent import arguments
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process.processors import Processor, Processors
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
-from callspan.spans.evaluations import SessionSpanOptions
-from callspan.spans.session import SessionSpans
+from callspan.spans.session import SessionSpanOptions, SessionSpans
 
 
 def processing(step: Callable[[Any], Any]) -> Callable[[], Processors]:
@@ -70,7 +69,7 @@ class Seen:
 @pytest.fixture
 def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
     """What happens is kept; at the end nothing may have failed inside callspan and nothing logged an error."""
-    api_misuse.forget_warnings()
+    arguments.forget_warnings()
     forget_failures()
     kept = Seen()
     kept.install()

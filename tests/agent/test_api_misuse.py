@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from callspan.agent.api import session, timestep, tool
-from callspan.agent.api_misuse import MisuseError
+from callspan.agent.arguments import MisuseError
 from callspan.agent.context import copy_context
 from callspan.agent.rewards import feedback, reward
 from callspan.agent.scope import current_scope

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from callspan.agent.api import current_timestep, session, tool
-from callspan.agent.api_misuse import MisuseError
+from callspan.agent.arguments import MisuseError
 from callspan.agent.scope import current_scope
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, TimestepRecord

@@ -19,7 +19,7 @@ from callspan.agent.sessions import Session
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.usage import Usage
-from callspan.spans.evaluations import SessionSpanOptions
+from callspan.spans.session import SessionSpanOptions
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

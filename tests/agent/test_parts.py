@@ -15,7 +15,7 @@ from callspan.agent.context import metadata
 from callspan.agent.scope import IDLE, current_scope
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, SessionRecord
-from callspan.spans.evaluations import SessionSpanOptions
+from callspan.spans.session import SessionSpanOptions
 from callspan.stores.aggregates import in_order
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from callspan.record.events import (
     TimestepRecord,
     start_id,
 )
-from callspan.spans.evaluations import SessionSpanOptions
+from callspan.spans.session import SessionSpanOptions
 from callspan.testing import capture
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 
 import callspan
 from callspan.agent.api import session, timestep
-from callspan.agent.api_misuse import MisuseError
+from callspan.agent.arguments import MisuseError
 from callspan.agent.rewards import feedback, reward
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.wiring import Handle

@@ -45,7 +45,7 @@ from callspan.record.events import EventRecord, Record, SessionRecord, TimestepR
 from callspan.settings_loader import load
 from callspan.testing import ScriptedProvider
 from callspan.wiring import WIRING
-from callspan.wiring.telemetry_providers import Providers
+from callspan.wiring.pipeline import Providers
 from tests.faults.interrupt_uses import USES, Use, use_named
 
 OURS = str(Path(callspan.__file__).parent)

@@ -15,7 +15,7 @@ from callspan.record.call import CallRecord
 from callspan.record.media_reference import media_reference
 from callspan.record.messages import Media
 from callspan.testing import Captured
-from callspan.testing.provider.openai_audio import _wav
+from callspan.testing.provider.openai_media import _wav
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 

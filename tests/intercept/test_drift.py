@@ -354,11 +354,11 @@ def test_a_function_that_sync_and_async_clients_share_by_now_is_observed_in_both
 
 
 def test_every_replacement_is_made_by_the_one_guarded_factory() -> None:
-    from callspan.intercept import guarded
-    from callspan.intercept.hook_context import HookContext
+    from callspan.intercept import hooks
+    from callspan.intercept.hooks import HookContext
 
     for hook in HOOKS:
         for original in (lambda self, *args, **kwargs: None, coroutine(lambda self, *args, **kwargs: None)):
             made: Any = hook.make(HookContext(), original)
-            assert made.__code__.co_filename == guarded.__file__
+            assert made.__code__.co_filename == hooks.__file__
             assert made.__wrapped__ is original

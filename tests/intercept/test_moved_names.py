@@ -27,7 +27,7 @@ from callspan.record.call import CallRecord
 from callspan.settings import Settings
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
-from callspan.wiring.telemetry_providers import Providers
+from callspan.wiring.pipeline import Providers
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION

@@ -16,7 +16,7 @@ import callspan
 from callspan import endpoints
 from callspan.endpoints import Conversation, Message, Request, Response, ResponseInfo, Text, Usage
 from callspan.fail_open import forget_failures
-from callspan.providers import own
+from callspan.providers import registry
 from callspan.testing import Captured
 from tests.intercept.test_endings import the_call
 
@@ -69,8 +69,8 @@ class Parrot:
 def _anew() -> Iterator[None]:
     forget_failures()
     yield
-    own._registered.clear()
-    own._installed.cache_clear()
+    registry._registered.clear()
+    registry._installed.cache_clear()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan.fail_open import failures
-from callspan.intercept import native_anthropic
+from callspan.intercept import other_instrumentations
 from callspan.semconv import anthropic as semconv_anthropic
 from callspan.semconv import call as semconv_call
 from callspan.semconv import gen_ai
@@ -315,8 +315,8 @@ def test_a_call_is_observed_even_if_the_sdks_own_attributes_fail(
 
     step = "set the attributes of the anthropic SDK's own span"
     before = failures().get(step, 0)
-    real = native_anthropic._start_attributes
-    monkeypatch.setattr(native_anthropic, "_start_attributes", spoiled)
+    real = other_instrumentations._start_attributes
+    monkeypatch.setattr(other_instrumentations, "_start_attributes", spoiled)
     with capture() as captured, anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as client:
         client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}])
     assert [span.name for span in captured.spans] == ["chat m"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.spool.health import Backlog, Health, reason
+from callspan.spool.sink import Backlog, Health, reason
 from callspan.spool.spool import Spool
 from tests.points import points
 

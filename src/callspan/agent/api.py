@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar, overload
 
-from callspan.agent.api_misuse import flagged
+from callspan.agent.arguments import Time, as_text, flagged
 from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.runtime import installed
 from callspan.agent.scope import current_scope
 from callspan.agent.sessions import Identity, Session, Timestep
 from callspan.agent.timesteps import Found
-from callspan.agent.values import Time, as_text
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

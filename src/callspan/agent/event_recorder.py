@@ -7,12 +7,11 @@ from typing import SupportsFloat
 
 from opentelemetry.context import Context, get_current
 
-from callspan.agent.api_misuse import flagged
+from callspan.agent.arguments import Time, as_dict, as_int, as_text, as_texts, flagged, moment
 from callspan.agent.context import metadata_of
 from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
-from callspan.agent.values import Time, as_dict, as_int, as_text, as_texts, moment
 from callspan.errors import application_error
 from callspan.record.events import EventRecord, MessageRecord
 from callspan.record.ids import new_id

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.agent.api_misuse import MisuseError, flagged
+from callspan.agent.arguments import MisuseError, Time, flagged, moment
 from callspan.agent.runtime import NO_SPAN, Runtime, installed, run_now
-from callspan.agent.values import Time, moment
 from callspan.fail_open import fail_open
 from callspan.record.events import Record
 

@@ -11,13 +11,13 @@ from typing import NamedTuple, SupportsFloat
 import msgspec
 from opentelemetry.context import Context
 
+from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_int, as_text, moment, reward_value
 from callspan.agent.context import metadata_of
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.lifecycle import is_within
 from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, scope_of
-from callspan.agent.values import SupportsBool, Time, as_bool, as_dict, as_int, as_text, moment, reward_value
 from callspan.errors import application_error
 from callspan.record.events import EventRecord, Record
 from callspan.record.ids import new_id

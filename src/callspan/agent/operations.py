@@ -9,14 +9,13 @@ from typing import ClassVar, Final
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.api_misuse import installed_or_warn
+from callspan.agent.arguments import Time, as_bool, as_text, installed_or_warn
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.lifecycle import is_within
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import IDLE, Scope, current_scope, scope_of
-from callspan.agent.values import Time, as_bool, as_text
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, ours, value_of
 from callspan.record.codec import plain

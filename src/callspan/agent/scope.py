@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from opentelemetry.context import Context, get_current
 
+from callspan.agent.arguments import Time
 from callspan.agent.context import metadata_of
 from callspan.agent.episode import RunningTotals
 from callspan.agent.lifecycle import SCOPE, Lifecycle
 from callspan.agent.runtime import Runtime, ScopeSpanHandle
-from callspan.agent.values import Time
 from callspan.fail_open import fail_open
 from callspan.process import callbacks
 from callspan.process.callbacks import Point

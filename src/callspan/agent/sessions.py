@@ -11,7 +11,7 @@ from typing import SupportsFloat
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.api_misuse import flagged, installed_or_warn, mark
+from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text, flagged, installed_or_warn, mark
 from callspan.agent.context import metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import episode_of
@@ -21,7 +21,6 @@ from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, SpanRef, i
 from callspan.agent.scope import Scope, current_scope, scope_of
 from callspan.agent.span_refs import SPAN_REFS, Carrier, carried, carrier_of, remember
 from callspan.agent.timesteps import Found, SessionScope, TimestepScope
-from callspan.agent.values import SupportsBool, Time, as_bool, as_dict, as_text
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.api_misuse import flagged, mark
+from callspan.agent.arguments import Time, as_dict, as_int, as_text, flagged, mark
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import Episode
@@ -16,7 +16,6 @@ from callspan.agent.operation_recorder import OperationRecorder
 from callspan.agent.runtime import Runtime, ScopeSpanHandle
 from callspan.agent.scope import Scope, scope_of
 from callspan.agent.span_refs import remember
-from callspan.agent.values import Time, as_dict, as_int, as_text
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.record.call import Place

@@ -14,8 +14,7 @@ import click
 from callspan.cli.safe_text import clean
 from callspan.formatting import iso, plural
 from callspan.spool.waiting import read_losses
-from callspan.stores.spools import hold_segments
-from callspan.stores.urls import first_readable, split_urls
+from callspan.stores.urls import first_readable, hold_segments, split_urls
 
 if TYPE_CHECKING:
     from callspan.spool.waiting import Waiting

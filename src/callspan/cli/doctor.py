@@ -180,7 +180,7 @@ def _hooks() -> Iterator[Check]:
     import callspan
     from callspan.settings import Settings as Fresh
     from callspan.wiring import WIRING
-    from callspan.wiring.telemetry_providers import Providers
+    from callspan.wiring.pipeline import Providers
 
     handle = WIRING.install(Fresh(), Providers(), _SDKS)
     try:

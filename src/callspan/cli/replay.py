@@ -21,8 +21,8 @@ from callspan.cli.screen import Screen
 from callspan.cost import priced
 from callspan.formatting import UNKNOWN, duration, money, tokens
 from callspan.process.media import VECTOR_KEY
-from callspan.providers.json_readers import dig, integer, objects
 from callspan.providers.registry import by_api
+from callspan.providers.wire_json import dig, integer, objects
 from callspan.record.call import CallRecord
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.stores.aggregates import model_of

@@ -18,7 +18,7 @@ from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Column, fitted, styled
 from callspan.formatting import UNKNOWN, count, milliseconds, money, tokens
 from callspan.stores.base import CallFilter, Summary
-from callspan.stores.matching import GROUPINGS, META, checked_grouping
+from callspan.stores.filters import GROUPINGS, META, checked_grouping
 from callspan.stores.urls import safe_name
 
 _COLUMNS: Final = (

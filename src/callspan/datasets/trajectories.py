@@ -16,8 +16,8 @@ from callspan.datasets.chat_messages import ChatMessage, canonical, tool_name
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics
-from callspan.providers.json_readers import dig, items, number, objects
-from callspan.providers.json_readers import text as text_at
+from callspan.providers.wire_json import dig, items, number, objects
+from callspan.providers.wire_json import text as text_at
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord

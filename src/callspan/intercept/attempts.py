@@ -11,8 +11,7 @@ from typing import Any, Final
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open, reported
-from callspan.intercept.guarded import Function, HookSteps, guarded, reader
-from callspan.intercept.hook_context import HookContext
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, reader
 from callspan.intercept.request import CURRENT_CALL, OpenCall
 from callspan.providers import registry
 from callspan.providers.rate_limits import relevant_headers

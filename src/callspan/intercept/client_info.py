@@ -11,7 +11,7 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open, reported, value_of
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosts import provider_of
-from callspan.providers.json_readers import text
+from callspan.providers.wire_json import text
 
 _Server: TypeAlias = tuple[str, str, str | None, int | None]
 """SDK and its version, provider, host, port."""

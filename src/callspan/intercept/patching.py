@@ -25,8 +25,7 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
 from callspan.intercept import attempts, raw_responses, request, streams, webhooks
-from callspan.intercept.guarded import VARIADIC, Function, parameters
-from callspan.intercept.hook_context import HookContext
+from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
 from callspan.intercept.sdk_readers import OBSERVED
 from callspan.private_names import PrivateName
 from callspan.providers import registry

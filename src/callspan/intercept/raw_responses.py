@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.body_parsers import EventParser, file_body_of
-from callspan.intercept.guarded import Function, HookSteps, guarded
-from callspan.intercept.hook_context import HookContext
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.intercept.response_observer import OBSERVERS, ResponseObserver, parsing_error
 from callspan.intercept.response_state import Event
 from callspan.record.call import ErrorInfo

@@ -20,12 +20,10 @@ from opentelemetry import trace
 from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours, reported
-from callspan.intercept import fallback_streams, native_anthropic
-from callspan.intercept.body_parsers import file_body_of, read_file
+from callspan.intercept import other_instrumentations
+from callspan.intercept.body_parsers import file_body_of, form_bytes, form_fields, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
-from callspan.intercept.forms import form_bytes, form_fields, is_form
-from callspan.intercept.guarded import Function, HookSteps, Unfollowed, guarded, guarded_data, reader
-from callspan.intercept.hook_context import HookContext
+from callspan.intercept.hooks import Function, HookContext, HookSteps, Unfollowed, guarded, guarded_data, reader
 from callspan.intercept.response_observer import (
     OBSERVERS,
     CapturePath,
@@ -35,7 +33,14 @@ from callspan.intercept.response_observer import (
 )
 from callspan.intercept.response_state import Event
 from callspan.intercept.sdk_readers import StreamReader
-from callspan.intercept.stream_readers import Reader, is_reader, observe_iterator, reporting, request_usage
+from callspan.intercept.stream_readers import (
+    Reader,
+    follow_hops,
+    is_reader,
+    observe_iterator,
+    reporting,
+    request_usage,
+)
 from callspan.intercept.unrecorded import note_answer, note_response
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
@@ -90,7 +95,7 @@ class OpenCall:
         """A middleware sends on while the caller reads the stream: those responses are not the caller's."""
         self.inject = inject
         """Whether to send `traceparent` with each attempt."""
-        self.replaced: native_anthropic.Replaced | None = None
+        self.replaced: other_instrumentations.Replaced | None = None
         """The SDK's own span that this call's span replaces, if any."""
         self._outer = otel_context.get_current()
         self.context = call.span.within(self._outer)
@@ -144,7 +149,7 @@ class OpenCall:
             return
         if self.observer is not None:
             if self.call.streaming:
-                fallback_streams.follow(self, response)
+                follow_hops(self, response)
             elif not self.call.has_body:
                 # A middleware that sends on need not have parsed the answer.
                 self.call.attempts.responded(body_of(None, self._read))
@@ -351,10 +356,10 @@ class _Arguments(NamedTuple):
 def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint, arguments: _Arguments) -> OpenCall:
     """Start observing a call. After the start of the call nothing here may raise, or the call would never end."""
     client, options, stream = arguments
-    arrangement = native_anthropic.OURS[hook_context.propagate]
+    arrangement = other_instrumentations.OURS[hook_context.propagate]
     # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
     if getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None:
-        arrangement = native_anthropic.arrange(
+        arrangement = other_instrumentations.arrange(
             client, options, native=hook_context.native, propagate=hook_context.propagate
         )
     if not hook_context.looked_around:
@@ -370,7 +375,7 @@ def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint,
     opened = OpenCall(hook_context, call, path, inject=arrangement.inject)
     if arrangement.replaced is not None:
         with _OPEN:
-            opened.replaced = native_anthropic.replaced_by(
+            opened.replaced = other_instrumentations.replaced_by(
                 trace.get_current_span(opened.context), arrangement, in_session=call.record.place.session_id is not None
             )
     return opened

@@ -1,13 +1,17 @@
-"""Stream readers: wrappers around the SDK's reader, used if each item must be processed.
+"""Stream readers: wrappers around the SDK's reader, used if each item must be processed, or sends requests.
 
 They are needed to hide a usage chunk that callspan requested, for older SDK readers that do not show their end, and to
 read the items if the SDK's parsed JSON cannot be observed.
+
+Where a stream ends in a refusal, the anthropic SDK's fallback middleware asks the next model, in the middle of the
+caller's reading, and puts both answers into one stream: its later requests belong to the call. It reads them through a
+generator, which runs here in the context of the call.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Final, TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from typing import Any, Final, Protocol, TypeAlias
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
@@ -21,6 +25,9 @@ _REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 Reader: TypeAlias = Iterator[object] | AsyncIterator[object]
 """The iterator from which a stream, sync or async, reads its items."""
+_FOLLOW: Final = fail_open("observe the requests of a fallback middleware")
+_SYNC: Final = "_FrameByteStream"
+_ASYNC: Final = "_AsyncFrameByteStream"
 
 
 def request_usage(endpoint: Endpoint, options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
@@ -178,3 +185,69 @@ class _AsyncReader:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's reader has
         return getattr(self._inner, name)
+
+
+class HoppingCall(Protocol):
+    """The call whose stream is read."""
+
+    reads_hops: bool
+    """While True, responses that arrive are not those of the caller."""
+
+    def enter(self) -> None:
+        """Make the call current."""
+
+    def pause(self) -> None:
+        """Undo `enter`."""
+
+
+def follow_hops(opened: HoppingCall, response: Any) -> None:  # noqa: ANN401 - httpx2
+    """Have what a spliced response sends while it is read belong to the call; nothing for any other response."""
+    with _FOLLOW:
+        stream = getattr(response, "stream", None)
+        kind = type(stream).__name__
+        if kind not in (_SYNC, _ASYNC):
+            return
+        frames = getattr(stream, names.FRAMES.name, None)
+        if frames is not None:
+            within = _within(opened, frames) if kind == _SYNC else _within_async(opened, frames)
+            setattr(stream, names.FRAMES.name, within)
+
+
+def _within(opened: HoppingCall, frames: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+    try:
+        while True:
+            _begin_step(opened)
+            try:
+                frame = next(frames, None)
+            finally:
+                _end_step(opened)
+            if frame is None:
+                return
+            yield frame
+    finally:
+        frames.close()
+
+
+async def _within_async(opened: HoppingCall, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    try:
+        while True:
+            _begin_step(opened)
+            try:
+                frame = await anext(frames, None)
+            finally:
+                _end_step(opened)
+            if frame is None:
+                return
+            yield frame
+    finally:
+        await frames.aclose()
+
+
+def _begin_step(opened: HoppingCall) -> None:
+    opened.reads_hops = True
+    opened.enter()
+
+
+def _end_step(opened: HoppingCall) -> None:
+    opened.pause()
+    opened.reads_hops = False

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from callspan.fail_open import fail_open
-from callspan.intercept.guarded import Function, HookSteps, guarded
-from callspan.intercept.hook_context import HookContext
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.intercept.request import CURRENT_CALL
 from callspan.intercept.response_observer import OBSERVERS, HttpResponse, ResponseObserver, observer_of
 from callspan.intercept.response_state import Event

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from callspan.fail_open import value_of
-from callspan.intercept.hook_context import HookContext
+from callspan.intercept.hooks import HookContext
 from callspan.providers import registry
 
 _MOST_PATHS: Final = 128

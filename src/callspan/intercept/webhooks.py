@@ -7,8 +7,7 @@ from typing import Any, Final
 from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.client_info import call_info
-from callspan.intercept.guarded import Function, HookSteps, guarded
-from callspan.intercept.hook_context import HookContext
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.observe.factory import WebhookReport
 
 _READ: Final = fail_open("read a webhook")

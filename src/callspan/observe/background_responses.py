@@ -13,7 +13,7 @@ import msgspec
 from callspan.fail_open import fail_open, reported
 from callspan.observe.ports import CallInfo
 from callspan.providers.base import Endpoint, ResponseInfo
-from callspan.providers.json_readers import flag
+from callspan.providers.wire_json import flag
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Response, Timing
 from callspan.record.ids import is_of_response, response_call_id
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION

@@ -12,14 +12,14 @@ from typing import Any, Final
 import msgspec
 
 from callspan.fail_open import fail_open, reported
-from callspan.observe import background_responses, hops, progress
+from callspan.observe import background_responses, progress
 from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle, span_ids
 from callspan.observe.progress import TOO_MANY_REQUESTS, AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
 from callspan.observe.unknown import estimated, flag_unrecognized
 from callspan.process.content import withhold
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
-from callspan.providers.json_readers import text
+from callspan.providers.wire_json import text
 from callspan.record.call import (
     NO_BODY,
     CallRecord,
@@ -376,7 +376,7 @@ class LiveCall:
         guess = self._ports.estimates
         usage = estimated(self._endpoint, self._request.body, body, info.usage) if guess else info.usage
         if self.attempts.has_answers or (usage is not None and usage.hops):
-            usage, attempts = hops.usage_by_attempt(self._endpoint, self.attempts, attempts, usage, info)
+            usage, attempts = progress.usage_by_attempt(self._endpoint, self.attempts, attempts, usage, info)
         return {
             "response": response,
             "usage": usage,

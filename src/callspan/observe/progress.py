@@ -1,4 +1,8 @@
-"""Progress: the state of a call so far: its attempts and planned waits, the times of its chunks, its end."""
+"""Progress: the state of a call so far: its attempts, their answers, planned waits, the times of its chunks, its end.
+
+A middleware may send on after an answer: the fallback middleware of the anthropic SDK asks the next model when one
+refuses. A refusal is an answer, with usage. Of streams it lists the hops in the final usage (`usage.iterations`).
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,21 @@ from typing import Final
 import msgspec
 
 from callspan.background import AtomicFlag
-from callspan.fail_open import ours, value_of
+from callspan.fail_open import fail_open, ours, value_of
 from callspan.process.secrets import masked_error
 from callspan.providers import errors, rate_limits
-from callspan.providers.json_readers import integer, objects, text
+from callspan.providers.base import Endpoint, ResponseInfo
+from callspan.providers.wire_json import integer, objects, text
 from callspan.record.call import Attempt, CallRecord, ChunkNote, ErrorInfo, Outcome, RateLimits, StreamEnd, Timing
 from callspan.record.messages import Conversation
+from callspan.record.usage import Usage, usage_of_hop, with_added
 
 TOO_MANY_REQUESTS: Final = 429
 _FIRST_ERROR: Final = 400
 _MAX_BODY_BYTES: Final = 64 << 10
 _BROKEN: Final = ("connection", "timeout")
+_READ: Final = fail_open("read the answer of an attempt")
+_LISTED: Final = ("message", "fallback_message")
 
 
 class _Open(msgspec.Struct, eq=False):
@@ -277,3 +285,60 @@ def no_piece(data: object) -> None:
 def bodies(record: CallRecord) -> tuple[int, int]:
     """Return the identities of a record's bodies: others mean that a processor has changed them."""
     return id(record.request.body), id(record.response.body if record.response is not None else None)
+
+
+def usage_by_attempt(
+    endpoint: Endpoint, log: AttemptLog, attempts: list[Attempt], usage: Usage | None, info: ResponseInfo
+) -> tuple[Usage | None, list[Attempt]]:
+    """Return the usage of all attempts, and the attempts with model, outcome and usage of their own.
+
+    `log` has the earlier answers of a plain call; `usage` and `info` are of the last one.
+    """
+    answers = log.answers()
+    if not log.has_answers:
+        return _of_stream(attempts, usage, info)
+    found = [None if answer is None else _info(endpoint, answer) for answer in answers]
+    found[-1] = info
+    described = [
+        _described(one, of_one, usage if of_one is info else None) for one, of_one in zip(attempts, found, strict=True)
+    ]
+    used = [one.usage for one in described if one.usage is not None]
+    if usage is not None:
+        return with_added(usage, used[:-1]), described
+    return (with_added(Usage(), used) if used else None), described
+
+
+def _info(endpoint: Endpoint, answer: object) -> ResponseInfo | None:
+    with _READ:
+        return endpoint.response_info(answer)
+    return None
+
+
+def _described(one: Attempt, info: ResponseInfo | None, usage: Usage | None) -> Attempt:
+    if info is None or (one.status or _FIRST_ERROR) >= _FIRST_ERROR:
+        return one
+    return msgspec.structs.replace(
+        one,
+        model=info.response.model,
+        outcome="refused" if info.refused else "success",
+        usage=_without_raw(usage or info.usage),
+    )
+
+
+def _of_stream(attempts: list[Attempt], usage: Usage | None, info: ResponseInfo) -> tuple[Usage | None, list[Attempt]]:
+    """The hops that a stream lists as attempts, where there are as many of them as answers; else as they are."""
+    listed = [] if usage is None else [hop for hop in usage.hops if hop.kind in _LISTED]
+    successful = [at for at, one in enumerate(attempts) if (one.status or _FIRST_ERROR) < _FIRST_ERROR]
+    if usage is None or len(listed) != len(successful) or len(listed) < len(("refused", "served")):
+        return usage, attempts
+    described = list(attempts)
+    for at, hop in zip(successful, listed, strict=True):
+        refused = info.refused if hop is listed[-1] else True
+        described[at] = msgspec.structs.replace(
+            described[at], model=hop.model, outcome="refused" if refused else "success", usage=usage_of_hop(hop)
+        )
+    return msgspec.structs.replace(usage, hops=[hop for hop in usage.hops if hop not in listed]), described
+
+
+def _without_raw(usage: Usage | None) -> Usage | None:
+    return None if usage is None else msgspec.structs.replace(usage, raw=None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from callspan.providers.json_readers import integer, items, mapping, text
+from callspan.providers.wire_json import integer, items, mapping, text
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import plain
 from callspan.safe_urls import whole_words

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from callspan.fail_open import ours
 from callspan.forks import late_import
-from callspan.providers.json_readers import integer
+from callspan.providers.wire_json import integer
 from callspan.record.call import RateLimit, RateLimits
 
 _Triple: TypeAlias = tuple[str, str, str]

@@ -1,6 +1,9 @@
-"""Registry: the table of all endpoint adapters, by method and path of a request and by API of a record.
+"""Registry: the table of all endpoint adapters, by method and path of a request, and by API of a record; own ones too.
 
 Adapters are imported when their SDK is patched, or else when first used: importing this module costs nothing.
+
+An adapter of the application is found by its name (`api`) once registered in this process, or if an installed package
+has it in the entry point group `callspan.endpoints`. It is guarded when called.
 """
 
 from __future__ import annotations
@@ -8,22 +11,33 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 from urllib.parse import unquote
 
 import msgspec
 
-from callspan.fail_open import ours
+from callspan.fail_open import fail_open, ours
 from callspan.forks import late_import
-from callspan.providers import own
-from callspan.providers.base import Api, Endpoint, Endpoints
-from callspan.record.call import CallRecord
+from callspan.providers.base import Accumulator, Api, Endpoint, Endpoints, ResponseInfo
+from callspan.record.call import CallRecord, Request, Response
 from callspan.record.messages import Conversation
 
 _MOST_PATHS: Final = 128
 
 ENDPOINTS: Endpoints
 """Every endpoint, in order of how common it is."""
+GROUP: Final = "callspan.endpoints"
+"""Entry point group: the name is the `api`, the value a class or function that returns the endpoint."""
+
+_MOST_OWN: Final = 64
+_REQUIRED: Final = ("request", "accumulator", "response_info", "conversation")
+_TEXTS: Final = ("api", "operation", "path", "message_key")
+_LOAD: Final = fail_open("load an endpoint of the application")
+_READ: Final = fail_open("read a body with an endpoint of the application")
+_NOTHING: Final = ResponseInfo(response=Response(), recognized=False)
+_T = TypeVar("_T")
+
+_registered: Final[dict[str, OwnEndpoint]] = {}
 
 
 def endpoint_for(method: str, path: str) -> Endpoint | None:
@@ -49,7 +63,7 @@ def fetch_for(method: str, path: str) -> Endpoint | None:
 
 def by_api(api: str) -> Endpoint | None:
     """Return the endpoint of that name (`CallRecord.api`), including the application's own, or None."""
-    return _endpoint(api) if api in _PLACES else own.find(api)
+    return _endpoint(api) if api in _PLACES else _registered.get(api) or _installed(api)
 
 
 def register(endpoint: Endpoint) -> Endpoint:
@@ -64,7 +78,9 @@ def register(endpoint: Endpoint) -> Endpoint:
     """
     if getattr(endpoint, "api", None) in APIS:
         raise ValueError(f"{endpoint!r}: callspan reads the API {endpoint.api!r} itself; give yours another name")
-    return own.remember(endpoint)
+    own = endpoint if isinstance(endpoint, OwnEndpoint) else OwnEndpoint(endpoint)
+    _registered[own.api] = own
+    return own
 
 
 def load(family: str) -> None:
@@ -193,3 +209,81 @@ def __getattr__(name: str) -> Endpoints:
     if name != "ENDPOINTS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return tuple(_endpoint(api) for api in _PLACES)
+
+
+class OwnEndpoint:
+    """A guarded endpoint of the application: it never raises and always returns the right type."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Raise TypeError if a member of the protocol is missing."""
+        missing = [name for name in _TEXTS if not isinstance(getattr(endpoint, name, None), str)]
+        missing += [f"{name}()" for name in _REQUIRED if not callable(getattr(endpoint, name, None))]
+        if missing:
+            raise TypeError(f"{endpoint!r} is no callspan.endpoints.Endpoint: it lacks {', '.join(missing)}")
+        self.api = endpoint.api
+        self.operation = endpoint.operation
+        self.path = endpoint.path
+        self.message_key = endpoint.message_key
+        self._endpoint = endpoint
+
+    def request(self, body: object) -> Request:
+        """Return what the endpoint reads of a request."""
+        with _READ:
+            return _checked(self._endpoint.request(body), Request) or Request()
+        return Request()
+
+    def accumulator(self) -> Accumulator:
+        """Return a fresh guarded accumulator; if creating it fails, one that folds nothing."""
+        return _OwnAccumulator(self._endpoint)
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return what the endpoint reads of a response."""
+        with _READ:
+            return _checked(self._endpoint.response_info(body), ResponseInfo) or _NOTHING
+        return _NOTHING
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the messages the endpoint reads."""
+        with _READ:
+            return _checked(self._endpoint.conversation(request, response), Conversation) or Conversation()
+        return Conversation()
+
+
+class _OwnAccumulator:
+    """Guards an accumulator of the application. Without a fast path, because that would be unguarded."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._inner: Accumulator | None = None
+        with _READ:
+            self._inner = endpoint.accumulator()
+
+    @property
+    def complete(self) -> bool:
+        """The accumulator's value; False if reading it fails."""
+        with _READ:
+            return self._inner is not None and bool(self._inner.complete)
+        return False
+
+    def add(self, chunk: object) -> bool:
+        """Fold a chunk; return False if that fails."""
+        with _READ:
+            return self._inner is not None and bool(self._inner.add(chunk))
+        return False
+
+    def body(self) -> dict[str, object] | None:
+        """Return the folded body; None if that fails."""
+        with _READ:
+            return None if self._inner is None else _checked(self._inner.body(), dict)
+        return None
+
+
+@lru_cache(maxsize=_MOST_OWN)
+def _installed(api: str) -> OwnEndpoint | None:
+    with _LOAD:
+        for found in late_import("importlib.metadata").entry_points(group=GROUP, name=api):
+            return OwnEndpoint(found.load()())
+    return None
+
+
+def _checked(value: object, kind: type[_T]) -> _T | None:
+    return value if isinstance(value, kind) else None

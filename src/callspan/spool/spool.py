@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from callspan import forks
 from callspan.background import AtomicFlag, thread
 from callspan.fail_open import fail_open, log, ours, reported
-from callspan.spool import lifetime
 from callspan.spool.appending import AppendQueue, MemoryBuffer, SegmentWriter
 from callspan.spool.cap import Cap, Slim
 from callspan.spool.directory import store_keys
@@ -211,7 +211,7 @@ class Spool:
         # Give waiting threads a moment to end even if no time is left.
         deadline = max(deadline, time.monotonic() + _GRACE_S)
         if all(shipper.join(deadline - time.monotonic()) for shipper in shippers) and self._closed:
-            lifetime.unregister(self)
+            forks.unregister(self)
 
     def counters(self) -> Mapping[str, int]:
         """Return counts since the start of this process.
@@ -310,7 +310,7 @@ class Spool:
     def _watch(self) -> None:
         # Before the first lock is taken: a child forked while another thread holds it could never take it.
         if not self._closed:
-            lifetime.register(self)
+            forks.register(self)
         self._watched = True
 
     def _launch(self, segments: SegmentSet, unlaunched: AtomicFlag) -> None:

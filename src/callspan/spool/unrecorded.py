@@ -14,11 +14,11 @@ from typing import Final
 
 import msgspec
 
+from callspan import forks
 from callspan.background import AtomicFlag, PutOff
 from callspan.fail_open import Once, fail_open, log, ours
 from callspan.file_lock import locked_soon
 from callspan.forks import in_child
-from callspan.spool import lifetime
 
 FILE: Final = "unrecorded.json"
 MOST_PATHS: Final = 64
@@ -102,7 +102,7 @@ class UnrecordedCalls:
             self._noted.append(path)
             if not self._registered:
                 self._registered = True
-                lifetime.register(self)
+                forks.register(self)
             if self._idle.test_and_clear():
                 _WRITING.put_later(_SOON_S, self._write)
 

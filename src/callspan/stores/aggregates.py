@@ -28,7 +28,7 @@ from callspan.record.events import (
 from callspan.record.reward_sums import RewardSums
 from callspan.stores.base import Event, SessionSummary, Summary, Times
 from callspan.stores.columns import MAX_COUNT
-from callspan.stores.matching import checked_grouping, label_by
+from callspan.stores.filters import checked_grouping, label_by
 
 _Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
 ERRORS: Final = frozenset({"error", "timeout"})

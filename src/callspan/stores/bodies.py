@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.providers.json_readers import mapping, text
+from callspan.providers.wire_json import mapping, text
 from callspan.record.codec import encode_json, plain
 
 _INLINE_BYTES: Final = 256

@@ -18,8 +18,7 @@ from callspan.record.merging import merged
 from callspan.spool.sink import Decoded, Entry, PoisonError, decode_payload
 from callspan.stores import bodies
 from callspan.stores.columns import PICO, TABLES, Table
-from callspan.stores.row_builders import RowBuilder
-from callspan.stores.rows import Cell, Row, Tree, to_row
+from callspan.stores.rows import Cell, Row, RowBuilder, Tree, to_row
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DERIVED: Final = tuple(column.name for column in TABLES["call"].columns if not column.path)

@@ -21,11 +21,11 @@ from callspan.record.events import (
     TimestepRecord,
     start_id,
 )
-from callspan.stores import aggregates, bodies, conditions
+from callspan.stores import aggregates, bodies, filters
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import CallFilter, Content, SessionFilter, SessionSummary, StoreError, Summary, Times
 from callspan.stores.columns import CALLS, PICO, SESSIONS, TIMESTEPS
-from callspan.stores.matching import checked_grouping
+from callspan.stores.filters import checked_grouping
 from callspan.stores.sql_rewards import SqlRewards, Values, record_of
 
 _EVERY: Final = CallFilter()
@@ -62,7 +62,7 @@ class SqlReader(SqlRewards):
     """What to do about damage."""
     contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
-    metadata: conditions.MetadataSql
+    metadata: filters.MetadataSql
     called = "c.start_ns AS called FROM calls c"
     """SQL for the starts of calls by session, of which the earliest counts."""
     models = "SELECT DISTINCT session_id, coalesce(c.model_req, c.model_resp) AS model FROM calls c"
@@ -125,7 +125,7 @@ class SqlReader(SqlRewards):
         self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _EVERY
     ) -> Iterator[SessionSummary]:
         """Yield sessions, newest first; without a filter also sessions known only from their calls."""
-        chosen = conditions.session_condition(which, self.metadata)
+        chosen = filters.session_condition(which, self.metadata)
         named = "1 = 1" if chosen is None else self.in_sessions.format(condition=chosen)
         sql = f"""
             SELECT session_id FROM (
@@ -138,7 +138,7 @@ class SqlReader(SqlRewards):
               GROUP BY session_id) found
             WHERE {"at >= :since_ns" if since_ns is not None else "1 = 1"}
             ORDER BY coalesce(at, 0) DESC, session_id DESC {"" if limit is None else self.page(limit, 0)}"""
-        values = conditions.parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
+        values = filters.parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
         found = [str(row["session_id"]) for row in self.rows(sql, **values)]
         for start in range(0, len(found), _AT_ONCE):
             yield from self._sessions(found[start : start + _AT_ONCE])
@@ -154,14 +154,14 @@ class SqlReader(SqlRewards):
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
         """Return one timestep by its id or the application's own id (the first of several); else None."""
-        sql = f"SELECT * FROM timesteps WHERE {conditions.timestep_condition(self.layout)} ORDER BY start_ns LIMIT 1"
+        sql = f"SELECT * FROM timesteps WHERE {filters.timestep_condition(self.layout)} ORDER BY start_ns LIMIT 1"
         row = next(self.rows(sql, id=timestep_id), None)
         return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
 
     def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
         where, values = self.where(which)
-        values |= conditions.grouping_parameters(checked_grouping(by))
+        values |= filters.grouping_parameters(checked_grouping(by))
         yield from self._summaries(by, where, values, latencies=latencies)
 
     def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
@@ -177,20 +177,18 @@ class SqlReader(SqlRewards):
         have a cost, and how many of those have it in picodollars.
         """
         key = self.group(by)
-        sql = conditions.SUMS.format(
-            key=key, source=conditions.source(key), where=where, pico=self.pico, priced=self.priced
-        )
+        sql = filters.SUMS.format(key=key, source=filters.source(key), where=where, pico=self.pico, priced=self.priced)
         yield from self.rows(sql, **values)
 
     def group(self, by: str) -> str:
         """Return the SQL expression to group calls `c` by."""
-        return conditions.GROUPS.get(by) or conditions.grouping(by, self.metadata, self.layout) or self.day
+        return filters.GROUPS.get(by) or filters.grouping(by, self.metadata, self.layout) or self.day
 
     def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group."""
         durations: dict[object, list[float]] = defaultdict(list)
         first_tokens: dict[object, list[float]] = defaultdict(list)
-        sql = f"SELECT {key} AS key, c.duration_ns, c.ttft_ns FROM {conditions.source(key)}"
+        sql = f"SELECT {key} AS key, c.duration_ns, c.ttft_ns FROM {filters.source(key)}"
         sql += f" WHERE {where} AND c.outcome = 'success'"
         for group, duration, first_token in self.tuples(sql, **values):
             if duration is not None:
@@ -225,8 +223,8 @@ class SqlReader(SqlRewards):
 
     def where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
         """Return the condition on calls `c`, and its parameters."""
-        values = conditions.parameters(which)
-        found = list(conditions.call_conditions(which, self.metadata, self.layout, self.in_sessions))
+        values = filters.parameters(which)
+        found = list(filters.call_conditions(which, self.metadata, self.layout, self.in_sessions))
         if which.text is not None:
             found.append(self.text_condition(str(values["text"])))
         return " AND ".join(found) or "1 = 1", values
@@ -349,7 +347,7 @@ class SqlReader(SqlRewards):
         """Return the costs that are not exact in picodollars, by group."""
         found: dict[object, list[Decimal]] = defaultdict(list)
         sql = (
-            f"SELECT {key} AS key, {self.inexact} AS usd FROM {conditions.source(key)} "
+            f"SELECT {key} AS key, {self.inexact} AS usd FROM {filters.source(key)} "
             f"WHERE {where} AND c.cost_picousd IS NULL AND {self.inexact} IS NOT NULL"
         )
         for row in self.rows(sql, **values):

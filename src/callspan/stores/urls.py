@@ -1,20 +1,25 @@
-"""URLs: a store's URL becomes the sink that writes it or the reader that reads it."""
+"""URLs: a store's URL becomes the sink that writes it or the reader that reads it; the directories of its spools."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from callspan.fail_open import ours
 from callspan.forks import late_import
 from callspan.safe_urls import HIDDEN, names_user, safe_url, unescaped
 from callspan.settings import SettingError
 from callspan.settings import split_urls as split_text
+from callspan.settings_loader import load, state_directory
+from callspan.spool.segment import SUFFIX
 from callspan.spool.sink import Sink
+from callspan.spool.waiting import FILE
 from callspan.stores.base import Reader
 
 _SETTING: Final = "CALLSPAN_STORES"
@@ -22,6 +27,7 @@ _FORMS: Final = (
     "sqlite:///calls.db, sqlite:////absolute/calls.db, jsonl:///calls.jsonl, postgresql://user@host/database, "
     "clickhouse://user@host/database, unix:///run/receiver.sock, console://"
 )
+_SPOOL_SUFFIX: Final = ".spool"
 
 
 class _Kind(NamedTuple):
@@ -227,3 +233,24 @@ def _load(kind: str, place: str) -> type:
 
 def _unknown(url: str) -> SettingError:
     return SettingError(f"{_SETTING}: unknown kind of store {safe_name(url)!r}; use one of: {_FORMS}")
+
+
+def directories_of(url: str) -> list[Path]:
+    """Return the spool directories: next to the store's file, in the state directory, and the configured one."""
+    path, configured = parse(url).path, load(warn=False).spool_dir
+    beside = [] if path is None else _matching(path.parent, f"*{_SPOOL_SUFFIX}")
+    found = chain([] if configured is None else [configured], beside, _matching(state_directory() / "spool", "*"))
+    return list(dict.fromkeys(found))
+
+
+def hold_segments(url: str) -> bool:
+    """Return whether one of the directories has a segment of any process, or a count of lost records."""
+    found = directories_of(url)
+    return any(True for directory in found for pattern in (f"*{SUFFIX}", FILE) for _ in _matching(directory, pattern))
+
+
+def _matching(directory: Path, pattern: str) -> Iterator[Path]:
+    try:
+        yield from sorted(directory.glob(pattern))
+    except ours(OSError):
+        return

@@ -21,7 +21,7 @@ from callspan.record.merging import merged
 from callspan.settings import SettingArguments
 from callspan.settings_loader import load
 from callspan.wiring import WIRING
-from callspan.wiring.telemetry_providers import Providers
+from callspan.wiring.pipeline import Providers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -15,7 +15,7 @@ from opentelemetry.trace import TracerProvider
 
 from callspan.agent import runtime
 from callspan.forks import renew_locks
-from callspan.intercept.hook_context import HookContext, not_counted
+from callspan.intercept.hooks import HookContext, not_counted
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk, sdks_of
 from callspan.process import callbacks
 from callspan.process.processors import Processors, caller_processors
@@ -27,9 +27,8 @@ from callspan.stores.urls import check_store
 from callspan.wiring import process_end
 from callspan.wiring.byte_bounds import unbound_exporters
 from callspan.wiring.otlp import check_otlp, set_up_global
-from callspan.wiring.pipeline import Pipeline
+from callspan.wiring.pipeline import Pipeline, Providers, changed_providers, given_providers
 from callspan.wiring.recorder import Recorder, check_prices
-from callspan.wiring.telemetry_providers import Providers, changed_providers, given_providers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

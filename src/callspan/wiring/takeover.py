@@ -15,7 +15,7 @@ from callspan.spool.directory import Listing, store_key
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Progress, Spool, no_progress
 from callspan.spool.waiting import Waiting, can_be_adopted, waiting, waiting_for_others
-from callspan.stores.spools import directories_of
+from callspan.stores.urls import directories_of
 from callspan.wiring.recorder import spool_directory, store_sinks
 
 TIMEOUT_S: Final = 30.0

@@ -40,7 +40,7 @@ def other(named: str) -> Any:
 def ours(records: list[Any]) -> Any:
     import callspan
     from callspan.wiring import WIRING
-    from callspan.wiring.telemetry_providers import Providers
+    from callspan.wiring.pipeline import Providers
 
     settings = callspan.Settings()
     return WIRING.install(settings, Providers(listeners=(records.append,)), ("openai", "anthropic"))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.agent import episode
-from callspan.agent.api_misuse import MisuseError, flagged, forget_warnings
+from callspan.agent.arguments import MisuseError, flagged, forget_warnings
 from callspan.agent.episode import RunningTotals
 from callspan.agent.runtime import Runtime
 from callspan.fail_open import fail_open, failures, forget_failures

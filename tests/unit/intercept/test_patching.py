@@ -13,7 +13,7 @@ import wrapt
 
 from callspan.fail_open import Once
 from callspan.intercept import other_instrumentations, patching
-from callspan.intercept.hook_context import HookContext
+from callspan.intercept.hooks import HookContext
 from callspan.intercept.patching import Hook, Patches, hand_over
 from tests.logs import nothing_is_warned_of
 

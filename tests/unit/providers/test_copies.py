@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
 
-from callspan.providers.copies import detached, fill, merge_list, overlay
+from callspan.providers.wire_json import detached, fill, merge_list, overlay
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.points import points
 
-from callspan.providers import json_readers
+from callspan.providers import wire_json
 from callspan.providers.anthropic.messages import response_info
 from callspan.providers.openai.response import choices_info
 
@@ -14,29 +14,29 @@ ODD: list[object] = [None, "x", True, False, [], {}, [1], {"a": 1}]
 
 @pytest.mark.parametrize("odd", ODD)
 def test_a_value_that_is_not_a_number_is_absent(odd: object) -> None:
-    assert json_readers.number({"a": odd}, "a") is None
-    assert json_readers.number(odd, "b") is None
+    assert wire_json.number({"a": odd}, "a") is None
+    assert wire_json.number(odd, "b") is None
 
 
 @pytest.mark.parametrize(("found", "number"), [(3, 3.0), (0, 0.0), (-1.5, -1.5)])
 def test_numbers_are_read_as_they_are(found: object, number: float) -> None:
-    assert json_readers.number({"a": {"b": found}}, "a", "b") == number
+    assert wire_json.number({"a": {"b": found}}, "a", "b") == number
 
 
 @pytest.mark.parametrize("odd", ODD)
 def test_a_value_that_is_not_an_integer_is_absent(odd: object) -> None:
-    assert json_readers.integer({"a": odd}, "a") is None
+    assert wire_json.integer({"a": odd}, "a") is None
 
 
 @points(("value", "whole"), [("1" * 19, int("1" * 19)), ("1" * 20, None), ("", None), ("-1", None), ("\u0663", None)])
 def test_up_to_nineteen_digits_are_read_as_an_integer(value: str, whole: int | None) -> None:
-    assert json_readers.integer({"a": value}, "a") == whole
+    assert wire_json.integer({"a": value}, "a") == whole
 
 
 @points("value", [0, 1, "true", None, [], {}])
 def test_only_a_boolean_is_a_flag(value: object) -> None:
-    assert json_readers.flag({"a": value}, "a") is None
-    assert json_readers.flag({"a": True}, "a") is True
+    assert wire_json.flag({"a": value}, "a") is None
+    assert wire_json.flag({"a": True}, "a") is True
 
 
 HALF = "a\ud800b"

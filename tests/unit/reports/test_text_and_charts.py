@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callspan import formatting
 from callspan.cost.price_table import ModelPrices, PriceTable
 from callspan.record.usage import Usage
-from callspan.reports import charts
+from callspan.reports import page
 from tests.points import points
 
 
@@ -39,7 +39,7 @@ def drawing(figure: str) -> ET.Element:
 @given(st.lists(st.floats(-10, 1e7, allow_nan=False), max_size=20))
 def test_a_histogram_counts_every_call_once(values: list[float]) -> None:
     positive = [value for value in values if value > 0]
-    figure = charts.histogram([value * 1e6 for value in values], "time & <b>")
+    figure = page.histogram([value * 1e6 for value in values], "time & <b>")
     assert "<b>" not in figure
     if not positive:
         assert "nothing to show" in figure
@@ -59,16 +59,16 @@ def test_a_histogram_counts_every_call_once(values: list[float]) -> None:
     ],
 )
 def test_a_curve_has_a_dot_for_each_reward_that_is_a_number(rewards: list[tuple[str, float, bool | None]]) -> None:
-    found = drawing(charts.reward_curve(rewards))
+    found = drawing(page.reward_curve(rewards))
     finite = [reward for _, reward, _ in rewards if abs(reward) < float("inf")]
     dots = list(found.iter("circle"))
     assert len(dots) == len(finite)
-    assert all(charts._REWARD_TOP <= float(dot.attrib["cy"]) <= charts._HEIGHT - charts._BOTTOM for dot in dots)
+    assert all(page._REWARD_TOP <= float(dot.attrib["cy"]) <= page._HEIGHT - page._BOTTOM for dot in dots)
     assert len(list(found.iter("polyline"))) == (len(finite) > 2)
 
 
 def test_a_bar_of_shares_lays_its_parts_side_by_side() -> None:
-    parts = list(drawing(charts.share_bar((("in", 0.25), ("out", 0.5)))).iter("rect"))
+    parts = list(drawing(page.share_bar((("in", 0.25), ("out", 0.5)))).iter("rect"))
     assert [(part.attrib["class"], part.attrib["x"], part.attrib["width"]) for part in parts] == [
         ("in", "0.0", "25.0"),
         ("out", "25.0", "50.0"),

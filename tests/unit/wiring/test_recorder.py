@@ -23,9 +23,9 @@ from callspan.record.events import Record, SessionRecord
 from callspan.settings import Settings
 from callspan.wiring import process_end, recorder
 from callspan.wiring.otlp import ByteBoundedExporter, OtlpProviders
+from callspan.wiring.pipeline import Providers
 from callspan.wiring.process_end import ForkedWorkers
 from callspan.wiring.recorder import Recorder, spool_directory
-from callspan.wiring.telemetry_providers import Providers
 from tests.points import points
 
 from .conftest import made, stored

@@ -13,7 +13,7 @@ from callspan.agent import runtime
 from callspan.intercept.patching import SDKS, Sdk
 from callspan.settings import SettingError, Settings
 from callspan.wiring import WIRING, Wiring
-from callspan.wiring.telemetry_providers import Providers
+from callspan.wiring.pipeline import Providers
 from tests.points import points
 
 from .conftest import made, stored

@@ -1,4 +1,18 @@
-"""The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage and errors."""
+"""The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage, hops and errors.
+
+Which of the hops (`usage.iterations`) the top-level counters of `usage` leave out is stated by the SDK's types for two
+kinds; the rest follows from the numbers:
+
+- `compaction`: "tokens are not included in the top-level `usage` fields" (`BetaUsage.iterations`);
+- `advisor_message`: another model's "sub-inference" (`BetaAdvisorMessageIterationUsage`): in recorded answers the top
+  level is the sum of the `message` entries, without it;
+- `message`: the turns of a loop of server tools, which the top level sums up, or hops that declined;
+- `fallback_message`: "the terminal entry of a fallback-served turn", in place of the last `message`
+  (`BetaFallbackMessageIterationUsage`).
+
+Of a chain of hops the top level has either all, or the last ones: those of the hop that answered. The SDK's middleware
+names of that hop only the last iteration (`_serving_iteration_entry`).
+"""
 
 from __future__ import annotations
 
@@ -7,23 +21,37 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.providers.anthropic.hops import with_hops
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
-from callspan.providers.copies import detached, detached_object
 from callspan.providers.errors import error_info
-from callspan.providers.json_readers import UNFIT, Count, count, items, mapping, objects, of_type, text, word
+from callspan.providers.wire_json import (
+    UNFIT,
+    Count,
+    count,
+    detached,
+    detached_object,
+    items,
+    mapping,
+    objects,
+    of_type,
+    text,
+    word,
+)
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, tool_name
-from callspan.record.usage import Usage
+from callspan.record.usage import Hop, Usage, usage_of_hop, with_added
 
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
 """Fields that are content, kept elsewhere, or secret (authorization tokens of MCP servers)."""
 
 _MANAGEMENT: Final = "context_management"
 _MAX_PARAM_BYTES: Final = 4096
+_SERVED: Final = "fallback_message"
+_SAMPLED: Final = ("message", _SERVED)
+_MOST: Final = 256
+"""More entries than that are no chain of hops."""
 
 
 class Messages:
@@ -263,3 +291,60 @@ def _error(body: object) -> ErrorInfo | None:
         return None
     whole = {"type": "error", "error": error, "request_id": text(body, "request_id")}
     return error_info(status=None, body=whole if error else body, exception=None, message=None, request_id=None)
+
+
+def with_hops(usage: Usage, iterations: object) -> Usage:
+    """Return the usage with its hops, and their tokens where the top level leaves them out.
+
+    Itself where all iterations are turns of one model, which the top level sums up.
+    """
+    given = iterations[:_MOST] if isinstance(iterations, list) else []
+    hops = [_hop(entry, kind) for entry in given if (kind := text(entry, "type"))]
+    sampled = [hop for hop in hops if hop.kind in _SAMPLED]
+    is_chain = any(hop.kind == _SERVED for hop in sampled) or len({hop.model for hop in sampled if hop.model}) > 1
+    if len(sampled) == len(hops) and not is_chain and not _is_beside(sampled, usage):
+        return usage
+    beside = _declined(sampled, usage) if is_chain or _is_beside(sampled, usage) else 0
+    marked = []
+    for hop in hops:
+        if hop.kind in _SAMPLED:
+            marked.append(msgspec.structs.replace(hop, beside=beside > 0))
+            beside -= 1
+        else:
+            marked.append(msgspec.structs.replace(hop, beside=True))
+    left_out = [usage_of_hop(hop) for hop in marked if hop.beside]
+    return with_added(msgspec.structs.replace(usage, hops=marked), left_out)
+
+
+def _hop(entry: object, kind: str) -> Hop:
+    read, write = count(entry, "cache_read_input_tokens"), count(entry, "cache_creation_input_tokens")
+    fresh = count(entry, "input_tokens")
+    return Hop(
+        kind=kind,
+        model=text(entry, "model") or None,
+        input_tokens=None if fresh is None else fresh + (read or 0) + (write or 0),
+        output_tokens=count(entry, "output_tokens"),
+        cache_read_tokens=read,
+        cache_write_tokens=write,
+        cache_write_5m_tokens=count(entry, "cache_creation", "ephemeral_5m_input_tokens"),
+        cache_write_1h_tokens=count(entry, "cache_creation", "ephemeral_1h_input_tokens"),
+    )
+
+
+def _is_beside(sampled: list[Hop], usage: Usage) -> bool:
+    """Whether hops that name their model ended in a refusal: the last of them alone is what the top level has."""
+    return len(sampled) > 1 and bool(sampled[-1].model) and _sums(sampled[-1:]) == _of(usage)
+
+
+def _declined(sampled: list[Hop], usage: Usage) -> int:
+    """How many of the first hops the top level leaves out: those before the longest end that it equals, if any."""
+    total = _of(usage)
+    return next((first for first in range(len(sampled)) if _sums(sampled[first:]) == total), max(0, len(sampled) - 1))
+
+
+def _of(usage: Usage) -> tuple[int, int]:
+    return usage.input_tokens or 0, usage.output_tokens or 0
+
+
+def _sums(hops: list[Hop]) -> tuple[int, int]:
+    return sum(hop.input_tokens or 0 for hop in hops), sum(hop.output_tokens or 0 for hop in hops)

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from callspan.fail_open import ours
-from callspan.providers.copies import detached
-from callspan.providers.json_readers import flag, integer, items, mapping, number, text
+from callspan.providers.wire_json import detached, flag, integer, items, mapping, number, text
 from callspan.record.codec import encode_json
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import (

@@ -11,8 +11,17 @@ from collections.abc import Callable
 from typing import Final
 
 from callspan.fail_open import ours
-from callspan.providers.copies import FULL, StringBuilder, detached, detached_object, overlay
-from callspan.providers.json_readers import integer, items, mapping, text
+from callspan.providers.wire_json import (
+    FULL,
+    StringBuilder,
+    detached,
+    detached_object,
+    integer,
+    items,
+    mapping,
+    overlay,
+    text,
+)
 
 _PIECES: Final = {
     "text_delta": ("text", "text", "text"),

@@ -15,11 +15,10 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.copies import StringBuilder, detached, overlay
-from callspan.providers.json_readers import dig, mapping, number, text, word
 from callspan.providers.openai.parts import media, prompt_messages
 from callspan.providers.openai.response import OpenAIEndpoint, response_error
 from callspan.providers.openai.usage import usage_of
+from callspan.providers.wire_json import StringBuilder, detached, dig, mapping, number, overlay, text, word
 from callspan.record.call import Request, Response
 from callspan.record.media_reference import HEADER_BYTES, described_reference
 from callspan.record.messages import Conversation, Message, Part, Text

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.copies import detached
-from callspan.providers.json_readers import dig, flag, mapping, objects, text
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.parts import list_or_none, media, parts_of
 from callspan.providers.openai.response import OpenAIEndpoint, choices_info, in_order
+from callspan.providers.wire_json import detached, dig, flag, mapping, objects, text
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
     Conversation,

@@ -7,8 +7,8 @@ import binascii
 from typing import Any, Final
 
 from callspan.fail_open import ours
-from callspan.providers.copies import StringBuilder, detached, fill, merge_list, overlay
 from callspan.providers.openai.tool_calls import CallFragments, ToolCalls
+from callspan.providers.wire_json import StringBuilder, detached, fill, merge_list, overlay
 from callspan.record.call import normalised
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from callspan.fail_open import ours
-from callspan.providers.copies import FULL, detached, overlay
 from callspan.providers.openai.chat_choice import Choice
+from callspan.providers.wire_json import FULL, detached, overlay
 
 # `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
 _APART: Final = frozenset({"choices", "object", "obfuscation", "value"})

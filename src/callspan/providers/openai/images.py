@@ -11,11 +11,10 @@ from typing import Any, Final
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.copies import detached
-from callspan.providers.json_readers import dig, items, mapping, objects, word
 from callspan.providers.openai.parts import media, prompt_messages
 from callspan.providers.openai.response import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.usage import usage_of
+from callspan.providers.wire_json import detached, dig, items, mapping, objects, word
 from callspan.record.call import Response
 from callspan.record.messages import Conversation, Message, Part, Text
 from callspan.record.usage import Usage

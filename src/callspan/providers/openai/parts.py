@@ -10,8 +10,7 @@ from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from callspan.fail_open import ours
-from callspan.providers.copies import detached
-from callspan.providers.json_readers import dig, integer, items, mapping, number, text
+from callspan.providers.wire_json import detached, dig, integer, items, mapping, number, text
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, UnknownPart
 

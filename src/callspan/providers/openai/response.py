@@ -9,10 +9,9 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.providers.base import ResponseInfo
-from callspan.providers.copies import detached
 from callspan.providers.errors import error_info
-from callspan.providers.json_readers import UNFIT, dig, integer, items, objects, text, word
 from callspan.providers.openai.usage import usage_of
+from callspan.providers.wire_json import UNFIT, detached, dig, integer, items, objects, text, word
 from callspan.record.call import CONTENT_FILTER, LENGTH, ErrorInfo, Request, Response, normalised
 from callspan.record.codec import encode_json
 from callspan.record.messages import tool_name

@@ -8,12 +8,11 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.copies import detached
-from callspan.providers.json_readers import dig, flag, items, mapping, objects, of_type, text, word
 from callspan.providers.openai.parts import media, parts_of
 from callspan.providers.openai.response import OpenAIEndpoint, finish_meanings, response_error, unix_time
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
 from callspan.providers.openai.usage import usage_of
+from callspan.providers.wire_json import detached, dig, flag, items, mapping, objects, of_type, text, word
 from callspan.record.call import CONTENT_FILTER, LENGTH, TOOL_CALLS, ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Message, Part, Reasoning, ToolCall, ToolResult, UnknownPart

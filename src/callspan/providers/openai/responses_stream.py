@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from callspan.providers.copies import StringBuilder, detached
-from callspan.providers.json_readers import integer, text
+from callspan.providers.wire_json import StringBuilder, detached, integer, text
 
 
 class Place(NamedTuple):

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from callspan.fail_open import ours
-from callspan.providers.copies import StringBuilder, fill
+from callspan.providers.wire_json import StringBuilder, fill
 from callspan.record.codec import encode_json
 
 _TEXTS: Final = {"function": "arguments", "custom": "input"}

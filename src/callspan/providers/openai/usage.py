@@ -10,8 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from callspan.fail_open import ours
-from callspan.providers.copies import detached
-from callspan.providers.json_readers import LARGEST_COUNT, UNFIT, Count, count, mapping
+from callspan.providers.wire_json import LARGEST_COUNT, UNFIT, Count, count, detached, mapping
 from callspan.record.usage import Usage
 
 _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")

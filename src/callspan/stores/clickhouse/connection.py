@@ -1,20 +1,37 @@
-"""Connection: how to connect to ClickHouse, over HTTP or in this process; its tables and their version."""
+"""Connection: how to connect to ClickHouse, over HTTP or in this process; its tables and their version; its errors."""
 
 # ruff: noqa: S608 - only our own numbers are put into SQL
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from clickhouse_connect.driver import create_client
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
+from callspan.fail_open import ours
 from callspan.stores.base import StoreError
 from callspan.stores.columns import LAYOUT
-from callspan.stores.schema import statements
+from callspan.stores.schema import relations, remedy, statements
 
 _CONNECT_S: Final = 10
 _ANSWER_S: Final = 60
+CODE: Final = re.compile(r"[Cc]ode: (\d+)")
+_ERRNO: Final = re.compile(r"(?:\[Errno -?\d+\] |Error\(\d+, ')([A-Z][\w ]+)")
+_UNKNOWN_TABLE: Final = 60
+_ADVICE: Final = {
+    81: "the database does not exist (dropped?); create it: CREATE DATABASE",
+    164: "this user, or the server, is read-only",
+    242: "the table is read-only; has the server lost its Keeper?",
+    243: "the server's disk is full; make room",
+    497: "grant the right to this user",
+    516: "user or password is wrong",
+}
+"""What to do, by the code of an error."""
 
 
 def connect(url: str) -> Client:
@@ -49,3 +66,35 @@ def make_tables(client: Client, name: str) -> None:
         for statement in statements("clickhouse", later):
             client.command(statement)
         client.command(f"INSERT INTO callspan_layout VALUES ({later})")
+
+
+@contextmanager
+def explaining(name: str, client: Client | None = None) -> Iterator[None]:
+    """Context manager that replaces known ClickHouse errors by a StoreError that says what to do."""
+    try:
+        yield
+    except ClickHouseError as error:
+        advice = _advice(error, client)
+        if advice is None:
+            # The driver's message includes a page of text of its HTTP library.
+            if why := _ERRNO.search(str(error)):
+                raise OperationalError(why[1]) from error
+            raise
+        raise StoreError(f"{name}: {advice}") from error
+
+
+def _advice(error: ClickHouseError, client: Client | None) -> str | None:
+    found = CODE.search(str(error))
+    code = 0 if found is None else int(found[1])
+    if code == _UNKNOWN_TABLE and client is not None:
+        return _dropped(client)
+    return _ADVICE.get(code)
+
+
+def _dropped(client: Client) -> str | None:
+    try:
+        rows = client.query("SELECT name FROM system.tables WHERE database = currentDatabase()").result_rows
+    except ours(ClickHouseError):
+        return None
+    there = {str(row[0]) for row in rows}
+    return remedy("clickhouse", sorted(set(relations("clickhouse", LAYOUT)) - there), "clickhouse-client")

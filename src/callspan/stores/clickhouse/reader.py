@@ -15,10 +15,9 @@ from callspan.record.call import CallRecord
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import CallFilter, Content, EmptyStoreError
-from callspan.stores.clickhouse.connection import connect, layout
-from callspan.stores.clickhouse.troubles import explaining
+from callspan.stores.clickhouse.connection import connect, explaining, layout
 from callspan.stores.columns import LAYOUT
-from callspan.stores.conditions import CLICKHOUSE, source
+from callspan.stores.filters import CLICKHOUSE, source
 from callspan.stores.sql_reader import SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.urls import safe_name

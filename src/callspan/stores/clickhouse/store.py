@@ -26,9 +26,8 @@ from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
-from callspan.stores.clickhouse.connection import connect, layout, make_tables
+from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.clickhouse.reader import WritersReader
-from callspan.stores.clickhouse.troubles import CODE, explaining
 from callspan.stores.columns import TABLES
 from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.retention import Choice, Removed

@@ -18,8 +18,8 @@ from callspan.record.ids import is_of_response
 from callspan.record.merging import merged
 from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, Content, Event, SessionFilter, SessionSummary, Summary, Times, no_file
+from callspan.stores.filters import fits_call, fits_session, needs_session
 from callspan.stores.jsonl.store import files_of, lines_in, read_cursors
-from callspan.stores.matching import fits_call, fits_session, needs_session
 from callspan.stores.payloads import text_of
 from callspan.stores.rows import merge
 

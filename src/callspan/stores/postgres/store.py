@@ -29,7 +29,7 @@ from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import EmptyStoreError, StoreError
 from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
-from callspan.stores.conditions import POSTGRES, source
+from callspan.stores.filters import POSTGRES, source
 from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.postgres.troubles import dropped, explaining
 from callspan.stores.retention import Choice, Removed, remove_by_sql

@@ -15,13 +15,12 @@ from callspan.record.labels import label_of, labels
 from callspan.stores import aggregates
 from callspan.stores.aggregates import Latencies
 from callspan.stores.columns import LAYOUT
-from callspan.stores.conditions import SQLITE
+from callspan.stores.filters import SQLITE
 from callspan.stores.packing import SAME_HASH
 from callspan.stores.sql_reader import SqlReader
 from callspan.stores.sql_rewards import Values
-from callspan.stores.sqlite.file import open_for_reading
+from callspan.stores.sqlite.file import explaining, open_for_reading, rescue
 from callspan.stores.sqlite.text_search import TextSearch
-from callspan.stores.sqlite.troubles import explaining, rescue
 
 _CHUNK: Final = 500
 _COLUMN: Final = re.compile(r"\bc\.(\w+)")

@@ -20,8 +20,7 @@ from callspan.stores.bodies import from_row, references
 from callspan.stores.columns import REFERENCES
 from callspan.stores.packing import CALL_ROWS, SAME_HASH
 from callspan.stores.retention import CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, Choice, Removed
-from callspan.stores.sqlite.file import open_for_writing, sum_up
-from callspan.stores.sqlite.troubles import explaining
+from callspan.stores.sqlite.file import explaining, open_for_writing, sum_up
 
 _SESSIONS: Final = "sessions"
 _PLACES: Final = {"calls": CALL_ROWS}

@@ -28,9 +28,8 @@ from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, Packer, packed
 from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
-from callspan.stores.sqlite.file import Upkeep, open_for_writing
+from callspan.stores.sqlite.file import Upkeep, explaining, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
-from callspan.stores.sqlite.troubles import explaining
 
 _MOST_STATEMENTS: Final = 50
 """The `sqlite3` module caches 128 prepared statements per connection."""

@@ -1,4 +1,4 @@
-"""Images as OpenAI's endpoints answer them, in one piece and as the events of a stream."""
+"""Images, speech and transcripts as OpenAI's endpoints answer them, in one piece and as the events of a stream."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import struct
 import zlib
 from collections.abc import Mapping
 
-from callspan.testing.provider.answer import OPENAI, Answer, Event, Wire, objects, with_usage
+from callspan.testing.provider.answer import OPENAI, Answer, Event, File, Wire, objects, with_usage, words
 from callspan.testing.provider.script import Json, Reply
 
 _SIDE = 8
+_RATE = 8000
+_SECONDS = 0.5
+_TYPES = {"mp3": "audio/mpeg", "opus": "audio/ogg", "aac": "audio/aac", "flac": "audio/flac", "pcm": "audio/pcm"}
+_TEXTS = ("text", "srt", "vtt")
 
 
 def _png() -> bytes:
@@ -97,3 +101,99 @@ def _event(kind: str, fields: Json) -> Event:
 
 IMAGES = Wire(OPENAI, _images, _image_events)
 """`POST /v1/images/generations`; the text of a reply is the revised prompt, `media` the image."""
+
+
+def _wav() -> bytes:
+    """Half a second of silence."""
+    data = b"\0\0" * int(_RATE * _SECONDS)
+    about = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, _RATE, _RATE * 2, 2, 16)
+    return (
+        struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + about + struct.pack("<4sI", b"data", len(data)) + data
+    )
+
+
+def _token_usage(reply: Reply) -> Json:
+    return {
+        "type": "tokens",
+        "input_tokens": reply.input_tokens,
+        "output_tokens": reply.output_tokens,
+        "total_tokens": reply.input_tokens + reply.output_tokens,
+        "input_token_details": {"audio_tokens": reply.input_tokens, "text_tokens": 0},
+    }
+
+
+def _usage_of(answer: Answer) -> Json:
+    """Whisper counts seconds, the other models tokens."""
+    return {"type": "duration", "seconds": 1} if answer.model.startswith("whisper") else _token_usage(answer.reply)
+
+
+def _text(answer: Answer) -> str:
+    return answer.reply.completions()[0].text or ""
+
+
+def _transcript(answer: Answer) -> Json:
+    body: dict[str, object] = {"text": _text(answer)}
+    if answer.request.body.get("response_format") in ("verbose_json", "diarized_json"):
+        body |= {"task": "transcribe", "duration": _SECONDS, "language": "english", "segments": []}
+    return with_usage(body, answer.reply, _usage_of(answer))
+
+
+def _transcript_file(answer: Answer) -> File | None:
+    if answer.request.body.get("response_format") not in _TEXTS:
+        return None
+    return File(_text(answer).encode(), "text/plain; charset=utf-8")
+
+
+def _transcript_events(body: Json, answer: Answer) -> list[Event]:
+    kind = "transcript.text"
+    deltas = [
+        Event({"type": f"{kind}.delta", "delta": word}, f"{kind}.delta", content=True) for word in words(_text(answer))
+    ]
+    done = {"type": f"{kind}.done", "text": body["text"], **({"usage": body["usage"]} if "usage" in body else {})}
+    return [*deltas, Event(done, f"{kind}.done")]
+
+
+TRANSCRIPTIONS = Wire(OPENAI, _transcript, _transcript_events, _transcript_file)
+"""`POST /v1/audio/transcriptions`: the text of the reply, plain where the request has such a format."""
+
+
+def _translation(answer: Answer) -> Json:
+    return {"text": _text(answer)}
+
+
+TRANSLATIONS = Wire(OPENAI, _translation, None, _transcript_file)
+"""`POST /v1/audio/translations`: the text of the reply, which states no usage."""
+
+
+def _sound(answer: Answer) -> bytes:
+    return _wav() if answer.reply.media is None else answer.reply.media
+
+
+def _speech(answer: Answer) -> File:
+    """By default the sound is WAV, whatever was requested; the type is the requested one."""
+    kind = answer.request.body.get("response_format")
+    return File(_sound(answer), _TYPES.get(str(kind), "audio/wav" if kind == "wav" else "audio/mpeg"))
+
+
+def _speech_body(answer: Answer) -> Json:
+    return with_usage({}, answer.reply, _token_usage(answer.reply))
+
+
+def _speech_events(body: Json, answer: Answer) -> list[Event]:
+    data = _sound(answer)
+    middle = len(data) // 2
+    deltas = [
+        Event(
+            {"type": "speech.audio.delta", "audio": base64.b64encode(part).decode()}, "speech.audio.delta", content=True
+        )
+        for part in (data[:middle], data[middle:])
+    ]
+    usage = body.get("usage")
+    counters = ("input_tokens", "output_tokens", "total_tokens")
+    counted = {name: usage[name] for name in counters if name in usage} if isinstance(usage, dict) else None
+    done = {"type": "speech.audio.done", **({} if counted is None else {"usage": counted})}
+    return [*deltas, Event(done, "speech.audio.done")]
+
+
+SPEECH = Wire(OPENAI, _speech_body, _speech_events, _speech)
+"""`POST /v1/audio/speech`: the `media` of the reply, or half a second of silence; events with `stream_format="sse"`."""

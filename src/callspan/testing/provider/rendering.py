@@ -13,9 +13,8 @@ from typing import NamedTuple, Protocol
 
 from callspan.testing.provider.answer import EMBEDDINGS, OPENAI, Answer, Event, Family, Wire, encode, member, models
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
-from callspan.testing.provider.openai_audio import SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
-from callspan.testing.provider.openai_media import IMAGES
+from callspan.testing.provider.openai_media import IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 from callspan.testing.provider.openai_moderations import GRADERS, MODERATIONS, SEARCH
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply

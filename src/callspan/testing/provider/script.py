@@ -1,14 +1,17 @@
-"""The script of a provider: replies, the requests they match, and their order."""
+"""The script of a provider: replies, the requests they match, and their order; requests as they are received."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.parser import BytesHeaderParser
+from email.policy import HTTP
 from typing import TypedDict
 
 Json = Mapping[str, object]
 """A JSON object."""
+_ARRAY = "[]"
 
 
 @dataclass(frozen=True)
@@ -258,3 +261,26 @@ class Script:
         """How many single replies have not been used."""
         with self._lock:
             return sum(not line.repeat for line in self._lines)
+
+
+def form_fields(content_type: str, content: bytes) -> dict[str, object]:
+    """Return the fields of a form by name: texts, and of files name, type and size; those of lists as lists."""
+    boundary = b"--" + content_type.partition("boundary=")[2].strip('"').encode()
+    fields: dict[str, object] = {}
+    for part in content.split(boundary)[1:-1]:
+        head, _, data = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        headers = BytesHeaderParser(policy=HTTP).parsebytes(head + b"\r\n\r\n")
+        disposition = headers["content-disposition"]
+        if disposition is None:
+            continue
+        data = data.removesuffix(b"\r\n")
+        name, filename = disposition.params.get("name", ""), disposition.params.get("filename")
+        value: object = data.decode("utf-8", "replace")
+        if filename is not None:
+            value = {"filename": filename, "type": headers.get_content_type(), "bytes": len(data)}
+        known = fields.setdefault(name.removesuffix(_ARRAY), []) if name.endswith(_ARRAY) else None
+        if isinstance(known, list):
+            known.append(value)
+        else:
+            fields[name] = value
+    return fields

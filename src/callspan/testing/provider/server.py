@@ -19,8 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from callspan.testing.provider.answer import Answer, Event
-from callspan.testing.provider.background import StoredResponse, webhook
-from callspan.testing.provider.forms import form_fields
+from callspan.testing.provider.openai_responses import StoredResponse, webhook
 from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
 from callspan.testing.provider.script import (
     DEFAULT_REPLY,
@@ -31,6 +30,7 @@ from callspan.testing.provider.script import (
     Reply,
     ReplyFields,
     Script,
+    form_fields,
 )
 
 if TYPE_CHECKING:

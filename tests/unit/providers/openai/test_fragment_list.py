@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from callspan.providers.copies import FULL, StringBuilder
 from callspan.providers.openai.chat_choice import FragmentList
+from callspan.providers.wire_json import FULL, StringBuilder
 
 
 def grown(*items: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.agent import values
+from callspan.agent import arguments
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import forget_failures
 from callspan.providers.errors import MAX_MESSAGE_BYTES
@@ -63,7 +63,7 @@ def _no_failures_left() -> Any:
     ],
 )  # fmt: skip
 def test_a_reward_is_a_finite_number_or_unknown(value: object, read: float | None) -> None:
-    found = values.as_float(value)
+    found = arguments.as_float(value)
     assert found == read
     assert found is None or type(found) is float
 
@@ -84,7 +84,7 @@ def test_a_reward_is_a_finite_number_or_unknown(value: object, read: float | Non
     ],
 )
 def test_a_turn_is_a_whole_number_or_unknown(value: object, read: int | None) -> None:
-    assert values.as_int(value) == read
+    assert arguments.as_int(value) == read
 
 
 @points(
@@ -92,7 +92,7 @@ def test_a_turn_is_a_whole_number_or_unknown(value: object, read: int | None) ->
     [("a", "a"), ("", ""), (None, None), (7, "7"), (Scalar(1), "Scalar(1)"), (Broken(), None), (b"x", "b'x'")],
 )
 def test_any_name_is_converted_to_text(value: object, read: str | None) -> None:
-    assert values.as_text(value) == read
+    assert arguments.as_text(value) == read
 
 
 @points(
@@ -100,7 +100,7 @@ def test_any_name_is_converted_to_text(value: object, read: str | None) -> None:
     [(True, True), (False, False), (None, None), (1, True), (0, False), (Scalar(0), False), (Broken(), None)],
 )
 def test_a_flag_is_a_bool_or_unknown(value: object, read: bool | None) -> None:
-    assert values.as_bool(value) is read
+    assert arguments.as_bool(value) is read
 
 
 @points(
@@ -117,12 +117,12 @@ def test_a_flag_is_a_bool_or_unknown(value: object, read: bool | None) -> None:
     ],
 )
 def test_metadata_is_a_dict_without_what_is_unknown(value: object, read: dict[str, object]) -> None:
-    assert values.as_dict(value) == read
+    assert arguments.as_dict(value) == read
 
 
 def test_metadata_is_a_dict_of_its_own() -> None:
     given = {"a": 1}
-    values.as_dict(given)["b"] = 2
+    arguments.as_dict(given)["b"] = 2
     assert given == {"a": 1}
 
 
@@ -139,18 +139,18 @@ def test_metadata_is_a_dict_of_its_own() -> None:
     ],
 )
 def test_ids_are_a_list_of_texts(value: Any, read: list[str]) -> None:
-    assert values.as_texts(value) == read
+    assert arguments.as_texts(value) == read
 
 
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.lists(st.integers())))
 def test_no_value_of_the_application_raises(value: Any) -> None:
-    number = values.as_float(value)
+    number = arguments.as_float(value)
     assert number is None or math.isfinite(number)
-    assert isinstance(values.as_int(value), int | None)
-    assert isinstance(values.as_text(value), str | None)
-    assert isinstance(values.as_bool(value), bool | None)
-    assert None not in values.as_dict(value).values()
-    assert all(isinstance(one, str) for one in values.as_texts(value))
+    assert isinstance(arguments.as_int(value), int | None)
+    assert isinstance(arguments.as_text(value), str | None)
+    assert isinstance(arguments.as_bool(value), bool | None)
+    assert None not in arguments.as_dict(value).values()
+    assert all(isinstance(one, str) for one in arguments.as_texts(value))
 
 
 class MuteError(ValueError):

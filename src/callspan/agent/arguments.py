@@ -1,7 +1,8 @@
-"""Values: conversions of application values to text, numbers, flags and times. Invalid ones become None or text."""
+"""Arguments of the session API as text, numbers, flags and times; incorrect use is flagged and logged, or raises."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -9,10 +10,12 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Final, Protocol, TypeAlias
 
-from callspan.agent.api_misuse import flagged
-from callspan.agent.runtime import Runtime
-from callspan.fail_open import value_of
+from callspan.agent.runtime import Runtime, installed, never_instrumented
+from callspan.fail_open import Once, log, value_of
+from callspan.settings_loader import load
 
+_NOT_INSTRUMENTED: Final = "not_instrumented"
+_warned: Final = Once()
 Time: TypeAlias = int | float | datetime
 """A moment: Unix nanoseconds as an int, Unix seconds as a float, or an aware datetime."""
 
@@ -22,6 +25,59 @@ _EARLIEST: Final = 10**17
 _LATEST: Final = 2**63
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ADVICE: Final = "a time is Unix nanoseconds (int), Unix seconds (float), or a datetime with its zone"
+
+
+class MisuseError(RuntimeError):
+    """The session API was used wrongly, and the setting `strict` is on. The message says what to do instead.
+
+    Example:
+        >>> with callspan.testing.capture():  # where strict is on
+        ...     with callspan.timestep():
+        ...         pass
+        Traceback (most recent call last):
+        callspan.agent.arguments.MisuseError: a timestep belongs into `with callspan.session(...)`
+    """
+
+
+def flagged(flag: str, advice: str, runtime: Runtime | None) -> str:
+    """Log a warning about incorrect use and return `flag` for the record.
+
+    Warns once per flag and process. Raises MisuseError if the runtime is strict; does nothing without a runtime.
+    """
+    # Without a runtime there is no record to flag.
+    if runtime is None:
+        return flag
+    if runtime.strict:
+        raise MisuseError(advice)
+    if _warned.first(flag):
+        log(logging.WARNING, "%s (recorded as %r; logged once)", advice, flag)
+    return flag
+
+
+def installed_or_warn() -> Runtime | None:
+    """Return the runtime in use; None if nothing is instrumented.
+
+    Warns once per process if `instrument()` was never called: the session API then records nothing. No warning if
+    callspan was switched off, by `instrument(enabled=False)`, `uninstrument()` or the environment.
+    """
+    runtime = installed()
+    if runtime is None and never_instrumented() and _warned.first(_NOT_INSTRUMENTED) and load(warn=False).enabled:
+        log(
+            logging.WARNING,
+            "callspan sessions are used, but callspan.instrument() has not been called: nothing is recorded",
+        )
+    return runtime
+
+
+def mark(metadata: dict[str, object], flag: str) -> None:
+    """Add a flag to the metadata of a record that has no flags."""
+    marks = metadata.get("callspan.flags")
+    metadata["callspan.flags"] = [*marks, flag] if isinstance(marks, list) else [flag]
+
+
+def forget_warnings() -> None:
+    """Forget which warnings were logged. For tests."""
+    _warned.forget()
 
 
 class SupportsBool(Protocol):
