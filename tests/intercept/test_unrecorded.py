@@ -122,17 +122,15 @@ def test_known_calls_are_never_counted(provider: ScriptedProvider, spool: Path) 
 def test_known_inference_without_an_adapter_is_counted_whatever_its_answer(
     provider: ScriptedProvider, spool: Path
 ) -> None:
-    provider.reply(raw={"id": "batch_1", "status": "validating"}, on="/batches", repeat=True)
+    provider.reply(raw={"id": "video_1", "status": "queued"}, on="/videos", repeat=True)
     provider.reply(raw=ANSWER, on="/batches/batch_1/cancel", repeat=True)
     provider.reply(raw=ANSWER, on="/chat/completions/chatcmpl-1", repeat=True)
     with client(provider) as sync:
-        sync.batches.create(completion_window="24h", endpoint="/v1/chat/completions", input_file_id="file-1")
+        sync.post("/videos", body={}, cast_to=object)
         sync.batches.cancel("batch_1")
         sync.post("/chat/completions/chatcmpl-1", body={}, cast_to=object)
-        sync.batches.with_raw_response.create(
-            completion_window="24h", endpoint="/v1/chat/completions", input_file_id="file-1"
-        )
-    assert counted(spool) == {"/v1/batches": 2}
+        sync.post("/videos", body={}, cast_to=object, options={"headers": {"X-Stainless-Raw-Response": "true"}})
+    assert counted(spool) == {"/v1/videos": 2}
 
 
 def test_suppressed_and_disabled_calls_are_not_counted(provider: ScriptedProvider, spool: Path) -> None:

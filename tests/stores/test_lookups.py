@@ -21,9 +21,9 @@ from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records
 
-FIRST_LAYOUT, SECOND_LAYOUT = (Path(__file__).with_name(f"layout_{number}.sql") for number in (1, 2))
+FIRST_LAYOUT, *LATER_LAYOUTS = (Path(__file__).with_name(f"layout_{number}.sql") for number in (1, 2, 3))
 COLUMNS = "request_id, user_id, organization_id, project_id, run_id, agent_id, tags"
-LOOKUPS = ["trace_id", "span_id", "response_id", "request_id", "user_id", "run_id"]
+LOOKUPS = ["trace_id", "span_id", "response_id", "request_id", "user_id", "run_id", "batch_id"]
 METADATA = {
     "user_id": "u1",
     "organization_id": "o1",
@@ -203,10 +203,11 @@ CONDITIONS = [
 ]
 
 
-def test_a_file_that_the_second_layout_wrote_is_brought_up_to_date(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", LATER_LAYOUTS, ids=("second", "third"))
+def test_a_file_that_a_later_layout_wrote_is_brought_up_to_date(layout: Path, tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(SECOND_LAYOUT.read_text())
+        connection.executescript(layout.read_text())
     url = f"sqlite:///{path}"
     with contextlib.closing(open_store(url)) as reader:
         before = [*reader.calls()], [*reader.sessions()], rows(url, MESSAGES)

@@ -96,7 +96,7 @@ _EPOCH: Final = 1970
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _CHOICES: Final = (
     "session_id", "timestep_id", "model", "provider", "since_ns", "until_ns", "errors", "cut_off", "in_progress",
-    "text", "user", "name", "group", "experiment", "task", "metadata",
+    "batch_id", "text", "user", "name", "group", "experiment", "task", "metadata",
 )  # fmt: skip
 
 
@@ -185,8 +185,9 @@ def call_options(function: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option(
         "--in-progress/--no-in-progress", "in_progress", default=None,
-        help="Only background responses that are not known to have ended / others.",
+        help="Only background responses and lines of batches that are not known to have ended / others.",
     )  # fmt: skip
+    @click.option("--batch", "batch_id", metavar="ID", help="Only calls that are lines of this batch.")
     @click.option(
         "--min-reward", "least_reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."
     )

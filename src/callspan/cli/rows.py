@@ -34,6 +34,8 @@ def call_row(call: CallRecord) -> Row:
         "span_id": call.span_id,
         "response_id": response.id if response else None,
         "request_id": call.request_id,
+        "batch_id": call.batch_id,
+        "custom_id": call.custom_id,
         "user": call.user,
         "metadata": call.metadata,
         "start": iso(call.timing.start_ns),

@@ -13,6 +13,8 @@ from functools import partial
 from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
+from callspan.intercept import batch_results
+from callspan.intercept.batch_results import lines_of
 from callspan.intercept.body_parsers import EventParser, file_body_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.intercept.response_observer import OBSERVERS, ResponseObserver, parsing_error
@@ -42,6 +44,12 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
     """Return a copying iterator over `pieces`; None: use the pieces directly, because the SDK's stream reads them."""
     if not (is_async := hasattr(pieces, "__anext__")) and not hasattr(pieces, "__next__"):
         return None
+    if (lines := lines_of(observer.call)) is not None:
+        return (
+            batch_results.passed_async(pieces, lines, observer)
+            if is_async
+            else batch_results.passed(pieces, lines, observer)
+        )
     if observer.reader is not None and observer.reader.is_running():
         observer.reader.reads(pieces)
         return None

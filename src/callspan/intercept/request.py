@@ -21,6 +21,7 @@ from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours, reported
 from callspan.intercept import other_instrumentations
+from callspan.intercept.batch_results import lines_of
 from callspan.intercept.body_parsers import file_body_of, form_bytes, form_fields, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.hooks import Function, HookContext, HookSteps, Unfollowed, guarded, guarded_data, reader
@@ -44,7 +45,7 @@ from callspan.intercept.stream_readers import (
 from callspan.intercept.unrecorded import note_answer, note_response
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
-from callspan.providers import registry
+from callspan.providers import batches, registry
 from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode_json
@@ -208,6 +209,9 @@ class OpenCall:
             self.attach_response(response)
             if self.hook_context.missing and self.hook_context.lacks(call.record.sdk, names.STREAM.name):
                 observe_iterator(result)
+        if (lines := lines_of(call)) is not None and getattr(response, "is_closed", False):
+            lines.whole(response.content)
+            return False
         if not call.streaming and not call.has_body:
             response = response if response is not None else result
             if self.observer is None or getattr(response, "is_closed", True):
@@ -257,7 +261,7 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         options = options_of(args, kwargs)
         endpoint = registry.endpoint_for(options.method, options.url)
         if endpoint is None:
-            endpoint, factory = registry.fetch_for(options.method, options.url), factory.fetch
+            endpoint, factory = _besides_calls(factory, options)
             if endpoint is None or factory is None:
                 if options.method in _POST:
                     hook_context.unknown_posts.set()
@@ -270,6 +274,17 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         pause=OpenCall.leave,
     )  # fmt: skip
     return guarded(original, steps, is_async=is_async)
+
+
+def _besides_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None, CallFactory | None]:  # noqa: ANN401
+    """Return what reads a request that is no call and tells of calls, and what starts to observe it; None: neither."""
+    fetch = registry.fetch_for(options.method, options.url)
+    if fetch is not None:
+        return fetch, factory.fetch
+    about = None if factory.about_batches is None else batches.request_for(options.method, options.url)
+    if about is None or factory.about_batches is None:
+        return None, None
+    return about, factory.about_batches(about)
 
 
 def observe_response(hook_context: HookContext, original: Function) -> Function:
@@ -358,7 +373,10 @@ def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint,
     client, options, stream = arguments
     arrangement = other_instrumentations.OURS[hook_context.propagate]
     # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
-    if getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None:
+    if (
+        getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
+        and endpoint.operation not in batches.WITHOUT_SPAN
+    ):
         arrangement = other_instrumentations.arrange(
             client, options, native=hook_context.native, propagate=hook_context.propagate
         )
@@ -373,7 +391,7 @@ def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint,
     )
     call = factory.start(endpoint, info)
     opened = OpenCall(hook_context, call, path, inject=arrangement.inject)
-    if arrangement.replaced is not None:
+    if arrangement.replaced is not None and endpoint.api != batches.BATCHES:
         with _OPEN:
             opened.replaced = other_instrumentations.replaced_by(
                 trace.get_current_span(opened.context), arrangement, in_session=call.record.place.session_id is not None

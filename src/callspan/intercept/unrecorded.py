@@ -26,9 +26,9 @@ _NAMED_BY_USERS: Final = frozenset({"deployments", "models", "model"})
 
 INFERENCE: Final = frozenset({
     "agents/automations/{id}/invocations", "agents/sessions", "agents/sessions/{id}/events", "audio/speech",
-    "audio/transcriptions", "audio/translations", "batches", "chatkit/sessions", "complete", "deployments/{id}/run",
+    "audio/transcriptions", "audio/translations", "chatkit/sessions", "complete", "deployments/{id}/run",
     "dreams", "evals/{id}/runs", "images/edits", "images/generations", "images/variations", "live/sessions",
-    "live/sessions/{id}/accept", "live/sessions/{id}/fork", "messages/batches", "realtime/calls",
+    "live/sessions/{id}/accept", "live/sessions/{id}/fork", "realtime/calls",
     "realtime/calls/{id}/accept", "realtime/client_secrets", "realtime/sessions", "realtime/transcription_sessions",
     "realtime/translations/client_secrets", "sessions", "sessions/{id}/events", "threads/runs", "threads/{id}/runs",
     "threads/{id}/runs/{id}/submit_tool_outputs", "videos", "videos/edits", "videos/extensions", "videos/{id}/remix",

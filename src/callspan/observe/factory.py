@@ -11,6 +11,7 @@ from callspan.fail_open import fail_open, reported
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import NO_SPAN, CallInfo, CallPorts
 from callspan.providers.base import Endpoint
+from callspan.providers.batches import BatchRequest
 from callspan.record.call import CallRecord, Place, Request, Timing
 from callspan.record.ids import new_id
 
@@ -26,6 +27,8 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
 
     fetch: CallFactory | None = None
     """Starts to observe requests that fetch background responses; None: these are not observed."""
+    about_batches: Callable[[BatchRequest], CallFactory] | None = None
+    """Returns what starts to observe a request about batches; None: these are not observed."""
     webhook: WebhookReport | None = None
     """Called with the end of a background response that a webhook has reported; None: not wanted."""
 

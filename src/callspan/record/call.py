@@ -285,11 +285,12 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     call_id: str
     """UUID version 7, also `llm.item_id` on the span; of a background response version 8, made of the provider and the
-    response's id, so that every process has the same."""
+    response's id, so that every process has the same; of a line of a batch, of the batch's id and the line's."""
     schema_version: int = schema_field()
     record_version: int = always_written(2)
     """1: the call has started; 2: it has ended; higher: amended later. A lower one never replaces a higher. Versions
-    of a background response are merged: 3 has its outcome and end, 4 its answer, see `callspan.record.merging`."""
+    of a background response, or of a line of a batch, are merged: 3 has its outcome and end, 4 its answer, see
+    `callspan.record.merging`."""
     provider: str = "unknown"
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
@@ -307,6 +308,10 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     parent_span_id: str | None = None
     sampled: bool | None = None
     place: Place = Place()
+    batch_id: str | None = None
+    """The provider's id of the batch that the call is a line of; None for any other call."""
+    custom_id: str | None = None
+    """The application's id of that line."""
     service: str | None = None
     host: str | None = None
     pid: int | None = None

@@ -1,7 +1,7 @@
 """Identities: time-ordered UUIDs (version 7) as lower-case text, unique across forks and threads.
 
-A background response is seen by several requests, in several processes maybe: the id of its call is made of its own
-(version 8), so that all of them write versions of one record.
+A background response, or a line of a batch, is seen by several requests, in several processes maybe: the id of its call
+is made of its own (version 8), so that all of them write versions of one record.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ def response_call_id(provider: str, response_id: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def batch_call_id(provider: str, batch_id: str, custom_id: str) -> str:
+    """Return the id of the call that is one line of a batch: UUID version 8, the same in every process."""
+    return response_call_id(provider, f"{batch_id}\n{custom_id}")
+
+
 def is_of_response(call_id: str) -> bool:
-    """Return whether a call's id is that of a background response."""
+    """Return whether a call's id is that of a background response, or of a line of a batch."""
     return call_id[_VERSION_AT : _VERSION_AT + 1] == "8"

@@ -1,6 +1,7 @@
-"""Merging: the versions of a background response's call, written by several requests and processes, as one record.
+"""Merging: the versions of a call of a background response or batch, written by several processes, as one record.
 
-Version 1 or 2 is of the request that created the response, 3 of a webhook, 4 of the process that fetched the result.
+Version 1 or 2 is of the request that created the response or batch, 3 of a webhook, 4 of the process that fetched the
+result.
 The result does not depend on their order or on repetitions.
 """
 
@@ -59,6 +60,8 @@ def _known(name: str, first: CallRecord, second: CallRecord) -> Any:  # noqa: AN
 def _timing(created: CallRecord, higher: CallRecord) -> Timing:
     """The start and the details of the request, and the end of the response."""
     start, end = created.timing, higher.timing
+    if end.duration_ns is None:  # how long a line of a batch took is not stated
+        return start
     lasted_ns = end.start_ns + (end.duration_ns or 0) - start.start_ns
     # The provider's clock is another one, and counts in seconds.
     return msgspec.structs.replace(start, duration_ns=max(lasted_ns, start.duration_ns or 0))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from opentelemetry import _logs, trace
@@ -21,7 +21,9 @@ from callspan.background import run_or_defer
 from callspan.fail_open import fail_open, log, reported
 from callspan.record.call import Attempt, CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
-from callspan.semconv import call, gen_ai
+from callspan.record.span_handle import NoSpan, SpanHandle
+from callspan.semconv import batch, call, gen_ai
+from callspan.semconv.batch import BatchReport
 from callspan.semconv.projection import Projection
 from callspan.settings import Settings
 from callspan.spans import genai_compat, span_attributes
@@ -196,6 +198,27 @@ class CallSpans:
                 start_time=record.timing.start_ns,
             )
             CallSpan(self, span, trace.get_current_span(context)).end(record, conversation)
+
+    def batch(
+        self, report: BatchReport, start_ns: int, end_ns: int, context: Context, created: SpanContext | None
+    ) -> SpanHandle[Any, Any]:
+        """Make the span of a request about a batch that has ended, with a link to the span that `created` the batch.
+
+        Times are Unix nanoseconds.
+        """
+        try:
+            span = self.tracer.start_span(
+                report.operation,
+                context=context,
+                kind=SpanKind.CLIENT,
+                attributes=batch.SPAN.of(report),
+                links=[] if created is None else [Link(created)],
+                start_time=start_ns,
+            )
+            span.end(end_ns)
+        except reported(_START):
+            return NoSpan()
+        return CallSpan(self, span, trace.get_current_span(context))
 
     def notify(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
         """Pass a finished call to log events and to the completion hook."""

@@ -149,6 +149,7 @@ CALLS: Final = Table(
         _flag("unrecognized", "response.unrecognized", since=2, note="nothing of the API was in the response's body"),
         _int("request_bytes", "request.body_bytes", since=2),
         _int("response_bytes", "response.body_bytes", since=2),
+        _text("batch_id", since=4, note="of the batch that the call is a line of"),
     ),
     versioned=True,
 )

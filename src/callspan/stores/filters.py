@@ -55,6 +55,8 @@ _BY: Final = ":label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
 _COLUMNS_SINCE: Final = 2
 """Layout of the tables whose calls have columns for these keys of the metadata."""
+_BATCHES_SINCE: Final = 4
+"""Layout whose calls have the id of their batch."""
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id"})
 _JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
 
@@ -170,6 +172,8 @@ def call_conditions(which: CallFilter, metadata: MetadataSql, layout: int, in_se
         yield "c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'"
     if which.in_progress is not None:
         yield f"c.outcome {'=' if which.in_progress else '<>'} 'in_progress'"
+    if which.batch_id is not None:
+        yield "c.batch_id = :batch_id" if layout >= _BATCHES_SINCE else "1 = 0"
     if which.cut_off is not None:
         yield f"coalesce(c.stream_end, '') {'=' if which.cut_off else '<>'} 'cut_off'"
     if which.timestep_id is not None:
@@ -203,7 +207,7 @@ def session_condition(which: SessionFilter, metadata: MetadataSql) -> str | None
 
 def parameters(which: SessionFilter) -> dict[str, object]:
     """Return the values of the parameters of these conditions."""
-    named = (*_SESSION, *_PLAIN, "timestep_id")
+    named = (*_SESSION, *_PLAIN, "timestep_id", "batch_id")
     values: dict[str, object] = {name: value for name in named if (value := getattr(which, name, None)) is not None}
     if isinstance(which, CallFilter) and which.text is not None:
         values["text"] = which.text.casefold()

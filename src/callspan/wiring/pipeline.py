@@ -38,6 +38,7 @@ from callspan.spans.call import CallSpans
 from callspan.spans.metrics import CallMetrics
 from callspan.spans.session import EvaluationLog, SessionSpanOptions, SessionSpans
 from callspan.stores.urls import load_sinks, parse
+from callspan.wiring.batches import Batches
 from callspan.wiring.fetches import Fetches
 from callspan.wiring.otlp import delivers, last_exports, limited_retries
 from callspan.wiring.process_end import ForkedWorkers
@@ -122,6 +123,7 @@ class Pipeline:
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
         finder = SpanFinder(settings.stores)
         self._fetches = Fetches(finder, self.recorder.write, self._metrics.observed)
+        self._batches = Batches(finder, self.recorder.write, self._metrics.observed)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._processors = {
@@ -217,7 +219,10 @@ class Pipeline:
         )
         fetches = self._fetches
         return msgspec.structs.replace(
-            calls, fetch=fetches.factory(calls, spans), webhook=partial(fetches.ended, calls)
+            calls,
+            fetch=fetches.factory(calls, spans),
+            about_batches=partial(self._batches.factory, calls, spans),
+            webhook=partial(fetches.ended, calls),
         )
 
 

@@ -27,7 +27,7 @@ from tests.points import points
 from .conftest import START_NS, made, session, summed
 
 _UNKNOWN_OF_A_CALL = {
-    "session_id", "session_name", "timestep", "timestep_id", "trace_id", "span_id", "user",
+    "session_id", "session_name", "batch_id", "custom_id", "timestep", "timestep_id", "trace_id", "span_id", "user",
     "response_id", "request_id", "response_model", "error_type",
     "error_kind", "error_message", "http_status", "retries", "stream_end", "input_tokens", "output_tokens",
     "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms", "first_token_ms", "server_ms", "output",

@@ -137,10 +137,10 @@ class TestErrorAnswers:
 
     def test_an_unknown_path_is_not_found(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
         provider.reply(text="kept for a known path")
-        with pytest.raises(openai.NotFoundError, match="POST /v1/batches"):
-            sync_sdk.openai(lambda c: c.post("/batches", body={}, cast_to=object))
+        with pytest.raises(openai.NotFoundError, match="POST /v1/elsewhere"):
+            sync_sdk.openai(lambda c: c.post("/elsewhere", body={}, cast_to=object))
         with pytest.raises(anthropic.NotFoundError):
-            sync_sdk.anthropic(lambda c: c.messages.batches.list())
+            sync_sdk.anthropic(lambda c: c.beta.skills.list())
         assert provider.pending == 1
 
 

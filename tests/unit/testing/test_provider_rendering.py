@@ -153,7 +153,7 @@ def test_endpoints_are_found_under_any_prefix(method: str, path: str, inference:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/messages/batches"), ("POST", "/v1/responses/x")]
+    ("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/batches/x"), ("POST", "/v1/responses/x")]
 )
 def test_other_requests_have_no_endpoint(method: str, path: str) -> None:
     assert find_route(request_to(path, method=method)) is None

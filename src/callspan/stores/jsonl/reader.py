@@ -175,6 +175,7 @@ def _matches(record: CallRecord, which: CallFilter) -> bool:
         which.session_id in {None, record.place.session_id}
         and which.model in {None, record.request.model, answering}
         and which.provider in {None, record.provider}
+        and which.batch_id in {None, record.batch_id}
         and (which.since_ns is None or start >= which.since_ns)
         and (which.until_ns is None or start < which.until_ns)
         and (which.errors is None or _fits(record, errors=which.errors))

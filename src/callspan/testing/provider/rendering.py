@@ -20,6 +20,8 @@ from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
 
 _MODELS = Wire(OPENAI, models)
+BATCHES, MESSAGE_BATCHES = Wire(OPENAI, lambda _: {}), Wire(ANTHROPIC, lambda _: {})
+"""Files and batches, see `batches`: their answers are made there."""
 
 
 class Frame(Protocol):
@@ -57,6 +59,12 @@ _ROUTES = (
     Route("GET", re.compile(r"/responses/(?P<id>[^/]+)$"), RESPONSES, inference=False),
     Route("POST", re.compile(r"/responses/(?P<id>[^/]+)/cancel$"), RESPONSES, inference=False),
     Route("GET", re.compile(r"/models$"), _MODELS, inference=False),
+    Route("POST", re.compile(r"/messages/batches(?:/[^/]+/cancel)?$"), MESSAGE_BATCHES, inference=False),
+    Route("GET", re.compile(r"/messages/batches(?:/[^/]+(?:/results)?)?$"), MESSAGE_BATCHES, inference=False),
+    Route("POST", re.compile(r"/batches(?:/[^/]+/cancel)?$"), BATCHES, inference=False),
+    Route("GET", re.compile(r"/batches(?:/[^/]+)?$"), BATCHES, inference=False),
+    Route("POST", re.compile(r"/v1/files$"), BATCHES, inference=False),
+    Route("GET", re.compile(r"/files/[^/]+/content$"), BATCHES, inference=False),
 )
 
 

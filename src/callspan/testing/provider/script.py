@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.parser import BytesHeaderParser
 from email.policy import HTTP
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 Json = Mapping[str, object]
 """A JSON object."""
@@ -157,7 +157,9 @@ class Reply(Choice):
     json_where_sse_due: bool = False
     """Answer a streaming request with the whole body as plain JSON."""
     polls: int = 1
-    """Of a background response: how many times fetching it finds it in progress before it has ended."""
+    """Of a background response or a batch: how many times fetching it finds it in progress before it has ended."""
+    in_batch: Literal["expired", "canceled"] | None = None
+    """Of a request of a batch: why it got no answer. None: it got this one."""
     raw: object = None
     """The answer as given: an object is the JSON body (cut into events for a stream), a list of objects is the events,
     bytes are sent as they are. None: made of the other fields."""
@@ -207,6 +209,7 @@ class ReplyFields(TypedDict, total=False):
     hang: bool
     json_where_sse_due: bool
     polls: int
+    in_batch: Literal["expired", "canceled"] | None
     raw: object
     responder: Callable[[ReceivedRequest], Reply] | None
 
@@ -284,3 +287,13 @@ def form_fields(content_type: str, content: bytes) -> dict[str, object]:
         else:
             fields[name] = value
     return fields
+
+
+def file_content(content_type: str, content: bytes) -> bytes | None:
+    """Return the content of the first file of a form; None if it has none."""
+    boundary = b"--" + content_type.partition("boundary=")[2].strip('"').encode()
+    for part in content.split(boundary)[1:-1]:
+        head, _, data = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        if b"filename=" in head:
+            return data.removesuffix(b"\r\n")
+    return None

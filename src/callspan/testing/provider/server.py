@@ -19,8 +19,17 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from callspan.testing.provider.answer import Answer, Event
+from callspan.testing.provider.batches import Batches, reply_with
 from callspan.testing.provider.openai_responses import StoredResponse, webhook
-from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
+from callspan.testing.provider.rendering import (
+    BATCHES,
+    MESSAGE_BATCHES,
+    Rendering,
+    event_bytes,
+    family_of,
+    find_route,
+    render,
+)
 from callspan.testing.provider.script import (
     DEFAULT_REPLY,
     Json,
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
 _JOIN_S = 5.0
 _POLL_S = 0.02
 _GZIP = 31
+_ERROR = 400
 _FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
     b"connection: close\r\ncontent-length: 72\r\n\r\n"
@@ -259,6 +269,8 @@ class ScriptedProvider:
         self._requests: list[ReceivedRequest] = []
         self._responses: dict[str, StoredResponse] = {}
         self._lock = threading.Lock()
+        self._batches = Batches(lambda: self.url, self._answer_line)
+        self._batches_lock = threading.Lock()
         self._server = Server(self._answer)
 
     @property
@@ -355,9 +367,15 @@ class ScriptedProvider:
         with self._lock:
             self._requests.append(request)
         found, named = find_route(request) or (None, {})
-        reply = self._script.take(request, inference=found is not None and found.inference) or DEFAULT_REPLY
-        while reply.responder is not None:
-            reply = reply.responder(request)
+        reply = self._scripted(request, inference=found is not None and found.inference)
+        if (
+            found is not None
+            and found.wire in (BATCHES, MESSAGE_BATCHES)
+            and reply.raw is None
+            and reply.status < _ERROR
+        ):
+            with self._batches_lock:
+                reply = reply_with(self._batches.answer(request, reply))
         answer = Answer(request, reply, family_of(request, found).request_id(), named)
         stored = self._responses.get(named.get("id", "")) if reply is DEFAULT_REPLY else None
         rendering = render(answer, found, None if stored is None else self._fetched(stored, request))
@@ -367,6 +385,18 @@ class ScriptedProvider:
             if rendering.events is None and rendering.json.get("background") is True and reply.raw is None:
                 return render(answer, found, stored.queued())
         return rendering
+
+    def _scripted(self, request: ReceivedRequest, *, inference: bool) -> Reply:
+        reply = self._script.take(request, inference=inference) or DEFAULT_REPLY
+        while reply.responder is not None:
+            reply = reply.responder(request)
+        return reply
+
+    def _answer_line(self, request: ReceivedRequest) -> Rendering:
+        """Answer one request of a batch."""
+        found, named = find_route(request) or (None, {})
+        reply = self._scripted(request, inference=found is not None and found.inference)
+        return render(Answer(request, reply, family_of(request, found).request_id(), named), found)
 
     def _fetched(self, stored: StoredResponse, request: ReceivedRequest) -> Json:
         with self._lock:

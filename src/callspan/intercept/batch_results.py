@@ -1,0 +1,66 @@
+"""Batch results: the bytes of a response that has the results of a batch, as their reader gets them.
+
+Both ways lead through `Response.iter_bytes`: anthropic's `JSONLDecoder` reads pieces of 64 bytes with it, and so does
+everything that reads what openai's `files.content` has not read itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from callspan.intercept.response_observer import ResponseObserver
+from callspan.intercept.response_state import Event
+from callspan.observe.batch_lines import LineReader
+from callspan.observe.live_call import LiveCall
+
+
+def lines_of(call: LiveCall) -> LineReader | None:
+    """Return what takes the bytes of the results that a request is for; None if it is for none."""
+    return getattr(call.span, "lines", None)
+
+
+def passed(pieces: Iterator[bytes], lines: LineReader, observer: ResponseObserver) -> Iterator[bytes]:
+    """Yield the pieces, and have each complete line read by callspan too."""
+    add = lines.add
+    observer.pulling = True
+    try:
+        for piece in pieces:
+            observer.pulling = False
+            add(piece)
+            yield piece
+            observer.pulling = True
+    except BaseException as error:
+        _broken_off(observer, error)
+        raise
+    _completed(observer)
+
+
+async def passed_async(
+    pieces: AsyncIterator[bytes], lines: LineReader, observer: ResponseObserver
+) -> AsyncIterator[bytes]:
+    """Yield the pieces, and have each complete line read by callspan too."""
+    add = lines.add
+    observer.pulling = True
+    try:
+        async for piece in pieces:
+            observer.pulling = False
+            add(piece)
+            yield piece
+            observer.pulling = True
+    except BaseException as error:
+        _broken_off(observer, error)
+        raise
+    _completed(observer)
+
+
+def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
+    observer.pulling = False
+    if isinstance(error, GeneratorExit):
+        observer.on(Event.READER_GONE)
+    else:
+        observer.failed(error)
+
+
+def _completed(observer: ResponseObserver) -> None:
+    observer.pulling = False
+    observer.completed()

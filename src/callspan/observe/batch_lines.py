@@ -1,0 +1,157 @@
+"""Batch lines: reads the bytes of a batch's results line by line, as their reader gets them, on a thread of callspan's.
+
+The reader's thread only keeps the pieces. Where it is far ahead, it reads lines itself, so that memory is bounded.
+"""
+
+from __future__ import annotations
+
+import atexit
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from callspan.background import AtomicFlag, PutOff
+from callspan.fail_open import fail_open, ours
+
+BLOCK_BYTES: Final = 1 << 16
+_MOST_WAITING: Final = 64
+"""Blocks that may wait for the thread: 4 MiB of each reading."""
+_FEW_WAITING: Final = 8
+_PAUSE_S: Final = 0.00005
+_LINE: Final = fail_open("read a line of a batch")
+LINES: Final = PutOff("callspan-batches")
+"""The thread."""
+_AT_EXIT_S: Final = 30.0
+_exit_unregistered: Final = AtomicFlag(is_set=True)
+
+
+def put_off(work: Callable[[], object]) -> None:
+    """Have work done on the thread, or at the end of the process."""
+    if _exit_unregistered.test_and_clear():
+        atexit.register(LINES.drain, _AT_EXIT_S)
+    LINES.put(work)
+
+
+class Seen:
+    """How many bytes of a file of results were read in this process; shared by all who read it."""
+
+    __slots__ = ("end",)
+
+    def __init__(self) -> None:
+        self.end = 0
+
+
+class LineReader:
+    """Takes the bytes of one reading of results. Its methods raise nothing but interrupts."""
+
+    __slots__ = (
+        "_at",
+        "_done",
+        "_finished",
+        "_handed",
+        "_held",
+        "_next",
+        "_over",
+        "_read",
+        "_seen",
+        "_size",
+        "_unsettled",
+    )
+
+    def __init__(
+        self, seen: Seen, read: Callable[[bytes], str | None], over: Callable[[Counter[str], bool], object]
+    ) -> None:
+        """`read` takes a line, and returns how its request ended, None: no line of a batch.
+
+        `over` is called once, after the last line, with the number of lines by their ends, and whether all were read.
+        """
+        self._seen = seen
+        self._read, self._over = read, over
+        self._held: list[bytes] = []
+        self._size, self._next, self._at = 0, BLOCK_BYTES, 0
+        self._handed = 0
+        self._done: list[Counter[str]] = []
+        self._finished: bool | None = None
+        self._unsettled = AtomicFlag(is_set=True)
+
+    def add(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        self._held.append(piece)
+        self._size += len(piece)
+        if self._size >= self._next:
+            self._take_lines()
+
+    def whole(self, content: bytes) -> None:
+        """Take the complete results, which are in memory."""
+        start = 0
+        while start < len(content):
+            end = content.find(b"\n", start + BLOCK_BYTES) + 1 or len(content)
+            self._queue(content, start, end, start, bounded=False)
+            start = end
+        self.finish(complete=True)
+
+    def finish(self, *, complete: bool) -> None:
+        """Report that no more bytes follow; `complete` False: the reader stopped midway, maybe within a line."""
+        if self._finished is None:
+            self._take_lines(last=complete or _is_json(b"".join(self._held)))
+            self._finished = complete
+            put_off(self._settle)
+
+    def _take_lines(self, *, last: bool = False) -> None:
+        data = b"".join(self._held)
+        end = len(data) if last else data.rfind(b"\n") + 1
+        self._held, self._size = [data[end:]], len(data) - end
+        # A line that is longer than a block is not joined again for every piece.
+        self._next = max(BLOCK_BYTES, 2 * self._size)
+        if end:
+            self._queue(data, 0, end, self._at)
+            self._at += end
+
+    def _queue(self, data: bytes, start: int, end: int, place: int, *, bounded: bool = True) -> None:
+        """Have the lines from `start` to `end` read, as far as nobody has; `place` is the start's in the file.
+
+        `bounded`: this thread reads them where too many wait for the other one.
+        """
+        known = max(0, self._seen.end - place)
+        self._seen.end = max(self._seen.end, place + end - start)
+        start += known
+        if start >= end:
+            return
+        self._handed += 1
+        work = partial(self._work, data, start, end)
+        if bounded and self._handed - len(self._done) > _MOST_WAITING:
+            work()
+        else:
+            put_off(work)
+
+    def _work(self, data: bytes, start: int, end: int) -> None:
+        counts: Counter[str] = Counter()
+        for line in data[start:end].split(b"\n"):
+            if line.strip():
+                with _LINE:
+                    outcome = self._read(line)
+                    if outcome is not None:
+                        counts[outcome] += 1
+                if self._handed - len(self._done) < _FEW_WAITING:
+                    time.sleep(_PAUSE_S)  # another thread may take the interpreter's lock
+        self._done.append(counts)
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._finished is not None and len(self._done) == self._handed and self._unsettled.test_and_clear():
+            self._over(sum(self._done, Counter()), self._finished)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        _skim(data)
+    except ours(msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+_skim: Final = msgspec.json.Decoder(msgspec.Raw).decode

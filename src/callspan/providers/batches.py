@@ -1,0 +1,291 @@
+"""Batches: requests about batches of both providers, the lines of their requests and results, and the batch itself.
+
+OpenAI's requests and results are files of JSON lines; Anthropic's requests are the body of the request that creates the
+batch, its results JSON lines. Pure and total, as adapters are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import msgspec
+
+from callspan.fail_open import ours
+from callspan.providers import registry
+from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
+from callspan.providers.errors import error_info
+from callspan.providers.wire_json import detached_object, integer, mapping, objects, text
+from callspan.record.call import ErrorInfo, Outcome, Request, Response
+from callspan.record.messages import Conversation
+
+BATCHES: Final = "batches"
+"""The `api` of requests about batches, none of which is a call."""
+CREATE, LOOK, RESULTS, UPLOAD = "create_batch", "retrieve_batch", "batch_results", "upload_file"
+"""Operations: what a request does; looking up a batch includes lists of them and cancelling one."""
+WITHOUT_SPAN: Final = frozenset({LOOK, RESULTS, UPLOAD})
+"""Operations whose requests have no span of callspan's, in place of one that an SDK makes."""
+_POST: Final = frozenset({"post", "POST"})
+_NS: Final = 1_000_000_000
+_CLIENT_ERRORS: Final = 400
+_CANCELLED: Final = "cancel"
+_EXPIRED: Final = "expired"
+
+
+class _NoEvents:
+    """The accumulator of requests whose answers are not streamed as events."""
+
+    complete = False
+
+    def add(self, chunk: object) -> bool:  # noqa: ARG002 - none arrives
+        """Take nothing."""
+        return False
+
+    def body(self) -> None:
+        """Return None: nothing was received."""
+
+
+class BatchRequest:
+    """One request about batches. Satisfies `callspan.providers.base.Endpoint`, so that it is observed as a call is."""
+
+    api: str = BATCHES
+    path: str = "/batches"
+    message_key: str = ""
+
+    def __init__(self, operation: str, *, batch_id: str | None = None, file_id: str | None = None) -> None:
+        """`batch_id` and `file_id` are those in its path."""
+        self.operation = operation
+        self.batch_id = batch_id
+        self.file_id = file_id
+
+    def request(self, body: object) -> Request:  # noqa: ARG002 - the body is no request of a model
+        """Return nothing: the lines have the requests."""
+        return Request()
+
+    def accumulator(self) -> Accumulator:
+        """Return an accumulator that is not used: there are no events."""
+        return _NoEvents()
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return the id of a batch or file."""
+        return ResponseInfo(response=Response(id=text(body, "id")))
+
+    def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - the lines have them
+        """Return no messages."""
+        return Conversation()
+
+
+def request_for(method: str, path: str) -> BatchRequest | None:
+    """Return what a request does about batches; None if it has nothing to do with them.
+
+    `path` is the path given to the SDK, absolute or relative, with or without a query.
+    """
+    if "batches" not in path and "files" not in path:
+        return None
+    posts = method in _POST
+    segments = path.partition("?")[0].strip("/").split("/")
+    if "batches" in segments[-3:]:
+        return _of_batches(segments[segments.index("batches") + 1 :], posts=posts)
+    if segments[:1] == ["files"]:
+        if len(segments) == 1 and posts:
+            return BatchRequest(UPLOAD)
+        if len(segments) == 3 and segments[2] == "content" and not posts:  # noqa: PLR2004 - files, id, content
+            return BatchRequest(RESULTS, file_id=segments[1])
+    return None
+
+
+def _of_batches(rest: Sequence[str], *, posts: bool) -> BatchRequest | None:
+    match list(rest), posts:
+        case [], _:
+            return BatchRequest(CREATE if posts else LOOK)
+        case ([_], False) | ([_, "cancel"], True):
+            return BatchRequest(LOOK)
+        case [batch_id, "results"], False:
+            return BatchRequest(RESULTS, batch_id=batch_id)
+    return None
+
+
+class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider says of a batch."""
+
+    id: str
+    input_file_id: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    url: str | None = None
+    """Endpoint of all its requests; OpenAI only."""
+    status: str | None = None
+    created_ns: int | None = None
+    """Unix time, as the next."""
+    ended_ns: int | None = None
+    counts: Mapping[str, int] = {}
+    """Numbers of its requests, in the provider's words."""
+    usage: dict[str, object] | None = None
+    """As stated for the whole batch: the sum of its lines' usage."""
+
+
+def batches_in(body: object) -> list[BatchInfo]:
+    """Return the batches in a body: a batch, or a list of them. Total."""
+    found = [_batch(one) for one in (body, *objects(body, "data"))]
+    return [one for one in found if one is not None]
+
+
+def _batch(body: object) -> BatchInfo | None:
+    identity = text(body, "id")
+    if not identity or (text(body, "object") != "batch" and text(body, "type") != "message_batch"):
+        return None
+    counts = mapping(body, "request_counts") or {}
+    return BatchInfo(
+        id=identity,
+        input_file_id=text(body, "input_file_id"),
+        output_file_id=text(body, "output_file_id"),
+        error_file_id=text(body, "error_file_id"),
+        url=text(body, "endpoint"),
+        status=text(body, "status") or text(body, "processing_status"),
+        created_ns=_time_ns(body, "created_at"),
+        ended_ns=_time_ns(body, "completed_at", "expired_at", "cancelled_at", "failed_at", "ended_at"),
+        counts={name: number for name, number in counts.items() if isinstance(number, int)},
+        usage=None if (usage := mapping(body, "usage")) is None else detached_object(usage),
+    )
+
+
+def _time_ns(body: object, *names: str) -> int | None:
+    for name in names:
+        seconds, written = integer(body, name), text(body, name)
+        if seconds is not None:
+            return seconds * _NS
+        if written:
+            try:
+                return int(msgspec.convert(written, datetime).timestamp()) * _NS
+            except ours(msgspec.ValidationError, ValueError, OverflowError):
+                return None
+    return None
+
+
+class RequestLine(NamedTuple):
+    """One request of a batch."""
+
+    custom_id: str
+    body: bytes
+    """Its exact JSON."""
+    url: str | None
+    """Path of its endpoint; None: that of Messages."""
+
+
+class _FileLine(msgspec.Struct):
+    custom_id: str
+    body: msgspec.Raw
+    url: str | None = None
+
+
+class _ListedRequest(msgspec.Struct):
+    custom_id: str
+    params: msgspec.Raw
+
+
+class _Requests(msgspec.Struct):
+    requests: list[msgspec.Raw]
+
+
+def request_in(line: bytes) -> RequestLine | None:
+    """Return the request in one line of an uploaded file; None if it is none."""
+    try:
+        found = _file_line(line)
+    except ours(msgspec.MsgspecError, RecursionError):
+        return None
+    return RequestLine(found.custom_id, bytes(found.body), found.url)
+
+
+def requests_in(body: bytes | msgspec.Raw) -> Iterator[RequestLine]:
+    """Yield the requests in the body that creates a batch of Anthropic; none if it is another body."""
+    try:
+        listed = _requests(body).requests
+    except ours(msgspec.MsgspecError, RecursionError):
+        return
+    for one in listed:
+        try:
+            found = _listed(one)
+        except ours(msgspec.MsgspecError, RecursionError):
+            continue
+        yield RequestLine(found.custom_id, bytes(found.params), None)
+
+
+_file_line: Final = msgspec.json.Decoder(_FileLine).decode
+_requests: Final = msgspec.json.Decoder(_Requests).decode
+_listed: Final = msgspec.json.Decoder(_ListedRequest).decode
+
+
+class ResultLine(NamedTuple):
+    """One result of a batch."""
+
+    custom_id: str
+    body: dict[str, object] | None
+    """The answer, as the endpoint returns it; None where the request got none."""
+    outcome: Outcome
+    error: ErrorInfo | None = None
+    status: int | None = None
+    request_id: str | None = None
+
+
+def result_in(line: bytes) -> ResultLine | None:
+    """Return the result in one line of either provider; None if it is none. Total."""
+    found = registry.decoded(line)
+    custom_id = text(found, "custom_id")
+    if not isinstance(found, dict) or custom_id is None:
+        return None
+    if isinstance(found.get("result"), dict):
+        return _messages_result(custom_id, found["result"])
+    return _file_result(custom_id, found) if "response" in found or "error" in found else None
+
+
+def _messages_result(custom_id: str, result: dict[str, object]) -> ResultLine:
+    kind = text(result, "type")
+    if kind == "succeeded":
+        return ResultLine(custom_id, mapping(result, "message"), "success")
+    if kind == "errored":
+        error = _error(None, result.get("error"), None)
+        return ResultLine(custom_id, None, "error", error, request_id=error.request_id)
+    return _unanswered(custom_id, kind, None)
+
+
+def _file_result(custom_id: str, found: dict[str, object]) -> ResultLine:
+    response, error = mapping(found, "response"), found.get("error")
+    if response is None or error:
+        return _unanswered(custom_id, text(error, "code"), error)
+    status, request_id, body = integer(response, "status_code"), text(response, "request_id"), mapping(response, "body")
+    if status is not None and status >= _CLIENT_ERRORS:
+        failed = _error(status, body, request_id)
+        return ResultLine(custom_id, None, "error", failed, status, request_id)
+    return ResultLine(custom_id, body, "success", None, status, request_id)
+
+
+def _unanswered(custom_id: str, why: str | None, error: object) -> ResultLine:
+    """The result of a request that was not sent to a model, or whose answer is not known."""
+    why = why or "unknown"
+    if _EXPIRED in why:
+        about = ErrorInfo(kind="timeout", type=why, message=text(error, "message"), code=text(error, "code"))
+        return ResultLine(custom_id, None, "timeout", about)
+    if _CANCELLED in why:
+        about = ErrorInfo(kind="cancelled", type=why, message=text(error, "message"), code=text(error, "code"))
+        return ResultLine(custom_id, None, "cancelled", about)
+    about = _error(None, error, None) if error else ErrorInfo(kind="unknown", type=why)
+    return ResultLine(custom_id, None, "error", about)
+
+
+def _error(status: int | None, body: object, request_id: str | None) -> ErrorInfo:
+    return error_info(status=status, body=body, exception=None, message=None, request_id=request_id)
+
+
+_OBJECTS: Final = {"chat.completion": "chat_completions", "response": "responses", "text_completion": "completions"}
+
+
+def endpoint_of(url: str | None, body: object) -> Endpoint | None:
+    """Return the adapter of a line by the path of its endpoint, else by what its answer says it is; None: unknown."""
+    if url is not None:
+        return registry.endpoint_for("POST", url)
+    kind = text(body, "object")
+    if kind == "list" and any(text(one, "object") == "embedding" for one in objects(body, "data")):
+        return registry.by_api("embeddings")
+    api = "messages" if text(body, "type") == "message" else _OBJECTS.get(kind or "")
+    return None if api is None else registry.by_api(api)
