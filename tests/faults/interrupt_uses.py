@@ -13,9 +13,10 @@ import openai
 from opentelemetry import context as otel_context
 
 import callspan
-from callspan.testing import ScriptedProvider
+from callspan.testing import ReceivedRequest, ScriptedProvider
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
+REFUSES = "claude-fable-5"
 BODY = {"model": "gpt-5", "messages": MESSAGES}
 ANSWER = {
     "id": "c1", "object": "chat.completion", "model": "gpt-5",
@@ -35,6 +36,9 @@ class Came(NamedTuple):
 
 class Use(ABC):
     """One way to use callspan."""
+
+    swallows: type[BaseException] | None = None
+    """What the SDK itself keeps from the caller if it is raised while a request is sent."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -160,6 +164,56 @@ class AsyncCall(Async):
         assert self.loop is not None
         self.loop.run_until_complete(self.client.close())
         super().close()
+
+
+class Speech(SyncCall):
+    """A call that is answered by a file."""
+
+    def work(self) -> None:
+        self.client.audio.speech.create(model="tts-1", voice="alloy", input="hi").read()
+
+
+class Transcript(AsyncCall):
+    """A call that sends a form, and streams."""
+
+    async def awaited(self) -> None:
+        sound: Any = {"model": "gpt-4o-transcribe", "file": ("a.wav", b"sound")}
+        async for _ in await self.client.audio.transcriptions.create(**sound, stream=True):
+            pass
+
+
+class Background(SyncCall):
+    """A background response that is created and then fetched until it has ended."""
+
+    def work(self) -> None:
+        response = self.client.responses.create(model="gpt-5", input="hi", background=True)
+        while response.status in ("queued", "in_progress"):
+            response = self.client.responses.retrieve(response.id)
+
+
+class Fallback(SyncCall):
+    """A call whose first model refuses, so that the SDK's middleware asks another one."""
+
+    swallows = Exception  # a fallback that fails is logged, and the refusal returned
+
+    def work(self) -> None:
+        result = self.client.beta.messages.create(model=REFUSES, max_tokens=9, messages=MESSAGES, stream=self.stream)
+        if self.stream:
+            for _ in result:
+                pass
+
+
+class FallbackAsync(AsyncCall):
+    """The same in a coroutine."""
+
+    swallows = Exception
+
+    async def awaited(self) -> None:
+        request: Any = {"model": REFUSES, "max_tokens": 9, "messages": MESSAGES}
+        result = await self.client.beta.messages.create(**request, stream=self.stream)
+        if self.stream:
+            async for _ in result:
+                pass
 
 
 def request(client: Any, *, stream: bool) -> Any:
@@ -290,7 +344,15 @@ SDKS = [
     for manner in ("sync", "async")
     for how in ("plain", "stream")
 ]
-USES = [*SDKS, *AGENT]
+OTHER_ENDPOINTS: dict[str, Callable[..., SyncCall | AsyncCall]] = {
+    "openai sync speech": Speech,
+    "openai async transcript": Transcript,
+    "openai sync background": Background,
+    "anthropic sync fallback": Fallback,
+    "anthropic sync fallback-stream": Fallback,
+    "anthropic async fallback-stream": FallbackAsync,
+}
+USES = [*SDKS, *OTHER_ENDPOINTS, *AGENT]
 
 
 def use_named(name: str, provider: ScriptedProvider) -> Use:
@@ -305,6 +367,16 @@ def use_named(name: str, provider: ScriptedProvider) -> Use:
         ("anthropic", "async"): anthropic.AsyncAnthropic,
     }
     url = provider.openai_url if sdk == "openai" else provider.anthropic_url
-    client = kinds[sdk, manner](api_key="k", base_url=url, max_retries=0, timeout=10)
-    call = SyncCall if manner == "sync" else AsyncCall
-    return call(name, client, stream=how == "stream")
+    more: dict[str, Any] = {}
+    if how.startswith("fallback"):
+        from anthropic.lib.middleware import BetaRefusalFallbackMiddleware
+
+        provider.reply(on=refuses, repeat=True, model=REFUSES, finish_reason="refusal")
+        more["middleware"] = [BetaRefusalFallbackMiddleware([{"model": "claude-opus-4-8"}])]
+    client = kinds[sdk, manner](api_key="k", base_url=url, max_retries=0, timeout=10, **more)
+    call = OTHER_ENDPOINTS.get(name) or (SyncCall if manner == "sync" else AsyncCall)
+    return call(name, client, stream=how.endswith("stream"))
+
+
+def refuses(request: ReceivedRequest) -> bool:
+    return bool(request.body.get("model") == REFUSES)

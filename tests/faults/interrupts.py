@@ -42,6 +42,7 @@ from callspan import fail_open
 from callspan.intercept.patching import SDKS
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
+from callspan.record.merging import ANSWER_VERSION
 from callspan.settings_loader import load
 from callspan.testing import ScriptedProvider
 from callspan.wiring import WIRING
@@ -216,7 +217,8 @@ def at_the_end_of_a_block(raised: BaseException | None) -> bool:
 def final(record: Record) -> tuple[str, str] | None:
     """The kind and id of a record that is the last of its kind; None for others."""
     if isinstance(record, CallRecord):
-        return None if record.outcome == "started" else ("call", record.call_id)
+        kind = "fetch" if record.record_version == ANSWER_VERSION else "call"
+        return None if record.outcome == "started" else (kind, record.call_id)
     if isinstance(record, SessionRecord):
         return None if record.end_ns is None else ("session", record.session_id)
     if isinstance(record, TimestepRecord):
@@ -226,7 +228,10 @@ def final(record: Record) -> tuple[str, str] | None:
     return None
 
 
-KIND_OF = {"invoke_workflow": "session", "execute_tool": "tool", "invoke_agent": "agent", "chat": "call"}
+KIND_OF = {
+    "invoke_workflow": "session", "execute_tool": "tool", "invoke_agent": "agent", "chat": "call",
+    "generate_content": "call", "fetch_response": "fetch",
+}  # fmt: skip
 
 
 @dataclass
@@ -339,6 +344,8 @@ class Run:
             self.found["at the first instruction of a block's end"] += 1
         elif reached.elsewhere:
             self.found["in a task that nobody awaits"] += 1
+        elif raised is None and self.use.swallows is not None and issubclass(self.kind.raises, self.use.swallows):
+            self.found["swallowed by the SDK"] += 1
         elif raised is None:
             self.fault("swallowed", point)
         elif not is_in_chain(raised, self.kind.raises):

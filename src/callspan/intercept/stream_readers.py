@@ -216,11 +216,13 @@ def follow_hops(opened: HoppingCall, response: Any) -> None:  # noqa: ANN401 - h
 def _within(opened: HoppingCall, frames: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
     try:
         while True:
-            _begin_step(opened)
             try:
+                _begin_step(opened)
                 frame = next(frames, None)
-            finally:
                 _end_step(opened)
+            except BaseException:
+                _end_step(opened)  # again, if it was interrupted
+                raise
             if frame is None:
                 return
             yield frame
@@ -231,11 +233,13 @@ def _within(opened: HoppingCall, frames: Generator[bytes, None, None]) -> Genera
 async def _within_async(opened: HoppingCall, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     try:
         while True:
-            _begin_step(opened)
             try:
+                _begin_step(opened)
                 frame = await anext(frames, None)
-            finally:
                 _end_step(opened)
+            except BaseException:
+                _end_step(opened)
+                raise
             if frame is None:
                 return
             yield frame
@@ -249,5 +253,6 @@ def _begin_step(opened: HoppingCall) -> None:
 
 
 def _end_step(opened: HoppingCall) -> None:
+    """Undo `_begin_step`, even an interrupted one. May be repeated."""
     opened.pause()
     opened.reads_hops = False

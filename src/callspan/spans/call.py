@@ -184,11 +184,12 @@ class CallSpans:
             span = trace.INVALID_SPAN
         return CallSpan(self, span, parent)
 
-    def fetched(
-        self, record: CallRecord, conversation: Conversation | None, context: Context, call: SpanContext | None
-    ) -> None:
-        """Make the span of a fetch that has ended, in `context`, with a link to the span of the `call` it completes."""
-        with _START:
+    def of_fetch(self, record: CallRecord, context: Context, call: SpanContext | None) -> CallSpan | None:
+        """Start the span of a fetch that has ended, in `context`, with a link to the span of the `call` it completes.
+
+        None where it cannot be started.
+        """
+        try:
             span = self.tracer.start_span(
                 gen_ai.span_name(record),
                 context=context,
@@ -197,7 +198,9 @@ class CallSpans:
                 links=[] if call is None else [Link(call)],
                 start_time=record.timing.start_ns,
             )
-            CallSpan(self, span, trace.get_current_span(context)).end(record, conversation)
+            return CallSpan(self, span, trace.get_current_span(context))
+        except reported(_START):
+            return None
 
     def batch(
         self, report: BatchReport, start_ns: int, end_ns: int, context: Context, created: SpanContext | None

@@ -26,12 +26,12 @@ from callspan.record.events import Record
 from callspan.record.ids import is_of_response
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
 from callspan.record.messages import Conversation
-from callspan.spans.call import CallSpans
+from callspan.spans.call import CallSpan, CallSpans
 
 _COMPLETE: Final = fail_open("complete the call of a background response")
 _ALONE: Final = SpanRef()
 _WRITE, _SHOW, _MEASURE, _DONE = range(4)
-"""The steps of a completion; each is taken once, whatever interrupts them."""
+"""The steps of a completion. One that was interrupted is repeated, except the last."""
 
 
 class Fetches:
@@ -100,7 +100,7 @@ class Fetches:
 class _Fetch:
     """In the place of a fetch's span: makes one once the fetch has found a response that has ended."""
 
-    __slots__ = ("_context", "_of", "_spans", "_step", "_token", "_where", "wants_content")
+    __slots__ = ("_context", "_of", "_span", "_spans", "_step", "_token", "_where", "wants_content")
     trace_id: str | None = None
     span_id: str | None = None
     parent_span_id: str | None = None
@@ -110,6 +110,7 @@ class _Fetch:
         self._of, self._spans = of, spans
         self._context: Context = otel_context.get_current()
         self._where: SpanRef | None = None
+        self._span: CallSpan | None = None
         self._step, self._token = _WRITE, object()
         self.wants_content = spans.content or spans.content_elsewhere
 
@@ -127,9 +128,11 @@ class _Fetch:
                 self._of.write(record)
                 self._step = _SHOW
             if self._step == _SHOW:
-                self._step = _MEASURE
                 shown = msgspec.structs.replace(record, place=self._where.place)
-                self._spans.fetched(shown, conversation, self._context, _span_of(self._where))
+                self._span = self._span or self._spans.of_fetch(shown, self._context, _span_of(self._where))
+                if self._span is not None:
+                    self._span.end(shown, conversation)
+                self._step = _MEASURE
             if self._step == _MEASURE:
                 self._step = _DONE
                 self._of.measure(record)
