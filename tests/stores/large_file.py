@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from callspan.record import call, events
 from callspan.stores.packing import CALL_ROWS
 from callspan.stores.sqlite.file import open_for_writing, sum_up
@@ -20,7 +22,9 @@ ORIGINALS: Final = TURNS * SESSIONS
 _WORDS: Final = "the agent reads the grid and takes one step towards the key before it opens the next door of the hall "
 NUMBERED: Final = ("call_id", "session_id", "timestep_id", "event_id", "reward_id", "trace_id", "span_id")
 """Ids that begin with the number of the copy, so that those of a copy follow those of the original."""
-SUFFIXED: Final = ("response_id", "request_id", "user_id", "group_id", "task_id", "experiment")
+SUFFIXED: Final = (
+    "response_id", "request_id", "user_id", "group_id", "task_id", "experiment", "continues", "conversation_id",
+)  # fmt: skip
 """Ids that end with it."""
 TIMES: Final = ("start_ns", "end_ns", "time_ns")
 _REPEATED: Final = {
@@ -151,7 +155,7 @@ def long_agent(records: Records) -> Iterator[events.Record]:
 
 def _call(records: Records, history: list[object], answer: str, place: call.Place, at_s: int) -> call.CallRecord:
     failed = at_s % 97 == 0
-    return records.call(
+    made = records.call(
         history,
         answer,
         at_s=at_s,
@@ -162,6 +166,12 @@ def _call(records: Records, history: list[object], answer: str, place: call.Plac
         error=call.ErrorInfo(kind="server", type="InternalServerError") if failed else None,
         metadata={"user_id": f"user-{at_s // TURNS}", "run_id": f"run-{at_s // TURNS}"},
         attempts=[call.Attempt(number=1, start_ns=5, status=500 if failed else 200, request_id=f"req_{at_s}")],
+    )
+    before = f"resp_{at_s - 1}" if at_s % TURNS else None
+    return msgspec.structs.replace(
+        made,
+        request=msgspec.structs.replace(made.request, continues=before, conversation_id=f"conv_{at_s // TURNS}"),
+        response=made.response and msgspec.structs.replace(made.response, id=f"resp_{at_s}"),
     )
 
 

@@ -23,7 +23,9 @@ from .conftest import Delivery, Records
 
 FIRST_LAYOUT, *LATER_LAYOUTS = (Path(__file__).with_name(f"layout_{number}.sql") for number in (1, 2, 3))
 COLUMNS = "request_id, user_id, organization_id, project_id, run_id, agent_id, tags"
-LOOKUPS = ["trace_id", "span_id", "response_id", "request_id", "user_id", "run_id", "batch_id"]
+LOOKUPS = [
+    "trace_id", "span_id", "response_id", "request_id", "user_id", "run_id", "batch_id", "continues", "conversation_id",
+]  # fmt: skip
 METADATA = {
     "user_id": "u1",
     "organization_id": "o1",
@@ -63,18 +65,23 @@ def first_layout(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.Abs
     @contextlib.contextmanager
     def earlier() -> Iterator[None]:
         with monkeypatch.context() as patch:
-            patch.setattr(sqlite_file, "MIGRATIONS", sqlite_file.MIGRATIONS[:1])
             patch.setattr(sqlite_store, "CALL_ROWS", "calls")
             patch.setattr(sqlite_store, "PACKED", {})
-            for table in TABLES.values():
-                first = table._replace(columns=tuple(column for column in table.columns if column.since == 1))
-                patch.setitem(TABLES, table.kind, first)
-            for place in ("postgres.store", "clickhouse.connection"):
-                with contextlib.suppress(ImportError):
-                    patch.setattr(f"callspan.stores.{place}.LAYOUT", 1)
+            write_layout(1, patch)
             yield
 
     return earlier
+
+
+def write_layout(number: int, patch: pytest.MonkeyPatch) -> None:
+    """Make this process one that knows no later layout."""
+    patch.setattr(sqlite_file, "MIGRATIONS", sqlite_file.MIGRATIONS[:number])
+    for table in TABLES.values():
+        early = table._replace(columns=tuple(column for column in table.columns if column.since <= number))
+        patch.setitem(TABLES, table.kind, early)
+    for place in ("postgres.store", "clickhouse.connection"):
+        with contextlib.suppress(ImportError):
+            patch.setattr(f"callspan.stores.{place}.LAYOUT", number)
 
 
 def rows(url: str, sql: str) -> list[tuple[object, ...]]:
@@ -223,6 +230,50 @@ def test_a_file_that_a_later_layout_wrote_is_brought_up_to_date(layout: Path, tm
     (system, *others) = rows(url, claude)
     assert system[:3] == (-1, "in", "system")
     assert others == [(0, "in", "user", "Hello"), (1, "out", "assistant", "Hello there.")]
+
+
+CONTINUED = {
+    "first": (None, None),
+    "second": ("resp_1", None),
+    "named": (None, "conv_1"),
+    "object": (None, "conv_1"),
+    "created": (None, None),
+    "thread": ("msg_1", None),
+    "other": (None, None),
+}
+"""What the calls of the third layout continue, by their params."""
+
+
+def test_calls_of_a_store_of_the_third_layout_state_what_they_continue(
+    sql_url: str, records: Records, deliver: Callable[[str], Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, str, dict[str, object]]] = [
+        ("first", "responses", {"previous_response_id": None, "conversation": None}),
+        ("second", "responses", {"previous_response_id": "resp_1"}),
+        ("named", "responses", {"conversation": "conv_1"}),
+        ("object", "responses", {"conversation": {"id": "conv_1"}}),
+        ("created", "messages", {"thread": {"type": "create"}}),
+        ("thread", "messages", {"thread": {"type": "continue", "previous_message_id": "msg_1"}}),
+        ("other", "chat_completions", {"metadata": {"previous_response_id": "no"}, "previous_response_id": "no"}),
+    ]
+    with monkeypatch.context() as patch:
+        write_layout(3, patch)
+        old = deliver(sql_url)
+        old.write(*[records.call(call_id=name, api=api, request=Request(params=params)) for name, api, params in sent])
+        old.close()
+        with pytest.raises(Exception, match="continues"):
+            rows(sql_url, "SELECT continues FROM calls")
+    new = deliver(sql_url)
+    new.segment = "2-b.seg"
+    found = {call_id: tuple(links) for call_id, *links in rows(sql_url, CONTINUES)}
+    assert found == CONTINUED
+    new.write(records.call(call_id="new", request=Request(continues="resp_2", conversation_id="conv_2")))
+    assert ("new", "resp_2", "conv_2") in rows(sql_url, CONTINUES)
+    (answer,) = rows(sql_url, "SELECT continues, conversation_id FROM call_messages WHERE call_id = 'new'")
+    assert answer == ("resp_2", "conv_2")
+
+
+CONTINUES = "SELECT call_id, continues, conversation_id FROM calls"
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)

@@ -168,6 +168,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_names: list[str] | None = None
     compacted: bool = False
     """A compaction of the provider is among the messages: a summary of those before it."""
+    continues: str | None = None
+    """Id of the response before whose messages and answer the provider puts before those of this request:
+    `previous_response_id` of the Responses API, `previous_message_id` of Anthropic's threads."""
+    conversation_id: str | None = None
+    """Id of the provider's conversation to which this call belongs (`conversation` of the Responses API)."""
     body_bytes: int | None = None
     """Size of the body as sent."""
     body: msgspec.Raw = NO_BODY

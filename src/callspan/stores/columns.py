@@ -150,6 +150,8 @@ CALLS: Final = Table(
         _int("request_bytes", "request.body_bytes", since=2),
         _int("response_bytes", "response.body_bytes", since=2),
         _text("batch_id", since=4, note="of the batch that the call is a line of"),
+        _text("continues", "request.continues", since=4, note="`response_id` of the call before"),
+        _text("conversation_id", "request.conversation_id", since=4, note="of the provider's conversation"),
     ),
     versioned=True,
 )

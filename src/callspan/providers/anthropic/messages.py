@@ -75,6 +75,7 @@ class Messages:
             tool_names=_tool_names(body) if isinstance(body.get("tools"), list) else None,
             # Only requests that ask for it have any: others need not be searched.
             compacted=_MANAGEMENT in body and any(_has_compaction(message) for message in objects(body, "messages")),
+            continues=word(body["thread"], "previous_message_id") if "thread" in body else None,
         )
 
     def accumulator(self) -> Accumulator:

@@ -33,8 +33,15 @@ class Responses(OpenAIEndpoint):
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request, without its body. Total."""
         request = super().request(body)
-        given = body.get("input") if isinstance(body, dict) else None
-        return request if of_type(given, _COMPACTION) is None else msgspec.structs.replace(request, compacted=True)
+        if not isinstance(body, dict):
+            return request
+        if of_type(body.get("input"), _COMPACTION) is not None:
+            request = msgspec.structs.replace(request, compacted=True)
+        if "previous_response_id" in body or "conversation" in body:
+            request = msgspec.structs.replace(
+                request, continues=word(body, "previous_response_id"), conversation_id=_conversation_id(body)
+            )
+        return request
 
     def accumulator(self) -> ResponsesAccumulator:
         """Return a fresh accumulator for one stream."""
@@ -87,6 +94,11 @@ class ResponseFetch(Responses):
 
     operation: Operation = "fetch_response"
     path = "/responses/{id}"
+
+
+def _conversation_id(body: dict[object, object]) -> str | None:
+    """The id of the conversation a request names, by itself or in an object."""
+    return word(body, "conversation") or word(body.get("conversation"), "id")
 
 
 def _reason(body: object) -> str | None:

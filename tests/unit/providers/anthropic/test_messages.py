@@ -279,3 +279,20 @@ def test_a_parameter_is_kept_up_to_four_kilobytes_of_json(length: int, kept: boo
 @points("key", ["model", "stream", "messages", "system", "tools", "mcp_servers"])
 def test_content_and_secrets_are_not_parameters(key: str) -> None:
     assert MESSAGES.request({key: [{"authorization_token": "x"}]}).params == {}
+
+
+@points(
+    ("sent", "continues"),
+    [
+        ({}, None),
+        ({"thread": None}, None),
+        ({"thread": {"type": "create"}}, None),
+        ({"thread": {"type": "continue", "previous_message_id": "msg_0"}}, "msg_0"),
+        ({"thread": {"type": "continue", "previous_message_id": 5}}, None),
+        ({"thread": "continue"}, None),
+        ({"diagnostics": {"previous_message_id": "msg_0"}}, None),
+    ],
+)
+def test_a_request_states_what_it_continues(sent: dict[str, Any], continues: str | None) -> None:
+    request = Messages().request({"model": "m", "messages": [], **sent})
+    assert (request.continues, request.conversation_id) == (continues, None)

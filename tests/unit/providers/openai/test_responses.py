@@ -412,3 +412,24 @@ def test_only_a_tool_of_the_provider_goes_by_its_type(kind: str, name: str | Non
     (call,) = said({"type": kind, "call_id": "c", "arguments": "{}"})
     assert isinstance(call, ToolCall)
     assert call.name == name
+
+
+@points(
+    ("sent", "continues", "conversation_id"),
+    [
+        ({}, None, None),
+        ({"previous_response_id": "resp_0"}, "resp_0", None),
+        ({"previous_response_id": None, "conversation": None}, None, None),
+        ({"previous_response_id": ""}, None, None),
+        ({"previous_response_id": 5, "conversation": 5}, None, None),
+        ({"conversation": "conv_1"}, None, "conv_1"),
+        ({"conversation": {"id": "conv_1"}}, None, "conv_1"),
+        ({"conversation": {"id": None}}, None, None),
+        ({"conversation": ["conv_1"]}, None, None),
+    ],
+)
+def test_a_request_states_what_it_continues(
+    sent: dict[str, Any], continues: str | None, conversation_id: str | None
+) -> None:
+    request = Responses().request({"model": "m", "input": "Hi", **sent})
+    assert (request.continues, request.conversation_id) == (continues, conversation_id)
