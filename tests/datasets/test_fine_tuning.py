@@ -97,6 +97,74 @@ def test_a_history_stored_only_by_the_provider_is_reconstructed(world: World, ex
     assert not found.dropped
 
 
+def answered(number: int, text: str) -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text}]
+    return {"id": f"resp_{number}", "output": [{"type": "message", "role": "assistant", "content": content}]}
+
+
+def test_a_history_is_followed_into_other_sessions_and_failed_calls(world: World, exported: Export) -> None:
+    """Answers of other sessions are not trained on again."""
+    for session_id in ("s1", "s2"):
+        world.session(session_id)
+    world.call("responses", {"model": "m", "input": "One?", "instructions": "Old."}, answered(1, "1"), "s1")
+    sent = {"model": "m", "input": "Two?", "previous_response_id": "resp_1"}
+    world.call("responses", sent, answered(2, "2"), "s2", outcome="cancelled")
+    world.call("responses", {**sent, "input": "Three?", "previous_response_id": "resp_2"}, answered(3, "3"), "s2")
+    found = exported("openai-session")
+    one, both = [[(m["role"], m["content"], m.get("weight")) for m in row["messages"]] for row in found.rows]
+    assert one == [("system", "Old.", None), ("user", "One?", None), ("assistant", "1", 1)]
+    assert both == [
+        ("user", "One?", None), ("assistant", "1", 0), ("user", "Two?", None), ("assistant", "2", 0),
+        ("user", "Three?", None), ("assistant", "3", 1),
+    ]  # fmt: skip
+    assert not found.dropped
+
+
+def test_the_calls_of_a_conversation_are_one_in_order_of_time(world: World, exported: Export) -> None:
+    """Also where another session has a part of it."""
+    for session_id in ("s1", "s2"):
+        world.session(session_id)
+    for number, session_id in enumerate(("s1", "s2", "s1")):
+        sent = {"model": "m", "input": f"Question {number}", "conversation": {"id": "conv_1"}}
+        world.call("responses", sent, answered(number, f"Answer {number}"), session_id)
+    found = exported("openai")
+    lengths = {str(row["messages"][-1]["content"]): len(row["messages"]) for row in found.rows}
+    assert lengths == {"Answer 0": 2, "Answer 1": 4, "Answer 2": 6}
+    assert not found.dropped
+
+
+def test_a_thread_of_messages_keeps_its_instructions_and_tools(world: World, exported: Export) -> None:
+    world.session("s1")
+
+    def message(number: int) -> dict[str, Any]:
+        return {"id": f"msg_{number}", "role": "assistant", "content": [{"type": "text", "text": f"Answer {number}"}]}
+
+    tool = {"name": "look", "input_schema": {"type": "object"}}
+    sent = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    first = {**sent, "system": "Play.", "tools": [tool], "thread": {"type": "create"}}
+    world.call("messages", first, message(1), "s1")
+    for number in (2, 3):
+        link = {"type": "continue", "previous_message_id": f"msg_{number - 1}"}
+        world.call("messages", {**sent, "thread": link}, message(number), "s1")
+    (row,) = exported("openai-session").rows
+    assert [m["role"] for m in row["messages"]] == ["system", *["user", "assistant"] * 3]
+    assert [m["weight"] for m in row["messages"] if m["role"] == "assistant"] == [1, 1, 1]
+    assert [one["function"]["name"] for one in row["tools"]] == ["look"]
+    assert [len(one["tools"]) for one in exported("openai").rows] == [1, 1, 1]
+
+
+def test_a_history_that_is_partly_recorded_is_reported(world: World, exported: Export) -> None:
+    """The call before is in no session; of what it continues itself nothing is recorded."""
+    world.session("s1")
+    world.call("responses", {"model": "m", "input": "Two?", "previous_response_id": "resp_1"}, answered(2, "2"))
+    sent = {"model": "m", "input": "Three?", "previous_response_id": "resp_2"}
+    world.call("responses", sent, answered(3, "3"), "s1")
+    found = exported("openai", session_ids=("s1",))
+    (row,) = found.rows
+    assert [m["content"] for m in row["messages"]] == ["Two?", "2", "Three?", "3"]
+    assert found.dropped == {"history only the provider remembers": 1}
+
+
 def test_a_history_missing_from_the_store_is_reported(world: World, exported: Export) -> None:
     content = [{"type": "output_text", "text": "2"}]
     answer = {"id": "r2", "output": [{"type": "message", "role": "assistant", "content": content}]}

@@ -81,6 +81,10 @@ def test_a_tool_runner_of_anthropic_makes_one_call_per_request(
     asking, told = two_turns(seen)
     assert [bool(record.stream) for record in (asking, told)] == [stream, stream]
     assert [record.usage and record.usage.input_tokens for record in (asking, told)] == [11, 20]
+    assert asking.request.continues is None
+    # Later versions send a thread, and with it only what is new.
+    sent = mode.provider.requests[-1].body.get("thread")
+    assert told.request.continues == (None if sent is None else asking.response and asking.response.id)
 
 
 def test_the_streams_of_a_tool_runner_are_read_as_they_come(mode: Mode, run: Run, seen: Captured) -> None:

@@ -96,7 +96,7 @@ _EPOCH: Final = 1970
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _CHOICES: Final = (
     "session_id", "timestep_id", "model", "provider", "since_ns", "until_ns", "errors", "cut_off", "in_progress",
-    "batch_id", "text", "user", "name", "group", "experiment", "task", "metadata",
+    "batch_id", "conversation_id", "text", "user", "name", "group", "experiment", "task", "metadata",
 )  # fmt: skip
 
 
@@ -190,6 +190,9 @@ def call_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--batch", "batch_id", metavar="ID", help="Only calls that are lines of this batch.")
     @click.option(
         "--min-reward", "least_reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."
+    )
+    @click.option(
+        "--conversation", "conversation_id", metavar="ID", help="Only calls of this conversation of the Responses API."
     )
     @click.option("--text", metavar="PART", help="Only calls whose messages contain PART (case-insensitive).")
     @click.option("--step", "timestep_id", metavar="ID", help="Only calls of this timestep: its id, or your own.")

@@ -27,9 +27,11 @@ from callspan.safe_urls import whole_words, without_passwords
 from callspan.settings import SettingError
 from callspan.stores import aggregates
 from callspan.stores.base import (
+    MOST_CALLS,
     CallFilter,
     EmptyStoreError,
     Event,
+    History,
     Reader,
     SessionFilter,
     SessionSummary,
@@ -290,6 +292,10 @@ class RewardFilteredReader:
     def call(self, call_id: str) -> CallRecord | None:
         """Return one call, regardless of its session's reward."""
         return self._reader.call(call_id)
+
+    def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
+        """Return the recorded calls before one, regardless of their sessions' rewards."""
+        return self._reader.history(call, limit=limit)
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:
         """Return how many calls `calls` would yield without its limit."""

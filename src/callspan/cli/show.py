@@ -25,11 +25,13 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, tool_name
 from callspan.record.usage import Cost, Hop, Usage
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, Reader, SessionSummary
+from callspan.stores.base import CallFilter, History, Reader, SessionSummary
+from callspan.stores.history import whole_conversation
 from callspan.stores.urls import safe_name
 
 _LIMIT: Final = 1000
 _NAMED: Final = 3
+_NO_HISTORY: Final = History([])
 _EPILOG: Final = """\b
 Examples:
   callspan show                     the newest session
@@ -63,11 +65,12 @@ def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
         call = newest if ident == "last" else found
         if call is None:
             frame.no_match(_missing(frame, reader, ident))
+        history = reader.history(call)
     if frame.json:
-        frame.emit(_call_json(call))
+        frame.emit(_call_json(call, history))
     else:
         with frame.screen.paged():
-            print_call(frame.screen, call)
+            print_call(frame.screen, call, history)
             if later is not None and summary is not None:
                 before = f"\nThis call is newer than the newest session: callspan show {summary.session.session_id}"
                 frame.screen.paragraph(before)
@@ -117,9 +120,26 @@ def _show_session(frame: Frame, reader: Reader, summary: SessionSummary, limit: 
             screen.line((f"entries {page.offset + 1:,} to {last:,} of {page.total:,}: --limit, --offset", "dim"))
 
 
-def _call_json(call: CallRecord) -> dict[str, object]:
-    record: dict[str, object] = {"record": msgspec.to_builtins(call, builtin_types=(msgspec.Raw,), enc_hook=_plain)}
-    return call_row(call) | record
+def _call_json(call: CallRecord, history: History) -> dict[str, object]:
+    """The row and the record of a call; where it continues others, also those and the messages of all."""
+    found: dict[str, object] = {"record": _builtins(call)}
+    if _continues(call):
+        found["history"] = {
+            "calls": [one.call_id for one in history.calls],
+            "missing": history.missing,
+            "more": history.more,
+            "conversation": _builtins(whole_conversation(call, history)),
+        }
+    return call_row(call) | found
+
+
+def _builtins(value: object) -> object:
+    return msgspec.to_builtins(value, builtin_types=(msgspec.Raw,), enc_hook=_plain)
+
+
+def _continues(call: CallRecord) -> str | None:
+    """The id of the response or conversation that a call continues."""
+    return call.request.continues or call.request.conversation_id
 
 
 def _plain(value: object) -> object:
@@ -130,8 +150,8 @@ _LABEL_WIDTH: Final = 12
 _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}
 
 
-def print_call(screen: Screen, call: CallRecord) -> None:
-    """Print all of a call; recorded text is cleaned."""
+def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY) -> None:
+    """Print all of a call and the messages of the calls before it; recorded text is cleaned."""
     heading = styled((f"{call.operation} {model_of(call) or UNKNOWN}", "bold cyan"), "  ")
     heading.append_text(outcome_text(call))
     screen.text(heading)
@@ -146,7 +166,20 @@ def print_call(screen: Screen, call: CallRecord) -> None:
             screen.line((f"{f'attempt {attempt.number}':<{_LABEL_WIDTH}}", "dim"), _attempt(attempt))
     for hop in call.usage.hops if call.usage is not None else ():
         screen.line((f"{'hop':<{_LABEL_WIDTH}}", "dim"), _of_model(hop.kind, hop.model, hop, hop.cost))
-    _print_conversation(screen, call)
+    if (name := _continues(call)) is not None:
+        screen.line((f"{'continues':<{_LABEL_WIDTH}}", "dim"), f"{name}: {_earlier_calls(history)}")
+    _print_conversation(screen, call, history)
+
+
+def _earlier_calls(history: History) -> str:
+    """Return which calls are recorded before a call, and where their links lead nowhere."""
+    calls = history.calls
+    if not calls:
+        return "no earlier call is recorded" if history.missing is None else "a response of no recorded call"
+    known = f"call {calls[0].call_id}" if len(calls) == 1 else f"{len(calls):,} calls, the first {calls[0].call_id}"
+    if history.missing is not None:
+        return f"{known}, which continues {history.missing}, a response of no recorded call"
+    return f"{known}, and more before" if history.more else known
 
 
 def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
@@ -233,16 +266,18 @@ def _of_model(what: str, model: str | None, usage: Usage | Hop, cost: Cost | Non
     return f"{clean(what)} by {clean(model or UNKNOWN)}: {tokens}{spent}"
 
 
-def _print_conversation(screen: Screen, call: CallRecord) -> None:
-    conversation = call.conversation
-    if conversation is None:
+def _print_conversation(screen: Screen, call: CallRecord, history: History) -> None:
+    if call.conversation is None and not history.calls:
         return
+    conversation = whole_conversation(call, history)
     if conversation.tools:
         names = ", ".join(_tool_name(tool) for tool in conversation.tools)
         screen.line((f"{'tools':<{_LABEL_WIDTH}}", "dim"), names)
     turns = [Message(role="system", parts=conversation.system)] if conversation.system else []
-    for message in (*turns, *conversation.input):
-        _print_message(screen, message, "")
+    own = len(call.conversation.input) if call.conversation is not None else 0
+    earlier = len(turns) + len(conversation.input) - own
+    for number, message in enumerate((*turns, *conversation.input)):
+        _print_message(screen, message, "earlier" if len(turns) <= number < earlier else "")
     for message in conversation.output:
         _print_message(screen, message, "answer")
 

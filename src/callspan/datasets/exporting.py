@@ -35,7 +35,7 @@ COLUMNS: Final = dict.fromkeys(_TEXT, "string") | dict.fromkeys(_INTEGER, "int64
 def table_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one flat row per call; a value that is not known is None."""
     for episode in found:
-        for turn in turns(episode.calls, statistics.dropped, reasoning=options.reasoning):
+        for turn in turns(episode, statistics.dropped, reasoning=options.reasoning):
             statistics.messages += len(turn.messages) + 1
             row = _row(turn.call, episode)
             row["messages"] = encode_json(turn.messages).decode()
@@ -169,10 +169,10 @@ def _sources(reader: Reader, made: Format, selection: Selection, statistics: Sta
     found = calls_outside_sessions(reader, selection, statistics)
     if made.loose == "all":
         calls = list(found)
-        yield Episode(_NO_SESSION, calls, [])
+        yield Episode(_NO_SESSION, calls, [], reader.history)
         return
     for call in found:
-        yield Episode(_NO_SESSION, [call], [])
+        yield Episode(_NO_SESSION, [call], [], reader.history)
 
 
 def _no_progress(_: Statistics) -> None:

@@ -20,7 +20,7 @@ Row: TypeAlias = dict[str, object]
 def rows_per_call(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per call; only its own answer is trained on, earlier ones have weight 0."""
     for episode in found:
-        every = turns(episode.calls, statistics.dropped, reasoning=options.reasoning)
+        every = turns(episode, statistics.dropped, reasoning=options.reasoning)
         for turn in every:
             tools = _with_called(turn, all_tools(turn, every))
             yield from _row(turn, tools, {turn.answer_node}, (episode, options, statistics))
@@ -33,7 +33,7 @@ def rows_per_session(found: Iterable[Episode], options: Options, statistics: Sta
     no recorded call (made-up history, calls that were not selected) have weight 0.
     """
     for episode in found:
-        every = turns(episode.calls, statistics.dropped, reasoning=options.reasoning)
+        every = turns(episode, statistics.dropped, reasoning=options.reasoning)
         answers = {turn.answer_node for turn in every}
         for leaf in leaves(every):
             made = list(_row(leaf, all_tools(leaf, every), answers, (episode, options, statistics)))
@@ -135,9 +135,9 @@ def _key(session: SessionRecord, pair_by: str) -> str | None:
 def _pair(key: str, best: Episode, worse: Episode, options: Options, statistics: Statistics) -> Iterator[Row]:
     """The first identical prompt of both with different answers."""
     by_prompt: dict[bytes, Turn] = {}
-    for turn in turns(best.calls, statistics.dropped, reasoning=options.reasoning):
+    for turn in turns(best, statistics.dropped, reasoning=options.reasoning):
         by_prompt.setdefault(_question(turn), turn)
-    for turn in turns(worse.calls, statistics.dropped, reasoning=options.reasoning):
+    for turn in turns(worse, statistics.dropped, reasoning=options.reasoning):
         good = by_prompt.get(_question(turn))
         if good is None or good.answer_node == turn.answer_node:
             continue

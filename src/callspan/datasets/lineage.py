@@ -7,11 +7,14 @@ nodes of another call's prompt, that call continues it. Retries and forks share 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call, tool_name
+from callspan.datasets.selection import Episode
 from callspan.record.call import CallRecord
+from callspan.stores.history import KEEPS_INSTRUCTIONS
 
 _ROOT: Final = b""
 
@@ -40,25 +43,69 @@ class Turn(NamedTuple):
         return [*self.nodes, self.answer_node]
 
 
-def turns(calls: Sequence[CallRecord], dropped: Dropped, *, reasoning: bool = False) -> list[Turn]:
+def turns(episode: Episode, dropped: Dropped, *, reasoning: bool = False) -> list[Turn]:
     """Return the calls of one session, in order, each with its whole conversation.
 
-    A Responses call with `previous_response_id` is given what that call had; calls without content are left out.
+    A call that continues what the provider keeps is given what the calls before it had, also those of other sessions;
+    calls without content are left out.
     """
-    by_response: dict[str, Turn] = {}
-    found: list[Turn] = []
-    for call in calls:
-        chat = chat_call(call, dropped, reasoning=reasoning)
+    earlier = _Earlier(episode, reasoning=reasoning)
+    found = [earlier.turn(call, dropped) for call in episode.calls]
+    return [turn for turn in found if turn is not None]
+
+
+class _Earlier:
+    """The turns of a session, and those before it that it continues."""
+
+    def __init__(self, episode: Episode, *, reasoning: bool) -> None:
+        self._history, self._reasoning = episode.history, reasoning
+        self._of_response: dict[str, Turn] = {}
+        self._in_conversation: dict[str, Turn | None] = {}
+        """The turn before each call of a conversation, by call id."""
+        self._newest = {call.request.conversation_id: call for call in episode.calls}
+        self._looked_up: set[str] = set()
+
+    def turn(self, call: CallRecord, dropped: Dropped) -> Turn | None:
+        """Return the call with its whole conversation; None where it has no content."""
+        chat = chat_call(call, dropped, reasoning=self._reasoning)
         if chat is None:
-            continue
-        before = by_response.get(str(call.request.params.get("previous_response_id")))
-        if before is None and ("previous_response_id" in call.request.params or "conversation" in call.request.params):
-            dropped["history only the provider remembers"] += 1
-        turn = _turn(call, chat, before)
-        found.append(turn)
+            return None
+        turn = _turn(call, chat, self._before(call, dropped))
         if call.response is not None and call.response.id:
-            by_response[call.response.id] = turn
-    return found
+            self._of_response[call.response.id] = turn
+        return turn
+
+    def _before(self, call: CallRecord, dropped: Dropped) -> Turn | None:
+        """Return the turn that a call continues; None where it continues none that is recorded."""
+        link, conversation_id = call.request.continues, call.request.conversation_id
+        if link is None:
+            if conversation_id is not None and call.call_id not in self._in_conversation:
+                self._look_up_conversation(self._newest.get(conversation_id, call), dropped)
+            return self._in_conversation.get(call.call_id)
+        if link not in self._of_response and call.call_id not in self._looked_up:
+            self._look_up(call, dropped)
+        if link not in self._of_response:
+            dropped["history only the provider remembers"] += 1
+        return self._of_response.get(link)
+
+    def _look_up(self, call: CallRecord, dropped: Dropped) -> None:
+        """Take in the calls before one, each after those that it continues."""
+        before = self._history(call).calls
+        self._looked_up.update([call.call_id, *(one.call_id for one in before)])
+        for one in before:
+            self.turn(one, Counter())
+        if before and before[0].request.continues is not None:
+            dropped["history only the provider remembers"] += 1
+
+    def _look_up_conversation(self, newest: CallRecord, dropped: Dropped) -> None:
+        """Take in the calls of a conversation up to the newest of this session."""
+        history = self._history(newest)
+        last: Turn | None = None
+        for call in [*history.calls, newest]:
+            self._in_conversation[call.call_id] = last
+            last = self.turn(call, Counter()) or last
+        if history.more:
+            dropped["history only the provider remembers"] += 1
 
 
 def leaves(found: Sequence[Turn]) -> list[Turn]:
@@ -76,18 +123,22 @@ def all_tools(leaf: Turn, found: Sequence[Turn]) -> list[dict[str, object]]:
 
 
 def _turn(call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:
-    messages = chat.prompt if before is None else _continued(before, chat.prompt)
+    keeps = call.api in KEEPS_INSTRUCTIONS
+    messages = chat.prompt if before is None else _continued(before, chat.prompt, keeps=keeps)
+    tools = before.tools if before is not None and keeps and not chat.tools else chat.tools
     node = _ROOT
     nodes: list[bytes] = []
     for message in messages:
         node = _node(node, message)
         nodes.append(node)
-    return Turn(call, messages, nodes, chat.answer, _node(node, chat.answer), chat.tools, chat.parallel_tool_calls)
+    return Turn(call, messages, nodes, chat.answer, _node(node, chat.answer), tools, chat.parallel_tool_calls)
 
 
-def _continued(before: Turn, prompt: list[ChatMessage]) -> list[ChatMessage]:
-    """What came before and what is new. Instructions are not remembered: those of the new call count."""
+def _continued(before: Turn, prompt: list[ChatMessage], *, keeps: bool) -> list[ChatMessage]:
+    """What came before and what is new. Unless the API keeps instructions, those of the new call count."""
     new = prompt[0] if prompt and prompt[0]["role"] == "system" else None
+    if keeps and new is None:
+        return [*before.whole, *prompt]
     remembered = before.whole[1:] if before.messages and before.messages[0]["role"] == "system" else before.whole
     return [*([new] if new else []), *remembered, *(prompt[1:] if new else prompt)]
 

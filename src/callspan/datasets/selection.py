@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from statistics import fmean, median
@@ -14,7 +14,7 @@ import msgspec
 from callspan.providers.base import MEDIA_APIS
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
-from callspan.stores.base import CallFilter, Event, Reader, SessionFilter, SessionSummary
+from callspan.stores.base import CallFilter, Event, History, Reader, SessionFilter, SessionSummary
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,12 +132,19 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         return any(getattr(self, name) != getattr(defaults, name) for name in names)
 
 
+def no_history(_: CallRecord) -> History:
+    """Return that no call is recorded before a call."""
+    return History([])
+
+
 class Episode(NamedTuple):
     """One session that was selected, with its calls in order."""
 
     summary: SessionSummary
     calls: list[CallRecord]
     events: list[Event]
+    history: Callable[[CallRecord], History] = no_history
+    """Returns the recorded calls before one that continues what the provider keeps, see `Reader.history`."""
 
     @property
     def id(self) -> str:
@@ -167,7 +174,7 @@ def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> It
         statistics.sessions_kept += 1
         if summary.reward is not None:
             statistics.rewards.append(summary.reward)
-        yield Episode(summary, calls, events)
+        yield Episode(summary, calls, events, reader.history)
 
 
 def calls_outside_sessions(reader: Reader, selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:

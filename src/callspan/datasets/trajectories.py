@@ -38,7 +38,7 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
 def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per session; its steps are the calls whose token ids are known, in order."""
     for episode in found:
-        every = turns(episode.calls, statistics.dropped, reasoning=options.reasoning)
+        every = turns(episode, statistics.dropped, reasoning=options.reasoning)
         steps = [step for turn in every if (step := _step(turn, episode, statistics)) is not None]
         if not steps:
             statistics.left_out["session: no call with token ids"] += 1
@@ -135,7 +135,7 @@ def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Stat
     """Yield one trajectory per session."""
     for episode in found:
         # Thinking has a place here, so that nothing of it need be dropped.
-        every = turns(episode.calls, statistics.dropped, reasoning=True)
+        every = turns(episode, statistics.dropped, reasoning=True)
         if not every:
             statistics.left_out["session: content was not kept"] += 1
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -59,6 +59,9 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     session_id: str | None = None
     timestep_id: str | None = None
     """Of a timestep, or the application's own id of one."""
+    response_id: str | None = None
+    conversation_id: str | None = None
+    """Of the provider's conversation, `conversation` of the Responses API. Stores of a layout before 4 have none."""
     model: str | None = None
     """Requested or response model, full name."""
     provider: str | None = None
@@ -136,6 +139,21 @@ class Times(NamedTuple):
     first_token_ns: int | None
 
 
+MOST_CALLS: Final = 1000
+"""Most calls that are followed from one back to the calls before it."""
+
+
+class History(NamedTuple):
+    """The recorded calls before a call that continues what the provider keeps, as far as its links lead."""
+
+    calls: list[CallRecord]
+    """Oldest first, with their conversations; the call itself is not among them."""
+    missing: str | None = None
+    """Id of the response that no recorded call has: only the provider knows what came before."""
+    more: bool = False
+    """There are still earlier calls, which were not read."""
+
+
 class Reader(Protocol):
     """The query side of a store. Read-only; safe while others write. Ids may be given by a unique prefix."""
 
@@ -148,6 +166,12 @@ class Reader(Protocol):
         """Return one call by its id or a unique prefix of it; None if there is none.
 
         Also accepts its span id, the provider's response id or request id, or its trace id (the first call of several).
+        """
+
+    def history(self, call: CallRecord, *, limit: int = ...) -> History:
+        """Return the recorded calls before one that continues a response or a conversation, at most `limit`.
+
+        `callspan.stores.history.whole_conversation` joins their messages.
         """
 
     def count_calls(self, which: CallFilter = ...) -> int:

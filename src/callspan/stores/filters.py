@@ -43,6 +43,7 @@ FROM {source} WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
 """
 _PLAIN: Final = {
     "session_id": "c.session_id = :session_id",
+    "response_id": "c.response_id = :response_id",
     "model": "(c.model_req = :model OR c.model_resp = :model)",
     "provider": "c.provider = :provider",
     "since_ns": "c.start_ns >= :since_ns",
@@ -55,8 +56,9 @@ _BY: Final = ":label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
 _COLUMNS_SINCE: Final = 2
 """Layout of the tables whose calls have columns for these keys of the metadata."""
-_BATCHES_SINCE: Final = 4
-"""Layout whose calls have the id of their batch."""
+_LATER_IDS: Final = ("batch_id", "conversation_id")
+"""Ids that calls of layout 4 and later have."""
+_IDS_SINCE: Final = 4
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id"})
 _JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
 
@@ -168,12 +170,13 @@ def call_conditions(which: CallFilter, metadata: MetadataSql, layout: int, in_se
     `in_sessions` is the condition that a call's session matches a `{condition}` on sessions `s`.
     """
     yield from (text for name, text in _PLAIN.items() if getattr(which, name) is not None)
+    for name in _LATER_IDS:
+        if getattr(which, name) is not None:
+            yield f"c.{name} = :{name}" if layout >= _IDS_SINCE else "1 = 0"
     if which.errors is not None:
         yield "c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'"
     if which.in_progress is not None:
         yield f"c.outcome {'=' if which.in_progress else '<>'} 'in_progress'"
-    if which.batch_id is not None:
-        yield "c.batch_id = :batch_id" if layout >= _BATCHES_SINCE else "1 = 0"
     if which.cut_off is not None:
         yield f"coalesce(c.stream_end, '') {'=' if which.cut_off else '<>'} 'cut_off'"
     if which.timestep_id is not None:
@@ -207,7 +210,7 @@ def session_condition(which: SessionFilter, metadata: MetadataSql) -> str | None
 
 def parameters(which: SessionFilter) -> dict[str, object]:
     """Return the values of the parameters of these conditions."""
-    named = (*_SESSION, *_PLAIN, "timestep_id", "batch_id")
+    named = (*_SESSION, *_PLAIN, "timestep_id", *_LATER_IDS)
     values: dict[str, object] = {name: value for name in named if (value := getattr(which, name, None)) is not None}
     if isinstance(which, CallFilter) and which.text is not None:
         values["text"] = which.text.casefold()

@@ -23,9 +23,20 @@ from callspan.record.events import (
 )
 from callspan.stores import aggregates, bodies, filters
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import CallFilter, Content, SessionFilter, SessionSummary, StoreError, Summary, Times
+from callspan.stores.base import (
+    MOST_CALLS,
+    CallFilter,
+    Content,
+    History,
+    SessionFilter,
+    SessionSummary,
+    StoreError,
+    Summary,
+    Times,
+)
 from callspan.stores.columns import CALLS, PICO, SESSIONS, TIMESTEPS
 from callspan.stores.filters import checked_grouping
+from callspan.stores.history import follow, links
 from callspan.stores.sql_rewards import SqlRewards, Values, record_of
 
 _EVERY: Final = CallFilter()
@@ -115,6 +126,10 @@ class SqlReader(SqlRewards):
         """Return the call of this whole id; None if there is none."""
         row = next(self.rows("SELECT * FROM calls WHERE call_id = :id", id=call_id), None)
         return None if row is None else self.whole(row)
+
+    def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
+        """Return the recorded calls before one that continues a response or a conversation, at most `limit`."""
+        return follow(call, links(self), limit)
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:
         """Return how many calls `calls` would yield without its limit."""
@@ -206,7 +221,7 @@ class SqlReader(SqlRewards):
             raise KeyError(value)
         return bodies.json_of(row)
 
-    def history(self, row: Values) -> list[bytes]:
+    def request_messages(self, row: Values) -> list[bytes]:
         """Return the exact JSON of each message of a request, in order. Raises KeyError if one does not exist."""
         if row["ctx"] is None:
             return []
@@ -266,7 +281,9 @@ class SqlReader(SqlRewards):
             return None
         try:
             skeleton = self.content("id", row["request"])
-            return msgspec.Raw(bodies.join(skeleton, self.history(row), lambda found: self.content("hash", found)))
+            return msgspec.Raw(
+                bodies.join(skeleton, self.request_messages(row), lambda found: self.content("hash", found))
+            )
         except ours(KeyError):
             return None
 

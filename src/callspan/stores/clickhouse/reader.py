@@ -87,7 +87,7 @@ class ClickHouseReader(SqlReader):
                     yield self.whole(rows[call_id], which.content)
             self._pieces.clear()
 
-    def history(self, row: Values) -> list[bytes]:
+    def request_messages(self, row: Values) -> list[bytes]:
         """Return the exact JSON of each message of a call's request, first one first."""
         hashes = cast("list[str]", row["history"])
         if any(hash_ not in self._pieces for hash_ in hashes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -17,8 +18,20 @@ from callspan.record.events import Record, SessionRecord, TimestepRecord, record
 from callspan.record.ids import is_of_response
 from callspan.record.merging import merged
 from callspan.stores import aggregates
-from callspan.stores.base import CallFilter, Content, Event, SessionFilter, SessionSummary, Summary, Times, no_file
+from callspan.stores.base import (
+    MOST_CALLS,
+    CallFilter,
+    Content,
+    Event,
+    History,
+    SessionFilter,
+    SessionSummary,
+    Summary,
+    Times,
+    no_file,
+)
 from callspan.stores.filters import fits_call, fits_session, needs_session
+from callspan.stores.history import Links, before_in_conversation, follow
 from callspan.stores.jsonl.store import files_of, lines_in, read_cursors
 from callspan.stores.payloads import text_of
 from callspan.stores.rows import merge
@@ -53,6 +66,18 @@ class JsonLinesReader:
             known = (record for record in sorted(calls.values(), key=_call_order) if call_id in _ids(record))
             found = next(known, None)
         return None if found is None else with_conversation(found)
+
+    def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
+        """Return the recorded calls before one that continues a response or a conversation, at most `limit`."""
+        records = self._records()
+        calls = sorted((one for one in records if isinstance(one, CallRecord)), key=_call_order, reverse=True)
+        by_response = {one.response.id: one for one in calls if one.response is not None and one.response.id}
+
+        def of_conversation(later: CallRecord, most: int) -> Iterator[CallRecord]:
+            return islice(_matching([*calls], before_in_conversation(later)), most)
+
+        found = follow(call, Links(by_response.get, of_conversation), limit)
+        return found._replace(calls=[with_conversation(one) for one in found.calls])
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:
         """Return how many calls `calls` would yield without its limit."""
@@ -176,6 +201,8 @@ def _matches(record: CallRecord, which: CallFilter) -> bool:
         and which.model in {None, record.request.model, answering}
         and which.provider in {None, record.provider}
         and which.batch_id in {None, record.batch_id}
+        and which.response_id in {None, record.response.id if record.response else None}
+        and which.conversation_id in {None, record.request.conversation_id}
         and (which.since_ns is None or start >= which.since_ns)
         and (which.until_ns is None or start < which.until_ns)
         and (which.errors is None or _fits(record, errors=which.errors))

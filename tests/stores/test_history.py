@@ -1,0 +1,232 @@
+"""What a call continues at the provider is followed to the recorded calls before it, in every store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from callspan.cli.commands import callspan
+from callspan.record.call import CallRecord, Request, Response
+from callspan.record.ids import response_call_id
+from callspan.record.merging import ANSWER_VERSION
+from callspan.stores.base import CallFilter, History, Reader
+from callspan.stores.history import whole_conversation
+
+from .conftest import Delivery, Records, raw
+
+Deliver = Callable[[str], Delivery]
+
+
+class Chain:
+    """Makes calls that continue each other; the number of a call is also its time."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def responses(self, number: int, sent: dict[str, Any] | None = None, **fields: Any) -> CallRecord:
+        """One of the Responses API: says `Question N`, gets `Answer N`, and continues the one before it."""
+        links = {"previous_response_id": f"resp_{number - 1}"} if sent is None else sent
+        named = links.get("conversation")
+        body = {"model": "gpt-5", "instructions": f"Rule {number}.", "input": f"Question {number}", **links}
+        answered = {"type": "output_text", "text": f"Answer {number}"}
+        output = [{"type": "message", "role": "assistant", "content": [answered]}]
+        answer = {"id": f"resp_{number}", "status": "completed", "output": output}
+        request = Request(
+            model="gpt-5", continues=links.get("previous_response_id"), conversation_id=named, body=raw(body)
+        )
+        return self._call(number, api="responses", request=request, answer=answer, **fields)
+
+    def messages(self, number: int, **sent: Any) -> CallRecord:
+        """One of Anthropic's threads, which begin with the call 0."""
+        thread = {"type": "continue", "previous_message_id": f"msg_{number - 1}"} if number else {"type": "create"}
+        messages = [{"role": "user", "content": f"Question {number}"}]
+        body = {"model": "claude", "max_tokens": 9, "messages": messages, "thread": thread, **sent}
+        answer = {"id": f"msg_{number}", "role": "assistant", "content": [{"type": "text", "text": f"Answer {number}"}]}
+        request = Request(model="claude", continues=thread.get("previous_message_id"), body=raw(body))
+        return self._call(number, api="messages", request=request, answer=answer)
+
+    def _call(self, number: int, **fields: Any) -> CallRecord:
+        answer = fields.pop("answer")
+        response = Response(id=answer["id"], body=raw(answer))
+        return self._records.call(at_s=number, **({"call_id": f"call-{number}", "response": response} | fields))
+
+
+@pytest.fixture
+def chain(records: Records) -> Chain:
+    return Chain(records)
+
+
+def found(reader: Reader, call_id: str, **options: int) -> History:
+    call = reader.call(call_id)
+    assert call is not None
+    return reader.history(call, **options)
+
+
+def ids(history: History) -> list[str]:
+    return [call.call_id for call in history.calls]
+
+
+def said(reader: Reader, call_id: str) -> list[str | None]:
+    call = reader.call(call_id)
+    assert call is not None
+    whole = whole_conversation(call, reader.history(call))
+    return [message.text for message in (*whole.input, *whole.output)]
+
+
+def test_a_call_is_followed_to_the_first_of_its_conversation(url: str, deliver: Deliver, chain: Chain) -> None:
+    """In whatever order they were written, also in other sessions."""
+    store = deliver(url)
+    store.write(chain.responses(2), chain.responses(0, {}), chain.responses(1), chain.responses(9, {}))
+    reader = store.read()
+    oldest = list(reader.calls(CallFilter(newest_first=False, limit=2)))
+    assert found(reader, "call-2") == History(oldest)
+    assert said(reader, "call-2") == [
+        "Question 0", "Answer 0", "Question 1", "Answer 1", "Question 2", "Answer 2",
+    ]  # fmt: skip
+    assert found(reader, "call-0") == History([])
+    whole = whole_conversation(reader.calls(CallFilter(response_id="resp_2")).__next__(), found(reader, "call-2"))
+    assert [part.text for part in whole.system] == ["Rule 2."]  # type: ignore[union-attr]
+
+
+def test_a_link_to_a_response_of_no_recorded_call_is_stated(url: str, deliver: Deliver, chain: Chain) -> None:
+    store = deliver(url)
+    store.write(chain.responses(5), chain.responses(6))
+    reader = store.read()
+    assert found(reader, "call-5") == History([], missing="resp_4")
+    assert (ids(found(reader, "call-6")), found(reader, "call-6").missing) == (["call-5"], "resp_4")
+    assert said(reader, "call-6") == ["Question 5", "Answer 5", "Question 6", "Answer 6"]
+
+
+def test_links_are_followed_so_far_and_cycles_end(url: str, deliver: Deliver, chain: Chain) -> None:
+    store = deliver(url)
+    store.write(chain.responses(0, {}), *[chain.responses(number) for number in range(1, 6)])
+    store.write(
+        chain.responses(20, {"previous_response_id": "resp_22"}), chain.responses(21), chain.responses(22),
+        chain.responses(30, {"previous_response_id": "resp_30"}),
+    )  # fmt: skip
+    reader = store.read()
+    two, five = (found(reader, "call-5", limit=limit) for limit in (2, 5))
+    assert (ids(two), two.more) == (["call-3", "call-4"], True)
+    assert (ids(five), five.more) == ([f"call-{number}" for number in range(5)], False)
+    assert found(reader, "call-5", limit=0) == History([], more=True)
+    assert ids(found(reader, "call-22")) == ["call-20", "call-21"]
+    assert found(reader, "call-30") == History([])
+
+
+def test_two_calls_may_continue_one(url: str, deliver: Deliver, chain: Chain) -> None:
+    store = deliver(url)
+    store.write(chain.responses(0, {}), *[chain.responses(n, {"previous_response_id": "resp_0"}) for n in (1, 2)])
+    reader = store.read()
+    assert said(reader, "call-1") == ["Question 0", "Answer 0", "Question 1", "Answer 1"]
+    assert said(reader, "call-2") == ["Question 0", "Answer 0", "Question 2", "Answer 2"]
+
+
+def test_the_calls_of_a_conversation_are_in_order_of_time(url: str, deliver: Deliver, chain: Chain) -> None:
+    """Those that failed added nothing to it."""
+    named = {"conversation": "conv_1"}
+    store = deliver(url)
+    store.write(*[chain.responses(number, named) for number in (3, 1, 0)])
+    store.write(chain.responses(7, {"conversation": "other"}), chain.responses(2, named, outcome="error"))
+    reader = store.read()
+    assert ids(found(reader, "call-3")) == ["call-0", "call-1"]
+    assert said(reader, "call-3") == ["Question 0", "Answer 0", "Question 1", "Answer 1", "Question 3", "Answer 3"]
+    assert found(reader, "call-0") == found(reader, "call-7") == History([])
+    assert (ids(found(reader, "call-3", limit=1)), found(reader, "call-3", limit=1).more) == (["call-1"], True)
+    which = CallFilter(conversation_id="conv_1", newest_first=False)
+    assert [call.call_id for call in reader.calls(which)] == [f"call-{number}" for number in range(4)]
+    assert reader.count_calls(which) == 4
+
+
+def test_a_response_that_left_a_conversation_brings_it_along(url: str, deliver: Deliver, chain: Chain) -> None:
+    named = {"conversation": "conv_1"}
+    store = deliver(url)
+    store.write(chain.responses(0, named), chain.responses(1, named), chain.responses(2))
+    assert ids(found(store.read(), "call-2")) == ["call-0", "call-1"]
+
+
+def test_a_thread_keeps_its_system_prompt_and_tools(url: str, deliver: Deliver, chain: Chain) -> None:
+    tool = {"name": "look", "input_schema": {"type": "object"}}
+    store = deliver(url)
+    store.write(chain.messages(0, system="Play.", tools=[tool]), chain.messages(1), chain.messages(2))
+    reader = store.read()
+    assert said(reader, "call-2") == ["Question 0", "Answer 0", "Question 1", "Answer 1", "Question 2", "Answer 2"]
+    call = reader.call("call-2")
+    assert call is not None
+    whole = whole_conversation(call, reader.history(call))
+    assert [part.text for part in whole.system] == ["Play."]  # type: ignore[union-attr]
+    assert whole.tools == [tool]
+
+
+def test_a_background_response_is_found_as_the_one_before(url: str, deliver: Deliver, chain: Chain) -> None:
+    """Its call's id is made of the response's; its answer came with another request."""
+    call_id = response_call_id("openai", "resp_0")
+    created = chain.responses(0, {}, call_id=call_id, outcome="in_progress", response=Response(id="resp_0"))
+    answered = msgspec.structs.replace(
+        chain.responses(0, {}, call_id=call_id), record_version=ANSWER_VERSION, request=Request()
+    )
+    store = deliver(url)
+    store.write(answered, chain.responses(1))
+    store.write(created)
+    reader = store.read()
+    assert ids(found(reader, "call-1")) == [call_id]
+    assert said(reader, "call-1") == ["Question 0", "Answer 0", "Question 1", "Answer 1"]
+
+
+def test_calls_without_content_keep_their_links(url: str, deliver: Deliver, chain: Chain) -> None:
+    bare = [
+        msgspec.structs.replace(call, request=Request(continues=before), response=Response(id=f"resp_{number}"))
+        for number, (call, before) in enumerate([(chain.responses(0, {}), None), (chain.responses(1), "resp_0")])
+    ]
+    store = deliver(url)
+    store.write(*bare, chain.responses(2))
+    reader = store.read()
+    assert ids(found(reader, "call-2")) == ["call-0", "call-1"]
+    assert said(reader, "call-2") == ["Question 2", "Answer 2"]
+
+
+def run(url: str, *arguments: str) -> str:
+    result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, (arguments, result.output)
+    return result.stdout
+
+
+def test_show_prints_the_whole_conversation_and_says_what_is_missing(url: str, deliver: Deliver, chain: Chain) -> None:
+    store = deliver(url)
+    named = {"conversation": "conv_1"}
+    store.write(
+        chain.responses(0, {}), chain.responses(1), chain.responses(2), chain.responses(12), chain.responses(13),
+        chain.responses(20, named), chain.responses(21, named),
+    )  # fmt: skip
+    # The embedded ClickHouse lets one process at a time have its directory open for each connection it makes.
+    store.sink.close()
+    lines = {number: run(url, "show", f"call-{number}").splitlines() for number in (0, 2, 12, 13, 20, 21)}
+    stated = {number: [line.partition("  ")[2].strip() for line in page if line.startswith("continues")]
+              for number, page in lines.items()}  # fmt: skip
+    assert stated == {
+        0: [],
+        2: ["resp_1: 2 calls, the first call-0"],
+        12: ["resp_11: a response of no recorded call"],
+        13: ["resp_12: call call-12, which continues resp_11, a response of no recorded call"],
+        20: ["conv_1: no earlier call is recorded"],
+        21: ["conv_1: call call-20"],
+    }
+    page = lines[2]
+    assert [line.strip() for line in page if "Question" in line or "Answer" in line] == [
+        "Question 0", "Answer 0", "Question 1", "Answer 1", "Question 2", "Answer 2",
+    ]  # fmt: skip
+    assert [line.split()[1:] for line in page if line.startswith(("user", "assistant"))] == [
+        *[["earlier"], ["earlier", "completed"]] * 2, [], ["answer", "completed"],
+    ]  # fmt: skip
+    shown = json.loads(run(url, "show", "call-13", "--json"))["history"]
+    assert (shown["calls"], shown["missing"], shown["more"]) == (["call-12"], "resp_11", False)
+    assert [part["text"] for message in shown["conversation"]["input"] for part in message["parts"]] == [
+        "Question 12", "Answer 12", "Question 13",
+    ]  # fmt: skip
+    assert "history" not in json.loads(run(url, "show", "call-0", "--json"))
+    listed = json.loads(run(url, "calls", "--conversation", "conv_1", "--json", "--oldest-first"))
+    assert [row["call_id"] for row in listed] == ["call-20", "call-21"]
