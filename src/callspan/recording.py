@@ -48,7 +48,7 @@ class RecordedCall:
         raise TypeError("a recorded call is made by callspan.record_call()")
 
     @classmethod
-    def of(cls, endpoint: Endpoint | None, info: CallInfo) -> RecordedCall:
+    def _of(cls, endpoint: Endpoint | None, info: CallInfo) -> RecordedCall:
         """Return a call that has not started. For callspan itself; use `callspan.record_call()`."""
         call = cls.__new__(cls)
         call._set_up(endpoint, info)
@@ -122,16 +122,12 @@ class RecordedCall:
 
     def _fresh(self, args: Sequence[object], kwargs: Mapping[str, object]) -> RecordedCall:
         """A new call like this one, and what it sends: the first of these arguments that is a body."""
-        call = RecordedCall.of(self._endpoint, self._info)
+        call = RecordedCall._of(self._endpoint, self._info)
         body = next((value for value in (*args, *kwargs.values()) if isinstance(value, Mapping | bytes)), None)
         call._body = body
         return call
 
-    def start(self) -> None:
-        """Start the call without its span being the current one: for generators, which run in pieces. Never raises."""
-        self._start(current=False)
-
-    def closed(self) -> None:
+    def _closed(self) -> None:
         """End the call of a stream that its reader has closed."""
         call = self._call
         if call is not None:
@@ -236,7 +232,7 @@ def _coroutine(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any
 def _generator(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, None, Any]:  # noqa: ANN401
         recorded = fresh(args, kwargs)
-        recorded.start()
+        recorded._start(current=False)
         with _ending(recorded), closing(function(*args, **kwargs)) as chunks:
             for chunk in chunks:
                 recorded.chunk(chunk)
@@ -248,7 +244,7 @@ def _generator(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any
 def _async_generator(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401
         recorded = fresh(args, kwargs)
-        recorded.start()
+        recorded._start(current=False)
         with _ending(recorded):
             async with aclosing(function(*args, **kwargs)) as chunks:
                 async for chunk in chunks:
@@ -264,7 +260,7 @@ def _ending(recorded: RecordedCall) -> Iterator[None]:
     try:
         yield
     except GeneratorExit:
-        recorded.closed()
+        recorded._closed()
         raise
     except BaseException as error:
         recorded.__exit__(type(error), error, error.__traceback__)
@@ -320,4 +316,4 @@ def record_call(
         provider=provider, sdk=client, model=model, stream=stream, server_address=address.hostname,
         server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
     )  # fmt: skip
-    return RecordedCall.of(endpoint, info)
+    return RecordedCall._of(endpoint, info)

@@ -66,7 +66,7 @@ async def crowd(sessions: int, steps: int) -> None:
 
 
 def _is_of_crowd(scope: Scope) -> bool:
-    return (scope.place.session_id or "").startswith("crowd-")
+    return (scope._place.session_id or "").startswith("crowd-")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_calls_inside_the_environment_count_in_its_timestep(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step, step.environment_step() as world:
         assert current_timestep() is step
         assert current_scope() is world
-        current_scope().call_ended(CallRecord(call_id="c", timing=Timing(start_ns=1, duration_ns=5)))
+        current_scope()._call_ended(CallRecord(call_id="c", timing=Timing(start_ns=1, duration_ns=5)))
         world.set_result("said")
     (ended,) = seen.ended(TimestepRecord)
     assert (ended.totals.calls, ended.totals.model_ns) == (1, 5)
@@ -106,4 +106,4 @@ def test_without_a_runtime_a_timed_step_just_runs(no_runtime: None) -> None:
     with session("s") as own, own.timestep() as step, step.environment_step() as world:
         world.set_result("x", reward=1)
         assert world.session is own
-        assert world.step is step
+        assert world._step is step

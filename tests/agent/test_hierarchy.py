@@ -145,10 +145,10 @@ def test_calls_add_up_in_the_step_and_in_the_session(seen: Seen) -> None:
         for tokens in (10, None):
             with episode.timestep():
                 scope = current_scope()
-                assert scope.place.session_id == episode.id
-                scope.call_ended(call(outcome="started"))
-                scope.call_ended(call(usage=Usage(input_tokens=tokens, output_tokens=1)))
-                scope.call_ended(call(outcome="error"))
+                assert scope._place.session_id == episode.id
+                scope._call_ended(call(outcome="started"))
+                scope._call_ended(call(usage=Usage(input_tokens=tokens, output_tokens=1)))
+                scope._call_ended(call(outcome="error"))
     first, second = seen.ended(TimestepRecord)
     assert (first.totals.calls, first.totals.errors, first.totals.input_tokens) == (2, 1, 10)
     assert second.totals.input_tokens is None
@@ -160,7 +160,7 @@ def test_calls_add_up_in_the_step_and_in_the_session(seen: Seen) -> None:
 
 def test_a_call_inside_a_nested_step_counts_in_the_outer_one_too(seen: Seen) -> None:
     with session("s") as episode, episode.timestep("outer") as outer, episode.timestep("inner") as inner:
-        current_scope().call_ended(call())
+        current_scope()._call_ended(call())
         assert current_timestep() is inner
     records = {record.name: record for record in seen.ended(TimestepRecord)}
     assert records["outer"].totals.calls == records["inner"].totals.calls == 1
@@ -371,7 +371,7 @@ def test_an_exception_that_cannot_be_printed_is_still_recorded(seen: Seen) -> No
 def test_forgotten_steps_are_closed_with_their_session(seen: Seen) -> None:
     with session("s") as episode:
         forgotten = episode.timestep("forgotten").start()
-    assert forgotten.ended
+    assert forgotten.state == "ended"
     (record,) = seen.ended(TimestepRecord)
     assert record.metadata["callspan.flags"] == ["left_open"]
     assert len(seen.named("timestep")) == 1

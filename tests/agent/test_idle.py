@@ -28,10 +28,10 @@ def test_decorated_functions_stay_fast_where_nothing_records(
 
 
 def test_a_decorated_tool_takes_no_object_where_nothing_records(no_runtime: None) -> None:
-    assert tool("t").fresh("t", {}) is IDLE
-    with tool("t").fresh("t", {}) as scope:
+    assert tool("t")._fresh("t", {}) is IDLE
+    with tool("t")._fresh("t", {}) as scope:
         assert scope is IDLE
-    assert (IDLE.started, IDLE.ended) == (False, False)
+    assert (IDLE._started, IDLE._ended) == (False, False)
 
 
 def test_a_session_that_began_before_instrumentation_stays_silent(no_runtime: None, seen: Seen) -> None:

@@ -45,7 +45,7 @@ def play(own: Session, steps: int) -> None:
     for index in range(steps):
         own.observation({"index": index})
         with own.timestep() as step, tool("move") as run:
-            current_scope().call_ended(CALL)
+            current_scope()._call_ended(CALL)
             run.result = index
             step.environment({"index": index}, reward=1.0)
 

@@ -89,7 +89,7 @@ def test_calls_within_an_agent_count_in_step_and_session(seen: Seen) -> None:
     with session("s") as own_session, own_session.timestep(), invoke_agent("a"), invoke_agent("b"):
         scope = current_scope()
         assert scope is not None
-        scope.call_ended(CallRecord(call_id="c", timing=Timing(start_ns=1)))
+        scope._call_ended(CallRecord(call_id="c", timing=Timing(start_ns=1)))
     assert seen.ended(SessionRecord)[0].totals.calls == 1
 
 
@@ -166,7 +166,7 @@ def test_operations_work_without_a_session(seen: Seen) -> None:
         handoff("b")
     assert {span.name for span in seen.spans} == {"invoke_agent a", "guardrail g", "handoff b"}
     assert {one.session_id for one in seen.of(EventRecord)} == {None}
-    assert agent.session is agent.step is agent.above is None
+    assert agent.session is agent._step is agent._above is None
 
 
 def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
@@ -215,8 +215,8 @@ def test_a_decorated_generator_is_covered_for_as_long_as_it_is_read(seen: Seen) 
 
 
 def test_where_nothing_records_a_decorated_function_is_idle(no_runtime: None) -> None:
-    assert callspan.invoke_agent("a").fresh("f", {}) is IDLE
-    assert callspan.guardrail("a").fresh("f", {}) is IDLE
+    assert callspan.invoke_agent("a")._fresh("f", {}) is IDLE
+    assert callspan.guardrail("a")._fresh("f", {}) is IDLE
     assert handoff("b")
 
 

@@ -113,7 +113,7 @@ def test_a_thread_that_knows_only_the_ids_counts_while_the_session_is_open(seen:
         with own.timestep() as outer, own.timestep() as inner:
             judge(timestep_id=inner.id)
             judge(timestep_id=inner.id, objective="style")
-        assert outer.ended
+        assert outer.state == "ended"
         if named:
             judge(session_id=own.id)
     inner_span, outer_span = seen.named("timestep")
@@ -196,7 +196,7 @@ def _reward(here: Any, act: str, value: float, objective: str) -> None:
         here.reward(value + 1, objective=objective, event=event)
     elif act == "call":
         reward(value, call_id="c", objective=objective)
-    elif act == "late" and here.step is not None:
+    elif act == "late" and here._step is not None:
         reward(value, timestep_id=here.id, objective=objective)
     elif act == "loose":
         here.reward(value, objective=objective)

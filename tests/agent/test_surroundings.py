@@ -181,7 +181,7 @@ def test_a_processor_that_fails_costs_content_and_no_record(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step, step.tool("t") as run:
         step.action("SESAME")
         run.result = "SESAME"
-    assert (own.ended, step.ended, step.index) == (True, True, 0)
+    assert (own.state, step.state, step.index) == ("ended", "ended", 0)
     assert len(seen.records) == 7
     assert all("processor_failed" in {note.why for note in record.redactions} for record in seen.records)
     assert "SESAME" not in repr(seen.records) + "".join(span.to_json() for span in seen.spans)

@@ -29,10 +29,7 @@ from callspan.wiring import WIRING
 SOURCE = str(Path(callspan.__file__).parent)
 MODULES = (callspan, callspan.testing, callspan.endpoints)
 ENTRANCES = ("__enter__", "__exit__", "__aenter__", "__aexit__")
-OURS = {
-    "above", "acting", "call_ended", "flag", "fresh", "last_span", "observe", "of", "output", "returned", "saw_end",
-    "state", "step", "system", "target",
-}  # fmt: skip
+OURS = {"output", "state"}
 """Methods of public classes that callspan calls itself, and no page tells users to."""
 
 

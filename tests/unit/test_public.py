@@ -42,6 +42,56 @@ def test_objects_made_by_functions_cannot_be_constructed_directly(kind: type) ->
         kind()
 
 
+_SCOPE = "end session start state using"
+_RECORDS = "environment environment_step event guardrail handoff id invoke_agent message name observation reward tool"
+_OPERATION = f"{_SCOPE} error id name output"
+COMPLETION = {
+    "session": f"{_SCOPE} {_RECORDS} action carrier outcome timestep update",
+    "timestep": f"{_SCOPE} {_RECORDS} action index step_id update",
+    "tool": f"{_OPERATION} arguments result tool_call_id",
+    "invoke_agent": f"{_OPERATION} description",
+    "guardrail": f"{_OPERATION} triggered",
+    "environment_step": f"{_SCOPE} set_result",
+    "record_call": "attempt_started call_id chunk request response response_headers",
+    "instrument": "counters force_flush settings uninstrument",
+    "capture": "events everything records sessions spans timesteps",
+    "scripted provider": "anthropic_url close openai_url pending reply requests url webhook",
+    "replay": "anthropic_url close openai_url pending reply requests unused url webhook",
+}
+"""The public names of the object that each function makes: what completion and `help()` show."""
+
+
+def test_completion_shows_only_what_is_for_users() -> None:
+    session = callspan.session("game")
+    with callspan.testing.capture() as captured, callspan.testing.ScriptedProvider() as provider:
+        made = {
+            "session": session,
+            "timestep": callspan.timestep(),
+            "tool": callspan.tool("dig"),
+            "invoke_agent": callspan.invoke_agent("triage"),
+            "guardrail": callspan.guardrail("safe"),
+            "environment_step": session.environment_step(),
+            "record_call": callspan.record_call(provider="vllm"),
+            "instrument": callspan.instrument(enabled=False),
+            "capture": captured,
+            "scripted provider": provider,
+        }
+        shown = {
+            function: {name for name in dir(thing) if not name.startswith("_")} for function, thing in made.items()
+        }
+    shown["replay"] = {name for name in dir(callspan.testing.Replayed) if not name.startswith("_")}
+    assert shown == {function: set(names.split()) for function, names in COMPLETION.items()}
+    kinds = [*map(type, made.values()), callspan.testing.Replayed]
+    described = [(kind, name) for kind in kinds for name in dir(kind) if not name.startswith("_")]
+    assert [(kind.__name__, name) for kind, name in described if not _docstring(kind, name)] == []
+
+
+def _docstring(kind: type, name: str) -> str | None:
+    # The descriptor of a slot has none of its own; its class documents it.
+    value = inspect.getattr_static(kind, name)
+    return value.__doc__ or (inspect.ismemberdescriptor(value) and inspect.getdoc(kind)) or None
+
+
 def test_the_objects_show_their_ids_and_state() -> None:
     session = callspan.session("game", session_id="shown")
     assert repr(session) == "<Session shown name='game' new>"

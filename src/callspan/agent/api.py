@@ -84,8 +84,8 @@ def session(  # noqa: PLR0913 - what a session is known by
         at=at,
     )
     if callable(name):
-        return Session.of(identity)(name)
-    return Session.of(identity)
+        return Session._of(identity)(name)
+    return Session._of(identity)
 
 
 @overload
@@ -131,8 +131,8 @@ def timestep(
         'north'
     """
     if callable(name):
-        return Timestep.of(_current_or_implicit)(name)
-    return Timestep.of(_current_or_implicit, name, turn, metadata, at, step_id)
+        return Timestep._of(_current_or_implicit)(name)
+    return Timestep._of(_current_or_implicit, name, turn, metadata, at, step_id)
 
 
 @overload
@@ -279,7 +279,7 @@ def current_timestep() -> Timestep | None:
         'answer'
     """
     scope = current_scope()
-    step = scope.step if scope is not None else None
+    step = scope._step if scope is not None else None
     return step if isinstance(step, Timestep) else None
 
 
@@ -289,5 +289,5 @@ def _current_or_implicit(start_ns: int) -> Found:
     if current is not None:
         return Found(current)
     flag = flagged("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
-    implicit = Session.of(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
+    implicit = Session._of(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
     return Found(implicit, owned=True, flag=flag)

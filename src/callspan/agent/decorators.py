@@ -45,11 +45,11 @@ class Decorating(ABC):
 
     __slots__ = ()
 
-    reads_arguments: ClassVar[bool] = False
+    _reads_arguments: ClassVar[bool] = False
     """Whether `fresh` uses the arguments; binding them to their names takes time."""
 
     @abstractmethod
-    def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
+    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
         """Return a new scope for one call of the function `name`; `arguments` are the call's arguments by name."""
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -60,7 +60,7 @@ class Decorating(ABC):
 def _opener(prototype: Decorating, function: Callable[..., Any]) -> Callable[..., Scope]:
     name = getattr(function, "__name__", type(function).__name__)
     signature = None
-    if prototype.reads_arguments:
+    if prototype._reads_arguments:
         with fail_open("read the signature of a decorated function"):
             signature = inspect.signature(function)
 
@@ -69,7 +69,7 @@ def _opener(prototype: Decorating, function: Callable[..., Any]) -> Callable[...
         if signature is not None and installed() is not None:
             with fail_open("read the arguments of a decorated function"):
                 arguments = _named(signature, args, kwargs)
-        return prototype.fresh(name, arguments)
+        return prototype._fresh(name, arguments)
 
     return opener
 
@@ -89,7 +89,7 @@ def _plain(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callab
         try:
             with scope:
                 result = function(*args, **kwargs)
-                scope.returned(result)
+                scope._returned(result)
                 return result
         except BaseException as error:
             scope.end(error)  # an interrupt may arrive before `__exit__` begins
@@ -104,7 +104,7 @@ def _coroutine(function: Callable[..., Any], opener: Callable[..., Scope]) -> Ca
         try:
             with scope:
                 result = await function(*args, **kwargs)
-                scope.returned(result)
+                scope._returned(result)
                 return result
         except BaseException as error:
             scope.end(error)  # an interrupt may arrive before `__exit__` begins
@@ -182,7 +182,7 @@ class _Step:
         self._using.__exit__(kind, error, trace)
         if isinstance(error, StopIteration | StopAsyncIteration):
             if isinstance(error, StopIteration) and error.value is not None:
-                self._scope.returned(error.value)
+                self._scope._returned(error.value)
             self._scope.end()
         elif error is not None or self.is_last:
             self._scope.end(error)

@@ -41,27 +41,29 @@ class EventRecorder(Scope):
         `causal_influence` are ids of what it came from; None values of `metadata` are left out;
         `sequence` is your own number of it; `at` is when it was passed on, None: now.
         """
-        target, flags = self.target()
+        target, flags = self._target()
         if not kind:
-            flags.append(flagged("message_without_kind", "a message needs a kind, such as 'observation'", self.runtime))
+            flags.append(
+                flagged("message_without_kind", "a message needs a kind, such as 'observation'", self._runtime)
+            )
         record = MessageRecord(
             message_id=new_id(),
-            session_id=target.place.session_id,
-            timestep_id=target.place.timestep_id,
-            timestep=target.place.timestep,
+            session_id=target._place.session_id,
+            timestep_id=target._place.timestep_id,
+            timestep=target._place.timestep,
             call_id=as_text(call),
             message_type=as_text(kind) or "unknown",
             sender=as_text(sender),
             receiver=as_text(receiver),
-            time_ns=moment(at, flags, target.runtime),
-            sequence=target.sequence(),
+            time_ns=moment(at, flags, target._runtime),
+            sequence=target._sequence(),
             external_sequence=as_int(sequence),
             content=content,
             causal_influence=as_texts(causal_influence),
             flags=flags,
-            metadata={**target.around(), **as_dict(metadata)},
+            metadata={**target._around(), **as_dict(metadata)},
         )
-        target.emit(record, "message")
+        target._emit(record, "message")
         return record.message_id
 
     def observation(self, observation: object, *, at: Time | None = None) -> str:
@@ -99,27 +101,27 @@ class EventRecorder(Scope):
         the id of the call it belongs to; `sequence` is your own number of it, beside the order that callspan
         counts; `at` is when it happened, None: now. An event without a type is kept and flagged.
         """
-        target, flags = self.target()
+        target, flags = self._target()
         if not isinstance(type, str) or not type:
-            flags.append(flagged("event_without_type", "an event needs a type, such as 'reset'", self.runtime))
+            flags.append(flagged("event_without_type", "an event needs a type, such as 'reset'", self._runtime))
         record = EventRecord(
             event_id=new_id(),
-            session_id=target.place.session_id,
-            timestep_id=target.place.timestep_id,
-            timestep=target.place.timestep,
+            session_id=target._place.session_id,
+            timestep_id=target._place.timestep_id,
+            timestep=target._place.timestep,
             call_id=as_text(call),
             event_type=as_text(type) or "unknown",
             name=as_text(name),
-            time_ns=moment(at, flags, target.runtime),
-            sequence=target.sequence(),
+            time_ns=moment(at, flags, target._runtime),
+            sequence=target._sequence(),
             external_sequence=as_int(sequence),
             system=as_text(system),
             data=data,
             error=application_error(error),
             flags=flags,
-            metadata={**target.around(), **as_dict(metadata)},
+            metadata={**target._around(), **as_dict(metadata)},
         )
-        target.emit(record, "event")
+        target._emit(record, "event")
         return record.event_id
 
     def reward(
@@ -139,39 +141,39 @@ class EventRecorder(Scope):
         totals of step and session; of a session without a step it is the reward of the whole, as that of `outcome`.
         Other objectives than `reward` have sums of their own.
         """
-        target, flags = self.target(late=True)
+        target, flags = self._target(late=True)
         record = reward_record(
-            target.place,
+            target._place,
             value,
             flags,
-            target.runtime,
-            scope="session" if event is None and target.place.timestep_id is None else "event",
+            target._runtime,
+            scope="session" if event is None and target._place.timestep_id is None else "event",
             event_id=event,
             objective=objective,
             label=label,
             source=source,
             annotation=annotation,
-            metadata=target.around(),
+            metadata=target._around(),
             at=at,
         )
-        target.count_reward(record)
-        target.emit(record)
+        target._count_reward(record)
+        target._emit(record)
         return record.reward_id
 
-    def around(self) -> dict[str, object]:
+    def _around(self) -> dict[str, object]:
         """Return the metadata of the running code, else that of this scope's start."""
-        return dict(metadata_of(get_current()) or metadata_of(self.base or Context()))
+        return dict(metadata_of(get_current()) or metadata_of(self._base or Context()))
 
-    def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
+    def _saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Remember whether the environment ended the episode."""
 
-    def target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
+    def _target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
         """Return the place the record belongs to, and flags; `late` allows records after the end."""
-        if not self.started:
+        if not self._started:
             flag = flagged("before_start", f"use the {type(self).__name__.lower()} with `with`", installed())
             self.start(current=False)
             return self, [flag]
-        if self.ended and not late:
+        if self._ended and not late:
             advice = f"the {type(self).__name__.lower()} has ended; nothing happens in it any more"
-            return self, [flagged("after_end", advice, self.runtime)]
+            return self, [flagged("after_end", advice, self._runtime)]
         return self, []

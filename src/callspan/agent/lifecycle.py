@@ -51,46 +51,46 @@ class Lifecycle(ABC):
     """
 
     __slots__ = (
+        "_base",
         "_clock_ns",
         "_end_step",
+        "_ended",
         "_final",
         "_lasted_ns",
-        "base",
-        "ended",
-        "outer",
-        "runtime",
-        "span",
-        "start_ns",
-        "started",
+        "_outer",
+        "_runtime",
+        "_span",
+        "_start_ns",
+        "_started",
     )
 
     def __init__(self) -> None:
-        self.runtime: Runtime | None = None
-        self.span = NO_SPAN
-        self.base: Context | None = None
-        self.outer: Context | None = None
-        self.started = self.ended = False
-        self.start_ns = self._clock_ns = 0
+        self._runtime: Runtime | None = None
+        self._span = NO_SPAN
+        self._base: Context | None = None
+        self._outer: Context | None = None
+        self._started = self._ended = False
+        self._start_ns = self._clock_ns = 0
         self._lasted_ns: int | None = None
         self._final: Record | None = None
         self._end_step = _CLOSE
 
     @property
-    def inner(self) -> Context | None:
+    def _inner(self) -> Context | None:
         """The context in which this is the current one; None before the start.
 
         Built on each access: a stored context would make a reference cycle with this scope.
         """
-        return None if self.base is None else set_value(SCOPE, self, self.span.within(self.base))
+        return None if self._base is None else set_value(SCOPE, self, self._span.within(self._base))
 
     @property
     def state(self) -> str:
         """`new`, `running` or `ended`."""
-        return "ended" if self.ended else "running" if self.started else "new"
+        return "ended" if self._ended else "running" if self._started else "new"
 
     @property
     @abstractmethod
-    def above(self) -> Lifecycle | None:
+    def _above(self) -> Lifecycle | None:
         """The enclosing scope: a tool's timestep, a timestep's parent step or session; None for a session."""
 
     def start(self, *, current: bool = True, at: Time | None = None) -> Self:
@@ -98,20 +98,20 @@ class Lifecycle(ABC):
 
         `at` is when it began; None: now. Return the scope itself.
         """
-        if self.ended or self.outer is not None:
+        if self._ended or self._outer is not None:
             advice = f"a {type(self).__name__.lower()} starts once; make a new one"
-            flag = flagged("started_twice", advice, self.runtime)
-            if not self.ended:
-                self.flag(flag)
+            flag = flagged("started_twice", advice, self._runtime)
+            if not self._ended:
+                self._flag(flag)
                 return self
             # Started twice: what follows is recorded in a new scope, made the same way.
             self._renew()
-            self.flag(flag)
+            self._flag(flag)
         try:
-            if not self.started:
+            if not self._started:
                 self._begin(at)
-            if current and (inner := self.inner) is not None:
-                self.outer = get_current()
+            if current and (inner := self._inner) is not None:
+                self._outer = get_current()
                 attach(inner)
         except BaseException as error:
             self._undo_start(error)
@@ -123,21 +123,21 @@ class Lifecycle(ABC):
 
         `at` is when it ended; None: now, by the monotonic clock. Only the first end counts.
         """
-        if self.ended or not self.started:
+        if self._ended or not self._started:
             return
         try:
             if at is not None:
-                self._lasted_ns = max(0, self._moment(at) - self.start_ns)
+                self._lasted_ns = max(0, self._moment(at) - self._start_ns)
             current: Any = get_current().get(SCOPE)
             if current is not self and is_within(current, self):
                 self._end_inner(current, error)
-            self.ended = True
+            self._ended = True
             self._finish(error)
-            if self.outer is not None:
-                leave(self, self.outer)
+            if self._outer is not None:
+                leave(self, self._outer)
         except BaseException as interrupt:
             if not isinstance(interrupt, MisuseError):
-                self.ended = True
+                self._ended = True
                 self._put_off(error)
             raise
 
@@ -145,26 +145,26 @@ class Lifecycle(ABC):
         """Return a context manager that makes this the current scope for a block; it starts and ends nothing."""
         return Using(self)
 
-    def elapsed_ns(self) -> int:
+    def _elapsed_ns(self) -> int:
         """Return the nanoseconds since the start by the monotonic clock, or up to the given end time."""
         return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
 
     def _begin(self, at: Time | None) -> None:
-        self.start_ns, self._clock_ns = self._began(at), time.perf_counter_ns()
+        self._start_ns, self._clock_ns = self._began(at), time.perf_counter_ns()
         outside = get_current()
         base = self._open(outside)
-        if self.runtime is not None:
+        if self._runtime is not None:
             with _STARTING:
-                self._announce(self.runtime, base)
-        self.base = base
-        self.started = True
+                self._announce(self._runtime, base)
+        self._base = base
+        self._started = True
 
     def _undo_start(self, error: BaseException) -> None:
         """End a scope whose start was interrupted: its block is never entered."""
-        if not isinstance(error, MisuseError) and not self.ended:
-            if self.span is NO_SPAN:
-                self.runtime = None  # nothing was shown or written
-            self.started = True
+        if not isinstance(error, MisuseError) and not self._ended:
+            if self._span is NO_SPAN:
+                self._runtime = None  # nothing was shown or written
+            self._started = True
             self.end(error)
 
     def _finish(self, error: BaseException | None) -> None:
@@ -176,7 +176,7 @@ class Lifecycle(ABC):
             final = self._final
             if self._end_step == _SHOW:
                 if final is not None:
-                    self.span.end(final, error)
+                    self._span.end(final, error)
                 self._end_step = _WRITE
             if self._end_step == _WRITE:
                 if final is not None:
@@ -190,38 +190,38 @@ class Lifecycle(ABC):
     def _end_inner(self, scope: Lifecycle | None, error: BaseException | None) -> None:
         """End the scopes still current inside this one: an interrupt arrived before their `end` began."""
         while scope is not None and scope is not self:
-            scope.flag("left_open")
+            scope._flag("left_open")
             scope.end(error)
-            scope = scope.above
+            scope = scope._above
 
     def _put_off(self, error: BaseException | None) -> None:
         """Restore the previous current scope; run the steps that an interrupt left undone on another thread."""
         here = contextvars.copy_context()  # it determines what may be recorded
-        if self.outer is not None and is_within(get_current().get(SCOPE), self):
-            attach(self.outer)
+        if self._outer is not None and is_within(get_current().get(SCOPE), self):
+            attach(self._outer)
         if self._end_step != _OVER:
-            put_off = run_now if self.runtime is None else self.runtime.put_off
+            put_off = run_now if self._runtime is None else self._runtime.put_off
             put_off(partial(here.run, self._finish, error))
 
     def _renew(self) -> None:
         """Reset to the state before the start, to start again as a new scope."""
-        self.started = self.ended = False
+        self._started = self._ended = False
         self._end_step = _CLOSE
-        self.base = self.outer = None
+        self._base = self._outer = None
         self._lasted_ns = None
-        self.span = NO_SPAN
+        self._span = NO_SPAN
 
     def _began(self, at: Time | None) -> int:
         return time.time_ns() if at is None else self._moment(at)
 
     def _moment(self, at: Time) -> int:
         flags: list[str] = []
-        time_ns = moment(at, flags, self.runtime or installed())
+        time_ns = moment(at, flags, self._runtime or installed())
         for flag in flags:
-            self.flag(flag)
+            self._flag(flag)
         return time_ns
 
-    def flag(self, flag: str) -> None:  # noqa: B027 - most have nowhere to keep it
+    def _flag(self, flag: str) -> None:  # noqa: B027 - most have nowhere to keep it
         """Flag its record, where it has one."""
 
     @abstractmethod
@@ -280,7 +280,7 @@ class Lifecycle(ABC):
 def is_within(scope: Any, outer: Lifecycle) -> bool:  # noqa: ANN401 - a scope of a context, or None
     """Return whether `scope` is `outer` or inside it."""
     while scope is not None and scope is not outer:
-        scope = scope.above
+        scope = scope._above
     return scope is not None
 
 
@@ -296,8 +296,8 @@ def leave(scope: Lifecycle, outer: Context) -> None:
 def _still_open(context: Context) -> Context:
     # If two sessions end in the order they started, the first, already ended, must not become current again.
     scope: Any = context.get(SCOPE)
-    while scope is not None and scope.ended and scope.outer is not None and scope.outer is not context:
-        context = scope.outer
+    while scope is not None and scope._ended and scope._outer is not None and scope._outer is not context:
+        context = scope._outer
         scope = context.get(SCOPE)
     return context
 
@@ -315,7 +315,7 @@ class Using:
         """Make the scope current."""
         self._outer = get_current()
         try:
-            attach(self._scope.inner or self._outer)
+            attach(self._scope._inner or self._outer)
         except BaseException:
             leave(self._scope, self._outer)
             raise

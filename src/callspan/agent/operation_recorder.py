@@ -43,16 +43,16 @@ class StepResult(NamedTuple):
 
 def environment_event(target: EventRecorder, result: StepResult, flags: list[str]) -> EventRecord:
     """Return the event of one environment step, without adding it to the totals."""
-    value = reward_value(result.reward, flags, target.runtime)
+    value = reward_value(result.reward, flags, target._runtime)
     states = {"before": result.before, "after": result.observation, "info": result.info}
     return EventRecord(
         event_id=new_id(),
-        session_id=target.place.session_id,
-        timestep_id=target.place.timestep_id,
-        timestep=target.place.timestep,
+        session_id=target._place.session_id,
+        timestep_id=target._place.timestep_id,
+        timestep=target._place.timestep,
         event_type="environment",
-        time_ns=moment(result.at, flags, target.runtime),
-        sequence=target.sequence(),
+        time_ns=moment(result.at, flags, target._runtime),
+        sequence=target._sequence(),
         external_sequence=as_int(result.sequence),
         system=as_text(result.system),
         data={key: state for key, state in states.items() if state is not None} or None,
@@ -60,14 +60,14 @@ def environment_event(target: EventRecorder, result: StepResult, flags: list[str
         terminated=as_bool(result.terminated),
         truncated=as_bool(result.truncated),
         flags=flags,
-        metadata={**target.around(), **as_dict(result.metadata)},
+        metadata={**target._around(), **as_dict(result.metadata)},
     )
 
 
 def count_event(target: EventRecorder, record: EventRecord) -> None:
     """Add the reward and the end of the episode in an environment's event to the totals."""
-    target.saw_end(record.terminated, record.truncated)
-    target.count_reward(record)
+    target._saw_end(record.terminated, record.truncated)
+    target._count_reward(record)
 
 
 class EnvironmentStep(Scope):
@@ -76,7 +76,7 @@ class EnvironmentStep(Scope):
     Calls made inside (a simulated user, a judge) are its children.
     """
 
-    is_aside = True
+    _is_aside = True
 
     __slots__ = ("_event", "_flags", "_given", "_owner", "_result", "_where")
 
@@ -89,7 +89,7 @@ class EnvironmentStep(Scope):
         self._flags: list[str] = []
 
     @property
-    def above(self) -> Scope | None:
+    def _above(self) -> Scope | None:
         """The enclosing timestep or session."""
         return self._where
 
@@ -106,7 +106,7 @@ class EnvironmentStep(Scope):
             observation=observation, reward=reward, terminated=terminated, truncated=truncated, info=info
         )
 
-    def flag(self, flag: str) -> None:
+    def _flag(self, flag: str) -> None:
         """Flag its row."""
         self._flags.append(flag)
 
@@ -116,40 +116,40 @@ class EnvironmentStep(Scope):
         self._event = None
 
     def _open(self, current: Context) -> Context:
-        owner, flags = self._owner.target()
+        owner, flags = self._owner._target()
         self._where = owner
         self._flags += flags
-        self.runtime = owner.runtime
-        self.place = owner.place
-        return current if is_within(scope_of(current), owner) else owner.inner or current
+        self._runtime = owner._runtime
+        self._place = owner._place
+        return current if is_within(scope_of(current), owner) else owner._inner or current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
-        place = self.place
+        place = self._place
         first = EventRecord(
             event_id=new_id(),
             session_id=place.session_id,
             timestep_id=place.timestep_id,
             timestep=place.timestep,
             event_type="environment",
-            time_ns=self.start_ns,
+            time_ns=self._start_ns,
             metadata=dict(metadata_of(base)),
         )
-        self.begin_span(runtime.without_callbacks(first), base)
+        self._begin_span(runtime.without_callbacks(first), base)
 
     def _close(self, error: BaseException | None) -> Record | None:
         if self._event is None:
             self._event = environment_event(self._where, self._result, self._flags)
             # Counted even if nothing records: totals do not depend on instrumentation.
             count_event(self._where, self._event)
-        if self.runtime is None:
+        if self._runtime is None:
             return None
         record = msgspec.structs.replace(
-            self._event, time_ns=self.start_ns, duration_ns=self.elapsed_ns(), error=application_error(error)
+            self._event, time_ns=self._start_ns, duration_ns=self._elapsed_ns(), error=application_error(error)
         )
-        return self.runtime.process(record, "event")
+        return self._runtime.process(record, "event")
 
     def _observe_end(self, final: Record) -> None:
-        self._where.observe(final)
+        self._where._observe(final)
 
 
 class OperationRecorder(EventRecorder):
@@ -177,11 +177,11 @@ class OperationRecorder(EventRecorder):
         given. The reward counts in the totals of step and session. NumPy values are welcome. `system` is the
         component that acts, `sequence` your own number of the step, `at` when it happened; None: now.
         """
-        target, flags = self.target()
+        target, flags = self._target()
         result = StepResult(observation, reward, terminated, truncated, before, info, at, system, metadata, sequence)
         record = environment_event(target, result, flags)
         count_event(target, record)
-        target.emit(record, "event")
+        target._emit(record, "event")
         return record.event_id
 
     def environment_step(

@@ -50,14 +50,14 @@ class Operation(Scope, Decorating):
 
     __slots__ = ("_counted", "_flags", "_id", "_input", "_metadata", "_output", "_owner", "_parent", "error", "name")
 
-    kind: ClassVar[str]
+    _kind: ClassVar[str]
     """Type of its event."""
-    start_kind: ClassVar[str | None] = None
+    _start_kind: ClassVar[str | None] = None
     """Type of the event that announces its start; None: only the end is an event."""
-    fields: ClassVar[tuple[str, str]] = ("input", "output")
+    _fields: ClassVar[tuple[str, str]] = ("input", "output")
     """Names of input and output in its event."""
-    is_aside = True
-    reads_arguments = True
+    _is_aside = True
+    _reads_arguments = True
 
     def __init__(self, name: str | None = None, given: object = None, owner: EventRecorder | None = None) -> None:
         super().__init__()
@@ -91,32 +91,32 @@ class Operation(Scope, Decorating):
         self._output = value
 
     @property
-    def above(self) -> Scope | None:
+    def _above(self) -> Scope | None:
         """The timestep, session, tool or agent it runs in, or None."""
         return self._owner
 
-    def returned(self, result: object) -> None:
+    def _returned(self, result: object) -> None:
         """Keep what a decorated function returned as the output."""
         self._output = result
 
-    def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
+    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
         """Return a new operation for one call of a decorated function; an idle one if nothing is recorded."""
         return IDLE if self._is_unrecorded() else self._copy(name, arguments)
 
-    def flag(self, flag: str) -> None:
+    def _flag(self, flag: str) -> None:
         """Flag its row."""
         self._flags.append(flag)
 
-    def system(self) -> str | None:
+    def _system(self) -> str | None:
         """Return the name of the agent it runs in, or None."""
-        return None if self.above is None else self.above.acting()
+        return None if self._above is None else self._above._acting()
 
     def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
         return type(self)(self.name or name, arguments if self._input is None else self._input, self._parent)
 
     def _is_unrecorded(self) -> bool:
         scope = current_scope()
-        return (installed_or_warn() if scope is None else scope.runtime) is None
+        return (installed_or_warn() if scope is None else scope._runtime) is None
 
     def _renew(self) -> None:
         super()._renew()
@@ -128,60 +128,60 @@ class Operation(Scope, Decorating):
     def _open(self, current: Context) -> Context:
         around, owner = scope_of(current), self._parent
         if owner is not None:
-            owner, flags = owner.target()
+            owner, flags = owner._target()
             self._flags += flags
         if owner is None or is_within(around, owner):
             self._owner = around
         else:
-            self._owner, current = owner, owner.inner or current
-        self.runtime = installed_or_warn() if self._owner is None else self._owner.runtime
+            self._owner, current = owner, owner._inner or current
+        self._runtime = installed_or_warn() if self._owner is None else self._owner._runtime
         if self._owner is not None:
-            self.place = self._owner.place
+            self._place = self._owner._place
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         self._metadata = metadata_of(base)
         record = self._record(None, None)
-        if self.start_kind is None:
-            self.begin_span(runtime.process(record), base)
+        if self._start_kind is None:
+            self._begin_span(runtime.process(record), base)
             return
         shown = runtime.process(
-            msgspec.structs.replace(record, event_id=start_id(self._id), event_type=self.start_kind)
+            msgspec.structs.replace(record, event_id=start_id(self._id), event_type=self._start_kind)
         )
-        self.begin_span(shown, base)
-        self.write(shown)
+        self._begin_span(shown, base)
+        self._write(shown)
         self._observe_end(shown)
 
     def _close(self, error: BaseException | None) -> Record | None:
-        duration_ns = self.elapsed_ns()
+        duration_ns = self._elapsed_ns()
         if not self._counted:
             self._counted = True
             self._count(duration_ns)
-        return None if self.runtime is None else self.runtime.process(self._record(error, duration_ns), "event")
+        return None if self._runtime is None else self._runtime.process(self._record(error, duration_ns), "event")
 
     def _count(self, duration_ns: int) -> None:
         """Add it to the totals of the enclosing scopes, if it counts there."""
 
     def _observe_end(self, final: Record) -> None:
-        if self.above is not None and not self.is_aside:
-            self.above.observe(final)
+        if self._above is not None and not self._is_aside:
+            self._above._observe(final)
 
     def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
-        input_name, output_name = self.fields
+        input_name, output_name = self._fields
         data = {} if self._input is None else {input_name: self._input}
         if self._output is not _ABSENT:
             data[output_name] = self._output
         return EventRecord(
             event_id=self._id,
-            session_id=self.place.session_id,
-            timestep_id=self.place.timestep_id,
-            timestep=self.place.timestep,
-            event_type=self.kind,
+            session_id=self._place.session_id,
+            timestep_id=self._place.timestep_id,
+            timestep=self._place.timestep,
+            event_type=self._kind,
             name=self.name,
-            time_ns=self.start_ns,
+            time_ns=self._start_ns,
             duration_ns=duration_ns,
-            sequence=self.sequence(),
-            system=self.system(),
+            sequence=self._sequence(),
+            system=self._system(),
             data=data or None,
             error=application_error(error if error is not None else self.error),
             flags=list(self._flags),
@@ -210,9 +210,9 @@ class Tool(Operation):
 
     __slots__ = ("_given", "_tool_call_id")
 
-    kind = "tool"
-    start_kind = TOOL_START
-    fields = ("arguments", "result")
+    _kind = "tool"
+    _start_kind = TOOL_START
+    _fields = ("arguments", "result")
 
     name: str
     """The tool's name: as given, else as the model called it."""
@@ -257,8 +257,8 @@ class Tool(Operation):
         own_ns = 0 if isinstance(self._owner, Tool) else duration_ns
         scope: Scope | None = self._owner
         while scope is not None:
-            scope.running.add_tool(own_ns)
-            scope = scope.above
+            scope._running.add_tool(own_ns)
+            scope = scope._above
 
     def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
         return msgspec.structs.replace(super()._record(error, duration_ns), tool_call_id=self._tool_call_id)
@@ -272,9 +272,9 @@ class Agent(Operation):
 
     __slots__ = ("description",)
 
-    kind = "agent"
-    start_kind = AGENT_START
-    is_aside = False
+    _kind = "agent"
+    _start_kind = AGENT_START
+    _is_aside = False
 
     def __init__(
         self,
@@ -286,7 +286,7 @@ class Agent(Operation):
         super().__init__(name, given, owner)
         self.description = as_text(description)
 
-    def acting(self) -> str | None:
+    def _acting(self) -> str | None:
         """Return its name, the agent of everything that runs inside."""
         return self.name
 
@@ -307,15 +307,15 @@ class Guardrail(Operation):
 
     __slots__ = ("triggered",)
 
-    kind = "guardrail"
+    _kind = "guardrail"
 
     def __init__(self, name: str | None = None, given: object = None, owner: EventRecorder | None = None) -> None:
         super().__init__(name, given, owner)
         self.triggered: bool | None = None
 
-    def returned(self, result: object) -> None:
+    def _returned(self, result: object) -> None:
         """Keep what a decorated function returned as the output; a bool also sets `triggered`."""
-        super().returned(result)
+        super()._returned(result)
         if isinstance(result, bool):
             self.triggered = result
 
@@ -333,7 +333,7 @@ class Handoff(Operation):
 
     __slots__ = ("_sender", "_tool_call_id")
 
-    kind = "handoff"
+    _kind = "handoff"
 
     def __init__(
         self,
@@ -357,9 +357,9 @@ class Handoff(Operation):
         handoff.end()
         return handoff.id
 
-    def system(self) -> str | None:
+    def _system(self) -> str | None:
         """Return the sending agent: as given, else the agent it runs in."""
-        return self._sender or super().system()
+        return self._sender or super()._system()
 
     def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
         return msgspec.structs.replace(super()._record(error, duration_ns), tool_call_id=self._tool_call_id)

@@ -176,13 +176,13 @@ def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | 
         session_id = session_id or where.place.session_id
     # An unknown step may belong to any session: the current place does not apply.
     is_elsewhere = timestep_id is not None and call_id is None and session_id is None
-    here = scope if scope is not None and not is_elsewhere and session_id in {None, scope.place.session_id} else None
+    here = scope if scope is not None and not is_elsewhere and session_id in {None, scope._place.session_id} else None
     if where is not None:
         place = msgspec.structs.replace(where.place, session_id=session_id)
     elif here is not None and session_id is None and timestep_id is None:
-        place = here.place
+        place = here._place
     else:
-        place = Place(session_id=session_id or (here.place.session_id if here else None), timestep_id=timestep_id)
+        place = Place(session_id=session_id or (here._place.session_id if here else None), timestep_id=timestep_id)
     level: Level = "event"
     if call_id is not None:
         level = "call"
@@ -193,14 +193,14 @@ def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | 
 
 def _hand_over(record: RewardRecord, target: _Target, sent: SpanRef | None) -> None:
     here, where = target.here, target.where
-    if here is not None and (where is None or where.place.timestep_id == here.place.timestep_id):
-        here.count_reward(record)
-        here.emit(record)
+    if here is not None and (where is None or where.place.timestep_id == here._place.timestep_id):
+        here._count_reward(record)
+        here._emit(record)
         return
     # Counted while the target scope is still in use, from any thread.
     counting = _scope_by_id(timestep=record.timestep_id, session=record.session_id)
     if counting is not None:
-        counting.count_reward(record)
+        counting._count_reward(record)
     _show_late(record, where or sent)
 
 

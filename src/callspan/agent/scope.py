@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from opentelemetry.context import Context, get_current
 
@@ -23,6 +24,8 @@ from callspan.semconv.exchange import Observed, observed
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+CallEnded: TypeAlias = Callable[[CallRecord, Conversation | None], None]
+"""Takes an ended call and its messages."""
 _NOWHERE: Final = Place()
 _RECORDING: Final = fail_open("record an event of a session")
 _SHOWING: Final = fail_open("start the span of a session, timestep or tool")
@@ -32,125 +35,129 @@ _OBSERVING: Final = fail_open("keep what went into or came out of a session")
 class Scope(Lifecycle):
     """A part of an agent's work with a start and an end."""
 
-    __slots__ = ("__weakref__", "place", "running")
+    __slots__ = ("__weakref__", "_place", "_running")
 
-    is_aside: ClassVar[bool] = False
+    _is_aside: ClassVar[bool] = False
     """Whether its messages are not input or output of the enclosing scope: tools, guardrails, environments."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.place = _NOWHERE
-        self.running = RunningTotals()
+        self._place = _NOWHERE
+        self._running = RunningTotals()
 
     @property
     def session(self) -> Scope | None:
         """The session this belongs to; None for a tool outside any."""
-        return None if self.above is None else self.above.session
+        return None if self._above is None else self._above.session
 
     @property
-    def step(self) -> Scope | None:
+    def _step(self) -> Scope | None:
         """The timestep this is or belongs to; None outside of one."""
-        return None if self.above is None else self.above.step
+        return None if self._above is None else self._above._step
 
     @property
     @abstractmethod
-    def above(self) -> Scope | None:
+    def _above(self) -> Scope | None:
         """The enclosing scope: a tool's timestep, a timestep's parent step or session; None for a session."""
 
-    def returned(self, result: object) -> None:
+    def _returned(self, result: object) -> None:
         """Called with the return value of a decorated function."""
 
-    def call_ended(self, record: CallRecord, conversation: Conversation | None = None) -> None:
+    def _call_ended(self, record: CallRecord, conversation: Conversation | None = None) -> None:
         """Add an ended call to the totals, and its conversation to the input and output, of this and outer scopes."""
         if record.outcome == "started":
             return
         if conversation is not None:
-            self.observe(record, conversation)
+            self._observe(record, conversation)
         scope: Scope | None = self
         while scope is not None:
-            scope.running.add_call(record)
-            scope = scope.above
+            scope._running.add_call(record)
+            scope = scope._above
 
-    def count_reward(self, record: EventRecord | RewardRecord) -> None:
+    def _count_reward(self, record: EventRecord | RewardRecord) -> None:
         """Add a reward to the totals of this scope and the enclosing ones; a reward of the whole session only there."""
         session = self.session
-        if session is not None and not session.running.is_counted(record):
+        if session is not None and not session._running.is_counted(record):
             return
         scope: Scope | None = self
         if isinstance(record, RewardRecord) and record.scope == "session":
             scope = session
         while scope is not None:
-            scope.running.add_reward(record)
-            scope = scope.above
+            scope._running.add_reward(record)
+            scope = scope._above
 
-    def sequence(self) -> int | None:
+    def _sequence(self) -> int | None:
         """Return the next sequence number of events in this session; None without a session."""
-        return None if self.above is None else self.above.sequence()
+        return None if self._above is None else self._above._sequence()
 
-    def emit(self, record: Record, point: Point | None = None) -> None:
+    def _emit(self, record: Record, point: Point | None = None) -> None:
         """Add an event, message or reward to the span and write it, after the callbacks of `point`."""
-        if self.runtime is None:
+        if self._runtime is None:
             return
         with _RECORDING:
-            shown = self.runtime.process(record, point)
-            self.span.event(shown)
-            self.write(shown)
-            self.observe(shown)
+            shown = self._runtime.process(record, point)
+            self._span.event(shown)
+            self._write(shown)
+            self._observe(shown)
 
-    def observe(self, record: Record, conversation: Conversation | None = None) -> None:
+    def _observe(self, record: Record, conversation: Conversation | None = None) -> None:
         """Add the input and output of a processed record to this scope and the enclosing ones."""
         with _OBSERVING:
             seen: Observed | None = None
             scope: Scope | None = self
-            while scope is not None and not scope.is_aside:
-                exchange = scope.span.exchange
+            while scope is not None and not scope._is_aside:
+                exchange = scope._span.exchange
                 if exchange is not None:
                     seen = seen or observed(record, conversation, exchange.room)
                     if seen is None:
                         return
                     exchange.add(seen)
-                scope = scope.above
+                scope = scope._above
 
-    def begin_span(
+    def _begin_span(
         self, record: Record, parent: Context | None, *, link: ScopeSpanHandle | None = None, root: bool = False
     ) -> None:
         """Start this scope's span from its first, processed record; `root`: in a new trace."""
-        if self.runtime is not None:
+        if self._runtime is not None:
             with _SHOWING:
-                self.span = self.runtime.spans.start(record, parent=parent, link=link, root=root)
+                self._span = self._runtime.spans.start(record, parent=parent, link=link, root=root)
 
-    def write(self, record: Record) -> None:
+    def _write(self, record: Record) -> None:
         """Write a processed record."""
-        if self.runtime is not None:
-            callbacks.write(record, self.runtime.write)
+        if self._runtime is not None:
+            callbacks.write(record, self._runtime.write)
 
-    def acting(self) -> str | None:
+    def _acting(self) -> str | None:
         """Return the name of the innermost enclosing agent; None outside of agents."""
-        above = self.above
-        return None if above is None else above.acting()
+        above = self._above
+        return None if above is None else above._acting()
 
     def _keep(self, final: Record) -> None:
         """Write the final record."""
-        self.write(final)
+        self._write(final)
 
     def _renew(self) -> None:
         super()._renew()
-        self.running = RunningTotals()
+        self._running = RunningTotals()
 
 
 def current_scope() -> Scope | None:
-    """Return the innermost session, timestep or tool of the running code, or None.
-
-    It has `.place` for a call's record and `.call_ended(record)` for the totals above the call.
-    """
+    """Return the innermost session, timestep or tool of the running code, or None."""
     scope: Any = get_current().get(SCOPE)
     return scope  # type: ignore[no-any-return] # `cast` is a call
 
 
-def surroundings() -> tuple[Scope | None, dict[str, object]]:
-    """Return the innermost scope of the running code, and its metadata, see `current_metadata`."""
+def surroundings() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
+    """Return the place of a call made now, what takes the call when it has ended, and its metadata.
+
+    Place and function are None outside of sessions, timesteps and tools.
+    """
     context = get_current()
-    return (context.get(SCOPE), dict(metadata_of(context))) if context else (None, {})  # type: ignore[return-value]
+    if not context:
+        return None, None, {}
+    scope: Any = context.get(SCOPE)
+    metadata = dict(metadata_of(context))
+    return (None, None, metadata) if scope is None else (scope._place, scope._call_ended, metadata)
 
 
 def scope_of(context: Context) -> Scope | None:
@@ -164,7 +171,7 @@ class Idle(Scope):
 
     __slots__ = ()
 
-    above = None
+    _above = None
 
     def start(self, *, current: bool = True, at: Time | None = None) -> Self:  # noqa: ARG002 - as the base has it
         """Do nothing."""

@@ -62,6 +62,7 @@ class Session(SessionScope, Decorating):
     """
 
     __slots__ = (
+        "_identity",
         "_info",
         "_joined",
         "_parent_id",
@@ -70,14 +71,13 @@ class Session(SessionScope, Decorating):
         "_speaks",
         "_status",
         "_success",
-        "identity",
     )
 
     def __init__(self) -> None:
         raise TypeError("a session is made by callspan.session()")
 
     @classmethod
-    def of(cls, identity: Identity) -> Session:
+    def _of(cls, identity: Identity) -> Session:
         """Return a session that has not started. For callspan itself; use `callspan.session()`."""
         session = cls.__new__(cls)
         session._set_up(identity)
@@ -85,11 +85,11 @@ class Session(SessionScope, Decorating):
 
     def _set_up(self, identity: Identity) -> None:
         super().__init__()
-        self.identity = identity
+        self._identity = identity
         self._sent = carried(identity.carrier)
         self._joined = self._resumed = self._sent.session_id is not None
         self._episode = episode_of(self._sent.session_id or identity.session_id, self._sent.next_index)
-        self.place = Place(session_id=self._episode.id, session_name=identity.name or self._sent.name)
+        self._place = Place(session_id=self._episode.id, session_name=identity.name or self._sent.name)
         self._info = as_dict(identity.metadata)
         self._last = NO_SPAN
         self._open_steps = {}
@@ -105,7 +105,7 @@ class Session(SessionScope, Decorating):
     @property
     def name(self) -> str | None:
         """The session's name; None where a carrier brought none."""
-        return self.place.session_name
+        return self._place.session_name
 
     @property
     def session(self) -> Session | None:
@@ -127,7 +127,7 @@ class Session(SessionScope, Decorating):
         `callspan show`; a second step with it is recorded without, and flagged. `at` is when the step begins; None:
         when the block is entered.
         """
-        return Timestep.of(self._for_step, name, turn, metadata, at, step_id)
+        return Timestep._of(self._for_step, name, turn, metadata, at, step_id)
 
     def outcome(
         self,
@@ -143,9 +143,9 @@ class Session(SessionScope, Decorating):
         end; what is None changes nothing. `at` is when the reward was given.
         """
         if reward is not None:
-            record = reward_record(Place(session_id=self.id), reward, [], self.runtime, scope="session", at=at)
-            self.emit(record)
-            self.count_reward(record)
+            record = reward_record(Place(session_id=self.id), reward, [], self._runtime, scope="session", at=at)
+            self._emit(record)
+            self._count_reward(record)
         self._success = self._success if success is None else as_bool(success)
         self.update(status=status)
 
@@ -154,60 +154,60 @@ class Session(SessionScope, Decorating):
         self._status = self._status if status is None else as_text(status)
         self._info.update(as_dict(metadata))
         with fail_open("record an update of a session"):
-            late = self.ended and not self._resumed
-            if self.runtime is not None:
-                record = self._record(totals=self.running.totals() if late else None)
-                self.write(self.runtime.process(record))
+            late = self._ended and not self._resumed
+            if self._runtime is not None:
+                record = self._record(totals=self._running.totals() if late else None)
+                self._write(self._runtime.process(record))
 
     def carrier(self) -> Carrier:
         """Return what `callspan.session(carrier=...)` needs to continue this session in another process."""
-        return carrier_of(self.id, self.name, self._episode.steps, self.span)
+        return carrier_of(self.id, self.name, self._episode.steps, self._span)
 
-    def fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
+    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
         """Return a new session like this one, for one call of a function."""
-        identity = self.identity
-        return Session.of(msgspec.structs.replace(identity, name=identity.name or name, at=None))
+        identity = self._identity
+        return Session._of(msgspec.structs.replace(identity, name=identity.name or name, at=None))
 
-    def flag(self, flag: str) -> None:
+    def _flag(self, flag: str) -> None:
         """Flag the session; kept with its next record."""
         mark(self._info, flag)
 
     def _for_step(self, start_ns: int) -> Found:
         flag = None
-        if not self.started:
+        if not self._started:
             flag = flagged("before_start", "use the session with `with` before its first timestep", installed())
-            self.start(current=False, at=start_ns if self.identity.at is None else None)
-        elif self.ended:
+            self.start(current=False, at=start_ns if self._identity.at is None else None)
+        elif self._ended:
             advice = "the session has ended; open another one, of the same id if you like"
-            flag = flagged("after_end", advice, self.runtime)
+            flag = flagged("after_end", advice, self._runtime)
         return Found(self, flag=flag)
 
-    def target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
+    def _target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
         """Return the step of this session the running code is in, else the session, and flags."""
         scope = current_scope()
-        step = scope.step if scope is not None and scope.session is self else None
-        if isinstance(step, EventRecorder) and not step.ended:
+        step = scope._step if scope is not None and scope.session is self else None
+        if isinstance(step, EventRecorder) and not step._ended:
             return step, []
-        return super().target(late=late)
+        return super()._target(late=late)
 
     def _renew(self) -> None:
         super()._renew()
         self._status = self._success = None
-        self.identity = msgspec.structs.replace(self.identity, at=None)
+        self._identity = msgspec.structs.replace(self._identity, at=None)
 
     def _began(self, at: Time | None) -> int:
-        return super()._began(self.identity.at if at is None else at)
+        return super()._began(self._identity.at if at is None else at)
 
     def _open(self, current: Context) -> Context:
-        self.runtime = installed_or_warn()
-        identity = self.identity
+        self._runtime = installed_or_warn()
+        identity = self._identity
         around, parent = scope_of(current), identity.parent
         if isinstance(parent, Scope):
-            current, around = parent.inner or current, parent
-        outer_id = parent if isinstance(parent, str) else around.place.session_id if around is not None else None
+            current, around = parent._inner or current, parent
+        outer_id = parent if isinstance(parent, str) else around._place.session_id if around is not None else None
         self._parent_id = outer_id if outer_id != self.id else None
-        self._resumed = not self._episode.enter(self, self.start_ns) or self._joined
-        self.running = self._episode.running
+        self._resumed = not self._episode.enter(self, self._start_ns) or self._joined
+        self._running = self._episode.running
         self._episode.info.update({**metadata_of(current), **self._info})
         self._info = self._episode.info
         # Calls in the session get its user too: of the session's fields their records have only id and name.
@@ -221,33 +221,33 @@ class Session(SessionScope, Decorating):
         first = runtime.process(self._record(), point)
         if sent is None:
             # The row keeps the episode's first start; the span of one that continues begins now.
-            shown = msgspec.structs.replace(first, start_ns=self.start_ns) if self._resumed else first
-            self.begin_span(shown, base, link=_joined(runtime, SPAN_REFS["session"].get(self.id)))
+            shown = msgspec.structs.replace(first, start_ns=self._start_ns) if self._resumed else first
+            self._begin_span(shown, base, link=_joined(runtime, SPAN_REFS["session"].get(self.id)))
         else:
-            self.span = sent
-        self._last = self.span
-        remember("session", self.id, self.span, self.place, self)
+            self._span = sent
+        self._last = self._span
+        remember("session", self.id, self._span, self._place, self)
         if not self._resumed:
-            self.write(msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id))
+            self._write(msgspec.structs.replace(first, trace_id=self._span.trace_id, span_id=self._span.span_id))
 
     def _close(self, error: BaseException | None) -> Record | None:
         for step in list(self._open_steps.values()):
-            step.flag("left_open")
+            step._flag("left_open")
             step.end(error)
         # If several sessions of one id are open, the last one to end writes the final record.
         self._speaks = self._episode.exit(self) or self._joined
-        if self.runtime is None:
+        if self._runtime is None:
             return None
         if self._joined:
             record = self._record()
         else:
             record = self._record(
-                end_ns=self.start_ns + self.elapsed_ns(),
+                end_ns=self._start_ns + self._elapsed_ns(),
                 outcome=self._outcome(error),
                 error=application_error(error) if isinstance(error, Exception) else None,
-                totals=self.running.totals(),
+                totals=self._running.totals(),
             )
-        return self.runtime.process(record, "session_end") if self._speaks else self.runtime.without_callbacks(record)
+        return self._runtime.process(record, "session_end") if self._speaks else self._runtime.without_callbacks(record)
 
     def _keep(self, final: Record) -> None:
         if self._speaks:
@@ -255,8 +255,8 @@ class Session(SessionScope, Decorating):
 
     def _observe_end(self, final: Record) -> None:
         # A session of another process is measured there.
-        if self.runtime is not None and isinstance(final, SessionRecord) and final.end_ns is not None:
-            self.runtime.session_ended(final, final.end_ns - self.start_ns)
+        if self._runtime is not None and isinstance(final, SessionRecord) and final.end_ns is not None:
+            self._runtime.session_ended(final, final.end_ns - self._start_ns)
 
     def _outcome(self, error: BaseException | None) -> str:
         if self._status is not None:
@@ -271,11 +271,11 @@ class Session(SessionScope, Decorating):
         error: ErrorInfo | None = None,
         totals: Totals | None = None,
     ) -> SessionRecord:
-        identity = self.identity
-        runtime = self.runtime
+        identity = self._identity
+        runtime = self._runtime
         return SessionRecord(
             session_id=self.id,
-            record_version=self.next_version(),
+            record_version=self._next_version(),
             name=self.name,
             group_id=identity.group_id,
             task_id=identity.task_id,
@@ -283,8 +283,8 @@ class Session(SessionScope, Decorating):
             user_id=identity.user_id,
             parent_session_id=self._parent_id,
             # Absent fields erase nothing: the row keeps trace, host and process of its first start.
-            trace_id=None if self._resumed else self.span.trace_id,
-            span_id=None if self._resumed else self.span.span_id,
+            trace_id=None if self._resumed else self._span.trace_id,
+            span_id=None if self._resumed else self._span.span_id,
             service=runtime.service if runtime is not None else None,
             host=None if self._resumed else _host(),
             pid=None if self._resumed else os.getpid(),

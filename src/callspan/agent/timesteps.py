@@ -41,44 +41,44 @@ class SessionScope(OperationRecorder):
         return self._episode.id
 
     @property
-    def step(self) -> None:
+    def _step(self) -> None:
         """None: a session is in no timestep of its own."""
         return
 
     @property
-    def above(self) -> None:
+    def _above(self) -> None:
         """None: totals are per session, those of a nested one are its own."""
         return
 
-    def next_index(self) -> int:
+    def _next_index(self) -> int:
         """Return the index of the next timestep."""
         return self._episode.next_index()
 
-    def takes_step_id(self, step_id: str) -> bool:
+    def _takes_step_id(self, step_id: str) -> bool:
         """Return whether this application-given id is unused by other timesteps of this session."""
         return self._episode.takes_step_id(step_id)
 
-    def sequence(self) -> int:
+    def _sequence(self) -> int:
         """Return the next sequence number of events in this session."""
         return self._episode.next_sequence()
 
-    def next_version(self) -> int:
+    def _next_version(self) -> int:
         """Return the version of the next record, higher than any before."""
         return self._episode.next_version()
 
-    def opened(self, step: TimestepScope) -> None:
+    def _opened(self, step: TimestepScope) -> None:
         """Remember a step until it is closed."""
         self._open_steps[step.id] = step
 
-    def closed(self, step: TimestepScope) -> None:
+    def _closed(self, step: TimestepScope) -> None:
         """Forget a step."""
         self._open_steps.pop(step.id, None)
 
-    def last_span(self) -> ScopeSpanHandle:
+    def _last_span(self) -> ScopeSpanHandle:
         """Return the span of the last step, or the session's own: the link target of a separate trace."""
         return self._last
 
-    def leave_behind(self, span: ScopeSpanHandle) -> None:
+    def _leave_behind(self, span: ScopeSpanHandle) -> None:
         """Store the span of the newest step."""
         self._last = span
 
@@ -117,7 +117,7 @@ class TimestepScope(OperationRecorder, Decorating):
         raise TypeError("a timestep is made by callspan.timestep() or session.timestep()")
 
     @classmethod
-    def of(
+    def _of(
         cls,
         find: Callable[[int], Found],
         name: str | None = None,
@@ -184,12 +184,12 @@ class TimestepScope(OperationRecorder, Decorating):
         return self._session
 
     @property
-    def step(self) -> TimestepScope:
+    def _step(self) -> TimestepScope:
         """The timestep itself."""
         return self
 
     @property
-    def above(self) -> Scope | None:
+    def _above(self) -> Scope | None:
         """The step or tool it was started in, else its session."""
         return self._parent or self._session
 
@@ -200,15 +200,15 @@ class TimestepScope(OperationRecorder, Decorating):
         """
         self._status = self._status if status is None else as_text(status)
         self._info.update(as_dict(metadata))
-        if self._first is not None and self.runtime is not None:
+        if self._first is not None and self._runtime is not None:
             with fail_open("record an update of a timestep"):
-                self.write(self.runtime.process(self._later(self._first, outcome=self._status)))
+                self._write(self._runtime.process(self._later(self._first, outcome=self._status)))
 
-    def flag(self, flag: str) -> None:
+    def _flag(self, flag: str) -> None:
         """Flag the step; written with its final record."""
         mark(self._info, flag)
 
-    def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
+    def _saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Store the environment's last `terminated` and `truncated` flags."""
         self._terminated = self._terminated if terminated is None else terminated
         self._truncated = self._truncated if truncated is None else truncated
@@ -221,10 +221,10 @@ class TimestepScope(OperationRecorder, Decorating):
             self._end_both(error, at)  # an interrupt may arrive between the two; neither ends twice
             raise
 
-    def fresh(self, name: str, arguments: Mapping[str, object]) -> Self:  # noqa: ARG002
+    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Self:  # noqa: ARG002
         """Return a new step like this one, for one call of a function."""
         given, turn = self._given
-        return self.of(self._find, given or name, turn, self._info)
+        return self._of(self._find, given or name, turn, self._info)
 
     def _end_both(self, error: BaseException | None, at: Time | None) -> None:
         super().end(error, at=at)
@@ -242,19 +242,19 @@ class TimestepScope(OperationRecorder, Decorating):
         return super()._began(self._at if at is None else at)
 
     def _open(self, current: Context) -> Context:
-        session, self._owns_session, flag = self._find(self.start_ns)
+        session, self._owns_session, flag = self._find(self._start_ns)
         self._session = session
         if self._owns_session:
-            session.start(current=False, at=self.start_ns)
+            session.start(current=False, at=self._start_ns)
         if flag is not None:
-            self.flag(flag)
-        self.runtime = session.runtime
-        if self._step_id is not None and not session.takes_step_id(self._step_id):
+            self._flag(flag)
+        self._runtime = session._runtime
+        if self._step_id is not None and not session._takes_step_id(self._step_id):
             self._repeated(self._step_id)
-        self._index = session.next_index()
-        self.place = Place(
-            session_id=session.place.session_id,
-            session_name=session.place.session_name,
+        self._index = session._next_index()
+        self._place = Place(
+            session_id=session._place.session_id,
+            session_name=session._place.session_name,
             timestep_id=self.id,
             timestep=self._index,
         )
@@ -262,14 +262,14 @@ class TimestepScope(OperationRecorder, Decorating):
         # Started in another thread or session, its parent is its session, not the scope that is current there.
         inside = around is not None and around.session is session
         self._parent = around if inside and around is not session else None
-        session.opened(self)
+        session._opened(self)
         self._count()
-        return current if inside else session.inner or current
+        return current if inside else session._inner or current
 
     def _repeated(self, step_id: str) -> None:
         self._step_id = None
         advice = f"another timestep of this session has the step_id {step_id!r}; this one is recorded without"
-        self.flag(flagged("repeated_step_id", advice, self.runtime))
+        self._flag(flagged("repeated_step_id", advice, self._runtime))
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         session = self._session
@@ -277,48 +277,48 @@ class TimestepScope(OperationRecorder, Decorating):
             return
         if around := metadata_of(base):
             self._info = {**around, **self._info}
-        link = session.last_span() if runtime.trace_per_timestep and self._parent is None else None
+        link = session._last_span() if runtime.trace_per_timestep and self._parent is None else None
         self._first = self._record(session)
         shown = runtime.process(self._first, "timestep_start")
-        self.begin_span(shown, base, link=link, root=link is not None)
+        self._begin_span(shown, base, link=link, root=link is not None)
         # Only the span: a session must not keep references to its steps, of which there may be a million.
-        session.leave_behind(self.span)
-        remember("timestep", self.id, self.span, self.place, self)
-        self.write(msgspec.structs.replace(shown, trace_id=self.span.trace_id, span_id=self.span.span_id))
+        session._leave_behind(self._span)
+        remember("timestep", self.id, self._span, self._place, self)
+        self._write(msgspec.structs.replace(shown, trace_id=self._span.trace_id, span_id=self._span.span_id))
 
     def _count(self) -> None:
-        above = self.above
+        above = self._above
         while above is not None:
-            above.running.add_timestep()
-            above = above.above
+            above._running.add_timestep()
+            above = above._above
 
     def _close(self, error: BaseException | None) -> Record | None:
         session = self._session
         if session is not None:
-            session.closed(self)
-        if self.runtime is None or self._first is None:
+            session._closed(self)
+        if self._runtime is None or self._first is None:
             return None
         record = self._later(
             self._first,
-            end_ns=self.start_ns + self.elapsed_ns(),
+            end_ns=self._start_ns + self._elapsed_ns(),
             outcome=self._status or outcome_of(error),
             error=application_error(error) if isinstance(error, Exception) else None,
-            totals=self.running.totals(),
+            totals=self._running.totals(),
         )
-        return self.runtime.process(record, "timestep_end")
+        return self._runtime.process(record, "timestep_end")
 
     def _record(self, session: SessionScope) -> TimestepRecord:
         name, turn = self._given
         return TimestepRecord(
             timestep_id=self.id,
             session_id=session.id,
-            record_version=session.next_version(),
+            record_version=session._next_version(),
             index=self._index,
             user_step_id=self._step_id,
             name=name,
             turn=turn,
-            parent_timestep_id=None if self._parent is None else self._parent.place.timestep_id,
-            start_ns=self.start_ns,
+            parent_timestep_id=None if self._parent is None else self._parent._place.timestep_id,
+            start_ns=self._start_ns,
             metadata=dict(self._info),
         )
 
@@ -326,9 +326,9 @@ class TimestepScope(OperationRecorder, Decorating):
         """Return the first record, updated."""
         return msgspec.structs.replace(
             first,
-            record_version=first.record_version if self._session is None else self._session.next_version(),
-            trace_id=self.span.trace_id,
-            span_id=self.span.span_id,
+            record_version=first.record_version if self._session is None else self._session._next_version(),
+            trace_id=self._span.trace_id,
+            span_id=self._span.span_id,
             metadata=dict(self._info),
             terminated=self._terminated,
             truncated=self._truncated,

@@ -323,7 +323,7 @@ class Episodes:
         self.abandon()
         with _RECORD:
             metadata = {**(self._identity.metadata or {}), **about}
-            self.session = Session.of(msgspec.structs.replace(self._identity, metadata=metadata))
+            self.session = Session._of(msgspec.structs.replace(self._identity, metadata=metadata))
             self.session.start(current=self._current)
             self.session.observation(self.shown(observation))
             self._next_turn(self.session)

@@ -36,9 +36,9 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         """Return a new call that has just begun, with its span started in the current context."""
         start_ns, zero_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         try:
-            scope, metadata = self.surroundings()
+            place, call_ended, metadata = self.surroundings()
         except reported(_READ_SURROUNDINGS):
-            scope, metadata = None, {}
+            place, call_ended, metadata = None, None, {}
         # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
         record = CallRecord(
             call_id=new_id(),
@@ -50,7 +50,7 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
             sdk=info.sdk,
             server_address=info.server_address,
             server_port=info.server_port,
-            place=_NOWHERE if scope is None else scope.place,
+            place=_NOWHERE if place is None else place,
             service=self.service,
             host=self.host,
             pid=self.process_id(),
@@ -63,4 +63,4 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
             span = self.start_span(record)
         except reported(_START_SPAN):
             span = NO_SPAN
-        return LiveCall(self, endpoint, record, span, scope, zero_ns)
+        return LiveCall(self, endpoint, record, span, call_ended, zero_ns)

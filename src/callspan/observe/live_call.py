@@ -13,7 +13,7 @@ import msgspec
 
 from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses, progress
-from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle, span_ids
+from callspan.observe.ports import CallEnded, CallPorts, CallSpanHandle, span_ids
 from callspan.observe.progress import TOO_MANY_REQUESTS, AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
 from callspan.observe.unknown import estimated, flag_unrecognized
 from callspan.process.content import withhold
@@ -54,19 +54,19 @@ class LiveCall:
     """
 
     __slots__ = (
-        "__weakref__", "_accumulator", "_add", "_add_piece", "_body", "_complete", "_endings",
+        "__weakref__", "_accumulator", "_add", "_add_piece", "_body", "_call_ended", "_complete", "_endings",
         "_endpoint", "_input", "_notes", "_now_ns", "_over", "_ports", "_raw_input", "_raw_output", "_request",
-        "_scope", "_started", "_terminated", "_timing", "_unseen", "_zero_ns", "attempts", "has_body", "record", "span",
+        "_started", "_terminated", "_timing", "_unseen", "_zero_ns", "attempts", "has_body", "record", "span",
         "streaming",
     )  # fmt: skip
 
     def __init__(
-        self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, span: CallSpanHandle, scope: CallScope | None,
-        zero_ns: int,
+        self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, span: CallSpanHandle,
+        call_ended: CallEnded | None, zero_ns: int,
     ) -> None:  # fmt: skip
         self._ports = ports
         self._endpoint = endpoint
-        self._scope = scope
+        self._call_ended = call_ended
         self._zero_ns = zero_ns
         self._over: Callable[[], object] | None = None
         self._started: CallRecord | None = None
@@ -260,7 +260,7 @@ class LiveCall:
         if ending.step == _SHOW:
             self.span.end(processed, ending.conversation)
             ending.step = _WRITE
-            ending.conversation = None if self._scope is None else ending.conversation  # it may be large
+            ending.conversation = None if self._call_ended is None else ending.conversation  # it may be large
         if ending.step == _WRITE:
             # The call may be referenced for long, and the body may be large.
             ending.body = None
@@ -275,9 +275,9 @@ class LiveCall:
         if ending.step == _TOTAL:
             ending.step = _OVER
             conversation, ending.processed, ending.conversation = ending.conversation, None, None
-            if self._scope is not None:
+            if self._call_ended is not None:
                 with _TOTALS:
-                    self._scope.call_ended(processed, conversation)
+                    self._call_ended(processed, conversation)
 
     def _build(self, ending: Ending) -> None:
         """Build the record, and process it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -52,15 +52,8 @@ def span_ids(span: CallSpanHandle) -> dict[str, Any]:
     }
 
 
-class CallScope(Protocol):
-    """The session and timestep a call belongs to."""
-
-    @property
-    def place(self) -> Place:
-        """Ids of the session and timestep."""
-
-    def call_ended(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Add the call to the totals, and its conversation (None: may not be exported) to the input and output."""
+CallEnded: TypeAlias = Callable[[CallRecord, Conversation | None], None]
+"""Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
 
 
 class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,8 +127,8 @@ class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     """Called with a call whose end was not reported or was interrupted: calls `end` soon, on another thread."""
     under_way: Callable[[CallRecord], bool] = _always
     """Called with the unprocessed record of a stream that was sent; False: do not write it. Never raises."""
-    surroundings: Callable[[], tuple[CallScope | None, dict[str, object]]]
-    """Returns the session or timestep around the running code, and the metadata."""
+    surroundings: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
+    """Returns the ids of the session and timestep around the running code, what takes the ended call, the metadata."""
     clock: Clock = SYSTEM_CLOCK
     service: str | None = None
     host: str | None = None

@@ -78,7 +78,7 @@ class Captured:
         """Events, messages and rewards in order."""
         return [r for r in self.everything if isinstance(r, EventRecord | MessageRecord | RewardRecord)]
 
-    def hear(self, record: Record) -> None:
+    def _add(self, record: Record) -> None:
         """Take one record."""
         self._all.append(record)
 
@@ -105,7 +105,7 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Captured(exporter)
     loaded = load({"strict": True, **settings}, environment={})
-    providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured.hear,))
+    providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured._add,))
     before = WIRING.pipeline
     WIRING.install(loaded, providers, SDKS)
     try:

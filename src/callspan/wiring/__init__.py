@@ -55,7 +55,7 @@ class Handle:
         raise TypeError("a handle is made by callspan.instrument()")
 
     @classmethod
-    def of(cls, wiring: Wiring, pipeline: Pipeline) -> Handle:
+    def _of(cls, wiring: Wiring, pipeline: Pipeline) -> Handle:
         """Return the handle of a pipeline. For callspan itself; use `callspan.instrument()`."""
         handle = cls.__new__(cls)
         handle._wiring, handle._pipeline = wiring, pipeline
@@ -160,7 +160,7 @@ class Wiring:
         pipeline = self._pipeline
         if pipeline is None:
             raise RuntimeError("another thread has undone callspan.instrument()")
-        return Handle.of(self, pipeline), replaced
+        return Handle._of(self, pipeline), replaced
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Stop using the pipeline, if it is current, and restore the SDKs."""

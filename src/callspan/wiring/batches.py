@@ -20,7 +20,7 @@ from callspan.fail_open import fail_open, reported
 from callspan.observe.batch_lines import LineReader, Seen, put_off
 from callspan.observe.batches import Newest, answered, of_batch, requested
 from callspan.observe.factory import CallFactory
-from callspan.observe.ports import CallScope, span_ids
+from callspan.observe.ports import CallEnded, span_ids
 from callspan.process import callbacks
 from callspan.providers import registry
 from callspan.providers.batches import CREATE, RESULTS, BatchInfo, BatchRequest, batches_in, requests_in, result_in
@@ -68,7 +68,7 @@ class Batches:
             observed=_nothing,
             begun=lambda _: _over,
             under_way=lambda _: False,
-            surroundings=lambda: (None, {}),
+            surroundings=lambda: (None, None, {}),
             fetch=None,
             webhook=None,
             about_batches=None,
@@ -85,7 +85,7 @@ class Batches:
 class ObservedRequest:
     """In the place of the span of a request about batches. Its methods raise nothing but interrupts."""
 
-    __slots__ = ("_calls", "_context", "_of", "_request", "_scope", "_spans", "_started", "lines")
+    __slots__ = ("_around", "_calls", "_context", "_of", "_request", "_spans", "_started", "lines")
     trace_id: str | None = None
     span_id: str | None = None
     parent_span_id: str | None = None
@@ -97,11 +97,11 @@ class ObservedRequest:
     ) -> None:
         self._of, self._calls, self._spans, self._request, self._started = of, calls, spans, request, started
         self._context = otel_context.get_current()
-        self._scope: tuple[CallScope | None, dict[str, object]] = (None, {})
+        self._around: tuple[Place | None, CallEnded | None, dict[str, object]] = (None, None, {})
         try:
-            self._scope = calls.surroundings()
+            self._around = calls.surroundings()
         except reported(_SURROUNDINGS):
-            self._scope = (None, {})
+            self._around = (None, None, {})
         self.lines: LineReader | None = self._reader() if request.operation == RESULTS else None
         """Takes the bytes of results; None: the request is for none, or they belong to no known batch."""
 
@@ -129,8 +129,8 @@ class ObservedRequest:
         end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
         span = self._spans.batch(report, record.timing.start_ns, end_ns, self._context, None)
         self._of.created.put((record.provider, batch.id), span)
-        scope, metadata = self._scope
-        place = _NOWHERE if scope is None else scope.place
+        place, _, metadata = self._around
+        place = _NOWHERE if place is None else place
         base = msgspec.structs.replace(record, place=place, metadata=metadata, **span_ids(span))  # type: ignore[arg-type]
         lines = (of_batch(requested(base, line), batch.id) for line in requests_in(record.request.body))
         self._write(map(self._calls.process, lines))

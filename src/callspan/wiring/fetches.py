@@ -56,7 +56,7 @@ class Fetches:
             observed=_nothing,
             begun=lambda _: _over,
             under_way=lambda _: False,
-            surroundings=lambda: (None, {}),
+            surroundings=lambda: (None, None, {}),
             fetch=None,
             webhook=None,
             estimates=False,

@@ -309,7 +309,7 @@ class Call:
             process=lambda record: record,
             write=self.written.append,
             observed=lambda _record: None,
-            surroundings=lambda: (None, {}),
+            surroundings=lambda: (None, None, {}),
             process_id=os.getpid,
         )
         chat = endpoint("/chat/completions")

@@ -121,7 +121,7 @@ class Observed:
         self.interrupts = list(interrupts)
         factory = CallFactory(
             start_span=lambda _record: Span(), process=lambda record: record, write=self.write,
-            observed=lambda _record: None, surroundings=lambda: (None, {}), process_id=os.getpid,
+            observed=lambda _record: None, surroundings=lambda: (None, None, {}), process_id=os.getpid,
         )  # fmt: skip
         chat = registry.endpoint_for("post", "/chat/completions")
         assert chat is not None

@@ -85,7 +85,7 @@ class Stage:
             write=self.written.append,
             observed=self.seen.append,
             under_way=under_way,
-            surroundings=lambda: (None, {"purpose": "test"}),
+            surroundings=lambda: (None, None, {"purpose": "test"}),
             clock=self.time.clock(),
             process_id=os.getpid,
         )
@@ -570,23 +570,18 @@ def test_at_the_end_of_the_process_open_streams_are_dropped_and_whole_ones_compl
 
 
 def test_the_session_around_a_call_is_notified_of_its_end() -> None:
-    class Session:
-        def __init__(self) -> None:
-            self.place = Place(session_id="s")
-            self.ended: list[CallRecord] = []
-
-        def call_ended(self, record: CallRecord, said: object) -> None:
-            self.ended.append(record)
-
-    stage, session = Stage(), Session()
+    place, ended = Place(session_id="s"), list[CallRecord]()
+    stage = Stage()
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
-    factory = msgspec.structs.replace(stage.factory, surroundings=lambda: (session, {}))
+    factory = msgspec.structs.replace(
+        stage.factory, surroundings=lambda: (place, lambda record, _: ended.append(record), {})
+    )
     call = factory.start(endpoint, CallInfo(provider="openai"))
     call.data(ANSWER)
     call.end()
-    assert session.ended == [stage.record]
-    assert stage.record.place == Place(session_id="s")
+    assert ended == [stage.record]
+    assert stage.record.place == place
 
 
 def test_a_reset_given_as_a_moment_counts_from_the_end_of_the_call() -> None:
