@@ -18,7 +18,8 @@ import pytest
 from callspan.intercept.coverage import EVERY, ROWS, Method, Row, methods_of, row_of, unknown
 from callspan.intercept.unrecorded import INFERENCE, NO_INFERENCE
 from callspan.providers.batches import LOOK, request_for
-from callspan.providers.registry import endpoint_for, fetch_for
+from callspan.providers.hosted import HostedRequest
+from callspan.providers.registry import endpoint_for, fetch_for, hosted_for
 from tests.documents.pages import ROOT
 
 SDKS = ("openai", "anthropic")
@@ -80,11 +81,17 @@ def test_recorded_is_what_the_adapters_take_and_nothing_else(sdk: str) -> None:
         path = posted(method)
         if path is not None:
             checked += 1
-            taken = endpoint_for("post", path) or fetch_for("post", path)
+            taken = endpoint_for("post", path) or fetch_for("post", path) or _hosted(path)
             about = request_for("post", path)
             taken = taken or (None if about is None or about.operation == LOOK else about)
             assert (taken is not None) == (row.what == "recorded"), f"{method} posts to {path}"
     assert checked > 30
+
+
+def _hosted(path: str) -> HostedRequest | None:
+    """What is recorded of a POST about a hosted session: its creation, and what is sent to it."""
+    found = hosted_for("post", path, None)
+    return found if found is not None and (found.of.what == "send" or found.of.session_id is None) else None
 
 
 @pytest.mark.parametrize("sdk", SDKS)

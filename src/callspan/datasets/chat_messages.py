@@ -321,10 +321,13 @@ _AUDIO: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", 
 _SOURCE: Final = "base64"
 
 
+_OF_ANTHROPIC: Final = frozenset({"messages", "sessions"})
+
+
 def inline_media(call: CallRecord) -> dict[str, str]:
-    """Return sha256 -> data URL of media that a Messages request carries inline; empty where it has none."""
+    """Return sha256 -> data URL of media that a request of anthropic carries inline; empty where it has none."""
     body = bytes(call.request.body)
-    if call.api != "messages" or b'"base64"' not in body:
+    if call.api not in _OF_ANTHROPIC or b'"base64"' not in body:
         return {}
     found: dict[str, str] = {}
     for source in _sources(msgspec.json.decode(body)):

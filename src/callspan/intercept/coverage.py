@@ -35,6 +35,7 @@ class Row(NamedTuple):
 
 _CRUD: Final = "create retrieve update list delete archive cancel"
 _STORED: Final = "it reads or keeps stored answers"
+_HOSTED: Final = "a session; what its agent does is recorded as its events are read, see hosted agents"
 
 ROWS: Final = (
     Row("openai", "chat.completions", "create parse stream", "recorded"),
@@ -58,6 +59,15 @@ ROWS: Final = (
     Row("anthropic", "messages", "create parse stream", "recorded"),
     Row("anthropic", "beta.messages", "create parse stream tool_runner thread", "recorded",
         "one record for each request that a tool runner or a thread makes"),
+    Row("openai", "beta.agents.sessions", "create stream", "recorded", _HOSTED),
+    Row("openai", "beta.agents.sessions.events", "create stream", "recorded", "one record for each turn"),
+    Row("openai", "beta.agents.sessions.turns", "retrieve list", "recorded", "their latest usage counts"),
+    Row("openai", "beta.agents.sessions.subagents.turns", "retrieve list", "recorded", "their latest usage counts"),
+    Row("openai", "beta.agents.sessions.traces", "list", "recorded", "their model calls replace the turn's sum"),
+    Row("anthropic", "beta.sessions", "create", "recorded", _HOSTED),
+    Row("anthropic", "beta.sessions.events", "send stream list", "recorded",
+        "one record for each model request, once, whoever reads its events"),
+    Row("anthropic", "beta.sessions.threads.events", "stream list", "recorded", "as the events of sessions"),
     Row("openai", "batches", "create retrieve", "recorded", "one call for each line of a batch"),
     Row("openai", "files", "create content retrieve_content", "recorded",
         'the requests (`purpose="batch"`) and results of batches; no other file'),
@@ -71,14 +81,11 @@ ROWS: Final = (
     Row("openai", "beta.threads.runs",
         "create create_and_poll create_and_stream stream poll submit_tool_outputs submit_tool_outputs_and_poll "
         "submit_tool_outputs_stream", "not yet"),
-    Row("openai", "beta.agents.sessions", "create stream", "not yet"),
-    Row("openai", "beta.agents.sessions.events", "create stream", "not yet"),
-    Row("openai", "beta.agents.automations.invocations", "create", "not yet"),
+    Row("openai", "beta.agents.automations.invocations", "create", "not yet",
+        "its turns are recorded by whoever reads the events or turns of its session"),
     Row("openai", "beta.chatkit.sessions", "create", "not yet", "its model calls are made by the hosted workflow"),
-    Row("anthropic", "beta.sessions", "create", "not yet"),
-    Row("anthropic", "beta.sessions.events", "send stream list", "not yet"),
-    Row("anthropic", "beta.sessions.threads.events", "stream list", "not yet"),
-    Row("anthropic", "beta.deployments", "run", "not yet"),
+    Row("anthropic", "beta.deployments", "run", "not yet",
+        "its model requests are recorded by whoever reads the events of its session"),
     Row("anthropic", "beta.dreams", "create", "not yet"),
     Row("openai", "responses", "connect", "websockets"),
     Row("openai", "beta.responses", "connect", "websockets"),
@@ -123,8 +130,7 @@ ROWS: Final = (
     Row("openai", "beta.agents.sessions.artifacts", "for_result retrieve list delete content", "no inference", _STORED),
     Row("openai", "beta.agents.sessions.items", "list", "no inference", _STORED),
     Row("openai", "beta.agents.sessions.subagents.*", "retrieve list", "no inference", _STORED),
-    Row("openai", "beta.agents.sessions.traces", "list", "no inference", _STORED),
-    Row("openai", "beta.agents.sessions.turns.*", "retrieve list", "no inference", _STORED),
+    Row("openai", "beta.agents.sessions.turns.items", "list", "no inference", _STORED),
     Row("openai", "beta.agents.vaults.*", _CRUD, "no inference"),
     Row("openai", "beta.assistants", _CRUD, "no inference"),
     Row("openai", "beta.chatkit", "upload_file", "no inference", older=True),

@@ -46,11 +46,12 @@ from callspan.intercept.unrecorded import note_answer, note_response
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.providers import batches, registry
-from callspan.providers.base import Endpoint
+from callspan.providers.base import HOSTED, Endpoint
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode_json
 
 _POST: Final = ("post", "POST")
+_WITHOUT_SPAN: Final = batches.WITHOUT_SPAN | {HOSTED}
 _ATTACH: Final = fail_open("make a call's span the current one")
 _OPEN: Final = fail_open("start observing a call")
 _CLOSE: Final = fail_open("finish observing a call")
@@ -282,9 +283,9 @@ def _besides_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None,
     if fetch is not None:
         return fetch, factory.fetch
     about = None if factory.about_batches is None else batches.request_for(options.method, options.url)
-    if about is None or factory.about_batches is None:
-        return None, None
-    return about, factory.about_batches(about)
+    if about is not None and factory.about_batches is not None:
+        return about, factory.about_batches(about)
+    return registry.hosted_for(options.method, options.url, options), factory.hosted
 
 
 def observe_response(hook_context: HookContext, original: Function) -> Function:
@@ -375,7 +376,7 @@ def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint,
     # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
     if (
         getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
-        and endpoint.operation not in batches.WITHOUT_SPAN
+        and endpoint.operation not in _WITHOUT_SPAN
     ):
         arrangement = other_instrumentations.arrange(
             client, options, native=hook_context.native, propagate=hook_context.propagate

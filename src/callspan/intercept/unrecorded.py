@@ -25,12 +25,11 @@ _NAMED_BY_USERS: Final = frozenset({"deployments", "models", "model"})
 """What follows such a segment is a name, even if it looks like a word."""
 
 INFERENCE: Final = frozenset({
-    "agents/automations/{id}/invocations", "agents/sessions", "agents/sessions/{id}/events", "audio/speech",
-    "audio/transcriptions", "audio/translations", "chatkit/sessions", "complete", "deployments/{id}/run",
-    "dreams", "evals/{id}/runs", "images/edits", "images/generations", "images/variations", "live/sessions",
-    "live/sessions/{id}/accept", "live/sessions/{id}/fork", "realtime/calls",
-    "realtime/calls/{id}/accept", "realtime/client_secrets", "realtime/sessions", "realtime/transcription_sessions",
-    "realtime/translations/client_secrets", "sessions", "sessions/{id}/events", "threads/runs", "threads/{id}/runs",
+    "agents/automations/{id}/invocations", "audio/speech", "audio/transcriptions", "audio/translations",
+    "chatkit/sessions", "complete", "deployments/{id}/run", "dreams", "evals/{id}/runs", "images/edits",
+    "images/generations", "images/variations", "live/sessions", "live/sessions/{id}/accept", "live/sessions/{id}/fork",
+    "realtime/calls", "realtime/calls/{id}/accept", "realtime/client_secrets", "realtime/sessions",
+    "realtime/transcription_sessions", "realtime/translations/client_secrets", "threads/runs", "threads/{id}/runs",
     "threads/{id}/runs/{id}/submit_tool_outputs", "videos", "videos/edits", "videos/extensions", "videos/{id}/remix",
 })  # fmt: skip
 """Billed as inference, or leads to it: the methods that `coverage` has as `not yet` or `websockets`, without versions.
@@ -39,12 +38,13 @@ An endpoint that has an adapter is recorded, even if it is here.
 """
 
 NO_INFERENCE: Final = frozenset({
-    "agents/sessions/{id}", "batches/{id}/cancel", "chat/completions/{id}", "dreams/{id}/archive",
-    "dreams/{id}/cancel", "messages/batches/{id}/cancel", "messages/count_tokens", "responses/input_tokens",
-    "responses/{id}/cancel", "sessions/{id}", "sessions/{id}/archive", "sessions/{id}/threads/{id}/archive",
-    "threads/{id}/runs/{id}", "threads/{id}/runs/{id}/cancel",
+    "agents/sessions", "agents/sessions/{id}", "agents/sessions/{id}/events", "batches/{id}/cancel",
+    "chat/completions/{id}", "dreams/{id}/archive", "dreams/{id}/cancel", "messages/batches/{id}/cancel",
+    "messages/count_tokens", "responses/input_tokens", "responses/{id}/cancel", "sessions", "sessions/{id}",
+    "sessions/{id}/archive", "sessions/{id}/events", "sessions/{id}/threads/{id}/archive", "threads/{id}/runs/{id}",
+    "threads/{id}/runs/{id}/cancel",
 })  # fmt: skip
-"""Their answers repeat, or sum up, the usage of other calls."""
+"""Their answers repeat, or sum up, the usage of calls that are recorded elsewhere."""
 
 
 def note_response(hook_context: HookContext, client: object, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2

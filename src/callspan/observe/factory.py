@@ -29,6 +29,8 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
     """Starts to observe requests that fetch background responses; None: these are not observed."""
     about_batches: Callable[[BatchRequest], CallFactory] | None = None
     """Returns what starts to observe a request about batches; None: these are not observed."""
+    hosted: CallFactory | None = None
+    """Starts to observe requests about the sessions of hosted agents; None: these are not observed."""
     webhook: WebhookReport | None = None
     """Called with the end of a background response that a webhook has reported; None: not wanted."""
 

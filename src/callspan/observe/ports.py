@@ -135,5 +135,7 @@ class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     process_id: Callable[[], int]
     estimates: bool = False
     """Estimate tokens that the provider does not return."""
+    judges: bool = True
+    """Flag answers in which nothing belongs to the API of the endpoint."""
     chunk_log: int = 0
     """Number of chunks of a stream to record individually."""

@@ -42,6 +42,8 @@ _MARKS: Final = {
     "transcriptions": (b"base64",),
     "translations": (),
     "speech": (),
+    "sessions": (b"base64",),
+    "agent_sessions": (b"base64",),
 }
 """What a body of each API holds somewhere if it holds media: few marks, since each is looked for in every body."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")

@@ -18,12 +18,17 @@ from callspan.record.usage import Usage
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
     "vector_store_search", "graders", "images",
-    "image_edits", "image_variations", "transcriptions", "translations", "speech",
+    "image_edits", "image_variations", "transcriptions", "translations", "speech", "sessions", "agent_sessions",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation",
-    "fetch_response",
+    "fetch_response", "invoke_agent",
 ]  # fmt: skip
+
+HOSTED: Final = "hosted"
+"""Operation of requests about hosted agents: what they tell has spans, they have none."""
+HOSTED_APIS: Final[frozenset[str]] = frozenset({"sessions", "agent_sessions"})
+"""The APIs of agents that run at the provider: no request asks for a call, events tell of it."""
 
 MEDIA_APIS: Final[frozenset[str]] = frozenset(
     {"images", "image_edits", "image_variations", "transcriptions", "translations", "speech"}

@@ -9,23 +9,26 @@ has it in the entry point group `callspan.endpoints`. It is guarded when called.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
-from typing import Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 from urllib.parse import unquote
 
 import msgspec
 
 from callspan.fail_open import fail_open, ours
 from callspan.forks import late_import
-from callspan.providers.base import Accumulator, Api, Endpoint, Endpoints, ResponseInfo
+from callspan.providers.base import HOSTED_APIS, Accumulator, Api, Endpoint, Endpoints, ResponseInfo
 from callspan.record.call import CallRecord, Request, Response
 from callspan.record.messages import Conversation
+
+if TYPE_CHECKING:
+    from callspan.providers.hosted import HostedEndpoint, HostedRequest
 
 _MOST_PATHS: Final = 128
 
 ENDPOINTS: Endpoints
-"""Every endpoint, in order of how common it is."""
+"""Every endpoint that a request is for, in order of how common it is."""
 GROUP: Final = "callspan.endpoints"
 """Entry point group: the name is the `api`, the value a class or function that returns the endpoint."""
 
@@ -56,9 +59,33 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 def fetch_for(method: str, path: str) -> Endpoint | None:
     """Return what reads the answer to a request that fetches or cancels a background response; None for any other."""
+    if _FETCHED not in path:
+        return None
     segments = _segments(path)
     named = segments if method in _GET else segments[:-1] if segments[-1] == "cancel" and method in _METHODS else []
     return _fetch() if named[-2:-1] == ["responses"] else None
+
+
+def hosted_for(method: str, path: str, options: object) -> HostedRequest | None:
+    """Return what a request about a hosted agent's session is for; None for any other. Never raises.
+
+    `options` are those of the SDK, with the fields of the query as `params`.
+    """
+    if _HOSTED not in path:
+        return None
+    hosted = late_import("callspan.providers.hosted")
+    found = hosted.path_of(method, path)
+    if found is None:
+        return None
+    query = getattr(options, "params", None)
+    page = query.get("page") if isinstance(query, Mapping) else None
+    request: HostedRequest = hosted.HostedRequest(found, page if isinstance(page, str) else None)
+    return request
+
+
+def hosted_reader(api: str) -> HostedEndpoint:
+    """Return what reads the sessions of hosted agents: `sessions` or `agent_sessions`."""
+    return cast("HostedEndpoint", _endpoint(api))
 
 
 def by_api(api: str) -> Endpoint | None:
@@ -87,7 +114,7 @@ def load(family: str) -> None:
     """Import the adapters of the APIs of `openai` or `anthropic`, and everything their first response needs."""
     late_import("email.utils")  # for dates in headers
     for api, (module, _) in _PLACES.items():
-        if module.startswith(family):
+        if module.startswith(family) and api not in HOSTED_APIS:
             _endpoint(api)
 
 
@@ -164,6 +191,8 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "transcriptions": ("openai.audio", "Transcriptions"),
     "translations": ("openai.audio", "Translations"),
     "speech": ("openai.audio", "Speech"),
+    "sessions": ("anthropic.sessions", "Sessions"),
+    "agent_sessions": ("openai.agent_sessions", "AgentSessions"),
 }
 """Module and class of the adapter of each API."""
 
@@ -171,6 +200,8 @@ APIS: Final = frozenset(_PLACES)
 """The names of all APIs with adapters."""
 
 _SEARCH: Final = "vector_store_search"
+_FETCHED: Final = "responses/"
+_HOSTED: Final = "sessions"
 _METHODS: Final = frozenset({"post", "POST"})
 _GET: Final = frozenset({"get", "GET"})
 _BY_LAST_TWO: Final[dict[str, Api]] = {
@@ -208,7 +239,7 @@ def _fetch() -> Endpoint:
 def __getattr__(name: str) -> Endpoints:
     if name != "ENDPOINTS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return tuple(_endpoint(api) for api in _PLACES)
+    return tuple(_endpoint(api) for api in _PLACES if api not in HOSTED_APIS)
 
 
 class OwnEndpoint:

@@ -192,7 +192,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     status: str | None = None
-    """Responses API only: queued, in_progress, completed, incomplete, failed, cancelled."""
+    """Responses API, and turns of hosted agents: queued, in_progress, waiting, completed, incomplete, failed,
+    cancelled."""
     truncated: bool = False
     """The model stopped at a length limit."""
     refused: bool = False
@@ -290,19 +291,22 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     call_id: str
     """UUID version 7, also `llm.item_id` on the span; of a background response version 8, made of the provider and the
-    response's id, so that every process has the same; of a line of a batch, of the batch's id and the line's."""
+    response's id, so that every process has the same; of a line of a batch, of the batch's id and the line's; of what a
+    hosted agent did, of the id of the event or turn."""
     schema_version: int = schema_field()
     record_version: int = always_written(2)
     """1: the call has started; 2: it has ended; higher: amended later. A lower one never replaces a higher. Versions
-    of a background response, or of a line of a batch, are merged: 3 has its outcome and end, 4 its answer, see
+    of a background response, of a line of a batch, or of what a hosted agent did are merged, see
     `callspan.record.merging`."""
     provider: str = "unknown"
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
     """chat_completions, responses, completions, embeddings, decisions, messages, moderations, vector_store_search,
-    graders, images, image_edits, image_variations, transcriptions, translations or speech."""
+    graders, images, image_edits, image_variations, transcriptions, translations or speech; of agents that run at the
+    provider sessions (anthropic) or agent_sessions (openai)."""
     operation: str = always_written("chat")
-    """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
+    """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation; invoke_agent
+    is a turn of an agent that runs at the provider, of several model calls."""
     sdk: str | None = None
     """Name and version, such as `openai/3.51.0`."""
     server_address: str | None = None

@@ -1,7 +1,7 @@
 """Identities: time-ordered UUIDs (version 7) as lower-case text, unique across forks and threads.
 
-A background response, or a line of a batch, is seen by several requests, in several processes maybe: the id of its call
-is made of its own (version 8), so that all of them write versions of one record.
+A background response, a line of a batch, and what a hosted agent did are seen by several requests, in several processes
+maybe: the id of such a call is made of the provider's (version 8), so that all of them write versions of one record.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ _VERSION_AT = 14
 
 
 def response_call_id(provider: str, response_id: str) -> str:
-    """Return the id of the call that a background response answers: UUID version 8, the same in every process."""
+    """Return the id of the call that a background response answers, or that an event or turn of a hosted agent ends.
+
+    UUID version 8, the same in every process.
+    """
     digest = hashlib.sha256(f"{provider}\n{response_id}".encode("utf-8", "replace")).digest()
     bits = int.from_bytes(digest[:16], "big") & (_BITS ^ _FIXED) | _NAMED_VERSION | _VARIANT
     digits = bits.to_bytes(16, "big").hex()
@@ -56,5 +59,5 @@ def batch_call_id(provider: str, batch_id: str, custom_id: str) -> str:
 
 
 def is_of_response(call_id: str) -> bool:
-    """Return whether a call's id is that of a background response, or of a line of a batch."""
+    """Return whether a call's id is that made of the provider's: versions of such calls are merged."""
     return call_id[_VERSION_AT : _VERSION_AT + 1] == "8"

@@ -1,7 +1,8 @@
-"""Merging: the versions of a call of a background response or batch, written by several processes, as one record.
+"""Merging: the versions of a call that several requests and processes see, as one record.
 
-Version 1 or 2 is of the request that created the response or batch, 3 of a webhook, 4 of the process that fetched the
-result.
+Of a background response or a batch, version 1 or 2 is of the request that created it, 3 of a webhook, 4 of the process
+that fetched the result. Of a hosted agent, 2 is a turn in progress, 3 what was read from the middle on, 4 what was read
+whole.
 The result does not depend on their order or on repetitions.
 """
 
@@ -13,15 +14,19 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.record.call import CallRecord, Timing
+from callspan.record.call import NO_BODY, CallRecord, Request, Response, Timing
+from callspan.record.usage import Cost
 
 ENDED_VERSION: Final = 3
 """Version of a record that has the outcome and end of a background response, and not its answer."""
 ANSWER_VERSION: Final = 4
 """Version of a record that has its answer."""
+TRACE_VERSIONS: Final = 1 << 62
+"""Versions from here on are of a trace that the provider keeps of a hosted agent: they state its model calls one by
+one. Versions between are of a hosted agent's turn: the Unix nanoseconds at which its usage was read."""
 _CREATED: Final = 2
 """The highest version of the request that created a response."""
-_OF_ANSWER: Final = ("response", "usage", "cost")
+_APART: Final = frozenset({"request", "response", "usage", "cost"})
 _OF_END: Final = ("call_id", "schema_version", "record_version", "outcome", "error", "timing", "redactions")
 _DERIVED: Final = "conversation"
 
@@ -38,8 +43,13 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
     if higher.record_version <= _CREATED:
         return higher
     created, besides = _by_creation(lower, higher)
-    fields = {name: _known(name, higher, lower) for name in _OF_ANSWER}
-    fields |= {name: _known(name, created, besides) for name in _OF_REQUEST}
+    fields = {name: _known(name, created, besides) for name in _OF_REQUEST}
+    fields |= {
+        "request": _request(created.request, besides.request),
+        "response": _response(higher.response, lower.response),
+        "usage": _known("usage", higher, lower),
+        "cost": _cost(higher, lower),
+    }
     redactions = [*lower.redactions, *(one for one in higher.redactions if one not in lower.redactions)]
     timing = _timing(created, higher)
     return msgspec.structs.replace(higher, timing=timing, redactions=redactions, conversation=None, **fields)
@@ -57,6 +67,27 @@ def _known(name: str, first: CallRecord, second: CallRecord) -> Any:  # noqa: AN
     return getattr(second, name) if value == _DEFAULTS[name] else value
 
 
+def _cost(higher: CallRecord, lower: CallRecord) -> Cost | None:
+    """The cost of the usage that counts."""
+    if higher.usage is None or higher.usage == lower.usage:
+        return higher.cost if higher.cost is not None else lower.cost
+    return higher.cost
+
+
+def _request(first: Request, second: Request) -> Request:
+    """The request of the first record; that of the second where only it has a body, or a model."""
+    if first == Request() or (first.body is NO_BODY and second.body is not NO_BODY):
+        return msgspec.structs.replace(second, model=first.model or second.model)
+    return first if first.model is not None else msgspec.structs.replace(first, model=second.model)
+
+
+def _response(newer: Response | None, older: Response | None) -> Response | None:
+    """The newer response; with the body of the older where only that has one."""
+    if newer is None or older is None or newer.body is not NO_BODY or older.body is NO_BODY:
+        return newer or older
+    return msgspec.structs.replace(newer, body=older.body, body_bytes=older.body_bytes)
+
+
 def _timing(created: CallRecord, higher: CallRecord) -> Timing:
     """The start and the details of the request, and the end of the response."""
     start, end = created.timing, higher.timing
@@ -72,4 +103,4 @@ _DEFAULTS: Final[dict[str, object]] = {
     for field in msgspec.structs.fields(CallRecord)
     if field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
 }
-_OF_REQUEST: Final = tuple(name for name in _DEFAULTS if name not in {*_OF_ANSWER, *_OF_END, _DERIVED})
+_OF_REQUEST: Final = tuple(name for name in _DEFAULTS if name not in {*_APART, *_OF_END, _DERIVED})

@@ -259,8 +259,9 @@ END: Final = Table(
     Row(RESPONSE_MODEL, STRING, "response.model", "The model of the response, as the provider names it."),
     Row(
         RESPONSE_STATUS, STRING, _background_status,
-        "Status of a background response, such as `queued`, when its call or the fetch of it ended.",
-        apis=("responses",),
+        "Status of a background response, such as `queued`, when its call or the fetch of it ended; of a hosted "
+        "agent's turn, how it ended.",
+        apis=("responses", "agent_sessions"),
     ),
     Row(
         "gen_ai.response.finish_reasons", STRINGS, From("response.finish_reasons", _finish_reasons),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -40,6 +40,7 @@ from callspan.spans.session import EvaluationLog, SessionSpanOptions, SessionSpa
 from callspan.stores.urls import load_sinks, parse
 from callspan.wiring.batches import Batches
 from callspan.wiring.fetches import Fetches
+from callspan.wiring.hosted import Hosted
 from callspan.wiring.otlp import delivers, last_exports, limited_retries
 from callspan.wiring.process_end import ForkedWorkers
 from callspan.wiring.recorder import Listener, Recorder
@@ -57,6 +58,11 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
     ("meter_provider", metrics.get_meter_provider),
     ("logger_provider", _logs.get_logger_provider),
 )
+
+
+_COMPLETE: Final = """
+    SELECT call_id FROM calls WHERE call_id IN (SELECT value FROM json_each(:ids))
+       AND outcome NOT IN ('started', 'in_progress') AND rec_version <> 3"""
 
 
 class _Row(msgspec.Struct):
@@ -86,6 +92,21 @@ class SpanFinder:
             if where is not None:
                 return where
         return None
+
+    def complete(self, call_ids: Sequence[str]) -> frozenset[str]:
+        """Return which of the calls a file has with their answer."""
+        found: set[str] = set()
+        for path in self._paths:
+            found.update(value_of(partial(_complete, path, msgspec.json.encode(call_ids).decode())) or ())
+        return frozenset(found)
+
+
+def _complete(path: Path, ids: str) -> list[str]:
+    reader = late_import("callspan.stores.sqlite.reader").SQLiteReader(path)
+    try:
+        return [str(row["call_id"]) for row in reader.rows(_COMPLETE, ids=ids)]
+    finally:
+        reader.close()
 
 
 def _lookup(path: Path, sql: str, identity: str) -> SpanRef | None:
@@ -124,6 +145,7 @@ class Pipeline:
         finder = SpanFinder(settings.stores)
         self._fetches = Fetches(finder, self.recorder.write, self._metrics.observed)
         self._batches = Batches(finder, self.recorder.write, self._metrics.observed)
+        self._hosted = Hosted(finder.complete, self.recorder.write, self._metrics.observed)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._processors = {
@@ -222,6 +244,7 @@ class Pipeline:
             calls,
             fetch=fetches.factory(calls, spans),
             about_batches=partial(self._batches.factory, calls, spans),
+            hosted=self._hosted.factory(calls, spans),
             webhook=partial(fetches.ended, calls),
         )
 

@@ -6,7 +6,7 @@ import base64
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
@@ -99,6 +99,8 @@ class Rendering:
     """The body as JSON, also of a stream; None for errors and raw bytes."""
     frame: Frame | None = None
     """How an event is sent where it is no server-sent event."""
+    live: Iterator[Event] | None = None
+    """Events that are sent as they come, in place of `events`."""
 
 
 def render(answer: Answer, route: Route | None, known: Json | None = None) -> Rendering:
@@ -124,6 +126,17 @@ def render(answer: Answer, route: Route | None, known: Json | None = None) -> Re
     if events is None or not answer.request.stream or reply.json_where_sse_due or not isinstance(body, Mapping):
         return _plain(answer, family, body)
     return _stream(answer, family, events(body, answer), body)
+
+
+def render_live(answer: Answer, family: Family, events: Iterator[Event]) -> Rendering:
+    """A stream of events that are sent as they come."""
+    headers = _headers(answer, family, "text/event-stream; charset=utf-8")
+    return Rendering(answer.reply, answer.reply.status, headers, b"", [], None, live=events)
+
+
+def render_body(answer: Answer, family: Family, body: Json) -> Rendering:
+    """A body that was made without the wire of an endpoint."""
+    return _plain(answer, family, body)
 
 
 def _no_endpoint(answer: Answer, family: Family) -> Rendering:

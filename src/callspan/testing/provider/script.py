@@ -50,6 +50,7 @@ class ReceivedRequest:
         """Whether the client requested a stream; for Bedrock the path says it."""
         requested = self.body.get("stream") in (True, "true") or self.query.get("stream") == "true"
         requested = requested or self.body.get("stream_format") == "sse"
+        requested = requested or self.headers.get("accept") == "text/event-stream" or self.path.endswith("/stream")
         return requested or self.path.endswith("/invoke-with-response-stream")
 
     @property

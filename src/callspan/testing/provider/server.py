@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
@@ -20,6 +21,7 @@ import msgspec
 
 from callspan.testing.provider.answer import Answer, Event
 from callspan.testing.provider.batches import Batches, reply_with
+from callspan.testing.provider.hosted import HostedAgents
 from callspan.testing.provider.openai_responses import StoredResponse, webhook
 from callspan.testing.provider.rendering import (
     BATCHES,
@@ -139,7 +141,9 @@ class _Connection(BaseHTTPRequestHandler):
             self._wait_for_hang_up()
             return
         self._wait(rendering.reply.delay_s)
-        if rendering.events is None:
+        if rendering.live is not None:
+            self._send_live(rendering, rendering.live)
+        elif rendering.events is None:
             self._send_body(rendering)
         else:
             self._send_events(rendering, rendering.events)
@@ -207,6 +211,19 @@ class _Connection(BaseHTTPRequestHandler):
             self._write(_chunk(self._packer.flush()))
         self._write(b"0\r\n\r\n")
 
+    def _send_live(self, rendering: Rendering, events: Iterator[Event]) -> None:
+        """Send events as they come, until the client goes away, the provider is closed, or the reply ends them."""
+        reply = rendering.reply
+        self._send_head(rendering, transfer_encoding="chunked")
+        most = reply.cut_after if reply.cut_after is not None else reply.end_after
+        for index, event in enumerate(islice(events, most)):
+            if not self._send_event(index, event, rendering):
+                return
+        if reply.cut_after is not None:
+            self._hang_up()
+            return
+        self._write(b"0\r\n\r\n")
+
     def _send_event(self, index: int, event: Event, rendering: Rendering) -> bool:
         """False: hung up in the middle of it."""
         content = (rendering.frame or event_bytes)(event, malformed=index == 1 and rendering.reply.malformed)
@@ -268,6 +285,7 @@ class ScriptedProvider:
         self._script = Script()
         self._requests: list[ReceivedRequest] = []
         self._responses: dict[str, StoredResponse] = {}
+        self._hosted = HostedAgents()
         self._lock = threading.Lock()
         self._batches = Batches(lambda: self.url, self._answer_line)
         self._batches_lock = threading.Lock()
@@ -367,6 +385,9 @@ class ScriptedProvider:
         with self._lock:
             self._requests.append(request)
         found, named = find_route(request) or (None, {})
+        hosted = self._hosted.rendering(request, self._scripted, self._server.closing)
+        if hosted is not None:
+            return hosted
         reply = self._scripted(request, inference=found is not None and found.inference)
         if (
             found is not None
@@ -387,6 +408,7 @@ class ScriptedProvider:
         return rendering
 
     def _scripted(self, request: ReceivedRequest, *, inference: bool) -> Reply:
+        """The next reply that is scripted for the request; a short one if there is none."""
         reply = self._script.take(request, inference=inference) or DEFAULT_REPLY
         while reply.responder is not None:
             reply = reply.responder(request)

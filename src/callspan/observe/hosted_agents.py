@@ -1,0 +1,302 @@
+"""Hosted agents: records of what ran at the provider, made of the facts that events and listings state.
+
+The ids of all records are made of the provider's, so that every process that reads the same events writes the same
+records. A call's version says how much its writer has read; stores merge them, see `callspan.record.merging`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from callspan.observe.ports import CallInfo
+from callspan.providers.hosted import Fold, HostedEndpoint, ModelRequest, Sent, SessionFacts, ToolRun
+from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Timing
+from callspan.record.codec import encode_json
+from callspan.record.events import EventRecord, SessionRecord
+from callspan.record.ids import response_call_id
+from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION, TRACE_VERSIONS
+
+_IN_PROGRESS: Final = "in_progress"
+_BEGUN_VERSION: Final = 2
+_MOST_SESSIONS: Final = 512
+_MOST_THREADS: Final = 4096
+_MOST_SEEN: Final = 16_384
+_MOST_SENT: Final = 256
+_MOST_FOLDS: Final = 64
+_LONGEST_SYSTEM: Final = 65_536
+_V = TypeVar("_V")
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the facts were read."""
+
+    info: CallInfo
+    service: str | None = None
+    host: str | None = None
+    metadata: dict[str, object] = {}
+    parent_session_id: str | None = None
+    """The session of callspan around the code that reads."""
+
+
+class LRU(Generic[_V]):
+    """A bounded mapping; the oldest entries are evicted first. Lock-free: each step is atomic in C."""
+
+    __slots__ = ("_known", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: OrderedDict[tuple[str | None, ...], _V] = OrderedDict()
+
+    def get(self, *key: str | None) -> _V | None:
+        """Return the value, or None."""
+        return self._known.get(key)
+
+    def put(self, value: _V, *key: str | None) -> None:
+        """Keep a value as the newest."""
+        self._known.pop(key, None)
+        self._known[key] = value
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
+
+    def pop(self, *key: str | None) -> _V | None:
+        """Remove and return the value, or None."""
+        return self._known.pop(key, None)
+
+
+class _Seen(NamedTuple):
+    """What this process has written of a call."""
+
+    rank: int
+    status: str | None
+    has_output: bool
+    usage: bytes
+
+
+class Claim(NamedTuple):
+    """The right to write a version of a call."""
+
+    call_id: str
+    version: int
+    is_first_end: bool
+    """Nothing in this process has ended the call before: it has a span, and is measured."""
+
+
+class HostedAgents:
+    """What this process knows of the sessions it has read. Bounded; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._facts: LRU[SessionFacts] = LRU(_MOST_THREADS)
+        self._written: LRU[SessionRecord] = LRU(_MOST_SESSIONS)
+        self._sent: LRU[list[tuple[str | None, object]]] = LRU(_MOST_SESSIONS)
+        self._seen: LRU[_Seen] = LRU(_MOST_SEEN)
+        self._folds: LRU[Fold] = LRU(_MOST_FOLDS)
+
+    def fold_of(self, page: str | None, make: Callable[[], Fold], *scope: str | None) -> Fold:
+        """Return what follows the events of a list: that of the page before, or a new one."""
+        known = None if page is None else self._folds.pop(page, *scope)
+        return make() if known is None else known
+
+    def keep_fold(self, fold: Fold, page: str, *scope: str | None) -> None:
+        """Keep what follows a list until its next page is read."""
+        self._folds.put(fold, page, *scope)
+
+    def learn(self, provider: str, fact: SessionFacts) -> SessionFacts:
+        """Remember facts about a session or thread; return all that are known."""
+        key = provider, fact.session_id, fact.thread_id
+        known = self._facts.get(*key)
+        system = fact.system if fact.system is None or len(fact.system) <= _LONGEST_SYSTEM else None
+        given = {name: value for name in _KEPT if (value := getattr(fact, name)) is not None and name != "system"}
+        if system is not None:
+            given["system"] = system
+        whole = msgspec.structs.replace(known or SessionFacts(session_id=fact.session_id), **given)
+        self._facts.put(whole, *key)
+        return msgspec.structs.replace(
+            whole, status=fact.status, at_ns=fact.at_ns, usage=fact.usage, created_here=fact.created_here
+        )
+
+    def facts_of(self, provider: str, session_id: str | None, thread_id: str | None = None) -> SessionFacts | None:
+        """Return what is known of a session or thread."""
+        return self._facts.get(provider, session_id, thread_id)
+
+    def note_sent(self, provider: str, sent: Sent) -> None:
+        """Remember messages that were sent, until the events of a model request that got them are read."""
+        key = provider, sent.session_id, sent.thread_id
+        known = self._sent.get(*key) or []
+        self._sent.put([*known, *sent.messages][-_MOST_SENT:], *key)
+
+    def with_sent(self, provider: str, request: ModelRequest) -> ModelRequest:
+        """Return the request with the messages that were sent to it before its events were read."""
+        if request.outcome == _IN_PROGRESS or request.output is None:
+            return request
+        key = provider, request.session_id, request.thread_id
+        sent = self._sent.pop(*key)
+        if not sent or request.listed:
+            return request
+        more = [
+            message
+            for identity, message in sent
+            # Without an id nothing tells whether the events state it too.
+            if (not request.input if identity is None else identity not in request.input_ids)
+        ]
+        return msgspec.structs.replace(request, input=[*more, *request.input])
+
+    def claim(self, provider: str, request: ModelRequest, now_ns: int) -> Claim | None:
+        """Return the right to write what a model request tells; None: nothing new."""
+        call_id = response_call_id(provider, request.key)
+        known, rank = self._seen.get(call_id), _rank(request)
+        usage = b"" if request.usage is None else encode_json(request.usage)
+        if known is not None:
+            is_new = usage not in (b"", known.usage) or request.status not in (None, known.status)
+            is_new = is_new or (request.output is not None and not known.has_output)
+            is_new = is_new and rank > _BEGUN_VERSION
+            if rank < known.rank or (rank == known.rank and not (is_new and request.status is not None)):
+                return None
+        has_output = request.output is not None or (known is not None and known.has_output)
+        self._seen.put(
+            _Seen(rank, request.status, has_output, usage or (known.usage if known is not None else b"")), call_id
+        )
+        is_first = rank > _BEGUN_VERSION and (known is None or known.rank <= _BEGUN_VERSION)
+        return Claim(call_id, _version(request, rank, now_ns), is_first)
+
+    def disclaim(self, claim: Claim) -> None:
+        """Give a claim back whose version could not be written."""
+        self._seen.pop(claim.call_id)
+
+    def is_new(self, provider: str, run: ToolRun) -> bool:
+        """Return whether this process has not written the run of a tool yet."""
+        key = f"{provider} {run.key}"
+        if self._seen.get(key) is not None:
+            return False
+        self._seen.put(_Seen(0, None, has_output=False, usage=b""), key)
+        return True
+
+    def session_record(self, origin: Origin, fact: SessionFacts, now_ns: int) -> SessionRecord | None:
+        """Return the record of a session; None where the last one written says the same."""
+        at_ns = now_ns if fact.at_ns is None else fact.at_ns
+        metadata = dict(origin.metadata)
+        if fact.agent_id is not None:
+            metadata.setdefault("agent_id", fact.agent_id)
+        if fact.usage is not None:
+            metadata["stated_usage"] = fact.usage
+        record = SessionRecord(
+            session_id=fact.session_id,
+            record_version=0,
+            name=fact.name,
+            parent_session_id=origin.parent_session_id,
+            service=origin.service,
+            start_ns=fact.created_ns,
+            outcome=fact.status,
+            end_ns=at_ns if fact.status in _ENDS else None,
+            metadata=metadata,
+        )
+        written = self._written.get(fact.session_id)
+        whole = _updated(written or record, record, at_ns)
+        if written is not None and whole == msgspec.structs.replace(written, record_version=whole.record_version):
+            return None
+        self._written.put(whole, fact.session_id)
+        return msgspec.structs.replace(record, record_version=at_ns)
+
+    def is_written(self, session_id: str) -> bool:
+        """Return whether this process has written the record of a session."""
+        return self._written.get(session_id) is not None
+
+
+_KEPT: Final = ("model", "system", "name", "agent_id", "created_ns")
+_ENDS: Final = frozenset({"terminated", "deleted", "failed"})
+
+
+def _updated(written: SessionRecord, record: SessionRecord, at_ns: int) -> SessionRecord:
+    """Return the written record with what another one adds, which may be older."""
+    known = {name for name in record.__struct_fields__ if getattr(written, name) is not None}
+    given = {name: value for name in record.__struct_fields__ if (value := getattr(record, name)) is not None}
+    if at_ns < written.record_version:
+        given = {name: value for name, value in given.items() if name not in known}
+        metadata = {**record.metadata, **written.metadata}
+    else:
+        metadata = {**written.metadata, **record.metadata}
+    version = max(at_ns, written.record_version)
+    changed = {**given, "metadata": metadata, "redactions": [], "record_version": version}
+    return msgspec.structs.replace(written, **changed)
+
+
+def _rank(request: ModelRequest) -> int:
+    if request.of_trace:
+        return ANSWER_VERSION + 1
+    if request.outcome == _IN_PROGRESS:
+        return _BEGUN_VERSION
+    return ANSWER_VERSION if request.complete else ENDED_VERSION
+
+
+def _version(request: ModelRequest, rank: int, now_ns: int) -> int:
+    """A turn's usage may change later, so the time at which it was read is its version."""
+    if request.of_trace:
+        return TRACE_VERSIONS + now_ns
+    return now_ns if rank == ANSWER_VERSION and request.status is not None else rank
+
+
+def call_of(
+    reader: HostedEndpoint, claim: Claim, request: ModelRequest, facts: SessionFacts | None, origin: Origin,
+    now_ns: int,
+) -> CallRecord:  # fmt: skip
+    """Return the record of a model request. `facts` are those of its session or thread."""
+    info = origin.info
+    end_ns = request.end_ns if request.end_ns is not None else request.start_ns
+    end_ns = now_ns if end_ns is None else end_ns
+    start_ns = end_ns if request.start_ns is None else min(request.start_ns, end_ns)
+    sent, answer = reader.bodies(request, facts)
+    described, found = reader.request(sent), reader.response_info(answer)
+    response = msgspec.structs.replace(found.response, id=request.key, status=request.status, model=None)
+    if request.output is not None:
+        body = encode_json(answer)
+        response = msgspec.structs.replace(response, body=msgspec.Raw(body), body_bytes=len(body))
+    if request.input:
+        body = encode_json(sent)
+        described = msgspec.structs.replace(described, body=msgspec.Raw(body), body_bytes=len(body), stream=None)
+    else:
+        described = Request(model=described.model)
+    in_progress = request.outcome == _IN_PROGRESS
+    return CallRecord(
+        call_id=claim.call_id,
+        record_version=claim.version,
+        provider=info.provider,
+        api=reader.api,
+        operation=request.operation,
+        sdk=info.sdk,
+        server_address=info.server_address,
+        server_port=info.server_port,
+        place=Place(session_id=request.session_id, session_name=None if facts is None else facts.name),
+        service=origin.service,
+        host=origin.host,
+        request=described,
+        response=response,
+        usage=found.usage,
+        timing=Timing(
+            start_ns=start_ns,
+            duration_ns=None if in_progress or request.start_ns is None else end_ns - start_ns,
+        ),
+        outcome=request.outcome,
+        error=request.error,
+        metadata=origin.metadata,
+    )
+
+
+def event_of(run: ToolRun, origin: Origin, now_ns: int) -> EventRecord:
+    """Return the record of a tool's run."""
+    start_ns = now_ns if run.start_ns is None else run.start_ns
+    return EventRecord(
+        event_id=response_call_id(origin.info.provider, run.key),
+        session_id=run.session_id,
+        event_type="tool",
+        name=run.name,
+        time_ns=start_ns,
+        duration_ns=run.duration_ns,
+        system=run.agent,
+        data={"arguments": run.arguments, "result": run.result},
+        tool_call_id=run.key,
+        error=ErrorInfo(kind="unknown", type="tool_error") if run.failed else None,
+        metadata=origin.metadata,
+    )

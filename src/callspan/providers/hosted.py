@@ -1,0 +1,265 @@
+"""Hosted agents: sessions that run at the provider, and what their events and listings tell, in one form for both.
+
+The provider calls the model; the application only reads events, so each model request is known by an id of the
+provider's. Readers are pure and total, as endpoint adapters are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Final, Literal, Protocol, TypeAlias
+from urllib.parse import unquote
+
+import msgspec
+
+from callspan.providers.base import HOSTED, Accumulator, Endpoint, ResponseInfo
+from callspan.record.call import NO_BODY, ErrorInfo, Outcome, Request, Response
+from callspan.record.messages import Conversation
+
+_MOST_PATHS: Final = 128
+_SESSIONS: Final = "sessions"
+_AGENTS: Final = "agents"
+_VERSION: Final = "v1"
+
+What: TypeAlias = Literal["sessions", "session", "stream", "events", "send", "threads", "thread", "turns", "traces"]
+"""What a request is for: `sessions` lists or creates them, `events` lists, `stream` streams, `send` sends."""
+
+_ANTHROPIC: Final[Mapping[tuple[str, tuple[str, ...]], What]] = {
+    ("POST", ()): "session",
+    ("GET", ()): "sessions",
+    ("GET", ("{id}",)): "session",
+    ("POST", ("{id}",)): "session",
+    ("GET", ("{id}", "events")): "events",
+    ("POST", ("{id}", "events")): "send",
+    ("GET", ("{id}", "events", "stream")): "stream",
+    ("GET", ("{id}", "threads")): "threads",
+    ("GET", ("{id}", "threads", "{thread}")): "thread",
+    ("GET", ("{id}", "threads", "{thread}", "events")): "events",
+    ("GET", ("{id}", "threads", "{thread}", "stream")): "stream",
+}
+_OPENAI: Final[Mapping[tuple[str, tuple[str, ...]], What]] = {
+    ("POST", ()): "session",
+    ("GET", ()): "sessions",
+    ("GET", ("{id}",)): "session",
+    ("POST", ("{id}",)): "session",
+    ("GET", ("{id}", "events")): "stream",
+    ("POST", ("{id}", "events")): "send",
+    ("GET", ("{id}", "turns")): "turns",
+    ("GET", ("{id}", "turns", "{turn}")): "turns",
+    ("GET", ("{id}", "subagents", "{thread}", "turns")): "turns",
+    ("GET", ("{id}", "subagents", "{thread}", "turns", "{turn}")): "turns",
+    ("GET", ("{id}", "traces")): "traces",
+}
+_NAMED: Final = {"threads": "{thread}", "turns": "{turn}", "subagents": "{thread}"}
+"""What follows a segment is an id of this kind."""
+
+
+class HostedPath(msgspec.Struct, frozen=True, kw_only=True):
+    """What the path of a request says."""
+
+    api: Literal["sessions", "agent_sessions"]
+    what: What
+    session_id: str | None = None
+    thread_id: str | None = None
+    """Of anthropic a thread, of openai a subagent; None: the agent of the session itself."""
+
+
+class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model was asked by the provider, and answered: one request of anthropic's, one turn of openai's."""
+
+    key: str
+    """The provider's id of the event that ended it, or of the turn."""
+    session_id: str | None
+    thread_id: str | None = None
+    model: str | None = None
+    """None: that of the session or thread, as far as known."""
+    other_model: bool = False
+    """The model is not that of the session or thread, and unknown."""
+    operation: str = "chat"
+    start_ns: int | None = None
+    end_ns: int | None = None
+    input: list[object] = []
+    """Messages, or items, that are new since the request before it."""
+    input_ids: frozenset[str] = frozenset()
+    """Ids of the events in `input`."""
+    output: list[object] | None = None
+    """Content blocks, or items; None: not stated by what was read."""
+    usage: dict[str, object] | None = None
+    """As the provider states it."""
+    status: str | None = None
+    outcome: Outcome = "success"
+    error: ErrorInfo | None = None
+    complete: bool = True
+    """False: what was read did not include its beginning."""
+    listed: bool = False
+    """Out of a list, which has all messages that were sent."""
+    of_trace: bool = False
+    """Out of the trace that the provider keeps: it replaces what was known of the turn."""
+
+
+class ToolRun(msgspec.Struct, frozen=True, kw_only=True):
+    """The run of a tool at the provider, with its result. Tools that the application runs are its own to record."""
+
+    key: str
+    """The provider's id of the tool call."""
+    session_id: str | None
+    name: str | None
+    agent: str | None = None
+    arguments: object = None
+    result: object = None
+    start_ns: int | None = None
+    duration_ns: int | None = None
+    failed: bool = False
+
+
+class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a session or one of its threads, at a time."""
+
+    session_id: str
+    thread_id: str | None = None
+    """Of a thread only the model is meant."""
+    model: str | None = None
+    system: str | None = None
+    name: str | None = None
+    agent_id: str | None = None
+    created_ns: int | None = None
+    status: str | None = None
+    """The provider's word for its state."""
+    at_ns: int | None = None
+    """When that was so; None: now."""
+    usage: dict[str, object] | None = None
+    """All its usage so far as the provider states it: to compare with, it is never added to that of calls."""
+    created_here: bool = False
+    """The request that returned it created it."""
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages and results that the application sent to a session."""
+
+    session_id: str | None
+    thread_id: str | None = None
+    messages: list[tuple[str | None, object]]
+    """Each with the id of its event, where the provider has given one."""
+
+
+Fact: TypeAlias = ModelRequest | ToolRun | SessionFacts | Sent
+
+
+class Fold(Protocol):
+    """Follows the events of one session or thread, in their order."""
+
+    def add(self, event: object) -> list[Fact]:
+        """Return what an event tells, together with those before it. Total."""
+
+    def rest(self) -> list[Fact]:
+        """Return what the last events told only in part."""
+
+
+class HostedReader(Protocol):
+    """Reads the requests and answers of one provider's sessions. Stateless."""
+
+    def fold(self, path: HostedPath) -> Fold:
+        """Return what follows the events of one stream or list."""
+
+    def events(self, body: object) -> tuple[list[object], str | None]:
+        """Return the events of a page, oldest first, and the cursor of the next page."""
+
+    def facts(self, path: HostedPath, body: object) -> list[Fact]:
+        """Return what an answer tells that is no list of events."""
+
+    def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
+        """Return what a request that has succeeded has sent."""
+
+    def bodies(self, request: ModelRequest, facts: SessionFacts | None) -> tuple[dict[str, object], Any]:
+        """Return the request and the response of a model request as the bodies that `CallRecord.api` has."""
+
+
+class HostedEndpoint(HostedReader, Endpoint, Protocol):
+    """What reads the events of a provider's sessions, and the bodies that are made of them."""
+
+
+class HostedRequest:
+    """The endpoint of a request about a session: reads nothing itself, see `callspan.wiring.hosted`."""
+
+    operation = HOSTED
+    message_key = ""
+
+    def __init__(self, path: HostedPath, page: str | None = None) -> None:
+        self.of = path
+        self.api: str = path.api
+        self.path = f"/{path.what}"
+        self.page = page
+        """The cursor of the requested page; None for the first."""
+
+    def request(self, body: object) -> Request:
+        """Return nothing."""
+        del body
+        return Request()
+
+    def accumulator(self) -> Accumulator:
+        """Return what ignores every chunk."""
+        return NO_CHUNKS
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return nothing."""
+        del body
+        return NO_INFO
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return no messages."""
+        del request, response
+        return Conversation()
+
+
+NO_INFO: Final = ResponseInfo(response=Response(body=NO_BODY))
+
+
+class _NoChunks:
+    complete = False
+
+    def add(self, chunk: object) -> bool:
+        del chunk
+        return False
+
+    def body(self) -> dict[str, object] | None:
+        return None
+
+
+NO_CHUNKS: Final[Accumulator] = _NoChunks()
+
+
+@lru_cache(maxsize=_MOST_PATHS)
+def path_of(method: str, path: str) -> HostedPath | None:
+    """Return what a request about a hosted agent's session is for; None for any other."""
+    segments = path.partition("?")[0].strip("/").split("/")
+    if _SESSIONS not in segments:
+        return None
+    at = segments.index(_SESSIONS)
+    before = segments[at - 1] if at else _VERSION
+    ids: dict[str, str] = {}
+    shape = tuple(_shape(segments[at:], ids))
+    if before == _AGENTS:
+        api: Literal["sessions", "agent_sessions"] = "agent_sessions"
+        what = _OPENAI.get((method.upper(), shape))
+    elif before == _VERSION:
+        api, what = "sessions", _ANTHROPIC.get((method.upper(), shape))
+    else:
+        return None
+    if what is None:
+        return None
+    return HostedPath(api=api, what=what, session_id=ids.get("{id}"), thread_id=ids.get("{thread}"))
+
+
+def _shape(segments: list[str], ids: dict[str, str]) -> list[str]:
+    """The path behind `sessions` with ids by their kind, which are put into `ids`."""
+    shape = []
+    for number, (before, segment) in enumerate(pairwise(segments)):
+        kind = "{id}" if number == 0 else _NAMED.get(before)
+        if kind is not None and kind not in ids:
+            ids[kind] = unquote(segment)
+            shape.append(kind)
+        else:
+            shape.append(segment)
+    return shape

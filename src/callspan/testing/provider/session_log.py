@@ -1,0 +1,60 @@
+"""Session log: the events of a scripted provider's hosted session, listed in pages and streamed as they come."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+from callspan.testing.provider.answer import Event
+from callspan.testing.provider.script import Json
+
+_POLL_S = 0.02
+_PAGE = 100
+
+
+class SessionLog:
+    """The events of one session or thread, in order. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._events: list[Json] = []
+        self._streamed = 0
+        self._changed = threading.Condition()
+
+    def add(self, *events: Json) -> None:
+        """Append events; streams that wait send them."""
+        with self._changed:
+            self._events += events
+            self._changed.notify_all()
+
+    def all(self) -> list[Json]:
+        """All events so far; a copy."""
+        with self._changed:
+            return list(self._events)
+
+    def skip(self) -> None:
+        """Stream only events that come from now on: the client has seen the state that those before led to."""
+        with self._changed:
+            self._streamed = len(self._events)
+
+    def stream(self, closing: threading.Event) -> Iterator[Event]:
+        """Yield the events that no stream has sent yet, and then those to come, until the provider is closed."""
+        while not closing.is_set():
+            with self._changed:
+                if self._streamed == len(self._events) and not self._changed.wait(_POLL_S):
+                    continue
+                if self._streamed == len(self._events):
+                    continue
+                event = self._events[self._streamed]
+                self._streamed += 1
+            yield Event(event, str(event["type"]), content=True)
+
+
+def page(objects: Sequence[Json], query: Mapping[str, str], cursor: str) -> tuple[list[Json], int | None]:
+    """Return one page of a list, and the place at which the next one begins; None if there is none.
+
+    `query` has the `limit` and, under the name `cursor`, the place at which the page begins.
+    """
+    limit = int(query.get("limit", _PAGE))
+    start = int(query.get(cursor) or 0)
+    following = start + limit
+    return list(objects[start:following]), following if following < len(objects) else None

@@ -1,0 +1,276 @@
+"""Hosted: writes the records of hosted agents as the SDK hands over what the provider tells of them.
+
+A request about a session is observed as a call is, without a span or record of its own. Each event is read before the
+caller gets it; what it completes is written at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+
+from callspan.fail_open import fail_open
+from callspan.observe.factory import CallFactory
+from callspan.observe.hosted_agents import Claim, HostedAgents, Origin, call_of, event_of
+from callspan.observe.live_call import LiveCall
+from callspan.observe.ports import CallInfo, span_ids
+from callspan.process import callbacks
+from callspan.providers import registry
+from callspan.providers.base import HOSTED, Accumulator, Endpoint, ResponseInfo
+from callspan.providers.hosted import (
+    NO_INFO,
+    Fact,
+    Fold,
+    HostedEndpoint,
+    HostedPath,
+    HostedRequest,
+    ModelRequest,
+    Sent,
+    SessionFacts,
+    ToolRun,
+)
+from callspan.record.call import CallRecord, Request
+from callspan.record.events import Record
+from callspan.record.ids import response_call_id
+from callspan.record.messages import Conversation
+from callspan.spans.call import CallSpans
+
+_READ: Final = fail_open("read what a hosted agent did")
+_WRITE: Final = fail_open("record what a hosted agent did")
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+class Hosted:
+    """Records what hosted agents do. Safe from any thread."""
+
+    def __init__(
+        self,
+        find: Callable[[Sequence[str]], frozenset[str]],
+        write: Callable[[Record], None],
+        measure: Callable[[CallRecord], None],
+    ) -> None:
+        """`find` returns which calls stores that answer at once have complete; `write` keeps a processed record."""
+        self.find, self.write, self.measure = find, write, measure
+        self.agents = HostedAgents()
+
+    def factory(self, calls: CallFactory, spans: CallSpans | None) -> CallFactory:
+        """Return what starts to observe a request about a session, with the settings of `calls`; no spans: None."""
+        given = {name: getattr(calls, name) for name in calls.__struct_fields__}
+        given |= {
+            "write": _nothing, "observed": _nothing, "begun": lambda _: _over, "under_way": lambda _: False,
+            "process": _unchanged, "fetch": None, "webhook": None, "hosted": None, "estimates": False, "chunk_log": 0,
+            "about_batches": None, "judges": False,
+        }  # fmt: skip
+        return HostedFactory(**given, of=self, spans=spans, records=calls.process)
+
+
+class HostedFactory(CallFactory, frozen=True, kw_only=True):
+    """Starts to observe requests about sessions. Safe from any thread."""
+
+    of: Hosted
+    spans: CallSpans | None
+    records: Callable[[Any], Any]
+    """Returns a record as it may be shown and stored."""
+
+    def start(self, endpoint: Endpoint, info: CallInfo) -> LiveCall:
+        """Return what is observed as a call; `endpoint` is a `HostedRequest`."""
+        if not isinstance(endpoint, HostedRequest):
+            return super().start(endpoint, info)
+        scope, metadata = self.surroundings()
+        parent = None if scope is None else scope.place.session_id
+        origin = Origin(
+            info=info, service=self.service, host=self.host, metadata=metadata,
+            parent_session_id=None if parent == endpoint.of.session_id else parent,
+        )  # fmt: skip
+        reading = _Reading(self, endpoint, origin)
+        ports = msgspec.structs.replace(self, start_span=lambda _: reading, surroundings=_nowhere)
+        return CallFactory.start(ports, reading, info)
+
+
+class _Reading:
+    """One request about a session: in the place of its endpoint and of its span."""
+
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    sampled: bool | None = None
+    wants_content = False
+    operation = HOSTED
+    message_key = ""
+    complete = False
+
+    def __init__(self, factory: HostedFactory, request: HostedRequest, origin: Origin) -> None:
+        self._factory, self._of, self._agents = factory, factory.of, factory.of.agents
+        self._path: HostedPath = request.of
+        self._page = request.page
+        self.api, self.path = request.api, request.path
+        self._reader: HostedEndpoint = registry.hosted_reader(request.api)
+        self._origin = origin
+        self._context: Context = otel_context.get_current()
+        self._fold: Fold | None = None
+        self._sent: object = None
+        self._answer: object = None
+        self._known: frozenset[str] | None = None
+        """The calls of a page that a store has; None: look each up."""
+
+    def request(self, body: object) -> Request:
+        """Keep what is sent, until it has been accepted."""
+        self._sent = body
+        return Request()
+
+    def accumulator(self) -> Accumulator:
+        """Return what takes the events of a stream."""
+        self._fold = self._reader.fold(self._path)
+        return self
+
+    def add(self, chunk: object) -> bool:
+        """Take one event of a stream."""
+        if self._fold is not None:
+            self._take(self._fold.add(chunk))
+        return False
+
+    def body(self) -> dict[str, object] | None:
+        """Return nothing: the events are recorded one by one."""
+        return None
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Take a whole answer."""
+        self._answer = body
+        with _READ:
+            if self._path.what == "events":
+                self._take_page(body)
+            else:
+                self._take(self._reader.facts(self._path, body))
+        return NO_INFO
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return no messages."""
+        del request, response
+        return Conversation()
+
+    def within(self, context: Context) -> Context:
+        """Return `context`: there is no span."""
+        return context
+
+    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
+        """Take what was sent, once it has been accepted, and what a stream has left open."""
+        del conversation
+        with _READ:
+            fold, self._fold = self._fold, None
+            if fold is not None:
+                self._take(fold.rest())
+            if record.outcome == "success" and self._path.what in ("send", "session"):
+                self._take(self._reader.sent(self._path, self._sent, self._answer))
+            self._sent = self._answer = None
+
+    def _take_page(self, body: object) -> None:
+        events, following = self._reader.events(body)
+        scope = self._path.session_id, self._path.thread_id
+        fold = self._agents.fold_of(self._page, lambda: self._reader.fold(self._path), *scope)
+        facts = [fact for event in events for fact in fold.add(event)]
+        ids = [response_call_id(self._origin.info.provider, one.key) for one in facts if isinstance(one, ModelRequest)]
+        self._known = self._of.find(ids) if ids else None
+        if following is None:
+            facts += fold.rest()
+        else:
+            self._agents.keep_fold(fold, following, *scope)
+        self._take([_listed(fact) for fact in facts])
+
+    def _take(self, facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            with _WRITE:
+                self._write(fact)
+
+    def _write(self, fact: Fact) -> None:
+        provider, now_ns = self._origin.info.provider, self._factory.clock.wall_ns()
+        if isinstance(fact, ModelRequest):
+            self._write_call(fact, now_ns)
+        elif isinstance(fact, ToolRun):
+            if self._agents.is_new(provider, fact):
+                self._keep(event_of(fact, self._origin, now_ns))
+        elif isinstance(fact, SessionFacts):
+            known = self._agents.learn(provider, fact)
+            of_events = self._path.what in ("stream", "events")
+            if fact.thread_id is None and (fact.created_here or of_events or self._agents.is_written(fact.session_id)):
+                self._write_session(known, now_ns)
+        elif isinstance(fact, Sent):
+            self._agents.note_sent(provider, fact)
+
+    def _write_session(self, facts: SessionFacts, now_ns: int) -> None:
+        record = self._agents.session_record(self._origin, facts, now_ns)
+        if record is not None:
+            self._keep(record)
+
+    def _write_call(self, request: ModelRequest, now_ns: int) -> None:
+        provider = self._origin.info.provider
+        claim = self._agents.claim(provider, request, now_ns)
+        if claim is None:
+            return
+        try:
+            self._write_claimed(claim, request, now_ns)
+        except BaseException:
+            self._agents.disclaim(claim)
+            raise
+
+    def _write_claimed(self, claim: Claim, request: ModelRequest, now_ns: int) -> None:
+        agents, provider = self._agents, self._origin.info.provider
+        known = self._known
+        if known is None:
+            known = self._of.find([claim.call_id]) if claim.is_first_end else _NONE
+        is_known = claim.call_id in known
+        request = agents.with_sent(provider, request)
+        if is_known and request.status is None and not request.of_trace:
+            return  # another process has read the same events
+        facts = None if request.other_model else agents.facts_of(provider, request.session_id, request.thread_id)
+        if request.model is None and facts is not None:
+            request = msgspec.structs.replace(request, model=facts.model)
+        record = call_of(self._reader, claim, request, facts, self._origin, now_ns)
+        if request.session_id is not None and not agents.is_written(request.session_id):
+            self._begin_session(request.session_id, record.timing.start_ns)
+        self._show(record, shown=claim.is_first_end and not is_known and not request.of_trace)
+
+    def _begin_session(self, session_id: str, at_ns: int) -> None:
+        facts = self._agents.facts_of(self._origin.info.provider, session_id)
+        known = facts or SessionFacts(session_id=session_id)
+        created_ns = at_ns if known.created_ns is None else known.created_ns
+        self._write_session(msgspec.structs.replace(known, created_ns=created_ns, at_ns=created_ns), at_ns)
+
+    def _show(self, record: CallRecord, *, shown: bool) -> None:
+        """Write the record, with a span and measurements if it is the first of an ended call."""
+        spans = self._factory.spans if shown else None
+        span = None if spans is None else spans.of_fetch(record, self._context, None)
+        if span is not None:
+            record = msgspec.structs.replace(record, **span_ids(span))
+        processed = self._factory.records(record)
+        callbacks.write(processed, self._of.write)
+        if span is not None:
+            span.end(processed, registry.conversation_of(processed) if span.wants_content else None)
+        if shown:
+            self._of.measure(processed)
+
+    def _keep(self, record: Any) -> None:  # noqa: ANN401 - a session or an event
+        callbacks.write(self._factory.records(record), self._of.write)
+
+
+def _listed(fact: Fact) -> Fact:
+    return msgspec.structs.replace(fact, listed=True) if isinstance(fact, ModelRequest) else fact
+
+
+def _unchanged(record: CallRecord) -> CallRecord:
+    return record
+
+
+def _nothing(record: object) -> None:
+    """Neither write nor measure a request that is no call."""
+
+
+def _over() -> None:
+    """Count nothing out."""
+
+
+def _nowhere() -> tuple[None, dict[str, object]]:
+    return None, {}
