@@ -18,6 +18,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
+from callspan.record.call import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks, transports
 from tests.intercept.mode import Mode
@@ -73,16 +74,16 @@ ids = {"ids": lambda error: type(error).__name__}
 
 
 def caught(run: Run, body: Callable[[], Awaitable[Any]]) -> BaseException | None:
-    """What reaches the caller: asked within the loop, for a loop does not hand every exception on."""
+    """Return what reaches the caller; caught within the loop, because a loop does not hand every exception on."""
 
-    async def asked() -> BaseException | None:
+    async def catching() -> BaseException | None:
         try:
             await body()
         except BaseException as error:  # noqa: BLE001 - the very object is looked at
             return error
         return None
 
-    found: BaseException | None = run(asked)
+    found: BaseException | None = run(catching)
     return found
 
 
@@ -93,6 +94,18 @@ def family(error: BaseException | None) -> list[str]:
         found.append(type(error).__name__)
         error = error.__cause__
     return found
+
+
+def as_without_callspan(
+    run: Run, body: Callable[[], Awaitable[Any]]
+) -> tuple[BaseException | None, BaseException | None, CallRecord]:
+    """Run it without and with callspan, and return what each raised, which must be the same, and the record."""
+    bare = caught(run, body)
+    with capture() as seen:
+        ours = caught(run, body)
+        record = the_call(seen)
+    assert family(ours) == family(bare)
+    return bare, ours, record
 
 
 @pytest.mark.parametrize("error", RAISED, **ids)
@@ -108,11 +121,7 @@ def test_whatever_a_transport_raises_reaches_the_caller_as_without_callspan(
         create = made.chat.completions.create if sdk == "openai" else made.messages.create
         await mode.wait(create(**(CHAT if sdk == "openai" else MESSAGE)))
 
-    bare = caught(run, body)
-    with capture() as seen:
-        ours = caught(run, body)
-        record = the_call(seen)
-    assert family(ours) == family(bare)
+    bare, ours, record = as_without_callspan(run, body)
     assert (ours is error) == (bare is error)
     assert record.outcome == ("error" if isinstance(error, Exception) else "cancelled")
     assert record.error is not None
@@ -130,11 +139,7 @@ def test_whatever_a_stream_raises_reaches_the_caller_as_without_callspan(
         create = made.chat.completions.create if sdk == "openai" else made.messages.create
         await mode.all(await mode.wait(create(**(CHAT if sdk == "openai" else MESSAGE), stream=True)))
 
-    bare = caught(run, body)
-    with capture() as seen:
-        ours = caught(run, body)
-        record = the_call(seen)
-    assert family(ours) == family(bare)
+    bare, ours, record = as_without_callspan(run, body)
     assert (ours is error) == (bare is error)
     assert record.outcome in ("error", "cancelled")
     assert LONG.startswith(text_of(record))
@@ -253,11 +258,7 @@ def test_a_stream_closed_and_then_read_is_as_without_callspan_and_ends_once(wire
         await wire.mode.wait(stream.close())
         await wire.mode.all(stream)
 
-    bare = caught(run, body)
-    with capture() as seen:
-        ours = caught(run, body)
-        record = the_call(seen)
-    assert family(ours) == family(bare)
+    _, _, record = as_without_callspan(run, body)
     assert record.stream is not None
     assert record.stream.end == "closed"
 
@@ -320,11 +321,7 @@ def test_closing_a_client_during_a_stream_works_as_without_callspan(wire: Wire, 
         await wire.mode.close()
         await wire.mode.all(stream)
 
-    bare = caught(run, body)
-    with capture() as seen:
-        ours = caught(run, body)
-        record = the_call(seen)
-    assert family(ours) == family(bare)
+    bare, _, record = as_without_callspan(run, body)
     assert record.outcome == ("success" if bare is None else "error")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Final, ParamSpec, TypeVar, cast
@@ -57,15 +58,15 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     return set_value(_METADATA, merged, context)
 
 
-class _Block:
+class _Block(ABC):
     """Context manager: `_key` of the context has another value for a block. An object is entered once."""
 
     __slots__ = ("_inner", "_outer")
     _key: ClassVar[str]
 
+    @abstractmethod
     def _within(self, outer: Context) -> Context:
         """Return the context of the block."""
-        raise NotImplementedError
 
     def __enter__(self) -> None:
         """Apply the values of this block."""

@@ -24,7 +24,7 @@ import wrapt
 from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
-from callspan.intercept import attempts, raw_responses, request, streams, webhooks
+from callspan.intercept import http_hooks, request, webhooks
 from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
 from callspan.intercept.sdk_readers import OBSERVED
 from callspan.private_names import PrivateName
@@ -86,14 +86,14 @@ HOOKS: Final[tuple[Hook, ...]] = (
     _hook(names.PROCESS_RESPONSE_DATA, request.observe_data, reads=("data", "response"), ignores=("cast_to",)),
     _hook(names.BUILD_REQUEST, request.observe_build, reads=("options",), ignores=("retries_taken",)),
     _hook(names.RETRY_TIMEOUT, request.observe_wait, ignores=(_RETRIES, "options", "response_headers")),
-    _hook(names.STREAM, streams.observe_reader),
-    _hook(names.ASYNC_STREAM, streams.observe_reader),
-    _hook(names.CLOSE, streams.observe_close),
-    _hook(names.ACLOSE, partial(streams.observe_close, is_async=True)),
-    _hook(names.ITER_BYTES, raw_responses.observe_bytes, ignores=("chunk_size",)),
-    _hook(names.AITER_BYTES, raw_responses.observe_bytes, ignores=("chunk_size",)),
-    _hook(names.SEND, attempts.observe_send, reads=("request",), ignores=_SENDING),
-    _hook(names.ASYNC_SEND, partial(attempts.observe_send, is_async=True), reads=("request",), ignores=_SENDING),
+    _hook(names.STREAM, http_hooks.observe_reader),
+    _hook(names.ASYNC_STREAM, http_hooks.observe_reader),
+    _hook(names.CLOSE, http_hooks.observe_close),
+    _hook(names.ACLOSE, partial(http_hooks.observe_close, is_async=True)),
+    _hook(names.ITER_BYTES, http_hooks.observe_bytes, ignores=("chunk_size",)),
+    _hook(names.AITER_BYTES, http_hooks.observe_bytes, ignores=("chunk_size",)),
+    _hook(names.SEND, http_hooks.observe_send, reads=("request",), ignores=_SENDING),
+    _hook(names.ASYNC_SEND, partial(http_hooks.observe_send, is_async=True), reads=("request",), ignores=_SENDING),
 )  # fmt: skip
 
 

@@ -71,14 +71,11 @@ def completion(fetched: CallRecord) -> CallRecord:
         end_ns = end_ns if response.completed is None else response.completed * _NS
         start_ns = start_ns if response.created is None else response.created * _NS
         outcome = _OUTCOMES.get(response.status, "success")
-    return CallRecord(
+    return _version(
+        fetched,
         call_id=fetched.call_id,
         record_version=ANSWER_VERSION,
-        provider=fetched.provider,
         api=fetched.api,
-        sdk=fetched.sdk,
-        server_address=fetched.server_address,
-        server_port=fetched.server_port,
         response=response,
         usage=fetched.usage,
         timing=Timing(start_ns=min(start_ns, end_ns), duration_ns=max(0, end_ns - start_ns)),
@@ -93,18 +90,26 @@ def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallR
     if status not in _ENDS:
         return None
     outcome = _OUTCOMES.get(status, "success")
-    return CallRecord(
+    return _version(
+        server,
         call_id=response_call_id(server.provider, response_id),
         record_version=ENDED_VERSION,
-        provider=server.provider,
         api="responses",
-        sdk=server.sdk,
-        server_address=server.server_address,
-        server_port=server.server_port,
         response=Response(id=response_id, status=status),
         timing=Timing(start_ns=at_ns, duration_ns=0),
         outcome=outcome,
         error=ErrorInfo(kind="unknown", type="failed") if outcome == "error" else None,
+    )
+
+
+def _version(server: CallInfo | CallRecord, **known: Any) -> CallRecord:  # noqa: ANN401 - any field
+    """Return a version of a call's record that says nothing of its request but the server."""
+    return CallRecord(
+        provider=server.provider,
+        sdk=server.sdk,
+        server_address=server.server_address,
+        server_port=server.server_port,
+        **known,
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from callspan.errors import call_error, outcome_of
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.hooks import HookContext
-from callspan.intercept.raw_responses import observe_bytes
+from callspan.intercept.http_hooks import observe_bytes
 from callspan.intercept.response_observer import OBSERVERS, CapturePath, ResponseObserver, body_of, observer_of
 from callspan.intercept.response_state import Event
 from callspan.intercept.sdk_readers import is_running
