@@ -80,8 +80,8 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
         """Return what is observed as a call; `endpoint` is a `HostedRequest`."""
         if not isinstance(endpoint, HostedRequest):
             return super().start(endpoint, info)
-        scope, metadata = self.surroundings()
-        parent = None if scope is None else scope.place.session_id
+        place, _, metadata = self.surroundings()
+        parent = None if place is None else place.session_id
         origin = Origin(
             info=info, service=self.service, host=self.host, metadata=metadata,
             parent_session_id=None if parent == endpoint.of.session_id else parent,
@@ -272,5 +272,5 @@ def _over() -> None:
     """Count nothing out."""
 
 
-def _nowhere() -> tuple[None, dict[str, object]]:
-    return None, {}
+def _nowhere() -> tuple[None, None, dict[str, object]]:
+    return None, None, {}
