@@ -50,6 +50,8 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
         "usage": _known("usage", higher, lower),
         "cost": _cost(higher, lower),
     }
+    if higher.record_version >= TRACE_VERSIONS:
+        fields["operation"] = higher.operation  # a model call of the turn, no longer the turn
     redactions = [*lower.redactions, *(one for one in higher.redactions if one not in lower.redactions)]
     timing = _timing(created, higher)
     return msgspec.structs.replace(higher, timing=timing, redactions=redactions, conversation=None, **fields)
