@@ -4,7 +4,7 @@
 {"version": "contract-7", "models": {"gpt-5*": {"input": "1.25", "output": "10", "cache_read": "0.125"}}}
 ```
 Prices are US dollars per million tokens, `request` per call; a key may be `provider/model` and may end in `*`; `tiers`
-holds the prices of other service tiers. The cost that a provider states comes before both.
+holds the prices of other service tiers, and as `batch` those of batches; without them a batch costs half. The cost that a provider states comes before both.
 
 An attempt after whose answer a middleware sent on, and a hop inside the server, are priced by their own model; what is
 left of the call's usage by the answering model. So no token is priced twice, and none is left out.
@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.cost.published import USUAL_TIERS, published_cost
+from callspan.cost.published import BATCH, USUAL_TIERS, published_cost
 from callspan.record.call import Attempt, CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Hop, Usage, usage_of_hop
 
@@ -168,6 +168,8 @@ class Pricer:
         response_model, tier = (
             (record.response.model, record.response.service_tier) if record.response else (None, None)
         )
+        if record.batch_id is not None:
+            tier = BATCH
         for model in (response_model, record.request.model):
             prices = self.table.find(record.provider, model) if model else None
             if prices is None:
@@ -175,8 +177,10 @@ class Pricer:
             of_tier = prices.tiers.get(tier or "", prices)
             usd = of_tier.usd(record.usage)
             if usd is not None:
-                # A tier without prices of its own is priced as the usual one, which is a guess.
+                # A tier without prices of its own is priced as the usual one, a batch as half of it: guesses.
                 guessed = tier not in USUAL_TIERS and of_tier is prices
+                if guessed and tier == BATCH:
+                    usd = _EXACT.divide(usd, Decimal(2))
                 return Cost(usd=usd, source=self.table.version or "own prices", estimated=guessed)
         return None
 

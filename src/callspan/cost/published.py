@@ -216,7 +216,7 @@ class PriceList:
                 model_ref=model.name,
                 provider_id=model.provider,
                 genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND_NS, tz=timezone.utc),
-                price_context={"service_tier": model.tier} if model.tier else None,
+                price_context=_context(model.tier),
             )
         except LookupError:
             edition.unknown.add(model)
@@ -241,6 +241,12 @@ class PriceList:
         """The prices as they are now; None where the package does not tell, and nothing can be kept."""
         snapshots = getattr(self._package, "data_snapshot", None)
         return None if snapshots is None else snapshots.get_snapshot()
+
+
+def _context(tier: str | None) -> dict[str, str] | None:
+    if tier == BATCH:
+        return {"processing": BATCH}
+    return {"service_tier": tier} if tier else None
 
 
 def _keep(edition: _Edition, model: _Model, prices: Mapping[str, object]) -> Rates:
@@ -278,6 +284,10 @@ _HOSTS: Final[Mapping[str, tuple[str, ...]]] = {"openai": ("api.openai.com",), "
 
 USUAL_TIERS: Final = frozenset({None, "default", "standard", "auto", "scale"})
 """Names of the service tier that plain prices are for."""
+
+
+BATCH: Final = "batch"
+"""In place of a service tier: the prices of batches."""
 
 
 def published_cost(record: CallRecord) -> Cost | None:
@@ -321,6 +331,11 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
     usual = prices.usd(names, None, start_ns, usage)
     if usual is None:
         return None
+    if record.batch_id is not None:
+        # The list has batch prices of some models only, and from some day on.
+        total = prices.usd(names, BATCH, start_ns, usage) or usual
+        guessed = guessed_provider(record) or total == usual
+        return Cost(usd=usual / 2 if total == usual else total, source=prices.version, estimated=guessed)
     # A tier the list has no prices for is priced as the usual one, which is a guess.
     total = usual if tier in USUAL_TIERS else prices.usd(names, tier, start_ns, usage) or usual
     guessed = guessed_provider(record) or (tier not in USUAL_TIERS and total == usual)

@@ -6,20 +6,26 @@ everything that reads what openai's `files.content` has not read itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 from callspan.intercept.response_observer import ResponseObserver
 from callspan.intercept.response_state import Event
-from callspan.observe.batch_lines import LineReader
+from callspan.observe.batch_lines import LineReader, UnknownResults
 from callspan.observe.live_call import LiveCall
 
 
-def lines_of(call: LiveCall) -> LineReader | None:
+def lines_of(call: LiveCall) -> LineReader | UnknownResults | None:
     """Return what takes the bytes of the results that a request is for; None if it is for none."""
     return getattr(call.span, "lines", None)
 
 
-def passed(pieces: Iterator[bytes], lines: LineReader, observer: ResponseObserver) -> Iterator[bytes]:
+def upload_of(call: LiveCall) -> Callable[[object, object], Any] | None:
+    """Return what takes the fields and files of an upload; None if a request is none."""
+    return getattr(call.span, "uploads", None)
+
+
+def passed(pieces: Iterator[bytes], lines: LineReader | UnknownResults, observer: ResponseObserver) -> Iterator[bytes]:
     """Yield the pieces, and have each complete line read by callspan too."""
     add = lines.add
     observer.pulling = True
@@ -36,7 +42,7 @@ def passed(pieces: Iterator[bytes], lines: LineReader, observer: ResponseObserve
 
 
 async def passed_async(
-    pieces: AsyncIterator[bytes], lines: LineReader, observer: ResponseObserver
+    pieces: AsyncIterator[bytes], lines: LineReader | UnknownResults, observer: ResponseObserver
 ) -> AsyncIterator[bytes]:
     """Yield the pieces, and have each complete line read by callspan too."""
     add = lines.add

@@ -21,7 +21,7 @@ from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours, reported
 from callspan.intercept import other_instrumentations
-from callspan.intercept.batch_results import lines_of
+from callspan.intercept.batch_results import lines_of, upload_of
 from callspan.intercept.body_parsers import file_body_of, form_bytes, form_fields, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.hooks import Function, HookContext, HookSteps, Unfollowed, guarded, guarded_data, reader
@@ -344,6 +344,10 @@ def observe_build(hook_context: HookContext, original: Function) -> Function:
 def _sent_form(opened: OpenCall, built: Any, fields: object, files: object) -> None:  # noqa: ANN401 - httpx or httpx2
     if opened.body_seen:
         return  # a retry sends the same, and its files are not hashed again
+    if (uploads := upload_of(opened.call)) is not None:
+        uploads(fields, files)
+        opened.body_seen = True
+        return
     form = form_fields(fields, files)
     opened.call.sent(encode_json(form), form, form_bytes(built) or 0)
     opened.body_seen = True

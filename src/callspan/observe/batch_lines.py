@@ -22,6 +22,9 @@ _MOST_WAITING: Final = 64
 """Blocks that may wait for the thread: 4 MiB of each reading."""
 _FEW_WAITING: Final = 8
 _PAUSE_S: Final = 0.00005
+_HEAD_BYTES: Final = 1 << 12
+_MARKS: Final = (b'"custom_id"', b'"batch_req_')
+"""What the first line of OpenAI's results has."""
 _LINE: Final = fail_open("read a line of a batch")
 LINES: Final = PutOff("callspan-batches")
 """The thread."""
@@ -144,6 +147,39 @@ class LineReader:
     def _settle(self) -> None:
         if self._finished is not None and len(self._done) == self._handed and self._unsettled.test_and_clear():
             self._over(sum(self._done, Counter()), self._finished)
+
+
+class UnknownResults:
+    """Takes the place of a `LineReader` for a file of no known batch, and tells whether it has results of one."""
+
+    __slots__ = ("_found", "_head")
+
+    def __init__(self, found: Callable[[], object]) -> None:
+        """`found` is called once, for results of a batch."""
+        self._found = found
+        self._head: bytes | None = b""
+
+    def add(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        if self._head is not None:
+            self._head += piece
+            if len(self._head) >= _HEAD_BYTES:
+                self._look()
+
+    def whole(self, content: bytes) -> None:
+        """Take the complete file."""
+        self.add(content[:_HEAD_BYTES])
+        self._look()
+
+    def finish(self, *, complete: bool) -> None:
+        """Report that no more bytes follow."""
+        del complete
+        self._look()
+
+    def _look(self) -> None:
+        head, self._head = self._head, None
+        if head is not None and all(mark in head for mark in _MARKS):
+            self._found()
 
 
 def _is_json(data: bytes) -> bool:

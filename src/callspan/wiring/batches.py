@@ -5,6 +5,7 @@ A request about batches is observed as a call is, without a span or record of it
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -16,26 +17,54 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from callspan.agent.runtime import SpanRef
-from callspan.fail_open import fail_open, reported
-from callspan.observe.batch_lines import LineReader, Seen, put_off
+from callspan.fail_open import Once, fail_open, log, ours, reported
+from callspan.observe.batch_lines import LineReader, Seen, UnknownResults, put_off
 from callspan.observe.batches import Newest, answered, of_batch, requested
 from callspan.observe.factory import CallFactory
 from callspan.observe.ports import CallEnded, span_ids
+from callspan.observe.uploads import UploadedLines, file_in
 from callspan.process import callbacks
 from callspan.providers import registry
-from callspan.providers.batches import CREATE, RESULTS, BatchInfo, BatchRequest, batches_in, requests_in, result_in
-from callspan.record.call import CallRecord, Place
+from callspan.providers.batches import (
+    CREATE,
+    RESULTS,
+    UPLOAD,
+    BatchInfo,
+    BatchRequest,
+    batches_in,
+    request_in,
+    requests_in,
+    result_in,
+)
+from callspan.record.call import CallRecord, Place, Timing
 from callspan.record.events import Record
 from callspan.record.ids import batch_call_id
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import SpanHandle
 from callspan.semconv.batch import BatchReport
 from callspan.spans.call import CallSpans
+from callspan.wiring.batch_files import BatchFiles
 
 _OBSERVE: Final = fail_open("observe a request about batches")
 _SURROUNDINGS: Final = fail_open("read the session and metadata around a request about batches")
+_UPLOAD: Final = fail_open("read a file that is uploaded for a batch")
+_KEEP: Final = fail_open("keep the requests of a batch")
+_PURPOSE: Final = "batch"
 _AT_ONCE: Final = 100
 """Requests of a batch that are written before its creation returns, and at a time later."""
+_AT_ONCE_BYTES: Final = 1 << 17
+"""Size of files whose requests are kept before the upload returns."""
+_OF_CREATION: Final = (
+    "place", "metadata", "trace_id", "span_id", "parent_span_id", "sampled", "service", "host", "pid", "sdk",
+    "server_address", "server_port", "timing",
+)  # fmt: skip
+"""What the record of a request has of the creation of its batch, and not of the upload of its file."""
+_WARNED: Final = Once()
+_NOT_KNOWN: Final = (
+    "Results of a batch were read that is not known in this process: they are not recorded. Look the batch up before "
+    "its files are read, with `batches.retrieve` or `batches.list`"
+)
+_RESULTS_PATH: Final = "/v1/files/{id}/content"
 _NOWHERE: Final = Place()
 
 
@@ -47,9 +76,18 @@ class Batches:
         find: Callable[[str, str], SpanRef | None],
         write: Callable[[Record], None],
         measure: Callable[[CallRecord], None],
+        files: BatchFiles,
+        unrecorded: Callable[[str], object],
     ) -> None:
-        """`find` looks a call up in stores that answer at once, see `SpanFinder`; `write` keeps a processed record."""
-        self.find, self.write, self.measure = find, write, measure
+        """`find` looks a call up in stores that answer at once, see `SpanFinder`; `write` keeps a processed record.
+
+        `unrecorded` takes the path of results that no batch is known for.
+        """
+        self.find, self.write, self.measure, self.files, self.unrecorded = find, write, measure, files, unrecorded
+        self.uploads: Newest[_Upload] = Newest()
+        """Files with requests that this process has uploaded."""
+        self.joined: Newest[object] = Newest()
+        """Batches for which the requests of their file were looked for."""
         self.known: Newest[BatchInfo] = Newest()
         """By provider and the id of the batch, or of a file of it."""
         self.created: Newest[SpanHandle[Any, Any]] = Newest()
@@ -85,7 +123,18 @@ class Batches:
 class ObservedRequest:
     """In the place of the span of a request about batches. Its methods raise nothing but interrupts."""
 
-    __slots__ = ("_around", "_calls", "_context", "_of", "_request", "_spans", "_started", "lines")
+    __slots__ = (
+        "_around",
+        "_calls",
+        "_context",
+        "_of",
+        "_request",
+        "_spans",
+        "_started",
+        "_upload",
+        "lines",
+        "uploads",
+    )
     trace_id: str | None = None
     span_id: str | None = None
     parent_span_id: str | None = None
@@ -102,8 +151,11 @@ class ObservedRequest:
             self._around = calls.surroundings()
         except reported(_SURROUNDINGS):
             self._around = (None, None, {})
-        self.lines: LineReader | None = self._reader() if request.operation == RESULTS else None
-        """Takes the bytes of results; None: the request is for none, or they belong to no known batch."""
+        self.lines: LineReader | UnknownResults | None = self._reader() if request.operation == RESULTS else None
+        """Takes the bytes of results; None: the request is for none."""
+        self.uploads = self._uploads if request.operation == UPLOAD else None
+        """Takes the fields and files of an upload; None: the request is none."""
+        self._upload: UploadedLines | None = None
 
     def within(self, context: Any) -> Any:  # noqa: ANN401 - OpenTelemetry's
         """Return `context`: there is no span."""
@@ -115,14 +167,47 @@ class ObservedRequest:
         with _OBSERVE:
             if self.lines is not None:
                 self.lines.finish(complete=record.outcome == "success")
+            elif self._request.operation == UPLOAD:
+                self._uploaded(record)
             elif record.outcome == "success" and record.response is not None:
                 self._answered(record, registry.decoded(record.response.body))
+
+    def _uploads(self, fields: object, files: object) -> None:
+        """Take the fields and files of an upload that is about to be sent."""
+        if isinstance(fields, dict) and fields.get("purpose") == _PURPOSE:
+            with _UPLOAD:
+                self._upload = UploadedLines(file_in(files))
+
+    def _uploaded(self, record: CallRecord) -> None:
+        lines, file_id = self._upload, None if record.response is None else record.response.id
+        self._upload = None
+        if lines is None or file_id is None or record.outcome != "success":
+            return
+        upload = _Upload()
+        self._of.uploads.put((record.provider, file_id), upload)
+        keep = partial(self._keep, upload, lines, record, file_id)
+        if lines.size <= _AT_ONCE_BYTES:
+            keep()
+        else:
+            put_off(keep)
+
+    def _keep(self, upload: _Upload, lines: UploadedLines, record: CallRecord, file_id: str) -> None:
+        base = msgspec.structs.replace(record, response=None)
+        requests = (requested(base, line) for one in lines if (line := request_in(one)) is not None)
+        with _KEEP:
+            self._of.files.keep(record.provider, file_id, map(self._calls.process, requests))
+        upload.finish()
 
     def _answered(self, record: CallRecord, body: object) -> None:
         for batch in batches_in(body):
             self._of.learn(record.provider, batch)
+            is_new = self._of.joined.claim((record.provider, batch.id), self)
             if self._request.operation == CREATE:
                 self._created(record, batch)
+            elif is_new and batch.input_file_id is not None:
+                started = batch.created_ns or record.timing.start_ns
+                base = msgspec.structs.replace(record, timing=Timing(start_ns=started))
+                self._join(base, batch, batch.input_file_id)
 
     def _created(self, record: CallRecord, batch: BatchInfo) -> None:
         report = self._report(CREATE, batch)
@@ -131,9 +216,33 @@ class ObservedRequest:
         self._of.created.put((record.provider, batch.id), span)
         place, _, metadata = self._around
         place = _NOWHERE if place is None else place
-        base = msgspec.structs.replace(record, place=place, metadata=metadata, **span_ids(span))  # type: ignore[arg-type]
-        lines = (of_batch(requested(base, line), batch.id) for line in requests_in(record.request.body))
-        self._write(map(self._calls.process, lines))
+        base = msgspec.structs.replace(
+            record,
+            place=place,
+            metadata=metadata,
+            timing=Timing(start_ns=record.timing.start_ns),
+            **span_ids(span),  # type: ignore[arg-type]
+        )
+        if batch.input_file_id is None:
+            lines = (of_batch(requested(base, line), batch.id) for line in requests_in(record.request.body))
+            self._write(map(self._calls.process, lines))
+        else:
+            self._join(base, batch, batch.input_file_id)
+
+    def _join(self, base: CallRecord, batch: BatchInfo, file_id: str) -> None:
+        """Write the requests of the batch's file as its own, now, or once the file's requests are kept."""
+        join = partial(self._write_joined, base, batch, file_id)
+        upload = self._of.uploads.get((base.provider, file_id))
+        if upload is None:
+            join()
+        else:
+            upload.after(join)
+
+    def _write_joined(self, base: CallRecord, batch: BatchInfo, file_id: str) -> None:
+        about = {name: getattr(base, name) for name in _OF_CREATION}
+        with _KEEP:
+            kept = self._of.files.take(base.provider, file_id)
+            self._write(of_batch(record, batch.id, **about) for record in kept)
 
     def _write(self, records: Iterable[CallRecord]) -> None:
         """Write the first records now, the others on a thread, some at a time."""
@@ -153,18 +262,23 @@ class ObservedRequest:
             count += 1
         return count == _AT_ONCE
 
-    def _reader(self) -> LineReader | None:
+    def _reader(self) -> LineReader | UnknownResults:
         provider, request = self._started.provider, self._request
         batch = self._of.known.get((provider, request.batch_id or request.file_id))
         if batch is None and request.batch_id is not None:
             batch = BatchInfo(id=request.batch_id)
         if batch is None:
-            return None
+            return UnknownResults(self._unknown)
         key, seen = (provider, batch.id, request.file_id), Seen()
         if not self._of.seen.claim(key, seen):
             seen = self._of.seen.get(key) or seen
         reading = _Reading(self._of, self._calls, self._started, batch)
         return LineReader(seen, reading.line, partial(self._read, reading, batch))
+
+    def _unknown(self) -> None:
+        self._of.unrecorded(_RESULTS_PATH)
+        if _WARNED.first(_RESULTS_PATH):
+            log(logging.WARNING, _NOT_KNOWN)
 
     def _read(self, reading: _Reading, batch: BatchInfo, counts: Counter[str], complete: bool) -> None:
         """Make the span of the batch, once the results that this request was for were read."""
@@ -187,6 +301,35 @@ class ObservedRequest:
             requests=batch.counts,
             usage=batch.usage,
         )
+
+
+class _Upload:
+    """A file whose requests are being kept."""
+
+    __slots__ = ("_done", "_then")
+
+    def __init__(self) -> None:
+        self._done = False
+        self._then: list[Callable[[], object]] = []
+
+    def after(self, work: Callable[[], object]) -> None:
+        """Have work done once the requests are kept, now if they are."""
+        self._then.append(work)
+        if self._done:
+            self._work()
+
+    def finish(self) -> None:
+        """Report that they are kept."""
+        self._done = True
+        self._work()
+
+    def _work(self) -> None:
+        while self._then:
+            try:
+                work = self._then.pop()
+            except ours(IndexError):
+                return
+            work()
 
 
 class _Reading:

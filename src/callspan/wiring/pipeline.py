@@ -38,6 +38,7 @@ from callspan.spans.call import CallSpans
 from callspan.spans.metrics import CallMetrics
 from callspan.spans.session import EvaluationLog, SessionSpanOptions, SessionSpans
 from callspan.stores.urls import load_sinks, parse
+from callspan.wiring.batch_files import BatchFiles
 from callspan.wiring.batches import Batches
 from callspan.wiring.fetches import Fetches
 from callspan.wiring.hosted import Hosted
@@ -144,7 +145,13 @@ class Pipeline:
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
         finder = SpanFinder(settings.stores)
         self._fetches = Fetches(finder, self.recorder.write, self._metrics.observed)
-        self._batches = Batches(finder, self.recorder.write, self._metrics.observed)
+        self._batches = Batches(
+            finder,
+            self.recorder.write,
+            self._metrics.observed,
+            BatchFiles(self.recorder.directory),
+            self.recorder.unrecorded.note,
+        )
         self._hosted = Hosted(finder.complete, self.recorder.write, self._metrics.observed)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}

@@ -67,7 +67,7 @@ class Recorder:
         # At most one item, added and removed atomically: with a lock, a signal handler could wait for the thread
         # it interrupted.
         self._open_spool: dict[str, Spool] = {}
-        self.unrecorded = UnrecordedCalls(self._directory)
+        self.unrecorded = UnrecordedCalls(self.directory)
         """Counts the calls that leave no record."""
         self.in_use = True
         """False once replaced by another recorder: running calls are still recorded, but nothing stays open."""
@@ -144,7 +144,8 @@ class Recorder:
         """Return how many records were dropped before any store could have them, by reason."""
         return {} if (spool := self.spool) is None else spool.drops()
 
-    def _directory(self) -> Path | None:
+    def directory(self) -> Path | None:
+        """Return the directory of the spool; None without stores."""
         return spool_directory(self._settings, self._stores) if self._stores else None
 
     def _close_late(self, spool: Spool) -> None:

@@ -7,6 +7,7 @@ Wire references: https://platform.openai.com/docs/guides/batch https://docs.anth
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -15,8 +16,8 @@ from http import HTTPStatus
 
 import msgspec
 
-from callspan.testing.provider.answer import base62, encode, objects
-from callspan.testing.provider.rendering import Rendering
+from callspan.testing.provider.answer import Wire, base62, encode, objects
+from callspan.testing.provider.rendering import BATCHES, MESSAGE_BATCHES, Rendering
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply, file_content
 
 _WINDOW_S = 86_400
@@ -145,14 +146,25 @@ class _MessageBatch(_Batch):
 
 
 class Batches:
-    """The files and batches of a provider. Its users take turns."""
+    """The files and batches of a provider. Safe from any thread."""
 
     def __init__(self, url: Callable[[], str], answer: AnswerLine) -> None:
         self._url, self._answer_line = url, answer
         self._files: dict[str, bytes] = {}
         self._batches: dict[str, _FileBatch | _MessageBatch] = {}
+        self._lock = threading.Lock()
 
-    def answer(self, request: ReceivedRequest, reply: Reply) -> Json | bytes | None:
+    def reply_to(self, request: ReceivedRequest, reply: Reply, wire: Wire) -> Reply:
+        """The reply to a request for a file or batch; the given one to any other, or where it is an error or raw."""
+        if wire not in (BATCHES, MESSAGE_BATCHES) or reply.raw is not None or reply.status >= HTTPStatus.BAD_REQUEST:
+            return reply
+        with self._lock:
+            answer = self._answer(request, reply)
+        if answer is None:
+            return Reply(status=404, message="There is no such file or batch.")
+        return Reply(raw=answer, headers=_JSONL if isinstance(answer, bytes) else {})
+
+    def _answer(self, request: ReceivedRequest, reply: Reply) -> Json | bytes | None:
         """The answer to a request for a file or batch; None: it is for none that is there."""
         segments = request.path.strip("/").split("/")
         if segments[-1] == "files" and request.method == "POST":
@@ -225,13 +237,6 @@ class Batches:
             if isinstance(batch, _FileBatch) and file_id in (batch.output_file_id, batch.error_file_id):
                 return batch.results(errors=file_id == batch.error_file_id)
         return self._files.get(file_id)
-
-
-def reply_with(answer: Json | bytes | None) -> Reply:
-    """The reply that sends such an answer."""
-    if answer is None:
-        return Reply(status=404, message="There is no such file or batch.")
-    return Reply(raw=answer, headers=_JSONL if isinstance(answer, bytes) else {})
 
 
 def _result(line: _Line) -> Json:

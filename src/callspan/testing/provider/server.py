@@ -20,18 +20,10 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from callspan.testing.provider.answer import Answer, Event
-from callspan.testing.provider.batches import Batches, reply_with
+from callspan.testing.provider.batches import Batches
 from callspan.testing.provider.hosted import HostedAgents
 from callspan.testing.provider.openai_responses import StoredResponse, webhook
-from callspan.testing.provider.rendering import (
-    BATCHES,
-    MESSAGE_BATCHES,
-    Rendering,
-    event_bytes,
-    family_of,
-    find_route,
-    render,
-)
+from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
 from callspan.testing.provider.script import (
     DEFAULT_REPLY,
     Json,
@@ -51,7 +43,6 @@ if TYPE_CHECKING:
 _JOIN_S = 5.0
 _POLL_S = 0.02
 _GZIP = 31
-_ERROR = 400
 _FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
     b"connection: close\r\ncontent-length: 72\r\n\r\n"
@@ -288,7 +279,6 @@ class ScriptedProvider:
         self._hosted = HostedAgents()
         self._lock = threading.Lock()
         self._batches = Batches(lambda: self.url, self._answer_line)
-        self._batches_lock = threading.Lock()
         self._server = Server(self._answer)
 
     @property
@@ -389,14 +379,8 @@ class ScriptedProvider:
         if hosted is not None:
             return hosted
         reply = self._scripted(request, inference=found is not None and found.inference)
-        if (
-            found is not None
-            and found.wire in (BATCHES, MESSAGE_BATCHES)
-            and reply.raw is None
-            and reply.status < _ERROR
-        ):
-            with self._batches_lock:
-                reply = reply_with(self._batches.answer(request, reply))
+        if found is not None:
+            reply = self._batches.reply_to(request, reply, found.wire)
         answer = Answer(request, reply, family_of(request, found).request_id(), named)
         stored = self._responses.get(named.get("id", "")) if reply is DEFAULT_REPLY else None
         rendering = render(answer, found, None if stored is None else self._fetched(stored, request))
