@@ -132,3 +132,18 @@ def test_no_digit_of_money_is_ever_lost(price: Decimal, other: Decimal, asked: i
     billionths = int(price.scaleb(9)) * asked + int(other.scaleb(9)) * answered
     assert int(usd.scaleb(15)) == billionths
     assert usd == Decimal(usd.scaleb(15).to_integral_value()).scaleb(-15) or usd.scaleb(15) == billionths
+
+
+def test_a_batch_has_prices_of_its_own_and_without_them_half_is_a_guess(tmp_path: Path, call: MakeCall) -> None:
+    """Whatever service tier the answer names."""
+    models = {"m": {"input": 10, "tiers": {"batch": {"input": 4}, "flex": {"input": 5}}}, "n": {"input": "0.1"}}
+    pricer = Pricer(read_prices(written(tmp_path / "p.json", {"models": models})))
+
+    def cost(model: str, tier: str | None, batch_id: str | None = "batch_1") -> tuple[Decimal, bool]:
+        found = pricer.cost(call(model, "elsewhere", tier=tier, batch_id=batch_id, input_tokens=1_000_001))
+        assert found is not None
+        return found.usd, found.estimated
+
+    assert cost("m", None, None) == (Decimal("10.00001"), False)
+    assert cost("m", "default") == cost("m", "flex") == (Decimal("4.000004"), False)
+    assert cost("n", "default") == cost("n", "batch") == (Decimal("0.05000005"), True)

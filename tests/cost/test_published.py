@@ -10,6 +10,7 @@ import pytest
 
 from callspan.cost import priced
 from callspan.cost.published import published_cost
+from callspan.record.call import Timing
 from callspan.record.usage import Usage
 
 from .conftest import MakeCall
@@ -171,3 +172,22 @@ def test_images_and_sound_are_priced_by_what_was_counted(
     for _ in range(2):
         found = published_cost(call(model, usage=usage))
         assert (None if found is None else found.usd) == (None if usd is None else Decimal(usd))
+
+
+def test_a_batch_is_priced_as_one_and_where_the_list_has_no_such_price_half_is_a_guess(call: MakeCall) -> None:
+    """The list has batch prices of some models, from some day on."""
+    counts = {"input_tokens": 100_000, "output_tokens": 10_000, "batch_id": "b"}
+
+    def cost(model: str, provider: str, host: str, **fields: object) -> tuple[Decimal, bool]:
+        found = priced(call(model, provider, server_address=host, **{**counts, **fields})).cost
+        assert found is not None
+        return found.usd, found.estimated
+
+    anthropic = "api.anthropic.com"
+    listed = cost("claude-sonnet-4-5", "anthropic", anthropic, tier="batch")
+    assert listed == (Decimal("0.225"), False)
+    assert cost("claude-sonnet-4-5", "anthropic", "gateway.example", tier="batch") == (Decimal("0.225"), True)
+    long_ago = Timing(start_ns=1_700_000_000_000_000_000)
+    assert cost("claude-sonnet-4-20250514", "anthropic", anthropic, timing=long_ago) == (Decimal("0.225"), True)
+    whole = cost("gpt-4", "openai", "api.openai.com", batch_id=None)
+    assert cost("gpt-4", "openai", "api.openai.com") == (whole[0] / 2, True)

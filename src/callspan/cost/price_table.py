@@ -4,7 +4,8 @@
 {"version": "contract-7", "models": {"gpt-5*": {"input": "1.25", "output": "10", "cache_read": "0.125"}}}
 ```
 Prices are US dollars per million tokens, `request` per call; a key may be `provider/model` and may end in `*`; `tiers`
-holds the prices of other service tiers, and as `batch` those of batches; without them a batch costs half. The cost that a provider states comes before both.
+holds the prices of other service tiers, and as `batch` those of batches; without them a batch costs half,
+estimated. The cost that a provider states comes before both.
 
 An attempt after whose answer a middleware sent on, and a hop inside the server, are priced by their own model; what is
 left of the call's usage by the answering model. So no token is priced twice, and none is left out.

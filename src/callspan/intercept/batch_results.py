@@ -1,4 +1,4 @@
-"""Batch results: the bytes of a response that has the results of a batch, as their reader gets them.
+"""Batch results: the bytes of a batch's results, as their reader gets them; and other requests that tell of calls.
 
 Both ways lead through `Response.iter_bytes`: anthropic's `JSONLDecoder` reads pieces of 64 bytes with it, and so does
 everything that reads what openai's `files.content` has not read itself.
@@ -12,7 +12,21 @@ from typing import Any
 from callspan.intercept.response_observer import ResponseObserver
 from callspan.intercept.response_state import Event
 from callspan.observe.batch_lines import LineReader, UnknownResults
+from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
+from callspan.providers import batches, registry
+from callspan.providers.base import Endpoint
+
+
+def beside_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None, CallFactory | None]:  # noqa: ANN401
+    """Return what reads a request that is no call and tells of calls, and what starts to observe it; None: neither."""
+    fetch = registry.fetch_for(options.method, options.url)
+    if fetch is not None:
+        return fetch, factory.fetch
+    about = None if factory.about_batches is None else batches.request_for(options.method, options.url)
+    if about is not None and factory.about_batches is not None:
+        return about, factory.about_batches(about)
+    return registry.hosted_for(options.method, options.url, options), factory.hosted
 
 
 def lines_of(call: LiveCall) -> LineReader | UnknownResults | None:

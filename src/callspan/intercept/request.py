@@ -21,7 +21,7 @@ from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours, reported
 from callspan.intercept import other_instrumentations
-from callspan.intercept.batch_results import lines_of, upload_of
+from callspan.intercept.batch_results import beside_calls, lines_of, upload_of
 from callspan.intercept.body_parsers import file_body_of, form_bytes, form_fields, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.hooks import Function, HookContext, HookSteps, Unfollowed, guarded, guarded_data, reader
@@ -262,7 +262,7 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         options = options_of(args, kwargs)
         endpoint = registry.endpoint_for(options.method, options.url)
         if endpoint is None:
-            endpoint, factory = _besides_calls(factory, options)
+            endpoint, factory = beside_calls(factory, options)
             if endpoint is None or factory is None:
                 if options.method in _POST:
                     hook_context.unknown_posts.set()
@@ -275,17 +275,6 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         pause=OpenCall.leave,
     )  # fmt: skip
     return guarded(original, steps, is_async=is_async)
-
-
-def _besides_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None, CallFactory | None]:  # noqa: ANN401
-    """Return what reads a request that is no call and tells of calls, and what starts to observe it; None: neither."""
-    fetch = registry.fetch_for(options.method, options.url)
-    if fetch is not None:
-        return fetch, factory.fetch
-    about = None if factory.about_batches is None else batches.request_for(options.method, options.url)
-    if about is not None and factory.about_batches is not None:
-        return about, factory.about_batches(about)
-    return registry.hosted_for(options.method, options.url, options), factory.hosted
 
 
 def observe_response(hook_context: HookContext, original: Function) -> Function:

@@ -37,6 +37,8 @@ class _Line:
 
     custom_id: str
     answer: Rendering
+    id: str = field(default_factory=lambda: f"batch_req_{base62(24)}")
+    request_id: str = field(default_factory=lambda: base62(32))
 
     @property
     def state(self) -> str:
@@ -102,7 +104,7 @@ class _FileBatch(_Batch):
         }  # fmt: skip
 
     def _usage(self) -> Json:
-        counted = [usage for line in self.lines if (usage := _usage_of(line.body))]
+        counted = [usage for line in self.lines if line.state == "succeeded" and (usage := _usage_of(line.body))]
         sums = Counter({name: sum(_tokens(usage, name) for usage in counted) for name in ("input", "output")})
         return {
             "input_tokens": sums["input"],
@@ -246,11 +248,11 @@ def _result(line: _Line) -> Json:
 
 
 def _file_line(line: _Line) -> Json:
-    identity: dict[str, object] = {"id": f"batch_req_{base62(24)}", "custom_id": line.custom_id}
+    identity: dict[str, object] = {"id": line.id, "custom_id": line.custom_id}
     if line.state in _UNANSWERED:
         code, message = _UNANSWERED[line.state]
         return {**identity, "response": None, "error": {"code": code, "message": message}}
-    answer = {"status_code": line.answer.status, "request_id": base62(32), "body": line.body}
+    answer = {"status_code": line.answer.status, "request_id": line.request_id, "body": line.body}
     return {**identity, "response": answer, "error": None}
 
 

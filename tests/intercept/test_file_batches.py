@@ -1,0 +1,286 @@
+"""Batches of openai: requests are read from the uploaded file, answers from the output and error files."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callspan import session
+from callspan.record.call import CallRecord
+from callspan.record.ids import batch_call_id
+from callspan.testing import Captured, capture
+from callspan.wiring import batches
+from tests.intercept.mode import Mode
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+CHAT = "/v1/chat/completions"
+BODIES: dict[str, dict[str, Any]] = {
+    CHAT: {"model": "gpt-x", "temperature": 0.5, "messages": [{"role": "user", "content": "Hi"}]},
+    "/v1/responses": {"model": "gpt-x", "instructions": "Be kind.", "input": "Hi"},
+    "/v1/embeddings": {"model": "embed-x", "input": ["Hi", "there"], "encoding_format": "float"},
+    "/v1/completions": {"model": "old-x", "prompt": "Hi"},
+    "/v1/moderations": {"model": "omni", "input": "Hi"},
+}
+
+
+def file_of(count: int, url: str = CHAT) -> bytes:
+    lines = [{"custom_id": f"line-{at}", "method": "POST", "url": url, "body": BODIES[url]} for at in range(count)]
+    return "\n".join(map(json.dumps, lines)).encode()
+
+
+async def upload(mode: Mode, client: Any, file: Any, url: str = CHAT) -> Any:
+    """A batch of the file that has ended."""
+    uploaded = await mode.wait(client.files.create(file=file, purpose="batch"))
+    batch = await mode.wait(client.batches.create(input_file_id=uploaded.id, endpoint=url, completion_window="24h"))
+    for _ in range(2):
+        batch = await mode.wait(client.batches.retrieve(batch.id))
+    assert batch.status == "completed"
+    return batch
+
+
+def by_line(seen: Captured) -> dict[str | None, CallRecord]:
+    calls = seen.records
+    found = {call.custom_id: call for call in calls}
+    assert len(found) == len(calls)
+    return found
+
+
+def test_each_line_is_a_call(mode: Mode, run: Run, seen: Captured) -> None:
+    """Answers and errors, those that expired or were cancelled among them."""
+    mode.provider.reply(text="One.", input_tokens=30, output_tokens=5)
+    mode.provider.reply(status=429, message="Slow down.")
+    mode.provider.reply(in_batch="expired")
+    mode.provider.reply(in_batch="canceled")
+
+    async def body() -> str:
+        client = mode.openai()
+        with session("nightly", session_id="s-1"):
+            batch = await upload(mode, client, ("in.jsonl", file_of(4)))
+        for file_id in (batch.output_file_id, batch.error_file_id):
+            await mode.wait(client.files.content(file_id))
+        return str(batch.id)
+
+    batch_id = run(body)
+    calls = by_line(seen)
+    assert {name: call.outcome for name, call in calls.items()} == {
+        "line-0": "success", "line-1": "error", "line-2": "timeout", "line-3": "cancelled"
+    }  # fmt: skip
+    for number, call in enumerate(calls.values()):
+        assert call.call_id == batch_call_id("openai", batch_id, f"line-{number}")
+        assert (call.batch_id, call.api, call.request.model) == (batch_id, "chat_completions", "gpt-x")
+        assert (call.place.session_id, call.request.params["temperature"]) == ("s-1", 0.5)
+        assert [message.text for message in (call.conversation.input if call.conversation else [])] == ["Hi"]
+    first, second = calls["line-0"], calls["line-1"]
+    assert (first.text, first.usage and first.usage.total_tokens) == ("One.", 35)
+    assert second.error is not None
+    assert (second.error.kind, second.error.status, second.error.message) == ("rate_limit", 429, "Slow down.")
+    spans = {span.name: span for span in seen.spans}
+    assert list(spans) == ["create_batch", "invoke_workflow nightly", "batch_results"]
+    shown = dict(spans["batch_results"].attributes or {})
+    assert json.loads(str(shown["callspan.batch.usage"]))["total_tokens"] == 35
+    assert json.loads(str(shown["callspan.batch.requests"])) == {"total": 4, "completed": 1, "failed": 3}
+
+
+@pytest.mark.parametrize("url", BODIES)
+def test_a_line_is_read_as_a_plain_call_to_its_endpoint_is(mode: Mode, run: Run, seen: Captured, url: str) -> None:
+    """Same messages, usage, finish reasons, parameters; other ids and times."""
+    methods = {
+        CHAT: "chat.completions", "/v1/responses": "responses", "/v1/embeddings": "embeddings",
+        "/v1/completions": "completions", "/v1/moderations": "moderations",
+    }  # fmt: skip
+
+    async def body() -> None:
+        client = mode.openai()
+        resource = client
+        for name in methods[url].split("."):
+            resource = getattr(resource, name)
+        await mode.wait(resource.create(**BODIES[url]))
+        batch = await upload(mode, client, ("in.jsonl", file_of(1, url)), url)
+        await mode.wait(client.files.content(batch.output_file_id))
+
+    run(body)
+    plain, line = seen.records
+    assert (line.api, line.operation, line.outcome) == (plain.api, plain.operation, plain.outcome)
+    assert line.request.params == plain.request.params
+    assert (line.request.model, line.request.message_count) == (plain.request.model, plain.request.message_count)
+    assert line.usage == plain.usage
+    assert plain.response is not None
+    assert line.response is not None
+    assert line.response.finish_reasons == plain.response.finish_reasons
+    assert line.response.model == plain.response.model
+    assert line.conversation == plain.conversation
+
+
+@pytest.mark.parametrize("kind", ["bytes", "path", "open", "memory"])
+def test_requests_are_read_from_every_kind_of_file(
+    mode: Mode, run: Run, seen: Captured, tmp_path: Path, kind: str
+) -> None:
+    """An open file is where it would be without callspan, and is not closed."""
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(file_of(3))
+
+    async def body() -> None:
+        client = mode.openai()
+        if kind == "open":
+            with path.open("rb") as file:
+                batch = await upload(mode, client, file)
+                assert file.tell() == path.stat().st_size
+        else:
+            given: Any = {"bytes": path.read_bytes(), "path": path, "memory": io.BytesIO(path.read_bytes())}[kind]
+            batch = await upload(mode, client, given)
+        await mode.wait(client.files.content(batch.output_file_id))
+
+    run(body)
+    assert [call.request.model for call in by_line(seen).values()] == ["gpt-x"] * 3
+
+
+async def streamed(mode: Mode, client: Any, file_id: str, way: str, place: Path) -> bytes:
+    """The content of a file, read as it comes."""
+    async with mode.entered(client.files.with_streaming_response.content(file_id)) as response:
+        match way:
+            case "iter_bytes":
+                return b"".join(await mode.all(response.iter_bytes(10)))
+            case "iter_lines":
+                return "".join([f"{line}\n" for line in await mode.all(response.iter_lines())]).encode()
+            case "stream_to_file":
+                await mode.wait(response.stream_to_file(place))
+                return content_of(place)
+        found = await mode.wait(getattr(response, way)())
+        return found if isinstance(found, bytes) else str(found).encode()
+
+
+async def whole(mode: Mode, client: Any, file_id: str, way: str, place: Path) -> bytes:
+    """The content of a file, read in one of the ways of the SDK."""
+    if way == "raw":
+        return bytes((await mode.wait(client.files.with_raw_response.content(file_id))).content)
+    found = await mode.wait(client.files.content(file_id))
+    match way:
+        case "text":
+            return str(found.text).encode()
+        case "content":
+            return bytes(found.content)
+        case "iter_lines":
+            return "".join(f"{line}\n" for line in found.iter_lines()).encode()
+        case "write_to_file":
+            found.write_to_file(place)
+            return content_of(place)
+    return bytes(found.read())
+
+
+def content_of(place: Path) -> bytes:
+    return place.read_bytes()
+
+
+WAYS = [
+    "read", "text", "content", "iter_lines", "write_to_file", "raw",
+    "streamed.read", "streamed.text", "streamed.iter_bytes", "streamed.iter_lines", "streamed.stream_to_file",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_results_are_recorded_however_they_are_read(
+    mode: Mode, run: Run, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes are those that the caller gets without callspan; reading them again adds nothing."""
+    if mode.is_async and way in {"iter_lines", "write_to_file"}:
+        pytest.skip("the SDK has these for sync clients")
+
+    async def body() -> tuple[bytes, bytes]:
+        client = mode.openai()
+        batch = await upload(mode, client, ("in.jsonl", file_of(3)))
+        kind, _, how = way.rpartition(".")
+        read = streamed if kind else whole
+        content = await read(mode, client, batch.output_file_id, how, tmp_path / "out.jsonl")
+        again = await whole(mode, client, batch.output_file_id, "read", tmp_path / "out.jsonl")
+        return content, again
+
+    with capture() as seen:
+        content, again = run(body)
+        assert content == again
+        assert [call.outcome for call in by_line(seen).values()] == ["success"] * 3
+        versions = [record.record_version for record in seen.everything if isinstance(record, CallRecord)]
+        assert versions == [2, 2, 2, 4, 4, 4]
+
+
+def test_results_of_a_batch_that_is_not_known_are_not_guessed(
+    mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They say nothing of their batch. Other files are no results."""
+    batches._WARNED.forget()
+    caplog.set_level(logging.WARNING, "callspan")
+
+    async def made() -> tuple[Any, Any]:
+        client = mode.openai()
+        batch = await upload(mode, client, ("in.jsonl", file_of(2)))
+        return client, batch
+
+    async def body() -> None:
+        client, batch = await made()
+        with capture() as seen:
+            await mode.wait(client.files.content(batch.input_file_id))
+            assert caplog.messages == []
+            for _ in range(2):
+                await mode.wait(client.files.content(batch.output_file_id))
+            assert (seen.everything, seen.spans) == ([], [])
+            assert len([text for text in caplog.messages if "batches.retrieve" in text]) == 1
+            await mode.all(await mode.wait(client.batches.list()))
+            await mode.wait(client.files.content(batch.output_file_id))
+            assert [call.outcome for call in seen.records] == ["success"] * 2
+
+    run(body)
+
+
+def test_a_file_that_is_not_for_batches_is_not_read(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        client = mode.openai()
+        uploaded = await mode.wait(client.files.create(file=("in.jsonl", file_of(2)), purpose="fine-tune"))
+        await mode.wait(client.files.content(uploaded.id))
+
+    run(body)
+    assert (seen.everything, seen.spans) == ([], [])
+
+
+def test_lines_that_are_no_requests_are_passed_over(mode: Mode, run: Run, seen: Captured) -> None:
+    """The provider refuses such a file; nothing of it may break the upload."""
+    content = b'\n{"custom_id": 7}\nnonsense\n[]\n\xff\xfe\n' + file_of(1) + b"\n"
+
+    async def body() -> None:
+        client = mode.openai()
+        uploaded = await mode.wait(client.files.create(file=("in.jsonl", content), purpose="batch"))
+        mode.provider.reply(
+            raw={"id": "batch_1", "object": "batch", "input_file_id": uploaded.id, "status": "validating"},
+            on="/batches",
+        )
+        await mode.wait(client.batches.create(input_file_id=uploaded.id, endpoint=CHAT, completion_window="24h"))
+
+    run(body)
+    assert list(by_line(seen)) == ["line-0"]
+
+
+def test_another_process_finds_the_requests_of_a_file(mode: Mode, run: Run, tmp_path: Path) -> None:
+    """Where it has the same spool; they are deleted once their batch is there."""
+    store = f"sqlite:///{tmp_path}/calls.db"
+    kept = tmp_path / "calls.db.spool" / "batch_files"
+
+    async def sent() -> tuple[Any, str]:
+        client = mode.openai()
+        uploaded = await mode.wait(client.files.create(file=("in.jsonl", file_of(2)), purpose="batch"))
+        return client, uploaded.id
+
+    async def body() -> None:
+        with capture(stores=store):
+            client, file_id = await sent()
+        (file,) = kept.iterdir()
+        assert file.stat().st_mode & 0o777 == 0o600
+        with capture(stores=store) as seen:
+            await mode.wait(client.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h"))
+            assert [call.request.model for call in by_line(seen).values()] == ["gpt-x"] * 2
+        assert list(kept.iterdir()) == []
+
+    run(body)
