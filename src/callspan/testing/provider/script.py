@@ -249,6 +249,13 @@ class Script:
         with self._lock:
             self._lines.append(line)
 
+    def reply_to(self, request: ReceivedRequest, *, inference: bool) -> Reply:
+        """The reply to a request: what `take` returns, else the usual one, or what its responder makes."""
+        reply = self.take(request, inference=inference) or DEFAULT_REPLY
+        while reply.responder is not None:
+            reply = reply.responder(request)
+        return reply
+
     def take(self, request: ReceivedRequest, *, inference: bool) -> Reply | None:
         """The first single reply that fits, used up by this; else the newest repeating one; else None."""
         with self._lock:

@@ -375,10 +375,10 @@ class ScriptedProvider:
         with self._lock:
             self._requests.append(request)
         found, named = find_route(request) or (None, {})
-        hosted = self._hosted.rendering(request, self._scripted, self._server.closing)
+        hosted = self._hosted.rendering(request, self._script.reply_to, self._server.closing)
         if hosted is not None:
             return hosted
-        reply = self._scripted(request, inference=found is not None and found.inference)
+        reply = self._script.reply_to(request, inference=found is not None and found.inference)
         if found is not None:
             reply = self._batches.reply_to(request, reply, found.wire)
         answer = Answer(request, reply, family_of(request, found).request_id(), named)
@@ -391,17 +391,10 @@ class ScriptedProvider:
                 return render(answer, found, stored.queued())
         return rendering
 
-    def _scripted(self, request: ReceivedRequest, *, inference: bool) -> Reply:
-        """The next reply that is scripted for the request; a short one if there is none."""
-        reply = self._script.take(request, inference=inference) or DEFAULT_REPLY
-        while reply.responder is not None:
-            reply = reply.responder(request)
-        return reply
-
     def _answer_line(self, request: ReceivedRequest) -> Rendering:
         """Answer one request of a batch."""
         found, named = find_route(request) or (None, {})
-        reply = self._scripted(request, inference=found is not None and found.inference)
+        reply = self._script.reply_to(request, inference=found is not None and found.inference)
         return render(Answer(request, reply, family_of(request, found).request_id(), named), found)
 
     def _fetched(self, stored: StoredResponse, request: ReceivedRequest) -> Json:
