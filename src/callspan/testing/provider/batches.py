@@ -16,9 +16,9 @@ from http import HTTPStatus
 
 import msgspec
 
-from callspan.testing.provider.answer import Wire, base62, encode, objects
-from callspan.testing.provider.rendering import BATCHES, MESSAGE_BATCHES, Rendering
-from callspan.testing.provider.script import Json, ReceivedRequest, Reply, file_content
+from callspan.testing.provider.answer import Answer, Wire, base62, encode, objects
+from callspan.testing.provider.rendering import BATCHES, MESSAGE_BATCHES, Rendering, family_of, find_route, render
+from callspan.testing.provider.script import Json, ReceivedRequest, Reply, Script, file_content
 
 _WINDOW_S = 86_400
 _UNANSWERED = {
@@ -26,9 +26,6 @@ _UNANSWERED = {
     "canceled": ("batch_cancelled", "The batch was cancelled before this request was executed."),
 }
 _JSONL = {"content-type": "application/x-jsonl"}
-
-AnswerLine = Callable[[ReceivedRequest], Rendering]
-"""Answers one request of a batch by the script, as its endpoint does."""
 
 
 @dataclass
@@ -150,8 +147,9 @@ class _MessageBatch(_Batch):
 class Batches:
     """The files and batches of a provider. Safe from any thread."""
 
-    def __init__(self, url: Callable[[], str], answer: AnswerLine) -> None:
-        self._url, self._answer_line = url, answer
+    def __init__(self, url: Callable[[], str], script: Script) -> None:
+        """`url` returns the provider's address."""
+        self._url, self._script = url, script
         self._files: dict[str, bytes] = {}
         self._batches: dict[str, _FileBatch | _MessageBatch] = {}
         self._lock = threading.Lock()
@@ -212,7 +210,10 @@ class Batches:
         request = ReceivedRequest(
             method="POST", path=path, query={}, headers={}, content=encode(body), json=body, time_ns=time.monotonic_ns()
         )
-        return _Line(str(given.get("custom_id")), self._answer_line(request))
+        found, named = find_route(request) or (None, {})
+        reply = self._script.reply_to(request, inference=found is not None and found.inference)
+        answer = Answer(request, reply, family_of(request, found).request_id(), named)
+        return _Line(str(given.get("custom_id")), render(answer, found))
 
     def _list(self) -> Json:
         shown = [self._shown(batch, ended=batch.polls < 0) for batch in self._batches.values()]

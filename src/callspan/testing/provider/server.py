@@ -278,7 +278,7 @@ class ScriptedProvider:
         self._responses: dict[str, StoredResponse] = {}
         self._hosted = HostedAgents()
         self._lock = threading.Lock()
-        self._batches = Batches(lambda: self.url, self._answer_line)
+        self._batches = Batches(lambda: self.url, self._script)
         self._server = Server(self._answer)
 
     @property
@@ -390,12 +390,6 @@ class ScriptedProvider:
             if rendering.events is None and rendering.json.get("background") is True and reply.raw is None:
                 return render(answer, found, stored.queued())
         return rendering
-
-    def _answer_line(self, request: ReceivedRequest) -> Rendering:
-        """Answer one request of a batch."""
-        found, named = find_route(request) or (None, {})
-        reply = self._script.reply_to(request, inference=found is not None and found.inference)
-        return render(Answer(request, reply, family_of(request, found).request_id(), named), found)
 
     def _fetched(self, stored: StoredResponse, request: ReceivedRequest) -> Json:
         with self._lock:
