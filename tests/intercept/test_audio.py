@@ -159,7 +159,7 @@ def test_speech_in_events_has_its_usage(way: str, mode: Mode, run: Run, seen: Ca
     assert response_of(record)["audio"] == media_reference(SOUND)
 
 
-def test_speech_that_is_given_up_is_one_cancelled_call(mode: Mode, run: Run, seen: Captured) -> None:
+def test_speech_that_is_given_up_is_one_cancelled_call_with_what_was_read(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
         create = mode.openai().audio.speech.with_streaming_response.create
         async with mode.entered(create(model="tts-1", voice="alloy", input=SAID)) as response:
@@ -169,6 +169,7 @@ def test_speech_that_is_given_up_is_one_cancelled_call(mode: Mode, run: Run, see
     run(body)
     record = the_call(seen)
     assert record.outcome == "cancelled"
+    assert response_of(record) == {"audio": media_reference(SOUND[:16], "audio/mpeg"), "incomplete": True}
 
 
 def test_several_images_and_a_mask_are_references_in_order(mode: Mode, run: Run, seen: Captured) -> None:

@@ -295,3 +295,27 @@ def test_the_frame_of_an_error_is_found(mode: Mode, run: Run, sdk: str, seen: Ca
     record = the_call(seen)
     assert record.error is not None
     assert (record.outcome, record.error.type) == ("error", "OddError")
+
+
+def test_the_last_event_read_from_the_response_of_a_stream_is_kept(
+    sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """It waits for the next one, which never comes: the application reads bytes, stops, and closes the response."""
+    mode.provider.reply(text=LONG)
+    read: list[str] = []
+
+    async def body() -> None:
+        client = mode.openai() if sdk == "openai" else mode.anthropic()
+        create = client.chat.completions.create if sdk == "openai" else client.messages.create
+        response = (await mode.wait(create(**ASKED[sdk], stream=True))).response
+        lines = response.aiter_lines() if mode.is_async else response.iter_lines()
+        async for line in mode.items(lines):
+            read.append(line)
+            if not line and sum("five" in one for one in read):
+                break
+        await mode.wait(response.aclose() if mode.is_async else response.close())
+
+    run(body)
+    record = the_call(seen)
+    assert record.outcome == "cancelled"
+    assert text_of(record).rstrip().endswith("five")

@@ -267,6 +267,7 @@ class _Copy:
         """Number of chunks of the call when the last payload was passed on."""
         self._size = 0
         self._waiting: list[bytes] = []
+        observer.pass_rest = self.pass_rest
 
     def add(self, piece: bytes) -> None:
         """Add a piece, unless the SDK's stream reads the response, where the chunks are observed."""
@@ -286,6 +287,7 @@ class _Copy:
     def completed(self) -> None:
         """Report that the last piece was read."""
         observer = self._observer
+        observer.pass_rest = None
         if observer.is_read_by_sdk():
             return
         error: ErrorInfo | None = None
@@ -306,16 +308,18 @@ class _Copy:
 
     def broken_off(self, error: BaseException) -> None:
         """Report that reading stopped, and why."""
-        if self._waiting:
-            with _COPY:
-                self._take([])
-        if self._file is not None:
-            with _COPY:
-                self._observer.data(self._file.body(complete=False))
         if isinstance(error, GeneratorExit):
             self._observer.on(Event.READER_GONE)
         else:
             self._observer.failed(error)
+
+    def pass_rest(self) -> None:
+        """Pass on what was read of a response that is read no further."""
+        with _COPY:
+            if self._waiting:
+                self._take([])
+            if self._file is not None:
+                self._observer.data(self._file.body(complete=False))
 
     def _take(self, payloads: list[bytes]) -> None:
         call = self._observer.call

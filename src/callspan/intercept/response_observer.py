@@ -24,6 +24,7 @@ from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo, Outcome
 
 _END: Final = fail_open("end a call")
+_ENDS: Final = (Action.END, Action.DEFER)
 OBSERVERS: Final[dict[int, ResponseObserver]] = {}
 """The observers by `id()` of their response; changed only by `attach`."""
 
@@ -71,6 +72,7 @@ class ResponseObserver:
         "before",
         "call",
         "data",
+        "pass_rest",
         "path",
         "pulling",
         "reader",
@@ -86,6 +88,8 @@ class ResponseObserver:
         """The reader of the response's stream."""
         self.pulling = False
         """True while callspan's copying reader is reading bytes."""
+        self.pass_rest: Callable[[], None] | None = None
+        """Passes on what a copying reader has read and not passed on yet: a call may end while the reader waits."""
         self.state = State.AWAITED
         self._deferred_ends = deferred_ends
         self._remembered: tuple[Event, Failure | None] | None = None
@@ -150,6 +154,9 @@ class ResponseObserver:
                 return
 
     def _act(self, action: Action, event: Event, failure: Failure | None) -> None:
+        if action in _ENDS and self.pass_rest is not None:
+            self.pass_rest()
+            self.pass_rest = None
         if action is Action.REMEMBER:
             self._remembered = self._remembered or (event, failure)
         elif action is Action.END_REMEMBERED:
