@@ -44,9 +44,9 @@ def test_memory_for_ids_of_steps_is_bounded(seen: Seen) -> None:
     del seen
     with session("grid") as episode:
         for number in range(1100):
-            assert episode._takes_step_id(str(number))
-        assert not episode._takes_step_id("1099")
-        assert episode._takes_step_id("0")
+            assert episode._episode.takes_step_id(str(number))
+        assert not episode._episode.takes_step_id("1099")
+        assert episode._episode.takes_step_id("0")
 
 
 def test_actions_and_environment_steps_record_system_and_sequence(seen: Seen) -> None:

@@ -275,7 +275,7 @@ class Session(SessionScope, Decorating):
         runtime = self._runtime
         return SessionRecord(
             session_id=self.id,
-            record_version=self._next_version(),
+            record_version=self._episode.next_version(),
             name=self.name,
             group_id=identity.group_id,
             task_id=identity.task_id,

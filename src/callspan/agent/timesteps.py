@@ -50,37 +50,9 @@ class SessionScope(OperationRecorder):
         """None: totals are per session, those of a nested one are its own."""
         return
 
-    def _next_index(self) -> int:
-        """Return the index of the next timestep."""
-        return self._episode.next_index()
-
-    def _takes_step_id(self, step_id: str) -> bool:
-        """Return whether this application-given id is unused by other timesteps of this session."""
-        return self._episode.takes_step_id(step_id)
-
     def _sequence(self) -> int:
         """Return the next sequence number of events in this session."""
         return self._episode.next_sequence()
-
-    def _next_version(self) -> int:
-        """Return the version of the next record, higher than any before."""
-        return self._episode.next_version()
-
-    def _opened(self, step: TimestepScope) -> None:
-        """Remember a step until it is closed."""
-        self._open_steps[step.id] = step
-
-    def _closed(self, step: TimestepScope) -> None:
-        """Forget a step."""
-        self._open_steps.pop(step.id, None)
-
-    def _last_span(self) -> ScopeSpanHandle:
-        """Return the span of the last step, or the session's own: the link target of a separate trace."""
-        return self._last
-
-    def _leave_behind(self, span: ScopeSpanHandle) -> None:
-        """Store the span of the newest step."""
-        self._last = span
 
 
 class Found(NamedTuple):
@@ -249,9 +221,9 @@ class TimestepScope(OperationRecorder, Decorating):
         if flag is not None:
             self._flag(flag)
         self._runtime = session._runtime
-        if self._step_id is not None and not session._takes_step_id(self._step_id):
+        if self._step_id is not None and not session._episode.takes_step_id(self._step_id):
             self._repeated(self._step_id)
-        self._index = session._next_index()
+        self._index = session._episode.next_index()
         self._place = Place(
             session_id=session._place.session_id,
             session_name=session._place.session_name,
@@ -262,7 +234,7 @@ class TimestepScope(OperationRecorder, Decorating):
         # Started in another thread or session, its parent is its session, not the scope that is current there.
         inside = around is not None and around.session is session
         self._parent = around if inside and around is not session else None
-        session._opened(self)
+        session._open_steps[self.id] = self
         self._count()
         return current if inside else session._inner or current
 
@@ -277,12 +249,12 @@ class TimestepScope(OperationRecorder, Decorating):
             return
         if around := metadata_of(base):
             self._info = {**around, **self._info}
-        link = session._last_span() if runtime.trace_per_timestep and self._parent is None else None
+        link = session._last if runtime.trace_per_timestep and self._parent is None else None
         self._first = self._record(session)
         shown = runtime.process(self._first, "timestep_start")
         self._begin_span(shown, base, link=link, root=link is not None)
         # Only the span: a session must not keep references to its steps, of which there may be a million.
-        session._leave_behind(self._span)
+        session._last = self._span
         remember("timestep", self.id, self._span, self._place, self)
         self._write(msgspec.structs.replace(shown, trace_id=self._span.trace_id, span_id=self._span.span_id))
 
@@ -295,7 +267,7 @@ class TimestepScope(OperationRecorder, Decorating):
     def _close(self, error: BaseException | None) -> Record | None:
         session = self._session
         if session is not None:
-            session._closed(self)
+            session._open_steps.pop(self.id, None)
         if self._runtime is None or self._first is None:
             return None
         record = self._later(
@@ -312,7 +284,7 @@ class TimestepScope(OperationRecorder, Decorating):
         return TimestepRecord(
             timestep_id=self.id,
             session_id=session.id,
-            record_version=session._next_version(),
+            record_version=session._episode.next_version(),
             index=self._index,
             user_step_id=self._step_id,
             name=name,
@@ -326,7 +298,7 @@ class TimestepScope(OperationRecorder, Decorating):
         """Return the first record, updated."""
         return msgspec.structs.replace(
             first,
-            record_version=first.record_version if self._session is None else self._session._next_version(),
+            record_version=first.record_version if self._session is None else self._session._episode.next_version(),
             trace_id=self._span.trace_id,
             span_id=self._span.span_id,
             metadata=dict(self._info),
