@@ -125,12 +125,12 @@ def _call() -> Callable[[], Any]:
 
     import wire_bodies as wire
 
-    def answered(request: httpx2.Request) -> httpx2.Response:
+    def respond(request: httpx2.Request) -> httpx2.Response:
         del request
         time.sleep(_WIRE_S)
         return httpx2.Response(200, headers=wire.HEADERS["openai"], content=wire.openai_answer())
 
-    transport = httpx2.MockTransport(answered)
+    transport = httpx2.MockTransport(respond)
     client = openai.OpenAI(api_key="sk-test", http_client=httpx2.Client(transport=transport), max_retries=0)
     messages: Any = wire.messages(1000)
     return lambda: client.chat.completions.create(model="gpt-5", messages=messages, max_completion_tokens=500)

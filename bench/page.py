@@ -89,10 +89,10 @@ def conditions(neighbours: Neighbours | None = None, packages: Sequence[str] = P
     """Return when and on what a part was measured; None: it does not matter what others did."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    said = f"{today()}, Python {platform.python_version()}, {machine}; {versions}.\n"
+    text = f"{today()}, Python {platform.python_version()}, {machine}; {versions}.\n"
     if neighbours is not None and (busy := neighbours.busy()) > _QUIET:
-        said += _LOADED.format(busy=busy, cpus=os.cpu_count())
-    return said
+        text += _LOADED.format(busy=busy, cpus=os.cpu_count())
+    return text
 
 
 def today() -> str:

@@ -48,8 +48,8 @@ def text(places: Sequence[Place], neighbours: page.Neighbours) -> str:
         parts += ["### In parts of the bare SDK's cost", _parts(there, times)]
     instructions = [_figures(place, "counted", lambda each: each[0]) for place in there]
     if any(instructions):
-        said = "Thousands of instructions added; in brackets how many times callspan's. "
-        parts += ["### The others by instructions", said + _BETTER, _compared(there, instructions, 1000, 1)]
+        intro = "Thousands of instructions added; in brackets how many times callspan's. "
+        parts += ["### The others by instructions", intro + _BETTER, _compared(there, instructions, 1000, 1)]
         parts += [_SUPPRESSED, _suppressed(there, instructions)]
         allocations = [_figures(place, "counted", lambda each: each[1]) for place in there]
         if all(each.rounds for figures in allocations for each in figures.values()):
@@ -135,8 +135,8 @@ def _compared(places: Sequence[Place], figures: Sequence[dict[str, Measured]], s
         ]
         cells = [_against(measured[name], scale, digits) if name in measured else "" for measured in figures]
         rows.append((f"{name}, per {there[0].unit}", *ours, *cells))
-    said = "Bare, floor and callspan: the least of the processes.\n\n"
-    return said + page.table(head, rows)
+    intro = "Bare, floor and callspan: the least of the processes.\n\n"
+    return intro + page.table(head, rows)
 
 
 def _against(measured: Measured, scale: float, digits: int) -> str:
@@ -187,8 +187,8 @@ def _starts(places: Sequence[Place]) -> list[str]:
         for place in places
         if (found := place.found.get("started")) and not place.peer.built_in
     ]
-    said = "CPU milliseconds to import and switch on, where both SDKs are imported already and used."
-    return ["### Starting up with the others", said, page.table(("", "theirs", "callspan"), rows)] if rows else []
+    intro = "CPU milliseconds to import and switch on, where both SDKs are imported already and used."
+    return ["### Starting up with the others", intro, page.table(("", "theirs", "callspan"), rows)] if rows else []
 
 
 def _captured(places: Sequence[Place]) -> str:

@@ -26,8 +26,8 @@ same is done again at once. Nothing but what the caches and the branch predictor
 """
 _DELIVERY = """\
 From the spool into a store, on the thread of that store: reading the frame, decoding, pricing by the published prices,
-the rows and the store's own work. Per record of a call that asked 1 KB, of which 50 bytes are new, and was answered
-with 0.5 KB.
+the rows and the store's own work. Per record of a call with a request of 1 KB, of which 50 bytes are
+new, and an answer of 0.5 KB.
 """
 _FELT = """\
 Wall time of a call of 1 KB, 500 a second, with records to SQLite and with spans only: two processes that take turns,
@@ -70,7 +70,7 @@ _ALLOCATED = "Calls of Python's allocator; what its free lists serve is not amon
 
 
 def summary(measured: Measured) -> str:
-    """Return one line for whoever watches."""
+    """Return one line of progress."""
     rows = [name for name in measured.rounds if name not in (BARE, FLOOR)]
     figures = [f"{name}: {measured.added(name, BARE).middle / 1000:.2f}" for name in rows]
     if FLOOR in measured.rounds:
@@ -107,13 +107,13 @@ def _details(measured: Measured) -> str:
         cost, added = measured.cost(name).middle, measured.added(name, BARE)
         of_bare = "" if measured.agent else f"{added.middle / bare:.1%}"
         rows.append((name, f"{cost / 1000:.1f}", _micro(added), of_bare, _ratio(added.middle, floor, bare)))
-    said = _ROUNDS.format(unit=measured.unit, rounds=len(measured.rounds[FLOOR]))
+    text = _ROUNDS.format(unit=measured.unit, rounds=len(measured.rounds[FLOOR]))
     shown = page.table(("", "costs", "adds", "of bare", "of the floor"), rows)
-    return f"### {measured.name}\n\n{said}\n{shown}"
+    return f"### {measured.name}\n\n{text}\n{shown}"
 
 
 def _ratio(added: float, floor: float, bare: float) -> str:
-    """How many floors, where the floor can be told from nothing."""
+    """How many times the floor it is, where the floor is measurable."""
     return f"{added / floor:.2f}" if floor > 0.005 * bare else ""
 
 

@@ -29,7 +29,7 @@ _HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Measure the columns asked for and print, or write, the tables."""
+    """Measure the requested columns and print, or write, the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less than two minutes; prints and writes no page")
     parser.add_argument("--only", default="", help="columns whose name contains this; prints and writes no page")

@@ -65,8 +65,8 @@ class Place:
             if done.returncode == 0:
                 done = self._pip("install", "-q", "-e", str(_ROOT))
             if done.returncode:
-                said = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "ERROR")
-                self.trouble = f"could not be installed beside these SDKs: `{said}`"
+                line_of_error = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "ERROR")
+                self.trouble = f"could not be installed beside these SDKs: `{line_of_error}`"
                 return
             stamp.write_text(
                 json.dumps({"wanted": wanted, "newest": {name: self._newest(name) for name in self.peer.packages}})
@@ -97,7 +97,7 @@ class Place:
 
 
 def main() -> None:
-    """Measure the peers asked for and print, or write, the tables."""
+    """Measure the requested peers and print, or write, the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less than two minutes; prints and writes no page")
     parser.add_argument("--only", choices=PEERS, action="append", help="this peer; prints and writes no page")

@@ -30,7 +30,7 @@ answer; the callers of streams begin within {STAGGER_S:.0f} s. Every round has t
 
 The rows take turns, round after round, in the same processes, each of them warm; the floor is a raw span around each
 call. Throughput is calls per second from the first begun to the last ended, over all processes; the ratio is the
-median of the rounds'. An event loop's lateness is how much later than asked a timer of 5 ms comes. Without the waits
+median of the rounds'. An event loop's lateness is how much later than set a timer of 5 ms comes. Without the waits
 the processors are the limit, and the ratio only says what part of their time callspan takes: no bar there.
 """
 

@@ -40,7 +40,7 @@ def usable() -> bool:
 
 
 def run(python: str, arguments: list[str], directory: Path, environment: dict[str, str]) -> None:
-    """Run a Python program under callgrind, which counts nothing until it is asked to."""
+    """Run a Python program under callgrind, which counts nothing until it is switched on."""
     command = [
         "valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", "--dump-line=no",
         f"--callgrind-out-file={directory / 'out'}", python, *arguments,

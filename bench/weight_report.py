@@ -55,11 +55,11 @@ def budgets(official: Place) -> Iterator[Budget]:
         yield Budget(f"{name}, without content", weights.MORE, more, "bytes more")
 
 
-def _row(name: str, kind: str, places: Sequence[Place], said: str = "") -> tuple[str, ...]:
+def _row(name: str, kind: str, places: Sequence[Place], note: str = "") -> tuple[str, ...]:
     shown = [place.found[kind] for place in places if kind in place.found and place.peer.families[0] == "openai"]
     ours = shown[0]["ours"][name] if shown else 0
     cells = []
     for place in places:
         both = place.found.get(kind)
         cells.append(f"{both['theirs'][name]:,} ({both['ours'][name] / both['theirs'][name]:.2f})" if both else "")
-    return (name + said, f"{ours:,}", *cells)
+    return (name + note, f"{ours:,}", *cells)

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 import callspan
 import wire_bodies as wire
 
-PLAIN, AGENT = "plain call, 4 KB asked, 2.4 KB answered", "agent's call, 24 KB of history, 200 bytes answered"
+PLAIN, AGENT = "plain call, 4 KB sent, 2.4 KB received", "agent's call, 24 KB of history, 200 bytes received"
 TITLES = (PLAIN, AGENT)
 TIMES = {PLAIN: 1.75, AGENT: 1.05}
 """How many times what official's span weighs ours may, content captured by both."""
@@ -54,7 +54,7 @@ class Scale(SpanProcessor):
 
 @dataclass(frozen=True)
 class Work:
-    """One call: its name, what is asked, and how many characters are answered."""
+    """One call: its name, its request, and the number of characters of its answer."""
 
     name: str
     messages: list[Any]

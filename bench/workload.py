@@ -19,7 +19,7 @@ import wire_bodies as wire
 from callspan.record.call import CallRecord, Place
 from callspan.testing import capture
 
-ASKED, NEW, ANSWERED = 1000, 50, 500
+SENT, NEW, ANSWERED = 1000, 50, 500
 """Characters of the request's texts, of the part that no other call has, and of the answer."""
 PER_SESSION = 50
 START_NS = 1_760_000_000_000_000_000
@@ -52,9 +52,9 @@ def _varied(original: CallRecord, number: int, chance: random.Random, words: lis
     request, response, usage, timing = original.request, original.response, original.usage, original.timing
     if response is None or usage is None:
         raise ValueError("the call that was made has no answer")
-    asked = bytes(request.body).replace(_QUESTION.encode(), _text(chance, words, NEW))
-    answered = bytes(response.body).replace(_ANSWER.encode(), _text(chance, words, ANSWERED))
-    answered = answered.replace(b"chatcmpl-1", response_id.encode()).replace(
+    sent = bytes(request.body).replace(_QUESTION.encode(), _text(chance, words, NEW))
+    received = bytes(response.body).replace(_ANSWER.encode(), _text(chance, words, ANSWERED))
+    received = received.replace(b"chatcmpl-1", response_id.encode()).replace(
         b'tokens":250,', b'tokens":%d,' % (250 + step)
     )
     return replace(
@@ -63,8 +63,8 @@ def _varied(original: CallRecord, number: int, chance: random.Random, words: lis
         trace_id=f"{session + 1:032x}",
         span_id=f"{number + 1:016x}",
         place=Place(session_id=f"01990000-0000-7000-8000-5{session:011x}", session_name="bench", timestep=step),
-        request=replace(request, body=msgspec.Raw(asked)),
-        response=replace(response, id=response_id, body=msgspec.Raw(answered)),
+        request=replace(request, body=msgspec.Raw(sent)),
+        response=replace(response, id=response_id, body=msgspec.Raw(received)),
         usage=replace(
             usage,
             input_tokens=250 + step,
@@ -95,15 +95,15 @@ def _original(model: str) -> CallRecord:
     answer["model"] = f"{model}-2025-08-07"
     answer["choices"][0]["message"]["content"] = _ANSWER
 
-    def answered(request: httpx2.Request) -> httpx2.Response:
+    def respond(request: httpx2.Request) -> httpx2.Response:
         del request
         return httpx2.Response(200, headers=wire.HEADERS["openai"], json=answer)
 
     client = openai.OpenAI(
-        api_key="sk-test", http_client=httpx2.Client(transport=httpx2.MockTransport(answered)), max_retries=0
+        api_key="sk-test", http_client=httpx2.Client(transport=httpx2.MockTransport(respond)), max_retries=0
     )
     messages: list[Any] = [
-        {"role": "system", "content": wire.prose(ASKED - NEW)},
+        {"role": "system", "content": wire.prose(SENT - NEW)},
         {"role": "user", "content": _QUESTION},
     ]
     with capture() as captured:

@@ -51,12 +51,12 @@ def play(client: OpenAI, env: Traced, seed: int) -> float:
     total, over = 0.0, False
     while not over:
         reply = client.chat.completions.create(model=MODEL, messages=messages, tools=TOOLS, tool_choice="required")
-        asked = reply.choices[0].message
-        calls = asked.tool_calls or []
+        message = reply.choices[0].message
+        calls = message.tool_calls or []
         with callspan.tool(call=calls[0]) as tool:
             tool.result = action = DIRECTIONS.index(json.loads(calls[0].function.arguments)["direction"])
         field, reward, terminated, truncated, _ = env.step(action)
-        messages.append(asked.model_dump(exclude_none=True))
+        messages.append(message.model_dump(exclude_none=True))
         messages.append({"role": "tool", "tool_call_id": calls[0].id, "content": f"You are on {field}."})
         total += float(reward)
         over = terminated or truncated
@@ -85,7 +85,7 @@ def _guide(request: ReceivedRequest) -> Reply:
 
 
 def main() -> None:
-    """Play as many episodes as asked for, and say where to look at them."""
+    """Play as many episodes as requested, and say where to look at them."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--episodes", type=int, default=1)
     options.add_argument("--live", action="store_true", help="use the real API")

@@ -1,4 +1,4 @@
-"""A web service in small: one session per conversation, two agents that hand over, feedback after the answer.
+"""A web service in small: one session per conversation, two agents with a handoff, feedback after the answer.
 
 Each request is a trace of its own; the session's id joins them. Without OPENAI_API_KEY a scripted provider on loopback
 answers, so it runs offline:
@@ -53,14 +53,14 @@ async def request(
         async with session.timestep(turn=turn) as step:
             step.message(question, "question", "user", "desk")
             if has_personal_data(question):
-                said = "Please leave out personal data."
+                text = "Please leave out personal data."
             elif "money" in question:
                 step.handoff("billing", "reception", reason="refund")
-                said = f"{await answer(client, question, 'billing')} ({refund(4711)})"
+                text = f"{await answer(client, question, 'billing')} ({refund(4711)})"
             else:
-                said = await answer(client, question, "reception")
-            step.message(said, "answer", "desk", "user")
-        return said, session.carrier()
+                text = await answer(client, question, "reception")
+            step.message(text, "answer", "desk", "user")
+        return text, session.carrier()
 
 
 async def main() -> None:
@@ -78,8 +78,8 @@ async def main() -> None:
 
         async with openai.AsyncOpenAI() as client:
             for turn, question in enumerate(CONVERSATION):
-                said, carrier = await request(client, "conversation-1", turn, question)
-                print(f"{question}\n    {said}")
+                text, carrier = await request(client, "conversation-1", turn, question)
+                print(f"{question}\n    {text}")
 
     # Later, in a handler of POST /feedback, which may run in another process.
     callspan.reward(1, carrier=carrier, objective="helpful", source="human", label="thumbs up")

@@ -117,7 +117,7 @@ def summary(found: dict[str, CallPath]) -> str:
 
 
 def main() -> None:
-    """Print the paths; write the figures into the page where that is asked for."""
+    """Print the paths; write the figures into the page on request."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="put the figures into docs/architecture.md")
     arguments = parser.parse_args()

@@ -29,14 +29,14 @@ def main() -> int:
 
 def paragraph(table: Table) -> str:
     """Return the columns of a table, those that hold JSON last."""
-    plain = [told(column) for column in table.columns if column.form != "json"]
-    json = [told(column) for column in table.columns if column.form == "json"]
+    plain = [described(column) for column in table.columns if column.form != "json"]
+    json = [described(column) for column in table.columns if column.form == "json"]
     text = f"`{table.name}`: {', '.join(plain)}; as JSON {', '.join([*json, '`extra`'])}."
     # A code span or a note is not broken where that would change it: lines break at the spaces between columns.
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def told(column: Column) -> str:
+def described(column: Column) -> str:
     """Return a column with its note."""
     return f"`{column.name}`" + (f" ({column.note})" if column.note else "")
 

@@ -2,7 +2,7 @@
 
     python tools/environments.py peers backend frameworks
 
-Each is made once; one that is there and has what is asked for is left as it is.
+Each is made once; an existing one that has all packages is left as it is.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
 
 
 def make(place: Path, packages: list[str]) -> None:
-    """Make one environment, or add what it lacks of what is asked for today. Raises CalledProcessError."""
+    """Make one environment, or add the packages that it lacks. Raises CalledProcessError."""
     done = place / ".complete"
-    asked = "\n".join(packages)
-    if done.exists() and done.read_text() == asked:
+    wanted = "\n".join(packages)
+    if done.exists() and done.read_text() == wanted:
         return
     print(f"{place.name}: {' '.join(packages)}", flush=True)
     place.parent.mkdir(exist_ok=True)
     if not (place / "bin" / "python").exists():
         subprocess.run([TOOLS / "make_venv.sh", place], env={**os.environ, "PYTHON": sys.executable}, check=True)
     subprocess.run([TOOLS / "install.sh", place, *packages], cwd=ROOT, check=True)
-    done.write_text(asked)
+    done.write_text(wanted)
 
 
 def main(names: list[str]) -> None:

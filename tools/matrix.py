@@ -90,8 +90,8 @@ class Result:
 def interpreter(version: str) -> str | None:
     """The path of a Python that runs and is of this version; None if none is found."""
     for candidate in (f"python{version}", *_installed(version), sys.executable):
-        asked = _output([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"])
-        found, _, path = asked.partition(" ")
+        output = _output([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"])
+        found, _, path = output.partition(" ")
         if found == version:
             return path.strip()
     return None

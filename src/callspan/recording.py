@@ -289,7 +289,7 @@ def record_call(
         model: the requested model, if it is known before the body; None: that of the body.
         server: URL of the server; None: unknown.
         client: name and version of the client, such as `mine/1.0`; None: unknown.
-        stream: whether it is a stream, if it is known before the body or the first chunk; None: they tell.
+        stream: whether it is a stream, if it is known before the body or the first chunk; None: they show it.
 
     Returns:
         The call; without `instrument()` it records nothing.

@@ -243,7 +243,7 @@ def handoff(
 
     Args:
         to: The agent that takes over.
-        sender: The agent that hands over; None: the current one, see `invoke_agent`.
+        sender: The agent that passes the work on; None: the current one, see `invoke_agent`.
         call: The tool call that requested it, or its id.
         reason: The reason, or the data that is passed on; any JSON value.
         at: The time; None: now.

@@ -41,7 +41,7 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     output: Decimal = Decimal(0)
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
-    """Written to the cache for five minutes, and where nothing tells for how long."""
+    """Written to the cache for five minutes, or for an unknown time."""
     cache_write_1h: Decimal | None = None
     """None: the price of `cache_write`."""
     request: Decimal = Decimal(0)

@@ -238,7 +238,7 @@ class PriceList:
         return total
 
     def _snapshot(self) -> object:
-        """The prices as they are now; None where the package does not tell, and nothing can be kept."""
+        """The prices as they are now; None where the package does not return them, and nothing can be kept."""
         snapshots = getattr(self._package, "data_snapshot", None)
         return None if snapshots is None else snapshots.get_snapshot()
 
@@ -291,7 +291,7 @@ BATCH: Final = "batch"
 
 
 def published_cost(record: CallRecord) -> Cost | None:
-    """Return what the call costs by the published prices of its day; None where those do not tell, or are not here."""
+    """Return what the call costs by the published prices of its day; None if they are not known."""
     prices, provider, usage = _price_list(), _PROVIDERS.get(record.provider), record.usage
     if prices is None or provider is None or usage is None or not _is_priced(usage):
         return None

@@ -1,4 +1,4 @@
-"""Batch results: the bytes of a batch's results, as their reader gets them; and other requests that tell of calls.
+"""Batch results: the bytes of a batch's results, as their reader gets them; and other requests that report calls.
 
 Both ways lead through `Response.iter_bytes`: anthropic's `JSONLDecoder` reads pieces of 64 bytes with it, and so does
 everything that reads what openai's `files.content` has not read itself.
@@ -19,7 +19,7 @@ from callspan.providers.base import Endpoint
 
 
 def beside_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None, CallFactory | None]:  # noqa: ANN401
-    """Return what reads a request that is no call and tells of calls, and what starts to observe it; None: neither."""
+    """Return what reads a request that is no call but reports calls, and what starts to observe it; None: neither."""
     fetch = registry.fetch_for(options.method, options.url)
     if fetch is not None:
         return fetch, factory.fetch

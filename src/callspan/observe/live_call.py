@@ -295,8 +295,8 @@ class LiveCall:
         except reported(_BUILD_RECORD):
             content = {}
         fields.update(content)
-        answered = self._ports.judges and (self.has_body or self._timing.chunks)
-        if not info.recognized and fields["outcome"] == "success" and answered:
+        has_answer = self._ports.judges and (self.has_body or self._timing.chunks)
+        if not info.recognized and fields["outcome"] == "success" and has_answer:
             with _BUILD_RECORD:
                 flag_unrecognized(fields, self.record, body)
         if info.background:

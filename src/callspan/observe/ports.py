@@ -65,7 +65,7 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     server_port: int | None = None
     model: str | None = None
     stream: bool | None = None
-    """None if only the body or the response will tell."""
+    """None if only the body or the response shows it."""
 
 
 class UnfinishedCall(Protocol):

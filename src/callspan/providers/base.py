@@ -26,9 +26,9 @@ Operation: TypeAlias = Literal[
 ]  # fmt: skip
 
 HOSTED: Final = "hosted"
-"""Operation of requests about hosted agents: what they tell has spans, they have none."""
+"""Operation of requests about hosted agents: their contents have spans, they themselves have none."""
 HOSTED_APIS: Final[frozenset[str]] = frozenset({"sessions", "agent_sessions"})
-"""The APIs of agents that run at the provider: no request asks for a call, events tell of it."""
+"""The APIs of agents that run at the provider: calls are not requested, events report them."""
 
 MEDIA_APIS: Final[frozenset[str]] = frozenset(
     {"images", "image_edits", "image_variations", "transcriptions", "translations", "speech"}
@@ -65,7 +65,7 @@ class Accumulator(Protocol):
     def complete(self) -> bool:
         """True once the stream has signalled its end (finish reason, terminal event).
 
-        If a terminal event must still follow, as in Messages, the attribute `terminated` tells whether it was received.
+        If a terminal event must still follow, as in Messages, the attribute `terminated` is whether it was received.
         """
 
     def add(self, chunk: object) -> bool:

@@ -1,4 +1,4 @@
-"""Hosted agents: sessions that run at the provider, and what their events and listings tell, in one form for both.
+"""Hosted agents: sessions that run at the provider, and the contents of their events and listings, in one form.
 
 The provider calls the model; the application only reads events, so each model request is known by an id of the
 provider's. Readers are pure and total, as endpoint adapters are.
@@ -67,7 +67,7 @@ class HostedPath(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model was asked by the provider, and answered: one request of anthropic's, one turn of openai's."""
+    """What the provider sent to the model, and its answer: one request of anthropic's, one turn of openai's."""
 
     key: str
     """The provider's id of the event that ended it, or of the turn."""
@@ -151,10 +151,10 @@ class Fold(Protocol):
     """Follows the events of one session or thread, in their order."""
 
     def add(self, event: object) -> list[Fact]:
-        """Return what an event tells, together with those before it. Total."""
+        """Return what is known after an event and those before it. Total."""
 
     def rest(self) -> list[Fact]:
-        """Return what the last events told only in part."""
+        """Return what the last events state only in part."""
 
 
 class HostedReader(Protocol):
@@ -167,7 +167,7 @@ class HostedReader(Protocol):
         """Return the events of a page, oldest first, and the cursor of the next page."""
 
     def facts(self, path: HostedPath, body: object) -> list[Fact]:
-        """Return what an answer tells that is no list of events."""
+        """Return what a response states that is no list of events."""
 
     def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
         """Return what a request that has succeeded has sent."""

@@ -24,7 +24,7 @@ _Fields: TypeAlias = dict[str, object]
 def media_reference(data: bytes, mime: str | None = None, usual: str | None = None) -> dict[str, object]:
     """Return the reference to a file in memory.
 
-    `mime` is its type as stated; None: as the header tells, else the `usual` one.
+    `mime` is its type as stated; None: as the header states, else the `usual` one.
     """
     return described_reference(hashlib.sha256(data).hexdigest(), len(data), data[:HEADER_BYTES], mime, usual)
 
@@ -41,7 +41,7 @@ def described_reference(
 
 
 def header_fields(header: bytes, size: int | None) -> dict[str, object]:
-    """Return `mime`, `width`, `height` and `seconds` as far as the first bytes of a file tell. Total.
+    """Return `mime`, `width`, `height` and `seconds` as far as the first bytes of a file state them. Total.
 
     `size` is that of the whole file: recordings that were written as they came do not state their length.
     """

@@ -131,7 +131,7 @@ AGENT_DURATION: Final = Instrument(
     AGENT_BUCKETS,
 )  # fmt: skip
 WORKFLOW_DURATION: Final = Instrument(
-    "gen_ai.invoke_workflow.duration", "histogram", "s", "Duration of a session, each time it is continued anew.",
+    "gen_ai.invoke_workflow.duration", "histogram", "s", "Duration of a session, once for each time it is continued.",
     (WORKFLOW_NAME, ERROR_TYPE), WORKFLOW_BUCKETS,
 )  # fmt: skip
 TIMESTEP_DURATION: Final = Instrument(

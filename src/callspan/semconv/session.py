@@ -167,7 +167,7 @@ GUARDRAIL_START: Final = Table(
     _kind("GUARDRAIL"),
 )
 HANDOFF_START: Final = Table(
-    text_row("callspan.handoff.from", "system", "The agent that hands over."),
+    text_row("callspan.handoff.from", "system", "The agent that passes the work on."),
     text_row("callspan.handoff.to", "name", "The agent that takes over."),
     text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that requested it."),
     *WITHIN,

@@ -128,7 +128,7 @@ class UnrecordedCalls:
         """Do nothing."""
 
     def after_fork_in_child(self) -> None:
-        """Do nothing: `forks` has begun anew."""
+        """Do nothing: `forks` has reset the counts."""
 
     def at_exit(self, timeout_s: float) -> None:
         """Write what was counted last."""

@@ -1,4 +1,4 @@
-"""Batches: what the requests about batches tell becomes one record for each line, and at most two spans for the batch.
+"""Batches: requests about batches make one record for each line, and at most two spans for the batch.
 
 A request about batches is observed as a call is, without a span or record of its own.
 """
@@ -162,7 +162,7 @@ class ObservedRequest:
         return context
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Take what the request has told."""
+        """Take the answer to the request."""
         del conversation
         with _OBSERVE:
             if self.lines is not None:

@@ -1,4 +1,4 @@
-"""Fetches: what `responses.retrieve`, `cancel` and webhooks tell of background responses completes their calls, once.
+"""Fetches: `responses.retrieve`, `cancel` and webhooks complete the calls of background responses, once.
 
 A fetch is observed as a call is, without span or record of its own until it finds a response that has ended.
 """

@@ -1,4 +1,4 @@
-"""Hosted: writes the records of hosted agents as the SDK hands over what the provider tells of them.
+"""Hosted: writes the records of hosted agents as the SDK returns their events and turns.
 
 A request about a session is observed as a call is, without a span or record of its own. Each event is read before the
 caller gets it; what it completes is written at once.

@@ -134,7 +134,7 @@ class EventFold:
         """Whether an outcome is being evaluated, without a model request seen since; None: unknown."""
 
     def add(self, event: object) -> list[Fact]:
-        """Return what an event tells. Events posted from another thread are that one's."""
+        """Return what an event states. Events posted from another thread are that one's."""
         kind = text(event, "type")
         if kind is None or not isinstance(event, dict):
             return []

@@ -108,7 +108,7 @@ class TurnFold:
         self._turns: OrderedDict[str, _Turn] = OrderedDict()
 
     def add(self, event: object) -> list[Fact]:
-        """Return what an event tells."""
+        """Return what an event states."""
         kind = text(event, "type")
         if kind is None or not isinstance(event, dict):
             return []
@@ -124,7 +124,7 @@ class TurnFold:
         return self._of_item(event, kind.removeprefix(_TURN))
 
     def rest(self) -> list[Fact]:
-        """Return nothing: turns that have not ended are in progress, as has been said."""
+        """Return nothing: turns without an end are in progress, which their events have stated."""
         return []
 
     def _of_turn(self, event: dict[str, object], turn: dict[str, object]) -> list[Fact]:

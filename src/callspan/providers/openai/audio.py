@@ -83,7 +83,7 @@ class TranscriptAccumulator:
 
 
 class Transcriptions(OpenAIEndpoint):
-    """The endpoint that writes down what is said. Stateless."""
+    """The transcription endpoint: speech to text in its own language. Stateless."""
 
     api: Api = "transcriptions"
     operation: Operation = "generate_content"
@@ -119,7 +119,7 @@ class Transcriptions(OpenAIEndpoint):
 
 
 class Translations(Transcriptions):
-    """The endpoint that writes down in English what is said in any language. Stateless."""
+    """The translation endpoint: speech in any language to English text. Stateless."""
 
     api: Api = "translations"
     path = "/audio/translations"

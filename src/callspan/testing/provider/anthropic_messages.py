@@ -88,7 +88,7 @@ _REFUSAL: Json = {
 
 
 def _has_credit(answer: Answer) -> bool:
-    """Whether the client has asked for what lets it fall back to another model."""
+    """Whether the client accepts a fallback to another model."""
     return "fallback" in answer.request.headers.get("anthropic-beta", "")
 
 

@@ -198,7 +198,7 @@ def _events(session: Session, request: ReceivedRequest) -> Json:
 
 
 def _chosen(events: list[Json], request: ReceivedRequest) -> Iterator[Json]:
-    """The events of the types that were asked for."""
+    """The events of the requested types."""
     types = {value for name, value in request.query.items() if name.startswith("types")}
     return (event for event in events if not types or event["type"] in types)
 
