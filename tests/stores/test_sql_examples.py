@@ -30,11 +30,13 @@ PARAMETERS = {
     "request_id": "req_7",
     "user_id": "user-7",
     "experiment": "experiment-1",
+    "conversation_id": "conv_7",
+    "response_id": "resp_19",
 }
 """What the agents of `large_file` have."""
 _BLOCK = re.compile(r"<!-- sql: ([\w ]+) -->\s*```sql\n(.*?)```", re.DOTALL)
 _SHELL = re.compile(r'^sqlite3 callspan\.db "(select [^"]+)"', re.MULTILINE)
-_SCAN = re.compile(r"(SCAN|MATERIALIZE) (?!m VIRTUAL|up$|CONSTANT ROW$|\(subquery)")
+_SCAN = re.compile(r"(SCAN|MATERIALIZE) (?!m VIRTUAL|up$|e$|earlier$|CONSTANT ROW$|\(subquery)")
 _INDEX_IN_ORDER = re.compile(r"SCAN \w+ USING (COVERING )?INDEX ")
 """Reads the first rows of an index, for a LIMIT or a maximum."""
 
