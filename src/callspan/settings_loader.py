@@ -278,6 +278,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Parse]]] = {
     "log_events": ("CALLSPAN_LOG_EVENTS", flag),
     "completion_hook": ("OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK", text),
     "attempt_spans": ("CALLSPAN_ATTEMPT_SPANS", flag),
+    "hosted_spans": ("CALLSPAN_HOSTED_SPANS", flag),
     "fsync": ("CALLSPAN_FSYNC", one_of(Fsync)),
     "spool_max_bytes": ("CALLSPAN_SPOOL_MAX_BYTES", size),
     "spool_dir": ("CALLSPAN_SPOOL_DIR", path),

@@ -174,7 +174,7 @@ def test_listing_alone_records_the_same(mode: Mode, run: Run, seen: Captured, li
 
     run(body)
     first, second = seen.records
-    assert [record.record_version for record in calls(seen)] == [4, 4]
+    assert [record.record_version for record in calls(seen)] == [5, 5]
     assert (first.text, second.text, spoken(first)) == ("Let me look.", "There is one file.", ["What is here?"])
     assert len(tools(seen)) == 1
 
@@ -212,7 +212,7 @@ def test_events_without_their_beginning_are_amended(mode: Mode, run: Run, seen: 
         await listed(mode, client, session_id)
 
     run(body)
-    assert [record.record_version for record in calls(seen)] == [3, 3, 4, 4]
+    assert [record.record_version for record in calls(seen)] == [3, 3, 5, 5]
     first, second = seen.records
     assert (first.text, second.text) == ("Let me look.", "There is one file.")
     assert first.usage is not None

@@ -249,6 +249,8 @@ def _others() -> Iterator[Check]:
     if _version("anthropic") is not None:
         detail = "traces itself; callspan puts its own span in that one's place, so there is one a call"
         yield Check(area, "anthropic SDK", "note", detail)
+    detail = "callspan makes a span for each model request; do not send those of the provider to the same backend too"
+    yield Check(area, "hosted agents", "note", detail, "To keep only the provider's: CALLSPAN_HOSTED_SPANS=off")
 
 
 def _store(url: str, settings: Settings) -> Check:

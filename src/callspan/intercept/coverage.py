@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 _CRUD: Final = "create retrieve update list delete archive cancel"
 _STORED: Final = "it reads or keeps stored answers"
-_HOSTED: Final = "a session; what its agent does is recorded as its events are read, see hosted agents"
+_HOSTED: Final = "what the agent does is recorded as its events are read, see [hosted agents](hosted.md)"
 
 ROWS: Final = (
     Row("openai", "chat.completions", "create parse stream", "recorded"),

@@ -18,7 +18,7 @@ from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Timing
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.ids import response_call_id
-from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION, TRACE_VERSIONS
+from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION, MODEL_VERSION, TRACE_VERSIONS
 
 _IN_PROGRESS: Final = "in_progress"
 _BEGUN_VERSION: Final = 2
@@ -180,6 +180,8 @@ class HostedAgents:
         metadata = dict(origin.metadata)
         if fact.agent_id is not None:
             metadata.setdefault("agent_id", fact.agent_id)
+        if fact.model is not None:
+            metadata["agent_model"] = fact.model
         if fact.usage is not None:
             metadata["stated_usage"] = fact.usage
         record = SessionRecord(
@@ -205,7 +207,7 @@ class HostedAgents:
         return self._written.get(session_id) is not None
 
 
-_KEPT: Final = ("model", "system", "name", "agent_id", "created_ns")
+_KEPT: Final = ("model", "system", "name", "agent_id", "created_ns", "looked_up")
 _ENDS: Final = frozenset({"terminated", "deleted", "failed"})
 
 
@@ -243,7 +245,9 @@ def call_of(
     now_ns: int,
 ) -> CallRecord:  # fmt: skip
     """Return the record of a model request. `facts` are those of its session or thread."""
-    info = origin.info
+    info, version = origin.info, claim.version
+    if version == ANSWER_VERSION and request.model is not None:
+        version = MODEL_VERSION
     end_ns = request.end_ns if request.end_ns is not None else request.start_ns
     end_ns = now_ns if end_ns is None else end_ns
     start_ns = end_ns if request.start_ns is None else min(request.start_ns, end_ns)
@@ -261,7 +265,7 @@ def call_of(
     in_progress = request.outcome == _IN_PROGRESS
     return CallRecord(
         call_id=claim.call_id,
-        record_version=claim.version,
+        record_version=version,
         provider=info.provider,
         api=reader.api,
         operation=request.operation,

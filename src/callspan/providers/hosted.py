@@ -133,6 +133,8 @@ class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     """All its usage so far as the provider states it: to compare with, it is never added to that of calls."""
     created_here: bool = False
     """The request that returned it created it."""
+    looked_up: bool | None = None
+    """A store was asked for its model."""
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,8 @@ ENDED_VERSION: Final = 3
 """Version of a record that has the outcome and end of a background response, and not its answer."""
 ANSWER_VERSION: Final = 4
 """Version of a record that has its answer."""
+MODEL_VERSION: Final = 5
+"""Version of a record of a hosted agent's whole model request whose writer knew its model."""
 TRACE_VERSIONS: Final = 1 << 62
 """Versions from here on are of a trace that the provider keeps of a hosted agent: they state its model calls one by
 one. Versions between are of a hosted agent's turn: the Unix nanoseconds at which its usage was read."""

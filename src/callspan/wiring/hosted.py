@@ -6,8 +6,8 @@ caller gets it; what it completes is written at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 from opentelemetry import context as otel_context
@@ -41,7 +41,17 @@ from callspan.spans.call import CallSpans
 
 _READ: Final = fail_open("read what a hosted agent did")
 _WRITE: Final = fail_open("record what a hosted agent did")
-_NONE: Final[frozenset[str]] = frozenset()
+_NONE: Final[Mapping[str, bool]] = {}
+
+
+class Finder(Protocol):
+    """Asks the stores that answer at once."""
+
+    def complete(self, call_ids: Sequence[str]) -> Mapping[str, bool]:
+        """Return which of the calls they have with their answer, and whether they have their model."""
+
+    def model(self, session_id: str) -> str | None:
+        """Return the model of a session, as a process that knew it has recorded; else None."""
 
 
 class Hosted:
@@ -49,11 +59,11 @@ class Hosted:
 
     def __init__(
         self,
-        find: Callable[[Sequence[str]], frozenset[str]],
+        find: Finder,
         write: Callable[[Record], None],
         measure: Callable[[CallRecord], None],
     ) -> None:
-        """`find` returns which calls stores that answer at once have complete; `write` keeps a processed record."""
+        """`write` keeps a processed record."""
         self.find, self.write, self.measure = find, write, measure
         self.agents = HostedAgents()
 
@@ -114,7 +124,7 @@ class _Reading:
         self._fold: Fold | None = None
         self._sent: object = None
         self._answer: object = None
-        self._known: frozenset[str] | None = None
+        self._known: Mapping[str, bool] | None = None
         """The calls of a page that a store has; None: look each up."""
 
     def request(self, body: object) -> Request:
@@ -173,7 +183,7 @@ class _Reading:
         fold = self._agents.fold_of(self._page, lambda: self._reader.fold(self._path), *scope)
         facts = [fact for event in events for fact in fold.add(event)]
         ids = [response_call_id(self._origin.info.provider, one.key) for one in facts if isinstance(one, ModelRequest)]
-        self._known = self._of.find(ids) if ids else None
+        self._known = self._of.find.complete(ids) if ids else None
         if following is None:
             facts += fold.rest()
         else:
@@ -220,18 +230,29 @@ class _Reading:
         agents, provider = self._agents, self._origin.info.provider
         known = self._known
         if known is None:
-            known = self._of.find([claim.call_id]) if claim.is_first_end else _NONE
+            known = self._of.find.complete([claim.call_id]) if claim.is_first_end else _NONE
         is_known = claim.call_id in known
         request = agents.with_sent(provider, request)
-        if is_known and request.status is None and not request.of_trace:
-            return  # another process has read the same events
-        facts = None if request.other_model else agents.facts_of(provider, request.session_id, request.thread_id)
+        facts = None if request.other_model else self._facts(provider, request)
         if request.model is None and facts is not None:
             request = msgspec.structs.replace(request, model=facts.model)
+        adds_model = request.model is not None and not known.get(claim.call_id, False)
+        if is_known and request.status is None and not (request.of_trace or adds_model):
+            return  # another process has read the same events
         record = call_of(self._reader, claim, request, facts, self._origin, now_ns)
         if request.session_id is not None and not agents.is_written(request.session_id):
             self._begin_session(request.session_id, record.timing.start_ns)
         self._show(record, shown=claim.is_first_end and not is_known and not request.of_trace)
+
+    def _facts(self, provider: str, request: ModelRequest) -> SessionFacts | None:
+        """Return what is known of the session or thread; of a session that is unknown here, what a store has."""
+        known = self._agents.facts_of(provider, request.session_id, request.thread_id)
+        if request.session_id is None or request.thread_id is not None or (known is not None and known.looked_up):
+            return known
+        model = self._of.find.model(request.session_id) if known is None or known.model is None else None
+        return self._agents.learn(
+            provider, SessionFacts(session_id=request.session_id, model=model, looked_up=True)
+        )  # fmt: skip
 
     def _begin_session(self, session_id: str, at_ns: int) -> None:
         facts = self._agents.facts_of(self._origin.info.provider, session_id)

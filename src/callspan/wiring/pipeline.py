@@ -61,8 +61,9 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
 )
 
 
+_MODEL: Final = "SELECT json_extract(metadata, '$.agent_model') AS model FROM sessions WHERE session_id = :id"
 _COMPLETE: Final = """
-    SELECT call_id FROM calls WHERE call_id IN (SELECT value FROM json_each(:ids))
+    SELECT call_id, model_req IS NOT NULL AS has_model FROM calls WHERE call_id IN (SELECT value FROM json_each(:ids))
        AND outcome NOT IN ('started', 'in_progress') AND rec_version <> 3"""
 
 
@@ -94,18 +95,32 @@ class SpanFinder:
                 return where
         return None
 
-    def complete(self, call_ids: Sequence[str]) -> frozenset[str]:
-        """Return which of the calls a file has with their answer."""
-        found: set[str] = set()
+    def complete(self, call_ids: Sequence[str]) -> Mapping[str, bool]:
+        """Return which of the calls a file has with their answer, and whether it has their model."""
+        found: dict[str, bool] = {}
         for path in self._paths:
-            found.update(value_of(partial(_complete, path, msgspec.json.encode(call_ids).decode())) or ())
-        return frozenset(found)
+            found.update(value_of(partial(_complete, path, msgspec.json.encode(call_ids).decode())) or {})
+        return found
+
+    def model(self, session_id: str) -> str | None:
+        """Return the model of a hosted agent's session, as a process that knew it has recorded; else None."""
+        found = (value_of(partial(_model, path, session_id)) for path in self._paths)
+        return next((model for model in found if model is not None), None)
 
 
-def _complete(path: Path, ids: str) -> list[str]:
+def _model(path: Path, session_id: str) -> str | None:
     reader = late_import("callspan.stores.sqlite.reader").SQLiteReader(path)
     try:
-        return [str(row["call_id"]) for row in reader.rows(_COMPLETE, ids=ids)]
+        model = next((row["model"] for row in reader.rows(_MODEL, id=session_id)), None)
+    finally:
+        reader.close()
+    return model if isinstance(model, str) else None
+
+
+def _complete(path: Path, ids: str) -> dict[str, bool]:
+    reader = late_import("callspan.stores.sqlite.reader").SQLiteReader(path)
+    try:
+        return {str(row["call_id"]): bool(row["has_model"]) for row in reader.rows(_COMPLETE, ids=ids)}
     finally:
         reader.close()
 
@@ -152,7 +167,7 @@ class Pipeline:
             BatchFiles(self.recorder.directory),
             self.recorder.unrecorded.note,
         )
-        self._hosted = Hosted(finder.complete, self.recorder.write, self._metrics.observed)
+        self._hosted = Hosted(finder, self.recorder.write, self._metrics.observed)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._processors = {
@@ -251,7 +266,7 @@ class Pipeline:
             calls,
             fetch=fetches.factory(calls, spans),
             about_batches=partial(self._batches.factory, calls, spans),
-            hosted=self._hosted.factory(calls, spans),
+            hosted=self._hosted.factory(calls, spans if settings.hosted_spans else None),
             webhook=partial(fetches.ended, calls),
         )
 
