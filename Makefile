@@ -23,7 +23,7 @@ ONLY := *
 NUMBER := 400
 MINUTES := 20
 
-.PHONY: demo test test-all test-added coverage check documents older matrix mutants fuzz path peers frameworks backend collector bench bench-peers scale nightly clean
+.PHONY: demo test test-all test-added coverage check documents older matrix mutants fuzz path peers newest frameworks backend collector bench bench-peers scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -94,6 +94,10 @@ peers: $(STAMP)-dev  ## Beside the real packages of others that instrument the s
 	$(BIN)/python tools/environments.py peers
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_peers.py
 
+newest: $(STAMP)-dev  ## Whether the coverage table has every method of the newest openai and anthropic
+	$(BIN)/python tools/environments.py newest
+	.venv-newest/bin/python tools/coverage.py --installed
+
 frameworks: $(STAMP)-dev  ## Frameworks on top of the SDKs, each in an environment of its own
 	$(BIN)/python tools/environments.py frameworks
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_frameworks.py tests/otel/test_celery.py
@@ -106,7 +110,7 @@ backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, 
 	$(BIN)/python tools/environments.py backend
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
 
-nightly: test-all coverage documents bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
+nightly: newest test-all coverage documents bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
 	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
 	CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 -m slow tests/unit/test_patterns.py
@@ -117,7 +121,7 @@ nightly: test-all coverage documents bench bench-peers matrix mutants peers fram
 	CALLSPAN_SIGNALS=all $(PYTEST) tests/faults/test_calls_in_signals.py
 
 clean:  ## Remove what the targets above have made
-	rm -rf .cache mutants $(VENV) .venv-matrix .venv-peers .venv-bench .venv-frameworks .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf .cache mutants $(VENV) .venv-matrix .venv-peers .venv-newest .venv-bench .venv-frameworks .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)

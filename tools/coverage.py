@@ -1,12 +1,16 @@
-"""Writes the tables of docs/coverage.md out of `callspan.intercept.coverage`; `--check`: exit with 1 where stale."""
+"""Writes the tables of docs/coverage.md out of `callspan.intercept.coverage`; `--check`: exit with 1 where stale.
+
+`--installed` writes nothing, and exits with 1 if an SDK of this interpreter has a method that the table does not know.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
+from importlib import metadata
 from pathlib import Path
 
-from callspan.intercept.coverage import EVERY, ROWS, Row, What
+from callspan.intercept.coverage import EVERY, ROWS, Row, What, methods_of, unknown
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "coverage.md"
 BLOCK = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- /methods -->)", re.DOTALL)
@@ -18,8 +22,15 @@ HEADINGS: dict[What, str] = {
 }
 
 
+SDKS = ("openai", "anthropic")
+LEAST = 300
+"""Methods of an SDK; with fewer its source is laid out in another way, or it is not installed."""
+
+
 def main() -> int:
     """Write the page, or with `--check` return 1 if it is stale."""
+    if "--installed" in sys.argv:
+        return int(sum(map(_lacks, SDKS)) > 0)
     page = DOCUMENT.read_text()
     fresh = BLOCK.sub(lambda _match: tables(), page)
     if "--check" in sys.argv:
@@ -28,6 +39,16 @@ def main() -> int:
         return int(fresh != page)
     DOCUMENT.write_text(fresh)
     return 0
+
+
+def _lacks(sdk: str) -> bool:
+    """Print which methods of an SDK the table does not know; return whether there are any, or too few methods."""
+    found, strange = list(methods_of(sdk)), list(unknown(sdk))
+    version = metadata.version(sdk) if found else "not installed"
+    print(f"{sdk} {version}: {len(found)} methods, {len(strange)} not in callspan.intercept.coverage")
+    for method in strange:
+        print(f"  {method}")
+    return bool(strange) or len(found) < LEAST
 
 
 def tables() -> str:

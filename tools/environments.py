@@ -1,8 +1,8 @@
 """Makes the virtual environments of tests whose packages conflict with callspan's.
 
-    python tools/environments.py peers backend frameworks
+    python tools/environments.py peers backend frameworks newest
 
-Each is made once; an existing one that has all packages is left as it is.
+Each is made once; an existing one that has all packages is left as it is, unless it is one of the newest versions.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
+UPGRADE = "--upgrade"
+"""Among the packages of an environment that is to have the newest versions, even if it exists."""
 ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
     "peers": {
         ".venv-peers": [
@@ -27,6 +29,7 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
             "openinference-instrumentation-anthropic",
         ],
     },
+    "newest": {".venv-newest": [UPGRADE, "-e", ".", "openai", "anthropic"]},
     "backend": {".venv-backend": ["arize-phoenix>=20,<21"]},
     "frameworks": {
         ".venv-frameworks/openai-agents": ["-e", ".", "openai-agents"],
@@ -44,7 +47,7 @@ def make(place: Path, packages: list[str]) -> None:
     """Make one environment, or add the packages that it lacks. Raises CalledProcessError."""
     done = place / ".complete"
     wanted = "\n".join(packages)
-    if done.exists() and done.read_text() == wanted:
+    if done.exists() and done.read_text() == wanted and UPGRADE not in packages:
         return
     print(f"{place.name}: {' '.join(packages)}", flush=True)
     place.parent.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -146,8 +147,8 @@ def posted(method: Method) -> str | None:
     return None
 
 
-def test_an_unknown_method_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A made-up release of an SDK: one method more, one resource more, a sub-resource that is no method."""
+def made_up_release(tmp_path: Path) -> None:
+    """A release of openai: one method more, one resource more, a sub-resource that is no method."""
     place = tmp_path / "openai" / "resources" / "images"
     place.mkdir(parents=True)
     (tmp_path / "openai" / "__init__.py").write_text("")
@@ -158,8 +159,26 @@ def test_an_unknown_method_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         + "\nclass AsyncImages(AsyncAPIResource):\n" + method.format("only_async")
     )  # fmt: skip
     (place / "masks.py").write_text(resource.format("Masks") + method.format("create"))
+
+
+def test_an_unknown_method_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up_release(tmp_path)
     monkeypatch.setattr("callspan.intercept.coverage.find_spec", lambda name: Found(tmp_path / name))
     assert list(map(str, unknown("openai"))) == ["images.dream_up", "images.masks.create"]
+
+
+def test_the_nightly_look_at_the_newest_sdks_fails_where_a_method_is_unknown(tmp_path: Path) -> None:
+    """The table has all methods of the named versions, and not those of a made-up release."""
+    look = [sys.executable, ROOT / "tools/coverage.py", "--installed"]
+    if all(map(is_named, SDKS)):
+        assert subprocess.run(look, capture_output=True, check=False).returncode == 0
+    made_up_release(tmp_path)
+    paths = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(look, capture_output=True, text=True, check=False, env=paths)
+    assert done.returncode == 1
+    assert "  images.dream_up\n  images.masks.create\n" in done.stdout
+    nightly = (ROOT / "Makefile").read_text().partition("\nnightly: ")[2].partition("\n")[0].split()
+    assert "newest" in nightly
 
 
 class Found:
