@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from callspan.cli.commands import callspan
 from callspan.record.call import CallRecord, Place, Request, Response, Timing
 from callspan.record.ids import response_call_id
 from callspan.record.usage import Cost, Usage
@@ -88,3 +93,56 @@ def test_two_writers_bring_a_call_together(url: str, deliver: Deliver) -> None:
     fetcher.write(ENDED)
     (call,) = creator.read().calls()
     assert (call.outcome, call.usage, call.request.model) == ("success", ANSWER.usage, "gpt-5")
+
+
+def run(url: str, *arguments: str) -> str:
+    result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, (arguments, result.output)
+    return result.stdout
+
+
+def test_new_prices_leave_what_is_in_progress_alone_and_count_a_completed_call_once(
+    url: str, deliver: Deliver, tmp_path: Path
+) -> None:
+    """In whatever order the request, the answer and the new cost come."""
+    prices = tmp_path / "prices.json"
+    prices.write_text(json.dumps({"version": "mine", "models": {"gpt-5": {"input": "1000000", "output": "0"}}}))
+    reprice = ("reprice", "--all", "--prices", str(prices), "--json")
+
+    def write(name: str, *versions: CallRecord) -> None:
+        # The embedded ClickHouse lets one process at a time have its directory open for each connection it makes.
+        store = deliver(url)
+        store.segment = name
+        store.write(*versions)
+        store.sink.close()
+
+    write("1-a.seg", CREATED)
+    repriced = json.loads(run(url, *reprice))
+    assert (repriced["calls"], repriced["changed"], repriced["unknown"]) == (1, 0, {})
+    (row,) = json.loads(run(url, "calls", "--json", "--in-progress"))
+    assert (row["outcome"], row["cost_usd"]) == ("in_progress", None)
+    write("2-b.seg", ANSWER)
+    assert json.loads(run(url, *reprice))["changed"] == 1
+    assert json.loads(run(url, *reprice))["changed"] == 0
+    write("3-c.seg", CREATED, ENDED, ANSWER)
+    (sums,) = json.loads(run(url, "stats", "--json"))
+    assert (sums["calls"], sums["input_tokens"], Decimal(sums["cost_usd"])) == (1, 3, Decimal(3))
+    (row,) = json.loads(run(url, "calls", "--json"))
+    assert (row["outcome"], row["output"], Decimal(row["cost_usd"])) == ("success", "Paris.", Decimal(3))
+
+
+def test_the_report_and_the_last_calls_show_what_is_in_progress(url: str, deliver: Deliver, tmp_path: Path) -> None:
+    """As that, not as a failure, and without tokens or costs."""
+    store = deliver(url)
+    store.write(CREATED)
+    store.sink.close()
+    (row,) = [json.loads(line) for line in run(url, "tail", "--json").splitlines()]
+    assert (row["call_id"], row["outcome"], row["output_tokens"]) == (BASE.call_id, "in_progress", None)
+    assert "in_progress" in run(url, "tail")
+    target = tmp_path / "report.html"
+    written = json.loads(run(url, "report", "-o", str(target), "--json"))
+    assert written["calls"] == 1
+    page = target.read_text(encoding="utf-8")
+    data = json.loads(page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
+    assert "in_progress" in json.dumps(data)
+    assert not re.search(r"in_progress</t[dh]>", page), "among the failures"

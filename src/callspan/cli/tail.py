@@ -63,13 +63,27 @@ def _tail(frame: Frame, which: CallFilter, number: int, *, follow: bool) -> None
             last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
             for call in reversed(last):
                 _show(frame, call, shown)
+        running = [call.call_id for call in last if call.outcome in _RUNNING] if number else []
         for poll in count() if follow else ():
+            running = _show_ended(frame, reader, running)
             window = which if poll % _WHOLE_EVERY == 0 else msgspec.structs.replace(which, limit=_RECENT)
             if poll and poll % _DELIVER_EVERY == 0:
                 frame.deliver()
             for call in _finished(reader, window, shown, began_ns):
                 _show(frame, call, shown)
             time.sleep(_POLL_S)
+
+
+def _show_ended(frame: Frame, reader: Reader, running: list[str]) -> list[str]:
+    """Show those of the calls that have ended, however long ago they began; return the ids of the others."""
+    still = []
+    for call_id in running:
+        call = reader.call(call_id)
+        if call is not None and call.outcome in _RUNNING:
+            still.append(call_id)
+        elif call is not None:
+            _show(frame, call, set())
+    return still
 
 
 def _wait_for(frame: Frame) -> None:
