@@ -22,9 +22,9 @@ from typing import Any, Final
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open, reported, value_of
-from callspan.intercept import batch_results
-from callspan.intercept.batch_results import lines_of
+from callspan.intercept import call_reports
 from callspan.intercept.body_parsers import EventParser, file_body_of
+from callspan.intercept.call_reports import lines_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, reader
 from callspan.intercept.request import CURRENT_CALL, OpenCall
 from callspan.intercept.response_observer import OBSERVERS, HttpResponse, ResponseObserver, observer_of, parsing_error
@@ -200,9 +200,9 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
         return None
     if (lines := lines_of(observer.call)) is not None:
         return (
-            batch_results.passed_async(pieces, lines, observer)
+            call_reports.passed_async(pieces, lines, observer)
             if is_async
-            else batch_results.passed(pieces, lines, observer)
+            else call_reports.passed(pieces, lines, observer)
         )
     if observer.reader is not None and observer.reader.is_running():
         observer.reader.reads(pieces)

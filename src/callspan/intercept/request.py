@@ -21,8 +21,8 @@ from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours, reported
 from callspan.intercept import other_instrumentations
-from callspan.intercept.batch_results import beside_calls, lines_of, upload_of
 from callspan.intercept.body_parsers import file_body_of, form_bytes, form_fields, is_form, read_file
+from callspan.intercept.call_reports import beside_calls, lines_of, upload_of
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.hooks import Function, HookContext, HookSteps, Unfollowed, guarded, guarded_data, reader
 from callspan.intercept.response_observer import (

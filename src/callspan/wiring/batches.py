@@ -18,11 +18,10 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from callspan.agent.runtime import SpanRef
 from callspan.fail_open import Once, fail_open, log, ours, reported
-from callspan.observe.batch_lines import LineReader, Seen, UnknownResults, put_off
+from callspan.observe.batch_lines import LineReader, Seen, UnknownResults, UploadedLines, file_in, put_off
 from callspan.observe.batches import Newest, answered, of_batch, requested
 from callspan.observe.factory import CallFactory
 from callspan.observe.ports import CallEnded, span_ids
-from callspan.observe.uploads import UploadedLines, file_in
 from callspan.process import callbacks
 from callspan.providers import registry
 from callspan.providers.batches import (

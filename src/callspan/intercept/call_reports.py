@@ -1,21 +1,29 @@
-"""Batch results: the bytes of a batch's results, as their reader gets them; and other requests that report calls.
+"""Call reports: requests that are no calls and report calls, the bytes of a batch's results, and webhooks.
 
-Both ways lead through `Response.iter_bytes`: anthropic's `JSONLDecoder` reads pieces of 64 bytes with it, and so does
-everything that reads what openai's `files.content` has not read itself.
+All ways to read the results of a batch lead through `Response.iter_bytes`: anthropic's `JSONLDecoder` reads pieces of
+64 bytes with it, and so does everything that reads what openai's `files.content` has not read itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
+from callspan import private_names as names
+from callspan.fail_open import fail_open
+from callspan.intercept.client_info import call_info
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.intercept.response_observer import ResponseObserver
 from callspan.intercept.response_state import Event
 from callspan.observe.batch_lines import LineReader, UnknownResults
-from callspan.observe.factory import CallFactory
+from callspan.observe.factory import CallFactory, WebhookReport
 from callspan.observe.live_call import LiveCall
 from callspan.providers import batches, registry
 from callspan.providers.base import Endpoint
+
+_READ: Final = fail_open("read a webhook")
+_PREFIX: Final = "response."
+_NS: Final = 1_000_000_000
 
 
 def beside_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None, CallFactory | None]:  # noqa: ANN401
@@ -84,3 +92,24 @@ def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
 def _completed(observer: ResponseObserver) -> None:
     observer.pulling = False
     observer.completed()
+
+
+def observe_unwrap(hook_context: HookContext, original: Function) -> Function:
+    """Return `webhooks.unwrap` that reports what it says of a background response; the event is the SDK's own."""
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[WebhookReport, Any] | None:
+        del kwargs
+        factory = hook_context.factory()
+        report = None if factory is None else factory.webhook
+        return None if report is None else (report, args[0])
+
+    def returned(state: tuple[WebhookReport, Any], event: Any) -> None:  # noqa: ANN401 - an event of the SDK
+        report, resource = state
+        kind, response_id = getattr(event, "type", None), getattr(getattr(event, "data", None), "id", None)
+        if isinstance(kind, str) and kind.startswith(_PREFIX) and isinstance(response_id, str):
+            created_at = getattr(event, "created_at", None)
+            at_ns = created_at * _NS if isinstance(created_at, int) else None
+            client = getattr(resource, names.RESOURCE_CLIENT.name, None)
+            report(call_info(client, None, stream=False), response_id, kind.removeprefix(_PREFIX), at_ns)
+
+    return guarded(original, HookSteps(step=_READ, begin=begin, returned=returned))
