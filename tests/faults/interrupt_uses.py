@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -39,6 +40,8 @@ class Use(ABC):
 
     swallows: type[BaseException] | None = None
     """What the SDK itself keeps from the caller if it is raised while a request is sent."""
+    paired = True
+    """Each call has a span and a record."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -216,6 +219,56 @@ class FallbackAsync(AsyncCall):
                 pass
 
 
+class MessageBatch(SyncCall):
+    """A batch of two messages, whose results are read."""
+
+    paired = False
+
+    def work(self) -> None:
+        batches = self.client.messages.batches
+        params = {"model": "claude", "max_tokens": 9, "messages": MESSAGES}
+        batch = batches.create(requests=[{"custom_id": name, "params": params} for name in "ab"])
+        while batches.retrieve(batch.id).processing_status != "ended":
+            pass
+        for _ in batches.results(batch.id):
+            pass
+
+
+class FileBatch(SyncCall):
+    """A batch of two lines of a file, whose output is read."""
+
+    paired = False
+
+    def work(self) -> None:
+        url, client = "/v1/chat/completions", self.client
+        lines = [{"custom_id": name, "method": "POST", "url": url, "body": BODY} for name in "ab"]
+        file = client.files.create(file=("in.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose="batch")
+        batch = client.batches.create(input_file_id=file.id, endpoint=url, completion_window="24h")
+        while batch.status != "completed":
+            batch = client.batches.retrieve(batch.id)
+        for _ in client.files.content(batch.output_file_id).iter_lines():
+            pass
+
+
+class HostedSession(SyncCall):
+    """A session of a hosted agent, whose events are streamed and then listed."""
+
+    paired = False
+
+    def work(self) -> None:
+        agent: Any = {"type": "agent", "id": "agent_1", "model": "claude", "name": "Finder"}
+        sessions = self.client.beta.sessions
+        session_id = sessions.create(agent=agent, environment_id="env_1").id
+        message: Any = {"type": "user.message", "content": [{"type": "text", "text": "hi"}]}
+        sessions.events.send(session_id, events=[message])
+        with sessions.events.stream(session_id) as stream:
+            for event in stream:
+                if event.type == "session.status_idle":
+                    break
+        for _ in sessions.events.list(session_id):
+            pass
+
+
 def request(client: Any, *, stream: bool) -> Any:
     if isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
         return client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=stream)
@@ -348,6 +401,9 @@ OTHER_ENDPOINTS: dict[str, Callable[..., SyncCall | AsyncCall]] = {
     "openai sync speech": Speech,
     "openai async transcript": Transcript,
     "openai sync background": Background,
+    "openai sync batch": FileBatch,
+    "anthropic sync batch": MessageBatch,
+    "anthropic sync hosted": HostedSession,
     "anthropic sync fallback": Fallback,
     "anthropic sync fallback-stream": Fallback,
     "anthropic async fallback-stream": FallbackAsync,

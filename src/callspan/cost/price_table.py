@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.cost.published import BATCH, USUAL_TIERS, published_cost
+from callspan.fail_open import ours
 from callspan.record.call import Attempt, CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Hop, Usage, usage_of_hop
 
@@ -94,9 +95,9 @@ def read_prices(path: str | Path) -> PriceTable:
     path = Path(path)
     try:
         table = msgspec.json.decode(path.read_bytes(), type=PriceTable)
-    except OSError as error:
+    except ours(OSError) as error:
         raise PriceFileError(f"prices {path}: {error.strerror or error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ours(msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PriceFileError(f"prices {path}: {error}; see docs/cost.md for its form") from error
     _check(path, table)
     return table if table.version else msgspec.structs.replace(table, version=path.stem)

@@ -18,7 +18,7 @@ from functools import cache
 from types import ModuleType
 from typing import Final, NamedTuple, Protocol, cast
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, ours
 from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord
 from callspan.record.usage import Cost, Usage
@@ -218,11 +218,11 @@ class PriceList:
                 genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND_NS, tz=timezone.utc),
                 price_context=_context(model.tier),
             )
-        except LookupError:
+        except ours(LookupError):
             edition.unknown.add(model)
             return None
         # Counts that contradict one another, or a time before year 1.
-        except (ValueError, OverflowError):
+        except ours(ValueError, OverflowError):
             return None
         total = found.total_price
         if not isinstance(total, Decimal) or not total.is_finite():
@@ -352,7 +352,7 @@ def _models(record: CallRecord) -> Iterator[str]:
 def _price_list() -> PriceList | None:
     try:
         package = late_import("genai_prices")
-    except ImportError:
+    except ours(ImportError):
         return None
     with LATE_IMPORTS, _LOAD:
         # The price list itself, a megabyte and a half of Python, is imported with the first price.

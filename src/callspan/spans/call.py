@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from opentelemetry import _logs, trace
@@ -21,7 +21,6 @@ from callspan.background import run_or_defer
 from callspan.fail_open import fail_open, log, reported
 from callspan.record.call import Attempt, CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
-from callspan.record.span_handle import NoSpan, SpanHandle
 from callspan.semconv import batch, call, gen_ai
 from callspan.semconv.batch import BatchReport
 from callspan.semconv.projection import Projection
@@ -95,6 +94,15 @@ class CallSpan:
         """Set the record's attributes on the span and end it at the record's end time."""
         run_or_defer(self._end, record, conversation)
 
+    def end_at(self, end_ns: int) -> None:
+        """End a span that has all its attributes, at a Unix time in nanoseconds. May be repeated."""
+        if self._begun < _ENDED or self._span.is_recording():
+            self._begun = _ENDED
+            try:
+                self._span.end(end_ns)
+            except reported(_END):
+                return
+
     def _end(self, record: CallRecord, conversation: Conversation | None) -> None:
         span, timing = self._span, record.timing
         end_ns = timing.start_ns + (timing.duration_ns or 0)
@@ -106,12 +114,8 @@ class CallSpan:
             if self._of.notifies:
                 with _NOTIFY:
                     self._of.notify(record, conversation, span)
-        if self._owned and (begun < _ENDED or span.is_recording()):
-            self._begun = _ENDED
-            try:
-                span.end(end_ns)
-            except reported(_END):
-                return
+        if self._owned:
+            self.end_at(end_ns)
         elif not self._owned and begun < _ENDED:
             self._begun = _ENDED
             BORROWED.watch(span, record, self._of.version)
@@ -202,12 +206,12 @@ class CallSpans:
         except reported(_START):
             return None
 
-    def batch(
-        self, report: BatchReport, start_ns: int, end_ns: int, context: Context, created: SpanContext | None
-    ) -> SpanHandle[Any, Any]:
-        """Make the span of a request about a batch that has ended, with a link to the span that `created` the batch.
+    def of_batch(
+        self, report: BatchReport, start_ns: int, context: Context, created: SpanContext | None
+    ) -> CallSpan | None:
+        """Start the span of a request about a batch, with a link to the span that `created` the batch.
 
-        Times are Unix nanoseconds.
+        `start_ns` is Unix nanoseconds. None where it cannot be started. End it with `end_at`.
         """
         try:
             span = self.tracer.start_span(
@@ -218,10 +222,9 @@ class CallSpans:
                 links=[] if created is None else [Link(created)],
                 start_time=start_ns,
             )
-            span.end(end_ns)
+            return CallSpan(self, span, trace.get_current_span(context))
         except reported(_START):
-            return NoSpan()
-        return CallSpan(self, span, trace.get_current_span(context))
+            return None
 
     def notify(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
         """Pass a finished call to log events and to the completion hook."""

@@ -118,7 +118,7 @@ class SegmentWriter:
             segment = self._rotate()
         try:
             segment.append(frame)
-        except OSError as error:
+        except ours(OSError) as error:
             # If the file reached a size limit, another file can be written; on a full disk it cannot.
             if error.errno != errno.EFBIG or not segment.end:
                 raise

@@ -111,7 +111,7 @@ def _split(url: str) -> SplitResult:
         split = urlsplit(url)
         # Accessing the attribute validates it.
         _ = split.port
-    except ValueError:
+    except ours(ValueError):
         # The driver's message may quote a part of the password.
         raise SettingError(f"{_SETTING}: {safe_name(url)} is not a valid URL") from None
     return split
@@ -123,9 +123,9 @@ def _path(text: str) -> Path:
         if b"\0" in os.fsencode(text):
             raise SettingError(f"{_SETTING}: {text!r}: a path cannot contain a NUL character")
         return Path(text).expanduser()
-    except UnicodeEncodeError as error:
+    except ours(UnicodeEncodeError) as error:
         raise SettingError(f"{_SETTING}: {text!r} is not a valid path: {error.reason}") from error
-    except RuntimeError:
+    except ours(RuntimeError):
         return Path(text)
 
 
@@ -208,9 +208,9 @@ def _sink(store: StoreUrl) -> Sink:
         return cast("Sink", make(store.url))
     try:
         return cast("Sink", make(store.path, **store.options))
-    except SettingError:
+    except ours(SettingError):
         raise
-    except (TypeError, ValueError):
+    except ours(TypeError, ValueError):
         # Report names only: a value may be a secret, and the error would quote it.
         options = ", ".join(store.options)
         raise SettingError(
@@ -223,7 +223,7 @@ def _load(kind: str, place: str) -> type:
     extra = _KINDS[kind].extra
     try:
         return cast("type", getattr(late_import(f"callspan.stores.{module}"), name))
-    except ImportError as error:
+    except ours(ImportError) as error:
         if extra is None or (error.name or "").startswith("callspan"):
             raise
         raise SettingError(

@@ -41,7 +41,7 @@ from callspan.record.ids import batch_call_id
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import SpanHandle
 from callspan.semconv.batch import BatchReport
-from callspan.spans.call import CallSpans
+from callspan.spans.call import CallSpan, CallSpans
 from callspan.wiring.batch_files import BatchFiles
 
 _OBSERVE: Final = fail_open("observe a request about batches")
@@ -128,6 +128,7 @@ class ObservedRequest:
         "_context",
         "_of",
         "_request",
+        "_span",
         "_spans",
         "_started",
         "_upload",
@@ -145,6 +146,8 @@ class ObservedRequest:
     ) -> None:
         self._of, self._calls, self._spans, self._request, self._started = of, calls, spans, request, started
         self._context = otel_context.get_current()
+        self._span: CallSpan | None = None
+        """The span of the creation of a batch."""
         self._around: tuple[Place | None, CallEnded | None, dict[str, object]] = (None, None, {})
         try:
             self._around = calls.surroundings()
@@ -210,9 +213,11 @@ class ObservedRequest:
 
     def _created(self, record: CallRecord, batch: BatchInfo) -> None:
         report = self._report(CREATE, batch)
-        end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
-        span = self._spans.batch(report, record.timing.start_ns, end_ns, self._context, None)
-        self._of.created.put((record.provider, batch.id), span)
+        # Kept before it is ended: an interrupted end is repeated.
+        self._span = span = self._span or self._spans.of_batch(report, record.timing.start_ns, self._context, None)
+        if span is not None:
+            span.end_at(record.timing.start_ns + (record.timing.duration_ns or 0))
+            self._of.created.put((record.provider, batch.id), span)
         place, _, metadata = self._around
         place = _NOWHERE if place is None else place
         base = msgspec.structs.replace(
@@ -220,7 +225,7 @@ class ObservedRequest:
             place=place,
             metadata=metadata,
             timing=Timing(start_ns=record.timing.start_ns),
-            **span_ids(span),  # type: ignore[arg-type]
+            **({} if span is None else span_ids(span)),
         )
         if batch.input_file_id is None:
             lines = (of_batch(requested(base, line), batch.id) for line in requests_in(record.request.body))
@@ -286,7 +291,10 @@ class ObservedRequest:
             return
         report = msgspec.structs.replace(self._report(RESULTS, batch), read=dict(counts), complete=complete)
         created = self._of.created.get((provider, batch.id)) or reading.created
-        self._spans.batch(report, self._started.timing.start_ns, now_ns, self._context, _span_of(created))
+        start_ns = self._started.timing.start_ns
+        span = self._spans.of_batch(report, start_ns, self._context, _span_of(created))
+        if span is not None:
+            span.end_at(now_ns)
 
     def _report(self, operation: str, batch: BatchInfo) -> BatchReport:
         started = self._started

@@ -12,7 +12,7 @@ import msgspec
 
 from callspan.background import PutOff
 from callspan.cost.price_table import PriceFileError, pricer_for
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, ours
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
@@ -214,5 +214,5 @@ def check_prices(prices: object) -> None:
     """Raise SettingError for an invalid or unreadable price file."""
     try:
         pricer_for(prices if isinstance(prices, Path) else None)
-    except PriceFileError as error:
+    except ours(PriceFileError) as error:
         raise SettingError(str(error)) from error
