@@ -373,3 +373,35 @@ def test_errors_of_requests_are_the_callers(mode: Mode, run: Run, seen: Captured
     run(body)
     (record,) = seen.records
     assert spoken(record) == ["Hi"]
+
+
+def test_spans_can_be_left_to_the_provider(mode: Mode, run: Run) -> None:
+    """With `hosted_spans` off there are records only."""
+    script(mode)
+
+    async def body() -> None:
+        client = mode.anthropic()
+        session_id = await session(mode, client)
+        await send(mode, client, session_id, "What is here?")
+        await read(mode, client, session_id)
+
+    with capture(hosted_spans=False) as seen:
+        run(body)
+    assert (len(seen.records), len(seen.spans)) == (2, 0)
+
+
+@pytest.mark.skipif(sdks.ANTHROPIC < (2, 10), reason="needs the SDK's own tracing")
+def test_the_sdks_own_spans_have_no_tokens(mode: Mode, run: Run, seen: Captured) -> None:
+    """They are of its requests, and stay; tokens are on callspan's spans alone."""
+    script(mode)
+
+    async def body() -> None:
+        client = mode.anthropic(open_telemetry={"traces": {"enabled": True}})
+        session_id = await session(mode, client)
+        await send(mode, client, session_id, "What is here?")
+        await read(mode, client, session_id)
+        await listed(mode, client, session_id)
+
+    run(body)
+    with_tokens = [span.name for span in seen.spans if "gen_ai.usage.input_tokens" in (span.attributes or {})]
+    assert with_tokens == ["chat claude-sonnet-4-5"] * 2

@@ -294,7 +294,8 @@ def _usage(event: dict[str, object], key: str) -> dict[str, object] | None:
 def _error(error: dict[str, object] | None) -> ErrorInfo | None:
     if error is None:
         return None
-    kind = (text(error, "type") or "").removeprefix("model_")
+    stated = text(error, "type") or ""
+    kind = stated.removeprefix("model_").removesuffix("_error") if stated.startswith("model_") else stated
     known = error_info(
         status=None, body={"type": "error", "error": {**error, "type": kind}}, exception=None, message=None,
         request_id=None,
