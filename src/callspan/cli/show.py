@@ -227,6 +227,8 @@ def _server(timing: Timing, server_ns: int) -> str:
 
 def _labels(call: CallRecord) -> Iterator[tuple[str, str]]:
     """Return the ids a call has at the provider and in the application."""
+    if call.batch_id is not None:
+        yield "batch", f"{call.batch_id}, line {call.custom_id}"
     known = {"response": call.response.id if call.response else None, "request": call.request_id}
     if any(known.values()):
         yield "ids", ", ".join(f"{name} {value}" for name, value in known.items() if value)

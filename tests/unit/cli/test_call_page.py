@@ -68,6 +68,7 @@ def test_a_call_without_data_is_six_lines_with_dashes(page: Any) -> None:
         ({"place": Place(session_id="s")}, "session", "s (no name)"),
         ({"place": Place(session_id="s", session_name="run", timestep=0)}, "session", "s (run, step 0)"),
         ({"trace_id": "ab", "span_id": "cd"}, "trace", "ab  span cd"),
+        ({"batch_id": "batch_1", "custom_id": "line-7"}, "batch", "batch_1, line line-7"),
         (
             {"provider": "openai", "api": "responses", "server_address": "h", "server_port": 443},
             "provider",
