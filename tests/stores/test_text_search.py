@@ -6,17 +6,19 @@ import contextlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callspan.stores.base import CallFilter
 from callspan.stores.retention import delete_session
+from callspan.stores.sqlite import reader as sqlite_reader
 from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records
 
-TEXTS = st.text("aAbB \u00dfsSK\u017f\u212a\u0130i\u0131.e\u0301\u00e9\u20ac\U0001f600", min_size=1, max_size=8)
+TEXTS = st.text("aAbB%_\\ \0\u00dfsSK\u017f\u212a\u0130i\u0131.e\u0301\u00e9\u20ac\U0001f600", min_size=1, max_size=8)
 LONG = "Long text that is stored in two parts. " * 40
 
 
@@ -33,11 +35,17 @@ TURNS = st.lists(st.builds(Turn, st.sampled_from(["one", "two"]), TEXTS, TEXTS, 
 
 
 @settings(max_examples=25, deadline=None)
-@given(before=TURNS, after=TURNS, part=TEXTS, deleted=st.sampled_from([None, "one", "two"]))
+@given(
+    before=TURNS,
+    after=TURNS,
+    part=TEXTS,
+    deleted=st.sampled_from([None, "one", "two"]),
+    few=st.sampled_from([0, 2, 99]),
+)
 def test_a_search_finds_what_a_scan_finds(
-    before: list[Turn], after: list[Turn], part: str, deleted: str | None
+    before: list[Turn], after: list[Turn], part: str, deleted: str | None, few: int
 ) -> None:
-    with TemporaryDirectory() as directory:
+    with TemporaryDirectory() as directory, patch.object(sqlite_reader, "_FEW", few):
         delivery, said = Delivery(f"sqlite:///{Path(directory) / 'calls.db'}"), _Said()
         said.write(delivery, before)
         with contextlib.closing(open_store(delivery.url)) as reader:

@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 import msgspec
 
 from callspan.cli.rows import call_row, session_row
-from callspan.cli.session_tree import Item, step_of
+from callspan.cli.session_tree import Item, step_of, when
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
-from callspan.stores.base import Event, Reader, SessionSummary
+from callspan.stores.base import Content, Event, Reader, SessionSummary
 
 _LISTS: Final = ("calls", "tools", "events", "messages", "rewards")
 Encode: TypeAlias = Callable[[object], str]
+Read: TypeAlias = Callable[[Content], Iterable[Item]]
+"""Reads the entries of a session, calls with these bodies."""
 _Lists: TypeAlias = defaultdict[str, list[str]]
 """JSON of entries, by the list that they belong to."""
 
 
-def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Item], encode: Encode) -> Iterator[str]:
-    """Yield the JSON of a session; `entries` are of it, by time, and `encode` gives the JSON of a value.
+def session_json(reader: Reader, summary: SessionSummary, read: Read, encode: Encode) -> Iterator[str]:
+    """Yield the JSON of a session; `read` reads its entries by time, and `encode` gives the JSON of a value.
 
-    Entries of a session without steps are not held. Of others only their JSON is, until their step is written.
+    Entries of a session without steps are not held. Of others only their JSON is, until the last one of their step and
+    of those before it was read.
     """
-    steps = list(reader.timesteps(summary.session.session_id))
+    steps = {step.timestep_id: encode(_step(step)) for step in reader.timesteps(summary.session.session_id)}
     yield f'{encode(session_row(summary))[:-1]},"steps":['
     if not steps:
-        yield from _without_steps(entries, encode)
+        yield from _without_steps(read("response"), encode)
         return
-    found = _by_step(steps, entries, encode)
-    for number, step in enumerate(steps):
-        lists = found.pop(step.timestep_id, None) or defaultdict(list)
-        members = ",".join(f'"{name}":[{",".join(lists[name])}]' for name in _LISTS)
-        yield f"{',' if number else ''}{encode(_step(step))[:-1]},{members}}}"
+    last = {step_of(entry): when(entry) for entry in read("none")}
+    found: dict[str | None, _Lists] = defaultdict(lambda: defaultdict(list))
+    waiting = deque(steps)
+    for entry in read("response"):
+        while waiting and last.get(waiting[0], -1) < when(entry):
+            yield _written(steps, waiting, found)
+        step_id = step_of(entry)
+        name, value = _member(entry)
+        found[step_id if step_id in steps else None][name].append(encode(value))
+    while waiting:
+        yield _written(steps, waiting, found)
     yield "]"
     loose = found[None]
     yield from (f',"loose_{name}":[{",".join(loose[name])}]' for name in _LISTS)
     yield "}"
+
+
+def _written(steps: dict[str, str], waiting: deque[str], found: dict[str | None, _Lists]) -> str:
+    """Return the first waiting step with its entries, and let go of them."""
+    between = "," if len(waiting) < len(steps) else ""
+    step_id = waiting.popleft()
+    lists = found.pop(step_id, None) or defaultdict(list)
+    members = ",".join(f'"{name}":[{",".join(lists[name])}]' for name in _LISTS)
+    return f"{between}{steps[step_id][:-1]},{members}}}"
 
 
 def _without_steps(entries: Iterable[Item], encode: Encode) -> Iterator[str]:
@@ -56,17 +74,6 @@ def _without_steps(entries: Iterable[Item], encode: Encode) -> Iterator[str]:
     yield "]"
     yield from (f',"loose_{name}":[{",".join(loose[name])}]' for name in _LISTS[1:])
     yield "}"
-
-
-def _by_step(steps: Iterable[TimestepRecord], entries: Iterable[Item], encode: Encode) -> dict[str | None, _Lists]:
-    """The JSON of entries by the id of their step; None: of no known step."""
-    known = {step.timestep_id for step in steps}
-    found: dict[str | None, _Lists] = defaultdict(lambda: defaultdict(list))
-    for entry in entries:
-        step_id = step_of(entry)
-        name, value = _member(entry)
-        found[step_id if step_id in known else None][name].append(encode(value))
-    return found
 
 
 def _member(entry: Item) -> tuple[str, dict[str, object]]:

@@ -21,7 +21,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores.aggregates import exact_sum, known_sum, model_of
-from callspan.stores.base import CallFilter, Event, Reader, SessionSummary, Summary
+from callspan.stores.base import CallFilter, Content, Event, Reader, SessionSummary, Summary
 
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"
@@ -39,7 +39,7 @@ _ODD: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 def session_tree(page: Page, width: int = 100) -> Tree:
     """Return the tree for a screen of the given width. Entries without a known step are placed below the session."""
     tree = Tree(_session_line(page), guide_style=_GUIDE)
-    steps = page.shown_steps
+    steps = page.steps
     ruler = _Ruler.of(page, width)
     calls: dict[str | None, list[CallRecord]] = defaultdict(list)
     for call in page.calls:
@@ -314,6 +314,7 @@ class Page(NamedTuple):
     sums: Summary | None
     """The sums over all calls of the session; None if it has none."""
     steps: list[TimestepRecord]
+    """The steps of this page's entries and their ancestors; all steps if the page is the whole session."""
     items: list[Item]
     """The calls and events of this page, in order of their start."""
     offset: int
@@ -323,14 +324,14 @@ class Page(NamedTuple):
 
     @classmethod
     def of(cls, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> Page:
-        """Read a page of `limit` entries after `offset`; None: all. Only the calls of the page are kept in memory."""
+        """Read a page of `limit` entries after `offset`; None: all. Only what is on the page is kept in memory."""
         session_id = summary.session.session_id
-        happened = list(reader.events(session_id))
         sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
         end = None if limit is None else offset + limit
-        items = list(islice(entries(reader, session_id, happened), offset, end))
-        total = len(happened) + (sums.calls if sums else 0)
-        return cls(summary, sums, list(reader.timesteps(session_id)), items, offset, max(total, len(items)))
+        items = list(islice(entries(reader, session_id), offset, end))
+        total = max(summary.events + (sums.calls if sums else 0), len(items))
+        steps = _steps_of(reader, session_id, items) if len(items) < total else list(reader.timesteps(session_id))
+        return cls(summary, sums, steps, items, offset, total)
 
     @property
     def is_part(self) -> bool:
@@ -347,28 +348,22 @@ class Page(NamedTuple):
         """The events, messages and rewards of this page."""
         return [item for item in self.items if not isinstance(item, CallRecord)]
 
-    @property
-    def shown_steps(self) -> list[TimestepRecord]:
-        """The steps of this page's entries and their ancestors; all steps if the page is the whole session."""
-        if not self.is_part:
-            return self.steps
-        by_id = {step.timestep_id: step for step in self.steps}
-        wanted: set[str] = set()
-        for item in self.items:
-            step = by_id.get(step_of(item) or "")
-            while step is not None and step.timestep_id not in wanted:
-                wanted.add(step.timestep_id)
-                step = by_id.get(step.parent_timestep_id or "")
-        return [step for step in self.steps if step.timestep_id in wanted]
+
+def _steps_of(reader: Reader, session_id: str, items: Iterable[Item]) -> list[TimestepRecord]:
+    """Return the steps of these entries and those around them."""
+    wanted = {step_of(item) for item in items}
+    while True:
+        found = [step for step in reader.timesteps(session_id) if step.timestep_id in wanted]
+        around = {step.parent_timestep_id for step in found} - wanted - {None}
+        if not around:
+            return found
+        wanted |= around
 
 
-def entries(reader: Reader, session_id: str, events: Iterable[Event] | None = None) -> Iterator[Item]:
-    """Yield the calls, without the bodies of their requests, and events of a session by the time they began.
-
-    `events` are those of the session, where they were read already.
-    """
-    which = CallFilter(session_id=session_id, newest_first=False, content="response")
-    return heapq.merge(reader.calls(which), reader.events(session_id) if events is None else events, key=when)
+def entries(reader: Reader, session_id: str, content: Content = "response") -> Iterator[Item]:
+    """Yield the calls, with these bodies, and events of a session by the time they began."""
+    which = CallFilter(session_id=session_id, newest_first=False, content=content)
+    return heapq.merge(reader.calls(which), reader.events(session_id), key=when)
 
 
 def when(item: Item) -> int:

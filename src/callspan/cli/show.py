@@ -18,14 +18,14 @@ from callspan.cli.rows import call_row
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_json import session_json
-from callspan.cli.session_tree import Page, entries, session_tree
+from callspan.cli.session_tree import Item, Page, entries, session_tree
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, tool_name
 from callspan.record.usage import Cost, Hop, Usage
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, History, Reader, SessionSummary
+from callspan.stores.base import CallFilter, Content, History, Reader, SessionSummary
 from callspan.stores.history import whole_conversation
 from callspan.stores.urls import safe_name
 
@@ -108,8 +108,12 @@ def _missing(frame: Frame, reader: Reader, ident: str) -> str:
 
 def _show_session(frame: Frame, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> None:
     if frame.json:
-        chosen = islice(entries(reader, summary.session.session_id), offset, None if limit is None else offset + limit)
-        frame.emit_pieces(session_json(reader, summary, chosen, frame.json_of))
+        end = None if limit is None else offset + limit
+
+        def read(content: Content) -> Iterator[Item]:
+            return islice(entries(reader, summary.session.session_id, content), offset, end)
+
+        frame.emit_pieces(session_json(reader, summary, read, frame.json_of))
         return
     page = Page.of(reader, summary, limit or _LIMIT, offset)
     screen = frame.screen

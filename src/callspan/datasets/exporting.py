@@ -168,8 +168,7 @@ def _sources(reader: Reader, made: Format, selection: Selection, statistics: Sta
         return
     found = calls_outside_sessions(reader, selection, statistics)
     if made.loose == "all":
-        calls = list(found)
-        yield Episode(_NO_SESSION, calls, [], reader.history)
+        yield Episode(_NO_SESSION, found, [], reader.history)
         return
     for call in found:
         yield Episode(_NO_SESSION, [call], [], reader.history)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final, TypeAlias
 
 from callspan.datasets.chat_messages import ChatMessage, called_tools, flaw, tool_name
-from callspan.datasets.lineage import Turn, all_tools, leaves, turns
+from callspan.datasets.lineage import Leaves, Tools, Turn, Turns, turns
 from callspan.datasets.selection import Episode, Options, Statistics
 from callspan.record.events import SessionRecord
 
@@ -20,9 +21,10 @@ Row: TypeAlias = dict[str, object]
 def rows_per_call(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per call; only its own answer is trained on, earlier ones have weight 0."""
     for episode in found:
-        every = turns(episode, statistics.dropped, reasoning=options.reasoning)
-        for turn in every:
-            tools = _with_called(turn, all_tools(turn, every))
+        known = Tools()
+        for turn in turns(episode, statistics.dropped, reasoning=options.reasoning):
+            known.add(turn)
+            tools = _with_called(turn, known.along(turn))
             yield from _row(turn, tools, {turn.answer_node}, (episode, options, statistics))
 
 
@@ -33,12 +35,18 @@ def rows_per_session(found: Iterable[Episode], options: Options, statistics: Sta
     no recorded call (made-up history, calls that were not selected) have weight 0.
     """
     for episode in found:
-        every = turns(episode, statistics.dropped, reasoning=options.reasoning)
-        answers = {turn.answer_node for turn in every}
-        for leaf in leaves(every):
-            made = list(_row(leaf, all_tools(leaf, every), answers, (episode, options, statistics)))
+        every = Turns(episode, statistics.dropped, reasoning=options.reasoning)
+        leaves, known = Leaves(), Tools()
+        for number, turn in enumerate(every):
+            leaves.add(turn, number)
+            known.add(turn)
+        answers, chosen = leaves.answers, leaves.numbers
+        for number, turn in enumerate(every):
+            if number not in chosen:
+                continue
+            made = list(_row(turn, known.along(turn), answers, (episode, options, statistics)))
             if made:
-                answers.difference_update(leaf.path)
+                answers.difference_update(turn.path)
             yield from made
 
 
@@ -134,13 +142,15 @@ def _key(session: SessionRecord, pair_by: str) -> str | None:
 
 def _pair(key: str, best: Episode, worse: Episode, options: Options, statistics: Statistics) -> Iterator[Row]:
     """The first identical prompt of both with different answers."""
-    by_prompt: dict[bytes, Turn] = {}
-    for turn in turns(best, statistics.dropped, reasoning=options.reasoning):
-        by_prompt.setdefault(_question(turn), turn)
+    every = Turns(best, statistics.dropped, reasoning=options.reasoning)
+    by_prompt: dict[bytes, tuple[int, bytes]] = {}
+    for number, turn in enumerate(every):
+        by_prompt.setdefault(_question(turn), (number, turn.answer_node))
     for turn in turns(worse, statistics.dropped, reasoning=options.reasoning):
-        good = by_prompt.get(_question(turn))
-        if good is None or good.answer_node == turn.answer_node:
+        number, answer_node = by_prompt.get(_question(turn), (-1, turn.answer_node))
+        if answer_node == turn.answer_node:
             continue
+        good = next(islice(every, number, None))
         reason = flaw(good.whole) or flaw(turn.whole)
         if reason is None:
             statistics.messages += len(good.messages) + 2

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Final, NamedTuple
 
+import msgspec
+
 from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call, tool_name
-from callspan.datasets.selection import Episode
+from callspan.datasets.selection import MOST_HELD, Episode
 from callspan.record.call import CallRecord
 from callspan.stores.history import KEEPS_INSTRUCTIONS
 
@@ -43,15 +46,17 @@ class Turn(NamedTuple):
         return [*self.nodes, self.answer_node]
 
 
-def turns(episode: Episode, dropped: Dropped, *, reasoning: bool = False) -> list[Turn]:
-    """Return the calls of one session, in order, each with its whole conversation.
+def turns(episode: Episode, dropped: Dropped, *, reasoning: bool = False) -> Iterator[Turn]:
+    """Yield the calls of one session, in order, each with its whole conversation.
 
     A call that continues what the provider keeps is given what the calls before it had, also those of other sessions;
     calls without content are left out.
     """
     earlier = _Earlier(episode, reasoning=reasoning)
-    found = [earlier.turn(call, dropped) for call in episode.calls]
-    return [turn for turn in found if turn is not None]
+    for call in episode.calls:
+        turn = earlier.turn(call, dropped)
+        if turn is not None:
+            yield turn
 
 
 class _Earlier:
@@ -60,9 +65,10 @@ class _Earlier:
     def __init__(self, episode: Episode, *, reasoning: bool) -> None:
         self._history, self._reasoning = episode.history, reasoning
         self._of_response: dict[str, Turn] = {}
+        """The latest; others are looked up."""
         self._in_conversation: dict[str, Turn | None] = {}
         """The turn before each call of a conversation, by call id."""
-        self._newest = {call.request.conversation_id: call for call in episode.calls}
+        self._calls = episode.calls
         self._looked_up: set[str] = set()
 
     def turn(self, call: CallRecord, dropped: Dropped) -> Turn | None:
@@ -73,7 +79,14 @@ class _Earlier:
         turn = _turn(call, chat, self._before(call, dropped))
         if call.response is not None and call.response.id:
             self._of_response[call.response.id] = turn
+            if len(self._of_response) > MOST_HELD:
+                del self._of_response[next(iter(self._of_response))]
         return turn
+
+    @cached_property
+    def _newest(self) -> dict[str | None, CallRecord]:
+        """The newest call of each conversation in this session."""
+        return {call.request.conversation_id: call for call in self._calls}
 
     def _before(self, call: CallRecord, dropped: Dropped) -> Turn | None:
         """Return the turn that a call continues; None where it continues none that is recorded."""
@@ -108,18 +121,62 @@ class _Earlier:
             dropped["history only the provider remembers"] += 1
 
 
-def leaves(found: Sequence[Turn]) -> list[Turn]:
-    """Return the turns whose answer no other turn continues: together they hold every message of all."""
-    continued = {node for turn in found for node in turn.nodes}
-    last = {turn.answer_node: turn for turn in found if turn.answer_node not in continued}
-    return list(last.values())
+class Turns(Iterable[Turn]):
+    """The turns of one session, for several iterations; those of a long session are read anew by each."""
+
+    def __init__(self, episode: Episode, dropped: Dropped, *, reasoning: bool = False) -> None:
+        """What is dropped is counted once."""
+        self._episode, self._dropped, self._reasoning = episode, dropped, reasoning
+        is_short = isinstance(episode.calls, list)
+        self._held = [*turns(episode, dropped, reasoning=reasoning)] if is_short else None
+
+    def __iter__(self) -> Iterator[Turn]:
+        """Yield the turns in order."""
+        if self._held is not None:
+            return iter(self._held)
+        dropped, self._dropped = self._dropped, Counter()
+        return turns(self._episode, dropped, reasoning=self._reasoning)
 
 
-def all_tools(leaf: Turn, found: Sequence[Turn]) -> list[dict[str, object]]:
-    """Return the definitions of all tools along a leaf's conversation, each name once, the newest."""
-    path = set(leaf.path)
-    tools = {tool_name(tool): tool for turn in found if turn.answer_node in path for tool in turn.tools}
-    return list(tools.values())
+class Tools:
+    """The tool definitions of the turns of a session, each set of definitions held once."""
+
+    def __init__(self) -> None:
+        self._by_answer: dict[bytes, list[dict[str, object]]] = {}
+        self._known: dict[bytes, list[dict[str, object]]] = {}
+
+    def add(self, turn: Turn) -> None:
+        """Add those of a turn."""
+        if turn.tools:
+            self._by_answer[turn.answer_node] = self._known.setdefault(msgspec.json.encode(turn.tools), turn.tools)
+
+    def along(self, turn: Turn) -> list[dict[str, object]]:
+        """Return the definitions of all tools along a turn's conversation, each name once, the newest."""
+        found = (tool for node in turn.path for tool in self._by_answer.get(node, ()))
+        return [*{tool_name(tool): tool for tool in found}.values()]
+
+
+class Leaves:
+    """The turns whose answer no other turn continues: together they hold every message of all."""
+
+    def __init__(self) -> None:
+        self._continued: set[bytes] = set()
+        self._last: dict[bytes, int] = {}
+
+    def add(self, turn: Turn, number: int) -> None:
+        """Add a turn of this number."""
+        self._continued.update(turn.nodes)
+        self._last[turn.answer_node] = number
+
+    @property
+    def answers(self) -> set[bytes]:
+        """The answers of all turns."""
+        return set(self._last)
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The numbers of the leaves."""
+        return frozenset(number for node, number in self._last.items() if node not in self._continued)
 
 
 def _turn(call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from statistics import fmean, median
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,6 +16,10 @@ from callspan.providers.base import MEDIA_APIS
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.stores.base import CallFilter, Event, History, Reader, SessionFilter, SessionSummary
+
+_T = TypeVar("_T")
+MOST_HELD: Final = 500
+"""Calls of a session that are held in memory."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,12 +142,34 @@ def no_history(_: CallRecord) -> History:
     return History([])
 
 
+class Again(Iterable[_T]):
+    """The selected records of a long session, read anew by each iteration; only the first one counts."""
+
+    def __init__(self, read: Callable[[Statistics], Iterator[_T]], statistics: Statistics) -> None:
+        """`read` counts in the statistics it is given."""
+        self._read, self._statistics = read, statistics
+
+    def __iter__(self) -> Iterator[_T]:
+        """Read the records."""
+        statistics, self._statistics = self._statistics, Statistics()
+        return self._read(statistics)
+
+    def has_any(self) -> bool:
+        """Return whether there is a record. If there is none, all that were left out are counted."""
+        found = next(self._read(Statistics()), None) is not None
+        if not found:
+            deque(self, maxlen=0)
+        return found
+
+
 class Episode(NamedTuple):
-    """One session that was selected, with its calls in order."""
+    """One session that was selected."""
 
     summary: SessionSummary
-    calls: list[CallRecord]
-    events: list[Event]
+    calls: Iterable[CallRecord]
+    """In order; a list, or, of a long session, read anew by each iteration."""
+    events: Iterable[Event]
+    """In order, read anew by each iteration."""
     history: Callable[[CallRecord], History] = no_history
     """Returns the recorded calls before one that continues what the provider keeps, see `Reader.history`."""
 
@@ -161,14 +188,15 @@ def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> It
         statistics.sessions += 1
         lacks_text = with_text is not None and summary.session.session_id not in with_text
         reason = "without the text" if lacks_text else _unfit(summary, selection)
-        events = [] if reason else list(reader.events(summary.session.session_id))
+        session_id = summary.session.session_id
+        events = Again(partial(_events, reader, session_id), statistics)
         reason = reason or _lacking(events, selection)
         if reason:
             statistics.left_out[f"session: {reason}"] += 1
             continue
-        every = reader.calls(CallFilter(session_id=summary.session.session_id, newest_first=False))
-        calls = list(selected_calls(every, selection, statistics))
-        if not calls:
+        which = CallFilter(session_id=session_id, newest_first=False)
+        calls = held_or_read_again(partial(_calls, reader, which, selection), summary.calls, statistics)
+        if not (calls.has_any() if isinstance(calls, Again) else calls):
             statistics.left_out["session: no call that fits"] += 1
             continue
         statistics.sessions_kept += 1
@@ -177,16 +205,32 @@ def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> It
         yield Episode(summary, calls, events, reader.history)
 
 
-def calls_outside_sessions(reader: Reader, selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:
-    """Yield the selected calls that belong to no session, oldest first; none where sessions are selected."""
+def held_or_read_again(
+    read: Callable[[Statistics], Iterator[CallRecord]], number: int, statistics: Statistics
+) -> Iterable[CallRecord]:
+    """Return the calls of a session of so many as a list; those of a long one are read where they are needed."""
+    return list(read(statistics)) if number <= MOST_HELD else Again(read, statistics)
+
+
+def calls_outside_sessions(reader: Reader, selection: Selection, statistics: Statistics) -> Iterable[CallRecord]:
+    """Return the selected calls that belong to no session, oldest first; none where sessions are selected."""
     if selection.of_sessions or selection.session_ids:
-        return
+        return []
     which = CallFilter(
         since_ns=selection.since_ns, until_ns=selection.until_ns, text=selection.text, user=selection.user,
         metadata=selection.meta, newest_first=False,
     )  # fmt: skip
-    found = (call for call in reader.calls(which) if call.place.session_id is None)
+    return held_or_read_again(partial(_calls, reader, which, selection), reader.count_calls(which), statistics)
+
+
+def _calls(reader: Reader, which: CallFilter, selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:
+    """The selected calls of the session of the filter; without one, those outside of sessions."""
+    found = (call for call in reader.calls(which) if which.session_id is not None or call.place.session_id is None)
     yield from selected_calls(found, selection, statistics)
+
+
+def _events(reader: Reader, session_id: str, _: Statistics) -> Iterator[Event]:
+    yield from reader.events(session_id)
 
 
 def selected_calls(calls: Iterator[CallRecord], selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:
@@ -200,7 +244,7 @@ def selected_calls(calls: Iterator[CallRecord], selection: Selection, statistics
             yield call
 
 
-def achievements(events: list[Event]) -> set[str]:
+def achievements(events: Iterable[Event]) -> set[str]:
     """Return the names of all that was achieved in a session, by its environment or by rewards."""
     found: set[str] = set()
     for item in events:
@@ -286,7 +330,7 @@ def _succeeded(summary: SessionSummary) -> bool | None:
     return session.outcome == "success"
 
 
-def _lacking(events: list[Event], selection: Selection) -> str | None:
+def _lacking(events: Iterable[Event], selection: Selection) -> str | None:
     if not (selection.achievements or selection.without_achievements or selection.min_achievements):
         return None
     found = achievements(events)

@@ -6,8 +6,9 @@ A tool result is in the step of its call, although it is sent with the next requ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord
 from callspan.stores.aggregates import exact_sum, known_sum
+from callspan.stores.base import Event
 
 _PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")
 
@@ -39,7 +41,10 @@ def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statist
     """Yield one row per session; its steps are the calls whose token ids are known, in order."""
     for episode in found:
         every = turns(episode, statistics.dropped, reasoning=options.reasoning)
-        steps = [step for turn in every if (step := _step(turn, episode, statistics)) is not None]
+        earned = _earned(episode)
+        made = (_step(turn, earned, episode, statistics) for turn in every)
+        # As JSON, which takes a tenth of the memory.
+        steps = [msgspec.Raw(encode_json(step)) for step in made if step is not None]
         if not steps:
             statistics.left_out["session: no call with token ids"] += 1
             continue
@@ -71,7 +76,7 @@ def tokens_of(call: CallRecord) -> Tokens | None:
     return Tokens(prompt_ids=prompt, completion_ids=completion, completion_logprobs=_logprobs(choice, len(completion)))
 
 
-def _step(turn: Turn, episode: Episode, statistics: Statistics) -> Row | None:
+def _step(turn: Turn, earned: Mapping[str | None, float], episode: Episode, statistics: Statistics) -> Row | None:
     tokens = tokens_of(turn.call)
     if tokens is None:
         statistics.left_out["call: no token ids"] += 1
@@ -89,21 +94,20 @@ def _step(turn: Turn, episode: Episode, statistics: Statistics) -> Row | None:
             "completion_logprobs": tokens.completion_logprobs,
             "is_truncated": cut,
         },
-        "reward": _reward(turn.call, episode),
+        "reward": earned.get(turn.call.place.timestep_id),
         "trajectory_id": episode.id or None,
         "call_id": turn.call.call_id,
     }
 
 
-def _reward(call: CallRecord, episode: Episode) -> float | None:
-    """What the timestep of the call earned; None where it earned nothing of its own."""
-    step = call.place.timestep_id
-    found = [
-        amount
-        for item in episode.events
-        if step is not None and item.timestep_id == step and (amount := getattr(item, "reward", None)) is not None
-    ]
-    return float(sum(found)) if found else None
+def _earned(episode: Episode) -> Mapping[str | None, float]:
+    """What each timestep earned, those that earned nothing of their own left out."""
+    found: dict[str | None, float] = {}
+    for item in episode.events:
+        amount = getattr(item, "reward", None)
+        if item.timestep_id is not None and amount is not None:
+            found[item.timestep_id] = found.get(item.timestep_id, 0.0) + amount
+    return found
 
 
 def _logprobs(choice: object, count: int) -> list[float] | None:
@@ -135,24 +139,56 @@ def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Stat
     """Yield one trajectory per session."""
     for episode in found:
         # Thinking has a place here, so that nothing of it need be dropped.
-        every = turns(episode, statistics.dropped, reasoning=True)
-        if not every:
+        steps, totals = _Steps(statistics.dropped), _Totals()
+        for turn in turns(episode, statistics.dropped, reasoning=True):
+            steps.add(turn)
+            totals.add(turn)
+        if not totals.calls:
             statistics.left_out["session: content was not kept"] += 1
             continue
-        steps = _Steps(statistics.dropped)
-        for turn in every:
-            steps.add(turn)
-        steps.add_tool_events([item for item in episode.events if isinstance(item, EventRecord)])
+        steps.add_tool_events(episode.events)
         statistics.messages += len(steps.steps)
-        statistics.trained += len(every)
-        yield _trajectory(episode, every, steps.steps, options)
+        statistics.trained += totals.calls
+        yield _trajectory(episode, totals, steps.steps, options)
+
+
+class _Totals:
+    """What a trajectory says of all its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.models: Counter[str | None] = Counter()
+        self.tools: dict[str, Row] = {}
+        self.prompt: int | None = None
+        self.completion: int | None = None
+        self.cached: int | None = None
+        self.cost: Decimal | None = None
+
+    def add(self, turn: Turn) -> None:
+        """Add a call."""
+        call, usage = turn.call, turn.call.usage
+        self.calls += 1
+        self.models[call.request.model] += 1
+        self.tools.update((tool_name(tool), tool) for tool in turn.tools)
+        self.cost = exact_sum((self.cost, call.cost.usd if call.cost else None))
+        if usage is not None:
+            self.prompt = _plus(self.prompt, usage.input_tokens)
+            self.completion = _plus(self.completion, usage.output_tokens)
+            self.cached = _plus(self.cached, usage.cache_read_tokens)
+
+
+def _plus(total: int | None, value: int | None) -> int | None:
+    known = known_sum((value,))
+    return total if known is None else known + (total or 0)
 
 
 class _Steps:
-    """The steps of one trajectory as they grow."""
+    """The steps of one trajectory as they grow; those that cannot change any more as JSON."""
 
     def __init__(self, dropped: Counter[str]) -> None:
-        self.steps: list[Row] = []
+        self.steps: list[Row | msgspec.Raw] = []
+        self._last: Row | None = None
+        self._observed: set[str | None] = set()
         self._dropped = dropped
         self._nodes: set[bytes] = set()
         self._seen: set[bytes] = set()
@@ -175,9 +211,11 @@ class _Steps:
         if isinstance(effort, str):
             step["reasoning_effort"] = effort
 
-    def add_tool_events(self, events: Sequence[EventRecord]) -> None:
+    def add_tool_events(self, events: Iterable[Event]) -> None:
         """Answer tool calls whose result was never sent to a model from what the tools themselves recorded."""
-        for event in events:
+        for event in events if self._open_calls else ():
+            if not isinstance(event, EventRecord):
+                continue
             data = event.data if isinstance(event.data, dict) else {}
             if event.event_type == "tool" and event.tool_call_id in self._open_calls and "result" in data:
                 result = data["result"]
@@ -201,17 +239,22 @@ class _Steps:
         call_id = str(message.get("tool_call_id"))
         if call_id in self._open_calls:
             self._observe(call_id, content)
-        elif self.steps and self.steps[-1]["source"] == "agent" and not self._has_result(call_id):
-            self._results(self.steps[-1]).append({"content": content})
+        # Histories that were cut or rewritten repeat a result.
+        elif self._last is not None and self._last["source"] == "agent" and call_id not in self._observed:
+            self._results(self._last).append({"content": content})
 
     def _observe(self, call_id: str | None, content: object) -> None:
         step = self._open_calls.pop(call_id or "")
+        self._observed.add(call_id)
         self._results(step).append({"source_call_id": call_id, "content": content})
+        self._seal(step)
 
-    def _has_result(self, call_id: str) -> bool:
-        """Whether this result was there before: histories that were cut or rewritten repeat it."""
-        observed = (step["observation"] for step in self.steps if "observation" in step)
-        return any(r.get("source_call_id") == call_id for o in observed if isinstance(o, dict) for r in o["results"])
+    def _seal(self, step: Row) -> None:
+        """Hold a step as JSON, a tenth of its memory, if it has all its results and another step followed."""
+        calls = step.get("tool_calls")
+        is_open = isinstance(calls, list) and any(str(call["tool_call_id"]) in self._open_calls for call in calls)
+        if step is not self._last and not is_open:
+            self.steps[int(str(step["step_id"])) - 1] = msgspec.Raw(encode_json(step))
 
     @staticmethod
     def _results(step: Row) -> list[Row]:
@@ -223,6 +266,9 @@ class _Steps:
         step: Row = {"step_id": len(self.steps) + 1, "source": source}
         step["message"] = content_of(message.get("content") or message.get("refusal"), self._dropped)
         self.steps.append(step)
+        before, self._last = self._last, step
+        if before is not None:
+            self._seal(before)
         return step
 
     def _agent_step(self, message: ChatMessage) -> Row:
@@ -261,15 +307,12 @@ def _metrics(turn: Turn) -> Row:
     return {name: value for name, value in metrics.items() if value is not None}
 
 
-def _trajectory(episode: Episode, every: Sequence[Turn], steps: list[Row], options: Options) -> Row:
-    session, summary = episode.summary.session, episode.summary
-    usages = [turn.call.usage for turn in every if turn.call.usage]
-    cost = exact_sum(turn.call.cost.usd if turn.call.cost else None for turn in every)
-    tools = {tool_name(tool): tool for turn in every for tool in turn.tools}
-    totals: Row = {
-        "total_prompt_tokens": known_sum(usage.input_tokens for usage in usages),
-        "total_completion_tokens": known_sum(usage.output_tokens for usage in usages),
-        "total_cached_tokens": known_sum(usage.cache_read_tokens for usage in usages),
+def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row | msgspec.Raw], options: Options) -> Row:
+    session, summary, cost = episode.summary.session, episode.summary, totals.cost
+    metrics: Row = {
+        "total_prompt_tokens": totals.prompt,
+        "total_completion_tokens": totals.completion,
+        "total_cached_tokens": totals.cached,
         "total_cost_usd": None if cost is None else msgspec.Raw(format(cost, "f").encode()),
         "total_steps": len(steps),
         "extra": {"reward": summary.reward, "success": session.success, "outcome": session.outcome},
@@ -277,10 +320,10 @@ def _trajectory(episode: Episode, every: Sequence[Turn], steps: list[Row], optio
     agent: Row = {
         "name": options.agent_name or session.name or "agent",
         "version": options.agent_version,
-        "model_name": Counter(turn.call.request.model for turn in every).most_common(1)[0][0],
-        "tool_definitions": list(tools.values()) or None,
+        "model_name": totals.models.most_common(1)[0][0],
+        "tool_definitions": list(totals.tools.values()) or None,
     }
-    failed = summary.calls - len(every)
+    failed = summary.calls - totals.calls
     row: Row = {
         "schema_version": "ATIF-v1.7",
         "session_id": session.session_id,
@@ -288,7 +331,7 @@ def _trajectory(episode: Episode, every: Sequence[Turn], steps: list[Row], optio
         "agent": _known(agent),
         "steps": steps,
         "notes": f"{failed} calls of this session failed or were not chosen." if failed > 0 else None,
-        "final_metrics": _known(totals),
+        "final_metrics": _known(metrics),
         "extra": _known(
             {
                 "task_id": session.task_id,

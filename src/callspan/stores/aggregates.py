@@ -34,7 +34,8 @@ _Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
 ERRORS: Final = frozenset({"error", "timeout"})
 """Outcomes that count as errors."""
 
-_ANNOUNCED: Final = frozenset({"tool", "agent"})
+ANNOUNCED: Final = frozenset({"tool", "agent"})
+"""Types of events that have a start event too, where they are long."""
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
 _EXACT: Final = Context(prec=200)
@@ -137,22 +138,25 @@ def rewards_of(events: Iterable[Event]) -> RewardSums:
     return reward_sums.total(_counted(events))
 
 
-def with_rewards(steps: Iterable[TimestepRecord], events: Iterable[Event]) -> list[TimestepRecord]:
-    """Return a session's timesteps with the sums of all their rewards, late ones included.
+def rewards_by_step(events: Iterable[Event], parents: Mapping[str, str | None]) -> dict[str, RewardSums]:
+    """Return the sums of a session's rewards by timestep, late ones included. The order of `events` does not matter.
 
-    A step with unknown totals gets no sums. Rewards of a nested step also count in the enclosing step.
+    `parents` has the parent of each nested step: rewards of a nested step also count in the enclosing step.
     """
-    found = list(steps)
-    around = {step.timestep_id: step.parent_timestep_id for step in found}
-    own: dict[str, list[EventRecord | RewardRecord]] = defaultdict(list)
+    found: dict[str, RewardSums] = {}
     for record in _counted(events):
         timestep_id = None if isinstance(record, RewardRecord) and record.scope == "session" else record.timestep_id
         seen: set[str] = set()
         while timestep_id is not None and timestep_id not in seen:
             seen.add(timestep_id)
-            own[timestep_id].append(record)
-            timestep_id = around.get(timestep_id)
-    return [_rewarded(step, reward_sums.total(own[step.timestep_id])) for step in found]
+            found[timestep_id] = found.get(timestep_id, reward_sums.NO_REWARD).plus(reward_sums.sums_of(record))
+            timestep_id = parents.get(timestep_id)
+    return found
+
+
+def with_rewards(step: TimestepRecord, rewards: Mapping[str, RewardSums]) -> TimestepRecord:
+    """Return a timestep with its sums of `rewards_by_step`; a step with unknown totals gets none."""
+    return _rewarded(step, rewards.get(step.timestep_id, reward_sums.NO_REWARD))
 
 
 def given_to_steps(records: Iterable[Record]) -> Iterator[Record]:
@@ -201,7 +205,7 @@ def is_gone(host: str | None, pid: int | None) -> bool:
 def in_order(events: Iterable[Event]) -> list[Event]:
     """Return events in the order they happened, without the start events of tools and agents that have an end event."""
     found = list(events)
-    ended = {start_id(one.event_id) for one in found if isinstance(one, EventRecord) and one.event_type in _ANNOUNCED}
+    ended = {start_id(one.event_id) for one in found if isinstance(one, EventRecord) and one.event_type in ANNOUNCED}
     kept = (item for item in found if not isinstance(item, EventRecord) or item.event_id not in ended)
     return sorted(kept, key=event_order)
 
@@ -301,7 +305,9 @@ def timesteps_of(records: Iterable[Record], session_id: str) -> list[TimestepRec
     known = list(records)
     own = [record for record in known if isinstance(record, TimestepRecord) and record.session_id == session_id]
     own.sort(key=lambda step: (step.start_ns or 0, step.index, step.timestep_id))
-    return with_rewards(own, events_of(known, session_id))
+    parents = {step.timestep_id: step.parent_timestep_id for step in own}
+    rewards = rewards_by_step(events_of(known, session_id), parents)
+    return [with_rewards(step, rewards) for step in own]
 
 
 def events_of(records: Iterable[Record], session_id: str) -> list[Event]:

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
+import heapq
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
 from callspan.stores import aggregates
 from callspan.stores.base import Event
 from callspan.stores.columns import EVENTS, MESSAGES, REWARDS, TIMESTEPS, Table
@@ -19,6 +20,8 @@ from callspan.stores.rows import to_tree
 
 Values = Mapping[str, object]
 _R = TypeVar("_R", bound=Record)
+_REWARDED: Final = "event_id, session_id, timestep_id, event_type, time_ns, sequence, reward"
+_ANNOUNCED: Final = f"event_type IN ({', '.join(map(repr, sorted(aggregates.ANNOUNCED)))})"
 
 
 class SqlRewards(ABC):
@@ -30,26 +33,36 @@ class SqlRewards(ABC):
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start."""
+        nested = "SELECT timestep_id, parent_timestep_id FROM timesteps WHERE session_id = :id"
+        nested += " AND parent_timestep_id IS NOT NULL"
+        parents = {str(row["timestep_id"]): str(row["parent_timestep_id"]) for row in self.rows(nested, id=session_id)}
+        given = self.rewards("session_id = :id", {"id": session_id})[session_id]
+        rewards = aggregates.rewards_by_step(given, parents)
+        del given
         sql = "SELECT * FROM timesteps WHERE session_id = :id ORDER BY coalesce(start_ns, 0), timestep, timestep_id"
-        steps = (record_of(TIMESTEPS, row, TimestepRecord) for row in self.rows(sql, id=session_id))
-        rewards = self.rewards("session_id = :id", {"id": session_id})
-        yield from aggregates.with_rewards(steps, rewards[session_id])
+        for row in self.rows(sql, id=session_id):
+            yield aggregates.with_rewards(record_of(TIMESTEPS, row, TimestepRecord), rewards)
 
     def events(self, session_id: str) -> Iterator[Event]:
-        """Yield events, messages and rewards of a session in the order they happened."""
-        found: list[Event] = [
-            *(record_of(EVENTS, row, EventRecord) for row in self._children("events", session_id)),
-            *(record_of(MESSAGES, row, MessageRecord) for row in self._children("messages", session_id)),
-            *(record_of(REWARDS, row, RewardRecord) for row in self._children("rewards", session_id)),
-            *self.given_to_steps("session_id = :id", {"id": session_id}),
-        ]
-        yield from aggregates.in_order(found)
+        """Yield events, messages and rewards of a session in the order they happened, without holding them."""
+        ended = self.rows(f"SELECT event_id FROM events WHERE session_id = :id AND {_ANNOUNCED}", id=session_id)
+        announced = {start_id(str(row["event_id"])) for row in ended}
+        given = self.given_to_steps("session_id = :id", {"id": session_id})
+        streams: tuple[Iterator[Event], ...] = (
+            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, session_id)),
+            (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, session_id)),
+            (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, session_id)),
+            iter(sorted(given, key=aggregates.event_order)),
+        )
+        for record in heapq.merge(*streams, key=aggregates.event_order):
+            if not isinstance(record, EventRecord) or record.event_id not in announced:
+                yield record
 
     def rewards(self, chosen: str, names: Values) -> dict[object, list[Event]]:
-        """Return the records that count towards the rewards of the chosen sessions, by session."""
+        """Return the records that count towards the rewards of the chosen sessions, by session; events in short."""
         found: dict[object, list[Event]] = defaultdict(list)
-        for row in self.rows(f"SELECT * FROM events WHERE {chosen} AND reward IS NOT NULL", **names):
-            found[row["session_id"]].append(record_of(EVENTS, row, EventRecord))
+        for row in self.rows(f"SELECT {_REWARDED} FROM events WHERE {chosen} AND reward IS NOT NULL", **names):
+            found[row["session_id"]].append(_rewarded(cast("Mapping[str, Any]", row)))
         for row in self.rows(f"SELECT * FROM rewards WHERE {chosen}", **names):
             found[row["session_id"]].append(record_of(REWARDS, row, RewardRecord))
         for record in self.given_to_steps(chosen, names):
@@ -67,8 +80,23 @@ class SqlRewards(ABC):
         sessions = {row["timestep_id"]: row["session_id"] for row in self.rows(sql, **names)}
         return [record_of(REWARDS, {**row, "session_id": sessions[row["timestep_id"]]}, RewardRecord) for row in rows]
 
-    def _children(self, table: str, session_id: str) -> Iterator[Values]:
-        return self.rows(f"SELECT * FROM {table} WHERE session_id = :id", id=session_id)
+    def _children(self, table: Table, session_id: str) -> Iterator[Values]:
+        order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
+        sql = f"SELECT * FROM {table.name} WHERE session_id = :id ORDER BY {order}, {table.key}"
+        return self.rows(sql, id=session_id)
+
+
+def _rewarded(row: Mapping[str, Any]) -> EventRecord:
+    """Return an event with what counts for rewards. There may be very many: this takes a third of `record_of`."""
+    return EventRecord(
+        event_id=row["event_id"],
+        session_id=row["session_id"],
+        timestep_id=row["timestep_id"],
+        event_type=row["event_type"],
+        time_ns=row["time_ns"],
+        sequence=row["sequence"],
+        reward=row["reward"],
+    )
 
 
 def record_of(table: Table, row: Values, kind: type[_R]) -> _R:

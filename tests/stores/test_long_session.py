@@ -1,0 +1,78 @@
+"""Commands over a session of very many steps hold only a small part of it in memory.
+
+`make nightly` takes 100,000 steps.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from .large_file import make_session
+
+STEPS = int(os.environ.get("CALLSPAN_LONG_SESSION", "20000"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+MB = 1_000_000
+AT = 20_000
+"""The bars of memory are for so many steps, at which each command took 30 to 250 MB more when it held all of them."""
+
+
+class Cost(NamedTuple):
+    """What a command took."""
+
+    cpu_s: float
+    rss_mb: float
+
+
+@pytest.fixture(scope="module")
+def long(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A file with one session of so many steps, each with a call and an event."""
+
+    def make(place: Path) -> None:
+        place.mkdir()
+        make_session(place / "calls.db", STEPS)
+
+    return once_per_run("long-session", make) / "calls.db"
+
+
+def run(path: Path, *arguments: str) -> Cost:
+    """Run a command; its output goes to `out` beside the store."""
+    command = [sys.executable, "-m", "callspan.cli", "--store", f"sqlite:///{path}", *arguments]
+    # Records that wait for other stores would be looked at first.
+    alone = {**os.environ, "XDG_STATE_HOME": str(path.parent)}
+    with path.with_name("out").open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, env=alone)
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    cost = Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / MB)
+    print(f"| session of {STEPS:,} steps: {arguments[0]} {arguments[1]} | {cost.cpu_s:.1f} s, {cost.rss_mb:.0f} MB |")
+    return cost
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cpu_s", "rss_mb", "least_bytes"),
+    [
+        (("show", "last"), 5.0, 110, 50_000),
+        (("show", "last", "--offset", str(2 * STEPS - 100)), 15.0, 135, 1_000),
+        (("show", "last", "--json"), 40.0, 140, 1_000 * STEPS),
+        (("export", "openai", "-o", "-"), 60.0, 140, 500 * STEPS),
+        (("export", "openai-session", "-o", "-"), 60.0, 140, 30 * STEPS),
+        (("export", "atif", "-o", "-"), 60.0, 200, 300 * STEPS),
+        (("prune", "--older-than", "2030-01-01", "--dry-run"), 5.0, 130, 10),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_command_holds_little(
+    long: Path, arguments: tuple[str, ...], cpu_s: float, rss_mb: float, least_bytes: int
+) -> None:
+    cost = run(long, *arguments)
+    assert long.with_name("out").stat().st_size >= least_bytes
+    assert cost.rss_mb < (rss_mb if STEPS <= AT else 300)
+    assert cost.cpu_s < cpu_s
