@@ -150,7 +150,10 @@ def long_agent(records: Records) -> Iterator[events.Record]:
             for number in range(turn, turn + 5)
         ]
         yield from _turn(records, place, turn)
-        yield _call(records, history, f"Step {turn}: {_WORDS}", place, turn)
+        made = _call(records, history, f"Step {turn}: {_WORDS}", place, turn)
+        # Its requests have all of their history.
+        request = msgspec.structs.replace(made.request, continues=None, conversation_id=None)
+        yield msgspec.structs.replace(made, request=request)
 
 
 def _call(records: Records, history: list[object], answer: str, place: call.Place, at_s: int) -> call.CallRecord:

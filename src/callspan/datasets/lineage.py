@@ -115,7 +115,8 @@ class _Earlier:
         history = self._history(newest)
         last: Turn | None = None
         for call in [*history.calls, newest]:
-            self._in_conversation[call.call_id] = last
+            if call.request.continues is None:
+                self._in_conversation[call.call_id] = last
             last = self.turn(call, Counter()) or last
         if history.more:
             dropped["history only the provider remembers"] += 1
