@@ -405,3 +405,25 @@ def test_the_sdks_own_spans_have_no_tokens(mode: Mode, run: Run, seen: Captured)
     run(body)
     with_tokens = [span.name for span in seen.spans if "gen_ai.usage.input_tokens" in (span.attributes or {})]
     assert with_tokens == ["chat claude-sonnet-4-5"] * 2
+
+
+@pytest.mark.parametrize("raw", ["with_raw_response", "with_streaming_response"])
+def test_raw_streams_are_read_too(mode: Mode, run: Run, seen: Captured, raw: str) -> None:
+    """Parsed by the caller, or read as lines."""
+    script(mode)
+    mode.provider.reply(on="/events/stream", end_after=11)
+
+    async def body() -> int:
+        client = mode.anthropic()
+        session_id = await session(mode, client)
+        await send(mode, client, session_id, "What is here?")
+        made = getattr(client.beta.sessions.events, raw).stream(session_id)
+        if raw == "with_raw_response":
+            response = await mode.wait(made)
+            return len(await mode.all(await mode.wait(response.parse())))
+        async with mode.entered(made) as response:
+            return len([line for line in await mode.all(response.iter_lines()) if line.startswith("event:")])
+
+    assert run(body) == 11
+    assert [record.text for record in seen.records] == ["Let me look.", "There is one file."]
+    assert len(seen.spans) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
@@ -48,7 +47,7 @@ class HostedAgents:
         rest = found["rest"].split("/") if found["rest"] else []
         return HostedRequest(OPENAI if found["agents"] else ANTHROPIC, rest)
 
-    def rendering(self, request: ReceivedRequest, take: Scripted, closing: threading.Event) -> Rendering | None:
+    def rendering(self, request: ReceivedRequest, take: Scripted) -> Rendering | None:
         """Return what is sent for a request about sessions; None for any other. What is scripted for its path wins."""
         path = self.rest_of(request)
         if path is None:
@@ -62,5 +61,5 @@ class HostedAgents:
         if found is None:
             return render(answer, None)
         if isinstance(found, SessionLog):
-            return render_live(answer, path.family, found.stream(closing))
+            return render_live(answer, path.family, found.stream)
         return render_body(answer, path.family, found)

@@ -6,10 +6,10 @@ import base64
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from callspan.testing.provider.answer import EMBEDDINGS, OPENAI, Answer, Event, Family, Wire, encode, member, models
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
@@ -22,6 +22,9 @@ from callspan.testing.provider.script import Json, ReceivedRequest, Reply
 _MODELS = Wire(OPENAI, models)
 BATCHES, MESSAGE_BATCHES = Wire(OPENAI, lambda _: {}), Wire(ANTHROPIC, lambda _: {})
 """Files and batches, see `batches`: their answers are made there."""
+
+
+Live: TypeAlias = Callable[[Callable[[], bool]], Iterator[Event]]
 
 
 class Frame(Protocol):
@@ -99,8 +102,8 @@ class Rendering:
     """The body as JSON, also of a stream; None for errors and raw bytes."""
     frame: Frame | None = None
     """How an event is sent where it is no server-sent event."""
-    live: Iterator[Event] | None = None
-    """Events that are sent as they come, in place of `events`."""
+    live: Live | None = None
+    """Returns events to send as they come, in place of `events`, until the given function says that it is over."""
 
 
 def render(answer: Answer, route: Route | None, known: Json | None = None) -> Rendering:
@@ -128,7 +131,7 @@ def render(answer: Answer, route: Route | None, known: Json | None = None) -> Re
     return _stream(answer, family, events(body, answer), body)
 
 
-def render_live(answer: Answer, family: Family, events: Iterator[Event]) -> Rendering:
+def render_live(answer: Answer, family: Family, events: Live) -> Rendering:
     """A stream of events that are sent as they come."""
     headers = _headers(answer, family, "text/event-stream; charset=utf-8")
     return Rendering(answer.reply, answer.reply.status, headers, b"", [], None, live=events)

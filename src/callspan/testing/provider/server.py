@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from itertools import islice
 from types import TracebackType
@@ -35,6 +36,7 @@ from callspan.testing.provider.script import (
     Script,
     form_fields,
 )
+from callspan.testing.provider.session_log import is_gone
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -133,7 +135,7 @@ class _Connection(BaseHTTPRequestHandler):
             return
         self._wait(rendering.reply.delay_s)
         if rendering.live is not None:
-            self._send_live(rendering, rendering.live)
+            self._send_live(rendering, rendering.live(partial(is_gone, self.connection, self.server.closing)))
         elif rendering.events is None:
             self._send_body(rendering)
         else:
@@ -375,7 +377,7 @@ class ScriptedProvider:
         with self._lock:
             self._requests.append(request)
         found, named = find_route(request) or (None, {})
-        hosted = self._hosted.rendering(request, self._script.reply_to, self._server.closing)
+        hosted = self._hosted.rendering(request, self._script.reply_to)
         if hosted is not None:
             return hosted
         reply = self._script.reply_to(request, inference=found is not None and found.inference)

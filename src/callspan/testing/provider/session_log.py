@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from callspan.testing.provider.answer import Event
 from callspan.testing.provider.script import Json
@@ -36,17 +38,30 @@ class SessionLog:
         with self._changed:
             self._streamed = len(self._events)
 
-    def stream(self, closing: threading.Event) -> Iterator[Event]:
-        """Yield the events that no stream has sent yet, and then those to come, until the provider is closed."""
-        while not closing.is_set():
+    def stream(self, is_over: Callable[[], bool]) -> Iterator[Event]:
+        """Yield the events that no stream has sent yet, and then those to come, until the stream is over."""
+        with self._changed:
+            sent = self._streamed
+        while not is_over():
             with self._changed:
-                if self._streamed == len(self._events) and not self._changed.wait(_POLL_S):
+                if sent == len(self._events):
+                    self._changed.wait(_POLL_S)
                     continue
-                if self._streamed == len(self._events):
-                    continue
-                event = self._events[self._streamed]
-                self._streamed += 1
+                event = self._events[sent]
+                sent += 1
+                self._streamed = max(self._streamed, sent)
             yield Event(event, str(event["type"]), content=True)
+
+
+def is_gone(connection: socket.socket, closing: threading.Event) -> bool:
+    """Return whether the client has closed the connection, or the provider is being closed."""
+    if closing.is_set():
+        return True
+    try:
+        readable, _, _ = select.select([connection], [], [], 0)
+        return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
+    except (OSError, ValueError):
+        return True
 
 
 def page(objects: Sequence[Json], query: Mapping[str, str], cursor: str) -> tuple[list[Json], int | None]:
