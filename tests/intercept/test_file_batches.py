@@ -177,13 +177,11 @@ def content_of(place: Path) -> bytes:
     return place.read_bytes()
 
 
-WAYS = [
-    "read", "text", "content", "iter_lines", "write_to_file", "raw",
-    "streamed.read", "streamed.text", "streamed.iter_bytes", "streamed.iter_lines", "streamed.stream_to_file",
-]  # fmt: skip
+WAYS = ["read", "text", "iter_lines", "write_to_file", "streamed.iter_lines", "streamed.stream_to_file"]
+SLOW_WAYS = ["content", "raw", "streamed.read", "streamed.text", "streamed.iter_bytes"]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, *(pytest.param(way, marks=pytest.mark.slow) for way in SLOW_WAYS)])
 def test_results_are_recorded_however_they_are_read(
     mode: Mode, run: Run, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
