@@ -423,6 +423,7 @@ def measure(options: argparse.Namespace, provider: ScriptedProvider) -> Iterator
             with tempfile.TemporaryDirectory() as directory, instrumented(directory, stored=stored) as seen:
                 usual = usual_of(use, seen)
                 points = points_of(use.run)
+                settle(use)
                 seen.take()
                 gc.freeze()
                 for kind in options.kinds:
