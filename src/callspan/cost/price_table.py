@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Context, Decimal, localcontext
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -218,10 +219,13 @@ class Split(NamedTuple):
     """By their place in the usage's hops."""
 
 
+_USAGE: Final = attrgetter("usage")
+
+
 def split(record: CallRecord) -> Split | None:
     """Return the call as several; None where one model did all of it."""
     usage = record.usage
-    if usage is None or not (usage.hops or any(attempt.usage for attempt in record.attempts)):
+    if usage is None or not (usage.hops or any(map(_USAGE, record.attempts))):
         return None
     answering = record.response.model if record.response is not None else None
     of_attempts = [at for at, attempt in enumerate(record.attempts) if attempt.usage is not None][:-1]

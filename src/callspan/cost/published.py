@@ -11,6 +11,7 @@ list computes the cost.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -93,7 +94,7 @@ class Rates:
         return counters, self._bracket(usage.input_tokens or 0)
 
     def _bracket(self, tokens: int) -> int:
-        return sum([tokens > start for start in self._starts])
+        return bisect_left(self._starts, tokens)
 
     def _sum(self, usage: Usage) -> Decimal | None:
         counts = self._counts(usage)
@@ -342,10 +343,10 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
     return Cost(usd=total, source=prices.version, estimated=guessed)
 
 
-def _models(record: CallRecord) -> Iterator[str]:
+def _models(record: CallRecord) -> list[str]:
     """The model of the response, then of the request: on Azure the latter is the name of a deployment."""
     response_model = record.response.model if record.response else None
-    yield from dict.fromkeys(name for name in (response_model, record.request.model) if name)
+    return [name for name in dict.fromkeys((response_model, record.request.model)) if name]
 
 
 @cache
