@@ -64,7 +64,7 @@ def run(path: Path, *arguments: str) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
     cost = Cost(used.ru_utime + used.ru_stime, int(Path(f"{path}.peak").read_text()) * 1024 / MB)
-    print(f"| session of {STEPS:,} steps: {' '.join(arguments)} | {cost.cpu_s:.1f} s CPU, {cost.rss_mb:.0f} MB |")
+    print(f"| {path.parent.name}: {' '.join(arguments)} | {cost.cpu_s:.1f} s CPU, {cost.rss_mb:.0f} MB |")
     return cost
 
 
