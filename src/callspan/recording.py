@@ -21,7 +21,7 @@ from callspan.fail_open import fail_open
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo
 from callspan.providers import registry
-from callspan.providers.base import Api, Endpoint
+from callspan.providers.base import HOSTED_APIS, Api, Endpoint
 from callspan.record.codec import encode_json
 from callspan.wiring import WIRING
 
@@ -309,7 +309,7 @@ def record_call(
     """
     endpoint = registry.by_api(api) if isinstance(api, str) else registry.register(api)
     if endpoint is None:
-        known = ", ".join(sorted(registry.APIS))
+        known = ", ".join(sorted(registry.APIS - HOSTED_APIS))
         raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}, or an endpoint of your own")
     address = urlsplit(server or "")
     info = CallInfo(

@@ -165,11 +165,12 @@ def test_spans_totals_and_readers_agree_on_any_episode(seen: Seen, acts: list[tu
     assert rewards(seen.named(SPAN)[-1]) == expected
     steps = {one.timestep_id: one.totals for one in seen.ended(TimestepRecord)}
     records = list(seen.ended(TimestepRecord))
-    again = aggregates.with_rewards(
-        records, [one for one in seen.records if isinstance(one, EventRecord | RewardRecord)]
+    given = aggregates.rewards_by_step(
+        [one for one in seen.records if isinstance(one, EventRecord | RewardRecord)],
+        {one.timestep_id: one.parent_timestep_id for one in records},
     )
-    for one in again:
-        assert one.totals == steps[one.timestep_id]
+    for one in records:
+        assert aggregates.with_rewards(one, given).totals == steps[one.timestep_id]
 
 
 def _play(own: Session, acts: list[tuple[str, float, str]]) -> None:
