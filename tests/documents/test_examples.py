@@ -21,11 +21,13 @@ MOST_NOT_RUN = 10
 Workplaces = Callable[[Example], Workplace]
 
 
+_LONG = ("callspan demo", "callspan report", "opentelemetry-instrument")
+
+
 def _alone(example: Example) -> object:
-    """Those of the README are quick, but for those that continue another one, and for the second demo."""
+    """Those of the README are quick, but for the demos and those that continue another one."""
     slow = example.page.name != "README.md" or example.page.parent != ROOT
-    again = any("callspan demo" in earlier.code for earlier in RUN[: RUN.index(example)])
-    slow = slow or ("callspan demo" in example.code and again)
+    slow = slow or any(word in example.code for word in _LONG)
     slow = slow or ("after" in example.directives and example.kind == "python")
     return pytest.param(example, marks=[pytest.mark.slow] if slow else [])
 

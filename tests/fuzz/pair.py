@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import selectors
 import subprocess
 import sys
 from dataclasses import asdict
@@ -75,7 +75,9 @@ class Side:
     def _line(self) -> bytes | None:
         assert self._process.stdout is not None
         while b"\n" not in self._rest:
-            ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S)
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._process.stdout, selectors.EVENT_READ)
+                ready = selector.select(PATIENCE_S)
             more = os.read(self._process.stdout.fileno(), 1 << 20) if ready else b""
             if not more:
                 return None

@@ -45,6 +45,7 @@ def nothing_differs(pair: Pair, start: int, number: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_few_cases_give_the_same_result_with_and_without_callspan(pair: Pair) -> None:
     nothing_differs(pair, SEED, CASES)
 
