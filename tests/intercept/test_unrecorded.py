@@ -122,15 +122,20 @@ def test_known_calls_are_never_counted(provider: ScriptedProvider, spool: Path) 
 def test_known_inference_without_an_adapter_is_counted_whatever_its_answer(
     provider: ScriptedProvider, spool: Path
 ) -> None:
-    provider.reply(raw={"id": "video_1", "status": "queued"}, on="/videos", repeat=True)
+    provider.reply(raw={"id": "cs_1"}, on="/client_secrets", repeat=True)
     provider.reply(raw=ANSWER, on="/batches/batch_1/cancel", repeat=True)
     provider.reply(raw=ANSWER, on="/chat/completions/chatcmpl-1", repeat=True)
     with client(provider) as sync:
-        sync.post("/videos", body={}, cast_to=object)
+        sync.post("/realtime/client_secrets", body={}, cast_to=object)
         sync.batches.cancel("batch_1")
         sync.post("/chat/completions/chatcmpl-1", body={}, cast_to=object)
-        sync.post("/videos", body={}, cast_to=object, options={"headers": {"X-Stainless-Raw-Response": "true"}})
-    assert counted(spool) == {"/v1/videos": 2}
+        sync.post(
+            "/realtime/client_secrets",
+            body={},
+            cast_to=object,
+            options={"headers": {"X-Stainless-Raw-Response": "true"}},
+        )
+    assert counted(spool) == {"/v1/realtime/client_secrets": 2}
 
 
 def test_suppressed_and_disabled_calls_are_not_counted(provider: ScriptedProvider, spool: Path) -> None:

@@ -26,11 +26,10 @@ _NAMED_BY_USERS: Final = frozenset({"deployments", "models", "model"})
 
 INFERENCE: Final = frozenset({
     "agents/automations/{id}/invocations", "audio/speech", "audio/transcriptions", "audio/translations",
-    "chatkit/sessions", "complete", "deployments/{id}/run", "dreams", "evals/{id}/runs", "images/edits",
-    "images/generations", "images/variations", "live/sessions", "live/sessions/{id}/accept", "live/sessions/{id}/fork",
-    "realtime/calls", "realtime/calls/{id}/accept", "realtime/client_secrets", "realtime/sessions",
-    "realtime/transcription_sessions", "realtime/translations/client_secrets", "threads/runs", "threads/{id}/runs",
-    "threads/{id}/runs/{id}/submit_tool_outputs", "videos", "videos/edits", "videos/extensions", "videos/{id}/remix",
+    "chatkit/sessions", "complete", "deployments/{id}/run", "images/edits", "images/generations", "images/variations",
+    "live/sessions", "live/sessions/{id}/accept", "live/sessions/{id}/fork", "realtime/calls",
+    "realtime/calls/{id}/accept", "realtime/client_secrets", "realtime/sessions", "realtime/transcription_sessions",
+    "realtime/translations/client_secrets",
 })  # fmt: skip
 """Billed as inference, or leads to it: the methods that `coverage` has as `not yet` or `websockets`, without versions.
 

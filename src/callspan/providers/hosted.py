@@ -6,7 +6,7 @@ provider's. Readers are pure and total, as endpoint adapters are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final, Literal, Protocol, TypeAlias
@@ -23,8 +23,14 @@ _SESSIONS: Final = "sessions"
 _AGENTS: Final = "agents"
 _VERSION: Final = "v1"
 
-What: TypeAlias = Literal["sessions", "session", "stream", "events", "send", "threads", "thread", "turns", "traces"]
-"""What a request is for: `sessions` lists or creates them, `events` lists, `stream` streams, `send` sends."""
+What: TypeAlias = Literal[
+    "sessions", "session", "stream", "events", "send", "threads", "thread", "turns", "traces", "jobs"
+]
+"""What a request is for: `sessions` lists or creates them, `events` lists, `stream` streams, `send` sends.
+
+`jobs` creates, fetches or lists jobs.
+"""
+HostedApi: TypeAlias = Literal["sessions", "agent_sessions", "assistant_runs", "eval_runs", "videos", "dreams"]
 
 _ANTHROPIC: Final[Mapping[tuple[str, tuple[str, ...]], What]] = {
     ("POST", ()): "session",
@@ -52,6 +58,27 @@ _OPENAI: Final[Mapping[tuple[str, tuple[str, ...]], What]] = {
     ("GET", ("{id}", "subagents", "{thread}", "turns", "{turn}")): "turns",
     ("GET", ("{id}", "traces")): "traces",
 }
+_JOBS: Final[Mapping[tuple[str, tuple[str, ...]], HostedApi]] = {
+    ("POST", ("threads", "runs")): "assistant_runs",
+    ("POST", ("threads", "*", "runs")): "assistant_runs",
+    ("GET", ("threads", "*", "runs")): "assistant_runs",
+    ("GET", ("threads", "*", "runs", "*")): "assistant_runs",
+    ("POST", ("threads", "*", "runs", "*", "submit_tool_outputs")): "assistant_runs",
+    ("POST", ("evals", "*", "runs")): "eval_runs",
+    ("GET", ("evals", "*", "runs")): "eval_runs",
+    ("GET", ("evals", "*", "runs", "*")): "eval_runs",
+    ("POST", ("videos",)): "videos",
+    ("POST", ("videos", "edits")): "videos",
+    ("POST", ("videos", "extensions")): "videos",
+    ("POST", ("videos", "*", "remix")): "videos",
+    ("GET", ("videos",)): "videos",
+    ("GET", ("videos", "*")): "videos",
+    ("POST", ("dreams",)): "dreams",
+    ("GET", ("dreams",)): "dreams",
+    ("GET", ("dreams", "*")): "dreams",
+}
+"""Requests about jobs; `*` is an id."""
+_JOB_STARTS: Final = frozenset(shape[0] for _, shape in _JOBS)
 _NAMED: Final = {"threads": "{thread}", "turns": "{turn}", "subagents": "{thread}"}
 """What follows a segment is an id of this kind."""
 
@@ -59,7 +86,7 @@ _NAMED: Final = {"threads": "{thread}", "turns": "{turn}", "subagents": "{thread
 class HostedPath(msgspec.Struct, frozen=True, kw_only=True):
     """What the path of a request says."""
 
-    api: Literal["sessions", "agent_sessions"]
+    api: HostedApi
     what: What
     session_id: str | None = None
     thread_id: str | None = None
@@ -84,6 +111,8 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Messages, or items, that are new since the request before it."""
     input_ids: frozenset[str] = frozenset()
     """Ids of the events in `input`."""
+    parameters: dict[str, object] = {}
+    """Other parameters of the request."""
     output: list[object] | None = None
     """Content blocks, or items; None: not stated by what was read."""
     usage: dict[str, object] | None = None
@@ -157,6 +186,22 @@ class Fold(Protocol):
 
     def rest(self) -> list[Fact]:
         """Return what the last events state only in part."""
+
+
+class JobFold:
+    """Follows the events of a stream of jobs: each may hold a job as it is then."""
+
+    def __init__(self, of_job: Callable[[object], list[Fact]]) -> None:
+        self._of_job = of_job
+
+    def add(self, event: object) -> list[Fact]:
+        """Return what the job of an event states. Total."""
+        held = event.get("data") if isinstance(event, dict) else None
+        return self._of_job(event if held is None else held)
+
+    def rest(self) -> list[Fact]:
+        """Return nothing: jobs that have not ended are in progress, as has been stated."""
+        return []
 
 
 class HostedReader(Protocol):
@@ -234,16 +279,16 @@ NO_CHUNKS: Final[Accumulator] = _NoChunks()
 
 @lru_cache(maxsize=_MOST_PATHS)
 def path_of(method: str, path: str) -> HostedPath | None:
-    """Return what a request about a hosted agent's session is for; None for any other."""
+    """Return what a request about a hosted agent's session, or a job, is for; None for any other."""
     segments = path.partition("?")[0].strip("/").split("/")
     if _SESSIONS not in segments:
-        return None
+        return _job_path(method, segments)
     at = segments.index(_SESSIONS)
     before = segments[at - 1] if at else _VERSION
     ids: dict[str, str] = {}
     shape = tuple(_shape(segments[at:], ids))
     if before == _AGENTS:
-        api: Literal["sessions", "agent_sessions"] = "agent_sessions"
+        api: HostedApi = "agent_sessions"
         what = _OPENAI.get((method.upper(), shape))
     elif before == _VERSION:
         api, what = "sessions", _ANTHROPIC.get((method.upper(), shape))
@@ -252,6 +297,16 @@ def path_of(method: str, path: str) -> HostedPath | None:
     if what is None:
         return None
     return HostedPath(api=api, what=what, session_id=ids.get("{id}"), thread_id=ids.get("{thread}"))
+
+
+def _job_path(method: str, segments: list[str]) -> HostedPath | None:
+    start = next((at for at, segment in enumerate(segments) if segment in _JOB_STARTS), None)
+    rest = [] if start is None else segments[start:]
+    for (verb, shape), api in _JOBS.items():
+        fits = verb == method.upper() and len(shape) == len(rest)
+        if fits and all(wanted in (given, "*") for wanted, given in zip(shape, rest, strict=True)):
+            return HostedPath(api=api, what="jobs")
+    return None
 
 
 def _shape(segments: list[str], ids: dict[str, str]) -> list[str]:

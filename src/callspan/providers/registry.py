@@ -9,6 +9,7 @@ has it in the entry point group `callspan.endpoints`. It is guarded when called.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar, cast
@@ -67,11 +68,11 @@ def fetch_for(method: str, path: str) -> Endpoint | None:
 
 
 def hosted_for(method: str, path: str, options: object) -> HostedRequest | None:
-    """Return what a request about a hosted agent's session is for; None for any other. Never raises.
+    """Return what a request about a hosted agent's session, or a job, is for; None for any other. Never raises.
 
     `options` are those of the SDK, with the fields of the query as `params`.
     """
-    if _HOSTED not in path:
+    if _HOSTED(path) is None:
         return None
     hosted = late_import("callspan.providers.hosted")
     found = hosted.path_of(method, path)
@@ -84,7 +85,7 @@ def hosted_for(method: str, path: str, options: object) -> HostedRequest | None:
 
 
 def hosted_reader(api: str) -> HostedEndpoint:
-    """Return what reads the sessions of hosted agents: `sessions` or `agent_sessions`."""
+    """Return what reads the sessions of hosted agents, or jobs: one of `HOSTED_APIS`."""
     return cast("HostedEndpoint", _endpoint(api))
 
 
@@ -193,6 +194,10 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "speech": ("openai.audio", "Speech"),
     "sessions": ("anthropic.sessions", "Sessions"),
     "agent_sessions": ("openai.agent_sessions", "AgentSessions"),
+    "assistant_runs": ("openai.jobs", "AssistantRuns"),
+    "eval_runs": ("openai.jobs", "EvalRuns"),
+    "videos": ("openai.jobs", "Videos"),
+    "dreams": ("anthropic.dreams", "Dreams"),
 }
 """Module and class of the adapter of each API."""
 
@@ -201,7 +206,7 @@ APIS: Final = frozenset(_PLACES)
 
 _SEARCH: Final = "vector_store_search"
 _FETCHED: Final = "responses/"
-_HOSTED: Final = "sessions"
+_HOSTED: Final = re.compile("sessions|/runs|/videos|/dreams").search
 _METHODS: Final = frozenset({"post", "POST"})
 _GET: Final = frozenset({"get", "GET"})
 _BY_LAST_TWO: Final[dict[str, Api]] = {

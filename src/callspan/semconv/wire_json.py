@@ -16,8 +16,10 @@ from callspan.record.raw_messages import request_instructions, request_messages,
 _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
 APART: Final[dict[str, bytes]] = {
-    **dict.fromkeys(("messages", "sessions"), b""),
-    **dict.fromkeys(("responses", "agent_sessions"), b'{"role":"assistant","content":'),
+    **dict.fromkeys(("messages", "sessions", "dreams"), b""),
+    **dict.fromkeys(
+        ("responses", "agent_sessions", "assistant_runs", "eval_runs", "videos"), b'{"role":"assistant","content":'
+    ),
 }
 """Endpoints with instructions separate from the messages, and the prefix of their response as one message."""
 _GIANT: Final = 2

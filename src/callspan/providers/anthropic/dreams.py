@@ -1,0 +1,62 @@
+"""Dreams of anthropic: an agent of the provider sorts a memory store. One call for each, once its status is read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from callspan.providers.anthropic.sessions import Sessions, ns_at
+from callspan.providers.base import Api
+from callspan.providers.hosted import Fact, Fold, HostedPath, JobFold, ModelRequest
+from callspan.providers.wire_json import detached_object, mapping, objects, text, word
+from callspan.record.call import ErrorInfo, Outcome
+
+_DREAMS: Final[dict[str, Outcome]] = {
+    "pending": "in_progress",
+    "running": "in_progress",
+    "completed": "success",
+    "failed": "error",
+    "canceled": "cancelled",
+}
+
+
+class Dreams(Sessions):
+    """The recorded dreams: their bodies have the shape of Messages. Stateless."""
+
+    api: Api = "dreams"
+    path = "/v1/dreams"
+
+    def fold(self, path: HostedPath) -> Fold:
+        """Return what would follow events; there are none."""
+        del path
+        return JobFold(_dream)
+
+    def events(self, body: object) -> tuple[list[object], str | None]:
+        """Return no events: there is no list of them."""
+        del body
+        return [], None
+
+    def facts(self, path: HostedPath, body: object) -> list[Fact]:
+        """Return what a dream, or a list of them, states."""
+        del path
+        return [fact for one in (body, *objects(body, "data")) for fact in _dream(one)]
+
+    def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
+        """Return nothing."""
+        del path, request, answer
+        return []
+
+
+def _dream(body: object) -> list[Fact]:
+    key, status, stated = word(body, "id"), text(body, "status"), mapping(body)
+    outcome = _DREAMS.get(status or "")
+    if stated is None or key is None or outcome is None or text(body, "type") != "dream":
+        return []
+    failed = ErrorInfo(
+        kind="unknown", type=text(body, "error", "type") or "failed", message=text(body, "error", "message")
+    )
+    return [ModelRequest(
+        key=key, session_id=None, model=text(body, "model", "id"), operation="invoke_agent",
+        start_ns=ns_at(body, "created_at"), end_ns=ns_at(body, "ended_at"), status=status, outcome=outcome,
+        usage=None if outcome == "in_progress" else detached_object(mapping(stated, "usage") or {}) or None,
+        error=failed if outcome == "error" else None,
+    )]  # fmt: skip

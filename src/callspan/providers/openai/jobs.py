@@ -1,0 +1,154 @@
+"""Jobs of openai: runs of evaluations and of Assistants, and videos, whose answers state usage once they have ended.
+
+The provider works after the request; the object that was created is fetched until its status is final. A run of
+Assistants and a video are one call each, a run of an evaluation is one for each model whose usage it states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from callspan.providers.base import Api, Operation
+from callspan.providers.errors import error_info
+from callspan.providers.hosted import Fact, Fold, HostedPath, JobFold, ModelRequest, SessionFacts
+from callspan.providers.openai.responses import Responses
+from callspan.providers.wire_json import count, detached_object, integer, mapping, objects, text, word
+from callspan.record.call import ErrorInfo, Outcome
+
+_NS: Final = 1_000_000_000
+_OUTCOMES: Final[Mapping[str, Outcome]] = {
+    "queued": "in_progress",
+    "in_progress": "in_progress",
+    "requires_action": "in_progress",
+    "cancelling": "in_progress",
+    "completed": "success",
+    "incomplete": "success",
+    "failed": "error",
+    "cancelled": "cancelled",
+    "canceled": "cancelled",
+    "expired": "timeout",
+}
+_ENDS: Final = ("completed_at", "failed_at", "cancelled_at")
+_OF_VIDEO: Final = ("seconds", "size", "remixed_from_video_id")
+_Job = dict[str, object]
+
+
+class Jobs(Responses):
+    """The recorded jobs of one kind: their bodies have the shape of Responses. Stateless."""
+
+    kind: str
+    """The `object` of a job."""
+
+    def fold(self, path: HostedPath) -> Fold:
+        """Return what follows the events of a stream."""
+        del path
+        return JobFold(self.of_job)
+
+    def events(self, body: object) -> tuple[list[object], str | None]:
+        """Return no events: there is no list of them."""
+        del body
+        return [], None
+
+    def facts(self, path: HostedPath, body: object) -> list[Fact]:
+        """Return what a job, or a list of them, states."""
+        del path
+        found = [mapping(body) or {}, *objects(body, "data")]
+        return [fact for job in found for fact in self.of_job(job)]
+
+    def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
+        """Return nothing: what is asked is stated by the job, or not at all."""
+        del path, request, answer
+        return []
+
+    def bodies(self, request: ModelRequest, facts: SessionFacts | None) -> tuple[_Job, Any]:
+        """Return request and response in the shape of Responses."""
+        del facts
+        sent: _Job = {} if request.model is None else {"model": request.model}
+        answer: _Job = {"id": request.key, "status": request.status, "output": []}
+        if request.usage is not None:
+            answer["usage"] = request.usage
+        return {**sent, "input": request.input, **request.parameters}, answer
+
+    def of_job(self, job: object) -> list[Fact]:
+        """Return what one job states; nothing for anything else. Total."""
+        stated, key = mapping(job), word(job, "id")
+        outcome = _OUTCOMES.get(text(job, "status") or "")
+        if stated is None or key is None or outcome is None or text(job, "object") != self.kind:
+            return []
+        return self.read(stated, key, outcome)
+
+    def read(self, job: _Job, key: str, outcome: Outcome) -> list[Fact]:
+        """Return what a job of this kind states."""
+        usage = mapping(job, "usage")
+        created = integer(job, "started_at") or integer(job, "created_at")
+        ended = next((at for name in _ENDS if (at := integer(job, name)) is not None), None)
+        prompt = word(job, "prompt")
+        return [ModelRequest(
+            key=key, session_id=None, model=word(job, "model"), operation=self.operation,
+            start_ns=None if ended is None and outcome != "in_progress" else _ns(created), end_ns=_ns(ended or created),
+            input=[] if prompt is None else [{"role": "user", "content": prompt}],
+            parameters={name: job[name] for name in _OF_VIDEO if job.get(name) is not None},
+            usage=None if usage is None else detached_object(usage), status=text(job, "status"), outcome=outcome,
+            error=_error(job, outcome),
+        )]  # fmt: skip
+
+
+class AssistantRuns(Jobs):
+    """Runs of Assistants, one of `threads/{id}/runs` each. Stateless."""
+
+    api: Api = "assistant_runs"
+    operation: Operation = "invoke_agent"
+    path = "/threads/runs"
+    kind = "thread.run"
+
+
+class Videos(Jobs):
+    """Videos, their edits, extensions and remixes. Stateless."""
+
+    api: Api = "videos"
+    operation: Operation = "generate_content"
+    path = "/videos"
+    kind = "video"
+
+
+class EvalRuns(Jobs):
+    """Runs of evaluations, by model: which models a run uses is known when it has ended. Stateless."""
+
+    api: Api = "eval_runs"
+    operation: Operation = "evaluation"
+    path = "/evals/runs"
+    kind = "eval.run"
+
+    def read(self, job: _Job, key: str, outcome: Outcome) -> list[Fact]:
+        """Return what the models of a run that has ended have used."""
+        if outcome == "in_progress":
+            return []
+        return [
+            ModelRequest(
+                key=f"{key} {model}", session_id=None, model=model, operation=self.operation,
+                end_ns=_ns(integer(job, "created_at")), usage=_of_model(used), status=text(job, "status"),
+                outcome=outcome, error=_error(job, outcome),
+            )
+            for used in objects(job, "per_model_usage") if (model := word(used, "model_name")) is not None
+        ]  # fmt: skip
+
+
+def _of_model(used: _Job) -> _Job:
+    """A model's usage in the shape of chat completions, with the number of its calls."""
+    usage = {name: value for name, value in used.items() if name not in ("model_name", "cached_tokens")}
+    cached = count(used, "cached_tokens")
+    return usage if cached is None else {**usage, "prompt_tokens_details": {"cached_tokens": cached}}
+
+
+def _ns(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * _NS
+
+
+def _error(job: _Job, outcome: Outcome) -> ErrorInfo | None:
+    if outcome != "error":
+        return None
+    stated = mapping(job, "error") or mapping(job, "last_error")
+    if stated is None:
+        return ErrorInfo(kind="unknown", type="failed")
+    return error_info(status=None, body={"error": stated}, exception=None, message=None, request_id=None)

@@ -1,0 +1,178 @@
+"""Jobs that a provider works on after the request: one call for each, however often they are fetched."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from callspan.record.call import CallRecord
+from callspan.testing import Captured, capture
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+pytestmark = [
+    pytest.mark.skipif(sdks.OPENAI < (3, 0), reason="the test needs the videos and evaluations of openai 3"),
+    pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="the test needs the dreams of anthropic 2"),
+]
+EVAL: Any = {"type": "jsonl", "source": {"type": "file_id", "id": "file_1"}}
+DREAM: Any = {"inputs": [{"type": "sessions", "session_ids": ["s1"]}], "model": "claude-sonnet-4-5"}
+
+
+@pytest.fixture(params=["runs", "evals", "videos", "dreams"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def of(mode: Mode, kind: str) -> tuple[Any, Callable[[], Any], Callable[[str], Any], Callable[[], Any]]:
+    """How such a job is created, fetched and listed."""
+    openai, anthropic = mode.openai(), mode.anthropic()
+    if kind == "runs":
+        runs = openai.beta.threads.runs
+        return (
+            runs, lambda: runs.create("thread_1", assistant_id="asst_1", model="gpt-4o"),
+            lambda job: runs.retrieve(job, thread_id="thread_1"), lambda: runs.list("thread_1"),
+        )  # fmt: skip
+    if kind == "evals":
+        runs = openai.evals.runs
+        return (
+            runs, lambda: runs.create("eval_1", data_source=EVAL),
+            lambda job: runs.retrieve(job, eval_id="eval_1"), lambda: runs.list("eval_1"),
+        )  # fmt: skip
+    if kind == "videos":
+        videos = openai.videos
+        return (
+            videos,
+            lambda: videos.create(prompt="A cat.", model="sora-2", seconds="4"),
+            videos.retrieve,
+            videos.list,
+        )
+    dreams = anthropic.beta.dreams
+    return dreams, lambda: dreams.create(**DREAM), dreams.retrieve, dreams.list
+
+
+WANTED: dict[str, tuple[str, str, str]] = {
+    "runs": ("assistant_runs", "invoke_agent", "gpt-4o"),
+    "evals": ("eval_runs", "evaluation", "gpt-4o-mini"),
+    "videos": ("videos", "generate_content", "sora-2"),
+    "dreams": ("dreams", "invoke_agent", "claude-sonnet-4-5"),
+}
+
+
+async def ended(mode: Mode, kind: str, polls: int = 4) -> None:
+    """Create a job, fetch it until it has ended, and more often, and list it."""
+    _, create, fetch, listed = of(mode, kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        job = await mode.wait(create())
+        for _ in range(polls):
+            await mode.wait(fetch(job.id))
+        page = await mode.wait(listed())
+        assert page is not None
+
+
+def script(mode: Mode, kind: str) -> None:
+    mode.provider.reply(input_tokens=100, output_tokens=20, polls=1, model="gpt-4o-mini" if kind == "evals" else None)
+
+
+def test_a_job_is_one_call(kind: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """With model, status and the usage that it states at its end; with one span."""
+    script(mode, kind)
+    run(lambda: ended(mode, kind))
+    (record,) = seen.records
+    assert (record.api, record.operation, record.request.model) == WANTED[kind]
+    assert record.outcome == "success"
+    assert record.response is not None
+    assert record.response.status == "completed"
+    if kind == "videos":
+        assert record.usage is None
+        assert record.request.params == {"seconds": "4"}
+    else:
+        assert record.usage is not None
+        assert (record.usage.input_tokens, record.usage.output_tokens) == (100, 20)
+    (span,) = seen.spans
+    assert (span.attributes or {})["callspan.call_id"] == record.call_id
+
+
+def test_a_job_that_is_not_fetched_is_in_progress(kind: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """Without tokens and without a span; which models an evaluation uses is not known yet."""
+    script(mode, kind)
+
+    async def body() -> None:
+        _, create, _, _ = of(mode, kind)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            await mode.wait(create())
+
+    run(body)
+    assert [(record.outcome, record.usage) for record in seen.records] == (
+        [] if kind == "evals" else [("in_progress", None)]
+    )
+    assert not seen.spans
+
+
+def test_another_process_writes_the_same_call(kind: str, mode: Mode, run: Run) -> None:
+    script(mode, kind)
+    ids: list[set[str]] = []
+
+    async def body() -> None:
+        _, create, fetch, _ = of(mode, kind)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            job = await mode.wait(create())
+            for _ in range(2):
+                with capture() as seen:
+                    for _ in range(3):
+                        await mode.wait(fetch(job.id))
+                ids.append({record.call_id for record in seen.records if record.outcome == "success"})
+
+    run(body)
+    assert len(ids[0]) == 1
+    assert ids[0] == ids[1]
+
+
+def test_errors_are_the_callers_and_no_calls(kind: str, mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(status=404, message="No")
+
+    async def body() -> None:
+        _, create, _, _ = of(mode, kind)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with pytest.raises(Exception, match="No"):
+                await mode.wait(create())
+
+    run(body)
+    assert not seen.records
+
+
+def test_a_streamed_run_of_an_assistant_is_one_call(mode: Mode, run: Run, seen: Captured) -> None:
+    about: dict[str, Any] = {"id": "run_1", "object": "thread.run", "created_at": 5, "model": "gpt-4o"}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    events = [
+        ("thread.run.created", {**about, "status": "queued"}),
+        ("thread.run.in_progress", {**about, "status": "in_progress"}),
+        ("thread.run.completed", {**about, "status": "completed", "completed_at": 9, "usage": usage}),
+    ]
+    wire = (
+        "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+        + "event: done\ndata: [DONE]\n\n"
+    )
+    mode.provider.reply(raw=wire.encode(), headers={"content-type": "text/event-stream"})
+
+    async def body() -> list[str]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            runs = mode.openai().beta.threads.runs
+            stream = await mode.wait(runs.create("thread_1", assistant_id="asst_1", stream=True))
+            return [event.event for event in await mode.all(stream)]
+
+    assert run(body) == [name for name, _ in events]
+    (record,) = seen.records
+    assert isinstance(record, CallRecord)
+    assert (record.outcome, record.usage and record.usage.total_tokens, record.timing.duration_ns) == (
+        "success", 10, 4_000_000_000
+    )  # fmt: skip
