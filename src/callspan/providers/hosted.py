@@ -200,7 +200,7 @@ class JobFold:
         return self._of_job(event if held is None else held)
 
     def rest(self) -> list[Fact]:
-        """Return nothing: jobs that have not ended are in progress, as has been stated."""
+        """Return nothing: jobs that have not ended are in progress, as their records say."""
         return []
 
 

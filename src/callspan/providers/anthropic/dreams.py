@@ -47,9 +47,9 @@ class Dreams(Sessions):
 
 
 def _dream(body: object) -> list[Fact]:
-    key, status, stated = word(body, "id"), text(body, "status"), mapping(body)
+    key, status, fields = word(body, "id"), text(body, "status"), mapping(body)
     outcome = _DREAMS.get(status or "")
-    if stated is None or key is None or outcome is None or text(body, "type") != "dream":
+    if fields is None or key is None or outcome is None or text(body, "type") != "dream":
         return []
     failed = ErrorInfo(
         kind="unknown", type=text(body, "error", "type") or "failed", message=text(body, "error", "message")
@@ -57,6 +57,6 @@ def _dream(body: object) -> list[Fact]:
     return [ModelRequest(
         key=key, session_id=None, model=text(body, "model", "id"), operation="invoke_agent",
         start_ns=ns_at(body, "created_at"), end_ns=ns_at(body, "ended_at"), status=status, outcome=outcome,
-        usage=None if outcome == "in_progress" else detached_object(mapping(stated, "usage") or {}) or None,
+        usage=None if outcome == "in_progress" else detached_object(mapping(fields, "usage") or {}) or None,
         error=failed if outcome == "error" else None,
     )]  # fmt: skip

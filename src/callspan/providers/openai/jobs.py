@@ -57,7 +57,7 @@ class Jobs(Responses):
         return [fact for job in found for fact in self.of_job(job)]
 
     def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
-        """Return nothing: what is asked is stated by the job, or not at all."""
+        """Return nothing: the job has what was requested, or nothing has."""
         del path, request, answer
         return []
 
@@ -72,11 +72,11 @@ class Jobs(Responses):
 
     def of_job(self, job: object) -> list[Fact]:
         """Return what one job states; nothing for anything else. Total."""
-        stated, key = mapping(job), word(job, "id")
+        fields, key = mapping(job), word(job, "id")
         outcome = _OUTCOMES.get(text(job, "status") or "")
-        if stated is None or key is None or outcome is None or text(job, "object") != self.kind:
+        if fields is None or key is None or outcome is None or text(job, "object") != self.kind:
             return []
-        return self.read(stated, key, outcome)
+        return self.read(fields, key, outcome)
 
     def read(self, job: _Job, key: str, outcome: Outcome) -> list[Fact]:
         """Return what a job of this kind states."""
@@ -148,7 +148,7 @@ def _ns(seconds: int | None) -> int | None:
 def _error(job: _Job, outcome: Outcome) -> ErrorInfo | None:
     if outcome != "error":
         return None
-    stated = mapping(job, "error") or mapping(job, "last_error")
-    if stated is None:
+    fields = mapping(job, "error") or mapping(job, "last_error")
+    if fields is None:
         return ErrorInfo(kind="unknown", type="failed")
-    return error_info(status=None, body={"error": stated}, exception=None, message=None, request_id=None)
+    return error_info(status=None, body={"error": fields}, exception=None, message=None, request_id=None)

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from callspan.testing.provider.answer import OPENAI, Answer, Family
 from callspan.testing.provider.anthropic_messages import ANTHROPIC
 from callspan.testing.provider.anthropic_sessions import Sessions
+from callspan.testing.provider.jobs import Jobs
 from callspan.testing.provider.openai_agents import AgentSessions
 from callspan.testing.provider.rendering import Rendering, render, render_body, render_live
 from callspan.testing.provider.script import ReceivedRequest, Reply
@@ -36,7 +37,7 @@ class HostedAgents:
     """The hosted agents of both providers. Safe from any thread."""
 
     def __init__(self) -> None:
-        self._anthropic, self._openai = Sessions(), AgentSessions()
+        self._anthropic, self._openai, self._jobs = Sessions(), AgentSessions(), Jobs()
 
     @staticmethod
     def rest_of(request: ReceivedRequest) -> HostedRequest | None:
@@ -48,10 +49,13 @@ class HostedAgents:
         return HostedRequest(OPENAI if found["agents"] else ANTHROPIC, rest)
 
     def rendering(self, request: ReceivedRequest, take: Scripted) -> Rendering | None:
-        """Return what is sent for a request about sessions; None for any other. What is scripted for its path wins."""
+        """Return what is sent for a request about sessions or jobs; None for any other.
+
+        What is scripted for its path wins.
+        """
         path = self.rest_of(request)
         if path is None:
-            return None
+            return self._jobs.rendering(request, take)
         reply = take(request, inference=False)
         answer = Answer(request, reply, path.family.request_id(), {})
         if reply.status >= HTTPStatus.BAD_REQUEST or reply.raw is not None:

@@ -23,7 +23,6 @@ import msgspec
 from callspan.testing.provider.answer import Answer, Event
 from callspan.testing.provider.batches import Batches
 from callspan.testing.provider.hosted import HostedAgents
-from callspan.testing.provider.jobs import Jobs
 from callspan.testing.provider.openai_responses import StoredResponse, webhook
 from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
 from callspan.testing.provider.script import (
@@ -279,7 +278,7 @@ class ScriptedProvider:
         self._script = Script()
         self._requests: list[ReceivedRequest] = []
         self._responses: dict[str, StoredResponse] = {}
-        self._hosted, self._jobs = HostedAgents(), Jobs()
+        self._hosted = HostedAgents()
         self._lock = threading.Lock()
         self._batches = Batches(lambda: self.url, self._script)
         self._server = Server(self._answer)
@@ -379,7 +378,6 @@ class ScriptedProvider:
             self._requests.append(request)
         found, named = find_route(request) or (None, {})
         hosted = self._hosted.rendering(request, self._script.reply_to)
-        hosted = hosted or self._jobs.rendering(request, self._script.reply_to)
         if hosted is not None:
             return hosted
         reply = self._script.reply_to(request, inference=found is not None and found.inference)
