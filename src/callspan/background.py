@@ -17,13 +17,13 @@ import os
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from contextvars import Context
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from callspan.fail_open import fail_open, ours
 from callspan.forks import in_child
@@ -52,6 +52,10 @@ def _run_suppressed(target: Callable[[], object]) -> None:
         target()
 
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
 class AtomicFlag(dict[str, bool]):
     """A flag of which exactly one, of several threads and signal handlers, sees that it was set. Takes no lock.
 
@@ -68,6 +72,52 @@ class AtomicFlag(dict[str, bool]):
     def test_and_clear(self) -> bool:
         """Clear the flag; return True to the one caller who has cleared it."""
         return self.pop("is_set", False)
+
+
+class LRUCache(Generic[_K, _V]):
+    """A bounded mapping; the oldest entries are evicted first.
+
+    Lock-free, because a signal handler could wait for a lock of the thread it interrupted: each step is atomic in C.
+    """
+
+    __slots__ = ("_known", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: OrderedDict[_K, _V] = OrderedDict()
+
+    def get(self, key: _K) -> _V | None:
+        """Return the value, or None."""
+        return self._known.get(key)
+
+    def put(self, key: _K, value: _V) -> None:
+        """Keep a value as the newest."""
+        known = self._known
+        known.pop(key, None)
+        known[key] = value
+        if len(known) > self._limit:
+            known.popitem(last=False)
+
+    def claim(self, key: _K, value: _V) -> bool:
+        """Keep a value unless there is another one; return whether it is the one that is kept."""
+        known = self._known
+        mine = known.setdefault(key, value) is value
+        if len(known) > self._limit:
+            known.popitem(last=False)
+        return mine
+
+    def pop(self, key: _K) -> _V | None:
+        """Remove and return the value, or None."""
+        return self._known.pop(key, None)
+
+    @contextmanager
+    def forgotten(self) -> Iterator[None]:
+        """Context manager: start empty and discard the block's entries afterwards. For tests."""
+        before, self._known = self._known, OrderedDict()
+        try:
+            yield
+        finally:
+            self._known = before
 
 
 class _Claim:

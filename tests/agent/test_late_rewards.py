@@ -25,7 +25,7 @@ from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 import callspan
 from callspan.agent.episode import forgotten
 from callspan.agent.runtime import SpanRef
-from callspan.agent.span_refs import LRUCache
+from callspan.background import LRUCache
 from callspan.fail_open import failures, forget_failures
 from callspan.record.events import RewardRecord
 from callspan.testing import ScriptedProvider
@@ -376,13 +376,13 @@ def test_a_judge_in_a_process_of_its_own_adds_to_the_trace(
 
 
 def test_only_a_bounded_number_of_the_newest_spans_is_remembered() -> None:
-    remembered = LRUCache(2)
+    remembered: LRUCache[str, SpanRef] = LRUCache(2)
     where = [SpanRef(trace_id="0" * 32, span_id=f"{number:016x}") for number in range(4)]
     for name, one in zip("abac", where, strict=True):
-        remembered.keep(name, one)
+        remembered.put(name, one)
     assert (remembered.get("a"), remembered.get("b"), remembered.get("c")) == (where[2], None, where[3])
     with remembered.forgotten():
-        remembered.keep("d", where[0])
+        remembered.put("d", where[0])
         assert remembered.get("a") is None
     assert (remembered.get("a"), remembered.get("d")) == (where[2], None)
 

@@ -7,53 +7,19 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
 from callspan.agent.runtime import Runtime, ScopeSpanHandle, SpanRef
+from callspan.background import LRUCache
 from callspan.fail_open import value_of
 from callspan.record.call import CallRecord, Place
 
-
-class LRUCache:
-    """A bounded mapping from ids to spans; the oldest entries are evicted first.
-
-    Lock-free, because a signal handler could wait for a lock of the thread it interrupted: each step is atomic in C.
-    """
-
-    __slots__ = ("_known", "_limit")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._known: OrderedDict[str, SpanRef] = OrderedDict()
-
-    def keep(self, identity: str, where: SpanRef) -> None:
-        """Store an entry as the newest."""
-        known = self._known
-        known.pop(identity, None)
-        known[identity] = where
-        if len(known) > self._limit:
-            known.popitem(last=False)
-
-    def get(self, identity: str) -> SpanRef | None:
-        """Return the entry of the id, or None."""
-        return self._known.get(identity)
-
-    @contextmanager
-    def forgotten(self) -> Iterator[None]:
-        """Context manager: start empty and discard the block's entries afterwards. For tests."""
-        before, self._known = self._known, OrderedDict()
-        try:
-            yield
-        finally:
-            self._known = before
-
-
-SPAN_REFS: Final = {"session": LRUCache(4096), "timestep": LRUCache(1024), "call": LRUCache(4096)}
+SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
+    "session": LRUCache(4096), "timestep": LRUCache(1024), "call": LRUCache(4096),
+}  # fmt: skip
 
 
 def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scope: object) -> None:
@@ -65,7 +31,7 @@ def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scop
         place=place,
         scope=weakref.ref(scope),
     )
-    SPAN_REFS[kind].keep(identity, where)
+    SPAN_REFS[kind].put(identity, where)
 
 
 def remember_call(record: CallRecord) -> None:
@@ -77,7 +43,7 @@ def remember_call(record: CallRecord) -> None:
         place=record.place,
         response_id=record.response.id if record.response is not None else None,
     )
-    SPAN_REFS["call"].keep(record.call_id, where)
+    SPAN_REFS["call"].put(record.call_id, where)
 
 
 def found(runtime: Runtime | None, **ids: str | None) -> SpanRef | None:

@@ -6,8 +6,7 @@ of the same record, of its request when the batch is created, and of its answer 
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -24,35 +23,9 @@ from callspan.record.raw_messages import exact_json
 
 _READ_REQUEST: Final = fail_open("read a request of a batch")
 _READ_ANSWER: Final = fail_open("read an answer of a batch")
-_REMEMBERED: Final = 4096
 _NS: Final = 1_000_000_000
 _MESSAGES: Final = "/v1/messages"
 _NO_INFO: Final = ResponseInfo(response=Response(), recognized=False)
-_V = TypeVar("_V")
-
-
-class Newest(Generic[_V]):
-    """The newest 4096 values by their keys. Without a lock: each step is one of C."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[Any, _V] = OrderedDict()
-
-    def get(self, key: object) -> _V | None:
-        """Return the value; None if there is none."""
-        return self._values.get(key)
-
-    def put(self, key: object, value: _V) -> None:
-        """Keep a value; the oldest is dropped for it."""
-        self._values[key] = value
-        if len(self._values) > _REMEMBERED:
-            self._values.popitem(last=False)
-
-    def claim(self, key: object, value: _V) -> bool:
-        """Keep a value unless there is one; return whether it was kept."""
-        mine = self._values.setdefault(key, value) is value
-        if len(self._values) > _REMEMBERED:
-            self._values.popitem(last=False)
-        return mine
 
 
 def requested(base: CallRecord, line: RequestLine) -> CallRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -33,6 +33,16 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
     """Starts to observe requests about the sessions of hosted agents; None: these are not observed."""
     webhook: WebhookReport | None = None
     """Called with the end of a background response that a webhook has reported; None: not wanted."""
+
+    def without_records(self, **changes: Any) -> CallFactory:  # noqa: ANN401 - any fields
+        """Return what observes requests that are no calls but report some: they leave nothing of their own behind.
+
+        `changes` are further fields, see `CallPorts`.
+        """
+        return msgspec.structs.replace(
+            self, write=_nothing, observed=_nothing, begun=lambda _: _over, under_way=lambda _: False, estimates=False,
+            fetch=None, webhook=None, hosted=None, about_batches=None, **changes,
+        )  # fmt: skip
 
     def start(self, endpoint: Endpoint, info: CallInfo) -> LiveCall:
         """Return a new call that has just begun, with its span started in the current context."""
@@ -66,3 +76,16 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         except reported(_START_SPAN):
             span = NO_SPAN
         return LiveCall(self, endpoint, record, span, call_ended, zero_ns)
+
+
+def nowhere() -> tuple[None, None, dict[str, object]]:
+    """Return no surroundings: no session, nothing to tell of the end, no metadata."""
+    return None, None, {}
+
+
+def _nothing(record: object) -> None:
+    """Neither write nor measure what is no call."""
+
+
+def _over() -> None:
+    """Count nothing out."""

@@ -6,12 +6,12 @@ records. A call's version says how much its writer has read; stores merge them, 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
 
+from callspan.background import LRUCache
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosted import Fold, HostedEndpoint, ModelRequest, Sent, SessionFacts, ToolRun
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Timing
@@ -28,7 +28,6 @@ _MOST_SEEN: Final = 16_384
 _MOST_SENT: Final = 256
 _MOST_FOLDS: Final = 64
 _LONGEST_SYSTEM: Final = 65_536
-_V = TypeVar("_V")
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,31 +39,6 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, object] = {}
     parent_session_id: str | None = None
     """The session of callspan around the code that reads."""
-
-
-class LRU(Generic[_V]):
-    """A bounded mapping; the oldest entries are evicted first. Lock-free: each step is atomic in C."""
-
-    __slots__ = ("_known", "_limit")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._known: OrderedDict[tuple[str | None, ...], _V] = OrderedDict()
-
-    def get(self, *key: str | None) -> _V | None:
-        """Return the value, or None."""
-        return self._known.get(key)
-
-    def put(self, value: _V, *key: str | None) -> None:
-        """Keep a value as the newest."""
-        self._known.pop(key, None)
-        self._known[key] = value
-        if len(self._known) > self._limit:
-            self._known.popitem(last=False)
-
-    def pop(self, *key: str | None) -> _V | None:
-        """Remove and return the value, or None."""
-        return self._known.pop(key, None)
 
 
 class _Seen(NamedTuple):
@@ -89,51 +63,51 @@ class HostedAgents:
     """What this process knows of the sessions it has read. Bounded; safe from any thread."""
 
     def __init__(self) -> None:
-        self._facts: LRU[SessionFacts] = LRU(_MOST_THREADS)
-        self._written: LRU[SessionRecord] = LRU(_MOST_SESSIONS)
-        self._sent: LRU[list[tuple[str | None, object]]] = LRU(_MOST_SESSIONS)
-        self._seen: LRU[_Seen] = LRU(_MOST_SEEN)
-        self._folds: LRU[Fold] = LRU(_MOST_FOLDS)
+        self._facts: LRUCache[tuple[str | None, ...], SessionFacts] = LRUCache(_MOST_THREADS)
+        self._written: LRUCache[str, SessionRecord] = LRUCache(_MOST_SESSIONS)
+        self._sent: LRUCache[tuple[str | None, ...], list[tuple[str | None, object]]] = LRUCache(_MOST_SESSIONS)
+        self._seen: LRUCache[str, _Seen] = LRUCache(_MOST_SEEN)
+        self._folds: LRUCache[tuple[str | None, ...], Fold] = LRUCache(_MOST_FOLDS)
 
     def fold_of(self, page: str | None, make: Callable[[], Fold], *scope: str | None) -> Fold:
         """Return what follows the events of a list: that of the page before, or a new one."""
-        known = None if page is None else self._folds.pop(page, *scope)
+        known = None if page is None else self._folds.pop((page, *scope))
         return make() if known is None else known
 
     def keep_fold(self, fold: Fold, page: str, *scope: str | None) -> None:
         """Keep what follows a list until its next page is read."""
-        self._folds.put(fold, page, *scope)
+        self._folds.put((page, *scope), fold)
 
     def learn(self, provider: str, fact: SessionFacts) -> SessionFacts:
         """Remember facts about a session or thread; return all that are known."""
         key = provider, fact.session_id, fact.thread_id
-        known = self._facts.get(*key)
+        known = self._facts.get(key)
         system = fact.system if fact.system is None or len(fact.system) <= _LONGEST_SYSTEM else None
         given = {name: value for name in _KEPT if (value := getattr(fact, name)) is not None and name != "system"}
         if system is not None:
             given["system"] = system
         whole = msgspec.structs.replace(known or SessionFacts(session_id=fact.session_id), **given)
-        self._facts.put(whole, *key)
+        self._facts.put(key, whole)
         return msgspec.structs.replace(
             whole, status=fact.status, at_ns=fact.at_ns, usage=fact.usage, created_here=fact.created_here
         )
 
     def facts_of(self, provider: str, session_id: str | None, thread_id: str | None = None) -> SessionFacts | None:
         """Return what is known of a session or thread."""
-        return self._facts.get(provider, session_id, thread_id)
+        return self._facts.get((provider, session_id, thread_id))
 
     def note_sent(self, provider: str, sent: Sent) -> None:
         """Remember messages that were sent, until the events of a model request that got them are read."""
         key = provider, sent.session_id, sent.thread_id
-        known = self._sent.get(*key) or []
-        self._sent.put([*known, *sent.messages][-_MOST_SENT:], *key)
+        known = self._sent.get(key) or []
+        self._sent.put(key, [*known, *sent.messages][-_MOST_SENT:])
 
     def with_sent(self, provider: str, request: ModelRequest) -> ModelRequest:
         """Return the request with the messages that were sent to it before its events were read."""
         if request.outcome == _IN_PROGRESS or request.output is None:
             return request
         key = provider, request.session_id, request.thread_id
-        sent = self._sent.pop(*key)
+        sent = self._sent.pop(key)
         if not sent or request.listed:
             return request
         more = [
@@ -156,9 +130,8 @@ class HostedAgents:
             if rank < known.rank or (rank == known.rank and not (is_new and request.status is not None)):
                 return None
         has_output = request.output is not None or (known is not None and known.has_output)
-        self._seen.put(
-            _Seen(rank, request.status, has_output, usage or (known.usage if known is not None else b"")), call_id
-        )
+        usage = usage or (known.usage if known is not None else b"")
+        self._seen.put(call_id, _Seen(rank, request.status, has_output, usage))
         is_first = rank > _BEGUN_VERSION and (known is None or known.rank <= _BEGUN_VERSION)
         return Claim(call_id, _version(request, rank, now_ns), is_first)
 
@@ -171,7 +144,7 @@ class HostedAgents:
         key = f"{provider} {run.key}"
         if self._seen.get(key) is not None:
             return False
-        self._seen.put(_Seen(0, None, has_output=False, usage=b""), key)
+        self._seen.put(key, _Seen(0, None, has_output=False, usage=b""))
         return True
 
     def session_record(self, origin: Origin, fact: SessionFacts, now_ns: int) -> SessionRecord | None:
@@ -199,7 +172,7 @@ class HostedAgents:
         whole = _updated(written or record, record, at_ns)
         if written is not None and whole == msgspec.structs.replace(written, record_version=whole.record_version):
             return None
-        self._written.put(whole, fact.session_id)
+        self._written.put(fact.session_id, whole)
         return msgspec.structs.replace(record, record_version=at_ns)
 
     def is_written(self, session_id: str) -> bool:

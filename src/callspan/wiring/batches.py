@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import msgspec
 from opentelemetry import context as otel_context
-from opentelemetry.trace import SpanContext, TraceFlags
 
 from callspan.agent.runtime import SpanRef
+from callspan.background import LRUCache
 from callspan.fail_open import Once, fail_open, log, ours, reported
 from callspan.observe.batch_lines import LineReader, Seen, UnknownResults, UploadedLines, file_in, put_off
-from callspan.observe.batches import Newest, answered, of_batch, requested
-from callspan.observe.factory import CallFactory
+from callspan.observe.batches import answered, of_batch, requested
+from callspan.observe.factory import CallFactory, nowhere
 from callspan.observe.ports import CallEnded, span_ids
 from callspan.process import callbacks
 from callspan.providers import registry
@@ -43,12 +43,15 @@ from callspan.record.span_handle import SpanHandle
 from callspan.semconv.batch import BatchReport
 from callspan.spans.call import CallSpan, CallSpans
 from callspan.wiring.batch_files import BatchFiles
+from callspan.wiring.fetches import span_context
 
 _OBSERVE: Final = fail_open("observe a request about batches")
 _SURROUNDINGS: Final = fail_open("read the session and metadata around a request about batches")
 _UPLOAD: Final = fail_open("read a file that is uploaded for a batch")
 _KEEP: Final = fail_open("keep the requests of a batch")
 _PURPOSE: Final = "batch"
+_REMEMBERED: Final = 4096
+"""Batches, files and readings."""
 _AT_ONCE: Final = 100
 """Requests of a batch that are written before its creation returns, and at a time later."""
 _AT_ONCE_BYTES: Final = 1 << 17
@@ -83,33 +86,22 @@ class Batches:
         `unrecorded` takes the path of results that no batch is known for.
         """
         self.find, self.write, self.measure, self.files, self.unrecorded = find, write, measure, files, unrecorded
-        self.uploads: Newest[_Upload] = Newest()
+        self.uploads: LRUCache[tuple[str | None, ...], _Upload] = LRUCache(_REMEMBERED)
         """Files with requests that this process has uploaded."""
-        self.joined: Newest[object] = Newest()
+        self.joined: LRUCache[tuple[str | None, ...], object] = LRUCache(_REMEMBERED)
         """Batches for which the requests of their file were looked for."""
-        self.known: Newest[BatchInfo] = Newest()
+        self.known: LRUCache[tuple[str | None, ...], BatchInfo] = LRUCache(_REMEMBERED)
         """By provider and the id of the batch, or of a file of it."""
-        self.created: Newest[SpanHandle[Any, Any]] = Newest()
+        self.created: LRUCache[tuple[str | None, ...], SpanHandle[Any, Any]] = LRUCache(_REMEMBERED)
         """Spans of the requests that created batches, by provider and batch."""
-        self.seen: Newest[Seen] = Newest()
-        self.shown: Newest[object] = Newest()
+        self.seen: LRUCache[tuple[str | None, ...], Seen] = LRUCache(_REMEMBERED)
+        self.shown: LRUCache[tuple[str | None, ...], object] = LRUCache(_REMEMBERED)
         """Batches that have the span of their results."""
 
     def factory(self, calls: CallFactory, spans: CallSpans, request: BatchRequest) -> CallFactory:
         """Return what starts to observe this request, with the settings of `calls`."""
-        return msgspec.structs.replace(
-            calls,
-            start_span=partial(ObservedRequest, self, calls, spans, request),
-            process=_unchanged,
-            write=_nothing,
-            observed=_nothing,
-            begun=lambda _: _over,
-            under_way=lambda _: False,
-            surroundings=lambda: (None, None, {}),
-            fetch=None,
-            webhook=None,
-            about_batches=None,
-            estimates=False,
+        return calls.without_records(
+            start_span=partial(ObservedRequest, self, calls, spans, request), process=_unchanged, surroundings=nowhere
         )
 
     def learn(self, provider: str, batch: BatchInfo) -> None:
@@ -292,7 +284,7 @@ class ObservedRequest:
         report = msgspec.structs.replace(self._report(RESULTS, batch), read=dict(counts), complete=complete)
         created = self._of.created.get((provider, batch.id)) or reading.created
         start_ns = self._started.timing.start_ns
-        span = self._spans.of_batch(report, start_ns, self._context, _span_of(created))
+        span = self._spans.of_batch(report, start_ns, self._context, span_context(created))
         if span is not None:
             span.end_at(now_ns)
 
@@ -374,21 +366,6 @@ class _Reading:
         return record.outcome
 
 
-def _span_of(span: SpanHandle[Any, Any] | SpanRef | None) -> SpanContext | None:
-    if span is None or span.trace_id is None or span.span_id is None:
-        return None
-    flags = TraceFlags(TraceFlags.SAMPLED if span.sampled else TraceFlags.DEFAULT)
-    return SpanContext(int(span.trace_id, 16), int(span.span_id, 16), is_remote=True, trace_flags=flags)
-
-
 def _unchanged(record: CallRecord) -> CallRecord:
     """Return the record of a request about batches as it is: it is not kept."""
     return record
-
-
-def _nothing(record: object) -> None:
-    """Neither write nor measure what is no call."""
-
-
-def _over() -> None:
-    """Count nothing out."""

@@ -6,7 +6,7 @@ A fetch is observed as a call is, without span or record of its own until it fin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from opentelemetry import context as otel_context
@@ -18,7 +18,7 @@ from callspan.agent.span_refs import SPAN_REFS
 from callspan.fail_open import fail_open
 from callspan.observe import background_responses
 from callspan.observe.background_responses import Completions
-from callspan.observe.factory import CallFactory
+from callspan.observe.factory import CallFactory, nowhere
 from callspan.observe.ports import CallInfo
 from callspan.process import callbacks
 from callspan.record.call import CallRecord
@@ -26,6 +26,7 @@ from callspan.record.events import Record
 from callspan.record.ids import is_of_response
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
 from callspan.record.messages import Conversation
+from callspan.record.span_handle import SpanHandle
 from callspan.spans.call import CallSpan, CallSpans
 
 _COMPLETE: Final = fail_open("complete the call of a background response")
@@ -49,18 +50,7 @@ class Fetches:
 
     def factory(self, calls: CallFactory, spans: CallSpans) -> CallFactory:
         """Return what starts to observe a fetch, with the settings of `calls`."""
-        return msgspec.structs.replace(
-            calls,
-            start_span=lambda _: _Fetch(self, spans),
-            write=_nothing,
-            observed=_nothing,
-            begun=lambda _: _over,
-            under_way=lambda _: False,
-            surroundings=lambda: (None, None, {}),
-            fetch=None,
-            webhook=None,
-            estimates=False,
-        )
+        return calls.without_records(start_span=lambda _: _Fetch(self, spans), surroundings=nowhere)
 
     def ended(self, calls: CallFactory, server: CallInfo, response_id: str, status: str, at_ns: int | None) -> None:
         """Record that a background response has ended, as a webhook has reported; its answer is fetched later."""
@@ -129,7 +119,7 @@ class _Fetch:
                 self._step = _SHOW
             if self._step == _SHOW:
                 shown = msgspec.structs.replace(record, place=self._where.place)
-                self._span = self._span or self._spans.of_fetch(shown, self._context, _span_of(self._where))
+                self._span = self._span or self._spans.of_fetch(shown, self._context, span_context(self._where))
                 if self._span is not None:
                     self._span.end(shown, conversation)
                 self._step = _MEASURE
@@ -138,16 +128,9 @@ class _Fetch:
                 self._of.measure(record)
 
 
-def _span_of(where: SpanRef) -> SpanContext | None:
-    if where.trace_id is None or where.span_id is None:
+def span_context(span: SpanHandle[Any, Any] | SpanRef | None) -> SpanContext | None:
+    """Return what a link to a span needs; None where there is no span."""
+    if span is None or span.trace_id is None or span.span_id is None:
         return None
-    flags = TraceFlags(TraceFlags.SAMPLED if where.sampled else TraceFlags.DEFAULT)
-    return SpanContext(int(where.trace_id, 16), int(where.span_id, 16), is_remote=True, trace_flags=flags)
-
-
-def _nothing(record: object) -> None:
-    """Neither write nor measure what is a fetch only."""
-
-
-def _over() -> None:
-    """Count nothing out."""
+    flags = TraceFlags(TraceFlags.SAMPLED if span.sampled else TraceFlags.DEFAULT)
+    return SpanContext(int(span.trace_id, 16), int(span.span_id, 16), is_remote=True, trace_flags=flags)

@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from callspan.fail_open import fail_open
-from callspan.observe.factory import CallFactory
+from callspan.observe.factory import CallFactory, nowhere
 from callspan.observe.hosted_agents import Claim, HostedAgents, Origin, call_of, event_of
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo, span_ids
@@ -69,12 +69,8 @@ class Hosted:
 
     def factory(self, calls: CallFactory, spans: CallSpans | None) -> CallFactory:
         """Return what starts to observe a request about a session, with the settings of `calls`; no spans: None."""
-        given = {name: getattr(calls, name) for name in calls.__struct_fields__}
-        given |= {
-            "write": _nothing, "observed": _nothing, "begun": lambda _: _over, "under_way": lambda _: False,
-            "process": _unchanged, "fetch": None, "webhook": None, "hosted": None, "estimates": False, "chunk_log": 0,
-            "about_batches": None, "judges": False,
-        }  # fmt: skip
+        silent = calls.without_records(process=_unchanged, chunk_log=0, judges=False)
+        given = {name: getattr(silent, name) for name in silent.__struct_fields__}
         return HostedFactory(**given, of=self, spans=spans, records=calls.process)
 
 
@@ -97,7 +93,7 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
             parent_session_id=None if parent == endpoint.of.session_id else parent,
         )  # fmt: skip
         reading = _Reading(self, endpoint, origin)
-        ports = msgspec.structs.replace(self, start_span=lambda _: reading, surroundings=_nowhere)
+        ports = msgspec.structs.replace(self, start_span=lambda _: reading, surroundings=nowhere)
         return CallFactory.start(ports, reading, info)
 
 
@@ -283,15 +279,3 @@ def _listed(fact: Fact) -> Fact:
 
 def _unchanged(record: CallRecord) -> CallRecord:
     return record
-
-
-def _nothing(record: object) -> None:
-    """Neither write nor measure a request that is no call."""
-
-
-def _over() -> None:
-    """Count nothing out."""
-
-
-def _nowhere() -> tuple[None, None, dict[str, object]]:
-    return None, None, {}
