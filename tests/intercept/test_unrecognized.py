@@ -51,6 +51,7 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "image_variations": [{"data": []}],
     "moderations": [{"results": []}],
     "speech": [{"audio": {"callspan_media": {"bytes": 1}}}],
+    "text_completions": [{"type": "completion", "completion": ""}, {"type": "error", "error": {"message": "no"}}],
     "transcriptions": [{"text": ""}, {"text": "Well.", "segments": []}],
     "translations": [{"text": "Well."}],
     "vector_store_search": [{"data": []}],

@@ -44,7 +44,7 @@ class Played:
         return found
 
     def again(self, api: str, *arguments: str) -> Result:
-        base = self.provider.anthropic_url if api.startswith("messages") else self.provider.openai_url
+        base = self.provider.anthropic_url if api.startswith(("messages", "text_")) else self.provider.openai_url
         asked = ["--store", self.url, "replay", self.ids[api], "--base-url", base, *arguments]
         return CliRunner().invoke(command, asked, catch_exceptions=False)
 
@@ -66,6 +66,16 @@ def ask_everything(provider: ScriptedProvider) -> None:
         claude.messages.create(model="claude", max_tokens=9, messages=MESSAGES)
         with claude.messages.stream(model="claude", max_tokens=9, messages=MESSAGES) as stream:
             stream.until_done()
+        text = {"model": "claude-2.1", "prompt": "One?", "max_tokens_to_sample": 9}
+        claude.post("/v1/complete", body=text, cast_to=object)
+        for _ in claude.post(
+            "/v1/complete",
+            body={**text, "stream": True},
+            cast_to=object,
+            stream=True,
+            stream_cls=anthropic.Stream[object],
+        ):
+            continue
 
 
 @pytest.fixture
@@ -80,7 +90,7 @@ def played(tmp_path: Path) -> Any:
         yield Played(provider, url)
 
 
-SPOKEN = ("chat_completions", "responses", "completions", "messages")
+SPOKEN = ("chat_completions", "responses", "completions", "messages", "text_completions")
 
 
 @pytest.mark.parametrize("api", [*SPOKEN, *(f"{api} stream" for api in SPOKEN)])

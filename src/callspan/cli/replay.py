@@ -113,6 +113,7 @@ class _Sdk(NamedTuple):
 
 _SDKS: Final = {
     "messages": _Sdk("anthropic", "Anthropic", "/v1", "api.anthropic.com"),
+    "text_completions": _Sdk("anthropic", "Anthropic", "/v1", "api.anthropic.com"),
     "chat_completions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "responses": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "completions": _Sdk("openai", "OpenAI", "", "api.openai.com"),

@@ -26,7 +26,7 @@ _NAMED_BY_USERS: Final = frozenset({"deployments", "models", "model"})
 
 INFERENCE: Final = frozenset({
     "agents/automations/{id}/invocations", "audio/speech", "audio/transcriptions", "audio/translations",
-    "chatkit/sessions", "complete", "deployments/{id}/run", "images/edits", "images/generations", "images/variations",
+    "chatkit/sessions", "deployments/{id}/run", "images/edits", "images/generations", "images/variations",
     "live/sessions", "live/sessions/{id}/accept", "live/sessions/{id}/fork", "realtime/calls",
     "realtime/calls/{id}/accept", "realtime/client_secrets", "realtime/sessions", "realtime/transcription_sessions",
     "realtime/translations/client_secrets",

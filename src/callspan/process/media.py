@@ -42,6 +42,7 @@ _MARKS: Final = {
     "transcriptions": (b"base64",),
     "translations": (),
     "speech": (),
+    "text_completions": (),
     "sessions": (b"base64",),
     "agent_sessions": (b"base64",),
 }

@@ -18,8 +18,8 @@ from callspan.record.usage import Usage
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
     "vector_store_search", "graders", "images",
-    "image_edits", "image_variations", "transcriptions", "translations", "speech", "sessions", "agent_sessions",
-    "assistant_runs", "eval_runs", "videos", "dreams",
+    "image_edits", "image_variations", "transcriptions", "translations", "speech", "text_completions", "sessions",
+    "agent_sessions", "assistant_runs", "eval_runs", "videos", "dreams",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation",

@@ -192,6 +192,7 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "transcriptions": ("openai.audio", "Transcriptions"),
     "translations": ("openai.audio", "Translations"),
     "speech": ("openai.audio", "Speech"),
+    "text_completions": ("anthropic.completions", "TextCompletions"),
     "sessions": ("anthropic.sessions", "Sessions"),
     "agent_sessions": ("openai.agent_sessions", "AgentSessions"),
     "assistant_runs": ("openai.jobs", "AssistantRuns"),
@@ -212,6 +213,7 @@ _GET: Final = frozenset({"get", "GET"})
 _BY_LAST_TWO: Final[dict[str, Api]] = {
     "chat/completions": "chat_completions",
     "v1/messages": "messages",
+    "v1/complete": "text_completions",
     "responses/compact": "responses",
     "graders/run": "graders",
     "images/generations": "images",

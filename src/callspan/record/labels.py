@@ -13,6 +13,8 @@ import msgspec
 
 EXTRA: Final = "extra"
 """The key under which `callspan.metadata(...)` collects names of the application's own."""
+USER_IN_METADATA: Final = frozenset({"messages", "text_completions"})
+"""APIs whose requests state the user as `user_id` of their metadata."""
 
 
 def label(value: object) -> str | None:
@@ -51,5 +53,5 @@ def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, objec
     known = label_of(metadata, "user_id") if metadata else None
     if known is not None or not params:
         return known
-    sent = params.get("metadata") if api == "messages" else None
+    sent = params.get("metadata") if api in USER_IN_METADATA else None
     return label(sent.get("user_id") if isinstance(sent, Mapping) else params.get("user")) or None

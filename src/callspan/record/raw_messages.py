@@ -16,6 +16,7 @@ _Raws: TypeAlias = list[msgspec.Raw] | None
 _Texts: TypeAlias = list[msgspec.Raw] | str | None
 _CONTENT: Final = "content"
 _NOTHING: Final = (b"", b"null", b'""', b"[]")
+_ABSENT: Final = msgspec.Raw()
 
 
 class _Request(msgspec.Struct):
@@ -33,6 +34,7 @@ class _Response(msgspec.Struct):
     choices: _Raws = None
     output: _Raws = None
     content: _Raws = None
+    completion: msgspec.Raw = _ABSENT
 
 
 _MESSAGE_KEYS: Final = frozenset(_Response.__struct_fields__)
@@ -57,14 +59,16 @@ def request_instructions(body: bytes | msgspec.Raw) -> msgspec.Raw | None:
 
 
 def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
-    """Return the choices or output of a response; a message (with `content`) as a list of itself; None if none.
+    """Return the choices or output of a response; a message (`content`) or `completion` as a list of itself.
+
+    None if it has none.
 
     Raises msgspec.MsgspecError if it is not a JSON object with such lists.
     """
     found = _read_response(body)
-    if found.content is not None:
-        return [body]
-    return found.choices if found.choices is not None else found.output
+    listed = found.choices if found.choices is not None else found.output
+    alone = found.content is not None or (listed is None and found.completion is not _ABSENT)
+    return [body] if alone else listed
 
 
 def encode_response(body: object) -> tuple[bytes, bytes | None]:

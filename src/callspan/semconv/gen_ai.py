@@ -37,6 +37,7 @@ from callspan.semconv.table import (
     sent,
 )
 from callspan.semconv.wire_json import (
+    MAX_TOKENS,
     answer_bytes,
     as_float,
     as_int,
@@ -206,7 +207,7 @@ END: Final = Table(
     Row("gen_ai.request.frequency_penalty", DOUBLE, sent("frequency_penalty", read=as_float), "As sent."),
     Row("gen_ai.request.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float), "As sent."),
     Row(
-        "gen_ai.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=as_int),
+        "gen_ai.request.max_tokens", INT, sent(*MAX_TOKENS, read=as_int),
         "Maximum output tokens, under any of its names.",
     ),
     Row("gen_ai.request.seed", INT, sent("seed", read=as_int), "As sent."),

@@ -9,6 +9,7 @@ from typing import Final
 from callspan.record.bounded import fitted_texts
 from callspan.record.call import CallRecord, Timing, normalised
 from callspan.record.events import METADATA_FIELDS
+from callspan.record.labels import USER_IN_METADATA
 from callspan.record.messages import Conversation, Message
 from callspan.record.usage import Usage
 from callspan.semconv.budgets import (
@@ -38,7 +39,7 @@ from callspan.semconv.table import (
     Table,
     sent,
 )
-from callspan.semconv.wire_json import APART, as_float, as_int, as_text, choices_json, messages_json
+from callspan.semconv.wire_json import APART, MAX_TOKENS, as_float, as_int, as_text, choices_json, messages_json
 
 META: Final = "llm.meta."
 _STOP_SEQUENCES: Final = "llm.chat.stop_sequences"
@@ -67,7 +68,7 @@ def first_finish_reason(reasons: Sequence[str | None]) -> str | None:
 
 def _user(record: CallRecord) -> str | None:
     params = record.request.params
-    metadata = params.get("metadata") if record.api == "messages" else None
+    metadata = params.get("metadata") if record.api in USER_IN_METADATA else None
     return as_text(metadata.get("user_id") if isinstance(metadata, dict) else params.get("user"))
 
 
@@ -198,7 +199,7 @@ END: Final = Table(
     Row("llm.frequency_penalty", DOUBLE, sent("frequency_penalty", read=as_float), "As sent."),
     Row("llm.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float), "As sent."),
     Row(
-        "llm.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=as_int),
+        "llm.request.max_tokens", INT, sent(*MAX_TOKENS, read=as_int),
         "Maximum output tokens, under any of its names.",
     ),
     Row(

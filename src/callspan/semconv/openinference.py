@@ -43,7 +43,7 @@ MAX_FLAT_ATTRIBUTES: Final = 48
 
 _JSON_TYPE: Final = "application/json"
 _KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING"}
-_SYSTEMS: Final = {"messages": "anthropic", "sessions": "anthropic"}
+_SYSTEMS: Final = {"messages": "anthropic", "text_completions": "anthropic", "sessions": "anthropic"}
 _PROVIDERS: Final = {
     "azure.ai.openai": "azure",
     "aws.bedrock": "aws",

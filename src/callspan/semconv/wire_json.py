@@ -16,12 +16,14 @@ from callspan.record.raw_messages import request_instructions, request_messages,
 _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
 APART: Final[dict[str, bytes]] = {
-    **dict.fromkeys(("messages", "sessions", "dreams"), b""),
+    **dict.fromkeys(("messages", "text_completions", "sessions", "dreams"), b""),
     **dict.fromkeys(
         ("responses", "agent_sessions", "assistant_runs", "eval_runs", "videos"), b'{"role":"assistant","content":'
     ),
 }
 """Endpoints with instructions separate from the messages, and the prefix of their response as one message."""
+MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
+"""The names of the limit of output tokens in the APIs."""
 _GIANT: Final = 2
 """A message of more than half the room is counted as half of it: it is cut, not left out."""
 

@@ -51,6 +51,7 @@ def record(api: str = "messages", request: bytes = b"", response: bytes | None =
         ("/v1/messages?beta=true", "messages"),
         ("https://proxy.example.com/anthropic/v1/messages", "messages"),
         ("/completions", "completions"),
+        ("/v1/complete", "text_completions"),
         ("/deployments/davinci/completions", "completions"),
         ("/embeddings", "embeddings"),
         ("/openai/v1/embeddings", "embeddings"),
@@ -158,6 +159,7 @@ def test_every_endpoint_is_found_by_its_api_and_its_path() -> None:
         "transcriptions",
         "translations",
         "speech",
+        "text_completions",
     ]
     for endpoint in registry.ENDPOINTS:
         assert registry.by_api(endpoint.api) is endpoint

@@ -70,7 +70,7 @@ class Messages:
         return Request(
             model=word(body, "model"),
             stream=body.get("stream") is True,
-            params={key: detached(value) for key, value in body.items() if key not in _NO_PARAMS and _is_small(value)},
+            params={key: detached(value) for key, value in body.items() if key not in _NO_PARAMS and is_small(value)},
             message_count=len(messages) if isinstance(messages, list) else None,
             tool_names=_tool_names(body) if isinstance(body.get("tools"), list) else None,
             # Only requests that ask for it have any: others need not be searched.
@@ -97,7 +97,7 @@ def _has_compaction(message: object) -> bool:
     return block is not None and bool(block.get("content"))
 
 
-def _is_small(value: object) -> bool:
+def is_small(value: object) -> bool:
     """Return whether a parameter is kept next to the body; null means absent."""
     if isinstance(value, bool | int | float):
         return True
@@ -189,7 +189,7 @@ def _fast(body: object) -> ResponseInfo | None:
 
 def _generic(body: object) -> ResponseInfo:
     """The info of any body, field by field."""
-    reason, error, is_message = word(body, "stop_reason"), _error(body), _is_message(body)
+    reason, error, is_message = word(body, "stop_reason"), error_in(body), _is_message(body)
     return ResponseInfo(
         response=Response(
             id=word(body, "id"),
@@ -285,7 +285,7 @@ def _is_message(body: object) -> bool:
     return isinstance(body, dict) and any(field in body for field in _MESSAGE_FIELDS)
 
 
-def _error(body: object) -> ErrorInfo | None:
+def error_in(body: object) -> ErrorInfo | None:
     """Return the error in a body, on its own or next to a partial message. `null` is no error."""
     error = body.get("error") if isinstance(body, dict) else None
     if not error and text(body, "type") != "error":

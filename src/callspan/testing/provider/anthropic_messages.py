@@ -1,4 +1,4 @@
-"""Anthropic's Messages, whole and as events, with its errors, headers and token counting.
+"""Anthropic's Messages and older text completions, whole and as events, with their errors and headers.
 
 Wire reference: https://docs.anthropic.com/en/api/messages
 """
@@ -156,6 +156,29 @@ def _events(body: Json, _: Answer) -> list[Event]:
     return [Event(data, str(data["type"]), content=data["type"] == "content_block_delta") for data in _sequence(body)]
 
 
+def _completion(answer: Answer) -> Json:
+    choice = answer.completions[0]
+    reason = {"stop": "stop_sequence", "length": "max_tokens"}.get(choice.reason, choice.reason)
+    identity = f"compl_01{base62(22)}"
+    return {
+        "type": "completion",
+        "id": identity,
+        "completion": choice.text or "",
+        "stop_reason": reason,
+        "model": answer.model,
+        "stop": "\n\nHuman:" if reason == "stop_sequence" else None,
+        "log_id": identity,
+    }
+
+
+def _completion_events(body: Json, _: Answer) -> list[Event]:
+    begun = {**body, "stop_reason": None, "stop": None}
+    pieces = [
+        Event({**begun, "completion": piece}, "completion", content=True) for piece in words(str(body["completion"]))
+    ]
+    return [Event({"type": "ping"}, "ping"), *pieces, Event({**body, "completion": ""}, "completion")]
+
+
 def _error(error: ErrorAnswer) -> Json:
     inner = {"type": error.type or _ERRORS.get(error.status, "api_error"), "message": error.message}
     return {"type": "error", "error": inner, "request_id": error.request_id}
@@ -190,6 +213,9 @@ ANTHROPIC = Family(
 
 MESSAGES = Wire(ANTHROPIC, _message, _events)
 """`POST /v1/messages`."""
+
+TEXT_COMPLETIONS = Wire(ANTHROPIC, _completion, _completion_events)
+"""`POST /v1/complete`, whose answers have no usage."""
 
 COUNT_TOKENS = Wire(ANTHROPIC, lambda answer: {"input_tokens": answer.reply.input_tokens})
 """`POST /v1/messages/count_tokens`."""

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import NamedTuple, Protocol, TypeAlias
 
 from callspan.testing.provider.answer import EMBEDDINGS, OPENAI, Answer, Event, Family, Wire, encode, member, models
-from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
+from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES, TEXT_COMPLETIONS
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
 from callspan.testing.provider.openai_media import IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 from callspan.testing.provider.openai_moderations import GRADERS, MODERATIONS, SEARCH
@@ -57,6 +57,7 @@ _ROUTES = (
     Route("POST", re.compile(r"/audio/speech$"), SPEECH),
     Route("POST", re.compile(r"/messages/count_tokens$"), COUNT_TOKENS, inference=False),
     Route("POST", re.compile(r"/messages$"), MESSAGES),
+    Route("POST", re.compile(r"/v1/complete$"), TEXT_COMPLETIONS),
     Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:streamR|r)awPredict$"), MESSAGES),
     Route("POST", re.compile(r"/model/(?P<model>[^/]+)/invoke(?:-with-response-stream)?$"), MESSAGES),
     Route("GET", re.compile(r"/responses/(?P<id>[^/]+)$"), RESPONSES, inference=False),

@@ -1,0 +1,105 @@
+"""Text completions of Anthropic: requests, responses and streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.points import points
+
+from callspan.providers.anthropic.completions import CompletionAccumulator, TextCompletions
+from callspan.record.messages import Conversation, Message, Text, UnknownPart
+
+HEAD = {"type": "completion", "id": "compl_1", "model": "claude-2.1", "log_id": "compl_1"}
+ENDPOINT = TextCompletions()
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["type", "completion", "stop_reason", "stop", "error", "model", "id", "prompt", "usage"]),
+        inner, max_size=4,
+    ),
+    max_leaves=8,
+)  # fmt: skip
+
+
+def piece(text: Any, reason: Any = None, stop: Any = None) -> dict[str, Any]:
+    return {**HEAD, "completion": text, "stop_reason": reason, "stop": stop}
+
+
+def fold(*chunks: Any) -> CompletionAccumulator:
+    accumulator = CompletionAccumulator()
+    for chunk in chunks:
+        accumulator.add(chunk)
+    return accumulator
+
+
+def test_a_stream_folds_into_the_body_of_one_piece() -> None:
+    folded = fold(piece(" Hel"), piece("lo"), piece("", "stop_sequence", "\n\nHuman:"))
+    assert folded.complete
+    assert folded.body() == {**HEAD, "completion": " Hello", "stop_reason": "stop_sequence", "stop": "\n\nHuman:"}
+
+
+def test_the_part_that_came_is_kept() -> None:
+    folded = fold(piece(" Hel"), {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}})
+    assert not folded.complete
+    body = folded.body()
+    assert body is not None
+    assert (body["type"], body["completion"], body["stop_reason"]) == ("completion", " Hel", None)
+    found = ENDPOINT.response_info(body)
+    assert found.error is not None
+    assert (found.error.type, found.error.message) == ("overloaded_error", "Busy")
+
+
+@points("junk", [None, 3, [], "x", {}, {"type": "ping"}, {"completion": 7}])
+def test_anything_else_carries_nothing(junk: object) -> None:
+    assert CompletionAccumulator().add(junk) is False
+    assert fold(piece("a"), junk, piece("b", "max_tokens")).body() == piece("ab", "max_tokens")
+
+
+def test_the_info_of_a_response() -> None:
+    found = ENDPOINT.response_info(piece("Hi", "max_tokens"))
+    assert (found.response.id, found.response.model, found.response.finish_reasons) == (
+        "compl_1", "claude-2.1", ["max_tokens"],
+    )  # fmt: skip
+    assert (found.usage, found.error, found.truncated, found.recognized) == (None, None, True, True)
+
+
+@points("body", [None, [], {}, {"choices": []}, {"completion": None}, "text"])
+def test_another_body_is_not_recognized(body: object) -> None:
+    found = ENDPOINT.response_info(body)
+    assert (found.recognized, found.response.finish_reasons) == (False, [])
+    assert ENDPOINT.conversation(None, body) == Conversation()
+
+
+@points(
+    ("prompt", "expected"),
+    [
+        (None, []),
+        ("", []),
+        ("hi", [Message(role="user", parts=[Text(text="hi")])]),
+        ([1, 2], [Message(role="user", parts=[UnknownPart(data=[1, 2])])]),
+    ],
+)
+def test_a_prompt_is_a_message_of_a_user(prompt: object, expected: list[Message]) -> None:
+    assert ENDPOINT.conversation({"prompt": prompt}, None) == Conversation(input=expected)
+
+
+def test_parameters_of_a_request_contain_no_content() -> None:
+    found = ENDPOINT.request({"model": "m", "prompt": "secret", "stream": True, "top_k": 5, "stop_sequences": ["a"]})
+    assert (found.model, found.stream, found.params) == ("m", True, {"top_k": 5, "stop_sequences": ["a"]})
+
+
+@given(st.lists(JSON, max_size=5), JSON, JSON)
+def test_any_json_is_read(chunks: list[object], request: object, response: object) -> None:
+    folded = fold(*chunks).body()
+    for body in (folded, response):
+        ENDPOINT.response_info(body)
+        ENDPOINT.conversation(request, body)
+    ENDPOINT.request(request)
+
+
+@pytest.mark.parametrize("body", [None, [], "x"])
+def test_a_body_that_is_no_object_says_nothing(body: object) -> None:
+    assert ENDPOINT.request(body).params == {}
