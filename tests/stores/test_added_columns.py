@@ -87,8 +87,8 @@ def test_an_older_store_gets_the_new_columns_and_loses_nothing(
     errors = {one.session.session_id: one.session.error for one in reader.sessions()}
     assert {name: error and error.message for name, error in errors.items()} == {"a": "Oh no.", "b": "Oh no."}
     assert isinstance(reader, sql_reader.SqlReader)
-    assert list(reader.tuples("SELECT session_id, audio_tok FROM calls ORDER BY 1")) == [("a", None), ("b", 5)]
-    assert list(reader.tuples("SELECT session_id, trouble FROM sessions ORDER BY 1")) == [("a", None), ("b", "Oh no.")]
+    assert list(reader._tuples("SELECT session_id, audio_tok FROM calls ORDER BY 1")) == [("a", None), ("b", 5)]
+    assert list(reader._tuples("SELECT session_id, trouble FROM sessions ORDER BY 1")) == [("a", None), ("b", "Oh no.")]
 
 
 def test_a_later_layout_does_not_change_the_first_one() -> None:

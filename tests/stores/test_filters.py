@@ -124,8 +124,8 @@ def test_sqlite_scans_only_the_matching_calls(tmp_path: Path) -> None:
     assert isinstance(reader, SQLiteReader)
     with contextlib.closing(reader):
         for which in (CallFilter(user="u1"), CallFilter(group="g1"), CallFilter(experiment="x1")):
-            where, values = reader.where(which)
+            where, values = reader._where(which)
             sql = f"EXPLAIN QUERY PLAN SELECT * FROM calls c WHERE {where}"
-            plan = [str(row[3]) for row in reader.tuples(sql, **values)]
+            plan = [str(row[3]) for row in reader._tuples(sql, **values)]
             assert not any(step.startswith("SCAN c") for step in plan), plan
             assert any("calls_session" in step for step in plan), plan

@@ -88,7 +88,7 @@ def rows(url: str, sql: str) -> list[tuple[object, ...]]:
     reader = open_store(url)
     assert isinstance(reader, sql_reader.SqlReader)
     with contextlib.closing(reader):
-        return [tuple(row) for row in reader.tuples(sql)]
+        return [tuple(row) for row in reader._tuples(sql)]
 
 
 def decoded(row: tuple[object, ...]) -> tuple[object, ...]:
@@ -347,7 +347,7 @@ def test_clickhouse_skips_what_cannot_hold_an_id(
     assert isinstance(reader, sql_reader.SqlReader)
     with contextlib.closing(reader):
         plan = "\n".join(
-            str(row[0]) for row in reader.tuples(f"EXPLAIN indexes = 1 SELECT * FROM calls WHERE {column} = 'x'")
+            str(row[0]) for row in reader._tuples(f"EXPLAIN indexes = 1 SELECT * FROM calls WHERE {column} = 'x'")
         )
     assert re.search(rf"Skip\s+Name: by_{column.removesuffix('_id')}\s", plan), plan
     assert "Granules: 0/1" in plan

@@ -194,7 +194,7 @@ def test_a_million_calls_are_summed_per_session_and_model_in_a_second(million: P
     """Time of the processor, the best of three: other tests run beside this one."""
     reader = SQLiteReader(million)
     asked: dict[str, Callable[[], Iterable[object]]] = {
-        "SQL per session and model": lambda: reader.tuples(SUMS),
+        "SQL per session and model": lambda: reader._tuples(SUMS),
         "summary by session": lambda: reader.summary("session", latencies=False),
         "summary by model": lambda: reader.summary("model", latencies=False),
         "summary by model, with percentiles": lambda: reader.summary("model"),

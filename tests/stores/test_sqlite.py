@@ -186,7 +186,7 @@ def test_a_writer_waits_for_another_one(store: Delivery, path: Path, records: Re
 def test_a_reader_cannot_write(store: Delivery, path: Path) -> None:
     reader = SQLiteReader(path)
     with pytest.raises(StoreError, match="readonly"):
-        list(reader.rows("DELETE FROM call_rows"))
+        list(reader._rows("DELETE FROM call_rows"))
     reader.close()
 
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import inspect
 import re
 import subprocess
 import sys
+import textwrap
+import urllib.request
+from pathlib import Path
+from typing import get_args, get_type_hints, is_typeddict
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from typing_extensions import Self, Unpack
 
 import callspan
 import callspan.testing
+from callspan import CallRecord, endpoints
+from callspan.intercept.patching import HookStatus
+from callspan.record.events import Record
 from callspan.settings import SettingArguments
+from callspan.stores.base import Reader, SessionSummary
+from callspan.wiring import WIRING
 
 
 @pytest.mark.parametrize("module", [callspan, callspan.testing])
@@ -35,15 +48,24 @@ def test_every_setting_is_an_argument_that_the_signature_and_the_documentation_s
     assert set(SettingArguments.__annotations__) == set(callspan.Settings.__struct_fields__)
 
 
-@pytest.mark.parametrize("kind", [callspan.Session, callspan.Timestep, callspan.Handle, callspan.RecordedCall])
+MADE_BY_FUNCTIONS = (
+    callspan.Session, callspan.Timestep, callspan.Handle, callspan.RecordedCall,
+    callspan.testing.Captured, callspan.testing.Replayed,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MADE_BY_FUNCTIONS)
 def test_objects_made_by_functions_cannot_be_constructed_directly(kind: type) -> None:
     assert list(inspect.signature(kind).parameters) == []
-    with pytest.raises(TypeError, match=r"is made by callspan\.\w+\(\)"):
+    with pytest.raises(TypeError, match=r"is made by callspan\.[\w.]+\(\)"):
         kind()
 
 
 _SCOPE = "end session start state using"
 _RECORDS = "environment environment_step event guardrail handoff id invoke_agent message name observation reward tool"
+_READER = "call calls close count_calls events history name position session sessions summary times timestep timesteps"
+_INSTRUMENTOR = "instrument instrumentation_dependencies is_instrumented_by_opentelemetry uninstrument"
+_EXPORTER = "export force_flush shutdown"
 _OPERATION = f"{_SCOPE} error id name output"
 COMPLETION = {
     "session": f"{_SCOPE} {_RECORDS} action carrier outcome timestep update",
@@ -57,13 +79,30 @@ COMPLETION = {
     "capture": "events everything records sessions spans timesteps",
     "scripted provider": "anthropic_url close openai_url pending reply requests url webhook",
     "replay": "anthropic_url close openai_url pending reply requests unused url webhook",
+    "received request": "body content headers json method path query retry_count stream time_ns",
+    "open_store, sqlite": _READER,
+    "open_store, jsonl": _READER,
+    "AnthropicInstrumentor": _INSTRUMENTOR,
+    "OpenAIInstrumentor": _INSTRUMENTOR,
+    "ByteBoundedExporter": _EXPORTER,
+    "CallRecordExporter": _EXPORTER,
+    "patch_status": "name sdk state without",
 }
 """The public names of the object that each function makes: what completion and `help()` show."""
 
 
-def test_completion_shows_only_what_is_for_users() -> None:
+def test_completion_shows_only_what_is_for_users(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The stores of an exporter stay with the process, whatever is instrumented later.
+    monkeypatch.setattr(WIRING, "_exporter_stores", ())
     session = callspan.session("game")
-    with callspan.testing.capture() as captured, callspan.testing.ScriptedProvider() as provider:
+    with (
+        callspan.testing.capture() as captured,
+        callspan.testing.ScriptedProvider() as provider,
+        callspan.testing.replay(str(recorded)) as replayed,
+        contextlib.closing(callspan.open_store(recorded)) as lines,
+        contextlib.closing(callspan.open_store(f"sqlite:///{recorded.with_name('calls.db')}")) as sqlite,
+    ):
+        urllib.request.urlopen(f"{provider.url}/v1/models").close()
         made = {
             "session": session,
             "timestep": callspan.timestep(),
@@ -75,20 +114,102 @@ def test_completion_shows_only_what_is_for_users() -> None:
             "instrument": callspan.instrument(enabled=False),
             "capture": captured,
             "scripted provider": provider,
+            "replay": replayed,
+            "received request": provider.requests[0],
+            "open_store, sqlite": sqlite,
+            "open_store, jsonl": lines,
+            "AnthropicInstrumentor": callspan.AnthropicInstrumentor(),
+            "OpenAIInstrumentor": callspan.OpenAIInstrumentor(),
+            "ByteBoundedExporter": callspan.ByteBoundedExporter(InMemorySpanExporter()),
+            "CallRecordExporter": callspan.CallRecordExporter(recorded),
+            "patch_status": HookStatus(sdk="openai", name="request", state="on", without=""),
         }
         shown = {
             function: {name for name in dir(thing) if not name.startswith("_")} for function, thing in made.items()
         }
-    shown["replay"] = {name for name in dir(callspan.testing.Replayed) if not name.startswith("_")}
     assert shown == {function: set(names.split()) for function, names in COMPLETION.items()}
-    kinds = [*map(type, made.values()), callspan.testing.Replayed]
-    described = [(kind, name) for kind in kinds for name in dir(kind) if not name.startswith("_")]
+    described = [(kind, name) for kind in map(type, made.values()) for name in dir(kind) if not name.startswith("_")]
     assert [(kind.__name__, name) for kind, name in described if not _docstring(kind, name)] == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["sqlite.reader.SQLiteReader", "postgres.store.PostgresReader", "clickhouse.reader.ClickHouseReader"],
+)
+def test_readers_of_every_store_show_the_same_names(kind: str) -> None:
+    module, _, name = kind.rpartition(".")
+    reader = getattr(pytest.importorskip(f"callspan.stores.{module}"), name)
+    assert {name for name in dir(reader) if not name.startswith("_")} | {"name"} == set(_READER.split())
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """JSON Lines of one call, beside an SQLite store of the same."""
+    path = tmp_path / "calls.jsonl"
+    handle = callspan.instrument(stores=[path, tmp_path / "calls.db"])
+    with callspan.record_call(provider="vllm", model="m") as call:
+        call.request({"messages": [{"role": "user", "content": "Hi"}]})
+        call.response({"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]})
+    assert handle.force_flush()
+    handle.uninstrument()
+    return path
+
+
+def _reachable() -> set[type]:
+    """Return the public classes, and every class of callspan that their members and fields have as type."""
+    found: set[type] = set()
+    public = [getattr(module, name) for module in (callspan, callspan.testing, endpoints) for name in module.__all__]
+    waiting = [*(thing for thing in public if isinstance(thing, type)), Reader, HookStatus, *get_args(Record)]
+    while waiting:
+        kind = waiting.pop()
+        waiting.extend(get_args(kind))
+        ours = isinstance(kind, type) and kind.__module__.startswith("callspan") and not is_typeddict(kind)
+        if ours and kind not in found:
+            found.add(kind)
+            members = [inspect.getattr_static(kind, name) for name in dir(kind) if not name.startswith("_")]
+            functions = [member.fget if isinstance(member, property) else member for member in members]
+            for thing in (kind, *filter(inspect.isfunction, functions)):
+                hints = get_type_hints(thing, localns={"Self": Self, "Unpack": Unpack})
+                waiting.extend(hint for name, hint in hints.items() if not name.startswith("_"))
+    return found
+
+
+def _field_notes(kind: type) -> dict[str, bool]:
+    """Return by field of a class, without those it inherits, whether a docstring follows it."""
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(node, ast.ClassDef)
+    fields = zip(node.body, [*node.body[1:], None], strict=True)
+    return {
+        field.target.id: isinstance(below, ast.Expr)
+        for field, below in fields
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and not field.target.id.startswith("_")
+    }
+
+
+def test_every_member_and_field_that_a_user_meets_is_documented() -> None:
+    kinds = _reachable()
+    assert {CallRecord, SessionSummary, callspan.testing.Reply} <= kinds
+    missing = [
+        f"{kind.__name__}.{field}"
+        for kind in kinds - {callspan.Settings}  # Its docstring describes them.
+        for field, noted in _field_notes(kind).items()
+        if not noted
+    ]
+    for kind in kinds:
+        members = {name: inspect.getattr_static(kind, name) for name in dir(kind) if not name.startswith("_")}
+        routines = {name for name, one in members.items() if isinstance(one, property) or inspect.isroutine(one)}
+        missing += [f"{kind.__name__}.{name}" for name in routines if not _docstring(kind, name)]
+    assert sorted(missing) == []
 
 
 def _docstring(kind: type, name: str) -> str | None:
     # The descriptor of a slot has none of its own; its class documents it.
     value = inspect.getattr_static(kind, name)
+    member = value.fget if isinstance(value, property) else value
+    if not getattr(member, "__module__", "callspan").startswith("callspan"):
+        return "documented by OpenTelemetry"
     return value.__doc__ or (inspect.ismemberdescriptor(value) and inspect.getdoc(kind)) or None
 
 

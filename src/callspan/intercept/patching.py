@@ -131,11 +131,14 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The status of one hook."""
 
     sdk: str
+    """`openai` or `anthropic`."""
     name: str
+    """Class and method."""
     state: Literal["on", "missing", "changed"]
     """missing: the SDK has no such name, or it is no function there; changed: it has unknown parameters, or lacks one
     that is read: it is hooked, and passes everything through."""
     without: str
+    """What callspan loses without it."""
 
 
 class _Patch(msgspec.Struct, frozen=True):

@@ -1,8 +1,7 @@
-"""CallRecord: one call in one form for all providers and all ends, with its finish reasons."""
+"""CallRecord: one call in one form for all providers and all ends."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import repeat
 from typing import Final, Literal, TypeAlias, TypeVar
 
@@ -13,51 +12,6 @@ from callspan.record.messages import Conversation, Message, ToolCall
 from callspan.record.usage import Cost, Usage
 
 _T = TypeVar("_T")
-
-
-STOP: Final = "stop"
-LENGTH: Final = "length"
-TOOL_CALLS: Final = "tool_calls"
-CONTENT_FILTER: Final = "content_filter"
-
-_WORDS: Final[dict[str, str]] = {
-    "stop": STOP,
-    "completed": STOP,
-    "complete": STOP,
-    "end": STOP,
-    "end_turn": STOP,
-    "stop_sequence": STOP,
-    "eos": STOP,
-    "eos_token": STOP,
-    "end_of_turn": STOP,
-    "finish_reason_stop": STOP,
-    "length": LENGTH,
-    "max_tokens": LENGTH,
-    "max_output_tokens": LENGTH,
-    "max_completion_tokens": LENGTH,
-    "max_length": LENGTH,
-    "model_length": LENGTH,
-    "model_context_window_exceeded": LENGTH,
-    "tool_calls": TOOL_CALLS,
-    "tool_call": TOOL_CALLS,
-    "tool_use": TOOL_CALLS,
-    "function_call": TOOL_CALLS,
-    "content_filter": CONTENT_FILTER,
-    "content_filtered": CONTENT_FILTER,
-    "refusal": CONTENT_FILTER,
-    "safety": CONTENT_FILTER,
-    "recitation": CONTENT_FILTER,
-    "guardrail_intervened": CONTENT_FILTER,
-}
-
-
-@lru_cache(maxsize=64)
-def normalised(reason: str) -> str:
-    """Return `stop`, `length`, `tool_calls` or `content_filter` for known finish reasons.
-
-    Case-insensitive. Other values are returned unchanged.
-    """
-    return _WORDS.get(reason) or _WORDS.get(reason.lower(), reason)
 
 
 SCHEMA_VERSION: Final = 1
@@ -92,7 +46,9 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One rate limit, from the response headers."""
 
     limit: int | None = None
+    """What is allowed per period."""
     remaining: int | None = None
+    """What is left of it."""
     reset_s: float | None = None
     """Seconds until it is full again, counted from the response."""
 
@@ -101,9 +57,13 @@ class RateLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The rate limits of the last response that had them."""
 
     requests: RateLimit | None = None
+    """Number of requests."""
     tokens: RateLimit | None = None
+    """Tokens of input and output together."""
     input_tokens: RateLimit | None = None
+    """Tokens of input."""
     output_tokens: RateLimit | None = None
+    """Tokens of output."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,16 +72,23 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     number: int
     """1 for the first."""
     start_ns: int
+    """Offset at which the request was sent."""
     headers_ns: int | None = None
     """Offset at which the response headers were received; None without a response."""
     status: int | None = None
+    """HTTP status; None without a response."""
     error_kind: str | None = None
+    """As `ErrorInfo.kind`; None if it did not fail."""
     error_type: str | None = None
+    """As `ErrorInfo.type`; None if it did not fail."""
     request_id: str | None = None
+    """The provider's id of the request, from the response headers."""
     retry_after_s: float | None = None
+    """The wait in seconds that the response headers asked for."""
     planned_wait_s: float | None = None
     """The wait before the next attempt that the SDK decided on."""
     rate_limits: RateLimits | None = None
+    """The rate limits in its response headers."""
     end_ns: int | None = None
     """Offset of its end: the headers of an error, an exception, or the end of the answer's body or stream."""
     wait_s: float | None = None
@@ -140,32 +107,40 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Times of a call. `start_ns` is Unix time; all others are monotonic offsets from it."""
 
     start_ns: int
+    """Unix time in nanoseconds."""
     duration_ns: int | None = None
     """Start to end, all attempts, waits and the whole stream; None while it runs."""
     answer_ns: int | None = None
     """Offset of the start of the attempt that got the response, also an error; None when none did."""
     headers_ns: int | None = None
+    """Offset at which the headers of the last response were received."""
     server_ns: int | None = None
     """Duration of the server's work on the last attempt, as it states it (`openai-processing-ms`)."""
     first_chunk_ns: int | None = None
+    """Offset of the first chunk of a stream."""
     first_token_ns: int | None = None
     """Offset of the first chunk that carried content (text, reasoning, refusal, tool call)."""
     last_chunk_ns: int | None = None
+    """Offset of the last chunk of a stream."""
     largest_gap_ns: int | None = None
+    """Longest time between two chunks."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The request of a call."""
 
     model: str | None = None
+    """The requested model, as sent."""
     stream: bool | None = None
     """Whether a stream was requested; None where that is unknown."""
     params: dict[str, object] = {}
     """Scalars and small settings as sent (temperature, max_tokens, ...); never messages or tools."""
     message_count: int | None = None
+    """Number of messages or input items."""
     roles: list[str] | None = None
     """Roles of the messages in order, if the content setting keeps no body."""
     tool_names: list[str] | None = None
+    """Names of the tools offered; None if the request has none."""
     compacted: bool = False
     """A compaction of the provider is among the messages: a summary of those before it."""
     continues: str | None = None
@@ -183,14 +158,19 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The response, complete or the received part."""
 
     id: str | None = None
+    """The provider's id of the response."""
     model: str | None = None
+    """The model that answered, as the provider names it."""
     created: int | None = None
+    """When the provider created it, Unix seconds."""
     completed: int | None = None
     """Background responses only: when the provider was done, Unix seconds."""
     finish_reasons: list[str | None] = []
     """As the provider returns them, one per choice by index; None: the choice has none."""
     service_tier: str | None = None
+    """The service tier that processed the request."""
     system_fingerprint: str | None = None
+    """The provider's fingerprint of its backend configuration."""
     status: str | None = None
     """Responses API, and turns of hosted agents: queued, in_progress, waiting, completed, incomplete, failed,
     cancelled."""
@@ -203,6 +183,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unrecognized: bool = False
     """Nothing in the body belongs to the given API: content and usage are unknown, not empty."""
     body_bytes: int | None = None
+    """Size of `body` in bytes."""
     body: msgspec.Raw = NO_BODY
     """The response as the endpoint returns it without streaming; a stream is folded into that form."""
 
@@ -216,14 +197,21 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     type: str
     """`error.type` of the conventions: the provider's type or code, else the exception's class."""
     retryable: bool = False
+    """Whether the same request may succeed later."""
     exception: str | None = None
     """Qualified class of the exception that the caller got; None if there was none."""
     message: str | None = None
+    """The error's message."""
     code: str | None = None
+    """The provider's error code."""
     param: str | None = None
+    """The parameter of the request that the provider names."""
     status: int | None = None
+    """HTTP status; None without a response."""
     request_id: str | None = None
+    """The provider's id of the request."""
     body: object = None
+    """The error body as received, truncated if large; None where the content setting keeps none."""
 
 
 class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -243,7 +231,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The course of a stream."""
 
     end: StreamEnd
+    """How the stream ended."""
     chunks: int = 0
+    """Number of chunks received."""
     complete: bool = False
     """True if the provider's terminal event was received, however the stream ended."""
     last_event: str | None = None
@@ -256,11 +246,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The session and timestep in which a call was made."""
 
     session_id: str | None = None
+    """Id of the session; None: none."""
     session_name: str | None = None
+    """Name of the session."""
     timestep_id: str | None = None
+    """Id of the timestep; None: none."""
     timestep: int | None = None
     """Index of the timestep within its session, from 0."""
     parent_call_id: str | None = None
+    """Id of the call that this one is part of; callspan itself sets none."""
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -272,6 +266,7 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`secret`, `media`, `redactor`, `content` or `size`; `redactor_failed`, `processor_failed` or `interrupted` where
     a processor could not finish and the content was withheld."""
     original_bytes: int | None = None
+    """Size of the removed value in bytes."""
     sha256: str | None = None
     """Hex digest of the removed value, only for `content`: equal values have equal digests."""
 
@@ -294,6 +289,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     response's id, so that every process has the same; of a line of a batch, of the batch's id and the line's; of what a
     hosted agent did, of the id of the event or turn."""
     schema_version: int = schema_field()
+    """Version of the schema of records; readers reject other versions."""
     record_version: int = always_written(2)
     """1: the call has started; 2: it has ended; higher: amended later. A lower one never replaces a higher. Versions
     of a background response, of a line of a batch, or of what a hosted agent did are merged, see
@@ -310,37 +306,57 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     sdk: str | None = None
     """Name and version, such as `openai/3.51.0`."""
     server_address: str | None = None
+    """Host of the base URL."""
     server_port: int | None = None
+    """Port of the base URL."""
     trace_id: str | None = None
     """32 hex digits; None without a trace."""
     span_id: str | None = None
+    """16 hex digits; None without a span."""
     parent_span_id: str | None = None
+    """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
+    """Whether the span was sampled; None without a span."""
     place: Place = Place()
+    """The session and timestep in which it was made."""
     batch_id: str | None = None
     """The provider's id of the batch that the call is a line of; None for any other call."""
     custom_id: str | None = None
     """The application's id of that line."""
     service: str | None = None
+    """Name of the service, of the setting `service` or OpenTelemetry's resource."""
     host: str | None = None
+    """Name of the host of the process."""
     pid: int | None = None
+    """Id of the process."""
     request: Request = Request()
+    """The request."""
     response: Response | None = None
+    """The response; None if none was received."""
     usage: Usage | None = None
+    """What the provider counted; None if it counted nothing."""
     cost: Cost | None = None
+    """What the call cost; None where no price is known."""
     timing: Timing
+    """The times."""
     attempts: list[Attempt] = []
+    """Its HTTP requests, in order."""
     retries: int | None = None
     """Attempts of the SDK minus one; None when unknown."""
     rate_limits: RateLimits | None = None
+    """The rate limits of the last response that had them."""
     rate_limited: bool | None = None
     """Whether any attempt got a 429; None when none was observed."""
     outcome: Outcome = always_written("success")
+    """How it ended."""
     error: ErrorInfo | None = None
+    """The error; None if there was none."""
     stream: Stream | None = None
+    """The course of the stream; None for a plain call."""
     metadata: dict[str, object] = {}
     """Fields of `callspan.metadata(...)`, innermost value of each."""
     redactions: list[Redaction] = []
+    """What was removed from the record, and why."""
     conversation: Conversation | None = None
     """Derived from the bodies by readers; absent in the spool."""
 

@@ -28,13 +28,17 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Sums over the calls and tools below a timestep or session, as far as this process saw them."""
 
     calls: int = 0
+    """Number of calls."""
     errors: int = 0
+    """Number of calls with outcome error or timeout."""
     tools: int = 0
+    """Number of tool runs."""
     timesteps: int = 0
     """Those of a session, or the nested ones of a step."""
     input_tokens: int | None = None
     """None when no call has token counts; calls without are left out, not counted as 0."""
     output_tokens: int | None = None
+    """As `input_tokens`."""
     reward: float | None = None
     """Of a session: the last reward it was given as a whole, else the sum over its events; of a timestep: that sum."""
     rewards: dict[str, float] = {}
@@ -49,73 +53,120 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """One episode or conversation; written at its start, on updates, and at its end."""
 
     session_id: str
+    """The session's id, the application's own or a new one."""
     schema_version: int = schema_field()
+    """Version of the schema of records; readers reject other versions."""
     record_version: int
     """Unix nanoseconds of this writing: newer wins, also across processes."""
     name: str | None = None
+    """The session's name."""
     group_id: str | None = None
+    """The application's id of a group of sessions."""
     task_id: str | None = None
+    """The application's id of the task."""
     experiment: str | None = None
+    """Name of the experiment."""
     user_id: str | None = None
+    """The end user's id."""
     parent_session_id: str | None = None
+    """Id of the session in which this one was started; None: none."""
     trace_id: str | None = None
+    """32 hex digits; None without a trace."""
     span_id: str | None = None
+    """16 hex digits; None without a span."""
     service: str | None = None
+    """Name of the service."""
     host: str | None = None
+    """Name of the host of the process."""
     pid: int | None = None
+    """Id of the process."""
     start_ns: int | None = None
+    """Unix time in nanoseconds."""
     end_ns: int | None = None
+    """Unix time in nanoseconds; None while it runs."""
     outcome: str | None = None
     """success, error, cancelled, or a word of the user's own; None while it runs."""
     success: bool | None = None
+    """Whether the task was achieved, as the application states it."""
     error: ErrorInfo | None = None
+    """The exception or text it failed with; None if there was none."""
     metadata: dict[str, object] = {}
+    """Fields given by the application."""
     totals: Totals | None = None
+    """Sums over it; None while it runs."""
     redactions: list[Redaction] = []
+    """What was removed from the record, and why."""
 
 
 class TimestepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="timestep"):
     """One agent-environment turn; keyed by its own id, since two processes may use the same index."""
 
     timestep_id: str
+    """The timestep's id."""
     session_id: str
+    """Id of its session."""
     schema_version: int = schema_field()
+    """Version of the schema of records; readers reject other versions."""
     record_version: int
+    """Unix nanoseconds of this writing: newer wins."""
     index: int
     """Counts from 0 within the session as this process knows it."""
     user_step_id: str | None = None
     """The application's own id of this step, unique within its session."""
     name: str | None = None
+    """The timestep's name."""
     turn: int | None = None
+    """The application's number of the turn."""
     parent_timestep_id: str | None = None
+    """Id of the timestep in which this one is nested; None: none."""
     trace_id: str | None = None
+    """32 hex digits; None without a trace."""
     span_id: str | None = None
+    """16 hex digits; None without a span."""
     start_ns: int | None = None
+    """Unix time in nanoseconds."""
     end_ns: int | None = None
+    """Unix time in nanoseconds; None while it runs."""
     outcome: str | None = None
+    """success, error or cancelled; None while it runs."""
     error: ErrorInfo | None = None
+    """The exception it ended with; None if there was none."""
     metadata: dict[str, object] = {}
+    """Fields given by the application."""
     totals: Totals | None = None
+    """Sums over it; None while it runs."""
     terminated: bool | None = None
+    """Whether the episode reached a terminal state; None if not stated."""
     truncated: bool | None = None
+    """Whether the episode was cut short from outside, as by a limit of steps; None if not stated."""
     redactions: list[Redaction] = []
+    """What was removed from the record, and why."""
 
 
 class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="event"):
     """Something that happened inside one system: an action, an environment step, a tool run, anything."""
 
     event_id: str
+    """The event's id."""
     session_id: str | None = None
+    """Id of the session it belongs to; None: none."""
     schema_version: int = schema_field()
+    """Version of the schema of records; readers reject other versions."""
     timestep_id: str | None = None
+    """Id of the timestep it belongs to; None: none."""
     timestep: int | None = None
+    """Index of that timestep within its session, from 0."""
     call_id: str | None = None
+    """Id of the call it belongs to; None: none."""
     event_type: str
     """`action`, `environment`, `tool`, `tool_start`, `agent`, `agent_start`, `guardrail`, `handoff`, or a word of
     the user's own."""
     name: str | None = None
+    """Name of the tool, agent, guardrail or handoff."""
     time_ns: int
+    """Unix time in nanoseconds."""
     duration_ns: int | None = None
+    """Duration of a run; None for what has none."""
     sequence: int | None = None
     """Order within the session as this process wrote them."""
     external_sequence: int | None = None
@@ -126,61 +177,97 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """Action: the action. Environment: before, after. Tool: arguments, result. Agent, guardrail, handoff: input,
     output. Else as given."""
     tool_call_id: str | None = None
+    """The provider's id of the tool call that a tool answers."""
     reward: float | None = None
+    """The reward that came with it, of the objective `reward`."""
     terminated: bool | None = None
+    """Whether the episode reached a terminal state; None if not stated."""
     truncated: bool | None = None
+    """Whether the episode was cut short from outside; None if not stated."""
     error: ErrorInfo | None = None
+    """The exception or text it failed with; None if there was none."""
     flags: list[str] = []
     """Flags of wrong API use, such as `outside_session` or `after_end`."""
     metadata: dict[str, object] = {}
+    """Fields given by the application."""
     redactions: list[Redaction] = []
+    """What was removed from the record, and why."""
 
 
 class MessageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="message"):
     """A boundary message: information passed from one system to another."""
 
     message_id: str
+    """The message's id."""
     session_id: str | None = None
+    """Id of the session it belongs to; None: none."""
     schema_version: int = schema_field()
+    """Version of the schema of records; readers reject other versions."""
     timestep_id: str | None = None
+    """Id of the timestep it belongs to; None: none."""
     timestep: int | None = None
+    """Index of that timestep within its session, from 0."""
     call_id: str | None = None
+    """Id of the call it belongs to; None: none."""
     message_type: str
     """observation, action, feedback, ... free text."""
     sender: str | None = None
+    """The system it comes from."""
     receiver: str | None = None
+    """The system it goes to."""
     time_ns: int
+    """Unix time in nanoseconds."""
     sequence: int | None = None
+    """Order within the session as this process wrote them."""
     external_sequence: int | None = None
     """The application's own number of it."""
     content: object = None
+    """The message, as plain JSON."""
     causal_influence: list[str] = []
     """Ids of what this message came from."""
     flags: list[str] = []
+    """Flags of wrong API use, such as `outside_session` or `after_end`."""
     metadata: dict[str, object] = {}
+    """Fields given by the application."""
     redactions: list[Redaction] = []
+    """What was removed from the record, and why."""
 
 
 class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="reward"):
     """A value given to an event, a call or a whole trajectory; append-only."""
 
     reward_id: str
+    """The reward's id."""
     session_id: str | None = None
+    """Id of the session it belongs to; None: none."""
     schema_version: int = schema_field()
+    """Version of the schema of records; readers reject other versions."""
     timestep_id: str | None = None
+    """Id of the timestep it belongs to; None: none."""
     timestep: int | None = None
+    """Index of that timestep within its session, from 0."""
     event_id: str | None = None
+    """Id of the event it is given to; None: none."""
     call_id: str | None = None
+    """Id of the call it belongs to; None: none."""
     objective: str = always_written("reward")
+    """What is rewarded; `reward` is the main objective."""
     value: float | None = None
+    """The number; None for a reward that is only a label."""
     label: str | None = None
+    """A verdict in words, such as `good`."""
     scope: Scope = always_written(_EVENT)
+    """What it is given to."""
     source: str | None = None
     """environment, evaluator, human, ..."""
     annotation: str | None = None
+    """An explanation in words."""
     time_ns: int
+    """Unix time in nanoseconds."""
     metadata: dict[str, object] = {}
+    """Fields given by the application."""
     redactions: list[Redaction] = []
+    """What was removed from the record, and why."""
 
 
 Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord

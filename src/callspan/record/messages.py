@@ -1,4 +1,4 @@
-"""Messages: one turn of a conversation as typed parts, the same for every provider.
+"""Messages: one turn of a conversation as typed parts, and its finish reason, the same for every provider.
 
 Readers (`callspan.providers`) derive these from the wire bodies that a record keeps; nothing here
 knows a provider.
@@ -6,24 +6,74 @@ knows a provider.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import msgspec
+
+STOP: Final = "stop"
+LENGTH: Final = "length"
+TOOL_CALLS: Final = "tool_calls"
+CONTENT_FILTER: Final = "content_filter"
+
+_WORDS: Final[dict[str, str]] = {
+    "stop": STOP,
+    "completed": STOP,
+    "complete": STOP,
+    "end": STOP,
+    "end_turn": STOP,
+    "stop_sequence": STOP,
+    "eos": STOP,
+    "eos_token": STOP,
+    "end_of_turn": STOP,
+    "finish_reason_stop": STOP,
+    "length": LENGTH,
+    "max_tokens": LENGTH,
+    "max_output_tokens": LENGTH,
+    "max_completion_tokens": LENGTH,
+    "max_length": LENGTH,
+    "model_length": LENGTH,
+    "model_context_window_exceeded": LENGTH,
+    "tool_calls": TOOL_CALLS,
+    "tool_call": TOOL_CALLS,
+    "tool_use": TOOL_CALLS,
+    "function_call": TOOL_CALLS,
+    "content_filter": CONTENT_FILTER,
+    "content_filtered": CONTENT_FILTER,
+    "refusal": CONTENT_FILTER,
+    "safety": CONTENT_FILTER,
+    "recitation": CONTENT_FILTER,
+    "guardrail_intervened": CONTENT_FILTER,
+}
+
+
+@lru_cache(maxsize=64)
+def normalised(reason: str) -> str:
+    """Return `stop`, `length`, `tool_calls` or `content_filter` for known finish reasons.
+
+    Case-insensitive. Other values are returned unchanged.
+    """
+    return _WORDS.get(reason) or _WORDS.get(reason.lower(), reason)
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="text"):
     """Plain text, with the citations or annotations the provider attached to it."""
 
     text: str
+    """The text."""
     annotations: list[object] | None = None
+    """Citations and annotations as received; None: none."""
     logprobs: object = None
+    """Log probabilities as received; None: none."""
 
 
 class Reasoning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="reasoning"):
     """Thinking of the model. `text` is None where the provider returns it sealed."""
 
     text: str | None = None
+    """The readable reasoning."""
     signature: str | None = None
+    """The provider's signature, to be sent back unchanged."""
     sealed: str | None = None
     """Opaque payload: Anthropic's redacted thinking, OpenAI's encrypted content."""
 
@@ -32,6 +82,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """The model's words of refusal, kept apart from its answers."""
 
     text: str
+    """The text."""
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="tool_call"):
@@ -44,9 +95,11 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     id: str | None = None
     """What a tool result refers to (Responses: `call_id`, not the item id)."""
     name: str | None = None
+    """Name of the tool."""
     arguments: str | None = None
     """Text as the model wrote it; an Anthropic input object is given as JSON text."""
     tool_type: str = "function"
+    """`function`, `custom`, or the provider's name of a hosted tool."""
     incomplete: bool = False
     """True when the stream ended before the call was whole."""
     extra: dict[str, object] | None = None
@@ -57,10 +110,13 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """The answer to a tool call, as sent back to the model (or returned by a hosted tool)."""
 
     id: str | None = None
+    """The `id` of the tool call that it answers."""
     content: object = None
     """Text, or the provider's list of parts as received."""
     is_error: bool | None = None
+    """Whether the tool failed; None if not stated."""
     tool_type: str = "function"
+    """As that of the tool call."""
 
 
 class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="media"):
@@ -69,14 +125,19 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     modality: str
     """`image`, `audio`, `video` or `document`."""
     mime: str | None = None
+    """Media type, such as `image/png`."""
     url: str | None = None
+    """Where it is; None where it was sent inline."""
     file_id: str | None = None
+    """The provider's id of an uploaded file."""
     sha256: str | None = None
+    """Hex digest of the bytes; None where they were not sent."""
     size: int | None = None
     """Bytes after base64 decoding."""
     width: int | None = None
     """Pixels of an image, where its file's header was seen."""
     height: int | None = None
+    """As `width`."""
     seconds: float | None = None
     """Length of a sound, where its file's header states it."""
     data: str | None = None
@@ -87,6 +148,7 @@ class UnknownPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """A part of a kind this version does not know, as received."""
 
     data: object
+    """The part as received."""
 
 
 Part: TypeAlias = Text | Reasoning | Refusal | ToolCall | ToolResult | Media | UnknownPart
@@ -96,8 +158,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One turn: who speaks, and its parts in order."""
 
     role: str
+    """`user`, `assistant`, `system`, `developer`, `tool`, or the provider's own."""
     parts: list[Part] = []
+    """What it consists of, in order."""
     name: str | None = None
+    """Name of the participant, where the provider has one."""
     finish_reason: str | None = None
     """Output messages only: why this choice ended, in the provider's word."""
 
@@ -132,6 +197,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     system: list[Part] = []
     """Instructions given apart from the messages (Anthropic `system`, Responses `instructions`)."""
     input: list[Message] = []
+    """The messages of the request, in order."""
     output: list[Message] = []
     """One message per choice."""
     tools: list[object] = []

@@ -13,9 +13,11 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Exact money."""
 
     usd: Decimal
+    """US dollars."""
     source: str
     """`provider`, or the name and version of the price table."""
     estimated: bool = False
+    """True where counts or prices are not certain: an estimated usage, a failed call, a service tier without prices."""
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -31,11 +33,17 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     beside: bool = False
     """True where the provider's own totals leave it out."""
     input_tokens: int | None = None
+    """All input tokens, cached ones included."""
     output_tokens: int | None = None
+    """All output tokens."""
     cache_read_tokens: int | None = None
+    """Input tokens read from the prompt cache."""
     cache_write_tokens: int | None = None
+    """Input tokens written to the prompt cache."""
     cache_write_5m_tokens: int | None = None
+    """Those written for five minutes."""
     cache_write_1h_tokens: int | None = None
+    """Those written for an hour."""
     cost: Cost | None = None
     """Its part of the call's cost, where the call's is the sum of several models'."""
 
@@ -56,20 +64,35 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total_tokens: int | None = None
     """The provider's own total, else the sum when both parts are known."""
     cache_read_tokens: int | None = None
+    """Input tokens read from the prompt cache."""
     cache_write_tokens: int | None = None
+    """Input tokens written to the prompt cache."""
     cache_write_5m_tokens: int | None = None
+    """Those written for five minutes."""
     cache_write_1h_tokens: int | None = None
+    """Those written for an hour."""
     reasoning_tokens: int | None = None
+    """Output tokens of reasoning."""
     input_audio_tokens: int | None = None
+    """Input tokens of sound."""
     input_text_tokens: int | None = None
+    """Input tokens of text."""
     input_image_tokens: int | None = None
+    """Input tokens of images."""
     output_audio_tokens: int | None = None
+    """Output tokens of sound."""
     output_text_tokens: int | None = None
+    """Output tokens of text."""
     output_image_tokens: int | None = None
+    """Output tokens of images."""
     accepted_prediction_tokens: int | None = None
+    """Tokens of a predicted output that appear in the answer."""
     rejected_prediction_tokens: int | None = None
+    """Tokens of a predicted output that do not appear in it, counted as output."""
     web_search_requests: int | None = None
+    """Web searches of the provider."""
     web_fetch_requests: int | None = None
+    """Web pages fetched by the provider."""
     output_images: int | None = None
     """Complete images in the answer."""
     input_audio_seconds: float | None = None

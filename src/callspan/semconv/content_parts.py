@@ -13,8 +13,9 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.record.call import TOOL_CALLS, CallRecord, normalised
+from callspan.record.call import CallRecord
 from callspan.record.messages import (
+    TOOL_CALLS,
     Conversation,
     Media,
     Message,
@@ -25,6 +26,7 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
+    normalised,
     tool_name,
 )
 from callspan.semconv.budgets import ByteBudget, Chosen, omission

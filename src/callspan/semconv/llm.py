@@ -7,10 +7,10 @@ from operator import attrgetter
 from typing import Final
 
 from callspan.record.bounded import fitted_texts
-from callspan.record.call import CallRecord, Timing, normalised
+from callspan.record.call import CallRecord, Timing
 from callspan.record.events import METADATA_FIELDS
 from callspan.record.labels import USER_IN_METADATA
-from callspan.record.messages import Conversation, Message
+from callspan.record.messages import Conversation, Message, normalised
 from callspan.record.usage import Usage
 from callspan.semconv.budgets import (
     Attributes,

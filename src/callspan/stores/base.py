@@ -46,8 +46,11 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     """The session's name."""
     group: str | None = None
+    """The session's `group_id`."""
     task: str | None = None
+    """The session's `task_id`."""
     experiment: str | None = None
+    """The session's experiment."""
     metadata: tuple[tuple[str, str], ...] = ()
     """Keys and their values as text (`7`, `true`); a list has each of its values. Of a call: its own metadata, else
     that of its session."""
@@ -57,16 +60,21 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     """Which calls: all conditions must hold; None is no condition."""
 
     session_id: str | None = None
+    """Of the session of this whole id."""
     timestep_id: str | None = None
     """Of a timestep, or the application's own id of one."""
     response_id: str | None = None
+    """The provider's id of the response."""
     conversation_id: str | None = None
     """Of the provider's conversation, `conversation` of the Responses API. Stores of a layout before 4 have none."""
     model: str | None = None
     """Requested or response model, full name."""
     provider: str | None = None
+    """Provider name of the conventions, such as `openai`."""
     since_ns: int | None = None
+    """Started at this time or later, Unix nanoseconds."""
     until_ns: int | None = None
+    """Started before this time, Unix nanoseconds."""
     errors: bool | None = None
     """True: only calls whose outcome is error or timeout; False: only successes."""
     cut_off: bool | None = None
@@ -78,8 +86,11 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     text: str | None = None
     """Part of a message's text, case-insensitive."""
     limit: int | None = None
+    """At most this number of calls; None: all."""
     offset: int = 0
+    """Skip this number of calls first."""
     newest_first: bool = True
+    """Order by start: newest or oldest first."""
     content: Content = "all"
     """Calls are read several times faster without the bodies of their requests."""
 
@@ -90,22 +101,35 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None
     """Value grouped by: model, provider, session id, day (UTC, ISO), or a label; None: the calls without one."""
     calls: int
+    """Number of calls."""
     errors: int
     """Number of calls with outcome error or timeout; cancelled calls are not errors."""
     cancelled: int = 0
+    """Number of calls with outcome cancelled."""
     input_tokens: int | None = None
+    """Sum, cached tokens included."""
     output_tokens: int | None = None
+    """Sum, reasoning included."""
     cache_read_tokens: int | None = None
+    """Sum of tokens read from the prompt cache."""
     reasoning_tokens: int | None = None
+    """Sum of output tokens of reasoning."""
     cost_usd: Decimal | None = None
+    """Sum in US dollars, exact."""
     calls_without_cost: int = 0
+    """Number of calls whose cost is unknown."""
     p50_ms: float | None = None
     """Of the calls that succeeded; None where none has one, or where latencies were not requested."""
     p95_ms: float | None = None
+    """As `p50_ms`."""
     ttft_p50_ms: float | None = None
+    """Median time to the first token, of calls that succeeded and have one."""
     retries: int | None = None
+    """Sum of the SDK's retries."""
     first_ns: int | None = None
+    """Start of the first call, Unix nanoseconds."""
     last_ns: int | None = None
+    """Start of the last call, Unix nanoseconds."""
 
 
 class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,20 +138,29 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     session: SessionRecord
     """Its outcome reads `interrupted` where its process died before its end."""
     timesteps: int
+    """Number of timesteps."""
     calls: int
+    """Number of calls."""
     errors: int
     """Number of calls with outcome error or timeout."""
     cancelled: int = 0
+    """Number of calls with outcome cancelled."""
     events: int
+    """Number of events, messages and rewards; the start of a run that has ended is not counted."""
     models: list[str]
+    """The models of its calls, sorted."""
     input_tokens: int | None = None
+    """Sum over its calls; None if none has a count."""
     output_tokens: int | None = None
+    """As `input_tokens`."""
     cost_usd: Decimal | None = None
+    """Sum in US dollars, exact; None if no cost is known."""
     reward: float | None = None
     """The last reward given to the session itself, else the sum of its events' rewards (objective `reward`)."""
     rewards: dict[str, float] = {}
     """Reward sums of the other objectives."""
     last_ns: int | None = None
+    """Unix time in nanoseconds of the last that happened in it."""
 
 
 class Times(NamedTuple):
@@ -136,7 +169,9 @@ class Times(NamedTuple):
     model: str | None
     """The requested model, else the responding one."""
     duration_ns: int | None
+    """Duration in nanoseconds."""
     first_token_ns: int | None
+    """Time to the first token in nanoseconds."""
 
 
 MOST_CALLS: Final = 1000
@@ -158,6 +193,7 @@ class Reader(Protocol):
     """The query side of a store. Read-only; safe while others write. Ids may be given by a unique prefix."""
 
     name: str
+    """The store's URL without its password."""
 
     def calls(self, which: CallFilter = ...) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`."""

@@ -55,41 +55,41 @@ class SqlReader(SqlRewards):
     """The reader of SQL stores; subclasses run queries and define the differences of their dialect."""
 
     name: str
-    layout: int
+    _layout: int
     """Version of its tables."""
-    day: str
+    _day: str
     """SQL for the UTC day of `c.start_ns`, ISO text."""
-    pico = "sum(c.cost_picousd)"
+    _pico = "sum(c.cost_picousd)"
     """SQL for the sum of picodollars."""
-    priced = "count(c.cost_usd)"
+    _priced = "count(c.cost_usd)"
     """SQL for the number of calls whose cost is known."""
-    inexact = "c.cost_usd"
+    _inexact = "c.cost_usd"
     """SQL for the cost of a call whose cost is not exact in picodollars; NULL for no cost."""
-    same_hash = "hash = :value"
+    _same_hash = "hash = :value"
     """SQL condition that a content has the hash `:value`."""
-    keeps_cursors = True
+    _keeps_cursors = True
     """Its sink keeps its cursors in the tables."""
-    remedy = "restore it from a backup"
+    _remedy = "restore it from a backup"
     """What to do about damage."""
-    contains: str
+    _contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
-    metadata: filters.MetadataSql
-    called = "c.start_ns AS called FROM calls c"
+    _metadata: filters.MetadataSql
+    _called = "c.start_ns AS called FROM calls c"
     """SQL for the starts of calls by session, of which the earliest counts."""
-    models = "SELECT DISTINCT session_id, coalesce(c.model_req, c.model_resp) AS model FROM calls c"
+    _models = "SELECT DISTINCT session_id, coalesce(c.model_req, c.model_resp) AS model FROM calls c"
     """SQL for the models of each session's calls."""
-    in_sessions = "c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})"
+    _in_sessions = "c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})"
     """SQL condition that the session of call `c` matches a condition."""
 
     @abstractmethod
-    def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
+    def _tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples, for queries that return very many."""
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the store has a spool segment; None if it keeps no cursors."""
-        if not self.keeps_cursors:
+        if not self._keeps_cursors:
             return None
-        found = next(self.tuples("SELECT off FROM cursors WHERE segment = :segment", segment=segment), None)
+        found = next(self._tuples("SELECT off FROM cursors WHERE segment = :segment", segment=segment), None)
         return 0 if found is None else int(str(found[0]))
 
     @abstractmethod
@@ -98,23 +98,23 @@ class SqlReader(SqlRewards):
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`."""
-        where, values = self.where(which)
+        where, values = self._where(which)
         order = "DESC" if which.newest_first else "ASC"
         limit = -1 if which.limit is None else which.limit
         ordered = f"ORDER BY c.start_ns {order}, c.call_id {order}"
         if which.limit is not None or which.offset:
-            where = self.page_of(where, f"{ordered} {self.page(limit, which.offset)}")
-        for row in self.rows(f"SELECT c.* FROM calls c WHERE {where} {ordered}", **values):
-            yield self.whole(row, which.content)
+            where = self._page_of(where, f"{ordered} {self._page(limit, which.offset)}")
+        for row in self._rows(f"SELECT c.* FROM calls c WHERE {where} {ordered}", **values):
+            yield self._call_of(row, which.content)
 
-    def page_of(self, where: str, page: str) -> str:
+    def _page_of(self, where: str, page: str) -> str:
         """Return the condition that a call `c` is on a page, an order and a limit, of the calls that match a condition.
 
         Only ids are sorted and passed over: whole rows take much longer.
         """
         return f"c.call_id IN (SELECT c.call_id FROM calls c WHERE {where} {page})"
 
-    def page(self, limit: int, offset: int) -> str:
+    def _page(self, limit: int, offset: int) -> str:
         """Return the clause that takes `limit` rows (-1: all) after `offset`."""
         return f"LIMIT {int(limit)} OFFSET {int(offset)}"
 
@@ -124,15 +124,10 @@ class SqlReader(SqlRewards):
             return None
         row = self._by_prefix("calls", "call_id", call_id)
         for column, since in _KNOWN_BY.items():
-            if row is None and since <= self.layout:
+            if row is None and since <= self._layout:
                 sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns LIMIT 1"
-                row = next(iter(self.rows(sql, id=call_id)), None)
-        return None if row is None else self.whole(row)
-
-    def exact_call(self, call_id: str) -> CallRecord | None:
-        """Return the call of this whole id; None if there is none."""
-        row = next(self.rows("SELECT * FROM calls WHERE call_id = :id", id=call_id), None)
-        return None if row is None else self.whole(row)
+                row = next(iter(self._rows(sql, id=call_id)), None)
+        return None if row is None else self._call_of(row)
 
     def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
         """Return the recorded calls before one that continues a response or a conversation, at most `limit`."""
@@ -140,28 +135,28 @@ class SqlReader(SqlRewards):
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:
         """Return how many calls `calls` would yield without its limit."""
-        where, values = self.where(which)
-        return int(str(next(self.rows(f"SELECT count(*) AS n FROM calls c WHERE {where}", **values))["n"]))
+        where, values = self._where(which)
+        return int(str(next(self._rows(f"SELECT count(*) AS n FROM calls c WHERE {where}", **values))["n"]))
 
     def sessions(
         self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _EVERY
     ) -> Iterator[SessionSummary]:
         """Yield sessions, newest first; without a filter also sessions known only from their calls."""
-        chosen = filters.session_condition(which, self.metadata)
-        named = "1 = 1" if chosen is None else self.in_sessions.format(condition=chosen)
+        chosen = filters.session_condition(which, self._metadata)
+        named = "1 = 1" if chosen is None else self._in_sessions.format(condition=chosen)
         sql = f"""
             SELECT session_id FROM (
               SELECT session_id, coalesce(max(recorded), min(called)) AS at FROM (
                 SELECT s.session_id, s.start_ns AS recorded, CAST(NULL AS bigint) AS called FROM sessions s
                  WHERE {chosen or "1 = 1"}
                 UNION ALL
-                SELECT c.session_id, CAST(NULL AS bigint) AS recorded, {self.called}
+                SELECT c.session_id, CAST(NULL AS bigint) AS recorded, {self._called}
                  WHERE c.session_id IS NOT NULL AND {named}) starts
               GROUP BY session_id) found
             WHERE {"at >= :since_ns" if since_ns is not None else "1 = 1"}
-            ORDER BY coalesce(at, 0) DESC, session_id DESC {"" if limit is None else self.page(limit, 0)}"""
+            ORDER BY coalesce(at, 0) DESC, session_id DESC {"" if limit is None else self._page(limit, 0)}"""
         values = filters.parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
-        found = [str(row["session_id"]) for row in self.rows(sql, **values)]
+        found = [str(row["session_id"]) for row in self._rows(sql, **values)]
         for start in range(0, len(found), _AT_ONCE):
             yield from self._sessions(found[start : start + _AT_ONCE])
 
@@ -176,59 +171,61 @@ class SqlReader(SqlRewards):
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
         """Return one timestep by its id or the application's own id (the first of several); else None."""
-        sql = f"SELECT * FROM timesteps WHERE {filters.timestep_condition(self.layout)} ORDER BY start_ns LIMIT 1"
-        row = next(self.rows(sql, id=timestep_id), None)
+        sql = f"SELECT * FROM timesteps WHERE {filters.timestep_condition(self._layout)} ORDER BY start_ns LIMIT 1"
+        row = next(self._rows(sql, id=timestep_id), None)
         return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
 
     def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
-        where, values = self.where(which)
+        where, values = self._where(which)
         values |= filters.grouping_parameters(checked_grouping(by))
         yield from self._summaries(by, where, values, latencies=latencies)
 
     def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
         """Yield the times of the calls that succeeded, in any order."""
-        where, values = self.where(which)
-        sql = f"SELECT {self.group('model')}, c.duration_ns, c.ttft_ns FROM calls c"
-        yield from map(Times._make, self.tuples(f"{sql} WHERE {where} AND c.outcome = 'success'", **values))
+        where, values = self._where(which)
+        sql = f"SELECT {self._group('model')}, c.duration_ns, c.ttft_ns FROM calls c"
+        yield from map(Times._make, self._tuples(f"{sql} WHERE {where} AND c.outcome = 'success'", **values))
 
-    def sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
+    def _sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
         """Yield one row per group of the calls `c` that match the condition, largest number of calls first.
 
         Columns are the fields of `Summary`, and `pico`, `priced` and `exact`: the sum of picodollars, how many calls
         have a cost, and how many of those have it in picodollars.
         """
-        key = self.group(by)
-        sql = filters.SUMS.format(key=key, source=filters.source(key), where=where, pico=self.pico, priced=self.priced)
-        yield from self.rows(sql, **values)
+        key = self._group(by)
+        sql = filters.SUMS.format(
+            key=key, source=filters.source(key), where=where, pico=self._pico, priced=self._priced
+        )
+        yield from self._rows(sql, **values)
 
-    def group(self, by: str) -> str:
+    def _group(self, by: str) -> str:
         """Return the SQL expression to group calls `c` by."""
-        return filters.GROUPS.get(by) or filters.grouping(by, self.metadata, self.layout) or self.day
+        return filters.GROUPS.get(by) or filters.grouping(by, self._metadata, self._layout) or self._day
 
-    def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
+    def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group."""
         durations: dict[object, list[float]] = defaultdict(list)
         first_tokens: dict[object, list[float]] = defaultdict(list)
         sql = f"SELECT {key} AS key, c.duration_ns, c.ttft_ns FROM {filters.source(key)}"
         sql += f" WHERE {where} AND c.outcome = 'success'"
-        for group, duration, first_token in self.tuples(sql, **values):
+        for group, duration, first_token in self._tuples(sql, **values):
             if duration is not None:
                 durations[group].append(cast("int", duration))
             if first_token is not None:
                 first_tokens[group].append(cast("int", first_token))
         return aggregates.latencies_of(durations, first_tokens)
 
-    def content(self, column: str, value: object) -> bytes:
+    def _content(self, column: str, value: object) -> bytes:
         """Return the exact JSON of a content by its `id` or `hash`. Raises KeyError if it does not exist."""
-        same = self.same_hash if column == "hash" else f"{column} = :value"
+        same = self._same_hash if column == "hash" else f"{column} = :value"
         sql = f"SELECT text, rest, enc, data FROM content_text WHERE {same}"
-        row = next(iter(self.rows(sql, value=value)), None)
+        row = next(iter(self._rows(sql, value=value)), None)
         if row is None:
             raise KeyError(value)
         return bodies.json_of(row)
 
-    def request_messages(self, row: Values) -> list[bytes]:
+    def _request_messages(self, row: Values) -> list[bytes]:
         """Return the exact JSON of each message of a request, in order. Raises KeyError if one does not exist."""
         if row["ctx"] is None:
             return []
@@ -238,41 +235,41 @@ class SqlReader(SqlRewards):
               UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
             SELECT t.text, t.rest, t.enc, t.data, up.depth FROM up JOIN content_text t ON t.id = up.content
              ORDER BY up.depth"""
-        found = list(self.rows(sql, node=row["ctx"]))
+        found = list(self._rows(sql, node=row["ctx"]))
         if not found or found[-1]["depth"] != len(found) - 1:
             raise KeyError(row["ctx"])
         return [bodies.json_of(one) for one in found]
 
-    def where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
+    def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
         """Return the condition on calls `c`, and its parameters."""
         values = filters.parameters(which)
-        found = list(filters.call_conditions(which, self.metadata, self.layout, self.in_sessions))
+        found = list(filters.call_conditions(which, self._metadata, self._layout, self._in_sessions))
         if which.text is not None:
-            found.append(self.text_condition(str(values["text"])))
+            found.append(self._text_condition(str(values["text"])))
         return " AND ".join(found) or "1 = 1", values
 
-    def text_condition(self, text: str) -> str:
+    def _text_condition(self, text: str) -> str:
         """Return the condition that a message of call `c` contains the case-folded text, which is `:text`, too."""
         del text
-        matching = self.matching()
+        matching = self._matching()
         return f"""(c.output IN ({matching}) OR c.system IN ({matching}) OR c.ctx IN (
             WITH RECURSIVE hit (id) AS (
               SELECT x.id FROM ctx x WHERE x.content IN ({matching})
               UNION SELECT x.id FROM hit JOIN ctx x ON x.parent = hit.id)
             SELECT id FROM hit))"""
 
-    def matching(self) -> str:
+    def _matching(self) -> str:
         """Return the query for the ids of contents whose text contains `:text`."""
-        return f"SELECT t.id FROM content_text t WHERE t.role IS NOT NULL AND {self.contains}"
+        return f"SELECT t.id FROM content_text t WHERE t.role IS NOT NULL AND {self._contains}"
 
-    def whole(self, row: Values, content: Content = "all") -> CallRecord:
+    def _call_of(self, row: Values, content: Content = "all") -> CallRecord:
         """Return the call of a row, with these bodies and its conversation."""
         try:
-            return self._whole(row, content)
+            return self._unchecked_call_of(row, content)
         except ours(*bodies.DAMAGE) as error:
-            raise StoreError(f"{self.name}: call {row['call_id']} is damaged; {self.remedy}") from error
+            raise StoreError(f"{self.name}: call {row['call_id']} is damaged; {self._remedy}") from error
 
-    def _whole(self, row: Values, content: Content) -> CallRecord:
+    def _unchecked_call_of(self, row: Values, content: Content) -> CallRecord:
         record = record_of(CALLS, row, CallRecord)
         if content == "none":
             return record
@@ -287,9 +284,9 @@ class SqlReader(SqlRewards):
         if row["request"] is None:
             return None
         try:
-            skeleton = self.content("id", row["request"])
+            skeleton = self._content("id", row["request"])
             return msgspec.Raw(
-                bodies.join(skeleton, self.request_messages(row), lambda found: self.content("hash", found))
+                bodies.join(skeleton, self._request_messages(row), lambda found: self._content("hash", found))
             )
         except ours(KeyError):
             return None
@@ -297,7 +294,7 @@ class SqlReader(SqlRewards):
     def _response_body(self, row: Values) -> msgspec.Raw | None:
         """Return the body; None if there is none, or if it was deleted in between."""
         try:
-            return None if row["output"] is None else msgspec.Raw(self.content("id", row["output"]))
+            return None if row["output"] is None else msgspec.Raw(self._content("id", row["output"]))
         except ours(KeyError):
             return None
 
@@ -305,10 +302,10 @@ class SqlReader(SqlRewards):
         """Return the summaries of these sessions, with a fixed number of queries."""
         names = {f"id{number}": session_id for number, session_id in enumerate(ids)}
         chosen = f"session_id IN ({', '.join(f':{name}' for name in names)})"
-        rows = {str(row["session_id"]): row for row in self.rows(f"SELECT * FROM sessions WHERE {chosen}", **names)}
+        rows = {str(row["session_id"]): row for row in self._rows(f"SELECT * FROM sessions WHERE {chosen}", **names)}
         sums = {one.key: one for one in self._summaries("session", f"c.{chosen}", names, latencies=False)}
         models: dict[object, list[str | None]] = defaultdict(list)
-        for row in self.rows(f"{self.models} WHERE {chosen}", **names):
+        for row in self._rows(f"{self._models} WHERE {chosen}", **names):
             models[row["session_id"]].append(cast("str | None", row["model"]))
         steps = self._extents("timesteps", "coalesce(end_ns, start_ns)", chosen, names)
         once = f"{chosen} AND NOT ({_ANNOUNCES_ANOTHER.format(chosen=chosen)})"
@@ -316,7 +313,7 @@ class SqlReader(SqlRewards):
             self._extents("events", "time_ns", once, names),
             self._extents("messages", "time_ns", chosen, names),
         ]
-        rewards = self.rewards(chosen, names)
+        rewards = self._rewards(chosen, names)
         found = []
         for session_id in ids:
             given = [record.time_ns for record in rewards[session_id] if isinstance(record, RewardRecord)]
@@ -345,13 +342,13 @@ class SqlReader(SqlRewards):
         sql = f"SELECT session_id, count(*) AS n, max({time}) AS last FROM {table} WHERE {chosen} GROUP BY session_id"
         return {
             str(row["session_id"]): aggregates.Extent(int(str(row["n"])), cast("int | None", row["last"]))
-            for row in self.rows(sql, **names)
+            for row in self._rows(sql, **names)
         }
 
     def _summaries(self, by: str, where: str, values: Values, *, latencies: bool) -> Iterator[Summary]:
-        key = self.group(by)
-        percentiles = self.latencies(key, where, values) if latencies else {}
-        rows = list(self.sums(by, where, values))
+        key = self._group(by)
+        percentiles = self._latencies(key, where, values) if latencies else {}
+        rows = list(self._sums(by, where, values))
         # These are rare, and finding them costs another scan.
         inexact = any(row["priced"] != row["exact"] for row in rows)
         beside = self._inexact_costs(key, where, values) if inexact else {}
@@ -363,7 +360,7 @@ class SqlReader(SqlRewards):
 
     def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
         sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"
-        found = list(self.rows(sql, low=prefix, high=prefix[:-1] + chr(ord(prefix[-1]) + 1)))
+        found = list(self._rows(sql, low=prefix, high=prefix[:-1] + chr(ord(prefix[-1]) + 1)))
         exact = [row for row in found if row[key] == prefix]
         return (exact or found)[0] if exact or len(found) == 1 else None
 
@@ -371,9 +368,18 @@ class SqlReader(SqlRewards):
         """Return the costs that are not exact in picodollars, by group."""
         found: dict[object, list[Decimal]] = defaultdict(list)
         sql = (
-            f"SELECT {key} AS key, {self.inexact} AS usd FROM {filters.source(key)} "
-            f"WHERE {where} AND c.cost_picousd IS NULL AND {self.inexact} IS NOT NULL"
+            f"SELECT {key} AS key, {self._inexact} AS usd FROM {filters.source(key)} "
+            f"WHERE {where} AND c.cost_picousd IS NULL AND {self._inexact} IS NOT NULL"
         )
-        for row in self.rows(sql, **values):
+        for row in self._rows(sql, **values):
             found[row["key"]].append(Decimal(str(row["usd"])))
         return found
+
+
+class ExactCalls(SqlReader):
+    """The lookup of writers, which merge the versions of a call."""
+
+    def exact_call(self, call_id: str) -> CallRecord | None:
+        """Return the call of this whole id; None if there is none."""
+        row = next(self._rows("SELECT * FROM calls WHERE call_id = :id", id=call_id), None)
+        return None if row is None else self._call_of(row)

@@ -28,26 +28,26 @@ class SqlRewards(ABC):
     """Reads the timesteps, events and rewards of sessions; subclasses run queries."""
 
     @abstractmethod
-    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+    def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start."""
         nested = "SELECT timestep_id, parent_timestep_id FROM timesteps WHERE session_id = :id"
         nested += " AND parent_timestep_id IS NOT NULL"
-        parents = {str(row["timestep_id"]): str(row["parent_timestep_id"]) for row in self.rows(nested, id=session_id)}
-        given = self.rewards("session_id = :id", {"id": session_id})[session_id]
+        parents = {str(row["timestep_id"]): str(row["parent_timestep_id"]) for row in self._rows(nested, id=session_id)}
+        given = self._rewards("session_id = :id", {"id": session_id})[session_id]
         rewards = aggregates.rewards_by_step(given, parents)
         del given
         sql = "SELECT * FROM timesteps WHERE session_id = :id ORDER BY coalesce(start_ns, 0), timestep, timestep_id"
-        for row in self.rows(sql, id=session_id):
+        for row in self._rows(sql, id=session_id):
             yield aggregates.with_rewards(record_of(TIMESTEPS, row, TimestepRecord), rewards)
 
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened, without holding them."""
-        ended = self.rows(f"SELECT event_id FROM events WHERE session_id = :id AND {_ANNOUNCED}", id=session_id)
+        ended = self._rows(f"SELECT event_id FROM events WHERE session_id = :id AND {_ANNOUNCED}", id=session_id)
         announced = {start_id(str(row["event_id"])) for row in ended}
-        given = self.given_to_steps("session_id = :id", {"id": session_id})
+        given = self._given_to_steps("session_id = :id", {"id": session_id})
         streams: tuple[Iterator[Event], ...] = (
             (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, session_id)),
             (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, session_id)),
@@ -58,32 +58,32 @@ class SqlRewards(ABC):
             if not isinstance(record, EventRecord) or record.event_id not in announced:
                 yield record
 
-    def rewards(self, chosen: str, names: Values) -> dict[object, list[Event]]:
+    def _rewards(self, chosen: str, names: Values) -> dict[object, list[Event]]:
         """Return the records that count towards the rewards of the chosen sessions, by session; events in short."""
         found: dict[object, list[Event]] = defaultdict(list)
-        for row in self.rows(f"SELECT {_REWARDED} FROM events WHERE {chosen} AND reward IS NOT NULL", **names):
+        for row in self._rows(f"SELECT {_REWARDED} FROM events WHERE {chosen} AND reward IS NOT NULL", **names):
             found[row["session_id"]].append(_rewarded(cast("Mapping[str, Any]", row)))
-        for row in self.rows(f"SELECT * FROM rewards WHERE {chosen}", **names):
+        for row in self._rows(f"SELECT * FROM rewards WHERE {chosen}", **names):
             found[row["session_id"]].append(record_of(REWARDS, row, RewardRecord))
-        for record in self.given_to_steps(chosen, names):
+        for record in self._given_to_steps(chosen, names):
             found[record.session_id].append(record)
         return found
 
-    def given_to_steps(self, chosen: str, names: Values) -> list[RewardRecord]:
+    def _given_to_steps(self, chosen: str, names: Values) -> list[RewardRecord]:
         """Return rewards that have only a timestep's id, with the session of that timestep."""
         steps = f"SELECT timestep_id FROM timesteps WHERE {chosen}"
         sql = f"SELECT * FROM rewards WHERE session_id IS NULL AND timestep_id IN ({steps})"
-        rows = list(self.rows(sql, **names))
+        rows = list(self._rows(sql, **names))
         if not rows:
             return []
         sql = f"SELECT timestep_id, session_id FROM timesteps WHERE {chosen}"
-        sessions = {row["timestep_id"]: row["session_id"] for row in self.rows(sql, **names)}
+        sessions = {row["timestep_id"]: row["session_id"] for row in self._rows(sql, **names)}
         return [record_of(REWARDS, {**row, "session_id": sessions[row["timestep_id"]]}, RewardRecord) for row in rows]
 
     def _children(self, table: Table, session_id: str) -> Iterator[Values]:
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
         sql = f"SELECT * FROM {table.name} WHERE session_id = :id ORDER BY {order}, {table.key}"
-        return self.rows(sql, id=session_id)
+        return self._rows(sql, id=session_id)
 
 
 def _rewarded(row: Mapping[str, Any]) -> EventRecord:

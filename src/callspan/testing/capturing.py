@@ -37,9 +37,18 @@ class Captured:
         (['chat m'], 1)
     """
 
-    def __init__(self, exporter: InMemorySpanExporter) -> None:
-        self._exporter = exporter
-        self._all: list[Record] = []
+    _exporter: InMemorySpanExporter
+    _all: list[Record]
+
+    def __init__(self) -> None:
+        raise TypeError("what is captured is made by callspan.testing.capture()")
+
+    @classmethod
+    def _of(cls, exporter: InMemorySpanExporter) -> Captured:
+        """Return what is captured by an exporter. For callspan itself; use `callspan.testing.capture()`."""
+        captured = cls.__new__(cls)
+        captured._exporter, captured._all = exporter, []
+        return captured
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -103,7 +112,7 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    captured = Captured(exporter)
+    captured = Captured._of(exporter)
     loaded = load({"strict": True, **settings}, environment={})
     providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured._add,))
     before = WIRING.pipeline

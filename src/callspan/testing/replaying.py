@@ -97,17 +97,26 @@ class Replayed(ScriptedProvider):
         0
     """
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__()
-        self.recording = recording
-        self.reply(Reply(responder=recording.answer), repeat=True)
+    _recording: Recording
+
+    def __init__(self) -> None:
+        raise TypeError("a replayed provider is made by callspan.testing.replay()")
+
+    @classmethod
+    def _of(cls, recording: Recording) -> Replayed:
+        """Return the provider of a recording. For callspan itself; use `callspan.testing.replay()`."""
+        provider = cls.__new__(cls)
+        ScriptedProvider.__init__(provider)
+        provider._recording = recording
+        provider.reply(Reply(responder=recording.answer), repeat=True)
         # Paths without a default answer need a reply by name.
-        self.reply(Reply(responder=recording.answer), on=_is_a_call, repeat=True)
+        provider.reply(Reply(responder=recording.answer), on=_is_a_call, repeat=True)
+        return provider
 
     @property
     def unused(self) -> list[CallRecord]:
         """The recorded calls that no request has used yet."""
-        return self.recording.unused
+        return self._recording.unused
 
 
 @contextmanager
@@ -136,7 +145,7 @@ def replay(store: str | Reader, *, session: str | None = None, match: Match = "o
         >>> answer.choices[0].message.content
         'Hello!'
     """
-    provider = Replayed(Recording(_recorded(store, session), match=match))
+    provider = Replayed._of(Recording(_recorded(store, session), match=match))
     with provider:
         yield provider
 

@@ -109,31 +109,19 @@ class SpanFinder:
 
 
 def _model(path: Path, session_id: str) -> str | None:
-    reader = late_import("callspan.stores.sqlite.reader").SQLiteReader(path)
-    try:
-        model = next((row["model"] for row in reader.rows(_MODEL, id=session_id)), None)
-    finally:
-        reader.close()
+    model = next((row["model"] for row in _query(path, _MODEL, id=session_id)), None)
     return model if isinstance(model, str) else None
 
 
 def _complete(path: Path, ids: str) -> dict[str, bool]:
-    reader = late_import("callspan.stores.sqlite.reader").SQLiteReader(path)
-    try:
-        return {str(row["call_id"]): bool(row["has_model"]) for row in reader.rows(_COMPLETE, ids=ids)}
-    finally:
-        reader.close()
+    return {str(row["call_id"]): bool(row["has_model"]) for row in _query(path, _COMPLETE, ids=ids)}
 
 
 def _lookup(path: Path, sql: str, identity: str) -> SpanRef | None:
-    reader = late_import("callspan.stores.sqlite.reader").SQLiteReader(path)
-    try:
-        row = next((dict(row) for row in reader.rows(sql, id=identity)), None)
-    finally:
-        reader.close()
+    row = next(iter(_query(path, sql, id=identity)), None)
     if row is None:
         return None
-    known = msgspec.convert(row, _Row)
+    known = msgspec.convert(dict(row), _Row)
     return SpanRef(
         trace_id=known.trace_id,
         span_id=known.span_id,
@@ -142,6 +130,11 @@ def _lookup(path: Path, sql: str, identity: str) -> SpanRef | None:
         response_id=known.response_id,
         complete=bool(known.complete),
     )
+
+
+def _query(path: Path, sql: str, **values: object) -> list[Mapping[str, object]]:
+    found: list[Mapping[str, object]] = late_import("callspan.stores.sqlite.reader").query(path, sql, **values)
+    return found
 
 
 _LOAD_STORES: Final = fail_open("import what delivers to the stores")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.record.bounded import fitted, fitted_texts, json_attribute, newest_that_fit, text_attribute, weight
-from callspan.record.call import normalised
+from callspan.record.messages import normalised
 from tests.points import points
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.points import points
 
-from callspan.record.call import normalised
+from callspan.record.messages import normalised
 from callspan.semconv.content_parts import finish_word
 
 

@@ -10,8 +10,8 @@ from typing import Final
 from callspan.providers.anthropic.messages import error_in, is_small, usage
 from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
 from callspan.providers.wire_json import StringBuilder, detached, detached_object, mapping, overlay, text, word
-from callspan.record.call import LENGTH, Request, Response, normalised
-from callspan.record.messages import Conversation, Message, Part, Text, UnknownPart
+from callspan.record.call import Request, Response
+from callspan.record.messages import LENGTH, Conversation, Message, Part, Text, UnknownPart, normalised
 
 _TEXT: Final = "completion"
 _NO_PARAMS: Final = frozenset({"model", "stream", "prompt"})

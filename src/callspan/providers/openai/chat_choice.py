@@ -9,7 +9,7 @@ from typing import Any, Final
 from callspan.fail_open import ours
 from callspan.providers.openai.tool_calls import CallFragments, ToolCalls
 from callspan.providers.wire_json import StringBuilder, detached, fill, merge_list, overlay
-from callspan.record.call import normalised
+from callspan.record.messages import normalised
 
 
 class Audio:

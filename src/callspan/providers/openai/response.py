@@ -12,9 +12,9 @@ from callspan.providers.base import ResponseInfo
 from callspan.providers.errors import error_info
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import UNFIT, detached, dig, integer, items, objects, text, word
-from callspan.record.call import CONTENT_FILTER, LENGTH, ErrorInfo, Request, Response, normalised
+from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.codec import encode_json
-from callspan.record.messages import tool_name
+from callspan.record.messages import CONTENT_FILTER, LENGTH, normalised, tool_name
 from callspan.record.usage import Usage
 
 

@@ -13,9 +13,20 @@ from callspan.providers.openai.response import OpenAIEndpoint, finish_meanings, 
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, dig, flag, items, mapping, objects, of_type, text, word
-from callspan.record.call import CONTENT_FILTER, LENGTH, TOOL_CALLS, ErrorInfo, Outcome, Request, Response
+from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import encode_json
-from callspan.record.messages import Conversation, Message, Part, Reasoning, ToolCall, ToolResult, UnknownPart
+from callspan.record.messages import (
+    CONTENT_FILTER,
+    LENGTH,
+    TOOL_CALLS,
+    Conversation,
+    Message,
+    Part,
+    Reasoning,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+)
 
 _COMPLETED: Final = "completed"
 _COMPACTION: Final = "compaction"

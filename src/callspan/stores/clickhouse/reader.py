@@ -18,7 +18,7 @@ from callspan.stores.base import CallFilter, Content, EmptyStoreError
 from callspan.stores.clickhouse.connection import connect, explaining, layout
 from callspan.stores.columns import LAYOUT
 from callspan.stores.filters import CLICKHOUSE, source
-from callspan.stores.sql_reader import SqlReader
+from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.urls import safe_name
 
@@ -34,15 +34,15 @@ _POINTERS: Final = {"all": ("request", "system", "tools", "output"), "response":
 class ClickHouseReader(SqlReader):
     """Reads through one client. Raises StoreError for a database without callspan's tables."""
 
-    day = "formatDateTime(fromUnixTimestamp64Nano(c.start_ns, 'UTC'), '%Y-%m-%d')"
-    pico = "sum(toInt128(c.cost_picousd))"
+    _day = "formatDateTime(fromUnixTimestamp64Nano(c.start_ns, 'UTC'), '%Y-%m-%d')"
+    _pico = "sum(toInt128(c.cost_picousd))"
     # Amounts outside the column's range are in `extra`.
-    priced = "count(c.price_v)"
-    inexact = "coalesce(toString(c.cost_usd), nullIf(JSONExtractString(ifNull(c.extra, '{}'), 'cost', 'usd'), ''))"
-    keeps_cursors = False
-    contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
+    _priced = "count(c.price_v)"
+    _inexact = "coalesce(toString(c.cost_usd), nullIf(JSONExtractString(ifNull(c.extra, '{}'), 'cost', 'usd'), ''))"
+    _keeps_cursors = False
+    _contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
 
-    metadata = CLICKHOUSE
+    _metadata = CLICKHOUSE
 
     def __init__(self, url: str) -> None:
         """Connect at once, so that errors show early."""
@@ -51,19 +51,19 @@ class ClickHouseReader(SqlReader):
             self._client = connect(url)
         self._pieces: dict[str, bytes] = {}
         """Contents of the calls being read."""
-        self.layout = layout(self._client)
-        if self.layout == 0:
+        self._layout = layout(self._client)
+        if self._layout == 0:
             self._client.close()
             raise EmptyStoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
 
-    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+    def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
         with explaining(self.name, self._client):
             result = self._client.query(_query(sql, values), parameters=values, settings=_SETTINGS)
         for row in result.result_rows:
             yield dict(zip(result.column_names, map(_plain, row), strict=True))
 
-    def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
+    def _tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples."""
         with explaining(self.name, self._client):
             rows = self._client.query(_query(sql, values), parameters=values, settings=_SETTINGS).result_rows
@@ -71,54 +71,54 @@ class ClickHouseReader(SqlReader):
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`; contents are fetched many at once."""
-        where, values = self.where(which)
+        where, values = self._where(which)
         order = "DESC" if which.newest_first else "ASC"
-        page = self.page(-1 if which.limit is None else which.limit, which.offset)
+        page = self._page(-1 if which.limit is None else which.limit, which.offset)
         sql = f"SELECT c.call_id FROM calls c WHERE {where} ORDER BY c.start_ns {order}, c.call_id {order} {page}"
-        ids = [str(row[0]) for row in self.tuples(sql, **values)]
+        ids = [str(row[0]) for row in self._tuples(sql, **values)]
         for start in range(0, len(ids), _AT_ONCE):
             chosen = ids[start : start + _AT_ONCE]
             rows = {
-                str(row["call_id"]): row for row in self.rows("SELECT * FROM calls WHERE call_id IN :ids", ids=chosen)
+                str(row["call_id"]): row for row in self._rows("SELECT * FROM calls WHERE call_id IN :ids", ids=chosen)
             }
             self._fetch(rows.values(), which.content)
             for call_id in chosen:
                 if call_id in rows:  # else deleted meanwhile
-                    yield self.whole(rows[call_id], which.content)
+                    yield self._call_of(rows[call_id], which.content)
             self._pieces.clear()
 
-    def request_messages(self, row: Values) -> list[bytes]:
+    def _request_messages(self, row: Values) -> list[bytes]:
         """Return the exact JSON of each message of a call's request, first one first."""
         hashes = cast("list[str]", row["history"])
         if any(hash_ not in self._pieces for hash_ in hashes):
             self._fetch([row])
-        return [self.content("hash", hash_) for hash_ in hashes]
+        return [self._content("hash", hash_) for hash_ in hashes]
 
-    def content(self, column: str, value: object) -> bytes:
+    def _content(self, column: str, value: object) -> bytes:
         """Return the exact JSON of the content of this hash. Raises KeyError if it is gone."""
         key = value.hex() if isinstance(value, bytes) else str(value)
         known = self._pieces.get(key)
-        return super().content(column, key) if known is None else known
+        return super()._content(column, key) if known is None else known
 
-    def text_condition(self, text: str) -> str:
+    def _text_condition(self, text: str) -> str:
         """Return the condition that a message of call `c` contains the case-folded text, which is `:text`, too."""
         del text
         return f"hasAny(arrayConcat(c.history, [ifNull(c.output, ''), ifNull(c.system, '')]), ({self._hits()}))"
 
     def _hits(self) -> str:
-        return f"SELECT groupUniqArray(id) FROM ({self.matching()})"
+        return f"SELECT groupUniqArray(id) FROM ({self._matching()})"
 
-    def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
+    def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""
         sql = f"""
             SELECT {key} AS key, quantileExactInclusive(0.5)(c.duration_ns) / 1e6,
                    quantileExactInclusive(0.95)(c.duration_ns) / 1e6, quantileExactInclusive(0.5)(c.ttft_ns) / 1e6
               FROM {source(key)} WHERE {where} AND c.outcome = 'success' GROUP BY 1"""
-        return {row[0]: Latencies(*row[1:]) for row in self.tuples(sql, **values)}  # type: ignore[arg-type]
+        return {row[0]: Latencies(*row[1:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
 
-    def page(self, limit: int, offset: int) -> str:
+    def _page(self, limit: int, offset: int) -> str:
         """Return the clause that takes `limit` rows (-1: all) after `offset`."""
-        return super().page(_ALL if limit < 0 else limit, offset)
+        return super()._page(_ALL if limit < 0 else limit, offset)
 
     def close(self) -> None:
         """Close the connection."""
@@ -135,18 +135,18 @@ class ClickHouseReader(SqlReader):
         hashes = sorted(wanted - self._pieces.keys())
         for start in range(0, len(hashes), _AT_ONCE):
             chosen = hashes[start : start + _AT_ONCE]
-            for row in self.rows(
+            for row in self._rows(
                 "SELECT hash, text, rest, enc, data FROM content_text WHERE hash IN :hashes", hashes=chosen
             ):
                 self._pieces[str(row["hash"])] = bodies.json_of(row)
 
 
-class WritersReader(ClickHouseReader):
+class WritersReader(ClickHouseReader, ExactCalls):
     """Reads over a writer's client, also versions of a call that are to be merged."""
 
     def __init__(self, name: str, client: Client) -> None:
         """The tables are of this layout."""
-        self.name, self._client, self.layout = name, client, LAYOUT
+        self.name, self._client, self._layout = name, client, LAYOUT
         self._pieces = {}
 
     def versions(self, call_id: str) -> list[CallRecord]:
@@ -154,7 +154,7 @@ class WritersReader(ClickHouseReader):
         sql = _query("SELECT * FROM calls WHERE call_id = :id", {"id": call_id})
         result = self._client.query(sql, parameters={"id": call_id}, settings={**_SETTINGS, "final": 0})
         names = result.column_names
-        return [self.whole(dict(zip(names, map(_plain, row), strict=True))) for row in result.result_rows]
+        return [self._call_of(dict(zip(names, map(_plain, row), strict=True))) for row in result.result_rows]
 
 
 def _query(sql: str, values: Mapping[str, object]) -> str:

@@ -47,9 +47,9 @@ class JsonLinesReader:
 
     def __init__(self, path: str | Path) -> None:
         """Raises StoreError if the file is missing."""
-        self.path = Path(path)
+        self._path = Path(path)
         self.name = f"jsonl:///{path}"
-        if not self.path.is_file():
+        if not self._path.is_file():
             raise no_file(Path(path))
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
@@ -124,7 +124,7 @@ class JsonLinesReader:
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the file has a spool segment."""
-        return read_cursors(self.path).get(segment, 0)
+        return read_cursors(self._path).get(segment, 0)
 
     def close(self) -> None:
         """Do nothing: no file is kept open."""
@@ -147,7 +147,7 @@ class JsonLinesReader:
         before = -1
         while len(read) > before:
             before = len(read)
-            for path in files_of(self.path):
+            for path in files_of(self._path):
                 with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                     inode = os.fstat(file.fileno()).st_ino
                     if inode not in read:

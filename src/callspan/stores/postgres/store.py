@@ -35,7 +35,7 @@ from callspan.stores.postgres.troubles import dropped, explaining
 from callspan.stores.retention import Choice, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
 from callspan.stores.schema import statements
-from callspan.stores.sql_reader import SqlReader
+from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.urls import safe_name
 
@@ -202,7 +202,7 @@ class _Batch:
             cells = (*cells, *self._references(item.record, item))
         self._rows[kind].append(cells)
 
-    def merge_responses(self, cursor: psycopg.Cursor, reader: PostgresReader) -> None:
+    def merge_responses(self, cursor: psycopg.Cursor, reader: ExactCalls) -> None:
         """Merge the versions of background responses' calls with the rows that are there, locked till the end."""
         for call_id, items in sorted(self._responses.items()):
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (call_id,))
@@ -314,11 +314,11 @@ def remove(url: str, choice: Choice) -> Removed:
 class PostgresReader(SqlReader):
     """Reads through one read-only connection. Raises StoreError for a database without callspan's tables."""
 
-    day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
-    contains = "position(:text in replace(lower(t.text), 'ß', 'ss')) > 0"
-    metadata = POSTGRES
+    _day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
+    _contains = "position(:text in replace(lower(t.text), 'ß', 'ss')) > 0"
+    _metadata = POSTGRES
     # A list, because `OR` with a subquery uses no index.
-    in_sessions = "c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))"
+    _in_sessions = "c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))"
 
     def __init__(self, url: str) -> None:
         """Connect at once, so that errors show early."""
@@ -327,44 +327,44 @@ class PostgresReader(SqlReader):
             self._connection = connect(url)
         self._connection.read_only = True
         self._connection.adapters.register_loader("json", TextLoader)
-        self.layout = layout(self._connection)
-        if self.layout == 0:
+        self._layout = layout(self._connection)
+        if self._layout == 0:
             gone = dropped(self._connection)
             self._connection.close()
             if gone is not None:
                 raise StoreError(f"{self.name}: {gone}")
             raise EmptyStoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
 
-    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+    def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
         with explaining(self.name, self._connection), self._connection.cursor(row_factory=dict_row) as cursor:
             yield from cursor.execute(to_query(sql), values or None)
 
-    def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
+    def _tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples."""
         with explaining(self.name, self._connection), self._connection.cursor() as cursor:
             yield from cursor.execute(to_query(sql), values or None)
 
-    def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
+    def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""
         sql = f"""
             SELECT {key}, percentile_cont(0.5) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
                    percentile_cont(0.95) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
                    percentile_cont(0.5) WITHIN GROUP (ORDER BY c.ttft_ns) / 1e6
               FROM {source(key)} WHERE {where} AND c.outcome = 'success' GROUP BY 1"""
-        return {row[0]: Latencies(*row[1:]) for row in self.tuples(sql, **values)}  # type: ignore[arg-type]
+        return {row[0]: Latencies(*row[1:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
 
-    def page(self, limit: int, offset: int) -> str:
+    def _page(self, limit: int, offset: int) -> str:
         """Return the clause that takes `limit` rows (-1: all) after `offset`."""
-        return super().page(limit, offset) if limit >= 0 else f"OFFSET {int(offset)}"
+        return super()._page(limit, offset) if limit >= 0 else f"OFFSET {int(offset)}"
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
 
-class _WritersReader(PostgresReader):
+class _WritersReader(PostgresReader, ExactCalls):
     """Reads within a writer's transaction, over its connection."""
 
     def __init__(self, name: str, connection: psycopg.Connection) -> None:
-        self.name, self._connection, self.layout = name, connection, LAYOUT
+        self.name, self._connection, self._layout = name, connection, LAYOUT

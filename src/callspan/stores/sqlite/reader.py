@@ -23,7 +23,7 @@ from callspan.stores.aggregates import Latencies
 from callspan.stores.columns import LAYOUT
 from callspan.stores.filters import SQLITE
 from callspan.stores.packing import SAME_HASH
-from callspan.stores.sql_reader import SqlReader
+from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.sqlite.file import explaining, open_for_reading, rescue
 
@@ -84,49 +84,49 @@ _FOUND: Final = 1
 class SQLiteReader(SqlReader):
     """Opens the file read-only. Raises StoreError for a missing file or one of another application."""
 
-    day = "date(c.start_ns / 1000000000, 'unixepoch')"
-    same_hash = SAME_HASH.format(value=":value")
-    metadata = SQLITE
-    called = "c.first_ns AS called FROM call_sums c"
-    models = "SELECT DISTINCT session_id, model FROM call_sums"
+    _day = "date(c.start_ns / 1000000000, 'unixepoch')"
+    _same_hash = SAME_HASH.format(value=":value")
+    _metadata = SQLITE
+    _called = "c.first_ns AS called FROM call_sums c"
+    _models = "SELECT DISTINCT session_id, model FROM call_sums"
 
     def __init__(self, path: str | Path) -> None:
         """Open `path` at once, so that errors show early."""
         self.name = f"sqlite:///{path}"
         self._path = Path(path)
-        self.remedy = rescue(self._path)
+        self._remedy = rescue(self._path)
         self._connection = open_for_reading(self._path)
-        self.layout = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        self._layout = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._connection.row_factory = sqlite3.Row
         self._searches: dict[str, TextSearch] = {}
         """By their texts."""
         for name, arguments, function in _FUNCTIONS:
             self._connection.create_function(name, arguments, function, deterministic=True)
 
-    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+    def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
         with explaining(self._path):
             cursor = self._connection.execute(sql, values)
             while chunk := cursor.fetchmany(_CHUNK):
                 yield from chunk
 
-    def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
+    def _tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples."""
         cursor = self._connection.cursor()
         cursor.row_factory = None
         with explaining(self._path):
             yield from cursor.execute(sql, values)
 
-    def page_of(self, where: str, page: str) -> str:
+    def _page_of(self, where: str, page: str) -> str:
         """Return the condition that a call `c` is on this page of the calls that match a condition."""
         return f"c.id IN (SELECT c.id FROM calls c WHERE {where} {page})"
 
-    def sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
+    def _sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
         """Yield one row per group, from the sums stored in the file if they can answer the query."""
         kept = _kept_sums(by, where)
-        return super().sums(by, where, values) if kept is None else self.rows(kept, **values)
+        return super()._sums(by, where, values) if kept is None else self._rows(kept, **values)
 
-    def text_condition(self, text: str) -> str:
+    def _text_condition(self, text: str) -> str:
         """Return the condition that a message of call `c` contained the case-folded text just now."""
         search = self._searches.get(text)
         if search is None:
@@ -135,14 +135,14 @@ class SQLiteReader(SqlReader):
         with explaining(self._path):
             return search.condition(f"callspan_finds_{[*self._searches].index(text) + 1}")
 
-    def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
+    def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, from the times the file keeps where these suffice."""
-        by = next((name for name in _GROUPS if self.group(name) == key), None)
-        if self.layout < _TIMES_SINCE or by is None or not _answerable(where):
-            return super().latencies(key, where, values)
+        by = next((name for name in _GROUPS if self._group(name) == key), None)
+        if self._layout < _TIMES_SINCE or by is None or not _answerable(where):
+            return super()._latencies(key, where, values)
         durations: dict[object, list[float]] = defaultdict(list)
         first_tokens: dict[object, list[float]] = defaultdict(list)
-        for group, *texts in self.tuples(_TIMES.format(key=_GROUPS[by], where=where), **values):
+        for group, *texts in self._tuples(_TIMES.format(key=_GROUPS[by], where=where), **values):
             for found, text in zip((durations, first_tokens), texts, strict=True):
                 if isinstance(text, str):
                     # Numbers of nanoseconds are exact as floats up to 104 days, and sorted in half the time.
@@ -154,17 +154,26 @@ class SQLiteReader(SqlReader):
         self._connection.close()
 
 
-class WritersReader(SQLiteReader):
+def query(path: Path, sql: str, **values: object) -> list[Values]:
+    """Return the rows of one query of a file, with `:name` parameters."""
+    reader = SQLiteReader(path)
+    try:
+        return list(reader._rows(sql, **values))
+    finally:
+        reader.close()
+
+
+class WritersReader(SQLiteReader, ExactCalls):
     """Reads what a writer's transaction has written too, over its connection."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         """The file is `connection`'s, of this layout."""
         self.name = f"sqlite:///{path}"
-        self._path, self.remedy = path, rescue(path)
-        self._connection, self.layout = connection, LAYOUT
+        self._path, self._remedy = path, rescue(path)
+        self._connection, self._layout = connection, LAYOUT
         self._searches = {}
 
-    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+    def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
         cursor = self._connection.cursor()
         cursor.row_factory = sqlite3.Row
