@@ -1,6 +1,7 @@
 """A program that calls the scripted provider in every way, a part of them in each process, and is then killed.
 
-New endpoints are rows of `ENDPOINTS`. What is read later, such as background responses, every process reads in `poll`.
+New endpoints are rows of `ENDPOINTS`. What is read later, such as background responses and jobs, every process reads in
+`poll`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -22,12 +24,17 @@ import openai
 import callspan
 from tests.intercept.mode import Mode
 
+CLIENTS: dict[str, Any] = {"openai": openai.OpenAI, "anthropic": anthropic.Anthropic}
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 FALLBACK = "fallback"
 """The model that answers after a refused hop."""
 WAV = (
     b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00data"
 )
+
+
+SOURCE: Any = {"type": "jsonl", "source": {"type": "file_id", "id": "file_1"}}
+SESSIONS: Any = {"type": "sessions", "session_ids": ["s1"]}
 
 
 class Endpoint(NamedTuple):
@@ -40,6 +47,10 @@ class Endpoint(NamedTuple):
     tokens: str = "in out"
     """Which counters its answers state."""
     hops: bool = False
+    job: bool = False
+    """Whether the answer only states that the provider has begun to work, see `FETCHES`."""
+    takes_model: bool = True
+    """Whether a request states its model."""
 
 
 ENDPOINTS = {
@@ -56,24 +67,61 @@ ENDPOINTS = {
     "speech": Endpoint("openai", "audio.speech.create", {"input": "Hi", "voice": "nova"}, streams=False, tokens=""),
     "messages": Endpoint("anthropic", "messages.create", {"messages": HI, "max_tokens": 9}),
     "hops": Endpoint("anthropic", "beta.messages.create", {"messages": HI, "max_tokens": 9}, hops=True),
+    "runs": Endpoint(
+        "openai", "beta.threads.runs.create", {"thread_id": "t1", "assistant_id": "a1"}, streams=False, job=True
+    ),
+    "evals": Endpoint(
+        "openai", "evals.runs.create", {"eval_id": "e1", "data_source": SOURCE}, streams=False, job=True,
+        takes_model=False,
+    ),
+    "videos": Endpoint(
+        "openai", "videos.create", {"prompt": "Hi", "seconds": "4"}, streams=False, tokens="", job=True
+    ),
+    "dreams": Endpoint("anthropic", "beta.dreams.create", {"inputs": [SESSIONS]}, streams=False, job=True),
+}  # fmt: skip
+FETCHES: dict[str, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
+    "background": (lambda sdks, job: sdks.openai.responses.retrieve(job), lambda _: None),
+    "runs": (
+        lambda sdks, job: sdks.openai.beta.threads.runs.retrieve(job, thread_id="t1"),
+        lambda sdks: sdks.openai.beta.threads.runs.list("t1"),
+    ),
+    "evals": (
+        lambda sdks, job: sdks.openai.evals.runs.retrieve(job, eval_id="e1"),
+        lambda sdks: sdks.openai.evals.runs.list("e1"),
+    ),
+    "videos": (lambda sdks, job: sdks.openai.videos.retrieve(job), lambda sdks: sdks.openai.videos.list()),
+    "dreams": (
+        lambda sdks, job: sdks.anthropic.beta.dreams.retrieve(job),
+        lambda sdks: sdks.anthropic.beta.dreams.list(),
+    ),
 }
+"""How what an endpoint has begun is fetched, and listed."""
 FORMS = ("plain", "stream", "raw", "retried", "failed")
 
 
 def every_way() -> Iterator[str]:
     """Yield the names of all ways: endpoint, form, and sync or async."""
     for name, endpoint in ENDPOINTS.items():
-        for form in FORMS:
+        for form in FORMS if is_there(endpoint) else ():
             if form == "stream" and not endpoint.streams:
                 continue
             yield from (f"{name} {form} {mode}" for mode in ("sync", "async"))
+
+
+def is_there(endpoint: Endpoint) -> bool:
+    """Return whether the installed SDK has the method."""
+    try:
+        attrgetter(endpoint.method)(CLIENTS[endpoint.sdk](api_key="k"))
+    except AttributeError:
+        return False
+    return True
 
 
 async def call(way: str, urls: Any) -> Any:
     """Make one call; a failed one raises what its SDK raises."""
     name, form, kind = way.split()
     endpoint, mode = ENDPOINTS[name], Mode(kind, urls)
-    sent = {**endpoint.sent, "model": way}
+    sent = {**endpoint.sent, "model": way} if endpoint.takes_model else dict(endpoint.sent)
     if form != "stream":
         sent.pop("stream_options", None)
     resource: Any = getattr(mode, endpoint.sdk)(max_retries=1, **_middleware(endpoint))
@@ -108,9 +156,9 @@ def main(given: dict[str, Any]) -> None:
     for way in given["ways"]:
         with suppress(openai.BadRequestError, anthropic.BadRequestError):
             answer = asyncio.run(call(way, urls))
-            if way.startswith("background"):
+            if (name := way.split()[0]) in FETCHES:
                 with jobs.open("a") as file:
-                    file.write(f"{answer.id}\n")
+                    file.write(f"{name} {answer.id}\n")
     poll(given)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -118,11 +166,21 @@ def main(given: dict[str, Any]) -> None:
 def poll(given: dict[str, Any]) -> None:
     """Read again what earlier calls of all processes have begun."""
     jobs = Path(given["jobs"])
-    with openai.OpenAI(base_url=given["openai_url"], api_key="k") as client:
-        for response_id in jobs.read_text().split() if jobs.exists() else ():
-            client.responses.retrieve(response_id)
-            if given["last"]:
-                list(client.responses.retrieve(response_id, stream=True))
+    sdks = SimpleNamespace(
+        openai=openai.OpenAI(base_url=given["openai_url"], api_key="k"),
+        anthropic=anthropic.Anthropic(base_url=given["anthropic_url"], api_key="k"),
+    )
+    for line in jobs.read_text().splitlines() if jobs.exists() else ():
+        name, job = line.split()
+        for _ in range(3 if given["last"] and ENDPOINTS[name].job else 1):
+            FETCHES[name][0](sdks, job)
+        if given["last"] and name == "background":
+            list(sdks.openai.responses.retrieve(job, stream=True))
+    for name, (_, listed) in FETCHES.items():
+        if is_there(ENDPOINTS[name]):
+            listed(sdks)
+    sdks.openai.close()
+    sdks.anthropic.close()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ INFERENCE = (
     "/responses",
     "/responses/compact",
     "/v1/messages",
+    "/v1/complete",
     "/decisions",
     "/moderations",
     "/vector_stores/vs_1/search",
