@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -205,8 +206,11 @@ def test_show_prints_the_whole_conversation_and_says_what_is_missing(url: str, d
     # The embedded ClickHouse lets one process at a time have its directory open for each connection it makes.
     store.sink.close()
     lines = {number: run(url, "show", f"call-{number}").splitlines() for number in (0, 2, 12, 13, 20, 21)}
-    stated = {number: [line.partition("  ")[2].strip() for line in page if line.startswith("continues")]
-              for number, page in lines.items()}  # fmt: skip
+    stated = {
+        number: [f"{line.removeprefix('continues').strip()}: {after.strip()}" for line, after in pairwise(page)
+                 if line.startswith("continues")]
+        for number, page in lines.items()
+    }  # fmt: skip
     assert stated == {
         0: [],
         2: ["resp_1: 2 calls, the first call-0"],

@@ -171,7 +171,8 @@ def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY)
     for hop in call.usage.hops if call.usage is not None else ():
         screen.line((f"{'hop':<{_LABEL_WIDTH}}", "dim"), _of_model(hop.kind, hop.model, hop, hop.cost))
     if (name := _continues(call)) is not None:
-        screen.line((f"{'continues':<{_LABEL_WIDTH}}", "dim"), f"{name}: {_earlier_calls(history)}")
+        screen.line((f"{'continues':<{_LABEL_WIDTH}}", "dim"), name)
+        screen.print(Padding(RichText(clean(_earlier_calls(history))), (0, 0, 0, _LABEL_WIDTH)))
     _print_conversation(screen, call, history)
 
 

@@ -14,7 +14,7 @@ from callspan.fail_open import fail_open, reported
 from callspan.observe.ports import CallInfo
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.wire_json import flag
-from callspan.record.call import CallRecord, ErrorInfo, Outcome, Response, Timing
+from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, Response, Timing
 from callspan.record.ids import is_of_response, response_call_id
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
 
@@ -32,10 +32,13 @@ def is_requested(body: object) -> bool:
 
 
 def settle(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> None:
-    """Put the id and outcome of a background response among the fields of the record of its call.
+    """Put the id and outcome of a background response, and what it continues, among the fields of its call's record.
 
     A stream that its reader left, or that broke off, does not end the response: the call stays in progress.
     """
+    links = {"continues": info.continues, "conversation_id": info.conversation_id}
+    if record.request.continues is None and record.request.conversation_id is None and any(links.values()):
+        fields["request"] = msgspec.structs.replace(fields.get("request", record.request), **links)
     if info.response.id is not None:
         fields["call_id"] = response_call_id(record.provider, info.response.id)
     if info.outcome is not None:
@@ -64,7 +67,7 @@ def completion(fetched: CallRecord) -> CallRecord:
 
     The end is the provider's, in whole seconds; where it states none, that of the fetch.
     """
-    response, timing = fetched.response, fetched.timing
+    response, timing, request = fetched.response, fetched.timing, fetched.request
     end_ns = timing.start_ns + (timing.duration_ns or 0)
     start_ns, outcome = timing.start_ns, fetched.outcome
     if response is not None:
@@ -76,6 +79,7 @@ def completion(fetched: CallRecord) -> CallRecord:
         call_id=fetched.call_id,
         record_version=ANSWER_VERSION,
         api=fetched.api,
+        request=Request(continues=request.continues, conversation_id=request.conversation_id),
         response=response,
         usage=fetched.usage,
         timing=Timing(start_ns=min(start_ns, end_ns), duration_ns=max(0, end_ns - start_ns)),
@@ -103,7 +107,7 @@ def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallR
 
 
 def _version(server: CallInfo | CallRecord, **known: Any) -> CallRecord:  # noqa: ANN401 - any field
-    """Return a version of a call's record that says nothing of its request but the server."""
+    """Return a version of a call's record that knows the server, and of its request only what is given."""
     return CallRecord(
         provider=server.provider,
         sdk=server.sdk,

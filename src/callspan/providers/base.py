@@ -56,6 +56,10 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The provider works on the response without its request: other requests may fetch it."""
     outcome: Outcome | None = None
     """Of a background response: `in_progress` until it has ended, and how it ended where that was no success."""
+    continues: str | None = None
+    """Of a background response: the id of the response that it continues."""
+    conversation_id: str | None = None
+    """Of a background response: the conversation that it belongs to."""
     compacted: bool = False
     """The conversation was compacted, or parts of it left out, for this response."""
     recognized: bool = True

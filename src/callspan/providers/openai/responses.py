@@ -82,6 +82,8 @@ class Responses(OpenAIEndpoint):
             ),
             background=background,
             outcome=_OUTCOMES.get(text(body, "status") or "") if background else None,
+            continues=word(body, "previous_response_id") if background else None,
+            conversation_id=_conversation_id(body) if background else None,
             usage=usage_of(body),
             error=error,
             truncated=LENGTH in meant,
@@ -107,9 +109,9 @@ class ResponseFetch(Responses):
     path = "/responses/{id}"
 
 
-def _conversation_id(body: dict[object, object]) -> str | None:
-    """The id of the conversation a request names, by itself or in an object."""
-    return word(body, "conversation") or word(body.get("conversation"), "id")
+def _conversation_id(body: object) -> str | None:
+    """The id of the conversation that a request or response names, by itself or in an object."""
+    return word(body, "conversation") or word(dig(body, "conversation"), "id")
 
 
 def _reason(body: object) -> str | None:

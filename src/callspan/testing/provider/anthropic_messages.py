@@ -180,7 +180,8 @@ def _completion_events(body: Json, _: Answer) -> list[Event]:
 
 
 def _error(error: ErrorAnswer) -> Json:
-    inner = {"type": error.type or _ERRORS.get(error.status, "api_error"), "message": error.message}
+    details = {} if error.code is None else {"details": {"error_code": error.code}}
+    inner = {"type": error.type or _ERRORS.get(error.status, "api_error"), "message": error.message, **details}
     return {"type": "error", "error": inner, "request_id": error.request_id}
 
 

@@ -129,8 +129,17 @@ def _response(answer: Answer) -> Json:
         "text": {"format": {"type": "text"}, "verbosity": "medium", **member(request, "text")},
         **{name: value if request.get(name) is None else request[name] for name, value in _ECHOED.items()},
     }
+    if conversation := conversation_id(request):
+        body["conversation"] = {"id": conversation}
     whole = with_usage(body, answer.reply, _usage(answer.reply))
     return in_background(whole) if request.get("background") is True else whole
+
+
+def conversation_id(request: Json) -> str | None:
+    """The id of the conversation that a request names, by itself or in an object."""
+    named = request.get("conversation")
+    found = named.get("id") if isinstance(named, Mapping) else named
+    return found if isinstance(found, str) else None
 
 
 def _typed(type_: str, **fields: object) -> Event:

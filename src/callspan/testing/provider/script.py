@@ -136,7 +136,7 @@ class Reply(Choice):
     error_type: str | None = None
     """The error's type. None: the provider's usual one for the status."""
     error_code: str | None = None
-    """OpenAI's error code. None: the usual one for the status."""
+    """OpenAI's error code; `error_code` in the details of Anthropic's errors. None: the usual one for the status."""
     message: str = "The scripted provider answers with an error."
     """The error's message."""
     retry_after_s: float | None = None
@@ -249,9 +249,9 @@ class Script:
         with self._lock:
             self._lines.append(line)
 
-    def reply_to(self, request: ReceivedRequest, *, inference: bool) -> Reply:
+    def reply_to(self, request: ReceivedRequest, *, inference: bool, otherwise: Reply = DEFAULT_REPLY) -> Reply:
         """The reply to a request: what `take` returns, else the usual one, or what its responder makes."""
-        reply = self.take(request, inference=inference) or DEFAULT_REPLY
+        reply = self.take(request, inference=inference) or otherwise
         while reply.responder is not None:
             reply = reply.responder(request)
         return reply

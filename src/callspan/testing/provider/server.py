@@ -22,12 +22,11 @@ import msgspec
 
 from callspan.testing.provider.answer import Answer, Event
 from callspan.testing.provider.batches import Batches
+from callspan.testing.provider.conversation_state import ConversationState
 from callspan.testing.provider.hosted import HostedAgents
-from callspan.testing.provider.openai_responses import StoredResponse, webhook
 from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
 from callspan.testing.provider.script import (
     DEFAULT_REPLY,
-    Json,
     Line,
     Match,
     ReceivedRequest,
@@ -263,7 +262,9 @@ class ScriptedProvider:
     It listens from its construction until `close`. Each reply is used once, in the order scripted; with nothing left,
     the reply is a short default text. Safe from any thread and usable by any number of clients at once, also from async
     code: it runs in threads of its own. Responses can be read again by their id, those in the background after so many
-    polls; `GET /models` and counting tokens do not use up the script.
+    polls. Conversations are kept, and a request that continues a response, conversation or thread which is not there
+    gets the provider's error, unless a reply is scripted for its path. Neither this nor `GET /models` and counting
+    tokens use up the script.
 
     Example:
         >>> with callspan.testing.ScriptedProvider() as provider:
@@ -277,7 +278,7 @@ class ScriptedProvider:
     def __init__(self) -> None:
         self._script = Script()
         self._requests: list[ReceivedRequest] = []
-        self._responses: dict[str, StoredResponse] = {}
+        self._state = ConversationState()
         self._hosted = HostedAgents()
         self._lock = threading.Lock()
         self._batches = Batches(lambda: self.url, self._script)
@@ -345,9 +346,7 @@ class ScriptedProvider:
             >>> client.webhooks.unwrap(payload, headers, secret="whsec_c2VjcmV0").type
             'response.completed'
         """
-        with self._lock:
-            body = self._responses[response_id].ended()
-        return webhook(body, secret)
+        return self._state.webhook(response_id, secret)
 
     def close(self) -> None:
         """Stop: hang up on all clients, end all threads, free the port. Again: nothing.
@@ -376,25 +375,17 @@ class ScriptedProvider:
         """Keep the request and say what it gets."""
         with self._lock:
             self._requests.append(request)
-        found, named = find_route(request) or (None, {})
-        hosted = self._hosted.rendering(request, self._script.reply_to)
+        take = self._script.reply_to
+        hosted = self._hosted.rendering(request, take) or self._state.rendering(request, take)
         if hosted is not None:
             return hosted
-        reply = self._script.reply_to(request, inference=found is not None and found.inference)
+        found, named = find_route(request) or (None, {})
+        refusal = self._state.refusal(request, found)
+        inference = refusal is None and found is not None and found.inference
+        reply = self._script.reply_to(request, inference=inference, otherwise=refusal or DEFAULT_REPLY)
         if found is not None:
             reply = self._batches.reply_to(request, reply, found.wire)
         answer = Answer(request, reply, family_of(request, found).request_id(), named)
-        stored = self._responses.get(named.get("id", "")) if reply is DEFAULT_REPLY else None
-        rendering = render(answer, found, None if stored is None else self._fetched(stored, request))
-        if stored is None and rendering.json and rendering.json.get("object") == "response":
-            stored = StoredResponse(rendering.json, reply.polls)
-            self._responses[stored.id] = stored
-            if rendering.events is None and rendering.json.get("background") is True and reply.raw is None:
-                return render(answer, found, stored.queued())
-        return rendering
-
-    def _fetched(self, stored: StoredResponse, request: ReceivedRequest) -> Json:
-        with self._lock:
-            if request.method == "POST":
-                return stored.cancel()
-            return stored.ended() if request.stream else stored.fetched()
+        known = self._state.fetched(answer) if reply is DEFAULT_REPLY else None
+        rendering = render(answer, found, known)
+        return rendering if known is not None else self._state.add(answer, found, rendering)

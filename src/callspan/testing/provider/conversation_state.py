@@ -1,0 +1,233 @@
+"""Conversation state of the scripted provider: the responses, conversations and threads that later requests continue.
+
+Wire reference: https://platform.openai.com/docs/guides/conversation-state and
+https://platform.openai.com/docs/api-reference/conversations
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from callspan.testing.provider.answer import OPENAI, Answer, encode, member, objects
+from callspan.testing.provider.anthropic_messages import MESSAGES
+from callspan.testing.provider.hosted import Scripted
+from callspan.testing.provider.openai_responses import RESPONSES, StoredResponse, conversation_id, webhook
+from callspan.testing.provider.rendering import Rendering, Route, render, render_body
+from callspan.testing.provider.script import Json, ReceivedRequest, Reply
+
+_PATH = re.compile(r"/v1/conversations(?:/(?P<named>[^/]+)(?P<items>/items(?:/(?P<item>[^/]+))?)?)?$")
+_RESPONSE = re.compile(r"/responses/(?P<id>[^/]+)$")
+_FIRST_ID = re.compile(rb'"id"\s*:\s*"([^"]+)"')
+_LISTED = 20
+
+
+@dataclass
+class _Conversation:
+    """A conversation: items that are added by requests about it, and by the responses in it."""
+
+    metadata: object
+    id: str = field(default_factory=lambda: f"conv_{secrets.token_hex(25)}")
+    created_s: int = field(default_factory=lambda: int(time.time()))
+    items: dict[str, Json] = field(default_factory=dict)
+
+    def add(self, items: object) -> list[Json]:
+        """Add the input or the output of a response, or items that were sent; return them as they are kept."""
+        sent = [{"role": "user", "content": items}] if isinstance(items, str) else objects(items)
+        added = {str(item["id"]): item for item in map(_item, sent)}
+        self.items.update(added)
+        return [*added.values()]
+
+    def json(self) -> Json:
+        """The conversation as its endpoint returns it."""
+        return {"id": self.id, "object": "conversation", "created_at": self.created_s, "metadata": self.metadata}
+
+    def page(self, query: Mapping[str, str]) -> Json:
+        """Items in the requested order, newest first by default."""
+        listed = [*self.items.values()]
+        if query.get("order") != "asc":
+            listed.reverse()
+        ids = [item["id"] for item in listed]
+        start = ids.index(query["after"]) + 1 if query.get("after") in ids else 0
+        limit = query.get("limit", "")
+        return _list(listed[start:], int(limit) if limit.isdecimal() else _LISTED)
+
+
+class ConversationState:
+    """What a provider keeps for later requests. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._responses: dict[str, StoredResponse] = {}
+        self._conversations: dict[str, _Conversation] = {}
+        self._continued: dict[str, bool] = {}
+        """Whether a response has been continued, for each that can be: responses, and messages in threads."""
+        self._lock = threading.RLock()
+
+    def rendering(self, request: ReceivedRequest, take: Scripted) -> Rendering | None:
+        """Return what is sent for a request about conversations, or that deletes a response; None for any other.
+
+        What is scripted for its path wins.
+        """
+        path = _PATH.search(request.path)
+        deleted = _RESPONSE.search(request.path) if request.method == "DELETE" else None
+        if path is None and deleted is None:
+            return None
+        answer = Answer(request, take(request, inference=False), OPENAI.request_id(), {})
+        if answer.reply.status >= HTTPStatus.BAD_REQUEST or answer.reply.raw is not None:
+            return render(answer, None)
+        with self._lock:
+            body = self._body(request, **path.groupdict()) if path else None
+            body = self._deleted(deleted["id"]) if deleted else body
+        return render(answer, None) if body is None else render_body(answer, OPENAI, body)
+
+    def refusal(self, request: ReceivedRequest, route: Route | None) -> Reply | None:
+        """Return the error for a request that continues what is not there; None for any other."""
+        if route is None or request.method != "POST" or not route.inference:
+            return None
+        if route.wire is MESSAGES:
+            return self._thread_refusal(_continued_message(request.body))
+        if route.wire is not RESPONSES:
+            return None
+        previous, conversation = request.body.get("previous_response_id"), conversation_id(request.body)
+        if isinstance(previous, str) and previous not in self._continued:
+            return _not_found(f"Previous response with id '{previous}' not found.", "previous_response_not_found", 400)
+        if conversation is not None and conversation not in self._conversations:
+            return _not_found(f"Conversation with id '{conversation}' not found.")
+        return None
+
+    def _thread_refusal(self, previous: str | None) -> Reply | None:
+        if previous is None or self._continued.get(previous) is False:
+            return None
+        if previous in self._continued:
+            message = "The response that `previous_message_id` names has already been continued."
+            return Reply(status=400, error_code="thread_already_continued", message=message)
+        message = "No usable Thread state was found for `previous_message_id`."
+        return Reply(status=404, error_code="thread_not_found", message=message)
+
+    def fetched(self, answer: Answer) -> Json | None:
+        """Return the response that a request reads or cancels, as it is now; None if it is unknown or none."""
+        request = answer.request
+        with self._lock:
+            stored = self._responses.get(answer.named.get("id", ""))
+            if stored is None:
+                return None
+            if request.method == "POST":
+                return stored.cancel()
+            return stored.ended() if request.stream else stored.fetched()
+
+    def add(self, answer: Answer, route: Route | None, rendering: Rendering) -> Rendering:
+        """Keep what is sent, for later requests; return what is sent instead of a response in the background."""
+        if route is None or rendering.status >= HTTPStatus.BAD_REQUEST:
+            return rendering
+        with self._lock:
+            body, sent = rendering.json or {}, answer.request.body
+            if route.inference and route.wire in (RESPONSES, MESSAGES):
+                self._add_links(_id(rendering), sent, kept=_is_kept(sent, route))
+            if route.wire is not RESPONSES or body.get("object") != "response":
+                return rendering
+            stored = StoredResponse(body, answer.reply.polls)
+            self._responses[stored.id] = stored
+            if (conversation := self._conversations.get(conversation_id(sent) or "")) is not None:
+                conversation.add(sent.get("input"))
+                conversation.add(body.get("output"))
+            if rendering.events is None and body.get("background") is True and answer.reply.raw is None:
+                return render(answer, route, stored.queued())
+            return rendering
+
+    def _add_links(self, response_id: str | None, sent: Json, *, kept: bool) -> None:
+        previous = _continued_message(sent)
+        if previous is not None:
+            self._continued[previous] = True
+        if response_id is not None and kept:
+            self._continued[response_id] = False
+
+    def webhook(self, response_id: str, secret: str) -> tuple[str, Mapping[str, str]]:
+        """Payload and headers of the webhook that reports the end of a response, which has ended then.
+
+        Raises KeyError for an id that the provider has not given.
+        """
+        with self._lock:
+            body = self._responses[response_id].ended()
+        return webhook(body, secret)
+
+    def _deleted(self, response_id: str) -> Json | None:
+        self._continued.pop(response_id, None)
+        known = self._responses.pop(response_id, None)
+        return None if known is None else {"id": response_id, "object": "response", "deleted": True}
+
+    def _body(self, request: ReceivedRequest, *, named: str | None, items: str | None, item: str | None) -> Json | None:
+        """What answers a request about conversations; None: there is no such conversation, item or method."""
+        if named is None:
+            if request.method != "POST":
+                return None
+            made = _Conversation(request.body.get("metadata") or {})
+            made.add(request.body.get("items"))
+            self._conversations[made.id] = made
+            return made.json()
+        of = self._conversations.get(named)
+        if of is None or (item is not None and item not in of.items):
+            return None
+        if items is None:
+            return self._whole(of, request)
+        if item is None:
+            added = of.add(request.body.get("items")) if request.method == "POST" else None
+            return of.page(request.query) if added is None else _list(added, len(added))
+        if request.method == "DELETE":
+            del of.items[item]
+            return of.json()
+        return of.items[item]
+
+    def _whole(self, of: _Conversation, request: ReceivedRequest) -> Json:
+        if request.method == "DELETE":
+            del self._conversations[of.id]
+            return {"id": of.id, "object": "conversation.deleted", "deleted": True}
+        if request.method == "POST":
+            of.metadata = request.body.get("metadata")
+        return of.json()
+
+
+def _item(sent: Json) -> Json:
+    """An item as conversations list it: with an id, and a message with its content in parts."""
+    item = {"id": f"item_{secrets.token_hex(25)}", "type": "message", "status": "completed", **sent}
+    if isinstance(item.get("content"), str):
+        answered: Json = {"type": "output_text", "annotations": [], "logprobs": []}
+        kind = answered if item.get("role") == "assistant" else {"type": "input_text"}
+        item["content"] = [{**kind, "text": item["content"]}]
+    return item
+
+
+def _list(items: list[Json], limit: int) -> Json:
+    listed = items[:limit]
+    ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]} if listed else {"first_id": "", "last_id": ""}
+    return {"object": "list", "data": listed, **ends, "has_more": len(items) > limit}
+
+
+def _not_found(message: str, code: str | None = None, status: int = 404) -> Reply:
+    """OpenAI's error for what is not there."""
+    param = "previous_response_id" if code else None
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    return Reply(status=status, raw={"error": error})
+
+
+def _continued_message(sent: Json) -> str | None:
+    """The id of the message that a request continues in its thread."""
+    previous = member(sent, "thread").get("previous_message_id")
+    return previous if isinstance(previous, str) else None
+
+
+def _is_kept(sent: Json, route: Route) -> bool:
+    """Whether the answer to a request can be continued."""
+    return bool(member(sent, "thread")) if route.wire is MESSAGES else sent.get("store") is not False
+
+
+def _id(rendering: Rendering) -> str | None:
+    """The id of a response or message; that of a raw answer is the first in it."""
+    if rendering.json is not None:
+        return str(rendering.json.get("id"))
+    found = _FIRST_ID.search(rendering.body or encode([event.data for event in rendering.events or ()]))
+    return found[1].decode() if found else None

@@ -1,0 +1,316 @@
+"""Calls that continue what the provider keeps, by the real SDKs: in the store their conversations are whole again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from click.testing import CliRunner
+
+import callspan
+from callspan.cli.commands import callspan as command
+from callspan.record.call import CallRecord
+from callspan.stores.base import CallFilter, Reader
+from callspan.stores.history import whole_conversation
+from callspan.stores.urls import open_store
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+from tests.intercept.test_tool_runners import weather_tool
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+pytestmark = pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
+plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64}
+WHOLE = [f"{what} {number}" for number in range(3) for what in ("Question", "Answer")]
+
+
+class Recorded:
+    """A store and what is read of it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.start()
+
+    def start(self) -> None:
+        """Record from now on, until `uninstrument`."""
+        self._handle = callspan.instrument(stores=self.url)
+
+    def calls(self) -> tuple[Reader, list[CallRecord]]:
+        """A reader, and all calls, oldest first."""
+        assert self._handle.force_flush()
+        reader = open_store(self.url)
+        return reader, [*reader.calls(CallFilter(newest_first=False))]
+
+    def texts(self, number: int) -> list[str | None]:
+        """The messages of a call with those of the calls before it."""
+        reader, calls = self.calls()
+        whole = whole_conversation(calls[number], reader.history(calls[number]))
+        return [message.text for message in (*whole.input, *whole.output)]
+
+    def run(self, *arguments: str) -> str:
+        """What a command prints."""
+        assert self._handle.force_flush()
+        result = CliRunner().invoke(command, ["--store", self.url, *arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def exported(self, form: str) -> tuple[list[dict[str, Any]], str]:
+        """The rows of a dataset, and what is reported of it."""
+        rows = Path(self.url.removeprefix("sqlite:///").removeprefix("jsonl:///")).with_suffix(".rows")
+        report = self.run("export", form, "-o", str(rows))
+        return [json.loads(line) for line in rows.read_text().splitlines()], report
+
+    def shown(self, call: CallRecord) -> str:
+        """What `show` says of the calls before a call, up to the first message."""
+        page = self.run("show", call.call_id)
+        return " ".join(page.partition("continues")[2].partition("\n\n")[0].split())
+
+
+@pytest.fixture(params=["sqlite", pytest.param("jsonl", marks=pytest.mark.slow)])
+def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recorded]:
+    url = f"{request.param}:///{tmp_path}/calls.{request.param}"
+    yield Recorded(url)
+    callspan.uninstrument()
+
+
+async def respond(mode: Mode, client: Any, number: int, *, stream: bool = False, **links: Any) -> str:
+    """One question; returns the id of the response."""
+    mode.provider.reply(text=f"Answer {number}")
+    asked = f"Question {number}"
+    answer = await mode.wait(client.responses.create(model="gpt-5", input=asked, stream=stream, **links))
+    if not stream:
+        return str(answer.id)
+    return str([event.response.id async for event in mode.items(answer) if hasattr(event, "response")][-1])
+
+
+@plain_and_streamed
+def test_responses_that_continue_each_other(stream: bool, mode: Mode, run: Run, recorded: Recorded) -> None:
+    async def body() -> list[str]:
+        client, ids = mode.openai(), []
+        with callspan.session("talk", session_id="talk"):
+            for number in range(3):
+                links = {"previous_response_id": ids[-1]} if ids else {}
+                ids.append(await respond(mode, client, number, stream=stream, **links))
+        return ids
+
+    ids = run(body)
+    _, calls = recorded.calls()
+    assert [call.response and call.response.id for call in calls] == ids
+    assert [call.request.continues for call in calls] == [None, *ids[:2]]
+    assert recorded.texts(2) == WHOLE
+    assert recorded.shown(calls[2]) == f"{ids[1]} 2 calls, the first {calls[0].call_id}"
+
+
+@plain_and_streamed
+def test_responses_of_a_conversation(stream: bool, mode: Mode, run: Run, recorded: Recorded) -> None:
+    """The provider keeps it; its items were not sent again, and reading them makes no record."""
+
+    async def body() -> tuple[str, list[Any]]:
+        client = mode.openai()
+        conversation = await mode.wait(client.conversations.create(metadata={"topic": "t"}))
+        for number in range(3):
+            named = conversation.id if number else {"id": conversation.id}
+            await respond(mode, client, number, stream=stream, conversation=named)
+        pages = client.conversations.items.list(conversation.id, order="asc", limit=4)
+        return conversation.id, [item async for item in mode.items(pages if mode.is_async else iter(pages))]
+
+    conversation_id, items = run(body)
+    _, calls = recorded.calls()
+    assert [item.content[0].text for item in items] == WHOLE
+    assert [call.request.conversation_id for call in calls] == [conversation_id] * 3
+    assert recorded.texts(2) == WHOLE
+    assert recorded.shown(calls[2]) == f"{conversation_id} 2 calls, the first {calls[0].call_id}"
+
+
+@pytest.mark.slow
+def test_a_conversation_can_be_read_changed_and_deleted(mode: Mode, run: Run, recorded: Recorded) -> None:
+    """None of it is a call; a response in a conversation that is not there is one that failed."""
+
+    async def body() -> None:
+        conversations = mode.openai().conversations
+        first: Any = {"role": "user", "content": "Hi"}
+        made = await mode.wait(conversations.create(items=[first]))
+        added = await mode.wait(conversations.items.create(made.id, items=[{"role": "assistant", "content": "Well."}]))
+        assert [(item.role, item.content[0].text) for item in added.data] == [("assistant", "Well.")]
+        newest = await mode.wait(conversations.items.list(made.id, limit=1))
+        assert ([item.id for item in newest.data], newest.has_more) == ([added.data[0].id], True)
+        item = await mode.wait(conversations.items.retrieve(added.data[0].id, conversation_id=made.id))
+        assert item == added.data[0]
+        assert (await mode.wait(conversations.items.delete(item.id, conversation_id=made.id))).id == made.id
+        with pytest.raises(openai.NotFoundError):
+            await mode.wait(conversations.items.retrieve(item.id, conversation_id=made.id))
+        changed = await mode.wait(conversations.update(made.id, metadata={"topic": "t"}))
+        assert changed == await mode.wait(conversations.retrieve(made.id))
+        assert (changed.metadata, changed.created_at) == ({"topic": "t"}, made.created_at)
+        assert (await mode.wait(conversations.delete(made.id))).deleted is True
+        with pytest.raises(openai.NotFoundError, match=f"Conversation with id '{made.id}' not found"):
+            await respond(mode, mode.openai(), 0, conversation=made.id)
+
+    run(body)
+    reader, (call,) = recorded.calls()
+    assert (call.outcome, call.error and call.error.status) == ("error", 404)
+    assert recorded.shown(call) == f"{call.request.conversation_id} no earlier call is recorded"
+    assert reader.history(call).calls == []
+
+
+def test_a_link_that_leads_nowhere_is_stated(mode: Mode, run: Run, recorded: Recorded) -> None:
+    """The provider has deleted the response, or another program got it."""
+
+    async def body() -> list[str]:
+        client = mode.openai()
+        callspan.uninstrument()
+        ids = [await respond(mode, client, 0)]
+        recorded.start()
+        with callspan.session("talk", session_id="talk"):
+            for number in (1, 2):
+                ids.append(await respond(mode, client, number, previous_response_id=ids[-1]))
+            await mode.wait(client.responses.delete(ids[-1]))
+            with pytest.raises(openai.BadRequestError) as caught:
+                await respond(mode, client, 3, previous_response_id=ids[-1])
+        assert caught.value.code == "previous_response_not_found"
+        return ids
+
+    ids = run(body)
+    reader, calls = recorded.calls()
+    assert [call.outcome for call in calls] == ["success", "success", "error"]
+    assert [reader.history(call).missing for call in calls] == [ids[0]] * 3
+    nowhere = f"which continues {ids[0]}, a response of no recorded call"
+    assert recorded.shown(calls[0]) == f"{ids[0]} a response of no recorded call"
+    assert recorded.shown(calls[1]) == f"{ids[1]} call {calls[0].call_id}, {nowhere}"
+    assert recorded.shown(calls[2]) == f"{ids[2]} 2 calls, the first {calls[0].call_id}, {nowhere}"
+    rows, report = recorded.exported("openai")
+    assert [[message["content"] for message in row["messages"]] for row in rows] == [WHOLE[2:4], WHOLE[2:]]
+    assert "history only the provider remembers" in report
+
+
+@pytest.mark.slow
+def test_datasets_have_the_whole_conversation(mode: Mode, run: Run, recorded: Recorded) -> None:
+    """Chained responses, and a conversation; each question and answer once, also where two calls continue one."""
+
+    async def body() -> None:
+        client = mode.openai()
+        with callspan.session("chain", session_id="chain"):
+            first = await respond(mode, client, 0)
+            second = await respond(mode, client, 1, previous_response_id=first)
+            await respond(mode, client, 2, previous_response_id=second)
+            await respond(mode, client, 7, previous_response_id=first)
+        with callspan.session("named", session_id="named"):
+            named = (await mode.wait(client.conversations.create())).id
+            for number in range(3):
+                await respond(mode, client, number, conversation=named)
+
+    run(body)
+    fork = [*WHOLE[:2], "Question 7", "Answer 7"]
+    rows, report = recorded.exported("openai-session")
+    assert sorted([message["content"] for message in row["messages"]] for row in rows) == sorted([WHOLE, fork, WHOLE])
+    assert "remembers" not in report
+    rows, _ = recorded.exported("openai")
+    assert sorted(len(row["messages"]) for row in rows) == [2, 2, 4, 4, 4, 6, 6]
+    rows, _ = recorded.exported("atif")
+    told = {row["session_id"]: [step["message"] for step in row["steps"]] for row in rows}
+    assert told["named"] == WHOLE
+    assert [text for text in told["chain"] if not text.startswith(("Question 7", "Answer 7"))] == WHOLE
+
+
+@pytest.mark.slow
+@plain_and_streamed
+def test_a_tool_runner_that_continues_its_thread(stream: bool, mode: Mode, run: Run, recorded: Recorded) -> None:
+    """It sends only what is new."""
+    sdks.needs_name(mode.anthropic(), "beta.messages.thread")
+    for number in range(2):
+        mode.provider.reply(tool_calls=[{"name": "weather", "arguments": {"city": "Paris"}, "id": f"call_{number}"}])
+    mode.provider.reply(text="It is sunny.")
+
+    async def body() -> None:
+        asked = [{"role": "user", "content": "What is the weather?"}]
+        runner = mode.anthropic().beta.messages.tool_runner(
+            **MESSAGE, messages=asked, tools=[weather_tool(mode)], stream=stream, system="Be short."
+        )
+        await mode.wait(runner.until_done())
+
+    run(body)
+    reader, calls = recorded.calls()
+    ids = [call.response and call.response.id for call in calls]
+    assert [call.request.continues for call in calls] == [None, *ids[:2]]
+    last = calls[2]
+    whole = whole_conversation(last, reader.history(last))
+    roles = [message.role for message in (*whole.input, *whole.output)]
+    assert roles == ["user", "assistant", "user", "assistant", "user", "assistant"]
+    assert [part.text for part in whole.system] == ["Be short."]  # type: ignore[union-attr]
+    assert [len(call.conversation.input) for call in calls if call.conversation] == [1, 1, 1]
+    assert recorded.shown(last).removesuffix(" tools weather") == f"{ids[1]} 2 calls, the first {calls[0].call_id}"
+
+
+@pytest.mark.slow
+def test_a_thread_that_the_provider_has_lost_or_continued(mode: Mode, run: Run, recorded: Recorded) -> None:
+    """The request that failed is a call with its link; the SDK sends the whole conversation again."""
+    client = mode.anthropic()
+    sdks.needs_name(client, "beta.messages.thread")
+
+    async def body() -> None:
+        thread = client.beta.messages.thread(**MESSAGE)
+        for number in range(3):
+            mode.provider.reply(text=f"Answer {number}")
+            if number == 2:
+                await continue_elsewhere(thread)
+            await mode.wait(thread.send({"role": "user", "content": f"Question {number}"}))
+
+    async def continue_elsewhere(thread: Any) -> None:
+        link = {"type": "continue", "previous_message_id": thread._state.previous_message_id}
+        messages = [{"role": "user", "content": "Elsewhere"}]
+        await mode.wait(client.beta.messages.create(**MESSAGE, messages=messages, thread=link))
+        mode.provider.reply(text="Answer 2")
+
+    run(body)
+    _, calls = recorded.calls()
+    assert [call.outcome for call in calls] == ["success", "success", "success", "error", "success"]
+    first, second = (call.response and call.response.id for call in calls[:2])
+    assert [call.request.continues for call in calls] == [None, first, second, second, None]
+    assert recorded.texts(2) == [*WHOLE[:4], "Elsewhere", "Answer 2"]
+    assert recorded.texts(4) == WHOLE
+
+
+@pytest.mark.slow
+def test_a_thread_of_no_recorded_call(mode: Mode, run: Run, recorded: Recorded) -> None:
+    client = mode.anthropic()
+    sdks.needs_name(client, "beta.messages.thread")
+    link = {"type": "continue", "previous_message_id": "msg_elsewhere"}
+
+    async def body() -> None:
+        messages = [{"role": "user", "content": "Hi"}]
+        with pytest.raises(anthropic.NotFoundError) as caught:
+            await mode.wait(client.beta.messages.create(**MESSAGE, messages=messages, thread=link))
+        assert getattr(caught.value, "error_code", None) == "thread_not_found"
+
+    run(body)
+    _, (call,) = recorded.calls()
+    assert (call.outcome, call.request.continues) == ("error", "msg_elsewhere")
+    assert recorded.shown(call) == "msg_elsewhere a response of no recorded call"
+
+
+@pytest.mark.slow
+def test_background_responses_that_continue_each_other(mode: Mode, run: Run, recorded: Recorded) -> None:
+    """In a process that fetches what another program created, the response says what it continues."""
+
+    async def body() -> None:
+        client = mode.openai()
+        callspan.uninstrument()
+        ids = [await respond(mode, client, 0, background=True)]
+        ids.append(await respond(mode, client, 1, background=True, previous_response_id=ids[0]))
+        recorded.start()
+        ids.append(await respond(mode, client, 2, background=True, previous_response_id=ids[1]))
+        for response_id in (*ids, *ids):
+            await mode.wait(client.responses.retrieve(response_id))
+
+    run(body)
+    reader, calls = recorded.calls()
+    assert [call.outcome for call in calls] == ["success"] * 3
+    (last,) = [call for call in calls if call.text == "Answer 2"]
+    history = reader.history(last)
+    assert [call.text for call in history.calls] == ["Answer 0", "Answer 1"]
+    assert (history.missing, history.more) == (None, False)
