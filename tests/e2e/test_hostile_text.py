@@ -7,11 +7,12 @@ from pathlib import Path
 
 import openai
 import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 import callspan
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import json_text
-from callspan.testing import ScriptedProvider
+from callspan.testing import ScriptedProvider, capture
 from tests.e2e.conftest import in_process
 
 EVIL = (
@@ -94,3 +95,28 @@ def test_lines_are_kept_where_a_text_may_have_them() -> None:
 def test_lone_surrogates_can_be_printed() -> None:
     clean("\ud800").encode()
     json_text({"a": "\ud800\x9b"}).encode()
+
+
+def test_numbers_that_64_bits_cannot_hold_cost_nothing_but_themselves(caplog: pytest.LogCaptureFixture) -> None:
+    """As OTLP and the stores hold integers: one that is larger is unknown, and the other facts of the call stay."""
+    huge = 10**30
+    answer = {
+        "id": "c", "object": "chat.completion", "created": huge, "model": "m",
+        "choices": [{"index": huge, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi."}}],
+        "usage": {"prompt_tokens": huge, "completion_tokens": 2, "total_tokens": huge},
+    }  # fmt: skip
+    with ScriptedProvider() as provider, capture() as seen:
+        provider.reply(raw=answer)
+        with openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=0) as client:
+            client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "Hello"}], max_tokens=huge, seed=huge, n=-huge,
+                extra_body={"top_k": huge},
+            )  # fmt: skip
+    (record,) = seen.records
+    assert record.usage is not None
+    assert (record.text, record.usage.input_tokens, record.usage.output_tokens) == ("Hi.", None, 2)
+    shown = {name: value for name, value in (seen.spans[0].attributes or {}).items() if isinstance(value, int)}
+    assert shown["gen_ai.usage.output_tokens"] == 2
+    assert not [name for name, value in shown.items() if abs(value) >= 2**63]
+    encode_spans(seen.spans)
+    assert not caplog.records

@@ -176,3 +176,14 @@ def test_a_streamed_run_of_an_assistant_is_one_call(mode: Mode, run: Run, seen: 
     assert (record.outcome, record.usage and record.usage.total_tokens, record.timing.duration_ns) == (
         "success", 10, 4_000_000_000
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("at", [10**30, -1, 1.5, "soon", True, None])
+def test_a_time_that_is_none_costs_no_record(at: object, mode: Mode, run: Run, seen: Captured) -> None:
+    about = {"id": "video_1", "object": "video", "status": "completed", "model": "sora-2", "seconds": "4"}
+    mode.provider.reply(raw={**about, "created_at": at, "completed_at": at})
+    run(lambda: mode.wait(mode.openai().post("/videos", body={}, cast_to=object)))
+    (record,) = seen.records
+    assert (record.outcome, record.request.model) == ("success", "sora-2")
+    assert record.timing.start_ns < 2**63
+    assert len(seen.spans) == 1

@@ -183,7 +183,7 @@ def test_results_of_raw_responses_are_read_as_well(mode: Mode, run: Run, seen: C
     assert [call.outcome for call in by_line(seen).values()] == ["success"] * 3
 
 
-def test_a_batch_that_is_refused_leaves_nothing(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_batch_that_is_refused_has_a_failed_span(mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(status=400, on="/batches")
 
     async def body() -> None:
@@ -191,7 +191,11 @@ def test_a_batch_that_is_refused_leaves_nothing(mode: Mode, run: Run, seen: Capt
             await create(mode, 2)
 
     run(body)
-    assert (seen.records, seen.spans) == ([], [])
+    (span,) = seen.spans
+    assert (span.name, span.status.status_code.name, span.status.description) == (
+        "create_batch", "ERROR", "invalid_request_error"
+    )  # fmt: skip
+    assert seen.records == []
 
 
 @needs_raw_results

@@ -20,10 +20,10 @@ from callspan.observe.factory import CallFactory, WebhookReport
 from callspan.observe.live_call import LiveCall
 from callspan.providers import batches, registry
 from callspan.providers.base import Endpoint
+from callspan.providers.wire_json import unix_ns
 
 _READ: Final = fail_open("read a webhook")
 _PREFIX: Final = "response."
-_NS: Final = 1_000_000_000
 
 
 def beside_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None, CallFactory | None]:  # noqa: ANN401
@@ -107,8 +107,7 @@ def observe_unwrap(hook_context: HookContext, original: Function) -> Function:
         report, resource = state
         kind, response_id = getattr(event, "type", None), getattr(getattr(event, "data", None), "id", None)
         if isinstance(kind, str) and kind.startswith(_PREFIX) and isinstance(response_id, str):
-            created_at = getattr(event, "created_at", None)
-            at_ns = created_at * _NS if isinstance(created_at, int) else None
+            at_ns = unix_ns(getattr(event, "created_at", None))
             client = getattr(resource, names.RESOURCE_CLIENT.name, None)
             report(call_info(client, None, stream=False), response_id, kind.removeprefix(_PREFIX), at_ns)
 

@@ -385,7 +385,7 @@ def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint,
     )
     call = factory.start(endpoint, info)
     opened = OpenCall(hook_context, call, path, inject=arrangement.inject)
-    if arrangement.replaced is not None and endpoint.api != batches.BATCHES:
+    if arrangement.replaced is not None:
         with _OPEN:
             opened.replaced = other_instrumentations.replaced_by(
                 trace.get_current_span(opened.context), arrangement, in_session=call.record.place.session_id is not None

@@ -13,14 +13,13 @@ import msgspec
 from callspan.fail_open import fail_open, reported
 from callspan.observe.ports import CallInfo
 from callspan.providers.base import Endpoint, ResponseInfo
-from callspan.providers.wire_json import flag
+from callspan.providers.wire_json import flag, unix_ns
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, Response, Timing
 from callspan.record.ids import is_of_response, response_call_id
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
 
 IN_PROGRESS: Final = "in_progress"
 _REMEMBERED: Final = 4096
-_NS: Final = 1_000_000_000
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _OUTCOMES: Final[dict[str | None, Outcome]] = {"failed": "error", "cancelled": "cancelled"}
 _READ: Final = fail_open("read the first event of a background response")
@@ -71,8 +70,8 @@ def completion(fetched: CallRecord) -> CallRecord:
     end_ns = timing.start_ns + (timing.duration_ns or 0)
     start_ns, outcome = timing.start_ns, fetched.outcome
     if response is not None:
-        end_ns = end_ns if response.completed is None else response.completed * _NS
-        start_ns = start_ns if response.created is None else response.created * _NS
+        end_ns = unix_ns(response.completed) or end_ns
+        start_ns = unix_ns(response.created) or start_ns
         outcome = _OUTCOMES.get(response.status, "success")
     return _version(
         fetched,

@@ -15,6 +15,7 @@ from callspan.observe.background_responses import IN_PROGRESS
 from callspan.providers import registry
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.batches import BatchInfo, RequestLine, ResultLine, endpoint_of
+from callspan.providers.wire_json import unix_ns
 from callspan.record.call import Attempt, CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json
 from callspan.record.ids import batch_call_id
@@ -23,7 +24,6 @@ from callspan.record.raw_messages import exact_json
 
 _READ_REQUEST: Final = fail_open("read a request of a batch")
 _READ_ANSWER: Final = fail_open("read an answer of a batch")
-_NS: Final = 1_000_000_000
 _MESSAGES: Final = "/v1/messages"
 _NO_INFO: Final = ResponseInfo(response=Response(), recognized=False)
 
@@ -76,7 +76,7 @@ def answered(reading: CallRecord, batch: BatchInfo, line: ResultLine) -> CallRec
     endpoint = endpoint_of(batch.url, line.body)
     info = _info(endpoint, line)
     response = _response(line, info)
-    start_ns = batch.created_ns or (info.response.created or 0) * _NS or reading.timing.start_ns
+    start_ns = batch.created_ns or unix_ns(info.response.created) or reading.timing.start_ns
     error = line.error or info.error
     outcome = "error" if line.outcome == "success" and error is not None else line.outcome
     attempts = [Attempt(number=1, start_ns=0, status=line.status, request_id=line.request_id)]

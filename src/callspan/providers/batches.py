@@ -16,7 +16,7 @@ from callspan.fail_open import ours
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
 from callspan.providers.errors import error_info
-from callspan.providers.wire_json import detached_object, integer, mapping, objects, text
+from callspan.providers.wire_json import detached_object, integer, mapping, objects, text, unix_ns
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.messages import Conversation
 
@@ -27,7 +27,6 @@ CREATE, LOOK, RESULTS, UPLOAD = "create_batch", "retrieve_batch", "batch_results
 WITHOUT_SPAN: Final = frozenset({LOOK, RESULTS, UPLOAD})
 """Operations whose requests have no span of callspan's, in place of one that an SDK makes."""
 _POST: Final = frozenset({"post", "POST"})
-_NS: Final = 1_000_000_000
 _CLIENT_ERRORS: Final = 400
 _CANCELLED: Final = "cancel"
 _EXPIRED: Final = "expired"
@@ -154,10 +153,10 @@ def _time_ns(body: object, *names: str) -> int | None:
     for name in names:
         seconds, written = integer(body, name), text(body, name)
         if seconds is not None:
-            return seconds * _NS
+            return unix_ns(seconds)
         if written:
             try:
-                return int(msgspec.convert(written, datetime).timestamp()) * _NS
+                return unix_ns(int(msgspec.convert(written, datetime).timestamp()))
             except ours(msgspec.ValidationError, ValueError, OverflowError):
                 return None
     return None

@@ -18,6 +18,8 @@ from callspan.record.codec import plain
 LARGEST_COUNT: Final = 2**63 - 1
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
 """The type of `count`'s result, for objects decoded in one step."""
+_NS: Final = 1_000_000_000
+_END_S: Final = 2**63 // _NS
 UNFIT: Final = (msgspec.ValidationError, UnicodeEncodeError, TypeError, ValueError, RecursionError)
 """Exceptions of decoding in one step for an unexpected value: of another type, too deep, or with a lone surrogate in
 a text or name."""
@@ -50,18 +52,27 @@ def word(value: object, key: str) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
+def unix_ns(seconds: object) -> int | None:
+    """Return a provider's Unix time in seconds as nanoseconds; None for what is no time from 1970 to 2262."""
+    if not isinstance(seconds, int) or isinstance(seconds, bool):
+        return None
+    return seconds * _NS if 0 < seconds < _END_S else None
+
+
 def integer(value: object, *path: str) -> int | None:
-    """Return the integer at `path`, or None. Accepts floats without a fraction and digit strings."""
+    """Return the integer at `path`; None for any other value and for those that 64 bits cannot hold.
+
+    Accepts floats without a fraction and digit strings.
+    """
     found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
     if isinstance(found, bool):
         return None
-    if isinstance(found, int):
-        return found
     if isinstance(found, float):
-        return int(found) if found.is_integer() else None
-    if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) < _LONGEST_INTEGER:
-        return int(found)
-    return None
+        found = int(found) if found.is_integer() else None
+    elif isinstance(found, str):
+        is_number = found.isascii() and found.isdigit() and len(found) < _LONGEST_INTEGER
+        found = int(found) if is_number else None
+    return found if isinstance(found, int) and -LARGEST_COUNT <= found <= LARGEST_COUNT else None
 
 
 def count(value: object, *path: str) -> int | None:

@@ -19,13 +19,14 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     server_address: str | None = None
     server_port: int | None = None
-    batch_id: str
+    batch_id: str | None = None
     status: str | None = None
     read: Mapping[str, int] = {}
     """Lines that were read, by the outcome of their calls."""
     complete: bool | None = None
     requests: Mapping[str, int] = {}
     usage: Mapping[str, object] | None = None
+    error_type: str | None = None
 
 
 def _json(value: object) -> str:
@@ -49,4 +50,5 @@ SPAN: Final = Table(
         "callspan.batch.usage", JSON, From("usage", _json),
         "Usage of the whole batch as the provider states it: that of its calls, never to be added to it.",
     ),
+    Row(gen_ai.ERROR_TYPE, STRING, "error_type", "Why a batch was not created, as of a call that failed."),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, RawConversation
 from callspan.record.raw_messages import request_instructions, request_messages, response_messages
 
+_LARGEST: Final = 2**63 - 1
 _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
 APART: Final[dict[str, bytes]] = {
@@ -154,10 +155,15 @@ def as_float(value: object) -> float | None:
 
 
 def as_int(value: object) -> int | None:
-    """Return an integer, also from an integral float, None for anything else, bool included."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, float) and value.is_integer() else None
+    """Return an integer, also from an integral float; None for anything else, bool included.
+
+    None too for what 64 bits cannot hold: exporters of OTLP refuse the whole attribute.
+    """
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if -_LARGEST <= value <= _LARGEST else None
 
 
 def as_text(value: object) -> str | None:

@@ -103,6 +103,17 @@ class CallSpan:
             except reported(_END):
                 return
 
+    def end_batch(self, report: BatchReport, end_ns: int) -> None:
+        """Set what is known of a batch by now, and end the span, failed where there is an error. May be repeated."""
+        try:
+            if self._span.is_recording():
+                self._span.set_attributes(batch.SPAN.of(report))
+                if report.error_type is not None:
+                    self._span.set_status(Status(StatusCode.ERROR, report.error_type))
+        except reported(_PROJECT):
+            self._begun = self._begun or 1
+        self.end_at(end_ns)
+
     def _end(self, record: CallRecord, conversation: Conversation | None) -> None:
         span, timing = self._span, record.timing
         end_ns = timing.start_ns + (timing.duration_ns or 0)
@@ -211,7 +222,7 @@ class CallSpans:
     ) -> CallSpan | None:
         """Start the span of a request about a batch, with a link to the span that `created` the batch.
 
-        `start_ns` is Unix nanoseconds. None where it cannot be started. End it with `end_at`.
+        `start_ns` is Unix nanoseconds. None where it cannot be started. End it with `end_batch` or `end_at`.
         """
         try:
             span = self.tracer.start_span(

@@ -35,7 +35,7 @@ from callspan.providers.batches import (
     requests_in,
     result_in,
 )
-from callspan.record.call import CallRecord, Place, Timing
+from callspan.record.call import CallRecord, ErrorInfo, Place, Timing
 from callspan.record.events import Record
 from callspan.record.ids import batch_call_id
 from callspan.record.messages import Conversation
@@ -138,8 +138,6 @@ class ObservedRequest:
     ) -> None:
         self._of, self._calls, self._spans, self._request, self._started = of, calls, spans, request, started
         self._context = otel_context.get_current()
-        self._span: CallSpan | None = None
-        """The span of the creation of a batch."""
         self._around: tuple[Place | None, CallEnded | None, dict[str, object]] = (None, None, {})
         try:
             self._around = calls.surroundings()
@@ -150,10 +148,12 @@ class ObservedRequest:
         self.uploads = self._uploads if request.operation == UPLOAD else None
         """Takes the fields and files of an upload; None: the request is none."""
         self._upload: UploadedLines | None = None
+        # Started last: an interrupt of the steps above would leave it open.
+        self._span = self._span_of_creation() if request.operation == CREATE else None
 
     def within(self, context: Any) -> Any:  # noqa: ANN401 - OpenTelemetry's
-        """Return `context`: there is no span."""
-        return context
+        """Return `context`, with the span of a batch's creation as the current one."""
+        return context if self._span is None else self._span.within(context)
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
         """Take the answer to the request."""
@@ -163,6 +163,8 @@ class ObservedRequest:
                 self.lines.finish(complete=record.outcome == "success")
             elif self._request.operation == UPLOAD:
                 self._uploaded(record)
+            elif self._request.operation == CREATE:
+                self._created(record)
             elif record.outcome == "success" and record.response is not None:
                 self._answered(record, registry.decoded(record.response.body))
 
@@ -196,19 +198,27 @@ class ObservedRequest:
         for batch in batches_in(body):
             self._of.learn(record.provider, batch)
             is_new = self._of.joined.claim((record.provider, batch.id), self)
-            if self._request.operation == CREATE:
-                self._created(record, batch)
-            elif is_new and batch.input_file_id is not None:
+            if is_new and batch.input_file_id is not None:
                 started = batch.created_ns or record.timing.start_ns
                 base = msgspec.structs.replace(record, timing=Timing(start_ns=started))
                 self._join(base, batch, batch.input_file_id)
 
-    def _created(self, record: CallRecord, batch: BatchInfo) -> None:
-        report = self._report(CREATE, batch)
-        # Kept before it is ended: an interrupted end is repeated.
-        self._span = span = self._span or self._spans.of_batch(report, record.timing.start_ns, self._context, None)
+    def _span_of_creation(self) -> CallSpan | None:
+        start_ns = self._started.timing.start_ns
+        return self._spans.of_batch(self._report(CREATE, None), start_ns, self._context, None)
+
+    def _created(self, record: CallRecord) -> None:
+        """End the span of a batch's creation, and record the requests of the batch."""
+        response = record.response if record.outcome == "success" else None
+        batch = None if response is None else next(iter(batches_in(registry.decoded(response.body))), None)
+        span, end_ns = self._span, record.timing.start_ns + (record.timing.duration_ns or 0)
         if span is not None:
-            span.end_at(record.timing.start_ns + (record.timing.duration_ns or 0))
+            span.end_batch(self._report(CREATE, batch, record.error), end_ns)
+        if batch is None:
+            return
+        self._of.learn(record.provider, batch)
+        self._of.joined.claim((record.provider, batch.id), self)
+        if span is not None:
             self._of.created.put((record.provider, batch.id), span)
         place, _, metadata = self._around
         place = _NOWHERE if place is None else place
@@ -288,17 +298,17 @@ class ObservedRequest:
         if span is not None:
             span.end_at(now_ns)
 
-    def _report(self, operation: str, batch: BatchInfo) -> BatchReport:
+    def _report(self, operation: str, batch: BatchInfo | None, error: ErrorInfo | None = None) -> BatchReport:
+        """Return what is known at a span of the batch; before it is created `batch` is None."""
         started = self._started
-        return BatchReport(
-            operation=operation,
-            provider=started.provider,
-            server_address=started.server_address,
-            server_port=started.server_port,
-            batch_id=batch.id,
-            status=batch.status,
-            requests=batch.counts,
-            usage=batch.usage,
+        report = BatchReport(
+            operation=operation, provider=started.provider, server_address=started.server_address,
+            server_port=started.server_port, error_type=None if error is None else error.type,
+        )  # fmt: skip
+        if batch is None:
+            return report
+        return msgspec.structs.replace(
+            report, batch_id=batch.id, status=batch.status, requests=batch.counts, usage=batch.usage
         )
 
 

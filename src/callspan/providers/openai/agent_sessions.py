@@ -14,10 +14,21 @@ from callspan.providers.errors import error_info
 from callspan.providers.hosted import Fact, Fold, HostedPath, ModelRequest, Sent, SessionFacts, ToolRun
 from callspan.providers.openai.agent_traces import trace_facts
 from callspan.providers.openai.responses import Responses
-from callspan.providers.wire_json import detached, detached_object, integer, items, mapping, objects, text, word
+from callspan.providers.wire_json import (
+    LARGEST_COUNT,
+    count,
+    detached,
+    detached_object,
+    integer,
+    items,
+    mapping,
+    objects,
+    text,
+    unix_ns,
+    word,
+)
 from callspan.record.call import ErrorInfo, Outcome
 
-_NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 _MOST_TURNS: Final = 64
 """Turns that are followed at once."""
@@ -175,7 +186,7 @@ class TurnFold:
         return [ToolRun(
             key=identity, session_id=self._session_id, name=word(item, "name") or _TOOLS[word(item, "type") or ""],
             agent=word(item, "server_label"), arguments=detached(arguments), result=detached(item.get("output")),
-            duration_ns=_times(integer(item, "duration_ms"), _MS), failed=text(item, "status") == "failed",
+            duration_ns=_ns(count(item, "duration_ms")), failed=text(item, "status") == "failed",
         )]  # fmt: skip
 
 
@@ -207,14 +218,14 @@ def _turn(turn: dict[str, object], outcome: Outcome | None = None, **more: Any) 
     started = integer(turn, "started_at")
     return [ModelRequest(
         key=turn_id, session_id=word(turn, "session_id"), thread_id=word(turn, "subagent_id"),
-        operation="invoke_agent", start_ns=_times(started if started is not None else integer(turn, "created_at"), _NS),
-        end_ns=_times(integer(turn, "completed_at"), _NS), usage=None if usage is None else detached_object(usage),
+        operation="invoke_agent", start_ns=unix_ns(started if started is not None else integer(turn, "created_at")),
+        end_ns=unix_ns(integer(turn, "completed_at")), usage=None if usage is None else detached_object(usage),
         status=status, outcome=outcome, error=_error(turn, outcome), **more,
     )]  # fmt: skip
 
 
-def _times(value: int | None, unit: int) -> int | None:
-    return None if value is None else value * unit
+def _ns(milliseconds: int | None) -> int | None:
+    return None if milliseconds is None or milliseconds > LARGEST_COUNT // _MS else milliseconds * _MS
 
 
 def _error(turn: dict[str, object], outcome: Outcome) -> ErrorInfo | None:
@@ -234,7 +245,7 @@ def _session(body: dict[str, object], *, created_here: bool = False) -> list[Fac
     return [SessionFacts(
         session_id=session_id, model=text(body, "agent", "model"), system=text(body, "agent", "instructions"),
         name=text(body, "agent", "name"), agent_id=text(body, "agent", "id"),
-        created_ns=_times(integer(body, "created_at"), _NS), status=word(body, "status"),
+        created_ns=unix_ns(integer(body, "created_at")), status=word(body, "status"),
         usage=None if usage is None else detached_object(usage), created_here=created_here,
     )]  # fmt: skip
 

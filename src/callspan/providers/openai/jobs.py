@@ -13,10 +13,9 @@ from callspan.providers.base import Api, Operation
 from callspan.providers.errors import error_info
 from callspan.providers.hosted import Fact, Fold, HostedPath, JobFold, ModelRequest, SessionFacts
 from callspan.providers.openai.responses import Responses
-from callspan.providers.wire_json import count, detached_object, integer, mapping, objects, text, word
+from callspan.providers.wire_json import count, detached_object, integer, mapping, objects, text, unix_ns, word
 from callspan.record.call import ErrorInfo, Outcome
 
-_NS: Final = 1_000_000_000
 _OUTCOMES: Final[Mapping[str, Outcome]] = {
     "queued": "in_progress",
     "in_progress": "in_progress",
@@ -81,12 +80,12 @@ class Jobs(Responses):
     def read(self, job: _Job, key: str, outcome: Outcome) -> list[Fact]:
         """Return what a job of this kind states."""
         usage = mapping(job, "usage")
-        created = integer(job, "started_at") or integer(job, "created_at")
-        ended = next((at for name in _ENDS if (at := integer(job, name)) is not None), None)
+        created = _at(job, "started_at", "created_at")
+        ended = _at(job, *_ENDS)
         prompt = word(job, "prompt")
         return [ModelRequest(
             key=key, session_id=None, model=word(job, "model"), operation=self.operation,
-            start_ns=None if ended is None and outcome != "in_progress" else _ns(created), end_ns=_ns(ended or created),
+            start_ns=None if ended is None and outcome != "in_progress" else created, end_ns=ended or created,
             input=[] if prompt is None else [{"role": "user", "content": prompt}],
             parameters={name: job[name] for name in _OF_VIDEO if job.get(name) is not None},
             usage=None if usage is None else detached_object(usage), status=text(job, "status"), outcome=outcome,
@@ -127,7 +126,7 @@ class EvalRuns(Jobs):
         return [
             ModelRequest(
                 key=f"{key} {model}", session_id=None, model=model, operation=self.operation,
-                end_ns=_ns(integer(job, "created_at")), usage=_of_model(used), status=text(job, "status"),
+                end_ns=_at(job, "created_at"), usage=_of_model(used), status=text(job, "status"),
                 outcome=outcome, error=_error(job, outcome),
             )
             for used in objects(job, "per_model_usage") if (model := word(used, "model_name")) is not None
@@ -141,8 +140,9 @@ def _of_model(used: _Job) -> _Job:
     return usage if cached is None else {**usage, "prompt_tokens_details": {"cached_tokens": cached}}
 
 
-def _ns(seconds: int | None) -> int | None:
-    return None if seconds is None else seconds * _NS
+def _at(job: _Job, *names: str) -> int | None:
+    """The first of these times that is known, as Unix nanoseconds."""
+    return next((at for name in names if (at := unix_ns(integer(job, name))) is not None), None)
 
 
 def _error(job: _Job, outcome: Outcome) -> ErrorInfo | None:
