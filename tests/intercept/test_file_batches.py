@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 
 from callspan import session
+from callspan.providers.batches import BatchInfo
 from callspan.record.call import CallRecord
 from callspan.record.ids import batch_call_id
+from callspan.spool import unrecorded
 from callspan.testing import Captured, capture
-from callspan.wiring import batches
+from callspan.wiring import batch_files, batches
 from tests.intercept.mode import Mode
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -207,10 +210,11 @@ def test_results_are_recorded_however_they_are_read(
 
 
 def test_results_of_a_batch_that_is_not_known_are_not_guessed(
-    mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+    mode: Mode, run: Run, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    """They say nothing of their batch. Other files are no results."""
+    """They say nothing of their batch: there is one warning, and they are counted. Other files are no results."""
     batches._WARNED.forget()
+    unrecorded.forget_warnings()
     caplog.set_level(logging.WARNING, "callspan")
 
     async def made() -> tuple[Any, Any]:
@@ -220,18 +224,102 @@ def test_results_of_a_batch_that_is_not_known_are_not_guessed(
 
     async def body() -> None:
         client, batch = await made()
-        with capture() as seen:
+        with capture(stores=f"sqlite:///{tmp_path}/calls.db") as seen:
             await mode.wait(client.files.content(batch.input_file_id))
             assert caplog.messages == []
             for _ in range(2):
                 await mode.wait(client.files.content(batch.output_file_id))
             assert (seen.everything, seen.spans) == ([], [])
-            assert len([text for text in caplog.messages if "batches.retrieve" in text]) == 1
+            (warning,) = caplog.messages
+            assert "batches.retrieve" in warning
             await mode.all(await mode.wait(client.batches.list()))
             await mode.wait(client.files.content(batch.output_file_id))
             assert [call.outcome for call in seen.records] == ["success"] * 2
+        (count,) = unrecorded.read_unrecorded(tmp_path / "calls.db.spool").items()
+        assert (count[0], count[1].calls) == ("/v1/files/{id}/content", 2)
 
     run(body)
+
+
+@pytest.mark.parametrize("seen_by", ["create", "retrieve", "list"])
+def test_another_process_finds_the_batch_of_results(
+    mode: Mode, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, seen_by: str
+) -> None:
+    """Where it has the same spool, and another process has seen the batch with its files."""
+    batches._WARNED.forget()
+    caplog.set_level(logging.WARNING, "callspan")
+    store = f"sqlite:///{tmp_path}/calls.db"
+    mode.provider.reply(text="Well.", input_tokens=7, output_tokens=3)
+    mode.provider.reply(status=400)
+
+    async def body() -> None:
+        client = mode.openai()
+        if seen_by == "create":
+            with capture(stores=store):
+                batch = await upload(mode, client, ("in.jsonl", file_of(2)))
+        else:
+            batch = await upload(mode, client, ("in.jsonl", file_of(2)))
+            with capture(stores=store):
+                if seen_by == "retrieve":
+                    await mode.wait(client.batches.retrieve(batch.id))
+                else:
+                    await mode.all(await mode.wait(client.batches.list()))
+        with capture(stores=store) as seen:
+            for file_id in (batch.output_file_id, batch.error_file_id):
+                await mode.wait(client.files.content(file_id))
+            calls = by_line(seen)
+            first, second = calls["line-0"], calls["line-1"]
+            assert len(calls) == 2
+            assert (first.outcome, second.outcome, first.api) == ("success", "error", "chat_completions")
+            assert {first.batch_id, second.batch_id} == {batch.id}
+            assert first.usage is not None
+            assert (first.usage.input_tokens, first.usage.output_tokens) == (7, 3)
+            (span,) = seen.spans
+            assert span.name == "batch_results"
+        assert caplog.messages == []
+
+    run(body)
+
+
+def test_what_is_known_of_batches_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old files are deleted, and the oldest where there are many; one that another process takes is no error."""
+    place = tmp_path / batch_files.DIRECTORY
+    place.mkdir()
+    (place / "old.batch").write_bytes(b"{}")
+    os.utime(place / "old.batch", (1, 1))
+    (place / "taken.jsonl").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(batch_files, "_MOST_FILES", 3)
+    monkeypatch.setattr(batch_files, "_BATCHES_BETWEEN", 1)
+    files = batch_files.BatchFiles(lambda: tmp_path)
+    for number in range(6):
+        files.keep_batch("openai", BatchInfo(id=f"batch_{number}", output_file_id=f"file-{number}"))
+    assert not (place / "old.batch").exists()
+    assert len(list(place.glob("*.batch"))) == 4
+    newest = files.batch_of("openai", "file-5")
+    assert newest is not None
+    assert newest.id == "batch_5"
+    assert files.batch_of("openai", "file-0") is None
+    assert files.batch_of("azure", "file-5") is None
+
+
+def test_a_damaged_note_of_a_batch_costs_its_results_only(
+    mode: Mode, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches._WARNED.forget()
+    store = f"sqlite:///{tmp_path}/calls.db"
+
+    async def body() -> None:
+        client = mode.openai()
+        with capture(stores=store):
+            batch = await upload(mode, client, ("in.jsonl", file_of(1)))
+        for file in (tmp_path / "calls.db.spool" / "batch_files").iterdir():
+            file.write_bytes(b'{"id": 7')
+        with capture(stores=store) as seen:
+            assert await mode.wait(client.files.content(batch.output_file_id)) is not None
+            assert seen.records == []
+
+    run(body)
+    assert "batches.retrieve" in caplog.text
 
 
 def test_a_file_that_is_not_for_batches_is_not_read(mode: Mode, run: Run, seen: Captured) -> None:
@@ -279,6 +367,6 @@ def test_another_process_finds_the_requests_of_a_file(mode: Mode, run: Run, tmp_
         with capture(stores=store) as seen:
             await mode.wait(client.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h"))
             assert [call.request.model for call in by_line(seen).values()] == ["gpt-x"] * 2
-        assert list(kept.iterdir()) == []
+        assert list(kept.glob("*.jsonl")) == []
 
     run(body)

@@ -47,13 +47,18 @@ PROCESS = """
                 requests = [{"custom_id": f"a{n}", "params": asked} for n in range(3)]
                 jobs["messages"] = batches.create(requests=requests).id
         elif what == "poll":
-            of_openai.batches.retrieve(jobs["batch"])
+            seen = of_openai.batches.retrieve(jobs["batch"])
+            jobs["results"] = [seen.output_file_id, seen.error_file_id]
             batches.retrieve(jobs["messages"])
         elif what == "read":
             batch = of_openai.batches.retrieve(jobs["batch"])
             of_openai.files.content(batch.output_file_id)
             of_openai.files.content(batch.error_file_id)
             list(batches.results(jobs["messages"]))
+            callspan.instrument().force_flush()
+        elif what == "content":
+            for file_id in jobs["results"]:
+                of_openai.files.content(file_id)
             callspan.instrument().force_flush()
         elif what == "begin":
             next(iter(batches.results(jobs["messages"])))
@@ -97,6 +102,22 @@ def test_each_line_is_one_call(provider: ScriptedProvider, tmp_path: Path) -> No
         batch_id = calls["a0"].batch_id
         assert {call.custom_id for call in reader.calls(CallFilter(batch_id=batch_id))} == {"a0", "a1", "a2"}
         assert (sums.input_tokens, sums.output_tokens, sums.cost_usd) == (1000, 100, Decimal("0.0014"))
+
+
+def test_results_are_read_by_a_process_that_knows_only_their_files(provider: ScriptedProvider, tmp_path: Path) -> None:
+    """Another process with the same spool has seen the batch, and was killed as soon as it had."""
+    url = f"sqlite:///{tmp_path}/calls.db"
+    (tmp_path / "prices.json").write_text(json.dumps(PRICES))
+    provider.reply(text="Well.", input_tokens=1000, output_tokens=100)
+    provider.reply(status=400)
+    provider.reply(in_batch="expired")
+    for does in ("upload", "create", "poll", "poll", "content", "content"):
+        run(url, provider, tmp_path, "0", does)
+    ship_once(tmp_path / "0", store_sinks((url,), tmp_path / "prices.json"), 30.0)
+    with closing(open_store(url)) as reader:
+        calls = sorted(reader.calls(CallFilter(provider="openai")), key=lambda call: str(call.custom_id))
+        assert [call.custom_id for call in calls] == ["o0", "o1", "o2"]
+        check(calls)
 
 
 def check(calls: list[CallRecord]) -> None:

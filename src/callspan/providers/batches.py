@@ -123,6 +123,11 @@ class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
     usage: dict[str, object] | None = None
     """As stated for the whole batch: the sum of its lines' usage."""
 
+    @property
+    def result_files(self) -> list[str]:
+        """The ids of its output and error files, as far as it has them."""
+        return [file_id for file_id in (self.output_file_id, self.error_file_id) if file_id]
+
 
 def batches_in(body: object) -> list[BatchInfo]:
     """Return the batches in a body: a batch, or a list of them. Total."""

@@ -88,14 +88,14 @@ class UnrecordedCalls:
         self._idle = AtomicFlag(is_set=True)
         self._registered = False
 
-    def note(self, path: str) -> None:
-        """Count one call, to a path without ids."""
+    def note(self, path: str, *, warn: bool = True) -> None:
+        """Count one call, to a path without ids; `warn` False: the caller has a warning of its own."""
         with _KEEP:
             if len(_paths) < MOST_PATHS or path in _paths:
                 _paths[path] = None
             else:
                 path = OTHERS
-            if _warned.first(path):
+            if warn and _warned.first(path):
                 log(logging.WARNING, _WARNING, path)
             if self._directory() is None:
                 return

@@ -1,6 +1,7 @@
-"""Batch files: the requests of uploaded files, processed, until a batch is created from their file.
+"""Batch files: the requests of uploaded files until their batch is created, and which batch a file of results is of.
 
-They are in the directory of the spool, so that another process finds them, or in memory where there is no store.
+They are in the directory of the spool, so that another process finds them. Where there is no store, requests are kept
+in memory.
 """
 
 from __future__ import annotations
@@ -13,16 +14,22 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from callspan.fail_open import ours
+from callspan.providers.batches import BatchInfo
 from callspan.record import codec
 from callspan.record.call import CallRecord
 
 DIRECTORY: Final = "batch_files"
-_UNFINISHED: Final = ".part"
+_REQUESTS, _BATCH, _UNFINISHED = ".jsonl", ".batch", ".part"
 _KEPT_S: Final = 30 * 86_400
 """OpenAI deletes the files of batches after 30 days."""
 _MOST_BYTES: Final = 1 << 30
+_MOST_FILES: Final = 20_000
 _MOST_IN_MEMORY: Final = 32 << 20
+_BATCHES_BETWEEN: Final = 256
+"""After so many batches old files are deleted again."""
 
 
 class BatchFiles:
@@ -32,6 +39,7 @@ class BatchFiles:
         """`directory` returns that of the spool; None where there is no store."""
         self._directory = directory
         self._in_memory: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._batches = 0
 
     def keep(self, provider: str, file_id: str, records: Iterable[CallRecord]) -> None:
         """Keep the records of a file's requests, whose batch is not known yet."""
@@ -39,14 +47,36 @@ class BatchFiles:
         if directory is None:
             self._keep_in_memory((provider, file_id), records)
             return
-        path = _path(directory, provider, file_id)
+        path = _path(directory, provider, file_id, _REQUESTS)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _tidy(path.parent)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
-        fresh.touch(0o600)
-        with fresh.open("wb") as file:
-            file.writelines(codec.encode(record) + b"\n" for record in records)
-        fresh.replace(path)
+        _write(path, (codec.encode(record) + b"\n" for record in records))
+
+    def keep_batch(self, provider: str, batch: BatchInfo) -> None:
+        """Keep which batch its files of results are of, for other processes."""
+        directory = self._directory()
+        if directory is None:
+            return
+        # Counts and usage change until the batch has ended, and the lines have them.
+        note = msgspec.json.encode(msgspec.structs.replace(batch, counts={}, usage=None))
+        for file_id in batch.result_files:
+            path = _path(directory, provider, file_id, _BATCH)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._batches % _BATCHES_BETWEEN == 0:
+                _tidy(path.parent)
+            self._batches += 1
+            _write(path, [note])
+
+    def batch_of(self, provider: str, file_id: str) -> BatchInfo | None:
+        """Return the batch that a file of results is of; None where no process with this directory has seen it."""
+        directory = self._directory()
+        if directory is None:
+            return None
+        try:
+            batch = _batch(_path(directory, provider, file_id, _BATCH).read_bytes())
+        except ours(FileNotFoundError, msgspec.MsgspecError):
+            return None
+        return batch if file_id in batch.result_files else None
 
     def take(self, provider: str, file_id: str) -> Iterator[CallRecord]:
         """Yield the records of a file's requests, and forget them after the last one; none where it is not known."""
@@ -56,7 +86,7 @@ class BatchFiles:
         directory = self._directory()
         if directory is None:
             return
-        path = _path(directory, provider, file_id)
+        path = _path(directory, provider, file_id, _REQUESTS)
         try:
             with path.open("rb") as file:
                 yield from _decoded(file)
@@ -83,15 +113,36 @@ def _decoded(lines: Iterable[bytes]) -> Iterator[CallRecord]:
             yield record
 
 
-def _path(directory: Path, provider: str, file_id: str) -> Path:
-    return directory / DIRECTORY / f"{sha256(f'{provider} {file_id}'.encode()).hexdigest()[:32]}.jsonl"
+_batch: Final = msgspec.json.Decoder(BatchInfo).decode
+
+
+def _path(directory: Path, provider: str, file_id: str, suffix: str) -> Path:
+    key = f"{provider} {file_id}".encode(errors="surrogatepass")
+    return directory / DIRECTORY / f"{sha256(key).hexdigest()[:32]}{suffix}"
+
+
+def _write(path: Path, lines: Iterable[bytes]) -> None:
+    """Write a file whole or not at all."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
+    fresh.touch(0o600)
+    with fresh.open("wb") as file:
+        file.writelines(lines)
+    fresh.replace(path)
 
 
 def _tidy(directory: Path) -> None:
-    """Delete files that no batch was created from for long, and the oldest where all are too large."""
-    found = [(path.stat().st_mtime, path.stat().st_size, path) for path in directory.iterdir()]
+    """Delete files that were kept for long, and the oldest where there are too many or all are too large."""
     size, now = 0, time.time()
-    for changed, bytes_of, path in sorted(found, reverse=True):
+    for number, (changed, bytes_of, path) in enumerate(sorted(_files_in(directory), reverse=True)):
         size += bytes_of
-        if size > _MOST_BYTES or now - changed > _KEPT_S:
+        if size > _MOST_BYTES or number >= _MOST_FILES or now - changed > _KEPT_S:
             path.unlink(missing_ok=True)
+
+
+def _files_in(directory: Path) -> Iterator[tuple[float, int, Path]]:
+    for path in directory.iterdir():
+        try:
+            about = path.stat()
+        except ours(FileNotFoundError):  # another process has just taken it
+            continue
+        yield about.st_mtime, about.st_size, path

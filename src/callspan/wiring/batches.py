@@ -49,11 +49,14 @@ _OBSERVE: Final = fail_open("observe a request about batches")
 _SURROUNDINGS: Final = fail_open("read the session and metadata around a request about batches")
 _UPLOAD: Final = fail_open("read a file that is uploaded for a batch")
 _KEEP: Final = fail_open("keep the requests of a batch")
+_KEEP_BATCH: Final = fail_open("keep which batch a file of results is of")
 _PURPOSE: Final = "batch"
 _REMEMBERED: Final = 4096
 """Batches, files and readings."""
 _AT_ONCE: Final = 100
 """Requests of a batch that are written before its creation returns, and at a time later."""
+_FEW: Final = 8
+"""Batches whose files are noted before a request returns; of a longer list they are noted later."""
 _AT_ONCE_BYTES: Final = 1 << 17
 """Size of files whose requests are kept before the upload returns."""
 _OF_CREATION: Final = (
@@ -63,8 +66,8 @@ _OF_CREATION: Final = (
 """What the record of a request has of the creation of its batch, and not of the upload of its file."""
 _WARNED: Final = Once()
 _NOT_KNOWN: Final = (
-    "Results of a batch were read that is not known in this process: they are not recorded. Look the batch up before "
-    "its files are read, with `batches.retrieve` or `batches.list`"
+    "Results of a batch were read that no process with this spool directory knows: they are not recorded. Look the "
+    "batch up before its files are read, with `batches.retrieve` or `batches.list`"
 )
 _RESULTS_PATH: Final = "/v1/files/{id}/content"
 _NOWHERE: Final = Place()
@@ -104,11 +107,35 @@ class Batches:
             start_span=partial(ObservedRequest, self, calls, spans, request), process=_unchanged, surroundings=nowhere
         )
 
-    def learn(self, provider: str, batch: BatchInfo) -> None:
-        """Take note of what a provider says of a batch."""
-        for identity in (batch.id, batch.output_file_id, batch.error_file_id):
-            if identity is not None:
+    def learn(self, provider: str, batches: list[BatchInfo]) -> None:
+        """Take note of what a provider says of batches, and keep which files are theirs for other processes."""
+        fresh = []
+        for batch in batches:
+            if any(self.known.get((provider, file_id)) is None for file_id in batch.result_files):
+                fresh.append(batch)
+            for identity in (batch.id, *batch.result_files):
                 self.known.put((provider, identity), batch)
+        keep = partial(self._keep_batches, provider, fresh)
+        if len(fresh) > _FEW:
+            put_off(keep)
+        elif fresh:
+            keep()
+
+    def _keep_batches(self, provider: str, batches: list[BatchInfo]) -> None:
+        for batch in batches:
+            with _KEEP_BATCH:
+                self.files.keep_batch(provider, batch)
+
+    def batch_of(self, provider: str, request: BatchRequest) -> BatchInfo | None:
+        """Return the batch whose results are requested, as far as a process with this spool directory knows it."""
+        known = self.known.get((provider, request.batch_id or request.file_id))
+        if known is not None:
+            return known
+        if request.batch_id is not None:
+            return BatchInfo(id=request.batch_id)
+        with _KEEP_BATCH:
+            return None if request.file_id is None else self.files.batch_of(provider, request.file_id)
+        return None
 
 
 class ObservedRequest:
@@ -195,8 +222,9 @@ class ObservedRequest:
         upload.finish()
 
     def _answered(self, record: CallRecord, body: object) -> None:
-        for batch in batches_in(body):
-            self._of.learn(record.provider, batch)
+        batches = batches_in(body)
+        self._of.learn(record.provider, batches)
+        for batch in batches:
             is_new = self._of.joined.claim((record.provider, batch.id), self)
             if is_new and batch.input_file_id is not None:
                 started = batch.created_ns or record.timing.start_ns
@@ -270,9 +298,7 @@ class ObservedRequest:
 
     def _reader(self) -> LineReader | UnknownResults:
         provider, request = self._started.provider, self._request
-        batch = self._of.known.get((provider, request.batch_id or request.file_id))
-        if batch is None and request.batch_id is not None:
-            batch = BatchInfo(id=request.batch_id)
+        batch = self._of.batch_of(provider, request)
         if batch is None:
             return UnknownResults(self._unknown)
         key, seen = (provider, batch.id, request.file_id), Seen()

@@ -158,7 +158,7 @@ class Pipeline:
             self.recorder.write,
             self._metrics.observed,
             BatchFiles(self.recorder.directory),
-            self.recorder.unrecorded.note,
+            partial(self.recorder.unrecorded.note, warn=False),
         )
         self._hosted = Hosted(finder, self.recorder.write, self._metrics.observed)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
