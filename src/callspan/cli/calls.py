@@ -55,14 +55,20 @@ def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_fir
             if not frame.emit_all(call_row(call) for call in reader.calls(which)):
                 raise click.exceptions.Exit(1)
             return
-        found = list(reader.calls(which))
-        more = reader.count_calls(which) - offset - len(found)
+        if which.text is not None:
+            # To count the others takes a search of all texts.
+            found = list(reader.calls(msgspec.structs.replace(which, limit=limit + 1)))
+            found, more = found[:limit], "more" if len(found) > limit else ""
+        else:
+            found = list(reader.calls(which))
+            others = reader.count_calls(which) - offset - len(found)
+            more = f"{others:,} more" if others > 0 else ""
     if not found:
         frame.no_match(f"No such calls in {safe_name(frame.store)}.")
     with frame.screen.paged():
         frame.screen.print(calls_table(found, frame.screen.console.width))
-        if more > 0:
-            frame.screen.line((f"{more:,} more: --limit, --offset", "dim"))
+        if more:
+            frame.screen.line((f"{more}: --limit, --offset", "dim"))
 
 
 def calls_table(found: list[CallRecord], width: int) -> Group:

@@ -98,14 +98,19 @@ class SqlReader(SqlRewards):
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`."""
-        where, values = self._where(which)
         order = "DESC" if which.newest_first else "ASC"
-        limit = -1 if which.limit is None else which.limit
         ordered = f"ORDER BY c.start_ns {order}, c.call_id {order}"
-        if which.limit is not None or which.offset:
-            where = self._page_of(where, f"{ordered} {self._page(limit, which.offset)}")
+        where, values = self._chosen(which, ordered)
         for row in self._rows(f"SELECT c.* FROM calls c WHERE {where} {ordered}", **values):
             yield self._call_of(row, which.content)
+
+    def _chosen(self, which: CallFilter, ordered: str) -> tuple[str, Mapping[str, object]]:
+        """Return the condition on the calls `c` of a page in this order, and its parameters."""
+        where, values = self._where(which)
+        if which.limit is None and not which.offset:
+            return where, values
+        limit = -1 if which.limit is None else which.limit
+        return self._page_of(where, f"{ordered} {self._page(limit, which.offset)}"), values
 
     def _page_of(self, where: str, page: str) -> str:
         """Return the condition that a call `c` is on a page, an order and a limit, of the calls that match a condition.

@@ -1,8 +1,4 @@
-"""Reader of a SQLite file, while others write; texts are found by one scan of all texts.
-
-SQLite's LIKE ignores the case of ASCII only, but needs no Python per text. It decides about texts of ASCII; texts with
-other characters, and those stored in two parts, are compared in Python.
-"""
+"""Reader of a SQLite file, while others write."""
 
 # ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
 
@@ -18,14 +14,17 @@ from typing import Final
 import msgspec
 
 from callspan.record.labels import label_of, labels
-from callspan.stores import aggregates, bodies
+from callspan.stores import aggregates
 from callspan.stores.aggregates import Latencies
+from callspan.stores.base import CallFilter
 from callspan.stores.columns import LAYOUT
 from callspan.stores.filters import SQLITE
 from callspan.stores.packing import SAME_HASH
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
+from callspan.stores.sqlite import text_search
 from callspan.stores.sqlite.file import explaining, open_for_reading, rescue
+from callspan.stores.sqlite.text_search import Lookup, TextSearch
 
 _CHUNK: Final = 500
 _COLUMN: Final = re.compile(r"\bc\.(\w+)")
@@ -50,35 +49,6 @@ SELECT {key}, c.durations, c.first_tokens FROM (
 """
 _TIMES_SINCE: Final = 3
 """Layout that keeps the times of calls."""
-_STEP: Final = 20_000
-"""Contents per query."""
-_MAPPED_STEPS: Final = 4
-"""The mapping of the file is renewed after so many queries: what was read through it counts as memory."""
-_MOST_MAPPED: Final = 0x7FFF0000
-_TEXTS: Final = """
-SELECT id, CASE WHEN {contains} THEN NULL ELSE text END, rest, text_of FROM content
- WHERE role IS NOT NULL AND id BETWEEN :first AND :last
-   AND ({may_contain} OR rest IS NOT NULL OR text_of IS NOT NULL OR length(text) <> length(CAST(text AS BLOB)))
-"""
-"""Texts that contain the part are NULL. `length` of a text with a NUL ends there."""
-_LIKE: Final = "text LIKE {} ESCAPE '\\'"
-_PATTERN_CHARACTERS: Final = 10_000
-"""SQLite refuses patterns of more than 50,000 bytes."""
-_SAMPLES: Final = 50
-_SAMPLE: Final = (
-    "SELECT substr(text, 1, 350) FROM content WHERE id >= ? AND role IS NOT NULL AND text IS NOT NULL LIMIT 1"
-)
-_FEW: Final = 20_000
-"""Ids that are put into a query."""
-_CALLS: Final = """
-WITH RECURSIVE hit (id) AS (
-  SELECT x.id FROM ctx x WHERE x.content IN ({contents})
-  UNION SELECT x.id FROM hit JOIN ctx x ON x.parent = hit.id)
-SELECT c.id FROM calls c
- WHERE c.output IN ({contents}) OR c.ctx IN (SELECT id FROM hit) OR c.system IN ({contents}) LIMIT {limit}
-"""
-_HIGHEST: Final = {table: f"SELECT coalesce(max(id), 0) FROM {table}" for table in ("content", "ctx")}
-_FOUND: Final = 1
 
 
 class SQLiteReader(SqlReader):
@@ -120,6 +90,23 @@ class SQLiteReader(SqlReader):
     def _page_of(self, where: str, page: str) -> str:
         """Return the condition that a call `c` is on this page of the calls that match a condition."""
         return f"c.id IN (SELECT c.id FROM calls c WHERE {where} {page})"
+
+    def _chosen(self, which: CallFilter, ordered: str) -> tuple[str, Mapping[str, object]]:
+        """Return the condition on the calls `c` of a page; the first calls are searched for a text at first."""
+        found = self._first_with(which, ordered)
+        if found is None:
+            return super()._chosen(which, ordered)
+        return f"c.id IN ({','.join(map(str, found))})", {}
+
+    def _first_with(self, which: CallFilter, ordered: str) -> list[int] | None:
+        """Return the row ids of a page of calls that contain a part; None if a scan has to find them."""
+        if which.text is None or which.limit is None or which.offset + which.limit > text_search.MOST_LOOKUPS:
+            return None
+        where, values = self._where(msgspec.structs.replace(which, text=None))
+        calls = self._tuples(f"SELECT c.id, c.output, c.ctx, c.system FROM calls c WHERE {where} {ordered}", **values)
+        with explaining(self._path):
+            found = Lookup(self._connection, which.text.casefold()).first(calls, which.offset + which.limit)
+        return None if found is None else found[which.offset :]
 
     def _sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
         """Yield one row per group, from the sums stored in the file if they can answer the query."""
@@ -201,147 +188,3 @@ def _kept_sums(by: str, where: str) -> str | None:
 def _answerable(where: str) -> bool:
     """Whether what is kept of the calls tells those apart where this holds."""
     return set(_COLUMN.findall(where)) <= _CONDITIONS
-
-
-class TextSearch:
-    """What was found in the texts scanned so far. Contents never change; those added since are scanned next."""
-
-    def __init__(self, connection: sqlite3.Connection, part: str) -> None:
-        """`part` is case-folded. Nothing is scanned yet."""
-        self._connection = connection
-        self._cursor = connection.cursor()
-        self._cursor.row_factory = None
-        self._part = part
-        self._texts, self._patterns = _query(part, self._sample() if part.isascii() else "")
-        self._contents = bytearray(1)
-        """By id: whether the text of the content contains the part."""
-        self._nodes = bytearray(1)
-        """By id: whether a content of the chain that ends in the node does."""
-        self._last_node = 0
-        self._version: object = None
-        self._condition: str | None = None
-        self._last_hash: bytes | None = None
-
-    def _update(self) -> None:
-        """Scan what was added since the last time."""
-        if self._last_hash != self._hash_of(len(self._contents) - 1):
-            self._forget()  # The newest contents were deleted, so their ids are given again.
-        # Before the contents: each node of these refers to one of those.
-        self._last_node = self._highest("ctx")
-        highest = self._highest("content")
-        (mapped,) = self._connection.execute("PRAGMA mmap_size").fetchone() or (0,)
-        try:
-            for number, start in enumerate(range(len(self._contents), highest + 1, _STEP)):
-                if number % _MAPPED_STEPS == 0:
-                    self._map(_MOST_MAPPED)
-                self._scan(start, min(highest, start + _STEP - 1))
-        finally:
-            self._map(mapped)
-        self._last_hash = self._hash_of(highest)
-
-    def condition(self, function: str) -> str:
-        """Return the condition that a call `c` contains the part just now. Raises sqlite3.Error.
-
-        `function` is the SQL name of `finds`.
-        """
-        version = self._connection.execute("PRAGMA data_version").fetchone()[0], self._connection.total_changes
-        if self._condition is None or version != self._version:
-            self._version = version
-            self._update()
-            self._condition = self._made(function)
-        return self._condition
-
-    def _made(self, function: str) -> str:
-        number = self._contents.count(_FOUND)
-        if not number:
-            return "1 = 0"
-        if number <= _FEW:
-            found = ",".join(str(place) for place in _places(self._contents))
-            sql = _CALLS.format(contents=found, limit=_FEW + 1)
-            calls = [str(row[0]) for row in self._cursor.execute(sql)]
-            if len(calls) <= _FEW:
-                return f"c.id IN ({','.join(calls)})"
-        self._follow_chains()
-        return f"{function}(c.output, c.ctx, c.system)"
-
-    def finds(self, output: int | None, ctx: int | None, system: int | None) -> bool:
-        """Return whether a call that refers to these contents and this chain has a message that contains the part."""
-        contents, nodes = self._contents, self._nodes
-        return (
-            (output is not None and output < len(contents) and contents[output] == _FOUND)
-            or (ctx is not None and ctx < len(nodes) and nodes[ctx] == _FOUND)
-            or (system is not None and system < len(contents) and contents[system] == _FOUND)
-        )
-
-    def _forget(self) -> None:
-        self._contents, self._nodes, self._last_hash = bytearray(1), bytearray(1), None
-
-    def _sample(self) -> str:
-        highest = self._highest("content")
-        places = range(1, highest + 1, highest // _SAMPLES + 1)
-        return "".join(str(row[0]) for place in places for row in self._cursor.execute(_SAMPLE, (place,))).casefold()
-
-    def _scan(self, first: int, last: int) -> None:
-        found, part = self._contents, self._part
-        found.extend(bytes(last + 1 - len(found)))
-        borrowed = []
-        for place, text, rest, lender in self._cursor.execute(
-            self._texts, {"first": first, "last": last, **self._patterns}
-        ):
-            if lender is not None:
-                borrowed.append((place, lender))
-            elif text is None or part in (text if rest is None else bodies.whole_text(text, rest) or "").casefold():
-                found[place] = _FOUND
-        for place, lender in borrowed:
-            # An answer is stored before the request that sends it again.
-            found[place] = found[lender] if lender < len(found) else 0
-
-    def _follow_chains(self) -> None:
-        contents, nodes = self._contents, self._nodes
-        start = len(nodes)
-        nodes.extend(bytes(self._last_node + 1 - start))
-        # A node is stored after its parent.
-        links = "SELECT id, parent, content FROM ctx WHERE id BETWEEN ? AND ? ORDER BY id"
-        for node, parent, content in self._cursor.execute(links, (start, len(nodes) - 1)):
-            if nodes[parent] or (content < len(contents) and contents[content]):
-                nodes[node] = _FOUND
-
-    def _map(self, size: int) -> None:
-        for mapped in (0, size):
-            self._connection.execute(f"PRAGMA mmap_size={mapped}").fetchall()
-
-    def _hash_of(self, content: int) -> bytes | None:
-        row = self._connection.execute("SELECT hash FROM content WHERE id = ?", (content,)).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def _highest(self, table: str) -> int:
-        return int(self._connection.execute(_HIGHEST[table]).fetchone()[0])
-
-
-def _query(part: str, sample: str) -> tuple[str, dict[str, str]]:
-    """Return the query of the texts that contain a case-folded part or are to be compared, and its patterns.
-
-    `sample` is a sample of the texts.
-    """
-    if not part.isascii() or "\0" in part:
-        # No text of ASCII contains it, and LIKE ends at a NUL.
-        return _TEXTS.format(contains="0", may_contain="0"), {}
-    if len(part) > _PATTERN_CHARACTERS:
-        return _TEXTS.format(contains="0", may_contain="text IS NOT NULL"), {}
-    # LIKE looks for the first character of its pattern: the rarer, the faster.
-    rarest = min(range(len(part)), key=lambda at: sample.count(part[at]), default=0)
-    whole, end = _LIKE.format(":whole"), _LIKE.format(":end")
-    patterns = {"whole": _pattern(part), "end": _pattern(part[rarest:])}
-    return _TEXTS.format(contains=whole, may_contain=f"{end} AND {whole}" if rarest else whole), patterns
-
-
-def _pattern(text: str) -> str:
-    return "%" + re.sub(r"([%_\\])", r"\\\1", text) + "%"
-
-
-def _places(marks: bytearray) -> Iterator[int]:
-    """Yield where something was found."""
-    place = marks.find(_FOUND)
-    while place >= 0:
-        yield place
-        place = marks.find(_FOUND, place + 1)
