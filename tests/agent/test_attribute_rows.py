@@ -27,13 +27,13 @@ def attributes_of_an_agent() -> list[tuple[str, Any]]:
         provider.reply(status=429, retry_after_s=0.001)
         provider.reply(text="Done.", reasoning_tokens=1)
         provider.reply(status=400)
-        asked = {"model": "gpt-5", "messages": [{"role": "user", "content": "Go"}], "temperature": 0.5, "top_p": 1.0}
+        request = {"model": "gpt-5", "messages": [{"role": "user", "content": "Go"}], "temperature": 0.5, "top_p": 1.0}
         known = {"user_id": "u", "group_id": "g", "task_id": "t", "experiment": "e", "metadata": {"seed": 7}}
         with callspan.session("tables", **known) as session, callspan.timestep("turn", 1) as step, client:
-            client.chat.completions.create(**asked, max_tokens=9, seed=1, stop=["."], user="u")
-            list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+            client.chat.completions.create(**request, max_tokens=9, seed=1, stop=["."], user="u")
+            list(client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True}))
             try:
-                client.chat.completions.create(**asked)
+                client.chat.completions.create(**request)
             except openai.BadRequestError:
                 step.action("north")
             shown = step.message("a wall", call="c")

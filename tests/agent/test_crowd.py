@@ -25,7 +25,7 @@ httpx2 = pytest.importorskip("httpx2", reason="needs SDKs on httpx2")
 _MIB = 1024 if sys.platform == "linux" else 1024 * 1024
 
 
-def said(request: Any) -> Any:
+def echo(request: Any) -> Any:
     """Echo what was asked, as either provider would answer."""
     body = json.loads(request.content)
     text = body["messages"][-1]["content"]
@@ -40,13 +40,13 @@ def said(request: Any) -> Any:
     return httpx2.Response(200, json={**answer, "choices": [choice], "usage": usage})
 
 
-async def answered(request: Any) -> Any:
+async def reply_to(request: Any) -> Any:
     await asyncio.sleep(0)
-    return said(request)
+    return echo(request)
 
 
 async def crowd(sessions: int, steps: int) -> None:
-    http = httpx2.AsyncClient(transport=httpx2.MockTransport(answered))
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(reply_to))
     first = openai.AsyncOpenAI(api_key="k", http_client=http)
     second = anthropic.AsyncAnthropic(api_key="k", http_client=http)
 
@@ -54,10 +54,10 @@ async def crowd(sessions: int, steps: int) -> None:
         async with callspan.session("crowd", session_id=f"crowd-{steps}-{number}") as own:
             for index in range(steps):
                 async with own.timestep() as step:
-                    asked: Any = [{"role": "user", "content": f"{number}/{index}"}]
+                    messages: Any = [{"role": "user", "content": f"{number}/{index}"}]
                     await asyncio.gather(
-                        first.chat.completions.create(model="gpt", messages=asked),
-                        second.messages.create(model="claude", max_tokens=9, messages=asked),
+                        first.chat.completions.create(model="gpt", messages=messages),
+                        second.messages.create(model="claude", max_tokens=9, messages=messages),
                     )
                     step.environment(index, reward=1.0)
 

@@ -64,9 +64,9 @@ def test_an_environment_that_raises_is_an_error_of_its_span(seen: Seen) -> None:
         with pytest.raises(KeyError), step.environment_step():
             raise KeyError("hole")
         step.environment("after", reward=1)
-    failed, told = seen.of(EventRecord)
+    failed, reported = seen.of(EventRecord)
     assert (failed.error.type, failed.data, failed.reward) == ("KeyError", None, None)
-    assert told.error is None
+    assert reported.error is None
     assert [span.status.status_code for span in seen.named("environment")] == [StatusCode.ERROR]
     assert seen.named("timestep")[0].status.status_code == StatusCode.UNSET
 

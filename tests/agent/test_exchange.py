@@ -16,7 +16,7 @@ from callspan.record.events import MessageRecord, Record
 from callspan.testing import Captured, ScriptedProvider, capture
 
 SYSTEM, TASK = "You move a robot.", "Fetch the key."
-ASKED: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": TASK}]
+MESSAGES: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": TASK}]
 IN, OUT = "gen_ai.input.messages", "gen_ai.output.messages"
 
 
@@ -30,7 +30,7 @@ def provider() -> Iterator[ScriptedProvider]:
 def ask(provider: ScriptedProvider) -> Iterator[Callable[..., None]]:
     with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
 
-        def call(answer: str, messages: list[Any] = ASKED, **given: Any) -> None:
+        def call(answer: str, messages: list[Any] = MESSAGES, **given: Any) -> None:
             provider.reply(text=answer)
             made = client.chat.completions.create(model="gpt-5", messages=messages, **given)
             if given.get("stream"):
@@ -42,10 +42,10 @@ def ask(provider: ScriptedProvider) -> Iterator[Callable[..., None]]:
 def on(seen: Captured, name: str) -> list[tuple[list[tuple[str, str]], list[tuple[str, str]]]]:
     """Roles and texts of what went in and came out, of each span of a name, in the order of their ends."""
     found = [span.attributes or {} for span in seen.spans if span.name == name]
-    return [(_said(attributes, IN), _said(attributes, OUT)) for attributes in found]
+    return [(_texts(attributes, IN), _texts(attributes, OUT)) for attributes in found]
 
 
-def _said(attributes: Any, name: str) -> list[tuple[str, str]]:
+def _texts(attributes: Any, name: str) -> list[tuple[str, str]]:
     messages = json.loads(attributes.get(name, "[]"))
     assert all("finish_reason" in message for message in messages) or name == IN
     return [(message["role"], " | ".join(part["content"] for part in message["parts"])) for message in messages]
@@ -60,7 +60,7 @@ def test_a_session_shows_first_what_it_was_sent_and_last_what_it_returned(
         for number in range(3):
             with session.timestep() as step:
                 more = [{"role": "assistant", "content": "Yes"}, {"role": "user", "content": f"{number}?"}]
-                ask(f"I go {number}.", [*ASKED, *more] if number else ASKED, stream=stream)
+                ask(f"I go {number}.", [*MESSAGES, *more] if number else MESSAGES, stream=stream)
                 step.action([number])
                 step.environment([number, 1], reward=0.5, terminated=number == 2)
     (session_shown,) = on(seen, "invoke_workflow robot")
@@ -150,10 +150,10 @@ def test_text_removed_by_a_redactor_is_not_on_the_span(ask: Callable[..., None])
             return msgspec.structs.replace(record, content="[redacted]")
         if isinstance(record, CallRecord) and record.response is not None:
             body: Any = record.request.body
-            asked = msgspec.structs.replace(record.request, body={**body, "messages": body["messages"][1:]})
+            request = msgspec.structs.replace(record.request, body={**body, "messages": body["messages"][1:]})
             answer: Any = record.response.body
             answer["choices"][0]["message"]["content"] = "[redacted answer]"
-            return msgspec.structs.replace(record, request=asked)
+            return msgspec.structs.replace(record, request=request)
         return record
 
     with capture(redact=redact) as seen, callspan.session("s") as session, session.timestep():

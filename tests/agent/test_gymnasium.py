@@ -149,10 +149,10 @@ class Asking(Corridor):
 
     def __init__(self, length: int) -> None:
         super().__init__(length)
-        self.asked_in: list[Any] = []
+        self.called_in: list[Any] = []
 
     def reset(self, **settings: Any) -> Any:
-        self.asked_in.append(current_session())
+        self.called_in.append(current_session())
         return super().reset(**settings)
 
 
@@ -163,7 +163,7 @@ def test_calls_during_reset_belong_to_no_episode(seen: Seen) -> None:
     env.reset()
     env.reset()
     env.close()
-    assert inner.asked_in == [None, None]
+    assert inner.called_in == [None, None]
 
 
 def test_truncation_ends_the_episode_too(seen: Seen) -> None:

@@ -71,7 +71,7 @@ def exporting(receiver: OtlpReceiver) -> Iterator[Callable[..., Handle]]:
         shut()
 
 
-def asked(provider: ScriptedProvider) -> None:
+def ask(provider: ScriptedProvider) -> None:
     provider.reply(text="Old pond.")
     with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
         client.chat.completions.create(model="gpt-5", messages=QUESTION)
@@ -97,9 +97,9 @@ def test_a_reward_after_the_end_is_a_child_span_of_the_session(
     ended = the(receiver, "invoke_workflow game")
     assert (shown.name, shown.kind) == ("evaluation novelty", "INTERNAL")
     assert (shown.trace_id, shown.parent_id) == (ended.trace_id, ended.span_id)
-    ((event, told),) = shown.events
+    ((event, attributes),) = shown.events
     assert event == RESULT
-    assert told == {
+    assert attributes == {
         "gen_ai.evaluation.name": "novelty",
         "gen_ai.evaluation.score.value": 0.5,
         "gen_ai.evaluation.explanation": "seen before",
@@ -109,7 +109,7 @@ def test_a_reward_after_the_end_is_a_child_span_of_the_session(
         "session.id": session.id,
         "gen_ai.conversation.id": session.id,
     }
-    assert shown.attributes == {**told, "openinference.span.kind": "EVALUATOR"}
+    assert shown.attributes == {**attributes, "openinference.span.kind": "EVALUATOR"}
 
 
 def test_each_late_reward_is_a_child_of_its_target(
@@ -118,7 +118,7 @@ def test_each_late_reward_is_a_child_of_its_target(
     """By object and by id: the step's below the step, the call's below the call, with the answer's id."""
     exporting()
     with callspan.session("game") as session, session.timestep() as step:
-        asked(provider)
+        ask(provider)
     call = the(receiver, "chat gpt-5")
     step.reward(1, objective="by object")
     callspan.reward(2, timestep_id=step.id, objective="by id")
@@ -144,7 +144,7 @@ def test_a_reward_during_the_step_is_an_event_and_not_a_span(
     """Also for a call of this step, by its id."""
     exporting()
     with callspan.session("game") as session, session.timestep() as step:
-        asked(provider)
+        ask(provider)
         step.reward(1)
         callspan.reward(2, call_id=the(receiver, "chat gpt-5").attributes["llm.item_id"])
     assert evaluations(receiver) == []
@@ -155,21 +155,21 @@ def test_a_reward_of_an_earlier_steps_call_belongs_to_that_step(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
 ) -> None:
     """Its row, span and reward are the call's: neither the session that goes on counts it nor the step that runs."""
-    heard: list[Any] = []
+    received: list[Any] = []
     exporting()
-    remove = callspan.add_callback("after_record", heard.append, kinds=["reward", "session", "timestep"])
+    remove = callspan.add_callback("after_record", received.append, kinds=["reward", "session", "timestep"])
     with callspan.session("game") as session:
         with session.timestep() as first:
-            asked(provider)
+            ask(provider)
         call = the(receiver, "chat gpt-5")
         with session.timestep():
             callspan.reward(0.25, call_id=call.attributes["llm.item_id"])
     remove()
     (shown,) = evaluations(receiver)
     assert shown.parent_id == call.span_id
-    (record,) = [one for one in heard if isinstance(one, RewardRecord)]
+    (record,) = [one for one in received if isinstance(one, RewardRecord)]
     assert (record.session_id, record.timestep_id, record.timestep) == (session.id, first.id, 0)
-    *_, second, whole = heard
+    *_, second, whole = received
     assert (second.totals.reward, whole.totals.reward) == (None, None)
 
 
@@ -179,7 +179,7 @@ def test_a_reward_of_another_sessions_call_does_not_count_in_the_current_session
     """The judge has a session of its own: what it judges keeps its ids, the judge's totals stay its own."""
     exporting()
     with callspan.session("player") as player, player.timestep():
-        asked(provider)
+        ask(provider)
     call = the(receiver, "chat gpt-5")
     with callspan.session("judge"):
         callspan.reward(1, call_id=call.attributes["llm.item_id"])
@@ -222,10 +222,10 @@ def test_with_log_events_a_late_reward_is_a_log_event_in_its_targets_context(
         step.reward(1, objective="style")
     callspan.reward(2, session_id=session.id, objective="late", annotation="why")
     assert evaluations(receiver) == []
-    logged = [(told, record) for name, told, record in receiver.logs if name == RESULT]
-    assert [told["gen_ai.evaluation.name"] for told, _ in logged] == ["reward", "style", "late"]
-    assert [told["gen_ai.evaluation.score.value"] for told, _ in logged] == [0.0, 1.0, 2.0]
-    assert {told["session.id"] for told, _ in logged} == {session.id}
+    logged = [(attributes, record) for name, attributes, record in receiver.logs if name == RESULT]
+    assert [attributes["gen_ai.evaluation.name"] for attributes, _ in logged] == ["reward", "style", "late"]
+    assert [attributes["gen_ai.evaluation.score.value"] for attributes, _ in logged] == [0.0, 1.0, 2.0]
+    assert {attributes["session.id"] for attributes, _ in logged} == {session.id}
     assert logged[2][0]["gen_ai.evaluation.explanation"] == "why"
     step_id, session_span = the(receiver, "timestep").span_id, the(receiver, "invoke_workflow game")
     assert [record.span_id.hex() for _, record in logged] == [step_id, step_id, session_span.span_id]
@@ -251,7 +251,7 @@ def test_a_session_that_was_not_sampled_gets_no_lone_evaluation(
         session.reward(1)
     callspan.reward(2, session_id=session.id)
     assert receiver.spans == []
-    assert [told["gen_ai.evaluation.score.value"] for _, told, _ in receiver.logs] == [1.0, 2.0]
+    assert [attributes["gen_ai.evaluation.score.value"] for _, attributes, _ in receiver.logs] == [1.0, 2.0]
 
 
 def test_late_reports_of_an_unsampled_scope_are_not_sampled(
@@ -262,7 +262,7 @@ def test_late_reports_of_an_unsampled_scope_are_not_sampled(
     handle = exporting(sampler=ParentBased(ALWAYS_OFF), stores=f"sqlite:///{tmp_path}/calls.db")
     remove = callspan.add_callback("after_record", calls.append, kinds=["call"])
     with callspan.session("quiet") as session, session.timestep() as step:
-        asked(provider)
+        ask(provider)
         session.reward(1)
     remove()
     session.reward(2)
@@ -324,7 +324,7 @@ def test_the_span_of_another_process_is_found_in_a_store_file(
     url = f"sqlite:///{tmp_path}/calls.db"
     handle = exporting(stores=url)
     with callspan.session("chat") as session, session.timestep() as step:
-        asked(provider)
+        ask(provider)
     assert handle.force_flush(30_000)
     with forgotten():
         callspan.reward(1, session_id=session.id, objective="session")
@@ -416,7 +416,7 @@ def test_without_tracing_a_reward_is_a_row_and_a_log_event_of_no_trace(
         )
         remove = callspan.add_callback("after_record", calls.append, kinds=["call"])
         with callspan.session("blind") as session:
-            asked(provider)
+            ask(provider)
         remove()
         callspan.feedback(calls[-1].call_id, 1)
         callspan.reward(2, session_id=session.id)
@@ -427,8 +427,8 @@ def test_without_tracing_a_reward_is_a_row_and_a_log_event_of_no_trace(
     pipeline.shutdown()
     assert failures() == {}
     logged = [
-        (told["gen_ai.evaluation.score.value"], record.span_id)
-        for name, told, record in receiver.logs
+        (attributes["gen_ai.evaluation.score.value"], record.span_id)
+        for name, attributes, record in receiver.logs
         if name == RESULT
     ]
     assert logged == [(1.0, b""), (2.0, b""), (3.0, b"")]
@@ -441,7 +441,7 @@ def test_a_session_given_with_a_call_is_the_rewards_session(
 ) -> None:
     """A call made outside of any session, counted for one all the same."""
     exporting()
-    asked(provider)
+    ask(provider)
     call = the(receiver, "chat gpt-5")
     callspan.reward(1, session_id="s1", call_id=call.attributes["llm.item_id"])
     (shown,) = evaluations(receiver)
@@ -490,8 +490,8 @@ def test_evaluations_have_no_text_if_content_is_off_on_spans(
     assert "gen_ai.evaluation.explanation" not in evaluations(receiver)[0].attributes
     exporting(content_on_spans=False, log_events=True, logs=True)
     callspan.reward(1, session_id="s", annotation="for events only")
-    ((_, told, _),) = receiver.logs
-    assert told["gen_ai.evaluation.explanation"] == "for events only"
+    ((_, attributes, _),) = receiver.logs
+    assert attributes["gen_ai.evaluation.explanation"] == "for events only"
 
 
 def test_a_log_pipeline_alone_does_not_enable_log_events(

@@ -61,8 +61,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_one_warning_says_that_nothing_is_recorded(use: Callable[[], None], caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         use()
-    (said,) = warnings(caplog)
-    assert "callspan.instrument() has not been called: nothing is recorded" in said
+    (message,) = warnings(caplog)
+    assert "callspan.instrument() has not been called: nothing is recorded" in message
 
 
 def test_the_warning_comes_once_for_all_uses(caplog: pytest.LogCaptureFixture) -> None:

@@ -81,8 +81,8 @@ def test_unset_fields_of_an_agent_are_absent(seen: Seen) -> None:
             pass
         with own_session.invoke_agent("b") as agent:
             agent.output = None
-    silent, spoken = [one for one in seen.of(EventRecord) if one.event_type == "agent"]
-    assert (silent.data, silent.metadata, spoken.data) == (None, {}, {"output": None})
+    silent, described = [one for one in seen.of(EventRecord) if one.event_type == "agent"]
+    assert (silent.data, silent.metadata, described.data) == (None, {}, {"output": None})
 
 
 def test_calls_within_an_agent_count_in_step_and_session(seen: Seen) -> None:
@@ -98,16 +98,16 @@ def test_a_failed_agent_is_a_failed_span_and_the_exception_passes(seen: Seen) ->
         raise KeyError("door")
     with session("s"), invoke_agent("b") as agent:
         agent.error = "gave up"
-    raised, told = [one for one in seen.of(EventRecord) if one.event_type == "agent"]
-    assert (raised.error.type, told.error.message) == ("KeyError", "gave up")
+    raised, with_error = [one for one in seen.of(EventRecord) if one.event_type == "agent"]
+    assert (raised.error.type, with_error.error.message) == ("KeyError", "gave up")
     assert [seen.named(f"invoke_agent {name}")[0].status.is_ok for name in "ab"] == [False, False]
 
 
 def test_nested_agents_record_which_agent_called_them(seen: Seen) -> None:
     with session("s"), invoke_agent("boss"), invoke_agent("worker"), tool("dig"):
         pass
-    told = {one.name: one.system for one in seen.of(EventRecord) if one.event_type in {"agent", "tool"}}
-    assert told == {"dig": "worker", "worker": "boss", "boss": None}
+    systems = {one.name: one.system for one in seen.of(EventRecord) if one.event_type in {"agent", "tool"}}
+    assert systems == {"dig": "worker", "worker": "boss", "boss": None}
 
 
 def test_a_guardrail_records_whether_it_was_triggered(seen: Seen, parent_of: Parent) -> None:
@@ -133,10 +133,10 @@ def test_a_guardrail_records_whether_it_was_triggered(seen: Seen, parent_of: Par
 
 
 def test_a_handoff_records_sender_and_receiver(seen: Seen, parent_of: Parent) -> None:
-    asked = {"id": "call_9", "type": "function", "function": {"name": "transfer_to_billing", "arguments": "{}"}}
+    tool_call = {"id": "call_9", "type": "function", "function": {"name": "transfer_to_billing", "arguments": "{}"}}
     with session("s") as own_session, own_session.timestep() as step:
         with invoke_agent("triage"):
-            name = handoff("billing", call=asked, reason={"why": "refund"})
+            name = handoff("billing", call=tool_call, reason={"why": "refund"})
         step.handoff("support", "billing", call="call_10")
     first, second = [one for one in seen.of(EventRecord) if one.event_type == "handoff"]
     assert (first.event_id, first.name, first.system, first.tool_call_id) == (name, "billing", "triage", "call_9")
@@ -190,8 +190,8 @@ def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
         assert asyncio.run(act(planner("win"))) == 2
         assert is_long("words") is True
         assert words("a b") == ["a", "b"]
-    told = [one for one in seen.of(EventRecord) if not one.event_type.endswith("_start")]
-    assert [(one.event_type, one.name, one.data, one.metadata) for one in told] == [
+    events = [one for one in seen.of(EventRecord) if not one.event_type.endswith("_start")]
+    assert [(one.event_type, one.name, one.data, one.metadata) for one in events] == [
         ("agent", "planner", {"input": {"goal": "win"}, "output": ["win", "win"]}, {}),
         ("agent", "actor", {"input": {"plan": ["win", "win"]}, "output": 2}, {"description": "acts"}),
         ("guardrail", "is_long", {"input": {"text": "words"}, "output": True}, {"triggered": True}),
@@ -242,10 +242,10 @@ def test_a_tool_of_the_step_belongs_to_the_innermost_it_runs_in(seen: Seen, pare
             pass
         with step.tool("outer"), step.tool("inner"):
             pass
-    told = {one.name: one for one in seen.of(EventRecord) if one.event_type == "tool"}
-    assert (told["of the session"].system, told["of the session"].timestep_id) == ("a", step.id)
+    events = {one.name: one for one in seen.of(EventRecord) if one.event_type == "tool"}
+    assert (events["of the session"].system, events["of the session"].timestep_id) == ("a", step.id)
     totals = seen.ended(SessionRecord)[0].totals
-    assert totals.tool_ns == told["outer"].duration_ns + told["of the session"].duration_ns
+    assert totals.tool_ns == events["outer"].duration_ns + events["of the session"].duration_ns
     assert parent_of(seen.named("execute_tool inner")[0]) == seen.named("execute_tool outer")[0].context.span_id
 
 

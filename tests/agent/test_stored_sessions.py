@@ -167,8 +167,8 @@ def test_updates_over_time_are_one_row_with_everything_known(tmp_path: Path) -> 
         (summary,) = reader.sessions()
         first, second = reader.timesteps("r1")
     around = {"application": "shop", "environment": "test", "prompt_version": 3}
-    told = {"tags": ["a"], "input": "x", "info": 1, "output": "z", "again": True}
-    assert summary.session.metadata == {**around, **told}
+    values = {"tags": ["a"], "input": "x", "info": 1, "output": "z", "again": True}
+    assert summary.session.metadata == {**around, **values}
     assert first.metadata == {**around, "input": "y", "page": 2, "judged": "later"}
     assert (first.name, first.outcome, first.end_ns is not None) == ("fetch", "paging", True)
     assert (second.name, second.outcome) == ("skip", "skipped")
@@ -202,10 +202,10 @@ Tell = Callable[[Any], object]
 def chat(url: str, tell: Tell) -> None:
     messages: list[Any] = [{"role": "user", "content": "go"}]
     with openai.OpenAI(base_url=f"{url}/v1", api_key="k") as client:
-        asked = client.chat.completions.create(model="m", messages=messages).choices[0].message
-        tell((asked.tool_calls or [])[0])
+        message = client.chat.completions.create(model="m", messages=messages).choices[0].message
+        tell((message.tool_calls or [])[0])
         answer = {"role": "tool", "tool_call_id": "call_1", "content": "moved"}
-        messages += [asked.model_dump(exclude_none=True), answer]
+        messages += [message.model_dump(exclude_none=True), answer]
         client.chat.completions.create(model="m", messages=messages)
         client.chat.completions.create(model="m", messages=[*messages, {"role": "user", "content": "on"}])
 
@@ -219,24 +219,24 @@ def responses(url: str, tell: Tell) -> None:
 
 
 def messages(url: str, tell: Tell) -> None:
-    asked: Any = {"role": "user", "content": "go"}
+    message: Any = {"role": "user", "content": "go"}
     with anthropic.Anthropic(base_url=url, api_key="k") as client:
-        reply = client.messages.create(model="m", max_tokens=9, messages=[asked])
+        reply = client.messages.create(model="m", max_tokens=9, messages=[message])
         tell(reply.content[0])
-        turns: list[Any] = [asked, {"role": "assistant", "content": reply.content}]
+        turns: list[Any] = [message, {"role": "assistant", "content": reply.content}]
         answer = {"type": "tool_result", "tool_use_id": "call_1", "content": "moved"}
         client.messages.create(model="m", max_tokens=9, messages=[*turns, {"role": "user", "content": [answer]}])
 
 
 @pytest.mark.parametrize("talk", [chat, responses, messages])
-@pytest.mark.parametrize("told", [True, False], ids=["tool told", "nothing told"])
+@pytest.mark.parametrize("reported", [True, False], ids=["tool reported", "nothing reported"])
 def test_a_tool_result_in_the_next_request_joins_the_call_that_requested_it(
-    store: str, provider: ScriptedProvider, talk: Callable[[str, Tell], None], told: bool
+    store: str, provider: ScriptedProvider, talk: Callable[[str, Tell], None], reported: bool
 ) -> None:
     provider.reply(tool_calls=[TOOL_CALL])
 
     def tell(call: object) -> None:
-        if told:
+        if reported:
             with callspan.tool(call=call) as tool:
                 tool.result = "moved it"
 
@@ -255,7 +255,7 @@ def test_a_tool_result_in_the_next_request_joins_the_call_that_requested_it(
     assert json.loads(use.tool_call.arguments or "") == {"direction": "up"}
     assert use.result.content == "moved"
     assert (use.requested_in, use.returned_in, use.timestep_id) == (first.call_id, second.call_id, step.id)
-    assert (use.run is not None) == told
+    assert (use.run is not None) == reported
     if use.run is not None:
         assert use.run.data == {"arguments": {"direction": "up"}, "result": "moved it"}
 
@@ -268,11 +268,11 @@ def test_a_tool_call_id_used_twice_by_a_gateway_is_two_uses(tmp_path: Path, prov
     turns: list[Any] = [{"role": "user", "content": "go"}]
     with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client, callspan.session("s") as own:
         for number in range(2):
-            asked = client.chat.completions.create(model="m", messages=turns).choices[0].message
-            with own.tool(call=(asked.tool_calls or [])[0]) as tool:
+            message = client.chat.completions.create(model="m", messages=turns).choices[0].message
+            with own.tool(call=(message.tool_calls or [])[0]) as tool:
                 tool.result = number
             answer = {"role": "tool", "tool_call_id": "call_1", "content": f"result {number}"}
-            turns += [asked.model_dump(exclude_none=True), answer]
+            turns += [message.model_dump(exclude_none=True), answer]
         client.chat.completions.create(model="m", messages=turns)
     handle.uninstrument()
     with read(store) as reader:

@@ -29,12 +29,12 @@ def test_a_conversation_of_three_requests_is_one_session(tmp_path: Path, monkeyp
         turns = [step.turn for step in reader.timesteps("conversation-1")]
     assert (summary.session.session_id, summary.timesteps, summary.calls) == ("conversation-1", 3, 3)
     assert turns == [0, 1, 2]
-    told = [
+    kinds = [
         (one.event_type, one.name)
         for one in events
         if getattr(one, "event_type", None) in {"agent", "guardrail", "handoff", "tool"}
     ]
-    assert told == [
+    assert kinds == [
         ("guardrail", "personal data"), ("agent", "reception"),
         ("guardrail", "personal data"), ("handoff", "billing"), ("agent", "billing"), ("tool", "refund"),
         ("guardrail", "personal data"), ("agent", "reception"),

@@ -99,14 +99,14 @@ def test_a_messages_own_metadata_overrides_that_around_it(seen: Seen) -> None:
 
 def test_a_tool_is_announced_before_it_runs(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step, step.tool("dig", arguments={"depth": 9}) as run:
-        (told,) = seen.tool_starts
-        assert (told.event_id, told.name, told.timestep_id) == (start_id(run.id), "dig", step.id)
-        assert told.data == {"arguments": {"depth": 9}}
-        assert (told.duration_ns, told.error) == (None, None)
+        (start,) = seen.tool_starts
+        assert (start.event_id, start.name, start.timestep_id) == (start_id(run.id), "dig", step.id)
+        assert start.data == {"arguments": {"depth": 9}}
+        assert (start.duration_ns, start.error) == (None, None)
         run.result = "gold"
     (ended,) = seen.of(EventRecord)
     assert ended.data == {"arguments": {"depth": 9}, "result": "gold"}
-    assert told.sequence < ended.sequence
+    assert start.sequence < ended.sequence
 
 
 def test_totals_count_timesteps_once_for_each_level(seen: Seen) -> None:
@@ -142,15 +142,15 @@ def test_each_record_is_processed_once_before_callbacks(seen: Seen) -> None:
         return msgspec.structs.replace(record, data=None) if isinstance(record, EventRecord) else record
 
     seen.install(processors=processing(process))
-    heard: list[Any] = []
-    take_away = add_callback("event", lambda record: heard.append(record.data))
+    received: list[Any] = []
+    take_away = add_callback("event", lambda record: received.append(record.data))
     try:
         with session("s") as own, own.timestep() as step:
             step.action("secret")
     finally:
         take_away()
     assert len(processed) == len(seen.records) == 5
-    assert heard == [None]
+    assert received == [None]
 
 
 def test_what_a_callback_returns_is_processed_too(seen: Seen) -> None:

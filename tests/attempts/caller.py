@@ -40,11 +40,11 @@ class Caller:
         messages = QUESTION if question is None else [{"role": "user", "content": question}]
         made = client or self.client(**options)
         resource = made.chat.completions if self.is_openai else made.messages
-        asked = {"model": "gpt-5"} if self.is_openai else {"model": "claude-sonnet-5", "max_tokens": 64}
+        body = {"model": "gpt-5"} if self.is_openai else {"model": "claude-sonnet-5", "max_tokens": 64}
         if self.shape == "raw":
-            raw = await self.mode.wait(resource.with_raw_response.create(messages=messages, **asked))
+            raw = await self.mode.wait(resource.with_raw_response.create(messages=messages, **body))
             return await self.mode.wait(raw.parse())
-        result = await self.mode.wait(resource.create(messages=messages, stream=self.shape == "stream", **asked))
+        result = await self.mode.wait(resource.create(messages=messages, stream=self.shape == "stream", **body))
         return await self.mode.all(result) if self.shape == "stream" else result
 
     def script(self, *replies: dict[str, Any]) -> None:

@@ -54,14 +54,14 @@ def test_each_attempt_is_a_child_of_the_call(caller: Caller, run: Run, traced: C
         assert span.parent.span_id == call.context.span_id
         assert span.context is not None
         assert span.context.trace_id == call.context.trace_id
-    told = [attributes_of(span) for span in attempts]
-    assert [each["http.response.status_code"] for each in told] == [429, 500, 200]
-    assert [each.get("http.request.resend_count") for each in told] == [None, 1, 2]
-    assert {each["http.request.method"] for each in told} == {"POST"}
-    assert {each["server.address"] for each in told} == {"127.0.0.1"}
+    attributes = [attributes_of(span) for span in attempts]
+    assert [each["http.response.status_code"] for each in attributes] == [429, 500, 200]
+    assert [each.get("http.request.resend_count") for each in attributes] == [None, 1, 2]
+    assert {each["http.request.method"] for each in attributes} == {"POST"}
+    assert {each["server.address"] for each in attributes} == {"127.0.0.1"}
     assert [span.status.status_code for span in attempts] == [StatusCode.ERROR, StatusCode.ERROR, StatusCode.UNSET]
-    assert [each.get("callspan.error.kind") for each in told] == ["rate_limit", "server", None]
-    assert not any(name.startswith(("gen_ai.", "llm.request")) for each in told for name in each)
+    assert [each.get("callspan.error.kind") for each in attributes] == ["rate_limit", "server", None]
+    assert not any(name.startswith(("gen_ai.", "llm.request")) for each in attributes for name in each)
 
 
 def test_their_times_are_true(caller: Caller, run: Run, traced: Captured) -> None:

@@ -67,7 +67,7 @@ def assert_nobody_elses(seen: Captured, chance: Chance) -> None:
     assert len(records) == len(seen.spans) == CALLS
     assert {record.call_id for record in records} == {dict(span.attributes or {})["llm.item_id"] for span in seen.spans}
     for record in records:
-        question = asked(record)
+        question = text_of(record)
         expected = chance.answers.pop(question)
         assert [(attempt.status, attempt.request_id) for attempt in record.attempts] == expected
         assert record.retries == len(expected) - 1
@@ -78,7 +78,7 @@ def assert_nobody_elses(seen: Captured, chance: Chance) -> None:
     chance.answers = {"all": [(status, "") for status in set(FAILURES)]}
 
 
-def asked(record: CallRecord) -> str:
+def text_of(record: CallRecord) -> str:
     assert record.conversation is not None
     (message,) = record.conversation.input
     return "".join(getattr(part, "text", None) or "" for part in message.parts)

@@ -126,13 +126,13 @@ def test_a_retried_attempt_keeps_the_word_of_its_response(plain: Caller, run: Ru
 
 
 def test_code_parameter_and_body_are_kept(mode: Mode, run: Run, seen: Captured) -> None:
-    said = {"error": {"message": "Bad.", "type": "invalid_request_error", "param": "temperature", "code": "too_hot"}}
-    mode.provider.reply(status=400, raw=said)
+    body = {"error": {"message": "Bad.", "type": "invalid_request_error", "param": "temperature", "code": "too_hot"}}
+    mode.provider.reply(status=400, raw=body)
     failing(Caller(mode, "chat_completions", "plain"), run)
     info = the_record(seen).error
     assert info is not None
     assert (info.type, info.code, info.param, info.message is not None) == ("too_hot", "too_hot", "temperature", True)
-    assert info.body == said["error"]
+    assert info.body == body["error"]
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])

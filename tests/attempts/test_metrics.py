@@ -376,11 +376,11 @@ ALERTS: Final = Path(__file__).resolve().parents[2] / "docs/alerts.md"
 
 def test_the_page_for_operators_names_what_there_is() -> None:
     page = ALERTS.read_text()
-    told = {instrument.name for instrument in INSTRUMENTS if ".client." in instrument.name}
+    names = {instrument.name for instrument in INSTRUMENTS if ".client." in instrument.name}
     table = {name for line in page.splitlines() if line.startswith("| `") for name in NAMED.findall(line)}
     limit = "callspan.client.rate_limit.limit"
-    assert limit in told
-    assert table == told - {limit}, "the row of what remains names its limit as `.limit`"
+    assert limit in names
+    assert table == names - {limit}, "the row of what remains names its limit as `.limit`"
 
 
 def test_every_query_of_the_page_asks_for_a_metric_there_is(plain: Caller, run: Run, measured: Meters) -> None:
@@ -396,9 +396,9 @@ def test_every_query_of_the_page_asks_for_a_metric_there_is(plain: Caller, run: 
     # What calls cost is known of those that have a price: see tests/otel/test_cost_and_records.py.
     there = {name.replace(".", "_") for name in (*measured.read(), COST.name)}
     queries = "".join(re.findall(r"```promql(.*?)```", ALERTS.read_text(), re.DOTALL))
-    asked = set(re.findall(r"\b((?:callspan|gen_ai)_client_[a-z_]+)", queries))
-    assert asked
-    assert {re.sub("_(total|seconds_count|seconds_bucket|sum|count)$", "", name) for name in asked} <= there
+    queried = set(re.findall(r"\b((?:callspan|gen_ai)_client_[a-z_]+)", queries))
+    assert queried
+    assert {re.sub("_(total|seconds_count|seconds_bucket|sum|count)$", "", name) for name in queried} <= there
 
 
 NAMED: Final = re.compile(r"`((?:callspan|gen_ai)\.client\.[a-z_.]+)`")

@@ -211,26 +211,26 @@ def test_no_latency_is_reported_where_there_was_no_response(plain: Caller, run: 
 def test_requests_that_are_not_attempts_are_not_counted(plain: Caller, run: Run, seen: Captured) -> None:
     """A hook of the HTTP client fetches a token with the same client, as workload identity does."""
     sdk = openai if plain.is_openai else anthropic
-    asked: list[str] = []
+    requests: list[str] = []
     kind: Any = sdk.DefaultAsyncHttpxClient if plain.mode.is_async else sdk.DefaultHttpxClient
     http: Any = kind()
     url = f"{plain.provider.url}/v1/models"
 
     def fetch(request: Any) -> None:
         if request.url.path != "/v1/models":
-            asked.append(request.url.path)
+            requests.append(request.url.path)
             http.get(url)
 
     async def fetch_async(request: Any) -> None:
         if request.url.path != "/v1/models":
-            asked.append(request.url.path)
+            requests.append(request.url.path)
             await http.get(url)
 
     http.event_hooks = {"request": [fetch_async if plain.mode.is_async else fetch]}
     plain.script(LIMITED, WELL)
     run(lambda: plain.call(max_retries=1, http_client=http))
     record = the_record(seen)
-    assert len(asked) == 2
+    assert len(requests) == 2
     assert len(plain.provider.requests) == 4
     assert [attempt.status for attempt in record.attempts] == [429, 200]
     assert record.retries == 1
@@ -256,9 +256,9 @@ def test_waits_are_those_the_sdk_has_slept(plain: Caller, run: Run, seen: Captur
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the SDKs sleep, noted and slept."""
-    heard: list[float] = []
-    on_sleep(monkeypatch, heard.append)
-    return heard
+    waits: list[float] = []
+    on_sleep(monkeypatch, waits.append)
+    return waits
 
 
 def on_sleep(monkeypatch: pytest.MonkeyPatch, hear: Callable[[float], None]) -> None:

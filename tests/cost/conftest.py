@@ -20,7 +20,7 @@ def call() -> MakeCall:
 
     def make(model: str | None = "gpt-4o", provider: str = "openai", **fields: Any) -> CallRecord:
         usage = fields.pop("usage", Usage(**{name: fields.pop(name) for name in list(fields) if "tokens" in name}))
-        response = Response(model=fields.pop("answered", None), service_tier=fields.pop("tier", None))
+        response = Response(model=fields.pop("response_model", None), service_tier=fields.pop("tier", None))
         given = {
             "call_id": "c1",
             "provider": provider,

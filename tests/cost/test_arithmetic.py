@@ -42,12 +42,12 @@ def bare(provider: str, model: str) -> dict[str, Fraction]:
             return otherwise
         return Fraction(getattr(price, "base", price))
 
-    asked = dollars("input_mtok")
+    input_price = dollars("input_mtok")
     return {
-        "input": asked,
+        "input": input_price,
         "output": dollars("output_mtok"),
-        "read": dollars("cache_read_mtok", asked),
-        "write": dollars("cache_write_mtok", asked),
+        "read": dollars("cache_read_mtok", input_price),
+        "write": dollars("cache_write_mtok", input_price),
     }
 
 
@@ -63,9 +63,9 @@ def called(provider: str, model: str, usage: Usage) -> CallRecord:
 
 
 @pytest.mark.parametrize(("provider", "model"), MODELS)
-@given(fresh=counts, read=counts, written=counts, answered=counts)
+@given(fresh=counts, read=counts, written=counts, output_tokens=counts)
 def test_the_published_price_of_any_call_is_what_arithmetic_says(
-    provider: str, model: str, fresh: int, read: int, written: int, answered: int
+    provider: str, model: str, fresh: int, read: int, written: int, output_tokens: int
 ) -> None:
     prices = bare(provider, model)
     written = written if provider == "anthropic" else 0  # others name no price of their own for it
@@ -73,10 +73,10 @@ def test_the_published_price_of_any_call_is_what_arithmetic_says(
         input_tokens=fresh + read + written,
         cache_read_tokens=read,
         cache_write_tokens=written,
-        output_tokens=answered,
+        output_tokens=output_tokens,
     )
     expected = (
-        fresh * prices["input"] + read * prices["read"] + written * prices["write"] + answered * prices["output"]
+        fresh * prices["input"] + read * prices["read"] + written * prices["write"] + output_tokens * prices["output"]
     ) / 1_000_000
     cost = priced(called(provider, model, usage)).cost
     assert cost is not None
@@ -87,7 +87,11 @@ def test_the_published_price_of_any_call_is_what_arithmetic_says(
 def test_own_prices_of_many_calls_add_up_without_a_digit_lost(calls: list[tuple[int, int]], price: Decimal) -> None:
     table = PriceTable(models={"m": ModelPrices(input=price, output=price * 3)}, version="t")
     costs = [
-        Pricer(table).cost(called("x", "m", Usage(input_tokens=asked, output_tokens=said))) for asked, said in calls
+        Pricer(table).cost(called("x", "m", Usage(input_tokens=input_tokens, output_tokens=output_tokens)))
+        for input_tokens, output_tokens in calls
     ]
     total = sum(Fraction(cost.usd) for cost in costs if cost is not None)
-    assert total == Fraction(price) * sum(asked + 3 * said for asked, said in calls) / 1_000_000
+    assert (
+        total
+        == Fraction(price) * sum(input_tokens + 3 * output_tokens for input_tokens, output_tokens in calls) / 1_000_000
+    )

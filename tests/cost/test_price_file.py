@@ -93,7 +93,7 @@ def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         ("{", "truncated"),
         ("[]", "object"),
@@ -107,13 +107,13 @@ def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path
     ],
 )
 def test_a_file_that_is_wrong_is_refused_with_its_name_and_what_is_wrong(
-    tmp_path: Path, content: object, told: str
+    tmp_path: Path, content: object, expected: str
 ) -> None:
     path = written(tmp_path / "prices.json", content)
     with pytest.raises(PriceFileError) as caught:
         read_prices(path)
     assert "prices.json" in str(caught.value)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -125,11 +125,11 @@ amounts = st.decimals(min_value=0, max_value=1000, places=9)
 
 
 @given(amounts, amounts, st.integers(0, 10**12), st.integers(0, 10**12))
-def test_no_digit_of_money_is_ever_lost(price: Decimal, other: Decimal, asked: int, answered: int) -> None:
+def test_no_digit_of_money_is_ever_lost(price: Decimal, other: Decimal, input_tokens: int, output_tokens: int) -> None:
     prices = ModelPrices(input=price, output=other)
-    usd = prices.usd(Usage(input_tokens=asked, output_tokens=answered))
+    usd = prices.usd(Usage(input_tokens=input_tokens, output_tokens=output_tokens))
     assert usd is not None
-    billionths = int(price.scaleb(9)) * asked + int(other.scaleb(9)) * answered
+    billionths = int(price.scaleb(9)) * input_tokens + int(other.scaleb(9)) * output_tokens
     assert int(usd.scaleb(15)) == billionths
     assert usd == Decimal(usd.scaleb(15).to_integral_value()).scaleb(-15) or usd.scaleb(15) == billionths
 

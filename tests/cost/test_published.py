@@ -47,16 +47,17 @@ def test_an_hour_in_the_cache_costs_more_than_five_minutes(call: MakeCall) -> No
 
 
 @pytest.mark.parametrize(
-    ("asked", "usd"), [("gpt-4", "0.033"), ("gpt-4-turbo", "0.0115"), ("gpt-4o", "0.003"), ("gpt-4o-mini", "0.00018")]
+    ("requested", "usd"),
+    [("gpt-4", "0.033"), ("gpt-4-turbo", "0.0115"), ("gpt-4o", "0.003"), ("gpt-4o-mini", "0.00018")],
 )
-def test_a_model_is_not_priced_as_one_whose_name_begins_alike(call: MakeCall, asked: str, usd: str) -> None:
-    record = priced(call(asked, input_tokens=1000, output_tokens=50))
+def test_a_model_is_not_priced_as_one_whose_name_begins_alike(call: MakeCall, requested: str, usd: str) -> None:
+    record = priced(call(requested, input_tokens=1000, output_tokens=50))
     assert record.cost is not None
     assert record.cost.usd == Decimal(usd)
 
 
 def test_the_model_of_the_response_decides(call: MakeCall) -> None:
-    record = priced(call("my-deployment", "azure.ai.openai", answered="gpt-4o-2024-08-06", input_tokens=1000))
+    record = priced(call("my-deployment", "azure.ai.openai", response_model="gpt-4o-2024-08-06", input_tokens=1000))
     assert record.cost is not None
     assert record.cost.usd == Decimal("0.0025")
 

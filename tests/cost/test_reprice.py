@@ -62,8 +62,8 @@ def test_calls_without_a_cost_get_one_and_others_keep_theirs(store: str, prices:
         call("m", "x", call_id="b", input_tokens=1, cost=old),
         call("dark", "x", call_id="c", input_tokens=1),
     )
-    told = reprice(store, "--prices", prices)
-    assert told == {"calls": 3, "changed": 1, "cost_usd": "0.000000293", "unknown": {"dark": 1}, "written": True}
+    output = reprice(store, "--prices", prices)
+    assert output == {"calls": 3, "changed": 1, "cost_usd": "0.000000293", "unknown": {"dark": 1}, "written": True}
     assert costs(store) == {"a": Cost(usd=Decimal("0.000000293"), source="v1"), "b": old, "c": None}
 
 
@@ -81,8 +81,8 @@ def test_all_calls_are_repriced_except_costs_reported_by_the_provider(store: str
 
 def test_a_dry_run_changes_nothing(store: str, prices: str, call: MakeCall) -> None:
     keep(store, call("m", "x", call_id="a", input_tokens=1))
-    told = reprice(store, "--dry-run", "--prices", prices)
-    assert (told["changed"], told["written"]) == (1, False)
+    output = reprice(store, "--dry-run", "--prices", prices)
+    assert (output["changed"], output["written"]) == (1, False)
     assert costs(store) == {"a": None}
 
 

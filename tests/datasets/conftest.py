@@ -71,7 +71,7 @@ class World:
         assert endpoint is not None
         number = next(self._clock)
         facts = endpoint.response_info(response)
-        answered = msgspec.structs.replace(facts.response, truncated=facts.truncated) if response else Response()
+        answer = msgspec.structs.replace(facts.response, truncated=facts.truncated) if response else Response()
         made = {
             "call_id": f"01990000-0000-7000-8000-{number:012x}",
             "provider": "anthropic" if api == "messages" else "openai",
@@ -79,7 +79,7 @@ class World:
             "operation": endpoint.operation,
             "place": Place(session_id=session_id),
             "request": msgspec.structs.replace(endpoint.request(request), body=raw(request)),
-            "response": None if response is None else msgspec.structs.replace(answered, body=raw(response)),
+            "response": None if response is None else msgspec.structs.replace(answer, body=raw(response)),
             "usage": Usage(input_tokens=10, output_tokens=5),
             "cost": Cost(usd=Decimal("0.001"), source="test"),
             "timing": Timing(start_ns=START_NS + number * SECOND, duration_ns=SECOND // 2),

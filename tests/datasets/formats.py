@@ -102,12 +102,12 @@ _TOOL = {
         },
     },
 }
-_ASKED = {
+_REQUEST = {
     "messages": {"type": "array", "minItems": 1, "items": _ANY_MESSAGE},
     "tools": {"type": "array", "minItems": 1, "items": _TOOL},
     "parallel_tool_calls": {"type": "boolean"},
 }
-_ROW = {"type": "object", "required": ["messages"], "additionalProperties": False, "properties": _ASKED}
+_ROW = {"type": "object", "required": ["messages"], "additionalProperties": False, "properties": _REQUEST}
 _OUTPUT = {"type": "array", "minItems": 1, "maxItems": 1, "items": _ASSISTANT}
 _PAIR = {
     "type": "object",

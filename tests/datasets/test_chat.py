@@ -208,9 +208,9 @@ def test_a_call_without_a_response_makes_no_row(world: World, response: Any) -> 
 
 
 def test_an_answer_is_recognised_however_it_is_sent_back() -> None:
-    answered = {"role": "assistant", "content": None, "tool_calls": [tool_call("look", {"a": 1, "b": 2}, "c1")]}
+    answer = {"role": "assistant", "content": None, "tool_calls": [tool_call("look", {"a": 1, "b": 2}, "c1")]}
     again: dict[str, Any] = {"role": "assistant", "content": "", "reasoning_content": "Hmm.", "weight": 1}
     again["tool_calls"] = [{**tool_call("look", {"b": 2, "a": 1}, "c1")}]
-    assert canonical(answered) == canonical(again)
+    assert canonical(answer) == canonical(again)
     again["tool_calls"] = [tool_call("look", {"a": 2, "b": 2}, "c1")]
-    assert canonical(answered) != canonical(again)
+    assert canonical(answer) != canonical(again)

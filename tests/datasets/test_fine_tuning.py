@@ -91,13 +91,13 @@ def test_a_history_stored_only_by_the_provider_is_reconstructed(world: World, ex
     world.call("responses", more, answer(2, "2"), "s1")
     found = exported("openai-session")
     (row,) = found.rows
-    said = [(m["role"], m["content"]) for m in row["messages"]]
-    assert said == [("system", "Old."), ("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "2")]
+    messages = [(m["role"], m["content"]) for m in row["messages"]]
+    assert messages == [("system", "Old."), ("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "2")]
     assert sum(m.get("weight", 0) for m in row["messages"]) == 2
     assert not found.dropped
 
 
-def answered(number: int, text: str) -> dict[str, Any]:
+def response(number: int, text: str) -> dict[str, Any]:
     content = [{"type": "output_text", "text": text}]
     return {"id": f"resp_{number}", "output": [{"type": "message", "role": "assistant", "content": content}]}
 
@@ -106,10 +106,10 @@ def test_a_history_is_followed_into_other_sessions_and_failed_calls(world: World
     """Answers of other sessions are not trained on again."""
     for session_id in ("s1", "s2"):
         world.session(session_id)
-    world.call("responses", {"model": "m", "input": "One?", "instructions": "Old."}, answered(1, "1"), "s1")
+    world.call("responses", {"model": "m", "input": "One?", "instructions": "Old."}, response(1, "1"), "s1")
     sent = {"model": "m", "input": "Two?", "previous_response_id": "resp_1"}
-    world.call("responses", sent, answered(2, "2"), "s2", outcome="cancelled")
-    world.call("responses", {**sent, "input": "Three?", "previous_response_id": "resp_2"}, answered(3, "3"), "s2")
+    world.call("responses", sent, response(2, "2"), "s2", outcome="cancelled")
+    world.call("responses", {**sent, "input": "Three?", "previous_response_id": "resp_2"}, response(3, "3"), "s2")
     found = exported("openai-session")
     one, both = [[(m["role"], m["content"], m.get("weight")) for m in row["messages"]] for row in found.rows]
     assert one == [("system", "Old.", None), ("user", "One?", None), ("assistant", "1", 1)]
@@ -126,7 +126,7 @@ def test_the_calls_of_a_conversation_are_one_in_order_of_time(world: World, expo
         world.session(session_id)
     for number, session_id in enumerate(("s1", "s2", "s1")):
         sent = {"model": "m", "input": f"Question {number}", "conversation": {"id": "conv_1"}}
-        world.call("responses", sent, answered(number, f"Answer {number}"), session_id)
+        world.call("responses", sent, response(number, f"Answer {number}"), session_id)
     found = exported("openai")
     lengths = {str(row["messages"][-1]["content"]): len(row["messages"]) for row in found.rows}
     assert lengths == {"Answer 0": 2, "Answer 1": 4, "Answer 2": 6}
@@ -156,9 +156,9 @@ def test_a_thread_of_messages_keeps_its_instructions_and_tools(world: World, exp
 def test_a_history_that_is_partly_recorded_is_reported(world: World, exported: Export) -> None:
     """The call before is in no session; of what it continues itself nothing is recorded."""
     world.session("s1")
-    world.call("responses", {"model": "m", "input": "Two?", "previous_response_id": "resp_1"}, answered(2, "2"))
+    world.call("responses", {"model": "m", "input": "Two?", "previous_response_id": "resp_1"}, response(2, "2"))
     sent = {"model": "m", "input": "Three?", "previous_response_id": "resp_2"}
-    world.call("responses", sent, answered(3, "3"), "s1")
+    world.call("responses", sent, response(3, "3"), "s1")
     found = exported("openai", session_ids=("s1",))
     (row,) = found.rows
     assert [m["content"] for m in row["messages"]] == ["Two?", "2", "Three?", "3"]

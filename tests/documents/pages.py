@@ -99,14 +99,14 @@ def examples(page: Path) -> list[Example]:
 
 
 def _example(page: Path, text: str, block: re.Match[str]) -> Example:
-    said = " ".join((block["said"] or "").split())
-    directives = {} if block["verb"] != "example" else dict(_pair(word) for word in shlex.split(said))
+    expected = " ".join((block["said"] or "").split())
+    directives = {} if block["verb"] != "example" else dict(_pair(word) for word in shlex.split(expected))
     unknown = directives.keys() - _DIRECTIVES
     line = text.count("\n", 0, block.start("code"))
     if unknown:
         raise ValueError(f"{page}:{line}: no such directive: {', '.join(sorted(unknown))}")
     requirement = directives.get("install") or install_lines(readme())[0]
-    reason = said if block["verb"] == "not run" else None
+    reason = expected if block["verb"] == "not run" else None
     return Example(page, line, block["kind"], block["code"], directives, reason, requirement)
 
 

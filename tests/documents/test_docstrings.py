@@ -43,12 +43,12 @@ def test_every_public_name_has_a_working_example(module: ModuleType, name: str, 
     documentation = inspect.getdoc(getattr(module, name)) or ""
     test = doctest.DocTestParser().get_doctest(documentation, dict(names), name, None, None)
     assert test.examples, f"{name} has no example"
-    said: list[str] = []
+    output: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
-    results = runner.run(test, out=said.append, clear_globs=False)
+    results = runner.run(test, out=output.append, clear_globs=False)
     if isinstance(client := test.globs.get("client"), openai.OpenAI):
         client.close()
-    assert results.failed == 0, "".join(said)
+    assert results.failed == 0, "".join(output)
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[name for _, name in PUBLIC])

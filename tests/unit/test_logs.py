@@ -48,10 +48,10 @@ def test_warnings_of_any_logger_are_captured(warn: Callable[[], object]) -> None
 
 def test_output_that_is_not_a_warning_is_ignored() -> None:
     level = logging.getLogger().level
-    with nothing_is_warned_of() as heard:
+    with nothing_is_warned_of() as messages:
         logging.getLogger("callspan").info("said")
         logging.getLogger().debug("said")
-        assert heard == []
+        assert messages == []
     assert logging.getLogger().level == level
 
 

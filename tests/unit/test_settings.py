@@ -156,8 +156,8 @@ def test_an_invalid_variable_is_ignored_alone(
     environment = {"CALLSPAN_SPOOL_MAX_BYTES": "5k", "CALLSPAN_LOG_EVENTS": "on", "CALLSPAN_MEDIA": "inline"}
     expected = load(None, {key: text for key, text in environment.items() if key != variable})
     settings = [load(None, {**environment, variable: value}) for _ in range(3)][-1]
-    told = "off" if name == "content" else getattr(Settings(), name)
-    assert settings == replace(expected, **{name: told})
+    default = "off" if name == "content" else getattr(Settings(), name)
+    assert settings == replace(expected, **{name: default})
     assert len(caplog.messages) == 1, "once in a process"
     assert caplog.messages[0].startswith(f"{variable}=")
 
@@ -223,8 +223,8 @@ def test_only_given_settings_change() -> None:
     base = Settings(content="off", stores=("a.db",), media="inline")
     assert load({}, {"CALLSPAN_CONTENT": "full"}, base=base) == base
     assert load({"stores": "b.db", "content": None}, {}, base=base) == replace(base, stores=("b.db",))
-    told = changes(base, load({"stores": "postgresql://u:secret@h/db", "content": "full"}, {}, base=base))
-    assert told == ["stores a.db -> postgresql://u@h/db", "content off -> full"]
+    changed = changes(base, load({"stores": "postgresql://u:secret@h/db", "content": "full"}, {}, base=base))
+    assert changed == ["stores a.db -> postgresql://u@h/db", "content off -> full"]
 
 
 def test_an_unknown_argument_is_named() -> None:

@@ -174,7 +174,7 @@ MESSAGE = MessageRecord(message_id="m", message_type="observation", time_ns=1)
 
 
 @pytest.mark.parametrize(
-    ("kinds", "heard"),
+    ("kinds", "received"),
     [
         (None, [SESSION, STEP, EVENT, MESSAGE, call()]),
         (["session"], [SESSION]),
@@ -186,13 +186,13 @@ MESSAGE = MessageRecord(message_id="m", message_type="observation", time_ns=1)
     ],
 )
 def test_kinds_are_types_of_events_and_messages_else_kinds_of_records(
-    hooked: Any, kinds: list[str] | None, heard: list[Record]
+    hooked: Any, kinds: list[str] | None, received: list[Record]
 ) -> None:
     found: list[Record] = []
     hooked("after_record", found.append, kinds=kinds)
     for record in (SESSION, STEP, EVENT, MESSAGE, call()):
         callbacks.call("after_record", record)
-    assert found == heard
+    assert found == received
 
 
 @given(st.lists(st.integers(-2, 2), max_size=8))

@@ -26,16 +26,16 @@ def packed(*numbers: float) -> str:
     return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
 
 
-def spoken(*parts: Any) -> CallRecord:
+def with_output(*parts: Any) -> CallRecord:
     return made(conversation=Conversation(output=[Message(role="assistant", parts=list(parts))]))
 
 
 @points(
-    ("call", "told"),
+    ("call", "expected"),
     [
         (made(), None),
-        (spoken(), None),
-        (spoken(Text(text="a"), ToolCall(name="look", arguments="{}")), "a\nlook({})"),
+        (with_output(), None),
+        (with_output(Text(text="a"), ToolCall(name="look", arguments="{}")), "a\nlook({})"),
         (embedded([0.5, 1]), "1 vector of 2 numbers"),
         (embedded([0.5], [1, 2], packed(1.0)), "3 vectors of 1 and 2 numbers"),
         (embedded({"callspan_vector": {"dimensions": 1536}}), "1 vector of 1,536 numbers"),
@@ -43,15 +43,15 @@ def spoken(*parts: Any) -> CallRecord:
         (made(operation="embeddings"), None),
     ],
 )
-def test_the_response_is_reported_in_full(call: CallRecord, told: str | None) -> None:
-    assert full_output(call) == told
+def test_the_response_is_reported_in_full(call: CallRecord, expected: str | None) -> None:
+    assert full_output(call) == expected
 
 
 @points(
     ("before", "after", "same"),
     [
-        (spoken(Text(text="a")), spoken(Text(text="a")), True),
-        (spoken(Text(text="a")), spoken(Text(text="b")), False),
+        (with_output(Text(text="a")), with_output(Text(text="a")), True),
+        (with_output(Text(text="a")), with_output(Text(text="b")), False),
         (embedded([0.5, 0.25]), embedded(packed(0.5, 0.25)), True),
         (embedded([0.5, 0.25]), embedded(packed(0.5, 0.5)), False),
         (embedded([0.5, 0.25]), embedded([0.5]), False),
@@ -64,4 +64,4 @@ def test_answers_are_the_same_or_not_or_unknown(before: CallRecord, after: CallR
 
 
 def test_an_answer_is_made_of_words_or_of_vectors() -> None:
-    assert (output_kind(spoken()), output_kind(embedded())) == ("words", "vectors")
+    assert (output_kind(with_output()), output_kind(embedded())) == ("words", "vectors")

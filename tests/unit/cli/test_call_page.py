@@ -63,7 +63,7 @@ def test_a_call_without_data_is_six_lines_with_dashes(page: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "label", "told"),
+    ("fields", "label", "expected"),
     [
         ({"place": Place(session_id="s")}, "session", "s (no name)"),
         ({"place": Place(session_id="s", session_name="run", timestep=0)}, "session", "s (run, step 0)"),
@@ -91,8 +91,8 @@ def test_a_call_without_data_is_six_lines_with_dashes(page: Any) -> None:
         ({"error": ErrorInfo(kind="server", type="overloaded")}, "error", "server: overloaded"),
     ],
 )
-def test_each_field_of_a_call_is_one_line(page: Any, fields: dict[str, Any], label: str, told: str) -> None:
-    assert labelled(page(made(**fields)), label) == [told]
+def test_each_field_of_a_call_is_one_line(page: Any, fields: dict[str, Any], label: str, expected: str) -> None:
+    assert labelled(page(made(**fields)), label) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -167,12 +167,12 @@ def test_every_kind_of_part_is_shown(page: Any, part: Part, shown: list[str]) ->
 
 
 def test_turns_are_in_order_with_the_system_first_and_each_choice_an_answer(page: Any) -> None:
-    said = Conversation(
+    conversation = Conversation(
         system=[Text(text="be kind")],
         input=[Message(role="user", parts=[Text(text="hi")]), Message(role="", parts=[])],
         output=[Message(role="assistant", finish_reason="stop"), Message(role="assistant\x1b", finish_reason="length")],
     )
-    lines = page(made(conversation=said))
+    lines = page(made(conversation=conversation))
     heads = [lines[at + 1] for at, line in enumerate(lines) if line == ""]
     assert heads == ["system", "user", "?", "assistant answer stop", "assistant\ufffd answer length"]
 
@@ -197,7 +197,7 @@ def test_a_long_error_is_wrapped_whole_and_clean(page: Any) -> None:
     message = "because " * 30 + "\x1b]0;owned\x07"
     lines = page(made(outcome="error", error=ErrorInfo(kind="k", type="t", status=500, message=message)))
     assert lines[0] == "chat gpt-5  error 500"
-    told = " ".join(lines)
-    assert told.count("because") == 30
-    assert "\x1b" not in told
-    assert "\x07" not in told
+    text = " ".join(lines)
+    assert text.count("because") == 30
+    assert "\x1b" not in text
+    assert "\x07" not in text

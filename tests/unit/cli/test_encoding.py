@@ -45,8 +45,8 @@ def written(encoding: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> 
     with pytest.raises(SystemExit) as ended:
         main()
     # What a misconfigured locale takes for ASCII click takes for UTF-8.
-    said = err.getvalue().decode("utf-8" if encoding == "ascii" else encoding)
-    return int(ended.value.code or 0), out.getvalue().decode(encoding), said
+    stderr = err.getvalue().decode("utf-8" if encoding == "ascii" else encoding)
+    return int(ended.value.code or 0), out.getvalue().decode(encoding), stderr
 
 
 @pytest.mark.parametrize(

@@ -204,14 +204,14 @@ def test_the_first_element_is_out_before_the_second_is_requested(capsys: pytest.
     assert seen == ["[1"]
 
 
-@pytest.mark.parametrize(("json", "told"), [(False, "none of \ufffd\n"), (True, "")])
+@pytest.mark.parametrize(("json", "expected"), [(False, "none of \ufffd\n"), (True, "")])
 def test_no_result_is_exit_code_1_and_silent_with_json(
-    json: bool, told: str, capsys: pytest.CaptureFixture[str]
+    json: bool, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(click.exceptions.Exit) as ended:
         Frame("x.db", json=json).no_match("none of \x1b")
     captured = capsys.readouterr()
-    assert (ended.value.exit_code, captured.out, captured.err) == (1, "", told)
+    assert (ended.value.exit_code, captured.out, captured.err) == (1, "", expected)
 
 
 def test_a_failure_keeps_its_lines_and_nothing_else_of_the_terminal() -> None:
@@ -222,20 +222,20 @@ def test_a_failure_keeps_its_lines_and_nothing_else_of_the_terminal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (StoreError("x.db is broken: do this"), "x.db is broken: do this"),
         (OSError(5, "no disk"), "{} cannot be read: "),
     ],
 )
 def test_what_breaks_while_reading_names_the_store_without_its_password(
-    store: str, error: Exception, told: str
+    store: str, error: Exception, expected: str
 ) -> None:
     keep(store, made())
     frame = Frame(store, json=False)
     with pytest.raises(click.ClickException) as failed, frame.reader():
         raise error
-    assert str(failed.value.message).startswith(told.format(store))
+    assert str(failed.value.message).startswith(expected.format(store))
 
 
 def test_an_error_of_the_command_is_not_an_error_of_the_store(store: str) -> None:

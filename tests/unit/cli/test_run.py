@@ -53,12 +53,12 @@ def test_help_and_version_need_no_click(tmp_path: Path) -> None:
 def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[str]) -> None:
     answer = started(tmp_path, *arguments)
     assert (answer.code, answer.out) == (1, "")
-    told = 'The callspan command needs click: pip install "callspan[cli]" (`callspan run` works without it)\n'
-    assert answer.err == told
+    expected = 'The callspan command needs click: pip install "callspan[cli]" (`callspan run` works without it)\n'
+    assert answer.err == expected
 
 
 @points(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ([], "Missing argument 'APP'."),
         (["--stor", "x", "app.py"], "No such option '--stor'. Did you mean '--store'?"),
@@ -71,11 +71,11 @@ def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[s
         ([""], "there is no such file or command."),
     ],
 )
-def test_wrong_usage_of_run_is_exit_code_2(arguments: list[str], told: str) -> None:
+def test_wrong_usage_of_run_is_exit_code_2(arguments: list[str], expected: str) -> None:
     answer = ask("run", *arguments)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith("Usage: callspan run [OPTIONS] APP [ARGS]...\n")
-    assert f"Error: {told}" in answer.err or told in answer.err
+    assert f"Error: {expected}" in answer.err or expected in answer.err
     assert "\x00" not in answer.err
 
 
@@ -93,7 +93,7 @@ def test_options_end_at_the_first_word_or_two_dashes() -> None:
 
 
 @points(
-    ("given", "told"),
+    ("given", "expected"),
     [
         ("stat", " Did you mean 'stats'?"),
         ("session", " Did you mean 'sessions'?"),
@@ -102,8 +102,8 @@ def test_options_end_at_the_first_word_or_two_dashes() -> None:
         ("", ""),
     ],
 )
-def test_a_misspelt_sub_command_gets_a_suggestion(given: str, told: str) -> None:
-    assert did_you_mean(given, ("stats", "sessions", "calls", "run")) == told
+def test_a_misspelt_sub_command_gets_a_suggestion(given: str, expected: str) -> None:
+    assert did_you_mean(given, ("stats", "sessions", "calls", "run")) == expected
     answer = ask(given)
     assert answer.code == 2
-    assert f"No such command {given!r}.{told}\n" in answer.err
+    assert f"No such command {given!r}.{expected}\n" in answer.err

@@ -73,7 +73,7 @@ def test_a_part_has_the_steps_of_its_entries_and_those_above_them(
 
 def test_show_says_which_part_it_shows(long: str) -> None:
     assert "entries" not in ask("--store", long, "show").out
-    told = ask("--store", long, "show", "s", "--limit", "2", "--offset", "1").out
-    assert told.splitlines()[-1] == "entries 2 to 3 of 6: --limit, --offset"
-    assert "3 calls" in told, "the head speaks of the whole session"
+    output = ask("--store", long, "show", "s", "--limit", "2", "--offset", "1").out
+    assert output.splitlines()[-1] == "entries 2 to 3 of 6: --limit, --offset"
+    assert "3 calls" in output, "the head speaks of the whole session"
     assert len(ask("--store", long, "show", "s", "--json", "--limit", "2").json["steps"][0]["calls"]) == 1

@@ -68,7 +68,7 @@ def test_a_session_sums_what_is_known() -> None:
 
 
 @points(
-    ("outcomes", "retries", "told"),
+    ("outcomes", "retries", "expected"),
     [
         (["success"], [None], "0 calls  \N{EN DASH}"),
         (["success"], [0], "0 calls  \N{EN DASH}"),
@@ -78,11 +78,11 @@ def test_a_session_sums_what_is_known() -> None:
         (["cancelled", "error", "timeout"], [0, 0, 0], "0 calls, 2 errors, 1 cancelled  \N{EN DASH}"),
     ],
 )
-def test_a_session_counts_what_went_wrong(outcomes: list[Any], retries: list[int | None], told: str) -> None:
+def test_a_session_counts_what_went_wrong(outcomes: list[Any], retries: list[int | None], expected: str) -> None:
     calls = [
         made(str(at), outcome=one, retries=tries) for at, (one, tries) in enumerate(zip(outcomes, retries, strict=True))
     ]
-    assert told in lines(*calls)[0]
+    assert expected in lines(*calls)[0]
 
 
 def test_events_are_below_their_step_in_order() -> None:
@@ -115,7 +115,7 @@ def test_a_nested_step_is_below_its_parent_or_below_the_session_if_that_is_unkno
 
 
 @points(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({}, "step 0  \N{EN DASH}"),
         ({"start_ns": None}, "step 0  \N{EN DASH}"),
@@ -130,8 +130,8 @@ def test_a_nested_step_is_below_its_parent_or_below_the_session_if_that_is_unkno
         ({"totals": Totals(reward=-2.0)}, "step 0  -2  \N{EN DASH}"),
     ],
 )
-def test_the_line_of_a_step(fields: dict[str, Any], told: str) -> None:
-    assert lines(steps=(step(0, **fields),))[2] == f"└── {told}"
+def test_the_line_of_a_step(fields: dict[str, Any], expected: str) -> None:
+    assert lines(steps=(step(0, **fields),))[2] == f"└── {expected}"
 
 
 def test_a_step_sums_the_calls_within_and_no_others() -> None:
@@ -148,7 +148,7 @@ def test_a_step_sums_the_calls_within_and_no_others() -> None:
 
 
 @points(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({"took_ns": None, "request": Request()}, "chat \N{EN DASH}  \N{EN DASH}  \N{EN DASH}"),
         ({"usage": Usage()}, "chat gpt-5  \N{EN DASH}  1.00 s"),
@@ -175,12 +175,12 @@ def test_a_step_sums_the_calls_within_and_no_others() -> None:
         ),
     ],
 )
-def test_a_call_in_one_line(fields: dict[str, Any], told: str) -> None:
-    assert only(made(**fields)) == told
+def test_a_call_in_one_line(fields: dict[str, Any], expected: str) -> None:
+    assert only(made(**fields)) == expected
 
 
 @points(
-    ("item", "told"),
+    ("item", "expected"),
     [
         (event("tool"), "tool tool"),
         (event("tool", name="look", data={"arguments": {"at": 1}, "result": None}), 'tool look {"at":1} →'),
@@ -196,12 +196,12 @@ def test_a_call_in_one_line(fields: dict[str, Any], told: str) -> None:
         (event("thought"), "thought"),
     ],
 )
-def test_an_event_in_one_line(item: EventRecord, told: str) -> None:
-    assert only(item) == told
+def test_an_event_in_one_line(item: EventRecord, expected: str) -> None:
+    assert only(item) == expected
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({}, "observation ? → ?"),
         (
@@ -211,12 +211,12 @@ def test_an_event_in_one_line(item: EventRecord, told: str) -> None:
         ({"sender": "a", "content": {"n": 0}}, 'observation a → ?  {"n":0}'),
     ],
 )
-def test_a_message_in_one_line(fields: dict[str, Any], told: str) -> None:
-    assert only(MessageRecord(message_id="m", message_type="observation", time_ns=START_NS, **fields)) == told
+def test_a_message_in_one_line(fields: dict[str, Any], expected: str) -> None:
+    assert only(MessageRecord(message_id="m", message_type="observation", time_ns=START_NS, **fields)) == expected
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({}, "reward \N{EN DASH} of the event"),
         ({"value": 0.0, "scope": "session"}, "reward +0 of the session"),
@@ -227,8 +227,8 @@ def test_a_message_in_one_line(fields: dict[str, Any], told: str) -> None:
         ({"source": "human"}, "reward \N{EN DASH} of the event  human"),
     ],
 )
-def test_a_reward_in_one_line(fields: dict[str, Any], told: str) -> None:
-    assert only(RewardRecord(reward_id="r", time_ns=START_NS, **fields)) == told
+def test_a_reward_in_one_line(fields: dict[str, Any], expected: str) -> None:
+    assert only(RewardRecord(reward_id="r", time_ns=START_NS, **fields)) == expected
 
 
 def bars(*calls: CallRecord, events: tuple[Event, ...] = (), summary: SessionSummary | None = None) -> list[str]:

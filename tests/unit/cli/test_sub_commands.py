@@ -27,9 +27,9 @@ DASH = "\N{EN DASH}"
 _QUESTION = {"model": "gpt-5", "messages": [{"role": "user", "content": "Which way?"}]}
 
 
-def answered(call_id: str, said: str = "Left.", **fields: Any) -> CallRecord:
+def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
     """A chat call with its bodies."""
-    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
     given: dict[str, Any] = {
         "provider": "openai",
         "api": "chat_completions",
@@ -120,7 +120,7 @@ def test_a_tail_is_the_newest_oldest_first(anywhere: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({}, f"gpt-5  {DASH}  1.00 s  success"),
         ({"request": Request(), "took_ns": None, "outcome": "started"}, f"{DASH}  {DASH}  {DASH}  started"),
@@ -130,9 +130,9 @@ def test_a_tail_is_the_newest_oldest_first(anywhere: str) -> None:
         ({"request": Request(model="a\x1b\nb")}, f"a\ufffd b  {DASH}  1.00 s  success"),
     ],
 )
-def test_a_line_of_a_tail(store: str, fields: dict[str, Any], told: str) -> None:
+def test_a_line_of_a_tail(store: str, fields: dict[str, Any], expected: str) -> None:
     answer = ask("--store", keep(store, made(**fields)), "tail")
-    assert re.sub(r" {2,}", "  ", re.sub(r"^\S+ \S+  ", "", answer.out.rstrip())) == told
+    assert re.sub(r" {2,}", "  ", re.sub(r"^\S+ \S+  ", "", answer.out.rstrip())) == expected
 
 
 def test_a_table_of_calls_has_no_cost_where_none_is_known(store: str) -> None:
@@ -267,12 +267,12 @@ def test_an_invalid_tag_is_refused(text: str) -> None:
 
 def test_calls_become_rows_of_a_file(anywhere: str, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    keep(anywhere, answered("a", "Left."), answered("b", "Right.", at_ns=START_NS + MINUTE))
+    keep(anywhere, chat_call("a", "Left."), chat_call("b", "Right.", at_ns=START_NS + MINUTE))
     answer = ask("--store", anywhere, "export", "openai", "-o", str(rows), "--json")
     assert (answer.code, answer.json["file"], answer.json["rows"]) == (0, str(rows), 2)
     assert answer.json["reward"] is None
-    said = {json.loads(line)["messages"][-1]["content"] for line in rows.read_text().splitlines()}
-    assert said == {"Left.", "Right."}
+    texts = {json.loads(line)["messages"][-1]["content"] for line in rows.read_text().splitlines()}
+    assert texts == {"Left.", "Right."}
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_a_dry_run_says_how_many_and_writes_nothing(
     store: str, tmp_path: Path, arguments: list[str], first: str, code: int
 ) -> None:
     rows = tmp_path / "rows.jsonl"
-    keep(store, answered("a"), answered("b", "Right."))
+    keep(store, chat_call("a"), chat_call("b", "Right."))
     answer = ask("--store", store, "export", "openai", "--dry-run", "-o", str(rows), *arguments)
     assert (answer.code, answer.out.splitlines()[0]) == (code, first)
     assert answer.err == ("" if code == 0 else f"Nothing in {store} matches.\n")
@@ -297,7 +297,7 @@ def test_a_dry_run_says_how_many_and_writes_nothing(
 
 
 def test_a_place_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> None:
-    keep(store, answered("a"))
+    keep(store, chat_call("a"))
     for command in (["export", "openai"], ["report"]):
         answer = ask("--store", store, *command, "-o", str(tmp_path / "no" / "such" / "file"))
         assert answer.code == 1
@@ -310,20 +310,20 @@ def test_a_report_says_how_large_it_is_and_what_is_in_it(
 ) -> None:
     page = tmp_path / "page.html"
     inside = Place(session_id="s")
-    keep(anywhere, answered("a", "<script>alert(1)</script>", place=inside), session("s", start_ns=START_NS))
+    keep(anywhere, chat_call("a", "<script>alert(1)</script>", place=inside), session("s", start_ns=START_NS))
     answer = ask("--store", anywhere, "report", "-o", str(page), "--json")
     assert answer.json == {"file": str(page), "bytes": page.stat().st_size, "calls": 1, "sessions": 1}
     assert "<script>alert(1)" not in page.read_text()
     monkeypatch.chdir(tmp_path)
-    told = ask("--store", anywhere, "report", "-o", "page.html").out.replace("\n", " ")
-    assert "1 call, 1 session," in told
+    output = ask("--store", anywhere, "report", "-o", "page.html").out.replace("\n", " ")
+    assert "1 call, 1 session," in output
 
 
 # Replay
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({"request": Request(model="m")}, "record with content='full'"),
         ({"request": Request(body=msgspec.Raw(b"[1]"))}, "the request is not a JSON object"),
@@ -337,16 +337,16 @@ def test_a_report_says_how_large_it_is_and_what_is_in_it(
     ],
 )
 def test_what_cannot_be_sent_again_is_reported_before_anything_is_sent(
-    store: str, fields: dict[str, Any], told: str
+    store: str, fields: dict[str, Any], expected: str
 ) -> None:
-    answer = ask("--store", keep(store, answered("a", **fields)), "replay", "a", "--base-url", "http://127.0.0.1:9")
+    answer = ask("--store", keep(store, chat_call("a", **fields)), "replay", "a", "--base-url", "http://127.0.0.1:9")
     assert (answer.code, answer.out) == (1, "")
-    assert told in answer.err
+    assert expected in answer.err
 
 
 @pytest.mark.parametrize("ident", ["b", "call"])
 def test_an_id_of_none_or_of_several_is_not_sent(store: str, ident: str) -> None:
-    answer = ask("--store", keep(store, answered("call-1"), answered("call-2")), "replay", ident)
+    answer = ask("--store", keep(store, chat_call("call-1"), chat_call("call-2")), "replay", ident)
     assert (answer.code, answer.out) == (1, "")
     assert repr(ident) in answer.err
 
@@ -370,7 +370,7 @@ def test_changes_of_cost_are_counted_and_what_stays_unknown() -> None:
 
 
 def test_a_rewriter_raises_the_version_and_keeps_the_rest(anywhere: str) -> None:
-    calls = [answered(f"c{at:03}", record_version=5) for at in range(205)]
+    calls = [chat_call(f"c{at:03}", record_version=5) for at in range(205)]
     keep(anywhere, *calls)
     (sink,) = sinks_for(anywhere)
     with Rewriter(sink) as rewriter:
@@ -392,7 +392,7 @@ def test_a_rewriter_without_a_store_writes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ([], "1 of 3 calls got a new cost, $0.0003 together"),
         (["--dry-run"], "1 of 3 calls would get a new cost, $0.0003 together"),
@@ -401,7 +401,7 @@ def test_a_rewriter_without_a_store_writes_nothing() -> None:
         (["--error"], "0 of 1 calls got a new cost"),
     ],
 )
-def test_the_output_of_reprice(store: str, tmp_path: Path, arguments: list[str], told: str) -> None:
+def test_the_output_of_reprice(store: str, tmp_path: Path, arguments: list[str], expected: str) -> None:
     prices = tmp_path / "prices.json"
     prices.write_text(json.dumps({"version": "v9", "models": {"m": {"input": "3"}}}))
     keep(
@@ -411,7 +411,7 @@ def test_the_output_of_reprice(store: str, tmp_path: Path, arguments: list[str],
         made("c", request=Request(model="nobody\x1b"), outcome="error"),
     )
     out = ask("--store", store, "reprice", "--prices", str(prices), *arguments).out
-    assert out.splitlines()[0] == told
+    assert out.splitlines()[0] == expected
     unpriced = "no price or no tokens: nobody\ufffd (1)"
     assert (unpriced in out) == ("--no-error" not in arguments)
 

@@ -106,9 +106,9 @@ def test_a_paragraph_is_wrapped_and_loses_nothing(capsys: pytest.CaptureFixture[
     assert max(map(len, out.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("said", ["[red]not red[/red]", ":smile:", "http://example.test 12345", "[link=x]y[/link]"])
-def test_nothing_recorded_is_read_as_markup(said: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("expected", ["[red]not red[/red]", ":smile:", "http://example.test 12345", "[link=x]y[/link]"])
+def test_nothing_recorded_is_read_as_markup(expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown: Any = Screen()
-    shown.print(said)
-    shown.line(said)
-    assert capsys.readouterr().out == f"{said}\n{said}\n"
+    shown.print(expected)
+    shown.line(expected)
+    assert capsys.readouterr().out == f"{expected}\n{expected}\n"

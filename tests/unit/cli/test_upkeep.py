@@ -87,8 +87,8 @@ def test_a_store_in_a_file_is_checked_and_left_as_it_was(anywhere: str) -> None:
     ],
 )
 def test_an_invalid_url_is_reported(url: str, trouble: str) -> None:
-    told, seen = store_check(url)
-    assert trouble in (told or "")
+    check, seen = store_check(url)
+    assert trouble in (check or "")
     assert seen == ""
 
 

@@ -175,8 +175,10 @@ def test_bytes_of_a_messages_request_are_found_wherever_they_are() -> None:
     assert inline_media(msgspec.structs.replace(call, api="responses")) == {}
 
 
-def said(output: list[Part], role: str = "assistant", asked: list[Message] | None = None, **options: bool) -> Any:
-    conversation = Conversation(input=asked or [], output=[Message(role=role, parts=output)])
+def converted(
+    output: list[Part], role: str = "assistant", messages: list[Message] | None = None, **options: bool
+) -> Any:
+    conversation = Conversation(input=messages or [], output=[Message(role=role, parts=output)])
     dropped: Counter[str] = Counter()
     call = CallRecord(call_id="c", conversation=conversation, timing=Timing(start_ns=1))
     found = chat_call(call, dropped, **options)
@@ -204,18 +206,18 @@ def said(output: list[Part], role: str = "assistant", asked: list[Message] | Non
     ],
 )  # fmt: skip
 def test_an_answer_as_a_chat_message(parts: list[Part], fields: dict[str, Any], dropped: dict[str, int]) -> None:
-    found, counted = said(parts)
+    found, counted = converted(parts)
     assert found.answer == {"role": "assistant"} | fields
     assert counted == dropped
 
 
 def test_thinking_that_is_kept_is_not_dropped() -> None:
-    found, counted = said([Reasoning(text="a"), Reasoning(text="b"), Text(text="c")], reasoning=True)
+    found, counted = converted([Reasoning(text="a"), Reasoning(text="b"), Text(text="c")], reasoning=True)
     assert (found.answer["reasoning_content"], counted) == ("a\n\nb", {})
 
 
 @points(
-    ("content", "told", "dropped"),
+    ("content", "expected", "dropped"),
     [
         (None, "", 0),
         ("text", "text", 0),
@@ -228,10 +230,10 @@ def test_thinking_that_is_kept_is_not_dropped() -> None:
         ([{"type": "image"}, "odd", {"type": "text", "text": "a"}], "a", 2),
     ],
 )  # fmt: skip
-def test_a_tool_result_is_text(content: object, told: object, dropped: int) -> None:
-    asked = [Message(role="tool", parts=[ToolResult(id="k", content=content)])]
-    found, counted = said([Text(text="x")], asked=asked)
-    assert found.prompt == [{"role": "tool", "tool_call_id": "k", "content": told}]
+def test_a_tool_result_is_text(content: object, expected: object, dropped: int) -> None:
+    messages = [Message(role="tool", parts=[ToolResult(id="k", content=content)])]
+    found, counted = converted([Text(text="x")], messages=messages)
+    assert found.prompt == [{"role": "tool", "tool_call_id": "k", "content": expected}]
     assert sum(counted.values()) == dropped
 
 
@@ -245,7 +247,7 @@ def test_a_tool_result_is_text(content: object, told: object, dropped: int) -> N
     ],
 )
 def test_roles_unknown_are_users_and_counted(role: str, written: str, dropped: dict[str, int]) -> None:
-    found, counted = said([Text(text="x")], asked=[Message(role=role, parts=[Text(text="q")], name="n")])
+    found, counted = converted([Text(text="x")], messages=[Message(role=role, parts=[Text(text="q")], name="n")])
     assert found.prompt == [{"role": written, "content": "q", "name": "n"}]
     assert counted == dropped
 
@@ -330,14 +332,14 @@ def test_rewards_of_an_export(rewards: list[float], spread: dict[str, float] | N
 
 def test_statistics_are_json_with_the_most_frequent_first_and_no_zeros() -> None:
     counted = Statistics(calls=2, trained=1, dropped=Counter(a=0, b=1, c=2), left_out=Counter(x=1, y=5))
-    told = json.loads(json.dumps(counted.as_json()))
-    assert list(told["dropped"].items()) == [("c", 2), ("b", 1)]
-    assert list(told["left_out"]) == ["y", "x"]
-    assert (told["calls"], told["trained_messages"], told["rows"]) == (2, 1, 0)
+    result = json.loads(json.dumps(counted.as_json()))
+    assert list(result["dropped"].items()) == [("c", 2), ("b", 1)]
+    assert list(result["left_out"]) == ["y", "x"]
+    assert (result["calls"], result["trained_messages"], result["rows"]) == (2, 1, 0)
 
 
 @points(
-    ("asked", "of_sessions"),
+    ("request", "of_sessions"),
     [
         ({}, False), ({"models": ("m",)}, False), ({"providers": ("p",)}, False),
         ({"since_ns": 0, "until_ns": 1}, False),
@@ -345,8 +347,8 @@ def test_statistics_are_json_with_the_most_frequent_first_and_no_zeros() -> None
         ({"success": False}, True), ({"tags": (("a", "b"),)}, True), ({"min_achievements": 0}, True),
     ],
 )  # fmt: skip
-def test_what_only_a_session_can_answer(asked: dict[str, Any], of_sessions: bool) -> None:
-    assert Selection(**asked).of_sessions is of_sessions
+def test_what_only_a_session_can_answer(request: dict[str, Any], of_sessions: bool) -> None:
+    assert Selection(**request).of_sessions is of_sessions
 
 
 @points(

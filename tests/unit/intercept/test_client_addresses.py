@@ -28,14 +28,14 @@ class _Elsewhere(openai.OpenAI):
         del url
 
 
-def _asked(client: object) -> tuple[str | None, int | None]:
+def _address(client: object) -> tuple[str | None, int | None]:
     info = call_info(client, _Options(), stream=False)
     return info.server_address, info.server_port
 
 
 def test_a_property_of_the_applications_own_is_read_each_time() -> None:
     client = _Elsewhere(api_key="sk-test")
-    first, second = _asked(client), _asked(client)
+    first, second = _address(client), _address(client)
     assert first[0] != second[0]
     assert {first[1], second[1]} == {8443}
     assert all(str(host).endswith(".example") for host, _ in (first, second))
@@ -44,10 +44,10 @@ def test_a_property_of_the_applications_own_is_read_each_time() -> None:
 @pytest.mark.parametrize("kind", [openai.OpenAI, openai.AsyncOpenAI, anthropic.Anthropic, anthropic.AsyncAnthropic])
 def test_an_address_that_was_changed_is_the_new_one(kind: type) -> None:
     client = kind(api_key="sk-test", base_url="https://one.example/v1")
-    assert _asked(client) == ("one.example", 443)
+    assert _address(client) == ("one.example", 443)
     client.base_url = "http://two.example:8080/v1"
-    assert _asked(client) == ("two.example", 8080)
-    assert _asked(client.with_options(base_url="https://three.example")) == ("three.example", 443)
+    assert _address(client) == ("two.example", 8080)
+    assert _address(client.with_options(base_url="https://three.example")) == ("three.example", 443)
 
 
 def test_the_url_of_a_client_like_object_is_read() -> None:
@@ -55,4 +55,4 @@ def test_the_url_of_a_client_like_object_is_read() -> None:
         _base_url = "https://wrong.example"
         base_url = "https://right.example/v1"
 
-    assert _asked(Looks()) == ("right.example", 443)
+    assert _address(Looks()) == ("right.example", 443)

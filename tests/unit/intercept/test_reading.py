@@ -173,7 +173,7 @@ def endpoint(path: str) -> Any:
 
 
 @points(
-    ("body", "extra", "asked"),
+    ("body", "extra", "requested"),
     [
         ({"stream": True}, None, {"include_usage": True}),
         ({"stream_options": None}, {}, {"include_usage": True}),
@@ -187,15 +187,15 @@ def endpoint(path: str) -> Any:
         (None, None, None),
     ],
 )
-def test_usage_is_requested_where_it_was_not_set(body: object, extra: object, asked: object) -> None:
+def test_usage_is_requested_where_it_was_not_set(body: object, extra: object, requested: object) -> None:
     before = json.dumps(body)
     given = options(json_data=body, extra_json=extra)
-    assert request_usage(endpoint("/chat/completions"), given) is (asked is not None)
+    assert request_usage(endpoint("/chat/completions"), given) is (requested is not None)
     assert json.dumps(body) == before
-    if asked is None:
+    if requested is None:
         assert given.json_data is body
     else:
-        assert given.json_data["stream_options"] == asked
+        assert given.json_data["stream_options"] == requested
 
 
 @pytest.mark.parametrize("path", ["/responses", "/completions", "/embeddings", "/v1/messages"])

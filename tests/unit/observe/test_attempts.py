@@ -115,22 +115,22 @@ def test_an_unread_error_body_loses_only_its_code() -> None:
 
 
 def test_the_body_of_an_answer_is_not_requested() -> None:
-    def asked() -> bytes:
+    def read_body() -> bytes:
         pytest.fail("the answer's body is the caller's")
 
     log = AttemptLog()
     log.started(0)
-    log.headers_received(1, 200, {}, asked)
+    log.headers_received(1, 200, {}, read_body)
     assert log.records(NOW_S, END_NS)[0].error_kind is None
 
 
-@points(("told", "retries"), [("0", 0), ("1", 1), ("2", 1), ("42", 1), ("", 1), (None, 1), ("-1", 1), ("one", 1)])
-def test_the_sent_retry_count_is_used_if_it_is_plausible(told: str | None, retries: int) -> None:
+@points(("header", "retries"), [("0", 0), ("1", 1), ("2", 1), ("42", 1), ("", 1), (None, 1), ("-1", 1), ("one", 1)])
+def test_the_sent_retry_count_is_used_if_it_is_plausible(header: str | None, retries: int) -> None:
     """0 with two requests: the second renewed a token and was no retry."""
     log = AttemptLog()
     log.started(0)
     log.started(1)
-    log.sent_retries(told)
+    log.sent_retries(header)
     assert log.totals()[0] == retries
 
 

@@ -71,7 +71,7 @@ def test_tokens_estimated_for_each_kind_of_part(part: Part, tokens: int) -> None
     assert found.estimated
 
 
-SAID = Conversation(
+CONVERSATION = Conversation(
     input=[Message(role="user", parts=[Text(text="x" * 16)])],
     output=[Message(role="assistant", parts=[Text(text="y" * 4)])],
 )
@@ -91,7 +91,7 @@ SAID = Conversation(
     ],
 )  # fmt: skip
 def test_only_what_was_not_reported_is_estimated(stated: Usage | None, filled: Usage) -> None:
-    assert with_estimates(stated, SAID) == filled
+    assert with_estimates(stated, CONVERSATION) == filled
 
 
 def test_definitions_of_tools_are_part_of_the_request_and_no_messages_are_none() -> None:

@@ -173,21 +173,21 @@ def chunk(text: str | None, finish: str | None = None) -> dict[str, Any]:
 
 def test_a_stream_without_a_listener_is_processed_and_written_at_its_end_only() -> None:
     processed: list[CallRecord] = []
-    told: list[CallRecord] = []
+    records: list[CallRecord] = []
 
     def process(record: CallRecord) -> CallRecord:
         processed.append(record)
         return record
 
     def under_way(record: CallRecord) -> bool:
-        told.append(record)
+        records.append(record)
         return False
 
     stage = Stage(process, under_way)
     call = stage.call(stream=True)
     send(call)
     assert (stage.written, processed) == ([], [])
-    (started,) = told
+    (started,) = records
     assert (started.call_id, started.trace_id) == (call.record.call_id, stage.span.trace_id), "it can be found"
     call.data(chunk("Hello"))
     call.end()
@@ -647,15 +647,15 @@ def test_the_first_request_counts_and_none_after_the_end() -> None:
     assert len(stage.written) == before
 
 
-@pytest.mark.parametrize("answered", [True, False])
-def test_a_call_without_any_answer_has_no_response(answered: bool) -> None:
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_call_without_any_answer_has_no_response(answers: bool) -> None:
     stage = Stage()
     call = stage.call()
-    if answered:
+    if answers:
         call.attempts.started(0)
         call.attempts.headers_received(1, 500, {})
     call.end(how=None, outcome="error", error=ErrorInfo(kind="connection", type="x"))
-    assert (stage.record.response is not None) is answered
+    assert (stage.record.response is not None) is answers
 
 
 class Unreadable(ChatCompletions):

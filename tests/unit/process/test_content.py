@@ -151,10 +151,10 @@ _OTHERS: list[Record] = [
 @pytest.mark.parametrize("what", ["data", "content", "annotation"])
 def test_what_was_taken_out_of_other_records_is_named_with_its_size_and_hash(what: str) -> None:
     record = next(record for record in _OTHERS if hasattr(record, what))
-    said = encode_json(getattr(record, what))
-    for content, digest in (("metadata", hashlib.sha256(said).hexdigest()), ("off", None)):
+    encoded = encode_json(getattr(record, what))
+    for content, digest in (("metadata", hashlib.sha256(encoded).hexdigest()), ("off", None)):
         kept = applied(record, content)
-        assert kept.redactions == [Redaction(what=what, why="content", original_bytes=len(said), sha256=digest)]
+        assert kept.redactions == [Redaction(what=what, why="content", original_bytes=len(encoded), sha256=digest)]
         assert getattr(kept, what) is None
 
 

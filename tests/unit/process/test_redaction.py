@@ -213,8 +213,8 @@ def test_every_text_of_every_kind_is_masked_but_for_ids(record: Record) -> None:
 def test_bodies_errors_and_names_of_a_call_are_masked(call: CallRecord) -> None:
     error = ErrorInfo(kind="server", type="boom", message="no SESAME", body={"error": "SESAME"})
     place = Place(session_id="SESAME", session_name="SESAME")
-    told = msgspec.structs.replace(call, error=error, place=place, metadata={"who": "SESAME"})
-    kept = applied(told, redact_texts(sesame))
+    record = msgspec.structs.replace(call, error=error, place=place, metadata={"who": "SESAME"})
+    kept = applied(record, redact_texts(sesame))
     assert isinstance(kept, CallRecord)
     assert (kept.place.session_id, kept.place.session_name) == ("SESAME", "***")
     assert (kept.call_id, kept.trace_id) == (call.call_id, call.trace_id)
@@ -316,14 +316,14 @@ def test_a_redactor_that_fails_leaves_ids_and_no_name_of_the_applications(record
     def failing(record: Any) -> Any:
         raise RuntimeError("a fault")
 
-    said, kept = encode(record), encode(applied(record, failing))
+    before, kept = encode(record), encode(applied(record, failing))
     assert b"SESAME" not in kept
-    assert kept.count(b'"id-') == said.count(b'"id-')
+    assert kept.count(b'"id-') == before.count(b'"id-')
 
 
 @pytest.mark.parametrize("record", _NAMED, ids=lambda record: type(record).__name__)
 def test_a_redactor_of_texts_changes_every_name_and_no_id(record: Record) -> None:
-    said, kept = encode(record), encode(applied(record, redact_texts(lambda text: "***")))
+    before, kept = encode(record), encode(applied(record, redact_texts(lambda text: "***")))
     assert b"SESAME" not in kept
-    assert kept.count(b'"***"') >= said.count(b'"SESAME"')
-    assert kept.count(b'"id-') == said.count(b'"id-')
+    assert kept.count(b'"***"') >= before.count(b'"SESAME"')
+    assert kept.count(b'"id-') == before.count(b'"id-')

@@ -44,9 +44,9 @@ def leaks(text: str) -> list[str]:
     return [part[at : at + 6] for part in PARTS for at in range(len(part) - 5) if part[at : at + 6] in text]
 
 
-def of_provider(**told: Any) -> str:
+def of_provider(**fields: Any) -> str:
     return json.dumps(msgspec.to_builtins(masked_error(error_info(
-        status=401, **{"body": None, "exception": None, "message": None, "request_id": None} | told)
+        status=401, **{"body": None, "exception": None, "message": None, "request_id": None} | fields)
     )), ensure_ascii=False)  # fmt: skip
 
 

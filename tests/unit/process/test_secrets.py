@@ -197,23 +197,23 @@ def test_key_in_settings_and_error_is_in_no_byte_of_the_record(content: str) -> 
     ],
 )
 def test_credentials_of_mcp_servers_are_masked_in_the_body(api: str, setting: dict[str, object]) -> None:
-    said = {"messages": [{"role": "user", "content": "authorization of visitors", "password": "spoken"}]}
+    body = {"messages": [{"role": "user", "content": "authorization of visitors", "password": "spoken"}]}
     params = {key: value for key, value in setting.items() if key != "tools"}
     record = CallRecord(
         call_id="c",
         api=api,
         timing=Timing(start_ns=1),
-        request=Request(params=params, tool_names=["s"], body=msgspec.Raw(json.dumps(setting | said).encode())),
+        request=Request(params=params, tool_names=["s"], body=msgspec.Raw(json.dumps(setting | body).encode())),
     )
     kept = caller_processors(Settings()).process(record)
     assert isinstance(kept, CallRecord)
     assert b"plainsecret" not in encode(kept)
-    assert json.loads(bytes(kept.request.body))["messages"] == said["messages"], "messages stay exact"
+    assert json.loads(bytes(kept.request.body))["messages"] == body["messages"], "messages stay exact"
 
 
-@points("said", ["messages", "input", "prompt", "system", "instructions"])
-def test_content_is_exact_also_where_settings_are_masked(said: str) -> None:
-    body = {"model": "m", "api_key": "plainsecret", said: [{"password": "spoken"}]}
+@points("field", ["messages", "input", "prompt", "system", "instructions"])
+def test_content_is_exact_also_where_settings_are_masked(field: str) -> None:
+    body = {"model": "m", "api_key": "plainsecret", field: [{"password": "spoken"}]}
     request = Request(params={"api_key": "plainsecret"}, body=msgspec.Raw(json.dumps(body).encode()))
     kept = caller_processors(Settings()).process(CallRecord(call_id="c", timing=Timing(start_ns=1), request=request))
     assert isinstance(kept, CallRecord)
@@ -313,14 +313,14 @@ def test_a_body_that_only_mentions_credentials_is_unchanged() -> None:
 def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
     """Anthropic's connector: the servers stand beside the tools, and there need not be any."""
     server = {"type": "url", "url": "https://mcp.example.com/sse", "name": "s", "authorization_token": "plainsecret"}
-    asked = {"model": "m", "max_tokens": 1, "messages": [], "mcp_servers": [server]}
-    request = msgspec.structs.replace(Messages().request(asked), body=msgspec.Raw(json.dumps(asked).encode()))
+    body = {"model": "m", "max_tokens": 1, "messages": [], "mcp_servers": [server]}
+    request = msgspec.structs.replace(Messages().request(body), body=msgspec.Raw(json.dumps(body).encode()))
     kept = caller_processors(Settings()).process(
         CallRecord(call_id="c", api="messages", timing=Timing(start_ns=1), request=request)
     )
     assert isinstance(kept, CallRecord)
     assert json.loads(bytes(kept.request.body)) == {
-        **asked,
+        **body,
         "mcp_servers": [{**server, "authorization_token": MASK}],
     }
 
@@ -354,7 +354,7 @@ def test_pieces_of_text_are_not_secrets_where_credentials_are_masked() -> None:
     piece = {"token": "Hello", "logprob": -0.1, "top_logprobs": [{"token": "Hi", "logprob": -2}]}
     tools = [{"type": "mcp", "server_label": "s", "headers": {"x": "plainsecret"}, "token": "plainsecret"}]
     output = [{"type": "message", "content": [{"type": "output_text", "text": "Hello", "logprobs": [piece]}]}]
-    answered = {"tools": tools, "output": output, "choices": [{"logprobs": {"content": [piece]}}]}
+    body = {"tools": tools, "output": output, "choices": [{"logprobs": {"content": [piece]}}]}
     record = CallRecord(
         call_id="c",
         api="responses",
@@ -364,13 +364,13 @@ def test_pieces_of_text_are_not_secrets_where_credentials_are_masked() -> None:
             params={"metadata": {"token": "plainsecret"}},
             body=msgspec.Raw(json.dumps({"tools": tools, "input": [{"token": "said"}]}).encode()),
         ),
-        response=Response(body=msgspec.Raw(json.dumps(answered).encode())),
+        response=Response(body=msgspec.Raw(json.dumps(body).encode())),
     )
     kept = caller_processors(Settings()).process(record)
     assert isinstance(kept, CallRecord)
     assert kept.response is not None
     answer = json.loads(bytes(kept.response.body))
-    assert (answer["output"], answer["choices"]) == (output, answered["choices"])
+    assert (answer["output"], answer["choices"]) == (output, body["choices"])
     assert json.loads(bytes(kept.request.body))["input"] == [{"token": "said"}]
     assert b"plainsecret" not in encode(kept)
 

@@ -98,14 +98,14 @@ def test_history_keeps_its_first_and_newest(sizes: list[int], limit: int, start:
 
 
 def test_long_history_is_not_measured_to_its_beginning() -> None:
-    asked: list[int] = []
+    sizes: list[int] = []
 
     def size(index: int) -> int:
-        asked.append(index)
+        sizes.append(index)
         return 10
 
     newest_that_fit(100_000, size, 100)
-    assert len(asked) < 12
+    assert len(sizes) < 12
 
 
 def test_record_within_its_cap_is_the_same_object(call: CallRecord) -> None:

@@ -20,20 +20,20 @@ def _some(**fields: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, ob
     return st.fixed_dictionaries({}, optional=fields)
 
 
-_ASKED = _some(cached_tokens=_COUNT, audio_tokens=_COUNT, text_tokens=_COUNT, image_tokens=_COUNT)
-_ANSWERED = _some(reasoning_tokens=_COUNT, audio_tokens=_COUNT, accepted_prediction_tokens=_COUNT)
+_INPUT_DETAILS = _some(cached_tokens=_COUNT, audio_tokens=_COUNT, text_tokens=_COUNT, image_tokens=_COUNT)
+_OUTPUT_DETAILS = _some(reasoning_tokens=_COUNT, audio_tokens=_COUNT, accepted_prediction_tokens=_COUNT)
 _CHAT_USAGE = _some(
     prompt_tokens=_COUNT,
     completion_tokens=_COUNT,
     total_tokens=_COUNT,
-    prompt_tokens_details=st.none() | _ASKED,
-    completion_tokens_details=st.none() | _ANSWERED,
+    prompt_tokens_details=st.none() | _INPUT_DETAILS,
+    completion_tokens_details=st.none() | _OUTPUT_DETAILS,
 )
 _RESPONSES_USAGE = _some(
     input_tokens=_COUNT,
     output_tokens=_COUNT,
-    input_tokens_details=st.none() | _ASKED,
-    output_tokens_details=st.none() | _ANSWERED,
+    input_tokens_details=st.none() | _INPUT_DETAILS,
+    output_tokens_details=st.none() | _OUTPUT_DETAILS,
 )
 _CHAT = _some(
     id=_WORD,
@@ -104,6 +104,6 @@ def test_a_count_written_as_text_is_the_same_count(body: dict[str, object]) -> N
     usage = body.get("usage")
     if isinstance(usage, dict):
         written = {key: str(value) if isinstance(value, int) else value for key, value in usage.items()}
-        told = {"stop_reason": "end_turn", "usage": usage}, {"stop_reason": "end_turn", "usage": written}
-        plain, as_text = (_bare(Messages().response_info(found)) for found in told)
+        deltas = {"stop_reason": "end_turn", "usage": usage}, {"stop_reason": "end_turn", "usage": written}
+        plain, as_text = (_bare(Messages().response_info(found)) for found in deltas)
         assert plain.usage == as_text.usage

@@ -15,9 +15,9 @@ from callspan.providers import registry
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import Conversation, Message, Text
 
-ASKED = b'{"model":"claude-x","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'
-ANSWERED = b'{"type":"message","role":"assistant","content":[{"type":"text","text":"Hello"}],"stop_reason":"end_turn"}'
-SAID = Conversation(
+REQUEST = b'{"model":"claude-x","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'
+RESPONSE = b'{"type":"message","role":"assistant","content":[{"type":"text","text":"Hello"}],"stop_reason":"end_turn"}'
+CONVERSATION = Conversation(
     input=[Message(role="user", parts=[Text(text="Hi")])],
     output=[Message(role="assistant", parts=[Text(text="Hello")], finish_reason="end_turn")],
 )
@@ -196,12 +196,12 @@ def test_importing_the_registry_imports_no_adapter() -> None:
 
 
 def test_a_conversation_is_read_from_both_bodies() -> None:
-    assert registry.conversation_of(record(request=ASKED, response=ANSWERED)) == SAID
+    assert registry.conversation_of(record(request=REQUEST, response=RESPONSE)) == CONVERSATION
 
 
 def test_a_conversation_is_read_from_one_body() -> None:
-    assert registry.conversation_of(record(request=ASKED)) == Conversation(input=SAID.input)
-    assert registry.conversation_of(record(response=ANSWERED)) == Conversation(output=SAID.output)
+    assert registry.conversation_of(record(request=REQUEST)) == Conversation(input=CONVERSATION.input)
+    assert registry.conversation_of(record(response=RESPONSE)) == Conversation(output=CONVERSATION.output)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_conversation_is_read_from_one_body() -> None:
     [
         record(),
         record(response=b""),
-        record(api="unknown", request=ASKED),
+        record(api="unknown", request=REQUEST),
         record(request=b'{"model":', response=b"\xff"),
     ],
     ids=["no bodies", "empty answer", "unknown api", "broken bodies"],
@@ -229,9 +229,9 @@ def test_a_body_with_a_lone_surrogate_is_still_read() -> None:
 
 
 def test_a_conversation_is_put_on_a_record_once() -> None:
-    call = registry.with_conversation(record(request=ASKED, response=ANSWERED))
+    call = registry.with_conversation(record(request=REQUEST, response=RESPONSE))
 
-    assert call.conversation == SAID
+    assert call.conversation == CONVERSATION
     assert registry.with_conversation(call) is call
 
 

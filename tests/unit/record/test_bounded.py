@@ -135,10 +135,10 @@ def test_the_first_and_the_newest_of_a_history_are_kept(sizes: list[int], limit:
 
 @given(st.lists(st.integers(0, 20), min_size=2, max_size=30), st.integers(0, 100))
 def test_what_is_kept_fits_and_one_more_would_not(sizes: list[int], limit: int) -> None:
-    asked: list[int] = []
+    measured: list[int] = []
 
     def size(at: int) -> int:
-        asked.append(at)
+        measured.append(at)
         return sizes[at]
 
     start = newest_that_fit(len(sizes), size, limit)
@@ -147,7 +147,7 @@ def test_what_is_kept_fits_and_one_more_would_not(sizes: list[int], limit: int) 
         assert sizes[0] + sum(sizes[start:]) <= limit
     if start > 1:
         assert sizes[0] + sum(sizes[start - 1 :]) > limit
-    assert len(asked) <= len(sizes) - start + 2
+    assert len(measured) <= len(sizes) - start + 2
 
 
 @points(

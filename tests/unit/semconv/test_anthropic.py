@@ -24,7 +24,7 @@ CALL = CallRecord(
     response=Response(finish_reasons=["tool_use"], service_tier="priority"),
     usage=Usage(cache_write_5m_tokens=3, cache_write_1h_tokens=0),
 )
-SAID = {
+ATTRIBUTES = {
     "anthropic.request.service_tier": "auto",
     "anthropic.thinking.type": "enabled",
     "anthropic.thinking.budget_tokens": 1024,
@@ -35,7 +35,7 @@ SAID = {
 }
 
 
-def said(record: CallRecord) -> Attributes:
+def own_attributes(record: CallRecord) -> Attributes:
     found = gen_ai.END.of(record)
     return {name: value for name, value in found.items() if name.startswith("anthropic.")}
 
@@ -45,18 +45,18 @@ def with_params(**params: Any) -> CallRecord:
 
 
 def test_what_the_record_knows_is_under_the_sdks_names_without_any_content_shown() -> None:
-    assert said(CALL) == SAID
+    assert own_attributes(CALL) == ATTRIBUTES
 
 
 def test_a_call_without_data_has_no_attributes() -> None:
     bare = msgspec.structs.replace(CALL, request=Request(), response=None, usage=None)
-    assert said(bare) == {}
-    assert said(msgspec.structs.replace(bare, response=Response(finish_reasons=[None]), usage=Usage())) == {}
+    assert own_attributes(bare) == {}
+    assert own_attributes(msgspec.structs.replace(bare, response=Response(finish_reasons=[None]), usage=Usage())) == {}
 
 
 @pytest.mark.parametrize("api", ["chat_completions", "responses", "completions", "embeddings"])
 def test_calls_of_other_apis_have_no_anthropic_attributes(api: str) -> None:
-    assert said(msgspec.structs.replace(CALL, api=api)) == {}
+    assert own_attributes(msgspec.structs.replace(CALL, api=api)) == {}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_calls_of_other_apis_have_no_anthropic_attributes(api: str) -> None:
     [{"service_tier": 7}, {"thinking": "yes"}, {"thinking": {"type": 1, "budget_tokens": "many"}}, {"thinking": None}],
 )
 def test_values_of_other_types_are_absent(params: dict[str, Any]) -> None:
-    assert said(with_params(**params)) == {}
+    assert own_attributes(with_params(**params)) == {}
 
 
 def test_compactions_are_summed_with_what_came_from_and_went_to_the_cache() -> None:
@@ -75,7 +75,7 @@ def test_compactions_are_summed_with_what_came_from_and_went_to_the_cache() -> N
         "odd",
     ]
     call = msgspec.structs.replace(CALL, usage=Usage(raw={"iterations": entries}))
-    found = said(call)
+    found = own_attributes(call)
     assert found["anthropic.usage.compaction.input_tokens"] == 122
     assert found["anthropic.usage.compaction.output_tokens"] == 30
 
@@ -83,7 +83,7 @@ def test_compactions_are_summed_with_what_came_from_and_went_to_the_cache() -> N
 @pytest.mark.parametrize("iterations", [None, "odd", [], [{"type": "message", "input_tokens": 1}]])
 def test_without_a_compaction_there_are_no_sums(iterations: object) -> None:
     call = msgspec.structs.replace(CALL, usage=Usage(raw={"iterations": iterations}))
-    assert not [name for name in said(call) if "compaction" in name]
+    assert not [name for name in own_attributes(call) if "compaction" in name]
 
 
 @points(

@@ -51,7 +51,7 @@ def test_sampler_sees_operation_provider_model_and_server(chat_call: Call) -> No
 
 def test_every_attribute_of_a_call_has_its_exact_name_and_value(chat_call: Call) -> None:
     attributes = ended(*chat_call)
-    said = [attributes.pop(name) for name in ("gen_ai.input.messages", "gen_ai.output.messages")]
+    messages = [attributes.pop(name) for name in ("gen_ai.input.messages", "gen_ai.output.messages")]
     tools = attributes.pop("gen_ai.tool.definitions")
     assert attributes == {
         "gen_ai.request.temperature": 0.0,
@@ -82,7 +82,7 @@ def test_every_attribute_of_a_call_has_its_exact_name_and_value(chat_call: Call)
     }
     assert type(attributes["gen_ai.request.temperature"]) is float
     assert type(attributes["gen_ai.response.time_to_first_chunk"]) is float
-    assert all(type(value) is str for value in (*said, tools)), "content goes as JSON text"
+    assert all(type(value) is str for value in (*messages, tools)), "content goes as JSON text"
 
 
 def test_system_messages_of_openai_stay_among_the_input(chat_call: Call) -> None:

@@ -22,14 +22,14 @@ _ALL: Settings = Settings(vocabularies=("llm", "gen_ai", "openinference"))
 
 
 def _call(messages: list[dict[str, str]], answer: str) -> CallRecord:
-    asked = msgspec.json.encode({"model": "m", "messages": messages, "max_tokens": 5})
-    answered = msgspec.json.encode({"choices": [{"message": {"role": "assistant", "content": answer}}]})
+    request = msgspec.json.encode({"model": "m", "messages": messages, "max_tokens": 5})
+    response = msgspec.json.encode({"choices": [{"message": {"role": "assistant", "content": answer}}]})
     return CallRecord(
         call_id="c",
         api="chat_completions",
         timing=Timing(start_ns=1),
-        request=Request(body=msgspec.Raw(asked), body_bytes=len(asked), params={"max_tokens": 5}),
-        response=Response(body=msgspec.Raw(answered), body_bytes=len(answered)),
+        request=Request(body=msgspec.Raw(request), body_bytes=len(request), params={"max_tokens": 5}),
+        response=Response(body=msgspec.Raw(response), body_bytes=len(response)),
     )
 
 
@@ -72,12 +72,12 @@ _BODY = st.fixed_dictionaries(
 
 @given(body=_BODY, room=st.integers(min_value=2, max_value=400))
 def test_choices_encoded_with_the_body_are_those_read_again_from_it(body: dict[str, object], room: int) -> None:
-    encoded, answered = encode_response(body)
+    encoded, response = encode_response(body)
     assert encoded == encode_json(body)
     record = CallRecord(
         call_id="c", timing=Timing(start_ns=1), response=Response(body=msgspec.Raw(encoded), body_bytes=len(encoded))
     )
-    assert choices_json(record, room, RawConversation(raw_output=answered)) == choices_json(record, room)
+    assert choices_json(record, room, RawConversation(raw_output=response)) == choices_json(record, room)
 
 
 @points("body", [None, "text", [1], 5, {}, {"choices": {}}, {"output": "said"}])
@@ -87,6 +87,6 @@ def test_a_body_that_is_not_a_response_is_encoded_without_messages(body: object)
 
 def test_choices_of_no_json_are_reported_as_well_as_they_can_be() -> None:
     body = {"choices": [{"message": {"content": "half \ud800 a pair"}}], "id": "r"}
-    encoded, answered = encode_response(body)
+    encoded, response = encode_response(body)
     assert encoded == encode_json(body)
-    assert answered == b'[{"message":{"content":"half \xef\xbf\xbd a pair"}}]'
+    assert response == b'[{"message":{"content":"half \xef\xbf\xbd a pair"}}]'

@@ -37,7 +37,7 @@ def test_both_default_vocabularies_and_our_own_are_shown(chat_call: Call, projec
 
 
 @pytest.mark.parametrize(
-    ("vocabularies", "told"),
+    ("vocabularies", "text"),
     [
         (("llm", "gen_ai"), "gen_ai.request.model"),
         (("gen_ai", "openinference"), "gen_ai.request.model"),
@@ -47,12 +47,12 @@ def test_both_default_vocabularies_and_our_own_are_shown(chat_call: Call, projec
     ],
 )
 def test_a_sampler_gets_the_call_whatever_is_chosen_and_the_span_of_everything(
-    chat_call: Call, vocabularies: tuple[str, ...], told: str
+    chat_call: Call, vocabularies: tuple[str, ...], text: str
 ) -> None:
     record, conversation = chat_call
     projection = Projection(Settings(vocabularies=vocabularies))  # type: ignore[arg-type]
     start, end = projection.start(record), projection.end(record, conversation)
-    assert told in start
+    assert text in start
     assert start["session.id"] == "s-1"
     assert ("llm.vendor" in start | end) is ("llm" in vocabularies)
 

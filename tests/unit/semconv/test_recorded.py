@@ -74,14 +74,14 @@ def _record(endpoint: Endpoint, exchange: dict[str, Any]) -> CallRecord:
     answer = _answer(endpoint, exchange)
     came = NO_BODY if answer is None else msgspec.Raw(msgspec.json.encode(answer))
     facts = endpoint.response_info(answer)
-    asked = endpoint.request(exchange["request"])
+    request = endpoint.request(exchange["request"])
     return CallRecord(
         call_id=str(exchange["id"]),
         provider="openai",
         api=endpoint.api,
         operation=endpoint.operation,
         timing=Timing(start_ns=1, duration_ns=1),
-        request=msgspec.structs.replace(asked, body=msgspec.Raw(sent), body_bytes=len(sent)),
+        request=msgspec.structs.replace(request, body=msgspec.Raw(sent), body_bytes=len(sent)),
         response=msgspec.structs.replace(facts.response, body=came, body_bytes=len(bytes(came))),
         usage=facts.usage,
         error=facts.error,
@@ -118,14 +118,14 @@ def test_every_recorded_exchange_is_shown_within_bounds_and_without_failures() -
 def test_raw_prompts_of_recorded_requests_are_what_was_sent() -> None:
     projection = Projection(Settings(max_attribute_bytes=1 << 24, max_span_bytes=1 << 28, llm_prompts=True))
     for record in _records():
-        asked = json.loads(bytes(record.request.body))
+        body = json.loads(bytes(record.request.body))
         attributes = projection.end(record, conversation_of(record))
-        said = asked.get("messages") or asked.get("input") or asked.get("prompt")
-        if record.api in ("messages", "responses") and (system := asked.get("system") or asked.get("instructions")):
-            messages = [{"role": "user", "content": said}] if isinstance(said, str) else said or []
-            said = [{"role": "system", "content": system}, *messages]
-        if isinstance(said, str | list) and said:
-            assert json.loads(str(attributes["llm.prompts.raw"])) == said, record.call_id
+        history = body.get("messages") or body.get("input") or body.get("prompt")
+        if record.api in ("messages", "responses") and (system := body.get("system") or body.get("instructions")):
+            messages = [{"role": "user", "content": history}] if isinstance(history, str) else history or []
+            history = [{"role": "system", "content": system}, *messages]
+        if isinstance(history, str | list) and history:
+            assert json.loads(str(attributes["llm.prompts.raw"])) == history, record.call_id
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])

@@ -86,12 +86,12 @@ def test_counters_are_read_under_any_name_and_never_invented(
         "cache_write_tokens",
         "reasoning_tokens",
     )
-    told = usage and {name: value for name in names if (value := getattr(usage, name)) is not None}
-    assert told == counters
+    counted = usage and {name: value for name in names if (value := getattr(usage, name)) is not None}
+    assert counted == counters
 
 
 @points(
-    ("attributes", "provider", "asked", "answered"),
+    ("attributes", "provider", "requested", "responding"),
     [
         ({}, "unknown", None, None),
         ({"gen_ai.system": "openai", "gen_ai.request.model": "a"}, "openai", "a", None),
@@ -102,11 +102,11 @@ def test_counters_are_read_under_any_name_and_never_invented(
     ],
 )
 def test_names_are_the_first_that_is_text(
-    attributes: dict[str, Any], provider: str, asked: str | None, answered: str | None
+    attributes: dict[str, Any], provider: str, requested: str | None, responding: str | None
 ) -> None:
     record = known(attributes)
     assert record.response is not None
-    assert (record.provider, record.request.model, record.response.model) == (provider, asked, answered)
+    assert (record.provider, record.request.model, record.response.model) == (provider, requested, responding)
 
 
 @points(

@@ -122,44 +122,44 @@ def test_a_span_of_another_implementation_sets_attributes_itself() -> None:
 
 
 def test_a_span_with_its_own_way_to_add_events_is_used() -> None:
-    told: list[Any] = []
+    received: list[Any] = []
 
     class Otherwise(Span):
         def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
-            told.append((name, attributes, timestamp))
+            received.append((name, attributes, timestamp))
 
     span = object.__new__(Otherwise)
     span._limits = SpanLimits()
     add_event(span, "event", {"a": 1}, 2)
-    assert told == [("event", {"a": 1}, 2)]
+    assert received == [("event", {"a": 1}, 2)]
 
 
 @pytest.mark.parametrize("lacks", ["_limits", "_add_event"])
 def test_an_sdk_that_keeps_events_otherwise_must_add_them(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
-    monkeypatch.setattr(Span, "add_event", lambda self, *given: told.append(given))
+    received: list[Any] = []
+    monkeypatch.setattr(Span, "add_event", lambda self, *given: received.append(given))
     if lacks == "_add_event":
         monkeypatch.delattr(Span, lacks)
     span = a_span(SpanLimits(), {})
     if lacks == "_limits":
         span._limits = None  # type: ignore[assignment]
     add_event(span, "event", {"a": 1}, 2)
-    assert told == [("event", {"a": 1}, 2)]
+    assert received == [("event", {"a": 1}, 2)]
 
 
 @pytest.mark.parametrize("kept_in", [None, {}, "elsewhere"])
 def test_an_sdk_that_keeps_them_otherwise_must_set_them(kept_in: object) -> None:
-    told: list[Any] = []
+    received: list[Any] = []
 
     class Otherwise(Span):
         def set_attributes(self, attributes: Any) -> None:
-            told.append(attributes)
+            received.append(attributes)
 
     span = object.__new__(Otherwise)
     if kept_in is not None:
         span._attributes = kept_in  # type: ignore[assignment]
     put(span, {"a": 1})
-    assert told == [{"a": 1}]
+    assert received == [{"a": 1}]
 
 
 class _Odd:

@@ -32,14 +32,14 @@ def made(call_id: str, at_s: float = 0, **fields: Any) -> CallRecord:
     place = Place(**{name: fields.pop(name) for name in ("session_id", "timestep_id", "timestep") if name in fields})
     tokens = {name: fields.pop(name) for name in list(fields) if name.endswith("_tokens")}
     times = {name: fields.pop(name) for name in ("duration_ns", "first_token_ns") if name in fields}
-    asked = {"model": fields.pop("model", None), "body": fields.pop("body", NO_BODY)}
-    answered = fields.pop("answered", None)
+    request = {"model": fields.pop("model", None), "body": fields.pop("body", NO_BODY)}
+    response = fields.pop("response_model", None)
     cost = fields.pop("usd", None)
     return CallRecord(
         call_id=call_id,
         place=place,
-        request=Request(**asked),
-        response=Response(model=answered) if answered is not None else fields.pop("response", None),
+        request=Request(**request),
+        response=Response(model=response) if response is not None else fields.pop("response", None),
         usage=Usage(**tokens) if tokens else None,
         cost=None if cost is None else Cost(usd=Decimal(cost), source="t"),
         timing=Timing(start_ns=MIDNIGHT_NS + round(at_s * SECOND), **times),

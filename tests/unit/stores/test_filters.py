@@ -30,10 +30,12 @@ def ids(reader: Reader, **which: Any) -> list[str]:
 def mixed(holding: Holding) -> Reader:
     """Six calls, a second apart, delivered out of order."""
     return holding(
-        made("d", 3, model="gpt-5", answered="gpt-5-1", provider="openai", outcome="timeout", session_id="s2"),
+        made("d", 3, model="gpt-5", response_model="gpt-5-1", provider="openai", outcome="timeout", session_id="s2"),
         made("a", 0, model="gpt-5", provider="openai", outcome="success", session_id="s1", timestep_id="t1"),
         made("f", 5, outcome="in_progress"),
-        made("b", 1, answered="claude-1", provider="anthropic", outcome="error", session_id="s1", timestep_id="t2"),
+        made(
+            "b", 1, response_model="claude-1", provider="anthropic", outcome="error", session_id="s1", timestep_id="t2"
+        ),
         made(
             "e", 4, model="x", provider="anthropic", outcome="cancelled", session_id="s2", stream=Stream(end="closed")
         ),
@@ -172,7 +174,7 @@ def test_text_and_other_conditions_hold_together(talking: Reader) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("prefix", "found"),
     [
         ("abc-1", "abc-1"),
         ("abc-12", "abc-12"),
@@ -190,7 +192,7 @@ def test_text_and_other_conditions_hold_together(talking: Reader) -> None:
     ],
 )
 def test_a_call_is_known_by_its_whole_id_a_beginning_of_its_own_or_its_span(
-    holding: Holding, asked: str, found: str | None
+    holding: Holding, prefix: str, found: str | None
 ) -> None:
     reader = holding(
         made("abc-1"),
@@ -199,22 +201,22 @@ def test_a_call_is_known_by_its_whole_id_a_beginning_of_its_own_or_its_span(
         made("abd", span_id="feedfacefeedface"),
         made("b", span_id="b" * 16),
     )
-    record = reader.call(asked)
+    record = reader.call(prefix)
     assert (record.call_id if record else None) == found
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"), [("run-1", "run-1"), ("run-12", "run-12"), ("run", None), ("only", "only-calls"), ("", None)]
+    ("prefix", "found"), [("run-1", "run-1"), ("run-12", "run-12"), ("run", None), ("only", "only-calls"), ("", None)]
 )
 def test_a_session_is_known_by_its_whole_id_or_a_beginning_of_its_own(
-    holding: Holding, asked: str, found: str | None
+    holding: Holding, prefix: str, found: str | None
 ) -> None:
     reader = holding(
         SessionRecord(session_id="run-1", record_version=1),
         SessionRecord(session_id="run-12", record_version=1),
         made("a", session_id="only-calls"),
     )
-    summary = reader.session(asked)
+    summary = reader.session(prefix)
     assert (summary.session.session_id if summary else None) == found
 
 
@@ -225,7 +227,7 @@ CALLS = st.lists(
         st.integers(0, 4),
         session_id=st.sampled_from([None, "s1", "s2"]),
         model=st.sampled_from([None, "m1", "m2"]),
-        answered=st.sampled_from([None, "m2", "m3"]),
+        response_model=st.sampled_from([None, "m2", "m3"]),
         provider=st.sampled_from(["openai", "anthropic"]),
         outcome=st.sampled_from(["started", "success", "error", "timeout", "cancelled"]),
     ),

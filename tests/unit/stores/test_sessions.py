@@ -64,8 +64,8 @@ def test_a_session_adds_up_what_is_in_it_and_nothing_else(holding: Holding) -> N
     found = shown(
         holding(
             made("c1", 1, session_id="s", model="b", input_tokens=3, usd="0.1", outcome="error"),
-            made("c2", 2, session_id="s", model="a", answered="z", output_tokens=4, outcome="cancelled"),
-            made("c3", 3, session_id="s", answered="c", input_tokens=5, usd="0.2", duration_ns=7 * SECOND),
+            made("c2", 2, session_id="s", model="a", response_model="z", output_tokens=4, outcome="cancelled"),
+            made("c3", 3, session_id="s", response_model="c", input_tokens=5, usd="0.2", duration_ns=7 * SECOND),
             made("other", 9, session_id="s9", model="d", input_tokens=1000, usd="5"),
             made("loose", 9, model="e"),
             session(start_ns=MIDNIGHT_NS),
@@ -114,8 +114,8 @@ def test_versions_merge_to_one_record_in_any_order_of_arrival(holding: Holding, 
         session(version=20, user_id="u", metadata={"b": 2}),
         session(version=30, end_ns=9, outcome="success", success=False, metadata={"c": 3}),
     ]
-    told = shown(holding(*(versions[at] for at in order))).session
-    assert told == session(
+    merged = shown(holding(*(versions[at] for at in order))).session
+    assert merged == session(
         version=30, name="begun", start_ns=1, end_ns=9, user_id="u", outcome="success", success=False,
         metadata={"a": 1, "b": 2, "c": 3}, host=HERE, pid=os.getpid(),
     )  # fmt: skip

@@ -26,7 +26,7 @@ def only(reader: Reader, by: Any = "provider", **which: Any) -> Summary:
 
 
 @pytest.mark.parametrize(
-    ("told", "total"),
+    ("counts", "total"),
     [
         ([None, None], None),
         ([0, None], 0),
@@ -39,13 +39,13 @@ def only(reader: Reader, by: Any = "provider", **which: Any) -> Summary:
 )
 @pytest.mark.parametrize("counter", ["input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens"])
 def test_unreported_tokens_are_unknown_and_reported_zero_is_zero(
-    holding: Holding, counter: str, told: list[int | None], total: int | None
+    holding: Holding, counter: str, counts: list[int | None], total: int | None
 ) -> None:
-    summary = only(holding(*(made(f"c{at}", **{counter: tokens}) for at, tokens in enumerate(told))))
+    summary = only(holding(*(made(f"c{at}", **{counter: tokens}) for at, tokens in enumerate(counts))))
     others = {"input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens"} - {counter}
     assert getattr(summary, counter) == total
     assert {getattr(summary, other) for other in others} == {None}
-    assert summary.calls == len(told)
+    assert summary.calls == len(counts)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def _exact_ns(seconds: float) -> int:
 def test_the_largest_group_comes_first(holding: Holding, by: Any, keys: list[tuple[str | None, int]]) -> None:
     reader = holding(
         made("a", provider="openai", model="m1", session_id="s1"),
-        made("b", provider="openai", model="m1", answered="m2"),
-        made("c", provider="openai", answered="m2", session_id="s1"),
+        made("b", provider="openai", model="m1", response_model="m2"),
+        made("c", provider="openai", response_model="m2", session_id="s1"),
         made("d", provider="anthropic", model="m1"),
         made("e", provider="anthropic", model="m2", session_id="s2"),
         made("f", DAY, provider="openai"),
@@ -158,13 +158,13 @@ def test_no_calls_give_no_groups(holding: Holding) -> None:
 def test_times_are_those_of_calls_that_succeeded_and_reported_them(
     holding: Holding, times: list[int], p50: float, p95: float
 ) -> None:
-    told = [made(f"c{at}", duration_ns=ms * 10**6, first_token_ns=ms * 10**5) for at, ms in enumerate(times)]
+    calls = [made(f"c{at}", duration_ns=ms * 10**6, first_token_ns=ms * 10**5) for at, ms in enumerate(times)]
     others = [
         made("failed", outcome="error", duration_ns=10**15, first_token_ns=10**15),
         made("stopped", outcome="cancelled", duration_ns=10**15),
         made("silent"),
     ]
-    summary = only(holding(*told, *others))
+    summary = only(holding(*calls, *others))
     assert (summary.p50_ms, summary.p95_ms) == (pytest.approx(p50), pytest.approx(p95))
     assert summary.ttft_p50_ms == pytest.approx(p50 / 10)
 
@@ -199,7 +199,7 @@ MANY = st.lists(
         st.uuids().map(str),
         st.integers(-2, 2),
         model=st.sampled_from([None, "m1", "m2"]),
-        answered=st.sampled_from([None, "m2"]),
+        response_model=st.sampled_from([None, "m2"]),
         session_id=st.sampled_from([None, "s"]),
         outcome=st.sampled_from(["success", "success", "error", "cancelled", "timeout", "started"]),
         input_tokens=OPTIONAL,
@@ -223,9 +223,12 @@ def test_sums_made_by_sql_are_those_made_of_the_records(calls: list[CallRecord])
         for by in ("model", "provider", "session", "day"):
             assert list(reader.summary(by)) == [  # type: ignore[arg-type]
                 msgspec.structs.replace(
-                    told, p50_ms=_near(told.p50_ms), p95_ms=_near(told.p95_ms), ttft_p50_ms=_near(told.ttft_p50_ms)
+                    summary,
+                    p50_ms=_near(summary.p50_ms),
+                    p95_ms=_near(summary.p95_ms),
+                    ttft_p50_ms=_near(summary.ttft_p50_ms),
                 )
-                for told in aggregates.summarise(calls, by)  # type: ignore[arg-type]
+                for summary in aggregates.summarise(calls, by)  # type: ignore[arg-type]
             ]
         reader.close()
 

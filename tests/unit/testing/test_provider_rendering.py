@@ -97,11 +97,11 @@ def test_events_of_messages_add_up_to_the_body(reply: Reply) -> None:
     assert [block["type"] for block in starts] == [block["type"] for block in body["content"]]
     for index, block in enumerate(body["content"]):
         deltas = [e["delta"] for e in events if e["type"] == "content_block_delta" and e["index"] == index]
-        told = "".join(d.get("text", d.get("thinking", d.get("partial_json", ""))) for d in deltas)
+        text = "".join(d.get("text", d.get("thinking", d.get("partial_json", ""))) for d in deltas)
         if block["type"] == "tool_use":
-            assert json.loads(told) == block["input"]
+            assert json.loads(text) == block["input"]
         else:
-            assert told == block.get("text", block.get("thinking"))
+            assert text == block.get("text", block.get("thinking"))
     assert events[-1] == {"type": "message_stop"}
     assert events[-2]["delta"]["stop_reason"] == body["stop_reason"]
 

@@ -44,12 +44,12 @@ class TestChatCompletions:
 
     def test_usage_comes_in_an_extra_chunk_only_when_requested(self, provider: ScriptedProvider, sdk: Any) -> None:
         without = sdk.chat(stream=True)
-        asked = sdk.chat(stream=True, stream_options={"include_usage": True})
+        chunks = sdk.chat(stream=True, stream_options={"include_usage": True})
         assert all(chunk.usage is None for chunk in without)
         assert all("usage" not in chunk.model_fields_set for chunk in without)
-        assert [chunk.usage is None for chunk in asked] == [True] * (len(asked) - 1) + [False]
-        assert asked[-1].choices == []
-        assert asked[-1].usage.total_tokens == 19
+        assert [chunk.usage is None for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
+        assert chunks[-1].choices == []
+        assert chunks[-1].usage.total_tokens == 19
 
     def test_tool_calls_are_whole_in_a_body_and_in_fragments_in_a_stream(
         self, provider: ScriptedProvider, sdk: Any
@@ -319,13 +319,14 @@ class TestMessages:
         assert (answer.content[0].text, answer.stop_reason) == ("No, sorry.", "refusal")
 
     @pytest.mark.parametrize(
-        ("given", "told"), [("length", "max_tokens"), ("max_tokens", "max_tokens"), ("pause_turn", "pause_turn")]
+        ("given", "finish_reason"),
+        [("length", "max_tokens"), ("max_tokens", "max_tokens"), ("pause_turn", "pause_turn")],
     )
     def test_finish_reasons_are_reported_in_the_words_of_the_wire(
-        self, provider: ScriptedProvider, sync_sdk: Any, given: str, told: str
+        self, provider: ScriptedProvider, sync_sdk: Any, given: str, finish_reason: str
     ) -> None:
         provider.reply(text="Par", finish_reason=given)
-        assert sync_sdk.messages().stop_reason == told
+        assert sync_sdk.messages().stop_reason == finish_reason
 
     def test_only_the_first_of_several_choices_is_shown(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
         provider.reply(choices=["first", "second"])

@@ -9,26 +9,26 @@ import openai
 from callspan.testing import ScriptedProvider
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Which way?"}]
-ASKED: dict[str, Any] = {"model": "m", "messages": MESSAGES, "extra_body": {"return_token_ids": True}}
+REQUEST: dict[str, Any] = {"model": "m", "messages": MESSAGES, "extra_body": {"return_token_ids": True}}
 
 
-def answered(**more: Any) -> Any:
+def response_of(**more: Any) -> Any:
     with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
         provider.reply("go east go east")
-        found = client.chat.completions.create(**(ASKED | more))
+        found = client.chat.completions.create(**(REQUEST | more))
         return [chunk.to_dict() for chunk in found] if more.get("stream") else found.to_dict()
 
 
 def test_equal_words_have_equal_token_ids() -> None:
-    body = answered()
+    body = response_of()
     ids = body["choices"][0]["token_ids"]
     assert len(ids) == 4
     assert ids[1] == ids[3]
-    assert body["prompt_token_ids"] == answered()["prompt_token_ids"]
+    assert body["prompt_token_ids"] == response_of()["prompt_token_ids"]
 
 
 def test_a_stream_adds_up_to_the_ids_of_the_whole_answer() -> None:
-    whole, chunks = answered(), answered(stream=True)
+    whole, chunks = response_of(), response_of(stream=True)
     streamed = [one for chunk in chunks for choice in chunk["choices"] for one in choice.get("token_ids") or ()]
     assert streamed == whole["choices"][0]["token_ids"]
     assert [chunk.get("prompt_token_ids") for chunk in chunks] == [
@@ -38,6 +38,6 @@ def test_a_stream_adds_up_to_the_ids_of_the_whole_answer() -> None:
 
 
 def test_no_rows_have_ids_by_default() -> None:
-    body = answered(extra_body=None)
+    body = response_of(extra_body=None)
     assert "prompt_token_ids" not in body
     assert "token_ids" not in body["choices"][0]

@@ -205,9 +205,9 @@ def test_an_invalid_environment_never_raises(
     assert handle.force_flush(60_000)
     assert stored(store) == {"a"}
     # Threads that deliver, those of earlier tests too, may warn of their stores at any moment.
-    said = [record.getMessage() for record in caplog.records if record.thread == threading.get_ident()]
-    assert said
-    assert all(text.startswith("CALLSPAN_") for text in said)
+    messages = [record.getMessage() for record in caplog.records if record.thread == threading.get_ident()]
+    assert messages
+    assert all(text.startswith("CALLSPAN_") for text in messages)
     assert "word-8" not in caplog.text
 
 

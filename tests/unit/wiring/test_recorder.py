@@ -138,10 +138,10 @@ class Provider:
 
     def __init__(self, answer: object) -> None:
         self._answer = answer
-        self.asked: list[int] = []
+        self.requested: list[int] = []
 
     def force_flush(self, timeout_ms: int) -> object:
-        self.asked.append(timeout_ms)
+        self.requested.append(timeout_ms)
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
@@ -162,7 +162,7 @@ def test_every_provider_is_flushed_also_after_one_that_cannot(answers: tuple[obj
     tracer, meter = (Provider(answer) for answer in answers)
     parts: Any = Providers(tracer_provider=tracer, meter_provider=meter)  # type: ignore[arg-type]
     assert parts.flush(1.5) == flushed
-    assert tracer.asked == meter.asked == [1500]
+    assert tracer.requested == meter.requested == [1500]
 
 
 def test_providers_that_hold_nothing_are_flushed() -> None:
@@ -359,15 +359,17 @@ def test_a_new_process_arms_its_end_once_if_it_is_a_worker(
 
 def test_a_worker_of_celery_sends_and_delivers_when_celery_signals_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Celery's own workers are run in `tests/otel/test_celery.py`; here is what they tell, and how."""
-    told: list[Any] = []
-    ending = SimpleNamespace(connect=lambda receiver, weak, dispatch_uid: told.append((receiver, weak, dispatch_uid)))
+    received: list[Any] = []
+    ending = SimpleNamespace(
+        connect=lambda receiver, weak, dispatch_uid: received.append((receiver, weak, dispatch_uid))
+    )
     celery = SimpleNamespace(worker_process_shutdown=ending)
     monkeypatch.setitem(sys.modules, "celery.signals", celery)  # type: ignore[arg-type]
     seen: list[tuple[str, float]] = []
     workers = ForkedWorkers(lambda s: seen.append(("spans", s)), lambda s: seen.append(("records", s)))
     workers._pid = -1
     workers.process_id()
-    ((receiver, weak, uid),) = told
+    ((receiver, weak, uid),) = received
     assert (weak, uid) == (False, "callspan")
     receiver(signal=ending, sender="worker@here", pid=1, exitcode=0)
     assert seen == [("records", 2.0), ("spans", 3.0)]

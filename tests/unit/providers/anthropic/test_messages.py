@@ -210,9 +210,9 @@ def test_after_any_prefix_the_body_is_the_part_that_came(
         body = accumulator.body()
 
         assert body is not None
-        stated, said = MESSAGES.response_info(body), MESSAGES.conversation(None, body)
+        stated, conversation = MESSAGES.response_info(body), MESSAGES.conversation(None, body)
         assert stated.response.finish_reasons == ["end_turn" if accumulator.complete else None]
-        assert len(said.output) == 1
+        assert len(conversation.output) == 1
         for block in body["content"]:  # type: ignore[attr-defined]
             assert "incomplete" not in block or block["type"].endswith("tool_use")
             if block["type"] == "text":

@@ -21,46 +21,46 @@ from callspan.record.messages import (
 )
 
 
-def asked(*messages: Any) -> list[Message]:
+def input_of(*messages: Any) -> list[Message]:
     return ChatCompletions().conversation({"messages": list(messages)}, None).input
 
 
-def answered(message: Any, **choice: Any) -> Message:
+def output_of(message: Any, **choice: Any) -> Message:
     body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}]}
     return ChatCompletions().conversation(None, body).output[0]
 
 
 def parts(**message: Any) -> list[Part]:
-    return answered({"role": "assistant", **message}).parts
+    return output_of({"role": "assistant", **message}).parts
 
 
 @points("role", ["system", "developer", "user", "assistant", "critic"])
 def test_roles_and_names_are_kept(role: str) -> None:
-    assert asked({"role": role, "content": "hi", "name": "ann"}) == [
+    assert input_of({"role": role, "content": "hi", "name": "ann"}) == [
         Message(role=role, parts=[Text(text="hi")], name="ann")
     ]
 
 
 @pytest.mark.parametrize("content", [None, "", []])
 def test_no_content_gives_no_part(content: object) -> None:
-    assert asked({"role": "assistant", "content": content}) == [Message(role="assistant")]
+    assert input_of({"role": "assistant", "content": content}) == [Message(role="assistant")]
 
 
 def test_a_tool_message_is_a_tool_result_with_its_id() -> None:
-    assert asked({"role": "tool", "tool_call_id": "call_1", "content": "42"}) == [
+    assert input_of({"role": "tool", "tool_call_id": "call_1", "content": "42"}) == [
         Message(role="tool", parts=[ToolResult(id="call_1", content="42")])
     ]
 
 
 def test_a_function_message_is_a_result_with_its_name() -> None:
-    assert asked({"role": "function", "name": "f", "content": "42"}) == [
+    assert input_of({"role": "function", "name": "f", "content": "42"}) == [
         Message(role="function", parts=[ToolResult(content="42", tool_type="function")], name="f")
     ]
 
 
 def test_tool_calls_of_earlier_turns_are_kept() -> None:
     calls = [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}]
-    assert asked({"role": "assistant", "content": None, "tool_calls": calls})[0].parts == [
+    assert input_of({"role": "assistant", "content": None, "tool_calls": calls})[0].parts == [
         ToolCall(id="call_1", name="f", arguments='{"x":1}')
     ]
 
@@ -76,7 +76,7 @@ def test_tool_calls_of_earlier_turns_are_kept() -> None:
     ],
 )
 def test_invalid_messages_are_messages_without_a_role(message: object, expected: Message) -> None:
-    assert asked(message) == [expected]
+    assert input_of(message) == [expected]
 
 
 @points("messages", [None, 3, {}, "", True])
@@ -86,12 +86,12 @@ def test_messages_that_are_not_a_list_raise_nothing(messages: object) -> None:
 
 def test_text_parts_of_a_message() -> None:
     content = [{"type": "text", "text": "a"}, {"type": "text", "text": ""}, {"type": "text", "text": "b"}]
-    assert asked({"role": "user", "content": content})[0].parts == [Text(text="a"), Text(text="b")]
+    assert input_of({"role": "user", "content": content})[0].parts == [Text(text="a"), Text(text="b")]
 
 
 def test_unknown_parts_are_kept_as_they_came() -> None:
     odd = {"type": "hologram", "beam": [1, 2]}
-    assert asked({"role": "user", "content": [odd]})[0].parts == [UnknownPart(data=odd)]
+    assert input_of({"role": "user", "content": [odd]})[0].parts == [UnknownPart(data=odd)]
 
 
 def test_all_choices_are_messages_in_order_with_their_reasons() -> None:
@@ -219,18 +219,18 @@ class TestToolCalls:
 def test_annotations_and_logprobs_are_on_the_first_text() -> None:
     cite = {"type": "url_citation", "url_citation": {"url": "http://x"}}
     logprobs = {"content": [{"token": "x", "logprob": -0.1}], "refusal": None}
-    said = answered({"role": "assistant", "content": "x", "annotations": [cite]}, logprobs=logprobs)
-    assert said.parts == [Text(text="x", annotations=[cite], logprobs=logprobs)]
+    message = output_of({"role": "assistant", "content": "x", "annotations": [cite]}, logprobs=logprobs)
+    assert message.parts == [Text(text="x", annotations=[cite], logprobs=logprobs)]
 
 
 def test_empty_logprobs_are_none() -> None:
-    said = answered({"role": "assistant", "content": "x"}, logprobs={"content": None, "refusal": None})
-    assert said.parts == [Text(text="x")]
+    message = output_of({"role": "assistant", "content": "x"}, logprobs={"content": None, "refusal": None})
+    assert message.parts == [Text(text="x")]
 
 
 def test_spoken_answers_are_media_by_hash() -> None:
-    said = parts(content=None, audio={"id": "audio_1", "data": "YWJj", "transcript": "abc", "expires_at": 9})
-    assert said == [
+    content = parts(content=None, audio={"id": "audio_1", "data": "YWJj", "transcript": "abc", "expires_at": 9})
+    assert content == [
         Media(
             modality="audio",
             sha256="ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
@@ -253,14 +253,14 @@ def test_images_a_model_has_drawn() -> None:
 def test_tools_are_kept_as_sent_and_not_shared() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     request = {"messages": [], "tools": [tool], "functions": [{"name": "g"}]}
-    said = ChatCompletions().conversation(request, None)
-    assert said.tools == [tool, {"name": "g"}]
-    assert said.tools[0] is not tool
+    conversation = ChatCompletions().conversation(request, None)
+    assert conversation.tools == [tool, {"name": "g"}]
+    assert conversation.tools[0] is not tool
 
 
 def test_the_role_of_an_answer_is_kept() -> None:
-    assert answered({"role": "critic", "content": "x"}).role == "critic"
-    assert answered({"content": "x"}).role == "assistant"
+    assert output_of({"role": "critic", "content": "x"}).role == "critic"
+    assert output_of({"content": "x"}).role == "assistant"
 
 
 def test_a_signature_beside_plain_reasoning_is_its_own() -> None:
@@ -272,7 +272,7 @@ def test_a_signature_beside_plain_reasoning_is_its_own() -> None:
 
 def test_log_probabilities_without_a_text_are_on_no_part() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    found = answered({"tool_calls": [call]}, logprobs={"content": [{"token": "x"}]}).parts
+    found = output_of({"tool_calls": [call]}, logprobs={"content": [{"token": "x"}]}).parts
     assert found == [ToolCall(id="c", name="f", arguments="{}", tool_type="function")]
 
 
@@ -283,7 +283,7 @@ def test_a_thinking_block_of_a_new_kind_is_kept() -> None:
 
 @pytest.mark.parametrize("role", ["tool", "function"])
 def test_the_output_of_a_tool_is_one_also_without_an_id(role: str) -> None:
-    assert asked({"role": role, "content": "42"}) == [
+    assert input_of({"role": role, "content": "42"}) == [
         Message(role=role, parts=[ToolResult(content="42", tool_type="function")])
     ]
 
@@ -296,7 +296,7 @@ def test_a_tool_that_the_provider_ran_has_its_name() -> None:
 def test_log_probabilities_are_on_the_first_text_and_the_rest_stays() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     message = {"reasoning_content": "hm", "content": "x", "refusal": "no", "tool_calls": [call]}
-    found = answered(message, logprobs={"content": [1]}).parts
+    found = output_of(message, logprobs={"content": [1]}).parts
     assert found == [
         Reasoning(text="hm"),
         Text(text="x", logprobs={"content": [1]}),
@@ -319,5 +319,5 @@ def test_a_call_that_is_both_is_a_function() -> None:
 
 @pytest.mark.parametrize("is_error", [True, False, None])
 def test_a_tool_may_say_that_it_failed(is_error: bool | None) -> None:
-    (message,) = asked({"role": "tool", "tool_call_id": "c", "content": "x", "is_error": is_error})
+    (message,) = input_of({"role": "tool", "tool_call_id": "c", "content": "x", "is_error": is_error})
     assert message.parts == [ToolResult(id="c", content="x", is_error=is_error)]

@@ -9,7 +9,7 @@ from callspan.providers.openai.chat import ChatCompletions
 from callspan.record.messages import Message, Reasoning, Refusal, Text, ToolCall
 
 
-def told(chunks: list[dict[str, Any]]) -> tuple[list[Message], ResponseInfo]:
+def folded(chunks: list[dict[str, Any]]) -> tuple[list[Message], ResponseInfo]:
     endpoint = ChatCompletions()
     accumulator = endpoint.accumulator()
     for chunk in chunks:
@@ -32,7 +32,7 @@ def test_deepseek_sends_reasoning_first_and_its_own_cache_counters() -> None:
         "prompt_cache_miss_tokens": 2,
         "completion_tokens_details": {"reasoning_tokens": 4},
     }
-    said, facts = told(
+    messages, facts = folded(
         [
             {**head, "choices": choice({"role": "assistant", "content": None, "reasoning_content": ""}, logprobs=None)},
             {**head, "choices": choice({"content": None, "reasoning_content": "Let me"}, logprobs=None)},
@@ -42,7 +42,7 @@ def test_deepseek_sends_reasoning_first_and_its_own_cache_counters() -> None:
             {**head, "choices": choice({"content": "", "reasoning_content": None}, "stop"), "usage": usage},
         ]
     )
-    assert said == [
+    assert messages == [
         Message(role="assistant", parts=[Reasoning(text="Let me see."), Text(text="42")], finish_reason="stop")
     ]
     assert facts.usage is not None
@@ -60,7 +60,7 @@ def test_azure_begins_with_filter_results_and_repeats_them() -> None:
         "object": "",
         "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": clean}],
     }
-    said, facts = told(
+    messages, facts = folded(
         [
             opening,
             {**head, "choices": choice({"role": "assistant", "content": ""}, content_filter_results={}, logprobs=None)},
@@ -69,14 +69,14 @@ def test_azure_begins_with_filter_results_and_repeats_them() -> None:
             {**head, "choices": choice({}, "stop", content_filter_results={}, logprobs=None)},
         ]
     )
-    assert said == [Message(role="assistant", parts=[Text(text="Hi!")], finish_reason="stop")]
+    assert messages == [Message(role="assistant", parts=[Text(text="Hi!")], finish_reason="stop")]
     assert (facts.response.id, facts.response.model, facts.response.created) == ("az", "gpt-4o", 17)
     assert facts.response.system_fingerprint == "fp"
 
 
 def test_a_filter_that_stops_an_answer_is_a_refusal() -> None:
-    said, facts = told([{"id": "az", "choices": choice({"role": "assistant"}, "content_filter")}])
-    assert said == [Message(role="assistant", finish_reason="content_filter")]
+    messages, facts = folded([{"id": "az", "choices": choice({"role": "assistant"}, "content_filter")}])
+    assert messages == [Message(role="assistant", finish_reason="content_filter")]
     assert facts.refused
 
 
@@ -86,7 +86,7 @@ def test_openrouter_sends_reasoning_in_two_fields_and_its_cost() -> None:
         return {"role": "assistant", "content": "", "reasoning": text, "reasoning_details": details}
 
     head = {"id": "gen-1", "provider": "Novita", "model": "x/y", "object": "chat.completion.chunk", "created": 17}
-    said, facts = told(
+    messages, facts = folded(
         [
             {**head, "choices": choice(thought("one "), native_finish_reason=None)},
             {**head, "choices": choice(thought("two"), native_finish_reason=None)},
@@ -95,7 +95,7 @@ def test_openrouter_sends_reasoning_in_two_fields_and_its_cost() -> None:
             {**head, "choices": choice({"content": ""}), "usage": {"prompt_tokens": 5, "cost": 0.00014}},
         ]
     )
-    assert said[0].parts == [Reasoning(text="one two"), Text(text="ok")]
+    assert messages[0].parts == [Reasoning(text="one two"), Text(text="ok")]
     assert facts.usage is not None
     assert str(facts.usage.cost_usd) == "0.00014"
 
@@ -107,7 +107,7 @@ def test_litellm_sends_claudes_thoughts_in_fragments_of_blocks() -> None:
     deltas: list[dict[str, Any]] = [
         {"thinking_blocks": [one], "reasoning_content": one.get("thinking")} for one in [*fragments, *ends, *second]
     ]
-    output, _ = told([{"choices": choice(delta)} for delta in [*deltas, {"content": "Yes."}]])
+    output, _ = folded([{"choices": choice(delta)} for delta in [*deltas, {"content": "Yes."}]])
     thought = "".join(f"{number} " for number in range(200))
     assert output[0].parts == [
         Reasoning(text=thought, signature="s1"),
@@ -122,14 +122,14 @@ def test_vllm_counts_in_every_chunk() -> None:
         usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
         return {"id": "v", "model": "m", "choices": choice(delta, finish, token_ids=[count]), "usage": usage}
 
-    said, facts = told(
+    messages, facts = folded(
         [
             chunk({"role": "assistant", "content": ""}, 0),
             chunk({"content": "a"}, 1),
             chunk({"content": "b"}, 2, "length"),
         ]
     )
-    assert said == [Message(role="assistant", parts=[Text(text="ab")], finish_reason="length")]
+    assert messages == [Message(role="assistant", parts=[Text(text="ab")], finish_reason="length")]
     assert facts.truncated
     assert facts.usage is not None
     assert (facts.usage.output_tokens, facts.usage.total_tokens) == (2, 9)
@@ -142,14 +142,14 @@ def test_gemini_sends_whole_calls_without_index_or_id() -> None:
         return {"function": function, "id": "", "type": "function", "extra_content": signed}
 
     head = {"id": "g", "model": "gemini", "object": "chat.completion.chunk", "created": 17}
-    said, _ = told(
+    messages, _ = folded(
         [
             {**head, "choices": choice({"role": "assistant", "tool_calls": [call("f", '{"a":1}')]})},
             {**head, "choices": choice({"role": "assistant", "tool_calls": [call("g", "{}")]}, "tool_calls")},
         ]
     )
     signatures = [{"extra_content": {"google": {"thought_signature": f"sig-{name}"}}} for name in "fg"]
-    assert said[0].parts == [
+    assert messages[0].parts == [
         ToolCall(name="f", arguments='{"a":1}', extra=signatures[0]),
         ToolCall(name="g", arguments="{}", extra=signatures[1]),
     ]
@@ -158,7 +158,7 @@ def test_gemini_sends_whole_calls_without_index_or_id() -> None:
 def test_snowflake_sends_all_fields_with_empty_values() -> None:
     empty = {"id": "", "created": 0, "object": "chat.completion.chunk", "service_tier": "", "system_fingerprint": ""}
     logprobs = {"content": None, "refusal": None}
-    said, facts = told(
+    messages, facts = folded(
         [
             {
                 **empty,
@@ -173,33 +173,35 @@ def test_snowflake_sends_all_fields_with_empty_values() -> None:
             {**empty, "model": "claude", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
         ]
     )
-    assert said == [Message(role="assistant", parts=[Text(text="42")])]
+    assert messages == [Message(role="assistant", parts=[Text(text="42")])]
     assert (facts.response.id, facts.response.created, facts.response.service_tier) == (None, None, None)
     assert facts.response.finish_reasons == [None]
 
 
 def test_groq_ends_with_an_error_where_the_call_it_made_is_invalid() -> None:
     head = {"id": "q", "model": "m", "object": "chat.completion.chunk", "created": 17}
-    said, facts = told(
+    messages, facts = folded(
         [
             {**head, "choices": choice({"role": "assistant", "reasoning": "hm", "channel": "analysis"})},
             {"error": {"message": "did not match schema", "type": "invalid_request_error", "code": "tool_use_failed"}},
         ]
     )
-    assert said == [Message(role="assistant", parts=[Reasoning(text="hm")])]
+    assert messages == [Message(role="assistant", parts=[Reasoning(text="hm")])]
     assert facts.error is not None
     assert (facts.error.type, facts.error.kind) == ("tool_use_failed", "bad_input")
 
 
 def test_an_early_cut_leaves_no_finish_reason_and_marks_the_call() -> None:
     call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "move", "arguments": '{"to": "no'}}
-    said, facts = told([{"id": "c", "choices": choice({"role": "assistant", "content": None, "tool_calls": [call]})}])
-    assert said[0].parts == [ToolCall(id="call_1", name="move", arguments='{"to": "no', incomplete=True)]
+    messages, facts = folded(
+        [{"id": "c", "choices": choice({"role": "assistant", "content": None, "tool_calls": [call]})}]
+    )
+    assert messages[0].parts == [ToolCall(id="call_1", name="move", arguments='{"to": "no', incomplete=True)]
     assert facts.response.finish_reasons == [None]
 
 
 def test_a_streamed_refusal_is_not_content() -> None:
-    said, facts = told(
+    messages, facts = folded(
         [
             {"id": "c", "choices": choice({"role": "assistant", "content": "", "refusal": None})},
             {"id": "c", "choices": choice({"refusal": "I'm sorry"})},
@@ -207,5 +209,5 @@ def test_a_streamed_refusal_is_not_content() -> None:
             {"id": "c", "choices": choice({}, "stop")},
         ]
     )
-    assert said[0].parts == [Refusal(text="I'm sorry, no.")]
+    assert messages[0].parts == [Refusal(text="I'm sorry, no.")]
     assert facts.refused

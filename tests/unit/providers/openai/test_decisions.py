@@ -44,14 +44,14 @@ def test_a_question_that_was_declined_makes_a_refusal(answers: list[object], ref
 
 
 def test_questions_follow_the_input_and_answers_stand_in_their_order() -> None:
-    said = Decisions().conversation({"input": "A fork.", "questions": [CHOICE]}, body(ANSWER, DECLINED))
-    about, questions = said.input
+    conversation = Decisions().conversation({"input": "A fork.", "questions": [CHOICE]}, body(ANSWER, DECLINED))
+    about, questions = conversation.input
     assert about == Message(role="user", parts=[Text(text="A fork.")])
     (question,) = questions.parts
     assert questions.role == "user"
     assert isinstance(question, Text)
     assert json.loads(question.text) == CHOICE
-    (answer,) = said.output
+    (answer,) = conversation.output
     first, second = answer.parts
     assert isinstance(first, Text)
     assert json.loads(first.text) == ANSWER
@@ -65,14 +65,14 @@ def test_an_input_of_items_is_read_as_in_responses() -> None:
         {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": "a wall"},
     ]
-    said = Decisions().conversation({"input": items}, None)
-    assert [message.role for message in said.input] == ["user", "assistant", "tool"]
-    assert said.input[0].parts == [Text(text="Go.")]
-    (call,), (result,) = said.input[1].parts, said.input[2].parts
+    conversation = Decisions().conversation({"input": items}, None)
+    assert [message.role for message in conversation.input] == ["user", "assistant", "tool"]
+    assert conversation.input[0].parts == [Text(text="Go.")]
+    (call,), (result,) = conversation.input[1].parts, conversation.input[2].parts
     assert isinstance(call, ToolCall)
     assert isinstance(result, ToolResult)
     assert (call.name, result.content) == ("look", "a wall")
-    assert said.output == []
+    assert conversation.output == []
 
 
 def test_questions_are_content_and_no_parameters() -> None:

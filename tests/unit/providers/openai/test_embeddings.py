@@ -24,8 +24,8 @@ def test_the_info_is_model_and_usage() -> None:
 
 
 def test_vectors_are_never_shown() -> None:
-    said = Embeddings().conversation({"input": ["a", "b"]}, BODY)
-    assert said == Conversation(
+    conversation = Embeddings().conversation({"input": ["a", "b"]}, BODY)
+    assert conversation == Conversation(
         input=[Message(role="user", parts=[Text(text="a")]), Message(role="user", parts=[Text(text="b")])]
     )
 

@@ -26,9 +26,9 @@ def test_flagged_input_is_not_a_refusal_and_no_usage_is_made_up() -> None:
     [("one", [["one"]]), (["one", "two"], [["one"], ["two"]]), ([{"type": "text", "text": "one"}], [["one"]])],
 )
 def test_one_message_for_each_input(given: object, texts: list[list[str]]) -> None:
-    said = Moderations().conversation({"input": given}, None)
-    assert [[part.text for part in one.parts if isinstance(part, Text)] for one in said.input] == texts
-    assert said.output == []
+    conversation = Moderations().conversation({"input": given}, None)
+    assert [[part.text for part in one.parts if isinstance(part, Text)] for one in conversation.input] == texts
+    assert conversation.output == []
 
 
 def test_an_image_is_judged_beside_its_text() -> None:
@@ -43,9 +43,9 @@ def test_each_result_is_shown_as_its_json() -> None:
 
 
 def test_a_search_shows_its_queries_and_the_documents_found() -> None:
-    said = VectorStoreSearch("vs_1").conversation({"query": ["a", "b"]}, {"data": [DOCUMENT]})
-    assert said.input == [Message(role="user", parts=[Text(text=text)]) for text in "ab"]
-    (found,) = said.output
+    conversation = VectorStoreSearch("vs_1").conversation({"query": ["a", "b"]}, {"data": [DOCUMENT]})
+    assert conversation.input == [Message(role="user", parts=[Text(text=text)]) for text in "ab"]
+    (found,) = conversation.output
     assert [json.loads(part.text) for part in found.parts if isinstance(part, Text)] == [DOCUMENT]
 
 
@@ -86,8 +86,8 @@ def test_a_grader_is_content_and_its_model_is_the_requested_one() -> None:
     grader = {"type": "score_model", "name": "g", "model": "gpt-5-mini", "input": [{"role": "user", "content": "?"}]}
     request = GraderRuns().request({"grader": grader, "item": {"answer": "42"}, "model_sample": "41"})
     assert (request.model, request.params, request.message_count) == ("gpt-5-mini", {}, 1)
-    said = GraderRuns().conversation({"model_sample": "41"}, graded(None))
-    assert said.input == [Message(role="user", parts=[Text(text="41")])]
-    assert said.output[0].text is not None
-    assert json.loads(said.output[0].text)["reward"] == 0.5
+    conversation = GraderRuns().conversation({"model_sample": "41"}, graded(None))
+    assert conversation.input == [Message(role="user", parts=[Text(text="41")])]
+    assert conversation.output[0].text is not None
+    assert json.loads(conversation.output[0].text)["reward"] == 0.5
     assert GraderRuns().conversation(None, {"error": {}}).output == []

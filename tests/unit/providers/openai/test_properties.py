@@ -152,9 +152,12 @@ def chat_streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]
     return {**HEAD, "choices": choices, "usage": usage}, [*chunks, {**HEAD, "choices": [], "usage": usage}]
 
 
-def without_marks(said: Conversation) -> list[Any]:
+def without_marks(conversation: Conversation) -> list[Any]:
     """Output without the mark of a cut call: a stream cannot know whether arguments at the limit were whole."""
-    return [(message.role, message.finish_reason, [_shown(part) for part in message.parts]) for message in said.output]
+    return [
+        (message.role, message.finish_reason, [_shown(part) for part in message.parts])
+        for message in conversation.output
+    ]
 
 
 def _shown(part: Any) -> Any:
@@ -192,10 +195,10 @@ def test_any_prefix_of_a_chat_stream_is_a_valid_answer(
     accumulator = endpoint.accumulator()
     for chunk in chunks[:cut]:
         accumulator.add(chunk)
-    said = endpoint.conversation(None, accumulator.body()).output
+    output = endpoint.conversation(None, accumulator.body()).output
     final = endpoint.conversation(None, whole).output
-    assert len(said) <= len(final)
-    for partial in said:
+    assert len(output) <= len(final)
+    for partial in output:
         assert any(_text(complete).startswith(_text(partial)) for complete in final)
 
 
@@ -283,11 +286,11 @@ def test_any_interleaving_of_response_events_is_the_response(case: tuple[dict[st
 def test_readers_take_any_json_and_change_nothing(endpoint: Endpoint, given_json: Any, answer: Any) -> None:
     before = repr(given_json), repr(answer)
     wrapped = {endpoint.message_key: given_json, "tools": given_json, "choices": answer, "output": answer}
-    for asked, body in ((given_json, answer), (wrapped, wrapped)):
-        request = endpoint.request(asked)
+    for sent, body in ((given_json, answer), (wrapped, wrapped)):
+        request = endpoint.request(sent)
         facts = endpoint.response_info(body)
-        said = endpoint.conversation(asked, body)
-        for made in (request.params, facts.response.finish_reasons, said.input, said.output):
+        conversation = endpoint.conversation(sent, body)
+        for made in (request.params, facts.response.finish_reasons, conversation.input, conversation.output):
             encode_json(made)
     assert (repr(given_json), repr(answer)) == before
 

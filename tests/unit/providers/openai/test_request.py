@@ -14,22 +14,24 @@ from callspan.providers.openai.single_body import Embeddings
 from callspan.record.call import Request
 
 
-def asked(**body: Any) -> Request:
+def request_of(**body: Any) -> Request:
     return ChatCompletions().request(body)
 
 
 def test_only_what_was_sent_is_there() -> None:
-    assert asked(model="gpt-5", messages=[]) == Request(model="gpt-5", stream=False, message_count=0)
+    assert request_of(model="gpt-5", messages=[]) == Request(model="gpt-5", stream=False, message_count=0)
 
 
 def test_sampling_parameters_are_kept_as_sent() -> None:
     sent = {"temperature": 0.2, "top_p": 1, "max_tokens": 5, "seed": 7, "n": 2, "user": "u1", "stop": ["x", "y"]}
-    assert asked(**sent).params == sent
+    assert request_of(**sent).params == sent
 
 
 def test_settings_that_are_objects_are_kept_and_detached() -> None:
     choice = {"type": "function", "function": {"name": "f"}}
-    request = asked(tool_choice=choice, response_format={"type": "json_object"}, stream_options={"include_usage": True})
+    request = request_of(
+        tool_choice=choice, response_format={"type": "json_object"}, stream_options={"include_usage": True}
+    )
     assert request.params["tool_choice"] == choice
     assert request.params["tool_choice"] is not choice
     assert request.params["response_format"] == {"type": "json_object"}
@@ -37,26 +39,26 @@ def test_settings_that_are_objects_are_kept_and_detached() -> None:
 
 
 def test_unknown_parameters_are_kept() -> None:
-    assert asked(min_p=0.1, provider={"order": ["a"]}).params == {"min_p": 0.1, "provider": {"order": ["a"]}}
+    assert request_of(min_p=0.1, provider={"order": ["a"]}).params == {"min_p": 0.1, "provider": {"order": ["a"]}}
 
 
 @points("key", ["messages", "tools", "functions", "input", "prompt", "instructions", "model", "stream"])
 def test_content_is_not_a_parameter(key: str) -> None:
-    assert key not in asked(**{key: ["x"]}).params
+    assert key not in request_of(**{key: ["x"]}).params
 
 
 def test_null_is_not_sent() -> None:
-    assert asked(temperature=None).params == {}
+    assert request_of(temperature=None).params == {}
 
 
 @pytest.mark.parametrize("value", ["x" * 5000, ["x" * 5000], {"a": "x" * 5000}])
 def test_large_values_are_not_parameters(value: object) -> None:
-    assert asked(schema=value).params == {}
+    assert request_of(schema=value).params == {}
 
 
 @points(("stream", "expected"), [(True, True), (False, False), (None, False), ("yes", False), (1, False)])
 def test_stream_is_true_only_when_true(stream: object, expected: bool) -> None:
-    assert asked(stream=stream).stream is expected
+    assert request_of(stream=stream).stream is expected
 
 
 @points(
@@ -74,15 +76,15 @@ def test_stream_is_true_only_when_true(stream: object, expected: bool) -> None:
     ],
 )
 def test_tool_names(tools: object, names: list[str] | None) -> None:
-    assert asked(tools=tools).tool_names == names
+    assert request_of(tools=tools).tool_names == names
 
 
 def test_functions_of_the_old_kind_are_tools() -> None:
-    assert asked(functions=[{"name": "f"}]).tool_names == ["f"]
+    assert request_of(functions=[{"name": "f"}]).tool_names == ["f"]
 
 
 def test_no_tools_is_unknown_and_not_empty() -> None:
-    assert asked(model="m").tool_names is None
+    assert request_of(model="m").tool_names is None
 
 
 @points(
@@ -113,4 +115,4 @@ def test_a_request_that_is_not_an_object_has_no_parameters(body: object) -> None
 
 @pytest.mark.parametrize("model", [None, "", 3, ["m"]])
 def test_a_model_is_a_name(model: object) -> None:
-    assert asked(model=model).model is None
+    assert request_of(model=model).model is None

@@ -26,11 +26,11 @@ def body(**fields: Any) -> dict[str, Any]:
     return {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "completed", "output": [], **fields}
 
 
-def said(*items: Any) -> list[Part]:
+def output_parts(*items: Any) -> list[Part]:
     return Responses().conversation(None, body(output=list(items))).output[0].parts
 
 
-def asked(given: Any, **request: Any) -> Conversation:
+def conversation_of(given: Any, **request: Any) -> Conversation:
     return Responses().conversation({"input": given, **request}, None)
 
 
@@ -277,11 +277,11 @@ class TestOutput:
         ],
     )
     def test_items_of_every_kind_are_read(self, item: Any, parts: list[Part]) -> None:
-        assert said(item) == parts
+        assert output_parts(item) == parts
 
     def test_a_picture_kept_by_reference(self) -> None:
         reference = {"callspan_media": {"sha256": "ab", "mime": "image/png", "bytes": 9}}
-        assert said({"type": "image_generation_call", "id": "ig_1", "result": reference})[1] == Media(
+        assert output_parts({"type": "image_generation_call", "id": "ig_1", "result": reference})[1] == Media(
             modality="image", mime="image/png", sha256="ab", size=9
         )
 
@@ -303,23 +303,23 @@ class TestInput:
     """Whatever was given: a text, items, and what is no item."""
 
     def test_instructions_are_the_system(self) -> None:
-        assert asked("hi", instructions="be kind").system == [Text(text="be kind")]
+        assert conversation_of("hi", instructions="be kind").system == [Text(text="be kind")]
         items = [{"type": "message", "role": "system", "content": "be kind"}]
-        assert asked("hi", instructions=items).system == [Text(text="be kind")]
-        assert asked("hi").system == []
+        assert conversation_of("hi", instructions=items).system == [Text(text="be kind")]
+        assert conversation_of("hi").system == []
 
     def test_a_text_is_a_message_of_the_user(self) -> None:
-        assert asked("hi").input == [Message(role="user", parts=[Text(text="hi")])]
+        assert conversation_of("hi").input == [Message(role="user", parts=[Text(text="hi")])]
 
     @pytest.mark.parametrize("nothing", [None, "", []])
     def test_no_input_gives_no_message(self, nothing: object) -> None:
-        assert asked(nothing).input == []
+        assert conversation_of(nothing).input == []
 
     @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
     def test_roles_are_kept_with_or_without_a_type(self, role: str) -> None:
-        assert asked([{"role": role, "content": "a"}]).input == [Message(role=role, parts=[Text(text="a")])]
+        assert conversation_of([{"role": role, "content": "a"}]).input == [Message(role=role, parts=[Text(text="a")])]
         typed = {"type": "message", "role": role, "content": [{"type": "input_text", "text": "a"}]}
-        assert asked([typed]).input == [Message(role=role, parts=[Text(text="a")])]
+        assert conversation_of([typed]).input == [Message(role=role, parts=[Text(text="a")])]
 
     def test_what_the_assistant_did_in_a_row_is_one_message_and_results_are_their_own(self) -> None:
         given = [
@@ -331,7 +331,7 @@ class TestInput:
             {"type": "custom_tool_call_output", "call_id": "call_2", "output": [{"type": "input_text", "text": "x"}]},
             {"role": "user", "content": "on"},
         ]
-        assert asked(given).input == [
+        assert conversation_of(given).input == [
             Message(role="user", parts=[Text(text="go")]),
             Message(
                 role="assistant",
@@ -351,15 +351,15 @@ class TestInput:
 
     def test_results_and_approvals_belong_to_who_gave_them(self) -> None:
         given = [{"type": "mcp_approval_response", "approve": True}, {"type": "additional_tools", "role": "developer"}]
-        assert [message.role for message in asked(given).input] == ["user", "developer"]
+        assert [message.role for message in conversation_of(given).input] == ["user", "developer"]
 
     @points("odd", [3, {}, {"type": 3}, [None], [[]], [3], True])
     def test_invalid_input_raises_nothing(self, odd: object) -> None:
-        asked(odd)
+        conversation_of(odd)
 
     def test_tools_are_kept_as_sent(self) -> None:
         tools = [{"type": "web_search"}, {"type": "function", "name": "f"}]
-        assert asked("hi", tools=tools).tools == tools
+        assert conversation_of("hi", tools=tools).tools == tools
 
 
 def test_the_fingerprint_of_a_gateway_is_kept() -> None:
@@ -377,7 +377,7 @@ def test_the_fingerprint_of_a_gateway_is_kept() -> None:
     ],
 )
 def test_an_item_without_a_type_is_a_message_if_it_looks_like_one(item: dict[str, Any], message: Message) -> None:
-    assert asked([item]).input == [message]
+    assert conversation_of([item]).input == [message]
 
 
 @pytest.mark.parametrize(("created", "kept"), [(2**63 - 1, 2**63 - 1), (2**63, None), (1, 1), (0, None)])
@@ -390,26 +390,26 @@ def test_a_time_that_no_record_can_hold_is_unknown(created: int, kept: int | Non
     ("status", "cut"), [("in_progress", True), ("incomplete", True), ("completed", False), ("failed", False)]
 )
 def test_a_call_that_was_not_finished_is_incomplete(status: str, cut: bool) -> None:
-    (call,) = said({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{", "status": status})
+    (call,) = output_parts({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{", "status": status})
     assert isinstance(call, ToolCall)
     assert call.incomplete is cut
 
 
 def test_a_picture_that_is_not_there_is_none() -> None:
-    (call,) = said({"type": "image_generation_call", "id": "ig_1", "status": "in_progress"})
+    (call,) = output_parts({"type": "image_generation_call", "id": "ig_1", "status": "in_progress"})
     assert isinstance(call, ToolCall)
     assert (call.tool_type, call.incomplete) == ("image_generation", True)
 
 
 def test_a_picture_without_a_format_has_no_type() -> None:
-    found = said({"type": "image_generation_call", "id": "ig_1", "result": "QUJD"})[1]
+    found = output_parts({"type": "image_generation_call", "id": "ig_1", "result": "QUJD"})[1]
     assert isinstance(found, Media)
     assert (found.mime, found.size) == (None, 3)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("function_call", None), ("web_search_call", "web_search")])
 def test_only_a_tool_of_the_provider_goes_by_its_type(kind: str, name: str | None) -> None:
-    (call,) = said({"type": kind, "call_id": "c", "arguments": "{}"})
+    (call,) = output_parts({"type": kind, "call_id": "c", "arguments": "{}"})
     assert isinstance(call, ToolCall)
     assert call.name == name
 

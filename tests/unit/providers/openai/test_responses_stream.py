@@ -48,7 +48,7 @@ def fold(*events: Any) -> dict[str, Any]:
     return body
 
 
-def said(*events: Any) -> list[Part]:
+def output_parts(*events: Any) -> list[Part]:
     output = Responses().conversation(None, fold(*events)).output
     return output[0].parts if output else []
 
@@ -83,7 +83,7 @@ def test_a_cut_stream_keeps_the_partial_text() -> None:
 
 def test_done_events_add_no_text() -> None:
     part = {"type": "output_text", "text": "Hello", "annotations": []}
-    assert said(
+    assert output_parts(
         created(),
         added(MESSAGE),
         event("response.content_part.added", output_index=0, content_index=0, part={"type": "output_text", "text": ""}),
@@ -96,20 +96,20 @@ def test_done_events_add_no_text() -> None:
 
 
 def test_a_done_event_alone_is_enough() -> None:
-    assert said(added(MESSAGE), event("response.output_text.done", output_index=0, content_index=0, text="all")) == [
-        Text(text="all")
-    ]
+    assert output_parts(
+        added(MESSAGE), event("response.output_text.done", output_index=0, content_index=0, text="all")
+    ) == [Text(text="all")]
 
 
 def test_an_empty_done_event_removes_nothing() -> None:
-    assert said(added(MESSAGE), text("kept"), event("response.output_text.done", output_index=0, text="")) == [
+    assert output_parts(added(MESSAGE), text("kept"), event("response.output_text.done", output_index=0, text="")) == [
         Text(text="kept")
     ]
 
 
 def test_deltas_without_any_announcement_are_kept() -> None:
     """A stream that is resumed in the middle."""
-    assert said(text("mid"), text("dle")) == [Text(text="middle")]
+    assert output_parts(text("mid"), text("dle")) == [Text(text="middle")]
 
 
 @points(
@@ -135,7 +135,7 @@ def test_deltas_without_any_announcement_are_kept() -> None:
 )
 def test_every_kind_of_fragment_finds_its_place(kind: str, fields: dict[str, Any], expected: Part) -> None:
     pieces = [event(kind, output_index=0, content_index=0, delta=delta, **fields) for delta in ("a", "b")]
-    assert said(*pieces) == [expected]
+    assert output_parts(*pieces) == [expected]
     assert ResponsesAccumulator().add(pieces[0]) is True
 
 
@@ -161,7 +161,7 @@ def test_a_cut_call_is_marked_and_goes_by_its_call_id() -> None:
     def arguments(delta: str) -> dict[str, Any]:
         return event("response.function_call_arguments.delta", output_index=0, item_id="fc_1", delta=delta)
 
-    assert said(created(), added(CALL), arguments('{"x"'), arguments(":")) == [
+    assert output_parts(created(), added(CALL), arguments('{"x"'), arguments(":")) == [
         ToolCall(id="call_1", name="f", arguments='{"x":', incomplete=True, extra={"status": "in_progress"})
     ]
 
@@ -180,7 +180,7 @@ def test_a_finished_call_is_not_marked() -> None:
 def test_annotations_are_added_as_they_come() -> None:
     cite = {"type": "url_citation", "url": "http://x"}
     note = event("response.output_text.annotation.added", output_index=0, content_index=0, annotation=cite)
-    assert said(added(MESSAGE), text("see"), note) == [Text(text="see", annotations=[cite])]
+    assert output_parts(added(MESSAGE), text("see"), note) == [Text(text="see", annotations=[cite])]
 
 
 def test_a_finished_item_is_not_changed_by_what_comes_late() -> None:
@@ -308,15 +308,15 @@ def test_the_error_of_the_whole_response_is_believed_before_that_of_an_event() -
 
 
 def test_parts_are_at_the_index_of_their_event() -> None:
-    def part(kind: str, number: str, at: int, said: str) -> dict[str, Any]:
+    def part(kind: str, number: str, at: int, content: str) -> dict[str, Any]:
         types = {"content_index": "output_text", "summary_index": "summary_text"}
-        new = {"type": types[number], "text": said}
+        new = {"type": types[number], "text": content}
         return event(f"response.{kind}.added", output_index=0, **{number: at}, part=new)
 
     message = fold(created(), added(MESSAGE), part("content_part", "content_index", 1, "b"), text("a"))["output"][0]
     assert [one["text"] for one in message["content"]] == ["a", "b"]
     thought = {"type": "reasoning", "id": "rs_1", "summary": []}
-    summaries = [part("reasoning_summary_part", "summary_index", at, said) for at, said in ((1, "b"), (0, "a"))]
+    summaries = [part("reasoning_summary_part", "summary_index", at, content) for at, content in ((1, "b"), (0, "a"))]
     reasoning = fold(created(), added(thought), *summaries)["output"][0]
     assert [one["text"] for one in reasoning["summary"]] == ["a", "b"]
     assert "content" not in reasoning
