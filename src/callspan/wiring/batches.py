@@ -244,7 +244,7 @@ class ObservedRequest:
             span.end_batch(self._report(CREATE, batch, record.error), end_ns)
         if batch is None:
             return
-        self._of.learn(record.provider, batch)
+        self._of.learn(record.provider, [batch])
         self._of.joined.claim((record.provider, batch.id), self)
         if span is not None:
             self._of.created.put((record.provider, batch.id), span)
