@@ -46,6 +46,13 @@ PROCESS = """
                     input_file_id=jobs["file"], endpoint="/v1/chat/completions", completion_window="24h").id
                 requests = [{"custom_id": f"a{n}", "params": asked} for n in range(3)]
                 jobs["messages"] = batches.create(requests=requests).id
+        elif what == "many":
+            requests = [{"custom_id": f"a{n:04}", "params": asked} for n in range(1500)]
+            jobs["messages"] = batches.create(requests=requests).id
+        elif what == "results":
+            batches.retrieve(jobs["messages"])
+            list(batches.results(jobs["messages"]))
+            callspan.instrument().force_flush()
         elif what == "poll":
             seen = of_openai.batches.retrieve(jobs["batch"])
             jobs["results"] = [seen.output_file_id, seen.error_file_id]
@@ -118,6 +125,33 @@ def test_results_are_read_by_a_process_that_knows_only_their_files(provider: Scr
         calls = sorted(reader.calls(CallFilter(provider="openai")), key=lambda call: str(call.custom_id))
         assert [call.custom_id for call in calls] == ["o0", "o1", "o2"]
         check(calls)
+
+
+def test_a_kill_while_a_large_batch_is_written_costs_requests_and_no_answers(
+    provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    """The first hundred requests are on disk when the method returns; every answer has its tokens and cost."""
+    url = f"sqlite:///{tmp_path}/calls.db"
+    (tmp_path / "prices.json").write_text(json.dumps(PRICES))
+    provider.reply(text="Well.", input_tokens=1000, output_tokens=100, repeat=True)
+    run(url, provider, tmp_path, "0", "many")
+    run(url, provider, tmp_path, "0", "results")
+    ship_once(tmp_path / "0", store_sinks((url,), tmp_path / "prices.json"), 30.0)
+    with closing(open_store(url)) as reader:
+        calls = sorted(reader.calls(CallFilter(newest_first=False)), key=lambda call: str(call.custom_id))
+        assert [call.custom_id for call in calls] == [f"a{number:04}" for number in range(1500)]
+        has_request = [call.request.model is not None for call in calls]
+        assert all(has_request[:100])
+        assert not all(has_request), "the process was killed too late for this test"
+        for call in calls:
+            assert call.outcome == "success"
+            assert call.response is not None
+            assert call.response.model == "m"
+            assert call.usage is not None
+            assert call.cost is not None
+            assert (call.usage.total_tokens, call.cost.usd) == (1100, Decimal("0.0014"))
+            assert call.conversation is not None
+            assert call.conversation.output[0].text == "Well."
 
 
 def check(calls: list[CallRecord]) -> None:
