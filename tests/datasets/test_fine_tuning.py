@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -163,6 +164,38 @@ def test_a_history_that_is_partly_recorded_is_reported(world: World, exported: E
     (row,) = found.rows
     assert [m["content"] for m in row["messages"]] == ["Two?", "2", "Three?", "3"]
     assert found.dropped == {"history only the provider remembers": 1}
+
+
+@pytest.mark.slow
+def test_a_long_chain_takes_time_in_proportion(world: World, exported: Export) -> None:
+    """Each message is compared once, not once for every call after it: that took 40 s."""
+    world.session("s1")
+    for number in range(2000):
+        link = {"previous_response_id": f"resp_{number - 1}"} if number else {}
+        sent = {"model": "m", "input": f"Question {number}", "instructions": "Rule.", **link}
+        world.call("responses", sent, response(number, f"Answer {number}"), "s1")
+    before_s = time.process_time()
+    found = exported("openai-session")
+    assert time.process_time() - before_s < 15.0
+    (row,) = found.rows
+    assert len(row["messages"]) == 4001
+    assert sum(m.get("weight", 0) for m in row["messages"]) == 2000
+    assert not found.dropped
+
+
+def test_instructions_that_change_within_a_chain_are_those_of_each_call(world: World, exported: Export) -> None:
+    """Also where a call has none: the Responses API does not keep those of the call before."""
+    world.session("s1")
+    rules = ["One.", "One.", None, None, "Two.", "One."]
+    for number, rule in enumerate(rules):
+        link = {"previous_response_id": f"resp_{number - 1}"} if number else {}
+        sent = {"model": "m", "input": f"Question {number}", **link, **({"instructions": rule} if rule else {})}
+        world.call("responses", sent, response(number, f"Answer {number}"), "s1")
+    rows = exported("openai").rows
+    for number, rule in enumerate(rules):
+        told = [f"{what} {one}" for one in range(number + 1) for what in ("Question", "Answer")]
+        (row,) = [row for row in rows if row["messages"][-1]["content"] == f"Answer {number}"]
+        assert [m["content"] for m in row["messages"]] == [*([rule] if rule else []), *told]
 
 
 def test_a_history_missing_from_the_store_is_reported(world: World, exported: Export) -> None:

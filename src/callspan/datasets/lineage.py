@@ -20,6 +20,7 @@ from callspan.record.call import CallRecord
 from callspan.stores.history import KEEPS_INSTRUCTIONS
 
 _ROOT: Final = b""
+_MESSAGES_HELD: Final = 2_000_000
 
 
 class Turn(NamedTuple):
@@ -66,6 +67,8 @@ class _Earlier:
         self._history, self._reasoning = episode.history, reasoning
         self._of_response: dict[str, Turn] = {}
         """The latest; others are looked up."""
+        self._held = 0
+        """How many messages they have."""
         self._in_conversation: dict[str, Turn | None] = {}
         """The turn before each call of a conversation, by call id."""
         self._calls = episode.calls
@@ -78,10 +81,16 @@ class _Earlier:
             return None
         turn = _turn(call, chat, self._before(call, dropped))
         if call.response is not None and call.response.id:
-            self._of_response[call.response.id] = turn
-            if len(self._of_response) > MOST_HELD:
-                del self._of_response[next(iter(self._of_response))]
+            self._hold(call.response.id, turn)
         return turn
+
+    def _hold(self, response_id: str, turn: Turn) -> None:
+        """Keep a turn for those that continue it; the oldest give way."""
+        replaced = self._of_response.pop(response_id, None)
+        self._of_response[response_id] = turn
+        self._held += len(turn.messages) - (len(replaced.messages) if replaced is not None else 0)
+        while len(self._of_response) > MOST_HELD or (self._held > _MESSAGES_HELD and len(self._of_response) > 1):
+            self._held -= len(self._of_response.pop(next(iter(self._of_response))).messages)
 
     @cached_property
     def _newest(self) -> dict[str | None, CallRecord]:
@@ -166,7 +175,10 @@ class Leaves:
 
     def add(self, turn: Turn, number: int) -> None:
         """Add a turn of this number."""
-        self._continued.update(turn.nodes)
+        for node in reversed(turn.nodes):
+            if node in self._continued:
+                break  # so are all before it, which a node stands for
+            self._continued.add(node)
         self._last[turn.answer_node] = number
 
     @property
@@ -182,23 +194,34 @@ class Leaves:
 
 def _turn(call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:
     keeps = call.api in KEEPS_INSTRUCTIONS
-    messages = chat.prompt if before is None else _continued(before, chat.prompt, keeps=keeps)
+    messages, nodes, new = ([], [], chat.prompt) if before is None else _continued(before, chat.prompt, keeps=keeps)
     tools = before.tools if before is not None and keeps and not chat.tools else chat.tools
-    node = _ROOT
-    nodes: list[bytes] = []
-    for message in messages:
+    node = nodes[-1] if nodes else _ROOT
+    for message in new:
         node = _node(node, message)
         nodes.append(node)
+    messages += new
     return Turn(call, messages, nodes, chat.answer, _node(node, chat.answer), tools, chat.parallel_tool_calls)
 
 
-def _continued(before: Turn, prompt: list[ChatMessage], *, keeps: bool) -> list[ChatMessage]:
-    """What came before and what is new. Unless the API keeps instructions, those of the new call count."""
-    new = prompt[0] if prompt and prompt[0]["role"] == "system" else None
-    if keeps and new is None:
-        return [*before.whole, *prompt]
-    remembered = before.whole[1:] if before.messages and before.messages[0]["role"] == "system" else before.whole
-    return [*([new] if new else []), *remembered, *(prompt[1:] if new else prompt)]
+def _continued(
+    before: Turn, prompt: list[ChatMessage], *, keeps: bool
+) -> tuple[list[ChatMessage], list[bytes], list[ChatMessage]]:
+    """What came before with its nodes, and what is new. Unless the API keeps instructions, those of the new call count.
+
+    Where they differ, all nodes do.
+    """
+    own, old = _instructions(prompt), _instructions(before.messages)
+    if own is None and (keeps or old is None):
+        return before.whole, before.path, prompt
+    if own == old:
+        return before.whole, before.path, prompt[1:]
+    remembered = before.whole[1:] if old else before.whole
+    return [], [], [*([own] if own else []), *remembered, *(prompt[1:] if own else prompt)]
+
+
+def _instructions(messages: list[ChatMessage]) -> ChatMessage | None:
+    return messages[0] if messages and messages[0]["role"] == "system" else None
 
 
 def _node(parent: bytes, message: ChatMessage) -> bytes:
