@@ -227,8 +227,12 @@ def model_call(span_id: str, start: int, tokens: int, *more: dict[str, Any]) -> 
     }  # fmt: skip
 
 
-def test_the_model_calls_of_a_trace_replace_the_turns_sum(mode: Mode, run: Run, seen: Captured) -> None:
-    """The provider's spans become records, of the turn that they name; sums count nothing twice, spans neither."""
+@pytest.mark.parametrize("late", [False, True], ids=["published", "late"])
+def test_the_model_calls_of_a_trace_replace_the_turns_sum(mode: Mode, run: Run, seen: Captured, late: bool) -> None:
+    """The provider's spans become records, of the turn that they name; sums count nothing twice, spans neither.
+
+    Also where the first of them is published only after the others have been read.
+    """
     mode.provider.reply(text="One.", input_tokens=30, output_tokens=2)
 
     async def body() -> str:
@@ -247,17 +251,11 @@ def test_the_model_calls_of_a_trace_replace_the_turns_sum(mode: Mode, run: Run, 
         }
         below = model_call("c", 9000, 5, attribute("openai.turn.id", "turn_below"))
         spans = [root, model_call("b", 5000, 20), model_call("a", 3000, 10), below]
-        trace = {
-            "id": turn.id,
-            "session_id": found.id,
-            "object": "agent.session.trace",
-            "created_at": 1,
-            "otlp": {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]},
-        }
-        mode.provider.reply(
-            on="/traces", raw={"data": [trace], "has_more": False, "object": "list"}, repeat=True
-        )  # fmt: skip
-        for _ in range(2):
+        for published in (spans, [*spans, model_call("z", 2000, 40)] if late else spans):
+            otlp = {"resourceSpans": [{"scopeSpans": [{"spans": published}]}]}
+            about = {"object": "agent.session.trace", "created_at": 1, "otlp": otlp}
+            trace = {"id": turn.id, "session_id": found.id, **about}
+            mode.provider.reply(on="/traces", raw={"data": [trace], "has_more": False, "object": "list"})
             pages = client.beta.agents.sessions.traces.list(found.id)
             await mode.all(pages) if mode.is_async else list(pages)
         await turns(mode, client, found.id)
@@ -266,9 +264,9 @@ def test_the_model_calls_of_a_trace_replace_the_turns_sum(mode: Mode, run: Run, 
     turn_id = run(body)
     found = {record.call_id: record for record in seen.records}
     first = found[response_call_id("openai", turn_id)]
-    assert len(found) == 3
-    tokens = {record.usage.input_tokens if record.usage is not None else None for record in found.values()}
-    assert tokens == {10, 20, 5}
+    tokens = sorted(record.usage.input_tokens or 0 for record in found.values() if record.usage is not None)
+    assert tokens == [5, 10, 20, *([40] if late else [])]
+    assert len(found) == len(tokens)
     assert response_call_id("openai", "turn_below") in found
     assert (first.operation, first.request.model, first.text) == ("chat", "gpt-5-mini", "One.")
     assert len(seen.spans) == 1

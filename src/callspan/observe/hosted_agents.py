@@ -127,7 +127,8 @@ class HostedAgents:
             is_new = usage not in (b"", known.usage) or request.status not in (None, known.status)
             is_new = is_new or (request.output is not None and not known.has_output)
             is_new = is_new and rank > _BEGUN_VERSION
-            if rank < known.rank or (rank == known.rank and not (is_new and request.status is not None)):
+            may_change = request.status is not None or request.of_trace
+            if rank < known.rank or (rank == known.rank and not (is_new and may_change)):
                 return None
         has_output = request.output is not None or (known is not None and known.has_output)
         usage = usage or (known.usage if known is not None else b"")

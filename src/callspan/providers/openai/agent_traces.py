@@ -2,15 +2,19 @@
 
 They replace the turn's sum: the first takes the id of the turn, the others have ids of turn and span. A span names its
 turn by an attribute, itself or one of the spans around it; without one it belongs to the turn of the trace.
+
+A trace has what was published when it was read, and its attributes are in no type. One that may lack a model call, or
+is understood in part only, replaces nothing: the turn keeps its sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final
 
 from callspan.providers.hosted import Fact, ModelRequest
-from callspan.providers.wire_json import integer, mapping, number, objects, text, word
+from callspan.providers.wire_json import count, integer, mapping, number, objects, text, word
 from callspan.record.call import ErrorInfo
 
 _MOST_SPANS: Final = 10_000
@@ -34,35 +38,80 @@ class _Span:
     def __init__(self, span: dict[str, object]) -> None:
         self.id = word(span, "spanId") or ""
         self.parent = word(span, "parentSpanId")
-        self.start_ns = integer(span, "startTimeUnixNano") or 0
-        self.end_ns = integer(span, "endTimeUnixNano")
+        self.start_ns = count(span, "startTimeUnixNano") or 0
+        self.end_ns = count(span, "endTimeUnixNano")
         self.failed = integer(span, "status", "code") == _FAILED or text(span, "status", "code") == "STATUS_CODE_ERROR"
         self.attributes: _Attributes = {
             key: _value(mapping(one, "value")) for one in objects(span, "attributes") if (key := word(one, "key"))
         }
 
+        self.input_tokens = _tokens(self.attributes, _INPUT)
+        self.output_tokens = _tokens(self.attributes, _OUTPUT)
+
+    def has_tokens(self) -> bool:
+        """Whether it is a request to a model, or sums some up."""
+        return self.input_tokens is not None or self.output_tokens is not None
+
     def is_model_call(self) -> bool:
-        """Whether it is one request to a model with its tokens."""
-        if _first(self.attributes, _INPUT) is None and _first(self.attributes, _OUTPUT) is None:
-            return False
-        return self.attributes.get(_OPERATION, "chat") in _CALLS
+        """Whether it is one request to a model, if no other with tokens is within it."""
+        return bool(self.id) and self.attributes.get(_OPERATION, "chat") in _CALLS
 
 
 def trace_facts(trace: dict[str, object]) -> list[Fact]:
     """Return the model calls of a trace, which is that of a turn of the session's own agent."""
     turn_id, session_id = word(trace, "id"), word(trace, "session_id")
-    if turn_id is None:
+    found = [*_spans(mapping(trace, "otlp"))]
+    if turn_id is None or len(found) > _MOST_SPANS:
         return []
-    spans = {span.id: span for span in _spans(mapping(trace, "otlp"))}
+    spans = {span.id: span for span in found if span.id or span.has_tokens()}
     turns: dict[str, list[_Span]] = {}
-    for span in sorted(spans.values(), key=lambda one: (one.start_ns, one.id)):
-        if span.is_model_call():
-            turns.setdefault(_turn_of(span, spans) or turn_id, []).append(span)
+    for span in sorted(_model_calls(spans), key=lambda one: (one.start_ns, one.id)):
+        turns.setdefault(_turn_of(span, spans) or turn_id, []).append(span)
     return [
         _model_request(span, session_id, key if number == 0 else f"{key}/{span.id}", of_root=key == turn_id)
         for key, calls in turns.items()
         for number, span in enumerate(calls)
     ]
+
+
+def _model_calls(spans: Mapping[str, _Span]) -> list[_Span]:
+    """The spans with tokens that are within no other; none where one may be missing.
+
+    One is missing where a span around is: spans are published at their end, those around others last. So it is where
+    a span has more tokens than all within it, or where what has tokens is no model call.
+    """
+    counted = {key: span for key, span in spans.items() if span.has_tokens()}
+    around = {key: _around(span, spans) for key, span in counted.items()}
+    within: dict[str, list[_Span]] = {}
+    for key, span in counted.items():
+        for outer in around[key] or ():
+            within.setdefault(outer.id, []).append(span)
+    calls = [span for key, span in counted.items() if key not in within]
+    sums = [
+        (counted[key], [one for one in inner if one.id not in within])
+        for key, inner in within.items()
+        if key in counted
+    ]
+    is_whole = all(span.is_model_call() for span in calls) and None not in around.values()
+    return calls if is_whole and all(_covers(inner, span) for span, inner in sums) else []
+
+
+def _around(span: _Span, spans: Mapping[str, _Span]) -> list[_Span] | None:
+    """The spans around one, inner ones first; None where one is missing, or they enclose each other."""
+    found: list[_Span] = []
+    while span.parent is not None:
+        outer = spans.get(span.parent)
+        if outer is None or len(found) >= _MOST_DEPTH:
+            return None
+        found.append(outer)
+        span = outer
+    return found
+
+
+def _covers(calls: list[_Span], outer: _Span) -> bool:
+    """Whether calls have all tokens of a span around them."""
+    inputs, outputs = (sum(getattr(one, name) or 0 for one in calls) for name in ("input_tokens", "output_tokens"))
+    return inputs >= (outer.input_tokens or 0) and outputs >= (outer.output_tokens or 0)
 
 
 def _spans(otlp: dict[str, object] | None) -> Iterator[_Span]:
@@ -72,19 +121,14 @@ def _spans(otlp: dict[str, object] | None) -> Iterator[_Span]:
         for scope in objects(resource, "scopeSpans")
         for span in objects(scope, "spans")
     )
-    for _, span in zip(range(_MOST_SPANS), found, strict=False):
-        yield _Span(span)
+    return map(_Span, islice(found, _MOST_SPANS + 1))
 
 
 def _turn_of(span: _Span, spans: Mapping[str, _Span]) -> str | None:
-    around: _Span | None = span
-    for _ in range(_MOST_DEPTH):
-        if around is None:
-            return None
-        for name, value in around.attributes.items():
+    for one in (span, *(_around(span, spans) or ())):
+        for name, value in one.attributes.items():
             if name.endswith(_TURNS) and isinstance(value, str) and value:
                 return value
-        around = spans.get(around.parent or "")
     return None
 
 
@@ -92,10 +136,10 @@ def _model_request(span: _Span, session_id: str | None, key: str, *, of_root: bo
     attributes = span.attributes
     model = _first(attributes, _MODELS)
     usage: dict[str, object] = {
-        "input_tokens": _first(attributes, _INPUT),
-        "output_tokens": _first(attributes, _OUTPUT),
-        "input_tokens_details": {"cached_tokens": _first(attributes, _CACHED)},
-        "output_tokens_details": {"reasoning_tokens": _first(attributes, _REASONING)},
+        "input_tokens": span.input_tokens,
+        "output_tokens": span.output_tokens,
+        "input_tokens_details": {"cached_tokens": _tokens(attributes, _CACHED)},
+        "output_tokens_details": {"reasoning_tokens": _tokens(attributes, _REASONING)},
     }
     error = attributes.get("error.type")
     return ModelRequest(
@@ -115,6 +159,11 @@ def _model_request(span: _Span, session_id: str | None, key: str, *, of_root: bo
 
 def _first(attributes: _Attributes, names: tuple[str, ...]) -> object:
     return next((attributes[name] for name in names if attributes.get(name) is not None), None)
+
+
+def _tokens(attributes: _Attributes, names: tuple[str, ...]) -> int | None:
+    """The first of these attributes that is a count."""
+    return next((found for name in names if (found := count(attributes, name)) is not None), None)
 
 
 def _value(value: dict[str, object] | None) -> object:
