@@ -22,7 +22,7 @@ from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo
 from callspan.providers import registry
 from callspan.providers.base import HOSTED_APIS, Api, Endpoint
-from callspan.record.codec import encode_json
+from callspan.record.codec import encodable, encode_json
 from callspan.wiring import WIRING
 
 if TYPE_CHECKING:
@@ -313,7 +313,8 @@ def record_call(
         raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}, or an endpoint of your own")
     address = urlsplit(server or "")
     info = CallInfo(
-        provider=provider, sdk=client, model=model, stream=stream, server_address=address.hostname,
+        provider=encodable(provider), sdk=None if client is None else encodable(client),
+        model=None if model is None else encodable(model), stream=stream, server_address=address.hostname,
         server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
     )  # fmt: skip
     return RecordedCall._of(endpoint, info)

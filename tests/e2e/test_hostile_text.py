@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
+import anthropic
 import openai
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -118,5 +121,52 @@ def test_numbers_that_64_bits_cannot_hold_cost_nothing_but_themselves(caplog: py
     shown = {name: value for name, value in (seen.spans[0].attributes or {}).items() if isinstance(value, int)}
     assert shown["gen_ai.usage.output_tokens"] == 2
     assert not [name for name, value in shown.items() if abs(value) >= 2**63]
+    encode_spans(seen.spans)
+    assert not caplog.records
+
+
+def test_text_that_utf8_cannot_hold_costs_no_span(caplog: pytest.LogCaptureFixture) -> None:
+    """A lone surrogate in a name, status or event fails the export of all spans that are sent with it."""
+    lone, asked = "\ud800", [{"role": "user", "content": "Hello"}]
+    counted = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    message = {"role": "assistant", "content": lone}
+    answers = (
+        {"id": lone, "object": "chat.completion", "model": lone, "service_tier": lone, "system_fingerprint": lone,
+         "choices": [{"index": 0, "finish_reason": lone, "message": message}], "usage": counted},
+        {"id": lone, "object": "chat.completion", "model": lone, "choices": [], "usage": counted},
+        {"id": lone, "object": "response", "model": lone, "status": lone, "output": [], "usage": counted},
+        {"id": lone, "type": "message", "model": lone, "role": "assistant", "stop_reason": lone,
+         "content": [{"type": "text", "text": lone}], "usage": {"input_tokens": 1, "output_tokens": 1}},
+    )  # fmt: skip
+    with ScriptedProvider() as provider, capture() as seen:
+        for answer in answers:
+            provider.reply(raw=json.dumps(answer).encode())
+        wrong = {"error": {"message": lone, "type": lone, "code": lone, "param": lone}}
+        provider.reply(raw=json.dumps(wrong).encode(), status=400)
+        options: dict[str, Any] = {"api_key": "x", "max_retries": 0}
+        with (
+            openai.OpenAI(base_url=provider.openai_url, **options) as client,
+            anthropic.Anthropic(base_url=provider.anthropic_url, **options) as other,
+            callspan.session(lone, session_id=lone, user_id=lone, metadata={lone: lone}) as session,
+            session.timestep(name=lone) as step,
+        ):
+            client.chat.completions.create(model="m", messages=asked)
+            client.chat.completions.create(model="m", messages=asked)
+            client.responses.create(model="m", input="Hello")
+            other.messages.create(model="m", messages=asked, max_tokens=1)
+            with pytest.raises(openai.BadRequestError):
+                client.chat.completions.create(model="m", messages=asked)
+            with pytest.raises(UnicodeEncodeError):
+                client.chat.completions.create(model=lone, messages=asked, user=lone)
+            with callspan.metadata(user_id=lone), callspan.record_call(provider=lone, client=lone, model=lone) as call:
+                call.request({"model": lone, "messages": [{"role": "user", "content": lone}]})
+                call.response(answers[0])
+            with step.tool(lone, arguments={lone: lone}) as tool:
+                tool.result = lone
+            step.event(lone, {lone: lone}, name=lone, error=lone)
+            step.environment(lone, reward=1)
+            session.reward(1, objective=lone, source=lone, annotation=lone, label=lone)
+            session.outcome(status=lone)
+    assert len(seen.spans) == 10
     encode_spans(seen.spans)
     assert not caplog.records

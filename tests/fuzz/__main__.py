@@ -24,6 +24,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--case", help="the blob of one case")
     chosen = parser.parse_args()
+    # What differs may have text that is no Unicode.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with closing(Pair()) as pair:
         if chosen.case is not None:
             case = from_blob(chosen.case)

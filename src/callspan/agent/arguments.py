@@ -12,6 +12,7 @@ from typing import Final, Protocol, TypeAlias
 
 from callspan.agent.runtime import Runtime, installed, never_instrumented
 from callspan.fail_open import Once, log, value_of
+from callspan.record.codec import encodable
 from callspan.settings_loader import load
 
 _NOT_INSTRUMENTED: Final = "not_instrumented"
@@ -101,8 +102,9 @@ def as_int(value: object) -> int | None:
 
 
 def as_text(value: object) -> str | None:
-    """Return a name or an id as text; None for None."""
-    return value if value is None or isinstance(value, str) else value_of(partial(str, value))
+    """Return a name or an id as text that UTF-8 can hold; None for None."""
+    found = value if value is None or isinstance(value, str) else value_of(partial(str, value))
+    return None if found is None else encodable(found)
 
 
 def as_bool(value: object) -> bool | None:
@@ -123,7 +125,7 @@ def as_dict(metadata: object) -> dict[str, object]:
 def as_texts(values: Iterable[str] | str) -> list[str]:
     """Return ids as a list; a single id may be given as text."""
     listed = [values] if isinstance(values, str) else value_of(partial(list, values)) or []
-    return [value if isinstance(value, str) else as_text(value) or "" for value in listed]
+    return [as_text(value) or "" for value in listed]
 
 
 def reward_value(value: object, flags: list[str], runtime: Runtime | None) -> float | None:

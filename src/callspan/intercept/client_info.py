@@ -12,6 +12,7 @@ from callspan.fail_open import fail_open, reported, value_of
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosts import provider_of
 from callspan.providers.wire_json import text
+from callspan.record.codec import encodable
 
 _Server: TypeAlias = tuple[str, str, str | None, int | None]
 """SDK and its version, provider, host, port."""
@@ -80,7 +81,7 @@ def _model(options: Any) -> str | None:  # noqa: ANN401
         # The model of a grader is inside the grader.
         model = source.get("model") or text(source, "grader", "model")
         if isinstance(model, str):
-            return model
+            return encodable(model)
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from callspan.providers.wire_json import integer, items, mapping, text
 from callspan.record.call import ErrorInfo
-from callspan.record.codec import plain
+from callspan.record.codec import encodable, plain
 from callspan.safe_urls import whole_words
 
 MAX_MESSAGE_BYTES: Final = 4096
@@ -199,10 +199,11 @@ def error_info(
 
 
 def capped(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
-    """Return the text, truncated to at most `most` bytes of UTF-8 with `…` at its end.
+    """Return the text as UTF-8 can hold it, truncated to at most `most` bytes of UTF-8 with `…` at its end.
 
     A partial word at the end is removed, because the search for secrets does not recognise half a secret.
     """
+    text = encodable(text)
     if len(text) * 4 <= most:
         return text
     encoded = text.encode("utf-8", "replace")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from callspan.record.codec import plain
+from callspan.record.codec import encodable, plain
 
 LARGEST_COUNT: Final = 2**63 - 1
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
@@ -41,15 +41,15 @@ def dig(value: object, *path: str) -> object:
 
 
 def text(value: object, *path: str) -> str | None:
-    """Return the string at `path`, even if empty, or None."""
+    """Return the string at `path`, even if empty, or None; U+FFFD replaces lone surrogates."""
     found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
-    return found if isinstance(found, str) else None
+    return encodable(found) if isinstance(found, str) else None
 
 
 def word(value: object, key: str) -> str | None:
-    """Return the non-empty string under `key`, or None."""
+    """Return the non-empty string under `key`, or None; U+FFFD replaces lone surrogates."""
     found = value.get(key) if isinstance(value, dict) else None
-    return found if isinstance(found, str) and found else None
+    return encodable(found) if isinstance(found, str) and found else None
 
 
 def unix_ns(seconds: object) -> int | None:

@@ -18,6 +18,7 @@ from callspan.safe_urls import whole_words
 _MAX_DEPTH: Final = 64
 _MAX_REPR: Final = 200
 _JSON_METHODS: Final = ("model_dump", "to_dict", "tolist", "isoformat")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
@@ -120,6 +121,17 @@ def _fields(struct: msgspec.Struct, depth: int = 0) -> dict[str, object]:
 def _description(value: object) -> str:
     text = value_of(partial(repr, value)) or f"<{type(value).__name__}>"
     return _clean(text if len(text) <= _MAX_REPR else whole_words(text, _MAX_REPR) + "…")
+
+
+def encodable(text: str) -> str:
+    """Return the text with U+FFFD for lone surrogates, which UTF-8, and so no exporter and no store, can hold."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except ours(UnicodeEncodeError):
+        return _SURROGATE.sub("\ufffd", text)
+    return text
 
 
 def _clean(text: str) -> str:

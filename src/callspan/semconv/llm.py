@@ -8,6 +8,7 @@ from typing import Final
 
 from callspan.record.bounded import fitted_texts
 from callspan.record.call import CallRecord, Timing
+from callspan.record.codec import encodable
 from callspan.record.events import METADATA_FIELDS
 from callspan.record.labels import USER_IN_METADATA
 from callspan.record.messages import Conversation, Message, normalised
@@ -102,7 +103,7 @@ def _put_metadata(attributes: Attributes, record: CallRecord, shown: Shown) -> N
     extra: dict[str, object] = {}
     for key, value in record.metadata.items():
         if key in METADATA_FIELDS and isinstance(value, str | bool | int | float):
-            attributes[META + key] = value
+            attributes[META + key] = encodable(value) if isinstance(value, str) else value
         elif key == "extra" and isinstance(value, dict):
             extra |= value
         elif value is not None:

@@ -9,7 +9,7 @@ import msgspec
 from callspan.fail_open import ours
 from callspan.record.bounded import fitted, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
-from callspan.record.codec import encode_json
+from callspan.record.codec import encodable, encode_json
 from callspan.record.messages import Conversation, RawConversation
 from callspan.record.raw_messages import request_instructions, request_messages, response_messages
 
@@ -168,15 +168,15 @@ def as_int(value: object) -> int | None:
 
 def as_text(value: object) -> str | None:
     """Return a non-empty string, None for anything else."""
-    return value if isinstance(value, str) and value else None
+    return encodable(value) if isinstance(value, str) and value else None
 
 
 def as_texts(value: object) -> tuple[str, ...] | None:
     """Return the strings of a list, or a single string as a list; None if there are none."""
     if isinstance(value, str):
-        return (value,) if value else None
+        return (encodable(value),) if value else None
     if isinstance(value, list):
-        return tuple([item for item in value if isinstance(item, str)]) or None
+        return tuple([encodable(item) for item in value if isinstance(item, str)]) or None
     return None
 
 

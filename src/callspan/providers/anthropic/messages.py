@@ -173,6 +173,8 @@ def _fast(body: object) -> ResponseInfo | None:
     reason = answer.stop_reason
     if answer.error or answer.type == "error" or not reason:
         return None
+    if not f"{answer.id}{answer.model}{reason}{answer.usage.service_tier}".isascii():
+        return None  # There may be a lone surrogate.
     return ResponseInfo(
         response=Response(
             id=answer.id or None,

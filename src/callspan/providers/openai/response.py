@@ -13,7 +13,7 @@ from callspan.providers.errors import error_info
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import UNFIT, detached, dig, integer, items, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
-from callspan.record.codec import encode_json
+from callspan.record.codec import encodable, encode_json
 from callspan.record.messages import CONTENT_FILTER, LENGTH, normalised, tool_name
 from callspan.record.usage import Usage
 
@@ -72,6 +72,8 @@ def _fast(body: object, refused: bool) -> ResponseInfo | None:
     if answer.error or choice.error or answer.object == "error":
         return None
     reason = choice.finish_reason or None
+    if not f"{answer.id}{answer.model}{reason}{answer.service_tier}{answer.system_fingerprint}".isascii():
+        return None  # There may be a lone surrogate.
     meant = None if reason is None else normalised(reason)
     return ResponseInfo(
         response=Response(
@@ -130,7 +132,7 @@ _TIMES: Final = range(1, 2**63)
 
 def finish_reason(value: object) -> str | None:
     """Return a finish reason as the provider names it; None for an empty or missing one."""
-    return value if isinstance(value, str) and value else None
+    return encodable(value) if isinstance(value, str) and value else None
 
 
 def unix_time(body: object, *keys: str) -> int | None:
@@ -217,7 +219,7 @@ class OpenAIEndpoint:
             return Request()
         messages = body.get(self.message_key)
         return Request(
-            model=model if isinstance(model := body.get("model"), str) and model else None,
+            model=word(body, "model"),
             stream=body.get("stream") is True,
             params=_params(body),
             message_count=len(messages)
