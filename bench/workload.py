@@ -19,7 +19,7 @@ import wire_bodies as wire
 from callspan.record.call import CallRecord, Place
 from callspan.testing import capture
 
-SENT, NEW, ANSWERED = 1000, 50, 500
+SENT, NEW, RECEIVED = 1000, 50, 500
 """Characters of the request's texts, of the part that no other call has, and of the answer."""
 PER_SESSION = 50
 START_NS = 1_760_000_000_000_000_000
@@ -53,7 +53,7 @@ def _varied(original: CallRecord, number: int, chance: random.Random, words: lis
     if response is None or usage is None:
         raise ValueError("the call that was made has no answer")
     sent = bytes(request.body).replace(_QUESTION.encode(), _text(chance, words, NEW))
-    received = bytes(response.body).replace(_ANSWER.encode(), _text(chance, words, ANSWERED))
+    received = bytes(response.body).replace(_ANSWER.encode(), _text(chance, words, RECEIVED))
     received = received.replace(b"chatcmpl-1", response_id.encode()).replace(
         b'tokens":250,', b'tokens":%d,' % (250 + step)
     )

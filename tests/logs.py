@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class _Heard(logging.Handler):
-    def __init__(self, heard: list[str]) -> None:
+class _LogCollector(logging.Handler):
+    def __init__(self, messages: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self._heard = heard
+        self._messages = messages
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._heard.append(f"{record.name}: {record.getMessage()}")
+        self._messages.append(f"{record.name}: {record.getMessage()}")
 
 
 @contextmanager
@@ -25,26 +25,26 @@ def nothing_is_warned_of() -> Iterator[list[str]]:
 
     What Python cannot raise (in finalizers and threads) counts as well. Yields what was heard so far.
     """
-    heard: list[str] = []
-    root, handler = logging.getLogger(), _Heard(heard)
+    messages: list[str] = []
+    root, handler = logging.getLogger(), _LogCollector(messages)
     level, disabled = root.level, root.manager.disable
     unraisable, shown = sys.unraisablehook, warnings.showwarning
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-        heard.append(f"{category.__name__}: {message}")
+        messages.append(f"{category.__name__}: {message}")
 
     root.addHandler(handler)
     root.setLevel(min(level or logging.WARNING, logging.WARNING))
     logging.disable(logging.NOTSET)
-    sys.unraisablehook = lambda seen: heard.append(f"unraisable: {seen.exc_value!r} in {seen.object!r}")
+    sys.unraisablehook = lambda seen: messages.append(f"unraisable: {seen.exc_value!r} in {seen.object!r}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")
             warnings.showwarning = show
-            yield heard
+            yield messages
     finally:
         sys.unraisablehook, warnings.showwarning = unraisable, shown
         root.removeHandler(handler)
         root.setLevel(level)
         logging.disable(disabled)
-    assert heard == []
+    assert messages == []

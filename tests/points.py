@@ -26,9 +26,9 @@ def points(
     """
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     cases = [_case(wanted, value) for value in values]
-    told = list(ids) if ids is not None and not callable(ids) else None
+    case_names = list(ids) if ids is not None and not callable(ids) else None
     assert cases
-    assert told is None or len(told) == len(cases)
+    assert case_names is None or len(case_names) == len(cases)
 
     def one_test(function: Test) -> Test:
         signature = inspect.signature(function)
@@ -40,7 +40,7 @@ def points(
                 try:
                     function(*args, **fixtures, **dict(zip(wanted, case, strict=True)))
                 except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - all that fail are told
-                    failed.append((_name(wanted, case, ids) if told is None else told[place], error))
+                    failed.append((_name(wanted, case, ids) if case_names is None else case_names[place], error))
             if failed:
                 lines = [f"{len(failed)} of {len(cases)} points fail:", *(_line(*each) for each in failed)]
                 raise PointsError("\n".join(lines)) from failed[0][1]
@@ -57,9 +57,9 @@ def _case(names: Sequence[str], value: Any) -> Sequence[Any]:
     return (value,) if len(names) == 1 else tuple(value)
 
 
-def _name(names: Sequence[str], case: Sequence[Any], told: object) -> str:
+def _name(names: Sequence[str], case: Sequence[Any], given: object) -> str:
     """Return what tells the point apart: values as `told` has them, else as pytest would show them."""
-    show = told if callable(told) else saferepr
+    show = given if callable(given) else saferepr
     return ", ".join(f"{name}={show(value)}" for name, value in zip(names, case, strict=True))
 
 

@@ -81,9 +81,9 @@ def test_the_rollouts_of_the_demo_hold_token_ids(ask: Any, tmp_path: Path) -> No
 
 def test_the_demo_exports_as_a_table(ask: Any, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'callspan[datasets]'")
-    told = ask("export", "parquet", "-o", str(tmp_path / "calls.parquet"), "--json").json
+    result = ask("export", "parquet", "-o", str(tmp_path / "calls.parquet"), "--json").json
     table = parquet.read_table(tmp_path / "calls.parquet")
-    assert table.num_rows == told["rows"] == 12
+    assert table.num_rows == result["rows"] == 12
     listed = {call["call_id"]: call for call in ask("calls", "--json").json}
     for row in table.to_pylist():
         call = listed[row["call_id"]]
@@ -93,11 +93,11 @@ def test_the_demo_exports_as_a_table(ask: Any, tmp_path: Path) -> None:
 
 def test_a_dry_run_reports_everything_and_writes_nothing(ask: Any, demo: Demo) -> None:
     before = sorted(demo.directory.iterdir())
-    told = ask("export", "openai-session", "--dry-run", "--min-reward", "0", "--json").json
-    assert told["file"] is None
-    assert told["rows"] == 4
-    assert told["reward"]["min"] > 0
-    assert told["left_out"]["session: reward too low or unknown"] == 2
+    result = ask("export", "openai-session", "--dry-run", "--min-reward", "0", "--json").json
+    assert result["file"] is None
+    assert result["rows"] == 4
+    assert result["reward"]["min"] > 0
+    assert result["left_out"]["session: reward too low or unknown"] == 2
     assert sorted(demo.directory.iterdir()) == before
 
 
@@ -119,9 +119,9 @@ def test_exit_codes_distinguish_wrong_usage_from_no_results(ask: Any, arguments:
 
 
 def test_help_names_every_format_with_examples(ask: Any) -> None:
-    told = ask("export", "--help").out
-    assert all(name in told for name in FORMATS)
-    assert "Examples:" in told
+    output = ask("export", "--help").out
+    assert all(name in output for name in FORMATS)
+    assert "Examples:" in output
 
 
 def test_sessions_are_found_by_reward_and_outcome_and_paged(ask: Any) -> None:

@@ -27,8 +27,8 @@ def calls_of(session: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_the_episodes_end_as_they_were_played(ask: Ask) -> None:
-    told = [(s["metadata"]["seed"], s["outcome"], s["success"], s["reward"], len(s["steps"])) for s in sessions(ask)]
-    assert sorted(told) == [
+    summary = [(s["metadata"]["seed"], s["outcome"], s["success"], s["reward"], len(s["steps"])) for s in sessions(ask)]
+    assert sorted(summary) == [
         (7, "success", True, 1.3, 4),
         (11, "success", True, 1.35, 3),
         (12, "failure", False, -1.05, 1),
@@ -115,8 +115,8 @@ def test_a_tool_is_linked_to_the_call_that_requested_it(ask: Ask) -> None:
     step = sync["steps"][0]
     for tool, call in zip(step["tools"], step["calls"][1:], strict=True):
         record = ask("show", call["call_id"], "--json").json["record"]
-        asked = [part["id"] for part in record["conversation"]["output"][0]["parts"] if part["type"] == "tool_call"]
-        assert asked == [tool["tool_call_id"]]
+        call_ids = [part["id"] for part in record["conversation"]["output"][0]["parts"] if part["type"] == "tool_call"]
+        assert call_ids == [tool["tool_call_id"]]
 
 
 def test_episodes_played_at_the_same_time_do_not_mix(ask: Ask) -> None:
@@ -228,6 +228,6 @@ def test_the_demo_reports_whether_its_spans_were_accepted(
     monkeypatch.chdir(tmp_path)
     url = receiver.url if somebody else "http://127.0.0.1:9"
     answer = in_process("demo", "--json", "--otlp", url)
-    told = answer.json
-    assert (answer.code, told["spans"], told["spans_taken"]) == ((0, 38, 38) if somebody else (1, 38, 0))
-    assert len(receiver.spans) == told["spans_taken"]
+    result = answer.json
+    assert (answer.code, result["spans"], result["spans_taken"]) == ((0, 38, 38) if somebody else (1, 38, 0))
+    assert len(receiver.spans) == result["spans_taken"]

@@ -83,8 +83,8 @@ def test_the_modules_of_the_command_are_not_loaded_into_the_application(place: P
 def test_processes_the_application_starts_are_recorded_too(place: Path) -> None:
     (place / "app.py").write_text(OTHER)
     answer = run(place, "app.py")
-    told = "callspan: this process recorded nothing; processes it started record to callspan.db\n"
-    assert answer == (0, "", told)
+    expected = "callspan: this process recorded nothing; processes it started record to callspan.db\n"
+    assert answer == (0, "", expected)
     assert len(calls(place)) == 1
 
 
@@ -143,7 +143,7 @@ SHOWN = RECORDED.removeprefix(LAST)
 
 
 @pytest.mark.parametrize(
-    ("program", "store", "told"),
+    ("program", "store", "expected"),
     [
         ("import openai", "callspan.db", NOTHING),
         (
@@ -159,13 +159,13 @@ SHOWN = RECORDED.removeprefix(LAST)
         ("asking.ask(); pid = os.fork(); pid and os.wait(); sys.exit(0)", "callspan.db", SHOWN),
     ],
 )
-def test_the_last_line_says_where_the_records_are(place: Path, program: str, store: str, told: str) -> None:
+def test_the_last_line_says_where_the_records_are(place: Path, program: str, store: str, expected: str) -> None:
     (place / "app.py").write_text(f"import asking, callspan, os, sys\n{program}")
     state = {"XDG_STATE_HOME": str(place / "state")}
     answer = in_its_own("run", "--store", store.format(place), "app.py", cwd=place, env=state)
     assert (answer.code, answer.out) == (0, "")
     last = answer.err.splitlines(keepends=True)[-1]
-    assert last.startswith(LAST + told.format(place))
+    assert last.startswith(LAST + expected.format(place))
     assert answer.err.count(LAST) == 1
 
 

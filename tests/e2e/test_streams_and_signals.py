@@ -74,8 +74,8 @@ def test_a_closed_output_pipe_ends_the_command_silently(directory: Path, options
         assert process.stderr is not None
         assert process.stdout.read(10)
         process.stdout.close()
-        said = process.stderr.read()
-        assert (process.wait(60), said) == (141, b"")
+        stderr = process.stderr.read()
+        assert (process.wait(60), stderr) == (141, b"")
 
 
 def test_an_interrupt_is_exit_code_130(directory: Path) -> None:

@@ -85,7 +85,7 @@ class Async(Use):
         super().__init__(name)
         self.loop = asyncio.new_event_loop()
         # What a task of its own has raised is told there, and to nobody else.
-        self.loop.set_exception_handler(lambda loop, told: None)
+        self.loop.set_exception_handler(lambda loop, context: None)
 
     def work(self) -> None:
         raise NotImplementedError

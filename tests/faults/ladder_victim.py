@@ -71,7 +71,7 @@ def text(chunks: list[Any]) -> str:
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
-def said(record: callspan.CallRecord) -> str:
+def text_of(record: callspan.CallRecord) -> str:
     output = record.conversation.output if record.conversation is not None else []
     return "".join(getattr(part, "text", "") or "" for message in output for part in message.parts)
 
@@ -79,10 +79,10 @@ def said(record: callspan.CallRecord) -> str:
 class Warnings(logging.Handler):
     """Collects what callspan says."""
 
-    heard: list[str] = []  # noqa: RUF012
+    messages: list[str] = []  # noqa: RUF012
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def main() -> None:
         gc.collect()
         calls = {
             record.request.model: {
-                "text": said(record), "outcome": record.outcome, "end": record.stream and record.stream.end,
+                "text": text_of(record), "outcome": record.outcome, "end": record.stream and record.stream.end,
                 "attempts": [attempt.status for attempt in record.attempts], "retries": record.retries,
                 "request": bool(bytes(record.request.body)),
             }
@@ -104,10 +104,10 @@ def main() -> None:
         }  # fmt: skip
         states = {status.name: status.state for status in callspan.patch_status() if status.state != "on"}
         spans = len(seen.spans)
-    warnings = list(Warnings.heard)
-    said_by_doctor = {check.name: check.detail for check in every_check("") if check.area == "SDKs"}
-    told = {"calls": calls, "states": states, "warnings": warnings, "spans": spans, "doctor": said_by_doctor}
-    print(json.dumps(told))
+    warnings = list(Warnings.messages)
+    doctor_details = {check.name: check.detail for check in every_check("") if check.area == "SDKs"}
+    result = {"calls": calls, "states": states, "warnings": warnings, "spans": spans, "doctor": doctor_details}
+    print(json.dumps(result))
 
 
 main()

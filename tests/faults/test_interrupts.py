@@ -21,7 +21,7 @@ from tests.faults.interrupts import KINDS, Signalled, TimeIsUpError, time_is_up
 ROOT = Path(__file__).parents[2]
 HARNESS = "tests.faults.interrupts"
 EVERY_LINE = os.environ.get("CALLSPAN_INTERRUPTS") == "all"
-CANNOT_BE_TOLD_APART = "exception by SetAsyncExc"
+AMBIGUOUS = "exception by SetAsyncExc"
 LOST = (
     "lost by the interpreter", "in a task that nobody awaits", "at the first instruction of a block's end",
     "swallowed by the SDK",
@@ -39,7 +39,7 @@ def interrupted(*options: str) -> dict[str, dict[str, int]]:
     results: dict[str, dict[str, int]] = found["results"]
     for kind, result in results.items():
         faults = {name for name in result if name not in ("points", *LOST)}
-        if kind == CANNOT_BE_TOLD_APART:
+        if kind == AMBIGUOUS:
             faults = {name for name in faults if name.startswith(NEVER)}
         assert not faults, (kind, result, found["faults"])
     return results
@@ -92,7 +92,7 @@ def test_python_does_not_raise_what_is_raised_in_the_callback_of_a_weak_referenc
 
 
 def test_what_is_thrown_into_a_thread_has_no_frame_of_a_handler() -> None:
-    thrown = KINDS[CANNOT_BE_TOLD_APART]
+    thrown = KINDS[AMBIGUOUS]
 
     def throw() -> None:
         thrown.trigger[thrown.of]

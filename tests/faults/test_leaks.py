@@ -89,10 +89,10 @@ class Asking:
         }  # fmt: skip
         self.client = classes[sdk, mode.is_async](api_key="k", http_client=http, max_retries=0)
         self.resource = self.client.chat.completions if sdk == "openai" else self.client.messages
-        self.asked = CHAT if sdk == "openai" else MESSAGE
+        self.request = CHAT if sdk == "openai" else MESSAGE
 
     async def stream(self) -> Any:
-        return await self.mode.wait(self.resource.create(**self.asked, stream=True))
+        return await self.mode.wait(self.resource.create(**self.request, stream=True))
 
 
 async def read_to_the_end(asking: Asking) -> None:
@@ -146,16 +146,16 @@ async def cancel(asking: Asking) -> None:
 
 
 async def drop_raw(asking: Asking) -> None:
-    await asking.mode.wait(asking.resource.with_raw_response.create(**asking.asked, stream=True))
+    await asking.mode.wait(asking.resource.with_raw_response.create(**asking.request, stream=True))
 
 
 async def leave_streaming_unread(asking: Asking) -> None:
-    async with asking.mode.entered(asking.resource.with_streaming_response.create(**asking.asked, stream=True)):
+    async with asking.mode.entered(asking.resource.with_streaming_response.create(**asking.request, stream=True)):
         pass
 
 
 async def break_lines(asking: Asking) -> None:
-    manager = asking.resource.with_streaming_response.create(**asking.asked, stream=True)
+    manager = asking.resource.with_streaming_response.create(**asking.request, stream=True)
     async with asking.mode.entered(manager) as response:
         async for _ in asking.mode.items(response.iter_lines()):
             break
@@ -308,10 +308,10 @@ def test_the_event_loop_reports_no_more_than_without_callspan() -> None:
     """Dropped and cancelled async streams: no `Task exception was never retrieved`, no noise of finalizers."""
 
     def complaints() -> int:
-        heard: list[Any] = []
+        reported: list[Any] = []
 
         async def body() -> None:
-            asyncio.get_running_loop().set_exception_handler(lambda loop, context: heard.append(context))
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
             http = sdks.http_of("openai").AsyncClient(transport=transport("openai", CHAT_BODY))
             async with openai.AsyncOpenAI(api_key="k", http_client=http) as client:
                 for _ in range(20):
@@ -324,7 +324,7 @@ def test_the_event_loop_reports_no_more_than_without_callspan() -> None:
 
         asyncio.run(body())
         gc.collect()
-        return len(heard)
+        return len(reported)
 
     bare = max(complaints() for _ in range(3))
     with capture():

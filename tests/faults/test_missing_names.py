@@ -35,14 +35,14 @@ def without(*names: str) -> dict[str, Any]:
 
 def test_with_all_private_names_present_everything_is_recorded() -> None:
     """The ground the other tests stand on."""
-    told = without()
-    assert told["states"] == {}
-    assert all("of" in said and "hooks can be set" in said for said in told["doctor"].values())
-    assert set(told["calls"]) == CALLS
-    assert told["calls"]["plain"] == {
+    result = without()
+    assert result["states"] == {}
+    assert all("of" in detail and "hooks can be set" in detail for detail in result["doctor"].values())
+    assert set(result["calls"]) == CALLS
+    assert result["calls"]["plain"] == {
         "text": "Well.", "outcome": "success", "end": None, "attempts": [429, 200], "retries": 1, "request": True,
     }  # fmt: skip
-    assert told["calls"]["early"]["end"] == "closed"
+    assert result["calls"]["early"]["end"] == "closed"
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -50,35 +50,35 @@ def test_a_missing_name_is_reported_once_and_by_doctor_and_no_call_fails(name: s
     owner, _, attribute = name.partition(".")
     gone = f"{owner}_gone.{attribute}"
     # The same process serves the tests below, where no other row has this attribute.
-    told = without(attribute if [row.endswith(f".{attribute}") for row in ROWS].count(True) == 1 else name)
-    assert set(told["states"].values()) == {"missing"}
-    assert all(missing.endswith(gone) for missing in told["states"])
-    complaints = [warning for warning in told["warnings"] if "lacks names" in warning]
+    result = without(attribute if [row.endswith(f".{attribute}") for row in ROWS].count(True) == 1 else name)
+    assert set(result["states"].values()) == {"missing"}
+    assert all(missing.endswith(gone) for missing in result["states"])
+    complaints = [warning for warning in result["warnings"] if "lacks names" in warning]
     assert 1 <= len(complaints) <= 2, "once for each SDK"
     assert all(f"{gone} " in complaint for complaint in complaints)
-    assert told["warnings"] == complaints, "nothing else went wrong"
-    assert told["states"].keys() <= told["doctor"].keys()
-    assert all(told["doctor"][missing].startswith("missing: not recorded") for missing in told["states"])
+    assert result["warnings"] == complaints, "nothing else went wrong"
+    assert result["states"].keys() <= result["doctor"].keys()
+    assert all(result["doctor"][missing].startswith("missing: not recorded") for missing in result["states"])
 
 
 @pytest.mark.parametrize("name", CHANGEABLE)
 def test_a_function_with_changed_parameters_is_hooked_and_reported(name: str) -> None:
-    told = without(f"~{name}")
-    assert set(told["states"].values()) == {"changed"}
-    assert {changed.rpartition(".")[2] for changed in told["states"]} == {name}
-    assert all(told["doctor"][changed].startswith("changed: hooked; may be lost") for changed in told["states"])
-    assert told["calls"] == without()["calls"]
-    complaints = [warning for warning in told["warnings"] if "changed functions" in warning]
-    assert told["warnings"] == complaints
+    result = without(f"~{name}")
+    assert set(result["states"].values()) == {"changed"}
+    assert {changed.rpartition(".")[2] for changed in result["states"]} == {name}
+    assert all(result["doctor"][changed].startswith("changed: hooked; may be lost") for changed in result["states"])
+    assert result["calls"] == without()["calls"]
+    complaints = [warning for warning in result["warnings"] if "changed functions" in warning]
+    assert result["warnings"] == complaints
     assert 1 <= len(complaints) <= 2, "once for each SDK"
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name != "request"])
 def test_every_call_is_still_recorded_with_its_text_if_available(name: str) -> None:
-    told = without(name)
-    assert set(told["calls"]) == CALLS
-    assert told["spans"] == len(CALLS)
-    texts = {model: call["text"] for model, call in told["calls"].items() if call["text"] != "Well."}
+    result = without(name)
+    assert set(result["calls"]) == CALLS
+    assert result["spans"] == len(CALLS)
+    texts = {model: call["text"] for model, call in result["calls"].items() if call["text"] != "Well."}
     lost = {"early"}
     if name == "iter_bytes":
         lost.add("streaming")
@@ -104,9 +104,9 @@ def test_without_the_built_request_the_sent_one_shows_the_body() -> None:
 
 
 def test_without_the_request_method_nothing_is_recorded_and_that_is_reported() -> None:
-    told = without("request")
-    assert told["calls"] == {}
-    assert any("all sync calls" in warning for warning in told["warnings"])
+    result = without("request")
+    assert result["calls"] == {}
+    assert any("all sync calls" in warning for warning in result["warnings"])
 
 
 def test_without_any_name_calls_still_work() -> None:

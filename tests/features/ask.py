@@ -32,7 +32,7 @@ def respond(mode: Mode, **options: Any) -> Any:
 ASK: Final = {"chat_completions": chat, "responses": respond, "messages": message}
 
 
-async def answered(mode: Mode, api: str, **options: Any) -> Any:
+async def response_of(mode: Mode, api: str, **options: Any) -> Any:
     """The answer of one API: the object of a plain call, the list of a stream's items."""
     result = await mode.wait(ASK[api](mode, **options))
     return await mode.all(result) if options.get("stream") else result

@@ -21,7 +21,7 @@ from callspan.fail_open import failures, forget_failures
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, answered, shown
+from tests.features.ask import APIS, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 
@@ -38,7 +38,7 @@ def test_a_call_is_one_span_under_the_callers_own(api: str, mode: Mode, run: Run
 
     async def body() -> Any:
         with tracer.start_as_current_span("mine") as mine:
-            result = await answered(mode, api)
+            result = await response_of(mode, api)
             assert trace.get_current_span() is mine, "the caller's span is current again"
         return mine.get_span_context(), result
 
@@ -75,7 +75,7 @@ def test_a_response_shows_its_text_its_tool_call_and_its_tokens(mode: Mode, run:
     """A response with a message and a function call: text, one tool call, and tokens on the span."""
     tool = {"name": "look", "arguments": {"at": "sky"}, "id": "call_1"}
     mode.provider.reply(text="Looking.", tool_calls=[tool], input_tokens=11, output_tokens=4)
-    run(lambda: answered(mode, "responses"))
+    run(lambda: response_of(mode, "responses"))
     record, attributes = the_call(seen), shown(seen)
     assert attributes["llm.completions"] == "Looking."
     assert (attributes["llm.usage.prompt_tokens"], attributes["llm.usage.completion_tokens"]) == (11, 4)
@@ -92,15 +92,15 @@ def test_a_legacy_completion_has_a_prompt_and_a_text_and_no_messages(mode: Mode,
     run(lambda: mode.wait(mode.openai().completions.create(model="gpt-3.5-turbo-instruct", prompt="The quick fox")))
     record, attributes = the_call(seen), shown(seen)
     assert (record.api, record.operation) == ("completions", "text_completion")
-    said = [{"role": "user", "parts": [{"type": "text", "content": "The quick fox"}]}]
-    assert (json.loads(attributes["gen_ai.input.messages"]), attributes["llm.completions"]) == (said, " jumps over")
+    messages = [{"role": "user", "parts": [{"type": "text", "content": "The quick fox"}]}]
+    assert (json.loads(attributes["gen_ai.input.messages"]), attributes["llm.completions"]) == (messages, " jumps over")
     assert b"messages" not in bytes(record.request.body)
 
 
 def test_a_message_with_text_and_a_tool_use_ends_for_its_tool_calls(mode: Mode, run: Run, seen: Captured) -> None:
     """Blocks of text and tool use: the text, the tool call, and the finish reason in common words."""
     mode.provider.reply(text="Let me see.", tool_calls=[{"name": "look", "arguments": {"at": "sky"}, "id": "toolu_1"}])
-    run(lambda: answered(mode, "messages"))
+    run(lambda: response_of(mode, "messages"))
     record, attributes = the_call(seen), shown(seen)
     assert (attributes["llm.completions"], attributes["llm.finish_reason"]) == ("Let me see.", "tool_calls")
     assert record.response is not None
@@ -114,9 +114,9 @@ def test_after_uninstrument_a_call_makes_no_span(mode: Mode, run: Run, instrumen
     own = TracerProvider()
     own.add_span_processor(SimpleSpanProcessor(exporter))
     handle = instrumented(tracer_provider=own)
-    run(lambda: answered(mode, "chat_completions"))
+    run(lambda: response_of(mode, "chat_completions"))
     handle.uninstrument()
-    run(lambda: answered(mode, "chat_completions"))
+    run(lambda: response_of(mode, "chat_completions"))
     assert len(exporter.get_finished_spans()) == 1
     assert len(mode.provider.requests) == 2
 
@@ -150,11 +150,11 @@ def test_disabled_in_the_environment_is_disabled_unless_enabled_in_code(
     store = f"jsonl:///{tmp_path}/calls.jsonl"
     mode.provider.reply(text="I am well.", repeat=True)
     off = instrumented(tracer_provider=own, stores=store)
-    answer = run(lambda: answered(mode, "chat_completions"))
+    answer = run(lambda: response_of(mode, "chat_completions"))
     assert answer.choices[0].message.content == "I am well."
     assert (exporter.get_finished_spans(), list(tmp_path.iterdir()), off.counters()) == ((), [], {})
     on = instrumented(tracer_provider=own, stores=store, enabled=True)
-    run(lambda: answered(mode, "chat_completions"))
+    run(lambda: response_of(mode, "chat_completions"))
     assert on.force_flush(60_000)
     assert len(exporter.get_finished_spans()) == 1
     assert len((tmp_path / "calls.jsonl").read_bytes().splitlines()) == 1
@@ -202,9 +202,9 @@ def test_an_error_inside_callspan_does_not_break_the_call(
     try:
         if fails:
             with pytest.raises(openai.AuthenticationError, match="No such key"):
-                run(lambda: answered(mode, "chat_completions", stream=stream))
+                run(lambda: response_of(mode, "chat_completions", stream=stream))
         else:
-            result = run(lambda: answered(mode, "chat_completions", stream=stream))
+            result = run(lambda: response_of(mode, "chat_completions", stream=stream))
             assert "I am well." in (joined(result) if stream else result.choices[0].message.content)
         assert failures(), "it was counted"
     finally:
@@ -225,10 +225,10 @@ def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(api: str
     Anthropic's SDK sends one of its own accord, unless it is told not to: that setting of its own is followed.
     """
     with capture(propagate=True) as seen:
-        run(lambda: answered(mode, api))
+        run(lambda: response_of(mode, api))
         record = the_call(seen)
     with capture(propagate=False):
-        run(lambda: answered(mode, api))
+        run(lambda: response_of(mode, api))
     sent, unsent = [request.headers.get("traceparent") for request in mode.provider.requests]
     assert sent is not None
     assert sent.rpartition("-")[0] == f"00-{record.trace_id}-{record.span_id}"
@@ -245,7 +245,7 @@ def test_a_call_is_a_child_of_a_context_given_by_hand(mode: Mode, run: Run, seen
     async def body() -> None:
         token = attach(TraceContextTextMapPropagator().extract({"traceparent": header}))
         try:
-            await answered(mode, "chat_completions")
+            await response_of(mode, "chat_completions")
         finally:
             detach(token)
 
@@ -260,5 +260,5 @@ def test_a_call_is_a_child_of_a_context_given_by_hand(mode: Mode, run: Run, seen
 def test_text_of_a_call_is_what_the_caller_read(mode: Mode, run: Run, seen: Captured) -> None:
     """What is recorded of a stream is what the caller's loop has seen."""
     mode.provider.reply(text="one two three")
-    chunks = run(lambda: answered(mode, "chat_completions", stream=True))
+    chunks = run(lambda: response_of(mode, "chat_completions", stream=True))
     assert text_of(the_call(seen)) == joined(chunks) == "one two three"

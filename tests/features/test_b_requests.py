@@ -15,7 +15,7 @@ from callspan.record.codec import encode
 from callspan.stores.base import Reader
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, answered, shown
+from tests.features.ask import APIS, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
@@ -30,7 +30,7 @@ def test_a_failed_call_still_names_its_vendor(api: str, vendor: str, mode: Mode,
     """The vendor is known before the call is made, so a call that fails has it too."""
     mode.provider.reply(status=400)
     with pytest.raises(Exception, match="scripted provider"):
-        run(lambda: answered(mode, api))
+        run(lambda: response_of(mode, api))
     attributes = shown(seen)
     assert (attributes["llm.vendor"], attributes["gen_ai.provider.name"]) == (vendor, vendor)
     assert attributes["llm.request.model"]
@@ -43,7 +43,7 @@ def test_the_requested_model_and_the_one_of_the_response_are_distinguished(
 ) -> None:
     """An alias is asked for, a dated model answers: each under its own name, and the operation is the call's own."""
     mode.provider.reply(text="well", model="gpt-x-2025")
-    run(lambda: answered(mode, api, model="gpt-x", stream=stream))
+    run(lambda: response_of(mode, api, model="gpt-x", stream=stream))
     record, attributes = the_call(seen), shown(seen)
     assert (attributes["llm.request.model"], attributes["llm.response.model"]) == ("gpt-x", "gpt-x-2025")
     assert record.response is not None
@@ -65,10 +65,10 @@ def test_prompts_are_text_for_people_and_json_as_sent(mode: Mode, run: Run) -> N
         {"role": "tool", "tool_call_id": "call_1", "content": "A cloud."},
     ]
     with capture(llm_prompts=True) as seen:
-        run(lambda: answered(mode, "chat_completions", messages=sent))
+        run(lambda: response_of(mode, "chat_completions", messages=sent))
         attributes = shown(seen)
     with capture() as seen:
-        run(lambda: answered(mode, "chat_completions", messages=sent))
+        run(lambda: response_of(mode, "chat_completions", messages=sent))
         assert not {"llm.prompts", "llm.prompts.raw"} & set(shown(seen))
     assert attributes["llm.prompts"] == "system: Be brief.\n\nann: Look up.\n\ntool: A cloud."
     assert json.loads(attributes["llm.prompts.raw"]) == sent
@@ -80,7 +80,7 @@ def test_raw_prompts_begin_with_the_instructions_of_every_api(mode: Mode, run: R
     given: dict[str, dict[str, Any]] = {"messages": {"system": blocks}, "responses": {"instructions": "Be brief."}}
     for api, instructions in given.items():
         with capture(llm_prompts=True) as seen:
-            run(lambda api=api, instructions=instructions: answered(mode, api, **instructions))
+            run(lambda api=api, instructions=instructions: response_of(mode, api, **instructions))
         system, *messages = json.loads(shown(seen)["llm.prompts.raw"])
         assert system == {"role": "system", "content": next(iter(instructions.values()))}
         assert messages == QUESTION
@@ -89,25 +89,25 @@ def test_raw_prompts_begin_with_the_instructions_of_every_api(mode: Mode, run: R
 def test_only_the_sampling_parameters_that_were_sent_are_there(mode: Mode, run: Run, seen: Captured) -> None:
     """No default temperature is made up; what the provider alone knows is kept with the rest."""
     given = {"temperature": 0, "top_p": 0.5, "seed": 7, "n": 1, "stop": ["x", "y"], "user": "u1"}
-    run(lambda: answered(mode, "chat_completions", **given, extra_body={"top_k": 3, "min_p": 0.1}))
-    run(lambda: answered(mode, "chat_completions", stop="x"))
+    run(lambda: response_of(mode, "chat_completions", **given, extra_body={"top_k": 3, "min_p": 0.1}))
+    run(lambda: response_of(mode, "chat_completions", stop="x"))
     full, bare = (dict(span.attributes or {}) for span in seen.spans)
     assert (full["llm.temperature"], full["llm.top_p"], full["gen_ai.request.seed"]) == (0.0, 0.5, 7)
     assert (full["llm.chat.stop_sequences"], full["llm.user"]) == ('["x","y"]', "u1")
     assert bare["llm.chat.stop_sequences"] == '"x"'
     assert not {"llm.temperature", "gen_ai.request.temperature", "llm.top_p", "llm.user"} & set(bare)
-    asked = seen.records[0].request.params
-    assert asked == {**given, "top_k": 3, "min_p": 0.1}
-    assert json.loads(full["llm.options"]) == asked
+    params = seen.records[0].request.params
+    assert params == {**given, "top_k": 3, "min_p": 0.1}
+    assert json.loads(full["llm.options"]) == params
 
 
 def test_every_sampling_parameter_of_each_api_has_its_attribute(mode: Mode, run: Run, seen: Captured) -> None:
     """By the names that chat completions, Responses and Messages give them."""
     penalties = {"frequency_penalty": 0.5, "presence_penalty": -0.5, "max_completion_tokens": 9, "n": 2, "seed": 7}
-    run(lambda: answered(mode, "chat_completions", **penalties))
-    run(lambda: answered(mode, "responses", max_output_tokens=8, temperature=0.25, user="u2"))
+    run(lambda: response_of(mode, "chat_completions", **penalties))
+    run(lambda: response_of(mode, "responses", max_output_tokens=8, temperature=0.25, user="u2"))
     sampling = {"top_k": 3, "top_p": 0.75, "stop_sequences": ["END"], "metadata": {"user_id": "u3"}}
-    run(lambda: answered(mode, "messages", max_tokens=7, extra_body=sampling))
+    run(lambda: response_of(mode, "messages", max_tokens=7, extra_body=sampling))
     chat, response, message = (dict(span.attributes or {}) for span in seen.spans)
     assert {name: chat[f"gen_ai.request.{name}"] for name in ("frequency_penalty", "presence_penalty", "seed")} == {
         name: penalties[name] for name in ("frequency_penalty", "presence_penalty", "seed")
@@ -126,7 +126,7 @@ def test_format_tools_and_the_choice_among_them_are_kept_as_given(mode: Mode, ru
     """A tool choice that names a function is that, and not "auto"; tools are named, counted and defined."""
     choice = {"type": "function", "function": {"name": "look"}}
     options: dict[str, Any] = {"tools": [LOOK], "tool_choice": choice, "response_format": {"type": "json_object"}}
-    run(lambda: answered(mode, "chat_completions", **options))
+    run(lambda: response_of(mode, "chat_completions", **options))
     record, attributes = the_call(seen), shown(seen)
     assert record.request.params["tool_choice"] == choice
     assert record.request.params["response_format"] == {"type": "json_object"}
@@ -152,10 +152,10 @@ def test_no_secret_of_a_request_reaches_an_attribute_or_a_record(provider: Scrip
             client.chat.completions.create(model="gpt-5", messages=QUESTION)
     assert provider.requests[0].headers["authorization"].startswith("Basic "), "the request is as without us"
     kept = b"".join(encode(record) for record in seen.everything).decode()
-    told = "".join(span.to_json() for span in seen.spans)
+    text = "".join(span.to_json() for span in seen.spans)
     for secret in (key, "pass-word", "tok-en-7", "secret-7"):
         assert secret not in kept
-        assert secret not in told
+        assert secret not in text
     assert seen.records[0].request.params["temperature"] == 0.5
     assert seen.records[0].server_address == "127.0.0.1"
 
@@ -175,7 +175,7 @@ def test_metadata_around_a_call_is_on_its_span_and_in_its_record(
 
     async def body() -> None:
         with callspan.metadata(**FIELDS, tags=["x", "y"], extra={"a": {"b": 1}}):
-            await answered(mode, api)
+            await response_of(mode, api)
 
     run(body)
     attributes = shown(seen)
@@ -193,7 +193,7 @@ def test_of_three_levels_that_say_the_same_the_innermost_wins(mode: Mode, run: R
             callspan.metadata(run_id="middle", workflow_id="w1"),
             callspan.metadata(run_id="inner", step="plan", workflow_id=None),
         ):
-            await answered(mode, "chat_completions")
+            await response_of(mode, "chat_completions")
 
     run(body)
     assert the_call(seen).metadata == {"run_id": "inner", "application": "shop", "workflow_id": "w1", "step": "plan"}
@@ -207,7 +207,7 @@ def test_the_source_is_the_service_that_was_set_or_the_well_known_variable(
     """Only OTEL_SERVICE_NAME is set: records name it as their source; a setting of one's own comes first."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
     handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db", **given)
-    run(lambda: answered(mode, "chat_completions"))
+    run(lambda: response_of(mode, "chat_completions"))
     assert handle.force_flush(60_000)
     (record,) = reading(tmp_path / "calls.db").calls()
     assert record.service == service
@@ -218,7 +218,7 @@ def test_marks_of_prompt_caching_are_kept(content: Any, mode: Mode, run: Run) ->
     """`cache_control` on a message survives in what is shown of the prompt, if anything is shown of it."""
     marked = [{"role": "user", "content": [{"type": "text", "text": "Long.", "cache_control": {"type": "ephemeral"}}]}]
     with capture(content=content, llm_prompts=True) as seen:
-        run(lambda: answered(mode, "messages", messages=marked))
+        run(lambda: response_of(mode, "messages", messages=marked))
         attributes = shown(seen)
     if content == "full":
         assert json.loads(attributes["llm.prompts.raw"]) == marked
@@ -235,9 +235,9 @@ def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(
 
     async def body() -> None:
         with callspan.metadata(prompt_version=2):
-            await answered(mode, api, stream=stream)
+            await response_of(mode, api, stream=stream)
             with callspan.metadata(prompt_id="greet"):
-                await answered(mode, api, stream=stream)
+                await response_of(mode, api, stream=stream)
 
     run(body)
     assert [named(dict(span.attributes or {})) for span in seen.spans] == [{}, {"name": "greet", "version": "2"}]

@@ -11,7 +11,7 @@ import pytest
 
 from callspan.record.messages import Text, ToolCall
 from callspan.testing import Captured, Choice
-from tests.features.ask import APIS, QUESTION, answered, shown
+from tests.features.ask import APIS, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 
@@ -28,7 +28,7 @@ def test_the_providers_ids_of_answer_and_request_are_there_and_callspans_is_diff
 ) -> None:
     """Both ids for plain and streamed calls, and a call id of our own on span and record."""
     mode.provider.reply(text="well", headers={"x-request-id": "req_7", "request-id": "req_7"})
-    result = run(lambda: answered(mode, api, stream=stream))
+    result = run(lambda: response_of(mode, api, stream=stream))
     record, attributes = the_call(seen), shown(seen)
     assert record.response is not None
     given = record.response.id
@@ -48,7 +48,7 @@ def test_every_choice_is_reported_with_its_own_reason(stream: bool, mode: Mode, 
         Choice(text="C", finish_reason="content_filter"),
     )
     mode.provider.reply(choices=choices)
-    run(lambda: answered(mode, "chat_completions", n=3, stream=stream))
+    run(lambda: response_of(mode, "chat_completions", n=3, stream=stream))
     record, attributes = the_call(seen), shown(seen)
     assert attributes["llm.completions"] == "A\n\nB\n\nC"
     assert record.response is not None
@@ -68,7 +68,7 @@ def test_raw_completions_are_the_choices_of_the_answer(
 ) -> None:
     """The JSON of the choices goes there and back, tool calls and finish reasons included."""
     mode.provider.reply(text="Let me see.", tool_calls=[{"name": "look", "arguments": {"at": "sky"}, "id": "t1"}])
-    run(lambda: answered(mode, api, stream=stream))
+    run(lambda: response_of(mode, api, stream=stream))
     record = the_call(seen)
     assert record.response is not None
     body = json.loads(bytes(record.response.body))
@@ -87,7 +87,7 @@ def test_raw_completions_are_the_choices_of_the_answer(
 def test_an_answer_the_filter_took_away_is_marked(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
     """Filtered and nothing said: never a silent, empty success."""
     mode.provider.reply(text=None, finish_reason="content_filter", choices=[Choice(finish_reason="content_filter")])
-    run(lambda: answered(mode, "chat_completions", stream=stream))
+    run(lambda: response_of(mode, "chat_completions", stream=stream))
     record, attributes = the_call(seen), shown(seen)
     assert (text_of(record), record.outcome) == ("", "success")
     assert (attributes["callspan.response.refused"], attributes["llm.finish_reason"]) == (True, "content_filter")
@@ -100,7 +100,7 @@ def test_an_empty_answer_that_was_cut_shows_why_and_what_it_took(
     """All tokens went into thinking: the reason is length, and the tokens are there."""
     mode.provider.reply(choices=[Choice(finish_reason="length")], output_tokens=64, reasoning_tokens=64)
     run(
-        lambda: answered(
+        lambda: response_of(
             mode, "chat_completions", stream=stream, **({"stream_options": {"include_usage": True}} if stream else {})
         )
     )
@@ -120,7 +120,7 @@ def test_parallel_tool_calls_have_their_arguments_parsed_or_as_written(
         {"id": "c2", "name": "move", "arguments": '{"to": '},
     ]
     mode.provider.reply(tool_calls=calls)
-    run(lambda: answered(mode, "chat_completions", stream=stream))
+    run(lambda: response_of(mode, "chat_completions", stream=stream))
     record, attributes = the_call(seen), shown(seen)
     assert record.conversation is not None
     parts = record.conversation.output[0].parts
@@ -128,8 +128,8 @@ def test_parallel_tool_calls_have_their_arguments_parsed_or_as_written(
         ("c1", "look", '{"at": "sky"}'),
         ("c2", "move", '{"to": '),
     ]
-    told = json.loads(attributes["gen_ai.output.messages"])[0]["parts"]
-    assert [part["arguments"] for part in told] == [{"at": "sky"}, '{"to": ']
+    result = json.loads(attributes["gen_ai.output.messages"])[0]["parts"]
+    assert [part["arguments"] for part in result] == [{"at": "sky"}, '{"to": ']
 
 
 @STREAMS
@@ -139,7 +139,7 @@ def test_reasoning_is_a_part_of_its_own_and_no_completion(
 ) -> None:
     """What the model thought is kept as reasoning and is not in the text of its answer."""
     mode.provider.reply(reasoning="Hm, let me see.", text="It is 4.")
-    run(lambda: answered(mode, api, stream=stream))
+    run(lambda: response_of(mode, api, stream=stream))
     record = the_call(seen)
     assert record.conversation is not None
     kinds = [type(part).__name__ for message in record.conversation.output for part in message.parts]
@@ -155,7 +155,7 @@ def test_unknown_fields_and_the_servers_own_are_kept(mode: Mode, run: Run, seen:
     later = {"created": 99, "system_fingerprint": "fp_2", "timings": {"predicted_ms": 5.5}}
     end = [{"index": 0, "delta": {}, "finish_reason": "stop"}]
     mode.provider.reply(raw=[{**frame, "choices": choices}, {**frame, **later, "choices": end}])
-    run(lambda: answered(mode, "chat_completions", stream=True))
+    run(lambda: response_of(mode, "chat_completions", stream=True))
     record = the_call(seen)
     response = record.response
     assert response is not None
@@ -181,7 +181,7 @@ def test_annotations_and_log_probabilities_of_later_chunks_are_attached(mode: Mo
             for delta, logprobs in zip(deltas, probable, strict=True)
         ]
     )  # fmt: skip
-    run(lambda: answered(mode, "chat_completions", stream=True))
+    run(lambda: response_of(mode, "chat_completions", stream=True))
     record = the_call(seen)
     assert record.conversation is not None
     (part,) = record.conversation.output[0].parts
@@ -285,7 +285,7 @@ def test_a_long_answer_loses_its_signature_before_a_word(mode: Mode, run: Run, s
     text = "The parcel arrives tomorrow. " * 900
     thinking = {"type": "thinking", "thinking": "Parcels.", "signature": sealed}
     mode.provider.reply(raw=_message(thinking, {"type": "text", "text": text}, SUMMARY | {"encrypted_content": sealed}))
-    run(lambda: answered(mode, "messages"))
+    run(lambda: response_of(mode, "messages"))
     attributes = shown(seen)
     assert text in attributes["llm.completions.raw"]
     assert text in attributes["gen_ai.output.messages"]

@@ -16,7 +16,7 @@ from callspan.record.usage import Usage
 from callspan.stores.base import Reader
 from callspan.testing import Captured, ScriptedProvider
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, answered, chat, shown
+from tests.features.ask import APIS, QUESTION, chat, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 
@@ -31,7 +31,7 @@ OPTIONS: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": T
 def test_unknown_usage_sets_no_attribute(api: str, mode: Mode, run: Run, seen: Captured) -> None:
     """Nothing known of tokens: no count, no total, nowhere a nought."""
     mode.provider.reply(text="well", usage={})
-    run(lambda: answered(mode, api))
+    run(lambda: response_of(mode, api))
     assert the_call(seen).usage in (None, Usage(raw={}))
     assert not [name for name in shown(seen) if "usage" in name or "tokens_per" in name]
 
@@ -62,7 +62,7 @@ def test_zero_tokens_are_zero_and_unknown_tokens_are_absent(
     if not stated:
         usage = {name: value for name, value in usage.items() if isinstance(value, int)}
     mode.provider.reply(text="well", usage=usage)
-    run(lambda: answered(mode, api))
+    run(lambda: response_of(mode, api))
     found = the_call(seen).usage
     assert found is not None
     assert (found.input_tokens, found.output_tokens, found.total_tokens) == (4, 2, 6)
@@ -82,10 +82,10 @@ def test_cached_tokens_are_part_of_openais_input_and_beside_anthropics(
     extra: dict[str, Any] = OPTIONS if stream else {}
     mode.provider.reply(usage={"prompt_tokens": 10, "completion_tokens": 1, "prompt_tokens_details":
                                {"cached_tokens": 7, "cache_write_tokens": 2}})  # fmt: skip
-    run(lambda: answered(mode, "chat_completions", **extra))
+    run(lambda: response_of(mode, "chat_completions", **extra))
     mode.provider.reply(usage={"input_tokens": 3, "cache_read_input_tokens": 7, "cache_creation_input_tokens": 5,
                                "output_tokens": 1})  # fmt: skip
-    run(lambda: answered(mode, "messages", stream=stream))
+    run(lambda: response_of(mode, "messages", stream=stream))
     ours, theirs = (record.usage for record in seen.records)
     assert ours is not None
     assert theirs is not None
@@ -106,7 +106,7 @@ def test_the_rule_goes_by_the_shape_of_the_api_and_not_by_the_provider(mode: Mod
     bedrock = mode.keep(kind(**keys, base_url=mode.provider.url, max_retries=0))
 
     async def body() -> None:
-        await answered(mode, "messages")
+        await response_of(mode, "messages")
         await mode.wait(bedrock.messages.create(model="claude-sonnet-5", max_tokens=9, messages=QUESTION))
 
     run(body)
@@ -121,10 +121,10 @@ def test_the_last_count_that_is_reported_wins_and_nothing_is_added_up(mode: Mode
     """Usage on every chunk counts up; the last one that says something counts, and a later null erases nothing."""
     frame: dict[str, Any] = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     usages = [{"prompt_tokens": 5, "completion_tokens": done, "total_tokens": 5 + done} for done in (1, 2, 3)]
-    said: list[Any] = [{"index": 0, "delta": {"content": "a"}}]
-    chunks: list[Any] = [{**frame, "choices": said, "usage": usage} for usage in [*usages, None]]
+    deltas: list[Any] = [{"index": 0, "delta": {"content": "a"}}]
+    chunks: list[Any] = [{**frame, "choices": deltas, "usage": usage} for usage in [*usages, None]]
     mode.provider.reply(raw=[*chunks, {**frame, "choices": [], "usage": None}])
-    run(lambda: answered(mode, "chat_completions", stream=True))
+    run(lambda: response_of(mode, "chat_completions", stream=True))
     found = the_call(seen).usage
     assert found is not None
     assert (found.input_tokens, found.output_tokens, found.total_tokens) == (5, 3, 8)
@@ -137,10 +137,10 @@ def test_usage_after_the_last_choice_is_read_wherever_it_stands(
     """On a trailing chunk without choices, or within `x_groq`: the tokens are there."""
     frame: dict[str, Any] = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7, "queue_time": 0.25}
-    told = {"usage": usage} if place == "usage" else {"x_groq": {"id": "req", "usage": usage}}
+    chunk = {"usage": usage} if place == "usage" else {"x_groq": {"id": "req", "usage": usage}}
     end = [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]
-    mode.provider.reply(raw=[{**frame, "choices": end}, {**frame, "choices": [], **told}])
-    run(lambda: answered(mode, "chat_completions", stream=True))
+    mode.provider.reply(raw=[{**frame, "choices": end}, {**frame, "choices": [], **chunk}])
+    run(lambda: response_of(mode, "chat_completions", stream=True))
     found = the_call(seen).usage
     assert found is not None
     assert (found.input_tokens, found.output_tokens) == (5, 2)
@@ -152,7 +152,7 @@ def test_tokens_reported_before_a_failure_are_kept(mode: Mode, run: Run, seen: C
     """The message states its input, then the stream fails: those tokens are on span and record."""
     mode.provider.reply(text="one two three", input_tokens=11, error_after=4, error_type="overloaded_error")
     with pytest.raises(anthropic.APIStatusError):
-        run(lambda: answered(mode, "messages", stream=True))
+        run(lambda: response_of(mode, "messages", stream=True))
     record = the_call(seen)
     assert record.outcome == "error"
     assert text_of(record)

@@ -17,7 +17,7 @@ from callspan.stores.base import Reader
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
 
-ASKED: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+REQUEST: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 
 
 @pytest.mark.parametrize("limit", [0, 2, 1000])
@@ -32,7 +32,7 @@ def test_chunks_are_noted_up_to_the_limit_and_not_at_all_by_default(
     handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db", **settings)
     provider.reply(text="one two three four five")
     with openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client:
-        read = len(list(client.chat.completions.create(**ASKED)))
+        read = len(list(client.chat.completions.create(**REQUEST)))
     assert handle.force_flush(30_000)
     (record,) = reading(f"{tmp_path}/calls.db").calls()
     assert record.stream is not None
@@ -81,7 +81,7 @@ def test_notes_hold_no_content_and_stay_whatever_the_content_setting(
     handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl", chunk_log=100, content=content)
     provider.reply(text="sesame sesame")
     with openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client:
-        list(client.chat.completions.create(**ASKED))
+        list(client.chat.completions.create(**REQUEST))
     assert handle.force_flush(30_000)
     written = (tmp_path / "calls.jsonl").read_text()
     assert ("sesame" in written) == (content == "full")

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from callspan.record.call import CallRecord
 from callspan.record.messages import Reasoning, Text
 from callspan.testing import Captured, Choice, ScriptedProvider, capture
-from tests.features.ask import APIS, ASK, QUESTION, answered, shown
+from tests.features.ask import APIS, ASK, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 
@@ -45,10 +45,10 @@ def test_a_streamed_answer_makes_the_record_of_a_plain_one(
     usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if api == "chat_completions" else {}
     for _ in range(2):
         mode.provider.reply(**SAYS[says])
-    run(lambda: answered(mode, api))
-    run(lambda: answered(mode, api, stream=True, **usage))
+    run(lambda: response_of(mode, api))
+    run(lambda: response_of(mode, api, stream=True, **usage))
     plain, streamed = seen.records
-    assert said(streamed) == said(plain)
+    assert content_of(streamed) == content_of(plain)
     first, second = (dict(span.attributes or {}) for span in seen.spans)
     for name in ("llm.prompts", "llm.completions", "llm.finish_reason", "gen_ai.output.messages",
                  "gen_ai.response.finish_reasons", "llm.usage.total_tokens"):  # fmt: skip
@@ -72,8 +72,8 @@ def test_a_record_of_a_stream_is_that_of_a_plain_call_field_by_field(
     usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if api == "chat_completions" else {}
     for _ in range(2):
         mode.provider.reply(**SAYS[says])
-    run(lambda: answered(mode, api))
-    run(lambda: answered(mode, api, stream=True, **usage))
+    run(lambda: response_of(mode, api))
+    run(lambda: response_of(mode, api, stream=True, **usage))
     plain, streamed = (comparable(record) for record in seen.records)
     assert streamed == plain
     assert plain["response"]["body"]
@@ -111,7 +111,7 @@ def test_each_thinking_block_keeps_its_own_signature_in_the_record(
         "content": [*blocks, {"type": "text", "text": "Well."}], "usage": {"input_tokens": 3, "output_tokens": 2},
     }  # fmt: skip
     mode.provider.reply(raw=body)
-    run(lambda: answered(mode, "messages", stream=stream))
+    run(lambda: response_of(mode, "messages", stream=stream))
     record = the_call(seen)
     assert record.conversation is not None
     (output,) = record.conversation.output
@@ -128,7 +128,7 @@ def test_each_thinking_block_keeps_its_own_signature_in_the_record(
     ]
 
 
-def said(record: CallRecord) -> tuple[object, ...]:
+def content_of(record: CallRecord) -> tuple[object, ...]:
     """All that does not depend on the way of delivery or on ids the provider made up."""
     response, usage, conversation = record.response, record.usage, record.conversation
     assert response is not None
@@ -152,10 +152,10 @@ def test_the_caller_gets_the_same_items_in_the_same_order(api: str, mode: Mode, 
     """Items of an observed stream equal those of an unobserved one, type by type, one by one."""
     fixed = mode.provider
     fixed.reply(text="one two three four")
-    bare = run(lambda: answered(mode, api, stream=True))
+    bare = run(lambda: response_of(mode, api, stream=True))
     fixed.reply(text="one two three four")
     with capture() as seen:
-        ours = run(lambda: answered(mode, api, stream=True))
+        ours = run(lambda: response_of(mode, api, stream=True))
         the_call(seen)
     assert [type(item) for item in ours] == [type(item) for item in bare]
     assert [shape(item) for item in ours] == [shape(item) for item in bare]
@@ -163,9 +163,9 @@ def test_the_caller_gets_the_same_items_in_the_same_order(api: str, mode: Mode, 
 
 def shape(item: Any) -> object:
     """What an item says, without ids and times."""
-    told = item.model_dump()
-    return {name: told.get(name) for name in ("type", "delta", "text", "index", "sequence_number")} | {
-        "choices": [choice["delta"] for choice in told.get("choices") or []]
+    dumped = item.model_dump()
+    return {name: dumped.get(name) for name in ("type", "delta", "text", "index", "sequence_number")} | {
+        "choices": [choice["delta"] for choice in dumped.get("choices") or []]
     }
 
 
@@ -197,7 +197,7 @@ def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_come(
 def test_a_delta_of_the_role_alone_is_not_the_first_token(mode: Mode, run: Run, seen: Captured) -> None:
     """The server waits before it says something: the first token is after the wait, as event and as attribute."""
     mode.provider.reply(text="one two", first_token_delay_s=0.06)
-    run(lambda: answered(mode, "chat_completions", stream=True))
+    run(lambda: response_of(mode, "chat_completions", stream=True))
     record, attributes = the_call(seen), shown(seen)
     assert record.timing.first_chunk_ns is not None
     assert record.timing.first_token_ns is not None
@@ -237,7 +237,7 @@ def test_a_consumer_that_stops_at_the_terminal_event_has_everything(
 def test_an_empty_stream_ends_its_span(mode: Mode, run: Run, seen: Captured) -> None:
     """Not one chunk comes: the span ends all the same, with a count of none."""
     mode.provider.reply(raw=b"data: [DONE]\n\n")
-    assert run(lambda: answered(mode, "chat_completions", stream=True)) == []
+    assert run(lambda: response_of(mode, "chat_completions", stream=True)) == []
     record = the_call(seen)
     assert record.stream is not None
     assert (record.stream.chunks, record.stream.complete) == (0, True)
@@ -251,8 +251,8 @@ def test_late_reasoning_moves_nothing(mode: Mode, run: Run, seen: Captured) -> N
               {"content": " 4."}, {"reasoning_content": " hm."}]  # fmt: skip
     mode.provider.reply(raw=[{**frame, "choices": [{"index": 0, "delta": delta}]} for delta in deltas])
     mode.provider.reply(choices=[Choice(text="It is 4.", reasoning="Hm, hm.")])
-    run(lambda: answered(mode, "chat_completions", stream=True))
-    run(lambda: answered(mode, "chat_completions"))
+    run(lambda: response_of(mode, "chat_completions", stream=True))
+    run(lambda: response_of(mode, "chat_completions"))
     late, plain = (record.conversation and record.conversation.output[0].parts for record in seen.records)
     assert late == plain == [Reasoning(text="Hm, hm."), Text(text="It is 4.")]
 
@@ -263,7 +263,7 @@ def test_a_tool_turn_has_no_empty_text(mode: Mode, run: Run, seen: Captured) -> 
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     deltas = [{"role": "assistant", "content": ""}, {"content": "", "tool_calls": [call]}, {"content": ""}]
     mode.provider.reply(raw=[{**frame, "choices": [{"index": 0, "delta": delta}]} for delta in deltas])
-    run(lambda: answered(mode, "chat_completions", stream=True))
+    run(lambda: response_of(mode, "chat_completions", stream=True))
     record = the_call(seen)
     assert record.conversation is not None
     (part,) = record.conversation.output[0].parts
@@ -296,7 +296,7 @@ def test_a_failing_stream_is_one_record_with_what_had_come(mode: Mode, run: Run,
     """The way of the error adds no second record; text and number of chunks so far are in the one."""
     mode.provider.reply(text="one two three four five", cut_after=5)
     with pytest.raises(Exception, match=r"\w"):
-        run(lambda: answered(mode, "messages", stream=True))
+        run(lambda: response_of(mode, "messages", stream=True))
     record = the_call(seen)
     assert record.stream is not None
     assert (record.stream.end, record.stream.chunks) == ("error", 4), "a ping is no chunk"
@@ -331,8 +331,8 @@ LAST = {"chat_completions": None, "responses": "response.completed", "messages":
 @pytest.mark.parametrize("api", LAST)
 def test_a_stream_has_its_numbers(api: str, mode: Mode, run: Run, seen: Captured) -> None:
     """Whether it was one, how many chunks came, and the type of the last where events have types."""
-    items = run(lambda: answered(mode, api, stream=True))
-    run(lambda: answered(mode, api))
+    items = run(lambda: response_of(mode, api, stream=True))
+    run(lambda: response_of(mode, api))
     streamed, plain = seen.records
     assert streamed.stream is not None
     assert (streamed.request.stream, plain.request.stream, plain.stream) == (True, False, None)
@@ -343,7 +343,7 @@ def test_a_cut_stream_says_what_came_last(mode: Mode, run: Run, seen: Captured) 
     """The connection breaks within a block: the last event was a delta."""
     mode.provider.reply(text="one two three four", cut_after=5)
     with pytest.raises(Exception, match=r"\w"):
-        run(lambda: answered(mode, "messages", stream=True))
+        run(lambda: response_of(mode, "messages", stream=True))
     record = the_call(seen)
     assert record.stream is not None
     assert (record.stream.last_event, record.stream.complete) == ("content_block_delta", False)

@@ -12,7 +12,7 @@ import pytest
 import callspan
 from callspan.observe.ports import SYSTEM_CLOCK
 from callspan.testing import Captured, ScriptedProvider
-from tests.features.ask import APIS, QUESTION, answered, chat, shown
+from tests.features.ask import APIS, QUESTION, chat, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
@@ -61,7 +61,7 @@ def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
 
     async def body() -> None:
         with callspan.session("s") as session, session.timestep():
-            stream = await mode.wait(answered_lazily(mode, api))
+            stream = await mode.wait(stream_of(mode, api))
             monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
             await mode.all(stream)
 
@@ -85,7 +85,7 @@ def test_durations_are_of_a_clock_that_cannot_be_set_back() -> None:
     assert (clock.monotonic, clock.adjustable) == (True, False)
 
 
-def answered_lazily(mode: Mode, api: str) -> Any:
+def stream_of(mode: Mode, api: str) -> Any:
     from tests.features.ask import ASK
 
     return ASK[api](mode, stream=True)
@@ -114,9 +114,12 @@ def test_a_caller_that_falls_back_to_another_model_leaves_siblings(provider: Scr
 
 def test_the_status_of_the_last_answer_is_reported(mode: Mode, run: Run, seen: Captured) -> None:
     """200 and 400, each under both vocabularies."""
-    run(lambda: answered(mode, "chat_completions"))
+    run(lambda: response_of(mode, "chat_completions"))
     mode.provider.reply(status=400)
     with pytest.raises(openai.BadRequestError):
-        run(lambda: answered(mode, "chat_completions"))
-    told = [dict(span.attributes or {}) for span in seen.spans]
-    assert [(one["llm.status_code"], one["http.response.status_code"]) for one in told] == [(200, 200), (400, 400)]
+        run(lambda: response_of(mode, "chat_completions"))
+    attributes = [dict(span.attributes or {}) for span in seen.spans]
+    assert [(one["llm.status_code"], one["http.response.status_code"]) for one in attributes] == [
+        (200, 200),
+        (400, 400),
+    ]

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from callspan.testing import Captured, capture
-from tests.features.ask import answered, chat, shown
+from tests.features.ask import chat, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 
@@ -66,7 +66,7 @@ def test_a_null_error_is_no_error(mode: Mode, run: Run, seen: Captured) -> None:
     """Successful responses carry `"error": null`, plain and streamed: they are successes."""
     for stream in (False, True):
         mode.provider.reply(text="well")
-        run(lambda stream=stream: answered(mode, "responses", stream=stream))  # type: ignore[misc]
+        run(lambda stream=stream: response_of(mode, "responses", stream=stream))  # type: ignore[misc]
     assert b'"error":null' in bytes(seen.records[0].response.body if seen.records[0].response else b"")
     assert [record.outcome for record in seen.records] == ["success", "success"]
     assert [record.error for record in seen.records] == [None, None]
@@ -77,7 +77,7 @@ def test_a_call_that_fails_halfway_keeps_its_tool_call_so_far(mode: Mode, run: R
     call = {"id": "t1", "name": "look", "arguments": {"at": "the sky above the harbour"}}
     mode.provider.reply(text="Let me see.", tool_calls=[call], cut_after=6)
     with pytest.raises(Exception, match=r"\w"):
-        run(lambda: answered(mode, "chat_completions", stream=True))
+        run(lambda: response_of(mode, "chat_completions", stream=True))
     record = the_call(seen)
     assert record.outcome == "error"
     assert text_of(record).startswith("Let me see.")

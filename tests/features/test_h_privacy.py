@@ -29,7 +29,7 @@ from callspan.settings_loader import load
 from callspan.stores.base import CallFilter, Reader
 from callspan.testing import Captured, capture
 from callspan.wiring import Handle
-from tests.features.ask import APIS, answered, chat, shown
+from tests.features.ask import APIS, chat, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 SECRET = "open sesame"
-ASKED: list[Any] = [{"role": "user", "content": SECRET}]
+MESSAGES: list[Any] = [{"role": "user", "content": SECRET}]
 
 
 def everywhere(seen: Captured) -> str:
@@ -51,11 +51,11 @@ def everywhere(seen: Captured) -> str:
 def test_with_content_off_no_content_is_kept(api: str, stream: bool, where: str, mode: Mode, run: Run) -> None:
     """Off for everything or for one block: no prompt, no completion, and the counts still there."""
     mode.provider.reply(text=f"The word is {SECRET}.", input_tokens=11)
-    asked = {"input": SECRET} if api == "responses" else {"messages": ASKED}
+    request = {"input": SECRET} if api == "responses" else {"messages": MESSAGES}
 
     async def body() -> None:
         with callspan.content("off") if where == "block" else callspan.metadata():
-            await answered(mode, api, stream=stream, **asked)
+            await response_of(mode, api, stream=stream, **request)
 
     with capture(content="off" if where == "global" else "full") as seen:
         run(body)
@@ -71,14 +71,14 @@ def test_a_redactor_masks_on_spans_and_in_records_and_leaves_a_trail(mode: Mode,
 
     def mask(record: Record) -> Record:
         if isinstance(record, CallRecord) and record.request.body:
-            said = bytes(record.request.body).replace(b"ann@example.org", b"[e-mail]")
-            body = msgspec.Raw(said)
+            redacted = bytes(record.request.body).replace(b"ann@example.org", b"[e-mail]")
+            body = msgspec.Raw(redacted)
             return msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=body))
         return record
 
-    asked: list[Any] = [{"role": "user", "content": "Write to ann@example.org."}]
+    messages: list[Any] = [{"role": "user", "content": "Write to ann@example.org."}]
     with capture(redact=mask_json(mask), llm_prompts=True) as seen:
-        run(lambda: mode.wait(chat(mode, messages=asked)))
+        run(lambda: mode.wait(chat(mode, messages=messages)))
         record = the_call(seen)
         assert "ann@example.org" not in everywhere(seen)
         assert shown(seen)["llm.prompts"] == "Write to [e-mail]."
@@ -121,8 +121,8 @@ def test_a_thousand_messages_are_a_short_record_in_metadata_mode(mode: Mode, run
     many: list[Any] = [{"role": "user", "content": f"{SECRET} {number} " * 20} for number in range(1000)]
     with capture(content="metadata") as seen:
         run(lambda: mode.wait(chat(mode, messages=many)))
-        record, told = the_call(seen), everywhere(seen)
-    assert "sesame" not in told
+        record, texts = the_call(seen), everywhere(seen)
+    assert "sesame" not in texts
     assert (record.request.message_count, record.request.roles) == (1000, ["user"] * 1000)
     assert len(encode(record)) < (record.request.body_bytes or 0) / 20
     (note, *_) = record.redactions
@@ -136,7 +136,7 @@ def test_records_without_bodies_can_be_requested(
     """In metadata mode no body is kept, and calls are found by model, time and outcome, and added up, as ever."""
     handle = instrumented(content="metadata", stores=f"sqlite:///{tmp_path}/calls.db")
     mode.provider.reply(input_tokens=11)
-    run(lambda: mode.wait(chat(mode, messages=ASKED)))
+    run(lambda: mode.wait(chat(mode, messages=MESSAGES)))
     assert handle.force_flush(60_000)
     reader = reading(tmp_path / "calls.db")
     (record,) = reader.calls(CallFilter(model="gpt-5", errors=False, since_ns=1))
@@ -232,7 +232,7 @@ def test_settings_show_no_password() -> None:
     """What is printed for debugging names the store and hides what opens it."""
     settings = load({"stores": "postgresql://ann:pass-word-7@host/db?password=pass-word-8"}, environment={})
     assert settings.stores == ("postgresql://ann:pass-word-7@host/db?password=pass-word-8",)
-    for told in (repr(settings), str(settings), f"{settings}"):
-        assert "pass-word" not in told
-        assert "ann" in told
-        assert "content='full'" in told
+    for text in (repr(settings), str(settings), f"{settings}"):
+        assert "pass-word" not in text
+        assert "ann" in text
+        assert "content='full'" in text

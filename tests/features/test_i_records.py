@@ -20,7 +20,7 @@ from callspan.record.messages import Media, Text, ToolCall, ToolResult, UnknownP
 from callspan.stores.base import CallFilter, Reader
 from callspan.testing import Captured, ScriptedProvider
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, answered, chat, message, respond, shown
+from tests.features.ask import APIS, QUESTION, chat, message, respond, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
@@ -102,7 +102,7 @@ def test_nothing_of_a_history_is_lost(typed: bool, mode: Mode, run: Run, seen: C
     sent = list(HISTORY)
     if typed:
         sent[2] = ChatCompletionMessage.model_validate(HISTORY[2])
-    run(lambda: answered(mode, "chat_completions", messages=sent, tool_choice="required"))
+    run(lambda: response_of(mode, "chat_completions", messages=sent, tool_choice="required"))
     record = the_call(seen)
     assert record.conversation is not None
     developer, ann, assistant, tool, parts = record.conversation.input
@@ -122,7 +122,7 @@ def test_nothing_of_a_history_is_lost(typed: bool, mode: Mode, run: Run, seen: C
 @pytest.mark.parametrize("api", APIS)
 def test_the_bodies_are_those_of_the_wire(api: str, mode: Mode, run: Run, seen: Captured) -> None:
     """The request to the byte, the answer value for value."""
-    run(lambda: answered(mode, api, extra_body={"zzz": [1, {"é": None}], "aaa": 1}))
+    run(lambda: response_of(mode, api, extra_body={"zzz": [1, {"é": None}], "aaa": 1}))
     record = the_call(seen)
     assert bytes(record.request.body) == mode.provider.requests[0].content
     assert record.response is not None
@@ -135,7 +135,7 @@ def test_times_are_utc_and_agree_with_the_latency(api: str, mode: Mode, run: Run
     """Aware times, start before end, and their difference is the latency within a millisecond."""
     mode.provider.reply(text="well", delay_s=0.03)
     before = datetime.now(timezone.utc)
-    run(lambda: answered(mode, api))
+    run(lambda: response_of(mode, api))
     after = datetime.now(timezone.utc)
     timing = the_call(seen).timing
     assert timing.duration_ns is not None
@@ -159,7 +159,7 @@ def test_every_call_is_a_line_and_a_span_and_without_sampling_still_a_line(
     own.add_span_processor(SimpleSpanProcessor(exporter))
     handle = instrumented(tracer_provider=own, stores=f"jsonl:///{tmp_path}/calls.jsonl")
     for api in (*APIS, *APIS[:2]):
-        run(lambda api=api: answered(mode, api))  # type: ignore[misc]
+        run(lambda api=api: response_of(mode, api))  # type: ignore[misc]
     assert handle.force_flush(60_000)
     lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_bytes().splitlines()]
     assert len({line["call_id"] for line in lines}) == 5

@@ -18,7 +18,7 @@ from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.stores.base import Reader
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, answered
+from tests.features.ask import APIS, QUESTION, response_of
 from tests.intercept.mode import Mode
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -33,7 +33,7 @@ def test_a_call_knows_its_session_and_step_automatically(api: str, mode: Mode, r
         async with callspan.session("s") as session:
             for _ in range(2):
                 async with session.timestep() as step:
-                    await answered(mode, api)
+                    await response_of(mode, api)
                     steps.append(step.id)
         return session.id, steps
 
@@ -45,9 +45,9 @@ def test_a_call_knows_its_session_and_step_automatically(api: str, mode: Mode, r
     ]
     spans = {span.context.span_id: span for span in seen.spans if span.context is not None}
     for call in (span for span in seen.spans if span.name.startswith("chat ")):
-        told = dict(call.attributes or {})
-        assert told["session.id"] == session_id
-        assert told["callspan.step.index"] in (0, 1)
+        attributes = dict(call.attributes or {})
+        assert attributes["session.id"] == session_id
+        assert attributes["callspan.step.index"] in (0, 1)
         assert call.parent is not None
         step = spans[call.parent.span_id]
         assert step.name == "timestep"
@@ -70,9 +70,9 @@ def test_an_event_of_any_kind_is_on_the_steps_span_and_in_the_log(seen: Captured
     assert action.sequence == event.sequence + 1
     assert action.data == [1, "left"]
     (span,) = [span for span in seen.spans if span.name == "timestep"]
-    told = {one.name: dict(one.attributes or {}) for one in span.events}
-    assert told["callspan.retrieval"]["callspan.system"] == "search"
-    assert "callspan.action" in told
+    attributes = {one.name: dict(one.attributes or {}) for one in span.events}
+    assert attributes["callspan.retrieval"]["callspan.system"] == "search"
+    assert "callspan.action" in attributes
 
 
 def test_a_pair_of_messages_is_joined_by_the_call(provider: ScriptedProvider, seen: Captured) -> None:
@@ -120,14 +120,14 @@ def test_the_breakdown_of_a_step_adds_up_in_seconds(provider: ScriptedProvider, 
         with step.tool("dig"):
             time.sleep(0.03)
     (span,) = [span for span in seen.spans if span.name == "timestep"]
-    told: dict[str, Any] = dict(span.attributes or {})
-    model_s, tool_s = told["callspan.totals.model_s"], told["callspan.totals.tool_s"]
+    attributes: dict[str, Any] = dict(span.attributes or {})
+    model_s, tool_s = attributes["callspan.totals.model_s"], attributes["callspan.totals.tool_s"]
     step_s = ((span.end_time or 0) - (span.start_time or 0)) / 1e9
     assert model_s >= 0.06
     assert tool_s >= 0.03
     assert model_s + tool_s <= step_s
-    assert told["callspan.totals.rest_s"] == pytest.approx(step_s - model_s - tool_s)
-    assert not [name for name in told if name.startswith("callspan.") and name.endswith("_ms")]
+    assert attributes["callspan.totals.rest_s"] == pytest.approx(step_s - model_s - tool_s)
+    assert not [name for name in attributes if name.startswith("callspan.") and name.endswith("_ms")]
     (tool,) = [one for one in seen.events if isinstance(one, EventRecord) and one.event_type == "tool"]
     assert tool.duration_ns is not None
     assert tool.duration_ns / 1e9 == pytest.approx(tool_s)
@@ -204,11 +204,11 @@ def test_a_coroutine_function_as_callback_is_refused() -> None:
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_callbacks_run_by_priority_and_filter_in_sync_and_async_code(colour: str, seen: Captured) -> None:
     """Higher first; a filter by the type of events lets only those through; taken away, a hook is called no more."""
-    heard: list[str] = []
+    called: list[str] = []
     removals = [
-        callspan.add_callback("event", lambda record: heard.append("low")),
-        callspan.add_callback("event", lambda record: heard.append("high"), priority=9),
-        callspan.add_callback("event", lambda record: heard.append("filtered"), kinds={"action"}, priority=5),
+        callspan.add_callback("event", lambda record: called.append("low")),
+        callspan.add_callback("event", lambda record: called.append("high"), priority=9),
+        callspan.add_callback("event", lambda record: called.append("filtered"), kinds={"action"}, priority=5),
     ]
 
     async def body() -> None:
@@ -226,7 +226,7 @@ def test_callbacks_run_by_priority_and_filter_in_sync_and_async_code(colour: str
         remove()
     with callspan.session("s") as session:
         session.action(2)
-    assert heard == ["high", "low", "high", "filtered", "low"]
+    assert called == ["high", "low", "high", "filtered", "low"]
 
 
 def test_ids_that_were_set_for_a_test_are_gone_after_it_even_if_it_fails(provider: ScriptedProvider) -> None:

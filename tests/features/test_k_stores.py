@@ -96,8 +96,8 @@ def test_a_session_is_read_back_as_it_was_recorded(
     calls = list(reader.calls(CallFilter(newest_first=False)))
     assert [call.call_id for call in calls] == [record.call_id for record in seen.records]
     assert [call.conversation for call in calls] == [record.conversation for record in seen.records]
-    told = [one for one in seen.events if getattr(one, "event_type", None) != "tool_start"]
-    assert list(reader.events(summary.session.session_id)) == told
+    events = [one for one in seen.events if getattr(one, "event_type", None) != "tool_start"]
+    assert list(reader.events(summary.session.session_id)) == events
 
 
 def test_ten_writers_of_one_call_leave_one_row(provider: ScriptedProvider, tmp_path: Path) -> None:
@@ -201,10 +201,10 @@ def test_a_row_has_what_is_expected_of_it(provider: ScriptedProvider, tmp_path: 
 
 def test_a_session_travels_as_json_and_comes_back_equal(provider: ScriptedProvider) -> None:
     """Strict compact JSON with the name of each type; reloaded, the same objects."""
-    told: list[Record] = an_episode(provider).everything
-    lines = [encode(record) for record in told]
+    records: list[Record] = an_episode(provider).everything
+    lines = [encode(record) for record in records]
     assert all(b"\n" not in line and json.loads(line)["kind"] for line in lines)
     assert {json.loads(line)["kind"] for line in lines} == {"session", "timestep", "call", "event", "message", "reward"}
     again = [decode(line) for line in lines]
-    assert again == told
-    assert [type(record) for record in again] == [type(record) for record in told]
+    assert again == records
+    assert [type(record) for record in again] == [type(record) for record in records]

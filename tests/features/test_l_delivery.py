@@ -28,7 +28,7 @@ from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
 from callspan.wiring.otlp import OtlpProviders
-from tests.features.ask import APIS, QUESTION, answered
+from tests.features.ask import APIS, QUESTION, response_of
 from tests.intercept.mode import Mode
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def test_sync_and_async_calls_reach_every_store(
     """A call of either colour is in the database and in the file, and is the same in both."""
     urls = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
     handle = instrumented(stores=urls)
-    run(lambda: answered(mode, api, stream=stream))
+    run(lambda: response_of(mode, api, stream=stream))
     assert handle.force_flush(60_000)
     first, second = ([one for one in reading(url).calls() if one.outcome != "started"] for url in urls)
     assert first == second
@@ -212,24 +212,24 @@ def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
         with pytest.raises(openai.BadRequestError):
             client.chat.completions.create(model="gpt-5", messages=QUESTION)
     assert handle.force_flush(60_000)
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 3
-    assert "openai chat gpt-5  success  11+4 tokens" in told[0]
-    assert told[0].isprintable()
-    assert ("'How are you?' -> 'I am" in told[0]) is (content == "full")
-    assert "error bad_input" in told[-1]
+    stderr = capsys.readouterr().err.splitlines()
+    assert len(stderr) == 3
+    assert "openai chat gpt-5  success  11+4 tokens" in stderr[0]
+    assert stderr[0].isprintable()
+    assert ("'How are you?' -> 'I am" in stderr[0]) is (content == "full")
+    assert "error bad_input" in stderr[-1]
 
 
 class Answers(BaseHTTPRequestHandler):
     """An OTLP receiver that answers with the statuses it is given, one after the other."""
 
     statuses: list[int]
-    heard: list[tuple[float, int]]
+    requests: list[tuple[float, int]]
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         status = self.statuses.pop(0) if self.statuses else 200
-        self.heard.append((time.monotonic(), status))
+        self.requests.append((time.monotonic(), status))
         self.send_response(status)
         self.send_header("content-length", "0")
         self.end_headers()
@@ -243,7 +243,7 @@ def test_spans_are_sent_again_where_that_may_help_and_not_where_it_cannot(
     statuses: list[int], tries: list[int], provider: ScriptedProvider
 ) -> None:
     """A receiver that is overloaded is asked again after a while; one that refuses is not."""
-    Answers.statuses, Answers.heard = list(statuses), []
+    Answers.statuses, Answers.requests = list(statuses), []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -259,7 +259,7 @@ def test_spans_are_sent_again_where_that_may_help_and_not_where_it_cannot(
         server.shutdown()
         server.server_close()
         thread.join()
-    assert [status for _, status in Answers.heard] == tries
+    assert [status for _, status in Answers.requests] == tries
 
 
 def test_the_version_of_the_lines_is_written_down() -> None:

@@ -96,8 +96,8 @@ def the_rest(provider: ScriptedProvider) -> None:
         kinds = {getattr(event, "event_type", None) for event in seen.events}
         assert {"tool", "guardrail", "handoff", "agent", "environment"} <= kinds
         asyncio.run(by_hand())
-        told = seen.records[-1]
-        assert (told.attempts[0].status, told.text) == (429, "Well.")
+        reported = seen.records[-1]
+        assert (reported.attempts[0].status, reported.text) == (429, "Well.")
         assert [call.name for call in seen.records[0].tool_calls] == ["look"]
     assert Message(role="assistant", parts=[ToolCall(name="look")]).tool_calls[0].name == "look"
     with pytest.raises(TypeError, match="lacks"):
@@ -124,7 +124,7 @@ def a_session(provider: ScriptedProvider) -> dict[str, Any]:
         with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         assert provider.pending == 0
-        left = talked({"model": "m"})
+        left = stream({"model": "m"})
         next(left)
         left.close()
         with step.tool("look", arguments='{"at": "sky"}') as tool:
@@ -145,7 +145,7 @@ def a_session(provider: ScriptedProvider) -> dict[str, Any]:
 
 
 @callspan.record_call(provider="p", model="m")
-def talked(body: dict[str, str]) -> Iterator[object]:
+def stream(body: dict[str, str]) -> Iterator[object]:
     yield {"choices": [{"index": 0, "delta": {"content": body["model"]}}]}
 
 

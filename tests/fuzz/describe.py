@@ -17,14 +17,14 @@ _SCALARS = (str, int, float, bool, bytes, type(None))
 def text(value: object) -> str:
     """Return a representation without addresses and random ids; what raises in it is said instead."""
     try:
-        said = repr(value)
+        shown = repr(value)
     except Exception as error:  # noqa: BLE001 - whatever the SDK raises is compared too
-        said = f"<repr: {type(error).__name__}: {error}>"
-    return _comparable(said)
+        shown = f"<repr: {type(error).__name__}: {error}>"
+    return _comparable(shown)
 
 
-def _comparable(said: str) -> str:
-    return _PORT.sub("127.0.0.1:0", _ID.sub("<id>", _ADDRESS.sub("0x", said)))
+def _comparable(text: str) -> str:
+    return _PORT.sub("127.0.0.1:0", _ID.sub("<id>", _ADDRESS.sub("0x", text)))
 
 
 def name_of(kind: type) -> str:
@@ -70,7 +70,7 @@ def error(raised: BaseException | None, depth: int = 0) -> object:
         return "deeper"
     return {
         "type": name_of(type(raised)),
-        "said": _comparable(_said(raised)),
+        "said": _comparable(_message_of(raised)),
         "args": [text(one) for one in raised.args],
         "has": {name: text(getattr(raised, name)) for name in _OF_ERRORS if hasattr(raised, name)},
         "notes": [text(note) for note in getattr(raised, "__notes__", ())],
@@ -80,7 +80,7 @@ def error(raised: BaseException | None, depth: int = 0) -> object:
     }
 
 
-def _said(raised: BaseException) -> str:
+def _message_of(raised: BaseException) -> str:
     try:
         return str(raised)
     except Exception as failed:  # noqa: BLE001 - some exceptions cannot say what they are

@@ -42,16 +42,16 @@ _UNRECOGNIZED = "A response of "
 
 
 class _Listener(logging.Handler):
-    def __init__(self, heard: list[str]) -> None:
+    def __init__(self, messages: list[str]) -> None:
         super().__init__()
-        self._heard = heard
+        self._messages = messages
 
     def emit(self, record: logging.LogRecord) -> None:
-        said = record.getMessage()
-        if said.startswith(_UNRECOGNIZED):
+        message = record.getMessage()
+        if message.startswith(_UNRECOGNIZED):
             return
-        if record.levelno >= logging.WARNING or said.startswith("Could not"):
-            self._heard.append(f"{record.name}: {said}")
+        if record.levelno >= logging.WARNING or message.startswith("Could not"):
+            self._messages.append(f"{record.name}: {message}")
 
 
 class Observed:
@@ -100,7 +100,7 @@ class Observed:
     def _wrong(self, case: Case, seen: Captured, calls: int) -> list[str]:
         # A request that creates a batch has a span and is no call.
         records, spans = seen.records, [span for span in seen.spans if span.name != CREATE]
-        wrong = [f"logged: {said}" for said in self._warned]
+        wrong = [f"logged: {warning}" for warning in self._warned]
         if len(records) != calls:
             wrong.append(f"{calls} calls, {len(records)} records")
         if len(spans) != calls:

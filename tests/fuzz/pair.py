@@ -42,10 +42,10 @@ class Side:
     def greet(self) -> None:
         """Wait until the worker is ready. Raises RuntimeError if it does not start."""
         if not self._greeted:
-            said = self._line()
-            if said is None:
+            output = self._line()
+            if output is None:
                 raise RuntimeError(f"the {self._name} worker does not start")
-            self._greeted, self.ways = True, json.loads(said)
+            self._greeted, self.ways = True, json.loads(output)
 
     def send(self, case: Case) -> None:
         """Give it a case."""
@@ -55,9 +55,9 @@ class Side:
 
     def receive(self) -> dict[str, Any]:
         """Return what it saw; a worker that is stuck or gone is said to be, and replaced."""
-        said = self._line()
-        if said is not None:
-            found: dict[str, Any] = json.loads(said)
+        output = self._line()
+        if output is not None:
+            found: dict[str, Any] = json.loads(output)
             return found
         code = self._process.poll()
         self.close()

@@ -78,8 +78,8 @@ def search(pair: Pair, start: int, number: int, *, sabotage: str | None = None, 
 def note(result: Result, case: Case, differences: list[str]) -> None:
     """Keep the smallest case of each kind of difference."""
     kind = _VARIES.sub("_", differences[0].partition("\n")[0]) + f" {case.sdk} {case.colour}"
-    count, smallest, said = result.found.get(kind, (0, "", []))
+    count, smallest, lines = result.found.get(kind, (0, "", []))
     blob = case.blob()
     if not smallest or len(blob) < len(smallest):
-        smallest, said = blob, [f"{case.sdk} {case.way} {case.wrap} {case.colour} {case.request}", *differences]
-    result.found[kind] = (count + 1, smallest, said)
+        smallest, lines = blob, [f"{case.sdk} {case.way} {case.wrap} {case.colour} {case.request}", *differences]
+    result.found[kind] = (count + 1, smallest, lines)

@@ -56,10 +56,10 @@ class Server:
         size = next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
         self._log("sent", first.decode("latin-1"), comparable_headers(headers), comparable_body(reader.read(size)))
         answer = self._answers.pop(0) if self._answers else Answer(500, [("content-type", "text/plain")])
-        return answer.error is None and _answered(connection, answer)
+        return answer.error is None and _respond(connection, answer)
 
 
-def _answered(connection: socket.socket, answer: Answer) -> bool:
+def _respond(connection: socket.socket, answer: Answer) -> bool:
     framed = any(name in _FRAMING for name, _ in answer.headers)
     chunked = not framed and len(answer.chunks) != 1 and answer.status not in _WITHOUT_BODY
     lines = [f"HTTP/1.1 {answer.status} Said", *(f"{name}: {value}" for name, value in answer.headers)]

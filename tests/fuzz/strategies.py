@@ -201,14 +201,14 @@ def _framed(draw: Any, events: wires.Events) -> bytes:
     )
     lines: list[str] = ["\ufeff"] if odd == "bom" else []
     for name, payload in events:
-        said = payload if isinstance(payload, str) else _json(payload).decode("utf-8", "surrogatepass")
+        content = payload if isinstance(payload, str) else _json(payload).decode("utf-8", "surrogatepass")
         lines += (
             [{"comment": ": ping", "retry": "retry: 10", "id": "id: 1", "blank": ""}[odd]]
             if odd in ("comment", "retry", "id", "blank")
             else []
         )
         lines += [] if name is None else [f"event: {name}"]
-        parts = said.split(", ", 1) if odd == "many lines" else [said]
+        parts = content.split(", ", 1) if odd == "many lines" else [content]
         lines += [f"data:{'' if odd == 'no space' else ' '}{part}" for part in parts]
         lines.append("")
     text = end.join(lines) + ("" if odd == "no end" else end)

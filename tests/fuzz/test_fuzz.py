@@ -59,7 +59,9 @@ def whole(way: str, **fields: Any) -> Case:
     """A call that succeeds, its answer in one piece or event by event."""
     sdk = "anthropic" if way.startswith(("messages", "beta")) else "openai"
     if is_streamed(way):
-        events = [f"event: {name}\ndata: {wires.as_text(said)}\n\n" for name, said in wires.events_of(way, "text")]
+        events = [
+            f"event: {name}\ndata: {wires.as_text(payload)}\n\n" for name, payload in wires.events_of(way, "text")
+        ]
         answer = Answer(
             200, [("content-type", "text/event-stream")], [Chunk(text.encode().decode("latin-1")) for text in events]
         )

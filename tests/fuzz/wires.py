@@ -22,12 +22,12 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "move", "argume
 FLAVOURS = ("text", "json", "tool", "reasoning", "refusal", "many")
 
 
-def _said(flavour: str) -> str:
+def _text_for(flavour: str) -> str:
     return '{"x": 1, "y": 2}' if flavour == "json" else "I am well. \u00e4\u20ac\U0001f600\u2028"
 
 
 def _chat_message(flavour: str) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": _said(flavour)}
+    message: dict[str, Any] = {"role": "assistant", "content": _text_for(flavour)}
     if flavour == "tool":
         message = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     elif flavour == "reasoning":
@@ -55,8 +55,8 @@ def chat_events(flavour: str) -> Events:
         deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in ('{"to": ', '"here"}')]
     else:
         name = {"reasoning": "reasoning_content", "refusal": "refusal"}.get(flavour, "content")
-        said = _said(flavour)
-        deltas += [{name: said[:5]}, {name: said[5:9]}, {"content": said[9:]}]
+        text = _text_for(flavour)
+        deltas += [{name: text[:5]}, {name: text[5:9]}, {"content": text[9:]}]
     finish = "tool_calls" if flavour == "tool" else "stop"
     of = [0, 1] if flavour == "many" else [0]
     base = {**CHAT, "object": "chat.completion.chunk"}
@@ -71,14 +71,14 @@ def chat_events(flavour: str) -> Events:
 
 def completion(flavour: str) -> Any:
     """An older completion."""
-    choice = {"index": 0, "finish_reason": "stop", "text": _said(flavour), "logprobs": None}
+    choice = {"index": 0, "finish_reason": "stop", "text": _text_for(flavour), "logprobs": None}
     return {**CHAT, "object": "text_completion", "choices": [choice], "usage": USAGE_CHAT}
 
 
 def completion_events(flavour: str) -> Events:
     """The chunks of an older completion."""
-    base, said = {**CHAT, "object": "text_completion"}, _said(flavour)
-    choices = [{"index": 0, "text": part, "finish_reason": None} for part in (said[:4], said[4:])]
+    base, text = {**CHAT, "object": "text_completion"}, _text_for(flavour)
+    choices = [{"index": 0, "text": part, "finish_reason": None} for part in (text[:4], text[4:])]
     choices.append({"index": 0, "text": "", "finish_reason": "stop"})
     return [*((None, {**base, "choices": [choice]}) for choice in choices), (None, "[DONE]")]
 
@@ -86,13 +86,13 @@ def completion_events(flavour: str) -> Events:
 def text_completion(flavour: str) -> Any:
     """A text completion of anthropic."""
     base = {"type": "completion", "id": "compl_1", "model": "claude-2.1"}
-    return {**base, "completion": _said(flavour), "stop_reason": "stop_sequence", "stop": "Human:"}
+    return {**base, "completion": _text_for(flavour), "stop_reason": "stop_sequence", "stop": "Human:"}
 
 
 def text_completion_events(flavour: str) -> Events:
     """The events of a text completion of anthropic."""
-    whole, said = text_completion(flavour), _said(flavour)
-    parts = [{**whole, "completion": part, "stop_reason": None, "stop": None} for part in (said[:4], said[4:])]
+    whole, text = text_completion(flavour), _text_for(flavour)
+    parts = [{**whole, "completion": part, "stop_reason": None, "stop": None} for part in (text[:4], text[4:])]
     return [("ping", {"type": "ping"}), *(("completion", part) for part in (*parts, {**whole, "completion": ""}))]
 
 
@@ -104,7 +104,7 @@ def embedding(flavour: str) -> Any:
 
 
 def _output(flavour: str) -> list[dict[str, Any]]:
-    content: dict[str, Any] = {"type": "output_text", "text": _said(flavour), "annotations": [], "logprobs": []}
+    content: dict[str, Any] = {"type": "output_text", "text": _text_for(flavour), "annotations": [], "logprobs": []}
     if flavour == "refusal":
         content = {"type": "refusal", "refusal": "No."}
     items: list[dict[str, Any]] = []
@@ -161,11 +161,11 @@ def response_events(flavour: str) -> Events:
 
 def _part_events(part: dict[str, Any], at: dict[str, Any]) -> list[dict[str, Any]]:
     name, field = ("refusal", "refusal") if part["type"] == "refusal" else ("output_text", "text")
-    said = part[field]
+    text = part[field]
     return [
         {"type": "response.content_part.added", **at, "part": {**part, field: ""}},
-        *({"type": f"response.{name}.delta", **at, "delta": piece, "logprobs": []} for piece in (said[:2], said[2:])),
-        {"type": f"response.{name}.done", **at, field: said, "logprobs": []},
+        *({"type": f"response.{name}.delta", **at, "delta": piece, "logprobs": []} for piece in (text[:2], text[2:])),
+        {"type": f"response.{name}.done", **at, field: text, "logprobs": []},
         {"type": "response.content_part.done", **at, "part": part},
     ]
 
@@ -179,7 +179,7 @@ def message(flavour: str) -> Any:
 
 
 def _blocks(flavour: str) -> list[dict[str, Any]]:
-    text = {"type": "text", "text": _said(flavour), "citations": None}
+    text = {"type": "text", "text": _text_for(flavour), "citations": None}
     if flavour == "tool":
         return [text, {"type": "tool_use", "id": "toolu_1", "name": "move", "input": {"to": "here"}}]
     if flavour == "reasoning":
@@ -209,8 +209,8 @@ def _block_deltas(block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str,
     if block["type"] == "thinking":
         deltas = [{"type": "thinking_delta", "thinking": block["thinking"]}]
         return {**block, "thinking": "", "signature": ""}, [*deltas, {"type": "signature_delta", "signature": "c2ln"}]
-    said = block["text"]
-    return {**block, "text": ""}, [{"type": "text_delta", "text": part} for part in (said[:4], said[4:])]
+    text = block["text"]
+    return {**block, "text": ""}, [{"type": "text_delta", "text": part} for part in (text[:4], text[4:])]
 
 
 def listing(_flavour: str) -> Any:

@@ -25,31 +25,31 @@ def ask(client: openai.OpenAI, question: str, **options: Any) -> Any:
 
 def application(openai_url: str, anthropic_url: str) -> list[str]:
     """What the tests replay: chat, a stream, tools, Responses, Messages, an error."""
-    said: list[str] = []
+    texts: list[str] = []
     with openai.OpenAI(base_url=openai_url, api_key="any", max_retries=0) as client:
-        said.append(str(ask(client, "One?").choices[0].message.content))
+        texts.append(str(ask(client, "One?").choices[0].message.content))
         with ask(client, "Stream?", stream=True, stream_options={"include_usage": True}) as stream:
             chunks = list(stream)
-            said.append("".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices))
+            texts.append("".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices))
         called = ask(client, "Tool?", tools=[LOOK]).choices[0].message.tool_calls[0]
-        said.append(f"{called.id} {called.function.name} {called.function.arguments}")
-        said.append(client.responses.create(model="gpt-5", input="Respond?").output_text)
+        texts.append(f"{called.id} {called.function.name} {called.function.arguments}")
+        texts.append(client.responses.create(model="gpt-5", input="Respond?").output_text)
         with client.responses.create(model="gpt-5", input="Respond in pieces?", stream=True) as events:
-            said.append("".join(event.delta for event in events if event.type == "response.output_text.delta"))
+            texts.append("".join(event.delta for event in events if event.type == "response.output_text.delta"))
         with pytest.raises(openai.RateLimitError) as caught:
             ask(client, "Too much?")
-        said.append(str(caught.value.status_code))
-        said.append(client.completions.create(model="gpt-5", prompt="Complete?").choices[0].text)
+        texts.append(str(caught.value.status_code))
+        texts.append(client.completions.create(model="gpt-5", prompt="Complete?").choices[0].text)
         with client.completions.create(model="gpt-5", prompt="Complete in pieces?", stream=True) as pieces:
-            said.append("".join(piece.choices[0].text for piece in pieces if piece.choices))
+            texts.append("".join(piece.choices[0].text for piece in pieces if piece.choices))
         vectors = client.embeddings.create(model="text-embedding-3-small", input=["One", "Two"]).data
-        said.append(str([vector.embedding for vector in vectors]))
+        texts.append(str([vector.embedding for vector in vectors]))
     with anthropic.Anthropic(base_url=anthropic_url, api_key="any", max_retries=0) as claude:
-        asked: Any = {"model": "claude", "max_tokens": 50, "messages": [{"role": "user", "content": "Claude?"}]}
-        said.append(getattr(claude.messages.create(**asked).content[0], "text", ""))
-        with claude.messages.stream(**asked) as stream:
-            said.append(stream.get_final_text())
-    return said
+        question: Any = {"model": "claude", "max_tokens": 50, "messages": [{"role": "user", "content": "Claude?"}]}
+        texts.append(getattr(claude.messages.create(**question).content[0], "text", ""))
+        with claude.messages.stream(**question) as stream:
+            texts.append(stream.get_final_text())
+    return texts
 
 
 @pytest.fixture
@@ -69,17 +69,17 @@ def recorded(tmp_path: Path) -> tuple[str, list[str]]:
         provider.reply(embedding=(0.25, -0.5))
         provider.reply("From Claude.")
         provider.reply("From Claude, in pieces.")
-        said = application(provider.openai_url, provider.anthropic_url)
+        texts = application(provider.openai_url, provider.anthropic_url)
     assert handle.force_flush(20_000)
     handle.uninstrument()
-    return url, said
+    return url, texts
 
 
 def test_the_application_gets_the_same_answers_again(recorded: tuple[str, list[str]]) -> None:
-    url, said = recorded
+    url, texts = recorded
     for _ in range(2):
         with replay(url) as provider:
-            assert application(provider.openai_url, provider.anthropic_url) == said
+            assert application(provider.openai_url, provider.anthropic_url) == texts
             assert provider.unused == []
 
 
@@ -169,11 +169,11 @@ def test_the_sdks_own_retries_get_the_same_error(recorded: tuple[str, list[str]]
         assert len(provider.requests) == 1
 
 
-@pytest.mark.parametrize(("session", "told"), [(None, "nothing to replay"), ("nope", "no session nope")])
-def test_nothing_to_replay_is_reported_at_once(tmp_path: Path, session: str | None, told: str) -> None:
+@pytest.mark.parametrize(("session", "expected"), [(None, "nothing to replay"), ("nope", "no session nope")])
+def test_nothing_to_replay_is_reported_at_once(tmp_path: Path, session: str | None, expected: str) -> None:
     path = tmp_path / "empty.jsonl"
     path.touch()
-    with pytest.raises(ReplayError, match=told), replay(f"jsonl:///{path}", session=session):
+    with pytest.raises(ReplayError, match=expected), replay(f"jsonl:///{path}", session=session):
         pass
 
 

@@ -45,8 +45,8 @@ class Played:
 
     def again(self, api: str, *arguments: str) -> Result:
         base = self.provider.anthropic_url if api.startswith(("messages", "text_")) else self.provider.openai_url
-        asked = ["--store", self.url, "replay", self.ids[api], "--base-url", base, *arguments]
-        return CliRunner().invoke(command, asked, catch_exceptions=False)
+        requests = ["--store", self.url, "replay", self.ids[api], "--base-url", base, *arguments]
+        return CliRunner().invoke(command, requests, catch_exceptions=False)
 
 
 def ask_everything(provider: ScriptedProvider) -> None:
@@ -90,10 +90,10 @@ def played(tmp_path: Path) -> Any:
         yield Played(provider, url)
 
 
-SPOKEN = ("chat_completions", "responses", "completions", "messages", "text_completions")
+TEXT_APIS = ("chat_completions", "responses", "completions", "messages", "text_completions")
 
 
-@pytest.mark.parametrize("api", [*SPOKEN, *(f"{api} stream" for api in SPOKEN)])
+@pytest.mark.parametrize("api", [*TEXT_APIS, *(f"{api} stream" for api in TEXT_APIS)])
 def test_the_same_request_is_sent_and_both_answers_are_shown(played: Played, api: str) -> None:
     first = {request.content for request in played.provider.requests}
     played.provider.reply("The new answer.")
@@ -134,14 +134,14 @@ def test_vectors_kept_by_their_length_are_not_reported_as_the_same(tmp_path: Pat
 
 
 def test_the_same_answer_is_reported_as_the_same(played: Played) -> None:
-    told = json.loads(played.again("responses", "--json").stdout)
-    assert told["same"] is True
-    assert told["recorded"]["output"] == told["replayed"]["output"] == "The old answer."
+    result = json.loads(played.again("responses", "--json").stdout)
+    assert result["same"] is True
+    assert result["recorded"]["output"] == result["replayed"]["output"] == "The old answer."
 
 
 def test_another_model_can_be_used(played: Played) -> None:
-    told = json.loads(played.again("chat_completions", "--model", "gpt-6", "--json").stdout)
-    assert told["replayed"]["model"] == "gpt-6"
+    result = json.loads(played.again("chat_completions", "--model", "gpt-6", "--json").stdout)
+    assert result["replayed"]["model"] == "gpt-6"
     body = played.provider.requests[-1].body
     assert (body["model"], body["temperature"]) == ("gpt-6", 0.5)
 
@@ -157,8 +157,8 @@ def test_an_error_is_shown_and_is_an_exit_code(played: Played) -> None:
 
 def test_a_call_is_not_sent_to_another_host_than_it_went_to(played: Played) -> None:
     before = len(played.provider.requests)
-    asked = ["--store", played.url, "replay", played.ids["responses"]]
-    result = CliRunner().invoke(command, asked, catch_exceptions=False)
+    requests = ["--store", played.url, "replay", played.ids["responses"]]
+    result = CliRunner().invoke(command, requests, catch_exceptions=False)
     assert result.exit_code == 1
     assert "the call went to 127.0.0.1" in result.output
     assert "--base-url" in result.output

@@ -73,6 +73,6 @@ def test_the_page_follows_the_browsers_dark_mode(
     browser.executable()
     play(world)
     report()
-    asked = f"--blink-settings=preferredColorScheme={scheme}"
-    picture = shot(tmp_path / "report.html", tmp_path, "--window-size=600,400", asked)
+    setting = f"--blink-settings=preferredColorScheme={scheme}"
+    picture = shot(tmp_path / "report.html", tmp_path, "--window-size=600,400", setting)
     assert (sum(picture.at(2, 2)) < 3 * 60) is dark

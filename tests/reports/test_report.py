@@ -216,8 +216,8 @@ def test_a_page_is_written_completely_or_not_at_all(world: World, tmp_path: Path
 
 
 def test_equal_errors_show_the_message_of_the_last(world: World, report: Report) -> None:
-    for said in ("first", "last"):
-        error = ErrorInfo(kind="rate_limit", type="rate_limit_error", status=429, message=f"{said} of them")
+    for message in ("first", "last"):
+        error = ErrorInfo(kind="rate_limit", type="rate_limit_error", status=429, message=f"{message} of them")
         world.chat(QUESTION, "?", outcome="error", error=error)
     text = Reading(report()).text
     assert "last of them" in text
@@ -227,9 +227,9 @@ def test_equal_errors_show_the_message_of_the_last(world: World, report: Report)
 def test_progress_is_reported_for_calls_and_then_of_sessions(world: World, tmp_path: Path) -> None:
     play(world)
     reader = open_store(world.write(tmp_path / "calls.db"))
-    told: list[tuple[int, int, str]] = []
-    write_report(reader, tmp_path / "r.html", progress=lambda *at: told.append(at))
-    assert told == [(1, 3, "calls"), (2, 3, "calls"), (3, 3, "calls"), (1, 2, "sessions"), (2, 2, "sessions")]
+    progress: list[tuple[int, int, str]] = []
+    write_report(reader, tmp_path / "r.html", progress=lambda *at: progress.append(at))
+    assert progress == [(1, 3, "calls"), (2, 3, "calls"), (3, 3, "calls"), (1, 2, "sessions"), (2, 2, "sessions")]
 
 
 def test_of_a_huge_store_the_page_lists_the_newest_and_sums_up_all(
@@ -271,8 +271,8 @@ def test_the_command_writes_the_page_and_says_how_large(
         "sessions": 2,
     }
     monkeypatch.chdir(tmp_path)
-    told = CliRunner().invoke(callspan, ["--store", url, "report", "-o", "r.html"])
-    assert "3 calls, 2 sessions," in told.output
+    output = CliRunner().invoke(callspan, ["--store", url, "report", "-o", "r.html"])
+    assert "3 calls, 2 sessions," in output.output
     none = CliRunner().invoke(
         callspan, ["--store", url, "report", "-o", str(tmp_path / "n.html"), "--model", "nope", "--since", "1s"]
     )

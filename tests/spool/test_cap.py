@@ -157,10 +157,10 @@ def test_losses_survive_the_process_and_are_reported_by_doctor_and_by_reading_co
     for _ in range(2):
         add_losses(place, {"0123456789ab": ("postgresql://me@host/db", 600)}, {"cap": 7})
     done = CliRunner().invoke(callspan, ["--store", store, "doctor", "--json"])
-    told = {check["name"]: check for check in json.loads(done.stdout)["checks"] if check["name"].startswith("lost")}
-    assert set(told) == {"lost: postgresql://me@host/db", "lost: cap"}
-    assert "1,200 records" in told["lost: postgresql://me@host/db"]["detail"]
-    assert "14 records" in told["lost: cap"]["detail"]
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"] if check["name"].startswith("lost")}
+    assert set(checks) == {"lost: postgresql://me@host/db", "lost: cap"}
+    assert "1,200 records" in checks["lost: postgresql://me@host/db"]["detail"]
+    assert "14 records" in checks["lost: cap"]["detail"]
     done = CliRunner().invoke(callspan, ["--store", store, "calls"])
     assert "14 records dropped (cap)" in done.stderr
     assert "1,200" not in done.stderr, "this store has them"

@@ -206,8 +206,8 @@ class TestDamage:
         assert f"{path.name}: {len(frame)} bytes from offset 0 on" in logged
         done = CliRunner().invoke(callspan, ["--store", store, "doctor", "--json"], env=environment)
         assert done.exit_code == 1
-        (told,) = (check for check in json.loads(done.stdout)["checks"] if check["name"] == "damage")
-        assert (told["state"], kept.name in told["detail"]) == ("failed", True)
+        (finding,) = (check for check in json.loads(done.stdout)["checks"] if check["name"] == "damage")
+        assert (finding["state"], kept.name in finding["detail"]) == ("failed", True)
 
     def test_a_file_of_zeros_is_skipped_and_kept(self, place: Path, tmp_path: Path) -> None:
         """As some file systems leave a file whose end was not on the medium yet."""

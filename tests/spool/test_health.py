@@ -37,9 +37,11 @@ def health(clock: Clock) -> Health:
 
 def test_the_warning_has_store_reason_number_and_time(health: Health, caplog: pytest.LogCaptureFixture) -> None:
     health.failed(REFUSED)
-    (told,) = caplog.messages
-    assert told.startswith("postgresql://me@host/db is unavailable (Connection refused): 1,204 records wait since 1970")
-    assert told.endswith(", kept in callspan.db.spool; retrying")
+    (message,) = caplog.messages
+    assert message.startswith(
+        "postgresql://me@host/db is unavailable (Connection refused): 1,204 records wait since 1970"
+    )
+    assert message.endswith(", kept in callspan.db.spool; retrying")
     assert caplog.records[0].levelno == logging.WARNING
 
 
@@ -51,8 +53,10 @@ def test_the_same_reason_is_reported_every_five_minutes_another_one_at_once_and_
         health.failed(LOCKED if 100 <= second < 200 else REFUSED)
     health.recovered()
     health.recovered()
-    told = ["readonly" if "readonly" in one else "refused" if "refused" in one else "well" for one in caplog.messages]
-    assert told == ["refused", "readonly", "refused", "refused", "well"]
+    reasons = [
+        "readonly" if "readonly" in one else "refused" if "refused" in one else "well" for one in caplog.messages
+    ]
+    assert reasons == ["refused", "readonly", "refused", "refused", "well"]
     assert caplog.messages[-1] == "postgresql://me@host/db takes records again, after 690.0 s"
 
 
@@ -87,9 +91,9 @@ def test_a_spool_reports_its_failing_sink_and_the_recovery(tmp_path: Path, caplo
     for number in range(3):
         spool.append(record(f"k{number}"))
     until(lambda: spool.counters()["retried"] >= 4)
-    (told,) = caplog.messages
-    assert told.startswith("down is unavailable (nobody listens at postgresql://me:***@host/db): ")
-    assert f"kept in {tmp_path / 'spool'}; retrying" in told
+    (message,) = caplog.messages
+    assert message.startswith("down is unavailable (nobody listens at postgresql://me:***@host/db): ")
+    assert f"kept in {tmp_path / 'spool'}; retrying" in message
     down.up.set()
     assert spool.flush(10)
     until(lambda: len(caplog.messages) == 2)

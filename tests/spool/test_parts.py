@@ -23,7 +23,7 @@ from callspan.spool.segment_set import SegmentSet
 from .rig import python, until
 
 
-def said(batch: Batch) -> list[bytes]:
+def payloads_of(batch: Batch) -> list[bytes]:
     return [entry.payload for entry in batch.entries]
 
 
@@ -75,7 +75,7 @@ class TestSegment:
         first, second = segment.batch(0, 10, 1000).entries
         assert first[:4] == (segment.name, 0, HEAD_BYTES + 3, b"one")
         assert second[:4] == (segment.name, HEAD_BYTES + 3, segment.end, b"three")
-        assert said(segment.batch(first.end, 10, 1000)) == [b"three"]
+        assert payloads_of(segment.batch(first.end, 10, 1000)) == [b"three"]
         assert segment.batch(segment.end, 10, 1000) == ([], [], segment.end)
         segment.release()
 
@@ -91,9 +91,9 @@ class TestSegment:
         offset = 0
         while (batch := segment.batch(offset, entries, size)).end > offset:
             assert 1 <= len(batch.entries) <= entries
-            assert len(batch.entries) == 1 or sum(map(len, said(batch))) <= size
+            assert len(batch.entries) == 1 or sum(map(len, payloads_of(batch))) <= size
             assert not batch.gaps
-            found += said(batch)
+            found += payloads_of(batch)
             offset = batch.end
         assert found == payloads
         segment.release()
@@ -103,7 +103,7 @@ class TestSegment:
         payloads = [b"a" * 10, b"b" * (9 << 20), b"c" * (2 << 20), b"d"]
         for payload in payloads:
             segment.append(encode(payload))
-        assert said(segment.batch(0, 100, 1 << 30)) == payloads
+        assert payloads_of(segment.batch(0, 100, 1 << 30)) == payloads
         segment.release()
 
     def test_damage_larger_than_the_reading_window_is_one_way_to_the_next_frame(self, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ class TestSegment:
         segment.append(b"\0" * (3 << 20))
         segment.append(encode(b"after"))
         batch = segment.batch(0, 100, 1 << 30)
-        assert said(batch) == [b"before", b"after"]
+        assert payloads_of(batch) == [b"before", b"after"]
         assert batch.gaps[0].start == start
         assert sum(gap.end - gap.start for gap in batch.gaps) == 3 << 20
         segment.release()
@@ -125,7 +125,7 @@ class TestSegment:
         segment.append(encode(b"lost"))
         os.truncate(segment.path, kept)
         batch = segment.batch(0, 100, 1000)
-        assert said(batch) == [b"kept"]
+        assert payloads_of(batch) == [b"kept"]
         assert batch.end == segment.end
         segment.release()
 
@@ -144,7 +144,7 @@ class TestSegment:
         while len(found) < count:
             batch = segment.batch(offset, 50, 1 << 20)
             assert not batch.gaps
-            found += said(batch)
+            found += payloads_of(batch)
             offset = batch.end
         writer.join()
         assert found == [b"%d" % number * 20 for number in range(count)]
@@ -173,14 +173,14 @@ class TestRing:
         for number in range(15):
             assert buffer.append(b"%010d" % number)
         assert buffer.dropped == 5
-        assert said(buffer.batch(0, 100, 1000)) == [b"%010d" % number for number in range(5, 15)]
+        assert payloads_of(buffer.batch(0, 100, 1000)) == [b"%010d" % number for number in range(5, 15)]
 
     def test_what_all_sinks_have_makes_room_without_being_counted(self) -> None:
         buffer = MemoryBuffer(100)
         for number in range(30):
             buffer.append(b"%010d" % number)
             batch = buffer.batch(number * 10, 10, 1000)
-            assert said(batch) == [b"%010d" % number]
+            assert payloads_of(batch) == [b"%010d" % number]
             buffer.discard_before(batch.end)
         assert buffer.dropped == 0
 
@@ -189,8 +189,8 @@ class TestRing:
         for number in range(9):
             buffer.append(b"%010d" % number)
         batch = buffer.batch(10, 2, 1000)
-        assert said(batch) == [b"%010d" % 6, b"%010d" % 7]
-        assert said(buffer.batch(batch.end, 2, 1000)) == [b"%010d" % 8]
+        assert payloads_of(batch) == [b"%010d" % 6, b"%010d" % 7]
+        assert payloads_of(buffer.batch(batch.end, 2, 1000)) == [b"%010d" % 8]
 
     def test_batches_are_bounded_in_bytes(self) -> None:
         buffer = MemoryBuffer(1000)
@@ -203,7 +203,7 @@ class TestRing:
         buffer = MemoryBuffer(100)
         buffer.append(b"small")
         assert not buffer.append(b"x" * 101)
-        assert said(buffer.batch(0, 9, 1000)) == [b"small"]
+        assert payloads_of(buffer.batch(0, 9, 1000)) == [b"small"]
         assert buffer.dropped == 1
 
     def test_a_removed_memory_buffer_is_empty(self) -> None:
@@ -302,9 +302,9 @@ class TestShelf:
         segment.append(b"bad" + encode(b"x"))
         (tmp_path / f"{segment.name}.0{BAD_SUFFIX}").mkdir()
         segments.damaged(segment, Gap(0, 3), b"bad")
-        said = [record.getMessage() for record in caplog.records if "Damage in" in record.getMessage()]
-        assert len(said) == 1
-        assert said[0].endswith("they could not be kept")
+        messages = [record.getMessage() for record in caplog.records if "Damage in" in record.getMessage()]
+        assert len(messages) == 1
+        assert messages[0].endswith("they could not be kept")
         segments.release_all()
 
     def test_sealed_segments_are_released_when_the_last_shipper_has_ended(self, tmp_path: Path) -> None:

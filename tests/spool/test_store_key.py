@@ -61,10 +61,10 @@ def test_records_for_another_set_of_stores_are_reported_by_doctor_and_ship(tmp_p
     now, then = f"sqlite:///{tmp_path}/calls.db", f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
     left_behind(tmp_path / "calls.db.spool", then)
     done = CliRunner().invoke(callspan, ["--store", now, "doctor", "--json"])
-    (told,) = (check for check in json.loads(done.stdout)["checks"] if check["name"] == "for_other_stores")
-    assert told["state"] == "warning"
-    assert "in 1 segments of" in told["detail"]
-    assert "callspan --store" in told["advice"]
+    (finding,) = (check for check in json.loads(done.stdout)["checks"] if check["name"] == "for_other_stores")
+    assert finding["state"] == "warning"
+    assert "in 1 segments of" in finding["detail"]
+    assert "callspan --store" in finding["advice"]
     done = CliRunner().invoke(callspan, ["--store", now, "ship"])
     assert "1 record delivered to" in " ".join(done.output.split())
     assert "for other stores: name those with --store" in " ".join(done.output.split())

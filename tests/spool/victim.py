@@ -60,8 +60,8 @@ class Writer:
         """A line of text, or for the real store a real record."""
         if not self.prefix.startswith(REAL_PREFIX):
             return record(key, 600)
-        said = {"model": "gpt-5", "messages": [{"role": "user", "content": f"{key} and what all have in common"}]}
-        request = call.Request(model="gpt-5", body=msgspec.Raw(msgspec.json.encode(said)))
+        body = {"model": "gpt-5", "messages": [{"role": "user", "content": f"{key} and what all have in common"}]}
+        request = call.Request(model="gpt-5", body=msgspec.Raw(msgspec.json.encode(body)))
         return encode(call.CallRecord(call_id=key, timing=call.Timing(start_ns=time.time_ns()), request=request))
 
     def forked(self, count: int, pause_s: float = 0.0) -> int:

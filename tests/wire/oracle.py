@@ -44,7 +44,7 @@ HISTORY = {
 BLOCKS = {"use": "tool_call", "result": "tool_result", "thinking": "reasoning", "redacted_thinking": "reasoning"}
 ROLES = {"chat_completions", "messages"}
 """Where every entry of the history has a role; items of a Responses input need none."""
-NOT_SPOKEN = {"tool", "function"}
+TOOL_ROLES = {"tool", "function"}
 SETTINGS = (
     "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "seed", "stop",
     "frequency_penalty", "presence_penalty", "reasoning_effort", "parallel_tool_calls", "stop_sequences", "user",
@@ -90,8 +90,8 @@ def _read_request(facts: Facts, endpoint: str, request: Json) -> None:
     facts.tool_names = tuple(_tool_name(tool) for tool in offered)
     if endpoint in ROLES:
         facts.request_roles = tuple(turn["role"] for turn in turns)
-    spoken = [turn for turn in turns if turn["role"] not in NOT_SPOKEN]
-    facts.request_texts = tuple(text for turn in spoken for text in _plain_texts(turn.get("content")))
+    messages = [turn for turn in turns if turn["role"] not in TOOL_ROLES]
+    facts.request_texts = tuple(text for turn in messages for text in _plain_texts(turn.get("content")))
 
 
 def _tool_name(tool: Json) -> str:

@@ -13,7 +13,7 @@ from callspan.record.messages import Conversation, Message, Part, Reasoning, Ref
 from callspan.record.usage import Usage
 from wire.corpus import Exchange
 from wire.facts import Facts, Tool
-from wire.oracle import NOT_SPOKEN, ROLES, SETTINGS
+from wire.oracle import ROLES, SETTINGS, TOOL_ROLES
 from wire.sse import chunks
 
 CALLER_RUNS = {"function", "custom"}
@@ -109,18 +109,18 @@ def _take_error(facts: Facts, error: ErrorInfo | None) -> None:
         facts.error_param, facts.error_message = error.param, error.message
 
 
-def _take_conversation(facts: Facts, said: Conversation) -> None:
-    facts.system_texts = tuple(part.text for part in said.system if isinstance(part, Text) and part.text)
+def _take_conversation(facts: Facts, conversation: Conversation) -> None:
+    facts.system_texts = tuple(part.text for part in conversation.system if isinstance(part, Text) and part.text)
     if facts.api in ROLES:
-        facts.request_roles = tuple(message.role for message in said.input)
+        facts.request_roles = tuple(message.role for message in conversation.input)
     facts.request_texts = tuple(
         part.text
-        for message in said.input
-        if message.role not in NOT_SPOKEN
+        for message in conversation.input
+        if message.role not in TOOL_ROLES
         for part in _of(message, Text)
         if part.text
     )
-    answers = [message for message in said.output if message.role != "user"]
+    answers = [message for message in conversation.output if message.role != "user"]
     facts.choices = len(answers) or None
     texts = [tuple(part.text for part in _of(message, Text) if part.text) for message in answers]
     facts.texts = tuple(texts) if any(texts) else ()

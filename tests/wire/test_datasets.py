@@ -18,7 +18,7 @@ from wire import corpus
 from wire.sse import chunks
 
 pytestmark = pytest.mark.skipif(corpus.reason_to_skip() is not None, reason=str(corpus.reason_to_skip()))
-_SAID = ("role", "content", "tool_calls", "tool_call_id")
+_MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id")
 
 
 def call_of(exchange: corpus.Exchange) -> CallRecord | None:
@@ -45,15 +45,15 @@ def test_every_recorded_call_becomes_a_row_or_has_a_reason() -> None:
     outcomes: Counter[str] = Counter()
     for exchange in corpus.select(lambda one: one.inference):
         call = call_of(exchange)
-        said = None if call is None else chat_call(call, Counter())
-        if said is None:
+        row = None if call is None else chat_call(call, Counter())
+        if row is None:
             continue
-        messages = [*said.prompt, said.answer]
+        messages = [*row.prompt, row.answer]
         reason = flaw(messages)
         outcomes[reason or "row"] += 1
         called = {name for message in messages for name in called_tools(message)}
-        if reason is None and called <= {tool_name(tool) for tool in said.tools}:
-            check_fine_tuning({"messages": messages, **({"tools": said.tools} if said.tools else {})})
+        if reason is None and called <= {tool_name(tool) for tool in row.tools}:
+            check_fine_tuning({"messages": messages, **({"tools": row.tools} if row.tools else {})})
     assert outcomes["row"] > 0.95 * outcomes.total()
 
 
@@ -62,19 +62,19 @@ def test_chat_messages_come_back_as_they_were_sent_unless_something_is_reported_
     for exchange in corpus.select(lambda one: one.inference and one.endpoint == "chat_completions"):
         dropped: Counter[str] = Counter()
         call = call_of(exchange)
-        said = None if call is None else chat_call(call, dropped)
-        if said is None or dropped or exchange.request is None:
+        row = None if call is None else chat_call(call, dropped)
+        if row is None or dropped or exchange.request is None:
             continue
         sent: Any = exchange.request.get("messages")
-        told = [_plain(message) for message in said.prompt]
-        assert told == [_plain(message) for message in sent]
+        messages = [_plain(message) for message in row.prompt]
+        assert messages == [_plain(message) for message in sent]
         same[True] += 1
     assert same[True] > 300
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
     """A message without what means nothing: nulls, empty lists, one text in a list, marks of caches, missing types."""
-    found = {key: message[key] for key in _SAID if message.get(key) not in (None, [], "")}
+    found = {key: message[key] for key in _MESSAGE_KEYS if message.get(key) not in (None, [], "")}
     if isinstance(found.get("content"), list):
         parts = [{k: v for k, v in part.items() if k in {"type", part["type"]}} for part in found["content"]]
         only_text = len(parts) == 1 and parts[0]["type"] == "text"

@@ -84,9 +84,9 @@ def test_every_exchange_is_read_and_answers_of_models_state_their_model(exchange
     """Anchors of the corpus, counted over the raw text and not by the oracle."""
     read = [(each, oracle.truth(each)) for each in exchanges]
     assert len(read) == 961
-    answered = [found for each, found in read if each.status == 200 and each.inference and each.body]
+    complete = [found for each, found in read if each.status == 200 and each.inference and each.body]
     # Three compactions, Ollama's native embedding, Writer's bare stream and an error under status 200 name no model.
-    assert sum(found.response_model is None for found in answered) == 6
+    assert sum(found.response_model is None for found in complete) == 6
     # 22 by their status, one within a stream, one in a body under status 200.
     assert sum(found.error_type is not None for _, found in read) == 24
 

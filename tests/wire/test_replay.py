@@ -157,8 +157,8 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
             made = sum(not_started(record) for record in seen.everything), len(seen.spans)
             assert made == (number, number), f"{each.id}: {made} records and spans after {number} calls"
         for each, record, span, body in zip(chosen, seen.records, seen.spans, sent, strict=True):
-            said = record.conversation or Conversation()
-            wire, read = expected_facts(each, expected[each.id], entry), reading.read_from_record(record, said)
+            conversation = record.conversation or Conversation()
+            wire, read = expected_facts(each, expected[each.id], entry), reading.read_from_record(record, conversation)
             wire.error_message = masked(wire.error_message, read.error_message)
             score.add(each.id, wire, read)
             wrong += complaints(each, record, span, body, entry)

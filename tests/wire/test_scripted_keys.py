@@ -32,7 +32,7 @@ UNRECORDED = {
 }
 """Types of events and parts that no recorded stream has; the strict models of the SDK check them (unit tests)."""
 
-ASKED: dict[str, object] = {"input": "x", "include": ["reasoning.encrypted_content"]}
+REQUEST: dict[str, object] = {"input": "x", "include": ["reasoning.encrypted_content"]}
 """A request of every endpoint that asks for all that can be asked for."""
 
 OPEN = {"input", "parameters", "metadata", "logit_bias", "arguments"}
@@ -164,7 +164,7 @@ def recorded(exchanges: tuple[corpus.Exchange, ...]) -> Recorded:
 @pytest.mark.parametrize("endpoint", ["chat_completions", "responses", "messages", "completions", "embeddings"])
 def test_bodies_have_the_keys_of_recorded_bodies(recorded: Recorded, endpoint: str) -> None:
     with ScriptedProvider() as provider:
-        answers = [json.loads(ask(provider, endpoint, ASKED)) for _ in range(script(provider))]
+        answers = [json.loads(ask(provider, endpoint, REQUEST)) for _ in range(script(provider))]
     ours, theirs = learn(answers), learn(bodies(recorded(endpoint, False)))
     assert surplus(ours, theirs, endpoint) == {}
     assert missing(ours, theirs) == {}
@@ -172,11 +172,11 @@ def test_bodies_have_the_keys_of_recorded_bodies(recorded: Recorded, endpoint: s
 
 @pytest.mark.parametrize("endpoint", ["chat_completions", "responses", "messages", "completions"])
 def test_events_have_the_keys_of_recorded_events(recorded: Recorded, endpoint: str) -> None:
-    asked = {**ASKED, "stream": True}
+    request = {**REQUEST, "stream": True}
     if endpoint == "chat_completions":
-        asked["stream_options"] = {"include_usage": True}
+        request["stream_options"] = {"include_usage": True}
     with ScriptedProvider() as provider:
-        texts = [ask(provider, endpoint, asked) for _ in range(script(provider))]
+        texts = [ask(provider, endpoint, request) for _ in range(script(provider))]
     ours = learn(events(texts))
     theirs = learn(events(exchange.body for exchange in recorded(endpoint, True)))
     assert surplus(ours, theirs, endpoint) == {}

@@ -19,7 +19,7 @@ from wire.replay import Wire
 pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
 
 
-def said(texts: tuple[tuple[str, ...], ...]) -> str:
+def text_of(texts: tuple[tuple[str, ...], ...]) -> str:
     """All texts of an answer in one."""
     return "".join(text for choice in texts for text in choice)
 
@@ -31,7 +31,7 @@ def test_the_openai_stream_helper_folds_chat_streams_into_the_same_answer(exchan
         final, truth = finals[each.id], oracle.truth(each)
         if final is None:
             continue
-        assert "".join(choice.message.content or "" for choice in final.choices) == said(truth.texts), each.id
+        assert "".join(choice.message.content or "" for choice in final.choices) == text_of(truth.texts), each.id
         calls = [call for choice in final.choices for call in choice.message.tool_calls or []]
         assert [call.function.arguments for call in calls] == [tool.arguments for tool in truth.tool_calls], each.id
     refused = [name for name, final in finals.items() if final is None]
@@ -65,7 +65,7 @@ def test_the_anthropic_stream_helper_folds_streams_into_the_same_message(exchang
             with client.messages.stream(**_request(each)) as stream:
                 final, truth = stream.get_final_message(), oracle.truth(each)
             blocks = [block for block in final.content if block.type == "text"]
-            assert "".join(block.text for block in blocks) == said(truth.texts), each.id
+            assert "".join(block.text for block in blocks) == text_of(truth.texts), each.id
             inputs = [json.dumps(block.input, sort_keys=True) for block in final.content if block.type == "tool_use"]
             assert inputs == [tool.arguments for tool in truth.tool_calls], each.id
             assert (final.stop_reason, final.usage.output_tokens) == (truth.finish_reasons[0], truth.output_tokens)
