@@ -32,8 +32,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture
 def nothing_warned() -> Iterator[list[str]]:
     """Fail the test if anybody warns of anything while it runs; what was heard so far."""
-    with nothing_is_warned_of() as heard:
-        yield heard
+    with nothing_is_warned_of() as messages:
+        yield messages
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from tests.intercept.test_endings import the_call
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 SOUND = _wav()
-SAID = "Say this."
+TEXT = "Say this."
 
 
 def request_of(record: CallRecord) -> Any:
@@ -111,7 +111,7 @@ def test_a_transcript_in_tokens(mode: Mode, run: Run, seen: Captured) -> None:
 @pytest.mark.parametrize("way", ["plain", "raw", "streaming"])
 def test_speech_is_a_reference_however_it_is_read(way: str, mode: Mode, run: Run, seen: Captured) -> None:
     arguments: dict[str, Any] = {
-        "model": "gpt-4o-mini-tts", "voice": "alloy", "input": SAID, "instructions": "Softly.",
+        "model": "gpt-4o-mini-tts", "voice": "alloy", "input": TEXT, "instructions": "Softly.",
         "response_format": "wav",
     }  # fmt: skip
 
@@ -130,7 +130,7 @@ def test_speech_is_a_reference_however_it_is_read(way: str, mode: Mode, run: Run
     assert (record.api, record.outcome, record.error, record.usage) == ("speech", "success", None, None)
     assert response_of(record) == {"audio": media_reference(SOUND)}
     assert record.conversation is not None
-    assert record.conversation.input[0].text == SAID
+    assert record.conversation.input[0].text == TEXT
     (sound,) = record.conversation.output[0].parts
     assert isinstance(sound, Media)
     assert (sound.modality, sound.mime, sound.seconds, sound.size) == ("audio", "audio/wav", 0.5, len(SOUND))
@@ -141,7 +141,7 @@ def test_speech_is_a_reference_however_it_is_read(way: str, mode: Mode, run: Run
 def test_speech_in_events_has_its_usage(way: str, mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(input_tokens=5, output_tokens=40)
     arguments: dict[str, Any] = {
-        "model": "gpt-4o-mini-tts", "voice": "alloy", "input": SAID, "extra_body": {"stream_format": "sse"},
+        "model": "gpt-4o-mini-tts", "voice": "alloy", "input": TEXT, "extra_body": {"stream_format": "sse"},
     }  # fmt: skip
 
     async def body() -> None:
@@ -162,7 +162,7 @@ def test_speech_in_events_has_its_usage(way: str, mode: Mode, run: Run, seen: Ca
 def test_speech_that_is_given_up_is_one_cancelled_call_with_what_was_read(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
         create = mode.openai().audio.speech.with_streaming_response.create
-        async with mode.entered(create(model="tts-1", voice="alloy", input=SAID)) as response:
+        async with mode.entered(create(model="tts-1", voice="alloy", input=TEXT)) as response:
             async for _ in mode.items(response.iter_bytes(16)):
                 break
 
@@ -176,7 +176,7 @@ def test_several_images_and_a_mask_are_references_in_order(mode: Mode, run: Run,
     files: dict[str, Any] = {"image": [b"one", ("b.png", b"two")], "mask": b"three"}
 
     async def body() -> None:
-        await mode.wait(mode.openai().images.edit(model="gpt-image-1", prompt=SAID, **files))
+        await mode.wait(mode.openai().images.edit(model="gpt-image-1", prompt=TEXT, **files))
 
     run(body)
     record = the_call(seen)

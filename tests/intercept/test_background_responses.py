@@ -342,8 +342,8 @@ def test_content_that_is_not_wanted_is_in_no_version_of_the_call(content: Any, m
 
     async def body() -> str:
         responses = mode.openai().responses
-        asked = {"input": words, "instructions": words, "prompt": prompt}
-        job = await mode.wait(responses.create(model="gpt-5", background=True, **asked))
+        request = {"input": words, "instructions": words, "prompt": prompt}
+        job = await mode.wait(responses.create(model="gpt-5", background=True, **request))
         await mode.wait(responses.retrieve(job.id))
         return str((await mode.wait(responses.retrieve(job.id))).status)
 

@@ -89,13 +89,13 @@ def facts(record: Any) -> dict[str, Any]:
 def test_every_known_deviation_of_compatible_servers_is_read(
     deviation: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
-    events, told = DEVIATIONS[deviation]
+    events, expected = DEVIATIONS[deviation]
     mode.provider.reply(raw=events)
     run(lambda: read(mode))
     record = the_call(seen)
     assert record.outcome == "success"
-    assert text_of(record).replace(facts(record)["reasoning"], "", 1) == ("" if "call" in told else "Hi")
-    assert {key: facts(record)[key] for key in told} == told
+    assert text_of(record).replace(facts(record)["reasoning"], "", 1) == ("" if "call" in expected else "Hi")
+    assert {key: facts(record)[key] for key in expected} == expected
 
 
 def test_an_error_in_the_stream_of_a_compatible_server_is_an_error(mode: Mode, run: Run, seen: Captured) -> None:

@@ -142,7 +142,7 @@ def plain(original: Function) -> Function:
     return changed
 
 
-def asked_for(original: Function) -> Any:
+def partial_property(original: Function) -> Any:
     return property(lambda self: functools.partial(original, self))
 
 
@@ -167,15 +167,15 @@ async def text_of(mode: Mode, result: Any) -> str:
 
 
 async def plainly(mode: Mode, client: Any) -> str:
-    return type(await mode.wait(asked(client)(**options(client)))).__name__
+    return type(await mode.wait(create_method(client)(**options(client)))).__name__
 
 
 async def streamed(mode: Mode, client: Any) -> str:
-    return await text_of(mode, await mode.wait(asked(client)(**options(client), stream=True)))
+    return await text_of(mode, await mode.wait(create_method(client)(**options(client), stream=True)))
 
 
 async def left_early(mode: Mode, client: Any) -> str:
-    stream = await mode.wait(asked(client)(**options(client), stream=True))
+    stream = await mode.wait(create_method(client)(**options(client), stream=True))
     first = await mode.next(stream)
     await mode.wait(stream.close())
     return type(first).__name__
@@ -190,7 +190,7 @@ async def read_raw(mode: Mode, client: Any) -> str:
 WAYS = (plainly, streamed, left_early, read_raw)
 
 
-def asked(client: Any) -> Function:
+def create_method(client: Any) -> Function:
     created: Function = client.chat.completions.create if hasattr(client, "chat") else client.messages.create
     return created
 
@@ -204,18 +204,18 @@ def outcomes(run: Run, mode: Mode, sdk: str) -> list[str]:
     """What the caller has of each way: a value, or the exception with its causes."""
 
     async def body() -> list[str]:
-        said = []
+        received = []
         mode.provider.reply(status=429, retry_after_s=0.001)
         for way in WAYS:
             client = (mode.openai if sdk == "openai" else mode.anthropic)(max_retries=1)
             try:
-                said.append(await way(mode, client))
+                received.append(await way(mode, client))
             except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
-                said.append(" < ".join(f"{type(one).__name__}: {one}" for one in chain(error)))
-        return said
+                received.append(" < ".join(f"{type(one).__name__}: {one}" for one in chain(error)))
+        return received
 
-    told: list[str] = run(body)
-    return told
+    results: list[str] = run(body)
+    return results
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -285,7 +285,7 @@ def _takes_more(
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         bare, seen, state = compared(run, mode, sdk, hook, change, giving)
-    assert [said for said in bare if "Error" in said] == []
+    assert [text for text in bare if "Error" in text] == []
     assert state == "changed"
     records = seen.records
     assert len(records) == len(seen.spans) == len(WAYS)
@@ -302,7 +302,7 @@ def _takes_more(
 
 @pytest.mark.slow
 @SDKS
-@pytest.mark.parametrize("change", [nothing, raising, coroutine, plain, asked_for, Frozen])
+@pytest.mark.parametrize("change", [nothing, raising, coroutine, plain, partial_property, Frozen])
 # A coroutine that the SDK does not expect is awaited by nobody, without us too.
 @pytest.mark.filterwarnings("ignore:.*was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
 @points("hook", HOOKS, ids=name_of)
@@ -315,10 +315,10 @@ def test_whatever_a_hooked_function_is_the_caller_gets_the_same_as_without_calls
     with ScriptedProvider() as mode.provider:
         mode.provider.reply(text="I am well.", repeat=True)
         _, seen, state = compared(run, mode, sdk, hook, change)
-    assert state == ("missing" if change is asked_for else state)
+    assert state == ("missing" if change is partial_property else state)
     assert len(seen.records) <= len(WAYS)
     # What is no function is left alone; what the SDK would have to await, and does not, has no end.
-    if change is not coroutine and (hook.attribute, change) != ("request", asked_for):
+    if change is not coroutine and (hook.attribute, change) != ("request", partial_property):
         assert len(seen.records) == len(WAYS), "every call has a record, whatever became of it"
 
 
@@ -340,8 +340,8 @@ def test_a_function_that_sync_and_async_clients_share_by_now_is_observed_in_both
         for kind in own:
             del kind.request
         with capture() as seen:
-            said = outcomes(run, mode, sdk)
-            assert [one for one in said if "Error" in one] == []
+            results = outcomes(run, mode, sdk)
+            assert [one for one in results if "Error" in one] == []
             assert [record.stream.end if record.stream else None for record in seen.records] == [
                 None, "complete", "closed", None,
             ]  # fmt: skip

@@ -306,28 +306,28 @@ def test_cancelling_a_waiting_call_is_cancelled(seen: Captured, provider: Script
 def test_cancelling_a_stream_keeps_its_text_once(seen: Captured, provider: ScriptedProvider) -> None:
     provider.reply(text="one two three four five six", chunk_delay_s=0.05)
 
-    async def read(client: openai.AsyncOpenAI, heard: list[Any]) -> None:
+    async def read(client: openai.AsyncOpenAI, received: list[Any]) -> None:
         stream = await client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
         async for chunk in stream:
-            heard.append(chunk)
+            received.append(chunk)
 
     async def body() -> list[Any]:
-        heard: list[Any] = []
+        received: list[Any] = []
         async with openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
-            task = asyncio.create_task(read(client, heard))
-            while len(heard) < 3:
+            task = asyncio.create_task(read(client, received))
+            while len(received) < 3:
                 await asyncio.sleep(0.01)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        return heard
+        return received
 
-    heard = asyncio.run(body())
+    received = asyncio.run(body())
     record = the_call(seen)
     assert record.outcome == "cancelled"
     assert record.stream is not None
     assert record.stream.end == "cancelled"
-    assert text_of(record) == "".join(chunk.choices[0].delta.content or "" for chunk in heard)
+    assert text_of(record) == "".join(chunk.choices[0].delta.content or "" for chunk in received)
 
 
 def test_closing_twice_and_iterating_afterwards_adds_no_end(wire: Wire, run: Run, seen: Captured) -> None:

@@ -48,11 +48,11 @@ def test_a_connection_cut_near_the_end_keeps_everything_that_came(
 ) -> None:
     """Before and after the finish reason."""
     wire.mode.provider.reply(text=LONG, cut_after=-left)
-    heard: list[Any] = []
+    received: list[Any] = []
 
     async def body() -> None:
         async for item in wire.mode.items(await wire.stream()):
-            heard.append(item)
+            received.append(item)
 
     with pytest.raises(Exception, match=r"\w") as raised:
         run(body)
@@ -61,7 +61,7 @@ def test_a_connection_cut_near_the_end_keeps_everything_that_came(
     assert record.outcome == "error"
     assert text_of(record) == LONG
     assert record.stream is not None
-    assert (record.stream.end, record.stream.chunks) == ("error", len(heard))
+    assert (record.stream.end, record.stream.chunks) == ("error", len(received))
 
 
 @pytest.mark.parametrize("how", ["waiting", "reading"])
@@ -71,14 +71,14 @@ def test_a_cancelled_task_is_a_cancelled_call_on_every_wire(how: str, wire: Wire
     wire.mode.provider.reply(**({"hang": True} if how == "waiting" else {"text": LONG, "chunk_delay_s": 60}))
 
     async def body() -> None:
-        heard = asyncio.Event()
+        started = asyncio.Event()
 
         async def work() -> None:
             async for _ in await wire.stream():
-                heard.set()
+                started.set()
 
         task = asyncio.ensure_future(work())
-        while not (wire.mode.provider.requests if how == "waiting" else heard.is_set()):
+        while not (wire.mode.provider.requests if how == "waiting" else started.is_set()):
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -295,13 +295,13 @@ def test_clients_and_streams_made_before_instrumenting(stream: bool, wire: Wire,
             if wire.api == "messages"
             else wire.mode.openai().chat.completions.create
         )
-        asked = MESSAGE if wire.api == "messages" else CHAT
-        before = await wire.mode.wait(create(**asked, stream=True)) if stream else None
+        request = MESSAGE if wire.api == "messages" else CHAT
+        before = await wire.mode.wait(create(**request, stream=True)) if stream else None
         with capture() as seen:
             if before is not None:
                 assert len(await wire.mode.all(before)) > 3
                 assert seen.records == []
-            await wire.mode.wait(create(**asked))
+            await wire.mode.wait(create(**request))
             assert the_call(seen).outcome == "success"
 
     run(body)

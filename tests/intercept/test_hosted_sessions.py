@@ -71,7 +71,7 @@ def script(mode: Mode) -> None:
     mode.provider.reply(text="There is one file.", input_tokens=120, output_tokens=8)
 
 
-def spoken(record: CallRecord) -> list[str | None]:
+def input_texts(record: CallRecord) -> list[str | None]:
     known = record.conversation
     assert known is not None
     return [part.text for part in known.input]
@@ -103,7 +103,7 @@ def test_a_stream_makes_one_record_for_each_model_request(mode: Mode, run: Run, 
     assert (usage.cache_read_tokens, usage.cache_write_tokens) == (40, 30)
     assert (first.text, second.text) == ("Let me look.", "There is one file.")
     assert [(call.name, call.arguments) for call in first.tool_calls] == [("bash", '{"command":"ls"}')]
-    assert spoken(first) == ["What is here?"]
+    assert input_texts(first) == ["What is here?"]
     assert first.timing.duration_ns is not None
     assert first.timing.start_ns + first.timing.duration_ns <= second.timing.start_ns
 
@@ -175,7 +175,7 @@ def test_listing_alone_records_the_same(mode: Mode, run: Run, seen: Captured, li
     run(body)
     first, second = seen.records
     assert [record.record_version for record in calls(seen)] == [5, 5]
-    assert (first.text, second.text, spoken(first)) == ("Let me look.", "There is one file.", ["What is here?"])
+    assert (first.text, second.text, input_texts(first)) == ("Let me look.", "There is one file.", ["What is here?"])
     assert len(tools(seen)) == 1
 
 
@@ -372,7 +372,7 @@ def test_errors_of_requests_are_the_callers(mode: Mode, run: Run, seen: Captured
 
     run(body)
     (record,) = seen.records
-    assert spoken(record) == ["Hi"]
+    assert input_texts(record) == ["Hi"]
 
 
 def test_spans_can_be_left_to_the_provider(mode: Mode, run: Run) -> None:

@@ -161,10 +161,10 @@ def test_a_magic_mock_as_the_response_of_a_stream_works_as_without_callspan() ->
 
 def test_clients_may_be_subclassed_and_override_request(provider: ScriptedProvider, seen: Captured) -> None:
     class Counting(openai.OpenAI):
-        asked = 0
+        requests_made = 0
 
         def request(self, *args: Any, **kwargs: Any) -> Any:
-            type(self).asked += 1
+            type(self).requests_made += 1
             return super().request(*args, **kwargs)
 
     with Counting(api_key="k", base_url=provider.openai_url) as client:
@@ -172,7 +172,7 @@ def test_clients_may_be_subclassed_and_override_request(provider: ScriptedProvid
         with client.with_options(timeout=3) as other:
             assert type(other) is Counting
             other.chat.completions.create(**CHAT)
-    assert Counting.asked == 2
+    assert Counting.requests_made == 2
     assert len(seen.records) == 2
 
 

@@ -80,7 +80,7 @@ WELL_FORMED = (
 """What a reader of server-sent events makes the same answer of."""
 
 
-class Heard:
+class Received:
     """What the caller saw of one answer: its items, the text in them, the exception."""
 
     def __init__(self) -> None:
@@ -98,26 +98,26 @@ def cut(wire: bytes, size: int) -> Iterator[bytes]:
     return (wire[at : at + size] for at in range(0, len(wire), size))
 
 
-async def read(mode: Mode, sdk: str, wire: bytes, size: int, how: str, encoding: str = "identity") -> Heard:
+async def read(mode: Mode, sdk: str, wire: bytes, size: int, how: str, encoding: str = "identity") -> Received:
     headers = {**transports.EVENT_STREAM, "content-encoding": encoding}
     made = transports.client(mode, sdk, transports.answer(sdk, *cut(wire, size), headers=headers))
     resource, more = (made.chat.completions, {}) if sdk == "openai" else (made.messages, {"max_tokens": 9})
-    heard = Heard()
+    received = Received()
     try:
         if how == "raw":
             manager = resource.with_streaming_response.create(**ASK, **more, stream=True)
             async with mode.entered(manager) as response:
                 async for line in mode.items(response.iter_lines()):
-                    heard.item(line)
-            return heard
+                    received.item(line)
+            return received
         stream = await mode.wait(resource.create(**ASK, **more, stream=True))
         if how == "response":
             stream = stream.response.aiter_lines() if mode.is_async else stream.response.iter_lines()
         async for item in mode.items(stream):
-            heard.item(item)
+            received.item(item)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
-        heard.items.append(f"{type(error).__name__}: {error}")
-    return heard
+        received.items.append(f"{type(error).__name__}: {error}")
+    return received
 
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])

@@ -41,7 +41,7 @@ def ask(client: Any, **options: Any) -> Any:
     return client.messages.create(**MESSAGE, **options)
 
 
-def told(run: Run, body: Callable[[], Awaitable[Any]]) -> str:
+def outcome_of(run: Run, body: Callable[[], Awaitable[Any]]) -> str:
     """What the caller sees: the value, or the exception."""
 
     async def seen() -> str:
@@ -50,15 +50,15 @@ def told(run: Run, body: Callable[[], Awaitable[Any]]) -> str:
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
             return f"{type(error).__name__}: {error}"
 
-    said: str = run(seen)
-    return said
+    text: str = run(seen)
+    return text
 
 
 def same(run: Run, body: Callable[[], Awaitable[Any]]) -> tuple[str, Captured]:
     """What the caller sees, the same with callspan as without, and what was captured."""
-    bare = told(run, body)
+    bare = outcome_of(run, body)
     with capture() as seen:
-        assert told(run, body) == bare
+        assert outcome_of(run, body) == bare
         gc.collect()
         assert isinstance(seen.records, list)
     return bare, seen
@@ -73,8 +73,8 @@ def test_a_mock_instead_of_a_client_is_not_observed(sdk: str, stream: bool, mode
     client = mock.AsyncMock() if mode.is_async else mock.MagicMock()
     create = client.chat.completions.create if sdk == "openai" else client.messages.create
     create.return_value = "mocked"
-    said, seen = same(run, lambda: mode.wait(create(**CHAT, stream=stream)))
-    assert (said, seen.records) == ("'mocked'", [])
+    text, seen = same(run, lambda: mode.wait(create(**CHAT, stream=stream)))
+    assert (text, seen.records) == ("'mocked'", [])
 
 
 @both
@@ -86,8 +86,8 @@ def test_a_mock_instead_of_a_clients_method_is_not_observed(sdk: str, mode: Mode
         with mock.patch.object(owner, "create", kind(return_value="mocked")):
             return await mode.wait(ask(client))
 
-    said, seen = same(run, body)
-    assert (said, seen.records) == ("'mocked'", [])
+    text, seen = same(run, body)
+    assert (text, seen.records) == ("'mocked'", [])
 
 
 @both
@@ -137,7 +137,7 @@ def test_a_subclass_that_overrides_request_is_called_once_per_call(
     sdk: str, stream: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:
     mode.provider.reply(text="I am well.")
-    asked: list[str] = []
+    requests: list[str] = []
     kinds: dict[tuple[str, bool], Any] = {
         ("openai", False): openai.OpenAI, ("openai", True): openai.AsyncOpenAI,
         ("anthropic", False): anthropic.Anthropic, ("anthropic", True): anthropic.AsyncAnthropic,
@@ -146,11 +146,11 @@ def test_a_subclass_that_overrides_request_is_called_once_per_call(
 
     class Counting(kind):  # type: ignore[misc,valid-type]
         def request(self, *args: Any, **kwargs: Any) -> Any:
-            asked.append("request")
+            requests.append("request")
             return super().request(*args, **kwargs)
 
         def _process_response(self, **kwargs: Any) -> Any:
-            asked.append("response")
+            requests.append("response")
             return super()._process_response(**kwargs)
 
     url = mode.provider.openai_url if sdk == "openai" else mode.provider.anthropic_url
@@ -163,7 +163,7 @@ def test_a_subclass_that_overrides_request_is_called_once_per_call(
         assert type(client.with_options(timeout=3)) is Counting
 
     run(body)
-    assert asked == ["request", "response"]
+    assert requests == ["request", "response"]
     record = the_call(seen)
     assert (record.outcome, text_of(record)) == ("success", "I am well.")
 
@@ -190,9 +190,9 @@ def test_a_client_can_be_copied_if_it_can_be_without_callspan(sdk: str, way: str
         await mode.wait(ask(twin))
         return type(twin).__name__
 
-    bare = told(run, body).partition(":")[0]
+    bare = outcome_of(run, body).partition(":")[0]
     with capture() as seen:
-        assert told(run, body).partition(":")[0] == bare
+        assert outcome_of(run, body).partition(":")[0] == bare
         assert len(seen.records) == (2 if "Error" not in bare else 1)
 
 
@@ -209,18 +209,18 @@ def test_a_stream_can_be_copied_if_it_can_be_without_callspan(
 
     async def body() -> Any:
         stream = await mode.wait(ask(made(mode, sdk), stream=True))
-        heard = 0
+        received = 0
         async for _ in mode.items(stream):
-            heard += 1
-            if heard == after:
+            received += 1
+            if received == after:
                 break
         twin = WAYS[way](stream)
-        heard += len(await mode.all(twin)) + len(await mode.all(stream))
-        return type(twin).__name__, heard
+        received += len(await mode.all(twin)) + len(await mode.all(stream))
+        return type(twin).__name__, received
 
-    bare = told(run, body).partition(":")[0]
+    bare = outcome_of(run, body).partition(":")[0]
     with capture() as seen:
-        assert told(run, body).partition(":")[0] == bare
+        assert outcome_of(run, body).partition(":")[0] == bare
         gc.collect()
         assert len(seen.records) == 1
 
@@ -256,7 +256,7 @@ def test_an_exception_can_be_copied_if_it_can_be_without_callspan(sdk: str, way:
         except (openai.APIStatusError, anthropic.APIStatusError) as error:
             return str(WAYS[way](error)), WAYS[way](error.response).status_code
 
-    bare = told(run, body).partition("req_")[0]
+    bare = outcome_of(run, body).partition("req_")[0]
     with capture() as seen:
-        assert told(run, body).partition("req_")[0] == bare
+        assert outcome_of(run, body).partition("req_")[0] == bare
         assert the_call(seen).outcome == "error"

@@ -48,28 +48,28 @@ def _answers(provider: ScriptedProvider) -> None:
 
 def work(provider: ScriptedProvider) -> list[object]:
     """Calls of each kind and what is around them: what the caller has of it."""
-    said: list[object] = []
+    received: list[object] = []
     with callspan.session("s") as session, callspan.timestep():
         session.event("note", {"a": 1})
         with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
             chat: Any = client.chat.completions
-            said.append(chat.create(**CHAT).choices[0].message.content)
-            said.append([type(chunk).__name__ for chunk in chat.create(**CHAT, stream=True)])
+            received.append(chat.create(**CHAT).choices[0].message.content)
+            received.append([type(chunk).__name__ for chunk in chat.create(**CHAT, stream=True)])
             left = chat.create(**CHAT, stream=True)
-            said.append(type(next(left)).__name__)
+            received.append(type(next(left)).__name__)
             left.close()
         with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0) as claude:
-            said.append([block.type for block in claude.messages.create(**MESSAGE).content])
-            said.append([item.type for item in claude.messages.create(**MESSAGE, stream=True)])
+            received.append([block.type for block in claude.messages.create(**MESSAGE).content])
+            received.append([item.type for item in claude.messages.create(**MESSAGE, stream=True)])
 
     async def streamed() -> list[str]:
         async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
             chat: Any = client.chat.completions
             return [type(chunk).__name__ async for chunk in await chat.create(**CHAT, stream=True)]
 
-    said.append(asyncio.run(streamed()))
+    received.append(asyncio.run(streamed()))
     gc.collect()
-    return said
+    return received
 
 
 def facts(seen: Captured) -> list[object]:
@@ -192,8 +192,8 @@ def raises() -> Any:
 
 @pytest.mark.parametrize("give", [raises, lambda: None, object, lambda: NamelessSpan(SpanContext(1, 2, False))])
 def test_a_tracer_that_misbehaves_costs_no_record(give: Callable[[], Any], provider: ScriptedProvider) -> None:
-    heard: list[Any] = []
-    parts = Providers(tracer_provider=BrokenTracers(give), listeners=(heard.append,))
+    received: list[Any] = []
+    parts = Providers(tracer_provider=BrokenTracers(give), listeners=(received.append,))
     handle = WIRING.install(Settings(), parts, SDKS)
     try:
         with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
@@ -202,7 +202,7 @@ def test_a_tracer_that_misbehaves_costs_no_record(give: Callable[[], Any], provi
             assert len(list(chat.create(**CHAT, stream=True))) > 1
     finally:
         handle.uninstrument()
-    ended = [record for record in heard if isinstance(record, CallRecord) and record.outcome != "started"]
+    ended = [record for record in received if isinstance(record, CallRecord) and record.outcome != "started"]
     assert [record.outcome for record in ended] == ["success", "success"]
 
 
@@ -241,7 +241,7 @@ def test_values_opentelemetry_rejects_are_not_set_on_a_span(
 def ways(response: Any) -> list[str]:
     """What copies, pickles and dumps of a response and its extensions give, or the exception."""
 
-    def told(of: Callable[[], object]) -> str:
+    def reported(of: Callable[[], object]) -> str:
         try:
             return repr(of())
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
@@ -252,16 +252,16 @@ def ways(response: Any) -> list[str]:
 
     extensions = response.extensions
     return [
-        told(lambda: sorted(extensions)),
-        told(lambda: type(extensions)),
-        told(lambda: sorted(vars(response))),
-        told(lambda: json.dumps(extensions)),
-        told(lambda: sorted(copy.copy(extensions))),
-        told(lambda: sorted(copy.deepcopy(extensions))),
-        told(lambda: sorted(pickle.loads(pickle.dumps(extensions)))),
-        told(lambda: parts(copy.copy(response))),
-        told(lambda: parts(copy.deepcopy(response))),
-        told(lambda: parts(pickle.loads(pickle.dumps(response)))),
+        reported(lambda: sorted(extensions)),
+        reported(lambda: type(extensions)),
+        reported(lambda: sorted(vars(response))),
+        reported(lambda: json.dumps(extensions)),
+        reported(lambda: sorted(copy.copy(extensions))),
+        reported(lambda: sorted(copy.deepcopy(extensions))),
+        reported(lambda: sorted(pickle.loads(pickle.dumps(extensions)))),
+        reported(lambda: parts(copy.copy(response))),
+        reported(lambda: parts(copy.deepcopy(response))),
+        reported(lambda: parts(pickle.loads(pickle.dumps(response)))),
     ]
 
 
@@ -280,18 +280,18 @@ def test_observers_are_invisible_on_a_response(transport: str, sdk: str, mode: M
         client = (mode.openai if sdk == "openai" else mode.anthropic)(**given)
         owner = client.chat.completions if sdk == "openai" else client.messages
         options = CHAT if sdk == "openai" else MESSAGE
-        told = []
+        reported = []
         if transport == "network":
             raw = await mode.wait(owner.with_raw_response.create(**options))
-            told.append(ways(raw.http_response))
+            reported.append(ways(raw.http_response))
         stream = await mode.wait(owner.create(**options, stream=True))
-        told.append(ways(stream.response))
+        reported.append(ways(stream.response))
         async for _ in mode.items(stream):
-            told.append(ways(stream.response))
+            reported.append(ways(stream.response))
             break
         await mode.all(stream)
-        told.append(ways(stream.response))
-        return told
+        reported.append(ways(stream.response))
+        return reported
 
     bare = run(body)
     with capture() as seen:

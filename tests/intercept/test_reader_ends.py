@@ -18,7 +18,7 @@ from tests.intercept.test_endings import QUESTION, text_of, the_call
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 LONG = "one two three four five six seven eight nine ten"
-ASKED: dict[str, dict[str, Any]] = {
+REQUESTS: dict[str, dict[str, Any]] = {
     # Who asks for the usage himself has nothing kept from him.
     "openai": {"model": "gpt-5", "messages": QUESTION, "stream_options": {"include_usage": True}},
     "anthropic": {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION},
@@ -33,7 +33,7 @@ def sdk(request: pytest.FixtureRequest) -> str:
 async def streamed(mode: Mode, sdk: str, handler: Callable[[Any], Any]) -> Any:
     made = transports.client(mode, sdk, handler)
     create = made.chat.completions.create if sdk == "openai" else made.messages.create
-    return await mode.wait(create(**ASKED[sdk], stream=True))
+    return await mode.wait(create(**REQUESTS[sdk], stream=True))
 
 
 def answer(sdk: str) -> Callable[[Any], Any]:
@@ -90,7 +90,7 @@ def test_what_a_decoder_has_held_back_still_counts(sdk: str, mode: Mode, run: Ru
         decoder = made._make_sse_decoder
         made._make_sse_decoder = lambda: Holding(decoder())
         create = made.chat.completions.create if sdk == "openai" else made.messages.create
-        got.extend(await mode.all(await mode.wait(create(**ASKED[sdk], stream=True))))
+        got.extend(await mode.all(await mode.wait(create(**REQUESTS[sdk], stream=True))))
 
     run(body)
     record = the_call(seen)
@@ -307,7 +307,7 @@ def test_the_last_event_read_from_the_response_of_a_stream_is_kept(
     async def body() -> None:
         client = mode.openai() if sdk == "openai" else mode.anthropic()
         create = client.chat.completions.create if sdk == "openai" else client.messages.create
-        response = (await mode.wait(create(**ASKED[sdk], stream=True))).response
+        response = (await mode.wait(create(**REQUESTS[sdk], stream=True))).response
         lines = response.aiter_lines() if mode.is_async else response.iter_lines()
         async for line in mode.items(lines):
             read.append(line)

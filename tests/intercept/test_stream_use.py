@@ -199,7 +199,7 @@ def test_a_response_that_says_it_failed_or_was_cut_is_reported_as_such(
     how: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
     sdks.needs("openai", "1.66", "the Responses API")
-    name, said, outcome = ENDED[how]
+    name, event, outcome = ENDED[how]
     response = {
         "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "output": [],
         "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
@@ -207,7 +207,7 @@ def test_a_response_that_says_it_failed_or_was_cut_is_reported_as_such(
     }  # fmt: skip
     events = [
         {"type": "response.created", "sequence_number": 0, "response": {**response, "status": "in_progress"}},
-        {"type": name, "sequence_number": 1, "response": {**response, **said}},
+        {"type": name, "sequence_number": 1, "response": {**response, **event}},
     ]
     mode.provider.reply(raw=events)
     run(lambda: _read(Wire("responses", mode)))
@@ -264,11 +264,11 @@ def test_a_streaming_response_left_early_keeps_what_was_read(mode: Mode, run: Ru
 
     async def body() -> None:
         manager = mode.openai().chat.completions.with_streaming_response.create(**CHAT, stream=True)
-        heard = 0
+        received = 0
         async with mode.entered(manager) as response:
             async for _ in mode.items(response.iter_lines()):
-                heard += 1
-                if heard == 9:
+                received += 1
+                if received == 9:
                     break
 
     run(body)

@@ -21,7 +21,7 @@ from tests.intercept.test_endings import the_call
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 PIECES: Final = ("Hello", " sk-proj-abcdefgh0123456789", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefgh", "secret")
-SAID: Final = "".join(PIECES)
+TEXT: Final = "".join(PIECES)
 SECRET: Final = "plainsecret"
 USAGE: Final = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 
@@ -45,7 +45,7 @@ def chat(stream: bool) -> Any:
     known = {"id": "c1", "created": 1, "model": "m"}
     probable = {"content": PROBABLE, "refusal": None}
     if not stream:
-        message = {"role": "assistant", "content": SAID, "refusal": None}
+        message = {"role": "assistant", "content": TEXT, "refusal": None}
         choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": probable}
         return {**known, "object": "chat.completion", "choices": [choice], "usage": USAGE}
     return [
@@ -60,7 +60,7 @@ def completion(stream: bool) -> Any:
     """What the older completions answer."""
     known = {"id": "c1", "created": 1, "model": "m", "object": "text_completion"}
     if not stream:
-        return {**known, "choices": [{"index": 0, "text": SAID, "finish_reason": "stop", "logprobs": PLAIN}]}
+        return {**known, "choices": [{"index": 0, "text": TEXT, "finish_reason": "stop", "logprobs": PLAIN}]}
     parts = [{key: [values[at]] for key, values in PLAIN.items()} for at in range(len(PIECES))]
     return [
         {**known, "choices": [{"index": 0, "text": token, "finish_reason": None, "logprobs": part}]}
@@ -70,7 +70,7 @@ def completion(stream: bool) -> Any:
 
 def response(stream: bool) -> Any:
     """What the Responses API answers; it repeats the metadata and the tools."""
-    content = {"type": "output_text", "text": SAID, "annotations": [], "logprobs": PROBABLE}
+    content = {"type": "output_text", "text": TEXT, "annotations": [], "logprobs": PROBABLE}
     item = {"id": "i1", "type": "message", "role": "assistant", "status": "completed", "content": [content]}
     called = {"id": "i2", "type": "function_call", "call_id": "c", "name": "f", "arguments": ARGUMENTS}
     whole = {
@@ -94,14 +94,14 @@ def response(stream: bool) -> Any:
 def message(stream: bool) -> Any:
     """What Anthropic's Messages answer: a call of a tool whose argument is named `token`."""
     known = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "usage": {"input_tokens": 1}}
-    said, used = {"type": "text", "text": SAID}, {"type": "tool_use", "id": "t1", "name": "f"}
+    text, used = {"type": "text", "text": TEXT}, {"type": "tool_use", "id": "t1", "name": "f"}
     if not stream:
         ended = {"stop_reason": "tool_use", "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 2}}
-        return {**known, **ended, "content": [said, {**used, "input": {"token": PIECES[1]}}]}
+        return {**known, **ended, "content": [text, {**used, "input": {"token": PIECES[1]}}]}
     return [
         {"type": "message_start", "message": {**known, "content": [], "stop_reason": None, "stop_sequence": None}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": SAID}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": TEXT}},
         {"type": "content_block_stop", "index": 0},
         {"type": "content_block_start", "index": 1, "content_block": {**used, "input": {}}},
         {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": ARGUMENTS}},
@@ -123,27 +123,27 @@ SERVERS: Final[list[Any]] = [
 ]
 METADATA: Final = {"token": SECRET, "kind": "test"}
 TURNS: Final[list[Any]] = [
-    {"role": "user", "content": SAID, "token": "said"},
+    {"role": "user", "content": TEXT, "token": "said"},
     {"role": "assistant", "tool_calls": [
         {"id": "t", "type": "function", "function": {"name": "f", "arguments": ARGUMENTS}}]},
     {"role": "tool", "tool_call_id": "t", "content": ARGUMENTS},
 ]  # fmt: skip
 BLOCKS: Final[list[Any]] = [
-    {"role": "user", "content": [{"type": "text", "text": SAID}]},
+    {"role": "user", "content": [{"type": "text", "text": TEXT}]},
     {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"token": PIECES[1]}}]},
     {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": ARGUMENTS}]},
 ]
 INPUT: Final[list[Any]] = [
-    {"role": "user", "content": SAID, "token": "said"},
+    {"role": "user", "content": TEXT, "token": "said"},
     {"type": "function_call", "call_id": "c", "name": "f", "arguments": ARGUMENTS},
 ]
 REMOTE: Final[list[Any]] = [{"type": "url", "url": "https://mcp.test", "name": "s", "token": SECRET}]
 
-ASKED: Final[dict[str, tuple[Callable[[bool], Any], str, dict[str, Any]]]] = {
+CASES: Final[dict[str, tuple[Callable[[bool], Any], str, dict[str, Any]]]] = {
     "chat": (chat, "messages", {
         "messages": TURNS, "logprobs": True, "top_logprobs": 2, "extra_body": {"metadata": METADATA},
         "tools": [{"type": "function", "function": FUNCTION}]}),
-    "completions": (completion, "prompt", {"prompt": SAID, "logprobs": 2, "extra_body": {"metadata": METADATA}}),
+    "completions": (completion, "prompt", {"prompt": TEXT, "logprobs": 2, "extra_body": {"metadata": METADATA}}),
     "responses": (response, "input", {
         "input": INPUT, "top_logprobs": 2, "include": ["message.output_text.logprobs"], "metadata": METADATA,
         "tools": SERVERS}),
@@ -154,7 +154,7 @@ ASKED: Final[dict[str, tuple[Callable[[bool], Any], str, dict[str, Any]]]] = {
 
 async def exchanged(mode: Mode, api: str, stream: bool) -> None:
     """Ask one API and read its answer to the end."""
-    answer, _, asked = ASKED[api]
+    answer, _, request = CASES[api]
     mode.provider.reply(raw=answer(stream))
     if api == "messages":
         create = mode.anthropic().messages.create
@@ -163,7 +163,7 @@ async def exchanged(mode: Mode, api: str, stream: bool) -> None:
         path = {"chat": "chat.completions", "completions": "completions", "responses": "responses"}[api]
         needs_name(client, path)
         create = attrgetter(path)(client).create
-    result = await mode.wait(create(model="m", **asked, **({"stream": True} if stream else {})))
+    result = await mode.wait(create(model="m", **request, **({"stream": True} if stream else {})))
     if stream:
         assert await mode.all(result)
 
@@ -173,27 +173,27 @@ def the_answer(record: CallRecord) -> Any:
     return json.loads(bytes(record.response.body))
 
 
-def content_of(api: str, answered: Any) -> Any:
+def content_of(api: str, response: Any) -> Any:
     """Of an answer what the model said and how probable it was."""
     if api == "messages":
-        return answered["content"]
+        return response["content"]
     if api == "responses":
-        return answered["output"]
-    (choice,) = answered["choices"]
+        return response["output"]
+    (choice,) = response["choices"]
     return (choice["message"]["content"] if api == "chat" else choice["text"]), choice["logprobs"]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-@pytest.mark.parametrize("api", list(ASKED))
+@pytest.mark.parametrize("api", list(CASES))
 def test_log_probabilities_arguments_and_messages_come_back_whole_and_settings_masked(
     api: str, stream: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:
-    answer, said, asked = ASKED[api]
+    answer, key, body = CASES[api]
     run(lambda: exchanged(mode, api, stream))
     record = the_call(seen)
     assert content_of(api, the_answer(record)) == content_of(api, answer(False))
     request = json.loads(bytes(record.request.body))
-    assert request[said] == asked[said], "messages are exact"
+    assert request[key] == body[key], "messages are exact"
     assert request["metadata"] == {"token": MASK, "kind": "test"}
     assert {note.what for note in record.redactions} >= {"request.body"}
     assert SECRET.encode() not in encode(record)

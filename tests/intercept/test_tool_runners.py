@@ -20,23 +20,23 @@ pytestmark = pytest.mark.slow
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
-ASKED = {"name": "weather", "arguments": {"city": "Paris"}, "id": "call_1"}
+TOOL_CALL = {"name": "weather", "arguments": {"city": "Paris"}, "id": "call_1"}
 plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 
 
 def two_turns(seen: Captured) -> tuple[CallRecord, CallRecord]:
     """The call that asked for the tool and the one that was given its answer, each with a span of its own."""
-    asking, told = seen.records
+    asking, last = seen.records
     assert {record.span_id for record in seen.records} == {
         f"{span.context.span_id:016x}" for span in seen.spans if span.context is not None
     }
     assert len(seen.spans) == 2
     assert {record.outcome for record in seen.records} == {"success"}
     assert "weather" in [part.name for part in parts(asking, "output") if isinstance(part, ToolCall)]
-    results = [part for part in parts(told, "input") if isinstance(part, ToolResult)]
+    results = [part for part in parts(last, "input") if isinstance(part, ToolResult)]
     assert ["Sunny in Paris" in str(result.content) for result in results] == [True]
-    assert text_of(told) == "It is sunny."
-    return asking, told
+    assert text_of(last) == "It is sunny."
+    return asking, last
 
 
 def parts(record: CallRecord, side: str) -> list[Part]:
@@ -62,7 +62,7 @@ def weather_tool(mode: Mode) -> Any:
 
 
 def script(mode: Mode) -> None:
-    mode.provider.reply(tool_calls=[ASKED], input_tokens=11, output_tokens=3)
+    mode.provider.reply(tool_calls=[TOOL_CALL], input_tokens=11, output_tokens=3)
     mode.provider.reply(text="It is sunny.", input_tokens=20, output_tokens=5)
 
 
@@ -78,29 +78,29 @@ def test_a_tool_runner_of_anthropic_makes_one_call_per_request(
         return await mode.wait(runner.until_done())
 
     assert run(body).content[0].text == "It is sunny."
-    asking, told = two_turns(seen)
-    assert [bool(record.stream) for record in (asking, told)] == [stream, stream]
-    assert [record.usage and record.usage.input_tokens for record in (asking, told)] == [11, 20]
+    asking, last = two_turns(seen)
+    assert [bool(record.stream) for record in (asking, last)] == [stream, stream]
+    assert [record.usage and record.usage.input_tokens for record in (asking, last)] == [11, 20]
     assert asking.request.continues is None
     # Later versions send a thread, and with it only what is new.
     sent = mode.provider.requests[-1].body.get("thread")
-    assert told.request.continues == (None if sent is None else asking.response and asking.response.id)
+    assert last.request.continues == (None if sent is None else asking.response and asking.response.id)
 
 
 def test_the_streams_of_a_tool_runner_are_read_as_they_come(mode: Mode, run: Run, seen: Captured) -> None:
     sdks.needs("anthropic", "0.125", "a tool runner")
     script(mode)
-    heard: list[str] = []
+    received: list[str] = []
 
     async def body() -> None:
         runner = mode.anthropic().beta.messages.tool_runner(**MESSAGE, tools=[weather_tool(mode)], stream=True)
         async for turn in mode.items(runner):
             async for event in mode.items(turn):
                 if event.type == "text":
-                    heard.append(event.text)
+                    received.append(event.text)
 
     run(body)
-    assert "".join(heard) == "It is sunny."
+    assert "".join(received) == "It is sunny."
     for record in two_turns(seen):
         assert record.stream is not None
         assert (record.stream.end, record.stream.complete) == ("complete", True)
@@ -146,8 +146,8 @@ def test_the_error_of_a_tool_within_a_runner_is_sent_to_the_model(mode: Mode, ru
         else anthropic.beta_tool(weather)
     )
     run(lambda: mode.wait(mode.anthropic().beta.messages.tool_runner(**MESSAGE, tools=[tool]).until_done()))
-    _, told = seen.records
-    (result,) = [part for part in parts(told, "input") if isinstance(part, ToolResult)]
+    _, last = seen.records
+    (result,) = [part for part in parts(last, "input") if isinstance(part, ToolResult)]
     assert result.is_error is True
     assert "no weather in Paris" in str(result.content)
 
@@ -182,8 +182,8 @@ def test_a_tool_runner_of_responses_makes_one_call_per_request(
         return await mode.wait(runner.run(mode.openai(), {"model": "gpt-5", "input": QUESTION}, stream=stream))
 
     assert run(body).output_text == "It is sunny."
-    asking, told = two_turns(seen)
-    assert [bool(record.stream) for record in (asking, told)] == [stream, stream]
+    asking, last = two_turns(seen)
+    assert [bool(record.stream) for record in (asking, last)] == [stream, stream]
     assert asking.api == "responses"
 
 

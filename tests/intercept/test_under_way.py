@@ -26,12 +26,12 @@ def stream() -> Iterator[Any]:
         yield lambda: client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
 
 
-def instrumented(told: list[str], **settings: Any) -> Any:
+def instrumented(messages: list[str], **settings: Any) -> Any:
     tracing = TracerProvider()
     tracing.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
 
     def redact(record: Any) -> Any:
-        told.append(record.outcome)
+        messages.append(record.outcome)
         return record
 
     return callspan.instrument(tracer_provider=tracing, redact=redact, **settings)

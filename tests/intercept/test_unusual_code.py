@@ -327,19 +327,19 @@ def test_closing_a_client_during_a_stream_works_as_without_callspan(wire: Wire, 
 
 def test_a_stream_may_be_closed_by_another_thread_while_it_is_read(provider: ScriptedProvider, seen: Captured) -> None:
     provider.reply(text=LONG, chunk_delay_s=0.02)
-    heard: queue.Queue[object] = queue.Queue()
+    received: queue.Queue[object] = queue.Queue()
     with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
         stream = client.chat.completions.create(**CHAT, stream=True)
 
         def read() -> None:
             with contextlib.suppress(Exception):
                 for chunk in stream:
-                    heard.put(chunk)
+                    received.put(chunk)
 
         reader = threading.Thread(target=read)
         reader.start()
         for _ in range(3):
-            heard.get(timeout=30)
+            received.get(timeout=30)
         stream.close()
         reader.join(30)
     record = the_call(seen)
@@ -446,10 +446,10 @@ def test_a_stream_can_continue_after_a_timeout_of_the_caller(provider: ScriptedP
             await client.chat.completions.create(**CHAT)
 
     asyncio.run(body())
-    cut, answered = seen.records
+    cut, response = seen.records
     assert cut.stream is not None
     assert (cut.outcome, cut.stream.end) == ("cancelled", "cancelled")
-    assert (answered.outcome, text_of(answered)) == ("success", "I am well.")
+    assert (response.outcome, text_of(response)) == ("success", "I am well.")
 
 
 def test_a_group_of_tasks_that_fails_cancels_the_streams_in_it(wire: Wire, run: Run, seen: Captured) -> None:
@@ -632,8 +632,8 @@ def test_a_call_inside_an_httpx_event_hook_is_a_separate_call(mode: Mode, run: R
     hooks = {"request": [ask_later if mode.is_async else ask]}
     client = mode.openai(http_client=kind(event_hooks=hooks))
     run(lambda: mode.wait(client.chat.completions.create(model="outer", messages=QUESTION)))
-    told = {record.request.model: (text_of(record), len(record.attempts)) for record in seen.records}
-    assert told == {"inner": ("inner", 1), "outer": ("outer", 1)}
+    texts = {record.request.model: (text_of(record), len(record.attempts)) for record in seen.records}
+    assert texts == {"inner": ("inner", 1), "outer": ("outer", 1)}
     spans = {span.name: span for span in seen.spans}
     parent, own = spans["chat inner"].parent, spans["chat outer"].context
     assert parent is not None
@@ -697,8 +697,8 @@ def test_messages_may_be_any_iterable(
     async def body() -> Any:
         made = mode.openai(max_retries=1) if sdk == "openai" else mode.anthropic(max_retries=1)
         create = made.chat.completions.create if sdk == "openai" else made.messages.create
-        asked = {**(CHAT if sdk == "openai" else MESSAGE), "messages": messages(QUESTION)}
-        result = await mode.wait(create(**asked, stream=stream))
+        sent = {**(CHAT if sdk == "openai" else MESSAGE), "messages": messages(QUESTION)}
+        result = await mode.wait(create(**sent, stream=stream))
         if stream:
             await mode.all(result)
 

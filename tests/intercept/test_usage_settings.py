@@ -58,8 +58,8 @@ def test_a_caller_who_disables_usage_is_respected(mode: Mode, run: Run) -> None:
 def test_other_stream_options_are_unchanged(mode: Mode, run: Run) -> None:
     with capture(stream_usage=True):
         run(lambda: read(mode, stream_options={"include_obfuscation": False}))
-    asked = mode.provider.requests[0].body["stream_options"]
-    assert asked == {"include_obfuscation": False, "include_usage": True}
+    options = mode.provider.requests[0].body["stream_options"]
+    assert options == {"include_obfuscation": False, "include_usage": True}
 
 
 def test_extra_body_with_stream_options_is_left_alone(mode: Mode, run: Run) -> None:
@@ -115,10 +115,10 @@ def test_missing_usage_is_estimated_when_requested_and_marked(stream: bool, mode
 def test_tokens_are_estimated_of_a_request_with_a_lone_surrogate(mode: Mode, run: Run) -> None:
     """The SDK sends it as an escape, which strict readers of JSON refuse."""
     mode.provider.reply(text="I am quite well, thank you.", usage={})
-    asked = {"model": "gpt-5", "messages": [{"role": "user", "content": "How are you? \ud800"}]}
+    request = {"model": "gpt-5", "messages": [{"role": "user", "content": "How are you? \ud800"}]}
     with capture(estimate_usage=True) as seen:
         try:
-            run(lambda: mode.wait(mode.openai().chat.completions.create(**asked)))
+            run(lambda: mode.wait(mode.openai().chat.completions.create(**request)))
         except UnicodeEncodeError:
             pytest.skip("this version refuses to send it")
         record = the_call(seen)

@@ -48,10 +48,10 @@ def wire_of(sdk: str, text: str, **fields: Any) -> bytes:
     with ScriptedProvider() as provider:
         provider.reply(text=text, **fields)
         path = "/v1/chat/completions" if sdk == "openai" else "/v1/messages"
-        asked = urllib.request.Request(
+        request = urllib.request.Request(
             provider.url + path, data=b'{"model":"m","stream":true,"messages":[]}', method="POST"
         )
-        with urllib.request.urlopen(asked) as response:
+        with urllib.request.urlopen(request) as response:
             content: bytes = response.read()
     return content
 

@@ -31,7 +31,7 @@ def stage(tmp_path: Path, provider: ScriptedProvider, receiver: OtlpReceiver) ->
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def logged() -> Iterator[list[str]]:
     """Every warning that anybody logs."""
     lines: list[str] = []
 

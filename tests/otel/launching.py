@@ -135,8 +135,8 @@ class Served:
     def stop(self, signal_number: int = signal.SIGTERM) -> str:
         """End the server by a signal to its master and return what it said."""
         self.process.send_signal(signal_number)
-        said, _ = self.process.communicate(timeout=30)
-        return said
+        output, _ = self.process.communicate(timeout=30)
+        return output
 
     def kill(self) -> None:
         """End whatever is left of the process group."""

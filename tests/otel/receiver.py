@@ -239,10 +239,10 @@ def _grpc_handler(
                 return None
 
             def answer(body: bytes, context: Any) -> bytes:
-                status, answered = take(path, body)
+                status, content = take(path, body)
                 if status != 200:
                     context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "refused")
-                return answered
+                return content
 
             return grpc.unary_unary_rpc_method_handler(answer)
 

@@ -36,10 +36,10 @@ def stage(stage: Stage) -> Stage:
 def working(stage: Stage, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A worker under `opentelemetry-instrument` with a process group of its own."""
     binaries = Path(stage.environment["PATH"].partition(os.pathsep)[0])
-    with (stage.place / "said").open("w") as said:
+    with (stage.place / "said").open("w") as log:
         worker = subprocess.Popen(
             [str(binaries / "opentelemetry-instrument"), "celery", *WORKER, *options],
-            env=stage.environment, cwd=stage.place, start_new_session=True, text=True, stdout=said, stderr=said,
+            env=stage.environment, cwd=stage.place, start_new_session=True, text=True, stdout=log, stderr=log,
         )  # fmt: skip
     try:
         yield worker
@@ -73,18 +73,18 @@ def end(stage: Stage, worker: subprocess.Popen[str], signal_number: int) -> str:
 def test_workers_send_what_they_recorded_when_they_end(stage: Stage, signal_number: int) -> None:
     with working(stage) as worker:
         assert send(stage, 8) in (1, 2)
-        said = end(stage, worker, signal_number)
-    assert len(stage.calls()) == 16, said
-    assert len(stage.receiver.wait_for(16)) == 16, said
+        output = end(stage, worker, signal_number)
+    assert len(stage.calls()) == 16, output
+    assert len(stage.receiver.wait_for(16)) == 16, output
     assert len({span.span_id for span in stage.spans}) == 16
 
 
 def test_workers_replaced_after_a_few_tasks_lose_nothing(stage: Stage) -> None:
     with working(stage, "--max-tasks-per-child", "2") as worker:
         assert send(stage, 8) >= 4, "two tasks each"
-        said = end(stage, worker, signal.SIGTERM)
-    assert len(stage.calls()) == 16, said
-    assert len(stage.receiver.wait_for(16)) == 16, said
+        output = end(stage, worker, signal.SIGTERM)
+    assert len(stage.calls()) == 16, output
+    assert len(stage.receiver.wait_for(16)) == 16, output
 
 
 def test_records_of_workers_survive_kill_9(stage: Stage) -> None:

@@ -169,11 +169,11 @@ def test_prometheus_shows_the_names_units_and_values_that_the_alerts_ask_for(
     held = play_demo(tmp_path, monkeypatch, collector, "http")
     samples = collector.scrape()
     names = {name for name, _, _ in samples}
-    asked = set(DOCUMENTED.findall(queries())) - {"gen_ai_client_token_type"}
-    assert len(asked) > 10
-    assert asked <= names, asked - names
+    queried = set(DOCUMENTED.findall(queries())) - {"gen_ai_client_token_type"}
+    assert len(queried) > 10
+    assert queried <= names, queried - names
     labels = {label for _, found, _ in samples for label in found}
-    split_by = set(re.findall(r"\b((?:callspan|gen_ai)_\w+)", queries())) - asked
+    split_by = set(re.findall(r"\b((?:callspan|gen_ai)_\w+)", queries())) - queried
     assert split_by <= labels, split_by - labels
     expected = {name: value for (name, _, _), value in held_points(held.metrics).items()}
     assert {"callspan.client.retries", "gen_ai.client.token.usage"} <= set(expected)
@@ -200,7 +200,7 @@ def start_span(provider: Any, name: str) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_collector_that_restarts_loses_nothing_and_is_not_mentioned(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, said: list[str], protocol: str
+    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, logged: list[str], protocol: str
 ) -> None:
     provider: Any = tell_where(monkeypatch, collector, protocol).tracer_provider()
     start_span(provider, "before")
@@ -213,12 +213,12 @@ def test_a_collector_that_restarts_loses_nothing_and_is_not_mentioned(
     restart.join()
     provider.shutdown()
     assert [span.name for span in receiver.spans] == ["before", "meanwhile"]
-    assert not said
+    assert not logged
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_collector_that_is_down_costs_one_line_and_one_when_it_is_back(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, said: list[str], protocol: str
+    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, logged: list[str], protocol: str
 ) -> None:
     providers = tell_where(monkeypatch, collector, protocol)
     provider: Any = providers.tracer_provider()
@@ -233,7 +233,7 @@ def test_a_collector_that_is_down_costs_one_line_and_one_when_it_is_back(
     provider.shutdown()
     address = collector.address(protocol)
     assert [span.name for span in receiver.spans] == ["back"]
-    assert said == [
+    assert logged == [
         f"Could not reach {address} (connection refused): telemetry is dropped until it answers",
         f"{address}{'' if protocol == 'grpc' else '/v1/traces'} takes spans again; 3 were lost",
     ]
@@ -241,7 +241,7 @@ def test_a_collector_that_is_down_costs_one_line_and_one_when_it_is_back(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_slow_collector_slows_no_call_and_loses_nothing(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, protocol: str, said: list[str]
+    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, protocol: str, logged: list[str]
 ) -> None:
     receiver.pause_s = 1.5
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
@@ -260,7 +260,7 @@ def test_a_slow_collector_slows_no_call_and_loses_nothing(
     provider.shutdown()
     assert max(took_s) < receiver.pause_s
     assert len(receiver.spans) == 10
-    assert not said
+    assert not logged
 
 
 def big_spans(provider: Any, sizes: list[int]) -> None:
@@ -272,15 +272,15 @@ def big_spans(provider: Any, sizes: list[int]) -> None:
 
 
 def test_no_batch_exceeds_the_4_mib_limit_of_grpc(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, said: list[str]
+    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, logged: list[str]
 ) -> None:
     big_spans(tell_where(monkeypatch, collector, "grpc").tracer_provider(), [40_000] * 300)
     assert len(receiver.spans) == 300
-    assert not said
+    assert not logged
 
 
 def test_without_the_byte_bound_the_collector_refuses_the_batch(
-    collector: Collector, receiver: OtlpReceiver, said: list[str]
+    collector: Collector, receiver: OtlpReceiver, logged: list[str]
 ) -> None:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
@@ -289,26 +289,26 @@ def test_without_the_byte_bound_the_collector_refuses_the_batch(
     provider.add_span_processor(BatchSpanProcessor(exporter))
     big_spans(provider, [40_000] * 300)
     assert len(receiver.spans) < 300
-    assert said
+    assert logged
 
 
 def test_a_span_above_the_limit_is_lost_alone_with_one_log_line(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, said: list[str]
+    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, logged: list[str]
 ) -> None:
     big_spans(tell_where(monkeypatch, collector, "grpc").tracer_provider(), [10, 5 << 20, 10])
     assert len(receiver.spans) == 2
-    assert said == [f"{collector.grpc} did not take one of the spans: the message is larger than it takes"]
+    assert logged == [f"{collector.grpc} did not take one of the spans: the message is larger than it takes"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_collector_without_metrics_and_logs_causes_one_log_line_each(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: OtlpReceiver, said: list[str], protocol: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: OtlpReceiver, logged: list[str], protocol: str
 ) -> None:
     from tests.otel.test_signals import make_some
 
     with Collector(tmp_path, receiver, signals=("traces",)) as collector:
         make_some(tell_where(monkeypatch, collector, protocol), times=3)
     answer = "UNIMPLEMENTED" if protocol == "grpc" else "404 Not Found"
-    assert len(said) == 2
-    assert all(f"({answer}): they are not sent" in line for line in said)
+    assert len(logged) == 2
+    assert all(f"({answer}): they are not sent" in line for line in logged)
     assert len(receiver.spans) == 3

@@ -33,7 +33,7 @@ print(ask("Hi"))
 """
 
 
-def heard(stage: Stage, settings: str = "") -> list[str]:
+def hook_lines(stage: Stage, settings: str = "") -> list[str]:
     python = python_of(".venv-peers", "make peers")
     place = stage.place / "hook"
     (place / "hook-1.dist-info").mkdir(parents=True)
@@ -52,12 +52,12 @@ def heard(stage: Stage, settings: str = "") -> list[str]:
 
 def test_it_receives_the_messages(stage: Stage) -> None:
     stage.provider.reply(text="Hello.")
-    (told,) = map(json.loads, heard(stage))
-    assert told["inputs"] == [["user", "Hi"]]
-    assert told["outputs"] == [["assistant", "Hello.", "stop"]]
+    (result,) = map(json.loads, hook_lines(stage))
+    assert result["inputs"] == [["user", "Hi"]]
+    assert result["outputs"] == [["assistant", "Hello.", "stop"]]
     (call,) = stage.calls()
-    assert told["span"] == call.span_id
+    assert result["span"] == call.span_id
 
 
 def test_the_completion_hook_is_not_called_if_content_is_off(stage: Stage) -> None:
-    assert heard(stage, 'content="metadata"') == []
+    assert hook_lines(stage, 'content="metadata"') == []

@@ -156,9 +156,9 @@ class Failing:
 
 
 def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
-    told: list[Any] = []
+    received: list[Any] = []
     failing: Any = Failing(times=2)
-    sink = ProcessedSink(failing, SharedDecoder(delivery_processors(prices)), delivered=told.append)
+    sink = ProcessedSink(failing, SharedDecoder(delivery_processors(prices)), delivered=received.append)
     call = CallRecord(
         call_id="one",
         provider="openai",
@@ -170,9 +170,9 @@ def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="not now"):
             sink.deliver([entry])
-    assert told == []
+    assert received == []
     sink.deliver([entry])
-    assert [(record.call_id, record.cost.usd) for record in told] == [("one", Decimal("0.006"))]
+    assert [(record.call_id, record.cost.usd) for record in received] == [("one", Decimal("0.006"))]
 
 
 def test_only_the_first_store_reports_the_cost(tmp_path: Path) -> None:

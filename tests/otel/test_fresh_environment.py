@@ -81,10 +81,10 @@ def test_there_is_nothing_but_what_the_extras_bring(fresh: Path) -> None:
 
 
 def test_an_unchanged_script_sends_its_spans_and_keeps_its_records(stage: Stage, fresh: Path) -> None:
-    said = instrumented(stage, fresh, "python", SCRIPT, "2")
+    output = instrumented(stage, fresh, "python", SCRIPT, "2")
     assert len(stage.spans) == len(stage.calls()) == 4
     assert {span.attributes["gen_ai.provider.name"] for span in stage.spans} == {"anthropic", "openai"}
-    assert not said
+    assert not output
 
 
 def test_the_distributions_default_protocol_has_its_exporter(stage: Stage, fresh: Path) -> None:

@@ -23,7 +23,7 @@ from tests.logs import nothing_is_warned_of
 HI: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
 
-class Told:
+class Exported:
     """Log events and spans of the calls of a test."""
 
     def __init__(self) -> None:
@@ -59,53 +59,60 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
-    made = Told()
+def exported() -> Iterator[Exported]:
+    made = Exported()
     yield made
     made.logger_provider.shutdown()
 
 
-def test_there_are_none_by_default(provider: ScriptedProvider, told: Told) -> None:
-    told.call(provider)
-    assert not told.logs.get_finished_logs()
+def test_there_are_none_by_default(provider: ScriptedProvider, exported: Exported) -> None:
+    exported.call(provider)
+    assert not exported.logs.get_finished_logs()
 
 
-def test_the_event_has_the_content_structured_and_lies_in_the_span(provider: ScriptedProvider, told: Told) -> None:
+def test_the_event_has_the_content_structured_and_lies_in_the_span(
+    provider: ScriptedProvider, exported: Exported
+) -> None:
     provider.reply(text="Hello.")
-    told.call(provider, log_events=True)
-    event = told.event
+    exported.call(provider, log_events=True)
+    event = exported.event
     assert event.event_name == "gen_ai.client.inference.operation.details"
-    assert event.span_id == told.span.context.span_id
+    assert event.span_id == exported.span.context.span_id
     assert event.attributes["gen_ai.request.model"] == "gpt-5"
-    said = event.attributes["gen_ai.output.messages"]
-    assert said[0]["parts"][0]["content"] == "Hello."
+    output_messages = event.attributes["gen_ai.output.messages"]
+    assert output_messages[0]["parts"][0]["content"] == "Hello."
     assert [message["role"] for message in event.attributes["gen_ai.input.messages"]] == ["system", "user"]
 
 
 def test_event_only_keeps_content_off_spans(
-    provider: ScriptedProvider, told: Told, monkeypatch: pytest.MonkeyPatch
+    provider: ScriptedProvider, exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "EVENT_ONLY")
-    told.call(provider)
-    assert "gen_ai.input.messages" in told.event.attributes
-    assert not {"gen_ai.input.messages", "llm.prompts", "llm.completions"} & set(told.span.attributes)
+    exported.call(provider)
+    assert "gen_ai.input.messages" in exported.event.attributes
+    assert not {"gen_ai.input.messages", "llm.prompts", "llm.completions"} & set(exported.span.attributes)
 
 
 @pytest.mark.parametrize(("mode", "events", "on_spans"), [("SPAN_AND_EVENT", 1, True), ("SPAN_ONLY", 0, True)])
 def test_the_conventions_modes(
-    provider: ScriptedProvider, told: Told, monkeypatch: pytest.MonkeyPatch, mode: str, events: int, on_spans: bool
+    provider: ScriptedProvider,
+    exported: Exported,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    events: int,
+    on_spans: bool,
 ) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", mode)
-    told.call(provider)
-    assert len(told.logs.get_finished_logs()) == events
-    assert ("gen_ai.input.messages" in told.span.attributes) is on_spans
+    exported.call(provider)
+    assert len(exported.logs.get_finished_logs()) == events
+    assert ("gen_ai.input.messages" in exported.span.attributes) is on_spans
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])
-def test_events_obey_the_content_setting(provider: ScriptedProvider, told: Told, content: str) -> None:
-    told.call(provider, log_events=True, content=content)
-    assert not {"gen_ai.input.messages", "gen_ai.output.messages"} & set(told.event.attributes)
-    assert told.event.attributes["gen_ai.usage.input_tokens"] > 0
+def test_events_obey_the_content_setting(provider: ScriptedProvider, exported: Exported, content: str) -> None:
+    exported.call(provider, log_events=True, content=content)
+    assert not {"gen_ai.input.messages", "gen_ai.output.messages"} & set(exported.event.attributes)
+    assert exported.event.attributes["gen_ai.usage.input_tokens"] > 0
 
 
 FAILURES: dict[str, dict[str, Any]] = {
@@ -118,32 +125,32 @@ FAILURES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("content", ["full", "off"])
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failed_call_has_the_event_of_its_exception(
-    failure: str, content: Any, provider: ScriptedProvider, told: Told
+    failure: str, content: Any, provider: ScriptedProvider, exported: Exported
 ) -> None:
     """A warning in the call's span, with the class of the exception and, where content is shown, its message."""
     provider.reply(**FAILURES[failure])
     with contextlib.suppress(openai.OpenAIError):
-        told.call(provider, log_events=True, content=content, client={"timeout": 0.2})
-    details, exception = told.events
+        exported.call(provider, log_events=True, content=content, client={"timeout": 0.2})
+    details, exception = exported.events
     assert exception.event_name == "gen_ai.client.operation.exception"
     assert (exception.severity_number, details.severity_number) == (SeverityNumber.WARN, SeverityNumber.DEBUG)
-    assert (exception.trace_id, exception.span_id) == (told.span.context.trace_id, told.span.context.span_id)
-    shown = next(event for event in told.span.events if event.name == "exception")
-    assert exception.timestamp == shown.timestamp == told.span.end_time
+    assert (exception.trace_id, exception.span_id) == (exported.span.context.trace_id, exported.span.context.span_id)
+    shown = next(event for event in exported.span.events if event.name == "exception")
+    assert exception.timestamp == shown.timestamp == exported.span.end_time
     named = {name: value for name, value in exception.attributes.items() if name.startswith("exception.")}
     assert named == dict(shown.attributes)
     assert ("exception.message" in named) is (content == "full")
     assert named["exception.type"]
-    assert exception.attributes["error.type"] == told.span.attributes["error.type"]
+    assert exception.attributes["error.type"] == exported.span.attributes["error.type"]
     assert exception.attributes["gen_ai.request.model"] == "gpt-5"
     assert ("no question" in str(exception.attributes)) is (content == "full" and failure != "timeout")
 
 
-def test_a_cancelled_call_has_no_event_of_an_exception(provider: ScriptedProvider, told: Told) -> None:
+def test_a_cancelled_call_has_no_event_of_an_exception(provider: ScriptedProvider, exported: Exported) -> None:
     """Giving up is no failure of the operation."""
     provider.reply(hang=True)
     handle = callspan.instrument(
-        tracer_provider=told.tracer_provider, logger_provider=told.logger_provider, log_events=True
+        tracer_provider=exported.tracer_provider, logger_provider=exported.logger_provider, log_events=True
     )
 
     async def give_up() -> None:
@@ -155,21 +162,21 @@ def test_a_cancelled_call_has_no_event_of_an_exception(provider: ScriptedProvide
             asyncio.run(give_up())
     finally:
         handle.uninstrument()
-    assert [event.event_name for event in told.events] == ["gen_ai.client.inference.operation.details"]
+    assert [event.event_name for event in exported.events] == ["gen_ai.client.inference.operation.details"]
 
 
-def test_events_stay_within_the_byte_caps(provider: ScriptedProvider, told: Told) -> None:
+def test_events_stay_within_the_byte_caps(provider: ScriptedProvider, exported: Exported) -> None:
     provider.reply(text="long " * 20_000)
-    told.call(provider, log_events=True, max_attribute_bytes=2048)
-    assert len(str(told.event.attributes["gen_ai.output.messages"])) < 4096
+    exported.call(provider, log_events=True, max_attribute_bytes=2048)
+    assert len(str(exported.event.attributes["gen_ai.output.messages"])) < 4096
 
 
 def test_without_a_log_pipeline_one_line_is_logged(
-    provider: ScriptedProvider, told: Told, caplog: pytest.LogCaptureFixture
+    provider: ScriptedProvider, exported: Exported, caplog: pytest.LogCaptureFixture
 ) -> None:
     with nothing_is_warned_of():
-        told.call(provider, log_events=True)
-    handle = callspan.instrument(tracer_provider=told.tracer_provider, log_events=True)
+        exported.call(provider, log_events=True)
+    handle = callspan.instrument(tracer_provider=exported.tracer_provider, log_events=True)
     try:
         with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=0) as client:
             for _ in range(2):

@@ -47,17 +47,17 @@ def call(provider: ScriptedProvider, seen: Seen, how: str = "plain", **telemetry
     with anthropic.Anthropic(
         api_key="sk-ant-test", base_url=provider.anthropic_url, max_retries=0, open_telemetry=settings
     ) as client:
-        asked: Any = {"model": "claude-test", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+        request: Any = {"model": "claude-test", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
         if how == "plain":
-            client.messages.create(**asked)
+            client.messages.create(**request)
         elif how == "streamed":
-            list(client.messages.create(stream=True, **asked))
+            list(client.messages.create(stream=True, **request))
         elif how == "left":
-            with client.messages.stream(**asked) as stream:
+            with client.messages.stream(**request) as stream:
                 next(iter(stream))
         else:
             with pytest.raises(anthropic.BadRequestError):
-                client.messages.create(**asked)
+                client.messages.create(**request)
 
 
 @pytest.fixture
@@ -137,12 +137,12 @@ def test_uninstrumented_clients_trace_as_before(provider: ScriptedProvider) -> N
     tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
     settings: Any = {"tracer_provider": tracer_provider}
     client = anthropic.Anthropic(api_key="sk-ant-test", base_url=provider.anthropic_url, open_telemetry=settings)
-    asked: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+    request: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
     with client:
         with capture() as captured:
-            client.messages.create(**asked)
+            client.messages.create(**request)
         assert (len(captured.spans), exporter.get_finished_spans()) == (1, ())
-        client.messages.create(**asked)
+        client.messages.create(**request)
     assert len(captured.spans) == 1
     assert [span.name for span in exporter.get_finished_spans()] == ["anthropic.messages.create"]
     assert trace.get_current_span() is trace.INVALID_SPAN
@@ -250,12 +250,12 @@ def test_callspans_span_has_all_attributes_of_the_sdks_own(provider: ScriptedPro
     with capture() as captured:
         everything(provider, how, settings)
     (ours,) = captured.spans
-    said, would_have = dict(ours.attributes or {}), dict(theirs.attributes or {})
+    attributes, would_have = dict(ours.attributes or {}), dict(theirs.attributes or {})
     if "gen_ai.usage.input_tokens" in would_have:
         would_have = {name: _with_compactions(name, value) for name, value in would_have.items()}
     comparable = [name for name in would_have if name not in DIFFERING | RENAMED]
-    assert {name: said.get(name) for name in comparable} == {name: would_have[name] for name in comparable}
-    assert not [name for name in would_have if RENAMED.get(name, name) not in said]
+    assert {name: attributes.get(name) for name in comparable} == {name: would_have[name] for name in comparable}
+    assert not [name for name in would_have if RENAMED.get(name, name) not in attributes]
     assert would_have["gen_ai.conversation.id"] == "conversation-7"
     assert would_have["anthropic.organization.id"] == "org-1"
 

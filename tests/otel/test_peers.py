@@ -40,13 +40,13 @@ Scenes: TypeAlias = dict[tuple[str, str], Any]
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     """All at once: what takes long is to import the SDKs and the peers, which one process does for all."""
     python = python_of(".venv-peers", "make peers")
-    asked = [(named, order) for named, _ in (*ONE_SPAN, *TWO_SPANS) for order in ORDERS]
-    words = [word for pair in asked for word in pair]
+    combinations = [(named, order) for named, _ in (*ONE_SPAN, *TWO_SPANS) for order in ORDERS]
+    words = [word for pair in combinations for word in pair]
     with ScriptedProvider() as provider, OtlpReceiver() as receiver:
         stage = Stage(tmp_path_factory.mktemp("peers"), provider, receiver)
         done = stage.run(python, str(stage.app("peer.py")), *words, timeout_s=300.0, CALLSPAN_STORES="")
     assert done.returncode == 0, done.stderr
-    return dict(zip(asked, json.loads(done.stdout), strict=True))
+    return dict(zip(combinations, json.loads(done.stdout), strict=True))
 
 
 def beside(scenes: Scenes, named: str, order: str) -> Any:
@@ -87,22 +87,22 @@ def test_the_other_instrumentation_is_named_in_one_warning(
     scenes: Scenes, named: str, distribution: str, order: str
 ) -> None:
     result = beside(scenes, named, order)
-    warnings = [said for said in result["heard"] if distribution in said]
+    warnings = [message for message in result["heard"] if distribution in message]
     assert len(warnings) == 1
     assert "instruments the same SDKs as callspan" in warnings[0]
     assert result["found"] == [distribution]
-    told = {check["name"]: check for check in result["doctor"] if check["state"] == "warning"}
-    assert f"{distribution} {told[distribution]['detail']}. {told[distribution]['advice']}" == f"{warnings[0]}."
+    warned = {check["name"]: check for check in result["doctor"] if check["state"] == "warning"}
+    assert f"{distribution} {warned[distribution]['detail']}. {warned[distribution]['advice']}" == f"{warnings[0]}."
 
 
 def test_doctor_names_those_that_are_only_installed_by_what_would_turn_them_on(scenes: Scenes) -> None:
     """In a process in which only the first is on."""
     named, distribution = ONE_SPAN[0]
-    told = {check["name"]: check for check in beside(scenes, named, "ours-first")["doctor"]}
+    checks = {check["name"]: check for check in beside(scenes, named, "ours-first")["doctor"]}
     every = {name for _, name in (*ONE_SPAN, *TWO_SPANS)}
-    assert every <= set(told)
+    assert every <= set(checks)
     for name in every - {distribution}:
-        assert told[name]["state"] == "warning"
-        assert told[name]["detail"].startswith("opentelemetry-instrument turns it on")
-        assert told[name]["advice"].startswith("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=")
-    assert "callspan" not in told
+        assert checks[name]["state"] == "warning"
+        assert checks[name]["detail"].startswith("opentelemetry-instrument turns it on")
+        assert checks[name]["advice"].startswith("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=")
+    assert "callspan" not in checks

@@ -194,8 +194,8 @@ def test_streams_read_in_another_task_have_the_parent_of_their_creation(
 def test_fifty_concurrent_sessions_never_mix(provider: ScriptedProvider, seen: Captured) -> None:
     async def one(client: openai.AsyncOpenAI, number: int) -> None:
         with callspan.session(f"s{number}", session_id=f"id-{number}"):
-            asked: Any = [{"role": "user", "content": f"number {number}"}]
-            await client.chat.completions.create(model=f"model-{number}", messages=asked)
+            messages: Any = [{"role": "user", "content": f"number {number}"}]
+            await client.chat.completions.create(model=f"model-{number}", messages=messages)
 
     async def body() -> None:
         async with openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=0) as client:

@@ -117,8 +117,8 @@ def test_records_of_an_exporter_alone_follow_the_settings_of_the_environment(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     seen: list[Record] = []
     remove = callspan.add_callback("before_record", seen.append)
-    said = '[{"role":"user","parts":[{"type":"text","content":"SESAME"}]}]'
-    provider.get_tracer("somebody.else").start_span("chat", attributes={**CHAT, "gen_ai.input.messages": said}).end()
+    text = '[{"role":"user","parts":[{"type":"text","content":"SESAME"}]}]'
+    provider.get_tracer("somebody.else").start_span("chat", attributes={**CHAT, "gen_ai.input.messages": text}).end()
     remove()
     assert exporter.force_flush(20_000)
     exporter.shutdown()

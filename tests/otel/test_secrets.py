@@ -81,7 +81,7 @@ def everything(outside: Outside, provider: ScriptedProvider, **settings: Any) ->
 
 def _calls(provider: ScriptedProvider) -> None:
     host = provider.url.removeprefix("http://")
-    asked: Any = [{"role": "user", "content": "Hi"}]
+    messages: Any = [{"role": "user", "content": "Hi"}]
     echo = f"Incorrect API key provided: {KEY}. Authorization: Bearer {KEY}; http://{USER}:{PASSWORD}@{host}/v1"
     with (
         callspan.metadata(user_id=NAMED, extra={"who": NAMED}),
@@ -95,12 +95,12 @@ def _calls(provider: ScriptedProvider) -> None:
             max_retries=1,
         ) as client:
             provider.reply(tool_calls=[{"name": "login", "arguments": {"password": ARGUMENT}, "id": "call_1"}])
-            client.chat.completions.create(model="gpt-5", messages=asked, extra_headers={"x-api-key": HEADER})
+            client.chat.completions.create(model="gpt-5", messages=messages, extra_headers={"x-api-key": HEADER})
             provider.reply(text="as it is", chunk_delay_s=0.0)
-            list(client.chat.completions.create(model="gpt-5", messages=asked, stream=True))
+            list(client.chat.completions.create(model="gpt-5", messages=messages, stream=True))
             provider.reply(status=401, message=echo)
             with pytest.raises(openai.AuthenticationError):
-                client.chat.completions.create(model="gpt-5", messages=asked)
+                client.chat.completions.create(model="gpt-5", messages=messages)
             provider.reply(text=f"drawn {ARGUMENT}")
             client.images.generate(model="gpt-image-1", prompt=f"draw {ARGUMENT}")
             provider.reply(text=f"heard {ARGUMENT}")
@@ -130,7 +130,7 @@ def _calls(provider: ScriptedProvider) -> None:
         ) as claude:
             provider.reply(status=400, message=f"x-api-key: {ANTHROPIC_KEY}")
             with pytest.raises(anthropic.BadRequestError):
-                claude.messages.create(model="claude-test", max_tokens=9, messages=asked)
+                claude.messages.create(model="claude-test", max_tokens=9, messages=messages)
         with step.tool("login", arguments={"password": ARGUMENT}) as tool:
             tool.result = {"said": ARGUMENT}
         with pytest.raises(ValueError, match="SECRETWORD"), step.tool("login") as tool:
@@ -197,15 +197,15 @@ def test_a_block_takes_its_content_out_and_leaves_the_rest(outside: Outside, pro
     handle = callspan.instrument(stores=f"jsonl:///{outside.place / 'b.jsonl'}", tracer_provider=tracer_provider)
     try:
         with openai.OpenAI(api_key=KEY, base_url=provider.openai_url) as client:
-            for said in ("shown-word", "hidden-word"):
-                provider.reply(text=said)
+            for word in ("shown-word", "hidden-word"):
+                provider.reply(text=word)
                 with (
-                    callspan.content("off" if said == "hidden-word" else "full"),
-                    callspan.session(said[:6]) as session,
+                    callspan.content("off" if word == "hidden-word" else "full"),
+                    callspan.session(word[:6]) as session,
                 ):
-                    asked: Any = [{"role": "user", "content": f"{said}-asked"}]
-                    stream = client.chat.completions.create(model="gpt-5", messages=asked, stream=True)
-                    session.message(f"{said}-event", kind="note")
+                    messages: Any = [{"role": "user", "content": f"{word}-asked"}]
+                    stream = client.chat.completions.create(model="gpt-5", messages=messages, stream=True)
+                    session.message(f"{word}-event", kind="note")
                 list(stream)
         assert handle.force_flush(20_000)
     finally:

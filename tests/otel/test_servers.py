@@ -36,24 +36,24 @@ def processes(server: Served, path: str, wanted: int) -> set[str]:
 def test_uvicorn_workers_send_what_they_recorded_when_they_end(stage: Stage, signal_number: int) -> None:
     with stage.serving(*UVICORN) as server:
         assert len(processes(server, "/process", 2)) == 2
-        asked = [f"/plain?question={number}" for number in range(12)]
-        answers = server.get_all([*asked, *[path.replace("plain", "stream") for path in asked]])
+        paths = [f"/plain?question={number}" for number in range(12)]
+        answers = server.get_all([*paths, *[path.replace("plain", "stream") for path in paths]])
         assert all("Hello" in answer for answer in answers)
-        said = server.stop(signal_number)
-    assert len(stage.spans) == len(stage.calls()) == 24, said
+        output = server.stop(signal_number)
+    assert len(stage.spans) == len(stage.calls()) == 24, output
 
 
 def test_spans_of_streamed_web_answers_lie_under_the_request_that_caused_them(stage: Stage) -> None:
     """The stream is read after the request's own span has ended, in a task of the server."""
     with stage.serving(*UVICORN[:-2]) as server:
         assert server.get_all(["/stream?question=a", "/plain?question=b"])
-        said = server.stop()
+        output = server.stop()
     spans = {span.span_id: span for span in stage.receiver.spans}
     parents = {spans[span.parent_id or ""].name: span for span in stage.spans}
-    assert set(parents) == {"GET /stream", "GET /plain"}, said
+    assert set(parents) == {"GET /stream", "GET /plain"}, output
     streamed = parents["GET /stream"]
     assert streamed.attributes["callspan.stream.end"] == "complete"
-    assert "Failed to detach" not in said
+    assert "Failed to detach" not in output
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
@@ -61,9 +61,9 @@ def test_preloaded_gunicorn_workers_send_what_they_recorded_when_they_end(stage:
     with stage.serving(*GUNICORN) as server:
         assert len(processes(server, "/process", 2)) == 2
         workers = server.get_all([f"/ask?{number}" for number in range(16)])
-        said = server.stop(signal_number)
+        output = server.stop(signal_number)
     assert workers
-    assert len(stage.spans) == len(stage.calls()) == 16, said
+    assert len(stage.spans) == len(stage.calls()) == 16, output
 
 
 def test_three_workers_of_a_master_that_has_made_a_call_itself_lose_nothing(stage: Stage) -> None:
@@ -72,9 +72,9 @@ def test_three_workers_of_a_master_that_has_made_a_call_itself_lose_nothing(stag
     with stage.serving(*(word.replace("2", "3") if word == "2" else word for word in command)) as server:
         assert len(processes(server, "/process", 3)) == 3
         server.get_all([f"/ask?{number}" for number in range(30)])
-        said = server.stop()
+        output = server.stop()
     spans = stage.receiver.wait_for(31)
-    assert len({span.span_id for span in spans}) == len(spans) == 31, said
+    assert len({span.span_id for span in spans}) == len(spans) == 31, output
     calls = stage.calls()
     assert {call.span_id for call in calls} == {span.span_id for span in spans}
     assert len({call.pid for call in calls}) > 1
@@ -84,8 +84,8 @@ def test_workers_that_are_replaced_after_some_requests_lose_nothing(stage: Stage
     with stage.serving(*GUNICORN, "--max-requests", "4") as server:
         for _ in range(5):
             server.get_all([f"/ask?{number}" for number in range(4)])
-        said = server.stop()
-    assert len(stage.receiver.wait_for(20)) == len(stage.calls()) == 20, said
+        output = server.stop()
+    assert len(stage.receiver.wait_for(20)) == len(stage.calls()) == 20, output
 
 
 @pytest.mark.parametrize("command", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])
@@ -93,8 +93,8 @@ def test_callspan_run_is_enough_around_a_server(stage: Stage, command: tuple[str
     path = "/plain?question=" if command is UVICORN else "/ask?"
     with stage.serving("callspan", "--store", stage.store, "run", *command[1:]) as server:
         server.get_all([f"{path}{number}" for number in range(10)])
-        said = server.stop()
-    assert len(stage.spans) == len(stage.calls()) == 10, said
+        output = server.stop()
+    assert len(stage.spans) == len(stage.calls()) == 10, output
 
 
 def test_a_browser_that_disconnects_leaves_a_cancelled_call_and_no_error(stage: Stage) -> None:
@@ -106,11 +106,11 @@ def test_a_browser_that_disconnects_leaves_a_cancelled_call_and_no_error(stage: 
             while b"word" not in browser.recv(4096):
                 pass
         assert server.get("/plain?question=b")
-        said = server.stop()
-    assert {span.attributes["callspan.outcome"] for span in stage.spans} == {"cancelled", "success"}, said
+        output = server.stop()
+    assert {span.attributes["callspan.outcome"] for span in stage.spans} == {"cancelled", "success"}, output
     assert sorted(call.outcome for call in stage.calls()) == ["cancelled", "success"]
-    assert "Failed to detach" not in said
-    assert "was created in a different Context" not in said
+    assert "Failed to detach" not in output
+    assert "was created in a different Context" not in output
 
 
 @pytest.mark.parametrize("command", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])

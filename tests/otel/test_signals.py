@@ -262,24 +262,24 @@ def make_some(providers: OtlpProviders, times: int = 1) -> None:
 
 
 @pytest.mark.parametrize(("status", "phrase"), [(404, "404 Not Found"), (405, "405 Method Not Allowed")])
-def test_a_receiver_without_metrics_logs_one_line(said: list[str], status: int, phrase: str) -> None:
+def test_a_receiver_without_metrics_logs_one_line(logged: list[str], status: int, phrase: str) -> None:
     with closing(Picky({"/v1/metrics": status})) as picky:
         providers = OtlpProviders(picky.url)
         make_some(providers, times=3)
-        assert said == [f"{picky.url}/v1/metrics takes no metrics ({phrase}): they are not sent. {METRICS_OFF}"]
+        assert logged == [f"{picky.url}/v1/metrics takes no metrics ({phrase}): they are not sent. {METRICS_OFF}"]
         assert not any(exporter.outage for exporter in providers.exporters.values())
         assert picky.paths.count("/v1/traces") == picky.paths.count("/v1/logs") == 3
 
 
 def test_a_grpc_receiver_without_metrics_and_logs_logs_one_line_each(
-    said: list[str], receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+    logged: list[str], receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Jaeger does, which answers UNIMPLEMENTED."""
     address = f"http://{receiver.serve_grpc(only=('trace',))}"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     make_some(OtlpProviders(True), times=2)
-    assert sorted(said) == [
+    assert sorted(logged) == [
         f"{address} takes no {what} (UNIMPLEMENTED): they are not sent. OTEL_{switch}_EXPORTER=none turns them off"
         for what, switch in (("log events", "LOGS"), ("metrics", "METRICS"))
     ]
@@ -288,7 +288,7 @@ def test_a_grpc_receiver_without_metrics_and_logs_logs_one_line_each(
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_without_a_receiver_all_signals_together_log_one_line(
-    said: list[str], monkeypatch: pytest.MonkeyPatch, protocol: str
+    logged: list[str], monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
@@ -298,18 +298,18 @@ def test_without_a_receiver_all_signals_together_log_one_line(
     started_s = time.monotonic()
     make_some(providers)
     assert time.monotonic() - started_s < 5
-    assert said == [f"Could not reach {address} (connection refused): telemetry is dropped until it answers"]
+    assert logged == [f"Could not reach {address} (connection refused): telemetry is dropped until it answers"]
     assert all(exporter.outage and exporter.lost for exporter in providers.exporters.values())
 
 
-def test_a_port_of_the_other_protocol_is_named(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_of_the_other_protocol_is_named(logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     providers = OtlpProviders("http://127.0.0.1:4317")
     providers.end(0.1)
     make_some(providers)
-    assert said[0].endswith("4317 is the port of gRPC: use 4318, or OTEL_EXPORTER_OTLP_PROTOCOL=grpc")
+    assert logged[0].endswith("4317 is the port of gRPC: use 4318, or OTEL_EXPORTER_OTLP_PROTOCOL=grpc")
 
 
-def test_a_receiver_that_comes_back_is_reported_with_what_was_lost(said: list[str]) -> None:
+def test_a_receiver_that_comes_back_is_reported_with_what_was_lost(logged: list[str]) -> None:
     with closing(Picky({"/v1/traces": 500})) as picky:
         provider: Any = OtlpProviders(picky.url).tracer_provider()
         for status in (500, 500, 200, 200, 500):
@@ -320,10 +320,10 @@ def test_a_receiver_that_comes_back_is_reported_with_what_was_lost(said: list[st
         refused = (
             f"{picky.url}/v1/traces did not take spans (500 Internal Server Error): they are dropped until it does"
         )
-        assert said == [refused, f"{picky.url}/v1/traces takes spans again; 2 were lost", refused]
+        assert logged == [refused, f"{picky.url}/v1/traces takes spans again; 2 were lost", refused]
 
 
-def test_retries_end_with_the_time_of_a_flush(said: list[str]) -> None:
+def test_retries_end_with_the_time_of_a_flush(logged: list[str]) -> None:
     with closing(Picky({"/v1/traces": 503})) as picky:
         providers = OtlpProviders(picky.url)
         provider: Any = providers.tracer_provider()
@@ -333,13 +333,13 @@ def test_retries_end_with_the_time_of_a_flush(said: list[str]) -> None:
             provider.force_flush()
         assert time.monotonic() - started_s < 2
         assert picky.paths == ["/v1/traces"]
-        assert said == [
+        assert logged == [
             f"{picky.url}/v1/traces did not take spans (503 Service Unavailable): they are dropped until it does"
         ]
         provider.shutdown()
 
 
-def test_a_short_outage_is_outlasted(said: list[str]) -> None:
+def test_a_short_outage_is_outlasted(logged: list[str]) -> None:
     with closing(Picky({"/v1/traces": 503})) as picky:
         provider: Any = OtlpProviders(picky.url).tracer_provider()
         provider.get_tracer("test").start_span("one").end()
@@ -347,23 +347,23 @@ def test_a_short_outage_is_outlasted(said: list[str]) -> None:
         provider.force_flush()
         provider.shutdown()
         assert picky.paths == ["/v1/traces", "/v1/traces"]
-        assert not said
+        assert not logged
 
 
-def test_exporters_of_the_application_log_as_without_callspan(said: list[str]) -> None:
+def test_exporters_of_the_application_log_as_without_callspan(logged: list[str]) -> None:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
     with closing(Picky({"/v1/traces": 404})) as picky:
         make_some(OtlpProviders(picky.url))
-        del said[:]
+        del logged[:]
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{picky.url}/v1/traces")))
         provider.get_tracer("test").start_span("one").end()
         provider.shutdown()
-        assert len(said) == 1
-        assert "Failed to export" in said[0]
+        assert len(logged) == 1
+        assert "Failed to export" in logged[0]
 
 
 def test_log_events_are_bounded_by_bytes_as_spans_are() -> None:
@@ -378,7 +378,7 @@ def test_log_events_are_bounded_by_bytes_as_spans_are() -> None:
         assert not picky.refused
 
 
-def test_the_text_of_a_receivers_response_is_not_logged(said: list[str]) -> None:
+def test_the_text_of_a_receivers_response_is_not_logged(logged: list[str]) -> None:
     """Its text may hold what it was sent."""
 
     class Echo(BaseHTTPRequestHandler):
@@ -397,10 +397,10 @@ def test_the_text_of_a_receivers_response_is_not_logged(said: list[str]) -> None
     make_some(OtlpProviders(address))
     server.shutdown()
     server.server_close()
-    assert said
-    assert "secret" not in str(said)
-    assert "hunter2" not in str(said)
-    assert "400 Bad Request" in str(said)
+    assert logged
+    assert "secret" not in str(logged)
+    assert "hunter2" not in str(logged)
+    assert "400 Bad Request" in str(logged)
 
 
 @pytest.mark.slow

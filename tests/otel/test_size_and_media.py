@@ -38,14 +38,14 @@ Sent = Callable[..., ReceivedSpan]
 def sent(provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> Iterator[Sent]:
     """Make one call of either SDK and return its span as it arrived, spans' content checked against the caps."""
 
-    def call(asked: dict[str, Any], reply: str = "Well.", sdk: str = "openai", **settings: Any) -> ReceivedSpan:
+    def call(request: dict[str, Any], reply: str = "Well.", sdk: str = "openai", **settings: Any) -> ReceivedSpan:
         tracer_provider = OtlpProviders(receiver.url).tracer_provider()
         provider.reply(text=reply)
         handle = callspan.instrument(
             stores=f"sqlite:///{tmp_path / 'a.db'}", tracer_provider=tracer_provider, **settings
         )
         try:
-            _ask(provider, sdk, asked)
+            _ask(provider, sdk, request)
             assert handle.force_flush(20_000)
         finally:
             handle.uninstrument()
@@ -58,16 +58,16 @@ def sent(provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> 
     assert not receiver.refused
 
 
-def _ask(provider: ScriptedProvider, sdk: str, asked: dict[str, Any]) -> None:
+def _ask(provider: ScriptedProvider, sdk: str, request: dict[str, Any]) -> None:
     if sdk == "anthropic":
         with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as claude:
-            claude.messages.create(**{"model": "claude-test", "max_tokens": 9, **asked})
+            claude.messages.create(**{"model": "claude-test", "max_tokens": 9, **request})
         return
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         if sdk == "responses":
-            client.responses.create(**{"model": "gpt-5", **asked})
+            client.responses.create(**{"model": "gpt-5", **request})
         else:
-            client.chat.completions.create(**{"model": "gpt-5", **asked})
+            client.chat.completions.create(**{"model": "gpt-5", **request})
 
 
 def within(span: ReceivedSpan, attribute: int, whole: int) -> None:
@@ -87,7 +87,7 @@ def texts(span: ReceivedSpan, name: str) -> list[str]:
     return [part["content"] for message in json.loads(span.attributes[name]) for part in message["parts"]]
 
 
-def said(text: str, role: str = "user") -> dict[str, str]:
+def message(text: str, role: str = "user") -> dict[str, str]:
     return {"role": role, "content": text}
 
 
@@ -95,8 +95,8 @@ def said(text: str, role: str = "user") -> dict[str, str]:
 def test_a_huge_document_is_truncated_and_the_text_around_it_is_complete(sent: Sent, letter: str) -> None:
     document = letter * 1_000_000
     size = len(document.encode())
-    asked = [said("Be brief.", "system"), said(document), said("What does it say?")]
-    span = sent({"messages": asked}, llm_prompts=True)
+    messages = [message("Be brief.", "system"), message(document), message("What does it say?")]
+    span = sent({"messages": messages}, llm_prompts=True)
     first, middle, last = texts(span, "gen_ai.input.messages")
     assert (first, last) == ("Be brief.", "What does it say?")
     assert CUT.search(middle)
@@ -113,10 +113,10 @@ def test_a_huge_document_is_truncated_and_the_text_around_it_is_complete(sent: S
 
 
 def test_a_huge_response_does_not_truncate_a_small_request(sent: Sent) -> None:
-    span = sent({"messages": [said("Tell me all.")], "temperature": 0.5}, reply="word " * 100_000, llm_prompts=True)
+    span = sent({"messages": [message("Tell me all.")], "temperature": 0.5}, reply="word " * 100_000, llm_prompts=True)
     assert texts(span, "gen_ai.input.messages") == ["Tell me all."]
     assert span.attributes["llm.prompts"] == "Tell me all."
-    assert json.loads(span.attributes["llm.prompts.raw"]) == [said("Tell me all.")]
+    assert json.loads(span.attributes["llm.prompts.raw"]) == [message("Tell me all.")]
     assert json.loads(span.attributes["llm.options"]) == {"temperature": 0.5}
     (answer,) = texts(span, "gen_ai.output.messages")
     assert int(CUT.findall(answer)[0]) == 500_000
@@ -126,8 +126,8 @@ def test_a_huge_response_does_not_truncate_a_small_request(sent: Sent) -> None:
 
 def test_if_all_parts_are_huge_each_gets_a_share(sent: Sent) -> None:
     tools = [{"type": "function", "function": {"name": "look", "description": "d" * 90_000, "parameters": {}}}]
-    asked = [said("s" * 90_000, "system"), said("q" * 90_000)]
-    span = sent({"messages": asked, "tools": tools}, reply="a" * 90_000, llm_prompts=True)
+    messages = [message("s" * 90_000, "system"), message("q" * 90_000)]
+    span = sent({"messages": messages, "tools": tools}, reply="a" * 90_000, llm_prompts=True)
     for name in ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.definitions"):
         assert CUT.findall(span.attributes[name]), name
         assert len(span.attributes[name]) > 10_000, name
@@ -139,7 +139,8 @@ def test_if_all_parts_are_huge_each_gets_a_share(sent: Sent) -> None:
 
 def test_options_of_a_large_request_are_complete(sent: Sent) -> None:
     span = sent(
-        {"system": "s" * 200_000, "messages": [said("Hi")], "max_tokens": 77, "service_tier": "auto"}, sdk="anthropic"
+        {"system": "s" * 200_000, "messages": [message("Hi")], "max_tokens": 77, "service_tier": "auto"},
+        sdk="anthropic",
     )
     assert json.loads(span.attributes["llm.options"]) == {"max_tokens": 77, "service_tier": "auto"}
     assert texts(span, "gen_ai.input.messages") == ["Hi"]
@@ -147,8 +148,8 @@ def test_options_of_a_large_request_are_complete(sent: Sent) -> None:
 
 
 def test_a_long_history_keeps_its_first_and_newest_messages_and_counts_the_others(sent: Sent) -> None:
-    history = [said(f"turn {number} " + "w" * 3000, "user" if number % 2 else "assistant") for number in range(200)]
-    span = sent({"messages": [said("Be brief.", "system"), *history]})
+    history = [message(f"turn {number} " + "w" * 3000, "user" if number % 2 else "assistant") for number in range(200)]
+    span = sent({"messages": [message("Be brief.", "system"), *history]})
     shown = texts(span, "gen_ai.input.messages")
     assert shown[0] == "Be brief."
     assert re.fullmatch(r"\[callspan: \d+ messages of a request of \d+ bytes left out\]", shown[1])
@@ -159,7 +160,7 @@ def test_a_long_history_keeps_its_first_and_newest_messages_and_counts_the_other
 @pytest.mark.parametrize(("attribute", "whole"), [(1000, 4000), (200, 128 << 10), (64, 300), (5000, 1000)])
 def test_smaller_caps_are_kept_too(sent: Sent, attribute: int, whole: int) -> None:
     span = sent(
-        {"messages": [said("s" * 3000, "system"), said("ü" * 3000)]},
+        {"messages": [message("s" * 3000, "system"), message("ü" * 3000)]},
         reply="a" * 3000, max_attribute_bytes=attribute, max_span_bytes=whole,
     )  # fmt: skip
     assert span.attributes["callspan.truncated_bytes"] > 0
@@ -168,7 +169,7 @@ def test_smaller_caps_are_kept_too(sent: Sent, attribute: int, whole: int) -> No
 
 
 def test_content_that_fits_is_complete_and_not_reported_as_truncated(sent: Sent) -> None:
-    span = sent({"messages": [said("x" * 5000)], "tools": []}, reply="y" * 5000)
+    span = sent({"messages": [message("x" * 5000)], "tools": []}, reply="y" * 5000)
     assert texts(span, "gen_ai.input.messages") == ["x" * 5000]
     assert "callspan.truncated_bytes" not in span.attributes
 
@@ -222,7 +223,7 @@ def test_media_inline_is_whole_in_the_store_and_within_the_caps_on_the_span(sent
 
 def test_an_image_that_a_tool_returns_goes_by_reference(sent: Sent, receiver: OtlpReceiver) -> None:
     messages = [
-        said("Look."),
+        message("Look."),
         {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [MEDIA[5][2]]}]},
     ]
@@ -242,7 +243,7 @@ JAEGER = {
 def test_what_jaegers_genai_view_reads_has_arrived(sent: Sent) -> None:
     """Jaeger itself is not run here: this is what its pages read, as strings and numbers, of a call on the wire."""
     tool = {"name": "look", "description": "Looks.", "input_schema": {"type": "object", "properties": {}}}
-    span = sent({"system": "Be brief.", "messages": [said("Hi")], "tools": [tool]}, sdk="anthropic")
+    span = sent({"system": "Be brief.", "messages": [message("Hi")], "tools": [tool]}, sdk="anthropic")
     assert set(span.attributes) >= JAEGER
     assert (span.kind, span.name) == ("CLIENT", "chat claude-test")
     assert all(isinstance(span.attributes[name], int) for name in JAEGER if "tokens" in name)

@@ -93,14 +93,14 @@ def test_the_reward_of_a_session() -> None:
 
 def test_events_of_the_same_time_are_in_the_order_of_writing() -> None:
     """Whatever their ids and kinds are: the sequence number decides."""
-    told = [
+    records = [
         events.MessageRecord(message_id="z", message_type="x", time_ns=2, sequence=1),
         events.EventRecord(event_id="y", event_type="x", time_ns=2, sequence=2),
         events.EventRecord(event_id="b", event_type="x", time_ns=2, sequence=3),
         events.MessageRecord(message_id="a", message_type="x", time_ns=2, sequence=10),
     ]
-    mixed = [told[at] for at in (3, 1, 0, 2)]
-    assert sorted(mixed, key=aggregates.event_order) == told
+    mixed = [records[at] for at in (3, 1, 0, 2)]
+    assert sorted(mixed, key=aggregates.event_order) == records
 
 
 def test_events_have_one_order() -> None:

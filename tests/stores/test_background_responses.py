@@ -23,7 +23,7 @@ from .conftest import SECOND, START_NS, Delivery, Records, raw
 
 Deliver = Callable[[str], Delivery]
 QUEUED = {"id": "resp_1", "status": "queued", "background": True, "output": []}
-ANSWERED = {
+RESPONSE = {
     "id": "resp_1",
     "status": "completed",
     "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Paris."}]}],
@@ -39,7 +39,7 @@ CREATED = msgspec.structs.replace(
 )  # fmt: skip
 ENDED = msgspec.structs.replace(BASE, record_version=3, timing=Timing(start_ns=START_NS + 3 * SECOND, duration_ns=0))
 ANSWER = msgspec.structs.replace(
-    BASE, record_version=4, response=Response(id="resp_1", status="completed", body=raw(ANSWERED)),
+    BASE, record_version=4, response=Response(id="resp_1", status="completed", body=raw(RESPONSE)),
     usage=Usage(input_tokens=3, output_tokens=4, total_tokens=7), cost=Cost(usd=Decimal("0.25"), source="t"),
     timing=Timing(start_ns=START_NS - SECOND, duration_ns=5 * SECOND),
 )  # fmt: skip

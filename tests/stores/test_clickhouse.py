@@ -253,9 +253,9 @@ def test_the_queries_in_the_documentation_return_results(store: Delivery, record
     store.write(*records.every_kind(), *[records.call(session_id="s2") for _ in range(3)])
     text = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()
     blocks = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
-    asked = [one for block in blocks for one in block.split(";\n") if one.strip() and "otel_traces" not in one]
-    assert len(asked) == 2
-    sums = ask(store.url, asked[0])
+    queries = [one for block in blocks for one in block.split(";\n") if one.strip() and "otel_traces" not in one]
+    assert len(queries) == 2
+    sums = ask(store.url, queries[0])
     assert ("s2", "gpt-5", 30, 15, Decimal("0.0000369")) in sums
-    for question in asked[1:]:
+    for question in queries[1:]:
         ask(store.url, question)

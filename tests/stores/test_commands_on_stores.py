@@ -58,8 +58,8 @@ def test_exports_and_report(filled: str, tmp_path: Path) -> None:
     assert [message["content"] for message in row["messages"]] == ["Hi", "Hello there.", "Bye", "Bye bye."]
     run(filled, "export", "atif", "-o", str(target))
     assert json.loads(target.read_text())["final_metrics"]["total_prompt_tokens"] == 20
-    told = json.loads(run(filled, "report", "-o", str(target), "--json"))
-    assert (told["calls"], told["sessions"]) == (2, 1)
+    result = json.loads(run(filled, "report", "-o", str(target), "--json"))
+    assert (result["calls"], result["sessions"]) == (2, 1)
     assert "Bye bye." in target.read_text()
 
 
@@ -67,9 +67,9 @@ def test_new_costs_are_exact_and_replace_nothing_else(filled: str, tmp_path: Pat
     prices = tmp_path / "prices.json"
     prices.write_text(json.dumps(PRICES))
     before = json.loads(run(filled, "calls", "--json"))
-    told = json.loads(run(filled, "reprice", "--prices", str(prices), "--json"))
+    result = json.loads(run(filled, "reprice", "--prices", str(prices), "--json"))
     one = (10 * Decimal("0.003") + 5 * Decimal("0.29")) / 1_000_000
-    assert (told["changed"], Decimal(told["cost_usd"])) == (2, 2 * one)
+    assert (result["changed"], Decimal(result["cost_usd"])) == (2, 2 * one)
     (sums,) = json.loads(run(filled, "stats", "--json"))
     assert Decimal(sums["cost_usd"]) == 2 * one
     assert "E" not in sums["cost_usd"]

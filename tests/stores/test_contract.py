@@ -40,11 +40,11 @@ def bare(record: call.CallRecord | None) -> call.CallRecord:
 
 
 def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, records: Records) -> None:
-    session, step, spoken, *events = records.every_kind()
-    store.write(session, step, spoken, *events)
+    session, step, call_record, *events = records.every_kind()
+    store.write(session, step, call_record, *events)
     reader = store.read()
-    assert isinstance(spoken, call.CallRecord)
-    assert bare(reader.call(spoken.call_id)) == spoken
+    assert isinstance(call_record, call.CallRecord)
+    assert bare(reader.call(call_record.call_id)) == call_record
     assert list(reader.timesteps("s1")) == [step]
     assert list(reader.events("s1")) == events
     found = reader.session("s1")

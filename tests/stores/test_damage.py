@@ -35,11 +35,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("good") / "calls.db"
     delivery, records = Delivery(f"sqlite:///{path}"), Records()
     for number in range(10):
-        asked = [{"role": "user", "content": f"question {number} {random.Random(number).randbytes(90).hex()}"}]
+        messages = [{"role": "user", "content": f"question {number} {random.Random(number).randbytes(90).hex()}"}]
         delivery.write(
             records.session(session_id=f"s{number}", start_ns=number),
             *(
-                records.call([*asked, {"role": "user", "content": f"part {part}"}], session_id=f"s{number}")
+                records.call([*messages, {"role": "user", "content": f"part {part}"}], session_id=f"s{number}")
                 for part in range(CALLS // 10)
             ),
         )
@@ -94,7 +94,7 @@ def damages() -> dict[str, Callable[[Path], object]]:
     }
 
 
-SAID = {
+EXPECTED = {
     "cut": RESCUE,
     "hole": RESCUE,
     "first byte": RESCUE,
@@ -108,16 +108,16 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("kind", SAID)
+@pytest.mark.parametrize("kind", EXPECTED)
 def test_reading_says_what_is_wrong_and_what_to_do(path: Path, kind: str) -> None:
     damages()[kind](path)
     with pytest.raises(StoreError) as raised, contextlib.closing(open_store(path)) as reader:
         list(reader.calls())
-    assert SAID[kind] in str(raised.value)
+    assert EXPECTED[kind] in str(raised.value)
     assert str(path) in str(raised.value)
 
 
-@pytest.mark.parametrize("kind", SAID)
+@pytest.mark.parametrize("kind", EXPECTED)
 def test_delivery_says_the_same_in_its_warning_and_loses_nothing(
     path: Path, kind: str, good: bytes, records: Records, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -128,7 +128,7 @@ def test_delivery_says_the_same_in_its_warning_and_loses_nothing(
     for record in made:
         spool.append(encode(record))
     if not spool.flush(0.2):
-        assert any(SAID[kind] in message for message in caplog.messages), caplog.messages
+        assert any(EXPECTED[kind] in message for message in caplog.messages), caplog.messages
         path.with_name("new").write_bytes(good)
         for name in ("calls.db-wal", "calls.db-shm"):
             path.with_name(name).unlink(missing_ok=True)
@@ -146,7 +146,7 @@ def test_doctor_says_the_same(path: Path, kind: str) -> None:
     damages()[kind](path)
     trouble, _ = store_check(f"sqlite:///{path}")
     assert trouble is not None
-    assert SAID[kind] in trouble
+    assert EXPECTED[kind] in trouble
 
 
 def test_doctor_distinguishes_a_directory_from_an_empty_file(tmp_path: Path) -> None:

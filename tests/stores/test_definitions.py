@@ -145,9 +145,9 @@ def test_every_store_returns_the_results_of_the_definition(
                     expected = list(aggregates.summarise(chosen, by, latencies=latencies))
                     assert [about(one) for one in answer] == [about(one) for one in expected], (by, which)
     for session_id, (_, summary) in aggregates.sessions_of(records).items():
-        answered = reader.session(session_id)
-        assert answered is not None
-        assert plain(answered) == plain(summary)
+        found = reader.session(session_id)
+        assert found is not None
+        assert plain(found) == plain(summary)
 
 
 def renamed(records: list[events.Record], example: int) -> list[events.Record]:

@@ -20,13 +20,15 @@ def test_probe():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("required", "code", "said"), [("", 0, "1 skipped"), ("1", 1, "CALLSPAN_REQUIRE_ENGINES=1")])
-def test_a_missing_database_server_skips_or_fails(tmp_path: Path, required: str, code: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("required", "code", "expected"), [("", 0, "1 skipped"), ("1", 1, "CALLSPAN_REQUIRE_ENGINES=1")]
+)
+def test_a_missing_database_server_skips_or_fails(tmp_path: Path, required: str, code: int, expected: str) -> None:
     probe = tmp_path / "test_probe.py"
     probe.write_text(PROBE)
     environment = os.environ | {"CALLSPAN_REQUIRE_ENGINES": required, "PYTHONPATH": str(HERE.parents[1])}
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:randomly", "--rootdir", str(tmp_path), str(probe)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert done.returncode == code, done.stdout
-    assert said in done.stdout
+    assert expected in done.stdout
     assert "needs no_such_engine: pip install no_such_engine" in done.stdout

@@ -209,10 +209,10 @@ def test_processes_that_rotate_one_file_lose_nothing_and_a_reader_misses_nothing
         assert len(found) == len(set(found))
         assert before <= set(found)
         before, answers = set(found), answers + 1
-    said = {line for writer in writers for line in writer.communicate()[0].decode().split()}
+    output = {line for writer in writers for line in writer.communicate()[0].decode().split()}
     assert [writer.returncode for writer in writers] == [0] * 4
-    assert {one.call_id for one in reader.calls()} == said
-    assert len(said) == 600
+    assert {one.call_id for one in reader.calls()} == output
+    assert len(output) == 600
     lines = [line for file in files_of(path) for line in file.read_bytes().splitlines()]
     assert len(lines) == 600
     assert len(files_of(path)) > 20

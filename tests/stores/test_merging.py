@@ -77,8 +77,8 @@ def test_rows_merge_one_by_one_to_the_same_with_repetitions(fields: list[dict[st
 
 
 def test_a_row_of_one_version_needs_no_stamps() -> None:
-    told = events.SessionRecord(session_id="s", record_version=4, name="n", metadata={"k": 1})
-    assert merged_row(SESSIONS, None, msgspec.json.decode(encode(told)))["stamps"] is None
+    session = events.SessionRecord(session_id="s", record_version=4, name="n", metadata={"k": 1})
+    assert merged_row(SESSIONS, None, msgspec.json.decode(encode(session)))["stamps"] is None
 
 
 def test_a_last_version_with_all_fields_needs_no_stamps() -> None:

@@ -253,11 +253,11 @@ class TestPostgres:
         outcome = through_an_outage(
             tmp_path, postgres_url, caplog, lambda: admin(postgres_server, f"DROP TABLE {schema}.calls CASCADE"), end
         )
-        said = "missing (dropped?); restore from a backup, or create what is missing, empty: "
-        said += "python -m callspan.stores.schema postgres | psql URL"
-        assert said in read[0]
+        expected = "missing (dropped?); restore from a backup, or create what is missing, empty: "
+        expected += "python -m callspan.stores.schema postgres | psql URL"
+        assert expected in read[0]
         assert "call_messages, calls " in read[0]
-        assert any(said in message for message in outcome.warnings)
+        assert any(expected in message for message in outcome.warnings)
         was_patient(outcome)
         with contextlib.closing(open_store(postgres_url)) as reader:
             stored = [call.call_id for call in reader.calls()]
@@ -278,9 +278,9 @@ class TestPostgres:
         outcome = through_an_outage(
             tmp_path, postgres_url, caplog, lambda: admin(postgres_server, f"DROP SCHEMA {schema} CASCADE"), end
         )
-        said = f"no schema of the search_path {schema} exists (dropped?); create it: CREATE SCHEMA"
-        assert said in read[0]
-        assert any(said in message for message in outcome.warnings), outcome.warnings
+        expected = f"no schema of the search_path {schema} exists (dropped?); create it: CREATE SCHEMA"
+        assert expected in read[0]
+        assert any(expected in message for message in outcome.warnings), outcome.warnings
         with contextlib.closing(open_store(postgres_url)) as reader:
             stored = [call.call_id for call in reader.calls()]
         assert len(stored) == len(set(stored))
@@ -385,7 +385,7 @@ def clickhouse(tmp_path: Path) -> Iterator[ClickHouseServer]:
 class TestClickHouse:
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        ("code", "text", "said"),
+        ("code", "text", "expected"),
         [
             (164, "Cannot execute query in readonly mode", "is read-only"),
             (243, "Cannot reserve 1.00 MiB, not enough space", "the server's disk is full; make room"),
@@ -399,7 +399,7 @@ class TestClickHouse:
         caplog: pytest.LogCaptureFixture,
         code: int,
         text: str,
-        said: str,
+        expected: str,
     ) -> None:
         """The server's own texts; the embedded engine has no users, and no disk of its own to fill."""
         refusal = (500, f"Code: {code}. DB::Exception: {text}. ({code})")
@@ -412,7 +412,7 @@ class TestClickHouse:
         )
         all_stored(clickhouse.url, outcome)
         was_patient(outcome)
-        assert any(said in message for message in outcome.warnings), outcome.warnings
+        assert any(expected in message for message in outcome.warnings), outcome.warnings
 
     def test_dropped_table_and_its_remedy(
         self, clickhouse: ClickHouseServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -430,10 +430,10 @@ class TestClickHouse:
         outcome = through_an_outage(
             tmp_path, clickhouse.url, caplog, lambda: clickhouse.engine.command("DROP TABLE calls"), end
         )
-        said = "calls missing (dropped?); restore from a backup, or create what is missing, empty: "
-        said += "python -m callspan.stores.schema clickhouse | clickhouse-client"
-        assert said in read[0]
-        assert any(said in message for message in outcome.warnings), outcome.warnings
+        expected = "calls missing (dropped?); restore from a backup, or create what is missing, empty: "
+        expected += "python -m callspan.stores.schema clickhouse | clickhouse-client"
+        assert expected in read[0]
+        assert any(expected in message for message in outcome.warnings), outcome.warnings
         was_patient(outcome)
         with contextlib.closing(open_store(clickhouse.url)) as reader:
             stored = [call.call_id for call in reader.calls()]

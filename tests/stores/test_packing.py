@@ -69,12 +69,12 @@ def test_plain_sql_reads_the_json_of_calls(tmp_path: Path, records: Records) -> 
     )
     delivery = Delivery(f"sqlite:///{tmp_path}/calls.db")
     delivery.write(made)
-    assert _asked(tmp_path / "calls.db") == (9, "req_7", 99)
+    assert _lookup(tmp_path / "calls.db") == (9, "req_7", 99)
     assert [msgspec.structs.replace(one, conversation=None) for one in delivery.read().calls()] == [made]
     delivery.close()
 
 
-def _asked(path: Path) -> tuple[object, ...]:
+def _lookup(path: Path) -> tuple[object, ...]:
     connection = sqlite3.connect(path)
     found: tuple[object, ...] = connection.execute(
         "SELECT json_extract(usage_raw, '$.prompt_tokens'), json_extract(attempts, '$[0].request_id'),"
@@ -99,10 +99,10 @@ def test_a_small_call_takes_less_than_two_kilobytes(tmp_path: Path, records: Rec
 
 
 def _small(records: Records, number: int, words: list[str]) -> CallRecord:
-    said = " ".join(words[(number * 61 + step * 7) % len(words)] for step in range(50))[:500]
-    body = {"model": "gpt-5", "messages": [{"role": "user", "content": said[:50]}]}
+    text = " ".join(words[(number * 61 + step * 7) % len(words)] for step in range(50))[:500]
+    body = {"model": "gpt-5", "messages": [{"role": "user", "content": text[:50]}]}
     raw = {"prompt_tokens": number, "completion_tokens": 70, "total_tokens": number + 70}
-    answer = {"id": f"r-{number}", "choices": [{"message": {"role": "assistant", "content": said}}], "usage": raw}
+    answer = {"id": f"r-{number}", "choices": [{"message": {"role": "assistant", "content": text}}], "usage": raw}
     made = records.call(
         usage=Usage(input_tokens=number, output_tokens=70, total_tokens=number + 70, raw=raw),
         attempts=[Attempt(number=1, start_ns=10**6, headers_ns=10**7, status=200, request_id=f"req_{number:024x}")],

@@ -66,12 +66,12 @@ def test_token_ids_and_log_probabilities_stay_with_the_answer(
     url: str, deliver: Callable[[str], Delivery], records: Records, name: str
 ) -> None:
     """There is no table of them: the body holds them exactly."""
-    spoken = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
     more: dict[str, object] = {
         "vllm": {"token_ids": [1, 2, 3], "logprobs": None},
         "openai": {"logprobs": {"content": [{"token": "Hi", "logprob": -0.12345678901234567, "bytes": [72, 105]}]}},
     }[name]
-    body = raw({"choices": [spoken | more], "prompt_token_ids": [5, 6]})
+    body = raw({"choices": [choice | more], "prompt_token_ids": [5, 6]})
     store = deliver(url)
     made = records.call(response=call.Response(body=body))
     store.write(made)

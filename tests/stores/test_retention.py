@@ -88,8 +88,8 @@ class TestEveryStore:
         """What it remembers of the store must not outlive what was deleted."""
         any_store.write(records.call(session_id="a", answer=LONG))
         delete_session(any_store.url, "a")
-        said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": LONG}]
-        again = records.call(said, session_id="b")
+        messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": LONG}]
+        again = records.call(messages, session_id="b")
         any_store.write(again)
         (found,) = any_store.read().calls()
         assert bytes(found.request.body) == bytes(again.request.body)

@@ -91,10 +91,10 @@ def test_unknown_fields_stay_in_extra(records: Records) -> None:
 
 
 def test_bodies_and_conversations_are_not_part_of_a_row(records: Records) -> None:
-    spoken = msgspec.structs.replace(
+    record = msgspec.structs.replace(
         records.call(answer="SECRET"), conversation=call.Conversation(tools=[{"name": "SECRET"}])
     )
-    item = unpack(encode(spoken))
+    item = unpack(encode(record))
     row = row_of(item)
     assert not [name for name, value in row.items() if "SECRET" in str(value)]
     assert b"SECRET" in item.response
@@ -153,8 +153,8 @@ def test_picodollars_are_exact_or_absent(usd: str, pico: int | None) -> None:
 
 def test_the_text_of_a_call(records: Records) -> None:
     request = {"system": "Be kind.", "messages": [{"role": "user", "content": "Hi"}]}
-    spoken = records.call(answer="Hello.", api="messages", request=call.Request(body=raw(request)))
-    assert text_of(spoken) == "Be kind.\nHi\nHello."
+    record = records.call(answer="Hello.", api="messages", request=call.Request(body=raw(request)))
+    assert text_of(record) == "Be kind.\nHi\nHello."
     assert text_of(call.CallRecord(call_id="c", timing=call.Timing(start_ns=1))) == ""
 
 

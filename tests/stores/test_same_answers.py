@@ -93,7 +93,7 @@ def recorded(records: Records) -> list[events.Record]:
     return found
 
 
-class Asked:
+class StoreCommand:
     """One store, asked by the command."""
 
     def __init__(self, url: str) -> None:
@@ -107,7 +107,9 @@ class Asked:
 
 
 @pytest.fixture
-def stores(url: str, tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]) -> tuple[Asked, Asked]:
+def stores(
+    url: str, tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
+) -> tuple[StoreCommand, StoreCommand]:
     """The store under test, and SQLite beside it, with the same records."""
     made = recorded(records)
     beside = f"sqlite:///{tmp_path}/beside.db"
@@ -116,10 +118,10 @@ def stores(url: str, tmp_path: Path, records: Records, deliver: Callable[[str], 
         store.write(*made)
         # The embedded ClickHouse lets one process at a time have its directory open for each connection it makes.
         store.sink.close()
-    return Asked(url), Asked(beside)
+    return StoreCommand(url), StoreCommand(beside)
 
 
-def test_lists_and_sums_with_every_filter(stores: tuple[Asked, Asked]) -> None:
+def test_lists_and_sums_with_every_filter(stores: tuple[StoreCommand, StoreCommand]) -> None:
     here, beside = stores
     for name, options in FILTERS.items():
         for command in LISTS:
@@ -128,7 +130,7 @@ def test_lists_and_sums_with_every_filter(stores: tuple[Asked, Asked]) -> None:
     assert len(here("calls", "--json")[1]) == 6
 
 
-def test_each_filter_chooses_something_of_its_own(stores: tuple[Asked, Asked]) -> None:
+def test_each_filter_chooses_something_of_its_own(stores: tuple[StoreCommand, StoreCommand]) -> None:
     here, _ = stores
     chosen = {name: len(here("calls", "--json", *options)[1]) for name, options in FILTERS.items()}
     assert chosen == {
@@ -137,27 +139,27 @@ def test_each_filter_chooses_something_of_its_own(stores: tuple[Asked, Asked]) -
     }  # fmt: skip
 
 
-def test_pages_trees_and_single_calls(stores: tuple[Asked, Asked]) -> None:
+def test_pages_trees_and_single_calls(stores: tuple[StoreCommand, StoreCommand]) -> None:
     here, beside = stores
     for name, arguments in OTHERS.items():
         assert here(*arguments, "--json") == beside(*arguments, "--json"), name
 
 
-def test_exports_are_the_same_files(stores: tuple[Asked, Asked], tmp_path: Path) -> None:
+def test_exports_are_the_same_files(stores: tuple[StoreCommand, StoreCommand], tmp_path: Path) -> None:
     for format_name in EXPORTS:
         files = [tmp_path / f"{format_name}-{number}.jsonl" for number in range(2)]
-        told = []
-        for asked, target in zip(stores, files, strict=True):
-            code, statistics = asked("export", format_name, "-o", str(target), "--json")
-            told.append((code, statistics | {"file": None}, target.read_bytes() if target.exists() else None))
-        assert told[0] == told[1], format_name
+        outputs = []
+        for store, target in zip(stores, files, strict=True):
+            code, statistics = store("export", format_name, "-o", str(target), "--json")
+            outputs.append((code, statistics | {"file": None}, target.read_bytes() if target.exists() else None))
+        assert outputs[0] == outputs[1], format_name
 
 
-def test_reports_show_the_same(stores: tuple[Asked, Asked], tmp_path: Path) -> None:
+def test_reports_show_the_same(stores: tuple[StoreCommand, StoreCommand], tmp_path: Path) -> None:
     pages = []
-    for number, asked in enumerate(stores):
+    for number, store in enumerate(stores):
         target = tmp_path / f"{number}.html"
-        code, told = asked("report", "-o", str(target), "--json", "--min-reward", "0")
-        assert (code, told["calls"], told["sessions"]) == (0, 5, 2)
+        code, output = store("report", "-o", str(target), "--json", "--min-reward", "0")
+        assert (code, output["calls"], output["sessions"]) == (0, 5, 2)
         pages.append(target.read_text().partition("<dl>")[2])
     assert pages[0] == pages[1]

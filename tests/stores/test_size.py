@@ -63,12 +63,12 @@ def session(records: Records, turns: int = TURNS) -> list[call.CallRecord]:
     made = []
     for turn in range(turns):
         request = {"model": "gpt-5", "messages": history, "tools": offered, "temperature": 0.2}
-        asked = {
+        tool_call = {
             "id": f"call_{random_numbers.getrandbits(96):024x}",
             "type": "function",
             "function": {"name": "tool_1", "arguments": json.dumps({"field_1": prose(random_numbers, 120)})},
         }
-        reply = {"role": "assistant", "content": prose(random_numbers, 250), "tool_calls": [asked]}
+        reply = {"role": "assistant", "content": prose(random_numbers, 250), "tool_calls": [tool_call]}
         usage = {
             "prompt_tokens": 3_000 + turn * 500,
             "completion_tokens": 120,
@@ -101,7 +101,7 @@ def session(records: Records, turns: int = TURNS) -> list[call.CallRecord]:
                 ),
             )
         )
-        result = {"role": "tool", "tool_call_id": asked["id"], "content": prose(random_numbers, 1_500)}
+        result = {"role": "tool", "tool_call_id": tool_call["id"], "content": prose(random_numbers, 1_500)}
         history = [*history, reply, result]
     return made
 
@@ -193,7 +193,7 @@ def test_sums_over_a_million_calls_read_no_call(million: Path, by: Grouping, gro
 def test_a_million_calls_are_summed_per_session_and_model_in_a_second(million: Path) -> None:
     """Time of the processor, the best of three: other tests run beside this one."""
     reader = SQLiteReader(million)
-    asked: dict[str, Callable[[], Iterable[object]]] = {
+    queries: dict[str, Callable[[], Iterable[object]]] = {
         "SQL per session and model": lambda: reader._tuples(SUMS),
         "summary by session": lambda: reader.summary("session", latencies=False),
         "summary by model": lambda: reader.summary("model", latencies=False),
@@ -203,7 +203,7 @@ def test_a_million_calls_are_summed_per_session_and_model_in_a_second(million: P
         ),
     }
     taken = {}
-    for name, ask in asked.items():
+    for name, ask in queries.items():
         runs = []
         for _ in range(3):
             begun = time.process_time()

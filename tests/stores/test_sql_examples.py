@@ -61,8 +61,8 @@ def _found() -> Iterator[tuple[str, Example]]:
             (words, sql) for words, block in _BLOCK.findall(text) for sql in block.split(";\n") if sql.strip()
         ]
         for number, (words, sql) in enumerate(statements):
-            said = frozenset(words.split())
-            yield f"{page.name}:{number}", Example(sql.strip(), said, "lookups" in said)
+            unique = frozenset(words.split())
+            yield f"{page.name}:{number}", Example(sql.strip(), unique, "lookups" in unique)
         for sql in _SHELL.findall(text):
             yield page.name, Example(sql, frozenset({"sqlite"}), looks_up=True)
 

@@ -108,15 +108,15 @@ def test_lines_on_the_socket_state_the_same(tmp_path: Path, deliver: Callable[[s
 
 
 @pytest.mark.parametrize(
-    ("said", "stream"),
+    ("fields", "stream"),
     [({}, None), ({"gen_ai.request.stream": False}, False), ({"llm.is_streaming": True}, True),
      ({"gen_ai.request.stream": "yes"}, None)],
 )  # fmt: skip
 def test_a_record_of_another_librarys_span_has_only_what_the_span_has(
-    said: dict[str, object], stream: bool | None
+    fields: dict[str, object], stream: bool | None
 ) -> None:
     call = call_of(
-        {"gen_ai.operation.name": "chat", **said}, trace_id="1", span_id="2", parent_span_id=None, start_ns=1,
+        {"gen_ai.operation.name": "chat", **fields}, trace_id="1", span_id="2", parent_span_id=None, start_ns=1,
         end_ns=2, failed=False, scope=None,
     )  # fmt: skip
     assert call is not None

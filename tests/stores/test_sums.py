@@ -169,8 +169,8 @@ def test_any_history_leaves_the_sums_of_its_calls(
     store.close()
 
 
-def _made(records: Records, told: tuple[object, ...]) -> call.CallRecord:
-    number, version, session, model, outcome, at_s, tokens, usd = told
+def _made(records: Records, fields: tuple[object, ...]) -> call.CallRecord:
+    number, version, session, model, outcome, at_s, tokens, usd = fields
     return records.call(
         call_id=f"call-{number}",
         version=int(str(version)),

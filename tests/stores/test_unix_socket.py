@@ -93,10 +93,10 @@ def test_each_record_is_one_line_with_the_protocol_version(
     store.sink.close()
     assert [line["kind"] for line in lines] == ["session", "timestep", "call", "event", "message", "reward"]
     assert {line["protocol_version"] for line in lines} == {PROTOCOL_VERSION}
-    spoken = lines[2]
-    assert spoken["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
-    assert spoken["conversation"]["output"][0]["role"] == "assistant"  # type: ignore[index]
-    assert "ack" not in spoken
+    call_line = lines[2]
+    assert call_line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert call_line["conversation"]["output"][0]["role"] == "assistant"  # type: ignore[index]
+    assert "ack" not in call_line
 
 
 def test_with_acks_delivery_ends_when_all_is_acknowledged(

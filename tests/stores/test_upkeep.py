@@ -35,14 +35,14 @@ class Writer:
     """A process that writes; what it has been told is stored."""
 
     def __init__(self, path: Path) -> None:
-        self._said = path.with_name("said.txt")
-        with self._said.open("wb") as said:
+        self._log = path.with_name("said.txt")
+        with self._log.open("wb") as log:
             command = [sys.executable, str(WRITER), f"sqlite:///{path}", "endless"]
-            self._process = subprocess.Popen(command, stdout=said)
+            self._process = subprocess.Popen(command, stdout=log)
 
     def stored(self) -> list[str]:
         """Ids of calls whose delivery has returned, in that order."""
-        return self._said.read_text().rpartition("\n")[0].split()
+        return self._log.read_text().rpartition("\n")[0].split()
 
     def wait_for(self, more: int) -> list[str]:
         """Wait until so many more calls are stored; return all."""

@@ -21,15 +21,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 
-class Heard(logging.Handler):
+class LogCollector(logging.Handler):
     """Keeps what is logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 def other(named: str) -> Any:
@@ -47,8 +47,8 @@ def ours(records: list[Any]) -> Any:
 
 
 def scene(named: str, order: str) -> dict[str, Any]:
-    heard, exporter, records = Heard(), InMemorySpanExporter(), []
-    logging.getLogger().addHandler(heard)
+    collector, exporter, records = LogCollector(), InMemorySpanExporter(), []
+    logging.getLogger().addHandler(collector)
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
@@ -56,7 +56,7 @@ def scene(named: str, order: str) -> dict[str, Any]:
     for step in steps if order == "theirs-first" else reversed(steps):
         step()
     with trace.get_tracer("app").start_as_current_span("app"):
-        said = [ask_claude("Hi")] * 2 if "anthropic" in named else [ask("Hi"), ask_streamed("Hi")]
+        answers = [ask_claude("Hi")] * 2 if "anthropic" in named else [ask("Hi"), ask_streamed("Hi")]
     from callspan.intercept import other_instrumentations
 
     spans = [
@@ -76,20 +76,20 @@ def scene(named: str, order: str) -> dict[str, Any]:
     from callspan.cli.doctor import _others
 
     return {
-        "said": said,
+        "said": answers,
         "spans": spans,
         "calls": calls,
-        "heard": heard.said,
+        "heard": collector.messages,
         "found": other_instrumentations.found(),
         "doctor": [check._asdict() for check in _others()],
     }
 
 
-def played(named: str, order: str, told: Connection) -> None:
+def played(named: str, order: str, connection: Connection) -> None:
     try:
-        told.send(scene(named, order))
+        connection.send(scene(named, order))
     except BaseException:
-        told.send({"failed": traceback.format_exc()})
+        connection.send({"failed": traceback.format_exc()})
         raise
 
 
@@ -100,11 +100,11 @@ def main(words: list[str]) -> None:
     forking = multiprocessing.get_context("fork")
     results = []
     for named, order in scenes:
-        told, telling = forking.Pipe(duplex=False)
-        process = forking.Process(target=played, args=(named, order, telling))
+        receiver, sender = forking.Pipe(duplex=False)
+        process = forking.Process(target=played, args=(named, order, sender))
         process.start()
-        telling.close()
-        results.append(told.recv())
+        sender.close()
+        results.append(receiver.recv())
         process.join()
     print(json.dumps(results))
 

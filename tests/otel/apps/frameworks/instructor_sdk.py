@@ -18,7 +18,7 @@ class City(BaseModel):
     people: int
 
 
-ASKED = {"messages": [{"role": "user", "content": "Which city?"}]}
+REQUEST = {"messages": [{"role": "user", "content": "Which city?"}]}
 
 
 def from_openai(provider: ScriptedProvider, **options: Any) -> Any:
@@ -32,28 +32,28 @@ def from_anthropic(provider: ScriptedProvider, **options: Any) -> Any:
 
 
 def openai_structured(provider: ScriptedProvider) -> Any:
-    return from_openai(provider).chat.completions.create(model="gpt-5", response_model=City, **ASKED).model_dump()
+    return from_openai(provider).chat.completions.create(model="gpt-5", response_model=City, **REQUEST).model_dump()
 
 
 def openai_as_json(provider: ScriptedProvider) -> Any:
     client = from_openai(provider, mode=instructor.Mode.JSON)
-    return client.chat.completions.create(model="gpt-5", response_model=City, **ASKED).model_dump()
+    return client.chat.completions.create(model="gpt-5", response_model=City, **REQUEST).model_dump()
 
 
 def openai_streamed(provider: ScriptedProvider) -> Any:
-    parts = from_openai(provider).chat.completions.create_partial(model="gpt-5", response_model=City, **ASKED)
+    parts = from_openai(provider).chat.completions.create_partial(model="gpt-5", response_model=City, **REQUEST)
     return [part.model_dump() for part in parts][-1]
 
 
 def anthropic_structured(provider: ScriptedProvider) -> Any:
     create = from_anthropic(provider).messages.create
-    return create(model="claude-sonnet-4-5", max_tokens=64, response_model=City, **ASKED).model_dump()
+    return create(model="claude-sonnet-4-5", max_tokens=64, response_model=City, **REQUEST).model_dump()
 
 
 def retried(provider: ScriptedProvider) -> Any:
     """An answer that is no city is asked for again: two calls, two spans."""
     create = from_openai(provider).chat.completions.create
-    return create(model="gpt-5", response_model=City, max_retries=2, **ASKED).model_dump()
+    return create(model="gpt-5", response_model=City, max_retries=2, **REQUEST).model_dump()
 
 
 if __name__ == "__main__":

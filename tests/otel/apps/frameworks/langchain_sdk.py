@@ -40,11 +40,11 @@ def chat_anthropic(provider: ScriptedProvider) -> Any:
 
 def tools(model: Any) -> Any:
     able = model.bind_tools([weather])
-    asked = HumanMessage("The weather in Paris?")
-    first = able.invoke([asked])
+    question = HumanMessage("The weather in Paris?")
+    first = able.invoke([question])
     call = first.tool_calls[0]
     result = ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"])
-    return [call["name"], call["args"], able.invoke([asked, first, result]).text]
+    return [call["name"], call["args"], able.invoke([question, first, result]).text]
 
 
 def scenes(make: Any) -> dict[str, Any]:

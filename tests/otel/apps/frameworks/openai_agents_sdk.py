@@ -29,7 +29,7 @@ def agent(provider: ScriptedProvider, kind: Any, **options: Any) -> Agent[Any]:
     return Agent(name="guide", model=kind(model="gpt-5", openai_client=client), **options)
 
 
-def said(provider: ScriptedProvider, kind: Any, **options: Any) -> Any:
+def plain(provider: ScriptedProvider, kind: Any, **options: Any) -> Any:
     output = asyncio.run(Runner.run(agent(provider, kind, **options), "Hi")).final_output
     return output.model_dump() if isinstance(output, BaseModel) else output
 
@@ -45,10 +45,10 @@ def streamed(provider: ScriptedProvider, kind: Any) -> Any:
 
 def scenes(kind: Any) -> dict[str, Any]:
     return {
-        "plain": lambda provider: said(provider, kind),
+        "plain": lambda provider: plain(provider, kind),
         "streamed": lambda provider: streamed(provider, kind),
-        "tools": lambda provider: said(provider, kind, tools=[weather]),
-        "structured": lambda provider: said(provider, kind, output_type=City),
+        "tools": lambda provider: plain(provider, kind, tools=[weather]),
+        "structured": lambda provider: plain(provider, kind, output_type=City),
     }
 
 

@@ -28,14 +28,14 @@ def script(provider: ScriptedProvider, scene: str) -> None:
         provider.reply(text="It rains in Paris.")
     elif scene == "retried":
         provider.reply(tool_calls=[{"name": "City", "arguments": {"name": "Paris"}, "id": "call_0"}])
-        provider.reply(responder=as_asked)
+        provider.reply(responder=matching_reply)
     elif scene == "structured":
-        provider.reply(responder=as_asked)
+        provider.reply(responder=matching_reply)
     else:
         provider.reply(text="One, two, three.")
 
 
-def as_asked(request: ReceivedRequest) -> Reply:
+def matching_reply(request: ReceivedRequest) -> Reply:
     """The city as JSON text where a format was asked for, else as the call of the tool that stands for it."""
     body: Any = request.body
     text, config = body.get("text") or {}, body.get("output_config") or {}
@@ -52,16 +52,16 @@ def run(scenes: Mapping[str, Scene]) -> None:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    heard: list[str] = []
+    messages: list[str] = []
     listener = logging.Handler(logging.WARNING)
-    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    listener.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("callspan").addHandler(listener)
     if sys.argv[1] == "on":
         import callspan
 
         callspan.instrument()
-    told = {name: _play(name, scene, exporter) for name, scene in scenes.items()}
-    print("RESULT " + json.dumps({"scenes": told, "heard": heard}))
+    results = {name: _play(name, scene, exporter) for name, scene in scenes.items()}
+    print("RESULT " + json.dumps({"scenes": results, "heard": messages}))
 
 
 def _play(name: str, scene: Scene, exporter: InMemorySpanExporter) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _play(name: str, scene: Scene, exporter: InMemorySpanExporter) -> dict[str, 
         script(provider, name.partition(":")[2] or name)
         with trace.get_tracer("app").start_as_current_span("caller") as caller:
             result = scene(provider)
-        asked = [request.path for request in provider.requests]
+        paths = [request.path for request in provider.requests]
     spans = exporter.get_finished_spans()
     above = {span.context.span_id: span.parent.span_id if span.parent else None for span in spans}
     # A framework's own span of the call carries our call id, too: there is one span per call, whoever made it.
@@ -82,4 +82,4 @@ def _play(name: str, scene: Scene, exporter: InMemorySpanExporter) -> dict[str, 
         while parent is not None and parent != caller.get_span_context().span_id:
             parent = above.get(parent)
         under += parent is not None
-    return {"result": result, "wire": asked, "spans": len(ours), "under_caller": under, "llm_spans": len(calls)}
+    return {"result": result, "wire": paths, "spans": len(ours), "under_caller": under, "llm_spans": len(calls)}
