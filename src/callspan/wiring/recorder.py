@@ -12,7 +12,7 @@ import msgspec
 
 from callspan.background import PutOff
 from callspan.cost.price_table import PriceFileError, pricer_for
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import fail_open, ours, reported
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
@@ -98,10 +98,14 @@ class Recorder:
     def write(self, record: Record) -> None:
         """Append a record: when this returns, the operating system has it."""
         if self._stores:
-            with _KEEP:
+            try:
                 spool, payload = self._open_spool.get(_OPEN) or self._open(), codec.encode(record)
-                if not spool.append(payload, partial(_slim, record)) and self.spool is not spool:
-                    # Another thread closed it in between.
+                refused = not spool.append(payload, partial(_slim, record)) and self.spool is not spool
+            except reported(_KEEP):
+                refused = False
+            if refused:
+                # Another thread closed it in between.
+                with _KEEP:
                     self._open().append(payload, partial(_slim, record))
         for listener in self._listeners:
             with _SHOW:
