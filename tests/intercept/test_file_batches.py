@@ -19,6 +19,7 @@ from callspan.record.ids import batch_call_id
 from callspan.spool import unrecorded
 from callspan.testing import Captured, capture
 from callspan.wiring import batch_files, batches
+from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -207,6 +208,17 @@ def test_results_are_recorded_however_they_are_read(
         assert [call.outcome for call in by_line(seen).values()] == ["success"] * 3
         versions = [record.record_version for record in seen.everything if isinstance(record, CallRecord)]
         assert versions == [2, 2, 2, 4, 4, 4]
+
+
+def test_results_are_recorded_when_they_are_requested_by_hand(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        client = mode.openai()
+        batch = await upload(mode, client, ("in.jsonl", file_of(3)))
+        response = sdks.http_of("openai").Response
+        assert (await mode.wait(client.get(f"/files/{batch.output_file_id}/content", cast_to=response))).content
+
+    run(body)
+    assert [call.outcome for call in by_line(seen).values()] == ["success"] * 3
 
 
 def test_results_of_a_batch_that_is_not_known_are_not_guessed(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from callspan import session
+from callspan.observe.unknown import forget_warnings
 from callspan.record.call import CallRecord
 from callspan.record.ids import batch_call_id
 from callspan.testing import Captured, capture
@@ -221,3 +223,46 @@ def test_the_bytes_are_those_of_the_provider(mode: Mode, run: Run) -> None:
         assert {call.custom_id: call.outcome for call in seen.records if call.outcome != "in_progress"} == {
             "a": "timeout", "bä": "cancelled"
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("result", [None, [], "succeeded", 7, {}, {"type": ["succeeded"]}])
+def test_a_line_without_a_readable_result_is_a_failed_call(
+    result: object, mode: Mode, run: Run, seen: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lines around it are recorded as usual."""
+    good = {"type": "canceled"}
+    lines = [
+        {"custom_id": "a", "result": good},
+        {"custom_id": "b", "result": result},
+        {"custom_id": "c", "result": good},
+    ]
+    raw = "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+    async def body() -> None:
+        mode.provider.reply(raw=raw, on="/results")
+        response = sdks.http_of("anthropic").Response
+        path = "/v1/messages/batches/msgbatch_1/results"
+        assert (await mode.wait(mode.anthropic().get(path, cast_to=response))).content == raw
+
+    run(body)
+    assert [(call.custom_id, call.outcome) for call in seen.records] == [
+        ("a", "cancelled"), ("b", "error"), ("c", "cancelled"),
+    ]  # fmt: skip
+    assert caplog.messages == []
+
+
+def test_an_answer_that_is_no_batch_is_not_judged_as_a_call(
+    mode: Mode, run: Run, seen: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor is a fetch: neither has a record whose body would be kept."""
+    forget_warnings()
+
+    async def body() -> None:
+        mode.provider.reply(raw=b"null", repeat=True)
+        mode.provider.reply(raw=b"null", on="/msgbatch_1")
+        mode.provider.reply(raw=b"null", on="/resp_1")
+        await mode.wait(mode.anthropic().get("/v1/messages/batches/msgbatch_1", cast_to=object))
+        await mode.wait(mode.openai().get("/responses/resp_1", cast_to=object))
+
+    run(body)
+    assert (seen.everything, seen.spans, caplog.messages) == ([], [], [])

@@ -210,14 +210,14 @@ class OpenCall:
             self.attach_response(response)
             if self.hook_context.missing and self.hook_context.lacks(call.record.sdk, names.STREAM.name):
                 observe_iterator(result)
+        response = response if response is not None else result
         if (lines := lines_of(call)) is not None and getattr(response, "is_closed", False):
             lines.whole(response.content)
             return False
-        if not call.streaming and not call.has_body:
-            response = response if response is not None else result
-            if self.observer is None or getattr(response, "is_closed", True):
-                file = read_file(self.path.endpoint, result, response)
-                call.data(body_of(result, response) if file is None else file)
+        is_whole = self.observer is None or getattr(response, "is_closed", True)
+        if is_whole and not call.streaming and not call.has_body:
+            file = read_file(self.path.endpoint, result, response)
+            call.data(body_of(result, response) if file is None else file)
         if call.has_body or self.observer is None:
             return False
         self.observer.on(Event.HANDED_OVER)

@@ -41,7 +41,7 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         """
         return msgspec.structs.replace(
             self, write=_nothing, observed=_nothing, begun=lambda _: _over, under_way=lambda _: False, estimates=False,
-            fetch=None, webhook=None, hosted=None, about_batches=None, **changes,
+            judges=False, fetch=None, webhook=None, hosted=None, about_batches=None, **changes,
         )  # fmt: skip
 
     def start(self, endpoint: Endpoint, info: CallInfo) -> LiveCall:

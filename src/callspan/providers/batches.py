@@ -238,8 +238,8 @@ def result_in(line: bytes) -> ResultLine | None:
     custom_id = text(found, "custom_id")
     if not isinstance(found, dict) or custom_id is None:
         return None
-    if isinstance(found.get("result"), dict):
-        return _messages_result(custom_id, found["result"])
+    if "result" in found:
+        return _messages_result(custom_id, mapping(found, "result") or {})
     return _file_result(custom_id, found) if "response" in found or "error" in found else None
 
 

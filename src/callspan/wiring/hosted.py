@@ -69,7 +69,7 @@ class Hosted:
 
     def factory(self, calls: CallFactory, spans: CallSpans | None) -> CallFactory:
         """Return what starts to observe a request about a session, with the settings of `calls`; no spans: None."""
-        silent = calls.without_records(process=_unchanged, chunk_log=0, judges=False)
+        silent = calls.without_records(process=_unchanged, chunk_log=0)
         given = {name: getattr(silent, name) for name in silent.__struct_fields__}
         return HostedFactory(**given, of=self, spans=spans, records=calls.process)
 
