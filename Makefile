@@ -116,6 +116,7 @@ nightly: newest test-all coverage documents bench bench-peers matrix mutants pee
 	CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 -m slow tests/unit/test_patterns.py
 	CALLSPAN_CHAOS=all CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(AGAIN) tests/stores/test_outages.py
 	CALLSPAN_LARGE_CALLS=1000000 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -m slow tests/stores/test_sql_examples.py
+	CALLSPAN_LARGE_CALLS=1000000 $(PYTEST) tests/stores/test_large_readers.py
 	$(BIN)/python bench/large_store.py .cache/large.db 1000000 && $(BIN)/python bench/large_readers.py .cache/large.db
 	CALLSPAN_LONG_SESSION=100000 $(PYTEST) tests/stores/test_long_session.py
 	CALLSPAN_CHAOS=all $(PYTEST) tests/e2e/test_backlog.py tests/spool/test_cap.py

@@ -249,6 +249,26 @@ def test_of_a_huge_store_the_page_lists_the_newest_and_sums_up_all(
     assert "Timelines hold the newest 4 of 6 calls. The list holds the newest 2 of 3 sessions." in text
 
 
+def test_of_many_sessions_the_newest_and_those_of_listed_calls_have_a_timeline(
+    world: World, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "_CALLS", 2)
+    monkeypatch.setattr(gathering, "_ENTRIES", 4)
+    for number in range(4):
+        world.session(f"s{number}", reward=1.0)
+        for index in range(2):
+            step = TimestepRecord(
+                timestep_id=f"t{number}{index}", session_id=f"s{number}", record_version=1, index=index
+            )
+            world.records.append(step)
+            place = Place(session_id=f"s{number}", timestep_id=step.timestep_id, timestep=index)
+            world.chat(QUESTION, "x", f"s{number}", place=place)
+    page = report()
+    listed = [(s["id"], len(s["steps"]), len(s["calls"]), s["counts"]) for s in rows(page)["sessions"]]
+    assert listed == [("s3", 2, 2, [2, 2]), ("s2", 2, 0, [2, 2]), ("s1", 0, 0, [2, 2]), ("s0", 0, 0, [2, 2])]
+    assert "2 older sessions are listed without their steps and events." in Reading(page).text
+
+
 def test_a_session_that_began_before_the_requested_time_keeps_its_name(world: World, report: Report) -> None:
     world.session("s1", name="long")
     world.chat(QUESTION, "early", "s1")

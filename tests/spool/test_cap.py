@@ -187,6 +187,7 @@ def test_a_file_sink_gets_no_segment_twice_after_one_was_given_up(place: Path, t
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_long_outage_of_one_store_does_not_affect_the_other(place: Path, tmp_path: Path) -> None:
     """An hour of attempts at the longest wait, a day of them in nightly runs; each wait passes at once."""
     down, healthy = DownSink(tmp_path / "d"), SqliteSink(tmp_path / "h.db")

@@ -62,7 +62,8 @@ def run(path: Path, *arguments: str) -> Cost:
         process = subprocess.Popen(command, stdout=out, env=alone)
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
+    # 1: nothing was found.
+    assert process.returncode == 0 or (process.returncode == 1 and "--text" in arguments)
     cost = Cost(used.ru_utime + used.ru_stime, int(Path(f"{path}.peak").read_text()) * 1024 / MB)
     print(f"| {path.parent.name}: {' '.join(arguments)} | {cost.cpu_s:.1f} s CPU, {cost.rss_mb:.0f} MB |")
     return cost

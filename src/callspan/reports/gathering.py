@@ -26,6 +26,8 @@ _CALLS: Final = 50_000
 """Number of newest calls with a row; older ones are only in the sums."""
 _SESSIONS: Final = 20_000
 """Number of newest sessions that are listed."""
+_ENTRIES: Final = 100_000
+"""Number of steps and events after which only the sessions of these calls have theirs."""
 Rows: TypeAlias = dict[str, list[Placed]]
 """Session id -> its calls."""
 
@@ -90,6 +92,8 @@ class Gathered:
     """Newest first; rows in the form `page.js` reads."""
     left_out: str = ""
     """Describes what is in the sums but not in the list; empty if nothing is left out."""
+    without_timeline: int = 0
+    """Number of sessions that are listed without their steps and events."""
     session_count: int = 0
     """Number of all sessions, not counting calls outside of sessions."""
     rewards: list[tuple[str, float, bool | None]] = field(default_factory=list)
@@ -150,12 +154,15 @@ def _add_sums(found: Gathered, reader: Reader, which: CallFilter) -> None:
 def _add_sessions(
     found: Gathered, reader: Reader, which: CallFilter, rows: Rows, limit: int, progress: Progress
 ) -> None:
-    loose = rows.pop(LOOSE, None)
+    loose, entries = rows.pop(LOOSE, None), 0
     for number, summary in enumerate(summaries := _summaries(reader, which, rows), 1):
         found.session_count += 1
         calls = rows.pop(summary.session.session_id, [])
         if number <= _SESSIONS:
-            found.sessions.append(session_row(reader, summary, calls, limit))
+            whole = bool(calls) or entries < _ENTRIES
+            entries += (summary.timesteps + summary.events) * whole
+            found.without_timeline += not whole
+            found.sessions.append(session_row(reader, summary, calls, limit, whole=whole))
         if summary.reward is not None:
             name = shown(summary.session.name or summary.session.session_id, NAME)
             found.rewards.append((name, summary.reward, summary.session.success))
@@ -188,6 +195,8 @@ def _left_out(found: Gathered) -> str:
         parts.append(f"Timelines hold the newest {_CALLS:,} of {found.every.calls:,} calls.")
     if found.session_count > _SESSIONS:
         parts.append(f"The list holds the newest {_SESSIONS:,} of {found.session_count:,} sessions.")
+    if found.without_timeline:
+        parts.append(f"{found.without_timeline:,} older sessions are listed without their steps and events.")
     return " ".join(parts)
 
 

@@ -5,7 +5,7 @@
   const table = document.getElementById("sessions"), find = document.getElementById("find");
   const columns = [
     ["started", s => s.start], ["session", s => s.name || s.id], ["outcome", s => s.outcome],
-    ["reward", s => s.reward], ["steps", s => s.steps.length, 1], ["calls", s => s.calls.length, 1], ["errors", s => s.errors, 1],
+    ["reward", s => s.reward], ["steps", s => s.counts[0], 1], ["calls", s => s.counts[1], 1], ["errors", s => s.errors, 1],
     ["tokens", s => (s.in ?? 0) + (s.out ?? 0), 1], ["cost", s => s.cost === null ? null : Number(s.cost)], ["time", s => s.ms, 1]];
   let order = 0, down = true, first = 0;
 
@@ -110,6 +110,8 @@
     const begin = step => step >= 0 ? s.steps[step][1] : null;
     const place = e => e.step >= 0 ? begin(e.step) : e.at;
     entries.sort((a, b) => place(a) - place(b) || a.step - b.step || a.rank - b.rank || a.at - b.at);
+    if (!entries.length && s.counts[0] + s.counts[1])
+      box.append(make("p", "none", "Its timeline is not in this page: callspan report --session " + s.id));
     for (const e of entries.slice(0, perSession)) box.append(e.draw(e.step >= 0 ? "inside" : ""));
     if (entries.length > perSession) {
       const more = make("button", "", "show all " + number(entries.length));
@@ -121,7 +123,7 @@
 
   const row = s => {
     const node = make("tr", "session");
-    const cells = [when(s.start), s.name || s.id, s.outcome || unknown, reward(s.reward), number(s.steps.length), number(s.calls.length),
+    const cells = [when(s.start), s.name || s.id, s.outcome || unknown, reward(s.reward), number(s.counts[0]), number(s.counts[1]),
       number(s.errors), brief(s.in) + "\u2192" + brief(s.out), money(s.cost), time(s.ms)];
     cells.forEach((text, at) => {
       const look = at === 2 ? outcomes[s.outcome] : at === 3 ? tone(s.reward) : at === 6 && s.errors ? "bad" : "";

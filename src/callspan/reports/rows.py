@@ -74,10 +74,16 @@ def _short_texts(messages: Iterable[Message]) -> Iterable[str]:
                 yield f"{part.name or 'tool'}({part.arguments or ''})"
 
 
-def session_row(reader: Reader, summary: SessionSummary, calls: list[Placed], limit: int) -> Json:
-    """Return one session with its steps, calls and events; texts are truncated to `limit` characters (0: no texts)."""
+def session_row(
+    reader: Reader, summary: SessionSummary, calls: list[Placed], limit: int, *, whole: bool = True
+) -> Json:
+    """Return one session with its steps, calls and events; texts are truncated to `limit` characters (0: no texts).
+
+    Without `whole` it has neither steps nor events, only their number.
+    """
     session = summary.session
-    steps = list(reader.timesteps(session.session_id))
+    steps = list(reader.timesteps(session.session_id)) if whole else []
+    events = reader.events(session.session_id) if whole else ()
     places = {step.timestep_id: at for at, step in enumerate(steps)}
     start = session.start_ns or (calls[0].start_ns if calls else 0)
     end = session.end_ns or summary.last_ns
@@ -97,9 +103,8 @@ def session_row(reader: Reader, summary: SessionSummary, calls: list[Placed], li
         "meta": shown(encode_json(session.metadata).decode(), limit or NAME) if session.metadata else "",
         "steps": [_step(step, start) for step in steps],
         "calls": [_placed(call, start, places) for call in calls],
-        "events": [
-            row for item in reader.events(session.session_id) if (row := _event(item, start, places, limit)) is not None
-        ],
+        "events": [row for item in events if (row := _event(item, start, places, limit)) is not None],
+        "counts": [summary.timesteps, len(calls) or summary.calls],
     }
 
 
@@ -125,6 +130,7 @@ def loose_row(calls: list[Placed]) -> Json:
         "steps": [],
         "calls": [_placed(call, start, {}) for call in calls],
         "events": [],
+        "counts": [0, len(calls)],
     }
 
 

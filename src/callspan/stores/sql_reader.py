@@ -40,7 +40,10 @@ from callspan.stores.history import follow, links
 from callspan.stores.sql_rewards import SqlRewards, Values, record_of
 
 _EVERY: Final = CallFilter()
+_SUMMED_AT_ONCE: Final = 800
+"""Sessions per query of sums of calls, which may scan all sums; SQLite takes 999 parameters at least."""
 _AT_ONCE: Final = 200
+"""Sessions per query of what happened in them, of which there may be much."""
 _ANNOUNCES_ANOTHER: Final = f"""
 event_id IN (SELECT event_id || '{start_id("")}' FROM events WHERE {{chosen}} AND event_type IN ('tool', 'agent'))
 """
@@ -80,10 +83,6 @@ class SqlReader(SqlRewards):
     """SQL for the models of each session's calls."""
     _in_sessions = "c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})"
     """SQL condition that the session of call `c` matches a condition."""
-
-    @abstractmethod
-    def _tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
-        """Yield the same rows as plain tuples, for queries that return very many."""
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the store has a spool segment; None if it keeps no cursors."""
@@ -162,8 +161,8 @@ class SqlReader(SqlRewards):
             ORDER BY coalesce(at, 0) DESC, session_id DESC {"" if limit is None else self._page(limit, 0)}"""
         values = filters.parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
         found = [str(row["session_id"]) for row in self._rows(sql, **values)]
-        for start in range(0, len(found), _AT_ONCE):
-            yield from self._sessions(found[start : start + _AT_ONCE])
+        for start in range(0, len(found), _SUMMED_AT_ONCE):
+            yield from self._sessions(found[start : start + _SUMMED_AT_ONCE])
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""
@@ -172,7 +171,7 @@ class SqlReader(SqlRewards):
         row = self._by_prefix("sessions", "session_id", session_id)
         if row is None:
             row = self._by_prefix("(SELECT DISTINCT session_id FROM calls) found", "session_id", session_id)
-        return None if row is None else self._sessions([str(row["session_id"])])[0]
+        return None if row is None else next(self._sessions([str(row["session_id"])]))
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
         """Return one timestep by its id or the application's own id (the first of several); else None."""
@@ -303,15 +302,21 @@ class SqlReader(SqlRewards):
         except ours(KeyError):
             return None
 
-    def _sessions(self, ids: Sequence[str]) -> list[SessionSummary]:
-        """Return the summaries of these sessions, with a fixed number of queries."""
-        names = {f"id{number}": session_id for number, session_id in enumerate(ids)}
-        chosen = f"session_id IN ({', '.join(f':{name}' for name in names)})"
-        rows = {str(row["session_id"]): row for row in self._rows(f"SELECT * FROM sessions WHERE {chosen}", **names)}
+    def _sessions(self, ids: Sequence[str]) -> Iterator[SessionSummary]:
+        """Yield the summaries of these sessions, with a fixed number of queries for each few hundred."""
+        chosen, names = _chosen(ids)
         sums = {one.key: one for one in self._summaries("session", f"c.{chosen}", names, latencies=False)}
         models: dict[object, list[str | None]] = defaultdict(list)
         for row in self._rows(f"{self._models} WHERE {chosen}", **names):
             models[row["session_id"]].append(cast("str | None", row["model"]))
+        for start in range(0, len(ids), _AT_ONCE):
+            yield from self._summarized(ids[start : start + _AT_ONCE], sums, models)
+
+    def _summarized(
+        self, ids: Sequence[str], sums: Mapping[str | None, Summary], models: Mapping[object, list[str | None]]
+    ) -> list[SessionSummary]:
+        chosen, names = _chosen(ids)
+        rows = {str(row["session_id"]): row for row in self._rows(f"SELECT * FROM sessions WHERE {chosen}", **names)}
         steps = self._extents("timesteps", "coalesce(end_ns, start_ns)", chosen, names)
         once = f"{chosen} AND NOT ({_ANNOUNCES_ANOTHER.format(chosen=chosen)})"
         happened = [
@@ -328,7 +333,7 @@ class SqlReader(SqlRewards):
                 aggregates.session_summary(
                     self._session_record(session_id, rows.get(session_id), sums.get(session_id)),
                     sums.get(session_id),
-                    models=models[session_id],
+                    models=models.get(session_id, []),
                     timesteps=steps.get(session_id, aggregates.Extent()),
                     events=aggregates.Extent(sum(part.number for part in parts), last),
                     rewards=aggregates.rewards_of(rewards[session_id]),
@@ -388,3 +393,9 @@ class ExactCalls(SqlReader):
         """Return the call of this whole id; None if there is none."""
         row = next(self._rows("SELECT * FROM calls WHERE call_id = :id", id=call_id), None)
         return None if row is None else self._call_of(row)
+
+
+def _chosen(ids: Sequence[str]) -> tuple[str, dict[str, object]]:
+    """Return the condition that a row is of one of these sessions, and its parameters."""
+    names: dict[str, object] = {f"id{number}": session_id for number, session_id in enumerate(ids)}
+    return f"session_id IN ({', '.join(f':{name}' for name in names)})", names
