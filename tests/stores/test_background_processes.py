@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from callspan.record.call import CallRecord
 from callspan.spool.spool import ship_once
 from callspan.stores.base import CallFilter, Reader
+from callspan.stores.history import whole_conversation
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 from callspan.wiring.recorder import store_sinks
@@ -48,6 +50,8 @@ PROCESS = """
             client.responses.retrieve(Path(job).read_text())
         elif what == "read":
             list(client.responses.retrieve(Path(job).read_text(), stream=True, starting_after=3))
+        elif what == "continue":
+            client.responses.create(model="gpt-5", input="And then?", previous_response_id=Path(job).read_text())
         elif what == "hook":
             payload, _, headers = Path(job + ".hook").read_text().partition(chr(10))
             client.webhooks.unwrap(payload, __import__("json").loads(headers), secret="whsec_c2VjcmV0")
@@ -132,3 +136,25 @@ def test_a_stream_that_was_killed_is_completed_by_others(provider: ScriptedProvi
     call = the_call(open_store(url))
     assert (call.outcome, call.text, call.cost and call.cost.usd) == ("success", "Well.", Decimal("0.0028"))
     assert (call.place.session_id, call.request.model) == ("jobs", "gpt-5")
+
+
+def test_a_response_that_another_process_continues(url: str, provider: ScriptedProvider, tmp_path: Path) -> None:
+    """The first is in the background; its answer, the call and the one that continues it are of three processes."""
+    provider.reply(text="Well.", polls=0)
+    provider.reply(text="All is well.")
+    processes = Processes(url, provider, tmp_path)
+    processes.run("0", "create")
+    processes.run("1", "continue")
+    processes.deliver("1")
+    with closing(open_store(url)) as reader:
+        (last,) = reader.calls()
+        assert (reader.history(last).calls, reader.history(last).missing) == ([], processes.job.read_text())
+    processes.run("2", "poll")
+    for name in "20":
+        processes.deliver(name)
+    with closing(open_store(url)) as reader:
+        last, first = reader.calls()
+        assert (reader.history(last).calls, last.request.continues) == ([first], processes.job.read_text())
+        whole = whole_conversation(last, reader.history(last))
+    told = [message.text for message in (*whole.input, *whole.output)]
+    assert told == ["Hi", "Well.", "And then?", "All is well."]

@@ -12,11 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.record.call import CallRecord, Request, Response
+from callspan.record.call import CallRecord, Place, Request, Response
 from callspan.record.ids import response_call_id
 from callspan.record.merging import ANSWER_VERSION
 from callspan.stores.base import CallFilter, History, Reader
 from callspan.stores.history import whole_conversation
+from callspan.stores.retention import delete_session, prune
 
 from .conftest import Delivery, Records, raw
 
@@ -176,6 +177,21 @@ def test_a_background_response_is_found_as_the_one_before(url: str, deliver: Del
     reader = store.read()
     assert ids(found(reader, "call-1")) == [call_id]
     assert said(reader, "call-1") == ["Question 0", "Answer 0", "Question 1", "Answer 1"]
+
+
+def test_what_was_deleted_of_a_conversation_is_stated(url: str, deliver: Deliver, chain: Chain) -> None:
+    """By its age, or with its session."""
+    store = deliver(url)
+    place = Place(session_id="old")
+    store.write(chain.responses(0, {}), chain.responses(1), chain.responses(2, place=place), chain.responses(3))
+    reader = store.read()
+    (second,) = [call for call in reader.calls() if call.call_id == "call-2"]
+    reader.close()
+    prune(url, second.timing.start_ns)
+    assert (ids(found(store.read(), "call-3")), found(store.read(), "call-3").missing) == (["call-2"], "resp_1")
+    assert said(store.read(), "call-3") == ["Question 2", "Answer 2", "Question 3", "Answer 3"]
+    delete_session(url, "old")
+    assert found(store.read(), "call-3") == History([], missing="resp_2")
 
 
 def test_calls_without_content_keep_their_links(url: str, deliver: Deliver, chain: Chain) -> None:
