@@ -104,6 +104,8 @@ def test_responses_that_continue_each_other(stream: bool, mode: Mode, run: Run, 
     assert [call.request.continues for call in calls] == [None, *ids[:2]]
     assert recorded.texts(2) == WHOLE
     assert recorded.shown(calls[2]) == f"{ids[1]} 2 calls, the first {calls[0].call_id}"
+    page = recorded.run("show", calls[2].call_id)
+    assert f"response    {ids[2]}\nrequest     {calls[2].request_id}\n" in page
 
 
 @plain_and_streamed

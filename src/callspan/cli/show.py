@@ -234,9 +234,10 @@ def _labels(call: CallRecord) -> Iterator[tuple[str, str]]:
     """Return the ids a call has at the provider and in the application."""
     if call.batch_id is not None:
         yield "batch", f"{call.batch_id}, line {call.custom_id}"
-    known = {"response": call.response.id if call.response else None, "request": call.request_id}
-    if any(known.values()):
-        yield "ids", ", ".join(f"{name} {value}" for name, value in known.items() if value)
+    if call.response is not None and call.response.id is not None:
+        yield "response", call.response.id
+    if call.request_id is not None:
+        yield "request", call.request_id
     if call.user is not None:
         yield "user", call.user
     if call.metadata:

@@ -101,7 +101,7 @@ def test_show_finds_what_the_provider_and_the_trace_call_it(full: str, known: st
     answer = ask("--store", full, "show", known)
     assert answer.code == 0
     assert "call-a" in answer.out
-    assert "response msg_1, request req_1" in answer.out
+    assert "\nresponse    msg_1\nrequest     req_1\n" in answer.out
     assert '"variant":"b"' in answer.out
 
 
