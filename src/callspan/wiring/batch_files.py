@@ -7,6 +7,7 @@ in memory.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -123,7 +124,7 @@ def _path(directory: Path, provider: str, file_id: str, suffix: str) -> Path:
 
 def _write(path: Path, lines: Iterable[bytes]) -> None:
     """Write a file whole or not at all."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_UNFINISHED}")
     fresh.touch(0o600)
     with fresh.open("wb") as file:
         file.writelines(lines)
