@@ -6,15 +6,17 @@ import asyncio
 import copy
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from callspan.background import AtomicFlag
 from callspan.errors import call_error, outcome_of
+from callspan.fail_open import fail_open
 from callspan.intercept.client_info import call_info, wants_raw
-from callspan.intercept.hooks import HookContext
+from callspan.intercept.hooks import HookContext, Unfollowed, guarded_data
 from callspan.intercept.http_hooks import observe_bytes
 from callspan.intercept.response_observer import OBSERVERS, CapturePath, ResponseObserver, body_of, observer_of
 from callspan.intercept.response_state import Event
@@ -512,3 +514,58 @@ def test_an_executing_reader_is_detected(reader: Any, running: bool) -> None:
     if reader is not None:
         reader.gi_running = running
     assert is_running(reader) is running
+
+
+RESPONSE = object()
+
+
+def today(self: object, *, data: object, cast_to: object, response: object) -> object:
+    return data, cast_to, response
+
+
+def positional(self: object, data: object, cast_to: object, response: object) -> object:
+    return data, cast_to, response
+
+
+def optional(self: object, *, data: object, cast_to: object = None, response: object = None) -> object:
+    return data, cast_to, response
+
+
+def wider(self: object, *, data: object, cast_to: object, response: object, more: int = 0) -> object:
+    return data, cast_to, response, more
+
+
+@points(
+    ("original", "args", "named"),
+    [
+        (today, (), {"data": 1, "cast_to": int, "response": RESPONSE}),
+        (today, (), {"data": 1}),
+        (today, (1, int, RESPONSE), {}),
+        (today, (), {"data": 1, "cast_to": int, "response": RESPONSE, "more": 2}),
+        (positional, (1, int, RESPONSE), {}),
+        (positional, (1,), {"cast_to": int, "response": RESPONSE}),
+        (optional, (), {"data": 1}),
+        (optional, (), {"data": 1, "response": RESPONSE}),
+        (wider, (), {"data": 1, "cast_to": int, "response": RESPONSE, "more": 2}),
+    ],
+)
+def test_the_hook_on_data_takes_what_the_function_takes(
+    original: Callable[..., object], args: tuple[object, ...], named: dict[str, object]
+) -> None:
+    received: list[object] = []
+
+    class Observer:
+        data = staticmethod(received.append)
+
+    hooked = guarded_data(
+        original, fail_open("observe data"), {id(RESPONSE): Observer()}, Unfollowed(AtomicFlag(), lambda *_: None)
+    )
+    results = []
+    for function in (original, hooked):
+        try:
+            results.append(function(object(), *args, **named))
+        except TypeError as error:
+            results.append(str(error))
+    assert results[0] == results[1]
+    given = RESPONSE in args or named.get("response") is RESPONSE
+    assert received == ([1] if given and not isinstance(results[0], str) else [])
