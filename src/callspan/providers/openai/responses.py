@@ -69,7 +69,7 @@ class Responses(OpenAIEndpoint):
         background = flag(body, "background") is True
         meant = finish_meanings(reasons)
         error = response_error(body) or _unexplained(body)
-        return ResponseInfo(
+        info = ResponseInfo(
             response=Response(
                 id=word(body, "id"),
                 model=word(body, "model"),
@@ -82,8 +82,6 @@ class Responses(OpenAIEndpoint):
             ),
             background=background,
             outcome=_OUTCOMES.get(text(body, "status") or "") if background else None,
-            continues=word(body, "previous_response_id") if background else None,
-            conversation_id=_conversation_id(body) if background else None,
             usage=usage_of(body),
             error=error,
             truncated=LENGTH in meant,
@@ -91,6 +89,10 @@ class Responses(OpenAIEndpoint):
             compacted=of_type(dig(body, "output"), _COMPACTION) is not None,
             recognized=known or error is not None,
         )
+        if not background:
+            return info
+        links = {"continues": word(body, "previous_response_id"), "conversation_id": _conversation_id(body)}
+        return msgspec.structs.replace(info, **links)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies; either may be None or any JSON."""
