@@ -193,9 +193,9 @@ def test_instructions_that_change_within_a_chain_are_those_of_each_call(world: W
         world.call("responses", sent, response(number, f"Answer {number}"), "s1")
     rows = exported("openai").rows
     for number, rule in enumerate(rules):
-        told = [f"{what} {one}" for one in range(number + 1) for what in ("Question", "Answer")]
+        texts = [f"{what} {one}" for one in range(number + 1) for what in ("Question", "Answer")]
         (row,) = [row for row in rows if row["messages"][-1]["content"] == f"Answer {number}"]
-        assert [m["content"] for m in row["messages"]] == [*([rule] if rule else []), *told]
+        assert [m["content"] for m in row["messages"]] == [*([rule] if rule else []), *texts]
 
 
 def test_a_history_missing_from_the_store_is_reported(world: World, exported: Export) -> None:

@@ -127,7 +127,7 @@ def test_numbers_that_64_bits_cannot_hold_cost_nothing_but_themselves(caplog: py
 
 def test_text_that_utf8_cannot_hold_costs_no_span(caplog: pytest.LogCaptureFixture) -> None:
     """A lone surrogate in a name, status or event fails the export of all spans that are sent with it."""
-    lone, asked = "\ud800", [{"role": "user", "content": "Hello"}]
+    lone, messages = "\ud800", [{"role": "user", "content": "Hello"}]
     counted = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     message = {"role": "assistant", "content": lone}
     answers = (
@@ -150,14 +150,14 @@ def test_text_that_utf8_cannot_hold_costs_no_span(caplog: pytest.LogCaptureFixtu
             callspan.session(lone, session_id=lone, user_id=lone, metadata={lone: lone}) as session,
             session.timestep(name=lone) as step,
         ):
-            client.chat.completions.create(model="m", messages=asked)
-            client.chat.completions.create(model="m", messages=asked)
+            client.chat.completions.create(model="m", messages=messages)
+            client.chat.completions.create(model="m", messages=messages)
             client.responses.create(model="m", input="Hello")
-            other.messages.create(model="m", messages=asked, max_tokens=1)
+            other.messages.create(model="m", messages=messages, max_tokens=1)
             with pytest.raises(openai.BadRequestError):
-                client.chat.completions.create(model="m", messages=asked)
+                client.chat.completions.create(model="m", messages=messages)
             with pytest.raises(UnicodeEncodeError):
-                client.chat.completions.create(model=lone, messages=asked, user=lone)
+                client.chat.completions.create(model=lone, messages=messages, user=lone)
             with callspan.metadata(user_id=lone), callspan.record_call(provider=lone, client=lone, model=lone) as call:
                 call.request({"model": lone, "messages": [{"role": "user", "content": lone}]})
                 call.response(answers[0])

@@ -81,8 +81,8 @@ def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recorde
 async def respond(mode: Mode, client: Any, number: int, *, stream: bool = False, **links: Any) -> str:
     """One question; returns the id of the response."""
     mode.provider.reply(text=f"Answer {number}")
-    asked = f"Question {number}"
-    answer = await mode.wait(client.responses.create(model="gpt-5", input=asked, stream=stream, **links))
+    question = f"Question {number}"
+    answer = await mode.wait(client.responses.create(model="gpt-5", input=question, stream=stream, **links))
     if not stream:
         return str(answer.id)
     return str([event.response.id async for event in mode.items(answer) if hasattr(event, "response")][-1])
@@ -214,9 +214,9 @@ def test_datasets_have_the_whole_conversation(mode: Mode, run: Run, recorded: Re
     rows, _ = recorded.exported("openai")
     assert sorted(len(row["messages"]) for row in rows) == [2, 2, 4, 4, 4, 6, 6]
     rows, _ = recorded.exported("atif")
-    told = {row["session_id"]: [step["message"] for step in row["steps"]] for row in rows}
-    assert told["named"] == WHOLE
-    assert [text for text in told["chain"] if not text.startswith(("Question 7", "Answer 7"))] == WHOLE
+    messages = {row["session_id"]: [step["message"] for step in row["steps"]] for row in rows}
+    assert messages["named"] == WHOLE
+    assert [text for text in messages["chain"] if not text.startswith(("Question 7", "Answer 7"))] == WHOLE
 
 
 @pytest.mark.slow
@@ -229,9 +229,9 @@ def test_a_tool_runner_that_continues_its_thread(stream: bool, mode: Mode, run: 
     mode.provider.reply(text="It is sunny.")
 
     async def body() -> None:
-        asked = [{"role": "user", "content": "What is the weather?"}]
+        messages = [{"role": "user", "content": "What is the weather?"}]
         runner = mode.anthropic().beta.messages.tool_runner(
-            **MESSAGE, messages=asked, tools=[weather_tool(mode)], stream=stream, system="Be short."
+            **MESSAGE, messages=messages, tools=[weather_tool(mode)], stream=stream, system="Be short."
         )
         await mode.wait(runner.until_done())
 

@@ -120,8 +120,8 @@ def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, run: Run, 
         await mode.wait(decoder.http_response.aclose() if mode.is_async else decoder.close())
         del decoder
         gc.collect()
-        answered = [call for call in seen.records if call.outcome == "success"]
-        assert 7 <= len(answered) < many
+        successful = [call for call in seen.records if call.outcome == "success"]
+        assert 7 <= len(successful) < many
         assert dict(seen.spans[1].attributes or {})["callspan.batch.complete"] is False
         assert len(await read(mode, batches, batch_id)) == many
         return batches, batch_id

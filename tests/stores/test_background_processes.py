@@ -156,5 +156,5 @@ def test_a_response_that_another_process_continues(url: str, provider: ScriptedP
         last, first = reader.calls()
         assert (reader.history(last).calls, last.request.continues) == ([first], processes.job.read_text())
         whole = whole_conversation(last, reader.history(last))
-    told = [message.text for message in (*whole.input, *whole.output)]
-    assert told == ["Hi", "Well.", "And then?", "All is well."]
+    texts = [message.text for message in (*whole.input, *whole.output)]
+    assert texts == ["Hi", "Well.", "And then?", "All is well."]

@@ -35,8 +35,8 @@ class Chain:
         links = {"previous_response_id": f"resp_{number - 1}"} if sent is None else sent
         named = links.get("conversation")
         body = {"model": "gpt-5", "instructions": f"Rule {number}.", "input": f"Question {number}", **links}
-        answered = {"type": "output_text", "text": f"Answer {number}"}
-        output = [{"type": "message", "role": "assistant", "content": [answered]}]
+        part = {"type": "output_text", "text": f"Answer {number}"}
+        output = [{"type": "message", "role": "assistant", "content": [part]}]
         answer = {"id": f"resp_{number}", "status": "completed", "output": output}
         request = Request(
             model="gpt-5", continues=links.get("previous_response_id"), conversation_id=named, body=raw(body)
@@ -73,7 +73,7 @@ def ids(history: History) -> list[str]:
     return [call.call_id for call in history.calls]
 
 
-def said(reader: Reader, call_id: str) -> list[str | None]:
+def texts_of(reader: Reader, call_id: str) -> list[str | None]:
     call = reader.call(call_id)
     assert call is not None
     whole = whole_conversation(call, reader.history(call))
@@ -87,7 +87,7 @@ def test_a_call_is_followed_to_the_first_of_its_conversation(url: str, deliver: 
     reader = store.read()
     oldest = list(reader.calls(CallFilter(newest_first=False, limit=2)))
     assert found(reader, "call-2") == History(oldest)
-    assert said(reader, "call-2") == [
+    assert texts_of(reader, "call-2") == [
         "Question 0", "Answer 0", "Question 1", "Answer 1", "Question 2", "Answer 2",
     ]  # fmt: skip
     assert found(reader, "call-0") == History([])
@@ -101,7 +101,7 @@ def test_a_link_to_a_response_of_no_recorded_call_is_stated(url: str, deliver: D
     reader = store.read()
     assert found(reader, "call-5") == History([], missing="resp_4")
     assert (ids(found(reader, "call-6")), found(reader, "call-6").missing) == (["call-5"], "resp_4")
-    assert said(reader, "call-6") == ["Question 5", "Answer 5", "Question 6", "Answer 6"]
+    assert texts_of(reader, "call-6") == ["Question 5", "Answer 5", "Question 6", "Answer 6"]
 
 
 def test_links_are_followed_so_far_and_cycles_end(url: str, deliver: Deliver, chain: Chain) -> None:
@@ -124,8 +124,8 @@ def test_two_calls_may_continue_one(url: str, deliver: Deliver, chain: Chain) ->
     store = deliver(url)
     store.write(chain.responses(0, {}), *[chain.responses(n, {"previous_response_id": "resp_0"}) for n in (1, 2)])
     reader = store.read()
-    assert said(reader, "call-1") == ["Question 0", "Answer 0", "Question 1", "Answer 1"]
-    assert said(reader, "call-2") == ["Question 0", "Answer 0", "Question 2", "Answer 2"]
+    assert texts_of(reader, "call-1") == ["Question 0", "Answer 0", "Question 1", "Answer 1"]
+    assert texts_of(reader, "call-2") == ["Question 0", "Answer 0", "Question 2", "Answer 2"]
 
 
 def test_the_calls_of_a_conversation_are_in_order_of_time(url: str, deliver: Deliver, chain: Chain) -> None:
@@ -136,7 +136,7 @@ def test_the_calls_of_a_conversation_are_in_order_of_time(url: str, deliver: Del
     store.write(chain.responses(7, {"conversation": "other"}), chain.responses(2, named, outcome="error"))
     reader = store.read()
     assert ids(found(reader, "call-3")) == ["call-0", "call-1"]
-    assert said(reader, "call-3") == ["Question 0", "Answer 0", "Question 1", "Answer 1", "Question 3", "Answer 3"]
+    assert texts_of(reader, "call-3") == ["Question 0", "Answer 0", "Question 1", "Answer 1", "Question 3", "Answer 3"]
     assert found(reader, "call-0") == found(reader, "call-7") == History([])
     assert (ids(found(reader, "call-3", limit=1)), found(reader, "call-3", limit=1).more) == (["call-1"], True)
     which = CallFilter(conversation_id="conv_1", newest_first=False)
@@ -156,7 +156,7 @@ def test_a_thread_keeps_its_system_prompt_and_tools(url: str, deliver: Deliver, 
     store = deliver(url)
     store.write(chain.messages(0, system="Play.", tools=[tool]), chain.messages(1), chain.messages(2))
     reader = store.read()
-    assert said(reader, "call-2") == ["Question 0", "Answer 0", "Question 1", "Answer 1", "Question 2", "Answer 2"]
+    assert texts_of(reader, "call-2") == ["Question 0", "Answer 0", "Question 1", "Answer 1", "Question 2", "Answer 2"]
     call = reader.call("call-2")
     assert call is not None
     whole = whole_conversation(call, reader.history(call))
@@ -168,15 +168,15 @@ def test_a_background_response_is_found_as_the_one_before(url: str, deliver: Del
     """Its call's id is made of the response's; its answer came with another request."""
     call_id = response_call_id("openai", "resp_0")
     created = chain.responses(0, {}, call_id=call_id, outcome="in_progress", response=Response(id="resp_0"))
-    answered = msgspec.structs.replace(
+    continued = msgspec.structs.replace(
         chain.responses(0, {}, call_id=call_id), record_version=ANSWER_VERSION, request=Request()
     )
     store = deliver(url)
-    store.write(answered, chain.responses(1))
+    store.write(continued, chain.responses(1))
     store.write(created)
     reader = store.read()
     assert ids(found(reader, "call-1")) == [call_id]
-    assert said(reader, "call-1") == ["Question 0", "Answer 0", "Question 1", "Answer 1"]
+    assert texts_of(reader, "call-1") == ["Question 0", "Answer 0", "Question 1", "Answer 1"]
 
 
 def test_what_was_deleted_of_a_conversation_is_stated(url: str, deliver: Deliver, chain: Chain) -> None:
@@ -189,7 +189,7 @@ def test_what_was_deleted_of_a_conversation_is_stated(url: str, deliver: Deliver
     reader.close()
     prune(url, second.timing.start_ns)
     assert (ids(found(store.read(), "call-3")), found(store.read(), "call-3").missing) == (["call-2"], "resp_1")
-    assert said(store.read(), "call-3") == ["Question 2", "Answer 2", "Question 3", "Answer 3"]
+    assert texts_of(store.read(), "call-3") == ["Question 2", "Answer 2", "Question 3", "Answer 3"]
     delete_session(url, "old")
     assert found(store.read(), "call-3") == History([], missing="resp_2")
 
@@ -203,7 +203,7 @@ def test_calls_without_content_keep_their_links(url: str, deliver: Deliver, chai
     store.write(*bare, chain.responses(2))
     reader = store.read()
     assert ids(found(reader, "call-2")) == ["call-0", "call-1"]
-    assert said(reader, "call-2") == ["Question 2", "Answer 2"]
+    assert texts_of(reader, "call-2") == ["Question 2", "Answer 2"]
 
 
 def run(url: str, *arguments: str) -> str:

@@ -63,19 +63,19 @@ def test_a_search_finds_what_a_scan_finds(
     before: list[Turn], after: list[Turn], part: str, deleted: str | None, limits: dict[str, int], page: CallFilter
 ) -> None:
     with TemporaryDirectory() as directory, patch.multiple(text_search, **limits):
-        delivery, said = Delivery(f"sqlite:///{Path(directory) / 'calls.db'}"), _Said()
-        said.write(delivery, before)
+        delivery, expected = Delivery(f"sqlite:///{Path(directory) / 'calls.db'}"), _Expected()
+        expected.write(delivery, before)
         with contextlib.closing(open_store(delivery.url)) as reader:
             which, page = CallFilter(text=part), msgspec.structs.replace(page, text=part)
-            assert {one.call_id for one in reader.calls(which)} == said.calls_with(part)
+            assert {one.call_id for one in reader.calls(which)} == expected.calls_with(part)
             if deleted is not None:
                 delete_session(delivery.url, deleted)
-                said.forget(deleted)
-            said.write(delivery, after)
-            assert [one.call_id for one in reader.calls(page)] == said.page(page)
-            assert {one.call_id for one in reader.calls(which)} == said.calls_with(part)
-            assert reader.count_calls(which) == len(said.calls_with(part))
-            assert sum(one.calls for one in reader.summary("session", which)) == len(said.calls_with(part))
+                expected.forget(deleted)
+            expected.write(delivery, after)
+            assert [one.call_id for one in reader.calls(page)] == expected.page(page)
+            assert {one.call_id for one in reader.calls(which)} == expected.calls_with(part)
+            assert reader.count_calls(which) == len(expected.calls_with(part))
+            assert sum(one.calls for one in reader.summary("session", which)) == len(expected.calls_with(part))
         delivery.close()
 
 
@@ -99,7 +99,7 @@ def test_case_folding_changes_no_character_above() -> None:
     assert above.casefold() == above
 
 
-class _Said:
+class _Expected:
     """What was said in each call."""
 
     def __init__(self) -> None:
