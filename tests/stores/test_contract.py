@@ -308,6 +308,9 @@ def test_calls_are_filtered(store: Delivery, records: Records) -> None:
     assert chosen(newest_first=False, limit=2, offset=1) == [1, 2]
     assert chosen(offset=3) == [0]
     assert chosen(session_id="a") == [1, 0]
+    assert chosen(in_session=True) == [3, 1, 0]
+    assert chosen(in_session=False) == [2]
+    assert sum(one.calls for one in reader.summary("session", CallFilter(in_session=False))) == 1
     assert chosen(timestep_id="t9") == [3]
     assert chosen(model="claude") == chosen(model="claude-2025-08-07") == [1]
     assert chosen(provider="openai", errors=True) == [2]

@@ -217,16 +217,14 @@ def calls_outside_sessions(reader: Reader, selection: Selection, statistics: Sta
     if selection.of_sessions or selection.session_ids:
         return []
     which = CallFilter(
-        since_ns=selection.since_ns, until_ns=selection.until_ns, text=selection.text, user=selection.user,
-        metadata=selection.meta, newest_first=False,
+        in_session=False, since_ns=selection.since_ns, until_ns=selection.until_ns, text=selection.text,
+        user=selection.user, metadata=selection.meta, newest_first=False,
     )  # fmt: skip
     return held_or_read_again(partial(_calls, reader, which, selection), reader.count_calls(which), statistics)
 
 
 def _calls(reader: Reader, which: CallFilter, selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:
-    """The selected calls of the session of the filter; without one, those outside of sessions."""
-    found = (call for call in reader.calls(which) if which.session_id is not None or call.place.session_id is None)
-    yield from selected_calls(found, selection, statistics)
+    yield from selected_calls(reader.calls(which), selection, statistics)
 
 
 def _events(reader: Reader, session_id: str, _: Statistics) -> Iterator[Event]:

@@ -61,6 +61,8 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
 
     session_id: str | None = None
     """Of the session of this whole id."""
+    in_session: bool | None = None
+    """True: only calls of a session, any; False: only calls outside of sessions."""
     timestep_id: str | None = None
     """Of a timestep, or the application's own id of one."""
     response_id: str | None = None

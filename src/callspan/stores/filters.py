@@ -173,12 +173,7 @@ def call_conditions(which: CallFilter, metadata: MetadataSql, layout: int, in_se
     for name in _LATER_IDS:
         if getattr(which, name) is not None:
             yield f"c.{name} = :{name}" if layout >= _IDS_SINCE else "1 = 0"
-    if which.errors is not None:
-        yield "c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'"
-    if which.in_progress is not None:
-        yield f"c.outcome {'=' if which.in_progress else '<>'} 'in_progress'"
-    if which.cut_off is not None:
-        yield f"coalesce(c.stream_end, '') {'=' if which.cut_off else '<>'} 'cut_off'"
+    yield from _kinds(which)
     if which.timestep_id is not None:
         yield _STEP if layout >= _COLUMNS_SINCE else "c.timestep_id = :timestep_id"
     own = {"name": "c.session_name", "user": _own("user_id", metadata, layout, _USER)}
@@ -193,6 +188,18 @@ def call_conditions(which: CallFilter, metadata: MetadataSql, layout: int, in_se
         known = _own(key, metadata, layout, names["key"])
         mine = metadata.has.format(json="c.metadata", **names) if "(" in known else f"{known} = {names['value']}"
         yield f"({mine} OR ({known} IS NULL AND {inherited}))"
+
+
+def _kinds(which: CallFilter) -> Iterator[str]:
+    """Yield the conditions on what kind of calls they are."""
+    if which.in_session is not None:
+        yield f"c.session_id IS {'NOT NULL' if which.in_session else 'NULL'}"
+    if which.errors is not None:
+        yield "c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'"
+    if which.in_progress is not None:
+        yield f"c.outcome {'=' if which.in_progress else '<>'} 'in_progress'"
+    if which.cut_off is not None:
+        yield f"coalesce(c.stream_end, '') {'=' if which.cut_off else '<>'} 'cut_off'"
 
 
 def timestep_condition(layout: int) -> str:

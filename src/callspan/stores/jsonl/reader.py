@@ -198,6 +198,7 @@ def _matches(record: CallRecord, which: CallFilter) -> bool:
     start = record.timing.start_ns
     return (
         which.session_id in {None, record.place.session_id}
+        and which.in_session in {None, record.place.session_id is not None}
         and which.model in {None, record.request.model, answering}
         and which.provider in {None, record.provider}
         and which.batch_id in {None, record.batch_id}
