@@ -214,8 +214,8 @@ class OpenCall:
         if (lines := lines_of(call)) is not None and getattr(response, "is_closed", False):
             lines.whole(response.content)
             return False
-        is_whole = self.observer is None or getattr(response, "is_closed", True)
-        if is_whole and not call.streaming and not call.has_body:
+        awaited = not call.streaming and not call.has_body
+        if awaited and (self.observer is None or getattr(response, "is_closed", True)):
             file = read_file(self.path.endpoint, result, response)
             call.data(body_of(result, response) if file is None else file)
         if call.has_body or self.observer is None:
