@@ -81,7 +81,7 @@ def _model(options: Any) -> str | None:  # noqa: ANN401
         # The model of a grader is inside the grader.
         model = source.get("model") or text(source, "grader", "model")
         if isinstance(model, str):
-            return encodable(model)
+            return model if model.isascii() else encodable(model)
     return None
 
 

@@ -49,7 +49,10 @@ def text(value: object, *path: str) -> str | None:
 def word(value: object, key: str) -> str | None:
     """Return the non-empty string under `key`, or None; U+FFFD replaces lone surrogates."""
     found = value.get(key) if isinstance(value, dict) else None
-    return encodable(found) if isinstance(found, str) and found else None
+    if not isinstance(found, str) or not found:
+        return None
+    # Most texts are ASCII: they take no call of a function of Python.
+    return found if found.isascii() else encodable(found)
 
 
 def unix_ns(seconds: object) -> int | None:

@@ -168,7 +168,9 @@ def as_int(value: object) -> int | None:
 
 def as_text(value: object) -> str | None:
     """Return a non-empty string, None for anything else."""
-    return encodable(value) if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    return value if value.isascii() else encodable(value)
 
 
 def as_texts(value: object) -> tuple[str, ...] | None:
