@@ -58,6 +58,8 @@ def run(path: Path, *arguments: str) -> Cost:
     command = [sys.executable, "-c", MAIN, "--store", f"sqlite:///{path}", *arguments]
     # Records that wait for other stores would be looked at first.
     alone = {**os.environ, "XDG_STATE_HOME": str(path.parent)}
+    # As installed: modules are compiled once, not by each command.
+    alone.pop("PYTHONDONTWRITEBYTECODE", None)
     with path.with_name("out").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, env=alone)
         _, status, used = os.wait4(process.pid, 0)
