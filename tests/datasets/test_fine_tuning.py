@@ -168,7 +168,7 @@ def test_a_history_that_is_partly_recorded_is_reported(world: World, exported: E
 
 @pytest.mark.slow
 def test_a_long_chain_takes_time_in_proportion(world: World, exported: Export) -> None:
-    """Each message is compared once, not once for every call after it: that took 40 s."""
+    """Each message is compared once, not once for every call after it."""
     world.session("s1")
     for number in range(2000):
         link = {"previous_response_id": f"resp_{number - 1}"} if number else {}
