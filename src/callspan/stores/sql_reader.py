@@ -15,12 +15,7 @@ import msgspec
 from callspan.fail_open import ours
 from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
-from callspan.record.events import (
-    RewardRecord,
-    SessionRecord,
-    TimestepRecord,
-    start_id,
-)
+from callspan.record.events import RewardRecord, SessionRecord, TimestepRecord, start_id
 from callspan.stores import aggregates, bodies, filters
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import (

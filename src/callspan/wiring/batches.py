@@ -142,18 +142,9 @@ class ObservedRequest:
     """In the place of the span of a request about batches. Its methods raise nothing but interrupts."""
 
     __slots__ = (
-        "_around",
-        "_calls",
-        "_context",
-        "_of",
-        "_request",
-        "_span",
-        "_spans",
-        "_started",
-        "_upload",
-        "lines",
+        "_around", "_calls", "_context", "_of", "_request", "_span", "_spans", "_started", "_upload", "lines",
         "uploads",
-    )
+    )  # fmt: skip
     trace_id: str | None = None
     span_id: str | None = None
     parent_span_id: str | None = None
