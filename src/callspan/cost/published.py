@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from functools import cache
 from types import ModuleType
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
 from callspan.fail_open import fail_open, ours
 from callspan.forks import LATE_IMPORTS, late_import
@@ -163,14 +163,9 @@ _MOST: Final = 2_000
 _KEEP: Final = fail_open("keep the rates of a model; its prices are looked up again")
 
 
-class _Model(NamedTuple):
-    """A model, and when it is used."""
-
-    provider: str
-    name: str
-    tier: str | None
-    minute: int
-    """Unix time: some prices change at a date or with the time of day. `_ALWAYS`: those that don't."""
+_Model: TypeAlias = tuple[str, str, str | None, int]
+"""Provider, name, service tier, and the minute of use in Unix time: some prices change at a date or with the time of
+day. `_ALWAYS`: those that don't."""
 
 
 class _Edition:
@@ -200,24 +195,27 @@ class PriceList:
         edition, snapshot = self._edition, self._snapshot()
         if edition.snapshot is not snapshot:
             edition = self._edition = _Edition(snapshot)
-        always = _Model(*names, tier, _ALWAYS)
-        if always in edition.unknown:
-            return None
-        rates = edition.rates.get(always) or edition.rates.get(_Model(*names, tier, start_ns // _MINUTE_NS))
+        always = (*names, tier, _ALWAYS)
+        rates = edition.rates.get(always)
+        if rates is None:
+            if always in edition.unknown:
+                return None
+            rates = edition.rates.get((*names, tier, start_ns // _MINUTE_NS))
         usd = None if rates is None else rates.usd(usage)
         return self._look_up(edition, always, start_ns, usage) if usd is None else usd
 
     def _look_up(self, edition: _Edition, model: _Model, start_ns: int, usage: Usage) -> Decimal | None:
+        provider, name, tier, _ = model
         counted = {theirs: count for ours, theirs in _COUNTERS.items() if (count := getattr(usage, ours))}
         if usage.input_audio_seconds:
             counted["input_audio_seconds"] = counted["audio_seconds"] = Decimal(str(usage.input_audio_seconds))
         try:
             found = self._package.calc_price(
                 self._package.Usage(**counted),
-                model_ref=model.name,
-                provider_id=model.provider,
+                model_ref=name,
+                provider_id=provider,
                 genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND_NS, tz=timezone.utc),
-                price_context=_context(model.tier),
+                price_context=_context(tier),
             )
         except ours(LookupError):
             edition.unknown.add(model)
@@ -235,7 +233,7 @@ class PriceList:
                 constraints = [variant.constraint for variant in found.model.price_variants or ()]
                 timeless = not isinstance(found.model.prices, list) and not any(constraints)
                 minute = _ALWAYS if timeless else start_ns // _MINUTE_NS
-                _keep(edition, model._replace(minute=minute), vars(found.model_price)).check(usage, total)
+                _keep(edition, (provider, name, tier, minute), vars(found.model_price)).check(usage, total)
         return total
 
     def _snapshot(self) -> object:

@@ -63,7 +63,7 @@ class SharedDecoder:
             return kept[0]
 
     def _decode(self, payload: bytes) -> Decoded:
-        original = decode_payload(payload).record
+        original = decode_payload(payload)
         return Decoded(self._process(original), original)
 
     def _is_lacking(self, place: tuple[str, int]) -> bool:

@@ -36,21 +36,21 @@ class Decoded(NamedTuple):
     """The record as in the payload, with the fields this version knows; the same object if nothing was changed."""
 
 
-def decode_payload(payload: bytes) -> Decoded:
+def decode_payload(payload: bytes) -> Record:
     """Return the record unprocessed. Raises PoisonError if it is not a record of a known schema."""
     try:
         # The decoder skips bodies, even those with bytes that are not text.
         if not payload.isascii():
             payload.decode("utf-8")
-        record = decode(payload)
+        return decode(payload)
     except (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError) as error:
         raise PoisonError(f"not a record: {error}") from error
-    return Decoded(record, record)
 
 
 def decode_entry(entry: Entry) -> Decoded:
     """Return the record of an entry unprocessed. Raises PoisonError if it is not a record of a known schema."""
-    return decode_payload(entry.payload)
+    record = decode_payload(entry.payload)
+    return Decoded(record, record)
 
 
 class Entry(NamedTuple):

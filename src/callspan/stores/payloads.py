@@ -86,7 +86,8 @@ def unpack_entry(entry: Entry) -> Unpacked:
 
 def unpack(payload: bytes) -> Unpacked:
     """Return the parts of an unprocessed record. Raises PoisonError for an invalid record or an unknown schema."""
-    return _unpacked(payload, decode_payload(payload))
+    record = decode_payload(payload)
+    return _unpacked(payload, Decoded(record, record))
 
 
 def _unpacked(payload: bytes, decoded: Decoded) -> Unpacked:

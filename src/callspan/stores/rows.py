@@ -300,7 +300,10 @@ class _Inner:
         if value is None:
             return self._nothing, msgspec.UNSET
         taken, others = source.taken(value), source.others(value)
-        if others == self._defaults and not (source.optional and taken == self._nothing):
+        # Mostly the first value says it. A Decimal compared with None asks whether that is a number, which takes long.
+        if others == self._defaults and not (
+            source.optional and (not taken or taken[0] is None) and taken == self._nothing
+        ):
             return taken, msgspec.UNSET
         return taken, self._rest(*others)
 

@@ -67,7 +67,9 @@ class Insert:
             statement = self._statements[present] = self._statement(present)
         return connection.execute(statement, list(compress(bound, present)))
 
-    def _bound(self, values: Sequence[Cell]) -> list[Cell]:
+    def _bound(self, values: Sequence[Cell]) -> Sequence[Cell]:
+        if not self._flags and not self._packers:
+            return values
         bound = list(values)
         for place in self._flags:
             flag = bound[place]
