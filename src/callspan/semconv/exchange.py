@@ -132,9 +132,9 @@ class Exchange:
         attributes: Attributes = {}
         both = ((OUTPUT_MESSAGES, self._outputs()), (INPUT_MESSAGES, self._inputs()))
         parts = [
-            (weight(messages, self.room), partial(put_json, attributes, name, messages))
+            (about, partial(put_json, attributes, name, messages, about=about))
             for name, messages in both
-            if messages
+            if messages and (about := weight(messages, self.room))
         ]
         spread(budget, parts)
         return attributes
