@@ -192,6 +192,29 @@ delivery.close()
 """
 
 
+_ROTATED = """
+import sys
+from pathlib import Path
+from callspan.record.codec import encode
+from callspan.stores.jsonl.reader import JsonLinesReader
+from conftest import Records
+path = Path(sys.argv[1])
+path.write_bytes(encode(Records().call(call_id="first")) + b"\\n")
+reader = JsonLinesReader(path)
+def rotate(event, arguments):
+    if event == "open" and str(arguments[0]) == str(path) and path.exists():
+        path.rename(path.with_name("calls.jsonl.1"))
+sys.addaudithook(rotate)
+print([call.call_id for call in reader.calls()])
+"""
+
+
+def test_a_file_that_is_rotated_between_its_listing_and_its_opening_is_read(tmp_path: Path) -> None:
+    command = (sys.executable, "-c", _ROTATED, str(tmp_path / "calls.jsonl"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    assert (done.stdout, done.stderr) == ("['first']\n", "")
+
+
 @pytest.mark.slow
 def test_processes_that_rotate_one_file_lose_nothing_and_a_reader_misses_nothing(tmp_path: Path) -> None:
     """What was once there is there in every later answer, also of a reader that meets the moment of a rotation."""

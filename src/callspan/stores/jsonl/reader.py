@@ -142,12 +142,14 @@ class JsonLinesReader:
         return list(aggregates.given_to_steps(_newest(versions) for versions in found.values()))
 
     def _lines(self) -> Iterator[bytes]:
-        """Yield every line once, even if files are rotated during the scan: list the files until all are read."""
+        """Yield every line once, even if files are rotated during the scan: list the files until nothing is new."""
         read: set[int] = set()
+        listed: list[Path] = []
         before = -1
-        while len(read) > before:
-            before = len(read)
-            for path in files_of(self._path):
+        # A file that is renamed after it was listed is not found, and the next list has it under its new name.
+        while (files := files_of(self._path)) != listed or len(read) > before:
+            listed, before = files, len(read)
+            for path in files:
                 with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                     inode = os.fstat(file.fileno()).st_ino
                     if inode not in read:
