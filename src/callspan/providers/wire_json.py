@@ -62,6 +62,11 @@ def unix_ns(seconds: object) -> int | None:
     return seconds * _NS if 0 < seconds < _END_S else None
 
 
+def time_ns(value: object, *names: str) -> int | None:
+    """Return the first of these times that is known, Unix seconds on the wire, as nanoseconds."""
+    return next((at for name in names if (at := unix_ns(integer(value, name))) is not None), None)
+
+
 def integer(value: object, *path: str) -> int | None:
     """Return the integer at `path`; None for any other value and for those that 64 bits cannot hold.
 

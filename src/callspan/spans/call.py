@@ -105,13 +105,11 @@ class CallSpan:
 
     def end_batch(self, report: BatchReport, end_ns: int) -> None:
         """Set what is known of a batch by now, and end the span, failed where there is an error. May be repeated."""
-        try:
+        with _PROJECT:
             if self._span.is_recording():
                 self._span.set_attributes(batch.SPAN.of(report))
                 if report.error_type is not None:
                     self._span.set_status(Status(StatusCode.ERROR, report.error_type))
-        except reported(_PROJECT):
-            self._begun = self._begun or 1
         self.end_at(end_ns)
 
     def _end(self, record: CallRecord, conversation: Conversation | None) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.providers.anthropic.messages import error_in, is_small, usage
+from callspan.providers.anthropic.messages import error_in, parameters, usage
 from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
 from callspan.providers.wire_json import StringBuilder, detached, detached_object, mapping, overlay, text, word
 from callspan.record.call import Request, Response
@@ -63,7 +63,7 @@ class TextCompletions:
         return Request(
             model=word(body, "model"),
             stream=body.get("stream") is True,
-            params={key: detached(value) for key, value in body.items() if key not in _NO_PARAMS and is_small(value)},
+            params=parameters(body, _NO_PARAMS),
         )
 
     def accumulator(self) -> Accumulator:

@@ -70,7 +70,7 @@ class Messages:
         return Request(
             model=word(body, "model"),
             stream=body.get("stream") is True,
-            params={key: detached(value) for key, value in body.items() if key not in _NO_PARAMS and is_small(value)},
+            params=parameters(body, _NO_PARAMS),
             message_count=len(messages) if isinstance(messages, list) else None,
             tool_names=_tool_names(body) if isinstance(body.get("tools"), list) else None,
             # Only requests that ask for it have any: others need not be searched.
@@ -97,7 +97,12 @@ def _has_compaction(message: object) -> bool:
     return block is not None and bool(block.get("content"))
 
 
-def is_small(value: object) -> bool:
+def parameters(body: dict[Any, object], content: frozenset[str]) -> dict[str, object]:
+    """Return a request's parameters: all but its content, and those that are large."""
+    return {key: detached(value) for key, value in body.items() if key not in content and _is_small(value)}
+
+
+def _is_small(value: object) -> bool:
     """Return whether a parameter is kept next to the body; null means absent."""
     if isinstance(value, bool | int | float):
         return True

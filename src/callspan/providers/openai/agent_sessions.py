@@ -24,7 +24,7 @@ from callspan.providers.wire_json import (
     mapping,
     objects,
     text,
-    unix_ns,
+    time_ns,
     word,
 )
 from callspan.record.call import ErrorInfo, Outcome
@@ -215,11 +215,10 @@ def _turn(turn: dict[str, object], outcome: Outcome | None = None, **more: Any) 
         return []
     of_event = more.pop("usage", None)
     usage = mapping(turn, "usage") or of_event
-    started = integer(turn, "started_at")
     return [ModelRequest(
         key=turn_id, session_id=word(turn, "session_id"), thread_id=word(turn, "subagent_id"),
-        operation="invoke_agent", start_ns=unix_ns(started if started is not None else integer(turn, "created_at")),
-        end_ns=unix_ns(integer(turn, "completed_at")), usage=None if usage is None else detached_object(usage),
+        operation="invoke_agent", start_ns=time_ns(turn, "started_at", "created_at"),
+        end_ns=time_ns(turn, "completed_at"), usage=None if usage is None else detached_object(usage),
         status=status, outcome=outcome, error=_error(turn, outcome), **more,
     )]  # fmt: skip
 
@@ -245,7 +244,7 @@ def _session(body: dict[str, object], *, created_here: bool = False) -> list[Fac
     return [SessionFacts(
         session_id=session_id, model=text(body, "agent", "model"), system=text(body, "agent", "instructions"),
         name=text(body, "agent", "name"), agent_id=text(body, "agent", "id"),
-        created_ns=unix_ns(integer(body, "created_at")), status=word(body, "status"),
+        created_ns=time_ns(body, "created_at"), status=word(body, "status"),
         usage=None if usage is None else detached_object(usage), created_here=created_here,
     )]  # fmt: skip
 

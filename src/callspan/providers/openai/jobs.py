@@ -13,7 +13,7 @@ from callspan.providers.base import Api, Operation
 from callspan.providers.errors import error_info
 from callspan.providers.hosted import Fact, Fold, HostedPath, JobFold, ModelRequest, SessionFacts
 from callspan.providers.openai.responses import Responses
-from callspan.providers.wire_json import count, detached_object, integer, mapping, objects, text, unix_ns, word
+from callspan.providers.wire_json import count, detached_object, mapping, objects, text, time_ns, word
 from callspan.record.call import ErrorInfo, Outcome
 
 _OUTCOMES: Final[Mapping[str, Outcome]] = {
@@ -80,8 +80,8 @@ class Jobs(Responses):
     def read(self, job: _Job, key: str, outcome: Outcome) -> list[Fact]:
         """Return what a job of this kind states."""
         usage = mapping(job, "usage")
-        created = _at(job, "started_at", "created_at")
-        ended = _at(job, *_ENDS)
+        created = time_ns(job, "started_at", "created_at")
+        ended = time_ns(job, *_ENDS)
         prompt = word(job, "prompt")
         return [ModelRequest(
             key=key, session_id=None, model=word(job, "model"), operation=self.operation,
@@ -126,7 +126,7 @@ class EvalRuns(Jobs):
         return [
             ModelRequest(
                 key=f"{key} {model}", session_id=None, model=model, operation=self.operation,
-                end_ns=_at(job, "created_at"), usage=_of_model(used), status=text(job, "status"),
+                end_ns=time_ns(job, "created_at"), usage=_of_model(used), status=text(job, "status"),
                 outcome=outcome, error=_error(job, outcome),
             )
             for used in objects(job, "per_model_usage") if (model := word(used, "model_name")) is not None
@@ -138,11 +138,6 @@ def _of_model(used: _Job) -> _Job:
     usage = {name: value for name, value in used.items() if name not in ("model_name", "cached_tokens")}
     cached = count(used, "cached_tokens")
     return usage if cached is None else {**usage, "prompt_tokens_details": {"cached_tokens": cached}}
-
-
-def _at(job: _Job, *names: str) -> int | None:
-    """The first of these times that is known, as Unix nanoseconds."""
-    return next((at for name in names if (at := unix_ns(integer(job, name))) is not None), None)
 
 
 def _error(job: _Job, outcome: Outcome) -> ErrorInfo | None:
