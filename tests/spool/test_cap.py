@@ -13,11 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.spool.directory import size_of, store_key
+from callspan.spool.directory import add_losses, read_losses, size_of, store_key
 from callspan.spool.segment import Segment
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool
-from callspan.spool.waiting import add_losses, read_losses
 
 from .rig import DownSink, FileSink, HangingSink, SqliteSink, record, rows, until
 

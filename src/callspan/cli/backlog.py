@@ -13,11 +13,11 @@ import click
 
 from callspan.cli.safe_text import clean
 from callspan.formatting import iso, plural
-from callspan.spool.waiting import read_losses
+from callspan.spool.directory import read_losses
 from callspan.stores.urls import first_readable, hold_segments, split_urls
 
 if TYPE_CHECKING:
-    from callspan.spool.waiting import Waiting
+    from callspan.spool.directory import Waiting
     from callspan.wiring.takeover import Place
 
 _SHORTLY_S: Final = 0.25

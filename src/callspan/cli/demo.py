@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
-from callspan.cli.demo_world import GridWorld, worlds
+from callspan.cli.demo_agent import (
+    ACTOR,
+    POLICY,
+    GridWorld,
+    play_rollout,
+    play_with_anthropic,
+    play_with_openai,
+    script_demo,
+    worlds,
+)
 from callspan.cli.filters import HttpUrl
 from callspan.cli.frame import Frame, framed, store_errors, usage_error
 from callspan.cli.options import DEFAULT_STORE
@@ -160,22 +169,20 @@ def _providers(
 
 
 def _episodes(frame: Frame, clients: _Clients) -> None:
-    from callspan.cli import demo_agent
-
     one, two, three, *rollouts = worlds()
     if not frame.json:
         frame.screen.line(("An agent in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
     with clients.openai as client:
-        demo_agent.play_with_openai(client, one)
+        play_with_openai(client, one)
     _tell(frame, one, "openai, sync")
 
     async def all_at_once() -> None:
         async with clients.anthropic as claude, clients.policy as policy:
             await asyncio.gather(
-                demo_agent.play_with_anthropic(claude, two, hasty=False),
-                demo_agent.play_with_anthropic(claude, three, hasty=True),
+                play_with_anthropic(claude, two, hasty=False),
+                play_with_anthropic(claude, three, hasty=True),
                 *(
-                    demo_agent.play_rollout(policy, world, model=clients.policy_model, number=number)
+                    play_rollout(policy, world, model=clients.policy_model, number=number)
                     for number, world in enumerate(rollouts)
                 ),
             )
@@ -215,7 +222,6 @@ def _clients(frame: Frame, *, live: bool) -> Iterator[_Clients]:
     if live:
         yield _live_clients(frame)
         return
-    from callspan.cli.demo_world import script_demo
     from callspan.testing import ScriptedProvider
 
     with ScriptedProvider() as provider:
@@ -226,8 +232,6 @@ def _clients(frame: Frame, *, live: bool) -> Iterator[_Clients]:
 def _scripted_clients(provider: ScriptedProvider) -> _Clients:
     import anthropic
     import openai
-
-    from callspan.cli.demo_agent import POLICY
 
     url, key = provider.openai_url, "scripted"
     return _Clients(
@@ -245,8 +249,6 @@ def _scripted_clients(provider: ScriptedProvider) -> _Clients:
 def _live_clients(frame: Frame) -> _Clients:
     import anthropic
     import openai
-
-    from callspan.cli.demo_agent import ACTOR
 
     try:
         clients = _Clients(openai.OpenAI(), anthropic.AsyncAnthropic(), openai.AsyncOpenAI(), ACTOR)

@@ -27,10 +27,9 @@ from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_
 from callspan.private_names import MODULES, READ
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
-from callspan.spool.directory import BAD_SUFFIX, Listing, size_of
+from callspan.spool.directory import BAD_SUFFIX, LOSSES_FILE, Listing, read_losses, size_of
 from callspan.spool.unrecorded import FILE as UNRECORDED
 from callspan.spool.unrecorded import read_unrecorded
-from callspan.spool.waiting import FILE, read_losses
 from callspan.stores.urls import safe_name, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
@@ -299,7 +298,7 @@ def _losses(settings: Settings) -> Iterator[Check]:
     if directory is None:
         return
     losses = read_losses(directory)
-    advice = f"Delete {directory / FILE} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
+    advice = f"Delete {directory / LOSSES_FILE} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
     for loss, what in (
         *((loss, "did not get there") for loss in losses.given_up.values()),
         *((loss, "were dropped") for loss in losses.dropped.values()),

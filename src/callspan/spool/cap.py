@@ -16,11 +16,10 @@ from typing import Final, Protocol, TypeAlias
 from callspan.background import PutOff
 from callspan.fail_open import fail_open, log, ours
 from callspan.formatting import plural
-from callspan.spool.directory import read_cursor, remove_cursors
+from callspan.spool.directory import add_losses, count_records, read_cursor, remove_cursors
 from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD
 from callspan.spool.segment import Segment
 from callspan.spool.segment_set import SegmentSet
-from callspan.spool.waiting import add_losses, count_records
 
 Slim: TypeAlias = Callable[[], bytes]
 """Returns the record without its bodies."""

@@ -16,11 +16,10 @@ from typing import Final, NamedTuple
 from callspan.background import thread
 from callspan.fail_open import Attempt, fail_open
 from callspan.safe_urls import without_passwords
-from callspan.spool.directory import read_cursor, write_cursor
+from callspan.spool.directory import count_records, read_cursor, write_cursor
 from callspan.spool.segment import Batch, Segment, Source
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Backlog, Entry, Health, PoisonError, Sink
-from callspan.spool.waiting import count_records
 
 BATCH_BYTES: Final = 8 * 1024 * 1024
 _FIRST_WAIT_S: Final = 0.05

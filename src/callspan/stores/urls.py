@@ -17,9 +17,9 @@ from callspan.safe_urls import HIDDEN, names_user, safe_url, unescaped
 from callspan.settings import SettingError
 from callspan.settings import split_urls as split_text
 from callspan.settings_loader import load, state_directory
+from callspan.spool.directory import LOSSES_FILE
 from callspan.spool.segment import SUFFIX
 from callspan.spool.sink import Sink
-from callspan.spool.waiting import FILE
 from callspan.stores.base import Reader
 
 _SETTING: Final = "CALLSPAN_STORES"
@@ -246,7 +246,9 @@ def directories_of(url: str) -> list[Path]:
 def hold_segments(url: str) -> bool:
     """Return whether one of the directories has a segment of any process, or a count of lost records."""
     found = directories_of(url)
-    return any(True for directory in found for pattern in (f"*{SUFFIX}", FILE) for _ in _matching(directory, pattern))
+    return any(
+        True for directory in found for pattern in (f"*{SUFFIX}", LOSSES_FILE) for _ in _matching(directory, pattern)
+    )
 
 
 def _matching(directory: Path, pattern: str) -> Iterator[Path]:

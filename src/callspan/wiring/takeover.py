@@ -11,10 +11,9 @@ from typing import Final, NamedTuple
 from callspan.fail_open import ours
 from callspan.settings import SettingError
 from callspan.settings_loader import load
-from callspan.spool.directory import Listing, store_key
+from callspan.spool.directory import Listing, Waiting, can_be_adopted, store_key, waiting, waiting_for_others
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Progress, Spool, no_progress
-from callspan.spool.waiting import Waiting, can_be_adopted, waiting, waiting_for_others
 from callspan.stores.urls import directories_of
 from callspan.wiring.recorder import spool_directory, store_sinks
 
