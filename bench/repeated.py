@@ -16,7 +16,7 @@ from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.process.processors import Processors
 from callspan.providers.openai.chat import ChatCompletions
-from callspan.semconv.projection import Projection
+from callspan.semconv.call import Projection
 from columns import Column, columns
 from rows import DEFAULT, FLOOR, Row, Wrap, rows
 

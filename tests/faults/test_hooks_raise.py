@@ -225,7 +225,7 @@ def test_a_store_that_cannot_be_written(colour: str, provider: ScriptedProvider,
 
 
 def test_a_vocabulary_that_raises(colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    from callspan.semconv.projection import Projection
+    from callspan.semconv.call import Projection
 
     monkeypatch.setattr(Projection, "end", boom)
     with capture() as seen:
@@ -236,7 +236,7 @@ def test_a_vocabulary_that_raises(colour: str, provider: ScriptedProvider, monke
 def test_a_vocabulary_that_raises_at_the_start(
     colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from callspan.semconv.projection import Projection
+    from callspan.semconv.call import Projection
 
     monkeypatch.setattr(Projection, "start", boom)
     with capture() as seen:

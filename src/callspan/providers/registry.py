@@ -44,6 +44,7 @@ _T = TypeVar("_T")
 _registered: Final[dict[str, OwnEndpoint]] = {}
 
 
+@lru_cache(maxsize=_MOST_PATHS)
 def endpoint_for(method: str, path: str) -> Endpoint | None:
     """Return the endpoint of a request, or None if it is not a call to a model.
 
@@ -138,7 +139,6 @@ def with_conversation(record: CallRecord) -> CallRecord:
     return record if conversation is None else msgspec.structs.replace(record, conversation=conversation)
 
 
-@lru_cache(maxsize=_MOST_PATHS)
 def _api_of(path: str) -> Api | None:
     segments = _segments(path)
     if segments[-1] == "search" and segments[-3:-2] == ["vector_stores"]:
@@ -150,7 +150,6 @@ def _segments(path: str) -> list[str]:
     return path.partition("?")[0].strip("/").split("/")
 
 
-@lru_cache(maxsize=_MOST_PATHS)
 def _vector_store_search(path: str) -> Endpoint:
     """Return the endpoint with the id from the path."""
     kind: Callable[[str], Endpoint] = type(_endpoint(_SEARCH))

@@ -1,13 +1,38 @@
-"""The `callspan.*` attributes of a call: its session, timestep and attempts, and what no convention covers."""
+"""Attributes of a call: those of the chosen vocabularies, put together by `Projection`, and its own `callspan.*` ones.
+
+The latter are its session, timestep and attempts, and what no convention covers; and the spans of batches of calls.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from callspan.record.call import Attempt, CallRecord, Timing
-from callspan.semconv.budgets import Attributes
+from callspan.record.codec import encode_json
+from callspan.record.ids import is_of_response
+from callspan.record.messages import Conversation
+from callspan.semconv import gen_ai, llm, openinference
+from callspan.semconv.budgets import Attributes, ByteBudget
+from callspan.semconv.content_parts import NOTHING_SHOWN, Shown
 from callspan.semconv.llm import rate_limit_rows
-from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRING, STRINGS, Constant, Elsewhere, From, Row, Seconds, Table
+from callspan.semconv.table import (
+    BOOLEAN,
+    DOUBLE,
+    INT,
+    JSON,
+    STRING,
+    STRINGS,
+    Constant,
+    Elsewhere,
+    From,
+    Row,
+    Seconds,
+    Table,
+)
+from callspan.settings import Settings
 
 CALL_ID: Final = "callspan.call_id"
 STEP_INDEX: Final = "callspan.step.index"
@@ -179,3 +204,118 @@ EXCEPTION: Final = Table(*EXCEPTION_TYPE.rows, Row("exception.message", STRING, 
 def attempt_span_attributes(record: CallRecord, attempt: Attempt) -> Attributes:
     """Return the attributes of an attempt's span: those of an HTTP client span, and those of the attempt's event."""
     return ATTEMPT_SPAN.of(attempt) | ATTEMPT_SPAN_OF_CALL.of(record)
+
+
+class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a batch at one of its two spans. None: unknown."""
+
+    operation: str
+    provider: str
+    server_address: str | None = None
+    server_port: int | None = None
+    batch_id: str | None = None
+    status: str | None = None
+    read: Mapping[str, int] = {}
+    """Lines that were read, by the outcome of their calls."""
+    complete: bool | None = None
+    requests: Mapping[str, int] = {}
+    usage: Mapping[str, object] | None = None
+    error_type: str | None = None
+
+
+def _json(value: object) -> str:
+    return encode_json(value).decode()
+
+
+BATCH_SPAN: Final = Table(
+    Row(gen_ai.OPERATION_NAME, STRING, "operation", "`create_batch` or `batch_results`; the conventions have neither."),
+    Row(gen_ai.PROVIDER_NAME, STRING, "provider", "The provider."),
+    Row(gen_ai.SERVER_ADDRESS, STRING, "server_address", "Host of the provider's API."),
+    Row(gen_ai.SERVER_PORT, INT, "server_port", "Its port."),
+    Row("callspan.batch.id", STRING, "batch_id", "The provider's id of the batch, also in the records of its calls."),
+    Row("callspan.batch.status", STRING, "status", "Its status, in the provider's words."),
+    Row(
+        "callspan.batch.requests", JSON, From("requests", _json),
+        "Numbers of its requests by their state, in the provider's words.",
+    ),
+    Row("callspan.batch.read", JSON, From("read", _json), "Results that were read, by the outcome of their calls."),
+    Row("callspan.batch.complete", BOOLEAN, "complete", "Whether all of the results were read."),
+    Row(
+        "callspan.batch.usage", JSON, From("usage", _json),
+        "Usage of the whole batch as the provider states it: that of its calls, never to be added to it.",
+    ),
+    Row(gen_ai.ERROR_TYPE, STRING, "error_type", "Why a batch was not created, as of a call that failed."),
+)  # fmt: skip
+"""The attributes of the spans of a batch: of the request that created it, and of the first reading of its results."""
+
+
+_SHOWN_TIMES: Final = 8
+"""How many times vocabularies may repeat the same body."""
+_LONGER_TIMES: Final = 4
+"""Maximum ratio of its length in an attribute to that on the wire."""
+_VOCABULARIES: Final = {
+    "llm": (llm.START, llm.END),
+    "gen_ai": (gen_ai.START, gen_ai.END),
+    "openinference": (openinference.START, openinference.END),
+}
+
+
+class Projection:
+    """Converts call records to attributes of the configured vocabularies. Safe from any thread."""
+
+    __slots__ = ("_attribute_bytes", "_ends", "_later", "_plenty_bytes", "_prompts", "_span_bytes", "_starts")
+
+    def __init__(self, settings: Settings) -> None:
+        self._attribute_bytes = settings.max_attribute_bytes
+        self._span_bytes = settings.max_span_bytes
+        self._prompts = settings.llm_prompts or settings.vocabularies == ("llm",)
+        tables = [_VOCABULARIES[name] for name in settings.vocabularies]
+        starts, ends = tuple(start for start, _ in tables), tuple(end for _, end in tables)
+        # An attribute costs several times more at the start than at the end; one vocabulary is enough for samplers.
+        first = (gen_ai.START,) if gen_ai.START in starts else starts
+        self._starts: Sequence[Table] = (START, *first)
+        self._later: Sequence[Table] = [start for start in starts if start not in first]
+        self._ends: Sequence[Table] = ends if settings.compatibility else [end.without_compatibility() for end in ends]
+        smallest = min(settings.max_attribute_bytes, settings.max_span_bytes // _SHOWN_TIMES)
+        self._plenty_bytes = smallest // _LONGER_TIMES
+
+    def start(self, record: CallRecord) -> Attributes:
+        """Return the attributes for samplers, known before the call is sent."""
+        attributes: Attributes = {}
+        for table in self._starts:
+            table.put(attributes, record, NOTHING_SHOWN)
+        return attributes
+
+    def end(self, record: CallRecord, conversation: Conversation | None) -> Attributes:
+        """Return all other attributes. Without a conversation: no content.
+
+        All content together stays within the span's byte limit: each vocabulary may use an equal share, plus what
+        earlier ones left.
+        """
+        answer, most = record.response, self._plenty_bytes
+        sent, received = len(memoryview(record.request.body)), 0 if answer is None else len(memoryview(answer.body))
+        # Whether all content surely fits, however the vocabularies write it.
+        plenty = conversation is not None and 0 < sent <= most and 0 < received <= most and not record.metadata
+        budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
+        shown = Shown(conversation, budget, prompts=self._prompts)
+        attributes: Attributes = {}
+        # First, because attributes set at the end may replace these.
+        for table in self._later:
+            table.put(attributes, record, NOTHING_SHOWN)
+        waiting = len(self._ends)
+        for table in self._ends:
+            if plenty:
+                table.put(attributes, record, shown)
+            else:
+                share = shown.budget = budget.share(waiting)
+                given = share.left
+                table.put(attributes, record, shown)
+                budget.settle(share, given)
+                waiting -= 1
+        shown.budget = budget
+        END.put(attributes, record, shown)
+        if record.api == "responses" and is_of_response(record.call_id):
+            attributes[CALL_ID] = record.call_id  # at the start it was another
+        if budget.cut:
+            attributes[TRUNCATED_BYTES] = budget.cut
+        return attributes

@@ -1,8 +1,12 @@
-"""Borrowed spans: spans of other libraries that represent a call and that their owners may never end.
+"""Borrowed spans: LLM spans of other libraries that represent a call, and that their owners may never end.
 
-If an LLM span of a framework is current, the call gets no span of its own. Some frameworks never end their span if a
-stream is left early, and the call would have no span at all. So the span is watched from the call's end on, by a weak
-reference: if it is garbage collected or not ended in time, callspan exports a span with the same ids.
+There must be one LLM span per call. If another library's LLM span is open, the call sets its attributes on that span
+and creates none. OpenTelemetry's GenAI utilities mark the context for this, and callspan does so too if they are in
+use; other spans are recognised by their attributes. No package is required.
+
+Some frameworks never end their span if a stream is left early, and the call would have no span at all. So the span is
+watched from the call's end on, by a weak reference: if it is garbage collected or not ended in time, callspan exports a
+span with the same ids.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ import atexit
 import sys
 import time
 import weakref
+from collections.abc import Mapping
 from typing import Any, Final
 
+from opentelemetry.context import Context, get_value, set_value
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from callspan import private_names as names
@@ -21,6 +27,7 @@ from callspan.fail_open import fail_open
 from callspan.forks import in_child, late_import
 from callspan.record.call import CallRecord
 from callspan.semconv import gen_ai
+from callspan.semconv.call import CALL_ID
 
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCOPE: Final = "opentelemetry.sdk.util.instrumentation"
@@ -29,6 +36,45 @@ _EXPORT: Final = fail_open("export a span in place of one that was never ended")
 _MAKE: Final = fail_open("make a span of the SDK in place of one that was never ended")
 _AT_EXIT: Final = fail_open("export spans of others that were never ended")
 _DELAY_S: Final = 5.0
+_INFERENCE: Final = "opentelemetry.genai.client.inference.context"
+_MARKS: Final = (_INFERENCE, "opentelemetry.genai.client.embedding.context")
+_CALLS: Final = (
+    ("gen_ai.operation.name", ("chat", "text_completion", "generate_content", "embeddings")),
+    ("openinference.span.kind", ("LLM", "EMBEDDING")),
+    ("llm.request.type", ("chat", "completion", "embedding")),
+)
+"""Attributes that identify the span of one call, of the conventions, OpenInference and OpenLLMetry."""
+_OURS: Final = "callspan.inference"
+UTIL: Final = "opentelemetry.util.genai.invocation"
+_MARK: Final = fail_open("mark the span of a call for OpenTelemetry's utilities")
+
+
+def outer_span(span: Span) -> Span | None:
+    """Return the current span if it is an LLM span that represents this call, else None.
+
+    A span represents one call: one that already has the attributes of another call is not used.
+    """
+    if not span.is_recording():
+        return None
+    attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
+    return None if CALL_ID in attributes or not (_is_marked() or _is_call(attributes)) else span
+
+
+def _is_marked() -> bool:
+    ours = get_value(_OURS)
+    return any((mark := get_value(name)) is not None and mark is not ours for name in _MARKS)
+
+
+def _is_call(attributes: Mapping[str, object]) -> bool:
+    return any(attributes.get(name) in values for name, values in _CALLS)
+
+
+def marked(context: Context) -> Context:
+    """Return `context` with callspan's LLM span marked as open, for libraries that check it; `UTIL` is imported."""
+    with _MARK:
+        data = sys.modules[UTIL].InferenceData()
+        return set_value(_OURS, data, set_value(_INFERENCE, data, context))
+    return context
 
 
 class BorrowedSpans:

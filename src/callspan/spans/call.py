@@ -1,32 +1,35 @@
 """Call spans: one CLIENT span per call, started with the attributes for samplers and ended with the record.
 
-Also emits the log event of the GenAI conventions: the call with its content as structured values, not JSON text.
+Spans of calls and sessions get their attributes in one step, with the same result as the SDK. The SDK checks type,
+length and name of every value: for the forty attributes of a call this is as much work as the rest of its span. Values
+from a vocabulary have plain types, unless a callback has put something else into the record; if they certainly fit, one
+check of all types is enough.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
-import msgspec
-from opentelemetry import _logs, trace
-from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumber
+from opentelemetry import trace
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer, TracerProvider
-from opentelemetry.util.types import AnyValue
 
+from callspan import private_names as names
 from callspan.background import run_or_defer
-from callspan.fail_open import fail_open, log, reported
+from callspan.fail_open import fail_open, reported
 from callspan.record.call import Attempt, CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
-from callspan.semconv import batch, call, gen_ai
-from callspan.semconv.batch import BatchReport
-from callspan.semconv.projection import Projection
+from callspan.semconv import call, gen_ai
+from callspan.semconv.budgets import Attributes, AttributeValue
+from callspan.semconv.call import BatchReport, Projection
 from callspan.settings import Settings
-from callspan.spans import genai_compat, span_attributes
+from callspan.spans import borrowed
 from callspan.spans.borrowed import BORROWED
+from callspan.spans.log_events import FAILED, CallLogEvents, completion_hook
 
 _START: Final = fail_open("start a span")
 _PROJECT: Final = fail_open("put a record on its span")
@@ -36,6 +39,10 @@ _CURRENT: Final = fail_open("make a call's span the current one")
 _LOOK: Final = fail_open("look at the span around a call")
 _NOTIFY: Final = fail_open("pass a call to log events and hooks")
 _NOTIFIED, _ENDED = 2, 3
+_ONE_STEP: Final = fail_open("put attributes on a span in one step")
+_ABSENT: Final = object()
+_SDK: Final = "opentelemetry.sdk.trace"
+_SCALARS: Final = frozenset({str, bool, int, float})
 
 
 def trace_id() -> str | None:
@@ -86,7 +93,7 @@ class CallSpan:
         """Return `context` with this span as the current one."""
         try:
             inner = trace.set_span_in_context(self._span, context)
-            return genai_compat.marked(inner) if genai_compat.UTIL in sys.modules else inner
+            return borrowed.marked(inner) if borrowed.UTIL in sys.modules else inner
         except reported(_CURRENT):
             return context
 
@@ -107,7 +114,7 @@ class CallSpan:
         """Set what is known of a batch by now, and end the span, failed where there is an error. May be repeated."""
         with _PROJECT:
             if self._span.is_recording():
-                self._span.set_attributes(batch.SPAN.of(report))
+                self._span.set_attributes(call.BATCH_SPAN.of(report))
                 if report.error_type is not None:
                     self._span.set_status(Status(StatusCode.ERROR, report.error_type))
         self.end_at(end_ns)
@@ -144,7 +151,7 @@ class CallSpan:
                 if self._of.attempt_spans:
                     _add_attempt_spans(self._of.tracer, span, record)
             shown = conversation if self._of.content else None
-            span_attributes.put(span, self._of.projection.end(record, shown))
+            put_attributes(span, self._of.projection.end(record, shown))
         except reported(_PROJECT):
             return
 
@@ -167,7 +174,7 @@ class CallSpans:
         self.projection = Projection(settings)
         full = settings.content == "full"
         self._events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
-        self._hook = genai_compat.completion_hook() if settings.completion_hook and full else None
+        self._hook = completion_hook() if settings.completion_hook and full else None
         self.notifies = self._events is not None or self._hook is not None
         self.content_elsewhere = full and self.notifies
 
@@ -178,7 +185,7 @@ class CallSpans:
         try:
             parent = trace.get_current_span()
             if parent is not trace.INVALID_SPAN:
-                outer = genai_compat.outer_span(parent)
+                outer = borrowed.outer_span(parent)
         except reported(_LOOK):
             outer = None
         if outer is not None:
@@ -227,7 +234,7 @@ class CallSpans:
                 report.operation,
                 context=context,
                 kind=SpanKind.CLIENT,
-                attributes=batch.SPAN.of(report),
+                attributes=call.BATCH_SPAN.of(report),
                 links=[] if created is None else [Link(created)],
                 start_time=start_ns,
             )
@@ -251,7 +258,7 @@ def _parent_of(span: Span) -> Span:
 
 
 def _set_status(span: Span, record: CallRecord, error: ErrorInfo, end_ns: int) -> None:
-    if record.outcome in _FAILED:
+    if record.outcome in FAILED:
         span.set_status(Status(StatusCode.ERROR, error.message or error.type))
         span.add_event(call.EXCEPTION_EVENT, call.EXCEPTION.of(error), end_ns)
 
@@ -298,69 +305,67 @@ def _last_ns(offsets: Iterable[int | None]) -> int:
     return max(offset for offset in offsets if offset is not None)
 
 
-EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
-EXCEPTION_EVENT_NAME: Final = "gen_ai.client.operation.exception"
-_FAILED: Final = ("error", "timeout")
+def put_attributes(span: Span, attributes: Attributes) -> None:
+    """Set `attributes`; no name may be empty. Falls back to the span's own method, as for spans with limits."""
+    try:
+        room = _room(getattr(span, names.ATTRIBUTES.name, None), attributes)
+        if room is not None and span.is_recording():
+            # One step under the GIL: another thread sets its attribute before or after it.
+            room.update(attributes)
+            return
+    except reported(_ONE_STEP):
+        room = None
+    span.set_attributes(attributes)
 
-_EMIT: Final = fail_open("emit a log event")
-_STRUCTURED: Final = (
-    gen_ai.INPUT_MESSAGES,
-    gen_ai.OUTPUT_MESSAGES,
-    gen_ai.SYSTEM_INSTRUCTIONS,
-    gen_ai.TOOL_DEFINITIONS,
-)
+
+def add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> None:
+    """Add an event with `attributes` at a time, None: now; no name may be empty."""
+    with _ONE_STEP:
+        if _added(span, name, attributes, time_ns):
+            return
+    span.add_event(name, attributes, time_ns)
 
 
-class CallLogEvents:
-    """Emits one event for each finished call, and another for one that failed. Safe from any thread; never raises."""
+def _added(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> bool:
+    """Add an event as the SDK does; False without adding it if the SDK would change the attributes."""
+    # If the SDK was never imported, no span is one of its spans.
+    sdk = sys.modules.get(_SDK)
+    make: Any = getattr(sdk, names.EVENT.name, None)
+    add: Any = getattr(span, names.ADD_EVENT.name, None)
+    if add is None or not isinstance(make, type):
+        return False
+    if getattr(type(span), "add_event", None) is not getattr(getattr(sdk, "Span", None), "add_event", _ABSENT):
+        return False
+    limits: Any = getattr(span, names.LIMITS.name, None)
+    if type(limits) is not getattr(sdk, names.SPAN_LIMITS.name, _ABSENT):
+        return False
+    kept = BoundedAttributes(limits.max_event_attributes, None, True, limits.max_attribute_length)
+    room = _room(kept, attributes)
+    if room is None:
+        return False
+    room.update(attributes)
+    add(make(name, kept, time_ns))
+    return True
 
-    def __init__(self, settings: Settings, logger_provider: LoggerProvider | None, version: str) -> None:
-        self._projection = Projection(msgspec.structs.replace(settings, vocabularies=("gen_ai",)))
-        self._provider = logger_provider
-        self._version = version
-        self._logger: Logger | None = None
 
-    def emit(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
-        """Emit the events of a call, in the context of its span; no conversation: without content."""
-        with _EMIT:
-            self._emit(EVENT_NAME, SeverityNumber.DEBUG, record, self._attributes(record, conversation), span)
-            if record.error is not None and record.outcome in _FAILED:
-                error = {gen_ai.ERROR_TYPE: record.error.type, **call.EXCEPTION.of(record.error)}
-                about: dict[str, AnyValue] = {**gen_ai.START.of(record), **error}
-                self._emit(EXCEPTION_EVENT_NAME, SeverityNumber.WARN, record, about, span)
+def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] | None:
+    """Return the dictionary of the SDK's span, if the SDK would store these attributes unchanged."""
+    if type(bounded) is not BoundedAttributes or getattr(bounded, names.MAX_VALUE_LEN.name, _ABSENT) is not None:
+        return None
+    room = getattr(bounded, names.BOUNDED_DICT.name, None)
+    most = getattr(bounded, names.MAXLEN.name, _ABSENT)
+    if type(room) is not dict:
+        return None
+    if most is not None and not (isinstance(most, int) and len(room) + len(attributes) <= most):
+        return None
+    return room if _are_plain(attributes) else None
 
-    def _emit(
-        self, name: str, severity: SeverityNumber, record: CallRecord, attributes: dict[str, AnyValue], span: Span
-    ) -> None:
-        # Looked up on use, because an application may set the global provider after `instrument()`.
-        logger = self._logger or self._first_logger()
-        logger.emit(
-            LogRecord(
-                timestamp=record.timing.start_ns + (record.timing.duration_ns or 0),
-                context=trace.set_span_in_context(span),
-                severity_number=severity,
-                attributes=attributes,
-                event_name=name,
-            )
-        )
 
-    def _first_logger(self) -> Logger:
-        # The API's no-op providers have no `force_flush`.
-        if not hasattr(self._provider or _logs.get_logger_provider(), "force_flush"):
-            log(
-                logging.WARNING,
-                "log_events is on and there is no logger provider: set one, or give otlp= or "
-                "OTEL_EXPORTER_OTLP_ENDPOINT",
-            )
-        url = gen_ai.SCHEMA_URL
-        self._logger = _logs.get_logger("callspan", self._version, self._provider, url)
-        return self._logger
-
-    def _attributes(self, record: CallRecord, conversation: Conversation | None) -> dict[str, AnyValue]:
-        named = self._projection.start(record) | self._projection.end(record, conversation)
-        attributes: dict[str, AnyValue] = dict(named)
-        for name in _STRUCTURED:
-            text = named.get(name)
-            if isinstance(text, str):
-                attributes[name] = msgspec.json.decode(text)
-        return attributes
+def _are_plain(attributes: Attributes) -> bool:
+    kinds = set(map(type, attributes.values()))
+    if tuple in kinds:
+        kinds.remove(tuple)
+        for value in attributes.values():
+            if type(value) is tuple:
+                kinds.update(map(type, value))
+    return kinds <= _SCALARS

@@ -6,8 +6,6 @@ import traceback
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from opentelemetry import _logs
-from opentelemetry._logs import Logger, LoggerProvider, LogRecord
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
     INVALID_SPAN,
@@ -31,11 +29,12 @@ from callspan.background import run_or_defer
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.semconv import events, gen_ai
+from callspan.semconv import events
 from callspan.semconv import session as semconv
 from callspan.semconv.budgets import Attributes, ByteBudget
 from callspan.semconv.exchange import Exchange, exchange_of
-from callspan.spans import span_attributes
+from callspan.spans.call import add_event, put_attributes
+from callspan.spans.log_events import EvaluationLog
 
 _MAX_FRAMES: Final = 20
 _EVENT: Final = fail_open("show an event on a span")
@@ -43,9 +42,6 @@ _END: Final = fail_open("show the end of a session, timestep or tool")
 _CONTENT: Final = fail_open("show content of a session on a span")
 
 _Content: TypeAlias = Callable[[Record, ByteBudget], Attributes]
-_EMIT: Final = fail_open("emit a reward as a log event")
-
-
 _KIB: Final = 1024
 
 
@@ -107,7 +103,7 @@ class SessionSpan:
                 return
             attributes = events.event_attributes(record)
             self._add_content(attributes, events.event_content, record)
-            span_attributes.add_event(self._span, events.event_name(record), attributes, record.time_ns)
+            add_event(self._span, events.event_name(record), attributes, record.time_ns)
             if isinstance(record, RewardRecord):
                 self._evaluations.also_log(record, self._span.get_span_context())
             else:
@@ -144,14 +140,14 @@ class SessionSpan:
     def _add_evaluation(self, record: Record, time_ns: int | None) -> None:
         evaluation = events.evaluation_attributes(record)
         if evaluation is not None and isinstance(record, EventRecord):
-            span_attributes.add_event(self._span, events.EVALUATION_EVENT, evaluation, time_ns)
+            add_event(self._span, events.EVALUATION_EVENT, evaluation, time_ns)
             self._evaluations.also_log(record, self._span.get_span_context())
 
     def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:
         attributes = semconv.end_attributes(record)
         self._add_content(attributes, semconv.span_content, record)
         self._add_exchange(attributes, record)
-        span_attributes.put(self._span, attributes)
+        put_attributes(self._span, attributes)
         self._add_evaluation(record, end_ns)
         info = record.error if isinstance(record, SessionRecord | TimestepRecord | EventRecord) else None
         if info is not None:
@@ -273,38 +269,6 @@ class SessionSpanOptions:
     @property
     def _reserve(self) -> int:
         return min(2 * self.attribute_bytes, self.span_bytes // 2)
-
-
-class EvaluationLog:
-    """Emits rewards as log events. Safe from any thread; never raises."""
-
-    def __init__(self, provider: LoggerProvider | None, version: str) -> None:
-        """`provider` None: the global one, looked up for each event, because it may be set later."""
-        self._provider = provider
-        self._version = version
-
-    def emit(self, attributes: Attributes, time_ns: int, context: Context) -> bool:
-        """Emit one evaluation in the context of its target span; False if the provider would drop it."""
-        with _EMIT:
-            logger = self._logger()
-            if logger is not None:
-                logger.emit(
-                    LogRecord(
-                        timestamp=time_ns,
-                        context=context,
-                        attributes=dict(attributes),
-                        event_name=events.EVALUATION_EVENT,
-                    )
-                )
-                return True
-        return False
-
-    def _logger(self) -> Logger | None:
-        # The API's no-op providers have no `force_flush`.
-        provider = self._provider or _logs.get_logger_provider()
-        if not hasattr(provider, "force_flush"):
-            return None
-        return provider.get_logger("callspan", self._version, gen_ai.SCHEMA_URL)
 
 
 class Evaluations:

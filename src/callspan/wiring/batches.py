@@ -40,7 +40,7 @@ from callspan.record.events import Record
 from callspan.record.ids import batch_call_id
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import SpanHandle
-from callspan.semconv.batch import BatchReport
+from callspan.semconv.call import BatchReport
 from callspan.spans.call import CallSpan, CallSpans
 from callspan.wiring.batch_files import BatchFiles
 from callspan.wiring.fetches import span_context

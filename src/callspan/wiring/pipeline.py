@@ -35,8 +35,9 @@ from callspan.semconv import gen_ai
 from callspan.settings import Content, SettingError, Settings, shown
 from callspan.spans.borrowed import BORROWED
 from callspan.spans.call import CallSpans
+from callspan.spans.log_events import EvaluationLog
 from callspan.spans.metrics import CallMetrics
-from callspan.spans.session import EvaluationLog, SessionSpanOptions, SessionSpans
+from callspan.spans.session import SessionSpanOptions, SessionSpans
 from callspan.stores.urls import load_sinks, parse
 from callspan.wiring.batch_files import BatchFiles
 from callspan.wiring.batches import Batches

@@ -13,7 +13,7 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, RawConversation
 from callspan.record.raw_messages import encode_response
 from callspan.semconv.budgets import Attributes
-from callspan.semconv.projection import Projection
+from callspan.semconv.call import Projection
 from callspan.semconv.wire_json import choices_json, messages_json
 from callspan.settings import Settings
 

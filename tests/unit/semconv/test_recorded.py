@@ -18,7 +18,7 @@ from callspan.providers.base import Endpoint
 from callspan.providers.registry import conversation_of, endpoint_for
 from callspan.record.call import NO_BODY, CallRecord, Timing
 from callspan.semconv.budgets import Attributes
-from callspan.semconv.projection import Projection
+from callspan.semconv.call import Projection
 from callspan.settings import Settings
 
 _KINDS = (str, bool, int, float, tuple)

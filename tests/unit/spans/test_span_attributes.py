@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import Span, SpanLimits, TracerProvider
 from opentelemetry.trace import INVALID_SPAN
 
-from callspan.spans.span_attributes import add_event, put
+from callspan.spans.call import add_event, put_attributes
 from tests.points import points
 
 NAMES = st.sampled_from([f"llm.{letter}" for letter in "abcdefghijkl"])
@@ -67,7 +67,7 @@ def test_a_span_shows_what_setting_each_would_show(
     limits: SpanLimits, before: dict[str, Any], attributes: dict[str, Any]
 ) -> None:
     at_once, one_by_one = a_span(limits, before), a_span(limits, before)
-    put(at_once, attributes)
+    put_attributes(at_once, attributes)
     one_by_one.set_attributes(attributes)
     assert shown(at_once) == shown(one_by_one)
 
@@ -96,7 +96,7 @@ def test_an_added_event_is_a_copy_and_immutable() -> None:
 def test_an_ended_span_accepts_no_attributes() -> None:
     span = a_span(SpanLimits(), {"a": 1})
     span.end()
-    put(span, {"b": 2})
+    put_attributes(span, {"b": 2})
     add_event(span, "late", {"c": 3}, 1)
     assert shown(span)[0] == {"a": 1}
     assert events(span) == []
@@ -114,10 +114,10 @@ def test_a_span_of_another_implementation_sets_attributes_itself() -> None:
             self.seen[name] = (attributes, timestamp)
 
     own = Own()
-    put(own, {"a": 1})  # type: ignore[arg-type]
+    put_attributes(own, {"a": 1})  # type: ignore[arg-type]
     add_event(own, "event", {"b": 2}, 3)  # type: ignore[arg-type]
     assert own.seen == {"a": 1, "event": ({"b": 2}, 3)}
-    put(INVALID_SPAN, {"a": 1})
+    put_attributes(INVALID_SPAN, {"a": 1})
     add_event(INVALID_SPAN, "event", {"b": 2}, 3)
 
 
@@ -158,7 +158,7 @@ def test_an_sdk_that_keeps_them_otherwise_must_set_them(kept_in: object) -> None
     span = object.__new__(Otherwise)
     if kept_in is not None:
         span._attributes = kept_in  # type: ignore[assignment]
-    put(span, {"a": 1})
+    put_attributes(span, {"a": 1})
     assert received == [{"a": 1}]
 
 
@@ -172,7 +172,7 @@ def test_values_set_by_a_callback_are_converted_by_the_sdk(value: Any) -> None:
     """An exporter that cannot write one value loses the spans of others with it."""
     ours, theirs = a_span(SpanLimits(), {}), a_span(SpanLimits(), {})
     given = {"plain": 1, "hooked": value}
-    put(ours, given)
+    put_attributes(ours, given)
     add_event(ours, "event", given, 1)
     theirs.set_attributes(given)
     theirs.add_event("event", given, 1)

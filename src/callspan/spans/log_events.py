@@ -1,0 +1,194 @@
+"""Log events: calls and evaluations as log events of the GenAI conventions, and OpenTelemetry's completion hook.
+
+The event of a call has its content as structured values, not as JSON text.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from opentelemetry import _logs, trace
+from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumber
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
+from opentelemetry.util.types import AnyValue
+
+from callspan.fail_open import fail_open, log
+from callspan.record.call import CallRecord
+from callspan.record.messages import Conversation
+from callspan.semconv import call, events, gen_ai
+from callspan.semconv.budgets import Attributes
+from callspan.semconv.call import Projection
+from callspan.semconv.content_parts import answer_messages, parts_json, tool_definitions
+from callspan.settings import Settings
+
+EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
+EXCEPTION_EVENT_NAME: Final = "gen_ai.client.operation.exception"
+FAILED: Final = ("error", "timeout")
+"""Outcomes of calls that have failed."""
+_EMIT: Final = fail_open("emit a log event")
+_EMIT_REWARD: Final = fail_open("emit a reward as a log event")
+_HOOK: Final = fail_open("call the completion hook")
+_LOAD: Final = fail_open("load the completion hook")
+_STRUCTURED: Final = (
+    gen_ai.INPUT_MESSAGES,
+    gen_ai.OUTPUT_MESSAGES,
+    gen_ai.SYSTEM_INSTRUCTIONS,
+    gen_ai.TOOL_DEFINITIONS,
+)
+
+
+class CallLogEvents:
+    """Emits one event for each finished call, and another for one that failed. Safe from any thread; never raises."""
+
+    def __init__(self, settings: Settings, logger_provider: LoggerProvider | None, version: str) -> None:
+        self._projection = Projection(msgspec.structs.replace(settings, vocabularies=("gen_ai",)))
+        self._provider = logger_provider
+        self._version = version
+        self._logger: Logger | None = None
+
+    def emit(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
+        """Emit the events of a call, in the context of its span; no conversation: without content."""
+        with _EMIT:
+            self._emit(EVENT_NAME, SeverityNumber.DEBUG, record, self._attributes(record, conversation), span)
+            if record.error is not None and record.outcome in FAILED:
+                error = {gen_ai.ERROR_TYPE: record.error.type, **call.EXCEPTION.of(record.error)}
+                about: dict[str, AnyValue] = {**gen_ai.START.of(record), **error}
+                self._emit(EXCEPTION_EVENT_NAME, SeverityNumber.WARN, record, about, span)
+
+    def _emit(
+        self, name: str, severity: SeverityNumber, record: CallRecord, attributes: dict[str, AnyValue], span: Span
+    ) -> None:
+        # Looked up on use, because an application may set the global provider after `instrument()`.
+        logger = self._logger or self._first_logger()
+        logger.emit(
+            LogRecord(
+                timestamp=record.timing.start_ns + (record.timing.duration_ns or 0),
+                context=trace.set_span_in_context(span),
+                severity_number=severity,
+                attributes=attributes,
+                event_name=name,
+            )
+        )
+
+    def _first_logger(self) -> Logger:
+        # The API's no-op providers have no `force_flush`.
+        if not hasattr(self._provider or _logs.get_logger_provider(), "force_flush"):
+            log(
+                logging.WARNING,
+                "log_events is on and there is no logger provider: set one, or give otlp= or "
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+            )
+        url = gen_ai.SCHEMA_URL
+        self._logger = _logs.get_logger("callspan", self._version, self._provider, url)
+        return self._logger
+
+    def _attributes(self, record: CallRecord, conversation: Conversation | None) -> dict[str, AnyValue]:
+        named = self._projection.start(record) | self._projection.end(record, conversation)
+        attributes: dict[str, AnyValue] = dict(named)
+        for name in _STRUCTURED:
+            text = named.get(name)
+            if isinstance(text, str):
+                attributes[name] = msgspec.json.decode(text)
+        return attributes
+
+
+class EvaluationLog:
+    """Emits rewards as log events. Safe from any thread; never raises."""
+
+    def __init__(self, provider: LoggerProvider | None, version: str) -> None:
+        """`provider` None: the global one, looked up for each event, because it may be set later."""
+        self._provider = provider
+        self._version = version
+
+    def emit(self, attributes: Attributes, time_ns: int, context: Context) -> bool:
+        """Emit one evaluation in the context of its target span; False if the provider would drop it."""
+        with _EMIT_REWARD:
+            logger = self._logger()
+            if logger is not None:
+                logger.emit(
+                    LogRecord(
+                        timestamp=time_ns,
+                        context=context,
+                        attributes=dict(attributes),
+                        event_name=events.EVALUATION_EVENT,
+                    )
+                )
+                return True
+        return False
+
+    def _logger(self) -> Logger | None:
+        # The API's no-op providers have no `force_flush`.
+        provider = self._provider or _logs.get_logger_provider()
+        if not hasattr(provider, "force_flush"):
+            return None
+        return provider.get_logger("callspan", self._version, gen_ai.SCHEMA_URL)
+
+
+Hook = Callable[[CallRecord, Conversation, Span], None]
+
+
+def completion_hook() -> Hook | None:
+    """Return a caller of the hook in `OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK`; None if it cannot be loaded."""
+    with _LOAD:
+        load = importlib.import_module("opentelemetry.util.genai.completion_hook").load_completion_hook
+        return _calling(load(), importlib.import_module("opentelemetry.util.genai.types"))
+    return None
+
+
+def _calling(hook: Any, types: Any) -> Hook:  # noqa: ANN401 - of a package we do not depend on
+    def call(record: CallRecord, conversation: Conversation, span: Span) -> None:
+        with _HOOK:
+            hook.on_completion(
+                inputs=[
+                    types.InputMessage(role=message.role, parts=_parts(parts_json(message.parts), types))
+                    for message in conversation.input
+                ],
+                outputs=[
+                    types.OutputMessage(
+                        role=str(message["role"]),
+                        parts=_parts(message["parts"], types),
+                        finish_reason=message["finish_reason"],
+                    )
+                    for message in answer_messages(record.outcome, conversation.output)
+                ],
+                system_instruction=_parts(parts_json(conversation.system), types),
+                tool_definitions=[
+                    types.FunctionToolDefinition(
+                        name=str(tool.get("name", "")),
+                        description=tool.get("description"),
+                        parameters=tool.get("parameters"),
+                    )
+                    for tool in tool_definitions(conversation.tools)
+                ],
+                span=span,
+            )
+
+    return call
+
+
+_PARTS: Final = {
+    "text": "TextPart",
+    "reasoning": "ReasoningPart",
+    "tool_call": "ToolCallRequestPart",
+    "tool_call_response": "ToolCallResponsePart",
+    "blob": "BlobPart",
+    "file": "FilePart",
+    "uri": "UriPart",
+}
+
+
+def _parts(parts: Any, types: Any) -> list[Any]:  # noqa: ANN401
+    """Return parts as instances of the conventions' classes; parts without a class keep only their kind."""
+    made = []
+    for part in parts:
+        kind = getattr(types, _PARTS.get(part["type"], ""), None)
+        if kind is None:
+            made.append(types.TextPart(content=f"[{part['type']}]"))
+        else:
+            made.append(kind(**{name: part.get(name) for name in kind.__dataclass_fields__ if name != "type"}))
+    return made
