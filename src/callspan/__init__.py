@@ -6,11 +6,11 @@ package does nothing but name what there is: every public name is loaded when it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import typing as _typing
 
-from callspan.forks import late_import
+from callspan.forks import late_import as _late_import
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from callspan.agent.api import (
         current_session,
         current_timestep,
@@ -116,14 +116,15 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'callspan' has no attribute {name!r}")
-    value = getattr(late_import(home), name)
+    value = getattr(_late_import(home), name)
     globals()[name] = value
     if name == "instrument":
         # The rest that is used within requests: its first use is not to import anything there.
-        late_import("callspan.agent.api")
-        late_import("callspan.recording")
+        _late_import("callspan.agent.api")
+        _late_import("callspan.recording")
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """Return what is for users: without modules and imports of callspan's own."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__") or name == "testing")})

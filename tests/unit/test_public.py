@@ -132,6 +132,17 @@ def test_completion_shows_only_what_is_for_users(recorded: Path, monkeypatch: py
     assert [(kind.__name__, name) for kind, name in described if not _docstring(kind, name)] == []
 
 
+@pytest.mark.parametrize("module", ["callspan", "callspan.testing", "callspan.endpoints", "callspan.datasets"])
+def test_completion_of_a_module_shows_only_what_is_for_users(module: str) -> None:
+    code = f"""
+        import {module} as it
+        every = [getattr(it, name) for name in it.__all__]
+        print(*sorted(set(dir(it)) - set(it.__all__)))
+    """
+    shown = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True)
+    assert [name for name in shown.stdout.split() if not name.startswith("_")] in ([], ["testing"])
+
+
 @pytest.mark.parametrize(
     "kind",
     ["sqlite.reader.SQLiteReader", "postgres.store.PostgresReader", "clickhouse.reader.ClickHouseReader"],

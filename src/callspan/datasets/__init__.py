@@ -6,3 +6,7 @@ from callspan.datasets.exporting import FORMATS, export
 from callspan.datasets.selection import Selection, Statistics
 
 __all__ = ["FORMATS", "Selection", "Statistics", "export"]
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -1,8 +1,8 @@
 """Response state: the table that decides how and when a response, plain or streamed, ends its call.
 
-Each response of a call is in one of six states. Drivers (`response_observer`, `streams`, `stream_readers`,
-`raw_responses`) report events; the table maps state and event to the next state and one action. No other code decides
-about ends, and this module depends on no SDK, HTTP library or call.
+Each response of a call is in one of six states. Drivers (`http_hooks`, `stream_readers`) report events through
+`response_observer`; the table maps state and event to the next state and one action. No other code decides whether and
+when a response ends its call, and this module depends on no SDK, HTTP library or call.
 
 States, left to right:
 
@@ -23,7 +23,8 @@ Rules:
    close, and the loss of the reader or the response.
 5. READER_GONE and RESPONSE_GONE may be reported by a finalizer, on any thread and under any lock. They are queued,
    never executed immediately.
-6. A stream that has signalled its end (`[DONE]`, `message_stop`) is complete, even if it is then closed or dropped.
+6. A stream that has signalled its end (`[DONE]`, `message_stop`) is complete, even if it is then closed or dropped; one
+   that ends normally without that signal is `cut_off`. `LiveCall` knows the signal and records this.
 
 The table takes no lock, because a finalizer may run between any two steps of its own thread. The driver sets the next
 state only if the state has not changed since the lookup; otherwise it looks up the event again. If two threads report
