@@ -120,7 +120,7 @@ def test_settings_of_the_environment_apply(place: Path) -> None:
 
 
 def test_an_invalid_setting_does_not_stop_the_application(place: Path) -> None:
-    program = "from callspan.cli import run_process; run_process.start(); print('started')"
+    program = "from callspan.cli import run; run.start(); print('started')"
     (place / "app.py").write_text(program)
     answer = in_its_own("run", "--store", "callspan.db", "app.py", cwd=place, env={"CALLSPAN_MEDIA": "pigeon"})
     assert answer.out == "started\n"

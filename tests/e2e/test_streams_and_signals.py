@@ -83,7 +83,7 @@ def test_an_interrupt_is_exit_code_130(directory: Path) -> None:
     start = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from callspan.cli import stats; import click;"
-        "stats.command.callback = lambda **_: (print('here', flush=True), signal.pause());"
+        "stats.stats_command.callback = lambda **_: (print('here', flush=True), signal.pause());"
         "from callspan.cli import main; main()"
     )
     with subprocess.Popen(

@@ -1,7 +1,10 @@
-"""`callspan calls`: a table of calls."""
+"""`callspan calls`: a table of calls; `callspan tail`: the last calls, and with `-f` those to come."""
 
 from __future__ import annotations
 
+import itertools
+import time
+from contextlib import nullcontext, suppress
 from typing import Final
 
 import click
@@ -10,14 +13,16 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.filters import Rows, call_options, resolve_session
-from callspan.cli.frame import Frame, reading
+from callspan.cli.frame import Frame, reading, store_errors
 from callspan.cli.rows import call_row, output_text, short_ids
+from callspan.cli.safe_text import clean
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
 from callspan.formatting import UNKNOWN, duration, local_time, money, tokens
 from callspan.record.call import CallRecord
+from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter
-from callspan.stores.urls import safe_name
+from callspan.stores.base import CallFilter, EmptyStoreError, Reader
+from callspan.stores.urls import open_store, safe_name
 
 _COLUMNS: Final = (
     Column("started", rank=4),
@@ -44,7 +49,7 @@ Examples:
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N calls.")
 @click.option("--oldest-first", is_flag=True, help="Oldest first instead of newest first.")
 @reading
-def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_first: bool) -> None:
+def calls_command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_first: bool) -> None:
     """List calls, newest first: model, tokens, time, outcome and output."""
     with frame.reader() as reader:
         which = resolve_session(frame, reader, which)
@@ -109,3 +114,122 @@ def outcome_text(call: CallRecord) -> Text:
 
 def _tokens(call: CallRecord) -> str:
     return tokens(call.usage.input_tokens, call.usage.output_tokens) if call.usage else UNKNOWN
+
+
+_POLL_S: Final = 0.5
+_OVERLAP_NS: Final = 600_000_000_000
+"""How far to look back: a call is sorted by its start but stored at its end."""
+_DELIVER_EVERY: Final = 10
+"""Polls between deliveries of records that ended processes left."""
+_WHOLE_EVERY: Final = 20
+"""Polls between searches that look back this far; the others read only the newest calls."""
+_RECENT: Final = 200
+_RUNNING: Final = frozenset({"started", "in_progress"})
+_MODEL, _TOKENS, _TIME = 17, 12, 7
+"""Fixed widths of columns, so that later lines align with earlier ones."""
+_TAIL_EPILOG: Final = """\b
+Examples:
+  callspan tail -n 20 --error
+  callspan tail -f --session 019aa0
+  callspan tail -f --json | jq -r .output"""
+
+
+@click.command("tail", short_help="Show the last calls; with -f also new ones.", epilog=_TAIL_EPILOG)
+@call_options
+@click.option("-n", "number", type=Rows(0), default=10, show_default=True, help="Show the last N calls.")
+@click.option("-f", "--follow", is_flag=True, help="Keep showing calls as they finish, until Ctrl-C.")
+@reading
+def tail_command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:
+    """Show the last calls, one line each, oldest first; with --json one JSON object a line."""
+    with suppress(KeyboardInterrupt) if follow else nullcontext():
+        if follow:
+            _wait_for(frame)
+        _tail(frame, which, number, follow=follow)
+
+
+def _tail(frame: Frame, which: CallFilter, number: int, *, follow: bool) -> None:
+    with frame.reader() as reader:
+        which = resolve_session(frame, reader, which)
+        began_ns = time.time_ns()
+        shown: set[str] = set()
+        if number:
+            last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
+            for call in reversed(last):
+                _show(frame, call, shown)
+        running = [call.call_id for call in last if call.outcome in _RUNNING] if number else []
+        for poll in itertools.count() if follow else ():
+            running = _show_ended(frame, reader, running)
+            window = which if poll % _WHOLE_EVERY == 0 else msgspec.structs.replace(which, limit=_RECENT)
+            if poll and poll % _DELIVER_EVERY == 0:
+                frame.deliver()
+            for call in _finished(reader, window, shown, began_ns):
+                _show(frame, call, shown)
+            time.sleep(_POLL_S)
+
+
+def _show_ended(frame: Frame, reader: Reader, running: list[str]) -> list[str]:
+    """Show those of the calls that have ended, however long ago they began; return the ids of the others."""
+    still = []
+    for call_id in running:
+        call = reader.call(call_id)
+        if call is not None and call.outcome in _RUNNING:
+            still.append(call_id)
+        elif call is not None:
+            _show(frame, call, set())
+    return still
+
+
+def _wait_for(frame: Frame) -> None:
+    """Wait until the store has a record."""
+    frame.deliver()
+    reason = _why_empty(frame)
+    if reason is not None and not frame.json:
+        click.echo(clean(f"{reason}; waiting for the first record"), err=True)
+    for poll in itertools.count(1):
+        if reason is None:
+            return
+        time.sleep(_POLL_S)
+        if poll % _DELIVER_EVERY == 0:
+            frame.deliver()
+        reason = _why_empty(frame)
+
+
+def _why_empty(frame: Frame) -> str | None:
+    """Return why there is nothing to read yet; None if there is something, or for errors reported later."""
+    try:
+        open_store(frame.store).close()
+    except EmptyStoreError as error:
+        return str(error)
+    except store_errors(SettingError):
+        return None
+    return None
+
+
+def _finished(reader: Reader, which: CallFilter, shown: set[str], began_ns: int) -> list[CallRecord]:
+    """Return the calls that finished after the start of `tail` and were not shown yet, in order of their end."""
+    since = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
+    found = reader.calls(msgspec.structs.replace(which, since_ns=since))
+    new = (call for call in found if call.call_id not in shown and call.outcome not in _RUNNING)
+    return sorted((call for call in new if _end_ns(call) >= began_ns), key=_end_ns)
+
+
+def _end_ns(call: CallRecord) -> int:
+    return call.timing.start_ns + (call.timing.duration_ns or 0)
+
+
+def _show(frame: Frame, call: CallRecord, shown: set[str]) -> None:
+    shown.add(call.call_id)
+    if frame.json:
+        frame.emit(call_row(call))
+        return
+    usage = call.usage
+    line = styled(
+        (local_time(call.timing.start_ns), "dim"),
+        ("  ", ""),
+        (f"{model_of(call) or UNKNOWN:<{_MODEL}}", ""),
+        f"  {tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN:>{_TOKENS}}",
+        f"  {duration(call.timing.duration_ns):>{_TIME}}  ",
+    )
+    line.append_text(outcome_text(call))
+    line.append_text(styled((f"  {output_text(call) or (call.error.message if call.error else None) or ''}", "dim")))
+    frame.screen.text(line)

@@ -18,23 +18,24 @@ from callspan.cli.frame import Defaults
 from callspan.cli.options import did_you_mean
 from callspan.cli.safe_text import clean
 
-_COMMANDS: Final = (
-    "demo",
-    "run",
-    "sessions",
-    "calls",
-    "show",
-    "stats",
-    "tail",
-    "export",
-    "report",
-    "replay",
-    "reprice",
-    "doctor",
-    "ship",
-    "prune",
-    "delete",
-)
+_COMMANDS: Final = {
+    "demo": "demo",
+    "run": "run",
+    "sessions": "sessions",
+    "calls": "calls",
+    "show": "show",
+    "stats": "stats",
+    "tail": "calls",
+    "export": "export",
+    "report": "report",
+    "replay": "replay",
+    "reprice": "reprice",
+    "doctor": "doctor",
+    "ship": "ship",
+    "prune": "delete",
+    "delete": "delete",
+}
+"""The module of each sub-command, in the order of the help text."""
 _EPILOG: Final = """\b
 Examples:
   callspan demo                        an agent in a grid world, offline
@@ -81,7 +82,8 @@ class _Commands(click.Group):
             return None
         if cmd_name == "run":
             return _Run("run", short_help=run.SHORT_HELP, add_help_option=False)
-        return cast("click.Command", import_module(f"callspan.cli.{cmd_name}").command)
+        module = import_module(f"callspan.cli.{_COMMANDS[cmd_name]}")
+        return cast("click.Command", getattr(module, f"{cmd_name}_command"))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -72,7 +72,7 @@ class _Clients(NamedTuple):
     "--otlp", type=HttpUrl(), metavar="URL", help="Send telemetry there. Default: $OTEL_EXPORTER_OTLP_ENDPOINT."
 )
 @framed
-def command(frame: Frame, live: bool, otlp: str | None) -> None:
+def demo_command(frame: Frame, live: bool, otlp: str | None) -> None:
     """Run an agent in a small grid world and show its trace and its records.
 
     Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One agent

@@ -57,7 +57,7 @@ Exit code 1 if a check failed. Passwords are not shown."""
 
 @click.command("doctor", short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
 @framed
-def command(frame: Frame) -> None:
+def doctor_command(frame: Frame) -> None:
     """Check SDKs, hooks, other instrumentations, stores (by a test record), OTLP and settings."""
     checks = list(every_check(frame.store))
     failed = sum(check.state == "failed" for check in checks)

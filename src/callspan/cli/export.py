@@ -111,7 +111,7 @@ def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--agent-name", help="Trajectories: the agent's name. Default: the session's name.")
 @click.option("--agent-version", default="unknown", help="Trajectories: the agent's version.")
 @reading
-def command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, **given: object) -> None:
+def export_command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, **given: object) -> None:
     """Write recorded calls and sessions as a dataset, and report what was left out or cannot be represented."""
     if output is None and not dry_run:
         raise click.UsageError("Give the output file with -o FILE, or use --dry-run.")

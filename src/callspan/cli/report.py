@@ -36,7 +36,7 @@ store."""
     help="Output file; - for stdout.",
 )
 @reading
-def command(frame: Frame, which: CallFilter, output: Path) -> None:
+def report_command(frame: Frame, which: CallFilter, output: Path) -> None:
     """Write one self-contained HTML page: timeline of sessions, reward curve, tokens and cost, times, errors."""
     with frame.reader() as reader, progress(frame, "calls") as tell:
         which = resolve_session(frame, reader, which)

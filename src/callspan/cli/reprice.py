@@ -47,7 +47,7 @@ A cost that the provider reported is never changed."""
 @click.option("--all", "every", is_flag=True, help="Also reprice calls that have a cost.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 @reading
-def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, dry_run: bool) -> None:
+def reprice_command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, dry_run: bool) -> None:
     """Compute the cost of stored calls from their tokens and the prices of their day."""
     pricer = _pricer(frame, prices)
     changes = CostChanges()

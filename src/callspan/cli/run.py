@@ -1,24 +1,32 @@
 """`callspan run APP`: record an application without changing it. Needs nothing beyond the base installation.
 
 The application runs as it would without callspan: with its own interpreter, in this same process (`exec`), with its
-own arguments and exit code. A `sitecustomize` on its `PYTHONPATH` instruments it, see `autostart/`.
+own arguments and exit code. A `sitecustomize` on its `PYTHONPATH` (see `autostart/`) calls `start` in each process.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import select
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from callspan.cli.options import WrongUsageError, leading_options, stores_of_environment
+from callspan.cli.options import DEFAULT_STORE, WrongUsageError, leading_options, stores_of_environment
 from callspan.cli.safe_text import clean, clean_lines
-from callspan.otlp_variables import SERVICE_FOR_RUN, service_of_command
-from callspan.settings import SettingError
-from callspan.settings_loader import environment_for_run
-from callspan.stores.urls import parse, split_urls
+from callspan.fail_open import fail_open
+from callspan.otlp_variables import SERVICE_FOR_RUN, otlp_is_named, service_of_command
+from callspan.settings import SettingError, Settings
+from callspan.settings_loader import environment_for_run, is_run_process, load
+from callspan.stores.urls import parse, safe_name, split_urls
+
+if TYPE_CHECKING:
+    from callspan.wiring.recorder import Destination
 
 SHORT_HELP: Final = "Run an application and record its calls."
 _USAGE: Final = "Usage: callspan run [OPTIONS] APP [ARGS]..."
@@ -122,3 +130,116 @@ def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
         why = (error.strerror if isinstance(error, OSError) else None) or error
         print(f"Error: {clean(f'{program[0]} cannot be run: {why}')}", file=sys.stderr)
         sys.exit(1)
+
+
+def start() -> None:
+    """Instrument with the environment's settings; an invalid one causes a warning and never stops the application."""
+    # The command itself does not need it, and it takes long to import.
+    from callspan.wiring import WIRING, instrument
+
+    with fail_open("start under `callspan run`"):
+        if is_run_process():
+            # Registered before all other exit functions of callspan, so that it runs after them.
+            print_at_exit(load(warn=False))
+        handle = instrument(otlp=otlp_is_named())
+        # Needed even if no spans are sent: it ends the records of unfinished streams.
+        WIRING.flush_before_sigterm(handle.settings)
+
+
+_READABLE: Final = ("sqlite", "jsonl", "postgresql", "clickhouse")
+_SDKS: Final = ("openai", "anthropic")
+_TELL: Final = fail_open("print where the records are")
+
+
+def print_at_exit(settings: Settings) -> None:
+    """Print the summary line when this process exits; forked children print none."""
+    try:
+        directory = Path.cwd()
+    except OSError:  # the directory was deleted
+        directory = Path(os.sep)
+    atexit.register(_print, settings, directory)
+
+
+def _print(settings: Settings, directory: Path) -> None:
+    if is_run_process():
+        with _TELL:
+            from callspan.wiring.recorder import last_destination
+
+            _write(f"callspan: {clean(_line(settings, last_destination(), directory))}\n")
+
+
+def _line(settings: Settings, destination: Destination | None, directory: Path) -> str:
+    """Return the summary line; paths in it are relative to `directory`, where the application was started."""
+    if not settings.enabled:
+        return "switched off by the environment, nothing was recorded"
+    if destination is None:
+        return _nothing(", ".join(_short(url, directory) for url in settings.stores))
+    places = ", ".join(_short(url, directory) for url in destination.stores)
+    spool = destination.spool
+    option = _option(destination.stores, directory)
+    states = spool.states()
+    if not states or any(state.lag_bytes or state.error for state in states):
+        left = _relative(spool.directory, directory)
+        return f"recorded to {places}; some records still wait in {left}: callspan{option} ship"
+    readable = any(parse(url).kind in _READABLE for url in destination.stores)
+    return f"recorded to {places}" + (f"; to see it: callspan{option} calls" if readable else "")
+
+
+def _option(stores: tuple[str, ...], directory: Path) -> str:
+    """Return the options with which other commands find the same stores."""
+    if len(stores) == 1 and parse(stores[0]).path == directory / str(parse(DEFAULT_STORE).path):
+        return ""
+    return " --store " + shlex.quote(",".join(_url(url, directory) for url in stores))
+
+
+def _url(url: str, directory: Path) -> str:
+    store = parse(url)
+    if store.path is None or store.kind == "unix":
+        return safe_name(url)
+    return f"{store.kind}:///{_relative(store.path, directory)}"
+
+
+def _nothing(places: str) -> str:
+    if _had_children():
+        return f"this process recorded nothing; processes it started record to {places}"
+    if not any(sdk in sys.modules for sdk in _SDKS):
+        return "nothing was recorded: the application imported neither openai nor anthropic"
+    return "nothing was recorded: the application made no call with openai or anthropic"
+
+
+def _had_children() -> bool:
+    try:
+        import resource
+    except ImportError:
+        return False
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
+
+
+def _short(url: str, directory: Path) -> str:
+    path = parse(url).path
+    return safe_name(url) if path is None else _relative(path, directory)
+
+
+def _relative(path: Path, directory: Path) -> str:
+    return str(path.relative_to(directory) if path.is_relative_to(directory) else path)
+
+
+def _write(line: str) -> None:
+    """Write to file descriptor 2 directly: a failing buffered write would change the exit code."""
+    stderr = sys.__stderr__
+    if stderr is None or stderr.closed:
+        return
+    with suppress(OSError, ValueError):
+        stderr.flush()
+        number = stderr.fileno()
+        if _takes_more(number):
+            os.write(number, line.encode(stderr.encoding, "backslashreplace"))
+
+
+def _takes_more(number: int) -> bool:
+    """Return whether writing to stderr neither blocks nor raises SIGPIPE."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    return poll.poll(0) == [(number, select.POLLOUT)]

@@ -7,14 +7,14 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
 from callspan.cli.calls import outcome_text
-from callspan.cli.rows import session_duration_ns, short_texts
+from callspan.cli.rows import Item, session_duration_ns, short_texts, step_of, when
 from callspan.cli.screen import OUTCOME_STYLES, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, money, reward, tokens
 from callspan.record.call import CallRecord
@@ -304,9 +304,6 @@ def _plural(number: int, one: str, many: str | None = None) -> str:
     return f"{count(number)} {one if number == 1 else many or one + 's'}"
 
 
-Item: TypeAlias = CallRecord | Event
-
-
 class Page(NamedTuple):
     """Some or all of a session."""
 
@@ -364,13 +361,3 @@ def entries(reader: Reader, session_id: str, content: Content = "response") -> I
     """Yield the calls, with these bodies, and events of a session by the time they began."""
     which = CallFilter(session_id=session_id, newest_first=False, content=content)
     return heapq.merge(reader.calls(which), reader.events(session_id), key=when)
-
-
-def when(item: Item) -> int:
-    """Return the start time of a call or event in Unix nanoseconds."""
-    return item.timing.start_ns if isinstance(item, CallRecord) else item.time_ns
-
-
-def step_of(item: Item) -> str | None:
-    """Return the id of the timestep an entry belongs to; None: it belongs to the session itself."""
-    return item.place.timestep_id if isinstance(item, CallRecord) else item.timestep_id

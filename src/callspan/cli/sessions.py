@@ -48,7 +48,7 @@ Examples:
 @click.option("--limit", type=Rows(1), default=50, show_default=True, help="Show at most N sessions.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N sessions.")
 @reading
-def command(frame: Frame, which: CallFilter, limit: int, offset: int, **options: object) -> None:
+def sessions_command(frame: Frame, which: CallFilter, limit: int, offset: int, **options: object) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time.
 
     --since and --until apply to the start of a session; --model, --provider, --error, --text and --step to any of its

@@ -37,7 +37,7 @@ Name a store whose spool is next to it. Records that other stores still need are
     help=f"Stop after this many seconds. Default: when nothing could be delivered for {_IDLE_S:.0f} s.",
 )
 @framed
-def command(frame: Frame, timeout_s: float | None) -> None:
+def ship_command(frame: Frame, timeout_s: float | None) -> None:
     """Deliver waiting records to the stores. Exit code 1 if some still wait, or are damaged."""
     from callspan.spool.spool import ship_once
 

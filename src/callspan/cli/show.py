@@ -14,11 +14,10 @@ from rich.text import Text as RichText
 from callspan.cli.calls import outcome_text
 from callspan.cli.filters import Rows
 from callspan.cli.frame import Frame, reading
-from callspan.cli.rows import call_row
+from callspan.cli.rows import Item, call_row, session_json
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
-from callspan.cli.session_json import session_json
-from callspan.cli.session_tree import Item, Page, entries, session_tree
+from callspan.cli.session_tree import Page, entries, session_tree
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
@@ -45,7 +44,7 @@ Examples:
 @click.option("--limit", type=Rows(1), help=f"Show at most N entries of a session. Default for a tree: {_LIMIT:,}.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N entries of a session.")
 @reading
-def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
+def show_command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
     """Show a session as a tree of steps, calls, tools and events, or one call in full.
 
     ID is the id of a session or call, a unique prefix of one, the span id of a call, the provider's response or request

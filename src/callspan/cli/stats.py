@@ -68,7 +68,7 @@ class By(TextType):
 @click.option("--limit", type=Rows(1), help=f"Show at most N groups. Default for a table: {_LIMIT}.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N groups.")
 @reading
-def command(frame: Frame, which: CallFilter, by: str, limit: int | None, offset: int) -> None:
+def stats_command(frame: Frame, which: CallFilter, by: str, limit: int | None, offset: int) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries."""
     with frame.reader() as reader:
         found = list(reader.summary(by, resolve_session(frame, reader, which)))

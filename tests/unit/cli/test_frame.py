@@ -28,7 +28,7 @@ def test_exit_codes_by_exception(store: str, monkeypatch: pytest.MonkeyPatch, er
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(stats.command, "callback", fail)
+    monkeypatch.setattr(stats.stats_command, "callback", fail)
     result = CliRunner().invoke(callspan, ["--store", store, "stats"])
     assert (result.exit_code, result.output) == (code, "")
 

@@ -48,7 +48,7 @@ def test_waiting_prints_what_it_waits_for_and_ends_at_ctrl_c(store: str, monkeyp
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("callspan.cli.tail.time.sleep", interrupt)
+    monkeypatch.setattr("callspan.cli.calls.time.sleep", interrupt)
     answer = ask("--store", store, "tail", "-f")
     assert (answer.code, answer.out) == (0, "")
     assert answer.err.endswith(

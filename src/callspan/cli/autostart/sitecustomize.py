@@ -9,11 +9,12 @@ _HERE = str(Path(__file__).parent)
 
 def _instrument() -> None:
     try:
-        from callspan.cli.run_process import start
+        from callspan.cli.run import start
+
+        start()
     except ImportError:
-        # Another interpreter, without callspan installed.
+        # Another interpreter, without callspan or what it needs installed.
         return
-    start()
 
 
 def _next() -> None:
