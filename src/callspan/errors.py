@@ -1,4 +1,4 @@
-"""Errors: what an exception becomes in a record, and the outcome it represents."""
+"""Errors: converts exceptions to the error and outcome of a record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ATTRIBUTES: Final = ("status_code", "request_id", "body")
 
 
 def call_error(error: BaseException) -> ErrorInfo:
-    """Return the error of a call: its kind, and what the exception of an SDK or HTTP library states by its attributes.
+    """Return the error of a call: its kind, and the attributes of the SDK's or HTTP library's exception.
 
     Never raises, whatever the exception's `__str__` and properties do.
     """
@@ -47,7 +47,7 @@ def application_error(error: BaseException | str | None) -> ErrorInfo | None:
 
 
 def outcome_of(error: BaseException | None, info: ErrorInfo | None = None) -> Outcome:
-    """Return how what ended with this exception ended: None is a success, a call's `info` may say that it is a timeout.
+    """Return the outcome for an exception; None is a success, and a call's `info` may say that it is a timeout.
 
     Cancellation, a closed generator, an interrupt and an exit are `cancelled`.
     """
@@ -59,7 +59,7 @@ def outcome_of(error: BaseException | None, info: ErrorInfo | None = None) -> Ou
 
 
 def qualified_name(kind: type[BaseException]) -> str:
-    """Return the name of a class with its module, but for built-in ones."""
+    """Return the qualified name of a class; built-in ones without module."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 

@@ -34,7 +34,7 @@ _MOST_KEYS: Final = 1024
 
 
 class Once:
-    """Remembers up to 1,024 keys. Without a lock: a signal handler may ask while the thread it interrupted asks too."""
+    """Remembers up to 1,024 keys. Takes no lock, because a signal handler may use it while its thread does."""
 
     __slots__ = ("_seen",)
 
@@ -87,7 +87,7 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
 
 
 def reported(step: fail_open) -> tuple[type[Exception], ...]:
-    """What an `except` clause names to catch what `with step:` swallows, reported as that step.
+    """For an `except` clause: matches what `with step:` swallows, and reports it as that step.
 
     Write `except reported(_READ):` where a step runs for every call.
     """
@@ -106,7 +106,7 @@ def value_of(function: Callable[[], _T]) -> _T | None:
 
 
 def ours(*kinds: type[_E]) -> tuple[type[_E], ...]:
-    """What an `except` clause names to catch exceptions of these kinds, but none that is an interrupt.
+    """For an `except` clause: matches exceptions of these kinds, except interrupts.
 
     Write `except ours(OSError) as error:`. A time limit of the application may well raise one of these kinds in the
     middle of what is tried.
@@ -116,9 +116,9 @@ def ours(*kinds: type[_E]) -> tuple[type[_E], ...]:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Return whether the exception came from outside of what was running when it was raised.
+    """Return whether a signal handler or debugger raised the exception, not the code that was running.
 
-    True for all that is no `Exception`, and for what a handler of the application has raised that Python runs between
+    True for anything but an `Exception`, and for exceptions of an application's handler that Python runs between
     two instructions: a signal handler, a trace function. Such a handler is recognised by its frame in the traceback: it
     was given the frame that precedes its own, or it is registered as a signal handler.
     """
@@ -151,7 +151,7 @@ def failures() -> dict[str, int]:
 
 
 def forget_failures() -> None:
-    """Start counting again, so that the next failure of each step is warned of again. For tests."""
+    """Reset the counts, so that the next failure of each step is logged again. For tests."""
     _failures.clear()
     _warned.forget()
 
@@ -166,7 +166,7 @@ class _Quiet(fail_open):
 
 
 class Attempt(fail_open):
-    """Swallows like `fail_open`, and keeps the error for its caller, who reports it. For one use."""
+    """Swallows like `fail_open`, and keeps the error for its caller to report. For one use."""
 
     __slots__ = ("error",)
 
@@ -189,7 +189,7 @@ _FOREIGN: Final = _Quiet("use an object of the application")
 
 
 def _passed_handler(error: BaseException) -> bool:
-    """Whether the exception came through the frame of a handler that Python ran between two instructions."""
+    """Return whether the traceback has the frame of a handler that Python ran between two instructions."""
     trace = error.__traceback__
     if trace is None or trace.tb_next is None:
         return False
@@ -202,7 +202,7 @@ def _passed_handler(error: BaseException) -> bool:
 
 
 def _was_given(frame: FrameType, before: FrameType) -> bool:
-    """Whether `frame` runs a function called as Python calls handlers: `(signal, before)` or `(before, event, ...)`."""
+    """Return whether `frame` has the arguments of a signal handler or trace function."""
     code = frame.f_code
     named, takes_rest = code.co_argcount, code.co_flags & inspect.CO_VARARGS
     known = frame.f_locals
@@ -219,7 +219,7 @@ def _was_given(frame: FrameType, before: FrameType) -> bool:
 
 
 def _signal_handlers() -> Iterator[CodeType]:
-    """The code of the functions that handle signals now: one may have lost its arguments before it raised."""
+    """Return the code of the current signal handlers: one may have deleted its arguments before it raised."""
     for number in signal.valid_signals():
         code = _code_of(signal.getsignal(number))
         if code is not None:

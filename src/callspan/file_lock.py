@@ -23,7 +23,7 @@ _FAR: Final = 1 << 40
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path` (created 0600), waiting for it as long as it takes. Raises OSError."""
+    """Hold the lock file at `path` (created 0600); waits without limit. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(descriptor)
@@ -34,7 +34,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_soon(path: Path, timeout_s: float) -> Iterator[None]:
-    """Hold the lock file at `path` as `locked` does. Raises TimeoutError where it takes too long, and OSError."""
+    """Hold the lock file at `path` as `locked` does. Raises TimeoutError if it takes too long, and OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         deadline = time.monotonic() + timeout_s
@@ -51,7 +51,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def try_lock(descriptor: int) -> bool:
-        """Lock the open file; False at once where another process holds the lock."""
+        """Lock the open file; False if another process holds the lock."""
         try:
             os.lseek(descriptor, _FAR, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -77,7 +77,7 @@ else:
     import fcntl
 
     def try_lock(descriptor: int) -> bool:
-        """Lock the open file; False at once where another process holds the lock."""
+        """Lock the open file; False if another process holds the lock."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except ours(OSError):

@@ -26,13 +26,13 @@ _EXIT_S: Final = 2.0
 
 
 def late_import(module: str) -> ModuleType:
-    """Return the module, imported now if need be; no fork comes in between. Raises ImportError."""
+    """Return the module, imported if necessary, while no fork can happen. Raises ImportError."""
     with LATE_IMPORTS:
         return import_module(module)
 
 
 def in_child(owner: _T, renew: Callable[[_T], object]) -> None:
-    """Have `renew(owner)` called in every forked child, while the owner exists.
+    """Call `renew(owner)` in every forked child, while the owner exists.
 
     Call it once, from the owner's construction. `renew` must not hold the owner: give the function, not a bound method.
     """
@@ -40,7 +40,7 @@ def in_child(owner: _T, renew: Callable[[_T], object]) -> None:
 
 
 def renew_locks(owner: object, *names: str) -> None:
-    """See to it that a child process has fresh locks in these attributes of `owner`; reentrant ones stay reentrant."""
+    """Replace the locks in these attributes of `owner` in every forked child; reentrant ones stay reentrant."""
 
     def renew(renewed: object) -> None:
         for name in names:

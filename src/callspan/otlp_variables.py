@@ -1,4 +1,4 @@
-"""OTLP variables: which signals OpenTelemetry's own environment variables send, where to, and by which protocol."""
+"""OTLP variables: the signals, receivers and protocols in OpenTelemetry's own environment variables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PORT: Final[Mapping[Protocol, int]] = {"grpc": 4317, "http/protobuf": 4318}
 
 
 class Destination(NamedTuple):
-    """Where one signal goes."""
+    """The destination of one signal."""
 
     signal: Signal
     protocol: Protocol
@@ -48,7 +48,7 @@ class Destination(NamedTuple):
 
     @property
     def server(self) -> tuple[str, int] | None:
-        """Host and port that the exporter connects to; None: the address has no such, or the exporter cannot use it."""
+        """Host and port that the exporter connects to; None if the address has none or is unusable."""
         grpc = self.protocol == "grpc"
         url = f"http://{self.address}" if grpc and "://" not in self.address else self.address
         if not is_http_url(url):
@@ -60,7 +60,7 @@ class Destination(NamedTuple):
 
 
 def destinations(otlp: str | bool, environment: Mapping[str, str] | None = None) -> list[Destination]:
-    """Return where each signal goes that is to be sent.
+    """Return the destination of each signal that is sent.
 
     `otlp` is the base URL of an OTLP/HTTP receiver, which takes every signal, or True for the variables: then a
     signal is sent that has an endpoint or is named in OTEL_*_EXPORTER, and where no endpoint is named at all, each.
@@ -93,13 +93,13 @@ def otlp_is_named(environment: Mapping[str, str] | None = None) -> bool:
 
 
 def unknown_protocol(signal: Signal, environment: Mapping[str, str] | None = None) -> str | None:
-    """Return the protocol that is named for a signal and is not known here (`http/json`), or None."""
+    """Return the unsupported protocol that is configured for a signal (`http/json`), or None."""
     named = _protocol_named(signal, os.environ if environment is None else environment)
     return None if named in ("", *_PORT) else named
 
 
 def main_name(environment: Mapping[str, str] | None = None, arguments: Sequence[str] | None = None) -> str | None:
-    """Return what the application is called: as `callspan run` says, else its script or module; None: unknown."""
+    """Return the application's name: that of `callspan run`, else its script or module; None: unknown."""
     source = os.environ if environment is None else environment
     for_run = source.get(SERVICE_FOR_RUN)
     if for_run:
@@ -111,7 +111,7 @@ def main_name(environment: Mapping[str, str] | None = None, arguments: Sequence[
 
 
 def service_of_command(command_line: Sequence[str]) -> str | None:
-    """Return what telemetry calls the application of a command line; None: it names none.
+    """Return the service name of a command line's application; None if it has none.
 
     That is its script without the suffix, its module, or the command; of an interpreter, what it is to run.
     """
@@ -130,7 +130,7 @@ def service_of_command(command_line: Sequence[str]) -> str | None:
 
 
 def name_of_script(arguments: Sequence[str]) -> str | None:
-    """Return what the script or command at the beginning of a command line is called; None: there is none."""
+    """Return the name of the script or command at the start of a command line; None if there is none."""
     first = arguments[0] if arguments else ""
     if not first or first.startswith("-"):
         return None

@@ -1,4 +1,4 @@
-"""Output files: written whole or not at all; a device, pipe or stdout is written to and never replaced."""
+"""Output files: replaced atomically; a device, pipe or stdout is written to and never replaced."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Replacement:
         self._target = target
 
     def commit(self) -> None:
-        """Put the finished file in the target's place. Raises OSError."""
+        """Replace the target by the finished file. Raises OSError."""
         self.path.replace(self._target)
 
 
 @contextmanager
 def replacement(target: Path) -> Iterator[Replacement]:
-    """Yield a new private file (0600) that takes the target's place on `commit`; without it the target stays.
+    """Yield a new private file (0600) that replaces the target on `commit`; without it the target stays.
 
     Raises OSError where the target must not be replaced: a device, a pipe, a directory, a symbolic link.
     """
@@ -62,7 +62,7 @@ def written_to(output: Path) -> Iterator[Path]:
 
 
 def is_stream(output: Path) -> bool:
-    """Return whether the output is stdout, a device, a pipe or a link: it is written to, and never replaced."""
+    """Return whether the output is stdout, a device, a pipe or a link, which is written to and never replaced."""
     if output == _STDOUT or output.is_symlink():
         return True
     return output.exists() and not output.is_file() and not output.is_dir()

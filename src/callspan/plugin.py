@@ -80,7 +80,7 @@ class AnthropicInstrumentor(_SdkInstrumentor):
 
 
 class CallRecordExporter(SpanExporter):
-    """Span exporter that writes the records of our calls, and what can be read from other GenAI spans, to stores.
+    """Span exporter that writes callspan's records, and records read from other GenAI spans, to stores.
 
     Constructing it is enough: `OTEL_TRACES_EXPORTER=otlp,callspan`. `stores` are URLs or paths as for
     `instrument()`; None: those of `$CALLSPAN_STORES`, and where there are none `sqlite:///callspan.db`.
@@ -102,7 +102,7 @@ class CallRecordExporter(SpanExporter):
         self._stores = self._wiring.add_stores(stores, default=DEFAULT_STORE)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Record spans of other instrumentations; ours have their full record already."""
+        """Record spans of other instrumentations; callspan's own already have a full record."""
         for span in spans:
             with _READ:
                 record = None if self._covered.by_ours(span) else _record_of(span)
@@ -115,12 +115,12 @@ class CallRecordExporter(SpanExporter):
         return self._wiring.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
-        """Deliver what can be delivered soon; the rest waits on disk for the next process."""
+        """Deliver records for a limited time; the rest waits on disk for the next process."""
         self._wiring.flush(2.0)
 
 
 class Covered:
-    """Finds spans of others whose call has a record of callspan: the call's own, and those around it.
+    """Finds spans of other instrumentations whose call already has a record: its own span, or one around it.
 
     A span ends, and so comes here, after those within it. For use by one thread at a time, as exporters are.
     """
@@ -129,7 +129,7 @@ class Covered:
         self._around: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     def by_ours(self, span: ReadableSpan) -> bool:
-        """Return whether the span's call, if it is one, has its record already."""
+        """Return whether the call of this span already has a record."""
         context = span.get_span_context()
         if context is None:
             return False
@@ -143,7 +143,7 @@ class Covered:
 
 
 def _is_sdks_own(span: ReadableSpan) -> bool:
-    """The anthropic SDK's own span under the setting `keep`, where it lies within ours."""
+    """Return whether it is the anthropic SDK's own span within callspan's, with the setting `native=keep`."""
     scope = span.instrumentation_scope
     return scope is not None and scope.name.startswith(_SDKS_SCOPE) and "anthropic" in wiring.WIRING.patches.wanted
 

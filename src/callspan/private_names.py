@@ -1,4 +1,4 @@
-"""Private names of the SDKs, the HTTP library, OpenTelemetry and wrapt that callspan uses, and which are gone.
+"""Private names that callspan uses of the SDKs, the HTTP library, OpenTelemetry and wrapt; finds missing ones.
 
 One table, so that a new release changes one place. Each row says where the name is, what is done without it, and what
 is lost then. What is gone in the installed versions is warned of once, and shown by `callspan doctor`.
@@ -17,7 +17,7 @@ from callspan.fail_open import Once, log
 
 
 class PrivateName(NamedTuple):
-    """One name that may be gone in the next release."""
+    """One private name, which the next release may remove."""
 
     name: str
     where: tuple[str, ...]
@@ -209,13 +209,13 @@ _warned: Final = Once()
 
 
 def gone(library: str = "") -> list[tuple[str, PrivateName]]:
-    """Return the private names that are read and gone, each with the place that lacks it; of one library, or of all."""
+    """Return the private names that are missing, each with its place, of one library or of all."""
     places = ((where, row) for row in READ for where in row.where if where.startswith(library))
     return [(where, row) for where, row in places if _lacks(where, row)]
 
 
 def warn_once(library: str) -> None:
-    """Warn of the names of a library that are gone, in one line, and of each once in this process."""
+    """Warn once per process of the missing names of a library, in one line."""
     fresh = [each for each in gone(library) if _warned.first(each)]
     if fresh:
         names = "; ".join(f"{where}.{row.name} (lost: {row.lost or 'nothing'}; {row.fallback})" for where, row in fresh)
@@ -239,7 +239,7 @@ def _has(owner: Any, name: str) -> bool:  # noqa: ANN401 - a module or a class
 
 
 def _names(base: type) -> Iterator[Any]:
-    """What a class has, what it declares, and what its methods read or set, as on their instance."""
+    """Return the names that a class has, declares, or that its methods read or set on an instance."""
     yield vars(base)
     declared = vars(base).get("__annotations__")
     yield declared if isinstance(declared, dict) else ()

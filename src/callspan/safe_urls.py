@@ -48,7 +48,7 @@ def names_user(url: str) -> bool:
 
 
 def unescaped(url: str) -> bool:
-    """Return whether `/`, `?`, `#`, `%` or a space may stand unescaped in the URL's password, so no driver reads it.
+    """Return whether the URL's password may have an unescaped `/`, `?`, `#`, `%` or space, which no driver accepts.
 
     Drivers quote what they cannot read: a `%` that begins no escape is reported wherever it is.
     """
@@ -76,7 +76,7 @@ def is_http_url(text: str) -> bool:
 
 
 def without_passwords(text: str) -> str:
-    """Return a text of others, such as a driver's error, without what precedes the `@` of its URLs.
+    """Return a foreign text, such as a driver's error, without user and password in its URLs.
 
     Of a text of more than 4,096 characters only the beginning is kept, which ends in `…`.
     """
@@ -86,9 +86,9 @@ def without_passwords(text: str) -> str:
 
 
 def whole_words(text: str, most: int) -> str:
-    """Return the first `most` characters of a longer text, without the word that is cut.
+    """Return at most the first `most` characters of a text, cut at the end of a word.
 
-    Half a secret may not be recognised as one. A word is what is between spaces; of one that is longer than
+    Half a secret may not be recognised as one. Words are separated by spaces; of a word longer than
     `LONGEST_SECRET` that many characters are removed.
     """
     kept = text[: max(0, most)]

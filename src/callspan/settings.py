@@ -231,7 +231,7 @@ def count(value: object) -> int:
 
 
 def one_of(choices: object, **others: tuple[object, ...]) -> Parse:
-    """Return what reads one word of a `Literal`; `others` are further values of a word, `off=(False, "no")`."""
+    """Return a parser of one word of a `Literal`; `others` are further values of a word, `off=(False, "no")`."""
     words = cast("tuple[str, ...]", get_args(choices))
     known: dict[object, str] = {word: word for word in words}
     known |= {other: word for word, several in others.items() for other in several}
@@ -247,7 +247,7 @@ def one_of(choices: object, **others: tuple[object, ...]) -> Parse:
 
 
 def words_of(choices: object) -> Parse:
-    """Return what reads a comma list or a sequence of words of a `Literal`."""
+    """Return a parser of a comma list or a sequence of words of a `Literal`."""
     words = cast("tuple[str, ...]", get_args(choices))
 
     def parse(value: object) -> tuple[str, ...]:
@@ -315,7 +315,7 @@ def path(value: object) -> Path | None:
 
 
 def _items(value: object, expected: str, split: Callable[[str], list[str]] | None = None) -> list[object]:
-    """The items of a comma list or of any iterable but bytes and mappings. Raises InvalidValueError."""
+    """Return the items of a comma list or of an iterable, except bytes and mappings. Raises InvalidValueError."""
     if isinstance(value, str):
         return list(split(value)) if split else [word.strip() for word in value.split(",") if word.strip()]
     if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray | dict):

@@ -105,12 +105,12 @@ def load(
 
 
 def content_word(value: object) -> Content:
-    """Return the content setting a word or switch means. Raises SettingError for any other."""
+    """Return the content setting for a word or switch. Raises SettingError for any other value."""
     return cast("Content", _argument("content", value, {}))
 
 
 def troubles_of(environment: Mapping[str, str] | None = None, *, checks: Checks | None = None) -> list[str]:
-    """Return what is wrong with the environment's settings, each with what applies instead."""
+    """Return the invalid settings of the environment, each with the value used instead."""
     troubles: list[str] = []
     _from_environment(os.environ if environment is None else environment, checks or {}, troubles, frozenset())
     return troubles
@@ -129,7 +129,7 @@ def warn_once(message: str) -> None:
 
 
 def forget_warnings() -> None:
-    """Let every warning of settings be logged again. For tests."""
+    """Forget which warnings were logged. For tests."""
     _warned.forget()
 
 
@@ -141,7 +141,7 @@ def state_directory(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
-    """Return the environment of a process under `callspan run`: ours, with its stores and a directory to start from.
+    """Return the environment for `callspan run`: this one with the stores and the import path of its autostart.
 
     It names this very process, which becomes the application.
     """
@@ -154,14 +154,14 @@ def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
 
 
 def is_run_process() -> bool:
-    """Return whether this process is the one that `callspan run` became, and none that it started."""
+    """Return whether this is the process of `callspan run` itself, not one that it started."""
     return os.environ.get(_RUN_PROCESS_VARIABLE) == str(os.getpid())
 
 
 def _from_environment(
     environment: Mapping[str, str], checks: Checks, troubles: list[str], given: AbstractSet[str]
 ) -> dict[str, object]:
-    """The values of the environment; what is wrong with those that no argument replaces goes to `troubles`."""
+    """Return the values of the environment; invalid ones that no argument replaces are added to `troubles`."""
     values: dict[str, object] = {}
     for name, (variable, parse) in _VARIABLES.items():
         value = environment.get(variable, "").strip()
@@ -192,7 +192,7 @@ def _applies(name: str, value: object) -> str:
 
 
 def _usable(name: str, value: object, checks: Checks, troubles: list[str]) -> object:
-    """What of a value of the environment passes its check: of stores those that do, else the default."""
+    """Return the valid part of an environment value: the valid stores, else the default."""
     check = checks.get(name)
     if check is None or value == getattr(_DEFAULTS, name):
         return value
@@ -207,7 +207,7 @@ def _usable(name: str, value: object, checks: Checks, troubles: list[str]) -> ob
 
 
 def _refused(check: Callable[[object], object], value: object, name: str) -> str | None:
-    """What a check has against the value, without the variable's name in front; None: nothing."""
+    """Return the error of a value's check, without the variable's name; None if it is valid."""
     try:
         check(value)
     except SettingError as error:
@@ -239,7 +239,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _argument(name: str, value: object, checks: Checks) -> object:
-    """The value of an argument. Raises SettingError, which names it."""
+    """Return the value of an argument. Raises SettingError, which names it."""
     try:
         found = _PARSERS[name](value)
     except InvalidValueError as error:

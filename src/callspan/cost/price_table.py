@@ -1,4 +1,4 @@
-"""Price table: prices from a user's file, which override published ones; calls of several models are priced in parts.
+"""Price table: prices from a user's file, which override published ones; prices calls of several models in parts.
 
 ```json
 {"version": "contract-7", "models": {"gpt-5*": {"input": "1.25", "output": "10", "cache_read": "0.125"}}}
@@ -52,7 +52,7 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Prices of service tiers other than the usual one, such as `flex`."""
 
     def usd(self, usage: Usage) -> Decimal | None:
-        """Return the exact price; None where the counts it needs are unknown or contradict one another."""
+        """Return the exact price; None if the counts it needs are unknown or contradictory."""
         if usage.input_tokens is None:
             return None
         with localcontext(_EXACT):
@@ -92,7 +92,7 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def read_prices(path: str | Path) -> PriceTable:
-    """Return the prices in a file. Raises PriceFileError, saying what is wrong, for anything but a valid one."""
+    """Return the prices in a file. Raises PriceFileError for an invalid file."""
     path = Path(path)
     try:
         table = msgspec.json.decode(path.read_bytes(), type=PriceTable)
@@ -124,14 +124,14 @@ PROVIDER = "provider"
 
 
 class Pricer:
-    """Prices calls. Safe from any thread; slow at the first call, so never on a caller's thread."""
+    """Prices calls. Safe from any thread; the first call is slow, so it is not used on a caller's thread."""
 
     def __init__(self, table: PriceTable | None = None) -> None:
-        """`table` has the user's own prices, which come before the published ones."""
+        """`table` has the user's prices, which override the published ones."""
         self.table = table
 
     def cost(self, record: CallRecord) -> Cost | None:
-        """Return the cost; None where it is unknown. `estimated` marks what rests on an estimate or a cut answer."""
+        """Return the cost; None if unknown. `estimated` is set if the usage is estimated or the answer was cut off."""
         return self.priced(msgspec.structs.replace(record, cost=None)).cost
 
     def _of_one_model(self, record: CallRecord) -> Cost | None:
@@ -149,7 +149,7 @@ class Pricer:
         return msgspec.structs.replace(found, estimated=True) if guessed else found
 
     def priced(self, record: CallRecord) -> CallRecord:
-        """Return the record with its cost; itself where it has one already or none is known."""
+        """Return the record with its cost; the same object if it has one already or none is known."""
         if record.cost is not None:
             return record
         parts = split(record)
@@ -159,7 +159,7 @@ class Pricer:
         return record if found is None else msgspec.structs.replace(record, cost=found)
 
     def _priced_in_parts(self, record: CallRecord, parts: Split) -> CallRecord:
-        """The call with its cost and that of each part; without any where one of them is unknown."""
+        """Return the call with its cost and that of each part; without a cost if one of them is unknown."""
         answer = self._of_one_model(parts.answer)
         costs = [self.cost(one) for one in (*parts.attempts.values(), *parts.hops.values())]
         known = [cost for cost in costs if cost is not None]
@@ -189,7 +189,7 @@ class Pricer:
 
 
 def provider_cost(record: CallRecord) -> Cost | None:
-    """Return the cost that the provider states in its usage; None where it states none."""
+    """Return the cost that the provider states in its usage; None if it states none."""
     usd = record.usage.cost_usd if record.usage is not None else None
     return None if usd is None else Cost(usd=usd, source=PROVIDER)
 
@@ -204,12 +204,12 @@ def pricer_for(prices: Path | None) -> Pricer:
 
 
 def priced(record: CallRecord, prices: Path | None = None) -> CallRecord:
-    """Return the record with its cost; itself where it has one already or none is known."""
+    """Return the record with its cost; the same object if it has one already or none is known."""
     return pricer_for(prices).priced(record)
 
 
 class Split(NamedTuple):
-    """A call as several, each of one model."""
+    """One call split into several, each of one model."""
 
     answer: CallRecord
     """With the part of the usage that is not in the others."""
@@ -223,7 +223,7 @@ _USAGE: Final = attrgetter("usage")
 
 
 def split(record: CallRecord) -> Split | None:
-    """Return the call as several; None where one model did all of it."""
+    """Return the call split by model; None if there is only one."""
     usage = record.usage
     if usage is None or not (usage.hops or any(map(_USAGE, record.attempts))):
         return None
@@ -239,7 +239,7 @@ def split(record: CallRecord) -> Split | None:
 
 
 def joined(record: CallRecord, parts: Split, answer: Cost, costs: Sequence[Cost]) -> CallRecord:
-    """Return the call with its cost, the sum of all, and that of each attempt and hop; `costs` in the parts' order."""
+    """Return the call with its total cost and the cost of each attempt and hop; `costs` in the order of the parts."""
     attempts, usage = list(record.attempts), record.usage
     hops = [] if usage is None else list(usage.hops)
     left = iter(costs)
@@ -266,7 +266,7 @@ def _of_hop(record: CallRecord, hop: Hop) -> CallRecord:
 
 
 def _as(record: CallRecord, model: str | None, usage: Usage | None) -> CallRecord:
-    """The call as if that model alone had made it, with that usage."""
+    """Return the call with this model and usage."""
     request = msgspec.structs.replace(record.request, model=model)
     response = msgspec.structs.replace(record.response or Response(), model=model)
     return msgspec.structs.replace(record, request=request, response=response, usage=usage, attempts=[])

@@ -1,4 +1,4 @@
-"""Published prices: costs by the price list of the `genai-prices` package, cached as rates of each model.
+"""Published prices: costs from the price list of the `genai-prices` package, cached as rates per model.
 
 The package is imported when an SDK is patched, if calls are priced, because the import blocks all threads for a while
 and must not happen during traffic. Prices are looked up only if the provider is known for certain: a model name alone
@@ -75,17 +75,17 @@ class Rates:
         self._same: dict[tuple[int, int], bool] = {}
 
     def usd(self, usage: Usage) -> Decimal | None:
-        """Return the amount for these counts; None where the list must compute it."""
+        """Return the amount for these counts; None if the list must compute it."""
         return self._sum(usage) if self._same.get(self._case(usage)) else None
 
     def check(self, usage: Usage, usd: Decimal) -> None:
-        """Compare with the list's own amount for these counts, and remember whether they agree."""
+        """Compare with the list's own amount for these counts, and keep whether they agree."""
         found, case = self._sum(usage), self._case(usage)
         if found is not None:
             self._same[case] = self._same.get(case, True) and found.as_tuple() == usd.as_tuple()
 
     def _case(self, usage: Usage) -> tuple[int, int]:
-        """What must be checked separately: which counters are not 0, and how many thresholds are passed."""
+        """Return a key of what must be checked separately: the counters that are not 0, and the thresholds passed."""
         counters = (
             bool(usage.input_tokens) | bool(usage.output_tokens) << 1 | bool(usage.cache_read_tokens) << 2
             | bool(usage.cache_write_tokens) << 3 | bool(usage.cache_write_1h_tokens) << 4
@@ -106,7 +106,7 @@ class Rates:
         return total
 
     def _counts(self, usage: Usage) -> tuple[int, ...] | None:
-        """What each price is multiplied with; None where that is not as simple."""
+        """Return the factor of each price; None if there is no single factor."""
         if usage.cache_write_5m_tokens or usage.input_audio_tokens or usage.output_audio_tokens:
             return None
         if usage.input_audio_seconds or ((usage.input_image_tokens or usage.output_image_tokens) and self._of_images):
@@ -169,7 +169,7 @@ day. `_ALWAYS`: those that don't."""
 
 
 class _Edition:
-    """Rates from one state of the list, which may update itself: then it has a new snapshot."""
+    """Rates of one snapshot of the list, which may update itself."""
 
     def __init__(self, snapshot: object) -> None:
         self.snapshot = snapshot
@@ -178,7 +178,7 @@ class _Edition:
 
 
 class PriceList:
-    """Calculates what calls cost. Safe from any thread; takes 200 µs for the first call of a model."""
+    """Calculates the cost of calls. Safe from any thread; takes 200 µs for the first call of a model."""
 
     def __init__(self, package: ModuleType) -> None:
         """`package` is `genai_prices`."""
@@ -188,7 +188,7 @@ class PriceList:
         """What a cost names as its source."""
 
     def usd(self, names: tuple[str, str], tier: str | None, start_ns: int, usage: Usage) -> Decimal | None:
-        """Return the price of a call; None for an unknown model or counts that contradict one another.
+        """Return the price of a call; None for an unknown model or contradictory counts.
 
         `names` are those of the provider, as the list knows it, and of the model; `start_ns` is Unix time.
         """
@@ -237,7 +237,7 @@ class PriceList:
         return total
 
     def _snapshot(self) -> object:
-        """The prices as they are now; None where the package does not return them, and nothing can be kept."""
+        """Return the current prices; None if the package does not return them, so that nothing can be cached."""
         snapshots = getattr(self._package, "data_snapshot", None)
         return None if snapshots is None else snapshots.get_snapshot()
 
@@ -290,7 +290,7 @@ BATCH: Final = "batch"
 
 
 def published_cost(record: CallRecord) -> Cost | None:
-    """Return what the call costs by the published prices of its day; None if they are not known."""
+    """Return the cost of a call at the published prices of its day; None if they are unknown."""
     prices, provider, usage = _price_list(), _PROVIDERS.get(record.provider), record.usage
     if prices is None or provider is None or usage is None or not _is_priced(usage):
         return None
@@ -302,14 +302,14 @@ def published_cost(record: CallRecord) -> Cost | None:
 
 
 def _is_priced(usage: Usage) -> bool:
-    """Whether the counts that prices are for are known, all of them."""
+    """Return whether all counts that have a price are known."""
     if usage.raw is not None and "svg_usage" in usage.raw:
         return False  # of another model
     return usage.input_tokens is not None or usage.input_audio_seconds is not None
 
 
 def load() -> None:
-    """Import the price list now, if it is installed, and not with the first call that is priced."""
+    """Import the price list, if installed, now instead of at the first priced call."""
     _price_list()
 
 
@@ -319,7 +319,7 @@ def is_installed() -> bool:
 
 
 def guessed_provider(record: CallRecord) -> bool:
-    """Return True where the provider's name is only that of the SDK: the call went through some other host."""
+    """Return whether the provider's name is only that of the SDK: the call went to another host."""
     own = _HOSTS.get(record.provider)
     return own is not None and record.server_address is not None and record.server_address not in own
 
@@ -342,7 +342,7 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
 
 
 def _models(record: CallRecord) -> list[str]:
-    """The model of the response, then of the request: on Azure the latter is the name of a deployment."""
+    """Return the models of response and request; on Azure the latter is the name of a deployment."""
     response_model = record.response.model if record.response else None
     return [name for name in dict.fromkeys((response_model, record.request.model)) if name]
 

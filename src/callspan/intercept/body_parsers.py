@@ -1,4 +1,4 @@
-"""Bodies that are no JSON: forms of requests, and events, speech and transcripts of responses.
+"""Body parsers for anything but JSON: request forms, and events, speech and transcripts of responses.
 
 These become the JSON that a record keeps.
 
@@ -76,7 +76,7 @@ class EventParser:
 
 
 class FileBody:
-    """An answer under construction, out of its bytes as they are read. Sound is hashed and not kept."""
+    """An answer under construction from the bytes read so far. Audio is hashed and not kept."""
 
     __slots__ = ("_accumulator", "_events", "_mime")
 
@@ -93,7 +93,7 @@ class FileBody:
             self._take(self._events.feed(piece))
 
     def body(self, *, complete: bool = True) -> object:
-        """Return the answer so far; one that was not read to its end is marked."""
+        """Return the answer so far, marked if it was not read to its end."""
         if self._events is not None:
             self._take(self._events.end())
         body = self._accumulator.body()
@@ -106,7 +106,7 @@ class FileBody:
 
 
 def file_body_of(endpoint: Endpoint | None, response: Any) -> FileBody | None:  # noqa: ANN401 - httpx, httpx2 or None
-    """Return what collects a response; None if it is JSON, or if the endpoint returns nothing else."""
+    """Return the collector of a response's bytes; None if the response is JSON."""
     if not getattr(endpoint, "returns_files", False) or endpoint is None:
         return None
     mime = _mime(response)
@@ -138,7 +138,7 @@ def is_form(built: Any) -> bool:  # noqa: ANN401 - a request of httpx or httpx2
 
 
 def form_bytes(built: Any) -> int | None:  # noqa: ANN401 - a request of httpx or httpx2
-    """Return the size of a form as it is sent; None where a file's is unknown."""
+    """Return the size of a form as sent; None if the size of a file is unknown."""
     length = built.headers.get(_LENGTH, "")
     return int(length) if length.isdecimal() else None
 
@@ -165,7 +165,7 @@ def _named(files: object) -> Iterator[tuple[str, object]]:
 
 
 def _reference(file: object) -> dict[str, object]:
-    """The reference to a file as httpx takes it: its content, or a tuple of name, content, type and headers."""
+    """Return a reference to a file as httpx takes it: its content, or a tuple of name, content, type, headers."""
     name, content, mime, *_ = (*file, None, None) if isinstance(file, tuple) else (None, file, None)
     if name is None:
         name = getattr(content, "name", None)

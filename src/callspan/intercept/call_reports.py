@@ -1,4 +1,4 @@
-"""Call reports: requests that are no calls and report calls, the bytes of a batch's results, and webhooks.
+"""Call reports: requests that are not calls but report some, the bytes of batch results, and webhooks.
 
 All ways to read the results of a batch lead through `Response.iter_bytes`: anthropic's `JSONLDecoder` reads pieces of
 64 bytes with it, and so does everything that reads what openai's `files.content` has not read itself.
@@ -27,7 +27,7 @@ _PREFIX: Final = "response."
 
 
 def beside_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None, CallFactory | None]:  # noqa: ANN401
-    """Return what reads a request that is no call but reports calls, and what starts to observe it; None: neither."""
+    """Return endpoint and factory for a request that is not a call but reports some; None for any other request."""
     fetch = registry.fetch_for(options.method, options.url)
     if fetch is not None:
         return fetch, factory.fetch
@@ -38,17 +38,17 @@ def beside_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None, C
 
 
 def lines_of(call: LiveCall) -> LineReader | UnknownResults | None:
-    """Return what takes the bytes of the results that a request is for; None if it is for none."""
+    """Return the reader of the batch results that this request downloads; None if it downloads none."""
     return getattr(call.span, "lines", None)
 
 
 def upload_of(call: LiveCall) -> Callable[[object, object], Any] | None:
-    """Return what takes the fields and files of an upload; None if a request is none."""
+    """Return the function that takes the fields and files of an upload; None if the request is not an upload."""
     return getattr(call.span, "uploads", None)
 
 
 def passed(pieces: Iterator[bytes], lines: LineReader | UnknownResults, observer: ResponseObserver) -> Iterator[bytes]:
-    """Yield the pieces, and have each complete line read by callspan too."""
+    """Yield the pieces, and pass each to `lines`."""
     add = lines.add
     observer.pulling = True
     try:
@@ -66,7 +66,7 @@ def passed(pieces: Iterator[bytes], lines: LineReader | UnknownResults, observer
 async def passed_async(
     pieces: AsyncIterator[bytes], lines: LineReader | UnknownResults, observer: ResponseObserver
 ) -> AsyncIterator[bytes]:
-    """Yield the pieces, and have each complete line read by callspan too."""
+    """Yield the pieces, and pass each to `lines`."""
     add = lines.add
     observer.pulling = True
     try:
@@ -95,7 +95,7 @@ def _completed(observer: ResponseObserver) -> None:
 
 
 def observe_unwrap(hook_context: HookContext, original: Function) -> Function:
-    """Return `webhooks.unwrap` that reports what it says of a background response; the event is the SDK's own."""
+    """Return a replacement of `webhooks.unwrap` that reports background responses; the event is unchanged."""
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[WebhookReport, Any] | None:
         del kwargs

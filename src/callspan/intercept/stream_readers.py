@@ -201,7 +201,7 @@ class HoppingCall(Protocol):
 
 
 def follow_hops(opened: HoppingCall, response: Any) -> None:  # noqa: ANN401 - httpx2
-    """Have what a spliced response sends while it is read belong to the call; nothing for any other response."""
+    """Make requests that a spliced response sends while it is read part of the call; ignore any other response."""
     with _FOLLOW:
         stream = getattr(response, "stream", None)
         kind = type(stream).__name__

@@ -67,7 +67,7 @@ def note_answer(hook_context: HookContext, client: object, response: Any) -> Non
 
 
 def _path(hook_context: HookContext, client: object, response: Any) -> str | None:  # noqa: ANN401 - httpx or httpx2
-    """The path of an observed POST that no adapter reads, as `public_path` gives it; else None."""
+    """Return the public path of an observed POST that no adapter reads; else None."""
     if hook_context.factory() is None:
         return None
     request: Any = value_of(lambda: response.request)
@@ -84,7 +84,7 @@ def _text(raw: bytes) -> str:
 
 @lru_cache(maxsize=_MOST_PATHS)
 def public_path(path: str, base: str = "") -> str:
-    """Return a path without its query and with `{id}` for each segment that is no short lower-case word or version.
+    """Return a path without its query, with `{id}` for each segment except short lower-case words and versions.
 
     Of `base`, the path of a client's base URL, only a version at its end is kept: the rest may be a gateway's secret.
     """
@@ -107,7 +107,7 @@ def _segment(before: str, segment: str) -> str:
 
 
 def _known(path: str) -> str:
-    """A public path without its version and, on Azure, without its deployment, as the tables have it."""
+    """Return a public path in the form of the tables: without version and, on Azure, without deployment."""
     segments = path.strip("/").split("/")
     if segments[0] and _VERSION.fullmatch(segments[0]):
         del segments[0]
@@ -117,5 +117,5 @@ def _known(path: str) -> str:
 
 
 def _is_platform(path: str) -> bool:
-    """Whether it is a path to which a platform client has rewritten the one of a known endpoint."""
+    """Return whether a platform client has rewritten the path of a known endpoint to this one."""
     return path.startswith(("/model/", "/projects/", "/v1/projects/"))

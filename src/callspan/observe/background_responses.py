@@ -1,4 +1,4 @@
-"""Background responses: calls whose response the provider works on after the request, and that others fetch.
+"""Background responses: calls that the provider completes after the request, and whose answer is fetched later.
 
 The id of such a call is made of the response's: every process that gets the response writes the same record.
 """
@@ -45,7 +45,7 @@ def settle(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> No
 
 
 def begun(started: CallRecord, endpoint: Endpoint, body: object) -> CallRecord:
-    """Return the record that a stream leaves behind at its start, with the response's id if its first event has it."""
+    """Return the record that a stream writes at its start, with the response's id if its first event has it."""
     try:
         info = endpoint.response_info(body)
     except reported(_READ):
@@ -62,7 +62,7 @@ def has_ended(fetched: CallRecord) -> bool:
 
 
 def completion(fetched: CallRecord) -> CallRecord:
-    """Return the version of a call's record that has the answer, out of the record of the fetch that found it.
+    """Return the version of a call's record with the answer, from the record of the fetch that returned it.
 
     The end is the provider's, in whole seconds; where it states none, that of the fetch.
     """
@@ -89,7 +89,7 @@ def completion(fetched: CallRecord) -> CallRecord:
 
 
 def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallRecord | None:
-    """Return the version of a call's record that has its outcome and end only; None for a status that is no end."""
+    """Return the version of a call's record with only its outcome and end; None if the status is not final."""
     if status not in _ENDS:
         return None
     outcome = _OUTCOMES.get(status, "success")
@@ -106,7 +106,7 @@ def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallR
 
 
 def _version(server: CallInfo | CallRecord, **known: Any) -> CallRecord:  # noqa: ANN401 - any field
-    """Return a version of a call's record that knows the server, and of its request only what is given."""
+    """Return a version of a call's record with the server and only the given fields of the request."""
     return CallRecord(
         provider=server.provider,
         sdk=server.sdk,
@@ -117,7 +117,7 @@ def _version(server: CallInfo | CallRecord, **known: Any) -> CallRecord:  # noqa
 
 
 class Completions:
-    """Who completes which call in this process. Remembers the newest 4096.
+    """Claims to complete calls in this process, so that each is completed once. Keeps the newest 4096.
 
     Without a lock, which a signal handler could wait for that has interrupted its holder: each step is one of C.
     """

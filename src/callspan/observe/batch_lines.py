@@ -1,4 +1,4 @@
-"""Batch lines: reads the results of a batch line by line, as their reader gets them, and the lines of an upload.
+"""Batch lines: parses a batch's results line by line as the caller reads them, and the lines of an upload.
 
 The reader's thread only keeps the pieces. Where it is far ahead, it reads lines itself, so that memory is bounded.
 """
@@ -37,14 +37,14 @@ _FILE: Final = "file"
 
 
 def put_off(work: Callable[[], object]) -> None:
-    """Have work done on the thread, or at the end of the process."""
+    """Queue work for the background thread; at the latest it runs when the process ends."""
     if _exit_unregistered.test_and_clear():
         atexit.register(LINES.drain, _AT_EXIT_S)
     LINES.put(work)
 
 
 class Seen:
-    """How many bytes of a file of results were read in this process; shared by all who read it."""
+    """The number of bytes of a results file that this process has read; shared by all its readers."""
 
     __slots__ = ("end",)
 
@@ -53,7 +53,7 @@ class Seen:
 
 
 class LineReader:
-    """Takes the bytes of one reading of results. Its methods raise nothing but interrupts."""
+    """Receives the bytes of one read of the results. Its methods raise only interrupts."""
 
     __slots__ = (
         "_at",
@@ -72,7 +72,7 @@ class LineReader:
     def __init__(
         self, seen: Seen, read: Callable[[bytes], str | None], over: Callable[[Counter[str], bool], object]
     ) -> None:
-        """`read` takes a line, and returns how its request ended, None: no line of a batch.
+        """`read` parses a line and returns the outcome of its request; None: not a line of a batch.
 
         `over` is called once, after the last line, with the number of lines by their ends, and whether all were read.
         """
@@ -102,7 +102,7 @@ class LineReader:
         self.finish(complete=True)
 
     def finish(self, *, complete: bool) -> None:
-        """Report that no more bytes follow; `complete` False: the reader stopped midway, maybe within a line."""
+        """Report the end of the bytes; `complete` False: the reader stopped early, possibly within a line."""
         if self._finished is None:
             self._take_lines(last=complete or _is_json(b"".join(self._held)))
             self._finished = complete
@@ -119,7 +119,7 @@ class LineReader:
             self._at += end
 
     def _queue(self, data: bytes, start: int, end: int, place: int, *, bounded: bool = True) -> None:
-        """Have the lines from `start` to `end` read, as far as nobody has; `place` is the start's in the file.
+        """Queue the lines from `start` to `end` that were not read yet; `place` is the offset of `start` in the file.
 
         `bounded`: this thread reads them where too many wait for the other one.
         """
@@ -154,12 +154,12 @@ class LineReader:
 
 
 class UnknownResults:
-    """Takes the place of a `LineReader` for a file of no known batch, and tells whether it has results of one."""
+    """Replaces a `LineReader` for a file of an unknown batch, and detects whether the file has results of one."""
 
     __slots__ = ("_found", "_head")
 
     def __init__(self, found: Callable[[], object]) -> None:
-        """`found` is called once, for results of a batch."""
+        """`found` is called once, if the file has results of a batch."""
         self._found = found
         self._head: bytes | None = b""
 
@@ -198,7 +198,7 @@ _skim: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class UploadedLines:
-    """The lines of a file, which is in memory or open. Closes its own descriptor after the last line, or by `close`."""
+    """The lines of an in-memory or open file. Its own descriptor is closed after the last line, or by `close`."""
 
     __slots__ = ("_content", "_descriptor", "size")
 
@@ -242,7 +242,7 @@ class UploadedLines:
             yield block
 
     def close(self) -> None:
-        """Close the own descriptor. Again: nothing."""
+        """Close its own descriptor. May be repeated."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

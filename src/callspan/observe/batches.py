@@ -1,4 +1,4 @@
-"""Batches: the records of the lines of a batch, and who has read which results in this process.
+"""Batches: the records of a batch's lines, and which results this process has read.
 
 The id of a line's call is made of those of the batch and of the line: every process that sees the line writes versions
 of the same record, of its request when the batch is created, and of its answer when the results are read.
@@ -29,7 +29,7 @@ _NO_INFO: Final = ResponseInfo(response=Response(), recognized=False)
 
 
 def requested(base: CallRecord, line: RequestLine) -> CallRecord:
-    """Return the version of a line's record that has its request; `base` is the record of what created it.
+    """Return the version of a line's record with its request; `base` is the record of the request that created it.
 
     The batch and the call's id follow, see `of_batch`.
     """
@@ -63,13 +63,13 @@ def requested(base: CallRecord, line: RequestLine) -> CallRecord:
 
 
 def of_batch(record: CallRecord, batch_id: str, **fields: Any) -> CallRecord:  # noqa: ANN401 - any fields
-    """Return the record of a line as one of this batch, with its call's id."""
+    """Return the record of a line with the ids of the batch and of its call."""
     call_id = batch_call_id(record.provider, batch_id, record.custom_id or "")
     return msgspec.structs.replace(record, call_id=call_id, batch_id=batch_id, **fields)
 
 
 def answered(reading: CallRecord, batch: BatchInfo, line: ResultLine) -> CallRecord:
-    """Return the version of a line's record that has its answer; `reading` is the record of the request for results.
+    """Return the version of a line's record with its answer; `reading` is the record of the request for the results.
 
     How long a line took is not stated: its duration is unknown.
     """

@@ -35,7 +35,7 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
     """Called with the end of a background response that a webhook has reported; None: not wanted."""
 
     def without_records(self, **changes: Any) -> CallFactory:  # noqa: ANN401 - any fields
-        """Return what observes requests that are no calls but report some: they leave nothing of their own behind.
+        """Return a factory for requests that are not calls but report some; they make no record of their own.
 
         `changes` are further fields, see `CallPorts`.
         """
@@ -79,13 +79,13 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
 
 
 def nowhere() -> tuple[None, None, dict[str, object]]:
-    """Return no surroundings: no session, nothing to tell of the end, no metadata."""
+    """Return an empty environment: no session, no callback for the end, no metadata."""
     return None, None, {}
 
 
 def _nothing(record: object) -> None:
-    """Neither write nor measure what is no call."""
+    """Do nothing: the request is not a call, so it is neither written nor measured."""
 
 
 def _over() -> None:
-    """Count nothing out."""
+    """Do nothing: the request was not counted as an active call."""

@@ -1,4 +1,4 @@
-"""Hosted agents: records of what ran at the provider, made of the facts that events and listings state.
+"""Hosted agents: builds records of what ran at the provider from its events and listings.
 
 The ids of all records are made of the provider's, so that every process that reads the same events writes the same
 records. A call's version says how much its writer has read; stores merge them, see `callspan.record.merging`.
@@ -31,7 +31,7 @@ _LONGEST_SYSTEM: Final = 65_536
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the facts were read."""
+    """The request from which the data was read."""
 
     info: CallInfo
     service: str | None = None
@@ -42,7 +42,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Seen(NamedTuple):
-    """What this process has written of a call."""
+    """The versions of a call that this process has written."""
 
     rank: int
     status: str | None
@@ -60,7 +60,7 @@ class Claim(NamedTuple):
 
 
 class HostedAgents:
-    """What this process knows of the sessions it has read. Bounded; safe from any thread."""
+    """The state of the hosted sessions that this process has read. Bounded; safe from any thread."""
 
     def __init__(self) -> None:
         self._facts: LRUCache[tuple[str | None, ...], SessionFacts] = LRUCache(_MOST_THREADS)
@@ -70,12 +70,12 @@ class HostedAgents:
         self._folds: LRUCache[tuple[str | None, ...], Fold] = LRUCache(_MOST_FOLDS)
 
     def fold_of(self, page: str | None, make: Callable[[], Fold], *scope: str | None) -> Fold:
-        """Return what follows the events of a list: that of the page before, or a new one."""
+        """Return the fold for the events of a list: that of the previous page, or a new one."""
         known = None if page is None else self._folds.pop((page, *scope))
         return make() if known is None else known
 
     def keep_fold(self, fold: Fold, page: str, *scope: str | None) -> None:
-        """Keep what follows a list until its next page is read."""
+        """Keep the fold of a list until its next page is read."""
         self._folds.put((page, *scope), fold)
 
     def learn(self, provider: str, fact: SessionFacts) -> SessionFacts:
@@ -119,7 +119,7 @@ class HostedAgents:
         return msgspec.structs.replace(request, input=[*more, *request.input])
 
     def claim(self, provider: str, request: ModelRequest, now_ns: int) -> Claim | None:
-        """Return the right to write what a model request tells; None: nothing new."""
+        """Return a claim to write this version of a model request; None if it adds nothing."""
         call_id = response_call_id(provider, request.key)
         known, rank = self._seen.get(call_id), _rank(request)
         usage = b"" if request.usage is None else encode_json(request.usage)
@@ -137,11 +137,11 @@ class HostedAgents:
         return Claim(call_id, _version(request, rank, now_ns), is_first)
 
     def disclaim(self, claim: Claim) -> None:
-        """Give a claim back whose version could not be written."""
+        """Release a claim whose version could not be written."""
         self._seen.pop(claim.call_id)
 
     def is_new(self, provider: str, run: ToolRun) -> bool:
-        """Return whether this process has not written the run of a tool yet."""
+        """Return whether this process has not yet written this tool run."""
         key = f"{provider} {run.key}"
         if self._seen.get(key) is not None:
             return False
@@ -149,7 +149,7 @@ class HostedAgents:
         return True
 
     def session_record(self, origin: Origin, fact: SessionFacts, now_ns: int) -> SessionRecord | None:
-        """Return the record of a session; None where the last one written says the same."""
+        """Return the record of a session; None if it equals the last one written."""
         at_ns = now_ns if fact.at_ns is None else fact.at_ns
         metadata = dict(origin.metadata)
         if fact.agent_id is not None:
@@ -186,7 +186,7 @@ _ENDS: Final = frozenset({"terminated", "deleted", "failed"})
 
 
 def _updated(written: SessionRecord, record: SessionRecord, at_ns: int) -> SessionRecord:
-    """Return the written record with what another one adds, which may be older."""
+    """Return the written record with fields that another, possibly older, version adds."""
     known = {name for name in record.__struct_fields__ if getattr(written, name) is not None}
     given = {name: value for name in record.__struct_fields__ if (value := getattr(record, name)) is not None}
     if at_ns < written.record_version:
@@ -208,7 +208,7 @@ def _rank(request: ModelRequest) -> int:
 
 
 def _version(request: ModelRequest, rank: int, now_ns: int) -> int:
-    """A turn's usage may change later, so the time at which it was read is its version."""
+    """Return the version: for ended turns the time of the read, because their usage may change later; else the rank."""
     if request.of_trace:
         return TRACE_VERSIONS + now_ns
     return now_ns if rank == ANSWER_VERSION and request.status is not None else rank

@@ -81,7 +81,7 @@ class AttemptLog(msgspec.Struct, eq=False):
             self._attempts[-1].end_ns, self._attempts[-1].exception = offset_ns, exception
 
     def responded(self, body: object) -> None:
-        """Note the body of an answer after which a middleware sent on: that of the last success before the newest.
+        """Record the body of an earlier answer of this call, after which a middleware sent another request.
 
         None: it was not read.
         """
@@ -283,7 +283,7 @@ def no_piece(data: object) -> None:
 
 
 def bodies(record: CallRecord) -> tuple[int, int]:
-    """Return the identities of a record's bodies: others mean that a processor has changed them."""
+    """Return the identities of a record's bodies, to detect that a processor has changed them."""
     return id(record.request.body), id(record.response.body if record.response is not None else None)
 
 
@@ -326,7 +326,7 @@ def _described(one: Attempt, info: ResponseInfo | None, usage: Usage | None) -> 
 
 
 def _of_stream(attempts: list[Attempt], usage: Usage | None, info: ResponseInfo) -> tuple[Usage | None, list[Attempt]]:
-    """The hops that a stream lists as attempts, where there are as many of them as answers; else as they are."""
+    """Return the hops of a stream as attempts if there is one per answer; else the attempts unchanged."""
     listed = [] if usage is None else [hop for hop in usage.hops if hop.kind in _LISTED]
     successful = [at for at, one in enumerate(attempts) if (one.status or _FIRST_ERROR) < _FIRST_ERROR]
     if usage is None or len(listed) != len(successful) or len(listed) < len(("refused", "served")):

@@ -82,7 +82,7 @@ def add_callback(
 
 
 def call(point: Point, record: _R) -> _R:
-    """Call the callbacks of `point`; return the record, or what one of `before_record` replaced it by."""
+    """Call the callbacks of `point`; return the record, or the replacement of a `before_record` callback."""
     for entry in REGISTERED.get(point, ()):
         if entry.kinds is not None and _kind(record) not in entry.kinds:
             continue

@@ -1,4 +1,4 @@
-"""The content of records: bodies as plain JSON and back, and the setting that removes what a record may not hold.
+"""Content: converts bodies from and to plain JSON, and removes the content that the setting does not allow.
 
 `full` keeps everything. `metadata` keeps counts, roles, tool names, sizes and hashes. `off` keeps counts and
 sizes only. In both, errors keep their types and lose their texts, which often quote the request.
@@ -77,7 +77,7 @@ def without_content(record: Record, *, keep_facts: bool, why: str = "content") -
 
 
 def withhold(record: _R, why: str) -> _R:
-    """Return the record without anything a failed processor may have had to remove, which `redactions` says.
+    """Return the record without any content a failed processor might have removed; `redactions` lists it.
 
     Ids, times, counts and outcomes stay.
     """
@@ -138,7 +138,7 @@ def _note(what: str, data: bytes, keep_facts: bool, why: str) -> Redaction:
 
 
 def _setting(key: str, value: object) -> object:
-    """What is kept of a setting: numbers and switches, words that are a provider's own, nothing else."""
+    """Return the kept part of a parameter: numbers, switches, and words defined by the provider."""
     if isinstance(value, bool | int | float) or key in _PLAIN_VALUES:
         return value
     if isinstance(value, dict):
@@ -149,7 +149,7 @@ def _setting(key: str, value: object) -> object:
 
 
 def _roles(body: msgspec.Raw) -> list[str] | None:
-    """The roles of the messages in order; the type of what has no role."""
+    """Return the roles of the messages in order, or the type of those without a role."""
     try:
         messages = request_messages(body)
         turns = [_turn(message) for message in messages] if isinstance(messages, list) else None
@@ -174,7 +174,7 @@ UNREADABLE: Final = object()
 
 
 def decoded(body: msgspec.Raw) -> object:
-    """Return the body as plain JSON that belongs to the caller alone; None for no body, else UNREADABLE."""
+    """Return the body as new plain JSON; None if there is no body, UNREADABLE if it is not JSON."""
     if not is_kept(body):
         return None
     try:
@@ -184,14 +184,14 @@ def decoded(body: msgspec.Raw) -> object:
 
 
 def encoded(value: object) -> msgspec.Raw:
-    """Return plain JSON as a body; None as no body, a body as itself."""
+    """Return plain JSON as a body; None becomes an empty body, and a body is returned unchanged."""
     if value is None:
         return NO_BODY
     return value if isinstance(value, msgspec.Raw) else msgspec.Raw(encode_json(value))
 
 
 def is_kept(body: msgspec.Raw) -> bool:
-    """Return whether there is a body at all."""
+    """Return whether there is a body."""
     return body is not NO_BODY and len(memoryview(body)) > 0
 
 

@@ -77,7 +77,7 @@ _FORMATS: Final = {
 
 
 def may_hold_media(body: msgspec.Raw, api: str) -> bool:
-    """Return whether a body must be looked into. A quick look: no says that there is nothing to be found.
+    """Return False if a quick check shows that a body has no media.
 
     Bodies of more than 4 KiB are sampled: media of less than about 1100 bytes may be overlooked there.
     """
@@ -93,7 +93,7 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
 
 
 def media_by_reference(record: Record) -> Record:
-    """Return a call with the media in its bodies replaced by references; the same object if there are none."""
+    """Return a call with the media in its bodies replaced by references; the same object if it has none."""
     if not isinstance(record, CallRecord):
         return record
     api, body, answer = record.api, record.request.body, record.response
@@ -111,7 +111,7 @@ def media_by_reference(record: Record) -> Record:
 
 
 def _has_long_run(data: bytes, size: int) -> bool:
-    """Base64 has neither spaces nor quotes, prose and JSON have both every few bytes."""
+    """Return whether the bytes have a long run without spaces and quotes, as base64 has, unlike prose and JSON."""
     starts, ends = range(0, size, _STRIDE), range(_WINDOW, size + _WINDOW, _STRIDE)
     # Without a step of the interpreter for each window: a long history has hundreds of them.
     spaces = list(map(data.find, repeat(b" "), starts, ends))
@@ -150,7 +150,7 @@ def _note(what: str, body: msgspec.Raw) -> Redaction:
 
 
 def _replace(value: object) -> bool:
-    """Replace media below `value`, which is ours; return whether there were any."""
+    """Replace the media in `value` in place; return whether there were any."""
     found = False
     if isinstance(value, dict):
         for key, item in value.items():
@@ -205,7 +205,7 @@ def _mime(holder: dict[str, object]) -> str | None:
 
 
 def _media(text: str, mime: str | None, usual: str | None = None) -> dict[str, object] | None:
-    """The reference to base64; its type is the stated one, else by its header, else the usual one of the field."""
+    """Return the reference to base64 data; its type is as stated, else by its header, else the field's default."""
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/"))
     except ours(binascii.Error, ValueError):

@@ -131,7 +131,7 @@ class Processors:
         return processed if replaced is processed else self.without_callbacks(replaced)
 
     def without_callbacks(self, record: _R) -> _R:
-        """Return what `process` does, without callbacks: for a record that is shown only, or delivered."""
+        """Return the result of `process` without callbacks, for records that are only shown or delivered."""
         for step, process, failed in self._of_calls if type(record) is CallRecord else self._of_others:
             try:
                 record = process(record)
@@ -166,7 +166,7 @@ def delivery_processors(prices: Path | None) -> Processors:
 
 
 def with_provider_cost(record: Record) -> Record:
-    """Return a call with the cost its provider states; any other record as it is."""
+    """Return a call with the cost its provider states; any other record unchanged."""
     if not isinstance(record, CallRecord) or record.usage is None or record.usage.cost_usd is None:
         return record
     cost = None if record.cost is not None else provider_cost(record)
@@ -183,7 +183,7 @@ class ComputedCost:
         self._prices = prices
 
     def __call__(self, record: Record) -> Record:
-        """Return the record with its cost; the same object where there is none to add."""
+        """Return the record with its cost; the same object if there is none to add."""
         if not isinstance(record, CallRecord) or record.cost is not None or record.usage is None:
             return record
         return self._pricer().priced(record)

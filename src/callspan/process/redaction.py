@@ -24,7 +24,7 @@ _IDENTITY: Final = frozenset(
     {"kind", "call_id", "timestep_id", "session_id", "event_id", "message_id", "reward_id", "trace_id", "span_id"}
     | {"parent_span_id", "parent_session_id", "parent_timestep_id", "parent_call_id"}
 )
-"""What makes a record the one it is; a redactor that changes it has returned another record."""
+"""Fields that identify a record; a redactor that changes one has returned another record."""
 
 
 _VOCABULARY: Final = frozenset({"outcome", "scope", "operation", "api"})
@@ -34,7 +34,7 @@ _OBJECTIVE: Final = ("objective", "reward")
 
 
 def redact_texts(mask: Callable[[str], str]) -> Redactor:
-    """Return a redactor that puts every text of a record through `mask`, for `instrument(redact=...)`.
+    """Return a redactor that applies `mask` to every text of a record, for `instrument(redact=...)`.
 
     Every kind of record, however deep: bodies, errors, names, metadata, arguments and results of tools. Ids that
     join records, and the names of fields, stay as they are. `mask` may be called from any thread.
@@ -73,7 +73,7 @@ def _masked(value: Any, mask: Callable[[str], str]) -> Any:  # noqa: ANN401 - an
 
 
 def redacted(record: Record, redactor: Redactor) -> Record:
-    """Return what the redactor made of the record, with a list of what it changed.
+    """Return the redacted record, with a list of what changed.
 
     Raises what the redactor raises, TypeError or ValueError where it returned no valid or another record.
     """
@@ -82,7 +82,7 @@ def redacted(record: Record, redactor: Redactor) -> Record:
 
 
 def _with_bodies(record: Record, convert: Callable[[Any], object]) -> Record:
-    """The record with what `convert` makes of each body of a call."""
+    """Return the record with each body of a call converted by `convert`."""
     if isinstance(record, CallRecord):
         request = msgspec.structs.replace(record.request, body=convert(record.request.body))
         record = msgspec.structs.replace(record, request=request)
@@ -93,13 +93,13 @@ def _with_bodies(record: Record, convert: Callable[[Any], object]) -> Record:
 
 
 def _plain(body: msgspec.Raw) -> object:
-    """A body decoded; one that is no JSON is given as text."""
+    """Return the decoded body; text if it is not JSON."""
     value = decoded(body)
     return bytes(body).decode("utf-8", "replace") if value is UNREADABLE else value
 
 
 def _checked(before: Record, result: Record) -> Record:
-    """The result as a record whose every field has its type. Raises for anything else."""
+    """Return the result as a record in which every field has its type. Raises for anything else."""
     if type(result) is not type(before):
         raise TypeError(f"the redactor returned {type(result).__name__}, not {type(before).__name__}")
     after = decode(encode(_with_bodies(result, encoded)))

@@ -58,7 +58,7 @@ _LABELS: Final = (
 
 
 def _known(prefix: str, rest: str) -> re.Pattern[str]:
-    """A key known by its first letters, at the beginning of a word. Literal first: that is searched for fast."""
+    """Return the pattern of a key with a known prefix. The literal comes first, because it is searched for fast."""
     return re.compile(f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){rest}")
 
 
@@ -122,7 +122,7 @@ def mask_text(text: str) -> str:
 
 
 def _masked_parameter(found: re.Match[str]) -> str:
-    """A parameter of a query, its value masked where its name is that of a secret."""
+    """Return a query parameter, its value masked if its name is that of a secret."""
     name = f"={found[1][1:-1].lower()}"
     return found[1] + MASK if name.endswith(_QUERY_ENDINGS) else found[0]
 
@@ -144,7 +144,7 @@ def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
 
 
 def mask_record(record: Record) -> Record:
-    """Return the record without secrets in its settings, its metadata and its error; the same object if it has none.
+    """Return the record without secrets in its settings, metadata and error; the same object if it has none.
 
     Of a call also the settings part of its body is masked, never its messages. How much text is searched is bounded:
     `MAX_SEARCHED` for the error, `MAX_SETTINGS_SEARCHED` for everything else.
@@ -164,7 +164,7 @@ def mask_record(record: Record) -> Record:
 
 
 def masked_error(error: ErrorInfo) -> ErrorInfo:
-    """Return the error with its words, message, parameter and body masked; the same object where nothing was to be.
+    """Return the error with its texts and body masked; the same object if there was nothing to mask.
 
     Of all its texts together `MAX_SEARCHED` characters are searched; what lies beyond is cut and says so.
     """
@@ -178,16 +178,16 @@ def masked_error(error: ErrorInfo) -> ErrorInfo:
 
 
 class BoundedSearch(msgspec.Struct, eq=False):
-    """Masks texts until this many characters have been searched, and cuts the rest over."""
+    """Masks texts until a number of characters was searched; the rest is truncated."""
 
     _left: int
 
     def masked(self, text: str) -> str:
-        """Return the text masked, its end cut where the bound is reached."""
+        """Return the masked text, truncated where the bound is reached."""
         return self._searched(text, mask_text)
 
     def without_credentials(self, value: object) -> object:
-        """Return a text without the users and passwords of URLs, secret parameters masked; anything else as it is."""
+        """Return a text without users and passwords in URLs, secret parameters masked; any other value unchanged."""
         if not isinstance(value, str) or "://" not in value:
             return value
         masked = self._searched(value, _mask_urls)
@@ -199,7 +199,7 @@ class BoundedSearch(msgspec.Struct, eq=False):
         return mask(text) if len(text) <= room else mask(whole_words(text, room)) + _CUT.format(len(text))
 
     def all_masked(self, value: object) -> object:
-        """Return JSON with all its texts masked, keys too; values of secret names become the mask."""
+        """Return JSON with all texts and keys masked; values under secret names are replaced by the mask."""
         if isinstance(value, str):
             return self.masked(value)
         if isinstance(value, dict):
@@ -286,7 +286,7 @@ def _mask_bodies(record: CallRecord, search: BoundedSearch) -> CallRecord:
 
 
 def _masked_body(body: msgspec.Raw, search: BoundedSearch, only: frozenset[str] | None = None) -> msgspec.Raw | None:
-    """The body with its settings masked, or `only` some of them, messages untouched; None where nothing is masked."""
+    """Return the body with its settings (or `only` some) masked, messages unchanged; None if nothing was masked."""
     value = decoded(body)
     if value is UNREADABLE or not isinstance(value, dict):
         return None
