@@ -152,7 +152,7 @@ class Pipeline:
         self.recorder = Recorder(settings, providers.listeners, self._priced)
         self._version = _version()
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
-        finder = SpanFinder(settings.stores)
+        finder = SpanFinder(self.recorder.stores)
         self._fetches = Fetches(finder, self.recorder.write, self._metrics.observed)
         self._batches = Batches(
             finder,
