@@ -1,22 +1,27 @@
 """The path of a call: which files of callspan a plain call and one chunk run through, and in how many frames.
 
-`make path` prints it with the sizes of the package; `--write` puts the figures into docs/architecture.md.
+`make path` prints it with the sizes of the package, its circles, and a call's instructions from docs/benchmarks.md;
+`--write` puts the figures into docs/architecture.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import gc
+import re
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+import grimp
 import openai
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -26,6 +31,7 @@ from callspan.testing import ScriptedProvider
 ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = ROOT / "src" / "callspan"
 PAGE: Final = ROOT / "docs" / "architecture.md"
+BENCHMARKS: Final = ROOT / "docs" / "benchmarks.md"
 _MARK: Final = "<!-- path -->"
 _MESSAGES: Final[Any] = [{"role": "user", "content": "Hi"}]
 
@@ -108,12 +114,44 @@ def sizes() -> str:
     )
 
 
+def functions() -> str:
+    """Return the lengths of the functions of the package, in lines."""
+    trees = [ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")]
+    lengths = sorted(
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    p95 = statistics.quantiles(lengths, n=20)[-1]
+    return f"functions: median {statistics.median(lengths):.0f} lines, 95th percentile {p95:.0f}, longest {lengths[-1]}"
+
+
+def circles() -> str:
+    """Return whether modules import each other in a circle, imports for types included."""
+    graph = grimp.build_graph("callspan", exclude_type_checking_imports=False)
+    order = TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules})
+    try:
+        order.prepare()
+    except CycleError as error:
+        return "a circle of imports: " + ", ".join(error.args[1])
+    return "0 circles of imports, those for types included"
+
+
+def instructions() -> str:
+    """Return the instructions that a plain call takes more with callspan, as last counted."""
+    _, _, table = BENCHMARKS.read_text().partition("### Thousands of instructions added")
+    rows = re.findall(r"^\| (\w+) plain sync \| call \| [\d.]+ \| [\d.]+ \| ([\d.]+)", table, re.MULTILINE)[:2]
+    counts = ", ".join(f"{sdk} {float(thousands):.0f} thousand" for sdk, thousands in rows)
+    return f"instructions added to a plain call: {counts} ([benchmarks](benchmarks.md))"
+
+
 def summary(found: dict[str, CallPath]) -> str:
     """Return the figures as lines of Markdown."""
     rows = [
         f"- {name}: {len(path.files)} files, {path.frames} frames on the caller's side" for name, path in found.items()
     ]
-    return "\n".join([f"- {sizes()}", *rows])
+    return "\n".join([f"- {sizes()}", f"- {functions()}", f"- {circles()}", *rows, f"- {instructions()}"])
 
 
 def main() -> None:
