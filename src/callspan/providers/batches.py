@@ -1,4 +1,4 @@
-"""Batches: requests about batches of both providers, the lines of their requests and results, and the batch itself.
+"""Batches of both providers: the requests about them, the lines of their requests and results, and the batch itself.
 
 OpenAI's requests and results are files of JSON lines; Anthropic's requests are the body of the request that creates the
 batch, its results JSON lines. Pure and total, as adapters are.
@@ -33,7 +33,7 @@ _EXPIRED: Final = "expired"
 
 
 class _NoEvents:
-    """The accumulator of requests whose answers are not streamed as events."""
+    """Accumulator for requests whose answers have no events."""
 
     complete = False
 
@@ -46,14 +46,14 @@ class _NoEvents:
 
 
 class BatchRequest:
-    """One request about batches. Satisfies `callspan.providers.base.Endpoint`, so that it is observed as a call is."""
+    """One request about batches. Satisfies `callspan.providers.base.Endpoint`, so that it is observed like a call."""
 
     api: str = BATCHES
     path: str = "/batches"
     message_key: str = ""
 
     def __init__(self, operation: str, *, batch_id: str | None = None, file_id: str | None = None) -> None:
-        """`batch_id` and `file_id` are those in its path."""
+        """`batch_id` and `file_id` are taken from its path."""
         self.operation = operation
         self.batch_id = batch_id
         self.file_id = file_id
@@ -76,7 +76,7 @@ class BatchRequest:
 
 
 def request_for(method: str, path: str) -> BatchRequest | None:
-    """Return what a request does about batches; None if it has nothing to do with them.
+    """Return the operation of a request about batches; None for any other request.
 
     `path` is the path given to the SDK, absolute or relative, with or without a query.
     """
@@ -106,7 +106,7 @@ def _of_batches(rest: Sequence[str], *, posts: bool) -> BatchRequest | None:
 
 
 class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider says of a batch."""
+    """The state of a batch, as the provider returns it."""
 
     id: str
     input_file_id: str | None = None
@@ -125,12 +125,12 @@ class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def result_files(self) -> list[str]:
-        """The ids of its output and error files, as far as it has them."""
+        """The ids of its output and error files, if it has any."""
         return [file_id for file_id in (self.output_file_id, self.error_file_id) if file_id]
 
 
 def batches_in(body: object) -> list[BatchInfo]:
-    """Return the batches in a body: a batch, or a list of them. Total."""
+    """Return the batches in a body: one, or a list. Total."""
     found = [_batch(one) for one in (body, *objects(body, "data"))]
     return [one for one in found if one is not None]
 
@@ -193,7 +193,7 @@ class _Requests(msgspec.Struct):
 
 
 def request_in(line: bytes) -> RequestLine | None:
-    """Return the request in one line of an uploaded file; None if it is none."""
+    """Return the request in one line of an uploaded file; None if the line is not a request."""
     try:
         found = _file_line(line)
     except ours(msgspec.MsgspecError, RecursionError):
@@ -202,7 +202,7 @@ def request_in(line: bytes) -> RequestLine | None:
 
 
 def requests_in(body: bytes | msgspec.Raw) -> Iterator[RequestLine]:
-    """Yield the requests in the body that creates a batch of Anthropic; none if it is another body."""
+    """Yield the requests in the body that creates a batch of Anthropic; nothing for any other body."""
     try:
         listed = _requests(body).requests
     except ours(msgspec.MsgspecError, RecursionError):
@@ -233,7 +233,7 @@ class ResultLine(NamedTuple):
 
 
 def result_in(line: bytes) -> ResultLine | None:
-    """Return the result in one line of either provider; None if it is none. Total."""
+    """Return the result in one line of either provider; None if the line is not a result. Total."""
     found = registry.decoded(line)
     custom_id = text(found, "custom_id")
     if not isinstance(found, dict) or custom_id is None:
@@ -265,7 +265,7 @@ def _file_result(custom_id: str, found: dict[str, object]) -> ResultLine:
 
 
 def _unanswered(custom_id: str, why: str | None, error: object) -> ResultLine:
-    """The result of a request that was not sent to a model, or whose answer is not known."""
+    """Return the result of a request that was not sent to a model, or whose answer is unknown."""
     why = why or "unknown"
     if _EXPIRED in why:
         about = ErrorInfo(kind="timeout", type=why, message=text(error, "message"), code=text(error, "code"))
@@ -285,7 +285,7 @@ _OBJECTS: Final = {"chat.completion": "chat_completions", "response": "responses
 
 
 def endpoint_of(url: str | None, body: object) -> Endpoint | None:
-    """Return the adapter of a line by the path of its endpoint, else by what its answer says it is; None: unknown."""
+    """Return the adapter of a line by the path of its endpoint, else by the type of its answer; None: unknown."""
     if url is not None:
         return registry.endpoint_for("POST", url)
     kind = text(body, "object")

@@ -1,4 +1,4 @@
-"""Hosted agents: sessions that run at the provider, and the contents of their events and listings, in one form.
+"""Hosted agents: one form for sessions that run at the provider, their events and their listings.
 
 The provider calls the model; the application only reads events, so each model request is known by an id of the
 provider's. Readers are pure and total, as endpoint adapters are.
@@ -84,7 +84,7 @@ _NAMED: Final = {"threads": "{thread}", "turns": "{turn}", "subagents": "{thread
 
 
 class HostedPath(msgspec.Struct, frozen=True, kw_only=True):
-    """What the path of a request says."""
+    """What a request is for, by its path."""
 
     api: HostedApi
     what: What
@@ -94,7 +94,7 @@ class HostedPath(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the provider sent to the model, and its answer: one request of anthropic's, one turn of openai's."""
+    """What the provider sent to the model, and the answer: one model request of anthropic, one turn of openai."""
 
     key: str
     """The provider's id of the event that ended it, or of the turn."""
@@ -129,7 +129,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolRun(msgspec.Struct, frozen=True, kw_only=True):
-    """The run of a tool at the provider, with its result. Tools that the application runs are its own to record."""
+    """The run of a tool at the provider, with its result. Tools that the application runs are not included."""
 
     key: str
     """The provider's id of the tool call."""
@@ -144,7 +144,7 @@ class ToolRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a session or one of its threads, at a time."""
+    """The facts of a session or thread at one time."""
 
     session_id: str
     thread_id: str | None = None
@@ -179,28 +179,28 @@ Fact: TypeAlias = ModelRequest | ToolRun | SessionFacts | Sent
 
 
 class Fold(Protocol):
-    """Follows the events of one session or thread, in their order."""
+    """Folds the events of one session or thread, in order."""
 
     def add(self, event: object) -> list[Fact]:
-        """Return what is known after an event and those before it. Total."""
+        """Return the facts known after this event. Total."""
 
     def rest(self) -> list[Fact]:
-        """Return what the last events state only in part."""
+        """Return the facts that the last events have only in part."""
 
 
 class JobFold:
-    """Follows the events of a stream of jobs: each may hold a job as it is then."""
+    """Folds the events of a stream of jobs; each may have the current state of a job."""
 
     def __init__(self, of_job: Callable[[object], list[Fact]]) -> None:
         self._of_job = of_job
 
     def add(self, event: object) -> list[Fact]:
-        """Return what the job of an event states. Total."""
+        """Return the facts of the job in an event. Total."""
         held = event.get("data") if isinstance(event, dict) else None
         return self._of_job(event if held is None else held)
 
     def rest(self) -> list[Fact]:
-        """Return nothing: jobs that have not ended are in progress, as their records say."""
+        """Return nothing: jobs that have not ended are recorded as in progress."""
         return []
 
 
@@ -208,27 +208,27 @@ class HostedReader(Protocol):
     """Reads the requests and answers of one provider's sessions. Stateless."""
 
     def fold(self, path: HostedPath) -> Fold:
-        """Return what follows the events of one stream or list."""
+        """Return a new fold for the events of one stream or list."""
 
     def events(self, body: object) -> tuple[list[object], str | None]:
         """Return the events of a page, oldest first, and the cursor of the next page."""
 
     def facts(self, path: HostedPath, body: object) -> list[Fact]:
-        """Return what a response states that is no list of events."""
+        """Return the facts in a response that is not a list of events."""
 
     def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
-        """Return what a request that has succeeded has sent."""
+        """Return the messages that a successful request sent."""
 
     def bodies(self, request: ModelRequest, facts: SessionFacts | None) -> tuple[dict[str, object], Any]:
-        """Return the request and the response of a model request as the bodies that `CallRecord.api` has."""
+        """Return request and response of a model request as bodies in the shape of the API."""
 
 
 class HostedEndpoint(HostedReader, Endpoint, Protocol):
-    """What reads the events of a provider's sessions, and the bodies that are made of them."""
+    """Reads the events of a provider's sessions, and the bodies built from them."""
 
 
 class HostedRequest:
-    """The endpoint of a request about a session: reads nothing itself, see `callspan.wiring.hosted`."""
+    """The endpoint of a request about a session; reads nothing itself, see `callspan.wiring.hosted`."""
 
     operation = HOSTED
     message_key = ""
@@ -246,7 +246,7 @@ class HostedRequest:
         return Request()
 
     def accumulator(self) -> Accumulator:
-        """Return what ignores every chunk."""
+        """Return an accumulator that ignores every chunk."""
         return NO_CHUNKS
 
     def response_info(self, body: object) -> ResponseInfo:
@@ -279,7 +279,7 @@ NO_CHUNKS: Final[Accumulator] = _NoChunks()
 
 @lru_cache(maxsize=_MOST_PATHS)
 def path_of(method: str, path: str) -> HostedPath | None:
-    """Return what a request about a hosted agent's session, or a job, is for; None for any other."""
+    """Return the kind of a request about a hosted agent's session or a job; None for any other."""
     segments = path.partition("?")[0].strip("/").split("/")
     if _SESSIONS not in segments:
         return _job_path(method, segments)
@@ -310,7 +310,7 @@ def _job_path(method: str, segments: list[str]) -> HostedPath | None:
 
 
 def _shape(segments: list[str], ids: dict[str, str]) -> list[str]:
-    """The path behind `sessions` with ids by their kind, which are put into `ids`."""
+    """Return the path after `sessions` with placeholders for ids, which are added to `ids` by kind."""
     shape = []
     for number, (before, segment) in enumerate(pairwise(segments)):
         kind = "{id}" if number == 0 else _NAMED.get(before)

@@ -60,7 +60,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 
 def fetch_for(method: str, path: str) -> Endpoint | None:
-    """Return what reads the answer to a request that fetches or cancels a background response; None for any other."""
+    """Return the endpoint of a request that fetches or cancels a background response; None for any other."""
     if _FETCHED not in path:
         return None
     segments = _segments(path)
@@ -69,7 +69,7 @@ def fetch_for(method: str, path: str) -> Endpoint | None:
 
 
 def hosted_for(method: str, path: str, options: object) -> HostedRequest | None:
-    """Return what a request about a hosted agent's session, or a job, is for; None for any other. Never raises.
+    """Return the endpoint of a request about a hosted agent's session or a job; None for any other. Never raises.
 
     `options` are those of the SDK, with the fields of the query as `params`.
     """
@@ -86,7 +86,7 @@ def hosted_for(method: str, path: str, options: object) -> HostedRequest | None:
 
 
 def hosted_reader(api: str) -> HostedEndpoint:
-    """Return what reads the sessions of hosted agents, or jobs: one of `HOSTED_APIS`."""
+    """Return the reader of hosted agents' sessions or of jobs; `api` is one of `HOSTED_APIS`."""
     return cast("HostedEndpoint", _endpoint(api))
 
 

@@ -56,14 +56,14 @@ def word(value: object, key: str) -> str | None:
 
 
 def unix_ns(seconds: object) -> int | None:
-    """Return a provider's Unix time in seconds as nanoseconds; None for what is no time from 1970 to 2262."""
+    """Return a provider's Unix time in seconds as nanoseconds; None unless it is between 1970 and 2262."""
     if not isinstance(seconds, int) or isinstance(seconds, bool):
         return None
     return seconds * _NS if 0 < seconds < _END_S else None
 
 
 def time_ns(value: object, *names: str) -> int | None:
-    """Return the first of these times that is known, Unix seconds on the wire, as nanoseconds."""
+    """Return the first known of these times, Unix seconds on the wire, as nanoseconds."""
     return next((at for name in names if (at := unix_ns(integer(value, name))) is not None), None)
 
 

@@ -342,7 +342,7 @@ class _Instruments:
         return about
 
     def _bounded(self, kind: str, name: str) -> str:
-        """The name, unless there have been so many of its kind that they must be made up."""
+        """Return the name, or a placeholder if there have been too many different ones of its kind."""
         known = self._names.setdefault(kind, set())
         if name not in known:
             if len(known) >= _MAX_NAMES:

@@ -1,4 +1,4 @@
-"""Batch files: the requests of uploaded files until their batch is created, and which batch a file of results is of.
+"""Batch files: stores the requests of uploaded files until their batch is created, and the batch of each results file.
 
 They are in the directory of the spool, so that another process finds them. Where there is no store, requests are kept
 in memory.
@@ -34,16 +34,16 @@ _BATCHES_BETWEEN: Final = 256
 
 
 class BatchFiles:
-    """Keeps the requests of uploaded files. Safe from any thread. Methods raise OSError."""
+    """Stores the requests of uploaded files. Safe from any thread. Methods raise OSError."""
 
     def __init__(self, directory: Callable[[], Path | None]) -> None:
-        """`directory` returns that of the spool; None where there is no store."""
+        """`directory` returns the spool directory; None without stores."""
         self._directory = directory
         self._in_memory: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._batches = 0
 
     def keep(self, provider: str, file_id: str, records: Iterable[CallRecord]) -> None:
-        """Keep the records of a file's requests, whose batch is not known yet."""
+        """Store the records of a file's requests until its batch is known."""
         directory = self._directory()
         if directory is None:
             self._keep_in_memory((provider, file_id), records)
@@ -54,7 +54,7 @@ class BatchFiles:
         _write(path, (codec.encode(record) + b"\n" for record in records))
 
     def keep_batch(self, provider: str, batch: BatchInfo) -> None:
-        """Keep which batch its files of results are of, for other processes."""
+        """Store the ids of a batch's results files, for other processes."""
         directory = self._directory()
         if directory is None:
             return
@@ -69,7 +69,7 @@ class BatchFiles:
             _write(path, [note])
 
     def batch_of(self, provider: str, file_id: str) -> BatchInfo | None:
-        """Return the batch that a file of results is of; None where no process with this directory has seen it."""
+        """Return the batch of a results file; None if no process with this directory has seen it."""
         directory = self._directory()
         if directory is None:
             return None
@@ -80,7 +80,7 @@ class BatchFiles:
         return batch if file_id in batch.result_files else None
 
     def take(self, provider: str, file_id: str) -> Iterator[CallRecord]:
-        """Yield the records of a file's requests, and forget them after the last one; none where it is not known."""
+        """Yield the records of a file's requests and delete them after the last one; nothing for an unknown file."""
         kept = self._in_memory.pop((provider, file_id), None)
         if kept is not None:
             yield from _decoded(kept.splitlines())
@@ -123,7 +123,7 @@ def _path(directory: Path, provider: str, file_id: str, suffix: str) -> Path:
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_UNFINISHED}")
     fresh.touch(0o600)
     with fresh.open("wb") as file:
@@ -132,7 +132,7 @@ def _write(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def _tidy(directory: Path) -> None:
-    """Delete files that were kept for long, and the oldest where there are too many or all are too large."""
+    """Delete expired files, and the oldest if there are too many or their total size is too large."""
     size, now = 0, time.time()
     for number, (changed, bytes_of, path) in enumerate(sorted(_files_in(directory), reverse=True)):
         size += bytes_of

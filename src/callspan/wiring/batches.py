@@ -1,4 +1,4 @@
-"""Batches: requests about batches make one record for each line, and at most two spans for the batch.
+"""Batches: records the lines of batches as calls, with at most two spans per batch.
 
 A request about batches is observed as a call is, without a span or record of its own.
 """
@@ -84,7 +84,7 @@ class Batches:
         files: BatchFiles,
         unrecorded: Callable[[str], object],
     ) -> None:
-        """`find` looks a call up in stores that answer at once, see `SpanFinder`; `write` keeps a processed record.
+        """`find` looks up a call in local stores, see `SpanFinder`; `write` stores a processed record.
 
         `unrecorded` takes the path of results that no batch is known for.
         """
@@ -102,13 +102,13 @@ class Batches:
         """Batches that have the span of their results."""
 
     def factory(self, calls: CallFactory, spans: CallSpans, request: BatchRequest) -> CallFactory:
-        """Return what starts to observe this request, with the settings of `calls`."""
+        """Return the factory that observes this request, with the settings of `calls`."""
         return calls.without_records(
             start_span=partial(ObservedRequest, self, calls, spans, request), process=_unchanged, surroundings=nowhere
         )
 
     def learn(self, provider: str, batches: list[BatchInfo]) -> None:
-        """Take note of what a provider says of batches, and keep which files are theirs for other processes."""
+        """Store the state of batches that a provider returned, and which files are theirs, for other processes."""
         fresh = []
         for batch in batches:
             if any(self.known.get((provider, file_id)) is None for file_id in batch.result_files):
@@ -127,7 +127,7 @@ class Batches:
                 self.files.keep_batch(provider, batch)
 
     def batch_of(self, provider: str, request: BatchRequest) -> BatchInfo | None:
-        """Return the batch whose results are requested, as far as a process with this spool directory knows it."""
+        """Return the batch whose results are requested, if a process with this spool directory knows it."""
         known = self.known.get((provider, request.batch_id or request.file_id))
         if known is not None:
             return known
@@ -139,7 +139,7 @@ class Batches:
 
 
 class ObservedRequest:
-    """In the place of the span of a request about batches. Its methods raise nothing but interrupts."""
+    """Replaces the call span of a request about batches. Its methods raise only interrupts."""
 
     __slots__ = (
         "_around", "_calls", "_context", "_of", "_request", "_span", "_spans", "_started", "_upload", "lines",
@@ -170,11 +170,11 @@ class ObservedRequest:
         self._span = self._span_of_creation() if request.operation == CREATE else None
 
     def within(self, context: Any) -> Any:  # noqa: ANN401 - OpenTelemetry's
-        """Return `context`, with the span of a batch's creation as the current one."""
+        """Return `context` with the span of the batch's creation as the current one."""
         return context if self._span is None else self._span.within(context)
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Take the answer to the request."""
+        """Process the answer to the request."""
         del conversation
         with _OBSERVE:
             if self.lines is not None:
@@ -187,7 +187,7 @@ class ObservedRequest:
                 self._answered(record, registry.decoded(record.response.body))
 
     def _uploads(self, fields: object, files: object) -> None:
-        """Take the fields and files of an upload that is about to be sent."""
+        """Store the fields and files of an upload that is about to be sent."""
         if isinstance(fields, dict) and fields.get("purpose") == _PURPOSE:
             with _UPLOAD:
                 self._upload = UploadedLines(file_in(files))
@@ -255,7 +255,7 @@ class ObservedRequest:
             self._join(base, batch, batch.input_file_id)
 
     def _join(self, base: CallRecord, batch: BatchInfo, file_id: str) -> None:
-        """Write the requests of the batch's file as its own, now, or once the file's requests are kept."""
+        """Write the requests of the batch's file as lines of the batch, as soon as they are stored."""
         join = partial(self._write_joined, base, batch, file_id)
         upload = self._of.uploads.get((base.provider, file_id))
         if upload is None:
@@ -270,7 +270,7 @@ class ObservedRequest:
             self._write(of_batch(record, batch.id, **about) for record in kept)
 
     def _write(self, records: Iterable[CallRecord]) -> None:
-        """Write the first records now, the others on a thread, some at a time."""
+        """Write the first records now, the others on a background thread in portions."""
         waiting = iter(records)
         if self._write_some(waiting):
             put_off(partial(self._write_more, waiting))
@@ -280,7 +280,7 @@ class ObservedRequest:
             put_off(partial(self._write_more, waiting))
 
     def _write_some(self, waiting: Iterator[CallRecord]) -> bool:
-        """Write some records; return whether there may be more."""
+        """Write one portion of records; return whether there may be more."""
         count = 0
         for record in islice(waiting, _AT_ONCE):
             callbacks.write(record, self._of.write)
@@ -304,7 +304,7 @@ class ObservedRequest:
             log(logging.WARNING, _NOT_KNOWN)
 
     def _read(self, reading: _Reading, batch: BatchInfo, counts: Counter[str], complete: bool) -> None:
-        """Make the span of the batch, once the results that this request was for were read."""
+        """Create the span of the batch when the results of this request were read."""
         provider, now_ns = self._started.provider, self._calls.clock.wall_ns()
         if not counts or not reading.is_first or not self._of.shown.claim((provider, batch.id), self):
             return
@@ -316,7 +316,7 @@ class ObservedRequest:
             span.end_at(now_ns)
 
     def _report(self, operation: str, batch: BatchInfo | None, error: ErrorInfo | None = None) -> BatchReport:
-        """Return what is known at a span of the batch; before it is created `batch` is None."""
+        """Return the data for a span of the batch; `batch` is None before it is created."""
         started = self._started
         report = BatchReport(
             operation=operation, provider=started.provider, server_address=started.server_address,
@@ -330,7 +330,7 @@ class ObservedRequest:
 
 
 class _Upload:
-    """A file whose requests are being kept."""
+    """An uploaded file whose requests are being stored."""
 
     __slots__ = ("_done", "_then")
 
@@ -339,13 +339,13 @@ class _Upload:
         self._then: list[Callable[[], object]] = []
 
     def after(self, work: Callable[[], object]) -> None:
-        """Have work done once the requests are kept, now if they are."""
+        """Run `work` when the requests are stored; now if they already are."""
         self._then.append(work)
         if self._done:
             self._work()
 
     def finish(self) -> None:
-        """Report that they are kept."""
+        """Report that the requests are stored."""
         self._done = True
         self._work()
 
@@ -359,7 +359,7 @@ class _Upload:
 
 
 class _Reading:
-    """One reading of the results of a batch."""
+    """One read of a batch's results."""
 
     __slots__ = ("_batch", "_calls", "_of", "_started", "_where")
 
@@ -369,16 +369,16 @@ class _Reading:
 
     @property
     def is_first(self) -> bool:
-        """Whether no readable store has results of the batch already."""
+        """Return whether no readable store has results of the batch yet."""
         return self._where is None or self._where[0] is None or not self._where[0].complete
 
     @property
     def created(self) -> SpanRef | None:
-        """Where a readable store says that the batch was created."""
+        """Return the span of the batch's creation, if a readable store has it."""
         return None if self._where is None else self._where[0]
 
     def line(self, line: bytes) -> str | None:
-        """Record the call of one line; return its outcome, None if it is no result."""
+        """Record the call of one line; return its outcome, None if the line is not a result."""
         found = result_in(line)
         if found is None:
             return None
@@ -394,5 +394,5 @@ class _Reading:
 
 
 def _unchanged(record: CallRecord) -> CallRecord:
-    """Return the record of a request about batches as it is: it is not kept."""
+    """Return the record unchanged: that of a request about batches is not stored."""
     return record

@@ -44,16 +44,16 @@ class Fetches:
         write: Callable[[Record], None],
         measure: Callable[[CallRecord], None],
     ) -> None:
-        """`find` looks a call up in stores that answer at once, see `SpanFinder`; `write` keeps a processed record."""
+        """`find` looks up a call in local stores, see `SpanFinder`; `write` stores a processed record."""
         self._find, self._write, self._measure = find, write, measure
         self.completions = Completions()
 
     def factory(self, calls: CallFactory, spans: CallSpans) -> CallFactory:
-        """Return what starts to observe a fetch, with the settings of `calls`."""
+        """Return the factory that observes fetches, with the settings of `calls`."""
         return calls.without_records(start_span=lambda _: _Fetch(self, spans), surroundings=nowhere)
 
     def ended(self, calls: CallFactory, server: CallInfo, response_id: str, status: str, at_ns: int | None) -> None:
-        """Record that a background response has ended, as a webhook has reported; its answer is fetched later."""
+        """Record the end of a background response, reported by a webhook; its answer is fetched later."""
         at_ns = calls.clock.wall_ns() if at_ns is None else at_ns
         record = background_responses.end_of(server, response_id, status, at_ns)
         if record is None or not self.completions.claim(record.call_id, ENDED_VERSION, object()):
@@ -63,12 +63,12 @@ class Fetches:
             callbacks.write(calls.process(record), self._write)
 
     def created(self, record: CallRecord) -> None:
-        """Take note of the record of a call: of a background response that ended with it nothing is to be fetched."""
+        """Note a call's record: a background response that ended with its request needs no fetch."""
         if is_of_response(record.call_id) and record.outcome != background_responses.IN_PROGRESS:
             self.completions.claim(record.call_id, ANSWER_VERSION, object())
 
     def claim(self, record: CallRecord, token: object) -> SpanRef | None:
-        """Return where the call of a response that has ended is, to the one who is to complete it; else None."""
+        """Claim the completion of an ended response's call and return its span; None if it is claimed or complete."""
         if not background_responses.has_ended(record):
             return None
         if not self.completions.claim(record.call_id, ANSWER_VERSION, token):
@@ -83,12 +83,12 @@ class Fetches:
         callbacks.write(background_responses.completion(fetched), self._write)
 
     def measure(self, fetched: CallRecord) -> None:
-        """Count the tokens, once a process."""
+        """Measure the tokens, once per process."""
         self._measure(fetched)
 
 
 class _Fetch:
-    """In the place of a fetch's span: makes one once the fetch has found a response that has ended."""
+    """Replaces the span of a fetch: creates one only if the fetched response has ended."""
 
     __slots__ = ("_context", "_of", "_span", "_spans", "_step", "_token", "_where", "wants_content")
     trace_id: str | None = None
@@ -109,7 +109,7 @@ class _Fetch:
         return context
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Complete the call, unless this fetch found nothing new."""
+        """Complete the call if this fetch found its answer."""
         with _COMPLETE:
             self._where = self._where or self._of.claim(record, self._token)
             if self._where is None:
@@ -129,7 +129,7 @@ class _Fetch:
 
 
 def span_context(span: SpanHandle[Any, Any] | SpanRef | None) -> SpanContext | None:
-    """Return what a link to a span needs; None where there is no span."""
+    """Return the span context for a link; None if there is no span."""
     if span is None or span.trace_id is None or span.span_id is None:
         return None
     flags = TraceFlags(TraceFlags.SAMPLED if span.sampled else TraceFlags.DEFAULT)

@@ -45,17 +45,17 @@ _NONE: Final[Mapping[str, bool]] = {}
 
 
 class Finder(Protocol):
-    """Asks the stores that answer at once."""
+    """Looks up records in local stores."""
 
     def complete(self, call_ids: Sequence[str]) -> Mapping[str, bool]:
-        """Return which of the calls they have with their answer, and whether they have their model."""
+        """Return the calls that are stored with their answer; the value is whether their model is stored."""
 
     def model(self, session_id: str) -> str | None:
-        """Return the model of a session, as a process that knew it has recorded; else None."""
+        """Return the recorded model of a session; None if unknown."""
 
 
 class Hosted:
-    """Records what hosted agents do. Safe from any thread."""
+    """Records the sessions of hosted agents. Safe from any thread."""
 
     def __init__(
         self,
@@ -63,19 +63,19 @@ class Hosted:
         write: Callable[[Record], None],
         measure: Callable[[CallRecord], None],
     ) -> None:
-        """`write` keeps a processed record."""
+        """`write` stores a processed record."""
         self.find, self.write, self.measure = find, write, measure
         self.agents = HostedAgents()
 
     def factory(self, calls: CallFactory, spans: CallSpans | None) -> CallFactory:
-        """Return what starts to observe a request about a session, with the settings of `calls`; no spans: None."""
+        """Return the factory that observes requests about sessions, with the settings of `calls`; None: no spans."""
         silent = calls.without_records(process=_unchanged, chunk_log=0)
         given = {name: getattr(silent, name) for name in silent.__struct_fields__}
         return HostedFactory(**given, of=self, spans=spans, records=calls.process)
 
 
 class HostedFactory(CallFactory, frozen=True, kw_only=True):
-    """Starts to observe requests about sessions. Safe from any thread."""
+    """Creates the observers of requests about sessions. Safe from any thread."""
 
     of: Hosted
     spans: CallSpans | None
@@ -83,7 +83,7 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
     """Returns a record as it may be shown and stored."""
 
     def start(self, endpoint: Endpoint, info: CallInfo) -> LiveCall:
-        """Return what is observed as a call; `endpoint` is a `HostedRequest`."""
+        """Return the call that observes the request; `endpoint` is a `HostedRequest`."""
         if not isinstance(endpoint, HostedRequest):
             return super().start(endpoint, info)
         place, _, metadata = self.surroundings()
@@ -98,7 +98,7 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
 
 
 class _Reading:
-    """One request about a session: in the place of its endpoint and of its span."""
+    """One request about a session: replaces its endpoint and its span."""
 
     trace_id: str | None = None
     span_id: str | None = None
@@ -124,17 +124,17 @@ class _Reading:
         """The calls of a page that a store has; None: look each up."""
 
     def request(self, body: object) -> Request:
-        """Keep what is sent, until it has been accepted."""
+        """Keep the sent messages until the provider has accepted them."""
         self._sent = body
         return Request()
 
     def accumulator(self) -> Accumulator:
-        """Return what takes the events of a stream."""
+        """Return the accumulator for the events of a stream."""
         self._fold = self._reader.fold(self._path)
         return self
 
     def add(self, chunk: object) -> bool:
-        """Take one event of a stream."""
+        """Process one event of a stream."""
         if self._fold is not None:
             self._take(self._fold.add(chunk))
         return False
@@ -144,7 +144,7 @@ class _Reading:
         return None
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Take a whole answer."""
+        """Process a complete answer."""
         self._answer = body
         with _READ:
             if self._path.what == "events":
@@ -163,7 +163,7 @@ class _Reading:
         return context
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Take what was sent, once it has been accepted, and what a stream has left open."""
+        """Process the sent messages if they were accepted, and the rest of a stream."""
         del conversation
         with _READ:
             fold, self._fold = self._fold, None
@@ -241,7 +241,7 @@ class _Reading:
         self._show(record, shown=claim.is_first_end and not is_known and not request.of_trace)
 
     def _facts(self, provider: str, request: ModelRequest) -> SessionFacts | None:
-        """Return what is known of the session or thread; of a session that is unknown here, what a store has."""
+        """Return the facts of a session or thread; for a session unknown to this process, those in a store."""
         known = self._agents.facts_of(provider, request.session_id, request.thread_id)
         if request.session_id is None or request.thread_id is not None or (known is not None and known.looked_up):
             return known

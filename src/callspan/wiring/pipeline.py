@@ -97,14 +97,14 @@ class SpanFinder:
         return None
 
     def complete(self, call_ids: Sequence[str]) -> Mapping[str, bool]:
-        """Return which of the calls a file has with their answer, and whether it has their model."""
+        """Return the calls that are stored with their answer; the value is whether their model is stored."""
         found: dict[str, bool] = {}
         for path in self._paths:
             found.update(value_of(partial(_complete, path, msgspec.json.encode(call_ids).decode())) or {})
         return found
 
     def model(self, session_id: str) -> str | None:
-        """Return the model of a hosted agent's session, as a process that knew it has recorded; else None."""
+        """Return the recorded model of a hosted agent's session; None if unknown."""
         found = (value_of(partial(_model, path, session_id)) for path in self._paths)
         return next((model for model in found if model is not None), None)
 

@@ -1,4 +1,4 @@
-"""Dreams of anthropic: an agent of the provider sorts a memory store. One call for each, once its status is read."""
+"""Dreams of anthropic: a provider's agent that sorts a memory store. Each is one call, made when its status is read."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _DREAMS: Final[dict[str, Outcome]] = {
 
 
 class Dreams(Sessions):
-    """The recorded dreams: their bodies have the shape of Messages. Stateless."""
+    """Reads dreams; their recorded bodies have the shape of Messages. Stateless."""
 
     api: Api = "dreams"
     path = "/v1/dreams"
 
     def fold(self, path: HostedPath) -> Fold:
-        """Return what would follow events; there are none."""
+        """Return a fold that is not used: dreams have no events."""
         del path
         return JobFold(_dream)
 
@@ -36,7 +36,7 @@ class Dreams(Sessions):
         return [], None
 
     def facts(self, path: HostedPath, body: object) -> list[Fact]:
-        """Return what a dream, or a list of them, states."""
+        """Return the facts in a dream or a list of dreams."""
         del path
         return [fact for one in (body, *objects(body, "data")) for fact in _dream(one)]
 

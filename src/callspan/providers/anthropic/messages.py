@@ -92,13 +92,13 @@ class Messages:
 
 
 def _has_compaction(message: object) -> bool:
-    """Whether a message has a summary of those before it; one without a text has failed."""
+    """Return whether a message has a summary of earlier ones; a summary without text has failed."""
     block = of_type(message.get("content"), "compaction") if isinstance(message, dict) else None
     return block is not None and bool(block.get("content"))
 
 
 def parameters(body: dict[Any, object], content: frozenset[str]) -> dict[str, object]:
-    """Return a request's parameters: all but its content, and those that are large."""
+    """Return a request's parameters, except its content and large ones."""
     return {key: detached(value) for key, value in body.items() if key not in content and _is_small(value)}
 
 
@@ -170,7 +170,7 @@ def response_info(body: object) -> ResponseInfo:
 
 
 def _fast(body: object) -> ResponseInfo | None:
-    """The info of a well-formed message, read in one step; None for any other."""
+    """Return the info of a well-formed message, read in one step; None for any other."""
     try:
         answer = msgspec.convert(body, _Answer)
     except ours(*UNFIT):
@@ -195,7 +195,7 @@ def _fast(body: object) -> ResponseInfo | None:
 
 
 def _generic(body: object) -> ResponseInfo:
-    """The info of any body, field by field."""
+    """Return the info of any body, read field by field."""
     reason, error, is_message = word(body, "stop_reason"), error_in(body), _is_message(body)
     return ResponseInfo(
         response=Response(
@@ -214,7 +214,7 @@ def _generic(body: object) -> ResponseInfo:
 
 
 def _is_compacted(body: object) -> bool:
-    """Whether the provider has put a summary in place of earlier messages, or has cleared any of them."""
+    """Return whether the provider has replaced earlier messages by a summary, or removed some."""
     return _has_compaction(body) or (isinstance(body, dict) and bool(items(body.get(_MANAGEMENT), "applied_edits")))
 
 
@@ -231,7 +231,7 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
 
 
 def _counted(raw: dict[str, object]) -> Usage | None:
-    """The usage in the API's own shape, read in one step; None for any other shape."""
+    """Return the usage in the API's own shape, read in one step; None for any other shape."""
     try:
         read = msgspec.convert(raw, _Counted)
         copy: dict[str, object] = msgspec.to_builtins(raw)
@@ -302,7 +302,7 @@ def error_in(body: object) -> ErrorInfo | None:
 
 
 def with_hops(usage: Usage, iterations: object) -> Usage:
-    """Return the usage with its hops, and their tokens where the top level leaves them out.
+    """Return the usage with its hops, and with their tokens if the top level does not include them.
 
     Itself where all iterations are turns of one model, which the top level sums up.
     """
@@ -340,12 +340,12 @@ def _hop(entry: object, kind: str) -> Hop:
 
 
 def _is_beside(sampled: list[Hop], usage: Usage) -> bool:
-    """Whether hops that name their model ended in a refusal: the last of them alone is what the top level has."""
+    """Return whether hops with a model ended in a refusal: then the top level has only the last of them."""
     return len(sampled) > 1 and bool(sampled[-1].model) and _sums(sampled[-1:]) == _of(usage)
 
 
 def _declined(sampled: list[Hop], usage: Usage) -> int:
-    """How many of the first hops the top level leaves out: those before the longest end that it equals, if any."""
+    """Return how many of the first hops the top level does not include: those before the longest tail it equals."""
     total = _of(usage)
     return next((first for first in range(len(sampled)) if _sums(sampled[first:]) == total), max(0, len(sampled) - 1))
 

@@ -1,4 +1,4 @@
-"""Sessions of anthropic's managed agents: their events as model requests and tool runs, with bodies as of Messages.
+"""Sessions of anthropic's managed agents: converts events to model requests and tool runs, in the shape of Messages.
 
 A `span.model_request_end` is one model request. Its answer is what the agent did since the `span.model_request_start`;
 its input are the messages and tool results since the request before.
@@ -59,13 +59,13 @@ _EVALUATION: Final = "span.outcome_evaluation_start"
 
 
 class Sessions(Messages):
-    """The recorded model requests of a session: their bodies have the shape of Messages."""
+    """Reads the model requests of a session; their recorded bodies have the shape of Messages."""
 
     api: Api = "sessions"
     path: str = "/v1/sessions"
 
     def fold(self, path: HostedPath) -> Fold:
-        """Return what follows the events of one stream or list."""
+        """Return a new fold for the events of one stream or list."""
         return EventFold(path)
 
     def events(self, body: object) -> tuple[list[object], str | None]:
@@ -79,7 +79,7 @@ class Sessions(Messages):
         return page, word(body, "next_page")
 
     def facts(self, path: HostedPath, body: object) -> list[Fact]:
-        """Return what sessions and threads are known by."""
+        """Return the facts of sessions and threads in a response."""
         if path.what == "session":
             return _session(body, created_here=path.session_id is None)
         if path.what == "sessions":
@@ -88,7 +88,7 @@ class Sessions(Messages):
         return [fact for one in threads for fact in _thread(one)]
 
     def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
-        """Return the messages and results that a request has sent; their ids are in the answer."""
+        """Return the messages and results that a request sent; their ids are in the answer."""
         given = answer if path.what == "send" else None
         sent: list[tuple[str | None, object]]
         sent = [(word(event, "id"), entry) for event in objects(given, "data") if (entry := _entry(event)) is not None]
@@ -122,7 +122,7 @@ class _Open(msgspec.Struct):
 
 
 class EventFold:
-    """Follows the events of one session or thread. Not safe for several threads."""
+    """Folds the events of one session or thread. Not thread-safe."""
 
     def __init__(self, path: HostedPath) -> None:
         self._path = path
@@ -134,14 +134,14 @@ class EventFold:
         """Whether an outcome is being evaluated, without a model request seen since; None: unknown."""
 
     def add(self, event: object) -> list[Fact]:
-        """Return what an event states. Events posted from another thread are that one's."""
+        """Return the facts in an event. Events posted from another thread belong to that thread."""
         kind = text(event, "type")
         if kind is None or not isinstance(event, dict):
             return []
         return _HANDLERS.get(kind, EventFold._about)(self, event, kind)
 
     def rest(self) -> list[Fact]:
-        """Return nothing: a request without its end is not known to be one."""
+        """Return nothing: a model request is only known by its end."""
         return []
 
     def _started(self, event: _Event, _: str) -> list[Fact]:
@@ -187,7 +187,7 @@ class EventFold:
         return []
 
     def _evaluated(self, event: _Event, _: str) -> list[Fact]:
-        """The model requests of a grader are stated as one sum, unless they are events of their own."""
+        """Return the model requests of a grader: one sum, unless each has its own event."""
         alone, self._evaluation = self._evaluation, None
         usage, key = _usage(event, "usage"), word(event, "id")
         if not alone or usage is None or key is None or not any(usage.values()):
@@ -276,7 +276,7 @@ def _use(event: _Event, kind: str) -> dict[str, object]:
 
 
 def _entry(event: dict[str, object]) -> dict[str, object] | None:
-    """The message that an event is, as Messages have it; None if it is none."""
+    """Return an event as a message of the Messages API; None if it is not a message."""
     kind = text(event, "type") or ""
     if kind in _RESULTS:
         result: dict[str, object] = {"type": "tool_result", "tool_use_id": word(event, _RESULTS[kind])}
@@ -317,7 +317,7 @@ def _session(body: object, *, created_here: bool = False) -> list[Fact]:
 
 
 def _stated(usage: dict[str, object] | None) -> dict[str, object] | None:
-    """A session's usage; None while it has none."""
+    """Return a session's usage; None if it has none yet."""
     return detached_object(usage) if usage and any(value for value in usage.values()) else None
 
 
@@ -345,7 +345,7 @@ def _between(first: dict[str, object], last: dict[str, object]) -> int | None:
 
 
 def ns_at(event: object, key: str) -> int | None:
-    """A time in RFC 3339 as Unix nanoseconds."""
+    """Return an RFC 3339 time as Unix nanoseconds."""
     found = text(event, key)
     if found is None:
         return None

@@ -143,7 +143,7 @@ class MessageAccumulator:
         return self._take_message(mapping(chunk, "message") or {})
 
     def _take_message(self, message: dict[str, object]) -> bool:
-        """Take the start of a message, or a complete one from a server that does not stream."""
+        """Set the start of a message, or a complete one from a server that does not stream."""
         content = items(message, "content")
         for block in content:
             self._open(None, mapping(block) or {}).stopped = True

@@ -1,4 +1,4 @@
-"""Sessions of openai's agents: their turns, of the session's agent and its subagents, with bodies as of Responses.
+"""Sessions of openai's agents: turns of the session's agent and its subagents, in the shape of Responses.
 
 A turn is one run of an agent, of several model calls; its usage is best effort and may change, so the latest one read
 counts. The usage of the session is kept with the session, and never added.
@@ -53,14 +53,14 @@ _ARGUMENTS: Final = ("arguments", "command", "action", "title")
 
 
 class AgentSessions(Responses):
-    """The recorded turns of a session: their bodies have the shape of Responses."""
+    """Reads the turns of a session; their recorded bodies have the shape of Responses."""
 
     api: Api = "agent_sessions"
     operation: Operation = "invoke_agent"
     path = "/agents/sessions"
 
     def fold(self, path: HostedPath) -> Fold:
-        """Return what follows the events of one stream."""
+        """Return a new fold for the events of one stream."""
         return TurnFold(path)
 
     def events(self, body: object) -> tuple[list[object], str | None]:
@@ -69,7 +69,7 @@ class AgentSessions(Responses):
         return [], None
 
     def facts(self, path: HostedPath, body: object) -> list[Fact]:
-        """Return what sessions, turns and traces state."""
+        """Return the facts in sessions, turns and traces."""
         listed = list(objects(body, "data")) or [found for found in [mapping(body)] if found is not None]
         if path.what == "turns":
             return [fact for turn in listed for fact in _turn(turn)]
@@ -79,7 +79,7 @@ class AgentSessions(Responses):
         return [fact for one in listed for fact in _session(one, created_here=created_here)]
 
     def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
-        """Return the messages and results that a request has sent."""
+        """Return the messages and results that a request sent."""
         session_id = path.session_id or word(answer, "id")
         if session_id is None:
             return []
@@ -112,14 +112,14 @@ class _Turn:
 
 
 class TurnFold:
-    """Follows the events of one session. Not safe for several threads."""
+    """Folds the events of one session. Not thread-safe."""
 
     def __init__(self, path: HostedPath) -> None:
         self._session_id = path.session_id
         self._turns: OrderedDict[str, _Turn] = OrderedDict()
 
     def add(self, event: object) -> list[Fact]:
-        """Return what an event states."""
+        """Return the facts in an event."""
         kind = text(event, "type")
         if kind is None or not isinstance(event, dict):
             return []
@@ -135,7 +135,7 @@ class TurnFold:
         return self._of_item(event, kind.removeprefix(_TURN))
 
     def rest(self) -> list[Fact]:
-        """Return nothing: turns without an end are in progress, which their events have stated."""
+        """Return nothing: turns without an end were already reported as in progress."""
         return []
 
     def _of_turn(self, event: dict[str, object], turn: dict[str, object]) -> list[Fact]:
@@ -201,14 +201,14 @@ def _put_input(turn: _Turn, identity: str, item: dict[str, object]) -> None:
 
 
 def _put_text(turn: _Turn, event: dict[str, object]) -> None:
-    """Keep the text of a message whose end may never come."""
+    """Keep the text of a message in case its end is not received."""
     item, written = turn.output.get(word(event, "item_id") or ""), text(event, "text")
     if item is not None and written is not None:
         item["content"] = [*items(item, "content"), {"type": "output_text", "text": written}]
 
 
 def _turn(turn: dict[str, object], outcome: Outcome | None = None, **more: Any) -> list[Fact]:  # noqa: ANN401
-    """The facts of a turn; `more` are further fields of `ModelRequest`, `usage` where the turn states none."""
+    """Return the facts of a turn; `more` are further fields of `ModelRequest`, `usage` is used if the turn has none."""
     turn_id, status = word(turn, "id"), text(turn, "status")
     outcome = outcome or _OUTCOMES.get(status or "")
     if turn_id is None or outcome is None:
@@ -250,7 +250,7 @@ def _session(body: dict[str, object], *, created_here: bool = False) -> list[Fac
 
 
 def _given(request: object) -> list[object]:
-    """The messages that a session was created with; a text is one message of the user."""
+    """Return the initial messages of a session; a text is one message of the user."""
     given = request.get("input") if isinstance(request, dict) else None
     if isinstance(given, str):
         return [{"role": "user", "content": [{"type": "input_text", "text": given}]}]
@@ -258,7 +258,7 @@ def _given(request: object) -> list[object]:
 
 
 def _messages(event: dict[str, object]) -> list[object]:
-    """What is sent with an event, as items of Responses; an approval or a cancellation is none."""
+    """Return the content of a sent event as items of Responses; nothing for approvals and cancellations."""
     kind = text(event, "type")
     if kind == "agent.session.input.message":
         return [detached(message) for message in objects(event, "input")]

@@ -1,4 +1,4 @@
-"""Traces of openai's agents: the model calls of a turn, out of the OTLP JSON that the provider keeps of it.
+"""Traces of openai's agents: the model calls of a turn, read from the provider's OTLP JSON.
 
 They replace the turn's sum: the first takes the id of the turn, the others have ids of turn and span. A span names its
 turn by an attribute, itself or one of the spans around it; without one it belongs to the turn of the trace.
@@ -49,16 +49,16 @@ class _Span:
         self.output_tokens = _tokens(self.attributes, _OUTPUT)
 
     def has_tokens(self) -> bool:
-        """Whether it is a request to a model, or sums some up."""
+        """Whether it is a model request, or the sum of several."""
         return self.input_tokens is not None or self.output_tokens is not None
 
     def is_model_call(self) -> bool:
-        """Whether it is one request to a model, if no other with tokens is within it."""
+        """Whether it is one model request, if no span with tokens is within it."""
         return bool(self.id) and self.attributes.get(_OPERATION, "chat") in _CALLS
 
 
 def trace_facts(trace: dict[str, object]) -> list[Fact]:
-    """Return the model calls of a trace, which is that of a turn of the session's own agent."""
+    """Return the model calls of the trace of one turn of the session's own agent."""
     turn_id, session_id = word(trace, "id"), word(trace, "session_id")
     found = [*_spans(mapping(trace, "otlp"))]
     if turn_id is None or len(found) > _MOST_SPANS:
@@ -75,7 +75,7 @@ def trace_facts(trace: dict[str, object]) -> list[Fact]:
 
 
 def _model_calls(spans: Mapping[str, _Span]) -> list[_Span]:
-    """The spans with tokens that are within no other; none where one may be missing.
+    """Return the outermost spans with tokens; none if one may be missing.
 
     One is missing where a span around is: spans are published at their end, those around others last. So it is where
     a span has more tokens than all within it, or where what has tokens is no model call.
@@ -97,7 +97,7 @@ def _model_calls(spans: Mapping[str, _Span]) -> list[_Span]:
 
 
 def _around(span: _Span, spans: Mapping[str, _Span]) -> list[_Span] | None:
-    """The spans around one, inner ones first; None where one is missing, or they enclose each other."""
+    """Return the ancestors of a span, innermost first; None if one is missing, or if they form a cycle."""
     found: list[_Span] = []
     while span.parent is not None:
         outer = spans.get(span.parent)
@@ -109,7 +109,7 @@ def _around(span: _Span, spans: Mapping[str, _Span]) -> list[_Span] | None:
 
 
 def _covers(calls: list[_Span], outer: _Span) -> bool:
-    """Whether calls have all tokens of a span around them."""
+    """Return whether the calls have all tokens of the enclosing span."""
     inputs, outputs = (sum(getattr(one, name) or 0 for one in calls) for name in ("input_tokens", "output_tokens"))
     return inputs >= (outer.input_tokens or 0) and outputs >= (outer.output_tokens or 0)
 
@@ -162,12 +162,12 @@ def _first(attributes: _Attributes, names: tuple[str, ...]) -> object:
 
 
 def _tokens(attributes: _Attributes, names: tuple[str, ...]) -> int | None:
-    """The first of these attributes that is a count."""
+    """Return the first of these attributes that is a count."""
     return next((found for name in names if (found := count(attributes, name)) is not None), None)
 
 
 def _value(value: dict[str, object] | None) -> object:
-    """The value of an attribute; a 64-bit integer is text in OTLP JSON."""
+    """Return the value of an attribute; a 64-bit integer is text in OTLP JSON."""
     if value is None:
         return None
     if "intValue" in value:

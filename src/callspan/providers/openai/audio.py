@@ -29,7 +29,7 @@ _ABOUT_EVENT: Final = frozenset({"type", "delta", "text", "logprobs", "sequence_
 
 
 class TranscriptAccumulator:
-    """Folds the events of a transcript, or the pieces of one that is plain text."""
+    """Folds the events of a transcript, or the pieces of a plain-text one."""
 
     __slots__ = ("_came", "_done", "_fields", "_logprobs", "_plain", "_segments", "_text", "complete")
 
@@ -63,13 +63,13 @@ class TranscriptAccumulator:
         return bool(delta)
 
     def add_bytes(self, piece: bytes, mime: str | None) -> None:
-        """Take a piece of a transcript that is no JSON."""
+        """Add a piece of a transcript that is not JSON."""
         del mime
         self._came = True
         self._plain += piece
 
     def body(self) -> dict[str, object] | None:
-        """Return the transcript so far; None if nothing came."""
+        """Return the transcript so far; None if nothing was received."""
         if self._plain:
             return {"text": self._plain.decode("utf-8", "replace")}
         whole = detached(self._fields)
@@ -100,13 +100,13 @@ class Transcriptions(OpenAIEndpoint):
         return TranscriptAccumulator()
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return usage and error of an answer; it names no model. Total."""
+        """Return usage and error of an answer, which has no model. Total."""
         error = response_error(body)
         recognized = error is not None or text(body, "text") is not None
         return ResponseInfo(response=Response(), usage=_usage(body), error=error, recognized=recognized)
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return the sound with the prompt as a message of a user, and the transcript; either may be None."""
+        """Return the audio with the prompt as a user's message, and the transcript; either may be None."""
         sound = media("audio", dig(request, "file"))
         parts: list[Part] = [] if sound is None else [sound]
         if (prompt := word(request, "prompt")) is not None:
@@ -126,7 +126,7 @@ class Translations(Transcriptions):
 
 
 class SpeechAccumulator:
-    """Hashes speech as it comes, in bytes or in events; keeps none of it but its header."""
+    """Hashes speech, received in bytes or events; keeps only its header."""
 
     __slots__ = ("_digest", "_fields", "_header", "_mime", "_size", "complete")
 
@@ -139,7 +139,7 @@ class SpeechAccumulator:
         self._size = 0
 
     def add(self, chunk: object) -> bool:
-        """Fold in one event; True if it carried sound."""
+        """Fold in one event; True if it carried audio."""
         if not isinstance(chunk, dict):
             return False
         if isinstance(chunk.get("audio"), dict):
@@ -156,7 +156,7 @@ class SpeechAccumulator:
         return encoded is not None
 
     def add_bytes(self, piece: bytes, mime: str | None) -> None:
-        """Take a piece of the sound; `mime` is its type as the response states it."""
+        """Add a piece of the audio; `mime` is its type according to the response."""
         self._digest.update(piece)
         self._size += len(piece)
         self._mime = mime
@@ -164,7 +164,7 @@ class SpeechAccumulator:
             self._header += piece[: HEADER_BYTES - len(self._header)]
 
     def body(self) -> dict[str, object] | None:
-        """Return the reference to the sound so far, with its usage; None if nothing came."""
+        """Return the reference to the audio so far, with its usage; None if nothing was received."""
         whole = detached(self._fields)
         if self._size:
             whole["audio"] = described_reference(self._digest.hexdigest(), self._size, self._header, self._mime)
@@ -185,13 +185,13 @@ class Speech(OpenAIEndpoint):
         return SpeechAccumulator()
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return usage and error of an answer: only events state a usage, and nothing a model. Total."""
+        """Return usage and error of an answer; only events have a usage, and there is no model. Total."""
         error = response_error(body)
         recognized = error is not None or mapping(body, "audio") is not None
         return ResponseInfo(response=Response(), usage=usage_of(body), error=error, recognized=recognized)
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return the text as a message of a user, the instructions, and the sound; either may be None."""
+        """Return the text as a user's message, the instructions, and the audio; either may be None."""
         sound = media("audio", dig(response, "audio"))
         instructions = word(request, "instructions")
         return Conversation(
@@ -202,7 +202,7 @@ class Speech(OpenAIEndpoint):
 
 
 def _usage(body: object) -> Usage | None:
-    """The usage of a transcript: tokens, or the seconds of sound."""
+    """Return the usage of a transcript: tokens, or seconds of audio."""
     usage, seconds = usage_of(body), number(body, "usage", "seconds")
     if usage is None or seconds is None or seconds < 0:
         return usage

@@ -76,7 +76,7 @@ class ChatAccumulator:
         self._width = -1
 
     def add_piece(self, chunk: object) -> bool | None:
-        """Append a text delta with no other new fields."""
+        """Append a text delta without other new fields."""
         # Other new fields change the number of fields, which is cheap to check; and an occasional failing subscript
         # is cheaper than a check for every chunk.
         try:
@@ -108,7 +108,7 @@ class ChatAccumulator:
         return self.add_other(chunk) if carried is None else carried
 
     def body(self) -> dict[str, object] | None:
-        """Return the `chat.completion` so far; None if no chunk came."""
+        """Return the `chat.completion` so far; None if no chunk was received."""
         if not self._came:
             return None
         choices = [self._choices[index].body() for index in sorted(self._choices)]

@@ -84,7 +84,7 @@ class CompletionAccumulator:
         return self.complete or self._bare
 
     def body(self) -> dict[str, object] | None:
-        """Return the `text_completion` so far; None if no chunk came."""
+        """Return the `text_completion` so far; None if no chunk was received."""
         if not self._came:
             return None
         choices = [self._choices[index].body() for index in sorted(self._choices)]

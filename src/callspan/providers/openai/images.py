@@ -38,7 +38,7 @@ class ImageAccumulator:
         self._error: object = None
 
     def add(self, chunk: object) -> bool:
-        """Fold in one event; True if it carried an image, a partial one too."""
+        """Fold in one event; True if it carried a partial or complete image."""
         if not isinstance(chunk, dict):
             return False
         if chunk.get("error"):
@@ -58,7 +58,7 @@ class ImageAccumulator:
         return image is not None
 
     def body(self) -> dict[str, object] | None:
-        """Return the answer so far; None if nothing came."""
+        """Return the answer so far; None if nothing was received."""
         if self._whole is not None:
             return detached(self._whole)
         partial = [] if self._partial is None else [{_IMAGE: self._partial, _INCOMPLETE: True}]
@@ -90,7 +90,7 @@ class Images(OpenAIEndpoint):
         return ImageAccumulator()
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return time, usage and error of an answer; it names no model. Total."""
+        """Return time, usage and error of an answer, which has no model. Total."""
         error = response_error(body)
         return ResponseInfo(
             response=Response(created=unix_time(body, "created")),
@@ -100,7 +100,7 @@ class Images(OpenAIEndpoint):
         )
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return the prompt as a message of a user, and each image as one of an assistant; either may be None."""
+        """Return the prompt as a user's message, and each image as an assistant's; either may be None."""
         return Conversation(input=prompt_messages(dig(request, "prompt")), output=_outputs(response))
 
 
@@ -111,7 +111,7 @@ class ImageEdits(Images):
     path = "/images/edits"
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return the prompt with the images and masks as a message of a user, and each image as an answer."""
+        """Return the prompt with the images and masks as a user's message, and each image as an answer."""
         given = [*_listed(request, "image"), *_listed(request, "images"), *_listed(request, "mask")]
         prompt = word(request, "prompt")
         parts: list[Part] = [] if prompt is None else [Text(text=prompt)]
@@ -129,13 +129,13 @@ class ImageVariations(ImageEdits):
 
 
 def _listed(request: object, key: str) -> list[object]:
-    """The files of a form: one, or a list."""
+    """Return the files of a form: one, or a list."""
     found = dig(request, key)
     return found if isinstance(found, list) else [] if found is None else [found]
 
 
 def _outputs(body: object) -> list[Message]:
-    """One message per image, with the prompt that was made of the one given, where the provider states it."""
+    """Return one message per image, with the revised prompt if the provider returns it."""
     kind = word(body, "output_format")
     mime = None if kind is None else f"image/{kind}"
     messages = []
@@ -149,7 +149,7 @@ def _outputs(body: object) -> list[Message]:
 
 
 def _usage(body: object) -> Usage | None:
-    """The usage of an answer, with the number of its complete images.
+    """Return the usage of an answer, with the number of its complete images.
 
     Where the output has no parts all of it is image tokens: events state it so, as did answers before they had parts.
     What drawing SVG took of another model (`svg_usage`) has other prices: it is kept in `raw` alone.

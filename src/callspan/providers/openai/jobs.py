@@ -1,4 +1,4 @@
-"""Jobs of openai: runs of evaluations and of Assistants, and videos, whose answers state usage once they have ended.
+"""Jobs of openai: runs of evaluations and Assistants, and videos; their usage is known once they have ended.
 
 The provider works after the request; the object that was created is fetched until its status is final. A run of
 Assistants and a video are one call each, a run of an evaluation is one for each model whose usage it states.
@@ -34,13 +34,13 @@ _Job = dict[str, object]
 
 
 class Jobs(Responses):
-    """The recorded jobs of one kind: their bodies have the shape of Responses. Stateless."""
+    """Reads the jobs of one kind; their recorded bodies have the shape of Responses. Stateless."""
 
     kind: str
     """The `object` of a job."""
 
     def fold(self, path: HostedPath) -> Fold:
-        """Return what follows the events of a stream."""
+        """Return a new fold for the events of a stream."""
         del path
         return JobFold(self.of_job)
 
@@ -50,13 +50,13 @@ class Jobs(Responses):
         return [], None
 
     def facts(self, path: HostedPath, body: object) -> list[Fact]:
-        """Return what a job, or a list of them, states."""
+        """Return the facts in a job or a list of jobs."""
         del path
         found = [mapping(body) or {}, *objects(body, "data")]
         return [fact for job in found for fact in self.of_job(job)]
 
     def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
-        """Return nothing: the job has what was requested, or nothing has."""
+        """Return nothing: the request is in the job itself."""
         del path, request, answer
         return []
 
@@ -70,7 +70,7 @@ class Jobs(Responses):
         return {**sent, "input": request.input, **request.parameters}, answer
 
     def of_job(self, job: object) -> list[Fact]:
-        """Return what one job states; nothing for anything else. Total."""
+        """Return the facts of one job; nothing for any other JSON. Total."""
         fields, key = mapping(job), word(job, "id")
         outcome = _OUTCOMES.get(text(job, "status") or "")
         if fields is None or key is None or outcome is None or text(job, "object") != self.kind:
@@ -78,7 +78,7 @@ class Jobs(Responses):
         return self.read(fields, key, outcome)
 
     def read(self, job: _Job, key: str, outcome: Outcome) -> list[Fact]:
-        """Return what a job of this kind states."""
+        """Return the facts of a job of this kind."""
         usage = mapping(job, "usage")
         created = time_ns(job, "started_at", "created_at")
         ended = time_ns(job, *_ENDS)
@@ -112,7 +112,7 @@ class Videos(Jobs):
 
 
 class EvalRuns(Jobs):
-    """Runs of evaluations, by model: which models a run uses is known when it has ended. Stateless."""
+    """Runs of evaluations, by model; the models of a run are known when it has ended. Stateless."""
 
     api: Api = "eval_runs"
     operation: Operation = "evaluation"
@@ -120,7 +120,7 @@ class EvalRuns(Jobs):
     kind = "eval.run"
 
     def read(self, job: _Job, key: str, outcome: Outcome) -> list[Fact]:
-        """Return what the models of a run that has ended have used."""
+        """Return the usage of each model in an ended run."""
         if outcome == "in_progress":
             return []
         return [
@@ -134,7 +134,7 @@ class EvalRuns(Jobs):
 
 
 def _of_model(used: _Job) -> _Job:
-    """A model's usage in the shape of chat completions, with the number of its calls."""
+    """Return a model's usage in the shape of chat completions, with the number of its calls."""
     usage = {name: value for name, value in used.items() if name not in ("model_name", "cached_tokens")}
     cached = count(used, "cached_tokens")
     return usage if cached is None else {**usage, "prompt_tokens_details": {"cached_tokens": cached}}

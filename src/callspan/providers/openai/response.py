@@ -63,7 +63,7 @@ def choices_info(body: object, *, refused: bool = False, holds: str = "choices")
 
 
 def _fast(body: object, refused: bool) -> ResponseInfo | None:
-    """The info of a well-formed response with one choice, read in one step; None for any other."""
+    """Return the info of a well-formed response with one choice, read in one step; None for any other."""
     try:
         answer = msgspec.convert(body, _Answer)
     except ours(*UNFIT):
@@ -91,7 +91,7 @@ def _fast(body: object, refused: bool) -> ResponseInfo | None:
 
 
 def _generic(body: object, refused: bool, holds: str = "choices") -> ResponseInfo:
-    """The info of any response, field by field."""
+    """Return the info of any response, read field by field."""
     reasons = [finish_reason(choice.get("finish_reason")) for choice in in_order(body)]
     meant = finish_meanings(reasons)
     refused = refused or any(text(choice, "message", "refusal") for choice in items(body, "choices"))

@@ -105,14 +105,14 @@ class Responses(OpenAIEndpoint):
 
 
 class ResponseFetch(Responses):
-    """A request for a response that is there already: its operation is no inference."""
+    """A request for an existing response; its operation is not inference."""
 
     operation: Operation = "fetch_response"
     path = "/responses/{id}"
 
 
 def _conversation_id(body: object) -> str | None:
-    """The id of the conversation that a request or response names, by itself or in an object."""
+    """Return the conversation id in a request or response, given as text or in an object."""
     return word(body, "conversation") or word(dig(body, "conversation"), "id")
 
 

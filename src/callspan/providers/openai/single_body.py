@@ -76,7 +76,7 @@ class Embeddings(SingleBodyEndpoint):
 
 
 class Decisions(SingleBodyEndpoint):
-    """Decisions, `/decisions`: questions about an input, and typed answers. Stateless.
+    """Decisions, `/decisions`: questions about an input, with typed answers. Stateless.
 
     The questions are one more user message after the input, each as its JSON; so is each answer.
     """
