@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 import callspan
 from callspan import fail_open
+from callspan.background import AtomicFlag
 from callspan.providers import registry
 from callspan.record.events import Record
 from callspan.testing import Captured, ScriptedProvider, capture
@@ -133,16 +134,18 @@ def kept(seen: Captured) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["start_span", "process", "write", "observed", "begun", "surroundings", "process_id", "estimates"]
+    "part", ["start_span", "process", "write", "observed", "begun", "surroundings", "first_in_child", "estimates"]
 )
 def test_a_part_of_the_factory_that_raises(part: str, colour: str, provider: ScriptedProvider) -> None:
     """Some of these promise not to raise; whoever breaks the promise still breaks no call."""
     with capture(estimate_usage=True):
         hook_context = WIRING.hook_context
         hook_context.factories = {
-            level: msgspec.structs.replace(factory, **{part: boom}) for level, factory in hook_context.factories.items()
+            level: msgspec.structs.replace(factory, **{"forked": AtomicFlag(is_set=True), part: boom})
+            for level, factory in hook_context.factories.items()
         }
-        assert use(provider, colour) == WELL
+        with callspan.metadata(purpose="test"):
+            assert use(provider, colour) == WELL
 
 
 def test_a_redactor_that_raises_loses_the_content_and_keeps_none(colour: str, provider: ScriptedProvider) -> None:

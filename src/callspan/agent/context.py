@@ -1,19 +1,26 @@
-"""Context: the metadata and the content setting of the running code.
+"""Context: the metadata and the content setting of the running code, and carriers.
 
-Everything is stored in the OpenTelemetry context, so it follows tasks and whatever carries that context to threads.
+Metadata and setting are stored in the OpenTelemetry context, so they follow tasks and whatever carries that context to
+threads. A carrier passes a session's ids to another process, as short texts.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Final, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
+from urllib.parse import quote, unquote
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
+from callspan.agent.runtime import ScopeSpanHandle, SpanRef
+from callspan.fail_open import value_of
+from callspan.record.call import Place
 from callspan.record.events import METADATA_FIELDS
 from callspan.settings import Content
 from callspan.settings_loader import content_word
@@ -233,3 +240,50 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
             raise
 
     return run
+
+
+Carrier: TypeAlias = dict[str, str]
+"""Text for another process, valid as HTTP headers; holds no secrets."""
+
+_TRACE: Final = "traceparent"
+_ID: Final = "callspan-session"
+_NAME: Final = "callspan-session-name"
+_NEXT: Final = "callspan-next-step"
+_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+class Carried(NamedTuple):
+    """The fields of a carrier; None (0 for the next step) if absent."""
+
+    session_id: str | None = None
+    name: str | None = None
+    next_index: int = 0
+    span: SpanRef | None = None
+
+
+def carrier_of(session_id: str, name: str | None, next_index: int, span: ScopeSpanHandle) -> Carrier:
+    """Return the carrier of a session."""
+    carrier = {_ID: session_id, _NEXT: str(next_index)}
+    if name is not None:
+        carrier[_NAME] = quote(name)
+    if span.trace_id is not None and span.span_id is not None:
+        carrier[_TRACE] = f"00-{span.trace_id}-{span.span_id}-{span.sampled:02x}"
+    return carrier
+
+
+def carried(carrier: Mapping[str, str] | None) -> Carried:
+    """Parse a carrier. Keys are case-insensitive, invalid fields are absent.
+
+    Accepts any mapping, such as the headers of a request; anything else is an empty carrier.
+    """
+    items: dict[object, object] = value_of(partial(dict, carrier)) or {} if carrier is not None else {}
+    fields = {str(key).lower(): str(value) for key, value in items.items()}
+    following, name = fields.get(_NEXT, ""), fields.get(_NAME)
+    place = Place(session_id=fields.get(_ID), session_name=None if name is None else unquote(name))
+    trace = _TRACEPARENT.fullmatch(fields.get(_TRACE, ""))
+    return Carried(
+        session_id=place.session_id,
+        name=place.session_name,
+        next_index=int(following) if following.isdecimal() else 0,
+        span=trace and SpanRef(trace_id=trace[1], span_id=trace[2], sampled=bool(int(trace[3], 16) & 1), place=place),
+    )

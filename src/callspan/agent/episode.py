@@ -11,7 +11,7 @@ from itertools import count
 from threading import RLock
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from callspan.agent.span_refs import SPAN_REFS
+from callspan.agent.runtime import SPAN_REFS
 from callspan.fail_open import ours, value_of
 from callspan.forks import renew_locks
 from callspan.record.call import CallRecord

@@ -8,10 +8,9 @@ from typing import Final, Literal, NamedTuple, SupportsFloat, TypeAlias
 import msgspec
 
 from callspan.agent.arguments import Time, as_text, flagged, installed_or_warn, moment, reward_value
-from callspan.agent.context import current_metadata
-from callspan.agent.runtime import Runtime, SpanRef
+from callspan.agent.context import carried, current_metadata
+from callspan.agent.runtime import SPAN_REFS, Runtime, SpanRef, found
 from callspan.agent.scope import Scope, current_scope
-from callspan.agent.span_refs import SPAN_REFS, carried, found
 from callspan.fail_open import fail_open
 from callspan.process import callbacks
 from callspan.record.call import Place

@@ -1,16 +1,18 @@
-"""Runtime: the interface through which the session API reaches spans and records; set by the wiring.
+"""Runtime: the interface through which the session API reaches spans and records, and the spans of recent scopes by id.
 
-Not set before `callspan.instrument()`: the session API then works but emits nothing.
+The wiring sets it. Before `callspan.instrument()` there is none: the session API then works but emits nothing.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
 from opentelemetry.context import Context
 
+from callspan.background import LRUCache
 from callspan.process.callbacks import Point
 from callspan.process.processors import Processors
 from callspan.record.call import Place
@@ -125,6 +127,34 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     def without_callbacks(self, record: Record) -> Record:
         """Return the record processed without callbacks, for records that are exported but not stored."""
         return self.processors().without_callbacks(record)
+
+
+SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
+    "session": LRUCache(4096), "timestep": LRUCache(1024), "call": LRUCache(4096),
+}  # fmt: skip
+"""The spans of recent sessions, timesteps and calls by id, for rewards given after their end."""
+
+
+def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scope: object) -> None:
+    """Store the place and span of a session or timestep, with a weak reference to the scope itself."""
+    where = SpanRef(
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        sampled=span.sampled,
+        place=place,
+        scope=weakref.ref(scope),
+    )
+    SPAN_REFS[kind].put(identity, where)
+
+
+def found(runtime: Runtime | None, **ids: str | None) -> SpanRef | None:
+    """Return the span reference of the first known id, in this process or in the runtime; else None."""
+    for kind, identity in ids.items():
+        if identity is not None:
+            where = SPAN_REFS[kind].get(identity) or (runtime.find(kind, identity) if runtime is not None else None)
+            if where is not None:
+                return where
+    return None
 
 
 _installed: list[Runtime] = []

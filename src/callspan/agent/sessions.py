@@ -12,14 +12,13 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text, flagged, installed_or_warn, mark
-from callspan.agent.context import metadata_of, with_metadata
+from callspan.agent.context import Carrier, carried, carrier_of, metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import episode_of
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.rewards import reward_record
-from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, SpanRef, installed
+from callspan.agent.runtime import NO_SPAN, SPAN_REFS, Runtime, ScopeSpanHandle, SpanRef, installed, remember
 from callspan.agent.scope import Scope, current_scope, scope_of
-from callspan.agent.span_refs import SPAN_REFS, Carrier, carried, carrier_of, remember
 from callspan.agent.timesteps import Found, SessionScope, TimestepScope
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open

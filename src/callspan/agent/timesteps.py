@@ -13,9 +13,8 @@ from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import Episode
 from callspan.agent.operation_recorder import OperationRecorder
-from callspan.agent.runtime import Runtime, ScopeSpanHandle
+from callspan.agent.runtime import Runtime, ScopeSpanHandle, remember
 from callspan.agent.scope import Scope, scope_of
-from callspan.agent.span_refs import remember
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.record.call import Place

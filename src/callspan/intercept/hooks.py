@@ -321,13 +321,9 @@ class HookContext:
 
     def factory(self) -> CallFactory | None:
         """Return the factory for a call made now; None if the call must not be observed (suppressed, for example)."""
-        context = otel_context.get_current()
-        # An empty context holds no setting, and not the key that suppresses instrumentation either.
-        if not context:
-            return self.factories.get(self.content)
         if not is_instrumentation_enabled():
             return None
-        requested = content_of(context)
+        requested = content_of(otel_context.get_current())
         return self.factories.get(self.content if requested is None else stricter(self.content, requested))
 
     def lacks(self, sdk: str | None, name: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
@@ -83,7 +84,9 @@ class OpenCall:
         "replaced",
     )
 
-    def __init__(self, hook_context: HookContext, call: LiveCall, path: CapturePath, *, inject: bool) -> None:
+    def __init__(
+        self, hook_context: HookContext, call: LiveCall, path: CapturePath, outer: Context, *, inject: bool
+    ) -> None:
         self.built: object = None
         """The last request built by the SDK."""
         self.built_retries: int | None = None
@@ -99,8 +102,8 @@ class OpenCall:
         """Whether to send `traceparent` with each attempt."""
         self.replaced: other_instrumentations.Replaced | None = None
         """The SDK's own span that this call's span replaces, if any."""
-        self._outer = otel_context.get_current()
-        self.context = call.span.within(self._outer)
+        self._outer = outer
+        self.context = call.span.within(outer)
         self.observer: ResponseObserver | None = None
         self._early_readers: dict[int, StreamReader] | None = None
         """Readers created before their response was attached, by `id()` of the response."""
@@ -256,7 +259,9 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
     options_of, stream_of = reader(original, "options", 2), reader(original, "stream", 3, False)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
-        factory = hook_context.factory()
+        context = otel_context.get_current()
+        # An empty context holds no setting, and not the key that suppresses instrumentation either.
+        factory = hook_context.factory() if context else hook_context.factories.get(hook_context.content)
         if factory is None:
             return None
         options = options_of(args, kwargs)
@@ -268,7 +273,7 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
                     hook_context.unknown_posts.set()
                 return None
         stream = bool(stream_of(args, kwargs))
-        return _opened(hook_context, factory, endpoint, _Arguments(args[0], options, stream))
+        return _opened(hook_context, factory, endpoint, _Arguments(args[0], options, stream, context))
 
     steps = HookSteps(
         step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised,
@@ -360,11 +365,12 @@ class _Arguments(NamedTuple):
     client: Any
     options: Any
     stream: bool
+    context: Context
 
 
 def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint, arguments: _Arguments) -> OpenCall:
     """Start observing a call. After the start of the call nothing here may raise, or the call would never end."""
-    client, options, stream = arguments
+    client, options, stream, context = arguments
     arrangement = other_instrumentations.OURS[hook_context.propagate]
     # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
     if (
@@ -383,8 +389,8 @@ def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint,
         hides_usage=hook_context.stream_usage and stream and not raw and request_usage(endpoint, options),
         reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
     )
-    call = factory.start(endpoint, info)
-    opened = OpenCall(hook_context, call, path, inject=arrangement.inject)
+    call = factory.start(endpoint, info, alone=not context)
+    opened = OpenCall(hook_context, call, path, context, inject=arrangement.inject)
     if arrangement.replaced is not None:
         with _OPEN:
             opened.replaced = other_instrumentations.replaced_by(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +19,7 @@ from callspan.record.ids import new_id
 WebhookReport: TypeAlias = Callable[[CallInfo, str, str, int | None], None]
 """Takes a client's server, a response's id and status, and when it ended, Unix nanoseconds (None: now)."""
 _NOWHERE: Final = Place()
+_NO_SURROUNDINGS: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
 _START_SPAN: Final = fail_open("start a span")
 _READ_SURROUNDINGS: Final = fail_open("read the session and metadata around a call")
 
@@ -44,11 +46,16 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
             judges=False, fetch=None, webhook=None, hosted=None, about_batches=None, **changes,
         )  # fmt: skip
 
-    def start(self, endpoint: Endpoint, info: CallInfo) -> LiveCall:
-        """Return a new call that has just begun, with its span started in the current context."""
+    def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
+        """Return a new call that has just begun, with its span started in the current context.
+
+        `alone` True: there is neither a session nor metadata around it.
+        """
         start_ns, zero_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
+        if self.forked:
+            self.first_in_child()
         try:
-            place, call_ended, metadata = self.surroundings()
+            place, call_ended, metadata = _NO_SURROUNDINGS if alone else self.surroundings()
         except reported(_READ_SURROUNDINGS):
             place, call_ended, metadata = None, None, {}
         # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
@@ -65,7 +72,7 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
             place=_NOWHERE if place is None else place,
             service=self.service,
             host=self.host,
-            pid=self.process_id(),
+            pid=os.getpid(),
             request=Request(model=info.model, stream=info.stream),
             timing=Timing(start_ns=start_ns),
         )

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
+from callspan.background import AtomicFlag
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Place, StreamEnd
 from callspan.record.events import Record
 from callspan.record.messages import Conversation
@@ -132,7 +133,10 @@ class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock = SYSTEM_CLOCK
     service: str | None = None
     host: str | None = None
-    process_id: Callable[[], int]
+    forked: AtomicFlag = AtomicFlag()
+    """Set in a forked child until its first call."""
+    first_in_child: Callable[[], object] = bool
+    """Called with the first call of a forked child. Never raises."""
     estimates: bool = False
     """Estimate tokens that the provider does not return."""
     judges: bool = True

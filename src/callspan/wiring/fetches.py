@@ -13,8 +13,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from callspan.agent.runtime import SpanRef
-from callspan.agent.span_refs import SPAN_REFS
+from callspan.agent.runtime import SPAN_REFS, SpanRef
 from callspan.fail_open import fail_open
 from callspan.observe import background_responses
 from callspan.observe.background_responses import Completions

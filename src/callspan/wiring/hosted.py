@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from callspan.fail_open import fail_open
-from callspan.observe.factory import CallFactory, nowhere
+from callspan.observe.factory import CallFactory
 from callspan.observe.hosted_agents import Claim, HostedAgents, Origin, call_of, event_of
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo, span_ids
@@ -82,10 +82,10 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
     records: Callable[[Any], Any]
     """Returns a record as it may be shown and stored."""
 
-    def start(self, endpoint: Endpoint, info: CallInfo) -> LiveCall:
+    def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
         """Return the call that observes the request; `endpoint` is a `HostedRequest`."""
         if not isinstance(endpoint, HostedRequest):
-            return super().start(endpoint, info)
+            return super().start(endpoint, info, alone=alone)
         place, _, metadata = self.surroundings()
         parent = None if place is None else place.session_id
         origin = Origin(
@@ -93,8 +93,8 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
             parent_session_id=None if parent == endpoint.of.session_id else parent,
         )  # fmt: skip
         reading = _Reading(self, endpoint, origin)
-        ports = msgspec.structs.replace(self, start_span=lambda _: reading, surroundings=nowhere)
-        return CallFactory.start(ports, reading, info)
+        ports = msgspec.structs.replace(self, start_span=lambda _: reading)
+        return CallFactory.start(ports, reading, info, alone=True)
 
 
 class _Reading:

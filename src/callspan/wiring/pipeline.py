@@ -18,7 +18,6 @@ from opentelemetry.trace import TracerProvider
 from callspan.agent.context import current_content, stricter
 from callspan.agent.runtime import Runtime, SpanRef, run_now
 from callspan.agent.scope import surroundings
-from callspan.agent.span_refs import remember_call
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
 from callspan.forks import late_import
@@ -45,7 +44,7 @@ from callspan.wiring.fetches import Fetches
 from callspan.wiring.hosted import Hosted
 from callspan.wiring.otlp import delivers, last_exports, limited_retries
 from callspan.wiring.process_end import ForkedWorkers
-from callspan.wiring.recorder import Listener, Recorder
+from callspan.wiring.recorder import Listener, Recorder, remember_call
 
 _QUERIES: Final = {
     "session": "SELECT trace_id, span_id, session_id FROM sessions WHERE session_id = :id",
@@ -208,15 +207,6 @@ class Pipeline:
         self.recorder.write(record)
         self._metrics.measure_event(record)
 
-    def _called(self, record: Record) -> None:
-        self.recorder.write(record)
-        if isinstance(record, CallRecord):
-            remember_call(record)
-            if record.api == "responses":
-                self._fetches.created(record)
-        if callbacks.REGISTERED:
-            callbacks.call("after_record", record)
-
     def _put_off(self, call: UnfinishedCall) -> None:
         if self._deferred_ends is not None:
             self._deferred_ends.note(call, "cancelled")
@@ -243,7 +233,7 @@ class Pipeline:
         calls = CallFactory(
             start_span=spans.start,
             process=self._processors[level].process,
-            write=self._called,
+            write=partial(self.recorder.write_call, self._fetches.created),
             observed=self._metrics.observed,
             begun=self._metrics.begun,
             under_way=self._under_way,
@@ -251,7 +241,8 @@ class Pipeline:
             surroundings=surroundings,
             service=settings.service,
             host=platform.node() or None,
-            process_id=self._workers.process_id,
+            forked=self._workers.forked,
+            first_in_child=self._workers.first_call,
             estimates=settings.estimate_usage,
             chunk_log=settings.chunk_log,
         )

@@ -3,9 +3,9 @@
 Servers such as uvicorn raise SIGTERM again after their own clean-up. If the signal has its default action, open
 streams are ended and spans sent first; then the default action follows, with the same exit status.
 
-A forked worker of multiprocessing also ends without `atexit`, and drops the finalizers of its parent. It is detected
-at its first call, which reads the process id. Celery's prefork workers run no finalizers either; Celery's own signal
-announces their end.
+A forked worker of multiprocessing also ends without `atexit`, and drops the finalizers of its parent. Its end is seen
+to at its first call, when the library has set it up. Celery's prefork workers run no finalizers either; Celery's own
+signal announces their end.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from callspan.background import AtomicFlag, run_apart
 from callspan.fail_open import fail_open, ours
+from callspan.forks import in_child
 
 _FLUSH: Final = fail_open("send spans before SIGTERM ends the process")
 _LOOK: Final = fail_open("look for gevent's hub")
@@ -130,25 +131,27 @@ _AFTER_SPOOL: Final = 50
 
 
 class ForkedWorkers:
-    """Returns the process id, and calls `flush` at the end of a forked worker. Safe from any thread."""
+    """Calls `flush` at the end of each forked worker that makes a call. Safe from any thread."""
 
-    __slots__ = ("_deliver", "_flush", "_pid")
+    __slots__ = ("__weakref__", "_deliver", "_flush", "forked")
 
     def __init__(self, flush: Callable[[float], object], deliver: Callable[[float], object]) -> None:
         self._flush = flush
         """Sends spans; called with the seconds it may take."""
         self._deliver = deliver
         """Delivers records, with the same argument; only for workers in which the spool does not do it itself."""
-        self._pid = os.getpid()
+        self.forked = AtomicFlag()
+        """Set in a forked child until its first call."""
+        in_child(self, ForkedWorkers._forked)
 
-    def process_id(self) -> int:
-        """Return the id of this process; in a new child, register for its end first."""
-        pid = os.getpid()
-        if pid != self._pid:
-            self._pid = pid
+    def _forked(self) -> None:
+        self.forked.set()
+
+    def first_call(self) -> None:
+        """Register for the end of a forked child, once."""
+        if self.forked.test_and_clear():
             with _ARM:
                 self._arm()
-        return pid
 
     def _arm(self) -> None:
         for library in _LIBRARIES:

@@ -10,9 +10,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from callspan.agent.runtime import SPAN_REFS, SpanRef
 from callspan.background import PutOff
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.fail_open import fail_open, ours, reported
+from callspan.process import callbacks
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
@@ -110,6 +112,19 @@ class Recorder:
         for listener in self._listeners:
             with _SHOW:
                 listener(record)
+
+    def write_call(self, created: Callable[[CallRecord], object], record: Record) -> None:
+        """Append the record of a call, keep the reference to its span, and run the callbacks after the record.
+
+        `created` takes the call of a request to the Responses API, which may be answered in the background.
+        """
+        self.write(record)
+        if isinstance(record, CallRecord):
+            remember_call(record)
+            if record.api == "responses":
+                created(record)
+        if callbacks.REGISTERED:
+            callbacks.call("after_record", record)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long.
@@ -229,3 +244,15 @@ def check_prices(prices: object) -> None:
         pricer_for(prices if isinstance(prices, Path) else None)
     except ours(PriceFileError) as error:
         raise SettingError(str(error)) from error
+
+
+def remember_call(record: CallRecord) -> None:
+    """Store the place and span of a call."""
+    where = SpanRef(
+        trace_id=record.trace_id,
+        span_id=record.span_id,
+        sampled=record.sampled is not False,
+        place=record.place,
+        response_id=record.response.id if record.response is not None else None,
+    )
+    SPAN_REFS["call"].put(record.call_id, where)

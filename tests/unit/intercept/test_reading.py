@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -312,7 +311,6 @@ class Call:
             write=self.written.append,
             observed=lambda _record: None,
             surroundings=lambda: (None, None, {}),
-            process_id=os.getpid,
         )
         chat = endpoint("/chat/completions")
         self.live = factory.start(chat, CallInfo(provider="openai", model="gpt-5", stream=stream))

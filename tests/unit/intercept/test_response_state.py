@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from itertools import product
 
@@ -121,7 +120,7 @@ class Observed:
         self.interrupts = list(interrupts)
         factory = CallFactory(
             start_span=lambda _record: Span(), process=lambda record: record, write=self.write,
-            observed=lambda _record: None, surroundings=lambda: (None, None, {}), process_id=os.getpid,
+            observed=lambda _record: None, surroundings=lambda: (None, None, {}),
         )  # fmt: skip
         chat = registry.endpoint_for("post", "/chat/completions")
         assert chat is not None

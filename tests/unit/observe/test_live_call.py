@@ -87,7 +87,6 @@ class Stage:
             under_way=under_way,
             surroundings=lambda: (None, None, {"purpose": "test"}),
             clock=self.time.clock(),
-            process_id=os.getpid,
         )
 
     def call(self, *, stream: bool = False) -> LiveCall:

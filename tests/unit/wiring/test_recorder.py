@@ -316,12 +316,25 @@ def test_the_latest_flush_is_called_and_an_exception_in_it_is_harmless() -> None
 # Forked workers
 
 
-def test_in_its_own_process_only_the_process_id_is_returned() -> None:
+def test_in_its_own_process_there_is_nothing_to_see_to() -> None:
     seen: list[float] = []
     delivered: list[float] = []
     workers = ForkedWorkers(seen.append, delivered.append)
-    assert workers.process_id() == workers.process_id() == os.getpid()
+    assert not workers.forked
+    workers.first_call()
     assert seen == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_its_end_seen_to_at_its_first_call() -> None:
+    workers = ForkedWorkers(lambda _: None, lambda _: None)
+    child = os.fork()
+    if child == 0:
+        marked = bool(workers.forked)
+        workers.first_call()
+        os._exit(0 if marked and not workers.forked else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not workers.forked
 
 
 class _Library:
@@ -348,8 +361,9 @@ def test_a_new_process_arms_its_end_once_if_it_is_a_worker(
     seen: list[float] = []
     delivered: list[float] = []
     workers = ForkedWorkers(seen.append, delivered.append)
-    workers._pid = -1
-    assert workers.process_id() == workers.process_id() == os.getpid()
+    workers.forked.set()
+    workers.first_call()
+    workers.first_call()
     assert len(library.finalisers) == armed
     for end in library.finalisers:
         end()
@@ -367,8 +381,8 @@ def test_a_worker_of_celery_sends_and_delivers_when_celery_signals_its_end(monke
     monkeypatch.setitem(sys.modules, "celery.signals", celery)  # type: ignore[arg-type]
     seen: list[tuple[str, float]] = []
     workers = ForkedWorkers(lambda s: seen.append(("spans", s)), lambda s: seen.append(("records", s)))
-    workers._pid = -1
-    workers.process_id()
+    workers.forked.set()
+    workers.first_call()
     ((receiver, weak, uid),) = received
     assert (weak, uid) == (False, "callspan")
     receiver(signal=ending, sender="worker@here", pid=1, exitcode=0)
@@ -383,6 +397,6 @@ def test_a_failing_flush_and_a_changed_library_are_harmless(monkeypatch: pytest.
         monkeypatch.setitem(sys.modules, module, SimpleNamespace())  # type: ignore[arg-type]
     workers = ForkedWorkers(broken, broken)
     workers._end()
-    workers._pid = -1
-    assert workers.process_id() == os.getpid()
+    workers.forked.set()
+    workers.first_call()
     assert failures() == {"send the spans of a forked worker": 1, "see to the end of a forked worker": 1}
