@@ -31,7 +31,7 @@ def count(number: int | None) -> str:
 
 
 def plural(number: int, noun: str, verb: str = "") -> str:
-    """Return a count with its noun, and a verb in its form, such as `1 call` or `2 records wait`."""
+    """Return a count with its noun and an agreeing verb, such as `1 call` or `2 records wait`."""
     counted = f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
     return f"{counted} {verb}{'s' if number == 1 else ''}" if verb else counted
 
@@ -48,7 +48,7 @@ def short_count(number: float | None) -> str:
 
 
 def tokens(input_tokens: int | None, output_tokens: int | None) -> str:
-    """Return `input→output` tokens, shortened from 100,000 on; a single dash where neither is known."""
+    """Return `input→output` tokens, shortened from 100,000 on; a single dash if neither is known."""
     if input_tokens is None and output_tokens is None:
         return UNKNOWN
     return f"{_token_count(input_tokens)}→{_token_count(output_tokens)}"
@@ -82,12 +82,12 @@ def reward(value: float | None) -> str:
 
 
 def duration(ns: float | None) -> str:
-    """Return a duration in nanoseconds with a unit that suits its size."""
+    """Return a duration in nanoseconds with a suitable unit."""
     return milliseconds(None if ns is None else ns / _NS_PER_MS)
 
 
 def milliseconds(ms: float | None) -> str:
-    """Return a duration in milliseconds with a unit that suits its size, such as `8.1 ms`, `1.50 s`, `2 min 05 s`."""
+    """Return a duration in milliseconds with a suitable unit, such as `8.1 ms`, `1.50 s`, `2 min 05 s`."""
     if ms is None:
         return UNKNOWN
     # Each bound is where rounding would reach the next unit.
@@ -112,7 +112,7 @@ def moment(ns: int | None) -> str:
 
 
 def time_range(first_ns: int | None, last_ns: int | None) -> str:
-    """Return two moments in UTC as a range, the day only once where it is the same."""
+    """Return two moments in UTC as a range; an equal day is given once."""
     first, last = moment(first_ns), moment(last_ns)
     if first == last:
         return first
@@ -146,7 +146,7 @@ _SCRIPT_ENDS: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def shown(text: str, limit: int | None = None) -> str:
-    """Return recorded text on one line without control characters or what turns the direction of writing round."""
+    """Return recorded text on one line, without control and bidirectional characters."""
     if limit is not None:
         text = text[: limit * 2]
     text = _SPACES.sub(" ", _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", text)).strip()
@@ -159,7 +159,7 @@ def escaped(text: object) -> str:
 
 
 def json_block(value: object) -> str:
-    """Return JSON that may stand inside a script element: nothing in it ends the element or starts another."""
+    """Return JSON that is safe inside a script element: nothing in it ends the element or starts another."""
     text = msgspec.json.encode(value).decode()
     for character, instead in _SCRIPT_ENDS.items():
         text = text.replace(character, instead)

@@ -121,14 +121,14 @@ class RecordedCall:
         return _WRAPPERS.wrapped(function, self._fresh)
 
     def _fresh(self, args: Sequence[object], kwargs: Mapping[str, object]) -> RecordedCall:
-        """A new call like this one, and what it sends: the first of these arguments that is a body."""
+        """Return a new call like this one, with its request: the first of these arguments that is a body."""
         call = RecordedCall._of(self._endpoint, self._info)
         body = next((value for value in (*args, *kwargs.values()) if isinstance(value, Mapping | bytes)), None)
         call._body = body
         return call
 
     def _closed(self) -> None:
-        """End the call of a stream that its reader has closed."""
+        """End the call of a stream whose reader was closed."""
         call = self._call
         if call is not None:
             with _END:
@@ -173,12 +173,12 @@ class RecordedCall:
             raise
 
     def _let_go(self) -> None:
-        """Have a call ended elsewhere that an interrupt has come upon."""
+        """Release an interrupted call, which is then ended by a background thread."""
         self._restore()
         self._call = None
 
     def _restore(self) -> None:
-        """Make current what was so before the block."""
+        """Restore the context of before the block."""
         if otel_context.get_current() is self._inner:
             otel_context.attach(self._outer)
 
@@ -256,7 +256,7 @@ def _async_generator(function: Callable[..., Any], fresh: _Fresh) -> Callable[..
 
 @contextmanager
 def _ending(recorded: RecordedCall) -> Iterator[None]:
-    """End the call of a stream with the block, which its reader may close."""
+    """End the call of a stream with the block; its reader may end it earlier."""
     try:
         yield
     except GeneratorExit:

@@ -1,4 +1,4 @@
-"""`callspan calls`: a table of calls; `callspan tail`: the last calls, and with `-f` those to come."""
+"""`callspan calls`: a table of calls; `callspan tail`: the last calls, and with `-f` new ones as they end."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ Examples:
 @click.option("-f", "--follow", is_flag=True, help="Keep showing calls as they finish, until Ctrl-C.")
 @reading
 def tail_command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:
-    """Show the last calls, one line each, oldest first; with --json one JSON object a line."""
+    """Show the last calls, one line each, oldest first; with --json, one JSON object per line."""
     with suppress(KeyboardInterrupt) if follow else nullcontext():
         if follow:
             _wait_for(frame)
@@ -168,7 +168,7 @@ def _tail(frame: Frame, which: CallFilter, number: int, *, follow: bool) -> None
 
 
 def _show_ended(frame: Frame, reader: Reader, running: list[str]) -> list[str]:
-    """Show those of the calls that have ended, however long ago they began; return the ids of the others."""
+    """Show the calls that have ended, regardless of their start; return the ids of the others."""
     still = []
     for call_id in running:
         call = reader.call(call_id)

@@ -61,7 +61,7 @@ class Tag(PairType):
 
 
 def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that select sessions, as other commands have them; `--metadata` is another one here."""
+    """Add the common options that select sessions, without `--metadata`, which has another meaning here."""
     for option in reversed(OF_SESSIONS):
         function = option(function)
     return function

@@ -54,7 +54,7 @@ Exit code 0 if the new call succeeds, also with another answer; 1 if it fails or
 )
 @reading
 def replay_command(frame: Frame, ident: str, model: str | None, base_url: str | None, timeout_s: float) -> None:
-    """Send a recorded request again, the same JSON, and show both answers. It may cost money.
+    """Send a recorded request again with the same JSON, and show both answers. It may cost money.
 
     CALL is a call's id, the beginning of it, or its span id. Exit code 1 if the new call fails.
     """

@@ -84,7 +84,7 @@ class CostChanges:
 
 
 class Rewriter:
-    """Writes new versions of calls to a store, as a shipper does; without a sink it writes nothing."""
+    """Writes new versions of calls to a store, as a shipper does; without a sink, nothing."""
 
     def __init__(self, sink: Sink | None) -> None:
         self._sink = sink

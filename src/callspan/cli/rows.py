@@ -206,7 +206,7 @@ def session_json(reader: Reader, summary: SessionSummary, read: Read, encode: En
 
 
 def _written(steps: dict[str, str], waiting: deque[str], found: dict[str | None, _Lists]) -> str:
-    """Return the first waiting step with its entries, and let go of them."""
+    """Yield the first waiting step with its entries, and release them."""
     between = "," if len(waiting) < len(steps) else ""
     step_id = waiting.popleft()
     lists = found.pop(step_id, None) or defaultdict(list)
@@ -215,7 +215,7 @@ def _written(steps: dict[str, str], waiting: deque[str], found: dict[str | None,
 
 
 def _without_steps(entries: Iterable[Item], encode: Encode) -> Iterator[str]:
-    """The rest of the document; calls as they come."""
+    """Yield the rest of the document, with calls as they are read."""
     loose: _Lists = defaultdict(list)
     yield '],"loose_calls":['
     between = ""
@@ -232,7 +232,7 @@ def _without_steps(entries: Iterable[Item], encode: Encode) -> Iterator[str]:
 
 
 def _member(entry: Item) -> tuple[str, dict[str, object]]:
-    """The list that an entry belongs to, and what it is there."""
+    """Return the name of the list that an entry belongs to, and its JSON."""
     if isinstance(entry, CallRecord):
         return "calls", call_row(entry)
     if isinstance(entry, EventRecord):
@@ -241,7 +241,7 @@ def _member(entry: Item) -> tuple[str, dict[str, object]]:
 
 
 def _fields(item: Event) -> dict[str, object]:
-    """Every field, those too that a record leaves out where they say nothing."""
+    """Return every field, including those that a record omits at their default."""
     return {"kind": item.__struct_config__.tag, **msgspec.structs.asdict(item)}
 
 

@@ -124,7 +124,7 @@ def _show_session(frame: Frame, reader: Reader, summary: SessionSummary, limit: 
 
 
 def _call_json(call: CallRecord, history: History) -> dict[str, object]:
-    """The row and the record of a call; where it continues others, also those and the messages of all."""
+    """Return a call's row and record; if it continues other calls, also those and all messages."""
     found: dict[str, object] = {"record": _builtins(call)}
     if _continues(call):
         found["history"] = {
@@ -141,7 +141,7 @@ def _builtins(value: object) -> object:
 
 
 def _continues(call: CallRecord) -> str | None:
-    """The id of the response or conversation that a call continues."""
+    """Return the id of the response or conversation that a call continues."""
     return call.request.continues or call.request.conversation_id
 
 
@@ -176,7 +176,7 @@ def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY)
 
 
 def _earlier_calls(history: History) -> str:
-    """Return which calls are recorded before a call, and where their links lead nowhere."""
+    """Describe the recorded earlier calls of a conversation, and a missing link."""
     calls = history.calls
     if not calls:
         return "no earlier call is recorded" if history.missing is None else "a response of no recorded call"
@@ -267,7 +267,7 @@ def _attempt(attempt: Attempt) -> str:
 
 
 def _of_model(what: str, model: str | None, usage: Usage | Hop, cost: Cost | None) -> str:
-    """What one of several models did in a call, with its tokens and cost."""
+    """Return the role of one of several models in a call, with its tokens and cost."""
     spent = "" if cost is None else f", {money(cost.usd)}"
     tokens = f"{count(usage.input_tokens)} tokens in, {count(usage.output_tokens)} out"
     return f"{clean(what)} by {clean(model or UNKNOWN)}: {tokens}{spent}"

@@ -50,7 +50,7 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) -> ChatCall | None:
-    """Return a call as chat messages; None where it has no answer or no content was kept.
+    """Return a call as chat messages; None if it has no answer or no recorded content.
 
     `reasoning` keeps the model's thinking as `reasoning_content` of assistant messages.
     """
@@ -71,7 +71,7 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
 
 
 def canonical(message: ChatMessage) -> bytes:
-    """Return a message in a form that is equal for equal messages.
+    """Return a message in canonical form: equal for equal messages.
 
     A client that sends an answer back may leave out thinking, write null for "no text", or format arguments otherwise.
     """
@@ -86,7 +86,7 @@ def canonical(message: ChatMessage) -> bytes:
 
 
 class _Writer:
-    """Writes messages; tool calls without an id get one, and the results that follow find it."""
+    """Writes messages; tool calls without an id get one, which their results refer to."""
 
     def __init__(self, inline: dict[str, str], dropped: Dropped, *, reasoning: bool) -> None:
         self._inline = inline
@@ -173,7 +173,7 @@ class _Writer:
         return {"role": "tool", "tool_call_id": found or "unknown", "content": self._result_content(part.content)}
 
     def _result_content(self, content: object) -> object:
-        """The content of a tool result: text, or several texts; pictures have no place there."""
+        """Return the content of a tool result: one or several texts; images are not possible there."""
         if content is None or isinstance(content, str):
             return content or ""
         if not isinstance(content, list):
@@ -187,7 +187,7 @@ class _Writer:
         return _shortest(texts)
 
     def _content(self, parts: Iterable[Part], glue: str | None = None) -> object:
-        """Content: one text as such, else a list of parts; with `glue`, texts alone are joined by it."""
+        """Return one text as a string, else a list of parts; with `glue`, several texts are joined by it."""
         found = [written for part in parts if (written := self._part(part)) is not None]
         if glue is not None and all(part["type"] == "text" for part in found):
             return glue.join(str(part["text"]) for part in found)
@@ -211,7 +211,7 @@ class _Writer:
 
 
 def _shortest(parts: list[object] | list[dict[str, object]]) -> object:
-    """One text as a string, nothing as the empty string."""
+    """Return one text as a string, and no content as the empty string."""
     if not parts:
         return ""
     first = parts[0]
@@ -245,7 +245,7 @@ def _bare_call(call: dict[str, object]) -> list[object]:
 
 
 def flaw(messages: Sequence[ChatMessage]) -> str | None:
-    """Return the first reason why trainers refuse these messages; None where there is none.
+    """Return the first reason why trainers reject these messages; None if they are valid.
 
     Every tool call has its result before another message follows, except in the last message; every tool result has
     its call; every assistant message has content.
@@ -281,7 +281,7 @@ def called_tools(message: ChatMessage) -> list[str]:
 
 
 def chat_tools(tools: list[object], dropped: Counter[str]) -> list[dict[str, object]]:
-    """Return definitions as chat completions take them; tools the provider hosts are counted and left out."""
+    """Return definitions in the form of chat completions; hosted tools are counted and omitted."""
     return [written for tool in tools if (written := _tool(tool, dropped)) is not None]
 
 
@@ -325,7 +325,7 @@ _OF_ANTHROPIC: Final = frozenset({"messages", "sessions"})
 
 
 def inline_media(call: CallRecord) -> dict[str, str]:
-    """Return sha256 -> data URL of media that a request of anthropic carries inline; empty where it has none."""
+    """Return sha256 -> data URL of the inline media of an anthropic request; empty if it has none."""
     body = bytes(call.request.body)
     if call.api not in _OF_ANTHROPIC or b'"base64"' not in body:
         return {}
@@ -343,7 +343,7 @@ def inline_media(call: CallRecord) -> dict[str, str]:
 
 
 def content_part(media: Media, inline: dict[str, str], dropped: Counter[str]) -> dict[str, object] | None:
-    """Return the part of a chat message; None, and counted, where the record holds no more than its hash."""
+    """Return the part of a chat message; None, and counted, if the record has only its hash."""
     url = media.url or (media.data and f"data:{media.mime};base64,{media.data}") or inline.get(media.sha256 or "")
     if media.modality == "image" and url:
         return {"type": "image_url", "image_url": {"url": url}}

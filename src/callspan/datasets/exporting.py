@@ -1,4 +1,4 @@
-"""Exporting: writes the dataset of a store to a file in a format, completely or not at all; tables as Parquet."""
+"""Exporting: writes the dataset of a store to a file atomically, in a given format; tables as Parquet."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLUMNS: Final = dict.fromkeys(_TEXT, "string") | dict.fromkeys(_INTEGER, "int64
 
 
 def table_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
-    """Yield one flat row per call; a value that is not known is None."""
+    """Yield one flat row per call; unknown values are None."""
     for episode in found:
         for turn in turns(episode, statistics.dropped, reasoning=options.reasoning):
             statistics.messages += len(turn.messages) + 1
@@ -45,7 +45,7 @@ def table_rows(found: Iterable[Episode], options: Options, statistics: Statistic
 
 
 def write_parquet(rows: Iterable[Row], path: Path) -> None:
-    """Write rows to a Parquet file, a thousand to a group. Raises SettingError where pyarrow is not installed."""
+    """Write rows to a Parquet file, 1,000 per row group. Raises SettingError if pyarrow is not installed."""
     arrow, parquet = _pyarrow()
     schema = arrow.schema([(name, getattr(arrow, kind)()) for name, kind in COLUMNS.items()])
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -138,7 +138,7 @@ def export(
     *,
     progress: Progress | None = None,
 ) -> Statistics:
-    """Write the chosen calls to `target` and return what was taken, left out and dropped; None writes nothing.
+    """Write the selected calls to `target` and return the statistics; None writes nothing.
 
     The file appears when it is complete; until then, after a failure and where no row was made, what was there
     stays. Raises SettingError
@@ -179,7 +179,7 @@ def _no_progress(_: Statistics) -> None:
 
 
 def _watched(found: Iterable[Episode], statistics: Statistics, progress: Progress) -> Iterator[Episode]:
-    """Sessions as they are read: formats that compare them make no row before the last."""
+    """Yield sessions and show progress; formats that compare sessions make no row before the last."""
     for episode in found:
         progress(statistics)
         yield episode
@@ -199,7 +199,7 @@ def _write_lines(rows: Iterable[Row], path: Path) -> None:
 
 
 def _in_one_line(json: bytes) -> bytes:
-    """JSON without the line ends of Unicode: JSON allows them, readers that split text into lines break on them."""
+    """Return JSON with Unicode line ends escaped: JSON allows them, but readers that split text into lines do not."""
     for character, escaped in _LINE_ENDS:
         json = json.replace(character, escaped)
     return json

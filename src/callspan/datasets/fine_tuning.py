@@ -1,4 +1,4 @@
-"""Fine-tuning: rows of chat messages with tools and weights, as OpenAI, Together, Mistral and TRL take them; and pairs.
+"""Fine-tuning: rows of chat messages with tools and weights for OpenAI, Together, Mistral and TRL; preference pairs.
 
 A preference pair is two sessions of one task, ranked by their rewards, at the first output where they differ.
 """
@@ -73,7 +73,7 @@ def _row(
 
 
 def _with_called(turn: Turn, along: Sequence[Row]) -> list[Row]:
-    """The tools of a call, and of those before it the ones its history calls: trainers want every called one."""
+    """Return the tools of a call, and those that its history calls, because trainers require every called tool."""
     called = {name for message in turn.whole for name in called_tools(message)}
     known = {tool_name(tool) for tool in turn.tools}
     return [*turn.tools, *(tool for tool in along if tool_name(tool) in called - known)]
@@ -107,7 +107,7 @@ _FIELDS: Final = ("task_id", "group_id", "name")
 
 
 def preference_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
-    """Yield the best against each worse session of a task: the prompt they share, the better answer, the worse one.
+    """Yield the best against each worse session of a task: their common prompt, the better and the worse answer.
 
     Sessions that share no prompt, or have the same answers, give no pair.
     """
@@ -141,7 +141,7 @@ def _key(session: SessionRecord, pair_by: str) -> str | None:
 
 
 def _pair(key: str, best: Episode, worse: Episode, options: Options, statistics: Statistics) -> Iterator[Row]:
-    """The first identical prompt of both with different answers."""
+    """Return the first prompt of both with different answers."""
     every = Turns(best, statistics.dropped, reasoning=options.reasoning)
     by_prompt: dict[bytes, tuple[int, bytes]] = {}
     for number, turn in enumerate(every):

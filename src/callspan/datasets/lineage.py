@@ -61,7 +61,7 @@ def turns(episode: Episode, dropped: Dropped, *, reasoning: bool = False) -> Ite
 
 
 class _Earlier:
-    """The turns of a session, and those before it that it continues."""
+    """The turns of a session, and earlier ones that it continues."""
 
     def __init__(self, episode: Episode, *, reasoning: bool) -> None:
         self._history, self._reasoning = episode.history, reasoning
@@ -75,7 +75,7 @@ class _Earlier:
         self._looked_up: set[str] = set()
 
     def turn(self, call: CallRecord, dropped: Dropped) -> Turn | None:
-        """Return the call with its whole conversation; None where it has no content."""
+        """Return the call with its whole conversation; None if it has no content."""
         chat = chat_call(call, dropped, reasoning=self._reasoning)
         if chat is None:
             return None
@@ -85,7 +85,7 @@ class _Earlier:
         return turn
 
     def _hold(self, response_id: str, turn: Turn) -> None:
-        """Keep a turn for those that continue it; the oldest give way."""
+        """Keep a turn for those that continue it; the oldest are discarded."""
         replaced = self._of_response.pop(response_id, None)
         self._of_response[response_id] = turn
         self._held += len(turn.messages) - (len(replaced.messages) if replaced is not None else 0)
@@ -98,7 +98,7 @@ class _Earlier:
         return {call.request.conversation_id: call for call in self._calls}
 
     def _before(self, call: CallRecord, dropped: Dropped) -> Turn | None:
-        """Return the turn that a call continues; None where it continues none that is recorded."""
+        """Return the recorded turn that a call continues; None if there is none."""
         link, conversation_id = call.request.continues, call.request.conversation_id
         if link is None:
             if conversation_id is not None and call.call_id not in self._in_conversation:
@@ -111,7 +111,7 @@ class _Earlier:
         return self._of_response.get(link)
 
     def _look_up(self, call: CallRecord, dropped: Dropped) -> None:
-        """Take in the calls before one, each after those that it continues."""
+        """Add the earlier calls of a call, each after those that it continues."""
         before = self._history(call).calls
         self._looked_up.update([call.call_id, *(one.call_id for one in before)])
         for one in before:
@@ -120,7 +120,7 @@ class _Earlier:
             dropped["history only the provider remembers"] += 1
 
     def _look_up_conversation(self, newest: CallRecord, dropped: Dropped) -> None:
-        """Take in the calls of a conversation up to the newest of this session."""
+        """Add the calls of a conversation up to the newest one of this session."""
         history = self._history(newest)
         last: Turn | None = None
         for call in [*history.calls, newest]:
@@ -132,10 +132,10 @@ class _Earlier:
 
 
 class Turns(Iterable[Turn]):
-    """The turns of one session, for several iterations; those of a long session are read anew by each."""
+    """The turns of one session, for several iterations; a long session is read again by each."""
 
     def __init__(self, episode: Episode, dropped: Dropped, *, reasoning: bool = False) -> None:
-        """What is dropped is counted once."""
+        """Dropped content is counted once."""
         self._episode, self._dropped, self._reasoning = episode, dropped, reasoning
         is_short = isinstance(episode.calls, list)
         self._held = [*turns(episode, dropped, reasoning=reasoning)] if is_short else None
@@ -149,7 +149,7 @@ class Turns(Iterable[Turn]):
 
 
 class Tools:
-    """The tool definitions of the turns of a session, each set of definitions held once."""
+    """The tool definitions of a session's turns, each set kept once."""
 
     def __init__(self) -> None:
         self._by_answer: dict[bytes, list[dict[str, object]]] = {}
@@ -161,13 +161,13 @@ class Tools:
             self._by_answer[turn.answer_node] = self._known.setdefault(msgspec.json.encode(turn.tools), turn.tools)
 
     def along(self, turn: Turn) -> list[dict[str, object]]:
-        """Return the definitions of all tools along a turn's conversation, each name once, the newest."""
+        """Return the newest definition of each tool in a turn's conversation."""
         found = (tool for node in turn.path for tool in self._by_answer.get(node, ()))
         return [*{tool_name(tool): tool for tool in found}.values()]
 
 
 class Leaves:
-    """The turns whose answer no other turn continues: together they hold every message of all."""
+    """The turns whose answer no other turn continues: together they have all messages."""
 
     def __init__(self) -> None:
         self._continued: set[bytes] = set()
@@ -207,7 +207,7 @@ def _turn(call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:
 def _continued(
     before: Turn, prompt: list[ChatMessage], *, keeps: bool
 ) -> tuple[list[ChatMessage], list[bytes], list[ChatMessage]]:
-    """What came before with its nodes, and what is new. Unless the API keeps instructions, those of the new call count.
+    """Return earlier messages with nodes, and new ones; instructions are the new call's, unless the API keeps them.
 
     Where they differ, all nodes do.
     """

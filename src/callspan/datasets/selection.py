@@ -23,7 +23,7 @@ MOST_HELD: Final = 500
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How rows are written. A format ignores options of others."""
+    """Options of row formats. A format ignores the options of others."""
 
     reasoning: bool = False
     """Keep the model's thinking as `reasoning_content`; OpenAI's trainer refuses it, open ones take it."""
@@ -65,7 +65,7 @@ class Statistics:
     models: Counter[str] = field(default_factory=Counter)
 
     def as_json(self) -> dict[str, object]:
-        """Return the counts as plain JSON. `reward` is None where no session kept has one."""
+        """Return the counts as plain JSON. `reward` is None if no exported session has one."""
         return {
             "sessions": self.sessions,
             "sessions_kept": self.sessions_kept,
@@ -95,7 +95,7 @@ _CALL_FIELDS: Final = ("models", "providers", "since_ns", "until_ns", "session_i
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """What to export. Each field narrows, None and empty do not; an unknown value is outside every bound."""
+    """Conditions on what to export. None and empty are no condition; an unknown value is outside every bound."""
 
     session_ids: tuple[str, ...] = ()
     since_ns: int | None = None
@@ -131,22 +131,22 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def of_sessions(self) -> bool:
-        """Whether a field narrows that only sessions have."""
+        """Whether there is a condition that only sessions can match."""
         defaults = Selection()
         names = (name for name in self.__struct_fields__ if name not in _CALL_FIELDS)
         return any(getattr(self, name) != getattr(defaults, name) for name in names)
 
 
 def no_history(_: CallRecord) -> History:
-    """Return that no call is recorded before a call."""
+    """Return an empty history."""
     return History([])
 
 
 class Again(Iterable[_T]):
-    """The selected records of a long session, read anew by each iteration; only the first one counts."""
+    """The selected records of a long session, read again by each iteration; only the first updates the statistics."""
 
     def __init__(self, read: Callable[[Statistics], Iterator[_T]], statistics: Statistics) -> None:
-        """`read` counts in the statistics it is given."""
+        """`read` updates the statistics it is given."""
         self._read, self._statistics = read, statistics
 
     def __iter__(self) -> Iterator[_T]:
@@ -155,7 +155,7 @@ class Again(Iterable[_T]):
         return self._read(statistics)
 
     def has_any(self) -> bool:
-        """Return whether there is a record. If there is none, all that were left out are counted."""
+        """Return whether there is a record. If there is none, all excluded records have been counted."""
         found = next(self._read(Statistics()), None) is not None
         if not found:
             deque(self, maxlen=0)
@@ -180,7 +180,7 @@ class Episode(NamedTuple):
 
 
 def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> Iterator[Episode]:
-    """Yield the selected sessions, oldest first; why others are left out is counted."""
+    """Yield the selected sessions, oldest first; the others are counted by reason."""
     found = list(_sessions(reader, selection, statistics))
     statistics.sessions_found = len(found)
     with_text = _sessions_with_text(reader, selection)
@@ -208,12 +208,12 @@ def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> It
 def held_or_read_again(
     read: Callable[[Statistics], Iterator[CallRecord]], number: int, statistics: Statistics
 ) -> Iterable[CallRecord]:
-    """Return the calls of a session of so many as a list; those of a long one are read where they are needed."""
+    """Return the calls of a session as a list; those of a long session are read when needed."""
     return list(read(statistics)) if number <= MOST_HELD else Again(read, statistics)
 
 
 def calls_outside_sessions(reader: Reader, selection: Selection, statistics: Statistics) -> Iterable[CallRecord]:
-    """Return the selected calls that belong to no session, oldest first; none where sessions are selected."""
+    """Return the selected calls without a session, oldest first; none if sessions are selected."""
     if selection.of_sessions or selection.session_ids:
         return []
     which = CallFilter(
@@ -232,7 +232,7 @@ def _events(reader: Reader, session_id: str, _: Statistics) -> Iterator[Event]:
 
 
 def selected_calls(calls: Iterator[CallRecord], selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:
-    """Yield the successful calls that match; why others are left out is counted."""
+    """Yield the successful calls that match; the others are counted by reason."""
     for call in calls:
         statistics.calls += 1
         reason = _unfit_call(call, selection)
@@ -243,7 +243,7 @@ def selected_calls(calls: Iterator[CallRecord], selection: Selection, statistics
 
 
 def achievements(events: Iterable[Event]) -> set[str]:
-    """Return the names of all that was achieved in a session, by its environment or by rewards."""
+    """Return the names of all achievements of a session, from its environment or rewards."""
     found: set[str] = set()
     for item in events:
         if isinstance(item, RewardRecord) and item.objective == ACHIEVEMENT and item.label:
@@ -256,7 +256,7 @@ def achievements(events: Iterable[Event]) -> set[str]:
 
 
 def _names(value: object) -> set[str]:
-    """Achievements as a mapping of names to whether or how often, or as a list of names."""
+    """Return the names of achievements, given as a mapping to flags or counts, or as a list."""
     if isinstance(value, Mapping):
         return {str(name) for name, reached in value.items() if reached}
     return {str(name) for name in value} if isinstance(value, list) else set()
@@ -284,7 +284,7 @@ def _sessions(reader: Reader, selection: Selection, statistics: Statistics) -> I
 
 
 def _sessions_with_text(reader: Reader, selection: Selection) -> frozenset[str | None] | None:
-    """Ids of the sessions with the text; None where no text is selected."""
+    """Return the ids of the sessions with the text; None if no text is selected."""
     if selection.text is None:
         return None
     found = reader.summary("session", CallFilter(text=selection.text), latencies=False)
@@ -292,7 +292,7 @@ def _sessions_with_text(reader: Reader, selection: Selection) -> frozenset[str |
 
 
 def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
-    """Why a session does not fit; None where it does."""
+    """Return why a session does not match; None if it does."""
     session, reward = summary.session, summary.reward
     tokens = None if summary.input_tokens is None else summary.input_tokens + (summary.output_tokens or 0)
     start, until = session.start_ns, selection.until_ns
@@ -321,7 +321,7 @@ def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
 
 
 def _succeeded(summary: SessionSummary) -> bool | None:
-    """The session's own success, else by its outcome; None where neither is known."""
+    """Return the session's own success, else that of its outcome; None if neither is known."""
     session = summary.session
     if session.success is not None or session.outcome is None:
         return session.success

@@ -38,7 +38,7 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
-    """Yield one row per session; its steps are the calls whose token ids are known, in order."""
+    """Yield one row per session; its steps are the calls with known token ids, in order."""
     for episode in found:
         every = turns(episode, statistics.dropped, reasoning=options.reasoning)
         earned = _earned(episode)
@@ -64,7 +64,7 @@ def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statist
 
 
 def tokens_of(call: CallRecord) -> Tokens | None:
-    """Return the token ids of a call's prompt and first answer; None where the server did not return both."""
+    """Return the token ids of a call's prompt and first answer; None unless the server returned both."""
     body = bytes(call.response.body) if call.response else b""
     response: object = msgspec.json.decode(body) if body else None
     choice = next(objects(response, "choices"), None)
@@ -101,7 +101,7 @@ def _step(turn: Turn, earned: Mapping[str | None, float], episode: Episode, stat
 
 
 def _earned(episode: Episode) -> Mapping[str | None, float]:
-    """What each timestep earned, those that earned nothing of their own left out."""
+    """Return the rewards of each timestep that has any."""
     found: dict[str | None, float] = {}
     for item in episode.events:
         amount = getattr(item, "reward", None)
@@ -153,7 +153,7 @@ def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Stat
 
 
 class _Totals:
-    """What a trajectory says of all its calls."""
+    """The sums over a trajectory's calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -183,7 +183,7 @@ def _plus(total: int | None, value: int | None) -> int | None:
 
 
 class _Steps:
-    """The steps of one trajectory as they grow; those that cannot change any more as JSON."""
+    """The steps of one trajectory so far; those that cannot change any more are kept as JSON."""
 
     def __init__(self, dropped: Counter[str]) -> None:
         self.steps: list[Row | msgspec.Raw] = []
@@ -195,7 +195,7 @@ class _Steps:
         self._open_calls: dict[str, Row] = {}
 
     def add(self, turn: Turn) -> None:
-        """Add what is new in a call's request, then its answer."""
+        """Add the new messages of a call's request, then its answer."""
         for message, node in zip(turn.messages, turn.nodes, strict=True):
             if node not in self._nodes:
                 self._nodes.add(node)
@@ -212,7 +212,7 @@ class _Steps:
             step["reasoning_effort"] = effort
 
     def add_tool_events(self, events: Iterable[Event]) -> None:
-        """Answer tool calls whose result was never sent to a model from what the tools themselves recorded."""
+        """Add recorded tool results for tool calls whose result was not sent to a model."""
         for event in events if self._open_calls else ():
             if not isinstance(event, EventRecord):
                 continue
@@ -250,7 +250,7 @@ class _Steps:
         self._seal(step)
 
     def _seal(self, step: Row) -> None:
-        """Hold a step as JSON, a tenth of its memory, if it has all its results and another step followed."""
+        """Convert a step to JSON, a tenth of its memory, if it has all its results and another step followed."""
         calls = step.get("tool_calls")
         is_open = isinstance(calls, list) and any(str(call["tool_call_id"]) in self._open_calls for call in calls)
         if step is not self._last and not is_open:
@@ -354,7 +354,7 @@ def _iso(ns: int) -> str:
 
 
 def content_of(content: object, dropped: Counter[str]) -> object:
-    """Return the content of a chat message as ATIF takes it; parts it has no place for are counted."""
+    """Return the content of a chat message in ATIF's form; unsupported parts are counted."""
     if content is None or isinstance(content, str):
         return content or ""
     parts = (
@@ -368,7 +368,7 @@ def content_of(content: object, dropped: Counter[str]) -> object:
 
 
 def arguments_of(written: str) -> tuple[dict[str, object], bool]:
-    """Return a tool call's arguments as an object, and whether that is all that was written."""
+    """Return a tool call's arguments as an object, and whether that is complete."""
     try:
         found = msgspec.json.decode(written) if written else {}
     except (msgspec.DecodeError, RecursionError):

@@ -37,7 +37,7 @@ _CHARACTERS_PER_ELEMENT: Final = 16
 
 
 class _Recording(ABC):
-    """A wrapper that knows what its sessions are known by. Comes before Gymnasium's own wrapper among the bases."""
+    """A wrapper with the identity of its sessions. Must precede Gymnasium's own wrapper among the bases."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class _Recording(ABC):
         metadata: Mapping[str, object] | None = None,
         max_elements: int = _MAX_ELEMENTS,
     ) -> None:
-        """Take the environment and what its sessions are known by, see `callspan.session`.
+        """Wrap `env`; the other arguments identify its sessions, see `callspan.session`.
 
         Args:
             env: What is recorded.
@@ -77,7 +77,7 @@ class _Recording(ABC):
 
     @abstractmethod
     def _prepare(self, identity: Identity, max_elements: int) -> None:
-        """Make the recorders of the episodes."""
+        """Create the recorders of the episodes."""
 
 
 class Traced(_Recording, _Wrapper):
@@ -98,16 +98,16 @@ class Traced(_Recording, _Wrapper):
 
     @property
     def session(self) -> Session | None:
-        """The present episode's session, or the last one's; None before the first reset."""
+        """The session of the current or last episode; None before the first reset."""
         return self._episodes.session
 
     @property
     def timestep(self) -> Timestep | None:
-        """The turn that has begun; None between episodes."""
+        """The current timestep; None between episodes."""
         return self._episodes.timestep
 
     def using(self) -> AbstractContextManager[None]:
-        """Return a context manager that makes the turn current: in another thread or task than that of `step`."""
+        """Return a context manager that makes the timestep current, for another thread or task than that of `step`."""
         return self._episodes.using()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -119,7 +119,7 @@ class Traced(_Recording, _Wrapper):
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:  # noqa: ANN401 - the environment's own
-        """Step the environment; record the action, what came of it, and open the next turn or end the episode."""
+        """Step the environment; record the action and its result, and open the next timestep or end the episode."""
         episodes = self._episodes
         episodes.act(action)
         over = False
@@ -133,7 +133,7 @@ class Traced(_Recording, _Wrapper):
         return result
 
     def close(self) -> None:
-        """End what is open, and close the environment."""
+        """End the open sessions, and close the environment."""
         self._episodes.abandon()
         super().close()
 
@@ -159,22 +159,22 @@ class TracedVector(_Recording, _VectorWrapper):
 
     @property
     def sessions(self) -> list[Session | None]:
-        """The session of each sub-environment, present or last; None before the first reset."""
+        """The session of each sub-environment's current or last episode; None before the first reset."""
         return [episodes.session for episodes in self._episodes]
 
     @property
     def timesteps(self) -> list[Timestep | None]:
-        """The turn each sub-environment has begun; None between episodes."""
+        """The current timestep of each sub-environment; None between episodes."""
         return [episodes.timestep for episodes in self._episodes]
 
     def using(self, number: int) -> AbstractContextManager[None]:
-        """Return a context manager that makes the turn of one sub-environment current for a block."""
+        """Return a context manager that makes the timestep of one sub-environment current for a block."""
         return self._episodes[number].using()
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset the sub-environments, all or those of `options["reset_mask"]`, and open their sessions."""
+        """Reset all sub-environments, or those of `options["reset_mask"]`, and open their sessions."""
         chosen: list[int] = []
         about: dict[str, object] = {}
         with _RECORD:
@@ -191,7 +191,7 @@ class TracedVector(_Recording, _VectorWrapper):
         return result
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:  # noqa: ANN401 - the environment's own
-        """Step all; record for each its action and what came of it, and open its next turn or end its episode."""
+        """Step all sub-environments; record each action and result, and open the next timestep or end the episode."""
         with _RECORD:
             for episodes, action in zip(self._episodes, iterate(self.action_space, actions), strict=False):
                 episodes.act(action)
@@ -217,7 +217,7 @@ class TracedVector(_Recording, _VectorWrapper):
                 episodes.begin(split[number], {})
 
     def close(self, **settings: Any) -> None:  # noqa: ANN401 - the environment's own
-        """End what is open, and close the environment."""
+        """End the open sessions, and close the environment."""
         for episodes in self._episodes:
             episodes.abandon()
         super().close(**settings)
@@ -252,7 +252,7 @@ def _chosen(options: Mapping[str, Any] | None, count: int) -> list[int]:
 
 
 def state_json(state: object, max_elements: int, depth: int = 0) -> object:
-    """Return a state in plain values: arrays as lists, larger ones than `max_elements` by shape, type and range.
+    """Return a state as plain values: arrays as lists, those with more than `max_elements` as shape, type and range.
 
     Texts are cut to 16 bytes per element, longer lists to so many items and a last one that says how many there
     were. Anything else is as given.
@@ -294,7 +294,7 @@ ABANDONED: Final = "abandoned"
 
 
 class Turn(NamedTuple):
-    """What an environment returned for an action; None: not given."""
+    """The result of an environment for an action; None: not given."""
 
     observation: object
     reward: SupportsFloat | None = None
@@ -304,7 +304,7 @@ class Turn(NamedTuple):
 
 
 class Episodes:
-    """Opens a session at each reset, and in it a timestep at once and after each turn that does not end it.
+    """Opens a session at each reset, with a first timestep, and another one after each turn that does not end it.
 
     With `current`, session and timestep are the current ones of the code that resets and steps.
     """
@@ -316,10 +316,10 @@ class Episodes:
         self.session: Session | None = None
         """The present episode's, or the last one's; None before the first reset."""
         self.timestep: Timestep | None = None
-        """The turn that has begun; None between episodes."""
+        """The current timestep; None between episodes."""
 
     def begin(self, observation: object, about: Mapping[str, object]) -> None:
-        """Open the session of an episode whose first state is `observation`; what was open is abandoned."""
+        """Open the session of an episode whose first state is `observation`; an open one is abandoned."""
         self.abandon()
         with _RECORD:
             metadata = {**(self._identity.metadata or {}), **about}
@@ -329,17 +329,17 @@ class Episodes:
             self._next_turn(self.session)
 
     def act(self, action: object) -> None:
-        """Record what the agent does."""
+        """Record the agent's action."""
         with _RECORD:
             if self.timestep is not None:
                 self.timestep.action(self.shown(action))
 
     def world(self) -> AbstractContextManager[EnvironmentStep | None]:
-        """Return a context manager around the environment's work; None inside where no turn is open."""
+        """Return a context manager that times the environment's step; it yields None if no timestep is open."""
         return nullcontext() if self.timestep is None else self.timestep.environment_step()
 
     def record(self, turn: Turn, world: EnvironmentStep | None = None) -> None:
-        """Record the result of the environment's step, in `world` where its work is timed."""
+        """Record the result of the environment's step, on `world` if that times it."""
         if self.timestep is None:
             return
         with _RECORD:
@@ -353,7 +353,7 @@ class Episodes:
             )
 
     def turn(self, *, over: bool) -> None:
-        """Close the turn, and open the next one or, where the episode is over, close the session."""
+        """Close the timestep, and open the next one or, if the episode is over, close the session."""
         step, session = self.timestep, self.session
         self.timestep = None
         if step is None or session is None:
@@ -366,7 +366,7 @@ class Episodes:
                 self._next_turn(session)
 
     def abandon(self) -> None:
-        """Close what is open, as an episode that did not come to its end."""
+        """Close the open session, as that of an abandoned episode."""
         step, session = self.timestep, self.session
         self.timestep = None
         if step is None or session is None:
@@ -379,12 +379,12 @@ class Episodes:
             session.end()
 
     def using(self) -> AbstractContextManager[None]:
-        """Return a context manager that makes the present turn the current one for a block."""
+        """Return a context manager that makes the timestep current for a block."""
         scope = self.timestep or self.session
         return nullcontext() if scope is None else scope.using()
 
     def shown(self, state: object) -> object:
-        """Return a state as it is recorded."""
+        """Return a state in its recorded form."""
         return state_json(state, self._max_elements)
 
     def _next_turn(self, session: Session) -> None:

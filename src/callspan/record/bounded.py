@@ -178,7 +178,7 @@ def _collect(value: object, lengths: list[int], opaque: list[int]) -> None:
 
 
 def _is_opaque(text: str) -> bool:
-    """Whether a text looks like base64, by its first characters: letters of both cases and digits, nothing else."""
+    """Return whether a text looks like base64: its first characters are letters of both cases and digits."""
     if len(text) < _OPAQUE_LENGTH:
         return False
     start = text.find(",", 0, _OPAQUE_LENGTH) + 1 if text.startswith("data:") else 0
@@ -187,7 +187,7 @@ def _is_opaque(text: str) -> bool:
 
 
 def _levels(lengths: list[int], opaque: list[int], room: int) -> tuple[int, int]:
-    """Return the lengths to which other strings and opaque ones are to be cut, so that together they take `room`."""
+    """Return the lengths to which plain and opaque strings must be truncated, so that together they take `room`."""
     if not opaque:
         level = _level(lengths, room)
         return level, level

@@ -25,7 +25,7 @@ _EVENT: Final[Scope] = "event"
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Sums over the calls and tools below a timestep or session, as far as this process saw them."""
+    """Sums over the calls and tools of a timestep or session that this process saw."""
 
     calls: int = 0
     """Number of calls."""

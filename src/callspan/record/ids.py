@@ -43,7 +43,7 @@ _VERSION_AT = 14
 
 
 def response_call_id(provider: str, response_id: str) -> str:
-    """Return the id of the call that a background response answers, or that an event or turn of a hosted agent ends.
+    """Return the id of the call for a background response, or for an event or turn of a hosted agent.
 
     UUID version 8, the same in every process.
     """
@@ -59,5 +59,5 @@ def batch_call_id(provider: str, batch_id: str, custom_id: str) -> str:
 
 
 def is_of_response(call_id: str) -> bool:
-    """Return whether a call's id is that made of the provider's: versions of such calls are merged."""
+    """Return whether a call's id was derived from the provider's: versions of such calls are merged."""
     return call_id[_VERSION_AT : _VERSION_AT + 1] == "8"

@@ -1,4 +1,4 @@
-"""Merging: the versions of a call that several requests and processes see, as one record.
+"""Merging: merges the versions of a call, written by several requests and processes, into one record.
 
 Of a background response or a batch, version 1 or 2 is of the request that created it, 3 of a webhook, 4 of the process
 that fetched the result. Of a hosted agent, 2 is a turn in progress, 3 what was read from the middle on, 4 what was read
@@ -34,7 +34,7 @@ _DERIVED: Final = "conversation"
 
 
 def merged(versions: Iterable[CallRecord]) -> CallRecord:
-    """Return all versions of one call as one record. Raises TypeError for none."""
+    """Return all versions of one call merged into one record. Raises TypeError for none."""
     return reduce(_merged, versions)
 
 
@@ -60,40 +60,40 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
 
 
 def _by_creation(lower: CallRecord, higher: CallRecord) -> tuple[CallRecord, CallRecord]:
-    """Both records, first the one that knows more of the request: its process is known, of which others say nothing."""
+    """Return both records, first the one made by the request itself, which has a process id."""
     begun_only = lower.record_version < _CREATED and higher.pid is not None
     return (higher, lower) if lower.pid is None or begun_only else (lower, higher)
 
 
 def _known(name: str, first: CallRecord, second: CallRecord) -> Any:  # noqa: ANN401 - any field
-    """The field of the first record where it has one, else of the second."""
+    """Return the field of the first record if it has one, else of the second."""
     value = getattr(first, name)
     return getattr(second, name) if value == _DEFAULTS[name] else value
 
 
 def _cost(higher: CallRecord, lower: CallRecord) -> Cost | None:
-    """The cost of the usage that counts."""
+    """Return the cost that belongs to the merged usage."""
     if higher.usage is None or higher.usage == lower.usage:
         return higher.cost if higher.cost is not None else lower.cost
     return higher.cost
 
 
 def _request(first: Request, second: Request) -> Request:
-    """The request of the first record; that of the second where only it has a body, or a model."""
+    """Return the first record's request; the second's if only that has a body or a model."""
     if first == Request() or (first.body is NO_BODY and second.body is not NO_BODY):
         return msgspec.structs.replace(second, model=first.model or second.model)
     return first if first.model is not None else msgspec.structs.replace(first, model=second.model)
 
 
 def _response(newer: Response | None, older: Response | None) -> Response | None:
-    """The newer response; with the body of the older where only that has one."""
+    """Return the newer response, with the older one's body if only that has one."""
     if newer is None or older is None or newer.body is not NO_BODY or older.body is NO_BODY:
         return newer or older
     return msgspec.structs.replace(newer, body=older.body, body_bytes=older.body_bytes)
 
 
 def _timing(created: CallRecord, higher: CallRecord) -> Timing:
-    """The start and the details of the request, and the end of the response."""
+    """Return the start and details of the request with the end of the response."""
     start, end = created.timing, higher.timing
     if end.duration_ns is None:  # how long a line of a batch took is not stated
         return start

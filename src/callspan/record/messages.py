@@ -120,7 +120,7 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="media"):
-    """An image, audio, video or document: where it is, or what it was, rarely its bytes."""
+    """An image, audio, video or document: its location or hash, rarely its bytes."""
 
     modality: str
     """`image`, `audio`, `video` or `document`."""
@@ -168,7 +168,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def text(self) -> str | None:
-        """Its text, all text parts together; None where it has none, such as a message of tool calls only."""
+        """Its text, all text parts joined; None if it has none, such as a message with only tool calls."""
         texts = [part.text for part in self.parts if isinstance(part, Text)]
         return "".join(texts) if texts else None
 

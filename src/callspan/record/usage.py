@@ -116,7 +116,7 @@ ADDITIVE_COUNTERS: Final = (
 
 
 def usage_of_hop(hop: Hop) -> Usage:
-    """Return what one hop used; its total is known where both of its parts are."""
+    """Return the usage of one hop; its total is known if both parts are."""
     known = hop.input_tokens is not None and hop.output_tokens is not None
     return Usage(
         input_tokens=hop.input_tokens,
@@ -130,7 +130,7 @@ def usage_of_hop(hop: Hop) -> Usage:
 
 
 def with_added(usage: Usage, others: Iterable[Usage]) -> Usage:
-    """Return the usage with the counters of others added; unknown ones add nothing."""
+    """Return the usage with the other usages added; unknown counters add nothing."""
     others = list(others)
     if not others:
         return usage

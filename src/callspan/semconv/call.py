@@ -207,7 +207,7 @@ def attempt_span_attributes(record: CallRecord, attempt: Attempt) -> Attributes:
 
 
 class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a batch at one of its two spans. None: unknown."""
+    """The data of a batch for one of its two spans. None: unknown."""
 
     operation: str
     provider: str
@@ -246,7 +246,7 @@ BATCH_SPAN: Final = Table(
     ),
     Row(gen_ai.ERROR_TYPE, STRING, "error_type", "Why a batch was not created, as of a call that failed."),
 )  # fmt: skip
-"""The attributes of the spans of a batch: of the request that created it, and of the first reading of its results."""
+"""The attributes of a batch's spans: the request that created it, and the first read of its results."""
 
 
 _SHOWN_TIMES: Final = 8

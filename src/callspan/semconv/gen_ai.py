@@ -115,7 +115,7 @@ def _prompt_of_metadata(metadata: Mapping[str, object]) -> tuple[str, str | None
 
 
 def _prompt(record: CallRecord) -> tuple[str, str | None] | None:
-    """Name and version of the template the request refers to, else of the one that the application names."""
+    """Return name and version of the prompt template in the request, else in the metadata."""
     template = record.request.params.get("prompt")
     if isinstance(template, dict) and (name := as_text(template.get("id"))):
         return name, as_text(template.get("version"))

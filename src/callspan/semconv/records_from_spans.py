@@ -114,7 +114,7 @@ def _operation(attributes: Mapping[str, object]) -> str | None:
 
 
 def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
-    """User, tags and metadata as `callspan.metadata(...)` keeps them: names of the application's own in `extra`."""
+    """Return user, tags and metadata in the form of `callspan.metadata(...)`; other names are in `extra`."""
     given = _object(attributes.get("metadata"))
     for key, value in attributes.items():
         prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
@@ -136,7 +136,7 @@ def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
 
 
 def _object(value: object) -> dict[str, object]:
-    """A JSON object, or the text of one; empty for anything else."""
+    """Return a JSON object, given directly or as text; empty for anything else."""
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)

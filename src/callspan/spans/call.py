@@ -111,7 +111,7 @@ class CallSpan:
                 return
 
     def end_batch(self, report: BatchReport, end_ns: int) -> None:
-        """Set what is known of a batch by now, and end the span, failed where there is an error. May be repeated."""
+        """Set the attributes of a batch, and end the span, as failed if there is an error. May be repeated."""
         with _PROJECT:
             if self._span.is_recording():
                 self._span.set_attributes(call.BATCH_SPAN.of(report))

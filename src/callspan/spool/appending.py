@@ -57,7 +57,7 @@ class AppendQueue:
         """Id of the writing thread; only that thread can rely on it."""
 
     def add(self, payload: bytes, slim: Slim | None) -> bool:
-        """Write a record, or leave it to the append that this one interrupts; False if it was dropped."""
+        """Write a record, or queue it if this interrupts another append; False if it was dropped."""
         waiting = _Waiting(payload, slim)
         self._waiting.append(waiting)
         self.write()

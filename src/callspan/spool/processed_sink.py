@@ -148,7 +148,7 @@ class ProcessedSink:
         return self._decoder.take(self._number, entry)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keep an entry that cannot be stored where a person can find it, as received."""
+        """Save an entry that cannot be stored, as received, for inspection."""
         self._sink.set_aside(entry, reason)
 
     def forget(self, segment: str) -> None:

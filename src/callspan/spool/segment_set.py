@@ -262,7 +262,7 @@ class SegmentSet:
             return min((source.caught_up_ns.get(sink, source.created_ns) for source in waiting), default=None)
 
     def damaged(self, source: Source, gap: Gap, skipped: bytes) -> None:
-        """Count, report and save a damaged part once for all sinks; a torn tail is only counted."""
+        """Count, report and save a damaged part once for all sinks; an incomplete last frame is only counted."""
         size = gap.end - gap.start
         with self.lock:
             if (source.name, gap.start) in self._seen:

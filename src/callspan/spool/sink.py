@@ -92,7 +92,7 @@ class Sink(Protocol):
         """
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Save an entry that cannot be stored where a person can find it (dead letters)."""
+        """Save an entry that cannot be stored for inspection (dead letters)."""
 
     def forget(self, segment: str) -> None:
         """Drop the cursor of a segment that is gone."""

@@ -181,7 +181,7 @@ MOST_CALLS: Final = 1000
 
 
 class History(NamedTuple):
-    """The recorded calls before a call that continues what the provider keeps, as far as its links lead."""
+    """The recorded calls that a call continues at the provider, as far as the links can be followed."""
 
     calls: list[CallRecord]
     """Oldest first, with their conversations; the call itself is not among them."""

@@ -361,7 +361,7 @@ def fragments(value: object) -> list[Fragment]:
 
 
 def role_of(value: object) -> str:
-    """Return who speaks in an element of a request's history: its role, else what its type implies."""
+    """Return the role of an element of a request's history, else the role that its type implies."""
     if mapping(value) is None:
         return "user"
     kind = text(value, "type") or ""

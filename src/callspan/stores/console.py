@@ -57,7 +57,7 @@ class ConsoleStore:
 
 
 def line(call: CallRecord) -> str:
-    """Return one line about a call, without control characters: time, model, outcome, tokens, duration, words."""
+    """Return one line about a call, without control characters: time, model, outcome, tokens, duration, text."""
     return "".join(char if char.isprintable() else " " for char in "  ".join(_parts(call)))
 
 
@@ -76,6 +76,6 @@ def _parts(call: CallRecord) -> Iterator[str]:
 
 
 def _words(messages: Sequence[Message]) -> str:
-    """Return the beginning of the last message's text."""
+    """Return the first characters of the last message's text."""
     texts = [getattr(part, "text", None) for part in messages[-1].parts] if messages else []
     return repr(text_attribute(" ".join(text for text in texts if text), _OUTPUT_BYTES))

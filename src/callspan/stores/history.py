@@ -1,4 +1,4 @@
-"""History: the recorded calls before one that continues what the provider keeps, and the messages of all together.
+"""History: the recorded calls that a call continues at the provider, and the messages of the whole conversation.
 
 A call names the response that it continues (`request.continues`) or its conversation (`request.conversation_id`). The
 provider puts what it has of them before the messages of the request, so the call's own messages are only the last ones.
@@ -20,7 +20,7 @@ KEEPS_INSTRUCTIONS: Final = frozenset({"messages"})
 
 
 class Links(NamedTuple):
-    """How the calls of a store are found."""
+    """Functions that find calls by their ids at the provider."""
 
     by_response: Callable[[str], CallRecord | None]
     """Returns the call that got the response of this id; None if there is none."""
@@ -29,7 +29,7 @@ class Links(NamedTuple):
 
 
 def links(reader: Reader) -> Links:
-    """Return the links of a store whose filters look ids up in an index."""
+    """Return the links of a store whose filters find ids by an index."""
 
     def by_response(response_id: str) -> CallRecord | None:
         return next(reader.calls(CallFilter(response_id=response_id, newest_first=False, limit=1)), None)
@@ -41,7 +41,7 @@ def links(reader: Reader) -> Links:
 
 
 def before_in_conversation(call: CallRecord, limit: int | None = None) -> CallFilter:
-    """Return which calls of the conversation of a call came before it. Those that failed added nothing to it."""
+    """Return the filter of the earlier successful calls of a call's conversation. Failed ones added nothing to it."""
     return CallFilter(
         conversation_id=call.request.conversation_id, until_ns=call.timing.start_ns, errors=False, limit=limit
     )
@@ -71,7 +71,7 @@ def follow(call: CallRecord, known: Links, limit: int) -> History:
 
 
 def whole_conversation(call: CallRecord, history: History) -> Conversation:
-    """Return the messages of a call with those of the calls before it; its own if there are none."""
+    """Return the messages of a call after those of the earlier calls, if there are any."""
     own = call.conversation or Conversation()
     before: list[Message] = []
     for one in history.calls:
@@ -83,7 +83,7 @@ def whole_conversation(call: CallRecord, history: History) -> Conversation:
 
 
 def _with_instructions(own: Conversation, before: list[CallRecord]) -> Conversation:
-    """The conversation with the system prompt and tools of the newest call that sent some."""
+    """Return the conversation with the system prompt and tools of the newest call that sent any."""
     for one in reversed(before):
         kept = one.conversation
         if kept is not None:

@@ -99,9 +99,9 @@ def _unpacked(payload: bytes, decoded: Decoded) -> Unpacked:
 
 
 def combined(known: CallRecord | None, others: Iterable[Record]) -> Unpacked | None:
-    """Return what is to be stored in the place of a background response's call that is `known`, with other versions.
+    """Return the payload that replaces the `known` call of a background response, merged with other versions.
 
-    None where nothing changes.
+    None if nothing changes.
     """
     versions = [record for record in (known, *others) if isinstance(record, CallRecord)]
     whole = _without_conversation(merged(versions))
@@ -161,7 +161,7 @@ def _derived(record: CallRecord) -> tuple[Cell, ...]:
 
 
 def _findable(record: CallRecord) -> tuple[str | None, ...]:
-    """The user, organization, project, run, agent and tags of a call."""
+    """Return the user, organization, project, run, agent and tags of a call."""
     metadata = record.metadata
     if not metadata:
         return (record.user, *_NO_LABELS)

@@ -145,7 +145,7 @@ def _take(tree: Tree, path: tuple[str, ...]) -> None:
 
 
 class _Story(NamedTuple):
-    """Values by path, with the version of each."""
+    """Values of a row by path, with the version of each."""
 
     values: Tree
     stamps: dict[str, int]

@@ -88,13 +88,13 @@ class Captured:
         return [r for r in self.everything if isinstance(r, EventRecord | MessageRecord | RewardRecord)]
 
     def _add(self, record: Record) -> None:
-        """Take one record."""
+        """Add one record."""
         self._all.append(record)
 
 
 @contextmanager
 def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArguments]) -> Iterator[Captured]:
-    """Instrument the SDKs for the block and collect its spans and records; then put back what was before.
+    """Instrument the SDKs for the block and collect its spans and records; then restore the previous state.
 
     The environment is not read; `settings` are those of `callspan.instrument()`, by default with
     `strict=True`, so that a wrong use of the session API fails the test. Spans go to a provider of their own,

@@ -121,7 +121,7 @@ class Replayed(ScriptedProvider):
 
 @contextmanager
 def replay(store: str | Reader, *, session: str | None = None, match: Match = "order") -> Iterator[Replayed]:
-    """Serve recorded calls on loopback, as whichever provider they went to; nothing leaves the machine.
+    """Serve recorded calls on loopback, as their own providers; nothing leaves the machine.
 
     A request with the same JSON body as a recorded one gets its response, streamed if it requests a stream; several
     with one body are served in the order they were recorded. Any other request gets the next unused call of its API,
@@ -155,7 +155,7 @@ def _is_a_call(request: ReceivedRequest) -> bool:
 
 
 def reply_of(call: CallRecord) -> Reply:
-    """Return the recorded answer as a reply. Raises ReplayError for one whose content was not kept."""
+    """Return the recorded answer as a reply. Raises ReplayError if its content was not recorded."""
     status = call.error.status if call.error else None
     stay = {"x-should-retry": "false"}
     if call.error is not None and status is not None:

@@ -254,7 +254,7 @@ def remove(path: Path, choice: Choice) -> Removed:
 
 
 class _Going:
-    """Decides which records are deleted."""
+    """Selects the records to delete."""
 
     def __init__(self, choice: Choice, whole: dict[tuple[str, str], SessionRecord | TimestepRecord]) -> None:
         self._choice = choice

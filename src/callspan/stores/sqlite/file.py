@@ -51,7 +51,7 @@ MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = tuple(
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """Return a connection to an up-to-date file, created (0600, its directories too) where there is none.
+    """Return a connection to a migrated file; a missing file is created (0600), with its directories.
 
     Raises StoreError for a file of another application or a newer callspan, else sqlite3.Error or OSError.
     """
@@ -68,7 +68,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Return a read-only connection. Raises StoreError where the file is missing or not callspan's."""
+    """Return a read-only connection. Raises StoreError if the file is missing or not callspan's."""
     if not path.is_file():
         raise no_file(Path(path))
     with explaining(path):
@@ -209,7 +209,7 @@ def _damage(path: Path, message: str) -> str:
 
 
 def rescue(path: Path) -> str:
-    """Return what to do about a damaged file."""
+    """Return advice about a damaged file."""
     rescued = path.with_name(f"{path.stem}-rescued{path.suffix}")
     return f"restore it from a backup, or rescue what can be read: {_RESCUE} {path} {rescued}"
 
@@ -239,7 +239,7 @@ def _expected(layout: int) -> frozenset[str]:
 
 
 def _right(path: Path) -> str:
-    """Return which permission this process lacks."""
+    """Return the permission that this process lacks."""
     for place, kind, mode in ((path.parent, "directory", os.X_OK), (path, "file", os.R_OK)):
         if not os.access(place, mode):
             return f"no permission to read the {kind}"

@@ -92,14 +92,14 @@ class SQLiteReader(SqlReader):
         return f"c.id IN (SELECT c.id FROM calls c WHERE {where} {page})"
 
     def _chosen(self, which: CallFilter, ordered: str) -> tuple[str, Mapping[str, object]]:
-        """Return the condition on the calls `c` of a page; the first calls are searched for a text at first."""
+        """Return the condition on the calls `c` of a page; a text is first searched for in the first calls."""
         found = self._first_with(which, ordered)
         if found is None:
             return super()._chosen(which, ordered)
         return f"c.id IN ({','.join(map(str, found))})", {}
 
     def _first_with(self, which: CallFilter, ordered: str) -> list[int] | None:
-        """Return the row ids of a page of calls that contain a part; None if a scan has to find them."""
+        """Return the row ids of a page of calls that contain a part; None if a scan is needed."""
         if which.text is None or which.limit is None or which.offset + which.limit > text_search.MOST_LOOKUPS:
             return None
         where, values = self._where(msgspec.structs.replace(which, text=None))
@@ -123,7 +123,7 @@ class SQLiteReader(SqlReader):
             return search.condition(f"callspan_finds_{[*self._searches].index(text) + 1}")
 
     def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
-        """Return the percentiles of the calls that succeeded, from the times the file keeps where these suffice."""
+        """Return the percentiles of the successful calls, from the stored times if these suffice."""
         by = next((name for name in _GROUPS if self._group(name) == key), None)
         if self._layout < _TIMES_SINCE or by is None or not _answerable(where):
             return super()._latencies(key, where, values)
@@ -151,7 +151,7 @@ def query(path: Path, sql: str, **values: object) -> list[Values]:
 
 
 class WritersReader(SQLiteReader, ExactCalls):
-    """Reads what a writer's transaction has written too, over its connection."""
+    """Reads over a writer's connection, including what its transaction has written."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         """The file is `connection`'s, of this layout."""
@@ -186,5 +186,5 @@ def _kept_sums(by: str, where: str) -> str | None:
 
 
 def _answerable(where: str) -> bool:
-    """Whether what is kept of the calls tells those apart where this holds."""
+    """Return whether the stored sums can be filtered by this condition."""
     return set(_COLUMN.findall(where)) <= _CONDITIONS

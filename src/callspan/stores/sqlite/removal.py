@@ -96,7 +96,7 @@ class _Removal:
             counts[table] += self._run(sql, (session_id,)).rowcount
 
     def _old(self, before_ns: int, counts: dict[str, int]) -> None:
-        """Delete each session as a whole, then what else is old."""
+        """Delete each old session completely, then other old records."""
         for session_id in self._in_batches(_SESSIONS, before_ns):
             self._session(session_id, counts)
         for table in CHILDREN:
@@ -105,7 +105,7 @@ class _Removal:
                 counts[table] += self._run(sql, {"key": key, "value": before_ns}).rowcount
 
     def _in_batches(self, table: str, before_ns: int) -> Iterator[str]:
-        """Yield the keys of old rows, each within a transaction that ends with its batch."""
+        """Yield the keys of old rows in batches, each batch within one transaction."""
         sql = f"SELECT {_KEYS[table]} FROM {_PLACES.get(table, table)} WHERE {OLD[table]}"
         keys = [str(row[0]) for row in self._run(sql, {"value": before_ns})]
         start = 0
@@ -133,7 +133,7 @@ class _Removal:
         return [self._delete_dead(table, ids) for table, ids in dead.items()][-1]
 
     def _delete_dead(self, table: str, ids: list[int]) -> int:
-        """Newest first: what is at the end of a chain, or has borrowed its text, is never without what it needs."""
+        """Delete newest first, so that no row refers to a deleted one in between."""
         live = {"ctx": "live_ctx", "content": "live"}[table]
         start = deleted = 0
         while start < len(ids):
@@ -145,7 +145,7 @@ class _Removal:
         return deleted
 
     def _mark(self) -> None:
-        """Mark what the calls reach that have been written since the last time, all at first."""
+        """Mark the rows that calls written since the last mark refer to; at first, those of all calls."""
         version = self._run("PRAGMA data_version").fetchone()[0]
         if version == self._data_version:
             return

@@ -224,7 +224,7 @@ def _ascending(rows: Iterable[Any], last: int) -> Iterator[Any]:
 
 
 def _behind(source: sqlite3.Connection, sql: str, last: int) -> int | None:
-    """Return the lowest id from `last` + 1 on after which a row can be read again; None if there is none."""
+    """Return the lowest id from `last` + 1 on after which rows can be read again; None if there is none."""
     step = 1
     while not _reads(source, sql, last + step):
         step *= 2

@@ -42,7 +42,7 @@ class ToolCall(NamedTuple):
 
 
 class ErrorAnswer(NamedTuple):
-    """What an error says."""
+    """The content of an error."""
 
     status: int
     type: str | None
@@ -83,7 +83,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Family:
-    """What all wires of one provider share."""
+    """The parts shared by all wires of one provider."""
 
     name: str
     error: Callable[[ErrorAnswer], Json]
@@ -96,7 +96,7 @@ class Family:
 
 
 class File(NamedTuple):
-    """An answer that is no JSON."""
+    """An answer that is not JSON."""
 
     content: bytes
     type: str
@@ -105,7 +105,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Wire:
-    """How one endpoint answers."""
+    """The answers of one endpoint."""
 
     family: Family
     body: Callable[[Answer], Json]
@@ -127,7 +127,7 @@ def words(text: str) -> list[str]:
 
 
 def fragments(text: str) -> list[str]:
-    """The text in short pieces that respect nothing, as the arguments of tools are streamed."""
+    """The text in short arbitrary pieces, as the arguments of tools are streamed."""
     return [text[start : start + _FRAGMENT] for start in range(0, len(text), _FRAGMENT)]
 
 
@@ -148,7 +148,7 @@ def encode(value: object) -> bytes:
 
 
 def objects(value: object) -> list[Json]:
-    """The objects of a list; nothing if it is none."""
+    """The objects of a list; nothing if it is not a list."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
@@ -198,7 +198,7 @@ def usage(reply: Reply) -> Json:
 
 
 def with_usage(body: dict[str, object], reply: Reply, made: Json) -> dict[str, object]:
-    """The body with the usage scripted: as given, `made` where none was given, none where an empty one was."""
+    """The body with the scripted usage: as given, `made` if none was given, none if an empty one was."""
     given = made if reply.usage is None else reply.usage
     return {**body, "usage": given} if given else body
 

@@ -75,7 +75,7 @@ class Session:
         }
 
     def send(self, events: object, take: Take) -> Json:
-        """Take the events that were sent, and run the agent on them."""
+        """Process the sent events, and run the agent on them."""
         sent: list[Json] = [{"id": _id(), **event, "processed_at": _now()} for event in objects(events)]
         self.log.add(*sent)
         if any(event.get("type") in _ANSWERED for event in sent):
@@ -118,7 +118,7 @@ class Session:
         return bool(results), waits
 
     def _act(self, choice: Choice) -> tuple[list[Json], list[str]]:
-        """Add what the agent says and does; return the results of its tools, and the calls that the client runs."""
+        """Add the agent's messages and actions; return its tool results, and the tool calls for the client."""
         if choice.reasoning is not None:
             self.log.add(_event("agent.thinking"))
         if choice.text is not None:

@@ -60,7 +60,7 @@ class _Batch:
     created_s: int = field(default_factory=lambda: int(time.time()))
 
     def polled(self) -> bool:
-        """Whether it has ended, for one who looks."""
+        """Whether it has ended, as of this poll."""
         self.polls -= 1
         return self.polls < 0
 

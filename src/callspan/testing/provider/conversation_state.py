@@ -59,7 +59,7 @@ class _Conversation:
 
 
 class ConversationState:
-    """What a provider keeps for later requests. Safe from any thread."""
+    """The state that a provider keeps for later requests. Safe from any thread."""
 
     def __init__(self) -> None:
         self._responses: dict[str, StoredResponse] = {}
@@ -69,7 +69,7 @@ class ConversationState:
         self._lock = threading.RLock()
 
     def rendering(self, request: ReceivedRequest, take: Scripted) -> Rendering | None:
-        """Return what is sent for a request about conversations, or that deletes a response; None for any other.
+        """Return the rendering for a request about conversations, or one that deletes a response; None for any other.
 
         What is scripted for its path wins.
         """
@@ -86,7 +86,7 @@ class ConversationState:
         return render(answer, None) if body is None else render_body(answer, OPENAI, body)
 
     def refusal(self, request: ReceivedRequest, route: Route | None) -> Reply | None:
-        """Return the error for a request that continues what is not there; None for any other."""
+        """Return the error for a request that continues a missing object; None for any other."""
         if route is None or request.method != "POST" or not route.inference:
             return None
         if route.wire is MESSAGES:
@@ -121,7 +121,7 @@ class ConversationState:
             return stored.ended() if request.stream else stored.fetched()
 
     def add(self, answer: Answer, route: Route | None, rendering: Rendering) -> Rendering:
-        """Keep what is sent, for later requests; return what is sent instead of a response in the background."""
+        """Store a sent body for later requests; return the body sent instead for a background response."""
         if route is None or rendering.status >= HTTPStatus.BAD_REQUEST:
             return rendering
         with self._lock:
@@ -161,7 +161,7 @@ class ConversationState:
         return None if known is None else {"id": response_id, "object": "response", "deleted": True}
 
     def _body(self, request: ReceivedRequest, *, named: str | None, items: str | None, item: str | None) -> Json | None:
-        """What answers a request about conversations; None: there is no such conversation, item or method."""
+        """The answer to a request about conversations; None: there is no such conversation, item or method."""
         if named is None:
             if request.method != "POST":
                 return None
@@ -208,7 +208,7 @@ def _list(items: list[Json], limit: int) -> Json:
 
 
 def _not_found(message: str, code: str | None = None, status: int = 404) -> Reply:
-    """OpenAI's error for what is not there."""
+    """OpenAI's error for a missing object."""
     param = "previous_response_id" if code else None
     error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
     return Reply(status=status, raw={"error": error})

@@ -1,4 +1,4 @@
-"""Hosted agents of the scripted provider: which requests are about sessions, and what answers them."""
+"""Hosted agents of the scripted provider: recognises requests about sessions, and answers them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class HostedAgents:
 
     @staticmethod
     def rest_of(request: ReceivedRequest) -> HostedRequest | None:
-        """Return what a request about sessions is; None for any other."""
+        """Return the parsed request about sessions; None for any other."""
         found = _PATH.search(request.path)
         if found is None:
             return None
@@ -49,7 +49,7 @@ class HostedAgents:
         return HostedRequest(OPENAI if found["agents"] else ANTHROPIC, rest)
 
     def rendering(self, request: ReceivedRequest, take: Scripted) -> Rendering | None:
-        """Return what is sent for a request about sessions or jobs; None for any other.
+        """Return the rendering for a request about sessions or jobs; None for any other.
 
         What is scripted for its path wins.
         """

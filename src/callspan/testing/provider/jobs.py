@@ -26,7 +26,7 @@ Scripted = Callable[..., Reply]
 
 
 class _Job:
-    """One job, and what it states at the end."""
+    """One job, with its final result."""
 
     def __init__(self, kind: str, body: Json, reply: Reply) -> None:
         self.id = f"{kind}_{secrets.token_hex(8)}"
@@ -93,7 +93,7 @@ class Jobs:
         self._lock = threading.Lock()
 
     def rendering(self, request: ReceivedRequest, take: Scripted) -> Rendering | None:
-        """Return what is sent for a request about jobs; None for any other. What is scripted for its path wins."""
+        """Return the rendering for a request about jobs; None for any other. A reply for its path comes first."""
         found = _PATH.search(request.path)
         if found is None or "/sessions/" in request.path:
             return None

@@ -113,7 +113,7 @@ class AgentSession:
         }
 
     def send(self, events: object, take: Take) -> None:
-        """Take the events that were sent, and run the agent on them."""
+        """Process the sent events, and run the agent on them."""
         for event in objects(events):
             kind = event.get("type")
             if kind == "agent.session.input.message":

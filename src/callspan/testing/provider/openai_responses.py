@@ -104,7 +104,7 @@ def _usage(reply: Reply) -> Json:
 
 
 def _end(choice: Choice, reply: Reply) -> Json:
-    """Status, error and what is incomplete."""
+    """Status, error and incomplete details."""
     reason = FINISH_REASONS.get(choice.reason, choice.reason)
     if reason == "failed":
         error = {"code": reply.error_code or "server_error", "message": reply.message}

@@ -82,7 +82,7 @@ def find_route(request: ReceivedRequest) -> tuple[Route, dict[str, str]] | None:
 
 
 def family_of(request: ReceivedRequest, route: Route | None) -> Family:
-    """Whose answer it is; where no endpoint takes the request, whose client asks."""
+    """The provider that answers; if no endpoint takes the request, that of the client."""
     if route is not None and route.wire is not _MODELS:
         return route.wire.family
     return ANTHROPIC if "anthropic-version" in request.headers else OPENAI
@@ -90,7 +90,7 @@ def family_of(request: ReceivedRequest, route: Route | None) -> Family:
 
 @dataclass(frozen=True)
 class Rendering:
-    """What is sent for one request."""
+    """The rendered answer to one request."""
 
     reply: Reply
     status: int

@@ -245,7 +245,7 @@ class Script:
         self._lock = threading.RLock()
 
     def add(self, line: Line) -> None:
-        """Put a line at the end."""
+        """Append a line."""
         with self._lock:
             self._lines.append(line)
 

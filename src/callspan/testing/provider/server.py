@@ -72,7 +72,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._thread.start()
 
     def stop(self) -> None:
-        """Hang up on everyone and end all threads. Again: nothing."""
+        """Close all connections and end all threads. May be repeated."""
         if self.closing.is_set():
             return
         self.closing.set()
@@ -124,7 +124,7 @@ class _Connection(BaseHTTPRequestHandler):
             super().handle()
 
     def log_message(self, *_: object) -> None:
-        """Nothing: a test's output is its own."""
+        """Log nothing."""
 
     def _serve(self) -> None:
         request = self._read()
@@ -217,7 +217,7 @@ class _Connection(BaseHTTPRequestHandler):
         self._write(b"0\r\n\r\n")
 
     def _send_event(self, index: int, event: Event, rendering: Rendering) -> bool:
-        """False: hung up in the middle of it."""
+        """False: closed the connection in the middle of it."""
         content = (rendering.frame or event_bytes)(event, malformed=index == 1 and rendering.reply.malformed)
         if self._packer is not None:
             content = self._packer.compress(content) + self._packer.flush(zlib.Z_SYNC_FLUSH)
@@ -349,7 +349,7 @@ class ScriptedProvider:
         return self._state.webhook(response_id, secret)
 
     def close(self) -> None:
-        """Stop: hang up on all clients, end all threads, free the port. Again: nothing.
+        """Close all connections, end all threads, free the port. May be repeated.
 
         Raises what a `responder` or a predicate raised, if one did.
         """
@@ -372,7 +372,7 @@ class ScriptedProvider:
         self.close()
 
     def _answer(self, request: ReceivedRequest) -> Rendering:
-        """Keep the request and say what it gets."""
+        """Store the request and return its answer."""
         with self._lock:
             self._requests.append(request)
         take = self._script.reply_to
