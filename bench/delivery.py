@@ -21,8 +21,7 @@ from pathlib import Path
 
 import page
 import valgrind
-from callspan.spool import frames
-from callspan.spool.segment import Segment
+from callspan.spool.segment import Segment, encode_frame
 from callspan.spool.shipper import BATCH_BYTES
 from callspan.spool.sink import Sink
 from callspan.wiring.recorder import store_sinks
@@ -117,7 +116,7 @@ def _segment(records: int) -> Iterator[Segment]:
     with tempfile.TemporaryDirectory() as directory:
         segment = Segment.create(Path(directory))
         for payload in workload.payloads(records):
-            segment.append(frames.encode(payload))
+            segment.append(encode_frame(payload))
         yield segment
         segment.release()
 

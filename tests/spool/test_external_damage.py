@@ -15,8 +15,7 @@ from callspan.cli.commands import callspan
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode as encode_record
 from callspan.spool.directory import cursor_path, read_cursor, store_key, write_cursor
-from callspan.spool.frames import encode
-from callspan.spool.segment import Segment
+from callspan.spool.segment import Segment, encode_frame
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
 
@@ -31,7 +30,7 @@ def place(tmp_path: Path) -> Path:
 def orphan(place: Path, *keys: str, name: str = "00000000000000000001-1-aa.segment") -> Path:
     place.mkdir(exist_ok=True)
     path = place / name
-    path.write_bytes(b"".join(encode(record(key)) for key in keys))
+    path.write_bytes(b"".join(encode_frame(record(key)) for key in keys))
     return path
 
 
@@ -105,7 +104,7 @@ class TestCursors:
     def test_a_valid_cursor_is_used(self, place: Path, tmp_path: Path) -> None:
         segment = orphan(place, "a", "b", "c")
         sink = FileSink(tmp_path / "f")
-        write_cursor(place, segment.name, store_key(place, sink), len(encode(record("a"))))
+        write_cursor(place, segment.name, store_key(place, sink), len(encode_frame(record("a"))))
         ship_once(place, [sink], 30)
         assert sink.keys() == ["b", "c"]
 
@@ -182,9 +181,9 @@ class TestDamage:
 
     def test_garbage_before_a_torn_frame_is_damage(self, place: Path, tmp_path: Path) -> None:
         path = orphan(place, "a")
-        path.write_bytes(path.read_bytes() + b"garbage" + encode(record("b"))[:-1])
+        path.write_bytes(path.read_bytes() + b"garbage" + encode_frame(record("b"))[:-1])
         counts = ship_once(place, [FileSink(tmp_path / "f")], 30)
-        assert (counts["corrupt_bytes"], counts["torn_bytes"]) == (7, len(encode(record("b"))) - 1)
+        assert (counts["corrupt_bytes"], counts["torn_bytes"]) == (7, len(encode_frame(record("b"))) - 1)
 
     @pytest.mark.parametrize("bit", [0, 40, 70, 100, 500])
     def test_damage_is_kept_logged_and_reported_by_the_commands(
@@ -192,7 +191,7 @@ class TestDamage:
     ) -> None:
         """Also in the last frame of a segment, where it looks like the end of a process."""
         path = orphan(place, name="00000000000000000001-1-aa.segment")
-        frame = bytearray(encode(encode_record(CallRecord(call_id="one", timing=Timing(start_ns=1)))))
+        frame = bytearray(encode_frame(encode_record(CallRecord(call_id="one", timing=Timing(start_ns=1)))))
         frame[bit // 8] ^= 1 << bit % 8
         path.write_bytes(frame)
         store = f"sqlite:///{place.parent}/calls.db"

@@ -8,11 +8,11 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.spool.frames import HEAD_BYTES, MAGIC, MAX_PAYLOAD, Frame, Gap, encode, scan
+from callspan.spool.segment import HEAD_BYTES, MAGIC, MAX_PAYLOAD, Frame, Gap, encode_frame, scan
 from tests.points import points
 
 PAYLOADS = [b"{}", b'{"a":1}' * 9, b"", b"x" * 300]
-WHOLE = b"".join(encode(payload) for payload in PAYLOADS)
+WHOLE = b"".join(encode_frame(payload) for payload in PAYLOADS)
 
 
 def payloads(data: bytes, *, final: bool = True) -> list[bytes]:
@@ -75,7 +75,7 @@ def test_a_flipped_bit_costs_only_its_frame(hit: int) -> None:
 )
 def test_garbage_between_frames_is_one_gap(before: list[bytes], garbage: bytes, after: list[bytes]) -> None:
     garbage = garbage.replace(MAGIC[:1], b"")
-    data = b"".join(map(encode, before)) + garbage + b"".join(map(encode, after))
+    data = b"".join(map(encode_frame, before)) + garbage + b"".join(map(encode_frame, after))
     assert payloads(data) == before + after
     gaps = [item for item in scan(data) if isinstance(item, Gap)]
     assert sum(gap.end - gap.start for gap in gaps) == len(garbage)
@@ -90,19 +90,19 @@ def test_any_bytes_can_be_scanned(data: bytes, final: bool) -> None:
 
 def test_an_impossible_length_is_damage_and_does_not_block_reading() -> None:
     liar = MAGIC + (MAX_PAYLOAD + 1).to_bytes(4, "little") + b"\0" * 4
-    assert payloads(liar + encode(b"good"), final=False) == [b"good"]
+    assert payloads(liar + encode_frame(b"good"), final=False) == [b"good"]
 
 
 def test_a_length_that_reaches_behind_the_end_hides_no_later_frame() -> None:
     liar = MAGIC + (5000).to_bytes(4, "little") + b"\0" * 4
-    assert payloads(liar + encode(b"good")) == [b"good"]
+    assert payloads(liar + encode_frame(b"good")) == [b"good"]
 
 
 @points("size", [0, 1, 5119, 5120, 5121, 10_240, 10_241, 262_144, 262_145])
 def test_the_checksum_is_that_of_length_and_payload_whatever_its_size(size: int) -> None:
     payload = bytes(number * 7 % 251 for number in range(size))
     head = struct.pack("<4sII", MAGIC, size, zlib.crc32(struct.pack("<I", size) + payload))
-    assert encode(payload) == head + payload
+    assert encode_frame(payload) == head + payload
     (frame,) = scan(head + payload)
     assert isinstance(frame, Frame)
     assert frame.payload == payload

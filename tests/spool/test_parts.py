@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from callspan.file_lock import try_lock
 from callspan.spool.appending import MemoryBuffer
 from callspan.spool.directory import BAD_SUFFIX, cursor_path, read_cursor, remove_cursors, write_cursor
-from callspan.spool.frames import HEAD_BYTES, Gap, encode
-from callspan.spool.segment import Batch, Segment
+from callspan.spool.segment import HEAD_BYTES, Batch, Gap, Segment, encode_frame
 from callspan.spool.segment_set import SegmentSet
 
 from .rig import python, until
@@ -41,14 +40,14 @@ class TestSegment:
         assert stat.S_IMODE(first.path.stat().st_mode) == 0o600
         assert first.own
         assert not first.sealed
-        first.append(encode(b"x"))
+        first.append(encode_frame(b"x"))
         assert Segment.adopt(first.path) is None
         first.release()
         second.release()
 
     def test_an_adopted_segment_is_sealed_and_not_the_processs_own(self, tmp_path: Path) -> None:
         writer = Segment.create(tmp_path)
-        writer.append(encode(b"x"))
+        writer.append(encode_frame(b"x"))
         writer.release()
         adopted = Segment.adopt(writer.path)
         assert adopted is not None
@@ -59,7 +58,7 @@ class TestSegment:
 
     def test_a_child_process_does_not_inherit_the_lock(self, tmp_path: Path) -> None:
         writer = Segment.create(tmp_path)
-        writer.append(encode(b"x"))
+        writer.append(encode_frame(b"x"))
         child = subprocess.Popen(python("-c", "input()"), stdin=subprocess.PIPE, close_fds=False)
         try:
             writer.release()
@@ -71,7 +70,7 @@ class TestSegment:
     def test_entries_carry_segment_and_offsets(self, tmp_path: Path) -> None:
         segment = Segment.create(tmp_path)
         for payload in (b"one", b"three"):
-            segment.append(encode(payload))
+            segment.append(encode_frame(payload))
         first, second = segment.batch(0, 10, 1000).entries
         assert first[:4] == (segment.name, 0, HEAD_BYTES + 3, b"one")
         assert second[:4] == (segment.name, HEAD_BYTES + 3, segment.end, b"three")
@@ -86,7 +85,7 @@ class TestSegment:
         segment = Segment.create(tmp_path_factory.mktemp("segment"))
         payloads = [bytes([number]) * length for number, length in enumerate(sizes)]
         for payload in payloads:
-            segment.append(encode(payload))
+            segment.append(encode_frame(payload))
         found: list[bytes] = []
         offset = 0
         while (batch := segment.batch(offset, entries, size)).end > offset:
@@ -102,16 +101,16 @@ class TestSegment:
         segment = Segment.create(tmp_path)
         payloads = [b"a" * 10, b"b" * (9 << 20), b"c" * (2 << 20), b"d"]
         for payload in payloads:
-            segment.append(encode(payload))
+            segment.append(encode_frame(payload))
         assert payloads_of(segment.batch(0, 100, 1 << 30)) == payloads
         segment.release()
 
     def test_damage_larger_than_the_reading_window_is_one_way_to_the_next_frame(self, tmp_path: Path) -> None:
         segment = Segment.create(tmp_path)
-        segment.append(encode(b"before"))
+        segment.append(encode_frame(b"before"))
         start = segment.end
         segment.append(b"\0" * (3 << 20))
-        segment.append(encode(b"after"))
+        segment.append(encode_frame(b"after"))
         batch = segment.batch(0, 100, 1 << 30)
         assert payloads_of(batch) == [b"before", b"after"]
         assert batch.gaps[0].start == start
@@ -120,9 +119,9 @@ class TestSegment:
 
     def test_a_file_cut_by_another_process_ends_the_reading(self, tmp_path: Path) -> None:
         segment = Segment.create(tmp_path)
-        segment.append(encode(b"kept"))
+        segment.append(encode_frame(b"kept"))
         kept = segment.end
-        segment.append(encode(b"lost"))
+        segment.append(encode_frame(b"lost"))
         os.truncate(segment.path, kept)
         batch = segment.batch(0, 100, 1000)
         assert payloads_of(batch) == [b"kept"]
@@ -135,7 +134,7 @@ class TestSegment:
 
         def write() -> None:
             for number in range(count):
-                segment.append(encode(b"%d" % number * 20))
+                segment.append(encode_frame(b"%d" % number * 20))
 
         writer = threading.Thread(target=write)
         writer.start()
@@ -241,7 +240,7 @@ class TestShelf:
         segments = SegmentSet(tmp_path)
         segments.expect(2)
         segment = segments.create()
-        segment.append(encode(b"x"))
+        segment.append(encode_frame(b"x"))
         segments.advance(segment, 0, segment.end)
         segments.advance(segment, 1, segment.end)
         assert segments.holds(segment), "it may still grow"
@@ -257,7 +256,7 @@ class TestShelf:
         segments = SegmentSet(tmp_path)
         segments.expect(1)
         segment = segments.create()
-        segment.append(encode(b"x"))
+        segment.append(encode_frame(b"x"))
         assert not segments.wait([(segment, segment.end)], time.monotonic() + 0.02)
         threading.Timer(0.02, segments.advance, (segment, 0, segment.end)).start()
         assert segments.wait([(segment, segment.end)], time.monotonic() + 10)
@@ -279,16 +278,16 @@ class TestShelf:
     def test_the_directory_is_scanned_for_orphans_at_intervals(self, tmp_path: Path) -> None:
         segments = SegmentSet(tmp_path)
         assert not segments.adopt()
-        (tmp_path / "1-1-a.segment").write_bytes(encode(b"x"))
+        (tmp_path / "1-1-a.segment").write_bytes(encode_frame(b"x"))
         assert not segments.adopt()
         assert segments.adopt(now=True)
-        assert segments.measure() == len(encode(b"x"))
+        assert segments.measure() == len(encode_frame(b"x"))
         segments.release_all()
 
     def test_a_gap_met_by_two_sinks_is_counted_once(self, tmp_path: Path) -> None:
         segments = SegmentSet(tmp_path)
         segment = segments.create()
-        segment.append(b"bad" + encode(b"x"))
+        segment.append(b"bad" + encode_frame(b"x"))
         for _ in range(2):
             segments.damaged(segment, Gap(0, 3), b"bad")
         assert segments.corrupt_bytes == 3
@@ -299,7 +298,7 @@ class TestShelf:
     ) -> None:
         segments = SegmentSet(tmp_path)
         segment = segments.create()
-        segment.append(b"bad" + encode(b"x"))
+        segment.append(b"bad" + encode_frame(b"x"))
         (tmp_path / f"{segment.name}.0{BAD_SUFFIX}").mkdir()
         segments.damaged(segment, Gap(0, 3), b"bad")
         messages = [record.getMessage() for record in caplog.records if "Damage in" in record.getMessage()]
@@ -310,7 +309,7 @@ class TestShelf:
     def test_sealed_segments_are_released_when_the_last_shipper_has_ended(self, tmp_path: Path) -> None:
         segments = SegmentSet(tmp_path)
         segment = segments.create()
-        segment.append(encode(b"x"))
+        segment.append(encode_frame(b"x"))
         segment.seal()
         segments.enter()
         segments.finish()

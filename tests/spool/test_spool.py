@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from callspan.spool.directory import store_keys, write_cursor
-from callspan.spool.frames import Frame, encode, scan
-from callspan.spool.segment import Segment
+from callspan.spool.segment import Frame, Segment, encode_frame, scan
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
 
@@ -390,12 +389,12 @@ class TestOrphans:
     def test_damage_in_the_middle_is_skipped_kept_and_counted_once(self, place: Path, tmp_path: Path) -> None:
         place.mkdir()
         segment = place / "00000000000000000001-1-aa.segment"
-        segment.write_bytes(encode(b"a ") + b"rubbish" + encode(b"b ") + encode(b"torn")[:-1])
+        segment.write_bytes(encode_frame(b"a ") + b"rubbish" + encode_frame(b"b ") + encode_frame(b"torn")[:-1])
         first, second = FileSink(tmp_path / "f"), FileSink(tmp_path / "g", "second")
         counts = ship_once(place, [first, second], 10)
         assert first.keys() == second.keys() == ["a", "b"]
         assert counts["corrupt_bytes"] == len(b"rubbish")
-        assert counts["torn_bytes"] == len(encode(b"torn")) - 1
+        assert counts["torn_bytes"] == len(encode_frame(b"torn")) - 1
         assert counts["adopted"] == 1
         (bad,) = place.iterdir()
         assert bad.suffix == ".bad"
@@ -404,7 +403,7 @@ class TestOrphans:
     def test_more_orphans_than_are_adopted_at_once_are_all_delivered(self, place: Path, tmp_path: Path) -> None:
         place.mkdir()
         for number in range(150):
-            (place / f"{number:020d}-1-aa.segment").write_bytes(encode(b"k%d " % number))
+            (place / f"{number:020d}-1-aa.segment").write_bytes(encode_frame(b"k%d " % number))
         sink = FileSink(tmp_path / "f")
         assert ship_once(place, [sink], 20)["spool_bytes"] == 0
         assert sorted(sink.keys()) == sorted(keys(150))
@@ -445,7 +444,7 @@ class TestOrphans:
         sinks = [FileSink(tmp_path / "d"), FileSink(tmp_path / "e", "second")]
         keys = store_keys(place, sinks)
         segment = Segment.create(place, keys)
-        segment.append(encode(b"a "))
+        segment.append(encode_frame(b"a "))
         segment.release()
         for key in keys:
             write_cursor(place, segment.name, key, segment.end)
@@ -496,7 +495,7 @@ class TestOrphans:
 
     def test_shipping_gives_up_on_a_dead_sink_in_time(self, place: Path, tmp_path: Path) -> None:
         place.mkdir()
-        (place / "00000000000000000001-1-aa.segment").write_bytes(encode(b"a "))
+        (place / "00000000000000000001-1-aa.segment").write_bytes(encode_frame(b"a "))
         begun = time.monotonic()
         counts = ship_once(place, [DownSink(tmp_path / "d")], 0.4)
         assert time.monotonic() - begun < 10

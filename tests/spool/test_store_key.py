@@ -25,7 +25,7 @@ RECORD = encode(CallRecord(call_id="one", timing=Timing(start_ns=1)))
 def left_behind(directory: Path, stores: str) -> None:
     """What a process with these stores left when it was killed."""
     segment = Segment.create(directory, store_keys(directory, store_sinks(stores)))
-    from callspan.spool.frames import encode as frame
+    from callspan.spool.segment import encode_frame as frame
 
     segment.append(frame(RECORD))
     segment.release()

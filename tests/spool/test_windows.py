@@ -109,7 +109,7 @@ from pathlib import Path
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
 from callspan.spool.directory import write_cursor
-from callspan.spool.frames import encode as frame
+from callspan.spool.segment import encode_frame as frame
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
 from callspan.stores.urls import sinks_for

@@ -17,8 +17,7 @@ from callspan.background import PutOff
 from callspan.fail_open import fail_open, log, ours
 from callspan.formatting import plural
 from callspan.spool.directory import add_losses, count_records, read_cursor, remove_cursors
-from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD
-from callspan.spool.segment import Segment
+from callspan.spool.segment import HEAD_BYTES, MAX_PAYLOAD, Segment
 from callspan.spool.segment_set import SegmentSet
 
 Slim: TypeAlias = Callable[[], bytes]

@@ -22,8 +22,7 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.file_lock import locked, try_lock
-from callspan.spool.frames import HEAD_BYTES, MAGIC
-from callspan.spool.segment import SUFFIX, keys_of
+from callspan.spool.segment import HEAD_BYTES, MAGIC, SUFFIX, keys_of
 from callspan.spool.sink import Sink
 
 CURSOR_SUFFIX: Final = ".cursor"

@@ -19,8 +19,7 @@ from typing import Final
 
 from callspan.fail_open import fail_open, log
 from callspan.spool.directory import BAD_SUFFIX, Listing, remove_cursors, size_of, write_cursor
-from callspan.spool.frames import Gap
-from callspan.spool.segment import Segment, Source
+from callspan.spool.segment import Gap, Segment, Source
 
 _ADOPTED_AT_ONCE: Final = 64
 _SCAN_S: Final = 5.0

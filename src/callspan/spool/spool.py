@@ -23,8 +23,7 @@ from callspan.fail_open import fail_open, log, ours, reported
 from callspan.spool.appending import AppendQueue, MemoryBuffer, SegmentWriter
 from callspan.spool.cap import Cap, Slim
 from callspan.spool.directory import store_keys
-from callspan.spool.frames import MAX_PAYLOAD, encode
-from callspan.spool.segment import Source
+from callspan.spool.segment import MAX_PAYLOAD, Source, encode_frame
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.shipper import FsyncThread, Shipper, SinkState
 from callspan.spool.sink import Sink
@@ -255,7 +254,7 @@ class Spool:
                 return False
             payload = admitted
         try:
-            writer.write(encode(payload))
+            writer.write(encode_frame(payload))
         except ours(OSError) as error:
             self._warn(error)
             return self._keep_in_memory(payload)
@@ -268,7 +267,7 @@ class Spool:
         """Write records from the memory buffer to the disk, which is writable again; a few per append."""
         for entry in memory.batch(0, _SAVED_AT_ONCE, _MIB).entries:
             try:
-                self._writer.write(encode(entry.payload))
+                self._writer.write(encode_frame(entry.payload))
             except ours(OSError):
                 return
             memory.discard_before(entry.end)

@@ -1,18 +1,25 @@
-"""Hosted agents of the scripted provider: recognises requests about sessions, and answers them."""
+"""Hosted agents of the scripted provider, and jobs: recognises requests about them, and answers them until they end.
+
+Jobs are runs of Assistants and of evaluations, videos and dreams. Creating one takes the next reply of the script,
+whose tokens it states after `polls` fetches.
+"""
 
 from __future__ import annotations
 
 import re
+import secrets
+import threading
+import time
+from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
 from callspan.testing.provider.answer import OPENAI, Answer, Family
 from callspan.testing.provider.anthropic_messages import ANTHROPIC
 from callspan.testing.provider.anthropic_sessions import Sessions
-from callspan.testing.provider.jobs import Jobs
 from callspan.testing.provider.openai_agents import AgentSessions
 from callspan.testing.provider.rendering import Rendering, render, render_body, render_live
-from callspan.testing.provider.script import ReceivedRequest, Reply
+from callspan.testing.provider.script import Json, ReceivedRequest, Reply
 from callspan.testing.provider.session_log import SessionLog
 
 _PATH = re.compile(r"/v1(?P<agents>/agents)?/sessions(?:/(?P<rest>.*))?$")
@@ -67,3 +74,116 @@ class HostedAgents:
         if isinstance(found, SessionLog):
             return render_live(answer, path.family, found.stream)
         return render_body(answer, path.family, found)
+
+
+_JOBS = re.compile(
+    r"(?P<of>/threads(?:/[^/]+)?/runs|/evals/[^/]+/runs|/videos|/v1/dreams)(?:/(?P<id>[^/]+))?(?P<act>/[a-z_]+)?$"
+)
+_MODEL = "scripted-model"
+
+
+class _Job:
+    """One job, with its final result."""
+
+    def __init__(self, kind: str, body: Json, reply: Reply) -> None:
+        self.id = f"{kind}_{secrets.token_hex(8)}"
+        self._kind, self._body, self._reply, self._left = kind, body, reply, reply.polls
+        self._created = int(time.time())
+
+    def json(self, *, fetched: bool) -> Json:
+        """The job as it is now; each fetch brings its end nearer."""
+        if fetched and self._left:
+            self._left -= 1
+            return self._object(ended=False)
+        return self._object(ended=fetched)
+
+    def _object(self, *, ended: bool) -> Json:
+        model = self._reply.model or self._body.get("model") or _MODEL
+        states = ("pending" if self._kind == "dream" else "queued", "completed" if ended else None)
+        end = int(time.time()) if ended else None
+        about: Json = {"id": self.id, "status": states[1] or states[0], "created_at": self._created, "error": None}
+        make = {"run": self._run, "evalrun": self._eval, "video": self._video, "dream": self._dream}[self._kind]
+        return {**about, **make(model, end)}
+
+    def _tokens(self) -> Json:
+        sent, out = self._reply.input_tokens, self._reply.output_tokens
+        return {"prompt_tokens": sent, "completion_tokens": out, "total_tokens": sent + out}
+
+    def _run(self, model: object, end: int | None) -> Json:
+        usage = None if end is None else self._tokens()
+        return {
+            "object": "thread.run", "model": model, "thread_id": "thread_scripted", "completed_at": end,
+            "assistant_id": str(self._body.get("assistant_id")), "instructions": "", "tools": [], "metadata": {},
+            "parallel_tool_calls": True, "usage": usage,
+        }  # fmt: skip
+
+    def _eval(self, model: object, end: int | None) -> Json:
+        used = {**self._tokens(), "model_name": model, "invocation_count": 1, "cached_tokens": 0}
+        return {
+            "object": "eval.run", "model": model, "eval_id": "eval_scripted", "name": "", "report_url": "",
+            "per_model_usage": [] if end is None else [used], "per_testing_criteria_results": [],
+            "data_source": self._body.get("data_source") or {}, "metadata": {},
+            "result_counts": {"errored": 0, "failed": 0, "passed": 0, "total": 0},
+        }  # fmt: skip
+
+    def _video(self, model: object, end: int | None) -> Json:
+        about = {name: self._body.get(name) for name in ("prompt", "seconds", "size")}
+        return {"object": "video", "model": model, "progress": 0 if end is None else 100, "completed_at": end, **about}
+
+    def _dream(self, model: object, end: int | None) -> Json:
+        reply, moment = self._reply, datetime.fromtimestamp(self._created, tz=timezone.utc).isoformat()
+        tokens = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens}
+        usage = tokens if end is not None else dict.fromkeys(tokens, 0)
+        return {
+            "type": "dream", "model": model if isinstance(model, dict) else {"id": model}, "created_at": moment,
+            "ended_at": None if end is None else datetime.fromtimestamp(end, tz=timezone.utc).isoformat(),
+            "inputs": [], "outputs": [], "output_behavior": {},
+            "usage": {**usage, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0},
+        }  # fmt: skip
+
+
+class Jobs:
+    """The jobs of both providers. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Job] = {}
+        self._lock = threading.Lock()
+
+    def rendering(self, request: ReceivedRequest, take: Scripted) -> Rendering | None:
+        """Return the rendering for a request about jobs; None for any other. A reply for its path comes first."""
+        found = _JOBS.search(request.path)
+        if found is None or "/sessions/" in request.path:
+            return None
+        kind = _kind(found["of"])
+        family: Family = ANTHROPIC if kind == "dream" else OPENAI
+        creates = request.method == "POST" and (
+            found["id"] in (None, "edits", "extensions") or found["act"] == "/remix"
+        )
+        reply = take(request, inference=creates)
+        answer = Answer(request, reply, family.request_id(), {})
+        if reply.status >= HTTPStatus.BAD_REQUEST or reply.raw is not None:
+            return render(answer, None)
+        with self._lock:
+            body = self._body(request, kind, found["id"], reply, creates=creates)
+        return render(answer, None) if body is None else render_body(answer, family, body)
+
+    def _body(
+        self, request: ReceivedRequest, kind: str, job_id: str | None, reply: Reply, *, creates: bool
+    ) -> Json | None:
+        if creates:
+            job = _Job(kind, request.body, reply)
+            self._known[job.id] = job
+            return job.json(fetched=False)
+        if job_id is None:
+            jobs = [job.json(fetched=True) for job in self._known.values() if job.id.startswith(f"{kind}_")]
+            return {"object": "list", "data": jobs, "has_more": False}
+        known = self._known.get(job_id)
+        return None if known is None else known.json(fetched=True)
+
+
+def _kind(of: str) -> str:
+    if of.endswith("dreams"):
+        return "dream"
+    if of == "/videos":
+        return "video"
+    return "evalrun" if of.startswith("/evals") else "run"
