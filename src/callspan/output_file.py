@@ -35,7 +35,7 @@ def replacement(target: Path) -> Iterator[Replacement]:
     Raises OSError where the target must not be replaced: a device, a pipe, a directory, a symbolic link.
     """
     if target.is_symlink() or (target.exists() and not target.is_file()):
-        raise OSError(errno.EINVAL, "it is a device, pipe, directory or link, and no file to replace", str(target))
+        raise OSError(errno.EINVAL, "a device, pipe, directory or link is not replaced", str(target))
     fresh = Replacement(target)
     try:
         fresh.path.unlink(missing_ok=True)

@@ -105,7 +105,7 @@ def test_amounts_outside_the_columns_range_are_exact(store: Delivery, records: R
 
 
 def test_a_database_without_tables_and_a_newer_layout_are_clear_errors(clickhouse_url: str) -> None:
-    with pytest.raises(StoreError, match="no tables of callspan"):
+    with pytest.raises(StoreError, match="no callspan tables"):
         open_store(clickhouse_url)
     (sink,) = sinks_for(clickhouse_url)
     sink.open()

@@ -245,7 +245,7 @@ def test_what_cannot_be_rescued_leaves_no_file(path: Path, capsys: pytest.Captur
     damages()["all zero"](path)
     rescued = path.with_name("new.db")
     assert rescue.main([str(path), str(rescued)]) == 1
-    assert "nothing of it can be read; restore it from a backup" in capsys.readouterr().err
+    assert "no data in it can be read; restore it from a backup" in capsys.readouterr().err
     assert [file.name for file in path.parent.iterdir()] == ["calls.db"]
     rescued.touch()
     assert rescue.main([str(path), str(rescued)]) == 1

@@ -132,7 +132,7 @@ def test_a_bad_entry_is_kept_as_a_dead_letter(store: Delivery) -> None:
 
 
 def test_a_database_without_tables_and_a_newer_layout_are_clear_errors(postgres_url: str) -> None:
-    with pytest.raises(StoreError, match="no tables of callspan"):
+    with pytest.raises(StoreError, match="no callspan tables"):
         open_store(postgres_url)
     (sink,) = sinks_for(postgres_url)
     sink.open()

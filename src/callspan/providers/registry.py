@@ -256,7 +256,7 @@ class OwnEndpoint:
         missing = [name for name in _TEXTS if not isinstance(getattr(endpoint, name, None), str)]
         missing += [f"{name}()" for name in _REQUIRED if not callable(getattr(endpoint, name, None))]
         if missing:
-            raise TypeError(f"{endpoint!r} is no callspan.endpoints.Endpoint: it lacks {', '.join(missing)}")
+            raise TypeError(f"{endpoint!r} is not a callspan.endpoints.Endpoint: it lacks {', '.join(missing)}")
         self.api = endpoint.api
         self.operation = endpoint.operation
         self.path = endpoint.path

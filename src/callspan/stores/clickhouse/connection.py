@@ -61,7 +61,7 @@ def make_tables(client: Client, name: str) -> None:
     """
     found = layout(client)
     if found > LAYOUT:
-        raise StoreError(f"{name}: layout {found} of a newer callspan, this one knows {LAYOUT}; upgrade")
+        raise StoreError(f"{name}: layout {found} of a newer callspan; this one supports {LAYOUT}: upgrade")
     for later in range(found + 1, LAYOUT + 1):
         for statement in statements("clickhouse", later):
             client.command(statement)

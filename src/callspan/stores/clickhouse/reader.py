@@ -54,7 +54,7 @@ class ClickHouseReader(SqlReader):
         self._layout = layout(self._client)
         if self._layout == 0:
             self._client.close()
-            raise EmptyStoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
+            raise EmptyStoreError(f"{self.name}: no callspan tables yet: nothing was recorded there")
 
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""

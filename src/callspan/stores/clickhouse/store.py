@@ -284,7 +284,7 @@ def remove(url: str, choice: Choice) -> Removed:
     client = connect(url)
     try:
         if layout(client) == 0:
-            raise StoreError(f"{safe_name(url)}: no tables of callspan's yet; nothing was recorded there")
+            raise StoreError(f"{safe_name(url)}: no callspan tables yet: nothing was recorded there")
         return _remove(client, choice)
     finally:
         client.close()

@@ -67,7 +67,7 @@ def migrate(connection: psycopg.Connection) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         version = layout(connection)
         if version > LAYOUT:
-            raise StoreError(f"Postgres: layout {version} of a newer callspan, this one knows {LAYOUT}; upgrade")
+            raise StoreError(f"Postgres: layout {version} of a newer callspan; this one supports {LAYOUT}: upgrade")
         for later in range(version + 1, LAYOUT + 1):
             for statement in statements("postgres", later):
                 connection.execute(statement.encode())
@@ -302,7 +302,7 @@ def remove(url: str, choice: Choice) -> Removed:
     """Delete the chosen records. Raises StoreError if there are no tables, psycopg.Error for anything else."""
     with psycopg.connect(url, application_name="callspan") as connection, explaining(safe_name(url)):
         if layout(connection) == 0:
-            raise StoreError(f"{safe_name(url)}: no tables of callspan's yet; nothing was recorded there")
+            raise StoreError(f"{safe_name(url)}: no callspan tables yet: nothing was recorded there")
 
         def run(sql: str, values: Mapping[str, object]) -> psycopg.Cursor:
             return connection.execute(to_query(sql), values or None)
@@ -333,7 +333,7 @@ class PostgresReader(SqlReader):
             self._connection.close()
             if gone is not None:
                 raise StoreError(f"{self.name}: {gone}")
-            raise EmptyStoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
+            raise EmptyStoreError(f"{self.name}: no callspan tables yet: nothing was recorded there")
 
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""

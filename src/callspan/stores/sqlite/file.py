@@ -80,7 +80,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
             connection, version = _opened(path, "immutable=1")
     if version == 0:
         connection.close()
-        raise EmptyStoreError(f"{path}: no store of callspan's yet; nothing was recorded there")
+        raise EmptyStoreError(f"{path}: no callspan store yet: nothing was recorded there")
     return connection
 
 
@@ -143,7 +143,7 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
     if application != APPLICATION_ID and (version or tables):
         raise StoreError(f"{path}: an SQLite file of another application; name another file")
     if version > len(MIGRATIONS):
-        raise StoreError(f"{path}: layout {version} of a newer callspan, this one knows {len(MIGRATIONS)}; upgrade")
+        raise StoreError(f"{path}: layout {version} of a newer callspan; this one supports {len(MIGRATIONS)}: upgrade")
     return int(version)
 
 

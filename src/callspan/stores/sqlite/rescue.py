@@ -72,7 +72,7 @@ def rescue(damaged: Path, rescued: Path) -> dict[str, int]:
         raise
     if not any(counts.values()):
         _remove(rescued)
-        raise StoreError(f"{damaged}: nothing of it can be read; restore it from a backup, or move it away")
+        raise StoreError(f"{damaged}: no data in it can be read; restore it from a backup, or move it away")
     return counts
 
 
