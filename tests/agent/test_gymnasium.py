@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -374,3 +376,16 @@ def test_invalid_results_of_an_environment_are_returned_unchanged() -> None:
         for answer in OddEnv.answers:
             assert env.step(1) is answer
         env.close()
+
+
+@pytest.mark.parametrize("name", ["Traced", "TracedVector"])
+def test_the_examples_in_the_documentation_give_the_stated_results(name: str) -> None:
+    from callspan.environments import gymnasium as adapters
+
+    documentation = inspect.getdoc(getattr(adapters, name)) or ""
+    test = doctest.DocTestParser().get_doctest(documentation, {}, name, None, None)
+    output: list[str] = []
+    with capture():
+        results = doctest.DocTestRunner().run(test, out=output.append)
+    assert results.attempted, f"{name} has no example"
+    assert results.failed == 0, "".join(output)

@@ -140,9 +140,19 @@ def export(
 ) -> Statistics:
     """Write the selected calls to `target` and return the statistics; None writes nothing.
 
-    The file appears when it is complete; until then, after a failure and where no row was made, what was there
-    stays. Raises SettingError
-    for an unknown format or a missing optional dependency, OSError for a target that cannot be written.
+    The target is replaced when the file is complete; it stays as it was after a failure, and if there are no rows.
+
+    Raises:
+        SettingError: The format is unknown, or its optional dependency is missing.
+        OSError: The target cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from callspan.datasets import Selection, export
+        >>> store = callspan.open_store("sqlite:///recorded.db")
+        >>> export(store, "openai", Path("train.jsonl"), Selection(models=("m",))).rows
+        1
+        >>> store.close()
     """
     if format_name not in FORMATS:
         raise SettingError(f"no format {format_name!r}: use one of {', '.join(FORMATS)}")

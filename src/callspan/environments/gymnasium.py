@@ -86,9 +86,14 @@ class Traced(_Recording, _Wrapper):
     The timestep is open, and current, from `reset` or `step` on until the next `step` has returned, so that
     what the agent asks a model for in between belongs to it. The environment's own work is a span within.
 
-    ```python
-    env = Traced(gymnasium.make("FrozenLake-v1"), user_id="u1")
-    ```
+    Example:
+        >>> import gymnasium
+        >>> from callspan.environments.gymnasium import Traced
+        >>> env = Traced(gymnasium.make("CartPole-v1"), user_id="u1")
+        >>> observation, info = env.reset(seed=7)
+        >>> env.session.state
+        'running'
+        >>> env.close()
     """
 
     _episodes: Episodes
@@ -142,6 +147,15 @@ class TracedVector(_Recording, _VectorWrapper):
     """A vector environment that records itself: one session per sub-environment and episode, none of them current.
 
     `using(i)` makes the turn of sub-environment `i` current for a block. Autoreset is followed in all its modes.
+
+    Example:
+        >>> import gymnasium
+        >>> from callspan.environments.gymnasium import TracedVector
+        >>> envs = TracedVector(gymnasium.make_vec("CartPole-v1", num_envs=2))
+        >>> observations, infos = envs.reset(seed=7)
+        >>> [session.state for session in envs.sessions]
+        ['running', 'running']
+        >>> envs.close()
     """
 
     _episodes: list[Episodes]

@@ -102,8 +102,23 @@ def register(endpoint: Endpoint) -> Endpoint:
         The endpoint, guarded: it never raises.
 
     Raises:
-        TypeError: a member of the protocol is missing.
-        ValueError: its `api` is one of callspan's own.
+        TypeError: A member of the protocol is missing.
+        ValueError: Its `api` is one of callspan's own.
+
+    Example:
+        >>> from callspan import endpoints
+        >>> class Summaries:
+        ...     api, operation, path, message_key = "summaries", "chat", "/summaries", "text"
+        ...     def request(self, body):
+        ...         return endpoints.Request(body=body)
+        ...     def accumulator(self):
+        ...         raise NotImplementedError("it has no streams")
+        ...     def response_info(self, body):
+        ...         return endpoints.ResponseInfo(response=endpoints.Response(), usage=endpoints.Usage())
+        ...     def conversation(self, request, response):
+        ...         return endpoints.Conversation()
+        >>> endpoints.register(Summaries()).api
+        'summaries'
     """
     if getattr(endpoint, "api", None) in APIS:
         raise ValueError(f"{endpoint!r}: callspan reads the API {endpoint.api!r} itself; give yours another name")
