@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from callspan import plugin
-from callspan.cli import options
+from callspan.cli import run
 from tests.e2e.conftest import Answer, Demo, in_its_own, in_process, plain_environment
 
 Ask = Callable[..., Answer]
@@ -26,7 +26,7 @@ def first_id(ask: Ask, *options: str) -> str:
 
 
 def test_the_default_store_is_that_of_the_exporter() -> None:
-    assert options.DEFAULT_STORE == plugin.DEFAULT_STORE
+    assert run.DEFAULT_STORE == plugin.DEFAULT_STORE
 
 
 def test_sessions_lists_newest_first_with_sums(ask: Ask) -> None:

@@ -34,7 +34,7 @@ def main() -> None:
 
 def _without_click(arguments: Sequence[str]) -> bool:
     """Handle the options that work without click; return False if the command line has others or is invalid."""
-    from callspan.cli.options import WrongUsageError, leading_options
+    from callspan.cli.run import WrongUsageError, leading_options
 
     try:
         given = leading_options(arguments, _FLAGS, ("--store",))

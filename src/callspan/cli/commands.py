@@ -15,7 +15,7 @@ import click
 
 from callspan.cli import run
 from callspan.cli.frame import Defaults
-from callspan.cli.options import did_you_mean
+from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean
 
 _COMMANDS: Final = {

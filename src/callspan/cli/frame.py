@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from callspan.cli.backlog import Backlog
-from callspan.cli.options import stores_of_environment
+from callspan.cli.run import stores_of_environment
 from callspan.cli.safe_text import ascii_json, clean, is_unicode, whole_characters
 from callspan.cli.screen import Screen, json_text
 from callspan.formatting import milliseconds

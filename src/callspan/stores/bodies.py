@@ -348,13 +348,8 @@ class Fragment(NamedTuple):
 _LINE_END: Final = Fragment("\n", verbatim=False)
 
 
-def text_in(value: object) -> str | None:
-    """Return the texts in `value` joined by line ends, tool calls as `name(arguments)`; None if there is none."""
-    return "".join(fragment.text for fragment in fragments(value)) or None
-
-
 def fragments(value: object) -> list[Fragment]:
-    """Return what `text_in` joins, piece by piece, line ends among them."""
+    """Return the pieces of the texts in `value`, with line ends between texts and tool calls as `name(arguments)`."""
     found: list[Fragment] = []
     _add_lines(value, 0, found)
     return found

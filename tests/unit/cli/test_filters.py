@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from callspan.cli import frame as frames
 from callspan.cli.filters import MOMENT, call_options
 from callspan.cli.frame import Defaults, Frame, framed
-from callspan.cli.options import DEFAULT_STORE
+from callspan.cli.run import DEFAULT_STORE
 from callspan.record.call import Place
 from callspan.stores.base import CallFilter, StoreError
 from tests.points import points

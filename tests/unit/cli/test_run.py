@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.cli.options import WrongUsageError, did_you_mean, leading_options
+from callspan.cli.run import WrongUsageError, did_you_mean, leading_options
 from tests.points import points
 
 from .conftest import Answer, ask

@@ -17,7 +17,7 @@ from callspan.record.events import Record, SessionRecord, TimestepRecord, record
 from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry
 from callspan.stores.base import no_file
-from callspan.stores.payloads import line_of, unpack_entry
+from callspan.stores.payloads import ends_of, line_of, unpack_entry
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.rows import merge
 
@@ -173,10 +173,7 @@ class JsonLinesStore:
         self.path.rename(self.path.with_name(f"{self.path.name}.{last + 1}"))
 
     def _move_cursors(self, entries: Sequence[Entry]) -> None:
-        cursors = self._read_cursors()
-        for entry in entries:
-            cursors[entry.segment] = max(entry.end, cursors.get(entry.segment, 0))
-        self._write_cursors(cursors)
+        self._write_cursors(ends_of(entries, self._read_cursors()))
 
     def _read_cursors(self) -> dict[str, int]:
         return read_cursors(self.path)

@@ -30,7 +30,7 @@ from callspan.stores.aggregates import Latencies
 from callspan.stores.base import EmptyStoreError, StoreError
 from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
 from callspan.stores.filters import POSTGRES, source
-from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
+from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
 from callspan.stores.postgres.troubles import dropped, explaining
 from callspan.stores.retention import Choice, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
@@ -142,7 +142,7 @@ class PostgresStore:
             with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
                 batch.merge_responses(cursor, _WritersReader(self.name, connection))
                 batch.write(cursor)
-                cursor.executemany(_MOVE, sorted(_ends(entries).items()))
+                cursor.executemany(_MOVE, sorted(ends_of(entries).items()))
         except _POISON as error:
             raise PoisonError(str(error)) from error
 
@@ -284,13 +284,6 @@ def _insert(table: Table) -> bytes:
     values = ", ".join(["%s"] * len(names))
     sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {on_conflict(table, names)}"
     return sql.encode()
-
-
-def _ends(entries: Sequence[Entry]) -> dict[str, int]:
-    ends: dict[str, int] = {}
-    for entry in entries:
-        ends[entry.segment] = max(entry.end, ends.get(entry.segment, 0))
-    return ends
 
 
 def _storable(value: object) -> object:

@@ -26,7 +26,7 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, Packer, packed
-from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
+from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Upkeep, explaining, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
@@ -290,13 +290,10 @@ class SQLiteStore:
 
     @staticmethod
     def _move_cursors(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-        ends: dict[str, int] = {}
-        for entry in entries:
-            ends[entry.segment] = max(entry.end, ends.get(entry.segment, 0))
         connection.executemany(
             "INSERT INTO cursors (segment, off) VALUES (?, ?) "
             "ON CONFLICT (segment) DO UPDATE SET off = max(off, excluded.off)",
-            ends.items(),
+            ends_of(entries).items(),
         )
 
 
