@@ -18,7 +18,7 @@ from callspan.record.events import (
 )
 from callspan.semconv import events as events_of
 from callspan.semconv import session as names
-from callspan.semconv.budgets import ByteBudget
+from callspan.semconv.content import ByteBudget
 
 SESSION = SessionRecord(session_id="s", record_version=1, name="gridworld", user_id="u", group_id="g", task_id="t")
 STEP = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, name="look", turn=2)

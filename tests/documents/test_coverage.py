@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from callspan.intercept.coverage import EVERY, ROWS, Method, Row, methods_of, row_of, unknown
-from callspan.intercept.unrecorded import INFERENCE, NO_INFERENCE
+from callspan.intercept.other_requests import INFERENCE, NO_INFERENCE
 from callspan.providers.batches import LOOK, request_for
 from callspan.providers.hosted import HostedRequest
 from callspan.providers.registry import endpoint_for, fetch_for, hosted_for

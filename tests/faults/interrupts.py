@@ -40,7 +40,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import callspan
 from callspan import fail_open
 from callspan.intercept.patching import SDKS
-from callspan.observe.batch_lines import LINES
+from callspan.observe.batches import LINES
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.record.merging import ANSWER_VERSION

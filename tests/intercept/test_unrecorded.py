@@ -18,7 +18,7 @@ import pytest
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 import callspan
-from callspan.intercept import unrecorded
+from callspan.intercept import other_requests
 from callspan.spool.unrecorded import MOST_PATHS, OTHERS, add_unrecorded, forget_warnings, read_unrecorded
 from callspan.testing import ScriptedProvider
 
@@ -164,7 +164,7 @@ def test_suppressed_and_disabled_calls_are_not_counted(provider: ScriptedProvide
     ],
 )
 def test_what_is_kept_of_a_path_has_no_id_no_query_and_nothing_of_a_gateway(path: str, base: str, shown: str) -> None:
-    assert unrecorded.public_path(path, base) == shown
+    assert other_requests.public_path(path, base) == shown
 
 
 def test_no_more_than_so_many_paths_are_named(

@@ -22,10 +22,10 @@ from typing import Any, Final
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open, reported, value_of
-from callspan.intercept import call_reports
+from callspan.intercept import other_requests
 from callspan.intercept.body_parsers import EventParser, file_body_of
-from callspan.intercept.call_reports import lines_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, reader
+from callspan.intercept.other_requests import lines_of
 from callspan.intercept.request import CURRENT_CALL, OpenCall
 from callspan.intercept.response_observer import OBSERVERS, HttpResponse, ResponseObserver, observer_of, parsing_error
 from callspan.intercept.response_state import Event
@@ -200,9 +200,9 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
         return None
     if (lines := lines_of(observer.call)) is not None:
         return (
-            call_reports.passed_async(pieces, lines, observer)
+            other_requests.passed_async(pieces, lines, observer)
             if is_async
-            else call_reports.passed(pieces, lines, observer)
+            else other_requests.passed(pieces, lines, observer)
         )
     if observer.reader is not None and observer.reader.is_running():
         observer.reader.reads(pieces)

@@ -24,7 +24,7 @@ import wrapt
 from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
-from callspan.intercept import call_reports, http_hooks, request
+from callspan.intercept import http_hooks, other_requests, request
 from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
 from callspan.intercept.sdk_readers import OBSERVED
 from callspan.private_names import PrivateName
@@ -99,7 +99,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
 
 WEBHOOKS: Final = tuple(
     Hook(
-        module="webhooks", owner=owner, attribute="unwrap", make=call_reports.observe_unwrap,
+        module="webhooks", owner=owner, attribute="unwrap", make=other_requests.observe_unwrap,
         ignores=("payload", "headers", "secret"), without="ends of background responses that webhooks report",
     )
     for owner in ("Webhooks", "AsyncWebhooks")

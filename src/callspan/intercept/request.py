@@ -23,9 +23,9 @@ from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours, reported
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, form_fields, is_form, read_file
-from callspan.intercept.call_reports import beside_calls, lines_of, upload_of
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.hooks import Function, HookContext, HookSteps, Unfollowed, guarded, guarded_data, reader
+from callspan.intercept.other_requests import beside_calls, lines_of, note_answer, note_response, upload_of
 from callspan.intercept.response_observer import (
     OBSERVERS,
     CapturePath,
@@ -43,7 +43,6 @@ from callspan.intercept.stream_readers import (
     reporting,
     request_usage,
 )
-from callspan.intercept.unrecorded import note_answer, note_response
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.providers import batches, registry

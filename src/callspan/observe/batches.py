@@ -1,16 +1,25 @@
-"""Batches: the records of a batch's lines, and which results this process has read.
+"""Batches: reads the results of a batch line by line, as their reader gets them, and makes the records of the lines.
 
+The reader's thread only keeps the pieces. Where it is far ahead, it reads lines itself, so that memory is bounded.
 The id of a line's call is made of those of the batch and of the line: every process that sees the line writes versions
 of the same record, of its request when the batch is created, and of its answer when the results are read.
 """
 
 from __future__ import annotations
 
+import atexit
+import io
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import fail_open, reported
+from callspan.background import AtomicFlag, PutOff
+from callspan.fail_open import fail_open, ours, reported
 from callspan.observe.background_responses import IN_PROGRESS
 from callspan.providers import registry
 from callspan.providers.base import Endpoint, ResponseInfo
@@ -21,6 +30,248 @@ from callspan.record.codec import encode_json
 from callspan.record.ids import batch_call_id
 from callspan.record.merging import ANSWER_VERSION
 from callspan.record.raw_messages import exact_json
+
+BLOCK_BYTES: Final = 1 << 16
+_MOST_WAITING: Final = 64
+"""Blocks that may wait for the thread: 4 MiB of each reading."""
+_FEW_WAITING: Final = 8
+_PAUSE_S: Final = 0.00005
+_HEAD_BYTES: Final = 1 << 12
+_MARKS: Final = (b'"custom_id"', b'"batch_req_')
+"""What the first line of OpenAI's results has."""
+_LINE: Final = fail_open("read a line of a batch")
+LINES: Final = PutOff("callspan-batches")
+"""The thread."""
+_AT_EXIT_S: Final = 30.0
+_exit_unregistered: Final = AtomicFlag(is_set=True)
+_BLOCK_BYTES: Final = 1 << 18
+_FILE: Final = "file"
+
+
+def put_off(work: Callable[[], object]) -> None:
+    """Queue work for the background thread; at the latest it runs when the process ends."""
+    if _exit_unregistered.test_and_clear():
+        atexit.register(LINES.drain, _AT_EXIT_S)
+    LINES.put(work)
+
+
+class Seen:
+    """The number of bytes of a results file that this process has read; shared by all its readers."""
+
+    __slots__ = ("end",)
+
+    def __init__(self) -> None:
+        self.end = 0
+
+
+class LineReader:
+    """Receives the bytes of one read of the results. Its methods raise only interrupts."""
+
+    __slots__ = (
+        "_at",
+        "_done",
+        "_finished",
+        "_handed",
+        "_held",
+        "_next",
+        "_over",
+        "_read",
+        "_seen",
+        "_size",
+        "_unsettled",
+    )
+
+    def __init__(
+        self, seen: Seen, read: Callable[[bytes], str | None], over: Callable[[Counter[str], bool], object]
+    ) -> None:
+        """`read` parses a line and returns the outcome of its request; None: not a line of a batch.
+
+        `over` is called once, after the last line, with the number of lines by their ends, and whether all were read.
+        """
+        self._seen = seen
+        self._read, self._over = read, over
+        self._held: list[bytes] = []
+        self._size, self._next, self._at = 0, BLOCK_BYTES, 0
+        self._handed = 0
+        self._done: list[Counter[str]] = []
+        self._finished: bool | None = None
+        self._unsettled = AtomicFlag(is_set=True)
+
+    def add(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        self._held.append(piece)
+        self._size += len(piece)
+        if self._size >= self._next:
+            self._take_lines()
+
+    def whole(self, content: bytes) -> None:
+        """Take the complete results, which are in memory."""
+        start = 0
+        while start < len(content):
+            end = content.find(b"\n", start + BLOCK_BYTES) + 1 or len(content)
+            self._queue(content, start, end, start, bounded=False)
+            start = end
+        self.finish(complete=True)
+
+    def finish(self, *, complete: bool) -> None:
+        """Report the end of the bytes; `complete` False: the reader stopped early, possibly within a line."""
+        if self._finished is None:
+            self._take_lines(last=complete or _is_json(b"".join(self._held)))
+            self._finished = complete
+            put_off(self._settle)
+
+    def _take_lines(self, *, last: bool = False) -> None:
+        data = b"".join(self._held)
+        end = len(data) if last else data.rfind(b"\n") + 1
+        self._held, self._size = [data[end:]], len(data) - end
+        # A line that is longer than a block is not joined again for every piece.
+        self._next = max(BLOCK_BYTES, 2 * self._size)
+        if end:
+            self._queue(data, 0, end, self._at)
+            self._at += end
+
+    def _queue(self, data: bytes, start: int, end: int, place: int, *, bounded: bool = True) -> None:
+        """Queue the lines from `start` to `end` that were not read yet; `place` is the offset of `start` in the file.
+
+        `bounded`: this thread reads them where too many wait for the other one.
+        """
+        known = max(0, self._seen.end - place)
+        self._seen.end = max(self._seen.end, place + end - start)
+        start += known
+        if start >= end:
+            return
+        self._handed += 1
+        work = partial(self._work, data, start, end)
+        if bounded and self._handed - len(self._done) > _MOST_WAITING:
+            work()
+        else:
+            put_off(work)
+
+    def _work(self, data: bytes, start: int, end: int) -> None:
+        counts: Counter[str] = Counter()
+        for line in data[start:end].split(b"\n"):
+            if line.strip():
+                with _LINE:
+                    outcome = self._read(line)
+                    if outcome is not None:
+                        counts[outcome] += 1
+                if self._handed - len(self._done) < _FEW_WAITING:
+                    time.sleep(_PAUSE_S)  # another thread may take the interpreter's lock
+        self._done.append(counts)
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._finished is not None and len(self._done) == self._handed and self._unsettled.test_and_clear():
+            self._over(sum(self._done, Counter()), self._finished)
+
+
+class UnknownResults:
+    """Replaces a `LineReader` for a file of an unknown batch, and detects whether the file has results of one."""
+
+    __slots__ = ("_found", "_head")
+
+    def __init__(self, found: Callable[[], object]) -> None:
+        """`found` is called once, if the file has results of a batch."""
+        self._found = found
+        self._head: bytes | None = b""
+
+    def add(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        if self._head is not None:
+            self._head += piece
+            if len(self._head) >= _HEAD_BYTES:
+                self._look()
+
+    def whole(self, content: bytes) -> None:
+        """Take the complete file."""
+        self.add(content[:_HEAD_BYTES])
+        self._look()
+
+    def finish(self, *, complete: bool) -> None:
+        """Report that no more bytes follow."""
+        del complete
+        self._look()
+
+    def _look(self) -> None:
+        head, self._head = self._head, None
+        if head is not None and all(mark in head for mark in _MARKS):
+            self._found()
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        _skim(data)
+    except ours(msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+_skim: Final = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class UploadedLines:
+    """The lines of an in-memory or open file. Its own descriptor is closed after the last line, or by `close`."""
+
+    __slots__ = ("_content", "_descriptor", "size")
+
+    def __init__(self, file: object) -> None:
+        """`file` is a file as httpx takes it: its content, or a tuple of name, content and more.
+
+        Raises ValueError for content that only the HTTP library can read.
+        """
+        content: Any = file[1] if isinstance(file, tuple) and len(file) > 1 else file
+        self._content, self._descriptor = b"", -1
+        if isinstance(content, bytes | bytearray):
+            self._content = bytes(content)
+            self.size = len(content)
+        elif type(content) is io.BytesIO:
+            self._content = content.getvalue()
+            self.size = len(self._content)
+        else:
+            if not hasattr(os, "pread") or not isinstance(content, io.IOBase):
+                raise ValueError("cannot be read beside the HTTP library")
+            # Duplicated: the application may close its file before this one is read.
+            self._descriptor = os.dup(content.fileno())
+            self.size = os.fstat(self._descriptor).st_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the lines that are not empty."""
+        rest = b""
+        for block in self._blocks():
+            *lines, rest = (rest + block).split(b"\n")
+            yield from (line for line in lines if line.strip())
+        if rest.strip():
+            yield rest
+        self.close()
+
+    def _blocks(self) -> Iterator[bytes]:
+        if self._descriptor < 0:
+            yield from (self._content[at : at + _BLOCK_BYTES] for at in range(0, len(self._content), _BLOCK_BYTES))
+            return
+        at = 0
+        while block := os.pread(self._descriptor, _BLOCK_BYTES, at):
+            at += len(block)
+            yield block
+
+    def close(self) -> None:
+        """Close its own descriptor. May be repeated."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        """Close it."""
+        try:
+            self.close()
+        except ours(OSError, AttributeError):
+            return
+
+
+def file_in(files: object) -> object:
+    """Return the file of a form as httpx takes it; None if there is none."""
+    pairs = files.items() if isinstance(files, dict) else files if isinstance(files, list | tuple) else ()
+    return next((pair[1] for pair in pairs if isinstance(pair, tuple) and pair[0] == _FILE), None)
+
 
 _READ_REQUEST: Final = fail_open("read a request of a batch")
 _READ_ANSWER: Final = fail_open("read an answer of a batch")

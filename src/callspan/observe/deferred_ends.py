@@ -17,7 +17,7 @@ from typing import Final
 
 from callspan.background import PutOff, drain_deferred
 from callspan.fail_open import fail_open
-from callspan.observe.batch_lines import LINES
+from callspan.observe.batches import LINES
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import UnfinishedCall
 from callspan.record.call import StreamEnd

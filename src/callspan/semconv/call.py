@@ -15,8 +15,7 @@ from callspan.record.codec import encode_json
 from callspan.record.ids import is_of_response
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai, llm, openinference
-from callspan.semconv.budgets import Attributes, ByteBudget
-from callspan.semconv.content_parts import NOTHING_SHOWN, Shown
+from callspan.semconv.content import NOTHING_SHOWN, Attributes, ByteBudget, Shown
 from callspan.semconv.llm import rate_limit_rows
 from callspan.semconv.table import (
     BOOLEAN,

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
-from callspan.semconv.budgets import Attributes, ByteBudget, put_json, put_text
 from callspan.semconv.call import CONVERSATION_ID, SESSION_ID, STEP_INDEX
-from callspan.semconv.content_parts import Shown
+from callspan.semconv.content import Attributes, ByteBudget, Shown, put_json, put_text
 from callspan.semconv.openinference import SPAN_KIND
 from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, Constant, From, Put, Row, Table
 

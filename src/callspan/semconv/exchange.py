@@ -12,8 +12,7 @@ from callspan.record.bounded import fitted, text_attribute, weight
 from callspan.record.call import CallRecord
 from callspan.record.events import AGENT_START, EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation, Message
-from callspan.semconv.budgets import Attributes, ByteBudget, put_json, spread
-from callspan.semconv.content_parts import answer_messages, message_json, parts_json
+from callspan.semconv.content import Attributes, ByteBudget, answer_messages, message_json, parts_json, put_json, spread
 from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
 
 _Json: TypeAlias = dict[str, object]

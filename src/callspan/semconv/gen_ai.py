@@ -17,8 +17,19 @@ from callspan.record.call import CallRecord
 from callspan.record.ids import is_of_response
 from callspan.record.messages import Text
 from callspan.semconv import anthropic
-from callspan.semconv.budgets import Attributes, ByteBudget, chosen, put_json, put_text
-from callspan.semconv.content_parts import Shown, answer_messages, finish_word, input_messages, message_json, parts_json
+from callspan.semconv.content import (
+    Attributes,
+    ByteBudget,
+    Shown,
+    answer_messages,
+    chosen,
+    finish_word,
+    input_messages,
+    message_json,
+    parts_json,
+    put_json,
+    put_text,
+)
 from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,

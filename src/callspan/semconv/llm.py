@@ -11,19 +11,18 @@ from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encodable
 from callspan.record.events import METADATA_FIELDS
 from callspan.record.labels import USER_IN_METADATA
-from callspan.record.messages import Conversation, Message, normalised
+from callspan.record.messages import Conversation, Message, Part, Text, ToolResult, normalised
 from callspan.record.usage import Usage
-from callspan.semconv.budgets import (
+from callspan.semconv.content import (
     Attributes,
     ByteBudget,
+    Shown,
     chosen,
-    joined_text,
     omission,
     put_encoded,
     put_json,
     put_text,
 )
-from callspan.semconv.content_parts import Shown
 from callspan.semconv.gen_ai import last_status
 from callspan.semconv.table import (
     ANY,
@@ -239,3 +238,28 @@ END: Final = Table(
     ),
     Row("llm.prompts", STRING, _PROMPTS, "The texts of the messages, each after its role.", content=True),
 )  # fmt: skip
+
+
+def joined_text(parts: Sequence[Part]) -> str:
+    """Return the texts of a message, tool results included, joined by line breaks; "" where there are none.
+
+    Reasoning, refusals, tool calls and media are not included.
+    """
+    if len(parts) == 1 and isinstance(parts[0], Text):
+        return parts[0].text
+    texts: list[str] = []
+    for part in parts:
+        if isinstance(part, Text):
+            texts.append(part.text)
+        elif isinstance(part, ToolResult):
+            texts += _result_texts(part.content)
+    return "\n".join(texts)
+
+
+def _result_texts(content: object) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, list):
+        return []
+    texts = [item.get("text") for item in content if isinstance(item, dict)]
+    return [text for text in texts if isinstance(text, str)]

@@ -12,18 +12,17 @@ from typing import Final
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.semconv.budgets import (
+from callspan.semconv.content import (
     Attributes,
     AttributeValue,
     ByteBudget,
+    Shown,
     chosen,
-    joined_text,
     put_encoded,
     put_json,
     put_text,
 )
-from callspan.semconv.content_parts import Shown
-from callspan.semconv.llm import first_finish_reason
+from callspan.semconv.llm import first_finish_reason, joined_text
 from callspan.semconv.table import INT, JSON, STRING, From, Put, Row, Table
 from callspan.semconv.wire_json import choices_json, messages_json
 

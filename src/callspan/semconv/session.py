@@ -18,9 +18,8 @@ from callspan.record.events import (
     Totals,
 )
 from callspan.record.messages import Conversation
-from callspan.semconv.budgets import Attributes, AttributeValue, ByteBudget, put_json
 from callspan.semconv.call import EXCEPTION_TYPE, STEP_INDEX
-from callspan.semconv.content_parts import Shown
+from callspan.semconv.content import Attributes, AttributeValue, ByteBudget, Shown, put_json
 from callspan.semconv.events import (
     ENVIRONMENT,
     ENVIRONMENT_CONTENT,

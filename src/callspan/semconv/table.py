@@ -12,8 +12,7 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from callspan.record.call import CallRecord
-from callspan.semconv.budgets import Attributes, ByteBudget, spread
-from callspan.semconv.content_parts import NOTHING_SHOWN, Shown
+from callspan.semconv.content import NOTHING_SHOWN, Attributes, ByteBudget, Shown, spread
 from callspan.semconv.wire_json import answer_bytes, request_bytes
 
 STRING: Final = "string"

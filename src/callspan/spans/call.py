@@ -24,8 +24,8 @@ from callspan.fail_open import fail_open, reported
 from callspan.record.call import Attempt, CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
-from callspan.semconv.budgets import Attributes, AttributeValue
 from callspan.semconv.call import BatchReport, Projection
+from callspan.semconv.content import Attributes, AttributeValue
 from callspan.settings import Settings
 from callspan.spans import borrowed
 from callspan.spans.borrowed import BORROWED

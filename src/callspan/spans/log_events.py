@@ -21,9 +21,8 @@ from callspan.fail_open import fail_open, log
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, events, gen_ai
-from callspan.semconv.budgets import Attributes
 from callspan.semconv.call import Projection
-from callspan.semconv.content_parts import answer_messages, parts_json, tool_definitions
+from callspan.semconv.content import Attributes, answer_messages, parts_json, tool_definitions
 from callspan.settings import Settings
 
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"

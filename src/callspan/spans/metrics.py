@@ -26,8 +26,8 @@ from callspan.record.events import EventRecord, Record, SessionRecord, TimestepR
 from callspan.record.usage import Cost
 from callspan.semconv import gen_ai
 from callspan.semconv import metrics as names
-from callspan.semconv.budgets import Attributes, AttributeValue
 from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE, OUTCOME, STREAM_END
+from callspan.semconv.content import Attributes, AttributeValue
 from callspan.spool.shipper import SinkState
 
 _COUNT_IN: Final = fail_open("count a call that begins")

@@ -31,7 +31,7 @@ from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.semconv import events
 from callspan.semconv import session as semconv
-from callspan.semconv.budgets import Attributes, ByteBudget
+from callspan.semconv.content import Attributes, ByteBudget
 from callspan.semconv.exchange import Exchange, exchange_of
 from callspan.spans.call import add_event, put_attributes
 from callspan.spans.log_events import EvaluationLog

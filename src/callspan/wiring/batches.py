@@ -18,8 +18,17 @@ from opentelemetry import context as otel_context
 from callspan.agent.runtime import SpanRef
 from callspan.background import LRUCache
 from callspan.fail_open import Once, fail_open, log, ours, reported
-from callspan.observe.batch_lines import LineReader, Seen, UnknownResults, UploadedLines, file_in, put_off
-from callspan.observe.batches import answered, of_batch, requested
+from callspan.observe.batches import (
+    LineReader,
+    Seen,
+    UnknownResults,
+    UploadedLines,
+    answered,
+    file_in,
+    of_batch,
+    put_off,
+    requested,
+)
 from callspan.observe.factory import CallFactory, nowhere
 from callspan.observe.ports import CallEnded, span_ids
 from callspan.process import callbacks

@@ -7,7 +7,7 @@ from tests.points import points
 
 from callspan.providers import wire_json
 from callspan.providers.anthropic.messages import response_info
-from callspan.providers.openai.response import choices_info
+from callspan.providers.openai.chat import choices_info
 
 ODD: list[object] = [None, "x", True, False, [], {}, [1], {"a": 1}]
 

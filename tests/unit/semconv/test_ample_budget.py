@@ -12,8 +12,8 @@ from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, RawConversation
 from callspan.record.raw_messages import encode_response
-from callspan.semconv.budgets import Attributes
 from callspan.semconv.call import Projection
+from callspan.semconv.content import Attributes
 from callspan.semconv.wire_json import choices_json, messages_json
 from callspan.settings import Settings
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai
-from callspan.semconv.budgets import Attributes
+from callspan.semconv.content import Attributes
 
 Call = tuple[CallRecord, Conversation]
 Project = Callable[..., Attributes]

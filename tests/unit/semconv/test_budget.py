@@ -9,16 +9,16 @@ from tests.points import points
 
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
-from callspan.semconv.budgets import (
+from callspan.semconv.content import (
     Attributes,
     ByteBudget,
     chosen,
-    joined_text,
     message_weight,
     put_json,
     put_text,
     spread,
 )
+from callspan.semconv.llm import joined_text
 from callspan.semconv.wire_json import as_float, as_int, as_text, as_texts
 
 

@@ -34,8 +34,7 @@ from callspan.record.events import (
 )
 from callspan.record.messages import Conversation
 from callspan.semconv import call, events, session
-from callspan.semconv.budgets import ByteBudget
-from callspan.semconv.content_parts import Shown
+from callspan.semconv.content import ByteBudget, Shown
 
 S = 1_000_000_000
 

@@ -23,8 +23,7 @@ from callspan.record.messages import (
 from callspan.record.raw_messages import encode_response
 from callspan.record.usage import Usage
 from callspan.semconv import llm
-from callspan.semconv.budgets import Attributes, ByteBudget
-from callspan.semconv.content_parts import Shown
+from callspan.semconv.content import Attributes, ByteBudget, Shown
 
 Call = tuple[CallRecord, Conversation]
 

@@ -10,8 +10,7 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation, Media, Message, Reasoning, Refusal, Text, ToolResult
 from callspan.semconv import openinference
-from callspan.semconv.budgets import Attributes, ByteBudget
-from callspan.semconv.content_parts import Shown
+from callspan.semconv.content import Attributes, ByteBudget, Shown
 
 Call = tuple[CallRecord, Conversation]
 

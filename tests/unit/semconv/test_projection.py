@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import Conversation, Message, Text
-from callspan.semconv.budgets import Attributes
 from callspan.semconv.call import Projection
+from callspan.semconv.content import Attributes
 from callspan.settings import Settings
 
 Call = tuple[CallRecord, Conversation]

@@ -1,17 +1,23 @@
-"""Chat completions: requests and responses of `/chat/completions`, and their messages as typed parts."""
+"""Chat completions: requests and responses of `/chat/completions`, their choices, and their messages as typed parts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Annotated, Any, Final
 
+import msgspec
+
+from callspan.fail_open import ours
 from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time, usage_of
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.parts import list_or_none, media, parts_of
-from callspan.providers.openai.response import OpenAIEndpoint, choices_info, in_order
-from callspan.providers.wire_json import detached, dig, flag, mapping, objects, text
-from callspan.record.codec import encode_json
+from callspan.providers.wire_json import UNFIT, detached, dig, flag, integer, items, mapping, objects, text, word
+from callspan.record.call import Response
+from callspan.record.codec import encodable, encode_json
 from callspan.record.messages import (
+    CONTENT_FILTER,
+    LENGTH,
     Conversation,
     Media,
     Message,
@@ -22,7 +28,31 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
+    normalised,
 )
+
+
+class _Message(msgspec.Struct):
+    refusal: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+    message: _Message | None = None
+    error: Any = None
+
+
+class _Answer(msgspec.Struct):
+    """The fields read from a response of the usual shape."""
+
+    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1, max_length=1)]
+    id: str | None = None
+    model: str | None = None
+    created: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] | None = None
+    object: str | None = None
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    error: Any = None
 
 
 class ChatCompletions(OpenAIEndpoint):
@@ -227,3 +257,86 @@ def _with_logprobs(parts: list[Part], logprobs: object) -> list[Part]:
             with_them = Text(text=part.text, annotations=part.annotations, logprobs=logprobs)
             return [*parts[:position], with_them, *parts[position + 1 :]]
     return parts
+
+
+def in_order(body: object) -> list[dict[str, object]]:
+    """Return the choices of a response in order of their index; one without an index has that of its position."""
+    choices = body.get("choices") if type(body) is dict else None
+    if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict:
+        return choices
+    choices = [choice for choice in items(body, "choices") if isinstance(choice, dict)]
+    if len(choices) <= 1:
+        return choices
+    placed = list(enumerate(choices))
+    placed.sort(key=lambda entry: entry[0] if (index := integer(entry[1], "index")) is None else index)
+    return [choice for _, choice in placed]
+
+
+def choices_info(body: object, *, refused: bool = False, holds: str = "choices") -> ResponseInfo:
+    """Return the info of a response with choices.
+
+    `refused`: its content is a refusal. `holds`: key of the list that every response of this API has.
+    """
+    return _fast(body, refused) or _generic(body, refused, holds)
+
+
+def _fast(body: object, refused: bool) -> ResponseInfo | None:
+    """Return the info of a well-formed response with one choice, read in one step; None for any other."""
+    try:
+        answer = msgspec.convert(body, _Answer)
+    except ours(*UNFIT):
+        return None
+    choice = answer.choices[0]
+    if answer.error or choice.error or answer.object == "error":
+        return None
+    reason = choice.finish_reason or None
+    if not f"{answer.id}{answer.model}{reason}{answer.service_tier}{answer.system_fingerprint}".isascii():
+        return None  # There may be a lone surrogate.
+    meant = None if reason is None else normalised(reason)
+    return ResponseInfo(
+        response=Response(
+            id=answer.id or None,
+            model=answer.model or None,
+            created=answer.created,
+            finish_reasons=[reason],
+            service_tier=answer.service_tier or None,
+            system_fingerprint=answer.system_fingerprint or None,
+        ),
+        usage=usage_of(body),
+        truncated=meant == LENGTH,
+        refused=refused or meant == CONTENT_FILTER or bool(choice.message and choice.message.refusal),
+    )
+
+
+def _generic(body: object, refused: bool, holds: str = "choices") -> ResponseInfo:
+    """Return the info of any response, read field by field."""
+    reasons = [finish_reason(choice.get("finish_reason")) for choice in in_order(body)]
+    meant = finish_meanings(reasons)
+    refused = refused or any(text(choice, "message", "refusal") for choice in items(body, "choices"))
+    error = response_error(body)
+    return ResponseInfo(
+        response=Response(
+            id=word(body, "id"),
+            model=word(body, "model"),
+            created=unix_time(body, "created"),
+            finish_reasons=reasons,
+            service_tier=word(body, "service_tier"),
+            system_fingerprint=word(body, "system_fingerprint"),
+        ),
+        usage=usage_of(body),
+        error=error,
+        truncated=LENGTH in meant,
+        refused=refused or CONTENT_FILTER in meant,
+        recognized=error is not None or _holds(body, holds),
+    )
+
+
+def _holds(body: object, key: str) -> bool:
+    """Return whether the list is present. A folded stream always has (empty) choices, but an id only if received."""
+    found = body.get(key) if isinstance(body, dict) else None
+    return isinstance(found, list) and (bool(found) or key != "choices" or word(body, "id") is not None)
+
+
+def finish_reason(value: object) -> str | None:
+    """Return a finish reason as the provider names it; None for an empty or missing one."""
+    return encodable(value) if isinstance(value, str) and value else None

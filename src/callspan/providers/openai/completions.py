@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.openai.base import OpenAIEndpoint
+from callspan.providers.openai.chat import choices_info, finish_reason, in_order
 from callspan.providers.openai.chat_stream import ChunkHeader
 from callspan.providers.openai.parts import prompt_messages
-from callspan.providers.openai.response import OpenAIEndpoint, choices_info, finish_reason, in_order
 from callspan.providers.wire_json import StringBuilder, detached, dig, overlay, text
 from callspan.record.messages import Conversation, Message, Part, Text
 

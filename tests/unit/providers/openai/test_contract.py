@@ -6,10 +6,9 @@ import pytest
 from tests.points import points
 
 from callspan.providers.base import Accumulator, Endpoint
-from callspan.providers.openai.audio import Speech, Transcriptions, Translations
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
-from callspan.providers.openai.images import ImageEdits, Images, ImageVariations
+from callspan.providers.openai.media import ImageEdits, Images, ImageVariations, Speech, Transcriptions, Translations
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.single_body import Decisions, Embeddings, GraderRuns, Moderations, VectorStoreSearch
 from callspan.record.messages import Conversation

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.providers.base import Endpoint
-from callspan.providers.openai.audio import Speech, Transcriptions, Translations
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
-from callspan.providers.openai.images import ImageEdits, Images, ImageVariations
+from callspan.providers.openai.media import ImageEdits, Images, ImageVariations, Speech, Transcriptions, Translations
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.single_body import Decisions, Embeddings, GraderRuns, Moderations, VectorStoreSearch
 from callspan.record.codec import encode_json

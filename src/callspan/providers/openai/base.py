@@ -1,7 +1,8 @@
-"""Usage: converts the counters of OpenAI's endpoints and compatible ones to `Usage`."""
+"""Base: what OpenAI's endpoints share: the parameters and tools of requests, the errors and the usage of responses."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
@@ -10,8 +11,170 @@ import msgspec
 from msgspec.structs import replace
 
 from callspan.fail_open import ours
-from callspan.providers.wire_json import LARGEST_COUNT, UNFIT, Count, count, detached, mapping
+from callspan.providers.base import ResponseInfo
+from callspan.providers.errors import error_info
+from callspan.providers.wire_json import (
+    LARGEST_COUNT,
+    UNFIT,
+    Count,
+    count,
+    detached,
+    dig,
+    integer,
+    items,
+    mapping,
+    objects,
+    text,
+    word,
+)
+from callspan.record.call import ErrorInfo, Request, Response
+from callspan.record.codec import encode_json
+from callspan.record.messages import normalised, tool_name
 from callspan.record.usage import Usage
+
+
+def bare_info(body: object, *, holds: str, usage: Usage | None = None) -> ResponseInfo:
+    """Return the info of a response without choices or a model; `holds` as above."""
+    error = response_error(body)
+    recognized = error is not None or (isinstance(body, dict) and holds in body)
+    return ResponseInfo(response=Response(), usage=usage, error=error, recognized=recognized)
+
+
+_HTTP_ERRORS: Final = range(400, 600)
+_TIMES: Final = range(1, 2**63)
+
+
+def unix_time(body: object, *keys: str) -> int | None:
+    """Return the Unix time in seconds under the first present key of `keys`; gateways send 0 for unknown."""
+    for key in keys:
+        if found := integer(body, key):
+            return found if found in _TIMES else None
+    return None
+
+
+def finish_meanings(reasons: Sequence[str | None]) -> set[str]:
+    """Return the normalised finish reasons."""
+    return {normalised(reason) for reason in reasons if reason is not None}
+
+
+def response_error(body: object) -> ErrorInfo | None:
+    """Return the error in a response: at the top level, the response itself (`"object": "error"`), or in a choice."""
+    # Google's compatible endpoint wraps its errors in a list.
+    if isinstance(body, list):
+        body = next(iter(body), body)
+    if not isinstance(body, dict):
+        return None
+    found = body.get("error") or (body if body.get("object") == "error" else None)
+    if not found:
+        for choice in items(body, "choices"):
+            if isinstance(choice, dict) and (found := choice.get("error")):
+                break
+    return error_of(found) if found else None
+
+
+def error_of(error: object) -> ErrorInfo:
+    """Return the description of one error object or text."""
+    return error_info(status=_status(error), body=error, exception=None, message=None, request_id=None)
+
+
+def _status(error: object) -> int | None:
+    """Return the HTTP status that gateways put into errors within a stream."""
+    for key in ("status_code", "status", "code"):
+        found = integer(error, key)
+        if found in _HTTP_ERRORS:
+            return found
+    return None
+
+
+_CONTENT: Final = frozenset(
+    {
+        "model",
+        "stream",
+        "messages",
+        "input",
+        "prompt",
+        "tools",
+        "instructions",
+        "functions",
+        "questions",
+        "query",
+        "filters",
+        "grader",
+        "item",
+        "model_sample",
+        "file",
+        "image",
+        "images",
+        "mask",
+        "markup",
+        "keywords",
+        "known_speaker_names",
+        "known_speaker_references",
+    }
+)
+_TEMPLATE: Final = ("id", "version")
+_MAX_PARAM_BYTES: Final = 4096
+
+
+class OpenAIEndpoint:
+    """The adapters of OpenAI's endpoints share the form of requests."""
+
+    message_key = "input"
+    """The key of the messages in a request."""
+
+    def request(self, body: object) -> Request:
+        """Return model, stream, parameters and counts of a request, without its body. Total."""
+        if not isinstance(body, dict):
+            return Request()
+        messages = body.get(self.message_key)
+        return Request(
+            model=word(body, "model"),
+            stream=body.get("stream") is True,
+            params=_params(body),
+            message_count=len(messages)
+            if type(messages) is list and messages and type(messages[0]) is dict
+            else _message_count(messages),
+            tool_names=_tool_names(body) if "tools" in body or "functions" in body else None,
+        )
+
+
+def _params(body: dict[object, object]) -> dict[str, object]:
+    params: dict[str, object] = {}
+    for key, value in body.items():
+        if key not in _CONTENT and value is not None and isinstance(key, str):
+            if isinstance(value, int | float):
+                params[key] = value
+            elif _is_small(value):
+                params[key] = detached(value)
+    prompt = body.get("prompt")
+    if isinstance(prompt, dict):
+        # A template of the provider: its variables are content.
+        params["prompt"] = {key: prompt[key] for key in _TEMPLATE if isinstance(prompt.get(key), str)}
+    return params
+
+
+def _is_small(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_PARAM_BYTES
+    return len(encode_json(value)) <= _MAX_PARAM_BYTES
+
+
+def _message_count(messages: object) -> int | None:
+    """Return the number of messages; one text or one array of token ids is one message."""
+    if isinstance(messages, str):
+        return 1
+    if not isinstance(messages, list):
+        return None
+    return 1 if messages and isinstance(messages[0], int) else len(messages)
+
+
+def _tool_names(body: object) -> list[str] | None:
+    if not isinstance(dig(body, "tools"), list) and not isinstance(dig(body, "functions"), list):
+        return None
+    names = [tool_name(tool) for tool in objects(body, "tools")]
+    names += [text(function, "name") for function in items(body, "functions")]
+    return [name for name in names if name]
+
 
 _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
 _OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
