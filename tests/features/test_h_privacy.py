@@ -22,9 +22,8 @@ from hypothesis import strategies as st
 
 import callspan
 from callspan.record.call import CallRecord
-from callspan.record.codec import encode, encode_json
+from callspan.record.codec import encode, encode_json, exact_json
 from callspan.record.events import Record
-from callspan.record.raw_messages import exact_json
 from callspan.settings_loader import load
 from callspan.stores.base import CallFilter, Reader
 from callspan.testing import Captured, capture

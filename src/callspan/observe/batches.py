@@ -26,10 +26,9 @@ from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.batches import BatchInfo, RequestLine, ResultLine, endpoint_of
 from callspan.providers.wire_json import unix_ns
 from callspan.record.call import Attempt, CallRecord, Request, Response, Timing
-from callspan.record.codec import encode_json
+from callspan.record.codec import encode_json, exact_json
 from callspan.record.ids import batch_call_id
 from callspan.record.merging import ANSWER_VERSION
-from callspan.record.raw_messages import exact_json
 
 BLOCK_BYTES: Final = 1 << 16
 _MOST_WAITING: Final = 64

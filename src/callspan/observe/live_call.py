@@ -31,9 +31,8 @@ from callspan.record.call import (
     Stream,
     StreamEnd,
 )  # fmt: skip
-from callspan.record.codec import encode_json
+from callspan.record.codec import encode_json, encode_response, exact_messages
 from callspan.record.messages import Conversation, RawConversation
-from callspan.record.raw_messages import encode_response, exact_messages
 
 _READ_REQUEST: Final = fail_open("read the request of a call")
 _READ_CHUNK: Final = fail_open("read a chunk of a stream")

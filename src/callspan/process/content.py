@@ -13,9 +13,8 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response
-from callspan.record.codec import encode_json
+from callspan.record.codec import encode_json, request_messages
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
-from callspan.record.raw_messages import request_messages
 
 _PLAIN_VALUES: Final = frozenset(
     {

@@ -1,4 +1,8 @@
-"""Codec: encodes records as JSON and decodes them; encoding never fails, even for values JSON cannot represent."""
+"""Codec: records and wire bodies as JSON. Encodes and decodes records, and takes messages out of bodies unparsed.
+
+Encoding never fails, even for values JSON cannot represent. The messages of a body are `messages`, `input` or `prompt`
+of a request, and `choices`, `output` or the message of a response: their bytes, as they were sent.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -141,3 +145,138 @@ def _clean(text: str) -> str:
 _encoder = msgspec.json.Encoder(enc_hook=plain)
 _decoder = msgspec.json.Decoder(Record)
 _head_decoder = msgspec.json.Decoder(_Head)
+
+
+_Raws: TypeAlias = list[msgspec.Raw] | None
+_Texts: TypeAlias = list[msgspec.Raw] | str | None
+_CONTENT: Final = "content"
+_NOTHING: Final = (b"", b"null", b'""', b"[]")
+_ABSENT: Final = msgspec.Raw()
+
+
+class _Request(msgspec.Struct):
+    messages: _Texts = None
+    input: _Texts = None
+    prompt: _Texts = None
+
+
+class _Instructions(msgspec.Struct):
+    system: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw()
+
+
+class _Response(msgspec.Struct):
+    choices: _Raws = None
+    output: _Raws = None
+    content: _Raws = None
+    completion: msgspec.Raw = _ABSENT
+
+
+_MESSAGE_KEYS: Final = frozenset(_Response.__struct_fields__)
+
+
+def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | None:
+    """Return the messages, input or prompt of a request: a list, one text, or None if it has none.
+
+    Raises msgspec.MsgspecError if it is not a JSON object with such messages, RecursionError if nested too deeply.
+    """
+    found = _read_request(body)
+    return found.messages or found.input or found.prompt
+
+
+def request_instructions(body: bytes | msgspec.Raw) -> msgspec.Raw | None:
+    """Return `system` (Messages) or `instructions` (Responses) of a request; None if it has neither.
+
+    Raises msgspec.MsgspecError if it is not a JSON object, RecursionError if nested too deeply.
+    """
+    found = _read_instructions(body)
+    return next((given for given in (found.system, found.instructions) if bytes(given) not in _NOTHING), None)
+
+
+def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
+    """Return the choices or output of a response; a message (`content`) or `completion` as a list of itself.
+
+    None if it has none.
+
+    Raises msgspec.MsgspecError if it is not a JSON object with such lists.
+    """
+    found = _read_response(body)
+    listed = found.choices if found.choices is not None else found.output
+    alone = found.content is not None or (listed is None and found.completion is not _ABSENT)
+    return [body] if alone else listed
+
+
+def encode_response(body: object) -> tuple[bytes, bytes | None]:
+    """Return a parsed response as one line of JSON, and its messages (see `response_messages`) as a JSON list.
+
+    The messages are None if they must be searched in the body.
+    """
+    listed = _MESSAGE_KEYS & body.keys() if isinstance(body, dict) else ()
+    if not isinstance(body, dict) or len(listed) != 1:
+        return encode_json(body), None
+    (key,) = listed
+    if not isinstance(messages := body[key], list):
+        return encode_json(body), None
+    if key == _CONTENT:
+        message = encode_json(body)
+        return message, b"[%b]" % message
+    part = encode_json(messages)
+    return encode_json({**body, key: msgspec.Raw(part)}), part
+
+
+_read_request: Final = msgspec.json.Decoder(_Request).decode
+_read_instructions: Final = msgspec.json.Decoder(_Instructions).decode
+_read_response: Final = msgspec.json.Decoder(_Response).decode
+
+
+_OPENERS: Final = (b"{", b"[")
+
+
+def exact_json(content: bytes, body: object) -> bytes:
+    """Return the bytes as sent if they are one line of valid JSON, else the same value encoded again.
+
+    The SDKs encode with the standard library, which writes `NaN` (invalid JSON) and lone surrogates (rejected by
+    stores). Content that is not JSON is kept as a JSON string: text if it is UTF-8, else base64. `body` None: the SDK
+    did not encode it, the application gave the content itself.
+    """
+    if not content.startswith(_OPENERS):
+        return encode_json(body if body is not None else _text(content))
+    if body is not None and b"\n" not in content and b"\r" not in content and _is_json(content):
+        return content
+    text = _text(content)
+    try:
+        return msgspec.json.format(content, indent=-1) if isinstance(text, str) else encode_json(text)
+    except ours(msgspec.DecodeError, RecursionError):
+        return encode_json(body if body is not None else text)
+
+
+def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Raw] | None]:
+    """Return the result of `exact_json`, and the messages in it; None if it has no list of messages.
+
+    A valid body, the usual case, is read only once for both.
+    """
+    if body is None or not content.startswith(_OPENERS) or b"\n" in content or b"\r" in content:
+        return exact_json(content, body), None
+    try:
+        found = request_messages(content)
+    except ours(msgspec.MsgspecError, RecursionError):
+        return exact_json(content, body), None
+    return content, found if isinstance(found, list) else None
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        _skim(content)
+    except ours(msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _text(content: bytes) -> str | bytes:
+    try:
+        return content.decode()
+    except ours(UnicodeDecodeError):
+        return content
+
+
+_skim: Final = msgspec.json.Decoder(msgspec.Raw).decode

@@ -9,9 +9,8 @@ import msgspec
 from callspan.fail_open import ours
 from callspan.record.bounded import fitted, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
-from callspan.record.codec import encodable, encode_json
+from callspan.record.codec import encodable, encode_json, request_instructions, request_messages, response_messages
 from callspan.record.messages import Conversation, RawConversation
-from callspan.record.raw_messages import request_instructions, request_messages, response_messages
 
 _LARGEST: Final = 2**63 - 1
 _NOTE_BYTES: Final = 100

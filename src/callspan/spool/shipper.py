@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from callspan.background import thread
@@ -72,10 +73,13 @@ class Shipper:
         self.failures = 0
         self._health = Health(sink.name, self._backlog, clock)
         self._stopping = False
-        self._woken = False
+        self.woken = False
+        """Whether it was notified since it last looked; set by those who do so."""
         self._hurried = False
         # `put` may be interrupted by a signal handler that calls it again; an Event's lock would deadlock.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.wake: Final = partial(self._signals.put, None)
+        """Notifies the thread that there is something to deliver; safe from anywhere."""
         self._parked, self._unparked = threading.Event(), threading.Event()
         self._unparked.set()
         self._thread = thread(self._run, f"callspan-{sink.name}")
@@ -90,15 +94,9 @@ class Shipper:
         self._segments.enter()
         self._thread.start()
 
-    def wake(self) -> None:
-        """Notify the thread that there is something to deliver. Cheap; safe from anywhere."""
-        if not self._woken:
-            self._woken = True
-            self._signals.put(None)
-
     def hurry(self) -> None:
         """Deliver immediately, even while waiting after a failure."""
-        self._woken = self._hurried = True
+        self.woken = self._hurried = True
         self._signals.put(None)
 
     def stop(self) -> None:
@@ -141,7 +139,7 @@ class Shipper:
                 self._close()
                 self._parked.set()
                 self._unparked.wait()
-            moved = self._woken = self._hurried = False
+            moved = self.woken = self._hurried = False
             attempt = Attempt(f"deliver records to {self.sink.name}")
             with attempt:
                 moved = self._round()
@@ -285,7 +283,7 @@ class Shipper:
 
     def _sleep(self, seconds: float) -> None:
         """Wait for the given time regardless of appends; a flush, a stop or a fork ends the wait."""
-        self._woken = True  # no further notification by appends is needed
+        self.woken = True  # no further notification by appends is needed
         deadline = self._clock() + seconds
         while (left := deadline - self._clock()) > 0 and not self._is_urgent():
             # May return immediately: a notification of an earlier append may be left.

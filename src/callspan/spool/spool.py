@@ -123,7 +123,9 @@ class Spool:
                 with self._lock:
                     self._start()
             for shipper in self._shippers:
-                shipper.wake()
+                if not shipper.woken:
+                    shipper.woken = True
+                    shipper.wake()
         except reported(_APPEND):
             self._counts["dropped.error"] += 1
             return False

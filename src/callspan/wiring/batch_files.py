@@ -107,6 +107,35 @@ class BatchFiles:
             self._in_memory.popitem(last=False)
 
 
+class Upload:
+    """An uploaded file whose requests are being stored."""
+
+    __slots__ = ("_done", "_then")
+
+    def __init__(self) -> None:
+        self._done = False
+        self._then: list[Callable[[], object]] = []
+
+    def after(self, work: Callable[[], object]) -> None:
+        """Run `work` when the requests are stored; now if they already are."""
+        self._then.append(work)
+        if self._done:
+            self._work()
+
+    def finish(self) -> None:
+        """Report that the requests are stored."""
+        self._done = True
+        self._work()
+
+    def _work(self) -> None:
+        while self._then:
+            try:
+                work = self._then.pop()
+            except ours(IndexError):
+                return
+            work()
+
+
 def _decoded(lines: Iterable[bytes]) -> Iterator[CallRecord]:
     for line in lines:
         record = codec.decode(line)

@@ -17,7 +17,7 @@ from opentelemetry import context as otel_context
 
 from callspan.agent.runtime import SpanRef
 from callspan.background import LRUCache
-from callspan.fail_open import Once, fail_open, log, ours, reported
+from callspan.fail_open import Once, fail_open, log, reported
 from callspan.observe.batches import (
     LineReader,
     Seen,
@@ -51,7 +51,7 @@ from callspan.record.messages import Conversation
 from callspan.record.span_handle import SpanHandle
 from callspan.semconv.call import BatchReport
 from callspan.spans.call import CallSpan, CallSpans
-from callspan.wiring.batch_files import BatchFiles
+from callspan.wiring.batch_files import BatchFiles, Upload
 from callspan.wiring.fetches import span_context
 
 _OBSERVE: Final = fail_open("observe a request about batches")
@@ -98,7 +98,7 @@ class Batches:
         `unrecorded` takes the path of results that no batch is known for.
         """
         self.find, self.write, self.measure, self.files, self.unrecorded = find, write, measure, files, unrecorded
-        self.uploads: LRUCache[tuple[str | None, ...], _Upload] = LRUCache(_REMEMBERED)
+        self.uploads: LRUCache[tuple[str | None, ...], Upload] = LRUCache(_REMEMBERED)
         """Files with requests that this process has uploaded."""
         self.joined: LRUCache[tuple[str | None, ...], object] = LRUCache(_REMEMBERED)
         """Batches for which the requests of their file were looked for."""
@@ -206,7 +206,7 @@ class ObservedRequest:
         self._upload = None
         if lines is None or file_id is None or record.outcome != "success":
             return
-        upload = _Upload()
+        upload = Upload()
         self._of.uploads.put((record.provider, file_id), upload)
         keep = partial(self._keep, upload, lines, record, file_id)
         if lines.size <= _AT_ONCE_BYTES:
@@ -214,7 +214,7 @@ class ObservedRequest:
         else:
             put_off(keep)
 
-    def _keep(self, upload: _Upload, lines: UploadedLines, record: CallRecord, file_id: str) -> None:
+    def _keep(self, upload: Upload, lines: UploadedLines, record: CallRecord, file_id: str) -> None:
         base = msgspec.structs.replace(record, response=None)
         requests = (requested(base, line) for one in lines if (line := request_in(one)) is not None)
         with _KEEP:
@@ -336,35 +336,6 @@ class ObservedRequest:
         return msgspec.structs.replace(
             report, batch_id=batch.id, status=batch.status, requests=batch.counts, usage=batch.usage
         )
-
-
-class _Upload:
-    """An uploaded file whose requests are being stored."""
-
-    __slots__ = ("_done", "_then")
-
-    def __init__(self) -> None:
-        self._done = False
-        self._then: list[Callable[[], object]] = []
-
-    def after(self, work: Callable[[], object]) -> None:
-        """Run `work` when the requests are stored; now if they already are."""
-        self._then.append(work)
-        if self._done:
-            self._work()
-
-    def finish(self) -> None:
-        """Report that the requests are stored."""
-        self._done = True
-        self._work()
-
-    def _work(self) -> None:
-        while self._then:
-            try:
-                work = self._then.pop()
-            except ours(IndexError):
-                return
-            work()
 
 
 class _Reading:

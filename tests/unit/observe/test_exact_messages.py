@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record.raw_messages import exact_json, exact_messages
+from callspan.record.codec import exact_json, exact_messages
 from tests.points import points
 
 _JSON = st.recursive(

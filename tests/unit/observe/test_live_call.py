@@ -384,7 +384,7 @@ def test_a_background_thread_ends_dropped_streams() -> None:
     ],
 )
 def test_a_body_is_kept_as_sent_or_as_valid_json(content: bytes, expected: bytes) -> None:
-    from callspan.record.raw_messages import exact_json
+    from callspan.record.codec import exact_json
 
     assert exact_json(content, {"a": float("nan")}) == expected
 
@@ -429,7 +429,7 @@ def test_attempts_retries_and_limits_come_out_in_order() -> None:
 def test_content_that_the_sdk_did_not_encode_is_kept_as_it_can_be(
     content: bytes, body: object, expected: bytes
 ) -> None:
-    from callspan.record.raw_messages import exact_json
+    from callspan.record.codec import exact_json
 
     assert exact_json(content, body) == expected
 

@@ -17,9 +17,8 @@ from callspan.process.redaction import redact_texts, redacted
 from callspan.process.secrets import MASK, MAX_SEARCHED, MAX_SETTINGS_SEARCHED, mask_record, masked_error
 from callspan.providers.errors import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, error_info
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
-from callspan.record.codec import decode, encode, plain
+from callspan.record.codec import decode, encode, exact_json, plain
 from callspan.record.events import EventRecord, SessionRecord
-from callspan.record.raw_messages import exact_json
 from callspan.safe_urls import LONGEST_SECRET, whole_words, without_passwords
 from callspan.stores.payloads import unpack
 

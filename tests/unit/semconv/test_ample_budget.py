@@ -9,9 +9,8 @@ from tests.points import points
 
 from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord, Request, Response, Timing
-from callspan.record.codec import encode_json
+from callspan.record.codec import encode_json, encode_response
 from callspan.record.messages import Conversation, RawConversation
-from callspan.record.raw_messages import encode_response
 from callspan.semconv.call import Projection
 from callspan.semconv.content import Attributes
 from callspan.semconv.wire_json import choices_json, messages_json

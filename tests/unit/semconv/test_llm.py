@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from callspan.record.call import CallRecord, Request, Response, Timing
+from callspan.record.codec import encode_response
 from callspan.record.messages import (
     Conversation,
     Message,
@@ -20,7 +21,6 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
 )
-from callspan.record.raw_messages import encode_response
 from callspan.record.usage import Usage
 from callspan.semconv import llm
 from callspan.semconv.content import Attributes, ByteBudget, Shown

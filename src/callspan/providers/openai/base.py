@@ -126,9 +126,9 @@ class OpenAIEndpoint:
         """Return model, stream, parameters and counts of a request, without its body. Total."""
         if not isinstance(body, dict):
             return Request()
-        messages = body.get(self.message_key)
+        messages, model = body.get(self.message_key), body.get("model")
         return Request(
-            model=word(body, "model"),
+            model=model if type(model) is str and model and model.isascii() else word(body, "model"),
             stream=body.get("stream") is True,
             params=_params(body),
             message_count=len(messages)
