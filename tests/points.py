@@ -39,7 +39,7 @@ def points(
             for place, case in enumerate(cases):
                 try:
                     function(*args, **fixtures, **dict(zip(wanted, case, strict=True)))
-                except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - all that fail are told
+                except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - all failures are reported
                     failed.append((_name(wanted, case, ids) if case_names is None else case_names[place], error))
             if failed:
                 lines = [f"{len(failed)} of {len(cases)} points fail:", *(_line(*each) for each in failed)]
@@ -58,7 +58,7 @@ def _case(names: Sequence[str], value: Any) -> Sequence[Any]:
 
 
 def _name(names: Sequence[str], case: Sequence[Any], given: object) -> str:
-    """Return what tells the point apart: values as `told` has them, else as pytest would show them."""
+    """Return the name of a point: its values as `given` shows them, else as pytest would."""
     show = given if callable(given) else saferepr
     return ", ".join(f"{name}={show(value)}" for name, value in zip(names, case, strict=True))
 

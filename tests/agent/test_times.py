@@ -189,7 +189,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Han
 
 
 def test_a_store_orders_events_by_the_given_times_not_by_writing(stored: tuple[Handle, str]) -> None:
-    """Told backwards, read forwards; of one moment, in the order of writing."""
+    """Written backwards, read forwards; at equal times in the order of writing."""
     with callspan.session("log", at=T0) as own:
         with own.timestep("second", at=T0 + 2 * SECOND) as step:
             step.event("d", at=T0 + 3 * SECOND)
@@ -212,7 +212,7 @@ def test_a_store_orders_events_by_the_given_times_not_by_writing(stored: tuple[H
 
 
 def test_a_restarted_scope_has_the_duration_of_the_new_run(seen: Seen) -> None:
-    """The end that was told of the first run is not the second's."""
+    """The end given for the first run is not that of the second."""
     with session("s") as own:
         tool = own.tool("t")
         tool.start(at=T0)

@@ -262,7 +262,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def on_sleep(monkeypatch: pytest.MonkeyPatch, hear: Callable[[float], None]) -> None:
-    """Be told of every sleep of the SDKs, just before they really sleep."""
+    """Observe every sleep of the SDKs, just before they really sleep."""
 
     def sleep(seconds: float) -> None:
         hear(seconds)

@@ -122,7 +122,7 @@ def test_what_a_running_process_cannot_deliver_is_reported(tmp_path: Path) -> No
         (tmp_path / "calls.db").rmdir()
         answer = in_process("--store", store, "calls", "--json")
         assert answer.code == 1
-        # Three calls and the session around them, which is told of at its beginning and at its end.
+        # Three calls and the session around them, which is written at its start and at its end.
         assert "records wait in" in answer.err
         assert "a running process has them" in answer.err
     finally:

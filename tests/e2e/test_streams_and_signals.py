@@ -79,7 +79,7 @@ def test_a_closed_output_pipe_ends_the_command_silently(directory: Path, options
 
 
 def test_an_interrupt_is_exit_code_130(directory: Path) -> None:
-    # Whoever runs the tests in the background may have had SIGINT ignored, which children inherit.
+    # A shell that runs the tests in the background may ignore SIGINT, which children inherit.
     start = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from callspan.cli import stats; import click;"

@@ -24,7 +24,7 @@ from .test_backlog import killed
 def following(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """`tail -f` of a store that holds one call."""
     ask(tmp_path, "Before?")
-    # Whoever runs the tests in the background may have had SIGINT ignored, which children inherit.
+    # A shell that runs the tests in the background may ignore SIGINT, which children inherit.
     start = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from callspan.cli import main; main()"
     )

@@ -84,7 +84,7 @@ class Async(Use):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.loop = asyncio.new_event_loop()
-        # What a task of its own has raised is told there, and to nobody else.
+        # What a separate task has raised is reported there only.
         self.loop.set_exception_handler(lambda loop, context: None)
 
     def work(self) -> None:

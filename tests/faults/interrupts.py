@@ -97,7 +97,7 @@ class Kind(NamedTuple):
     of: Any
     raises: type[BaseException]
     has_frame: bool = True
-    """Or is no `Exception`: it can be told from a fault of ours."""
+    """Or is no `Exception`: then it can be distinguished from a bug in callspan."""
 
 
 KINDS = {
@@ -346,7 +346,7 @@ class Run:
             self.count(spans, records, 0 if unbegun else left, point, called=use.begun > begun)
 
     def judge(self, raised: BaseException | None, reached: Reached, point: Point) -> None:
-        """Whether the interrupt has come to whoever is waiting."""
+        """Whether the waiting code has received the interrupt."""
         if UNRAISABLE:
             self.found["lost by the interpreter"] += 1
         elif at_the_end_of_a_block(raised):

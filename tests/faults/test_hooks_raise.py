@@ -137,7 +137,7 @@ def kept(seen: Captured) -> None:
     "part", ["start_span", "process", "write", "observed", "begun", "surroundings", "first_in_child", "estimates"]
 )
 def test_a_part_of_the_factory_that_raises(part: str, colour: str, provider: ScriptedProvider) -> None:
-    """Some of these promise not to raise; whoever breaks the promise still breaks no call."""
+    """Some of these must not raise; if one does, no call fails."""
     with capture(estimate_usage=True):
         hook_context = WIRING.hook_context
         hook_context.factories = {

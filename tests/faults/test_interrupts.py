@@ -31,7 +31,7 @@ NEVER = ("next runs", "flushes")
 
 
 def interrupted(*options: str) -> dict[str, dict[str, int]]:
-    """Results by kind of interrupt. What cannot be told apart may cost telemetry, like any fault of ours."""
+    """Results by kind of interrupt. What cannot be distinguished may cost telemetry, like any bug in callspan."""
     command = [sys.executable, "-m", HARNESS, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]

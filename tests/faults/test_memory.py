@@ -1,7 +1,7 @@
 """A very long stream: memory is bounded by its text, and work per chunk is the same as for a short one.
 
-The chunks are as long as a provider's: five letters, which is a token with the space before it. They are told by hand
-(`record_call`), so that what is counted is ours and not an SDK's.
+The chunks are as long as a provider's: five letters, one token with the preceding space. They are passed to
+`record_call`, so that only callspan's memory is measured, not an SDK's.
 """
 
 from __future__ import annotations

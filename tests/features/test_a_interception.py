@@ -222,7 +222,7 @@ def joined(chunks: list[Any]) -> str:
 def test_the_provider_gets_our_traceparent_only_where_it_is_switched_on(api: str, mode: Mode, run: Run) -> None:
     """With the switch every request carries the call's span as its parent; without it none of openai's does.
 
-    Anthropic's SDK sends one of its own accord, unless it is told not to: that setting of its own is followed.
+    Anthropic's SDK sends one by default, unless its own setting disables it: that setting is respected.
     """
     with capture(propagate=True) as seen:
         run(lambda: response_of(mode, api))

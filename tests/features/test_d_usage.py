@@ -29,7 +29,7 @@ OPTIONS: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": T
 
 @pytest.mark.parametrize("api", APIS)
 def test_unknown_usage_sets_no_attribute(api: str, mode: Mode, run: Run, seen: Captured) -> None:
-    """Nothing known of tokens: no count, no total, nowhere a nought."""
+    """Unknown tokens: no count, no total, and no 0 anywhere."""
     mode.provider.reply(text="well", usage={})
     run(lambda: response_of(mode, api))
     assert the_call(seen).usage in (None, Usage(raw={}))
@@ -52,7 +52,7 @@ STATED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stated", [True, False], ids=["nought", "nothing"])
+@pytest.mark.parametrize("stated", [True, False], ids=["zero", "nothing"])
 @pytest.mark.parametrize("api", APIS)
 def test_zero_tokens_are_zero_and_unknown_tokens_are_absent(
     api: str, stated: bool, mode: Mode, run: Run, seen: Captured

@@ -28,7 +28,7 @@ class UnprintableError(Exception):
 def test_an_error_without_words_or_content_is_its_type(
     content: Any, mode: Mode, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception whose text raises is told by its type alone, and reaches the caller as it is."""
+    """An exception whose text raises is recorded by its type alone, and reaches the caller unchanged."""
     problem = UnprintableError()
 
     def refuse(*args: Any, **kwargs: Any) -> Any:

@@ -158,7 +158,7 @@ def test_a_tool_says_how_it_went(seen: Captured) -> None:
 def test_two_objectives_of_one_event_are_two_rewards_and_no_reward_is_none(
     instrumented: Callable[..., Handle], reading: Callable[[object], Reader], tmp_path: Path
 ) -> None:
-    """Value, objective, source, label and annotation, linked to the event; no row of nought nobody gave."""
+    """Value, objective, source, label and annotation, linked to the event; no row for a reward that was not given."""
     handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db")
     with callspan.session("s") as session:
         with session.timestep() as step:

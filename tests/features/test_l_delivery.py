@@ -263,6 +263,6 @@ def test_spans_are_sent_again_where_that_may_help_and_not_where_it_cannot(
 
 
 def test_the_version_of_the_lines_is_written_down() -> None:
-    """What a socket's receiver is told to expect is what is sent, and the schema has the records' own version."""
+    """A socket's lines match their documentation, and the schema has the version of the records."""
     assert f'{{"protocol_version": {PROTOCOL_VERSION},' in (DOCS / "socket.md").read_text()
     assert json.loads((DOCS / "call_record.schema.json").read_text())["title"].endswith(f"schema {SCHEMA_VERSION}")

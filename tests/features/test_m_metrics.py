@@ -105,7 +105,7 @@ def units(reader: InMemoryMetricReader) -> dict[str, str]:
 def test_rate_limits_and_timeouts_are_counted_by_provider_and_kind(
     provider: ScriptedProvider, reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
 ) -> None:
-    """A 429 and a time-out: one error each, told apart by kind; the durations know that these failed."""
+    """A 429 and a time-out: one error each, of different kinds; the durations have these errors too."""
     instrumented(meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
     provider.reply(status=429)
     provider.reply(hang=True)
@@ -124,7 +124,7 @@ def test_rate_limits_and_timeouts_are_counted_by_provider_and_kind(
 def test_tools_and_steps_are_measured_by_how_they_went(
     reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
 ) -> None:
-    """Duration and number of tools and steps, told apart by how they ended; no id among their attributes."""
+    """Duration and number of tools and steps, by their outcome; no ids among the attributes."""
     instrumented(meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
     with callspan.session("s") as session:
         for depth in range(3):

@@ -1,4 +1,4 @@
-"""Background responses: a call in progress, completed once by whoever fetches its answer first."""
+"""Background responses: a call in progress, completed once, by the first fetch of its answer."""
 
 from __future__ import annotations
 

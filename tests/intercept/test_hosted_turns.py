@@ -141,7 +141,7 @@ def test_listing_turns_after_the_stream_adds_nothing(mode: Mode, run: Run, seen:
 
 
 def test_listed_turns_are_recorded_without_content(mode: Mode, run: Run, seen: Captured) -> None:
-    """Whoever did not read the events knows tokens, times and outcome."""
+    """A process that did not read the events has tokens, times and outcome."""
     mode.provider.reply(text="One.", input_tokens=10, output_tokens=1)
     mode.provider.reply(finish_reason="error", error_code="server_overloaded", message="Busy.")
 

@@ -256,7 +256,7 @@ def test_an_invalid_body_reaches_the_caller_and_is_one_call(
 def test_invalid_json_is_not_reported_as_an_error_of_callspan(
     stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured, nothing_warned: list[str]
 ) -> None:
-    """Whoever reads a raw response himself may read anything; the log is for what went wrong here."""
+    """A caller of a raw response may read anything; only errors of callspan are logged."""
     forget_failures()
     body = b'data: {"a":\n\ndata: nonsense\n\n' if stream else b"<html>"
     connection = transports.client(mode, sdk, transports.answer(sdk, body))

@@ -66,7 +66,7 @@ def _also(export: Any, keep: Any) -> Any:
 
 
 def play_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: Collector, protocol: str) -> Held:
-    """Run the demo in this process, told by variables where to send."""
+    """Run the demo in this process, with the receiver in environment variables."""
     held = Held(monkeypatch, protocol)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.address(protocol))
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc" if protocol == "grpc" else "http/protobuf")

@@ -134,7 +134,7 @@ def test_with_the_cost_on_spans_it_is_measured_without_any_store(
 
 
 class Failing:
-    """A store that fails as often as it is told to, and then takes everything."""
+    """A store that fails a given number of times, and then accepts everything."""
 
     name = "failing"
     batch_entries = 10

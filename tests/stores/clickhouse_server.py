@@ -29,7 +29,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "f": "\f"}
 
 
 class ClickHouseServer:
-    """Answers each request with what the embedded engine says, unless told to fail."""
+    """Answers each request with the embedded engine's result, unless set to fail."""
 
     def __init__(self, directory: Path) -> None:
         self.engine: Client = connect(f"clickhouse+chdb://{directory}")

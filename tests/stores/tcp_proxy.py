@@ -11,7 +11,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class TcpProxy:
-    """Forwards to a port until told otherwise."""
+    """Forwards to a port until it is changed."""
 
     def __init__(self, port: int) -> None:
         self._to = port

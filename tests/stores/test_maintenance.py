@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Writer:
-    """A process that writes; what it has been told is stored."""
+    """A process that writes, and keeps what was acknowledged as stored."""
 
     def __init__(self, path: Path) -> None:
         self._log = path.with_name("said.txt")

@@ -270,7 +270,7 @@ def test_killed_writers_lose_nothing_that_was_delivered(path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_may_make_one_file_at_once(path: Path) -> None:
-    """Whoever comes while another makes the file waits for it: nobody sees it half made, nobody is told it is busy."""
+    """Processes that open the file while another creates it wait; none sees it incomplete or gets "busy"."""
     for number in range(40):
         file, gate = path.with_name(f"{number}.db"), threading.Barrier(10)
 

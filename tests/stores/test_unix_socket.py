@@ -19,7 +19,7 @@ from .conftest import Delivery, Records
 
 
 class Receiver:
-    """Listens, keeps the lines it gets, and answers as it is told to."""
+    """Listens, keeps the received lines, and answers as configured."""
 
     def __init__(self, path: Path, answer: Callable[[dict[str, object]], bytes | None] | None = None) -> None:
         self.lines: list[dict[str, object]] = []

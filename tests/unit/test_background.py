@@ -123,7 +123,7 @@ def test_work_with_a_delay_is_done_when_it_is_due_or_at_the_end() -> None:
 
 def test_an_interrupt_in_the_middle_leaves_the_work_to_the_next_one() -> None:
     put_off, done = PutOff("callspan-interrupted"), list[str]()
-    put_off._unstarted.test_and_clear()  # no thread: here it is done by whoever flushes
+    put_off._unstarted.test_and_clear()  # no thread: here it is done by the flush
 
     def interrupted() -> None:
         if not done:

@@ -105,7 +105,7 @@ def work(name, signalled):
     with lock:
         if signalled:
             signal.raise_signal(signal.SIGUSR1)
-            # Whoever is to do it waits for the lock as the process ends.
+            # The thread that has to do it waits for the lock as the process ends.
             time.sleep(0.2)
         print(name)
 signal.signal(signal.SIGUSR1, lambda number, frame: run_or_defer(work, "in the handler", False))

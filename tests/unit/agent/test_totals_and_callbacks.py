@@ -288,9 +288,9 @@ def test_what_a_callback_returns_goes_through_the_processors_again(hooked: Any) 
 
 def test_callback_after_a_record_run_once_it_is_written(hooked: Any) -> None:
     order: list[str] = []
-    hooked("after_record", lambda _: order.append("told"))
+    hooked("after_record", lambda _: order.append("called"))
     callbacks.write(EVENT, lambda _: order.append("written"))
-    assert order == ["written", "told"]
+    assert order == ["written", "called"]
 
 
 def runtime(*, strict: bool) -> Runtime:

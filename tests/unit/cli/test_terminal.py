@@ -115,8 +115,8 @@ def test_at_80_columns_names_and_tokens_stay_before_zeros(store: str, monkeypatc
 
 
 def test_a_column_of_zeros_is_dropped_before_others() -> None:
-    columns = (Column("name"), Column("told", right=True, rank=9), Column("none", right=True, rank=1))
-    assert drawn(fitted(columns, [("a", "12", "0"), ("b", "13", "0")], 11)).splitlines()[0] == "name  told"
+    columns = (Column("name"), Column("used", right=True, rank=9), Column("none", right=True, rank=1))
+    assert drawn(fitted(columns, [("a", "12", "0"), ("b", "13", "0")], 11)).splitlines()[0] == "name  used"
     assert drawn(fitted(columns, [("a", "12", "0"), ("b", "13", "1")], 11)).splitlines()[0] == "name  none"
 
 

@@ -40,7 +40,7 @@ ANSWER = {
 
 
 class Time:
-    """A clock that goes when it is told to."""
+    """A clock that advances on request."""
 
     def __init__(self) -> None:
         self.now_ns = 5_000

@@ -61,7 +61,7 @@ def test_a_sampler_gets_the_call_whatever_is_chosen_and_the_span_of_everything(
 def test_the_model_of_the_response_takes_the_place_of_the_requested_one(
     chat_call: Call, project: Project, vocabularies: tuple[str, ...]
 ) -> None:
-    """OpenInference has one name for both; what is told late about the start must not come over the end."""
+    """OpenInference has one name for both; a late attribute of the start must not replace that of the end."""
     assert project(*chat_call, vocabularies=vocabularies)["llm.model_name"] == "gpt-5-2026-01-01"
 
 

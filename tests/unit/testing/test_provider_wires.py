@@ -420,7 +420,7 @@ def test_a_usage_is_reported_as_given(provider: ScriptedProvider, sync_sdk: Any)
 
 
 class TestStrictModels:
-    """The SDKs check every field when told to; the one wire they reject is OpenAI's own completions stream."""
+    """The SDKs check every field on request; the one wire they reject is OpenAI's own completions stream."""
 
     @pytest.mark.parametrize("stream", [False, True])
     def test_openai_accepts_every_field(self, provider: ScriptedProvider, sync_sdk: Any, stream: bool) -> None:

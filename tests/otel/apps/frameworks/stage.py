@@ -73,7 +73,7 @@ def _play(name: str, scene: Scene, exporter: InMemorySpanExporter) -> dict[str, 
         paths = [request.path for request in provider.requests]
     spans = exporter.get_finished_spans()
     above = {span.context.span_id: span.parent.span_id if span.parent else None for span in spans}
-    # A framework's own span of the call carries our call id, too: there is one span per call, whoever made it.
+    # A framework's own span of the call carries our call id, too: there is one span per call, regardless of its maker.
     ours = [span for span in spans if "callspan.call_id" in (span.attributes or {})]
     calls = [span for span in spans if (span.attributes or {}).get("gen_ai.operation.name") == "chat"]
     under = 0

@@ -51,7 +51,7 @@ def main() -> None:
         with ScriptedProvider() as provider:
             provider.reply(text="one two three four", delay_s=delay_s, repeat=True)
             asyncio.run(scene(provider))
-    # Whoever forgets its span may keep it: five seconds, and a little more.
+    # A span that its owner does not end is kept for five seconds and a little more.
     deadline = time.monotonic() + 8
     while len(of_calls(exporter)) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
