@@ -37,7 +37,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             monkeypatch.setitem(TABLES, table.kind, table)
         monkeypatch.setattr(sql_reader, "CALLS", calls)
         monkeypatch.setattr(sql_reader, "SESSIONS", sessions)
-        for place in ("postgres.store", "clickhouse.connection"):
+        for place in ("postgres.connection", "clickhouse.connection"):
             with contextlib.suppress(ImportError):
                 monkeypatch.setattr(f"callspan.stores.{place}.LAYOUT", NEXT)
         later = partial(sqlite_file._migrate, layout=NEXT)

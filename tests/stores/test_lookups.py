@@ -79,7 +79,7 @@ def write_layout(number: int, patch: pytest.MonkeyPatch) -> None:
     for table in TABLES.values():
         early = table._replace(columns=tuple(column for column in table.columns if column.since <= number))
         patch.setitem(TABLES, table.kind, early)
-    for place in ("postgres.store", "clickhouse.connection"):
+    for place in ("postgres.connection", "clickhouse.connection"):
         with contextlib.suppress(ImportError):
             patch.setattr(f"callspan.stores.{place}.LAYOUT", number)
 

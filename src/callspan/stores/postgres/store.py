@@ -8,7 +8,6 @@ A batch is one transaction, and every row has a key, so that batches may be repe
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,6 @@ from operator import itemgetter
 from typing import Final
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
@@ -31,63 +29,12 @@ from callspan.stores.base import EmptyStoreError, StoreError
 from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
 from callspan.stores.filters import POSTGRES, source
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
-from callspan.stores.postgres.troubles import dropped, explaining
+from callspan.stores.postgres.connection import connect, dropped, explaining, layout, migrate, to_query
 from callspan.stores.retention import Choice, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
-from callspan.stores.schema import statements
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.urls import safe_name
-
-_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
-_LOCK: Final = 0x43535031
-_CONNECT: Final = {
-    "connect_timeout": "10",
-    # Detects a dead connection within a minute; the system's defaults take hours.
-    "keepalives_idle": "15",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "45000",
-}
-
-
-def connect(url: str) -> psycopg.Connection:
-    """Return a connection in autocommit mode; the URL's parameters override the defaults. Raises psycopg.Error."""
-    return psycopg.connect(
-        make_conninfo("", **(_CONNECT | conninfo_to_dict(url))), autocommit=True, application_name="callspan"
-    )
-
-
-def migrate(connection: psycopg.Connection) -> None:
-    """Create or migrate the tables in one transaction, one process at a time.
-
-    Raises StoreError for tables of a newer callspan, psycopg.Error for anything else.
-    """
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        version = layout(connection)
-        if version > LAYOUT:
-            raise StoreError(f"Postgres: layout {version} of a newer callspan; this one supports {LAYOUT}: upgrade")
-        for later in range(version + 1, LAYOUT + 1):
-            for statement in statements("postgres", later):
-                connection.execute(statement.encode())
-        if version < LAYOUT:
-            connection.execute("UPDATE callspan_layout SET version = %s", (LAYOUT,))
-
-
-def layout(connection: psycopg.Connection) -> int:
-    """Return the layout version of the tables; 0 if there are none."""
-    there = connection.execute("SELECT to_regclass('callspan_layout') IS NOT NULL").fetchone()
-    if there is None or not there[0]:
-        return 0
-    found = connection.execute("SELECT version FROM callspan_layout").fetchone()
-    return int(found[0]) if found else 0
-
-
-def to_query(sql: str) -> bytes:
-    """Return the query with its `:name` parameters in psycopg's syntax."""
-    return _PARAMETER.sub(r"%(\1)s", sql).encode()
-
 
 _NUL: Final = b"\\u0000"
 """JSON's escape of NUL, which Postgres text cannot hold."""

@@ -1,4 +1,4 @@
-"""Troubles: turns errors of a Postgres database into messages that say what to do."""
+"""Connection: how to connect to Postgres; its tables and their version; its errors."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from contextlib import contextmanager
 from typing import Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from callspan.fail_open import ours
 from callspan.stores.base import StoreError
 from callspan.stores.columns import LAYOUT
-from callspan.stores.schema import relations, remedy
+from callspan.stores.schema import relations, remedy, statements
 
+_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
+_LOCK: Final = 0x43535031
+_CONNECT: Final = {
+    "connect_timeout": "10",
+    # Detects a dead connection within a minute; the system's defaults take hours.
+    "keepalives_idle": "15",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "45000",
+}
 _ADVICE: Final[dict[type[psycopg.Error], str]] = {
     psycopg.errors.DuplicateTable: "name a schema without tables of others: ?options=-csearch_path%3Dmy_schema",
     psycopg.errors.ReadOnlySqlTransaction: "is it a standby, or default_transaction_read_only on?",
@@ -22,6 +33,44 @@ _ADVICE: Final[dict[type[psycopg.Error], str]] = {
 }
 _GONE: Final = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.DuplicateTable)
 _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
+
+
+def connect(url: str) -> psycopg.Connection:
+    """Return a connection in autocommit mode; the URL's parameters override the defaults. Raises psycopg.Error."""
+    return psycopg.connect(
+        make_conninfo("", **(_CONNECT | conninfo_to_dict(url))), autocommit=True, application_name="callspan"
+    )
+
+
+def migrate(connection: psycopg.Connection) -> None:
+    """Create or migrate the tables in one transaction, one process at a time.
+
+    Raises StoreError for tables of a newer callspan, psycopg.Error for anything else.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        version = layout(connection)
+        if version > LAYOUT:
+            raise StoreError(f"Postgres: layout {version} of a newer callspan; this one supports {LAYOUT}: upgrade")
+        for later in range(version + 1, LAYOUT + 1):
+            for statement in statements("postgres", later):
+                connection.execute(statement.encode())
+        if version < LAYOUT:
+            connection.execute("UPDATE callspan_layout SET version = %s", (LAYOUT,))
+
+
+def layout(connection: psycopg.Connection) -> int:
+    """Return the layout version of the tables; 0 if there are none."""
+    there = connection.execute("SELECT to_regclass('callspan_layout') IS NOT NULL").fetchone()
+    if there is None or not there[0]:
+        return 0
+    found = connection.execute("SELECT version FROM callspan_layout").fetchone()
+    return int(found[0]) if found else 0
+
+
+def to_query(sql: str) -> bytes:
+    """Return the query with its `:name` parameters in psycopg's syntax."""
+    return _PARAMETER.sub(r"%(\1)s", sql).encode()
 
 
 @contextmanager
