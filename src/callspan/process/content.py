@@ -16,29 +16,11 @@ from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Requ
 from callspan.record.codec import encode_json, request_messages
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
 
-_PLAIN_VALUES: Final = frozenset(
-    {
-        "background",
-        "encoding_format",
-        "input_fidelity",
-        "modalities",
-        "model",
-        "moderation",
-        "output_format",
-        "parallel_tool_calls",
-        "previous_response_id",
-        "quality",
-        "reasoning_effort",
-        "service_tier",
-        "size",
-        "store",
-        "stream_format",
-        "style",
-        "truncation",
-        "verbosity",
-        "voice",
-    }
-)
+_PLAIN_VALUES: Final = frozenset((
+    "background", "encoding_format", "input_fidelity", "modalities", "model", "moderation", "output_format",
+    "parallel_tool_calls", "previous_response_id", "quality", "reasoning_effort", "service_tier", "size",
+    "store", "stream_format", "style", "truncation", "verbosity", "voice",
+))  # fmt: skip
 """Settings whose texts are a provider's own and never content."""
 _TEXTS: Final = (
     "name", "user_id", "group_id", "task_id", "user_step_id", "experiment", "label", "source", "sender", "receiver",

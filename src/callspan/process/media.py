@@ -26,25 +26,17 @@ VECTOR_KEY: Final = "callspan_vector"
 _SMALL_BODY: Final = 4096
 _STRIDE: Final = 1024
 _WINDOW: Final = 64
-_MARKS: Final = {
+_MARKS: Final[dict[str, tuple[bytes, ...]]] = {
+    **dict.fromkeys(
+        ("completions", "text_completions", "translations", "speech", "vector_store_search", "graders"), ()
+    ),
+    **dict.fromkeys(("messages", "decisions", "moderations", "transcriptions"), (b"base64",)),
+    **dict.fromkeys(("sessions", "agent_sessions"), (b"base64",)),
+    **dict.fromkeys(("images", "image_variations"), (b"b64_json",)),
+    "image_edits": (b"b64_json", b"base64"),
     "chat_completions": (b"base64", b'audio"'),
     "responses": (b"base64", b"image_generation_call"),
-    "messages": (b"base64",),
-    "completions": (),
     "embeddings": (b'"embedding"',),
-    "decisions": (b"base64",),
-    "moderations": (b"base64",),
-    "vector_store_search": (),
-    "graders": (),
-    "images": (b"b64_json",),
-    "image_edits": (b"b64_json", b"base64"),
-    "image_variations": (b"b64_json",),
-    "transcriptions": (b"base64",),
-    "translations": (),
-    "speech": (),
-    "text_completions": (),
-    "sessions": (b"base64",),
-    "agent_sessions": (b"base64",),
 }
 """What a body of each API holds somewhere if it holds media: few marks, since each is looked for in every body."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
@@ -55,25 +47,14 @@ _EMBEDDINGS: Final = "embeddings"
 _FLOAT_BYTES: Final = 4
 _SEALED: Final = "redacted_thinking"
 _FIELDS: Final = {
-    "data": None,
-    "file_data": None,
-    "b64_json": "image/png",
-    "partial_image_b64": "image/png",
-    "result": "image/png",
-    "image_data": None,
-}
+    "data": None, "file_data": None, "image_data": None,
+    "b64_json": "image/png", "partial_image_b64": "image/png", "result": "image/png",
+}  # fmt: skip
 """Fields with plain base64, and its media type if neither another field nor its header states it."""
 _FORMATS: Final = {
-    "wav": "audio/wav",
-    "mp3": "audio/mpeg",
-    "flac": "audio/flac",
-    "opus": "audio/opus",
-    "aac": "audio/aac",
-    "pcm16": "audio/pcm",
-    "png": "image/png",
-    "jpeg": "image/jpeg",
-    "webp": "image/webp",
-}
+    "wav": "audio/wav", "mp3": "audio/mpeg", "flac": "audio/flac", "opus": "audio/opus", "aac": "audio/aac",
+    "pcm16": "audio/pcm", "png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp",
+}  # fmt: skip
 
 
 def may_hold_media(body: msgspec.Raw, api: str) -> bool:

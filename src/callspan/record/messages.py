@@ -16,35 +16,15 @@ LENGTH: Final = "length"
 TOOL_CALLS: Final = "tool_calls"
 CONTENT_FILTER: Final = "content_filter"
 
-_WORDS: Final[dict[str, str]] = {
-    "stop": STOP,
-    "completed": STOP,
-    "complete": STOP,
-    "end": STOP,
-    "end_turn": STOP,
-    "stop_sequence": STOP,
-    "eos": STOP,
-    "eos_token": STOP,
-    "end_of_turn": STOP,
-    "finish_reason_stop": STOP,
-    "length": LENGTH,
-    "max_tokens": LENGTH,
-    "max_output_tokens": LENGTH,
-    "max_completion_tokens": LENGTH,
-    "max_length": LENGTH,
-    "model_length": LENGTH,
-    "model_context_window_exceeded": LENGTH,
-    "tool_calls": TOOL_CALLS,
-    "tool_call": TOOL_CALLS,
-    "tool_use": TOOL_CALLS,
-    "function_call": TOOL_CALLS,
-    "content_filter": CONTENT_FILTER,
-    "content_filtered": CONTENT_FILTER,
-    "refusal": CONTENT_FILTER,
-    "safety": CONTENT_FILTER,
-    "recitation": CONTENT_FILTER,
-    "guardrail_intervened": CONTENT_FILTER,
+_SYNONYMS: Final = {
+    STOP: "stop completed complete end end_turn stop_sequence eos eos_token end_of_turn finish_reason_stop",
+    LENGTH: "length max_tokens max_output_tokens max_completion_tokens max_length model_length"
+    " model_context_window_exceeded",
+    TOOL_CALLS: "tool_calls tool_call tool_use function_call",
+    CONTENT_FILTER: "content_filter content_filtered refusal safety recitation guardrail_intervened",
 }
+"""Normalised reason -> the words of the providers for it."""
+_WORDS: Final = {word: reason for reason, words in _SYNONYMS.items() for word in words.split()}
 
 
 @lru_cache(maxsize=64)

@@ -112,8 +112,7 @@ def loose_row(calls: list[Placed]) -> Json:
     """Return the calls without a session as one row."""
     start = calls[0].start_ns
     ends = [call.start_ns + int(_NS_PER_MS * _number(call.row[_MS])) for call in calls]
-    costs = [Decimal(str(call.row[_COST])) for call in calls if call.row[_COST] is not None]
-    total = exact_sum(costs)
+    total = exact_sum([Decimal(str(call.row[_COST])) for call in calls if call.row[_COST] is not None])
     return {
         "id": LOOSE,
         "name": "calls outside sessions",
@@ -170,14 +169,8 @@ def _event(item: Event, start: int, places: Places, limit: int) -> list[object] 
     match item:
         case EventRecord():
             text = f"{item.name or ''} {_event_text(item, limit)}".strip()
-            return [
-                place,
-                at,
-                shown(item.event_type, NAME),
-                shown(text, limit) if limit else "",
-                item.reward,
-                _ms(item.duration_ns),
-            ]
+            about = shown(text, limit) if limit else ""
+            return [place, at, shown(item.event_type, NAME), about, item.reward, _ms(item.duration_ns)]
         case MessageRecord():
             way = f"{item.sender or '?'} → {item.receiver or '?'} {_brief(item.content, limit)}"
             return [place, at, shown(item.message_type, NAME), shown(way, limit) if limit else "", None, None]

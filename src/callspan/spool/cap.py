@@ -188,8 +188,7 @@ class Cap:
 
     def _write_drops(self) -> None:
         self._note_is_due = False
-        fresh = Counter({reason: count - self._noted[reason] for reason, count in self._drops().items()})
-        fresh = +fresh
+        fresh = +Counter({reason: count - self._noted[reason] for reason, count in self._drops().items()})
         if not fresh:
             return
         self._noted += fresh
