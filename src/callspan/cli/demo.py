@@ -174,7 +174,7 @@ def _episodes(frame: Frame, clients: _Clients) -> None:
         frame.screen.line(("An agent in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
     with clients.openai as client:
         play_with_openai(client, one)
-    _tell(frame, one, "openai, sync")
+    _print_episode(frame, one, "openai, sync")
 
     async def all_at_once() -> None:
         async with clients.anthropic as claude, clients.policy as policy:
@@ -188,13 +188,13 @@ def _episodes(frame: Frame, clients: _Clients) -> None:
             )
 
     asyncio.run(all_at_once())
-    _tell(frame, two, "anthropic, async")
-    _tell(frame, three, "anthropic, async, hasty")
+    _print_episode(frame, two, "anthropic, async")
+    _print_episode(frame, three, "anthropic, async, hasty")
     for number, world in enumerate(rollouts):
-        _tell(frame, world, f"{clients.policy_model}, rollout {number}")
+        _print_episode(frame, world, f"{clients.policy_model}, rollout {number}")
 
 
-def _tell(frame: Frame, world: GridWorld, who: str) -> None:
+def _print_episode(frame: Frame, world: GridWorld, who: str) -> None:
     if frame.json:
         return
     mark = (f"{'out with the key':<17}", "green") if world.success else (f"{'lost':<17}", "red")

@@ -142,12 +142,12 @@ def _report(frame: Frame, statistics: Statistics, target: Path | None) -> None:
     elif frame.json:
         frame.emit({"file": None if target is None else str(target), **statistics.as_json()})
     else:
-        _tell(frame, statistics, target)
+        _print_statistics(frame, statistics, target)
     if not statistics.rows:
         frame.no_match(f"Nothing in {safe_name(frame.store)} matches.")
 
 
-def _tell(frame: Frame, statistics: Statistics, target: Path | None) -> None:
+def _print_statistics(frame: Frame, statistics: Statistics, target: Path | None) -> None:
     screen, summary = frame.screen, statistics.as_json()
     where = "would be written" if target is None else f"written to {target}"
     rows = "1 row" if statistics.rows == 1 else f"{count(statistics.rows)} rows"

@@ -30,7 +30,7 @@ def is_requested(body: object) -> bool:
     return flag(body, "background") is True
 
 
-def settle(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> None:
+def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> None:
     """Put the id and outcome of a background response, and what it continues, among the fields of its call's record.
 
     A stream that its reader left, or that broke off, does not end the response: the call stays in progress.

@@ -300,7 +300,7 @@ class LiveCall:
                 flag_unrecognized(fields, self.record, body)
         if info.background:
             with _BUILD_RECORD:
-                background_responses.settle(fields, self.record, info)
+                background_responses.set_outcome(fields, self.record, info)
         record = msgspec.structs.replace(self.record, **fields)
         processed = self._ports.process(record)
         ending.conversation = self._conversation(record, processed, body) if self.span.wants_content else None

@@ -82,7 +82,7 @@ class Cap:
         size = len(payload) + HEAD_BYTES
         if len(payload) <= MAX_PAYLOAD:
             if used + size > limit:
-                used -= self.give_up(used + size - self.full_bytes)
+                used -= self.make_room(used + size - self.full_bytes)
             if used + size <= limit or self._keeps_up(size):
                 return payload, used
         if slim is not None:
@@ -102,9 +102,9 @@ class Cap:
         """Drop segments above the cap, even if this process appends nothing, to make room for other processes."""
         excess = self.measure() - self.full_bytes
         if excess > 0:
-            self.give_up(excess)
+            self.make_room(excess)
 
-    def give_up(self, excess: int) -> int:
+    def make_room(self, excess: int) -> int:
         """Remove segments until this many bytes are free or none is left; return how many bytes are free."""
         failing = frozenset(shipper.number for shipper in self._shippers() if shipper.failures)
         found = self._segments.condemn(excess, failing)
@@ -120,10 +120,10 @@ class Cap:
             self._note_is_due = True
             _HOUSEKEEPING.put_later(_NOTE_S, self._write_drops)
 
-    def settle(self) -> None:
+    def run_deferred(self) -> None:
         """Run the deferred work."""
         self._bury()
-        self._tell(at_once=True)
+        self._warn(at_once=True)
         if self._note_is_due:
             self._write_drops()
 
@@ -139,12 +139,12 @@ class Cap:
                 _HOUSEKEEPING.put_later(_SOON_S, self._bury)
                 return
             with _BURY:
-                self._lose(segment)
+                self._count_loss(segment)
                 segment.remove()
                 remove_cursors(self._segments.directory, segment.name)
-        self._tell()
+        self._warn()
 
-    def _tell(self, *, at_once: bool = False) -> None:
+    def _warn(self, *, at_once: bool = False) -> None:
         """Warn of the records lost since the last warning, at most once a minute."""
         now = time.monotonic()
         if not self._untold or (now < self._tell_at and not at_once):
@@ -167,7 +167,7 @@ class Cap:
         except ours(IndexError):
             return None
 
-    def _lose(self, segment: Segment) -> None:
+    def _count_loss(self, segment: Segment) -> None:
         """Count the records that each store lacking a part of the segment will not get."""
         directory, names = self._segments.directory, {shipper.number: shipper.name for shipper in self._shippers()}
         passed = {key: segment.passed.get(number, 0) for number, key in enumerate(self._segments.keys)}

@@ -208,7 +208,7 @@ class Spool:
         if fsync_thread is not None:
             fsync_thread.stop()
         self._segments.finish()
-        self._cap.settle()
+        self._cap.run_deferred()
         # Give waiting threads a moment to end even if no time is left.
         deadline = max(deadline, time.monotonic() + _GRACE_S)
         if all(shipper.join(deadline - time.monotonic()) for shipper in shippers) and self._closed:

@@ -144,7 +144,7 @@ def _take(tree: Tree, path: tuple[str, ...]) -> None:
             del tree[path[0]]
 
 
-class _Story(NamedTuple):
+class _Versioned(NamedTuple):
     """Values of a row by path, with the version of each."""
 
     values: Tree
@@ -157,50 +157,50 @@ def merge(versions: Iterable[_R]) -> _R:
     known = list(versions)
     if len(known) == 1:
         return known[0]
-    versions_of = [_story(msgspec.json.decode(encode_json(record))) for record in known]
+    versions_of = [_versioned(msgspec.json.decode(encode_json(record))) for record in known]
     return msgspec.convert(_tree(reduce(_merged, versions_of)), type(known[0]), strict=False)
 
 
 def merged_row(table: Table, there: Mapping[str, object] | None, tree: Tree) -> Row:
     """Return the row of a record's JSON, merged with the stored row; fills in `stamps`."""
     tree.pop("kind", None)
-    story = _story(tree)
+    latest = _versioned(tree)
     if there is not None:
         stamps = there["stamps"]
         before = to_tree(table, there)
         before.pop("kind")
-        story = _merged(_story(before, _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}), story)
-    whole = _tree(story)
+        latest = _merged(_versioned(before, _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}), latest)
+    whole = _tree(latest)
     row = to_row(table, msgspec.convert(whole, RECORD_TYPES[table.kind], strict=False), whole)
-    other = {path: stamp for path, stamp in story.stamps.items() if stamp != story.version}
+    other = {path: stamp for path, stamp in latest.stamps.items() if stamp != latest.version}
     row["stamps"] = encode_json(other).decode() if other else None
     return row
 
 
-def _story(tree: Tree, stamps: Mapping[str, int] | None = None) -> _Story:
+def _versioned(tree: Tree, stamps: Mapping[str, int] | None = None) -> _Versioned:
     values: Tree = {path: value for path, value in tree.items() if path not in {_VERSION, _KEYED}}
     keyed = tree.get(_KEYED)
     if isinstance(keyed, dict):
         values |= {_PREFIX + key: value for key, value in keyed.items()}
     version = cast("int", tree[_VERSION])
-    return _Story(values, dict.fromkeys(values, version) | dict(stamps or {}), version)
+    return _Versioned(values, dict.fromkeys(values, version) | dict(stamps or {}), version)
 
 
-def _merged(one: _Story, other: _Story) -> _Story:
+def _merged(one: _Versioned, other: _Versioned) -> _Versioned:
     values, stamps = dict(one.values), dict(one.stamps)
     for path, value in other.values.items():
         if path not in values or other.stamps[path] > stamps[path]:
             values[path], stamps[path] = value, other.stamps[path]
-    starts = [story.values[_START] for story in (one, other) if _START in story.values]
+    starts = [versioned.values[_START] for versioned in (one, other) if _START in versioned.values]
     if starts:
         values[_START] = min(cast("list[int]", starts))
-    return _Story(values, stamps, max(one.version, other.version))
+    return _Versioned(values, stamps, max(one.version, other.version))
 
 
-def _tree(story: _Story) -> Tree:
-    tree: Tree = {path: value for path, value in story.values.items() if not path.startswith(_PREFIX)}
-    keyed = {path[len(_PREFIX) :]: value for path, value in story.values.items() if path.startswith(_PREFIX)}
-    return tree | {_VERSION: story.version} | ({_KEYED: keyed} if keyed else {})
+def _tree(versioned: _Versioned) -> Tree:
+    tree: Tree = {path: value for path, value in versioned.values.items() if not path.startswith(_PREFIX)}
+    keyed = {path[len(_PREFIX) :]: value for path, value in versioned.values.items() if path.startswith(_PREFIX)}
+    return tree | {_VERSION: versioned.version} | ({_KEYED: keyed} if keyed else {})
 
 
 class _Source(NamedTuple):

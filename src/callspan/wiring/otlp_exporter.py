@@ -193,19 +193,19 @@ class OtlpExporter:
         if attempt.unreachable:
             self._patience.give_up(self._host)
         if attempt.status in _NO_SUCH_SIGNAL:
-            self._tell("no such signal", self._no_such_signal())
+            self._warn("no such signal", self._no_such_signal())
         elif attempt.cause == _TOO_LARGE:
             what = _WHAT[self._destination.signal]
             many = f"{count} {what}" if count > 1 else f"one of the {what}"
-            self._tell("size", f"{self.address} did not take {many}: the message is larger than it takes")
+            self._warn("size", f"{self.address} did not take {many}: the message is larger than it takes")
         else:
             self.outage = True
             reported = self._patience.reported
             if not (attempt.unreachable and self._host in reported):
                 reported.add(self._host)
-                self._tell("outage", self._not_sent(attempt))
+                self._warn("outage", self._not_sent(attempt))
 
-    def _tell(self, kind: str, sentence: str) -> None:
+    def _warn(self, kind: str, sentence: str) -> None:
         if kind not in self._reported_kinds:
             self._reported_kinds.add(kind)
             _LOGGER.warning("%s", sentence)

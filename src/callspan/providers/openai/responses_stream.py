@@ -71,7 +71,7 @@ class Item:
         if not self._done:
             self._pieces(place, number).add(delta)
 
-    def settle(self, place: Place, number: int, whole: str) -> None:
+    def complete_text(self, place: Place, number: int, whole: str) -> None:
         """Replace the fragments by the complete text; an empty text replaces nothing."""
         if self._done:
             return
@@ -257,7 +257,7 @@ class ResponsesAccumulator:
         place = GROWING[str(event.get("type")).removesuffix("done") + "delta"]
         whole = event.get(place.field)
         if isinstance(whole, str):
-            self._item(event).settle(place, _count(event, place.number), whole)
+            self._item(event).complete_text(place, _count(event, place.number), whole)
 
 
 def _count(event: _Event, key: str | None) -> int:
