@@ -105,13 +105,14 @@ def _data_hook(
 ) -> Function:
     """Return the hook of a function with the keyword-only parameters of today's SDKs, which costs half of the other."""
     are_wanted, note = unfollowed
+    follower_of = followed.get
 
     def hooked(self: Any, /, *, data: Any, cast_to: Any, response: Any) -> Any:  # noqa: ANN401 - the original's own
         try:
-            identity = id(response)
-            if identity in followed:
+            follower = follower_of(id(response))
+            if follower is not None:
                 # Read first: CPython 3.11 looks up a callable that is called from a slot like a method.
-                show = followed[identity].data
+                show = follower.data
                 show(data)
             elif are_wanted and data.__class__ is dict and "usage" in data and data["usage"]:
                 note(self, response)

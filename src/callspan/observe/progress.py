@@ -181,16 +181,40 @@ def _json(content: bytes | None) -> object:
         return None
 
 
-class ChunkTiming(msgspec.Struct, eq=False):
-    """Times of chunks in monotonic nanoseconds; constant size for streams of any length. Written by the call."""
+_PIECES: Final = 256
 
-    chunks: int = 0
-    first_ns: int | None = None
-    content_ns: int | None = None
-    """Time of the first chunk with content."""
-    last_ns: int | None = None
-    gap_ns: int = -1
-    """The longest time between two chunks; -1 before there are two."""
+
+class ChunkTiming:
+    """Number and times of chunks, in monotonic nanoseconds; constant size for streams of any length.
+
+    Written by the call: each chunk sets `last_ns` and subtracts 1 from `pieces_left`.
+    """
+
+    # No msgspec struct: setting a field of one takes ten times as long.
+    __slots__ = ("_chunks", "content_ns", "first_ns", "gap_ns", "last_ns", "pieces_left")
+
+    def __init__(self) -> None:
+        self._chunks = 1
+        self.pieces_left = 1
+        """0: the text so far is to be compacted, so that `add` gets the chunk even if it is a piece.
+
+        Counting down, because only 0 is recognised without a comparison.
+        """
+        self.first_ns: int | None = None
+        self.content_ns: int | None = None
+        """Time of the first chunk with content."""
+        self.last_ns: int | None = None
+        self.gap_ns = -1
+        """The longest time between two chunks; -1 before there are two."""
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return self._chunks - self.pieces_left
+
+    def expect_pieces(self) -> None:
+        """Start counting down again."""
+        self._chunks, self.pieces_left = self.chunks + _PIECES, _PIECES
 
     def timing(self, start_ns: int, zero_ns: int, duration_ns: int, attempts: AttemptLog) -> Timing:
         """Return the times of a call that began at `start_ns` (Unix) and `zero_ns` (monotonic)."""
@@ -278,8 +302,10 @@ class Ending(msgspec.Struct, eq=False):
         return self.interrupted.test_and_clear()
 
 
-def no_piece(data: object) -> None:
-    """Placeholder for accumulators without `add_piece`."""
+def no_piece(data: object) -> int:
+    """Take nothing, for accumulators without `add_piece`."""
+    del data
+    return 0
 
 
 def bodies(record: CallRecord) -> tuple[int, int]:

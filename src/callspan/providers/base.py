@@ -93,15 +93,12 @@ class Accumulator(Protocol):
 class PieceAccumulator(Accumulator, Protocol):
     """An accumulator with a fast path for the usual chunk of a long stream."""
 
-    def add_piece(self, chunk: object) -> bool | None:
-        """Take a chunk that only continues the previous one; return whether it carried content.
+    def add_piece(self, chunk: object) -> int:
+        """Take a chunk that only continues the previous one; return the number of characters it carried.
 
-        None: it is another kind of chunk, nothing was taken, and `add_other` must be called. Never raises for any
-        argument, because the caller of the SDK would see the exception.
+        0: it is another kind of chunk, nothing was taken, and `add` must be called. Never raises for any argument,
+        because the caller of the SDK would see the exception.
         """
-
-    def add_other(self, chunk: object) -> bool:
-        """Do the work of `add` for a chunk that `add_piece` has not taken."""
 
 
 class Endpoint(Protocol):

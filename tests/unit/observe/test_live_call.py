@@ -199,7 +199,7 @@ def test_a_chunk_is_tried_as_the_next_piece_once(monkeypatch: pytest.MonkeyPatch
     tried: list[object] = []
     add_piece = ChatAccumulator.add_piece
 
-    def noted(self: ChatAccumulator, data: object) -> bool | None:
+    def noted(self: ChatAccumulator, data: object) -> int:
         tried.append(data)
         return add_piece(self, data)
 

@@ -50,12 +50,13 @@ def test_the_fast_path_takes_a_chunk_or_leaves_it_to_the_slow_path(maker: Any, d
         st.lists(st.integers(0, 5), max_size=5),
         JSON | st.just(Awkward()) | st.just(b"bytes") | st.just({1}),
     )
-    for chunk in data.draw(st.lists(st.just(PIECE[maker]) | pieces, max_size=6)):
-        carried = short.add_piece(chunk)
-        assert carried in (True, False, None)
-        if carried is None:
-            before = copy.deepcopy(short.body())
-            assert short.add_piece(chunk) is None
+    for chunk in data.draw(st.lists(st.builds(dict, st.just(PIECE[maker])) | pieces, max_size=6)):
+        if isinstance(chunk, dict) and "delta" in chunk:
+            # The fast path does not look at it: no other event has the delta of a piece.
+            chunk["type"] = "content_block_delta"
+        before = copy.deepcopy(short.body())
+        carried = short.add_piece(chunk) > 0
+        if not carried:
             assert short.body() == before, "what is refused has left nothing"
             carried = short.add(chunk) if not isinstance(chunk, Awkward) else False
         assert isinstance(carried, bool)
@@ -67,7 +68,7 @@ def test_the_fast_path_takes_a_chunk_or_leaves_it_to_the_slow_path(maker: Any, d
 @pytest.mark.parametrize("maker", MAKERS)
 def test_the_first_piece_takes_the_slow_path_and_later_ones_the_fast_path(maker: Any) -> None:
     accumulator = maker()
-    assert accumulator.add_piece(PIECE[maker]) is None
+    assert accumulator.add_piece(PIECE[maker]) == 0
     assert accumulator.add(PIECE[maker]) is True
-    assert accumulator.add_piece(PIECE[maker]) is True
+    assert accumulator.add_piece(PIECE[maker]) == len("Hi")
     assert "HiHi" in str(accumulator.body())

@@ -12,7 +12,6 @@ from typing import Final
 
 from callspan.fail_open import ours
 from callspan.providers.wire_json import (
-    FULL,
     StringBuilder,
     detached,
     detached_object,
@@ -76,11 +75,10 @@ class MessageAccumulator:
         "_key",
         "_kind",
         "_last",
-        "_loose",
         "_message",
         "_next",
-        "_pieces",
         "_usage",
+        "_write",
         "complete",
         "terminated",
     )
@@ -95,31 +93,19 @@ class MessageAccumulator:
         # The target of the last piece; most chunks continue it.
         self._at: object = _NOWHERE
         self._kind = self._key = ""
-        self._pieces = StringBuilder()
-        self._loose = self._pieces.loose
+        self._write = StringBuilder().write
 
-    def add_piece(self, chunk: object) -> bool | None:
-        """Append a piece to the same text, thinking or tool input as the last event."""
+    def add_piece(self, chunk: object) -> int:
+        """Append a piece to the same text, thinking or tool input as the last event; see `PieceAccumulator`."""
         # An occasional failing subscript is cheaper than a check for every chunk.
         try:
             delta = chunk["delta"]  # type: ignore[index] # whatever it is
-            if delta["type"] != self._kind or chunk["index"] != self._at:  # type: ignore[index]
-                return None
-            piece = delta[self._key]
+            if delta["type"] == self._kind and chunk["index"] == self._at:  # type: ignore[index]
+                write = self._write
+                return write(delta[self._key])
         except ours(KeyError, TypeError, IndexError):
-            return None
-        if type(piece) is not str:
-            return None
-        loose = self._loose
-        loose.append(piece)
-        if len(loose) >= FULL:
-            self._pieces.pack()
-        return piece != ""
-
-    def add(self, chunk: object) -> bool:
-        """Fold in one parsed event; return True if it carried text, thinking or a tool call. Never raises."""
-        carried = self.add_piece(chunk)
-        return self.add_other(chunk) if carried is None else carried
+            return 0
+        return 0
 
     def body(self) -> dict[str, object] | None:
         """Return the message so far, with `error` if one was received; only the error if nothing else was."""
@@ -133,8 +119,8 @@ class MessageAccumulator:
             body["error"] = detached(self._error.get("error") or self._error)
         return body
 
-    def add_other(self, chunk: object) -> bool:
-        """Fold in an event that `add_piece` has not taken. Never raises."""
+    def add(self, chunk: object) -> bool:
+        """Fold in one parsed event; return True if it carried text, thinking or a tool call. Never raises."""
         kind = chunk.get("type") if isinstance(chunk, dict) else None
         fold = _EVENTS.get(kind) if isinstance(kind, str) else None
         return fold is not None and isinstance(chunk, dict) and fold(self, chunk)
@@ -194,9 +180,9 @@ class MessageAccumulator:
         pieces = block.pieces.get(key)
         if pieces is None:
             pieces = block.pieces[key] = StringBuilder()
-        self._kind, self._key, self._pieces, self._loose = kind, source, pieces, pieces.loose
-        self._at = _NOWHERE if index is None else index
         pieces.add(piece)
+        self._kind, self._key, self._write = kind, source, pieces.write
+        self._at = _NOWHERE if index is None else index
         return piece != ""
 
     def _stop_block(self, chunk: dict[str, object]) -> bool:

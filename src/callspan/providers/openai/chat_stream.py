@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from callspan.fail_open import ours
 from callspan.providers.openai.chat_choice import Choice
-from callspan.providers.wire_json import FULL, detached, overlay
+from callspan.providers.wire_json import detached, overlay
 
 # `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
 _APART: Final = frozenset({"choices", "object", "obfuscation", "value"})
@@ -58,6 +58,7 @@ class ChunkHeader:
 
 _BARE: Final = 3
 """Fields of a plain choice: index, delta, finish_reason."""
+_WITH_LOGPROBS: Final = 4
 
 
 class ChatAccumulator:
@@ -75,37 +76,28 @@ class ChatAccumulator:
         self._open: tuple[str, ...] = ()
         self._width = -1
 
-    def add_piece(self, chunk: object) -> bool | None:
-        """Append a text delta without other new fields."""
+    def add_piece(self, chunk: object) -> int:
+        """Append a text delta without other new fields; see `PieceAccumulator`."""
         # Other new fields change the number of fields, which is cheap to check; and an occasional failing subscript
         # is cheaper than a check for every chunk.
         try:
             (choice,) = chunk["choices"]  # type: ignore[index] # whatever it is
-            delta = choice["delta"]
+            delta, lane, fields = choice["delta"], self._lane, len(choice)
             text = delta["content"]
             if (
-                type(text) is str
-                and (len(delta) == 1 or (self._lane.role and _repeats_role(delta)))
-                and choice["finish_reason"] is None
-                and choice["index"] == self._lane.index
-                and (len(choice) == _BARE or (len(choice) == _BARE + 1 and choice["logprobs"] is None))
+                choice["finish_reason"] is None
+                and choice["index"] == lane.index
+                and (len(delta) == 1 or (lane.role and _repeats_role(delta)))
+                and (fields == _BARE or (fields == _WITH_LOGPROBS and choice["logprobs"] is None))
                 and len(chunk) == self._width  # type: ignore[arg-type]
                 and chunk.get("usage") is None  # type: ignore[attr-defined]
                 and not (self._open and any(map(chunk.get, self._open)))  # type: ignore[attr-defined]
             ):
-                loose = self._lane.content.loose
-                loose.append(text)
-                if len(loose) >= FULL:
-                    self._lane.content.pack()
-                return text != ""
+                write = lane.content.write
+                return write(text)
         except ours(KeyError, TypeError, ValueError, AttributeError):
-            return None
-        return None
-
-    def add(self, chunk: object) -> bool:
-        """Fold in one chunk; True if it carried content. Anything but an object is ignored."""
-        carried = self.add_piece(chunk)
-        return self.add_other(chunk) if carried is None else carried
+            return 0
+        return 0
 
     def body(self) -> dict[str, object] | None:
         """Return the `chat.completion` so far; None if no chunk was received."""
@@ -114,8 +106,8 @@ class ChatAccumulator:
         choices = [self._choices[index].body() for index in sorted(self._choices)]
         return self._envelope.body("chat.completion", choices)
 
-    def add_other(self, chunk: object) -> bool:
-        """Fold in a chunk that is not just a text delta."""
+    def add(self, chunk: object) -> bool:
+        """Fold in one chunk; True if it carried content. Anything but an object is ignored."""
         if not isinstance(chunk, dict):
             return False
         known = len(chunk) == self._width and chunk.get("usage") is None and not any(map(chunk.get, self._open))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from callspan.providers.openai.chat_choice import FragmentList
-from callspan.providers.wire_json import FULL, StringBuilder
+from callspan.providers.wire_json import StringBuilder
 
 
 def grown(*items: dict[str, Any]) -> list[dict[str, Any]]:
@@ -20,18 +20,29 @@ def grown(*items: dict[str, Any]) -> list[dict[str, Any]]:
 def test_pieces_are_joined_in_order() -> None:
     pieces = StringBuilder()
     assert not pieces
-    for number in range(3 * FULL + 5):
+    for number in range(200):
         pieces.add(f"{number},")
     assert pieces
-    assert pieces.joined() == "".join(f"{number}," for number in range(3 * FULL + 5))
-    assert len(pieces.blocks) == 3
-    assert len(pieces.loose) == 5
+    assert pieces.joined() == "".join(f"{number}," for number in range(200))
+
+
+def test_a_text_is_kept_as_it_is_and_an_empty_one_counts() -> None:
+    pieces = StringBuilder()
+    pieces.add("")
+    assert pieces, "an empty text was added"
+    odd = "a\r\nb\rc\n\ud800d\U0001f600\0"
+    for piece in odd:
+        assert pieces.write(piece) == 1
+    assert pieces.joined() == odd
+    with pytest.raises(TypeError):
+        pieces.write(b"bytes")  # type: ignore[arg-type] # a stream may bring anything
+    assert pieces.joined() == odd
 
 
 def test_pieces_can_be_replaced() -> None:
     pieces = StringBuilder()
-    for _ in range(FULL + 1):
-        pieces.add("x")
+    pieces.add("x")
+    pieces.add("y")
     pieces.set("whole")
     assert pieces.joined() == "whole"
     pieces.add("!")
