@@ -98,7 +98,7 @@ def _response_received(opened: OpenCall, response: Any) -> None:  # noqa: ANN401
     headers = relevant_headers(response.headers.raw)
     call.attempts.headers_received(offset_ns, response.status_code, headers, lambda: response.content)
     if opened.replaced is not None:
-        opened.replaced.response_received(response)
+        opened.replaced.response_received(headers)
 
 
 def observe_reader(hook_context: HookContext, original: Function) -> Function:

@@ -20,6 +20,7 @@ from opentelemetry.util.types import AttributeValue
 
 from callspan import private_names as names
 from callspan.fail_open import Once, fail_open, log
+from callspan.providers import rate_limits
 from callspan.semconv import anthropic
 from callspan.semconv.call import CONVERSATION_ID
 from callspan.settings import Native
@@ -63,8 +64,8 @@ _warned: Final = Once()
 _ARRANGE: Final = fail_open("decide who makes the span of a call")
 _SHOW: Final = fail_open("set the attributes of the anthropic SDK's own span")
 _ABOUT_ANSWER: Final = {
-    b"anthropic-organization-id": anthropic.ORGANIZATION_ID,
-    b"anthropic-workspace-id": anthropic.WORKSPACE_ID,
+    rate_limits.ORGANIZATION: anthropic.ORGANIZATION_ID,
+    rate_limits.WORKSPACE: anthropic.WORKSPACE_ID,
 }
 """Response headers and their attributes."""
 _SCALARS: Final = (str, bool, int, float)
@@ -148,7 +149,8 @@ class Replaced:
         with _SHOW:
             url = request.url
             path = url.raw_path.partition(b"?")[0].decode("ascii")
-            beta = request.headers.get("anthropic-beta", "")
+            # Mostly it is absent, and looking it up would raise and catch an exception in there.
+            beta = request.headers["anthropic-beta"] if "anthropic-beta" in request.headers else ""  # noqa: SIM401
             shown: dict[str, AttributeValue] = {
                 anthropic.URL_SCHEME: url.scheme,
                 anthropic.URL_PATH: path,
@@ -158,13 +160,12 @@ class Replaced:
                 shown[anthropic.BETA] = [name for part in beta.split(",") if (name := part.strip())]
             self._span.set_attributes(shown)
 
-    def response_received(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-        """Set organization and workspace of the API key from the response headers."""
+    def response_received(self, headers: Mapping[str, str]) -> None:
+        """Set organization and workspace of the API key from the headers that `relevant_headers` has returned."""
         with _SHOW:
-            for name, value in response.headers.raw:
-                attribute = _ABOUT_ANSWER.get(name.lower())
-                if attribute is not None:
-                    self._span.set_attribute(attribute, value.decode("latin-1"))
+            for name, attribute in _ABOUT_ANSWER.items():
+                if name in headers:
+                    self._span.set_attribute(attribute, headers[name])
 
 
 def replaced_by(span: Span, arrangement: Arrangement, *, in_session: bool) -> Replaced | None:

@@ -46,6 +46,8 @@ _FAMILIES: Final[tuple[tuple[tuple[str, _Triple], ...], ...]] = (
 """Header names by family, most common first: OpenAI and compatible, Anthropic, Mistral, general gateways."""
 
 SERVER_TIME: Final = "openai-processing-ms"
+ORGANIZATION: Final = "anthropic-organization-id"
+WORKSPACE: Final = "anthropic-workspace-id"
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
 _AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
 
@@ -58,6 +60,8 @@ _STATED: Final = {
         "retry-after",
         "retry-after-ms",
         SERVER_TIME,
+        ORGANIZATION,
+        WORKSPACE,
     )
 }
 """Every header read here, in lower case, as bytes and as text."""

@@ -225,9 +225,9 @@ class StringBuilder:
     def _next_block(self) -> None:
         self._buffer = io.StringIO()
         self.write: Callable[[str], int] = self._buffer.write
-        """Appends a text that is not empty and returns its length: `add` for hot paths, in C. Each `add` may replace it.
+        """Appends a text that is not empty and returns its length: `add` for hot paths, in C.
 
-        Raises TypeError for anything but a string.
+        Each `add` may replace it. Raises TypeError for anything but a string.
         """
 
     def add(self, text: str) -> None:
