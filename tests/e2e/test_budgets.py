@@ -89,17 +89,17 @@ def test_a_plain_call_calls_no_more_functions_than_it_has_to(column: str, spans:
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize(("column", "most"), [("openai 500-chunk stream", 14.2), ("anthropic 500-event stream", 9.5)])
+@pytest.mark.parametrize(("column", "most"), [("openai 500-chunk stream", 13.2), ("anthropic 500-event stream", 9.5)])
 def test_a_chunk_calls_few_functions(column: str, most: float, mode: str) -> None:
     """The call's own calls included, spread over its chunks; suppressed, the hook for parsed JSON and no more."""
     counted = calls(f"{column} {mode}")
     assert counted["default"] - counted["bare"] <= most
-    assert counted["suppressed"] - counted["bare"] <= 2.3
+    assert counted["suppressed"] - counted["bare"] <= 3.3
 
 
 def test_a_timestep_with_an_event_calls_no_more_functions_than_it_has_to() -> None:
     counted = calls("session, timesteps with an event")
-    assert counted["default"] <= 2.6 * counted["floor"]
+    assert counted["default"] <= 2.5 * counted["floor"]
 
 
 def test_a_long_history_is_read_with_few_calls_for_each_message() -> None:

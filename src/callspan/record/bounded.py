@@ -30,6 +30,7 @@ _LETTERS: Final = string.ascii_letters + "+/_-"
 _BASE64: Final = _LETTERS + string.digits
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
 """The most frequent types of values in records, checked first."""
+_LISTS: Final = (list, tuple)
 
 
 def text_attribute(text: str, max_bytes: int) -> str:
@@ -80,28 +81,22 @@ def fitted_texts(texts: Sequence[str], max_bytes: int) -> list[str]:
 
 def weight(value: object, limit: int) -> int:
     """Return the approximate size of `value` as JSON in bytes; stops counting above `limit`. Never raises."""
-    if type(value) in _SCALARS:
-        return _PER_ITEM
-    if isinstance(value, str):
-        return len(value) + 2
-    if isinstance(value, dict):
-        total = 2
-        for key, item in value.items():
-            total += len(key) + _PER_ITEM if isinstance(key, str) else _PER_ITEM
-            total += weight(item, limit - total)
-            if total > limit:
-                break
-        return total
-    if isinstance(value, list | tuple):
-        total = 2
-        for item in value:
-            total += 1 + weight(item, limit - total)
-            if total > limit:
-                break
-        return total
-    if isinstance(value, msgspec.Raw):
-        return len(memoryview(value))
-    return _PER_ITEM
+    total, waiting = 0, [value]
+    while waiting and total <= limit:
+        item = waiting.pop()
+        if type(item) in _SCALARS:
+            total += _PER_ITEM
+        elif isinstance(item, str):
+            total += len(item) + 2
+        elif isinstance(item, dict):
+            total += 2 + _PER_ITEM * len(item) + sum([len(key) for key in item if isinstance(key, str)])
+            waiting += item.values()
+        elif isinstance(item, _LISTS):
+            total += 2 + len(item)
+            waiting += item
+        else:
+            total += len(memoryview(item)) if isinstance(item, msgspec.Raw) else _PER_ITEM
+    return total
 
 
 def newest_that_fit(count: int, size: Callable[[int], int], limit: int) -> int:
