@@ -7,7 +7,6 @@ batch, its results JSON lines. Pure and total, as adapters are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,7 +15,7 @@ from callspan.fail_open import ours
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
 from callspan.providers.errors import error_info
-from callspan.providers.wire_json import detached_object, integer, mapping, objects, text, unix_ns
+from callspan.providers.wire_json import detached_object, integer, mapping, objects, text, time_ns
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.messages import Conversation
 
@@ -147,24 +146,11 @@ def _batch(body: object) -> BatchInfo | None:
         error_file_id=text(body, "error_file_id"),
         url=text(body, "endpoint"),
         status=text(body, "status") or text(body, "processing_status"),
-        created_ns=_time_ns(body, "created_at"),
-        ended_ns=_time_ns(body, "completed_at", "expired_at", "cancelled_at", "failed_at", "ended_at"),
+        created_ns=time_ns(body, "created_at"),
+        ended_ns=time_ns(body, "completed_at", "expired_at", "cancelled_at", "failed_at", "ended_at"),
         counts={name: number for name, number in counts.items() if isinstance(number, int)},
         usage=None if (usage := mapping(body, "usage")) is None else detached_object(usage),
     )
-
-
-def _time_ns(body: object, *names: str) -> int | None:
-    for name in names:
-        seconds, written = integer(body, name), text(body, name)
-        if seconds is not None:
-            return unix_ns(seconds)
-        if written:
-            try:
-                return unix_ns(int(msgspec.convert(written, datetime).timestamp()))
-            except ours(msgspec.ValidationError, ValueError, OverflowError):
-                return None
-    return None
 
 
 class RequestLine(NamedTuple):

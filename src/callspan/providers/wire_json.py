@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.record.codec import encodable, plain
 
 LARGEST_COUNT: Final = 2**63 - 1
@@ -21,6 +23,8 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
 """The type of `count`'s result, for objects decoded in one step."""
 _NS: Final = 1_000_000_000
 _END_S: Final = 2**63 // _NS
+_DAY_S: Final = 86_400
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 UNFIT: Final = (msgspec.ValidationError, UnicodeEncodeError, TypeError, ValueError, RecursionError)
 """Exceptions of decoding in one step for an unexpected value: of another type, too deep, or with a lone surrogate in
 a text or name."""
@@ -64,8 +68,25 @@ def unix_ns(seconds: object) -> int | None:
 
 
 def time_ns(value: object, *names: str) -> int | None:
-    """Return the first known of these times, Unix seconds on the wire, as nanoseconds."""
-    return next((at for name in names if (at := unix_ns(integer(value, name))) is not None), None)
+    """Return the first known of these times as Unix nanoseconds; on the wire they are Unix seconds or RFC 3339."""
+    for name in names:
+        at_ns = unix_ns(integer(value, name)) or _rfc3339_ns(text(value, name))
+        if at_ns is not None:
+            return at_ns
+    return None
+
+
+def _rfc3339_ns(written: str | None) -> int | None:
+    """Return a time in RFC 3339 as Unix nanoseconds, in UTC without an offset; None unless `unix_ns` has its second."""
+    try:
+        moment = None if written is None else msgspec.convert(written, datetime)
+    except ours(*UNFIT):
+        return None
+    if moment is None:
+        return None
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)) - _EPOCH
+    start_ns = unix_ns(since.days * _DAY_S + since.seconds)
+    return None if start_ns is None else start_ns + since.microseconds * 1000
 
 
 def integer(value: object, *path: str) -> int | None:

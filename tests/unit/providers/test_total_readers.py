@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from tests.points import points
 
@@ -78,3 +80,37 @@ def test_a_lone_surrogate_loses_nothing_of_a_message(within: str, poison: dict[s
     assert (found.response.id, found.response.model) == ("m1", "claude-x")
     assert found.usage is not None
     assert (found.usage.input_tokens, found.usage.output_tokens, found.usage.web_search_requests) == (3, 4, 2)
+
+
+NOON_NS = 1_763_640_000_000_000_000
+
+
+@points(
+    "written,at_ns",
+    [
+        (1_763_640_000, NOON_NS),
+        ("2025-11-20T12:00:00Z", NOON_NS),
+        ("2025-11-20T13:30:00.25+01:30", NOON_NS + 250_000_000),
+        ("2025-11-20T12:00:00", NOON_NS),
+        ("0001-01-01T00:00:00Z", None),
+        ("1970-01-01T00:00:00Z", None),
+        ("9999-12-31T23:59:59Z", None),
+        ("noon", None),
+        (True, None),
+        (0, None),
+        (2**70, None),
+    ],
+)
+def test_a_time_is_read_in_either_form(written: object, at_ns: int | None) -> None:
+    assert wire_json.time_ns({"ended_at": written}, "completed_at", "ended_at") == at_ns
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs time zones by TZ")
+def test_a_time_without_an_offset_is_utc_in_any_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert wire_json.time_ns({"at": "2025-11-20T12:00:00"}, "at") == NOON_NS
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.providers.anthropic.sessions import Sessions, ns_at
+from callspan.providers.anthropic.sessions import Sessions
 from callspan.providers.base import Api
 from callspan.providers.hosted import Fact, Fold, HostedPath, JobFold, ModelRequest
-from callspan.providers.wire_json import detached_object, mapping, objects, text, word
+from callspan.providers.wire_json import detached_object, mapping, objects, text, time_ns, word
 from callspan.record.call import ErrorInfo, Outcome
 
 _DREAMS: Final[dict[str, Outcome]] = {
@@ -56,7 +56,7 @@ def _dream(body: object) -> list[Fact]:
     )
     return [ModelRequest(
         key=key, session_id=None, model=text(body, "model", "id"), operation="invoke_agent",
-        start_ns=ns_at(body, "created_at"), end_ns=ns_at(body, "ended_at"), status=status, outcome=outcome,
+        start_ns=time_ns(body, "created_at"), end_ns=time_ns(body, "ended_at"), status=status, outcome=outcome,
         usage=None if outcome == "in_progress" else detached_object(mapping(fields, "usage") or {}) or None,
         error=failed if outcome == "error" else None,
     )]  # fmt: skip

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.providers.anthropic.messages import Messages
 from callspan.providers.base import Api
 from callspan.providers.errors import error_info
 from callspan.providers.hosted import Fact, Fold, HostedPath, ModelRequest, Sent, SessionFacts, ToolRun
-from callspan.providers.wire_json import UNFIT, detached, detached_object, flag, items, mapping, objects, text, word
+from callspan.providers.wire_json import detached, detached_object, flag, items, mapping, objects, text, time_ns, word
 from callspan.record.call import ErrorInfo
 
 _Event: TypeAlias = dict[str, object]
@@ -71,7 +69,7 @@ class Sessions(Messages):
     def events(self, body: object) -> tuple[list[object], str | None]:
         """Return the events of a page, oldest first, and the cursor of the next page."""
         page = list(items(body, "data"))
-        times = [at for event in page if (at := ns_at(event, "processed_at")) is not None]
+        times = [at for event in page if (at := time_ns(event, "processed_at")) is not None]
         # The order is that of the request: `desc` has the newest first.
         if times and times[0] > times[-1]:
             page.reverse()
@@ -146,7 +144,8 @@ class EventFold:
 
     def _started(self, event: _Event, _: str) -> list[Fact]:
         self._evaluation = None
-        self._open = _Open(word(event, "id"), ns_at(event, "processed_at"), self._input, frozenset(self._input_ids), [])
+        began_ns = time_ns(event, "processed_at")
+        self._open = _Open(word(event, "id"), began_ns, self._input, frozenset(self._input_ids), [])
         self._input, self._input_ids = [], set()
         return []
 
@@ -165,7 +164,7 @@ class EventFold:
             session_id=self._path.session_id,
             thread_id=self._path.thread_id,
             start_ns=begun.start_ns if complete else None,
-            end_ns=ns_at(event, "processed_at"),
+            end_ns=time_ns(event, "processed_at"),
             input=begun.input,
             input_ids=begun.input_ids,
             output=begun.output,
@@ -194,7 +193,7 @@ class EventFold:
             return []
         return [ModelRequest(
             key=key, session_id=self._path.session_id, thread_id=self._path.thread_id, other_model=True,
-            operation="evaluation", end_ns=ns_at(event, "processed_at"), usage=usage,
+            operation="evaluation", end_ns=time_ns(event, "processed_at"), usage=usage,
         )]  # fmt: skip
 
     def _used(self, event: _Event, kind: str) -> list[Fact]:
@@ -218,7 +217,7 @@ class EventFold:
         return [ToolRun(
             key=word(used, "id") or "", session_id=self._path.session_id, name=word(used, "name"),
             agent=word(used, "mcp_server_name"), arguments=used.get("input"), result=detached(event.get("content")),
-            start_ns=ns_at(used, "processed_at"), duration_ns=_between(used, event),
+            start_ns=time_ns(used, "processed_at"), duration_ns=_between(used, event),
             failed=flag(event, "is_error") is True,
         )]  # fmt: skip
 
@@ -244,7 +243,7 @@ class EventFold:
             self._input_ids.add(identity)
 
     def _about(self, event: _Event, kind: str) -> list[Fact]:
-        session_id, at_ns = self._path.session_id, ns_at(event, "processed_at")
+        session_id, at_ns = self._path.session_id, time_ns(event, "processed_at")
         if session_id is None or self._path.thread_id is not None:
             return []
         if kind == "session.usage":
@@ -310,7 +309,7 @@ def _session(body: object, *, created_here: bool = False) -> list[Fact]:
         return []
     known = _of_agent(session_id, None, agent or {})
     return [msgspec.structs.replace(
-        known, name=word(body, "title") or known.name, created_ns=ns_at(body, "created_at"),
+        known, name=word(body, "title") or known.name, created_ns=time_ns(body, "created_at"),
         status=word(body, "status"),
         usage=_stated(mapping(body, "usage")), created_here=created_here,
     )]  # fmt: skip
@@ -340,17 +339,5 @@ def _of_agent(session_id: str, thread_id: str | None, agent: dict[str, object]) 
 
 
 def _between(first: dict[str, object], last: dict[str, object]) -> int | None:
-    start_ns, end_ns = ns_at(first, "processed_at"), ns_at(last, "processed_at")
+    start_ns, end_ns = time_ns(first, "processed_at"), time_ns(last, "processed_at")
     return None if start_ns is None or end_ns is None else max(0, end_ns - start_ns)
-
-
-def ns_at(event: object, key: str) -> int | None:
-    """Return an RFC 3339 time as Unix nanoseconds."""
-    found = text(event, key)
-    if found is None:
-        return None
-    try:
-        moment = msgspec.convert(found, datetime)
-        return round(moment.timestamp() * 1_000_000) * 1000
-    except ours(*UNFIT, OverflowError, OSError):
-        return None
