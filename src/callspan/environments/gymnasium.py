@@ -255,9 +255,9 @@ def _about(seed: int | None, options: Mapping[str, object] | None) -> dict[str, 
 
 
 def _seed(seed: int | Sequence[int | None] | None, number: int) -> int | None:
-    if seed is None or isinstance(seed, int):
-        return None if seed is None else seed + number
-    return seed[number]
+    if isinstance(seed, int):
+        return seed + number
+    return None if seed is None else seed[number]
 
 
 def _chosen(options: Mapping[str, Any] | None, count: int) -> list[int]:
@@ -287,15 +287,9 @@ def state_json(state: object, max_elements: int, depth: int = 0) -> object:
 
 
 def _described(array: object) -> dict[str, object]:
-    facts: dict[str, object] = {
-        "shape": list(getattr(array, "shape", ())),
-        "dtype": str(getattr(array, "dtype", "unknown")),
-    }
-    for name in ("min", "max"):
-        extreme = value_of(partial(_called, array, name))
-        if extreme is not None:
-            facts[name] = extreme
-    return {"callspan_array": facts}
+    facts = {"shape": list(getattr(array, "shape", ())), "dtype": str(getattr(array, "dtype", "unknown"))}
+    extremes = {name: value_of(partial(_called, array, name)) for name in ("min", "max")}
+    return {"callspan_array": facts | {name: value for name, value in extremes.items() if value is not None}}
 
 
 def _called(array: object, name: str) -> object:
@@ -381,16 +375,13 @@ class Episodes:
 
     def abandon(self) -> None:
         """Close the open session, as that of an abandoned episode."""
-        step, session = self.timestep, self.session
-        self.timestep = None
-        if step is None or session is None:
+        if self.timestep is None or self.session is None:
             return
         with _RECORD:
             # The session's word alone would leave its last step looking like a turn that was played.
-            step.update(status=ABANDONED)
-            step.end()
-            session.outcome(status=ABANDONED)
-            session.end()
+            self.timestep.update(status=ABANDONED)
+            self.session.outcome(status=ABANDONED)
+        self.turn(over=True)
 
     def using(self) -> AbstractContextManager[None]:
         """Return a context manager that makes the timestep current for a block."""
