@@ -22,7 +22,7 @@ from callspan.background import AtomicFlag, PutOff
 from callspan.fail_open import fail_open, ours, reported
 from callspan.observe.background_responses import IN_PROGRESS
 from callspan.providers import registry
-from callspan.providers.base import Endpoint, ResponseInfo
+from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
 from callspan.providers.batches import BatchInfo, RequestLine, ResultLine, endpoint_of
 from callspan.providers.wire_json import unix_ns
 from callspan.record.call import Attempt, CallRecord, Request, Response, Timing
@@ -275,7 +275,6 @@ def file_in(files: object) -> object:
 _READ_REQUEST: Final = fail_open("read a request of a batch")
 _READ_ANSWER: Final = fail_open("read an answer of a batch")
 _MESSAGES: Final = "/v1/messages"
-_NO_INFO: Final = ResponseInfo(response=Response(), recognized=False)
 
 
 def requested(base: CallRecord, line: RequestLine) -> CallRecord:
@@ -352,11 +351,11 @@ def answered(reading: CallRecord, batch: BatchInfo, line: ResultLine) -> CallRec
 
 def _info(endpoint: Endpoint | None, line: ResultLine) -> ResponseInfo:
     if endpoint is None or line.body is None:
-        return _NO_INFO
+        return NOT_RECOGNIZED
     try:
         return endpoint.response_info(line.body)
     except reported(_READ_ANSWER):
-        return _NO_INFO
+        return NOT_RECOGNIZED
 
 
 def _response(line: ResultLine, info: ResponseInfo) -> Response | None:

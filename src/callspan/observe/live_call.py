@@ -18,19 +18,9 @@ from callspan.observe.progress import TOO_MANY_REQUESTS, AttemptLog, ChunkLog, C
 from callspan.observe.unknown import estimated, flag_unrecognized
 from callspan.process.content import withhold
 from callspan.providers import registry
-from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
+from callspan.providers.base import NOT_RECOGNIZED, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.wire_json import text
-from callspan.record.call import (
-    NO_BODY,
-    CallRecord,
-    ChunkNote,
-    ErrorInfo,
-    Outcome,
-    Request,
-    Response,
-    Stream,
-    StreamEnd,
-)  # fmt: skip
+from callspan.record.call import NO_BODY, CallRecord, ChunkNote, ErrorInfo, Outcome, Request, Stream, StreamEnd
 from callspan.record.codec import encode_json, encode_response, exact_messages
 from callspan.record.messages import Conversation, RawConversation
 
@@ -40,7 +30,6 @@ _READ_RESPONSE: Final = fail_open("read the response of a call")
 _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
-_NO_INFO: Final = ResponseInfo(response=Response(), recognized=False)
 _FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
 """The steps of the end of a call."""
 
@@ -288,9 +277,9 @@ class LiveCall:
             return
         body, duration_ns = ending.body, ending.duration_ns
         try:
-            info = (None if body is None else self._endpoint.response_info(body)) or _NO_INFO
+            info = (None if body is None else self._endpoint.response_info(body)) or NOT_RECOGNIZED
         except reported(_READ_RESPONSE):
-            info = _NO_INFO
+            info = NOT_RECOGNIZED
         error = ending.error or info.error
         fields = self._ending_fields(ending, error)
         try:
@@ -368,15 +357,13 @@ class LiveCall:
     ) -> dict[str, Any]:
         """Return the fields of response, usage and attempts."""
         attempts = self.attempts.records((self.record.timing.start_ns + duration_ns) / 1e9, duration_ns, error)
-        response: Response | None = None
+        response = info.response if attempts else None
         if body is not None:
             encoded, self._raw_output = (encode_json(body), None) if self.streaming else encode_response(body)
             response = msgspec.structs.replace(
                 info.response, truncated=info.truncated, refused=info.refused, compacted=info.compacted,
                 body_bytes=len(encoded), body=msgspec.Raw(encoded),
             )  # fmt: skip
-        elif attempts:
-            response = info.response
         guess = self._ports.estimates
         usage = estimated(self._endpoint, self._request.body, body, info.usage) if guess else info.usage
         if self.attempts.has_answers or (usage is not None and usage.hops):

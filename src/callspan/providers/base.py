@@ -66,6 +66,10 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """False if nothing in the body belongs to this API, because it follows another API or none."""
 
 
+NOT_RECOGNIZED: Final = ResponseInfo(response=Response(), recognized=False)
+"""Of a response that could not be read, or of none."""
+
+
 class Accumulator(Protocol):
     """Folds the chunks of a stream into the body the endpoint returns without streaming."""
 

@@ -19,8 +19,8 @@ import msgspec
 
 from callspan.fail_open import fail_open, ours
 from callspan.forks import late_import
-from callspan.providers.base import HOSTED_APIS, Accumulator, Api, Endpoint, Endpoints, ResponseInfo
-from callspan.record.call import CallRecord, Request, Response
+from callspan.providers.base import HOSTED_APIS, NOT_RECOGNIZED, Accumulator, Api, Endpoint, Endpoints, ResponseInfo
+from callspan.record.call import CallRecord, Request
 from callspan.record.messages import Conversation
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ _REQUIRED: Final = ("request", "accumulator", "response_info", "conversation")
 _TEXTS: Final = ("api", "operation", "path", "message_key")
 _LOAD: Final = fail_open("load an endpoint of the application")
 _READ: Final = fail_open("read a body with an endpoint of the application")
-_NOTHING: Final = ResponseInfo(response=Response(), recognized=False)
 _T = TypeVar("_T")
 
 _registered: Final[dict[str, OwnEndpoint]] = {}
@@ -291,8 +290,8 @@ class OwnEndpoint:
     def response_info(self, body: object) -> ResponseInfo:
         """Return what the endpoint reads of a response."""
         with _READ:
-            return _checked(self._endpoint.response_info(body), ResponseInfo) or _NOTHING
-        return _NOTHING
+            return _checked(self._endpoint.response_info(body), ResponseInfo) or NOT_RECOGNIZED
+        return NOT_RECOGNIZED
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages the endpoint reads."""
