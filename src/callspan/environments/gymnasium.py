@@ -66,13 +66,9 @@ class _Recording(ABC):
         """
         super().__init__(env)  # type: ignore[call-arg]
         identity = Identity(
-            name=name or _name(env),
-            user_id=user_id,
-            group_id=group_id,
-            task_id=task_id,
-            experiment=experiment,
+            name=name or _name(env), user_id=user_id, group_id=group_id, task_id=task_id, experiment=experiment,
             metadata=metadata,
-        )
+        )  # fmt: skip
         self._prepare(identity, max_elements)
 
     @abstractmethod
@@ -162,14 +158,9 @@ class TracedVector(_Recording, _VectorWrapper):
 
     def _prepare(self, identity: Identity, max_elements: int) -> None:
         about = identity.metadata or {}
-        self._episodes = [
-            Episodes(
-                msgspec.structs.replace(identity, metadata={**about, "sub_environment": number}),
-                current=False,
-                max_elements=max_elements,
-            )
-            for number in range(self.num_envs)
-        ]
+        named = [{**about, "sub_environment": number} for number in range(self.num_envs)]
+        each = [msgspec.structs.replace(identity, metadata=metadata) for metadata in named]
+        self._episodes = [Episodes(own, current=False, max_elements=max_elements) for own in each]
 
     @property
     def sessions(self) -> list[Session | None]:
