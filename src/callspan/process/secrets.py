@@ -107,6 +107,7 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
 """(texts one of which is there where the pattern matches, pattern, what is put in its place); linear in the text."""
 _URL_USER: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
 _QUERY: Final = re.compile(r"([?&][\w.-]{1,64}=)[^&\s\"'#]+")
+_WITHOUT_ERROR: Final = (RewardRecord, MessageRecord)
 _QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
 
 
@@ -154,7 +155,7 @@ def mask_record(record: Record) -> Record:
         record = _mask_settings(record, search)
     if record.metadata:
         record = _mask_metadata(record, search)
-    if isinstance(record, RewardRecord | MessageRecord):
+    if isinstance(record, _WITHOUT_ERROR):
         return record
     error = record.error
     if error is None or (masked := masked_error(error)) is error:

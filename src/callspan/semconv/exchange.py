@@ -22,6 +22,7 @@ _MOST_INCOMING: Final = 8
 _OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content"})
 _INSTRUCTIONS: Final = frozenset({"system", "developer"})
 _AGENT: Final = "agent"
+_SCOPES: Final = (SessionRecord, TimestepRecord)
 
 
 class Observed:
@@ -49,7 +50,7 @@ class Observed:
 
 def exchange_of(record: Record, room: int) -> Exchange | None:
     """Return an exchange for the span that starts with `record`: of a session, timestep or agent; None for others."""
-    if isinstance(record, SessionRecord | TimestepRecord):
+    if isinstance(record, _SCOPES):
         return Exchange(room)
     if isinstance(record, EventRecord) and record.event_type == AGENT_START:
         exchange = Exchange(room)

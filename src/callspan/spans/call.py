@@ -11,8 +11,9 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Collection, Iterable
-from functools import partial
+from functools import cache, partial
 from itertools import compress
+from types import ModuleType
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -333,15 +334,12 @@ def add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None
 def _added(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> bool:
     """Add an event as the SDK does; False without adding it if the SDK would change the attributes."""
     # If the SDK was never imported, no span is one of its spans.
-    sdk = sys.modules.get(_SDK)
-    make: Any = getattr(sdk, names.EVENT.name, None)
+    make, add_event, kind = _sdk_names(sys.modules.get(_SDK))
     add: Any = getattr(span, names.ADD_EVENT.name, None)
-    if add is None or not isinstance(make, type):
-        return False
-    if getattr(type(span), "add_event", None) is not getattr(getattr(sdk, "Span", None), "add_event", _ABSENT):
+    if add is None or not isinstance(make, type) or getattr(type(span), "add_event", None) is not add_event:
         return False
     limits: Any = getattr(span, names.LIMITS.name, None)
-    if type(limits) is not getattr(sdk, names.SPAN_LIMITS.name, _ABSENT):
+    if type(limits) is not kind:
         return False
     kept = BoundedAttributes(limits.max_event_attributes, None, True, limits.max_attribute_length)
     room = _room(kept, attributes)
@@ -350,6 +348,13 @@ def _added(span: Span, name: str, attributes: Attributes, time_ns: int | None) -
     room.update(attributes)
     add(make(name, kept, time_ns))
     return True
+
+
+@cache
+def _sdk_names(sdk: ModuleType | None) -> tuple[Any, Any, Any]:
+    """Return the SDK's class of events, its `Span.add_event` and its class of limits."""
+    add_event = getattr(getattr(sdk, "Span", None), "add_event", _ABSENT)
+    return getattr(sdk, names.EVENT.name, None), add_event, getattr(sdk, names.SPAN_LIMITS.name, _ABSENT)
 
 
 def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] | None:
