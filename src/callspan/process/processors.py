@@ -41,6 +41,8 @@ from callspan.settings import Settings
 
 TRUNCATED_KEY: Final = "callspan_truncated"
 
+_SIZED: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content"}
+"""The field whose size is limited, in records other than calls."""
 _WORST_ESCAPE: Final = 6
 """Bytes of JSON that one character can become, as in a control character's escape."""
 
@@ -55,13 +57,11 @@ def within(record: Record, max_bytes: int) -> Record:
         request = len(memoryview(record.request.body))
         response = 0 if record.response is None else len(memoryview(record.response.body))
         return record if request + response <= max_bytes else _without_longer_body(record, request, response, max_bytes)
-    if isinstance(record, EventRecord) and (cut := _cut(record.data, max_bytes)) is not None:
-        note = Redaction(what="data", why="size", original_bytes=cut[1])
-        return msgspec.structs.replace(record, data=cut[0], redactions=[*record.redactions, note])
-    if isinstance(record, MessageRecord) and (cut := _cut(record.content, max_bytes)) is not None:
-        note = Redaction(what="content", why="size", original_bytes=cut[1])
-        return msgspec.structs.replace(record, content=cut[0], redactions=[*record.redactions, note])
-    return record
+    field = _SIZED.get(type(record))
+    if field is None or (cut := _cut(getattr(record, field), max_bytes)) is None:
+        return record
+    note = Redaction(what=field, why="size", original_bytes=cut[1])
+    return msgspec.structs.replace(record, redactions=[*record.redactions, note], **{field: cut[0]})
 
 
 def _without_longer_body(record: CallRecord, request: int, response: int, max_bytes: int) -> CallRecord:
@@ -147,14 +147,12 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
         steps.append(Processor(fail_open("replace the media of a call"), media_by_reference, calls_only=True))
     if redactor is not None:
         redact = partial(redacted, redactor=redactor)
-        guard = fail_open("redact a record with the application's redactor")
-        steps.append(Processor(guard, redact, _REDACTOR_FAILED))
+        steps.append(Processor(fail_open("redact a record with the application's redactor"), redact, _REDACTOR_FAILED))
     if settings.content != "full":
         reduce = partial(without_content, keep_facts=settings.content == "metadata")
         steps.append(Processor(fail_open("remove the content of a record"), reduce))
-    steps.append(
-        Processor(fail_open("limit the size of a record"), partial(within, max_bytes=settings.max_record_bytes))
-    )
+    limit = partial(within, max_bytes=settings.max_record_bytes)
+    steps.append(Processor(fail_open("limit the size of a record"), limit))
     cost = ComputedCost(settings.prices) if settings.span_cost else with_provider_cost
     steps.append(Processor(_PRICE, cost, _unchanged, calls_only=True))
     return Processors(steps)
