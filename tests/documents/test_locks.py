@@ -1,4 +1,4 @@
-"""The table of locks in docs/architecture.md is complete, and its reentrant locks are reentrant."""
+"""The table of locks in docs/durability.md is complete, and its reentrant locks are reentrant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MADE = re.compile(r"\b(R?Lock)\(\)")
 
 
 def rows() -> list[str]:
-    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/durability.md").read_text(encoding="utf-8")
     section = page.partition("## Locks\n")[2].partition("\n## ")[0]
     return [line for line in section.splitlines() if line.startswith("| `")]
 

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from callspan.cli.filters import MOMENT
-from callspan.cli.rows import short_ids
+from callspan.cli.json_rows import short_ids
 
 A = "01a1f80a-6a2b-77e9-b42a-230a4ad2d2d1"
 B = "01a1f80a-6a2b-7706-bad1-ad9a839f4ded"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from callspan.cli.filters import Rows, call_options, resolve_session
 from callspan.cli.frame import Frame, reading, store_errors
-from callspan.cli.rows import call_row, output_text, short_ids
+from callspan.cli.json_rows import call_row, output_text, short_ids
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
 from callspan.formatting import UNKNOWN, duration, local_time, money, tokens

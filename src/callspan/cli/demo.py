@@ -26,7 +26,7 @@ from callspan.cli.demo_agent import (
 )
 from callspan.cli.filters import HttpUrl
 from callspan.cli.frame import Frame, framed, store_errors, usage_error
-from callspan.cli.rows import short_ids
+from callspan.cli.json_rows import short_ids
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.screen import reward_style
 from callspan.formatting import iso, reward

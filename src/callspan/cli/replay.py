@@ -15,7 +15,7 @@ from rich.rule import Rule
 
 from callspan.cli.filters import HttpUrl, Seconds
 from callspan.cli.frame import Frame, reading
-from callspan.cli.rows import call_row, short_texts
+from callspan.cli.json_rows import call_row, short_texts
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cost import priced

@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from callspan.cli.calls import outcome_text
-from callspan.cli.rows import Item, session_duration_ns, short_texts, step_of, when
+from callspan.cli.json_rows import Item, session_duration_ns, short_texts, step_of, when
 from callspan.cli.screen import OUTCOME_STYLES, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, money, reward, tokens
 from callspan.record.call import CallRecord

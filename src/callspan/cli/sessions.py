@@ -12,7 +12,7 @@ from rich.text import Text
 
 from callspan.cli.filters import Amount, Rows, call_options, resolve_session
 from callspan.cli.frame import Frame, reading
-from callspan.cli.rows import session_duration_ns, session_row, short_ids
+from callspan.cli.json_rows import session_duration_ns, session_row, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.stores.base import CallFilter, Reader, SessionSummary

@@ -14,7 +14,7 @@ from rich.text import Text as RichText
 from callspan.cli.calls import outcome_text
 from callspan.cli.filters import Rows
 from callspan.cli.frame import Frame, reading
-from callspan.cli.rows import Item, call_row, session_json
+from callspan.cli.json_rows import Item, call_row, session_json
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_tree import Page, entries, session_tree

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from callspan.cli.filters import Rows, TextType, call_options, resolve_session
 from callspan.cli.frame import Frame, reading
-from callspan.cli.rows import amount
+from callspan.cli.json_rows import amount
 from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Column, fitted, styled

@@ -13,7 +13,7 @@ import msgspec
 
 from callspan.formatting import shown
 from callspan.record.call import CallRecord
-from callspan.reports.rows import ERROR, LOOSE, NAME, Json, Placed, call_row, loose_row, session_row
+from callspan.reports.page_rows import ERROR, LOOSE, NAME, Json, Placed, call_row, loose_row, session_row
 from callspan.stores.aggregates import exact_sum, model_of
 from callspan.stores.base import CallFilter, Reader, SessionSummary, Summary
 

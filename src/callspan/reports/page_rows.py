@@ -1,4 +1,4 @@
-"""Rows: calls, sessions, steps and events in the compact form that the page's script reads."""
+"""Page rows: calls, sessions, steps and events in the compact form that the page's script reads."""
 
 from __future__ import annotations
 

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.rows import amount, call_row, output_text, session_duration_ns, session_row, short_ids, short_texts
+from callspan.cli.json_rows import (
+    amount,
+    call_row,
+    output_text,
+    session_duration_ns,
+    session_row,
+    short_ids,
+    short_texts,
+)
 from callspan.record.call import Attempt, ErrorInfo, Place, Request, Response, Stream, Timing
 from callspan.record.messages import (
     Conversation,

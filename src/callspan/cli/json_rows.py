@@ -1,4 +1,4 @@
-"""Rows: the stable `--json` output: calls and sessions flattened for lists, and a session with everything in it."""
+"""JSON rows: the stable `--json` output: calls and sessions flattened for lists, and a session with everything."""
 
 from __future__ import annotations
 
