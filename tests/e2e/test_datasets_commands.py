@@ -106,7 +106,7 @@ def test_a_dry_run_reports_everything_and_writes_nothing(ask: Any, demo: Demo) -
     [
         (["export", "openai"], 2),
         (["export", "csv", "--dry-run"], 2),
-        (["export", "openai", "--dry-run", "--tag", "seed"], 2),
+        (["export", "openai", "--dry-run", "--meta", "seed"], 2),
         (["export", "openai", "--dry-run", "--max-cost", "much"], 2),
         (["export", "openai", "--dry-run", "--min-reward", "99"], 1),
         (["export", "rollouts", "--dry-run", "--model", "gpt-5-mini"], 1),

@@ -11,7 +11,7 @@ from typing import Final
 import click
 import msgspec
 
-from callspan.cli.filters import MOMENT, OF_SESSIONS, Amount, DecimalType, File, KeyValue, PairType, Rows
+from callspan.cli.filters import MOMENT, OF_SESSIONS, Amount, DecimalType, File, KeyValue, Rows
 from callspan.cli.frame import Frame, progress, reading
 from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options
@@ -47,19 +47,6 @@ class Money(DecimalType):
         return amount if amount.is_finite() else self.fail(f"{value!r} is no amount", param, ctx)
 
 
-class Tag(PairType):
-    """`name=value`."""
-
-    name = "name=value"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return name and value."""
-        if isinstance(value, tuple):
-            return value[0], value[1]
-        name, equals, wanted = str(value).partition("=")
-        return (name, wanted) if equals and name else self.fail(f"{value!r}: write name=value", param, ctx)
-
-
 def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
     """Add the common options that select sessions, without `--metadata`, which has another meaning here."""
     for option in reversed(OF_SESSIONS):
@@ -88,7 +75,6 @@ def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--max-cost", type=Money(), help="Only sessions that cost at most this many dollars.")
 @click.option("--max-tokens", type=Rows(0), help="Only sessions with at most N input and output tokens together.")
 @click.option("--success/--failure", default=None, help="Only successful / only failed sessions.")
-@click.option("--tag", "tags", type=Tag(), multiple=True, help="Only with this metadata; may be repeated.")
 @click.option("--achievement", "achievements", multiple=True, metavar="NAME", help="Only with this achievement.")
 @click.option(
     "--without-achievement",

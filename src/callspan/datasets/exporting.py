@@ -61,13 +61,8 @@ def _pyarrow() -> tuple[ModuleType, ModuleType]:
 
 
 def _groups(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
-    group: list[Row] = []
-    for row in rows:
-        group.append(row)
-        if len(group) == _GROUP:
-            yield group
-            group = []
-    if group:
+    rest = iter(rows)
+    while group := list(islice(rest, _GROUP)):
         yield group
 
 

@@ -120,8 +120,6 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     """Input and output of the whole session."""
     success: bool | None = None
-    tags: tuple[tuple[str, str], ...] = ()
-    """Pairs of metadata of the session; values are compared as text."""
     achievements: tuple[str, ...] = ()
     """All of these."""
     without_achievements: tuple[str, ...] = ()
@@ -315,7 +313,6 @@ def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
             selection.max_tokens is not None and (tokens is None or tokens > selection.max_tokens),
         ),
         ("success", selection.success is not None and _succeeded(summary) is not selection.success),
-        ("tags", any(str(session.metadata.get(name)) != value for name, value in selection.tags)),
     )
     return next((reason for reason, failed in checks if failed), None)
 

@@ -12,7 +12,8 @@ import click
 import msgspec
 import pytest
 
-from callspan.cli.export import Money, Tag
+from callspan.cli.export import Money
+from callspan.cli.filters import KeyValue
 from callspan.cli.reprice import CostChanges, Rewriter
 from callspan.record.call import CallRecord, Place, Redaction, Request, Response
 from callspan.record.events import RewardRecord, TimestepRecord
@@ -255,14 +256,14 @@ def test_an_invalid_amount_is_refused(text: str) -> None:
         (" a= b", (" a", " b")),
     ],
 )
-def test_a_tag_is_a_name_and_a_value(given: object, pair: tuple[str, str]) -> None:
-    assert Tag().convert(given, None, None) == pair
+def test_metadata_is_a_key_and_a_value(given: object, pair: tuple[str, str]) -> None:
+    assert KeyValue().convert(given, None, None) == pair
 
 
 @pytest.mark.parametrize("text", ["", "a", "=b", "="])
-def test_an_invalid_tag_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="write name=value"):
-        Tag().convert(text, None, None)
+def test_invalid_metadata_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write key=value"):
+        KeyValue().convert(text, None, None)
 
 
 def test_calls_become_rows_of_a_file(anywhere: str, tmp_path: Path) -> None:
