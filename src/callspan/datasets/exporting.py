@@ -69,8 +69,7 @@ def _groups(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
 def _row(call: CallRecord, episode: Episode) -> Row:
     session, usage, response = episode.summary.session, call.usage, call.response
     reasons = response.finish_reasons if response else []
-    row: Row = dict.fromkeys(COLUMNS)
-    row |= {
+    return dict.fromkeys(COLUMNS) | {
         "call_id": call.call_id,
         "session_id": call.place.session_id,
         "session_name": call.place.session_name,
@@ -92,10 +91,8 @@ def _row(call: CallRecord, episode: Episode) -> Row:
         "ttft_ns": call.timing.first_token_ns,
         "retries": call.retries,
         "reward": episode.summary.reward,
+        **{name: getattr(usage, name) if usage else None for name in _TOKENS},
     }
-    for name in _TOKENS:
-        row[name] = getattr(usage, name) if usage else None
-    return row
 
 
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
@@ -153,7 +150,7 @@ def export(
         raise SettingError(f"no format {format_name!r}: use one of {', '.join(FORMATS)}")
     made = FORMATS[format_name]
     statistics = Statistics()
-    report = progress or _no_progress
+    report: Progress = progress or (lambda _: None)
     sources = _watched(_sources(reader, made, selection, statistics), statistics, report)
     limited = islice(_counted(made.rows(sources, options, statistics), statistics, report), selection.limit)
     if target is None:
@@ -169,18 +166,10 @@ def export(
 
 def _sources(reader: Reader, made: Format, selection: Selection, statistics: Statistics) -> Iterator[Episode]:
     yield from episodes(reader, selection, statistics)
-    if made.loose == "none":
-        return
-    found = calls_outside_sessions(reader, selection, statistics)
-    if made.loose == "all":
-        yield Episode(_NO_SESSION, found, [], reader.history)
-        return
-    for call in found:
-        yield Episode(_NO_SESSION, [call], [], reader.history)
-
-
-def _no_progress(_: Statistics) -> None:
-    return
+    if made.loose != "none":
+        found = calls_outside_sessions(reader, selection, statistics)
+        for calls in [found] if made.loose == "all" else ([call] for call in found):
+            yield Episode(_NO_SESSION, calls, [], reader.history)
 
 
 def _watched(found: Iterable[Episode], statistics: Statistics, progress: Progress) -> Iterator[Episode]:

@@ -40,7 +40,6 @@ from callspan.record.events import EventRecord, MessageRecord, Record
 from callspan.settings import Settings
 
 TRUNCATED_KEY: Final = "callspan_truncated"
-
 _SIZED: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content"}
 """The field whose size is limited, in records other than calls."""
 _WORST_ESCAPE: Final = 6

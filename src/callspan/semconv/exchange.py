@@ -185,9 +185,8 @@ def _environment(record: EventRecord, room: int) -> _Json | None:
     end = "terminated" if record.terminated else "truncated" if record.truncated else "continue"
     if record.reward is not None:
         parts.append({"type": "text", "content": f"reward: {record.reward}"})
-    if not parts and end == "continue":
-        return None
-    return {"role": "environment", "parts": parts, "finish_reason": end}
+    is_empty = not parts and end == "continue"
+    return None if is_empty else {"role": "environment", "parts": parts, "finish_reason": end}
 
 
 def _text(content: object, room: int) -> _Json:
@@ -197,7 +196,5 @@ def _text(content: object, room: int) -> _Json:
 
 def _within(messages: list[_Json], room: int) -> list[_Json]:
     data, cut = fitted(messages, room)
-    if not cut:
-        return messages
-    shorter = msgspec.json.decode(data)
+    shorter = msgspec.json.decode(data) if cut else messages
     return shorter if isinstance(shorter, list) else []
