@@ -188,8 +188,7 @@ def _counted(rows: Iterable[Row], statistics: Statistics, progress: Progress) ->
 
 def _write_lines(rows: Iterable[Row], path: Path) -> None:
     with path.open("wb") as file:
-        for row in rows:
-            file.write(_in_one_line(encode_json(row)) + b"\n")
+        file.writelines(_in_one_line(encode_json(row)) + b"\n" for row in rows)
 
 
 def _in_one_line(json: bytes) -> bytes:

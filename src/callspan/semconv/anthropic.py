@@ -8,8 +8,19 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.record.usage import Usage
-from callspan.semconv.table import INT, STRING, STRINGS, Each, Elsewhere, From, Row
-from callspan.semconv.wire_json import as_int, as_text, output_type, output_type_of_text
+from callspan.semconv.table import (
+    INT,
+    STRING,
+    STRINGS,
+    Each,
+    Elsewhere,
+    From,
+    Row,
+    as_int,
+    as_text,
+    output_type,
+    output_type_of_text,
+)
 
 BETA: Final = "anthropic.beta"
 ORGANIZATION_ID: Final = "anthropic.organization.id"

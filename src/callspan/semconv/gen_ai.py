@@ -17,6 +17,7 @@ from callspan.record.call import CallRecord
 from callspan.record.ids import is_of_response
 from callspan.record.messages import Text
 from callspan.semconv import anthropic
+from callspan.semconv.body_messages import answer_bytes, request_bytes
 from callspan.semconv.content import (
     Attributes,
     ByteBudget,
@@ -35,6 +36,7 @@ from callspan.semconv.table import (
     DOUBLE,
     INT,
     JSON,
+    MAX_TOKENS,
     STRING,
     STRINGS,
     Body,
@@ -45,11 +47,6 @@ from callspan.semconv.table import (
     Seconds,
     Sent,
     Table,
-    sent,
-)
-from callspan.semconv.wire_json import (
-    MAX_TOKENS,
-    answer_bytes,
     as_float,
     as_int,
     as_text,
@@ -59,7 +56,7 @@ from callspan.semconv.wire_json import (
     output_type_of_modalities,
     output_type_of_text,
     reasoning_level,
-    request_bytes,
+    sent,
     service_tier,
 )
 

@@ -13,6 +13,7 @@ from callspan.record.events import METADATA_FIELDS
 from callspan.record.labels import USER_IN_METADATA
 from callspan.record.messages import Conversation, Message, Part, Text, ToolResult, normalised
 from callspan.record.usage import Usage
+from callspan.semconv.body_messages import APART, choices_json, messages_json
 from callspan.semconv.content import (
     Attributes,
     ByteBudget,
@@ -30,6 +31,7 @@ from callspan.semconv.table import (
     DOUBLE,
     INT,
     JSON,
+    MAX_TOKENS,
     STRING,
     Body,
     Each,
@@ -37,9 +39,11 @@ from callspan.semconv.table import (
     Put,
     Row,
     Table,
+    as_float,
+    as_int,
+    as_text,
     sent,
 )
-from callspan.semconv.wire_json import APART, MAX_TOKENS, as_float, as_int, as_text, choices_json, messages_json
 
 META: Final = "llm.meta."
 _STOP_SEQUENCES: Final = "llm.chat.stop_sequences"

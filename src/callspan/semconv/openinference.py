@@ -12,6 +12,7 @@ from typing import Final
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.content import (
     Attributes,
     AttributeValue,
@@ -24,7 +25,6 @@ from callspan.semconv.content import (
 )
 from callspan.semconv.llm import first_finish_reason, joined_text
 from callspan.semconv.table import INT, JSON, STRING, From, Put, Row, Table
-from callspan.semconv.wire_json import choices_json, messages_json
 
 SPAN_KIND: Final = "openinference.span.kind"
 _INPUT_VALUE: Final = "input.value"

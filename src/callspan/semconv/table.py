@@ -1,5 +1,7 @@
 """Tables of attributes: each row is an attribute and the source of its value; a table sets its rows on a span.
 
+At the end are the total readers of request parameters that the tables share.
+
 An unknown value (None) or empty text is not set. A table is compiled to one function on first use, as `dataclasses`
 does: attributes are set for every call, and interpreting the rows takes twice as many instructions.
 """
@@ -12,8 +14,9 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from callspan.record.call import CallRecord
+from callspan.record.codec import encodable
+from callspan.semconv.body_messages import answer_bytes, request_bytes
 from callspan.semconv.content import NOTHING_SHOWN, Attributes, ByteBudget, Shown, spread
-from callspan.semconv.wire_json import answer_bytes, request_bytes
 
 STRING: Final = "string"
 STRINGS: Final = "string[]"
@@ -311,3 +314,74 @@ def _part(
     else:
         size = body.weigh(record, shown)
     return size, lambda share: body.put(attributes, name, record, shown, share)
+
+
+_LARGEST: Final = 2**63 - 1
+MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
+"""The names of the limit of output tokens in the APIs."""
+_OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
+
+
+def as_float(value: object) -> float | None:
+    """Return a number as float, None for anything else, bool included."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def as_int(value: object) -> int | None:
+    """Return an integer, also from an integral float; None for anything else, bool included.
+
+    None too for what 64 bits cannot hold: exporters of OTLP refuse the whole attribute.
+    """
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if -_LARGEST <= value <= _LARGEST else None
+
+
+def as_text(value: object) -> str | None:
+    """Return a non-empty string, None for anything else."""
+    if not isinstance(value, str) or not value:
+        return None
+    return value if value.isascii() else encodable(value)
+
+
+def as_texts(value: object) -> tuple[str, ...] | None:
+    """Return the strings of a list, or a single string as a list; None if there are none."""
+    if isinstance(value, str):
+        return (encodable(value),) if value else None
+    if isinstance(value, list):
+        return tuple([encodable(item) for item in value if isinstance(item, str)]) or None
+    return None
+
+
+def reasoning_level(value: object) -> str | None:
+    """Return the effort of `reasoning_effort`, `reasoning` or `output_config`."""
+    return as_text(value.get("effort")) if isinstance(value, dict) else as_text(value)
+
+
+def choice_count(value: object) -> int | None:
+    """Return the number of requested choices; None for a single one."""
+    count = as_int(value)
+    return None if count == 1 else count
+
+
+def service_tier(value: object) -> str | None:
+    """Return a requested service tier; None for `auto`."""
+    return None if value == "auto" else as_text(value)
+
+
+def output_type(value: object) -> str | None:
+    """Return the conventions' output type of `response_format` and similar parameters: `text` or `json`."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    return _OUTPUT_TYPES.get(kind) if isinstance(kind, str) else None
+
+
+def output_type_of_text(value: object) -> str | None:
+    """Return the output type of an object with a `format`: `text` of Responses, `output_config` of Messages."""
+    return output_type(value.get("format")) if isinstance(value, dict) else None
+
+
+def output_type_of_modalities(value: object) -> str | None:
+    """Return `speech` if audio is among the modalities."""
+    return "speech" if isinstance(value, list) and "audio" in value else None

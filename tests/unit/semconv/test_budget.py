@@ -19,7 +19,7 @@ from callspan.semconv.content import (
     spread,
 )
 from callspan.semconv.llm import joined_text
-from callspan.semconv.wire_json import as_float, as_int, as_text, as_texts
+from callspan.semconv.table import as_float, as_int, as_text, as_texts
 
 
 def test_content_is_charged_in_bytes_not_characters() -> None:

@@ -1,4 +1,4 @@
-"""Wire JSON for attributes: the messages of a body, byte for byte, and total readers of a request's parameters."""
+"""Body messages: the messages and choices of wire bodies as JSON, byte for byte, within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import msgspec
 from callspan.fail_open import ours
 from callspan.record.bounded import fitted, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
-from callspan.record.codec import encodable, encode_json, request_instructions, request_messages, response_messages
+from callspan.record.codec import encode_json, request_instructions, request_messages, response_messages
 from callspan.record.messages import Conversation, RawConversation
 
-_LARGEST: Final = 2**63 - 1
 _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
 APART: Final[dict[str, bytes]] = {
@@ -22,8 +21,6 @@ APART: Final[dict[str, bytes]] = {
     ),
 }
 """Endpoints with instructions separate from the messages, and the prefix of their response as one message."""
-MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
-"""The names of the limit of output tokens in the APIs."""
 _GIANT: Final = 2
 """A message of more than half the room is counted as half of it: it is cut, not left out."""
 
@@ -143,71 +140,3 @@ def _chosen(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) ->
 
 def _note(count: int, body_bytes: int | None) -> msgspec.Raw:
     return msgspec.Raw(encode_json({"callspan_omitted": {"messages": count, "bytes": body_bytes}}))
-
-
-_OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
-
-
-def as_float(value: object) -> float | None:
-    """Return a number as float, None for anything else, bool included."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def as_int(value: object) -> int | None:
-    """Return an integer, also from an integral float; None for anything else, bool included.
-
-    None too for what 64 bits cannot hold: exporters of OTLP refuse the whole attribute.
-    """
-    if isinstance(value, float):
-        value = int(value) if value.is_integer() else None
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    return value if -_LARGEST <= value <= _LARGEST else None
-
-
-def as_text(value: object) -> str | None:
-    """Return a non-empty string, None for anything else."""
-    if not isinstance(value, str) or not value:
-        return None
-    return value if value.isascii() else encodable(value)
-
-
-def as_texts(value: object) -> tuple[str, ...] | None:
-    """Return the strings of a list, or a single string as a list; None if there are none."""
-    if isinstance(value, str):
-        return (encodable(value),) if value else None
-    if isinstance(value, list):
-        return tuple([encodable(item) for item in value if isinstance(item, str)]) or None
-    return None
-
-
-def reasoning_level(value: object) -> str | None:
-    """Return the effort of `reasoning_effort`, `reasoning` or `output_config`."""
-    return as_text(value.get("effort")) if isinstance(value, dict) else as_text(value)
-
-
-def choice_count(value: object) -> int | None:
-    """Return the number of requested choices; None for a single one."""
-    count = as_int(value)
-    return None if count == 1 else count
-
-
-def service_tier(value: object) -> str | None:
-    """Return a requested service tier; None for `auto`."""
-    return None if value == "auto" else as_text(value)
-
-
-def output_type(value: object) -> str | None:
-    """Return the conventions' output type of `response_format` and similar parameters: `text` or `json`."""
-    kind = value.get("type") if isinstance(value, dict) else None
-    return _OUTPUT_TYPES.get(kind) if isinstance(kind, str) else None
-
-
-def output_type_of_text(value: object) -> str | None:
-    """Return the output type of an object with a `format`: `text` of Responses, `output_config` of Messages."""
-    return output_type(value.get("format")) if isinstance(value, dict) else None
-
-
-def output_type_of_modalities(value: object) -> str | None:
-    """Return `speech` if audio is among the modalities."""
-    return "speech" if isinstance(value, list) and "audio" in value else None
