@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -48,8 +48,9 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
     """Write rows to a Parquet file, 1,000 per row group. Raises SettingError if pyarrow is not installed."""
     arrow, parquet = _pyarrow()
     schema = arrow.schema([(name, getattr(arrow, kind)()) for name, kind in COLUMNS.items()])
+    rest = iter(rows)
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        for group in _groups(rows):
+        while group := list(islice(rest, _GROUP)):
             writer.write_table(arrow.Table.from_pylist(group, schema=schema))
 
 
@@ -58,12 +59,6 @@ def _pyarrow() -> tuple[ModuleType, ModuleType]:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
         raise SettingError('Parquet needs pyarrow, which is not installed: pip install "callspan[datasets]"') from error
-
-
-def _groups(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
-    rest = iter(rows)
-    while group := list(islice(rest, _GROUP)):
-        yield group
 
 
 def _row(call: CallRecord, episode: Episode) -> Row:

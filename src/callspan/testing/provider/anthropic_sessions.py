@@ -8,7 +8,7 @@ Wire reference: https://platform.claude.com/docs/en/api/beta/sessions
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 
 import msgspec
@@ -21,6 +21,7 @@ _MODEL = "scripted-model"
 _ANSWERED = frozenset({"user.message", "user.custom_tool_result", "user.tool_result", "user.define_outcome"})
 """Events that the agent works on."""
 _MAX_TURNS = 100
+_NONE: Sequence[object] = ()
 
 Take = Callable[[], Reply]
 """Takes the next reply of the script."""
@@ -52,26 +53,20 @@ class Session:
                 "name": named.get("name", "Scripted agent"),
                 "model": model if isinstance(model, Mapping) else {"id": model},
                 "system": named.get("system"),
-                "description": None,
                 "execution_identity": {"type": "service_account"},
-                "mcp_servers": [],
-                "skills": [],
-                "tools": [],
-                "multiagent": None,
+                **dict.fromkeys(("description", "multiagent")),
+                **dict.fromkeys(("mcp_servers", "skills", "tools"), _NONE),
             },
-            "archived_at": None,
-            "budget": None,
+            **dict.fromkeys(("archived_at", "budget")),
+            **dict.fromkeys(("outcome_evaluations", "resources", "vault_ids"), _NONE),
             "created_at": self._created,
             "updated_at": _now(),
             "environment_id": self._body.get("environment_id", "env_scripted"),
             "metadata": self._body.get("metadata") or {},
-            "outcome_evaluations": [],
-            "resources": [],
             "stats": {"active_seconds": 0.0, "duration_seconds": 0.0},
             "status": self._status,
             "title": self._body.get("title"),
             "usage": self._usage,
-            "vault_ids": [],
         }
 
     def send(self, events: object, take: Take) -> Json:
@@ -87,14 +82,11 @@ class Session:
         self.log.add(_event("session.status_running"))
         waits: list[str] = []
         for _ in range(_MAX_TURNS):
-            reply = take()
-            goes_on, waits = self._answer(reply)
+            goes_on, waits = self._answer(take())
             if not goes_on:
                 break
         self._status = "idle"
-        reason: dict[str, object] = {"type": "end_turn"}
-        if waits:
-            reason = {"type": "requires_action", "event_ids": waits}
+        reason = {"type": "requires_action", "event_ids": waits} if waits else {"type": "end_turn"}
         self.log.add(_event("session.status_idle", stop_reason=reason))
 
     def _answer(self, reply: Reply) -> tuple[bool, list[str]]:
@@ -102,11 +94,10 @@ class Session:
         if isinstance(reply.raw, list):
             self.log.add(*objects(reply.raw))
             return False, []
-        choice = reply.completions()[0]
         begun = _event("span.model_request_start")
         self.log.add(begun)
         failed = reply.finish_reason == "error"
-        results, waits = self._act(choice) if not failed else ([], [])
+        results, waits = self._act(reply.completions()[0]) if not failed else ([], [])
         if failed:
             error = {"type": reply.error_type or "model_overloaded_error", "message": reply.message}
             self.log.add(_event("session.error", error={**error, "retry_status": {"type": "exhausted"}}))
@@ -173,8 +164,7 @@ class Sessions:
                 return _events(session, request)
             case "GET", "events", "stream":
                 return session.log
-            case _:
-                return None
+        return None
 
     def _create(self, request: ReceivedRequest, take: Take) -> Json:
         session = Session(request)
@@ -190,17 +180,12 @@ class Sessions:
 
 
 def _events(session: Session, request: ReceivedRequest) -> Json:
-    events = list(_chosen(session.log.all(), request))
+    types = {value for name, value in request.query.items() if name.startswith("types")}
+    events = [event for event in session.log.all() if not types or event["type"] in types]
     if request.query.get("order") == "desc":
         events.reverse()
     data, following = page(events, request.query, "page")
     return {"data": data, "next_page": None if following is None else str(following)}
-
-
-def _chosen(events: list[Json], request: ReceivedRequest) -> Iterator[Json]:
-    """The events of the requested types."""
-    types = {value for name, value in request.query.items() if name.startswith("types")}
-    return (event for event in events if not types or event["type"] in types)
 
 
 def _event(kind: str, **fields: object) -> dict[str, object]:
