@@ -344,7 +344,8 @@ def test_statistics_are_json_with_the_most_frequent_first_and_no_zeros() -> None
         ({}, False), ({"models": ("m",)}, False), ({"providers": ("p",)}, False),
         ({"since_ns": 0, "until_ns": 1}, False),
         ({"limit": 3, "session_ids": ("s",)}, False), ({"min_reward": 0.0}, True), ({"max_cost": 1}, True),
-        ({"success": False}, True), ({"tags": (("a", "b"),)}, True), ({"min_achievements": 0}, True),
+        ({"success": False}, True), ({"meta": (("a", "b"),)}, False), ({"name": "n"}, True),
+        ({"min_achievements": 0}, True),
     ],
 )  # fmt: skip
 def test_what_only_a_session_can_answer(request: dict[str, Any], of_sessions: bool) -> None:
