@@ -106,23 +106,6 @@ def parse(url: str) -> StoreUrl:
     return StoreUrl(kind, url, _path(path), dict(parse_qsl(split.query)))
 
 
-def absolute(url: str) -> str:
-    """Return a store's URL with the path it has now: it stays the same when the process changes its directory.
-
-    A URL that cannot name that path (its directory has a `?` in it, or is gone) is returned as it is.
-    """
-    try:
-        store = parse(url)
-        if store.path is None or store.path.is_absolute():
-            return url
-        path = store.path.absolute()
-        _, mark, query = url.partition("?")
-        named = f"{store.kind}:///{path}{mark}{query}"
-        return named if parse(named).path == path else url
-    except ours(OSError, SettingError):
-        return url
-
-
 def _split(url: str) -> SplitResult:
     try:
         split = urlsplit(url)

@@ -151,7 +151,7 @@ class Pipeline:
         self.recorder = Recorder(settings, providers.listeners, self._priced)
         self._version = _version()
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
-        finder = SpanFinder(self.recorder.stores)
+        finder = SpanFinder(settings.stores)
         self._fetches = Fetches(finder, self.recorder.write, self._metrics.observed)
         self._batches = Batches(
             finder,

@@ -27,7 +27,7 @@ from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool
 from callspan.spool.unrecorded import UnrecordedCalls
-from callspan.stores.urls import absolute, parse, safe_name, sinks_for
+from callspan.stores.urls import parse, safe_name, sinks_for
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 _OPEN: Final = "open"
@@ -62,9 +62,9 @@ class Recorder:
         self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Delivered | None = None
     ) -> None:
         """`priced` is called with each call whose cost was computed during delivery, once the first store has it."""
-        self._settings = _with_absolute_paths(settings)
+        self._settings = settings
         self._priced = priced
-        self._stores = self._settings.stores
+        self._stores = settings.stores
         self._listeners = listeners
         # At most one item, added and removed atomically: with a lock, a signal handler could wait for the thread
         # it interrupted.
@@ -91,7 +91,7 @@ class Recorder:
 
     def add_stores(self, urls: tuple[str, ...]) -> Spool | None:
         """Add stores, from the next record on; return the spool to close, if any."""
-        added = tuple(url for url in map(absolute, urls) if url not in self._stores)
+        added = tuple(url for url in urls if url not in self._stores)
         if not added:
             return None
         self._stores += added
@@ -185,15 +185,6 @@ class Recorder:
             _CLOSING.put_later(_LATE_S, partial(self._close_late, spool))
         _destination[:] = [Destination(self._stores, spool)]
         return spool
-
-
-def _with_absolute_paths(settings: Settings) -> Settings:
-    """Return the settings with the paths they have now: files are opened later, maybe in another directory."""
-    try:
-        paths = {name: path.absolute() for name in ("spool_dir", "prices") if (path := getattr(settings, name))}
-    except ours(OSError):  # this directory is gone
-        paths = {}
-    return msgspec.structs.replace(settings, stores=tuple(map(absolute, settings.stores)), **paths)
 
 
 def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
