@@ -89,8 +89,15 @@ def call(point: Point, record: _R) -> _R:
         with fail_open(f"run a {point} callback"):
             returned = entry.callback(record)
             if point == "before_record" and isinstance(returned, type(record)):
-                record = returned
+                record = _as_kind(type(record), returned)
     return record
+
+
+def _as_kind(kind: type[_R], record: _R) -> _R:
+    """Return a record of a subclass as one of its kind, without further fields: processors know the kinds only."""
+    if type(record) is kind:
+        return record
+    return kind(**{name: getattr(record, name) for name in kind.__struct_fields__})
 
 
 def write(record: Record, store: Callable[[Record], None]) -> None:

@@ -19,10 +19,12 @@ from callspan.agent.episode import RunningTotals
 from callspan.agent.runtime import Runtime
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process import callbacks
-from callspan.process.processors import Processor, Processors
+from callspan.process.processors import Processor, Processors, caller_processors
 from callspan.record.call import CallRecord, Timing
+from callspan.record.codec import encode
 from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.usage import Usage
+from callspan.settings import Content, Settings
 from tests.points import points
 
 
@@ -227,6 +229,25 @@ def test_only_a_before_record_callback_can_replace_a_record_and_only_by_the_same
     found = callbacks.call(point, EVENT)
     assert isinstance(found, EventRecord)
     assert found.name == kept
+
+
+class _OwnEvent(EventRecord, frozen=True, kw_only=True, tag="event"):
+    """An application's record with a field of its own."""
+
+    note: str = "secret"
+
+
+@pytest.mark.parametrize("content", ["full", "off"])
+def test_a_record_of_a_subclass_is_processed_as_one_of_its_kind(hooked: Any, content: Content) -> None:
+    given = _OwnEvent(**{name: getattr(EVENT, name) for name in EVENT.__struct_fields__} | {"data": "x" * 9_000})
+    hooked("before_record", lambda _: given)
+    found = caller_processors(Settings(content=content, max_record_bytes=2_000)).process(EVENT)
+    assert type(found) is EventRecord
+    assert [note.why for note in found.redactions] == ["size" if content == "full" else "content"]
+    assert (found.data is None) == (content == "off")
+    data = encode(found)
+    assert len(data) < 4_000
+    assert b"secret" not in data
 
 
 def test_each_callback_gets_the_record_returned_by_the_previous_one(hooked: Any) -> None:
