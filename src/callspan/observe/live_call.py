@@ -165,7 +165,7 @@ class LiveCall:
             timing.first_ns = now_ns
         elif now_ns - last_ns > timing.gap_ns:
             timing.gap_ns = now_ns - last_ns
-        if (not left or not add_piece(data)) and not self._add_other(data):
+        if (left <= 0 or not add_piece(data)) and not self._add_other(data):
             return
         if timing.content_ns is None:
             timing.content_ns = now_ns

@@ -196,9 +196,9 @@ class ChunkTiming:
     def __init__(self) -> None:
         self._chunks = 1
         self.pieces_left = 1
-        """0: the text so far is to be compacted, so that `add` gets the chunk even if it is a piece.
+        """0 or less: the text so far is to be compacted, so that `add` gets the chunk even if it is a piece.
 
-        Counting down, because only 0 is recognised without a comparison.
+        Less after an interrupt: it may come between the count and the chunk.
         """
         self.first_ns: int | None = None
         self.content_ns: int | None = None
