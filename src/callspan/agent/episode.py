@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from callspan.agent.runtime import SPAN_REFS
 from callspan.fail_open import ours, value_of
 from callspan.forks import renew_locks
-from callspan.record.call import CallRecord
+from callspan.record.call import FAILED, CallRecord
 from callspan.record.events import EventRecord, RewardRecord, Totals
 from callspan.record.ids import new_id
 from callspan.record.reward_sums import NO_REWARD, RewardSums, event_rewarded, sums_of
@@ -43,7 +43,7 @@ class RunningTotals:
 
     def add_call(self, record: CallRecord) -> None:
         """Count a call that has ended."""
-        usage, failed = record.usage, record.outcome in {"error", "timeout"}
+        usage, failed = record.usage, record.outcome in FAILED
         read, written = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
         self._counts.add((1, failed, 0, 0, read, written, record.timing.duration_ns or 0, 0))
 

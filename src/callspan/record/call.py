@@ -36,6 +36,8 @@ NO_BODY: Final = msgspec.Raw(b"")
 Outcome: TypeAlias = Literal["started", "in_progress", "success", "error", "timeout", "cancelled"]
 """How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`. `in_progress`: the
 provider still works on a background response; a later record of the same call says how that ended."""
+FAILED: Final = frozenset({"error", "timeout"})
+"""The outcomes of failed calls; cancelled and running calls have not failed."""
 
 StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
 """How a stream ended: normally, without its terminal event, by a close, by garbage collection, by an error, or by

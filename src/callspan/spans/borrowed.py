@@ -25,7 +25,7 @@ from callspan import private_names as names
 from callspan.background import AtomicFlag, PutOff
 from callspan.fail_open import fail_open
 from callspan.forks import in_child, late_import
-from callspan.record.call import CallRecord
+from callspan.record.call import FAILED, CallRecord
 from callspan.semconv import gen_ai
 from callspan.semconv.call import CALL_ID
 
@@ -252,7 +252,7 @@ class _Watched:
 
 
 def _status(record: CallRecord) -> Status:
-    if record.error is not None and record.outcome in ("error", "timeout"):
+    if record.error is not None and record.outcome in FAILED:
         return Status(StatusCode.ERROR, record.error.message or record.error.type)
     return Status(StatusCode.UNSET)
 

@@ -25,7 +25,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from callspan import private_names as names
 from callspan.background import run_or_defer
 from callspan.fail_open import fail_open, reported
-from callspan.record.call import Attempt, CallRecord, ErrorInfo
+from callspan.record.call import FAILED, Attempt, CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import BatchReport, Projection
@@ -33,7 +33,7 @@ from callspan.semconv.content import Attributes, AttributeValue
 from callspan.settings import Settings
 from callspan.spans import borrowed
 from callspan.spans.borrowed import BORROWED
-from callspan.spans.log_events import FAILED, CallLogEvents, completion_hook
+from callspan.spans.log_events import CallLogEvents, completion_hook
 
 _START: Final = fail_open("start a span")
 _PROJECT: Final = fail_open("put a record on its span")

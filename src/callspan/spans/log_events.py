@@ -18,7 +18,7 @@ from opentelemetry.trace import Span
 from opentelemetry.util.types import AnyValue
 
 from callspan.fail_open import fail_open, log
-from callspan.record.call import CallRecord
+from callspan.record.call import FAILED, CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, events, gen_ai
 from callspan.semconv.call import Projection
@@ -27,8 +27,6 @@ from callspan.settings import Settings
 
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
 EXCEPTION_EVENT_NAME: Final = "gen_ai.client.operation.exception"
-FAILED: Final = ("error", "timeout")
-"""Outcomes of calls that have failed."""
 _EMIT: Final = fail_open("emit a log event")
 _EMIT_REWARD: Final = fail_open("emit a reward as a log event")
 _HOOK: Final = fail_open("call the completion hook")

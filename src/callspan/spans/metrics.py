@@ -21,7 +21,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from callspan import private_names
 from callspan.background import run_or_defer
 from callspan.fail_open import fail_open, reported
-from callspan.record.call import CallRecord, ErrorInfo, RateLimit
+from callspan.record.call import FAILED, CallRecord, ErrorInfo, RateLimit
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.record.usage import Cost
 from callspan.semconv import gen_ai
@@ -285,7 +285,7 @@ class _Instruments:
             hits = sum(attempt.status == _TOO_MANY_REQUESTS for attempt in record.attempts)
             self._rate_limited.add(max(1, hits), about)
         error = record.error
-        if error is not None and record.outcome in ("error", "timeout"):
+        if error is not None and record.outcome in FAILED:
             self._errors.add(1, {**about, ERROR_KIND: error.kind, ERROR_RETRYABLE: error.retryable})
 
     def _measure_operation(self, record: CallRecord, about: Attributes) -> None:

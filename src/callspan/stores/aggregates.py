@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 import msgspec
 
 from callspan.record import reward_sums
-from callspan.record.call import CallRecord
+from callspan.record.call import FAILED, CallRecord
 from callspan.record.events import (
     EventRecord,
     MessageRecord,
@@ -31,9 +31,6 @@ from callspan.stores.columns import MAX_COUNT
 from callspan.stores.filters import checked_grouping, label_by
 
 _Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
-ERRORS: Final = frozenset({"error", "timeout"})
-"""Outcomes that count as errors."""
-
 ANNOUNCED: Final = frozenset({"tool", "agent"})
 """Types of events that have a start event too, where they are long."""
 _NS_PER_S = 1_000_000_000
@@ -77,7 +74,7 @@ def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
 
 def is_error(outcome: str | None) -> bool:
     """Return whether a call failed; cancelled and running calls have not."""
-    return outcome in ERRORS
+    return outcome in FAILED
 
 
 def model_of(record: CallRecord) -> str | None:
