@@ -273,6 +273,8 @@ class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord
 RECORD_TYPES: Final[dict[str, type[Record]]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Record)}
 """The type of each `kind` of record."""
+SCOPE_TYPES: Final = (SessionRecord, TimestepRecord)
+"""The types of records with a start and an end. For `isinstance`: `A | B` there would make a new object each time."""
 
 
 def start_id(event_id: str) -> str:

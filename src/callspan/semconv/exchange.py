@@ -10,7 +10,7 @@ import msgspec
 
 from callspan.record.bounded import fitted, text_attribute, weight
 from callspan.record.call import CallRecord
-from callspan.record.events import AGENT_START, EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord
+from callspan.record.events import AGENT_START, SCOPE_TYPES, EventRecord, MessageRecord, Record
 from callspan.record.messages import Conversation, Message
 from callspan.semconv.content import Attributes, ByteBudget, answer_messages, message_json, parts_json, put_json, spread
 from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
@@ -22,7 +22,6 @@ _MOST_INCOMING: Final = 8
 _OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content"})
 _INSTRUCTIONS: Final = frozenset({"system", "developer"})
 _AGENT: Final = "agent"
-_SCOPES: Final = (SessionRecord, TimestepRecord)
 
 
 class Observed:
@@ -50,7 +49,7 @@ class Observed:
 
 def exchange_of(record: Record, room: int) -> Exchange | None:
     """Return an exchange for the span that starts with `record`: of a session, timestep or agent; None for others."""
-    if isinstance(record, _SCOPES):
+    if isinstance(record, SCOPE_TYPES):
         return Exchange(room)
     if isinstance(record, EventRecord) and record.event_type == AGENT_START:
         exchange = Exchange(room)

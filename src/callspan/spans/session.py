@@ -28,7 +28,15 @@ from callspan.agent.runtime import ScopeSpanHandle, SpanRef
 from callspan.background import run_or_defer
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.events import (
+    SCOPE_TYPES,
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+)
 from callspan.semconv import events
 from callspan.semconv import session as semconv
 from callspan.semconv.content import Attributes, ByteBudget
@@ -39,7 +47,6 @@ from callspan.spans.log_events import EvaluationLog
 _MAX_FRAMES: Final = 20
 # Named: `isinstance(record, A | B)` would make a new object each time, which takes twice as long as the check.
 _EVENTS: Final = (EventRecord, MessageRecord, RewardRecord)
-_SCOPES: Final = (SessionRecord, TimestepRecord)
 _WITH_ERROR: Final = (SessionRecord, TimestepRecord, EventRecord)
 _EVENT: Final = fail_open("show an event on a span")
 _END: Final = fail_open("show the end of a session, timestep or tool")
@@ -232,13 +239,13 @@ def _context_of(trace_id: str, span_id: str, *, sampled: bool) -> SpanContext:
 def _start_ns(record: Record) -> int | None:
     if isinstance(record, EventRecord):
         return record.time_ns
-    return record.start_ns if isinstance(record, _SCOPES) else None
+    return record.start_ns if isinstance(record, SCOPE_TYPES) else None
 
 
 def _end_ns(record: Record) -> int | None:
     if isinstance(record, EventRecord):
         return record.time_ns + (record.duration_ns or 0)
-    return record.end_ns if isinstance(record, _SCOPES) else None
+    return record.end_ns if isinstance(record, SCOPE_TYPES) else None
 
 
 class SessionSpanOptions:

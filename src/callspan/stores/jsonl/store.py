@@ -13,7 +13,7 @@ import msgspec
 from callspan.file_lock import locked
 from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode, encode_json
-from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
+from callspan.record.events import SCOPE_TYPES, Record, SessionRecord, TimestepRecord, record_key
 from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry
 from callspan.stores.base import no_file
@@ -124,7 +124,7 @@ class JsonLinesStore:
         key = record_key(record)
         version = getattr(record, "record_version", 0)
         known = self._seen.get(key)
-        merges = isinstance(record, SessionRecord | TimestepRecord) or is_of_response(key[1])
+        merges = isinstance(record, SCOPE_TYPES) or is_of_response(key[1])
         if known is not None and (known == version or (known > version and not merges)):
             return False
         self._seen[key] = version if known is None else max(known, version)
