@@ -13,7 +13,6 @@ from __future__ import annotations
 import _thread
 import atexit
 import inspect
-import os
 import sys
 import threading
 import time
@@ -142,7 +141,6 @@ class PutOff:
         in_child(self, PutOff._begin)
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
         self._waiting: deque[Callable[[], object]] = deque()
         self._later: dict[object, tuple[float, Callable[[], object]]] = {}
         self._wake: SimpleQueue[None] = SimpleQueue()
