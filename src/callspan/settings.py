@@ -43,7 +43,7 @@ class SettingArguments(TypedDict, total=False):
     content: Content | Literal[False] | None
     content_on_spans: bool | None
     vocabularies: Sequence[Vocabulary] | None
-    llm_prompts: bool | None
+    llm_raw: bool | None
     max_attribute_bytes: Size | None
     max_span_bytes: Size | None
     max_record_bytes: Size | None
@@ -82,8 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             anywhere. Default: `full`.
         content_on_spans: Off: content in records and log events only, as the conventions' EVENT_ONLY. Default: on.
         vocabularies: Attribute sets on spans: `llm`, `gen_ai`, `openinference`. Default: `llm` and `gen_ai`.
-        llm_prompts: `llm.prompts` and `llm.prompts.raw` on spans even if another vocabulary has the prompt.
-            Default: off.
+        llm_raw: `llm.prompts`, `llm.prompts.raw` and `llm.completions.raw` on spans even if another vocabulary has
+            the messages. Default: off.
         max_attribute_bytes: Maximum size of an attribute in bytes; truncated values stay valid JSON. Default: 32 KiB.
         max_span_bytes: Maximum content of all attributes of one span, in bytes. Default: 128 KiB.
         max_record_bytes: Maximum bytes of a record; bodies of larger ones are removed and listed. Default: 16 MiB.
@@ -124,7 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     content: Content = "full"
     content_on_spans: bool = True
     vocabularies: tuple[Vocabulary, ...] = ("llm", "gen_ai")
-    llm_prompts: bool = False
+    llm_raw: bool = False
     max_attribute_bytes: int = 32 * KIB
     max_span_bytes: int = 128 * KIB
     max_record_bytes: int = 16 * KIB * KIB

@@ -265,7 +265,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Parse]]] = {
     "stores": ("CALLSPAN_STORES", urls),
     "content": ("CALLSPAN_CONTENT", one_of(Content, off=(False, *_NO_CONTENT))),
     "vocabularies": ("CALLSPAN_VOCABULARIES", words_of(Vocabulary)),
-    "llm_prompts": ("CALLSPAN_LLM_PROMPTS", flag),
+    "llm_raw": ("CALLSPAN_LLM_RAW", flag),
     "max_attribute_bytes": ("CALLSPAN_MAX_ATTRIBUTE_BYTES", size),
     "max_span_bytes": ("CALLSPAN_MAX_SPAN_BYTES", size),
     "max_record_bytes": ("CALLSPAN_MAX_RECORD_BYTES", size),

@@ -21,7 +21,7 @@ def attributes_of_an_agent() -> list[tuple[str, Any]]:
     Each bag with what it is on: the first word of a span's name, or an event's name.
     """
     every = ("llm", "gen_ai", "openinference")
-    with ScriptedProvider() as provider, capture(vocabularies=every, llm_prompts=True, attempt_spans=True) as captured:
+    with ScriptedProvider() as provider, capture(vocabularies=every, llm_raw=True, attempt_spans=True) as captured:
         client = openai.OpenAI(api_key="sk-any", base_url=provider.openai_url, max_retries=1)
         provider.reply(tool_calls=[{"name": "move", "arguments": {"to": "north"}, "id": "call_1"}], cache_read_tokens=2)
         provider.reply(status=429, retry_after_s=0.001)

@@ -64,7 +64,7 @@ def test_prompts_are_text_for_people_and_json_as_sent(mode: Mode, run: Run) -> N
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": "A cloud."},
     ]
-    with capture(llm_prompts=True) as seen:
+    with capture(llm_raw=True) as seen:
         run(lambda: response_of(mode, "chat_completions", messages=sent))
         attributes = shown(seen)
     with capture() as seen:
@@ -79,7 +79,7 @@ def test_raw_prompts_begin_with_the_instructions_of_every_api(mode: Mode, run: R
     blocks = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
     given: dict[str, dict[str, Any]] = {"messages": {"system": blocks}, "responses": {"instructions": "Be brief."}}
     for api, instructions in given.items():
-        with capture(llm_prompts=True) as seen:
+        with capture(llm_raw=True) as seen:
             run(lambda api=api, instructions=instructions: response_of(mode, api, **instructions))
         system, *messages = json.loads(shown(seen)["llm.prompts.raw"])
         assert system == {"role": "system", "content": next(iter(instructions.values()))}
@@ -217,7 +217,7 @@ def test_the_source_is_the_service_that_was_set_or_the_well_known_variable(
 def test_marks_of_prompt_caching_are_kept(content: Any, mode: Mode, run: Run) -> None:
     """`cache_control` on a message survives in what is shown of the prompt, if anything is shown of it."""
     marked = [{"role": "user", "content": [{"type": "text", "text": "Long.", "cache_control": {"type": "ephemeral"}}]}]
-    with capture(content=content, llm_prompts=True) as seen:
+    with capture(content=content, llm_raw=True) as seen:
         run(lambda: response_of(mode, "messages", messages=marked))
         attributes = shown(seen)
     if content == "full":

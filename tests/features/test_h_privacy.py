@@ -76,7 +76,7 @@ def test_a_redactor_masks_on_spans_and_in_records_and_leaves_a_trail(mode: Mode,
         return record
 
     messages: list[Any] = [{"role": "user", "content": "Write to ann@example.org."}]
-    with capture(redact=mask_json(mask), llm_prompts=True) as seen:
+    with capture(redact=mask_json(mask), llm_raw=True) as seen:
         run(lambda: mode.wait(chat(mode, messages=messages)))
         record = the_call(seen)
         assert "ann@example.org" not in everywhere(seen)
@@ -101,7 +101,7 @@ def mask_json(mask: Callable[[Record], Record]) -> Callable[[Record], Record]:
 def test_two_megabytes_of_prompt_stay_within_the_cap_as_valid_json(mode: Mode, run: Run) -> None:
     """The attribute keeps its bound, is JSON, and says how much is missing; the record holds all of it."""
     long = "é" * 1_000_000
-    with capture(max_attribute_bytes=100_000, max_span_bytes=250_000, llm_prompts=True) as seen:
+    with capture(max_attribute_bytes=100_000, max_span_bytes=250_000, llm_raw=True) as seen:
         run(lambda: mode.wait(chat(mode, messages=[{"role": "user", "content": long}])))
         record, attributes = the_call(seen), shown(seen)
     texts = {name: value for name, value in attributes.items() if isinstance(value, str)}

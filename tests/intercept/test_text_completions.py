@@ -85,8 +85,8 @@ def test_a_span_has_its_attributes(mode: Mode, run: Run, seen: Captured) -> None
     assert attributes["llm.completions"] == " I am well."
     assert attributes["gen_ai.response.finish_reasons"] == ("stop",)
     assert not [name for name in attributes if "usage" in name]
-    (choice,) = json.loads(attributes["llm.completions.raw"])
-    assert (choice["finish_reason"], choice["message"]["completion"]) == ("stop_sequence", " I am well.")
+    (answer,) = json.loads(attributes["gen_ai.output.messages"])
+    assert (answer["finish_reason"], answer["parts"][0]["content"]) == ("stop", " I am well.")
     assert json.loads(attributes["gen_ai.input.messages"])[0]["parts"][0]["content"] == PROMPT
 
 

@@ -96,7 +96,7 @@ def test_a_huge_document_is_truncated_and_the_text_around_it_is_complete(sent: S
     document = letter * 1_000_000
     size = len(document.encode())
     messages = [message("Be brief.", "system"), message(document), message("What does it say?")]
-    span = sent({"messages": messages}, llm_prompts=True)
+    span = sent({"messages": messages}, llm_raw=True)
     first, middle, last = texts(span, "gen_ai.input.messages")
     assert (first, last) == ("Be brief.", "What does it say?")
     assert CUT.search(middle)
@@ -113,7 +113,7 @@ def test_a_huge_document_is_truncated_and_the_text_around_it_is_complete(sent: S
 
 
 def test_a_huge_response_does_not_truncate_a_small_request(sent: Sent) -> None:
-    span = sent({"messages": [message("Tell me all.")], "temperature": 0.5}, reply="word " * 100_000, llm_prompts=True)
+    span = sent({"messages": [message("Tell me all.")], "temperature": 0.5}, reply="word " * 100_000, llm_raw=True)
     assert texts(span, "gen_ai.input.messages") == ["Tell me all."]
     assert span.attributes["llm.prompts"] == "Tell me all."
     assert json.loads(span.attributes["llm.prompts.raw"]) == [message("Tell me all.")]
@@ -127,7 +127,7 @@ def test_a_huge_response_does_not_truncate_a_small_request(sent: Sent) -> None:
 def test_if_all_parts_are_huge_each_gets_a_share(sent: Sent) -> None:
     tools = [{"type": "function", "function": {"name": "look", "description": "d" * 90_000, "parameters": {}}}]
     messages = [message("s" * 90_000, "system"), message("q" * 90_000)]
-    span = sent({"messages": messages, "tools": tools}, reply="a" * 90_000, llm_prompts=True)
+    span = sent({"messages": messages, "tools": tools}, reply="a" * 90_000, llm_raw=True)
     for name in ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.definitions"):
         assert CUT.findall(span.attributes[name]), name
         assert len(span.attributes[name]) > 10_000, name
@@ -196,7 +196,7 @@ def test_media_goes_by_reference_to_receiver_and_store(
     kind = {"openai": "text", "responses": "input_text", "anthropic": "text"}[sdk]
     content = [{"type": kind, "text": "What is this?"}, part]
     name = "input" if sdk == "responses" else "messages"
-    span = sent({name: [{"role": "user", "content": content}]}, sdk=sdk, llm_prompts=True)
+    span = sent({name: [{"role": "user", "content": content}]}, sdk=sdk, llm_raw=True)
     assert ENCODED.encode() in provider.requests[0].content, "the provider got it whole"
     parts = json.loads(span.attributes["gen_ai.input.messages"])[0]["parts"]
     assert parts[0] == {"type": "text", "content": "What is this?"}

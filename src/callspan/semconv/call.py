@@ -262,12 +262,12 @@ _VOCABULARIES: Final = {
 class Projection:
     """Converts call records to attributes of the configured vocabularies. Safe from any thread."""
 
-    __slots__ = ("_attribute_bytes", "_ends", "_later", "_plenty_bytes", "_prompts", "_span_bytes", "_starts")
+    __slots__ = ("_attribute_bytes", "_ends", "_later", "_plenty_bytes", "_raw", "_span_bytes", "_starts")
 
     def __init__(self, settings: Settings) -> None:
         self._attribute_bytes = settings.max_attribute_bytes
         self._span_bytes = settings.max_span_bytes
-        self._prompts = settings.llm_prompts or settings.vocabularies == ("llm",)
+        self._raw = settings.llm_raw or settings.vocabularies == ("llm",)
         tables = [_VOCABULARIES[name] for name in settings.vocabularies]
         starts, ends = tuple(start for start, _ in tables), tuple(end for _, end in tables)
         # An attribute costs several times more at the start than at the end; one vocabulary is enough for samplers.
@@ -296,7 +296,7 @@ class Projection:
         # Whether all content surely fits, however the vocabularies write it.
         plenty = conversation is not None and 0 < sent <= most and 0 < received <= most and not record.metadata
         budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
-        shown = Shown(conversation, budget, prompts=self._prompts)
+        shown = Shown(conversation, budget, raw=self._raw)
         attributes: Attributes = {}
         # First, because attributes set at the end may replace these.
         for table in self._later:

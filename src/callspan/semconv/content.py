@@ -207,15 +207,17 @@ _EMPTY: Final = Conversation()
 class Shown:
     """The content of a record that may be exported, and its byte budget. For one record, in one thread."""
 
-    __slots__ = ("_tools", "budget", "conversation", "has_content", "prompts")
+    __slots__ = ("_tools", "budget", "conversation", "has_content", "raw_answer", "raw_request")
 
-    def __init__(self, conversation: Conversation | None, budget: ByteBudget, *, prompts: bool = True) -> None:
+    def __init__(self, conversation: Conversation | None, budget: ByteBudget, *, raw: bool = True) -> None:
         """`conversation` None: no content may be exported."""
         self.has_content = conversation is not None
         self.conversation = _EMPTY if conversation is None else conversation
         self.budget = budget
-        self.prompts = prompts or not self.conversation.input
-        """Whether to set `llm.prompts`, also if another vocabulary has the input messages."""
+        self.raw_request = raw or not self.conversation.input
+        """Whether to set `llm.prompts` and `llm.prompts.raw`, also if another vocabulary has the input messages."""
+        self.raw_answer = raw or not self.conversation.output
+        """The same of `llm.completions.raw` and the output messages."""
         self._tools: list[Json] | None = None
 
     @property

@@ -172,13 +172,13 @@ def _add_texts(texts: list[tuple[str, str]], messages: Sequence[Message]) -> Non
             texts.append((message.name or message.role, text))
 
 
-_are_prompts_wanted: Final = attrgetter("prompts")
+_IS_REQUEST_SHOWN: Final = attrgetter("raw_request")
 _LATENCIES: Final = Each("timing", _latencies)
 _METADATA: Final = Put(_put_metadata)
 _COMPLETIONS: Final = Body(_put_completions, answers=1)
-_RAW_COMPLETIONS: Final = Body(_put_raw_completions, answers=1)
-_RAW_PROMPTS: Final = Body(_put_raw_prompts, requests=1, when=_are_prompts_wanted)
-_PROMPTS: Final = Body(_put_prompts, requests=1, when=_are_prompts_wanted)
+_RAW_COMPLETIONS: Final = Body(_put_raw_completions, answers=1, when=attrgetter("raw_answer"))
+_RAW_PROMPTS: Final = Body(_put_raw_prompts, requests=1, when=_IS_REQUEST_SHOWN)
+_PROMPTS: Final = Body(_put_prompts, requests=1, when=_IS_REQUEST_SHOWN)
 
 START: Final = Table(
     Row("llm.vendor", STRING, "provider", "The provider."),

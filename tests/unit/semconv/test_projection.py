@@ -77,19 +77,21 @@ def test_only_chosen_vocabularies_are_shown(chat_call: Call, project: Project) -
     ("settings", "shown"),
     [
         ({}, False),
-        ({"llm_prompts": True}, True),
+        ({"llm_raw": True}, True),
         ({"vocabularies": ("llm",)}, True),
         ({"vocabularies": ("llm", "openinference")}, False),
-        ({"vocabularies": ("gen_ai",), "llm_prompts": True}, None),
+        ({"vocabularies": ("gen_ai",), "llm_raw": True}, None),
     ],
 )
-def test_the_prompt_is_on_a_span_once_unless_llm_is_alone_or_requested(
+def test_prompt_and_choices_are_on_a_span_once_unless_llm_is_alone_or_requested(
     chat_call: Call, project: Project, settings: dict[str, object], shown: bool | None
 ) -> None:
     attributes = project(*chat_call, **settings)
-    assert ("llm.prompts" in attributes, "llm.prompts.raw" in attributes) == (bool(shown), bool(shown))
+    raw = ("llm.prompts", "llm.prompts.raw", "llm.completions.raw")
+    assert [name in attributes for name in raw] == [bool(shown)] * 3
     if shown is not None:
         assert attributes["llm.completions"] == "Looking."
+    if shown:
         assert json.loads(str(attributes["llm.completions.raw"]))[0]["finish_reason"] == "tool_calls"
 
 
@@ -100,12 +102,19 @@ def test_a_prompt_that_no_other_vocabulary_can_show_is_shown(bare_call: CallReco
     assert "gen_ai.input.messages" not in attributes
 
 
+def test_an_answer_that_no_other_vocabulary_can_show_is_shown(chat_call: Call, project: Project) -> None:
+    record, conversation = chat_call
+    attributes = project(record, msgspec.structs.replace(conversation, output=[]))
+    assert json.loads(str(attributes["llm.completions.raw"]))[0]["finish_reason"] == "tool_calls"
+    assert "gen_ai.output.messages" not in attributes
+
+
 def test_what_prompts_do_not_take_is_there_for_the_other_vocabulary(
     agent_call: Callable[[int, int], Call], project: Project
 ) -> None:
     record, conversation = agent_call(3, 30_000)
     size = {"max_attribute_bytes": 128 << 10, "max_span_bytes": 64 << 10}
-    once, twice = (project(record, conversation, **size, llm_prompts=on) for on in (False, True))
+    once, twice = (project(record, conversation, **size, llm_raw=on) for on in (False, True))
     assert len(str(once["gen_ai.input.messages"])) > 1.5 * len(str(twice["gen_ai.input.messages"]))
 
 
