@@ -115,6 +115,7 @@ nightly: newest test-all coverage documents bench bench-peers matrix mutants pee
 	$(PYTEST) -m timing
 	CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 -m slow tests/unit/test_patterns.py
 	CALLSPAN_CHAOS=all CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(AGAIN) tests/stores/test_outages.py
+	CALLSPAN_CHAOS=all $(PYTEST) -n 3 tests/stores/test_beside_sqlite.py
 	CALLSPAN_LARGE_CALLS=1000000 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -m slow tests/stores/test_sql_examples.py
 	CALLSPAN_LARGE_CALLS=1000000 $(PYTEST) tests/stores/test_large_readers.py
 	$(BIN)/python bench/large_store.py .cache/large.db 1000000 && $(BIN)/python bench/large_readers.py .cache/large.db

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import descriptors
 from tests.logs import nothing_is_warned_of
 
 settings.register_profile(
@@ -27,6 +28,19 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_configure() -> None:
+    """Watch what callspan opens beside SQLite."""
+    descriptors.watch()
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptor_beside_sqlite() -> Iterator[None]:
+    """Fail a test in which callspan opens a file by itself that SQLite has open, or had."""
+    descriptors.forget()
+    yield
+    assert not descriptors.found
 
 
 @pytest.fixture

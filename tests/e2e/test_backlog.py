@@ -140,7 +140,7 @@ def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(tmp_path: Pa
     (tmp_path / "calls.db").write_bytes(b"not a database, by far" * 100)
     answer = in_process("--store", store, "calls")
     assert answer.code == 1
-    assert "not an SQLite file" in answer.err
+    assert "another kind of file" in answer.err
     assert "records wait in" in answer.err
 
 

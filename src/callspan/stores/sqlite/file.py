@@ -1,9 +1,15 @@
-"""The SQLite file: opening, pragmas, migrations, the sums kept in it, and what to do about its errors."""
+"""The SQLite file: opening, pragmas, migrations, the sums kept in it, and what to do about its errors.
+
+Only SQLite opens the file, its `-wal` and its `-shm`, also to create it. When a process closes any descriptor of a
+file, the system drops all POSIX locks that the process has on it, SQLite's too: the next process that closes the file
+then believes to be the last one, and deletes the WAL to which this one goes on writing.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,12 +36,7 @@ _SUM_UP: Final = ("INSERT INTO summed SELECT * FROM fresh_sums", "DELETE FROM su
 _EVERY_S: Final = 5.0
 _REST: Final = 50
 """The next summing waits this many times as long as the last one took."""
-_MAGIC: Final = b"SQLite format 3\0"
-_MARK: Final = APPLICATION_ID.to_bytes(4, "big")
-_MARK_AT: Final = slice(68, 72)
-_LIKE_ENOUGH: Final = 12
-"""Number of bytes of the magic that a damaged header must still have."""
-_ZEROS: Final = 65_536
+_NO_HEADER: Final = "another kind of file, or one whose header is damaged (zero bytes after a power failure, say)"
 _RESCUE: Final = "python -m callspan.stores.sqlite.rescue"
 
 
@@ -56,9 +57,8 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     Raises StoreError for a file of another application or a newer callspan, else sqlite3.Error or OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     with explaining(path):
-        connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        connection = _connected(path, "mode=rw") if path.exists() else _created(path)
         try:
             _prepare(connection, path)
         except BaseException:
@@ -84,9 +84,20 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _opened(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    """Return a connection; `mode` is the query of the URI."""
     uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+
+
+def _created(path: Path) -> sqlite3.Connection:
+    """Have SQLite create the file, with the permissions of a private one (`modeof`, ignored on Windows)."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".callspan-") as private:
+        return _connected(path, f"mode=rwc&modeof={quote(os.fsencode(Path(private.name).absolute()))}")
+
+
+def _opened(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
+    connection = _connected(path, mode)
     try:
         connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
         return connection, _checked_version(connection, path)
@@ -181,8 +192,10 @@ def explaining(path: Path) -> Iterator[None]:
 
 
 def _advice(path: Path, message: str) -> str | None:
-    if "malformed" in message or "not a database" in message:
-        return _damage(path, message)
+    if "not a database" in message:
+        return f"{message}: {_NO_HEADER}; name another file, or {rescue(path)}"
+    if "malformed" in message:
+        return f"{message}; {rescue(path)}"
     if "no such table" in message:
         return _gone(path, message)
     if "readonly" in message or "unable to open" in message:
@@ -192,20 +205,6 @@ def _advice(path: Path, message: str) -> str | None:
     if "is full" in message:
         return f"{message}; make room"
     return None
-
-
-def _damage(path: Path, message: str) -> str:
-    try:
-        with path.open("rb") as file:
-            header = file.read(_ZEROS)
-    except ours(OSError) as error:
-        return error.strerror or message
-    if not header.strip(b"\0"):
-        return f"{message}: it holds zero bytes, as after a power failure; restore it from a backup, or move it away"
-    same = sum(one == other for one, other in zip(header, _MAGIC, strict=False))
-    if same < _LIKE_ENOUGH and header[_MARK_AT] != _MARK:
-        return "not an SQLite file; name another file"
-    return f"{message}; {rescue(path)}"
 
 
 def rescue(path: Path) -> str:
@@ -222,7 +221,7 @@ def _gone(path: Path, message: str) -> str:
 def missing(path: Path) -> list[str]:
     """Return which of callspan's tables and views a file lacks; none if it cannot be read."""
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        connection = _connected(path, "mode=ro")
         try:
             found = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master")}
             layout = int(connection.execute("PRAGMA user_version").fetchone()[0])

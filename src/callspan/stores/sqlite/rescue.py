@@ -8,8 +8,8 @@ are left out: their calls then have no bodies.
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -54,6 +54,13 @@ _DROP: Final = (
     ),
     f"DELETE FROM ctx WHERE id NOT IN ({_CHAIN})",
 )
+_COPY: Final = """
+import shutil, sys
+try:
+    shutil.copyfile(sys.argv[1], sys.argv[2])
+except OSError as error:
+    sys.exit(str(error))
+"""
 _Row = Sequence[object]
 
 
@@ -84,7 +91,7 @@ def _remove(rescued: Path) -> None:
 def _rescue(damaged: Path, rescued: Path) -> dict[str, int]:
     target = open_for_writing(rescued)
     try:
-        with tempfile.TemporaryDirectory(dir=rescued.parent) as place:
+        with tempfile.TemporaryDirectory(dir=rescued.parent, prefix="callspan-rescue-") as place:
             source = _opened(_copy(damaged, Path(place)))
             try:
                 with target:
@@ -103,10 +110,10 @@ def _rescue(damaged: Path, rescued: Path) -> dict[str, int]:
 def _copy(damaged: Path, place: Path) -> Path:
     """Copy the file with its WAL, and give the copy a header that SQLite accepts."""
     copy = place / "damaged.db"
-    shutil.copyfile(damaged, copy)
-    log = damaged.with_name(f"{damaged.name}-wal")
-    if log.exists():
-        shutil.copyfile(log, copy.with_name(f"{copy.name}-wal"))
+    for suffix in ("", "-wal"):
+        found = damaged.with_name(f"{damaged.name}{suffix}")
+        if found.exists() or not suffix:
+            _copy_elsewhere(found, copy.with_name(f"{copy.name}{suffix}"))
     with copy.open("r+b") as file:
         header = bytearray(file.read(100).ljust(100, b"\0"))
         if (
@@ -121,6 +128,14 @@ def _copy(damaged: Path, place: Path) -> Path:
         file.seek(0)
         file.write(header)
     return copy
+
+
+def _copy_elsewhere(source: Path, target: Path) -> None:
+    """Copy a file in another process: this one may have it open by SQLite, and would lose its locks. Raises OSError."""
+    command = [sys.executable, "-c", _COPY, str(source), str(target)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603 - a copy, no shell
+    if done.returncode:
+        raise OSError(done.stderr.strip())
 
 
 def _opened(copy: Path) -> sqlite3.Connection:

@@ -1,0 +1,267 @@
+"""Nothing that callspan does beside a writer costs it a record, while other processes open and close the same file.
+
+Where a process loses its POSIX locks on the file, the next process that closes it deletes the WAL, and all that the
+first one writes from then on is gone, without an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+from click.testing import CliRunner
+from tests import descriptors
+
+import callspan
+from callspan.cli import commands
+from callspan.cli.store_check import store_check
+from callspan.stores.base import Reader, StoreError
+from callspan.stores.retention import delete_session, prune
+from callspan.stores.sqlite import rescue
+from callspan.stores.sqlite.store import SQLiteStore
+from callspan.testing import capture
+
+THOROUGH: Final = os.environ.get("CALLSPAN_CHAOS") == "all"
+TRIPLES: Final = 300
+LOOK: Final = """
+import sqlite3, sys
+for line in sys.stdin:
+    connection = sqlite3.connect(line.rstrip("\\n"), timeout=30)
+    print(connection.execute("SELECT count(*) FROM call_rows").fetchone()[0], flush=True)
+    connection.close()
+"""
+
+
+class Outside:
+    """Another process, which opens the file, counts its calls and closes it, as often as it is asked to."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", LOOK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def calls(self, path: Path) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{path}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def end(self) -> None:
+        self._process.communicate(timeout=30)
+
+
+class Application:
+    """A process that records to a SQLite file, and what it or its user may do besides."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = f"sqlite:///{path}"
+        self.made = 0
+        self._kept: list[Reader] = []
+        self._vocabularies = itertools.cycle(("llm", "gen_ai"))
+        callspan.instrument(stores=self.url)
+        self.call()
+
+    def call(self) -> None:
+        with callspan.record_call(provider="vllm", model="m") as call:
+            call.request({"model": "m", "messages": [{"role": "user", "content": f"q{self.made}"}]})
+            call.response({"choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}}]})
+        assert callspan.instrument().force_flush()
+        self.made += 1
+
+    def end(self) -> None:
+        for reader in self._kept:
+            reader.close()
+        callspan.instrument().uninstrument()
+
+    def keep_a_reader(self) -> None:
+        self._kept.append(callspan.open_store(self.url))
+
+    def read(self) -> None:
+        with contextlib.closing(callspan.open_store(self.url, deliver=True)) as reader:
+            list(reader.calls())
+
+    def read_by_a_link(self) -> None:
+        link = self.path.with_name("link.db")
+        link.unlink(missing_ok=True)
+        link.symlink_to(self.path)
+        self._kept.append(callspan.open_store(link))
+
+    def read_by_a_hard_link(self) -> None:
+        link = self.path.with_name("hard.db")
+        if not link.exists():
+            os.link(self.path, link)
+        with contextlib.suppress(StoreError, sqlite3.Error), contextlib.closing(callspan.open_store(link)) as reader:
+            list(reader.calls())
+
+    def instrument_again(self) -> None:
+        callspan.instrument(vocabularies=next(self._vocabularies))
+
+    def uninstrument(self) -> None:
+        callspan.instrument().uninstrument()
+        callspan.instrument(stores=self.url)
+
+    def capture(self) -> None:
+        with capture():
+            pass
+
+    def open_another_writer(self) -> None:
+        store = SQLiteStore(self.path)
+        store.open()
+        store.close()
+
+    def delete(self) -> None:
+        delete_session(self.url, "nobody")
+
+    def prune(self) -> None:
+        prune(self.url, 1)
+
+    def rescue(self) -> None:
+        rescue.rescue(self.path, self.path.with_name(f"rescued-{len(list(self.path.parent.iterdir()))}.db"))
+
+    def connect_by_itself(self) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("SELECT * FROM calls").fetchall()
+
+    def list_calls(self) -> None:
+        self._command("calls")
+
+    def report(self) -> None:
+        self._command("report", "-o", str(self.path.with_name("report.html")))
+
+    def export(self) -> None:
+        self._command("export", "openai", "-o", str(self.path.with_name("rows.jsonl")))
+
+    def reprice(self) -> None:
+        self._command("reprice")
+
+    def check(self) -> None:
+        """What `callspan doctor` does with a store."""
+        trouble, _ = store_check(self.url)
+        assert trouble is None
+
+    def _command(self, *arguments: str) -> None:
+        CliRunner().invoke(commands.callspan, ["--store", self.url, *arguments], catch_exceptions=False)
+
+
+Act = Callable[[Application], object]
+ACTS: Final[dict[str, Act]] = {
+    name: act
+    for name, act in vars(Application).items()
+    if callable(act) and not name.startswith("_") and name not in ("call", "end")
+}
+
+
+def process(*arguments: str) -> Act:
+    """An act of another process."""
+
+    def run(application: Application) -> None:
+        done = [argument.format(application) for argument in arguments]
+        subprocess.run(done, capture_output=True, check=True, env=os.environ | {"CALLSPAN_STORES": application.url})
+
+    return run
+
+
+CALLSPAN: Final = (sys.executable, "-m", "callspan.cli")
+PROCESSES: Final[dict[str, Act]] = {
+    "doctor": process(*CALLSPAN, "doctor"),
+    "calls": process(*CALLSPAN, "calls"),
+    "prune": process(*CALLSPAN, "prune", "--older-than", "300d"),
+    "sqlite3": process("sqlite3", "{0.path}", "SELECT count(*) FROM calls"),
+}
+if shutil.which("sqlite3") is None:
+    del PROCESSES["sqlite3"]
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[Outside]:
+    started = Outside()
+    yield started
+    started.end()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("CALLSPAN_", "OTEL_"))]:
+        monkeypatch.delenv(name)
+
+
+def lost(place: Path, outside: Outside, acts: Sequence[Act]) -> int:
+    """Return how many calls are missing after these acts, each followed by another process's look and a call."""
+    place.mkdir()
+    application = Application(place / "calls.db")
+    try:
+        for act in acts:
+            act(application)
+            outside.calls(application.path)
+            application.call()
+            outside.calls(application.path)
+        application.call()
+        return application.made - outside.calls(application.path)
+    finally:
+        application.end()
+
+
+def assert_none_lost(place: Path, outside: Outside, cases: Sequence[Sequence[str]], acts: dict[str, Act]) -> None:
+    missing = {
+        names: number
+        for case, names in enumerate(map(tuple, cases))
+        if (number := lost(place / str(case), outside, [acts[name] for name in names]))
+    }
+    assert not missing
+    assert not descriptors.found
+
+
+def test_no_act_of_the_public_api_costs_a_record(tmp_path: Path, outside: Outside) -> None:
+    """Each after a reader was opened that stays open."""
+    assert_none_lost(tmp_path, outside, [["keep_a_reader", name] for name in ACTS], ACTS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+def test_no_two_acts_cost_a_record(tmp_path: Path, outside: Outside) -> None:
+    assert_none_lost(tmp_path, outside, [*([name] for name in ACTS), *itertools.product(ACTS, repeat=2)], ACTS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+def test_no_three_acts_cost_a_record(tmp_path: Path, outside: Outside) -> None:
+    """A sample; every triple in `make nightly`."""
+    every = list(itertools.product(ACTS, repeat=3))
+    assert_none_lost(tmp_path, outside, every if THOROUGH else random.Random(29).sample(every, TRIPLES), ACTS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_process_costs_a_record(tmp_path: Path, outside: Outside) -> None:
+    """Each after each, while this process has a reader open and its writer opens the file again."""
+    pairs = itertools.product(PROCESSES, repeat=2)
+    case = ["keep_a_reader", *itertools.chain.from_iterable(("instrument_again", *pair) for pair in pairs)]
+    assert_none_lost(tmp_path, outside, [case], ACTS | PROCESSES)
+
+
+def test_a_descriptor_beside_sqlite_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whatever name; what others than callspan open is theirs."""
+    path = tmp_path / "calls.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE some (a)")
+        os.link(path, tmp_path / "hard.db")
+        (tmp_path / "link.db").symlink_to(path)
+        path.read_bytes()
+        assert not descriptors.found
+        monkeypatch.setattr(descriptors, "_OURS", str(Path(__file__).parent) + os.sep)
+        for name in ("calls.db", "hard.db", "link.db"):
+            os.close(os.open(tmp_path / name, os.O_RDONLY))
+        assert [line.rpartition("/")[2] for line in descriptors.found] == ["calls.db", "hard.db", "link.db"]
+    descriptors.forget()
