@@ -66,15 +66,16 @@ def test_a_session_shows_first_what_it_was_sent_and_last_what_it_returned(
     (session_shown,) = on(seen, "invoke_workflow robot")
     assert session_shown == (
         [("system", SYSTEM), ("user", '{"at":[0,0]}'), ("user", TASK)],
-        [("assistant", "[2]"), ("environment", "[2,1] | reward: 0.5")],
+        [("assistant", "[2]"), ("tool", "[2,1] | reward: 0.5")],
     )
     first, second, _ = on(seen, "timestep")
     assert first == (
-        [("system", SYSTEM), ("user", TASK)], [("assistant", "[0]"), ("environment", "[0,1] | reward: 0.5")]
+        [("system", SYSTEM), ("user", TASK)], [("assistant", "[0]"), ("tool", "[0,1] | reward: 0.5")]
     )  # fmt: skip
     assert second[0] == [("system", SYSTEM), ("user", "1?")], "what is new in this step"
     last = json.loads(next(dict(s.attributes or {}) for s in seen.spans if s.name == "invoke_workflow robot")[OUT])
     assert [message["finish_reason"] for message in last] == ["action", "terminated"]
+    assert [message.get("name") for message in last] == [None, "environment"]
 
 
 def test_the_latest_response_is_the_last_output(ask: Callable[..., None]) -> None:
@@ -84,7 +85,7 @@ def test_the_latest_response_is_the_last_output(ask: Callable[..., None]) -> Non
         ask("A wall is there.")
     ((came_in, came_out),) = on(seen, "invoke_workflow talk")
     assert came_in == [("system", SYSTEM), ("user", TASK)], "the same task is shown once"
-    assert came_out == [("environment", "a wall"), ("assistant", "A wall is there.")]
+    assert came_out == [("tool", "a wall"), ("assistant", "A wall is there.")]
 
 
 def test_calls_of_tools_guardrails_and_environments_are_not_the_agents_messages(ask: Callable[..., None]) -> None:
@@ -101,7 +102,7 @@ def test_calls_of_tools_guardrails_and_environments_are_not_the_agents_messages(
     (shown,) = on(seen, "timestep")
     assert shown == (
         [("system", SYSTEM), ("user", TASK)],
-        [("assistant", "Mine."), ("environment", "door | reward: 1.0")],
+        [("assistant", "Mine."), ("tool", "door | reward: 1.0")],
     )
     assert on(seen, "invoke_workflow s") == [shown]
 
@@ -197,4 +198,4 @@ def test_an_endless_session_keeps_its_first_input_and_last_output_only() -> None
         assert len(json.dumps(kept)) < 4 * 5100
     ((came_in, came_out),) = on(seen, "invoke_workflow s")
     assert [text.split()[0] for _, text in came_in] == ["0"]
-    assert [(role, text.split()[0]) for role, text in came_out] == [("environment", "299"), ("assistant", "299")]
+    assert [(role, text.split()[0]) for role, text in came_out] == [("tool", "299"), ("assistant", "299")]

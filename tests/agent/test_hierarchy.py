@@ -7,11 +7,13 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.agent.conftest import processing
 
+import callspan
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
 from callspan.agent.context import current_metadata, metadata
 from callspan.agent.scope import current_scope
@@ -20,6 +22,7 @@ from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.usage import Usage
 from callspan.spans.session import SessionSpanOptions
+from callspan.testing import capture
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen
@@ -49,6 +52,23 @@ def test_an_episode_becomes_a_tree_of_spans(seen: Seen, parent_of: Callable[[Rea
     assert json.loads(root.attributes["callspan.metadata"]) == {"seed": 7}
     assert root.attributes["callspan.totals.tools"] == 3
     assert not [name for name in root.attributes if name.startswith("gen_ai.usage")]
+
+
+def test_a_step_names_itself_and_its_session_as_the_redactor_left_it() -> None:
+    """The span of a session that is killed never comes; its steps still say what it was."""
+
+    def redact(record: Record) -> Record:
+        return msgspec.structs.replace(record, name="[name]") if isinstance(record, SessionRecord) else record
+
+    for redactor, name in ((None, "of Ann"), (redact, "[name]")):
+        with capture(redact=redactor) as seen:
+            with callspan.session("of Ann") as outer, outer.timestep("look"), outer.timestep():
+                carrier = outer.carrier()
+            with callspan.session(carrier=carrier) as joined, joined.timestep("act"):
+                pass
+            steps = [span for span in seen.spans if span.name.startswith("timestep")]
+            assert [span.name for span in steps] == ["timestep", "timestep look", "timestep act"]
+            assert {dict(span.attributes or {})["gen_ai.workflow.name"] for span in steps} == {name}
 
 
 def test_a_session_is_written_at_its_start_and_at_its_end(seen: Seen) -> None:
@@ -374,7 +394,7 @@ def test_forgotten_steps_are_closed_with_their_session(seen: Seen) -> None:
     assert forgotten.state == "ended"
     (record,) = seen.ended(TimestepRecord)
     assert record.metadata["callspan.flags"] == ["left_open"]
-    assert len(seen.named("timestep")) == 1
+    assert len(seen.named("timestep forgotten")) == 1
     assert current_scope() is None
 
 
@@ -486,7 +506,7 @@ def test_a_step_of_another_session_is_a_child_of_that_session(
     """Whatever runs where it is started: a step of the outer session inside an inner one."""
     with session("outer") as outer, outer.timestep() as first, session("inner"), outer.timestep("aside") as aside:
         pass
-    (span,) = [one for one in seen.named("timestep") if one.attributes.get("callspan.step.name") == "aside"]
+    (span,) = seen.named("timestep aside")
     assert parent_of(span) == seen.named("invoke_workflow outer")[0].context.span_id
     (record,) = [one for one in seen.ended(TimestepRecord) if one.timestep_id == aside.id]
     assert (record.session_id, record.parent_timestep_id) == (outer.id, None)

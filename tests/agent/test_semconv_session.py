@@ -34,7 +34,7 @@ def budget() -> ByteBudget:
 def test_span_names_have_few_values() -> None:
     assert names.span_name(SESSION) == "invoke_workflow gridworld"
     assert names.span_name(SessionRecord(session_id="s", record_version=1)) == "invoke_workflow"
-    assert names.span_name(STEP) == "timestep"
+    assert names.span_name(STEP) == "timestep look"
     assert names.span_name(TOOL) == "execute_tool move"
 
 

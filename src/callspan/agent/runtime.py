@@ -71,11 +71,18 @@ class SpanStarter(Protocol):
     """Starts the spans of sessions, timesteps and tools from their first records."""
 
     def start(
-        self, record: Record, *, parent: Context | None, link: ScopeSpanHandle | None = None, root: bool = False
+        self,
+        record: Record,
+        *,
+        parent: Context | None,
+        link: ScopeSpanHandle | None = None,
+        root: bool = False,
+        workflow: str | None = None,
     ) -> ScopeSpanHandle:
         """Start the span of a session, timestep or tool event, linked to `link` if that is in another trace.
 
-        `parent` None means the current context; `root` starts a new trace.
+        `parent` None means the current context; `root` starts a new trace; `workflow` is the processed name of a
+        step's session.
         """
 
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> ScopeSpanHandle:

@@ -115,12 +115,19 @@ class Scope(Lifecycle):
                 scope = scope._above
 
     def _begin_span(
-        self, record: Record, parent: Context | None, *, link: ScopeSpanHandle | None = None, root: bool = False
+        self,
+        record: Record,
+        parent: Context | None,
+        *,
+        link: ScopeSpanHandle | None = None,
+        root: bool = False,
+        workflow: str | None = None,
     ) -> None:
         """Start this scope's span from its first, processed record; `root`: in a new trace."""
         if self._runtime is not None:
             with _SHOWING:
-                self._span = self._runtime.spans.start(record, parent=parent, link=link, root=root)
+                spans = self._runtime.spans
+                self._span = spans.start(record, parent=parent, link=link, root=root, workflow=workflow)
 
     def _write(self, record: Record) -> None:
         """Write a processed record."""

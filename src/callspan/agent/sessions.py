@@ -91,6 +91,7 @@ class Session(SessionScope, Decorating):
         self._place = Place(session_id=self._episode.id, session_name=identity.name or self._sent.name)
         self._info = as_dict(identity.metadata)
         self._last = NO_SPAN
+        self._shown_name = None
         self._open_steps = {}
         self._parent_id: str | None = None
         self._status: str | None = None
@@ -218,6 +219,7 @@ class Session(SessionScope, Decorating):
         sent = _joined(runtime, self._sent.span)
         point: Point | None = None if self._resumed else "session_start"
         first = runtime.process(self._record(), point)
+        self._shown_name = first.name if isinstance(first, SessionRecord) else None
         if sent is None:
             # The row keeps the episode's first start; the span of one that continues begins now.
             shown = msgspec.structs.replace(first, start_ns=self._start_ns) if self._resumed else first

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 class SessionScope(OperationRecorder):
     """The part of a session that its timesteps use: the counters of its episode, its open steps, and its last span."""
 
-    __slots__ = ("_episode", "_last", "_open_steps")
+    __slots__ = ("_episode", "_last", "_open_steps", "_shown_name")
 
+    _shown_name: str | None
+    """Its name as the processors returned it at its start; None before."""
     _episode: Episode
     _last: ScopeSpanHandle
     _open_steps: dict[str, Scope]
@@ -251,7 +253,7 @@ class TimestepScope(OperationRecorder, Decorating):
         link = session._last if runtime.trace_per_timestep and self._parent is None else None
         self._first = self._record(session)
         shown = runtime.process(self._first, "timestep_start")
-        self._begin_span(shown, base, link=link, root=link is not None)
+        self._begin_span(shown, base, link=link, root=link is not None, workflow=session._shown_name)
         # Only the span: a session must not keep references to its steps, of which there may be a million.
         session._last = self._span
         remember("timestep", self.id, self._span, self._place, self)

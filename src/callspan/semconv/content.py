@@ -6,8 +6,9 @@ messages, system instructions and tool definitions).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from operator import itemgetter
 from typing import Final, TypeAlias
 
@@ -200,6 +201,9 @@ Json = dict[str, object]
 
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 _UNKNOWN_FINISH: Final = "unknown"
+_USER: Final = "user"
+TOOL: Final = "tool"
+"""The role of what comes from outside of the model: results of tools, and what an environment says."""
 _MOST_WORDS: Final = 64
 _EMPTY: Final = Conversation()
 
@@ -241,11 +245,11 @@ def finish_word(reason: str) -> str:
 
 def input_messages(picked: Chosen, record: CallRecord) -> list[Json]:
     """Return the chosen messages of a request, with a note (role `callspan`) in place of omitted ones."""
-    rest = list(map(message_json, picked.rest))
+    rest = messages_json(picked.rest)
     if not picked.omitted:
         return rest
     note = {"type": "text", "content": omission(picked.omitted, record)}
-    return [*map(message_json, picked.first), {"role": "callspan", "parts": [note]}, *rest]
+    return [*messages_json(picked.first), {"role": "callspan", "parts": [note]}, *rest]
 
 
 def answer_messages(outcome: str, messages: Sequence[Message]) -> list[Json]:
@@ -274,6 +278,31 @@ def tool_definitions(tools: Sequence[object]) -> list[Json]:
     return [_tool(tool) for tool in tools if isinstance(tool, dict)]
 
 
+def messages_json(messages: Sequence[Message]) -> list[Json]:
+    """Return messages of a request in the conventions' shape; results of tools have the role `tool`.
+
+    Anthropic's API takes them in messages of the user: such a message becomes several if it has other parts too.
+    """
+    shown: list[Json] = []
+    for message in messages:
+        parts = message.parts
+        if message.role == _USER and parts and (len(parts) > 1 or type(parts[0]) is ToolResult):
+            shown += map(message_json, _by_speaker(message))
+        else:
+            shown.append(message_json(message))
+    return shown
+
+
+def _by_speaker(message: Message) -> Iterator[Message]:
+    for are_results, parts in groupby(message.parts, _is_result):
+        role = TOOL if are_results else message.role
+        yield msgspec.structs.replace(message, role=role, parts=list(parts))
+
+
+def _is_result(part: Part) -> bool:
+    return type(part) is ToolResult
+
+
 def message_json(message: Message) -> Json:
     """Return a message in the conventions' shape: role, parts, and the name if it has one."""
     parts = message.parts
@@ -286,14 +315,14 @@ def message_json(message: Message) -> Json:
     return json
 
 
+def _text(part: Text | Refusal) -> Json:
+    return {"type": "text", "content": part.text}
+
+
 def _reasoning(part: Reasoning) -> Json:
     if part.text is None:
         return {"type": "sealed_reasoning", "size": len(part.sealed or "")}
     return {"type": "reasoning", "content": part.text}
-
-
-def _refusal(part: Refusal) -> Json:
-    return {"type": "refusal", "content": part.text}
 
 
 def _tool_call(part: ToolCall) -> Json:
@@ -378,9 +407,9 @@ def _tool(tool: dict[str, object]) -> Json:
 
 
 _SHAPES: Final[dict[type, Callable[..., Json]]] = {
-    Text: lambda part: {"type": "text", "content": part.text},
+    Text: _text,
     Reasoning: _reasoning,
-    Refusal: _refusal,
+    Refusal: _text,  # the conventions have no part for it
     ToolCall: _tool_call,
     ToolResult: _tool_result,
     Media: _media,

@@ -12,7 +12,17 @@ from callspan.record.bounded import fitted, text_attribute, weight
 from callspan.record.call import CallRecord
 from callspan.record.events import AGENT_START, SCOPE_TYPES, EventRecord, MessageRecord, Record
 from callspan.record.messages import Conversation, Message
-from callspan.semconv.content import Attributes, ByteBudget, answer_messages, message_json, parts_json, put_json, spread
+from callspan.semconv.content import (
+    TOOL,
+    Attributes,
+    ByteBudget,
+    answer_messages,
+    message_json,
+    messages_json,
+    parts_json,
+    put_json,
+    spread,
+)
 from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
 
 _Json: TypeAlias = dict[str, object]
@@ -22,6 +32,8 @@ _MOST_INCOMING: Final = 8
 _OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content"})
 _INSTRUCTIONS: Final = frozenset({"system", "developer"})
 _AGENT: Final = "agent"
+_ENVIRONMENTS: Final = frozenset({"env", "environment"})
+"""The senders of an environment's messages: `env` by default."""
 
 
 class Observed:
@@ -42,7 +54,7 @@ class Observed:
             found = self.conversation or Conversation()
             system: list[_Json] = [{"role": "system", "parts": parts_json(found.system)}] if found.system else []
             system += [message_json(message) for message in found.input if message.role in _INSTRUCTIONS]
-            news = [message_json(message) for message in _since_the_last_answer(found.input)]
+            news = messages_json(_since_the_last_answer(found.input))
             self._requested = _within(system, room), _within(news, room)
         return self._requested
 
@@ -108,7 +120,9 @@ class Exchange:
         elif item.message is None:
             return
         elif item.kind == _ENVIRONMENT or self._answer is not None or self._environment is not None:
-            word = {"finish_reason": "continue", **item.message, "role": "environment"}
+            word = {"finish_reason": "continue", **item.message}
+            if word.get("name") in _ENVIRONMENTS:
+                word["role"] = TOOL
             self._environment = word, self._answer is None
         elif len(self._incoming) < _MOST_INCOMING and not self._is_given:
             self._incoming.append(item.message)
@@ -179,13 +193,39 @@ def _answer(content: object, room: int, reason: str) -> _Json:
 
 
 def _environment(record: EventRecord, room: int) -> _Json | None:
-    data = record.data if isinstance(record.data, dict) else {}
-    parts = [_text(data["after"], room)] if data.get("after") is not None else []
+    parts = [_text(after, room)] if (after := _given(record, "after")) is not None else []
     end = "terminated" if record.terminated else "truncated" if record.truncated else "continue"
     if record.reward is not None:
         parts.append({"type": "text", "content": f"reward: {record.reward}"})
     is_empty = not parts and end == "continue"
-    return None if is_empty else {"role": "environment", "parts": parts, "finish_reason": end}
+    return None if is_empty else {"role": TOOL, "name": "environment", "parts": parts, "finish_reason": end}
+
+
+def operation_messages(record: EventRecord, room: int) -> tuple[_Json | None, _Json | None]:
+    """Return what went into a guardrail, handoff or step of the environment, and what came out; None: nothing.
+
+    Neither the verdict of a guardrail nor a word of the environment is the model's: the role is `tool`.
+    """
+    if record.event_type == "environment":
+        before = _given(record, "before")
+        known: _Json = {"role": TOOL, "name": "environment", "parts": [_text(before, room)]}
+        return None if before is None else known, _environment(record, room)
+    given, parts = _given(record, "input"), []
+    if (output := _given(record, "output")) is not None:
+        parts.append(_text(output, room))
+    if record.event_type == "guardrail" and (triggered := record.metadata.get("triggered")) is not None:
+        parts.append(_text({"triggered": triggered}, room))
+    if record.event_type == "handoff" and record.name is not None:
+        parts.append(_text(f"handoff to {record.name}", room))
+    came_in = None if given is None else _incoming(given, room, None)
+    if came_in is not None and record.event_type == "handoff":
+        came_in |= {"role": "assistant"} | ({} if record.system is None else {"name": record.system})
+    name = {} if record.name is None else {"name": record.name}
+    return came_in, {"role": TOOL, **name, "parts": parts, "finish_reason": "stop"} if parts else None
+
+
+def _given(record: EventRecord, name: str) -> object:
+    return record.data.get(name) if isinstance(record.data, dict) else None
 
 
 def _text(content: object, room: int) -> _Json:

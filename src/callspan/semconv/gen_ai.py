@@ -26,7 +26,7 @@ from callspan.semconv.content import (
     chosen,
     finish_word,
     input_messages,
-    message_json,
+    messages_json,
     parts_json,
     put_json,
     put_text,
@@ -143,7 +143,7 @@ def _put_output(attributes: Attributes, name: str, record: CallRecord, shown: Sh
 
 def _put_input(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
     if budget.plenty and shown.conversation.input:
-        put_json(attributes, name, list(map(message_json, shown.conversation.input)), budget)
+        put_json(attributes, name, messages_json(shown.conversation.input), budget)
     elif shown.conversation.input:
         picked = chosen(shown.conversation.input, record, budget)
         put_json(attributes, name, input_messages(picked, record), budget, picked.about)

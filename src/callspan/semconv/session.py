@@ -30,6 +30,8 @@ from callspan.semconv.events import (
     WITHIN,
     text_row,
 )
+from callspan.semconv.exchange import operation_messages
+from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
 from callspan.semconv.llm import META
 from callspan.semconv.openinference import SPAN_KIND
 from callspan.semconv.table import (
@@ -49,6 +51,7 @@ from callspan.semconv.table import (
 )
 
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+_WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 _NS: Final = 1e9
 
 
@@ -97,6 +100,13 @@ def _put_arguments_and_result(attributes: Attributes, record: EventRecord, shown
             put_json(attributes, f"gen_ai.tool.call.{name}", value, shown.budget)
 
 
+def _put_messages(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
+    came_in, came_out = operation_messages(record, shown.budget.room)
+    for name, message in ((OUTPUT_MESSAGES, came_out), (INPUT_MESSAGES, came_in)):
+        if message is not None:
+            put_json(attributes, name, [message], shown.budget)
+
+
 def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord, _shown: Shown) -> None:
     if record.totals is not None:
         for objective, value in record.totals.rewards.items():
@@ -106,6 +116,7 @@ def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord,
 _OF_REWARDS: Final = Put(_put_rewards)
 _SECONDS: Final = Each("totals", _seconds)
 _OF_INPUT_AND_OUTPUT: Final = Put(_put_input_and_output)
+_OF_MESSAGES: Final = Put(_put_messages)
 _OF_ARGUMENTS_AND_RESULT: Final = Put(_put_arguments_and_result)
 
 _TOTALS: Final = (
@@ -123,7 +134,7 @@ _TOTALS: Final = (
 
 SESSION_START: Final = Table(
     _operation("invoke_workflow"),
-    text_row("gen_ai.workflow.name", "name", "Name of the session."),
+    text_row(_WORKFLOW_NAME, "name", "Name of the session."),
     *SESSION,
     text_row("user.id", "user_id", "As `callspan.session(user_id=...)` has it."),
     text_row("callspan.group.id", "group_id", "As `callspan.session(group_id=...)` has it."),
@@ -138,6 +149,7 @@ TIMESTEP_START: Final = Table(
     Row(STEP_INDEX, INT, "index", "Its index within the session, from 0."),
     text_row("callspan.step.user_id", "user_step_id", "As `session.timestep(step_id=...)` has it."),
     text_row("callspan.step.name", "name", "Its name."),
+    Row(_WORKFLOW_NAME, STRING, Elsewhere("its session"), "Name of its session, also where that has no span yet."),
     Row("callspan.step.turn", INT, "turn", "The number the application gives it."),
     text_row("callspan.step.parent.id", "parent_timestep_id", "The timestep around it."),
     _kind("CHAIN"),
@@ -203,6 +215,11 @@ OPERATION_CONTENT: Final = Table(
     Row("callspan.input", JSON, _OF_INPUT_AND_OUTPUT, "The input."),
     Row("callspan.output", JSON, _OF_INPUT_AND_OUTPUT, "The output."),
 )
+OPERATION_MESSAGES: Final = Table(
+    Row(OUTPUT_MESSAGES, JSON, _OF_MESSAGES, "What came out of it: a message with the role `tool`."),
+    Row(INPUT_MESSAGES, JSON, _OF_MESSAGES, "What went into it."),
+)
+"""Guardrails, handoffs and steps of the environment in the form in which backends show a conversation."""
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,
     Row("exception.message", STRING, "message", "Its message.", content=True, if_empty=True),
@@ -224,16 +241,19 @@ def _spans(verb: str, start: Table, end: Table, content: Table) -> _Spans:
     return _Spans(verb, start, start.without_compatibility(), end, content)
 
 
+_NAMED: Final = (SessionRecord, TimestepRecord, EventRecord)
 _OF_SESSIONS: Final = _spans("invoke_workflow", SESSION_START, SESSION_END, SESSION_CONTENT)
 _OF_TIMESTEPS: Final = _spans("timestep", TIMESTEP_START, TIMESTEP_END, SESSION_CONTENT)
 _OF_TOOLS: Final = _spans("execute_tool", TOOL_START, OPERATION_END, TOOL_CONTENT)
 _OF_AGENTS: Final = _spans("invoke_agent", INVOKED_AGENT_START, OPERATION_END, OPERATION_CONTENT)
+_ENVIRONMENT_CONTENT: Final = Table(*ENVIRONMENT_CONTENT.rows, *OPERATION_MESSAGES.rows)
+_OPERATION_CONTENT: Final = Table(*OPERATION_CONTENT.rows, *OPERATION_MESSAGES.rows)
 _OF_EVENTS: Final = {
-    ENVIRONMENT: _spans("environment", ENVIRONMENT_START, ENVIRONMENT_END, ENVIRONMENT_CONTENT),
+    ENVIRONMENT: _spans("environment", ENVIRONMENT_START, ENVIRONMENT_END, _ENVIRONMENT_CONTENT),
     "agent": _OF_AGENTS,
     AGENT_START: _OF_AGENTS,
-    "guardrail": _spans("guardrail", GUARDRAIL_START, GUARDRAIL_END, OPERATION_CONTENT),
-    "handoff": _spans("handoff", HANDOFF_START, OPERATION_END, OPERATION_CONTENT),
+    "guardrail": _spans("guardrail", GUARDRAIL_START, GUARDRAIL_END, _OPERATION_CONTENT),
+    "handoff": _spans("handoff", HANDOFF_START, OPERATION_END, _OPERATION_CONTENT),
 }
 
 
@@ -249,24 +269,28 @@ def _spans_of(record: Record) -> _Spans | None:
 
 
 def span_name(record: Record) -> str:
-    """Return the name of a session's, timestep's or tool's span; low in cardinality."""
+    """Return the name of a session's, timestep's or tool's span: what it is, and its name if it has one."""
     of = _spans_of(record)
     if of is None:
         return "timestep"
-    if isinstance(record, SessionRecord | EventRecord) and record.name and of.verb != ENVIRONMENT:
+    if isinstance(record, _NAMED) and record.name and of.verb != ENVIRONMENT:
         return f"{of.verb} {record.name}"
     return of.verb
 
 
-def start_attributes(record: Record, *, compatibility: bool, llm: bool = True) -> Attributes:
+def start_attributes(
+    record: Record, *, compatibility: bool, llm: bool = True, workflow: str | None = None
+) -> Attributes:
     """Return the attributes of a session, timestep or tool known at its start, for samplers; no content.
 
-    With `llm` also the metadata of `callspan.metadata`, as `llm.meta.*`.
+    With `llm` also the metadata of `callspan.metadata`, as `llm.meta.*`. `workflow` is the name of a step's session.
     """
     of = _spans_of(record)
     if of is None:
         return {}
     attributes = (of.start if compatibility else of.plain_start).of(record)
+    if workflow:
+        attributes[_WORKFLOW_NAME] = workflow
     if llm and record.metadata:
         known = {key: _scalar(value) for key, value in record.metadata.items() if key in METADATA_FIELDS}
         attributes |= {META + key: value for key, value in known.items() if value is not None}

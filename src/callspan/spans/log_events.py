@@ -22,7 +22,7 @@ from callspan.record.call import FAILED, CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, events, gen_ai
 from callspan.semconv.call import Projection
-from callspan.semconv.content import Attributes, answer_messages, parts_json, tool_definitions
+from callspan.semconv.content import Attributes, answer_messages, messages_json, parts_json, tool_definitions
 from callspan.settings import Settings
 
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
@@ -142,8 +142,8 @@ def _calling(hook: Any, types: Any) -> Hook:  # noqa: ANN401 - of a package we d
         with _HOOK:
             hook.on_completion(
                 inputs=[
-                    types.InputMessage(role=message.role, parts=_parts(parts_json(message.parts), types))
-                    for message in conversation.input
+                    types.InputMessage(role=str(message["role"]), parts=_parts(message["parts"], types))
+                    for message in messages_json(conversation.input)
                 ],
                 outputs=[
                     types.OutputMessage(

@@ -186,11 +186,18 @@ class SessionSpans:
         self._evaluations = Evaluations(tracer, self._options, log)
 
     def start(
-        self, record: Record, *, parent: Context | None, link: ScopeSpanHandle | None = None, root: bool = False
+        self,
+        record: Record,
+        *,
+        parent: Context | None,
+        link: ScopeSpanHandle | None = None,
+        root: bool = False,
+        workflow: str | None = None,
     ) -> SessionSpan:
         """Start the span of a session, timestep or tool event from its first record.
 
         `parent` None means the current context. `root` starts a new trace. Linked to `link`, in another trace.
+        `workflow` is the processed name of a step's session.
         """
         context = get_current() if parent is None else parent
         # An explicit invalid parent: without one the tracer would use the current span as the parent.
@@ -200,7 +207,9 @@ class SessionSpans:
             semconv.span_name(record),
             context,
             SpanKind.INTERNAL,
-            semconv.start_attributes(record, compatibility=self._options.compatibility, llm=self._options.llm),
+            semconv.start_attributes(
+                record, compatibility=self._options.compatibility, llm=self._options.llm, workflow=workflow
+            ),
             links=[link.link()] if isinstance(link, SessionSpan) and link.is_elsewhere(context) else None,
             start_time=_start_ns(record),
         )

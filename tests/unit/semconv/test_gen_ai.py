@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -116,7 +117,7 @@ def test_separate_system_text_is_system_instructions(bare_call: CallRecord) -> N
     [
         (Reasoning(text="hm", signature="s"), {"type": "reasoning", "content": "hm"}),
         (Reasoning(sealed="abcd"), {"type": "sealed_reasoning", "size": 4}),
-        (Refusal(text="No."), {"type": "refusal", "content": "No."}),
+        (Refusal(text="No."), {"type": "text", "content": "No."}),
         (ToolCall(name="f", arguments="{oops"), {"type": "tool_call", "name": "f", "arguments": "{oops"}),
         (ToolCall(id="1"), {"type": "tool_call", "id": "1", "name": ""}),
         (
@@ -157,7 +158,26 @@ def test_separate_system_text_is_system_instructions(bare_call: CallRecord) -> N
 )
 def test_part_has_the_shape_of_the_conventions(bare_call: CallRecord, part: Part, shape: object) -> None:
     attributes = ended(bare_call, Conversation(input=[Message(role="user", parts=[part])]))
-    assert messages(attributes, "gen_ai.input.messages") == [{"role": "user", "parts": [shape]}]
+    role = "tool" if isinstance(part, ToolResult) else "user"
+    assert messages(attributes, "gen_ai.input.messages") == [{"role": role, "parts": [shape]}]
+
+
+@pytest.mark.parametrize("plenty", [True, False])
+def test_results_of_tools_in_a_users_message_are_messages_of_their_own(bare_call: CallRecord, plenty: bool) -> None:
+    """As Anthropic's API takes them. Backends label a message by its role."""
+    words, result = Text(text="Go on."), ToolResult(id="1", content="42")
+    given = [
+        Message(role="user", parts=[result, result, words, result], name="ann"),
+        Message(role="assistant", parts=[words, result]),
+        Message(role="user", parts=[]),
+    ]
+    shown = Shown(Conversation(input=given), ByteBudget(32_768, 131_072, plenty=plenty))
+    found: list[Any] = messages(gen_ai.END.of(bare_call, shown), "gen_ai.input.messages")
+    assert [(one["role"], [part["type"] for part in one["parts"]]) for one in found] == [
+        ("tool", ["tool_call_response"] * 2), ("user", ["text"]), ("tool", ["tool_call_response"]),
+        ("assistant", ["text", "tool_call_response"]), ("user", []),
+    ]  # fmt: skip
+    assert [message.role for message in given] == ["user", "assistant", "user"]
 
 
 @pytest.mark.parametrize(
