@@ -29,18 +29,39 @@ from callspan.forks import in_child
 
 _IDLE_S: Final = 1.0
 _POLL_S: Final = 0.002
+_AT_EXIT_S: Final = 5.0
 _WORK: Final = fail_open("do what was put off to a thread")
 _START: Final = fail_open("start a thread")
 
 
 def thread(target: Callable[[], object], name: str) -> threading.Thread:
     """Return a daemon thread, not started, that runs `target` in an empty context with instrumentation suppressed."""
-    return threading.Thread(target=partial(run_apart, target), name=name, daemon=True)
+    return threading.Thread(target=partial(_run_own, target), name=name, daemon=True)
 
 
 def run_apart(target: Callable[[], object]) -> None:
     """Run `target` in an empty context with instrumentation suppressed."""
     Context().run(_run_suppressed, target)
+
+
+class _Thread(threading.local):
+    """State of each thread. Its attributes are read without a call of a function."""
+
+    in_section = False
+    is_ours = False
+
+
+_here: Final = _Thread()
+
+
+def on_own_thread() -> bool:
+    """Return whether the running thread was started by `thread`: it may wait, also for a store."""
+    return _here.is_ours
+
+
+def _run_own(target: Callable[[], object]) -> None:
+    _here.is_ours = True
+    run_apart(target)
 
 
 def _run_suppressed(target: Callable[[], object]) -> None:
@@ -268,20 +289,44 @@ class PutOff:
             return
 
 
+class OwnThread(PutOff):
+    """Work that only its own thread does, because it may wait for a store: `drain` waits for that thread.
+
+    A thread that cannot be started, at the end of the interpreter, leaves the work to `drain`.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._exit_unregistered = AtomicFlag(is_set=True)
+
+    def put(self, work: Callable[[], object]) -> None:
+        """Have `work` done soon: once, and again where an interrupt came in its middle."""
+        if self._exit_unregistered.test_and_clear():
+            atexit.register(self.drain, _AT_EXIT_S)
+        super().put(work)
+
+    def drain(self, timeout_s: float, *, later: bool = False) -> bool:
+        """Wait until the thread has done what waits; False if that took longer."""
+        deadline = time.monotonic() + timeout_s
+        while self._waiting or self._working:
+            if self._unstarted and not self._working:
+                self._ensure_thread()
+                if self._unstarted:
+                    return super().drain(timeout_s, later=later)
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+
+LOOK_UPS: Final = OwnThread("callspan-look-ups")
+"""Asks stores what this process does not know."""
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
 
-class _Thread(threading.local):
-    """State of each thread. Its attributes are read without a call of a function."""
-
-    in_section = False
-
-
-_AT_EXIT_S: Final = 5.0
 _IN_ORDER_S: Final = 1.0
 """Seconds for which a section waits for what was deferred before it and is being done."""
-_here: Final = _Thread()
 _deferred: Final = PutOff("callspan-deferred-telemetry")
 _pending: Final[list[None]] = []
 """Not empty where something may have been deferred since `drain_deferred`."""

@@ -55,6 +55,8 @@ PROCESS = """
         elif what == "hook":
             payload, _, headers = Path(job + ".hook").read_text().partition(chr(10))
             client.webhooks.unwrap(payload, __import__("json").loads(headers), secret="whsec_c2VjcmV0")
+        elif what == "settle":
+            callspan.background.LOOK_UPS.drain(10.0)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -104,7 +106,7 @@ def test_a_response_that_three_killed_processes_saw_is_one_call(
     provider.reply(text="Well.", polls=2, input_tokens=1000, output_tokens=100)
     processes = Processes(url, provider, tmp_path)
     processes.run("0", "create", "poll")
-    processes.run("1", "poll", "poll", "poll")
+    processes.run("1", "poll", "poll", "poll", "settle")
     processes.run("2", "poll", "read")
     for name in "210":
         processes.deliver(name)
@@ -131,7 +133,7 @@ def test_a_stream_that_was_killed_is_completed_by_others(provider: ScriptedProvi
     processes.deliver("1")
     half = the_call(open_store(url))
     assert (half.outcome, half.usage) == ("success", None)
-    processes.run("2", "read", "poll")
+    processes.run("2", "read", "poll", "settle")
     processes.deliver("2")
     call = the_call(open_store(url))
     assert (call.outcome, call.text, call.cost and call.cost.usd) == ("success", "Well.", Decimal("0.0028"))

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from callspan.cli.commands import callspan
 from callspan.record.call import CallRecord, Place, Request, Response, Timing
 from callspan.record.ids import response_call_id
+from callspan.record.merging import ANSWER_VERSION
 from callspan.record.usage import Cost, Usage
 from callspan.stores.base import CallFilter
 
@@ -39,7 +40,7 @@ CREATED = msgspec.structs.replace(
 )  # fmt: skip
 ENDED = msgspec.structs.replace(BASE, record_version=3, timing=Timing(start_ns=START_NS + 3 * SECOND, duration_ns=0))
 ANSWER = msgspec.structs.replace(
-    BASE, record_version=4, response=Response(id="resp_1", status="completed", body=raw(RESPONSE)),
+    BASE, record_version=ANSWER_VERSION, response=Response(id="resp_1", status="completed", body=raw(RESPONSE)),
     usage=Usage(input_tokens=3, output_tokens=4, total_tokens=7), cost=Cost(usd=Decimal("0.25"), source="t"),
     timing=Timing(start_ns=START_NS - SECOND, duration_ns=5 * SECOND),
 )  # fmt: skip
@@ -59,7 +60,7 @@ def test_versions_in_any_order_are_one_call(url: str, deliver: Deliver, together
     found = [call for call in delivery.read().calls() if call.api == "responses"]
     assert len(found) == len({call.call_id for call in found}) == len(orders)
     for call in found:
-        assert (call.record_version, call.outcome, call.text) == (4, "success", "Paris.")
+        assert (call.record_version, call.outcome, call.text) == (5, "success", "Paris.")
         assert (call.request.body, call.place.session_id, call.pid) == (CREATED.request.body, "s1", 7)
         assert call.timing == Timing(start_ns=START_NS, duration_ns=4 * SECOND)
         assert (call.usage, call.cost) == (ANSWER.usage, ANSWER.cost)

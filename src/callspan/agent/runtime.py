@@ -19,6 +19,7 @@ from callspan.record.call import Place
 from callspan.record.events import Record, SessionRecord
 from callspan.record.span_handle import NoSpan, SpanHandle
 from callspan.semconv.exchange import Exchange
+from callspan.settings import Content
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
@@ -62,7 +63,11 @@ class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     response_id: str | None = None
     """The provider's id of a call's response; None if unknown, or if it is not a call."""
     complete: bool = False
-    """True where a store has the call with its answer."""
+    """True where a store has the call with its end and usage."""
+    has_answer: bool = False
+    """True where a store has the content of the answer."""
+    level: Content | None = None
+    """The content level it was begun with; None: unknown."""
     scope: Callable[[], object] | None = None
     """A weak reference to the session or timestep itself; None if it is of another process, or a call."""
 
@@ -140,6 +145,16 @@ SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
     "session": LRUCache(4096), "timestep": LRUCache(1024), "call": LRUCache(4096),
 }  # fmt: skip
 """The spans of recent sessions, timesteps and calls by id, for rewards given after their end."""
+
+
+LEVELS: Final[LRUCache[tuple[str, str], Content]] = LRUCache(4096)
+"""Content levels of sessions and batches of a provider, by kind and id."""
+
+
+def known_level(kind: str, identity: str) -> Content | None:
+    """Return the content level that a session or call was begun with, as far as this process knows; else None."""
+    where = SPAN_REFS[kind].get(identity) if kind in SPAN_REFS else None
+    return LEVELS.get((kind, identity)) if where is None else where.level
 
 
 def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scope: object) -> None:

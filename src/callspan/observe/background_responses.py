@@ -5,7 +5,6 @@ The id of such a call is made of the response's: every process that gets the res
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +18,6 @@ from callspan.record.ids import is_of_response, response_call_id
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
 
 IN_PROGRESS: Final = "in_progress"
-_REMEMBERED: Final = 4096
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _OUTCOMES: Final[dict[str | None, Outcome]] = {"failed": "error", "cancelled": "cancelled"}
 _READ: Final = fail_open("read the first event of a background response")
@@ -114,22 +112,3 @@ def _version(server: CallInfo | CallRecord, **known: Any) -> CallRecord:  # noqa
         server_port=server.server_port,
         **known,
     )
-
-
-class Completions:
-    """Claims to complete calls in this process, so that each is completed once. Keeps the newest 4096.
-
-    Without a lock, which a signal handler could wait for that has interrupted its holder: each step is one of C.
-    """
-
-    def __init__(self) -> None:
-        self._claims: OrderedDict[tuple[str, int], object] = OrderedDict()
-
-    def claim(self, call_id: str, version: int, token: object) -> bool:
-        """Return whether the holder of the token is to write this version: no other has claimed it, or the answer."""
-        if version < ANSWER_VERSION and (call_id, ANSWER_VERSION) in self._claims:
-            return False
-        mine = self._claims.setdefault((call_id, version), token) is token
-        if len(self._claims) > _REMEMBERED:
-            self._claims.popitem(last=False)
-        return mine

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from callspan.background import PutOff, drain_deferred
+from callspan.background import LOOK_UPS, PutOff, drain_deferred
 from callspan.fail_open import fail_open
 from callspan.observe.batches import LINES
 from callspan.observe.live_call import LiveCall
@@ -83,10 +83,14 @@ class DeferredEnds:
         self.drain(timeout_s)
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
-        """Run every queued end and the deferred rests of others; read waiting lines of batches. False on timeout."""
+        """Run every queued end and the deferred rests of others; read waiting lines of batches; wait for look-ups.
+
+        False on timeout.
+        """
         deadline = time.monotonic() + timeout_s
         ended = self.put_off.drain(timeout_s)
         ended = LINES.drain(max(0.0, deadline - time.monotonic())) and ended
+        ended = LOOK_UPS.drain(max(0.0, deadline - time.monotonic())) and ended
         return drain_deferred(max(0.0, deadline - time.monotonic())) and ended
 
     def _calls(self) -> list[LiveCall]:

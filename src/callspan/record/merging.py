@@ -1,8 +1,8 @@
 """Merging: merges the versions of a call, written by several requests and processes, into one record.
 
-Of a background response or a batch, version 1 or 2 is of the request that created it, 3 of a webhook, 4 of the process
-that fetched the result. Of a hosted agent, 2 is a turn in progress, 3 what was read from the middle on, 4 what was read
-whole.
+Of a background response or a batch, version 1 or 2 is of the request that created it, 3 of a webhook, 5 of the process
+that fetched the result. Of a hosted agent, 2 is a turn in progress, 3 what was read from the middle on, 5 what was read
+whole, 7 with its model. The version after each of them is the same with what a store knew of it.
 The result does not depend on their order or on repetitions.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -19,9 +19,9 @@ from callspan.record.usage import Cost
 
 ENDED_VERSION: Final = 3
 """Version of a record that has the outcome and end of a background response, and not its answer."""
-ANSWER_VERSION: Final = 4
+ANSWER_VERSION: Final = 5
 """Version of a record that has its answer."""
-MODEL_VERSION: Final = 5
+MODEL_VERSION: Final = 7
 """Version of a record of a hosted agent's whole model request whose writer knew its model."""
 TRACE_VERSIONS: Final = 1 << 62
 """Versions from here on are of a trace that the provider keeps of a hosted agent: they state its model calls one by
@@ -31,6 +31,12 @@ _CREATED: Final = 2
 _APART: Final = frozenset({"request", "response", "usage", "cost"})
 _OF_END: Final = ("call_id", "schema_version", "record_version", "outcome", "error", "timing", "redactions")
 _DERIVED: Final = "conversation"
+_R = TypeVar("_R", bound=CallRecord)
+
+
+def amended(record: _R) -> _R:
+    """Return the version that follows a version of the same rank: it has what a store knew."""
+    return msgspec.structs.replace(record, record_version=record.record_version + 1)
 
 
 def merged(versions: Iterable[CallRecord]) -> CallRecord:
@@ -54,7 +60,9 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
     }
     if higher.record_version >= TRACE_VERSIONS:
         fields["operation"] = higher.operation  # a model call of the turn, no longer the turn
-    redactions = [*lower.redactions, *(one for one in higher.redactions if one not in lower.redactions)]
+    is_amended = lower.record_version > _CREATED and higher.record_version == lower.record_version + 1
+    kept = [] if is_amended else lower.redactions  # what was withheld before its level was known may be there now
+    redactions = [*kept, *(one for one in higher.redactions if one not in kept)]
     timing = _timing(created, higher)
     return msgspec.structs.replace(higher, timing=timing, redactions=redactions, conversation=None, **fields)
 

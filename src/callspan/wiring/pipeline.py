@@ -30,6 +30,8 @@ from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
+from callspan.reported.look_ups import LookUps
+from callspan.reported.reports import Outlet, Reports
 from callspan.semconv import gen_ai
 from callspan.settings import Content, SettingError, Settings, shown
 from callspan.spans.borrowed import BORROWED
@@ -50,7 +52,7 @@ _QUERIES: Final = {
     "session": "SELECT trace_id, span_id, session_id FROM sessions WHERE session_id = :id",
     "timestep": "SELECT trace_id, span_id, session_id, timestep_id, timestep FROM timesteps WHERE timestep_id = :id",
     "call": """SELECT trace_id, span_id, session_id, timestep_id, timestep, response_id, sampled,
-                      outcome NOT IN ('started', 'in_progress') AND rec_version <> 3 AS complete
+                      outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4) AS complete
                  FROM calls WHERE call_id = :id""",
 }
 _METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
@@ -64,7 +66,7 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
 _MODEL: Final = "SELECT json_extract(metadata, '$.agent_model') AS model FROM sessions WHERE session_id = :id"
 _COMPLETE: Final = """
     SELECT call_id, model_req IS NOT NULL AS has_model FROM calls WHERE call_id IN (SELECT value FROM json_each(:ids))
-       AND outcome NOT IN ('started', 'in_progress') AND rec_version <> 3"""
+       AND outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4)"""
 
 
 class _Row(msgspec.Struct):
@@ -133,7 +135,7 @@ def _lookup(path: Path, sql: str, identity: str) -> SpanRef | None:
 
 
 def _query(path: Path, sql: str, **values: object) -> list[Mapping[str, object]]:
-    found: list[Mapping[str, object]] = late_import("callspan.stores.sqlite.reader").query(path, sql, **values)
+    found: list[Mapping[str, object]] = late_import("callspan.stores.sqlite.reader").query(path, sql, 30.0, **values)
     return found
 
 
@@ -152,7 +154,6 @@ class Pipeline:
         self._version = _version()
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
         finder = SpanFinder(settings.stores)
-        self._fetches = Fetches(finder, self.recorder.write, self._metrics.observed)
         self._batches = Batches(
             finder,
             self.recorder.write,
@@ -167,7 +168,11 @@ class Pipeline:
             level: caller_processors(msgspec.structs.replace(settings, content=level), providers.redact)
             for level in set(stricter_ones.values())
         }
-        self.factories: dict[Content, CallFactory] = {level: self._factory(level) for level in self._processors}
+        spans = {level: self._spans(level) for level in self._processors}
+        outlets = {level: Outlet(each.process, spans[level]) for level, each in self._processors.items()}
+        look_ups = LookUps(settings.stores)
+        self._fetches = Fetches(Reports(look_ups, self.recorder.write, self._metrics.observed, outlets))
+        self.factories: dict[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
         """The call factory for each content setting that is at least as strict as the configured one."""
         self.runtime = Runtime(
             write=self._emitted,
@@ -211,10 +216,10 @@ class Pipeline:
         if self._deferred_ends is not None:
             self._deferred_ends.note(call, "cancelled")
 
-    def _under_way(self, record: CallRecord) -> bool:
+    def _under_way(self, level: Content, record: CallRecord) -> bool:
         wanted = self.recorder.wanted or not callbacks.REGISTERED.keys().isdisjoint(("before_record", "after_record"))
         if not wanted:
-            remember_call(record)
+            remember_call(record, level)
         return wanted
 
     def _priced(self, record: Record) -> None:
@@ -228,15 +233,15 @@ class Pipeline:
         settings, providers = msgspec.structs.replace(self.settings, content=level), self.providers
         return CallSpans(settings, providers.tracer_provider, self._version, providers.logger_provider)
 
-    def _factory(self, level: Content) -> CallFactory:
-        spans, settings = self._spans(level), self.settings
+    def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
+        settings = self.settings
         calls = CallFactory(
             start_span=spans.start,
             process=self._processors[level].process,
-            write=partial(self.recorder.write_call, self._fetches.created),
+            write=partial(self.recorder.write_call, self._fetches.created, level),
             observed=self._metrics.observed,
             begun=self._metrics.begun,
-            under_way=self._under_way,
+            under_way=partial(self._under_way, level),
             put_off=self._put_off,
             surroundings=surroundings,
             service=settings.service,
@@ -249,10 +254,10 @@ class Pipeline:
         fetches = self._fetches
         return msgspec.structs.replace(
             calls,
-            fetch=fetches.factory(calls, spans),
+            fetch=fetches.factory(calls, level),
             about_batches=partial(self._batches.factory, calls, spans),
             hosted=self._hosted.factory(calls, spans if settings.hosted_spans else None),
-            webhook=partial(fetches.ended, calls),
+            webhook=partial(fetches.ended, calls, level),
         )
 
 

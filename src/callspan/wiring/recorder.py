@@ -19,7 +19,7 @@ from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
-from callspan.settings import SettingError, Settings
+from callspan.settings import Content, SettingError, Settings
 from callspan.settings_loader import state_directory
 from callspan.spool.directory import Listing
 from callspan.spool.processed_sink import Delivered, ProcessedSink, SharedDecoder
@@ -113,14 +113,15 @@ class Recorder:
             with _SHOW:
                 listener(record)
 
-    def write_call(self, created: Callable[[CallRecord], object], record: Record) -> None:
+    def write_call(self, created: Callable[[CallRecord], object], level: Content, record: Record) -> None:
         """Append the record of a call, keep the reference to its span, and run the callbacks after the record.
 
-        `created` takes the call of a request to the Responses API, which may be answered in the background.
+        `level` is the content level it was begun with; `created` takes the call of a request to the Responses API,
+        which may be answered in the background.
         """
         self.write(record)
         if isinstance(record, CallRecord):
-            remember_call(record)
+            remember_call(record, level)
             if record.api == "responses":
                 created(record)
         if callbacks.REGISTERED:
@@ -237,13 +238,14 @@ def check_prices(prices: object) -> None:
         raise SettingError(str(error)) from error
 
 
-def remember_call(record: CallRecord) -> None:
-    """Store the place and span of a call."""
+def remember_call(record: CallRecord, level: Content | None) -> None:
+    """Store the place and span of a call, and the content level it was begun with."""
     where = SpanRef(
         trace_id=record.trace_id,
         span_id=record.span_id,
         sampled=record.sampled is not False,
         place=record.place,
         response_id=record.response.id if record.response is not None else None,
+        level=level,
     )
     SPAN_REFS["call"].put(record.call_id, where)

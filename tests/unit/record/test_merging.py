@@ -50,7 +50,7 @@ def test_every_order_and_repetition_gives_the_same_record() -> None:
 def test_the_request_is_of_the_first_and_the_answer_of_the_last() -> None:
     """Start and details of the request; end, outcome, tokens and cost of the answer."""
     whole = merged([ANSWER, CREATED])
-    assert (whole.record_version, whole.outcome, whole.usage, whole.cost) == (4, "success", ANSWER.usage, ANSWER.cost)
+    assert (whole.record_version, whole.outcome, whole.usage, whole.cost) == (5, "success", ANSWER.usage, ANSWER.cost)
     assert (whole.request, whole.place, whole.metadata) == (CREATED.request, CREATED.place, CREATED.metadata)
     assert (whole.trace_id, whole.pid, whole.retries) == ("a" * 32, 7, 1)
     assert whole.timing == Timing(start_ns=10 * S, duration_ns=4 * S, headers_ns=5)
@@ -81,9 +81,9 @@ def test_the_clock_of_the_provider_may_be_behind() -> None:
 
 def test_a_later_version_of_the_whole_record_replaces() -> None:
     """As `callspan reprice` writes it."""
-    again = msgspec.structs.replace(merged([CREATED, ANSWER]), record_version=5, cost=Cost(usd=Decimal(1), source="u"))
+    again = msgspec.structs.replace(merged([CREATED, ANSWER]), record_version=9, cost=Cost(usd=Decimal(1), source="u"))
     found = merged([merged([CREATED, ANSWER]), again, ANSWER, CREATED])
-    assert (found.cost, found.record_version, found.timing) == (again.cost, 5, again.timing)
+    assert (found.cost, found.record_version, found.timing) == (again.cost, 9, again.timing)
 
 
 @pytest.mark.parametrize("response_id", ["resp_1", "", "\udc80", "resp_" + "x" * 10_000])

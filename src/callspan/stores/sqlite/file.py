@@ -67,27 +67,30 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Return a read-only connection. Raises StoreError if the file is missing or not callspan's."""
+def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
+    """Return a read-only connection, which waits so long for the locks of others.
+
+    Raises StoreError if the file is missing or not callspan's.
+    """
     if not path.is_file():
         raise no_file(Path(path))
     with explaining(path):
         try:
-            connection, version = _opened(path, "mode=ro")
+            connection, version = _opened(path, "mode=ro", wait_s)
         except sqlite3.OperationalError:
             if not _lies_still(path):
                 raise
-            connection, version = _opened(path, "immutable=1")
+            connection, version = _opened(path, "immutable=1", wait_s)
     if version == 0:
         connection.close()
         raise EmptyStoreError(f"{path}: no callspan store yet: nothing was recorded there")
     return connection
 
 
-def _connected(path: Path, mode: str) -> sqlite3.Connection:
+def _connected(path: Path, mode: str, wait_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
     """Return a connection; `mode` is the query of the URI."""
     uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None, check_same_thread=False)
 
 
 def _created(path: Path) -> sqlite3.Connection:
@@ -96,8 +99,8 @@ def _created(path: Path) -> sqlite3.Connection:
         return _connected(path, f"mode=rwc&modeof={quote(os.fsencode(Path(private.name).absolute()))}")
 
 
-def _opened(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
-    connection = _connected(path, mode)
+def _opened(path: Path, mode: str, wait_s: float) -> tuple[sqlite3.Connection, int]:
+    connection = _connected(path, mode, wait_s)
     try:
         connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
         return connection, _checked_version(connection, path)

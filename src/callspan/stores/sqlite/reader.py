@@ -23,7 +23,7 @@ from callspan.stores.packing import SAME_HASH
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.sqlite import text_search
-from callspan.stores.sqlite.file import explaining, open_for_reading, rescue
+from callspan.stores.sqlite.file import BUSY_MS, explaining, open_for_reading, rescue
 from callspan.stores.sqlite.text_search import Lookup, TextSearch
 
 _CHUNK: Final = 500
@@ -60,12 +60,12 @@ class SQLiteReader(SqlReader):
     _called = "c.first_ns AS called FROM call_sums c"
     _models = "SELECT DISTINCT session_id, model FROM call_sums"
 
-    def __init__(self, path: str | Path) -> None:
-        """Open `path` at once, so that errors show early."""
+    def __init__(self, path: str | Path, wait_s: float = BUSY_MS / 1000) -> None:
+        """Open `path` at once, so that errors show early; `wait_s` is how long to wait for the locks of others."""
         self.name = f"sqlite:///{path}"
         self._path = Path(path)
         self._remedy = rescue(self._path)
-        self._connection = open_for_reading(self._path)
+        self._connection = open_for_reading(self._path, wait_s)
         self._layout = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._connection.row_factory = sqlite3.Row
         self._searches: dict[str, TextSearch] = {}
@@ -141,9 +141,9 @@ class SQLiteReader(SqlReader):
         self._connection.close()
 
 
-def query(path: Path, sql: str, **values: object) -> list[Values]:
-    """Return the rows of one query of a file, with `:name` parameters."""
-    reader = SQLiteReader(path)
+def query(path: Path, sql: str, wait_s: float, **values: object) -> list[Values]:
+    """Return the rows of one query of a file, with `:name` parameters; wait so long for the locks of others."""
+    reader = SQLiteReader(path, wait_s)
     try:
         return list(reader._rows(sql, **values))
     finally:

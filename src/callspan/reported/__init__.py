@@ -1,0 +1,1 @@
+"""Reported: records what requests report of calls that run elsewhere, each once, in one order."""

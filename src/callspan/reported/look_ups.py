@@ -1,0 +1,123 @@
+"""Look-ups: finds in the application's stores the calls, sessions and spans that this process does not know.
+
+A store may wait for a lock, so it is only opened on a thread of callspan's own, and for seconds only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from callspan.agent.runtime import SpanRef
+from callspan.background import on_own_thread
+from callspan.fail_open import fail_open, ours, reported
+from callspan.forks import late_import
+from callspan.record.call import Place
+from callspan.stores.base import EmptyStoreError
+from callspan.stores.urls import parse
+
+LOOK_UP_S: Final = 5.0
+"""The longest time that a look-up takes, and for which a store that has not answered is left alone afterwards."""
+_UNREADABLE: Final = fail_open("look up what a store knows")
+_QUERIES: Final = {
+    "session": "SELECT trace_id, span_id, session_id FROM sessions WHERE session_id = :id",
+    "timestep": "SELECT trace_id, span_id, session_id, timestep_id, timestep FROM timesteps WHERE timestep_id = :id",
+    "call": """SELECT trace_id, span_id, session_id, timestep_id, timestep, response_id, sampled,
+                      outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4) AS complete,
+                      output IS NOT NULL AS has_answer
+                 FROM calls WHERE call_id = :id""",
+}
+_MODEL: Final = "SELECT json_extract(metadata, '$.agent_model') AS model FROM sessions WHERE session_id = :id"
+_COMPLETE: Final = """
+    SELECT call_id, model_req IS NOT NULL AS has_model FROM calls WHERE call_id IN (SELECT value FROM json_each(:ids))
+       AND outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4)"""
+
+
+class UnansweredError(Exception):
+    """A store could not be asked, or has not answered in time."""
+
+
+class _Row(msgspec.Struct):
+    trace_id: str | None
+    span_id: str | None
+    session_id: str | None
+    timestep_id: str | None = None
+    timestep: int | None = None
+    response_id: str | None = None
+    sampled: int | None = None
+    complete: int | None = None
+    has_answer: int | None = None
+
+
+class LookUps:
+    """The stores that can be asked: SQLite files, by an indexed look-up. Other stores are not asked."""
+
+    def __init__(self, stores: Iterable[str]) -> None:
+        self.paths = [path for url in stores if (path := parse(url).path) is not None and parse(url).kind == "sqlite"]
+        self.unanswered = 0
+        """Number of look-ups without an answer."""
+        self._silent_until: dict[Path, float] = {}
+
+    def __bool__(self) -> bool:
+        """Return whether there is a store to ask."""
+        return bool(self.paths)
+
+    def find(self, kind: str, identity: str) -> SpanRef | None:
+        """Return the reference of a span (`session`, `timestep`, `call`); None if no file has it.
+
+        Raises UnansweredError.
+        """
+        row = next(iter(self._query(_QUERIES[kind], id=identity)), None)
+        if row is None:
+            return None
+        known = msgspec.convert(dict(row), _Row)
+        return SpanRef(
+            trace_id=known.trace_id,
+            span_id=known.span_id,
+            sampled=known.sampled != 0,
+            place=Place(session_id=known.session_id, timestep_id=known.timestep_id, timestep=known.timestep),
+            response_id=known.response_id,
+            complete=bool(known.complete),
+            has_answer=bool(known.has_answer),
+        )
+
+    def complete(self, call_ids: Sequence[str]) -> Mapping[str, bool]:
+        """Return the calls that are stored with their answer; the value is whether their model is stored.
+
+        Raises UnansweredError.
+        """
+        found = self._query(_COMPLETE, ids=msgspec.json.encode(call_ids).decode())
+        return {str(row["call_id"]): bool(row["has_model"]) for row in found}
+
+    def model(self, session_id: str) -> str | None:
+        """Return the recorded model of a hosted agent's session; None if unknown. Raises UnansweredError."""
+        models = (row["model"] for row in self._query(_MODEL, id=session_id))
+        return next((model for model in models if isinstance(model, str)), None)
+
+    def _query(self, sql: str, **values: object) -> list[Mapping[str, object]]:
+        """Return the rows of all files. Raises UnansweredError if there are none, and a file has not answered."""
+        if not on_own_thread():
+            raise UnansweredError("a store is only opened on a thread of callspan's own")
+        deadline = time.monotonic() + LOOK_UP_S
+        rows: list[Mapping[str, object]] = []
+        answered = True
+        for path in self.paths:
+            now = time.monotonic()
+            if now >= deadline or now < self._silent_until.get(path, 0.0):
+                answered = False
+                continue
+            try:
+                rows += late_import("callspan.stores.sqlite.reader").query(path, sql, deadline - now, **values)
+            except ours(EmptyStoreError):
+                continue
+            except reported(_UNREADABLE):
+                answered = False
+                self._silent_until[path] = time.monotonic() + LOOK_UP_S
+        if not rows and not answered:
+            self.unanswered += 1
+            raise UnansweredError(f"no answer within {LOOK_UP_S:.0f} s")
+        return rows

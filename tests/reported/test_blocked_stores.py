@@ -1,0 +1,136 @@
+"""A store that does not answer: nobody waits for it who makes calls, and no record is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+import callspan
+from callspan.background import on_own_thread
+from callspan.record.call import CallRecord
+from callspan.stores.urls import open_store
+from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.wiring import WIRING
+
+SECRET = "whsec_c2VjcmV0"
+SOON_S = 1.0
+"""Far below the 5 s that a look-up may take, and above what a busy machine adds."""
+FOREIGN: list[str] = []
+"""Threads of others on which a connection to a store was opened while `WATCHING`."""
+WATCHING: list[bool] = []
+
+
+def watch(event: str, _: tuple[Any, ...]) -> None:
+    if event == "sqlite3.connect" and WATCHING and not on_own_thread():
+        FOREIGN.append(threading.current_thread().name)
+
+
+sys.addaudithook(watch)
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Connections to stores are opened on threads of callspan only."""
+    FOREIGN.clear()
+    WATCHING.append(True)
+    try:
+        yield
+    finally:
+        WATCHING.clear()
+    assert FOREIGN == []
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program has the file for itself; in a rollback journal, as after an interrupted migration."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def client(provider: ScriptedProvider) -> Iterator[Any]:
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0, webhook_secret=SECRET) as one:
+        yield one
+
+
+@pytest.fixture
+def store(tmp_path: Path, client: Any) -> Path:
+    """A store with a call."""
+    path = tmp_path / "calls.db"
+    with capture(stores=f"sqlite:///{path}"):
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        assert WIRING.flush(30)
+    return path
+
+
+def created(client: Any, path: Path, **around: Any) -> str:
+    """A background response of another process: this one knows nothing of it."""
+    with capture(stores=f"sqlite:///{path}"), callspan.session("jobs", session_id="jobs"):
+        answer = client.responses.create(model="gpt-5", input="Hi", background=True, **around)
+        assert WIRING.flush(30)
+    return str(answer.id)
+
+
+def timed(act: Callable[[], object]) -> float:
+    start = time.monotonic()
+    act()
+    return time.monotonic() - start
+
+
+def versions(seen: Captured) -> list[tuple[int, bool, bool]]:
+    """Version, and whether it has content and usage."""
+    calls = [one for one in seen.everything if isinstance(one, CallRecord)]
+    return [(one.record_version, bool(one.response and bytes(one.response.body)), bool(one.usage)) for one in calls]
+
+
+def test_a_poll_gets_its_content_and_its_link_from_the_store(
+    provider: ScriptedProvider, client: Any, store: Path
+) -> None:
+    """Its first version is without content; the second is what the level of the creation allows."""
+    provider.reply(text="Well.", polls=0)
+    job = created(client, store)
+    with watched(), capture(stores=f"sqlite:///{store}") as seen:
+        client.responses.retrieve(job)
+        assert WIRING.flush(30)
+    assert versions(seen) == [(5, False, True), (6, True, True)]
+    (span,) = seen.spans
+    assert (span.name, len(span.links)) == ("fetch_response", 1)
+    assert (span.attributes or {})["session.id"] == "jobs"
+    with closing(open_store(f"sqlite:///{store}")) as reader:
+        (call,) = (one for one in reader.calls() if one.api == "responses")
+    assert (call.text, call.outcome, call.redactions) == ("Well.", "success", [])
+
+
+def test_while_the_store_is_blocked_polls_and_webhooks_return_at_once(
+    provider: ScriptedProvider, client: Any, store: Path
+) -> None:
+    """The record stays as it was written first; the span has no link; the look-up is counted."""
+    provider.reply(text="Well.", polls=0)
+    job = created(client, store)
+    payload, headers = provider.webhook(job, SECRET)
+    with locked(store), watched(), capture(stores=f"sqlite:///{store}") as seen:
+        took = [
+            timed(lambda: client.webhooks.unwrap(payload, headers)),
+            timed(lambda: client.responses.retrieve(job)),
+        ]
+        assert max(took) < SOON_S
+    assert versions(seen) == [(3, False, False), (5, False, True)]
+    (span,) = seen.spans
+    assert (span.name, span.links) == ("fetch_response", ())
