@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeAlias
 from callspan.agent.runtime import Runtime, installed, never_instrumented
 from callspan.fail_open import Once, log, value_of
 from callspan.record.codec import encodable
+from callspan.record.plain_json import plain
 from callspan.settings_loader import load
 
 _NOT_INSTRUMENTED: Final = "not_instrumented"
@@ -97,14 +98,19 @@ def as_float(value: object) -> float | None:
 
 
 def as_int(value: object) -> int | None:
-    """Return a turn number as an int; None if it is not one."""
-    return value_of(partial(int, value)) if value is not None else None
+    """Return a turn number as an int; None if it is not one, or beyond the 64 bits of a store's integers."""
+    read = value_of(partial(int, value)) if value is not None else None
+    return read if read is not None and -_LATEST <= read < _LATEST else None
 
 
 def as_text(value: object) -> str | None:
-    """Return a name or an id as text that UTF-8 can hold; None for None."""
-    found = value if value is None or isinstance(value, str) else value_of(partial(str, value))
+    """Return a name or an id as text that UTF-8 can hold; None for None, and for what no text can be made of."""
+    found = str.__str__(value) if isinstance(value, str) else value_of(partial(_text, value))
     return None if found is None else encodable(found)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(plain(value) if isinstance(value, int) else value)
 
 
 def as_bool(value: object) -> bool | None:
@@ -118,13 +124,13 @@ def as_dict(metadata: object) -> dict[str, object]:
         return {}
     if not isinstance(metadata, Mapping):
         return {"metadata": metadata}
-    items: dict[object, object] = value_of(partial(dict, metadata)) or {}
-    return {str(key): value for key, value in items.items() if value is not None}
+    items = plain(metadata)
+    return {key: value for key, value in items.items() if value is not None} if isinstance(items, dict) else {}
 
 
 def as_texts(values: Iterable[str] | str) -> list[str]:
     """Return ids as a list; a single id may be given as text."""
-    listed = [values] if isinstance(values, str) else value_of(partial(list, values)) or []
+    listed = [values] if isinstance(values, str) else value_of(partial(list[str], values)) or []
     return [as_text(value) or "" for value in listed]
 
 

@@ -22,6 +22,7 @@ from callspan.agent.runtime import ScopeSpanHandle, SpanRef
 from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.events import METADATA_FIELDS
+from callspan.record.plain_json import plain
 from callspan.settings import Content
 from callspan.settings_loader import content_word
 
@@ -54,9 +55,8 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     outer = cast("dict[str, object]", context.get(_METADATA) or {})
     merged = dict(outer)
     extra = dict(cast("dict[str, object]", outer.get("extra") or {}))
-    given = fields.get("extra")
-    if isinstance(given, dict):
-        extra.update(given)
+    if isinstance(given := fields.get("extra"), dict):
+        extra.update(dict.items(given))
     for name, value in fields.items():
         if value is not None and name != "extra":
             (merged if name in METADATA_FIELDS else extra)[name] = value
@@ -250,6 +250,7 @@ _ID: Final = "callspan-session"
 _NAME: Final = "callspan-session-name"
 _NEXT: Final = "callspan-next-step"
 _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_INDEX: Final = re.compile("[0-9]{1,18}")
 
 
 class Carried(NamedTuple):
@@ -276,14 +277,14 @@ def carried(carrier: Mapping[str, str] | None) -> Carried:
 
     Accepts any mapping, such as the headers of a request; anything else is an empty carrier.
     """
-    items: dict[object, object] = value_of(partial(dict, carrier)) or {} if carrier is not None else {}
-    fields = {str(key).lower(): str(value) for key, value in items.items()}
+    items = plain(value_of(partial(dict[object, object], carrier))) if carrier is not None else None
+    fields = {key.lower(): str(value) for key, value in items.items()} if isinstance(items, dict) else {}
     following, name = fields.get(_NEXT, ""), fields.get(_NAME)
     place = Place(session_id=fields.get(_ID), session_name=None if name is None else unquote(name))
     trace = _TRACEPARENT.fullmatch(fields.get(_TRACE, ""))
     return Carried(
         session_id=place.session_id,
         name=place.session_name,
-        next_index=int(following) if following.isdecimal() else 0,
+        next_index=int(following) if _INDEX.fullmatch(following) else 0,
         span=trace and SpanRef(trace_id=trace[1], span_id=trace[2], sampled=bool(int(trace[3], 16) & 1), place=place),
     )

@@ -42,7 +42,8 @@ class EventRecorder(Scope):
         `sequence` is your own number of it; `at` is when it was passed on, None: now.
         """
         target, flags = self._target()
-        if not kind:
+        word = as_text(kind)
+        if not word:
             flags.append(
                 flagged("message_without_kind", "a message needs a kind, such as 'observation'", self._runtime)
             )
@@ -52,7 +53,7 @@ class EventRecorder(Scope):
             timestep_id=target._place.timestep_id,
             timestep=target._place.timestep,
             call_id=as_text(call),
-            message_type=as_text(kind) or "unknown",
+            message_type=word or "unknown",
             sender=as_text(sender),
             receiver=as_text(receiver),
             time_ns=moment(at, flags, target._runtime),

@@ -18,9 +18,9 @@ from callspan.agent.runtime import Runtime
 from callspan.agent.scope import IDLE, Scope, current_scope, scope_of
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, ours, value_of
-from callspan.record.codec import plain
 from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
+from callspan.record.plain_json import plain
 
 _ABSENT: Final = msgspec.UNSET
 
@@ -377,8 +377,8 @@ def _parsed(arguments: object) -> object:
     if not isinstance(arguments, str):
         return arguments
     try:
-        return msgspec.json.decode(arguments)
-    except ours(msgspec.DecodeError, UnicodeEncodeError):
+        return msgspec.json.decode(str.__str__(arguments))
+    except ours(msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return arguments
 
 

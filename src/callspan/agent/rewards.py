@@ -98,8 +98,9 @@ def feedback(
     """
     sent = carried(carrier)
     runtime = installed_or_warn()
+    call_id = as_text(call_id) or ""
     flags = [] if call_id else [flagged("feedback_without_call", "feedback is for a call; give its id", runtime)]
-    where = found(runtime, call=as_text(call_id))
+    where = found(runtime, call=call_id)
     place = where.place if where is not None else Place(session_id=sent.session_id)
     record = reward_record(
         place,

@@ -4,7 +4,8 @@ On the thread of the caller, for calls, sessions, timesteps, events, messages an
 
 | Processor | Applies to | Reason for its position |
 | --- | --- | --- |
-| secrets | all records | first: no code of the application sees a key |
+| values | all records | first: the others can walk through every value of the application, whatever it is |
+| secrets | all records | before all that may show a record: no code of the application sees a key |
 | media | calls | before the redactor, which then does not search base64 |
 | redactor | all records | the application's function; gets bodies as JSON, without secrets and media |
 | content | all records | after the redactor: content that it adds obeys the setting `content` |
@@ -37,11 +38,12 @@ from callspan.record.bounded import json_attribute, weight
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record
+from callspan.record.plain_json import plain
 from callspan.settings import Settings
 
 TRUNCATED_KEY: Final = "callspan_truncated"
 _SIZED: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content"}
-"""The field whose size is limited, in records other than calls."""
+"""The field with a value of the application whose size is limited, in records other than calls."""
 _WORST_ESCAPE: Final = 6
 """Bytes of JSON that one character can become, as in a control character's escape."""
 
@@ -75,6 +77,18 @@ def _without_longer_body(record: CallRecord, request: int, response: int, max_by
             record, response = with_bodies(record, None, marker), len(memoryview(marker))
         notes.append(Redaction(what=f"{side}.body", why="size", original_bytes=size))
     return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
+
+
+def with_plain_values(record: Record) -> Record:
+    """Return the record with the application's values as new plain JSON; the same object if it has none.
+
+    Cycles, great depth, huge integers and objects whose methods raise end here, see `plain`.
+    """
+    data = _SIZED.get(type(record))
+    values = {} if data is None else {data: plain(getattr(record, data))}
+    if record.metadata:
+        values["metadata"] = plain(record.metadata)
+    return msgspec.structs.replace(record, **values) if values else record
 
 
 def _cut(value: object, max_bytes: int) -> tuple[object, int] | None:
@@ -141,7 +155,10 @@ class Processors:
 
 def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:
     """Return the processors that run on the thread of the caller."""
-    steps = [Processor(fail_open("mask the secrets of a record"), mask_record)]
+    steps = [
+        Processor(fail_open("convert the values of a record"), with_plain_values),
+        Processor(fail_open("mask the secrets of a record"), mask_record),
+    ]
     if settings.media == "reference" and (settings.content == "full" or redactor is not None):
         steps.append(Processor(fail_open("replace the media of a call"), media_by_reference, calls_only=True))
     if redactor is not None:

@@ -11,7 +11,8 @@ from typing import Final
 
 from callspan.providers.wire_json import integer, items, mapping, text
 from callspan.record.call import ErrorInfo
-from callspan.record.codec import encodable, plain
+from callspan.record.codec import encodable
+from callspan.record.plain_json import plain
 from callspan.safe_urls import whole_words
 
 MAX_MESSAGE_BYTES: Final = 4096

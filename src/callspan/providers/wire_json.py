@@ -16,7 +16,8 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.record.codec import encodable, plain
+from callspan.record.codec import encodable
+from callspan.record.plain_json import plain
 
 LARGEST_COUNT: Final = 2**63 - 1
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
@@ -154,7 +155,7 @@ def objects(value: object, *path: str) -> Iterator[dict[str, object]]:
 def detached(value: _T, depth: int = 0) -> _T:
     """Return a deep copy of a JSON value in its wire form: tuples become lists, keys strings; strings are unchanged.
 
-    Values that are not JSON are converted, see `callspan.record.codec.plain`. Below 64 levels a note replaces the rest.
+    Values that are not JSON are converted, see `plain`. Below 64 levels a note replaces the rest.
     """
     return value if isinstance(value, _SCALARS) else _copied(value, depth)  # type: ignore[return-value] # the same JSON
 

@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.record.codec import encode_json, plain
+from callspan.record.codec import encode_json
+from callspan.record.plain_json import plain
 
 _ATTEMPTS: Final = 6
 _SMALLEST: Final = b"0"

@@ -1,29 +1,23 @@
 """Codec: records and wire bodies as JSON. Encodes and decodes records, and takes messages out of bodies unparsed.
 
-Encoding never fails, even for values JSON cannot represent. The messages of a body are `messages`, `input` or `prompt`
-of a request, and `choices`, `output` or the message of a response: their bytes, as they were sent.
+Encoding never fails, even for values JSON cannot represent, see `plain`. The messages of a body are `messages`, `input`
+or `prompt` of a request, and `choices`, `output` or the message of a response: their bytes, as they were sent.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.fail_open import ours, value_of
+from callspan.fail_open import ours
 from callspan.record.call import SCHEMA_VERSION
 from callspan.record.events import Record
-from callspan.safe_urls import whole_words
+from callspan.record.plain_json import plain
 
-_MAX_DEPTH: Final = 64
-_MAX_REPR: Final = 200
-_JSON_METHODS: Final = ("model_dump", "to_dict", "tolist", "isoformat")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 class UnknownSchemaError(ValueError):
@@ -40,7 +34,7 @@ def encode(record: Record) -> bytes:
     try:
         return _encoder.encode(record)
     except ours(UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
-        return _encoder.encode(_fields(record))
+        return _encoder.encode(plain(record, keep_raw=True))
 
 
 def decode(data: bytes) -> Record:
@@ -70,61 +64,7 @@ def encode_json(value: object) -> bytes:
     try:
         return _encoder.encode(value)
     except ours(UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
-        return _encoder.encode(plain(value))
-
-
-def plain(value: object, depth: int = 0) -> object:
-    """Return `value` as plain JSON: dict, list, str, int, float, bool, None.
-
-    Lone surrogates and NUL become U+FFFD, NaN and infinities None, bytes text; cyclic or too deep parts and objects
-    without a JSON form become a short description. Never raises, even if `__str__` does.
-    """
-    if value is None or isinstance(value, bool | msgspec.Raw):
-        return value
-    # The encoder accepts only the plain types, so a subclass (a NumPy float) is converted.
-    if isinstance(value, int):
-        return int.__index__(value)
-    if isinstance(value, str):
-        return _clean(str.__str__(value))
-    if isinstance(value, float):
-        return float.__float__(value) if math.isfinite(value) else None
-    if depth >= _MAX_DEPTH:
-        return "<too deep>"
-    if isinstance(value, Mapping):
-        return {_clean(str(key)): plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item, depth + 1) for item in value]
-    if isinstance(value, bytes | bytearray | memoryview):
-        return _clean(bytes(value).decode("utf-8", "replace"))
-    return _object(value, depth)
-
-
-def _object(value: object, depth: int) -> object:
-    """Return an object's own JSON form if it has one, else a description of it."""
-    if isinstance(value, msgspec.Struct):
-        return _fields(value, depth)
-    for name in _JSON_METHODS if not isinstance(value, type) else ():
-        method = value_of(partial(getattr, value, name, None))
-        dumped = value_of(method) if callable(method) else None
-        if isinstance(dumped, dict | list | str | int | float):
-            return plain(dumped, depth + 1)
-    built = value_of(partial(msgspec.to_builtins, value, str_keys=True))
-    return _description(value) if built is None else plain(built, depth + 1)
-
-
-def _fields(struct: msgspec.Struct, depth: int = 0) -> dict[str, object]:
-    config = type(struct).__struct_config__
-    fields: dict[str, object] = {} if config.tag_field is None else {config.tag_field: config.tag}
-    for field in msgspec.structs.fields(struct):
-        value = getattr(struct, field.name)
-        if value is not field.default:
-            fields[field.encode_name] = plain(value, depth + 1)
-    return fields
-
-
-def _description(value: object) -> str:
-    text = value_of(partial(repr, value)) or f"<{type(value).__name__}>"
-    return _clean(text if len(text) <= _MAX_REPR else whole_words(text, _MAX_REPR) + "…")
+        return _encoder.encode(plain(value, keep_raw=True))
 
 
 def encodable(text: str) -> str:
@@ -138,11 +78,7 @@ def encodable(text: str) -> str:
     return text
 
 
-def _clean(text: str) -> str:
-    return text if text.isascii() and "\0" not in text else _UNSTORABLE.sub("\ufffd", text)
-
-
-_encoder = msgspec.json.Encoder(enc_hook=plain)
+_encoder = msgspec.json.Encoder(enc_hook=partial(plain, keep_raw=True))
 _decoder = msgspec.json.Decoder(Record)
 _head_decoder = msgspec.json.Decoder(_Head)
 

@@ -14,9 +14,9 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
-from callspan.record.codec import plain
 from callspan.record.events import METADATA_FIELDS
 from callspan.record.labels import EXTRA
+from callspan.record.plain_json import plain
 from callspan.record.usage import Usage
 
 _OPERATIONS: Final = {

@@ -18,7 +18,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from callspan.providers.wire_json import mapping, text
-from callspan.record.codec import encode_json, plain
+from callspan.record.codec import encode_json
+from callspan.record.plain_json import plain
 
 _INLINE_BYTES: Final = 256
 _COMPRESS_BYTES: Final = 128

@@ -17,8 +17,9 @@ from callspan.process.redaction import redact_texts, redacted
 from callspan.process.secrets import MASK, MAX_SEARCHED, MAX_SETTINGS_SEARCHED, mask_record, masked_error
 from callspan.providers.errors import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, error_info
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
-from callspan.record.codec import decode, encode, exact_json, plain
+from callspan.record.codec import decode, encode, exact_json
 from callspan.record.events import EventRecord, SessionRecord
+from callspan.record.plain_json import plain
 from callspan.safe_urls import LONGEST_SECRET, whole_words, without_passwords
 from callspan.stores.payloads import unpack
 

@@ -1,0 +1,188 @@
+"""Plain JSON: any value of the application as dicts, lists, texts and finite numbers, of bounded depth and length."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import chain, islice
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from callspan.fail_open import ours, value_of
+from callspan.safe_urls import whole_words
+
+_MAX_DEPTH: Final = 64
+_MAX_VALUES: Final = 1_000_000
+"""Values in one value: sixty lists, each twice in the next, would be read until the end of time."""
+_MAX_BITS: Final = 2_126
+"""Of an integer: 640 digits, which every setting of `sys.set_int_max_str_digits` allows to write and to read."""
+_MAX_REPR: Final = 200
+_JSON_METHODS: Final = ("model_dump", "to_dict", "tolist", "isoformat")
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+_LISTS: Final = (list, tuple, set, frozenset)
+_BYTES: Final = (bytes, bytearray, memoryview)
+_ONLY_INTEGERS: Final = frozenset({int})
+_ONLY_FLOATS: Final = frozenset({float})
+_ONLY_LISTS: Final = frozenset({list})
+_MAX_DIMENSIONS: Final = 8
+_LEAST, _MOST = -(2**63), 2**63
+_T = TypeVar("_T")
+
+
+def plain(value: object, depth: int = 0, *, keep_raw: bool = False) -> object:
+    """Return `value` as new plain JSON: dict, list, str, int, float, bool, None.
+
+    Lone surrogates and NUL become U+FFFD, NaN and infinities None, bytes text (base64 if they are not UTF-8), integers
+    of more than 640 digits hexadecimal text; what contains itself, is more than 64 levels deep or has no JSON form
+    becomes a short description, and what follows the first million values is left out. Never raises, whatever the
+    methods of `value` do.
+
+    `depth` is that of `value` within another one. `keep_raw` leaves `msgspec.Raw` unchanged, for records.
+    """
+    return _Reading(keep_raw).value(value, depth)
+
+
+class _Reading:
+    __slots__ = ("_around", "_in_list", "_keep_raw", "_left")
+
+    def __init__(self, keep_raw: bool) -> None:
+        self._keep_raw = keep_raw
+        self._left = _MAX_VALUES
+        self._around: set[int] = set()
+        """Identities of the values around the one being read."""
+        self._in_list = False
+        """Whether the value around is a list, which is no array of numbers then."""
+
+    def value(self, value: object, depth: int) -> object:
+        if value is None or isinstance(value, bool):
+            return value
+        # The encoder accepts only the plain types, so a subclass (a NumPy float) is converted.
+        if isinstance(value, str):
+            return clean(str.__str__(value))
+        if isinstance(value, int):
+            return _integer(int.__index__(value))
+        if isinstance(value, float):
+            return float.__float__(value) if math.isfinite(value) else None
+        if isinstance(value, msgspec.Raw) and self._keep_raw:
+            return value
+        if type(value) is list and _are_numbers(value):
+            return value.copy()
+        if depth >= _MAX_DEPTH:
+            return "<too deep>"
+        return self._container(value, depth)
+
+    def _container(self, value: object, depth: int) -> object:
+        mine = id(value)
+        if mine in self._around:
+            return "<cycle>"
+        self._around.add(mine)
+        in_list = self._in_list
+        try:
+            if isinstance(value, Mapping):
+                self._in_list = False
+                return self._object(value, depth)
+            if isinstance(value, _LISTS):
+                if type(value) is list and not self._in_list and _is_array(value):
+                    return msgspec.json.decode(msgspec.json.encode(value))
+                self._in_list = True
+                return self._list(value, depth)
+            if isinstance(value, _BYTES):
+                return _bytes(bytes(value))
+            return self._other(value, depth)
+        finally:
+            self._in_list = in_list
+            self._around.discard(mine)
+
+    def _object(self, value: Mapping[object, object], depth: int) -> object:
+        items = value_of(lambda: self._taken(dict.items(value) if isinstance(value, dict) else value.items()))
+        if items is None:
+            return _description(value)
+        return {_key(key): self.value(item, depth + 1) for key, item in items}
+
+    def _list(self, value: Iterable[object], depth: int) -> object:
+        items = value_of(lambda: self._taken(value))
+        if items is None:
+            return _description(value)
+        return [self.value(item, depth + 1) for item in items]
+
+    def _taken(self, values: Iterable[_T]) -> list[_T]:
+        """Return the values, as many as are left; afterwards so many fewer are."""
+        taken = list(islice(values, self._left))
+        self._left -= len(taken)
+        return taken
+
+    def _other(self, value: object, depth: int) -> object:
+        """Return an object's own JSON form if it has one, else a description of it."""
+        if isinstance(value, msgspec.Raw):
+            return self.value(value_of(partial(msgspec.json.decode, value)) or bytes(value), depth + 1)
+        if isinstance(value, msgspec.Struct):
+            return self._fields(value, depth)
+        for name in _JSON_METHODS if not isinstance(value, type) else ():
+            method = value_of(partial(getattr, value, name, None))
+            dumped = value_of(method) if callable(method) else None
+            if isinstance(dumped, dict | list | str | int | float):
+                return self.value(dumped, depth + 1)
+        built = value_of(partial(msgspec.to_builtins, value, str_keys=True))
+        return _description(value) if built is None or built is value else self.value(built, depth + 1)
+
+    def _fields(self, struct: msgspec.Struct, depth: int) -> dict[str, object]:
+        config = type(struct).__struct_config__
+        fields: dict[str, object] = {} if config.tag_field is None else {config.tag_field: config.tag}
+        for field in msgspec.structs.fields(struct):
+            value = getattr(struct, field.name)
+            if value is not field.default:
+                fields[field.encode_name] = self.value(value, depth + 1)
+        return fields
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    """Return whether all are numbers that JSON and every store can hold. Observations are mostly lists of these."""
+    kinds = set(map(type, values))
+    if kinds == _ONLY_INTEGERS:
+        return bool(min(values) >= _LEAST and max(values) <= _MOST)
+    return kinds == _ONLY_FLOATS and all(map(math.isfinite, values))
+
+
+def _is_array(values: list[Any]) -> bool:
+    """Return whether these are lists in lists of numbers, a million at most. Level by level, which is fast."""
+    for _ in range(_MAX_DIMENSIONS):
+        if set(map(type, values)) != _ONLY_LISTS or sum(map(len, values)) > _MAX_VALUES:
+            break
+        values = list(chain.from_iterable(values))
+    return _are_numbers(values)
+
+
+def _bytes(value: bytes) -> str:
+    try:
+        return clean(value.decode())
+    except ours(UnicodeDecodeError):
+        return base64.b64encode(value).decode()
+
+
+def _integer(value: int) -> int | str:
+    # Its time is linear, that of decimal digits is not.
+    return value if value.bit_length() <= _MAX_BITS else hex(value)
+
+
+def _key(key: object) -> str:
+    """Return a key as text: that of `None`, a number or an object as `str` has it."""
+    if isinstance(key, str):
+        return clean(str.__str__(key))
+    if isinstance(key, int) and not isinstance(key, bool):
+        return str(_integer(int.__index__(key)))
+    text = value_of(partial(str, key))
+    return _description(key) if text is None else clean(text)
+
+
+def _description(value: object) -> str:
+    text = value_of(partial(repr, value)) or f"<{type(value).__name__}>"
+    return clean(text if len(text) <= _MAX_REPR else whole_words(text, _MAX_REPR) + "…")
+
+
+def clean(text: str) -> str:
+    """Return the text with U+FFFD for what no store can hold: lone surrogates and NUL."""
+    return text if text.isascii() and "\0" not in text else _UNSTORABLE.sub("\ufffd", text)
