@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.callspan
 EXTRAS := openai,anthropic,cli,cost,otlp
-DEV_EXTRAS := $(EXTRAS),postgres,clickhouse,gymnasium
+DEV_EXTRAS := $(EXTRAS),groq,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 # Databases, Collectors and hundreds of processes: on a stalled machine a test is repeated, and the report shows it.
 AGAIN := --reruns 2 -rR

@@ -29,7 +29,7 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
             "openinference-instrumentation-anthropic",
         ],
     },
-    "newest": {".venv-newest": [UPGRADE, "-e", ".", "openai", "anthropic"]},
+    "newest": {".venv-newest": [UPGRADE, "-e", ".", "openai", "anthropic", "groq"]},
     "backend": {".venv-backend": ["arize-phoenix>=20,<21"]},
     "frameworks": {
         ".venv-frameworks/openai-agents": ["-e", ".", "openai-agents"],

@@ -48,6 +48,7 @@ class Pair:
 
     openai: str
     anthropic: str
+    groq: str
     besides: tuple[str, ...] = ()
 
 
@@ -60,11 +61,11 @@ OLDEST_TELEMETRY = (
 NEWEST_TELEMETRY = ("opentelemetry-api>=1.44", "opentelemetry-sdk>=1.44", "opentelemetry-instrumentation>=0.65b0")
 PAIRS = {
     # Both hand their HTTP client an argument that httpx 0.28 has taken away.
-    "floor": Pair("openai==1.40.0", "anthropic==0.34.0", ("httpx<0.28", *OLDEST_TELEMETRY)),
-    "older": Pair("openai[aiohttp]==1.109.1", "anthropic[aiohttp]==0.125.0"),
-    "recent": Pair("openai[aiohttp]==2.54.0", "anthropic[aiohttp]==1.17.0"),
+    "floor": Pair("openai==1.40.0", "anthropic==0.34.0", "groq==1.0.0", ("httpx<0.28", *OLDEST_TELEMETRY)),
+    "older": Pair("openai[aiohttp]==1.109.1", "anthropic[aiohttp]==0.125.0", "groq==1.0.0"),
+    "recent": Pair("openai[aiohttp]==2.54.0", "anthropic[aiohttp]==1.17.0", "groq==1.0.0"),
     # Openai takes clients of the older HTTP library too, where that is there.
-    "newest": Pair("openai[aiohttp]>=3", "anthropic[aiohttp]>=2", ("httpx>=0.28", *NEWEST_TELEMETRY)),
+    "newest": Pair("openai[aiohttp]>=3", "anthropic[aiohttp]>=2", "groq>=1.7", ("httpx>=0.28", *NEWEST_TELEMETRY)),
 }
 
 
@@ -114,7 +115,7 @@ def prepare(python: str, path: str, name: str) -> Path:
     """The environment for a pair, made if need be. Raises CalledProcessError where that fails."""
     pair = PAIRS[name]
     venv = HOME / f"{name}-{python}"
-    wanted = [pair.openai, pair.anthropic, *pair.besides, *TOOLS]
+    wanted = [pair.openai, pair.anthropic, pair.groq, *pair.besides, *TOOLS]
     stamp, key = venv / ".made", hashlib.sha256("\n".join(wanted).encode()).hexdigest()
     if stamp.exists() and stamp.read_text(encoding="utf-8") == key:
         return venv
@@ -192,8 +193,8 @@ def document(results: list[Result], missing: list[str]) -> str:
         "on old and new SDKs.",
         "Written by `make matrix`; `make older` runs one older pair, as part of `make test-all`.",
         "",
-        "| Python | openai | anthropic | HTTP library | OpenTelemetry | passed | failed | skipped | s |",
-        "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
+        "| Python | openai | anthropic | groq | HTTP library | OpenTelemetry | passed | failed | skipped | s |",
+        "| --- | --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
     lines += [_row(result) for result in results]
     lines += ["", *(f"Not run: no Python {version} was found." for version in missing)]
@@ -214,11 +215,12 @@ def document(results: list[Result], missing: list[str]) -> str:
 def _row(result: Result) -> str:
     if result.trouble:
         pair = PAIRS[result.pair]
-        return f"| {result.python} | {pair.openai} | {pair.anthropic} | | | {result.trouble} | | | |"
+        return f"| {result.python} | {pair.openai} | {pair.anthropic} | {pair.groq} | | | {result.trouble} | | | |"
     versions = result.versions
     http = ", ".join(f"{name} {versions[name]}" for name in ("httpx", "httpx2") if name in versions)
     return (
-        f"| {result.python} | {versions.get('openai')} | {versions.get('anthropic')} | {http} "
+        f"| {result.python} | {versions.get('openai')} | {versions.get('anthropic')} "
+        f"| {versions.get('groq')} | {http} "
         f"| {versions.get('opentelemetry-sdk')} "
         f"| {result.passed} | {len(result.failed)} | {sum(result.skipped.values())} | {result.seconds:.0f} |"
     )

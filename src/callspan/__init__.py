@@ -27,7 +27,7 @@ if _typing.TYPE_CHECKING:
     from callspan.agent.rewards import feedback, reward
     from callspan.agent.sessions import Session, Timestep
     from callspan.opening import open_store
-    from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
+    from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, GroqInstrumentor, OpenAIInstrumentor
     from callspan.process.callbacks import add_callback
     from callspan.process.redaction import redact_texts
     from callspan.record.call import CallRecord
@@ -42,6 +42,7 @@ _HOMES = {
     "ByteBoundedExporter": "callspan.wiring.otlp",
     "CallRecord": "callspan.record.call",
     "CallRecordExporter": "callspan.plugin",
+    "GroqInstrumentor": "callspan.plugin",
     "Handle": "callspan.wiring",
     "MisuseError": "callspan.agent.arguments",
     "OpenAIInstrumentor": "callspan.plugin",
@@ -79,6 +80,7 @@ __all__ = [
     "ByteBoundedExporter",
     "CallRecord",
     "CallRecordExporter",
+    "GroqInstrumentor",
     "Handle",
     "MisuseError",
     "OpenAIInstrumentor",

@@ -13,15 +13,14 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan import wiring
 from callspan.fail_open import fail_open
-from callspan.intercept.patching import Sdk
 from callspan.record.call import CallRecord
+from callspan.sdk_profiles import PROFILES, Sdk
 from callspan.semconv.call import CALL_ID
 from callspan.semconv.records_from_spans import call_of
 from callspan.wiring.byte_bounds import bound_exporters
 
 _READ: Final = fail_open("record a span of another instrumentation")
 _PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
-_SDKS_SCOPE: Final = "com.anthropic.sdk.python"
 _MOST_AROUND: Final = 4096
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 
@@ -30,11 +29,10 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
     """One SDK; keyword arguments are those of `callspan.instrument()`."""
 
     _sdk: Sdk
-    _requirement: str
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """Return the SDK versions this instruments."""
-        return (self._requirement,)
+        return (PROFILES[self._sdk].requirement,)
 
     def _instrument(self, **kwargs: Any) -> None:  # noqa: ANN401 - OpenTelemetry's signature
         kwargs.pop("skip_dep_check", None)
@@ -61,7 +59,6 @@ class OpenAIInstrumentor(_SdkInstrumentor):
     """
 
     _sdk = "openai"
-    _requirement = "openai >= 1.40"
 
 
 class AnthropicInstrumentor(_SdkInstrumentor):
@@ -76,7 +73,20 @@ class AnthropicInstrumentor(_SdkInstrumentor):
     """
 
     _sdk = "anthropic"
-    _requirement = "anthropic >= 0.34"
+
+
+class GroqInstrumentor(_SdkInstrumentor):
+    """Instruments the groq SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`.
+
+    Raises:
+        SettingError: From `instrument()`: an argument has an invalid value.
+
+    Example:
+        >>> callspan.GroqInstrumentor().instrument(content="metadata")
+        >>> callspan.GroqInstrumentor().uninstrument()
+    """
+
+    _sdk = "groq"
 
 
 class CallRecordExporter(SpanExporter):
@@ -143,9 +153,10 @@ class Covered:
 
 
 def _is_sdks_own(span: ReadableSpan) -> bool:
-    """Return whether it is the anthropic SDK's own span within callspan's, with the setting `native=keep`."""
+    """Return whether it is an SDK's own span within callspan's, with the setting `native=keep`."""
     scope = span.instrumentation_scope
-    return scope is not None and scope.name.startswith(_SDKS_SCOPE) and "anthropic" in wiring.WIRING.patches.wanted
+    wanted = (PROFILES[sdk].own_scope for sdk in wiring.WIRING.patches.wanted)
+    return scope is not None and any(own is not None and scope.name.startswith(own) for own in wanted)
 
 
 def _record_of(span: ReadableSpan) -> CallRecord | None:

@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any, Final, NamedTuple
 
 from callspan.fail_open import Once, log
+from callspan.sdk_profiles import SDKS
 
 
 class PrivateName(NamedTuple):
@@ -30,8 +31,8 @@ class PrivateName(NamedTuple):
     """Expected only where that class or module has this name too: older versions lack both."""
 
 
-def _of_both(module: str, owner: str) -> tuple[str, ...]:
-    return tuple(f"{sdk}.{module}:{owner}" for sdk in ("openai", "anthropic"))
+def _of_sdks(module: str, owner: str) -> tuple[str, ...]:
+    return tuple(f"{sdk}.{module}:{owner}" for sdk in SDKS)
 
 
 def _of_http(owner: str) -> tuple[str, ...]:
@@ -40,32 +41,32 @@ def _of_http(owner: str) -> tuple[str, ...]:
 
 # Functions that are hooked.
 
-REQUEST: Final = PrivateName("request", _of_both("_base_client", "SyncAPIClient"), "none", "all sync calls")
-ASYNC_REQUEST: Final = PrivateName("request", _of_both("_base_client", "AsyncAPIClient"), "none", "all async calls")
+REQUEST: Final = PrivateName("request", _of_sdks("_base_client", "SyncAPIClient"), "none", "all sync calls")
+ASYNC_REQUEST: Final = PrivateName("request", _of_sdks("_base_client", "AsyncAPIClient"), "none", "all async calls")
 PROCESS_RESPONSE: Final = PrivateName(
-    "_process_response", _of_both("_base_client", "SyncAPIClient"),
+    "_process_response", _of_sdks("_base_client", "SyncAPIClient"),
     "the response is taken from the result", "content of sync calls",
 )  # fmt: skip
 ASYNC_PROCESS_RESPONSE: Final = PrivateName(
-    "_process_response", _of_both("_base_client", "AsyncAPIClient"),
+    "_process_response", _of_sdks("_base_client", "AsyncAPIClient"),
     "the response is taken from the result", "content of async calls",
 )  # fmt: skip
 PROCESS_RESPONSE_DATA: Final = PrivateName(
-    "_process_response_data", _of_both("_base_client", "BaseClient"),
+    "_process_response_data", _of_sdks("_base_client", "BaseClient"),
     "results and the items of streams are read", "content of streams; plain calls are read from their result",
 )  # fmt: skip
 BUILD_REQUEST: Final = PrivateName(
-    "_build_request", _of_both("_base_client", "BaseClient"), "the body is read when it is sent", "request bodies"
+    "_build_request", _of_sdks("_base_client", "BaseClient"), "the body is read when it is sent", "request bodies"
 )
 RETRY_TIMEOUT: Final = PrivateName(
-    "_calculate_retry_timeout", _of_both("_base_client", "BaseClient"), "none", "planned waits between attempts"
+    "_calculate_retry_timeout", _of_sdks("_base_client", "BaseClient"), "none", "planned waits between attempts"
 )
 STREAM: Final = PrivateName(
-    "__stream__", _of_both("_streaming", "Stream"), "the iterator of the stream is wrapped",
+    "__stream__", _of_sdks("_streaming", "Stream"), "the iterator of the stream is wrapped",
     "normal ends and errors of sync streams; they end when closed or dropped",
 )  # fmt: skip
 ASYNC_STREAM: Final = PrivateName(
-    "__stream__", _of_both("_streaming", "AsyncStream"), "the iterator of the stream is wrapped",
+    "__stream__", _of_sdks("_streaming", "AsyncStream"), "the iterator of the stream is wrapped",
     "normal ends and errors of async streams; they end when closed or dropped",
 )  # fmt: skip
 CLOSE: Final = PrivateName(
@@ -86,14 +87,14 @@ ASYNC_SEND: Final = PrivateName(
 # What is read or set besides.
 
 BASE_URL: Final = PrivateName(
-    "_base_url", _of_both("_base_client", "BaseClient"), "the public `base_url` is read, which costs more", ""
+    "_base_url", _of_sdks("_base_client", "BaseClient"), "the public `base_url` is read, which costs more", ""
 )
 RESOURCE_CLIENT: Final = PrivateName(
     "_client", ("openai._resource:SyncAPIResource", "openai._resource:AsyncAPIResource"),
     "webhooks are taken for those of openai itself", "",
 )  # fmt: skip
 ITERATOR: Final = PrivateName(
-    "_iterator", (*_of_both("_streaming", "Stream"), *_of_both("_streaming", "AsyncStream")),
+    "_iterator", (*_of_sdks("_streaming", "Stream"), *_of_sdks("_streaming", "AsyncStream")),
     "streams end when closed or dropped", "where `__stream__` is missing too: normal ends of streams",
 )  # fmt: skip
 SPAN_NAME: Final = PrivateName(
@@ -196,8 +197,8 @@ READ: Final = (
 )  # fmt: skip
 """Names that are read or set."""
 MODULES: Final = (
-    "openai._base_client", "openai._resource", "openai._streaming",
-    "anthropic._base_client", "anthropic._streaming", "anthropic._models",
+    *(f"{sdk}.{module}" for sdk in SDKS for module in ("_base_client", "_streaming")),
+    "openai._resource", "anthropic._models",
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
     "opentelemetry.exporter.otlp.proto.http._common",

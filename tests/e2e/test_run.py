@@ -138,7 +138,7 @@ def test_an_app_that_is_not_a_program_is_wrong_usage(place: Path) -> None:
 LAST = "callspan: "
 
 
-NOTHING = "nothing was recorded: the application made no call with openai or anthropic"
+NOTHING = "nothing was recorded: the application made no call with openai, anthropic, groq"
 SHOWN = RECORDED.removeprefix(LAST)
 
 

@@ -39,11 +39,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan import fail_open
-from callspan.intercept.patching import SDKS
 from callspan.observe.batches import LINES
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.record.merging import ANSWER_VERSION
+from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import load
 from callspan.testing import ScriptedProvider
 from callspan.wiring import WIRING

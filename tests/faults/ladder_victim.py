@@ -22,9 +22,10 @@ GONE = set(sys.argv[1:])
 
 
 def as_it_is_now(hook: patching.Hook) -> patching.Hook:
-    names = {hook.attribute, f"{hook.owner}.{hook.attribute}"}
+    owners = {where.partition(":")[2] for where in hook.where}
+    names = {hook.attribute, *(f"{owner}.{hook.attribute}" for owner in owners)}
     if names & GONE:
-        return msgspec.structs.replace(hook, owner=f"{hook.owner}_gone")
+        return msgspec.structs.replace(hook, where=tuple(f"{where}_gone" for where in hook.where))
     if {f"~{name}" for name in names} & GONE:
         return msgspec.structs.replace(hook, reads=(), ignores=())
     return hook

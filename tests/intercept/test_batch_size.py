@@ -15,7 +15,7 @@ READER = """
     import json, resource, sys
     from collections import Counter
     import anthropic
-    from callspan.intercept.patching import SDKS
+    from callspan.sdk_profiles import SDKS
     from callspan.settings_loader import load
     from callspan.wiring import WIRING
     from callspan.wiring.pipeline import Providers

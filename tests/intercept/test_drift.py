@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterator
@@ -32,18 +33,22 @@ SAMPLE = [hook for hook in HOOKS if hook.attribute in ("request", "__stream__")]
 
 
 def name_of(hook: Hook) -> str:
-    return f"{hook.owner}.{hook.attribute}"
+    return f"{owner_of(hook)}.{hook.attribute}"
 
 
-def modules(sdk: str, hook: Hook) -> Any:
-    if hook.module == "http":
-        return sdks.http_of(sdk)
-    return __import__(f"{sdk}.{hook.module}", fromlist=["x"])
+def owner_of(hook: Hook) -> str:
+    return hook.where[0].partition(":")[2]
+
+
+def module_of(sdk: str, hook: Hook) -> Any:
+    names = {where.partition(":")[0] for where in hook.where}
+    own = next((name for name in names if name.startswith(f"{sdk}.")), None)
+    return sdks.http_of(sdk) if own is None else importlib.import_module(own)
 
 
 def place(sdk: str, hook: Hook) -> type:
     """The class in whose dictionary the hooked function lies."""
-    owner = getattr(modules(sdk, hook), hook.owner)
+    owner = getattr(module_of(sdk, hook), owner_of(hook))
     return next(kind for kind in owner.__mro__ if hook.attribute in vars(kind))
 
 
@@ -246,16 +251,16 @@ def compared(
             with caller():
                 assert outcomes(run, mode, sdk) == bare
             gc.collect()
-        return bare, seen, states[f"{hook.owner}.{hook.attribute}"]
+        return bare, seen, states[name_of(hook)]
 
 
 def concerns(hook: Hook, mode: Mode) -> bool:
     """Whether calls of this colour come by."""
     other = "Sync" if mode.is_async else "Async"
-    names = f"{hook.owner}.{hook.attribute}"
+    names = name_of(hook)
     return not (
         names.startswith(other)
-        or (mode.is_async and hook.owner in ("Stream", "Client"))
+        or (mode.is_async and owner_of(hook) in ("Stream", "Client"))
         or hook.attribute in (("close", "iter_bytes") if mode.is_async else ("aclose", "aiter_bytes"))
     )
 

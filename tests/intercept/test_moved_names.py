@@ -21,9 +21,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 import callspan
 from callspan import private_names
 from callspan.fail_open import Once
-from callspan.intercept.patching import SDKS
 from callspan.private_names import READ, PrivateName
 from callspan.record.call import CallRecord
+from callspan.sdk_profiles import SDKS
 from callspan.settings import Settings
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING

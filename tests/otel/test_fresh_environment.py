@@ -145,7 +145,7 @@ def test_an_application_runs_with_nothing_but_the_base_installation(base_only: P
         env={"PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "started\n")
-    assert done.stderr == "callspan: nothing was recorded: the application imported neither openai nor anthropic\n"
+    assert done.stderr == "callspan: nothing was recorded: the application imported none of openai, anthropic, groq\n"
 
 
 def test_an_unchanged_script_is_recorded_by_run_without_click(stage: Stage, fresh: Path) -> None:

@@ -25,6 +25,7 @@ from callspan.intercept import coverage
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_named
 from callspan.private_names import MODULES, READ
+from callspan.sdk_profiles import PROFILES, SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
 from callspan.spool.directory import BAD_SUFFIX, LOSSES_FILE, Listing, read_losses, size_of
@@ -112,7 +113,6 @@ def _grid(width: int) -> Table:
 
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 
-_SDKS: Final = ("openai", "anthropic")
 _OURS: Final = "callspan"
 _PLATFORMS: Final = ("traceloop-sdk", "logfire", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
 """Distributions that also instrument these SDKs, if the application enables it."""
@@ -181,9 +181,9 @@ def _hooks() -> Iterator[Check]:
     from callspan.wiring import WIRING
     from callspan.wiring.pipeline import Providers
 
-    handle = WIRING.install(Fresh(), Providers(), _SDKS)
+    handle = WIRING.install(Fresh(), Providers(), SDKS)
     try:
-        for sdk in _SDKS:
+        for sdk in SDKS:
             version = _version(sdk)
             if version is None:
                 yield Check("SDKs", sdk, "note", "not installed", f'pip install "callspan[{sdk}]"')
@@ -235,7 +235,7 @@ def _others() -> Iterator[Check]:
     turned_on: dict[str, list[str]] = {}
     for point in metadata.entry_points(group="opentelemetry_instrumentor"):
         owner = point.dist.name if point.dist is not None else point.value.partition(".")[0]
-        if point.name.partition("-")[0] in _SDKS and owner not in (_OURS, *active):
+        if point.name.partition("-")[0] in SDKS and owner not in (_OURS, *active):
             turned_on.setdefault(owner, []).append(point.name)
     for name, points in turned_on.items():
         advice = f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS={','.join(points)}"
@@ -245,9 +245,10 @@ def _others() -> Iterator[Check]:
         if version is not None and name not in (*active, *turned_on):
             detail = f"{version} installed, not on here: if the application turns it on, it {others.MEANS}"
             yield Check(area, name, "note", detail)
-    if _version("anthropic") is not None:
-        detail = "traces itself; callspan puts its own span in that one's place, so there is one a call"
-        yield Check(area, "anthropic SDK", "note", detail)
+    for profile in PROFILES.values():
+        if profile.own_scope is not None and _version(profile.name) is not None:
+            detail = "traces itself; callspan puts its own span in that one's place, so there is one a call"
+            yield Check(area, f"{profile.name} SDK", "note", detail)
     detail = "callspan makes a span for each model request; do not send those of the provider to the same backend too"
     yield Check(area, "hosted agents", "note", detail, "To keep only the provider's: CALLSPAN_HOSTED_SPANS=off")
 

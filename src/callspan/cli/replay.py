@@ -7,7 +7,7 @@ import binascii
 import importlib
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
 import msgspec
@@ -25,6 +25,7 @@ from callspan.providers.registry import by_api
 from callspan.providers.wire_json import dig, integer, objects
 from callspan.record.call import CallRecord
 from callspan.record.media_reference import MEDIA_KEY
+from callspan.sdk_profiles import PROFILES, SdkProfile
 from callspan.stores.aggregates import model_of
 from callspan.stores.urls import safe_name
 
@@ -102,28 +103,13 @@ class ResendError(Exception):
     """The recorded request cannot be sent again. The message says why, and what to do."""
 
 
-class _Sdk(NamedTuple):
-    """One SDK: its module, its client, and the path of its endpoints below the base URL."""
-
-    module: str
-    client: str
-    prefix: str
-    host: str
-
-
-_SDKS: Final = {
-    "messages": _Sdk("anthropic", "Anthropic", "/v1", "api.anthropic.com"),
-    "text_completions": _Sdk("anthropic", "Anthropic", "/v1", "api.anthropic.com"),
-    "chat_completions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
-    "responses": _Sdk("openai", "OpenAI", "", "api.openai.com"),
-    "completions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
-    "embeddings": _Sdk("openai", "OpenAI", "", "api.openai.com"),
-    "decisions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
-    "moderations": _Sdk("openai", "OpenAI", "", "api.openai.com"),
-    "speech": _Sdk("openai", "OpenAI", "", "api.openai.com"),
-    "images": _Sdk("openai", "OpenAI", "", "api.openai.com"),
-    "graders": _Sdk("openai", "OpenAI", "/fine_tuning/alpha", "api.openai.com"),
-}
+_REPLAYED: Final = frozenset({
+    "messages", "text_completions", "chat_completions", "responses", "completions", "embeddings", "decisions",
+    "moderations", "speech", "images", "graders",
+})  # fmt: skip
+_BELOW: Final = {"graders": "/fine_tuning/alpha"}
+"""What the path of an endpoint lacks."""
+_OF_ANTHROPIC: Final = frozenset({"messages", "text_completions"})
 
 
 def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout_s: float) -> CallRecord:
@@ -137,12 +123,12 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout
     body = _body(call)
     if model is not None:
         body["model"] = model
-    sdk = _SDKS.get(call.api)
     endpoint = by_api(call.api)
-    if sdk is None or endpoint is None:
+    if call.api not in _REPLAYED or endpoint is None:
         raise ResendError(f"{call.api} is not an API that can be replayed")
+    sdk = _profile(call)
     client, errors = _client(sdk, call, base_url, timeout_s)
-    path = sdk.prefix + endpoint.path.removeprefix("/v1")
+    path = sdk.prefix + _BELOW.get(call.api, "") + endpoint.path.removeprefix("/v1")
     # Inline, so that the complete new output is in the record.
     with capture(strict=False, media="inline") as captured:
         try:
@@ -182,13 +168,19 @@ def _body(call: CallRecord) -> dict[str, object]:
     return found
 
 
-def _client(sdk: _Sdk, call: CallRecord, base_url: str | None, timeout_s: float) -> tuple[Any, type[Exception]]:
+def _profile(call: CallRecord) -> SdkProfile:
+    """Return the profile of the SDK that made the call; of a call made without a known one, that of its API."""
+    known = PROFILES.get((call.sdk or "").partition("/")[0])
+    return known or PROFILES["anthropic" if call.api in _OF_ANTHROPIC else "openai"]
+
+
+def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None, timeout_s: float) -> tuple[Any, type[Exception]]:
     try:
-        module = importlib.import_module(sdk.module)
+        module = importlib.import_module(sdk.name)
     except ImportError as error:
-        raise ResendError(f'{sdk.module} is not installed: pip install "callspan[{sdk.module}]"') from error
-    failure: type[Exception] = getattr(module, f"{sdk.client}Error")
-    make: Callable[..., Any] = getattr(module, sdk.client)
+        raise ResendError(f'{sdk.name} is not installed: pip install "callspan[{sdk.name}]"') from error
+    failure: type[Exception] = getattr(module, f"{sdk.title}Error")
+    make: Callable[..., Any] = getattr(module, sdk.title)
     try:
         client = make(base_url=base_url, timeout=timeout_s)
     except failure as error:
@@ -197,7 +189,7 @@ def _client(sdk: _Sdk, call: CallRecord, base_url: str | None, timeout_s: float)
     if base_url is None and host != (call.server_address or sdk.host):
         client.close()
         raise ResendError(
-            f"the call went to {call.server_address}, and {sdk.module} would now call {host}: use --base-url"
+            f"the call went to {call.server_address}, and {sdk.name} would now call {host}: use --base-url"
         )
     return client, failure
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
 from callspan.otlp_variables import SERVICE_FOR_RUN, otlp_is_named, service_of_command
+from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import environment_for_run, is_run_process, load
 from callspan.stores.urls import parse, safe_name, split_urls
@@ -149,7 +150,6 @@ def start() -> None:
 
 
 _READABLE: Final = ("sqlite", "jsonl", "postgresql", "clickhouse")
-_SDKS: Final = ("openai", "anthropic")
 _TELL: Final = fail_open("print where the records are")
 
 
@@ -204,9 +204,9 @@ def _url(url: str, directory: Path) -> str:
 def _nothing(places: str) -> str:
     if _had_children():
         return f"this process recorded nothing; processes it started record to {places}"
-    if not any(sdk in sys.modules for sdk in _SDKS):
-        return "nothing was recorded: the application imported neither openai nor anthropic"
-    return "nothing was recorded: the application made no call with openai or anthropic"
+    if not any(sdk in sys.modules for sdk in SDKS):
+        return f"nothing was recorded: the application imported none of {', '.join(SDKS)}"
+    return f"nothing was recorded: the application made no call with {', '.join(SDKS)}"
 
 
 def _had_children() -> bool:

@@ -13,6 +13,7 @@ from callspan.observe.ports import CallInfo
 from callspan.providers.hosts import provider_of
 from callspan.providers.wire_json import text
 from callspan.record.codec import encodable
+from callspan.sdk_profiles import PROFILES, profile_of
 
 _Server: TypeAlias = tuple[str, str, str | None, int | None]
 """SDK and its version, provider, host, port."""
@@ -20,7 +21,6 @@ _Server: TypeAlias = tuple[str, str, str | None, int | None]
 _READ_URL: Final = fail_open("read the address of a client")
 _RAW_HEADER: Final = "x-stainless-raw-response"
 _MOST_KNOWN: Final = 256
-_SDKS: Final = ("openai", "anthropic")
 _HTTP_LIBRARIES: Final = ("httpx", "httpx2")
 _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
 """Cache by `id()` of the base URL, which is referenced so that its id is not reused."""
@@ -58,9 +58,9 @@ def _new_server(client: Any, kind: type, url: object) -> _Server:  # noqa: ANN40
     try:
         if type(url).__module__.partition(".")[0] not in _HTTP_LIBRARIES:
             url = getattr(client, "base_url", None)
-        server = _server(kind.__module__, kind.__name__, str(url) if url is not None else "")
+        server = _server(kind, str(url) if url is not None else "")
     except reported(_READ_URL):
-        server = _server(kind.__module__, kind.__name__, "")
+        server = _server(kind, "")
     if len(_KNOWN) >= _MOST_KNOWN:
         _KNOWN.clear()
     _KNOWN[id(url)] = (url, kind, server)
@@ -71,7 +71,7 @@ def _new_server(client: Any, kind: type, url: object) -> _Server:  # noqa: ANN40
 def _is_sdks_own(kind: type) -> bool:
     """Return whether `base_url` of this class is the SDK's property, not that of an application's subclass."""
     owner = next((base for base in kind.__mro__ if "base_url" in vars(base)), object)
-    return owner.__module__.partition(".")[0] in _SDKS
+    return owner.__module__.partition(".")[0] in PROFILES
 
 
 def _model(options: Any) -> str | None:  # noqa: ANN401
@@ -85,17 +85,17 @@ def _model(options: Any) -> str | None:  # noqa: ANN401
     return None
 
 
-@lru_cache(maxsize=_MOST_KNOWN)
-def _server(module: str, class_name: str, url: str) -> _Server:
-    family = "anthropic" if "anthropic" in module.lower() or "Anthropic" in class_name else "openai"
-    parts = urlsplit(url)
+def _server(kind: type, url: str) -> _Server:
+    profile, parts = profile_of(kind), urlsplit(url)
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    return _sdk(family), provider_of(class_name, _host(parts.hostname, parts.port), family), parts.hostname, port
+    host = _host(parts.hostname, parts.port)
+    return _sdk(profile.name), provider_of(kind.__name__, host, profile), parts.hostname, port
 
 
-def _sdk(family: str) -> str:
-    version = value_of(lambda: metadata.version(family))
-    return f"{family}/{version}" if version else family
+@lru_cache(maxsize=_MOST_KNOWN)
+def _sdk(name: str) -> str:
+    version = value_of(lambda: metadata.version(name))
+    return f"{name}/{version}" if version else name
 
 
 def _host(hostname: str | None, port: int | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Coverage: a table of all methods of both SDKs and what is recorded of each; finds methods missing in the table.
+"""Coverage: a table of all methods of the SDKs and what is recorded of each; finds methods missing in the table.
 
 The methods of the installed SDKs are read from their source without importing it. `docs/coverage.md` is made from it.
 """
@@ -88,6 +88,14 @@ ROWS: Final = (
     Row("anthropic", "beta.deployments", "run", "not yet",
         "its model requests are recorded when the events of its session are read"),
     Row("anthropic", "beta.dreams", "create retrieve list", "recorded", _JOB),
+    Row("groq", "chat.completions", "create", "recorded"),
+    Row("groq", "embeddings", "create", "recorded"),
+    Row("groq", "audio.speech", "create", "recorded"),
+    Row("groq", "audio.transcriptions", "create", "recorded"),
+    Row("groq", "audio.translations", "create", "recorded"),
+    Row("groq", "batches", "create retrieve", "recorded", "one call for each line of a batch"),
+    Row("groq", "files", "create content", "recorded",
+        'the requests (`purpose="batch"`) and results of batches; no other file'),
     Row("openai", "responses", "connect", "websockets"),
     Row("openai", "beta.responses", "connect", "websockets"),
     Row("openai", "realtime", "connect", "websockets"),
@@ -187,8 +195,11 @@ ROWS: Final = (
     Row("anthropic", "user_profiles.*", _CRUD + " create_enrollment_url", "no inference"),
     Row("anthropic", "beta.vaults.*", _CRUD + " mcp_oauth_validate", "no inference"),
     Row("anthropic", "beta.webhooks", "parse_unverified unwrap", "no inference"),
+    Row("groq", "batches", "list cancel", "no inference"),
+    Row("groq", "files", "list delete info", "no inference"),
+    Row("groq", "models", "retrieve list delete", "no inference"),
 )  # fmt: skip
-"""All methods that openai 3.54 and anthropic 2.12 have, and those of older versions that reach a model."""
+"""All methods of openai 3.54, anthropic 2.12 and groq 1.7, and those of older versions that reach a model."""
 
 _CLASS: Final = re.compile(r"^class (\w+)\((?:\w+, *)*SyncAPIResource(?:, *\w+)*\):$", re.MULTILINE)
 _NEXT: Final = re.compile(r"^\S", re.MULTILINE)

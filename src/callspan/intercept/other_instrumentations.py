@@ -21,6 +21,7 @@ from opentelemetry.util.types import AttributeValue
 from callspan import private_names as names
 from callspan.fail_open import Once, fail_open, log
 from callspan.providers import rate_limits
+from callspan.sdk_profiles import SDKS
 from callspan.semconv import anthropic
 from callspan.semconv.call import CONVERSATION_ID
 from callspan.settings import Native
@@ -38,6 +39,9 @@ _METHODS: Final = (
     ("anthropic.resources.messages", "AsyncMessages", "create"),
     ("anthropic.resources.messages", "Messages", "stream"),
     ("anthropic._base_client", "SyncAPIClient", "request"),
+    ("groq.resources.chat.completions", "Completions", "create"),
+    ("groq.resources.chat.completions", "AsyncCompletions", "create"),
+    ("groq._base_client", "SyncAPIClient", "request"),
 )
 """Methods that instrumentations of autumn 2026 wrap."""
 _NAMES: Final = (
@@ -48,6 +52,8 @@ _NAMES: Final = (
     ("opentelemetry.instrumentation.anthropic", "opentelemetry-instrumentation-anthropic"),
     ("openinference.instrumentation.openai", "openinference-instrumentation-openai"),
     ("openinference.instrumentation.anthropic", "openinference-instrumentation-anthropic"),
+    ("opentelemetry.instrumentation.groq", "opentelemetry-instrumentation-groq"),
+    ("openinference.instrumentation.groq", "openinference-instrumentation-groq"),
 )
 """Prefixes of module names; a longer one precedes its own prefix."""
 DISTRIBUTIONS: Final = tuple(name for _, name in _NAMES)
@@ -59,7 +65,7 @@ MEANS: Final = (
 """What their presence means, as in the warning."""
 REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 
-_OWN: Final = ("callspan", "openai", "anthropic", "functools", "typing", "wrapt")
+_OWN: Final = ("callspan", *SDKS, "functools", "typing", "wrapt")
 _warned: Final = Once()
 _ARRANGE: Final = fail_open("decide who makes the span of a call")
 _SHOW: Final = fail_open("set the attributes of the anthropic SDK's own span")

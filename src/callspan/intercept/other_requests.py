@@ -40,7 +40,7 @@ def beside_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None, C
     about = None if factory.about_batches is None else batches.request_for(options.method, options.url)
     if about is not None and factory.about_batches is not None:
         return about, factory.about_batches(about)
-    return registry.hosted_for(options.method, options.url, options), factory.hosted
+    return registry.hosted_for(options.method, options.url, getattr(options, "params", None)), factory.hosted
 
 
 def lines_of(call: LiveCall) -> LineReader | UnknownResults | None:

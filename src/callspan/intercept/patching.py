@@ -8,15 +8,14 @@ Applied when the SDK is imported, before or after `instrument()`: callspan impor
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import ModuleType
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, cast
 
 import msgspec
 import wrapt
@@ -29,18 +28,16 @@ from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
 from callspan.intercept.sdk_readers import OBSERVED
 from callspan.private_names import PrivateName
 from callspan.providers import registry
+from callspan.sdk_profiles import PROFILES, Sdk
 from callspan.settings import InvalidValueError, SettingError, words_of
-
-Module: TypeAlias = Literal["_base_client", "_streaming", "http", "webhooks"]
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
-    """One name and its replacement."""
+    """One function and its replacement."""
 
-    module: Module
-    """A module of the SDK, or the HTTP library the SDK uses."""
-    owner: str
     attribute: str
+    where: tuple[str, ...]
+    """Each `module:Class` that has it, of every SDK and HTTP library."""
     make: Callable[[HookContext, Function], Function]
     """Creates the replacement of the original; see `guarded`."""
     outlasts: bool = True
@@ -49,6 +46,8 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters the hook reads."""
     ignores: tuple[str, ...] = ()
     """Other known parameters of the original; any further one is reported as changed."""
+    late: bool = False
+    """The module is imported when it is used first, if ever."""
     without: str
     """What is lost if the name is missing."""
 
@@ -63,11 +62,8 @@ def _hook(
     name: PrivateName, make: Callable[[HookContext, Function], Function], *, reads: tuple[str, ...] = (),
     ignores: tuple[str, ...] = (), outlasts: bool = True,
 ) -> Hook:  # fmt: skip
-    module, _, owner = name.where[0].partition(":")
-    part = module.partition(".")[2]
     return Hook(
-        module="_base_client" if part == "_base_client" else "_streaming" if part == "_streaming" else "http",
-        owner=owner, attribute=name.name, make=make, reads=reads, ignores=ignores, outlasts=outlasts,
+        attribute=name.name, where=name.where, make=make, reads=reads, ignores=ignores, outlasts=outlasts,
         without=name.lost,
     )  # fmt: skip
 
@@ -94,27 +90,20 @@ HOOKS: Final[tuple[Hook, ...]] = (
     _hook(names.AITER_BYTES, http_hooks.observe_bytes, ignores=("chunk_size",)),
     _hook(names.SEND, http_hooks.observe_send, reads=("request",), ignores=_SENDING),
     _hook(names.ASYNC_SEND, partial(http_hooks.observe_send, is_async=True), reads=("request",), ignores=_SENDING),
-)  # fmt: skip
-
-
-WEBHOOKS: Final = tuple(
     Hook(
-        module="webhooks", owner=owner, attribute="unwrap", make=other_requests.observe_unwrap,
-        ignores=("payload", "headers", "secret"), without="ends of background responses that webhooks report",
-    )
-    for owner in ("Webhooks", "AsyncWebhooks")
+        # Public, in openai 1.99 and later.
+        attribute="unwrap",
+        where=("openai.resources.webhooks:Webhooks", "openai.resources.webhooks:AsyncWebhooks"),
+        make=other_requests.observe_unwrap, ignores=("payload", "headers", "secret"), late=True,
+        without="ends of background responses that webhooks report",
+    ),
 )  # fmt: skip
-"""Hooks on a module that openai (1.99 and later) imports when it is used first."""
-_WEBHOOKS_MODULE: Final = "openai.resources.webhooks"
 
-
-Sdk: TypeAlias = Literal["openai", "anthropic"]
-SDKS: Final[tuple[Sdk, ...]] = ("openai", "anthropic")
 _SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
+_ANCHOR: Final = "_base_client"
+"""The module of an SDK whose import shows that the SDK is used."""
 
 _LOAD: Final = fail_open("import what calls will need")
-_OLDER_HTTP: Final = "httpx"
-_HTTP_LIBRARIES: Final = ("httpx2", _OLDER_HTTP)
 _DEEPEST: Final = 16
 """Maximum depth of nested wrappers to search."""
 
@@ -131,7 +120,7 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The status of one hook."""
 
     sdk: str
-    """`openai` or `anthropic`."""
+    """`openai`, `anthropic` or `groq`."""
     name: str
     """Class and method."""
     state: Literal["on", "missing", "changed"]
@@ -161,7 +150,8 @@ class Patches:
         self._left: dict[tuple[type, str], _Patch] = {}
         """Patches still in place of SDKs that are no longer patched."""
         self._wanted: set[str] = set()
-        self._waiting: set[str] = set()
+        self._awaited: set[tuple[Sdk, str]] = set()
+        """SDKs and the modules whose import, past or coming, patches them."""
         renew_locks(self, "_lock")
 
     @property
@@ -172,11 +162,15 @@ class Patches:
     def apply(self, sdk: Sdk) -> None:
         """Patch the SDK now if it is imported, else when it is imported."""
         self._wanted.add(sdk)
-        if sdk not in self._waiting:
-            self._waiting.add(sdk)
-            wrapt.register_post_import_hook(lambda _module: self._imported(sdk), f"{sdk}._base_client")
-        elif f"{sdk}._base_client" in sys.modules:
-            self._imported(sdk)
+        self._await(sdk, f"{sdk}.{_ANCHOR}", self._imported)
+
+    def _await(self, sdk: Sdk, module: str, imported: Callable[[Sdk, ModuleType], None]) -> None:
+        """Call `imported` now if the module is imported, else when it is; after `undo`, only now."""
+        if (sdk, module) not in self._awaited:
+            self._awaited.add((sdk, module))
+            wrapt.register_post_import_hook(partial(imported, sdk), module)
+        elif (found := sys.modules.get(module)) is not None:
+            imported(sdk, found)
 
     def undo(self, sdk: Sdk) -> None:
         """Restore every original of the SDK; hooks that other code has wrapped in between pass calls through.
@@ -204,65 +198,59 @@ class Patches:
         with self._lock:
             return [status for statuses in self._status.values() for status in statuses]
 
-    def _imported(self, sdk: Sdk) -> None:
-        if sdk not in self._wanted:
+    def _imported(self, sdk: Sdk, module: ModuleType) -> None:
+        """Patch an SDK whose base client is imported: its modules, and the HTTP libraries, each when it is imported."""
+        del module
+        if sdk not in self._wanted or sdk in self._applied:
             return
         with _LOAD:
             # Now and not at the first call, which may happen in a thread while another one forks, or in a signal
             # handler that has interrupted the import.
-            registry.load(sdk)
+            registry.load(PROFILES[sdk].wire)
             self._hook_context.prepare()
         with fail_open(f"patch {sdk}"):
-            modules = _modules(sdk)
             with self._lock:
-                if sdk in self._applied:
-                    return
-                self._patch(sdk, modules)
+                self._note_missing(sdk)
+            for name in _modules(sdk):
+                self._await(sdk, name, self._part_imported)
             _warn_of_drift(sdk, self.status())
             for library in (sdk, "opentelemetry", "wrapt"):
                 names.warn_once(library)
-        if sdk == "openai":
-            self._patch_webhooks()
-        if _OLDER_HTTP not in self._waiting:
-            self._waiting.add(_OLDER_HTTP)
-            wrapt.register_post_import_hook(self._older_http_imported, _OLDER_HTTP)
 
-    def _patch_webhooks(self) -> None:
-        """Patch webhooks now if they are imported, else as soon as they are."""
-        if _WEBHOOKS_MODULE not in self._waiting:
-            self._waiting.add(_WEBHOOKS_MODULE)
-            wrapt.register_post_import_hook(self._webhooks_imported, _WEBHOOKS_MODULE)
-        elif (module := sys.modules.get(_WEBHOOKS_MODULE)) is not None:
-            self._webhooks_imported(module)
+    def _note_missing(self, sdk: Sdk) -> None:
+        """Note the hooks whose module this version of the SDK does not have: it would be imported by now."""
+        self._applied[sdk] = []
+        self._status[sdk] = []
+        for hook in HOOKS:
+            for name, owner in _places(sdk, hook):
+                if not hook.late and name not in sys.modules and name not in PROFILES[sdk].http:
+                    full_name = f"{name}.{owner}.{hook.attribute}"
+                    self._note(hook, HookStatus(sdk=sdk, name=full_name, state="missing", without=hook.without))
 
-    def _webhooks_imported(self, module: ModuleType) -> None:
-        with fail_open("patch webhooks"), self._lock:
-            patched = {patch.owner for patch in self._applied.get("openai", ())}
-            if "openai" in self._applied and vars(module).get(WEBHOOKS[0].owner) not in patched:
-                self._patch("openai", {"webhooks": (module,)}, WEBHOOKS)
+    def _part_imported(self, sdk: Sdk, module: ModuleType) -> None:
+        with fail_open(f"patch {module.__name__}"), self._lock:
+            if sdk in self._applied:
+                self._patch(sdk, module)
 
-    def _older_http_imported(self, module: ModuleType) -> None:
-        """Patch `httpx` when it is imported late: openai 3 also accepts clients of this older library."""
-        with fail_open("patch httpx"), self._lock:
-            for sdk in SDKS:
-                patched = {patch.owner for patch in self._applied.get(sdk, ())}
-                if sdk in self._applied and vars(module).get("Client") not in patched:
-                    self._patch(sdk, {"http": (module,)})
-
-    def _patch(self, sdk: Sdk, modules: dict[str, tuple[ModuleType, ...]], hooks: Iterable[Hook] | None = None) -> None:
+    def _patch(self, sdk: Sdk, module: ModuleType) -> None:
+        """Patch the functions of one module."""
         applied = self._applied.setdefault(sdk, [])
-        for hook in HOOKS if hooks is None else hooks:
-            for module in modules.get(hook.module, ()):
+        for hook in HOOKS:
+            for name, owner in _places(sdk, hook):
                 # One at a time: if classes share a function, the next row finds it hooked.
-                patch, status = self._one(sdk, hook, module)
-                applied.extend([] if patch is None or patch in applied else [patch])
-                self._status.setdefault(sdk, []).append(status)
-                if status.state == "missing":
-                    self._hook_context.missing.add((sdk, hook.attribute))
+                if name == module.__name__:
+                    patch, status = self._one(sdk, hook, module, owner)
+                    applied.extend([] if patch is None or patch in applied else [patch])
+                    self._note(hook, status)
 
-    def _one(self, sdk: Sdk, hook: Hook, module: ModuleType) -> tuple[_Patch | None, HookStatus]:
-        name = f"{module.__name__}.{hook.owner}.{hook.attribute}"
-        owner = _defining(getattr(module, hook.owner, None), hook.attribute)
+    def _note(self, hook: Hook, status: HookStatus) -> None:
+        self._status.setdefault(status.sdk, []).append(status)
+        if status.state == "missing":
+            self._hook_context.missing.add((status.sdk, hook.attribute))
+
+    def _one(self, sdk: Sdk, hook: Hook, module: ModuleType, owner_name: str) -> tuple[_Patch | None, HookStatus]:
+        name = f"{module.__name__}.{owner_name}.{hook.attribute}"
+        owner = _defining(getattr(module, owner_name, None), hook.attribute)
         original: Any = None if owner is None else _own(owner, hook.attribute)
         shared = self._already(owner, hook.attribute)
         if shared is not None:
@@ -291,23 +279,16 @@ class Patches:
         return next((p for p in every if p.owner is owner and p.attribute == attribute), None)
 
 
-def _modules(sdk: Sdk) -> dict[str, tuple[ModuleType, ...]]:
-    base = importlib.import_module(f"{sdk}._base_client")
-    return {
-        "_base_client": (base,),
-        "_streaming": (importlib.import_module(f"{sdk}._streaming"),),
-        "http": tuple(_http_libraries(base)),
-    }
+def _places(sdk: Sdk, hook: Hook) -> Iterator[tuple[str, str]]:
+    """Yield the module and class of each place where the SDK, or an HTTP library of it, has the hooked function."""
+    for place in hook.where:
+        module, _, owner = place.partition(":")
+        if module.partition(".")[0] in (sdk, *PROFILES[sdk].http):
+            yield module, owner
 
 
-def _http_libraries(base: ModuleType) -> Iterator[ModuleType]:
-    """Return the HTTP libraries of the SDK; openai 3 also accepts clients of the older one, if installed."""
-    used = next((getattr(base, name) for name in _HTTP_LIBRARIES if hasattr(base, name)), None)
-    if used is not None:
-        yield used
-    older = sys.modules.get(_OLDER_HTTP)
-    if older is not None and older is not used:
-        yield older
+def _modules(sdk: Sdk) -> list[str]:
+    return list(dict.fromkeys(module for hook in HOOKS for module, _ in _places(sdk, hook)))
 
 
 def _defining(owner: Any, attribute: str) -> type | None:  # noqa: ANN401

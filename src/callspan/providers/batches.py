@@ -82,7 +82,8 @@ def request_for(method: str, path: str) -> BatchRequest | None:
     if "batches" not in path and "files" not in path:
         return None
     posts = method in _POST
-    segments = path.partition("?")[0].strip("/").split("/")
+    # groq's paths have a prefix.
+    segments = path.partition("?")[0].strip("/").removeprefix("openai/v1/").split("/")
     if "batches" in segments[-3:]:
         return _of_batches(segments[segments.index("batches") + 1 :], posts=posts)
     if segments[:1] == ["files"]:

@@ -1,13 +1,15 @@
 """Hosts: the provider a client talks to, as a value of the conventions' `gen_ai.provider.name`.
 
 The attribute names the flavour of the telemetry, so an unknown host (a proxy, a gateway, a private server) has the
-name of the SDK's family, whose API its responses follow. A new host is a new row.
+name of the SDK's own provider, whose API its responses follow. A new host is a new row.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final
+
+from callspan.sdk_profiles import SdkProfile
 
 _CLIENTS: Final = {
     "AzureOpenAI": "azure.ai.openai",
@@ -60,11 +62,11 @@ _DOMAINS: Final = {
 }
 """Domains, which also match their subdomains."""
 
-_FAMILY_DOMAINS: Final = {
+_WIRE_DOMAINS: Final = {
     ("openai", "services.ai.azure.com"): "azure.ai.openai",
     ("anthropic", "services.ai.azure.com"): "azure.ai.inference",
 }
-"""Hosts with several APIs: the provider depends on the SDK."""
+"""Hosts with several APIs: the provider depends on that of the SDK."""
 
 _PATTERNS: Final = (
     (re.compile(r"(^|\.)bedrock(-[a-z0-9-]+)?\..*(amazonaws\.com(\.cn)?|api\.aws)$"), "aws.bedrock"),
@@ -78,27 +80,27 @@ _PORTS: Final = {"11434": "ollama"}
 """Default ports of one server only, which tell more than a local or private host name."""
 
 
-def provider_of(client_class: str, host: str | None, api_default: str) -> str:
+def provider_of(client_class: str, host: str | None, sdk: SdkProfile) -> str:
     """Return the provider's name for a client of class `client_class` connected to `host`.
 
-    `host` may end in `:port`, which distinguishes local servers; None is unknown. `api_default` is the family of the
-    SDK, `openai` or `anthropic`, returned if neither class nor host is known. Never raises.
+    `host` may end in `:port`, which distinguishes local servers; None is unknown. If neither class nor host is known,
+    it is the provider of the SDK. Never raises.
     """
     named = _CLIENTS.get(client_class.removeprefix("Async"))
     if named is not None or not host:
-        return named or api_default
+        return named or sdk.provider
     name, colon, port = host.casefold().rpartition(":")
     if not colon or not port.isdigit():
         name, port = host.casefold(), ""
-    return _by_name(name.rstrip("."), api_default) or _PORTS.get(port, api_default)
+    return _by_name(name.rstrip("."), sdk.wire) or _PORTS.get(port, sdk.provider)
 
 
-def _by_name(name: str, family: str) -> str | None:
+def _by_name(name: str, wire: str) -> str | None:
     if len(name) > _LONGEST:
         return None
     domain = name
     while domain:
-        provider = _DOMAINS.get(domain) or _FAMILY_DOMAINS.get((family, domain))
+        provider = _DOMAINS.get(domain) or _WIRE_DOMAINS.get((wire, domain))
         if provider is not None:
             return provider
         domain = domain.partition(".")[2]

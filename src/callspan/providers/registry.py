@@ -22,6 +22,7 @@ from callspan.forks import late_import
 from callspan.providers.base import HOSTED_APIS, NOT_RECOGNIZED, Accumulator, Api, Endpoint, Endpoints, ResponseInfo
 from callspan.record.call import CallRecord, Request
 from callspan.record.messages import Conversation
+from callspan.sdk_profiles import Wire
 
 if TYPE_CHECKING:
     from callspan.providers.hosted import HostedEndpoint, HostedRequest
@@ -67,10 +68,10 @@ def fetch_for(method: str, path: str) -> Endpoint | None:
     return _fetch() if named[-2:-1] == ["responses"] else None
 
 
-def hosted_for(method: str, path: str, options: object) -> HostedRequest | None:
+def hosted_for(method: str, path: str, query: object) -> HostedRequest | None:
     """Return the endpoint of a request about a hosted agent's session or a job; None for any other. Never raises.
 
-    `options` are those of the SDK, with the fields of the query as `params`.
+    `query` has the fields of the URL's query, if it is a mapping.
     """
     if _HOSTED(path) is None:
         return None
@@ -78,7 +79,6 @@ def hosted_for(method: str, path: str, options: object) -> HostedRequest | None:
     found = hosted.path_of(method, path)
     if found is None:
         return None
-    query = getattr(options, "params", None)
     page = query.get("page") if isinstance(query, Mapping) else None
     request: HostedRequest = hosted.HostedRequest(found, page if isinstance(page, str) else None)
     return request
@@ -126,11 +126,11 @@ def register(endpoint: Endpoint) -> Endpoint:
     return own
 
 
-def load(family: str) -> None:
-    """Import the adapters of the APIs of `openai` or `anthropic`, and everything their first response needs."""
+def load(wire: Wire) -> None:
+    """Import the adapters of a family of APIs, and everything their first response needs."""
     late_import("email.utils")  # for dates in headers
     for api, (module, _) in _PLACES.items():
-        if module.startswith(family) and api not in HOSTED_APIS:
+        if module.startswith(wire) and api not in HOSTED_APIS:
             _endpoint(api)
 
 

@@ -11,13 +11,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from callspan.agent.episode import forgotten
-from callspan.intercept.patching import SDKS
 from callspan.process.redaction import Redactor
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.ids import is_of_response
 from callspan.record.merging import merged
+from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingArguments
 from callspan.settings_loader import load
 from callspan.wiring import WIRING

@@ -16,11 +16,12 @@ from opentelemetry.trace import TracerProvider
 from callspan.agent import runtime
 from callspan.forks import renew_locks
 from callspan.intercept.hooks import HookContext, not_counted
-from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk, sdks_of
+from callspan.intercept.patching import HookStatus, Patches, sdks_of
 from callspan.process import callbacks
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
+from callspan.sdk_profiles import SDKS, Sdk
 from callspan.settings import SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once
 from callspan.stores.urls import check_store
@@ -312,7 +313,7 @@ def instrument(
     sdks: Sdk | Sequence[Sdk] | None = None,
     **settings: Unpack[SettingArguments],
 ) -> Handle:
-    """Record every call of the openai and anthropic SDKs from now on; they may be imported before or after.
+    """Record every call of the openai, anthropic and groq SDKs from now on; they may be imported before or after.
 
     None means "not given": the value in force is kept; if there is none, the environment or the default applies.
     A second call without arguments returns the handle in force. With arguments, it changes the given settings, and one
@@ -327,7 +328,7 @@ def instrument(
             if they are on, log events there, by global providers for signals for which the application has none.
             `none` in `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` disables a signal.
         redact: A function from record to record, applied before a record is exported or stored; False: remove it.
-        sdks: The SDKs to patch; a second call adds to them. Default: both.
+        sdks: The SDKs to patch; a second call adds to them. Default: all.
         settings: Any of `callspan.Settings`, such as `stores`, `content` and `vocabularies`.
 
     Returns:

@@ -36,7 +36,7 @@ def test_an_application_runs_without_click(tmp_path: Path) -> None:
     assert answer == (
         7,
         f"jsonl:///{tmp_path}/calls.jsonl ['--store', '--', '-x']\n",
-        "callspan: nothing was recorded: the application imported neither openai nor anthropic\n",
+        "callspan: nothing was recorded: the application imported none of openai, anthropic, groq\n",
     )
 
 

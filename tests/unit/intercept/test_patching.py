@@ -54,7 +54,7 @@ class Library:
         class Client(Base):
             pass
 
-        self.module: Any = ModuleType("somebody")
+        self.module: Any = ModuleType("httpx")
         self.module.Base, self.module.Client = Base, Client
 
 
@@ -77,8 +77,9 @@ def plain(hook_context: HookContext, original: Callable[..., Any]) -> Callable[.
 
 
 def hook(owner: str = "Client", attribute: str = "send", **fields: Any) -> Hook:
-    usual = {"module": "http", "without": "sends", "make": plain, "reads": ("request", "stream")}
-    return Hook(**(usual | {"owner": owner, "attribute": attribute} | fields))
+    where = (f"httpx:{owner}",)
+    usual = {"where": where, "without": "sends", "make": plain, "reads": ("request", "stream")}
+    return Hook(**(usual | {"attribute": attribute} | fields))
 
 
 @pytest.fixture
@@ -111,9 +112,13 @@ def test_a_hook_is_on_missing_or_changed_and_then_removed(
 ) -> None:
     table(how)
     original = vars(library.Base)["send"]
-    patches._patch("openai", {"http": (library,)})
+    patches._patch("openai", library)
     (status,) = patches.status()
-    assert (status.state, status.name, status.sdk) == (state, f"somebody.{how.owner}.{how.attribute}", "openai")
+    assert (status.state, status.name, status.sdk) == (
+        state,
+        f"{how.where[0].replace(':', '.')}.{how.attribute}",
+        "openai",
+    )
     assert library.Client().send("x") == answer
     lacks = state == "missing" or "timeout" in how.reads
     assert patches._hook_context.missing == ({("openai", how.attribute)} if lacks else set())
@@ -125,7 +130,7 @@ def test_a_hook_is_on_missing_or_changed_and_then_removed(
 
 def test_an_inherited_method_is_patched_on_its_defining_class(library: Any, patches: Patches, table: Any) -> None:
     table(hook())
-    patches._patch("openai", {"http": (library,)})
+    patches._patch("openai", library)
     assert "send" not in vars(library.Client)
     assert library.Base().send("x") == "plain sent x"
     assert library.Base.send.__wrapped__(library.Base(), "x") == "sent x"
@@ -136,7 +141,7 @@ def test_functions_shared_by_both_sdks_are_patched_once_and_restored_with_the_la
 ) -> None:
     table(hook())
     for sdk in ("openai", "anthropic"):
-        patches._patch(sdk, {"http": (library,)})
+        patches._patch(sdk, library)
     assert library.Client().send("x") == "plain sent x"
     assert [status.state for status in patches.status()] == ["on", "on"]
     patches.undo("openai")
@@ -147,7 +152,7 @@ def test_functions_shared_by_both_sdks_are_patched_once_and_restored_with_the_la
 
 def test_functions_wrapped_by_other_code_are_not_restored(library: Any, patches: Patches, table: Any) -> None:
     table(hook())
-    patches._patch("openai", {"http": (library,)})
+    patches._patch("openai", library)
     ours = library.Base.send
     library.Base.send = lambda self, request: f"theirs {ours(self, request)}"
     theirs = vars(library.Base)["send"]
@@ -165,14 +170,14 @@ def test_missing_names_are_reported_in_a_warning(
     library: Any, patches: Patches, table: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     table(hook(attribute="fetch"), hook(reads=("request",)))
-    patches._patch("openai", {"http": (library,)})
+    patches._patch("openai", library)
     with nothing_is_warned_of():
         patching._warn_of_drift("anthropic", patches.status())
     with caplog.at_level(logging.WARNING):
         patching._warn_of_drift("openai", patches.status())
     assert caplog.messages == [
-        "This version of openai lacks names callspan hooks; not recorded: somebody.Client.fetch (sends)",
-        "This version of openai has changed functions callspan hooks; may be lost: somebody.Client.send (sends)",
+        "This version of openai lacks names callspan hooks; not recorded: httpx.Client.fetch (sends)",
+        "This version of openai has changed functions callspan hooks; may be lost: httpx.Client.send (sends)",
     ]
 
 

@@ -42,10 +42,12 @@ class OpenAI:
 class AsyncAzureOpenAI(OpenAI): ...
 
 
-class Anthropic(OpenAI): ...
+class Anthropic(OpenAI):
+    __module__ = "anthropic._client"
 
 
-class AnthropicBedrock(OpenAI): ...
+class AnthropicBedrock(OpenAI):
+    __module__ = "anthropic.lib.bedrock"
 
 
 @points(

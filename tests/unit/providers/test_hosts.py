@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
 
-from callspan.providers.hosts import provider_of
+from callspan.providers.hosts import provider_of as provider_for
+from callspan.sdk_profiles import PROFILES
+
+
+def provider_of(client_class: str, host: str | None, sdk: str) -> str:
+    return provider_for(client_class, host, PROFILES[sdk])
 
 
 @points(

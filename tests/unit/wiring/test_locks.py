@@ -11,6 +11,7 @@ import pytest
 
 import callspan
 from callspan import wiring
+from callspan.sdk_profiles import SDKS
 from callspan.wiring import WIRING
 
 from .conftest import made
@@ -27,8 +28,8 @@ def undo() -> None:
 
 
 def undo_each() -> None:
-    WIRING.remove_sdk("openai")
-    WIRING.remove_sdk("anthropic")
+    for sdk in SDKS:
+        WIRING.remove_sdk(sdk)
 
 
 def restore() -> None:

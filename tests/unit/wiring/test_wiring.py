@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
 from callspan.agent import runtime
-from callspan.intercept.patching import SDKS, Sdk
+from callspan.sdk_profiles import Sdk
 from callspan.settings import SettingError, Settings
 from callspan.wiring import WIRING, Wiring
 from callspan.wiring.pipeline import Providers
@@ -142,7 +142,7 @@ def test_one_sdk_is_patched_without_the_other_and_both_together() -> None:
     callspan.instrument()
     assert patched() == {"openai"}, "without arguments nothing changes"
     callspan.instrument(sdks="anthropic")
-    assert patched() == set(SDKS)
+    assert patched() == {"openai", "anthropic"}
     assert {status.state for status in callspan.patch_status()} == {"on"}
     callspan.uninstrument()
     assert [vars(sdk._base_client.SyncAPIClient)["request"] for sdk in (openai, anthropic)] == originals

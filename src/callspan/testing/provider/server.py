@@ -300,6 +300,11 @@ class ScriptedProvider:
         return self.url
 
     @property
+    def groq_url(self) -> str:
+        """`base_url` for the groq SDK."""
+        return self.url
+
+    @property
     def requests(self) -> list[ReceivedRequest]:
         """All requests so far, in the order in which they arrived; a copy."""
         with self._lock:
