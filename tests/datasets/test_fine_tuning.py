@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from callspan.datasets.selection import Options
+from callspan.record.call import CallRecord
+from callspan.stores.base import History
+from callspan.stores.sql_reader import SqlReader
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_fine_tuning
@@ -164,6 +167,36 @@ def test_a_history_that_is_partly_recorded_is_reported(world: World, exported: E
     (row,) = found.rows
     assert [m["content"] for m in row["messages"]] == ["Two?", "2", "Three?", "3"]
     assert found.dropped == {"history only the provider remembers": 1}
+
+
+def test_linked_calls_outside_sessions_are_read_once(
+    world: World, exported: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that continues another one does not have the store read what it continues again."""
+    asked: list[CallRecord] = []
+    history = SqlReader.history
+
+    def counted(reader: SqlReader, call: CallRecord, **limit: int) -> History:
+        asked.append(call)
+        return history(reader, call, **limit)
+
+    monkeypatch.setattr(SqlReader, "history", counted)
+    for number in range(40):
+        link = {"previous_response_id": f"resp_{number - 2}"} if number > 1 else {}
+        world.call("responses", {"model": "m", "input": f"Question {number}", **link}, response(number, f"{number}"))
+    found = exported("openai")
+    assert sorted(len(row["messages"]) for row in found.rows) == sorted([*range(2, 42, 2)] * 2)
+    assert asked == []
+
+
+@pytest.mark.slow
+def test_ten_thousand_linked_calls_outside_sessions_take_seconds(world: World, exported: Export) -> None:
+    for number in range(10_000):
+        link = {"previous_response_id": f"resp_{number - 200}"} if number >= 200 else {}
+        world.call("responses", {"model": "m", "input": f"Question {number}", **link}, response(number, f"{number}"))
+    before_s = time.process_time()
+    assert len(exported("openai").rows) == 10_000
+    assert time.process_time() - before_s < 15.0
 
 
 @pytest.mark.slow

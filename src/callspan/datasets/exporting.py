@@ -101,17 +101,17 @@ class Format(NamedTuple):
     about: str
     rows: Rows
     loose: Literal["one", "all", "none"]
-    """Calls outside sessions: each on its own, all as if of one session, or left out."""
+    """Calls outside sessions: each as a session of its own, all as if of one session, or left out."""
     parquet: bool = False
 
 
 FORMATS: Final[dict[str, Format]] = {
-    "openai": Format("fine-tuning rows (JSON Lines), one per call", rows_per_call, "one"),
+    "openai": Format("fine-tuning rows (JSON Lines), one per call", rows_per_call, "all"),
     "openai-session": Format("fine-tuning rows, one per conversation of a session", rows_per_session, "all"),
     "preferences": Format("pairs of answers of two sessions of a task, by reward", preference_rows, "none"),
     "atif": Format("agent trajectories (ATIF 1.7), one per session", trajectory_rows, "none"),
     "rollouts": Format("token ids and log-probabilities for RL, one row per session", rollout_rows, "one"),
-    "parquet": Format("a table of calls (needs pyarrow)", table_rows, "one", parquet=True),
+    "parquet": Format("a table of calls (needs pyarrow)", table_rows, "all", parquet=True),
 }
 """Formats by their names on the command line."""
 

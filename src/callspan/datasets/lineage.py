@@ -15,12 +15,15 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call, tool_name
-from callspan.datasets.selection import MOST_HELD, Episode
-from callspan.record.call import CallRecord
+from callspan.datasets.selection import Episode
+from callspan.record.call import CallRecord, Request
 from callspan.stores.history import KEEPS_INSTRUCTIONS
 
 _ROOT: Final = b""
+_TURNS_HELD: Final = 5_000
 _MESSAGES_HELD: Final = 2_000_000
+_SENT: Final = Request()
+"""In the place of what a held turn sent, which its messages repeat."""
 
 
 class Turn(NamedTuple):
@@ -81,7 +84,9 @@ class _Earlier:
             return None
         turn = _turn(call, chat, self._before(call, dropped))
         if call.response is not None and call.response.id:
-            self._hold(call.response.id, turn)
+            self._hold(
+                call.response.id, turn._replace(call=msgspec.structs.replace(call, request=_SENT, response=None))
+            )
         return turn
 
     def _hold(self, response_id: str, turn: Turn) -> None:
@@ -89,7 +94,7 @@ class _Earlier:
         replaced = self._of_response.pop(response_id, None)
         self._of_response[response_id] = turn
         self._held += len(turn.messages) - (len(replaced.messages) if replaced is not None else 0)
-        while len(self._of_response) > MOST_HELD or (self._held > _MESSAGES_HELD and len(self._of_response) > 1):
+        while len(self._of_response) > _TURNS_HELD or (self._held > _MESSAGES_HELD and len(self._of_response) > 1):
             self._held -= len(self._of_response.pop(next(iter(self._of_response))).messages)
 
     @cached_property
