@@ -30,6 +30,18 @@ Size: TypeAlias = int | str
 """Bytes, as a number or as text with a unit of 1024: `32768`, `"32k"`, `"16m"`, `"1g"`."""
 
 _NONE: Final[tuple[str, ...]] = ()
+STRICTNESS: Final[tuple[Content, ...]] = ("full", "metadata", "off")
+"""The content levels, the strictest last. SQL relies on their alphabetical order, which is the same."""
+
+
+def stricter(one: Content, other: Content | None) -> Content:
+    """Return the stricter content level; None restricts nothing."""
+    return one if other is None else strictest(one, other)
+
+
+def strictest(*levels: Content | None) -> Content:
+    """Return the strictest of content levels; None restricts nothing."""
+    return "off" if "off" in levels else "metadata" if "metadata" in levels else "full"
 
 
 class SettingArguments(TypedDict, total=False):

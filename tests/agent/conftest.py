@@ -17,13 +17,14 @@ from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process.processors import Processor, Processors
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
+from callspan.settings import Content
 from callspan.spans.session import SessionSpanOptions, SessionSpans
 
 
-def processing(step: Callable[[Any], Any]) -> Callable[[], Processors]:
+def processing(step: Callable[[Any], Any]) -> Callable[[Content | None], Processors]:
     """Return what a runtime is given so that every record goes through `step`."""
     processors = Processors([Processor(fail_open("run the test's processor"), step)])
-    return lambda: processors
+    return lambda _: processors
 
 
 class Seen:

@@ -129,8 +129,14 @@ def test_a_later_session_record_adds_fields_and_absent_ones_erase_nothing(store:
 
 
 VERSIONS = {
-    5: {"name": "run", "start_ns": START_NS + 3, "metadata": {"a": 1, "b": 1}, "user_id": "u1"},
-    7: {"name": "older", "start_ns": START_NS, "metadata": {"a": 2, "c": {"deep": None}}, "group_id": "g"},
+    5: {"name": "run", "start_ns": START_NS + 3, "metadata": {"a": 1, "b": 1}, "user_id": "u1", "content_level": "off"},
+    7: {
+        "name": "older",
+        "start_ns": START_NS,
+        "metadata": {"a": 2, "c": {"deep": None}},
+        "group_id": "g",
+        "content_level": "metadata",
+    },
     9: {"end_ns": START_NS + 5, "success": True, "metadata": {"b": 3}},
 }
 
@@ -140,7 +146,7 @@ VERSIONS = {
 def test_three_versions_of_a_session_merge_alike_in_any_order(
     store: Delivery, records: Records, order: tuple[int, ...], at_once: bool
 ) -> None:
-    """Of each field and each key of the metadata the newest word counts; it began when the earliest says."""
+    """Of each field and each key of the metadata the newest word counts; the earliest start, the strictest level."""
     versions = [records.session(version=number, **VERSIONS[number]) for number in order]
     for batch in [versions] if at_once else [[one] for one in versions]:
         store.write(*batch)
@@ -155,6 +161,7 @@ def test_three_versions_of_a_session_merge_alike_in_any_order(
         group_id="g",
         success=True,
         metadata={"a": 2, "b": 3, "c": {"deep": None}},
+        content_level="off",
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from callspan.record import events
 from callspan.record.codec import encode
+from callspan.settings import STRICTNESS
 from callspan.stores.columns import SESSIONS, TIMESTEPS
 from callspan.stores.rows import Row, merge, merged_row
 from callspan.stores.sql_rewards import record_of
@@ -25,6 +26,7 @@ FIELDS = st.fixed_dictionaries(
         "end_ns": st.integers(0, 5),
         "success": st.booleans(),
         "metadata": st.dictionaries(WORDS, st.none() | st.integers(0, 3) | st.lists(st.integers(0, 1)), max_size=3),
+        "content_level": st.sampled_from(STRICTNESS),
         "totals": st.builds(events.Totals, calls=st.integers(0, 3)),
     },
 )
@@ -40,7 +42,7 @@ def versions_of(fields: Sequence[dict[str, object]]) -> list[events.SessionRecor
 
 
 def expected(versions: Sequence[events.SessionRecord]) -> events.SessionRecord:
-    """By the definition: each field of the newest version that has it; metadata key by key; the earliest start."""
+    """By the definition: the newest of each field and key of metadata; the earliest start, the strictest level."""
     whole: dict[str, object] = {"session_id": "s", "record_version": len(versions)}
     metadata: dict[str, object] = {}
     for version in versions:
@@ -52,6 +54,7 @@ def expected(versions: Sequence[events.SessionRecord]) -> events.SessionRecord:
     starts = [version.start_ns for version in versions if version.start_ns is not None]
     if starts:
         whole["start_ns"] = min(starts)
+    whole["content_level"] = max(version.content_level for version in versions)
     return events.SessionRecord(**(whole | {"metadata": metadata}))  # type: ignore[arg-type]
 
 

@@ -23,7 +23,7 @@ from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.events import METADATA_FIELDS
 from callspan.record.plain_json import plain
-from callspan.settings import Content
+from callspan.settings import STRICTNESS, Content, stricter, strictest
 from callspan.settings_loader import content_word
 
 _P = ParamSpec("_P")
@@ -31,8 +31,12 @@ _R = TypeVar("_R")
 
 _NOTHING: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
+SCOPE: Final = "callspan.scope"
+"""Key of the current scope in the OpenTelemetry context."""
+_BLOCK: Final = "callspan.content_block"
+"""Key of the content level of the enclosing blocks."""
 _CONTENT: Final = "callspan.content"
-_STRICTNESS: Final[tuple[Content, ...]] = ("full", "metadata", "off")
+"""Key of the content level that holds: the stricter one of the enclosing blocks and the current scope."""
 
 
 def current_metadata() -> dict[str, object]:
@@ -90,10 +94,25 @@ class _Block(ABC):
     ) -> None:
         """Restore the previous values, in any task."""
         try:
-            restore(self._key, self._inner, self._outer)
+            self._restore()
         except BaseException:
-            restore(self._key, self._inner, self._outer)
+            self._restore()
             raise
+
+    def _restore(self) -> None:
+        """Restore the value `_key` has in the outer context, if the current context still has that of this block.
+
+        Other changes made to the context since then are kept.
+        """
+        current = get_current()
+        if current is self._inner:
+            attach(self._outer)
+        elif current.get(self._key) is self._inner.get(self._key):
+            attach(self._without(current, self._outer))
+
+    def _without(self, current: Context, outer: Context) -> Context:
+        """Return the current context with the outer value."""
+        return set_value(self._key, outer.get(self._key), current)
 
 
 class metadata(_Block):  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
@@ -121,26 +140,47 @@ class metadata(_Block):  # noqa: N801 - reads as a statement: with callspan.meta
 
 
 def current_content() -> Content | None:
-    """Return the content setting of the enclosing blocks; None if there is none."""
+    """Return the content level that holds for the running code; None if neither a block nor a scope restricts it."""
     return content_of(get_current())
 
 
 def content_of(context: Context) -> Content | None:
-    """Return the content setting in `context`, see `current_content`."""
-    setting: Any = context.get(_CONTENT)
-    return setting  # type: ignore[no-any-return]
+    """Return the content level in `context`, see `current_content`."""
+    level: Any = context.get(_CONTENT)
+    return level  # type: ignore[no-any-return]
 
 
-def stricter(one: Content, other: Content | None) -> Content:
-    """Return the more restrictive content setting; None restricts nothing."""
-    return one if other is None else max(one, other, key=_STRICTNESS.index)
+def block_of(context: Context) -> Content | None:
+    """Return the content level of the blocks in `context`; None if there is none."""
+    level: Any = context.get(_BLOCK)
+    return level  # type: ignore[no-any-return]
+
+
+def with_content(context: Context, block: Content | None, level: Content | None = None) -> Context:
+    """Return `context` within blocks of the level `block` only; `level` is that of its scope, by default as it is.
+
+    A scope keeps its level wherever it is current: a block that it was begun in and that has ended still counts.
+    """
+    before = context.get(_BLOCK)
+    if level is None:
+        if before == block:
+            return context
+        scope: Any = context.get(SCOPE)
+        level = None if scope is None else scope._level
+    effective = strictest(block, level)
+    if before != block:
+        context = set_value(_BLOCK, block, context)
+    if (context.get(_CONTENT) or "full") != effective:
+        context = set_value(_CONTENT, effective, context)
+    return context
 
 
 class content(_Block):  # noqa: N801 - reads as a statement: with callspan.content("off")
     """Context manager: `full`, `metadata` or `off` for every call, session and event made within.
 
-    It only takes away: neither the setting of `instrument()` nor that of a block around can be loosened. A call
-    keeps what held when it was made, wherever its stream is read. An object is entered once.
+    It only takes away: neither the setting of `instrument()` nor that of a block around can be loosened. What was begun
+    within keeps it: streams, background answers and batches wherever they are read, and whatever a session is
+    given later. An object is entered once.
 
     Raises:
         SettingError: It is not one of these words.
@@ -151,26 +191,18 @@ class content(_Block):  # noqa: N801 - reads as a statement: with callspan.conte
     """
 
     __slots__ = ("_setting",)
-    _key = _CONTENT
+    _key = _BLOCK
 
     def __init__(self, setting: Content) -> None:
-        self._setting: Content = setting if setting in _STRICTNESS else content_word(setting)
+        self._setting: Content = setting if setting in STRICTNESS else content_word(setting)
 
     def _within(self, outer: Context) -> Context:
         """Return the context with the more restrictive setting."""
-        return set_value(_CONTENT, stricter(self._setting, content_of(outer)), outer)
+        return with_content(outer, stricter(self._setting, block_of(outer)))
 
-
-def restore(key: str, inner: Context, outer: Context) -> None:
-    """Restore the value `key` has in the context `outer`, if the current context still has that of `inner`.
-
-    Other changes made to the context since then are kept.
-    """
-    current = get_current()
-    if current is inner:
-        attach(outer)
-    elif current.get(key) is inner.get(key):
-        attach(set_value(key, outer.get(key), current))
+    def _without(self, current: Context, outer: Context) -> Context:
+        """Return the current context with the level of the blocks around."""
+        return with_content(current, block_of(outer))
 
 
 class _Within:
@@ -183,8 +215,9 @@ class _Within:
 
     def __enter__(self) -> None:
         self._before = get_current()
+        block = strictest(block_of(self._context), block_of(self._before))
         try:
-            attach(self._context)
+            attach(with_content(self._context, block))
         except BaseException:
             attach(self._before)
             raise
@@ -249,6 +282,7 @@ _TRACE: Final = "traceparent"
 _ID: Final = "callspan-session"
 _NAME: Final = "callspan-session-name"
 _NEXT: Final = "callspan-next-step"
+_LEVEL: Final = "callspan-session-content"
 _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _INDEX: Final = re.compile("[0-9]{1,18}")
 
@@ -260,13 +294,19 @@ class Carried(NamedTuple):
     name: str | None = None
     next_index: int = 0
     span: SpanRef | None = None
+    content_level: Content | None = None
+    """The content level of the session; `off` if it is not one."""
 
 
-def carrier_of(session_id: str, name: str | None, next_index: int, span: ScopeSpanHandle) -> Carrier:
+def carrier_of(
+    session_id: str, name: str | None, next_index: int, span: ScopeSpanHandle, content_level: Content
+) -> Carrier:
     """Return the carrier of a session."""
     carrier = {_ID: session_id, _NEXT: str(next_index)}
     if name is not None:
         carrier[_NAME] = quote(name)
+    if content_level != "full":
+        carrier[_LEVEL] = content_level
     if span.trace_id is not None and span.span_id is not None:
         carrier[_TRACE] = f"00-{span.trace_id}-{span.span_id}-{span.sampled:02x}"
     return carrier
@@ -286,5 +326,10 @@ def carried(carrier: Mapping[str, str] | None) -> Carried:
         session_id=place.session_id,
         name=place.session_name,
         next_index=int(following) if _INDEX.fullmatch(following) else 0,
+        content_level=_carried_level(fields.get(_LEVEL)),
         span=trace and SpanRef(trace_id=trace[1], span_id=trace[2], sampled=bool(int(trace[3], 16) & 1), place=place),
     )
+
+
+def _carried_level(word: str | None) -> Content | None:
+    return next((level for level in STRICTNESS if level == word), "off") if word is not None else None

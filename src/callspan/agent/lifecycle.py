@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.context import Context, attach, get_current, set_value
 
 from callspan.agent.arguments import MisuseError, Time, flagged, moment
+from callspan.agent.context import SCOPE, block_of, content_of, with_content
 from callspan.agent.runtime import NO_SPAN, Runtime, installed, run_now
 from callspan.fail_open import fail_open
 from callspan.record.events import Record
+from callspan.settings import Content, stricter, strictest
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-SCOPE: Final = "callspan.scope"
-"""Key of the current scope in the OpenTelemetry context."""
 _ENDING: Final = fail_open("end a session, timestep or tool")
 _STARTING: Final = fail_open("record the start of a session, timestep or tool")
 _CLOSE, _SHOW, _WRITE, _REPORT, _OVER = range(5)
@@ -57,6 +57,7 @@ class Lifecycle(ABC):
         "_ended",
         "_final",
         "_lasted_ns",
+        "_level",
         "_outer",
         "_runtime",
         "_span",
@@ -71,6 +72,7 @@ class Lifecycle(ABC):
         self._outer: Context | None = None
         self._started = self._ended = False
         self._start_ns = self._clock_ns = 0
+        self._level: Content = "full"
         self._lasted_ns: int | None = None
         self._final: Record | None = None
         self._end_step = _CLOSE
@@ -82,6 +84,11 @@ class Lifecycle(ABC):
         Built on each access: a stored context would make a reference cycle with this scope.
         """
         return None if self._base is None else set_value(SCOPE, self, self._span.within(self._base))
+
+    @property
+    def _content_level(self) -> Content:
+        """The content level that it was begun with, also by the setting, for what comes after its end."""
+        return self._level if self._runtime is None else stricter(self._level, self._runtime.content)
 
     @property
     def state(self) -> str:
@@ -152,8 +159,12 @@ class Lifecycle(ABC):
     def _begin(self, at: Time | None) -> None:
         self._start_ns, self._clock_ns = self._began(at), time.perf_counter_ns()
         outside = get_current()
-        base = self._open(outside)
-        if self._runtime is not None:
+        base, block = self._open(outside), block_of(outside)
+        if self._runtime is None:
+            base = base if block is None else with_content(base, block)
+        else:
+            self._level = strictest(block, content_of(base), self._level_within(base))
+            base = with_content(base, block, self._level)
             with _STARTING:
                 self._announce(self._runtime, base)
         self._base = base
@@ -198,7 +209,7 @@ class Lifecycle(ABC):
         """Restore the previous current scope; run the steps that an interrupt left undone on another thread."""
         here = contextvars.copy_context()  # it determines what may be recorded
         if self._outer is not None and is_within(get_current().get(SCOPE), self):
-            attach(self._outer)
+            attach(with_content(self._outer, block_of(get_current())))
         if self._end_step != _OVER:
             put_off = run_now if self._runtime is None else self._runtime.put_off
             put_off(partial(here.run, self._finish, error))
@@ -227,6 +238,10 @@ class Lifecycle(ABC):
     @abstractmethod
     def _open(self, current: Context) -> Context:
         """Set runtime and place; return the context to derive this scope's own from: `current` or a child of it."""
+
+    @abstractmethod
+    def _level_within(self, base: Context) -> Content | None:
+        """Return the content level that it has besides that of its context, `base`; None: no restriction."""
 
     @abstractmethod
     def _announce(self, runtime: Runtime, base: Context) -> None:
@@ -285,12 +300,13 @@ def is_within(scope: Any, outer: Lifecycle) -> bool:  # noqa: ANN401 - a scope o
 
 
 def leave(scope: Lifecycle, outer: Context) -> None:
-    """Make `outer` current again if `scope` is the current scope; else do nothing.
+    """Make `outer` current again, within the present content blocks, if `scope` is the current scope.
 
     Attaches instead of detaching, because OpenTelemetry logs an error for a token of another task.
     """
-    if get_current().get(SCOPE) is scope:
-        attach(_still_open(outer))
+    current = get_current()
+    if current.get(SCOPE) is scope:
+        attach(with_content(_still_open(outer), block_of(current)))
 
 
 def _still_open(context: Context) -> Context:
@@ -315,7 +331,7 @@ class Using:
         """Make the scope current."""
         self._outer = get_current()
         try:
-            attach(self._scope._inner or self._outer)
+            attach(with_content(self._scope._inner or self._outer, block_of(self._outer)))
         except BaseException:
             leave(self._scope, self._outer)
             raise

@@ -134,7 +134,7 @@ class EnvironmentStep(Scope):
             time_ns=self._start_ns,
             metadata=dict(metadata_of(base)),
         )
-        self._begin_span(runtime.without_callbacks(first), base)
+        self._begin_span(runtime.without_callbacks(first, self._level), base)
 
     def _close(self, error: BaseException | None) -> Record | None:
         if self._event is None:
@@ -146,7 +146,7 @@ class EnvironmentStep(Scope):
         record = msgspec.structs.replace(
             self._event, time_ns=self._start_ns, duration_ns=self._elapsed_ns(), error=application_error(error)
         )
-        return self._runtime.process(record, "event")
+        return self._runtime.process(record, self._level, "event")
 
     def _observe_end(self, final: Record) -> None:
         self._where._observe(final)

@@ -143,10 +143,10 @@ class Operation(Scope, Decorating):
         self._metadata = metadata_of(base)
         record = self._record(None, None)
         if self._start_kind is None:
-            self._begin_span(runtime.process(record), base)
+            self._begin_span(runtime.process(record, self._level), base)
             return
         shown = runtime.process(
-            msgspec.structs.replace(record, event_id=start_id(self._id), event_type=self._start_kind)
+            msgspec.structs.replace(record, event_id=start_id(self._id), event_type=self._start_kind), self._level
         )
         self._begin_span(shown, base)
         self._write(shown)
@@ -157,7 +157,9 @@ class Operation(Scope, Decorating):
         if not self._counted:
             self._counted = True
             self._count(duration_ns)
-        return None if self._runtime is None else self._runtime.process(self._record(error, duration_ns), "event")
+        if self._runtime is None:
+            return None
+        return self._runtime.process(self._record(error, duration_ns), self._level, "event")
 
     def _count(self, duration_ns: int) -> None:
         """Add it to the totals of the enclosing scopes, if it counts there."""

@@ -8,14 +8,15 @@ from typing import Final, Literal, NamedTuple, SupportsFloat, TypeAlias
 import msgspec
 
 from callspan.agent.arguments import Time, as_text, flagged, installed_or_warn, moment, reward_value
-from callspan.agent.context import carried, current_metadata
-from callspan.agent.runtime import SPAN_REFS, Runtime, SpanRef, found
+from callspan.agent.context import Carried, carried, current_metadata
+from callspan.agent.runtime import SPAN_REFS, Runtime, SpanRef, found, known_level
 from callspan.agent.scope import Scope, current_scope
 from callspan.fail_open import fail_open
 from callspan.process import callbacks
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.record.ids import new_id
+from callspan.settings import strictest
 
 Level: TypeAlias = Literal["event", "session", "call"]
 _ADVICE: Final = "a reward outside a session needs the session_id, timestep_id or call_id it is for"
@@ -68,7 +69,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
         metadata=current_metadata(),
         at=at,
     )
-    _hand_over(record, target, sent.span)
+    _hand_over(record, target, sent)
     return record.reward_id
 
 
@@ -116,7 +117,7 @@ def feedback(
         metadata=current_metadata(),
         at=at,
     )
-    _show_late(record, where or sent.span)
+    _show_late(record, where, sent)
     return record.reward_id
 
 
@@ -191,26 +192,33 @@ def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | 
     return _Target(named, place, level, here, where)
 
 
-def _hand_over(record: RewardRecord, target: _Target, sent: SpanRef | None) -> None:
+def _hand_over(record: RewardRecord, target: _Target, sent: Carried) -> None:
     here, where = target.here, target.where
     if here is not None and (where is None or where.place.timestep_id == here._place.timestep_id):
         here._count_reward(record)
-        here._emit(record)
+        here._emit(record, level=strictest(sent.content_level, None if where is None else where.level))
         return
     # Counted while the target scope is still in use, from any thread.
     counting = _scope_by_id(timestep=record.timestep_id, session=record.session_id)
     if counting is not None:
         counting._count_reward(record)
-    _show_late(record, where or sent)
+    _show_late(record, where, sent)
 
 
-def _show_late(record: RewardRecord, where: SpanRef | None) -> None:
+def _show_late(record: RewardRecord, where: SpanRef | None, sent: Carried) -> None:
     """Record a reward whose target span has ended, and export it as a child span."""
     runtime = installed_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):
-            shown = runtime.process(record)
-            runtime.spans.evaluated(shown, where or found(runtime, session=record.session_id))
+            where = where or sent.span or found(runtime, session=record.session_id)
+            known = [
+                sent.content_level,
+                None if where is None else where.level,
+                known_level("session", record.session_id),
+            ]
+            level = strictest(*known) if any(known) else None
+            shown = runtime.process(record, level)
+            runtime.spans.evaluated(shown, where)
             callbacks.write(shown, runtime.write)
 
 

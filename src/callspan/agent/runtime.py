@@ -112,6 +112,11 @@ def run_now(work: Callable[[], object]) -> None:
     work()
 
 
+def _no_processors(level: Content | None) -> Processors:
+    del level
+    return Processors()
+
+
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """What `callspan.instrument()` provides to the session API."""
 
@@ -119,8 +124,11 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """Stores a processed record; never raises."""
     spans: SpanStarter
     """Makes spans from processed records."""
-    processors: Callable[[], Processors] = Processors
-    """Returns what each record goes through once, by the content setting of the running code."""
+    processors: Callable[[Content | None], Processors] = _no_processors
+    """Returns what each record goes through once, by the stricter one of the content level that the record belongs to
+    and that of the running code. None: to none that is known."""
+    content: Content = "full"
+    """The setting."""
     strict: bool = False
     """A wrong use of the API raises instead of being flagged."""
     trace_per_timestep: bool = False
@@ -132,13 +140,16 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     put_off: Callable[[Callable[[], object]], None] = run_now
     """Runs work that an interrupt left undone on another thread, soon."""
 
-    def process(self, record: Record, point: Point | None = None) -> Record:
-        """Return the record with only what may be exported and stored, see `Processors.process`."""
-        return self.processors().process(record, point)
+    def process(self, record: Record, level: Content | None, point: Point | None = None) -> Record:
+        """Return the record with only what may be exported and stored, see `Processors.process`.
 
-    def without_callbacks(self, record: Record) -> Record:
+        `level` is that of the scope or call which it belongs to; None: unknown.
+        """
+        return self.processors(level).process(record, point)
+
+    def without_callbacks(self, record: Record, level: Content) -> Record:
         """Return the record processed without callbacks, for records that are exported but not stored."""
-        return self.processors().without_callbacks(record)
+        return self.processors(level).without_callbacks(record)
 
 
 SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
@@ -151,19 +162,22 @@ LEVELS: Final[LRUCache[tuple[str, str], Content]] = LRUCache(4096)
 """Content levels of sessions and batches of a provider, by kind and id."""
 
 
-def known_level(kind: str, identity: str) -> Content | None:
+def known_level(kind: str, identity: str | None) -> Content | None:
     """Return the content level that a session or call was begun with, as far as this process knows; else None."""
+    if identity is None:
+        return None
     where = SPAN_REFS[kind].get(identity) if kind in SPAN_REFS else None
     return LEVELS.get((kind, identity)) if where is None else where.level
 
 
-def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scope: object) -> None:
-    """Store the place and span of a session or timestep, with a weak reference to the scope itself."""
+def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scope: object, level: Content) -> None:
+    """Store the place, span and content level of a session or timestep, with a weak reference to the scope itself."""
     where = SpanRef(
         trace_id=span.trace_id,
         span_id=span.span_id,
         sampled=span.sampled,
         place=place,
+        level=level,
         scope=weakref.ref(scope),
     )
     SPAN_REFS[kind].put(identity, where)

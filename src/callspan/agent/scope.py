@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 from opentelemetry.context import Context, get_current
 
 from callspan.agent.arguments import Time
-from callspan.agent.context import metadata_of
+from callspan.agent.context import SCOPE, metadata_of
 from callspan.agent.episode import RunningTotals
-from callspan.agent.lifecycle import SCOPE, Lifecycle
+from callspan.agent.lifecycle import Lifecycle
 from callspan.agent.runtime import Runtime, ScopeSpanHandle
 from callspan.fail_open import fail_open
 from callspan.process import callbacks
@@ -20,6 +20,7 @@ from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.record.messages import Conversation
 from callspan.semconv.exchange import Observed, observed
+from callspan.settings import Content, stricter
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,12 +91,20 @@ class Scope(Lifecycle):
         """Return the next sequence number of events in this session; None without a session."""
         return None if self._above is None else self._above._sequence()
 
-    def _emit(self, record: Record, point: Point | None = None) -> None:
-        """Add an event, message or reward to the span and write it, after the callbacks of `point`."""
+    def _level_within(self, base: Context) -> Content | None:
+        """Return the content level of the enclosing scope."""
+        del base
+        return None if self._above is None else self._above._level
+
+    def _emit(self, record: Record, point: Point | None = None, level: Content | None = None) -> None:
+        """Add an event, message or reward to the span and write it, after the callbacks of `point`.
+
+        `level` is the content level of what it is for, if that is not this scope.
+        """
         if self._runtime is None:
             return
         with _RECORDING:
-            shown = self._runtime.process(record, point)
+            shown = self._runtime.process(record, stricter(self._level, level), point)
             self._span.event(shown)
             self._write(shown)
             self._observe(shown)

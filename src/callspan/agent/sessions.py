@@ -17,7 +17,16 @@ from callspan.agent.decorators import Decorating
 from callspan.agent.episode import episode_of
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.rewards import reward_record
-from callspan.agent.runtime import NO_SPAN, SPAN_REFS, Runtime, ScopeSpanHandle, SpanRef, installed, remember
+from callspan.agent.runtime import (
+    NO_SPAN,
+    SPAN_REFS,
+    Runtime,
+    ScopeSpanHandle,
+    SpanRef,
+    installed,
+    known_level,
+    remember,
+)
 from callspan.agent.scope import Scope, current_scope, scope_of
 from callspan.agent.timesteps import Found, SessionScope, TimestepScope
 from callspan.errors import application_error, outcome_of
@@ -25,6 +34,7 @@ from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import Record, SessionRecord, Totals
+from callspan.settings import Content, strictest
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,11 +167,11 @@ class Session(SessionScope, Decorating):
             late = self._ended and not self._resumed
             if self._runtime is not None:
                 record = self._record(totals=self._running.totals() if late else None)
-                self._write(self._runtime.process(record))
+                self._write(self._runtime.process(record, self._level))
 
     def carrier(self) -> Carrier:
         """Return what `callspan.session(carrier=...)` needs to continue this session in another process."""
-        return carrier_of(self.id, self.name, self._episode.steps, self._span)
+        return carrier_of(self.id, self.name, self._episode.steps, self._span, self._content_level)
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
         """Return a new session like this one, for one call of a function."""
@@ -215,10 +225,17 @@ class Session(SessionScope, Decorating):
             current = with_metadata(current, {"user_id": identity.user_id})
         return current
 
+    def _level_within(self, base: Context) -> Content | None:
+        """Return the content level that the session has where it was begun, and that of the session around it."""
+        del base
+        return strictest(
+            self._sent.content_level, known_level("session", self.id), known_level("session", self._parent_id)
+        )
+
     def _announce(self, runtime: Runtime, base: Context) -> None:
         sent = _joined(runtime, self._sent.span)
         point: Point | None = None if self._resumed else "session_start"
-        first = runtime.process(self._record(), point)
+        first = runtime.process(self._record(), self._level, point)
         self._shown_name = first.name if isinstance(first, SessionRecord) else None
         if sent is None:
             # The row keeps the episode's first start; the span of one that continues begins now.
@@ -227,7 +244,7 @@ class Session(SessionScope, Decorating):
         else:
             self._span = sent
         self._last = self._span
-        remember("session", self.id, self._span, self._place, self)
+        remember("session", self.id, self._span, self._place, self, self._content_level)
         if not self._resumed:
             self._write(msgspec.structs.replace(first, trace_id=self._span.trace_id, span_id=self._span.span_id))
 
@@ -248,7 +265,9 @@ class Session(SessionScope, Decorating):
                 error=application_error(error) if isinstance(error, Exception) else None,
                 totals=self._running.totals(),
             )
-        return self._runtime.process(record, "session_end") if self._speaks else self._runtime.without_callbacks(record)
+        if self._speaks:
+            return self._runtime.process(record, self._level, "session_end")
+        return self._runtime.without_callbacks(record, self._level)
 
     def _keep(self, final: Record) -> None:
         if self._speaks:
@@ -296,6 +315,7 @@ class Session(SessionScope, Decorating):
             error=error,
             metadata=dict(self._info),
             totals=totals,
+            content_level=self._content_level,
         )
 
 

@@ -175,7 +175,7 @@ class TimestepScope(OperationRecorder, Decorating):
         self._info.update(as_dict(metadata))
         if self._first is not None and self._runtime is not None:
             with fail_open("record an update of a timestep"):
-                self._write(self._runtime.process(self._later(self._first, outcome=self._status)))
+                self._write(self._runtime.process(self._later(self._first, outcome=self._status), self._level))
 
     def _flag(self, flag: str) -> None:
         """Flag the step; written with its final record."""
@@ -252,11 +252,11 @@ class TimestepScope(OperationRecorder, Decorating):
             self._info = {**around, **self._info}
         link = session._last if runtime.trace_per_timestep and self._parent is None else None
         self._first = self._record(session)
-        shown = runtime.process(self._first, "timestep_start")
+        shown = runtime.process(self._first, self._level, "timestep_start")
         self._begin_span(shown, base, link=link, root=link is not None, workflow=session._shown_name)
         # Only the span: a session must not keep references to its steps, of which there may be a million.
         session._last = self._span
-        remember("timestep", self.id, self._span, self._place, self)
+        remember("timestep", self.id, self._span, self._place, self, self._content_level)
         self._write(msgspec.structs.replace(shown, trace_id=self._span.trace_id, span_id=self._span.span_id))
 
     def _count(self) -> None:
@@ -278,7 +278,7 @@ class TimestepScope(OperationRecorder, Decorating):
             error=application_error(error) if isinstance(error, Exception) else None,
             totals=self._running.totals(),
         )
-        return self._runtime.process(record, "timestep_end")
+        return self._runtime.process(record, self._level, "timestep_end")
 
     def _record(self, session: SessionScope) -> TimestepRecord:
         name, turn = self._given

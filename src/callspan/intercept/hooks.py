@@ -16,13 +16,13 @@ import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from callspan.agent.context import content_of, stricter
+from callspan.agent.context import content_of
 from callspan.background import AtomicFlag
 from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
-from callspan.settings import Content, Native
+from callspan.settings import Content, Native, stricter
 
 Function: TypeAlias = Callable[..., Any]
 Reader: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]

@@ -15,6 +15,7 @@ from callspan.fail_open import ours
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response
 from callspan.record.codec import encode_json, request_messages
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+from callspan.settings import Content, stricter
 
 _PLAIN_VALUES: Final = frozenset((
     "background", "encoding_format", "input_fidelity", "modalities", "model", "moderation", "output_format",
@@ -55,6 +56,15 @@ def without_content(record: Record, *, keep_facts: bool, why: str = "content") -
     if not notes:
         return record
     return msgspec.structs.replace(record, redactions=[*record.redactions, *notes], **removed)
+
+
+def at_level(record: Record, level: Content) -> Record:
+    """Return the record with only the content that the level allows; a call also states the level."""
+    if level == "full":
+        return record
+    if isinstance(record, CallRecord):
+        record = msgspec.structs.replace(record, content_level=stricter(level, record.content_level))
+    return without_content(record, keep_facts=level == "metadata")
 
 
 def withhold(record: _R, why: str) -> _R:

@@ -30,7 +30,7 @@ from callspan.cost.price_table import Pricer, pricer_for, provider_cost
 from callspan.fail_open import fail_open, reported
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
-from callspan.process.content import encoded, with_bodies, withhold, without_content
+from callspan.process.content import at_level, encoded, with_bodies, withhold
 from callspan.process.media import media_by_reference
 from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import mask_record
@@ -165,8 +165,7 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
         redact = partial(redacted, redactor=redactor)
         steps.append(Processor(fail_open("redact a record with the application's redactor"), redact, _REDACTOR_FAILED))
     if settings.content != "full":
-        reduce = partial(without_content, keep_facts=settings.content == "metadata")
-        steps.append(Processor(fail_open("remove the content of a record"), reduce))
+        steps.append(Processor(fail_open("remove the content of a record"), partial(at_level, level=settings.content)))
     limit = partial(within, max_bytes=settings.max_record_bytes)
     steps.append(Processor(fail_open("limit the size of a record"), limit))
     cost = ComputedCost(settings.prices) if settings.span_cost else with_provider_cost

@@ -10,6 +10,7 @@ import msgspec
 from callspan.record.labels import user_of
 from callspan.record.messages import Conversation, Message, ToolCall
 from callspan.record.usage import Cost, Usage
+from callspan.settings import Content
 
 _T = TypeVar("_T")
 
@@ -357,6 +358,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """The course of the stream; None for a plain call."""
     metadata: dict[str, object] = {}
     """Fields of `callspan.metadata(...)`, innermost value of each."""
+    content_level: Content = "full"
+    """The content setting that it was begun with, also for a later answer: `full`, `metadata` or `off`."""
     redactions: list[Redaction] = []
     """What was removed from the record, and why."""
     conversation: Conversation | None = None

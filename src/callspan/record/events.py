@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import msgspec
 
 from callspan.record.call import CallRecord, ErrorInfo, Redaction, always_written, schema_field
+from callspan.settings import Content
 
 TOOL_START: Final = "tool_start"
 """Event type of what announces the run of a tool, so that a killed process leaves it behind."""
@@ -94,6 +95,8 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Fields given by the application."""
     totals: Totals | None = None
     """Sums over it; None while it runs."""
+    content_level: Content = "full"
+    """The content setting that it was begun with, for all that comes later: `full`, `metadata` or `off`."""
     redactions: list[Redaction] = []
     """What was removed from the record, and why."""
 

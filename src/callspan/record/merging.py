@@ -16,6 +16,7 @@ import msgspec
 
 from callspan.record.call import NO_BODY, CallRecord, Request, Response, Timing
 from callspan.record.usage import Cost
+from callspan.settings import stricter
 
 ENDED_VERSION: Final = 3
 """Version of a record that has the outcome and end of a background response, and not its answer."""
@@ -28,7 +29,7 @@ TRACE_VERSIONS: Final = 1 << 62
 one. Versions between are of a hosted agent's turn: the Unix nanoseconds at which its usage was read."""
 _CREATED: Final = 2
 """The highest version of the request that created a response."""
-_APART: Final = frozenset({"request", "response", "usage", "cost"})
+_APART: Final = frozenset({"request", "response", "usage", "cost", "content_level"})
 _OF_END: Final = ("call_id", "schema_version", "record_version", "outcome", "error", "timing", "redactions")
 _DERIVED: Final = "conversation"
 _R = TypeVar("_R", bound=CallRecord)
@@ -57,6 +58,7 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
         "response": _response(higher.response, lower.response),
         "usage": _known("usage", higher, lower),
         "cost": _cost(higher, lower),
+        "content_level": stricter(higher.content_level, lower.content_level),
     }
     if higher.record_version >= TRACE_VERSIONS:
         fields["operation"] = higher.operation  # a model call of the turn, no longer the turn

@@ -17,6 +17,7 @@ from callspan.background import on_own_thread
 from callspan.fail_open import fail_open, ours, reported
 from callspan.forks import late_import
 from callspan.record.call import Place
+from callspan.settings import Content
 from callspan.stores.base import EmptyStoreError
 from callspan.stores.urls import parse
 
@@ -24,13 +25,14 @@ LOOK_UP_S: Final = 5.0
 """The longest time that a look-up takes, and for which a store that has not answered is left alone afterwards."""
 _UNREADABLE: Final = fail_open("look up what a store knows")
 _QUERIES: Final = {
-    "session": "SELECT trace_id, span_id, session_id FROM sessions WHERE session_id = :id",
-    "timestep": "SELECT trace_id, span_id, session_id, timestep_id, timestep FROM timesteps WHERE timestep_id = :id",
-    "call": """SELECT trace_id, span_id, session_id, timestep_id, timestep, response_id, sampled,
-                      outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4) AS complete,
+    "session": "SELECT * FROM sessions WHERE session_id = :id",
+    "timestep": """SELECT t.trace_id, t.span_id, t.session_id, t.timestep_id, t.timestep, s.*
+                     FROM timesteps t LEFT JOIN sessions s USING (session_id) WHERE t.timestep_id = :id""",
+    "call": """SELECT *, outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4) AS complete,
                       output IS NOT NULL AS has_answer
                  FROM calls WHERE call_id = :id""",
 }
+"""All columns, because a file of an earlier layout lacks some of those that are read, see `_Row`."""
 _MODEL: Final = "SELECT json_extract(metadata, '$.agent_model') AS model FROM sessions WHERE session_id = :id"
 _COMPLETE: Final = """
     SELECT call_id, model_req IS NOT NULL AS has_model FROM calls WHERE call_id IN (SELECT value FROM json_each(:ids))
@@ -51,6 +53,7 @@ class _Row(msgspec.Struct):
     sampled: int | None = None
     complete: int | None = None
     has_answer: int | None = None
+    content_level: Content | None = None
 
 
 class LookUps:
@@ -80,6 +83,7 @@ class LookUps:
             span_id=known.span_id,
             sampled=known.sampled != 0,
             place=Place(session_id=known.session_id, timestep_id=known.timestep_id, timestep=known.timestep),
+            level=known.content_level,
             response_id=known.response_id,
             complete=bool(known.complete),
             has_answer=bool(known.has_answer),

@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from callspan.agent.context import stricter
 from callspan.agent.runtime import SpanRef
 from callspan.background import LOOK_UPS
 from callspan.fail_open import fail_open, ours
@@ -25,7 +24,7 @@ from callspan.record.events import Record
 from callspan.record.merging import amended
 from callspan.reported.claims import Claim, Claims
 from callspan.reported.look_ups import LookUps, UnansweredError
-from callspan.settings import Content
+from callspan.settings import Content, stricter
 
 _REPORT: Final = fail_open("record what a request reports")
 _CLAIM, _FIRST, _LOOK_UP, _BUILD, _WRITE, _SHOW, _MEASURE, _DONE = range(8)

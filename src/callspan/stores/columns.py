@@ -152,6 +152,7 @@ CALLS: Final = Table(
         _text("batch_id", since=4, note="of the batch that the call is a line of"),
         _text("continues", "request.continues", since=4, note="`response_id` of the call before"),
         _text("conversation_id", "request.conversation_id", since=4, note="of the provider's conversation"),
+        _word("content_level", since=5, note="the content setting it was begun with: `full`, `metadata`, `off`"),
     ),
     versioned=True,
 )
@@ -183,6 +184,7 @@ SESSIONS: Final = Table(
         _json("totals"),
         _json("redactions"),
         _json("stamps", _COMPUTED, note="which version a value is of, where not the last; not in ClickHouse"),
+        _word("content_level", since=5, note="the content setting it was begun with"),
     ),
     merges=True,
 )

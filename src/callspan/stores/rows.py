@@ -2,7 +2,8 @@
 
 A row holds the columns and `extra`, the JSON of everything no column holds; together they give the record back exactly.
 When versions are merged, in any order, each field and each key of `metadata` has the value of the newest version that
-has it, and `start_ns` is the earliest. `stamps` in the row has the version of each value that is not of the newest.
+has it; `start_ns` is the earliest, `content_level` the strictest. `stamps` in the row has the version of each value
+that is not of the newest.
 
 Row builders make the cells directly from the fields of a record. They are generated once for each table from
 `callspan.stores.columns` and the record types, and return the same as `to_row`, to which a record with a value outside
@@ -23,6 +24,7 @@ import msgspec
 from callspan.record.codec import encode_json
 from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation
+from callspan.settings import Content, stricter
 from callspan.stores.columns import MAX_COUNT, TABLES, Column, Form, Table
 
 Cell: TypeAlias = str | int | float | bytes | bytearray | None
@@ -38,6 +40,7 @@ _R = TypeVar("_R", SessionRecord, TimestepRecord)
 
 _VERSION: Final = "record_version"
 _START: Final = "start_ns"
+_LEVEL: Final = "content_level"
 _KEYED: Final = "metadata"
 _PREFIX: Final = _KEYED + "."
 
@@ -194,6 +197,9 @@ def _merged(one: _Versioned, other: _Versioned) -> _Versioned:
     starts = [versioned.values[_START] for versioned in (one, other) if _START in versioned.values]
     if starts:
         values[_START] = min(cast("list[int]", starts))
+    levels = [cast("Content", versioned.values[_LEVEL]) for versioned in (one, other) if _LEVEL in versioned.values]
+    if levels:
+        values[_LEVEL], stamps[_LEVEL] = reduce(stricter, levels), max(one.version, other.version)
     return _Versioned(values, stamps, max(one.version, other.version))
 
 

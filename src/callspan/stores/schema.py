@@ -38,6 +38,7 @@ _NEW_VIEW: Final = "CREATE VIEW IF NOT EXISTS"
 _TEXT: Final = 'text COLLATE "C"'
 _JSON_CODEC: Final = "CODEC(ZSTD(3))"
 _EARLIEST: Final = "start_ns"
+_STRICTEST: Final = "content_level"
 _KEYED: Final = "metadata"
 
 
@@ -219,7 +220,7 @@ def _merged_column(column: Column) -> str:
             f"if(count(v.{name}) = 0, NULL, concat('{{', arrayStringConcat(arrayMap((k, x) -> concat(toJSONString(k), "
             f"':', x), mapKeys(keyed), mapValues(keyed)), ','), '}}')) AS {name}"
         )
-    if column.required:
+    if column.required or name == _STRICTEST:
         return f"max(v.{name}) AS {name}"
     return f"min(v.{name}) AS {name}" if name == _EARLIEST else f"argMax(v.{name}, v.rec_version) AS {name}"
 

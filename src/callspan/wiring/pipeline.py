@@ -15,7 +15,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from callspan.agent.context import current_content, stricter
+from callspan.agent.context import current_content
 from callspan.agent.runtime import Runtime, SpanRef, run_now
 from callspan.agent.scope import surroundings
 from callspan.cost import published
@@ -33,7 +33,7 @@ from callspan.record.events import Record
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
 from callspan.semconv import gen_ai
-from callspan.settings import Content, SettingError, Settings, shown
+from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
 from callspan.spans.borrowed import BORROWED
 from callspan.spans.call import CallSpans
 from callspan.spans.log_events import EvaluationLog
@@ -49,12 +49,13 @@ from callspan.wiring.process_end import ForkedWorkers
 from callspan.wiring.recorder import Listener, Recorder, remember_call
 
 _QUERIES: Final = {
-    "session": "SELECT trace_id, span_id, session_id FROM sessions WHERE session_id = :id",
-    "timestep": "SELECT trace_id, span_id, session_id, timestep_id, timestep FROM timesteps WHERE timestep_id = :id",
-    "call": """SELECT trace_id, span_id, session_id, timestep_id, timestep, response_id, sampled,
-                      outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4) AS complete
+    "session": "SELECT * FROM sessions WHERE session_id = :id",
+    "timestep": """SELECT t.trace_id, t.span_id, t.session_id, t.timestep_id, t.timestep, s.*
+                     FROM timesteps t LEFT JOIN sessions s USING (session_id) WHERE t.timestep_id = :id""",
+    "call": """SELECT *, outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4) AS complete
                  FROM calls WHERE call_id = :id""",
 }
+"""All columns, because a file of an earlier layout lacks some of those that are read, see `_Row`."""
 _METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
 _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
     ("tracer_provider", trace.get_tracer_provider),
@@ -78,6 +79,7 @@ class _Row(msgspec.Struct):
     response_id: str | None = None
     sampled: int | None = None
     complete: int | None = None
+    content_level: Content | None = None
 
 
 class SpanFinder:
@@ -129,6 +131,7 @@ def _lookup(path: Path, sql: str, identity: str) -> SpanRef | None:
         span_id=known.span_id,
         sampled=known.sampled != 0,
         place=Place(session_id=known.session_id, timestep_id=known.timestep_id, timestep=known.timestep),
+        level=known.content_level,
         response_id=known.response_id,
         complete=bool(known.complete),
     )
@@ -176,7 +179,7 @@ class Pipeline:
         """The call factory for each content setting that is at least as strict as the configured one."""
         self.runtime = Runtime(
             write=self._emitted,
-            processors=self._current_processors,
+            processors=self._processors_at,
             spans=SessionSpans(
                 trace.get_tracer("callspan", self._version, providers.tracer_provider, gen_ai.SCHEMA_URL),
                 SessionSpanOptions(
@@ -189,6 +192,7 @@ class Pipeline:
                 EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
             ),
             find=finder,
+            content=settings.content,
             strict=settings.strict,
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
@@ -206,7 +210,7 @@ class Pipeline:
 
     def write(self, record: Record) -> None:
         """Process and store a record that does not come from a call observed by callspan."""
-        callbacks.write(self._current_processors().process(record), self.recorder.write)
+        callbacks.write(self._processors_at(None).process(record), self.recorder.write)
 
     def _emitted(self, record: Record) -> None:
         self.recorder.write(record)
@@ -226,8 +230,8 @@ class Pipeline:
         if isinstance(record, CallRecord) and record.cost is not None:
             self._metrics.priced(record, record.cost)
 
-    def _current_processors(self) -> Processors:
-        return self._processors[stricter(self.settings.content, current_content())]
+    def _processors_at(self, level: Content | None) -> Processors:
+        return self._processors[strictest(self.settings.content, current_content(), level)]
 
     def _spans(self, level: Content) -> CallSpans:
         settings, providers = msgspec.structs.replace(self.settings, content=level), self.providers

@@ -24,6 +24,7 @@ BEGUN = CallRecord(
 CREATED = msgspec.structs.replace(
     BEGUN, record_version=2, request=Request(model="gpt-5", stream=True, body=msgspec.Raw(b'{"model":"gpt-5"}')),
     timing=Timing(start_ns=10 * S, duration_ns=S // 10, headers_ns=5), metadata={"user_id": "u"}, retries=1,
+    content_level="metadata",
 )  # fmt: skip
 ENDED = CallRecord(
     call_id=CALL_ID, record_version=ENDED_VERSION, provider="openai", api="responses",
@@ -52,7 +53,9 @@ def test_the_request_is_of_the_first_and_the_answer_of_the_last() -> None:
     whole = merged([ANSWER, CREATED])
     assert (whole.record_version, whole.outcome, whole.usage, whole.cost) == (5, "success", ANSWER.usage, ANSWER.cost)
     assert (whole.request, whole.place, whole.metadata) == (CREATED.request, CREATED.place, CREATED.metadata)
-    assert (whole.trace_id, whole.pid, whole.retries) == ("a" * 32, 7, 1)
+    assert (whole.trace_id, whole.pid, whole.retries, whole.content_level) == ("a" * 32, 7, 1, "metadata")
+    stricter = msgspec.structs.replace(ANSWER, content_level="off")
+    assert merged([CREATED, stricter]).content_level == merged([stricter, CREATED]).content_level == "off"
     assert whole.timing == Timing(start_ns=10 * S, duration_ns=4 * S, headers_ns=5)
 
 

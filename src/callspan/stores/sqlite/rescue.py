@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,8 @@ _HEADER: Final = b"SQLite format 3\0" + _PAGE_BYTES.to_bytes(2, "big") + bytes([
 """The first bytes of every file of callspan."""
 _PAGE_SIZES: Final = frozenset(size.to_bytes(2, "big") for size in (1, *(1 << power for power in range(9, 16))))
 _PAGES_AT: Final = slice(28, 32)
+_TRUNK_AT: Final = 32
+"""Where a file has the number of its first page that lists free pages."""
 _ENCODING_AT: Final = slice(56, 60)
 _CHAIN: Final = """
 WITH RECURSIVE whole (id) AS (
@@ -140,17 +142,26 @@ def _copy_elsewhere(source: Path, target: Path) -> None:
 
 def _opened(copy: Path) -> sqlite3.Connection:
     try:
-        return _connection(copy)
+        return _connection(copy, _check_columns)
     except ours(sqlite3.DatabaseError):
         _put_schema(copy)
         return _connection(copy)
 
 
-def _connection(copy: Path) -> sqlite3.Connection:
+def _check_columns(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError if a column that every layout has is missing: its name in the schema is damaged."""
+    for table in TABLES.values():
+        there = {row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table.name,))}
+        if not {column.name for column in table.columns if column.since == 1} <= there:
+            raise sqlite3.DatabaseError(f"the schema of {table.name} is damaged")
+
+
+def _connection(copy: Path, check: Callable[[sqlite3.Connection], object] = bool) -> sqlite3.Connection:
     connection = sqlite3.connect(copy, isolation_level=None)
     try:
         connection.execute("PRAGMA cell_size_check=ON")
         connection.execute("SELECT * FROM sqlite_master").fetchall()
+        check(connection)
     except BaseException:
         connection.close()
         raise
@@ -166,13 +177,30 @@ def _put_schema(copy: Path) -> None:
     connection.execute("PRAGMA journal_mode=DELETE")
     connection.close()
     data = new.read_bytes()
+    others = roots | _free_pages(data)
     with copy.open("r+b") as file:
         for page in range(len(data) // _PAGE_BYTES):
-            if page + 1 not in roots:
+            if page + 1 not in others:
                 file.seek(page * _PAGE_BYTES)
                 file.write(data[page * _PAGE_BYTES : (page + 1) * _PAGE_BYTES])
         file.seek(_PAGES_AT.start)
         file.write(bytes(4))
+
+
+def _free_pages(data: bytes) -> set[int]:
+    """Return the numbers of the pages that a file does not use; another file of the same layout may."""
+    free: set[int] = set()
+    trunk = _number(data, _TRUNK_AT)
+    while trunk and trunk not in free:
+        place = (trunk - 1) * _PAGE_BYTES
+        count = _number(data, place + 4)
+        free |= {trunk, *(_number(data, place + 8 + 4 * leaf) for leaf in range(count))}
+        trunk = _number(data, place)
+    return free
+
+
+def _number(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "big")
 
 
 def _text(data: bytes) -> str:

@@ -1,0 +1,247 @@
+"""Content follows what it was begun with: a session, step or call that began with `off` is given nothing later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from threading import Thread
+from typing import Any
+
+import openai
+import pytest
+
+import callspan
+from callspan.agent.runtime import known_level
+from callspan.record.codec import encode
+from callspan.testing import Captured, ScriptedProvider, capture
+
+SECRET = "open sesame"
+
+
+@pytest.fixture
+def ask() -> Iterator[Callable[[], None]]:
+    """Make a call whose prompt and answer are secret."""
+    with (
+        ScriptedProvider() as provider,
+        openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client,
+    ):
+
+        def asked() -> None:
+            provider.reply(text=SECRET)
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": SECRET}])
+
+        yield asked
+
+
+def everywhere(seen: Captured) -> str:
+    """Every byte of every span and record."""
+    return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])
+
+
+def begun(**known: Any) -> Any:
+    """Return a session that was begun within `content("off")`, which has ended."""
+    with callspan.content("off"):
+        return callspan.session("tenant", session_id="s", **known).start(current=False)
+
+
+def in_step(session: Any) -> None:
+    with session.timestep() as step:
+        step.observation(SECRET)
+        step.action(SECRET)
+        step.environment(SECRET, reward=1.0)
+        step.reward(1.0, annotation=SECRET)
+        with step.environment_step(SECRET) as environment:
+            environment.set_result(SECRET)
+        with step.tool("t", arguments=SECRET) as tool:
+            tool.result = SECRET
+        step.handoff("other", reason=SECRET)
+    step.reward(1.0, annotation=SECRET)
+    callspan.reward(1.0, timestep_id=step.id, annotation=SECRET)
+
+
+def operations(session: Any) -> None:
+    for operation in (
+        session.tool("t", arguments=SECRET),
+        session.invoke_agent("a", input=SECRET),
+        session.guardrail("g", input=SECRET),
+    ):
+        with operation:
+            operation.output = SECRET
+            with callspan.tool("inner", arguments=SECRET):
+                pass
+
+
+def in_another_thread(session: Any) -> None:
+    thread = Thread(target=lambda: session.event("seen", SECRET))
+    thread.start()
+    thread.join()
+
+
+def failed(session: Any) -> None:
+    with pytest.raises(ValueError, match=SECRET), session.using(), callspan.timestep():
+        raise ValueError(SECRET)
+    session.end(ValueError(SECRET))
+
+
+def continued(session: Any) -> None:
+    session.end()
+    with callspan.session(session_id="s") as again:
+        again.event("seen", SECRET)
+        callspan.current_session()
+
+
+def carried(session: Any) -> None:
+    carrier = session.carrier()
+    assert carrier["callspan-session-content"] == "off"
+    with callspan.session(carrier={key.title(): value for key, value in carrier.items()}) as again:
+        again.event("seen", SECRET)
+    callspan.reward(1.0, session_id="other", annotation=SECRET, carrier=carrier)
+    callspan.feedback("unknown", annotation=SECRET, carrier=carrier)
+
+
+def nested(session: Any) -> None:
+    with session.using(), callspan.session("inner", session_id="inner") as inner:
+        inner.event("seen", SECRET)
+    with callspan.session("other", parent=session) as inner:
+        inner.event("seen", SECRET)
+    with callspan.session("another", parent="s") as inner:
+        inner.event("seen", SECRET)
+
+
+ACTS: dict[str, Callable[[Any], object]] = {
+    "event": lambda session: session.event("seen", SECRET),
+    "failed event": lambda session: session.event("seen", error=ValueError(SECRET)),
+    "message": lambda session: session.message(SECRET),
+    "reward": lambda session: session.reward(1.0, annotation=SECRET),
+    "after its end": lambda session: (session.end(), session.reward(1.0, annotation=SECRET)),
+    "reward by id": lambda _: callspan.reward(1.0, session_id="s", annotation=SECRET),
+    "late reward by id": lambda session: (session.end(), callspan.reward(1.0, session_id="s", annotation=SECRET)),
+    "timestep": in_step,
+    "operations": operations,
+    "another thread": in_another_thread,
+    "failure": failed,
+    "the same id again": continued,
+    "a carrier": carried,
+    "nested": nested,
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_whatever_a_session_is_given_later_has_its_level(act: Callable[[Any], object]) -> None:
+    with capture(strict=False) as seen:
+        session = begun()
+        act(session)
+        session.end()
+        assert known_level("session", "s") == "off"
+    assert SECRET not in everywhere(seen)
+    assert {record.content_level for record in seen.sessions} == {"off"}
+
+
+def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(ask: Callable[[], None]) -> None:
+    with capture() as seen:
+        with callspan.content("off"):
+            session = callspan.session("tenant").start()
+        ask()
+        with session.timestep():
+            ask()
+        session.end()
+        with session.using():
+            ask()
+        for record in seen.records:
+            callspan.feedback(record.call_id, annotation=SECRET)
+            callspan.reward(1.0, call_id=record.call_id, annotation=SECRET)
+            with callspan.session("judge") as judge:
+                callspan.reward(1.0, call_id=record.call_id, annotation=SECRET)
+        assert judge._level == "full"
+        assert SECRET not in everywhere(seen)
+        ask()
+    assert [record.content_level for record in seen.records] == ["off", "off", "off", "full"]
+    assert seen.records[-1].text == SECRET
+
+
+def enter_step(session: Any, ask: Callable[[], None]) -> None:
+    with session.timestep():
+        ask()
+
+
+def enter_using(session: Any, ask: Callable[[], None]) -> None:
+    with session.using():
+        ask()
+
+
+def enter_tool(session: Any, ask: Callable[[], None]) -> None:
+    with session.tool("t", arguments=SECRET):
+        ask()
+
+
+def end_here(session: Any, ask: Callable[[], None]) -> None:
+    with session.using():
+        other = callspan.session("other").start()
+        other.end()
+        ask()
+
+
+def bound_elsewhere(session: Any, ask: Callable[[], None]) -> None:
+    del session
+    CAPTURED[-1](ask)
+
+
+CAPTURED: list[Callable[..., object]] = []
+
+
+@pytest.mark.parametrize("enter", [enter_step, enter_using, enter_tool, end_here, bound_elsewhere])
+def test_within_a_block_no_scope_shows_more(enter: Callable[..., None], ask: Callable[[], None]) -> None:
+    """A scope that was begun outside the block is entered within it."""
+    with capture() as seen:
+        session = callspan.session("tenant").start(current=False)
+        with session.using():
+            CAPTURED.append(callspan.copy_context(lambda work: work()))
+        with callspan.content("off"):
+            enter(session, ask)
+            ask()
+        ask()
+        session.end()
+    assert [record.content_level for record in seen.records] == ["off", "off", "full"]
+    assert [record.text for record in seen.records] == [None, None, SECRET]
+
+
+def test_the_end_of_a_session_within_a_block_ends_no_block(ask: Callable[[], None]) -> None:
+    """And that of a block within a session does not end the session's level."""
+    with capture() as seen:
+        session = callspan.session("tenant").start()
+        with callspan.content("off"):
+            session.end()
+            ask()
+        ask()
+        with callspan.content("off"):
+            session = callspan.session("tenant").start()
+        with callspan.content("metadata"):
+            ask()
+        ask()
+        session.end()
+        ask()
+    assert [record.content_level for record in seen.records] == ["off", "full", "off", "off", "full"]
+
+
+@pytest.mark.parametrize("setting", ["full", "metadata", "off"])
+@pytest.mark.parametrize("block", ["full", "metadata", "off", None])
+def test_a_record_states_the_stricter_level(setting: Any, block: Any, ask: Callable[[], None]) -> None:
+    with capture(content=setting) as seen, ExitStack() as stack:
+        stack.enter_context(nullcontext() if block is None else callspan.content(block))
+        with callspan.session("s", session_id="s"):
+            ask()
+        expected = max(setting, block or "full")
+        assert seen.records[0].content_level == expected
+        assert known_level("call", seen.records[0].call_id) == expected
+        assert known_level("session", "s") == expected
+        assert known_level("call", "unknown") is None
+    assert {record.content_level for record in seen.sessions} == {expected}
+
+
+def test_an_unknown_level_in_a_carrier_is_off() -> None:
+    with (
+        capture() as seen,
+        callspan.session(carrier={"callspan-session": "s", "callspan-session-content": "all"}) as one,
+    ):
+        one.event("seen", SECRET)
+    assert SECRET not in everywhere(seen)
