@@ -120,7 +120,7 @@ def as_bool(value: object) -> bool | None:
 
 def as_dict(metadata: object) -> dict[str, object]:
     """Return metadata as a new dict without None values; a value that is no mapping is stored under `metadata`."""
-    if metadata is None:
+    if metadata is None or (type(metadata) is dict and not metadata):
         return {}
     if not isinstance(metadata, Mapping):
         return {"metadata": metadata}
