@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,8 +18,8 @@ _STDOUT: Final = Path("-")
 class Replacement:
     """A temporary file next to its target."""
 
-    def __init__(self, target: Path) -> None:
-        self.path = target.with_name(target.name + ".part")
+    def __init__(self, path: Path, target: Path) -> None:
+        self.path = path
         """Where to write."""
         self._target = target
 
@@ -36,21 +36,23 @@ def replacement(target: Path) -> Iterator[Replacement]:
     """
     if target.is_symlink() or (target.exists() and not target.is_file()):
         raise OSError(errno.EINVAL, "a device, pipe, directory or link is not replaced", str(target))
-    fresh = Replacement(target)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".callspan-", suffix=".part")
+    os.close(descriptor)
+    fresh = Replacement(Path(name), target)
     try:
-        fresh.path.unlink(missing_ok=True)
-        os.close(os.open(fresh.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield fresh
     finally:
         fresh.path.unlink(missing_ok=True)
 
 
 @contextmanager
-def written_to(output: Path) -> Iterator[Path]:
+def written_to(output: Path, sources: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield the path to write within the block; `-`, a pipe or a device gets a copy of what was written afterwards.
 
-    Raises OSError where it takes nothing.
+    Raises OSError where it takes nothing, or if it is one of the `sources`, which are read for it.
     """
+    if output != _STDOUT and any(_is_same(output, source) for source in sources):
+        raise OSError(errno.EINVAL, "the store itself; name another file", str(output))
     if not is_stream(output):
         yield output
         return
@@ -59,6 +61,10 @@ def written_to(output: Path) -> Iterator[Path]:
         yield made
         if made.exists():
             _copy(made, output)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def is_stream(output: Path) -> bool:
@@ -75,5 +81,7 @@ def _copy(made: Path, output: Path) -> None:
             shutil.copyfileobj(source, sys.stdout.buffer)
             sys.stdout.buffer.flush()
             return
-        with output.open("wb") as target:
+        # A link may lead to a file that does not exist yet.
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as target:
             shutil.copyfileobj(source, target)

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from callspan.cli.store_check import store_check
 from callspan.record import call, events
 from callspan.record.usage import Cost, Usage
 from callspan.spool.sink import PoisonError
@@ -451,3 +452,10 @@ def test_processes_that_write_at_once_lose_nothing_and_double_nothing(url: str) 
     assert session.session.record_version == 19
     reader.close()
     delivery.close()
+
+
+def test_a_store_is_tried_out_and_nothing_stays(url: str, deliver: Callable[[str], Delivery], records: Records) -> None:
+    store = deliver(url)
+    store.write(records.session("mine", name="mine"))
+    assert store_check(url) == (None, "a test record was written, read back and taken out again")
+    assert [summary.session.name for summary in store.read().sessions()] == ["mine"]

@@ -161,7 +161,7 @@ def test_a_locked_file_is_reported_as_locked(path: Path, monkeypatch: pytest.Mon
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(StoreError, match="locked by another program; end that one, or wait for it"):
+        with pytest.raises(StoreError, match="locked by another process; end that one, or wait for it"):
             open_store(path)
         other.execute("ROLLBACK")
 

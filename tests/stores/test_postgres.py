@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from callspan.cli.store_check import store_check
 from callspan.record import call
 from callspan.spool.sink import PoisonError, Sink
 from callspan.stores.base import StoreError
@@ -180,3 +181,10 @@ def test_many_processes_may_make_the_tables_at_once(postgres_url: str) -> None:
     assert ask(postgres_url, "SELECT version FROM callspan_layout") == [(LAYOUT,)]
     for one in stores:
         one.close()
+
+
+def test_a_locked_table_is_said_to_be_locked(store: Delivery, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as other:
+        other.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
+        trouble, _ = store_check(postgres_url)
+    assert "locked by another process" in (trouble or "")

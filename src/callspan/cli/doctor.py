@@ -17,9 +17,10 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan import private_names
-from callspan.cli.frame import Frame, framed
+from callspan.cli.frame import Frame, framed, store_errors
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
+from callspan.fail_open import ours
 from callspan.formatting import iso, plural
 from callspan.intercept import coverage
 from callspan.intercept import other_instrumentations as others
@@ -28,10 +29,11 @@ from callspan.private_names import MODULES, READ
 from callspan.sdk_profiles import PROFILES, SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
-from callspan.spool.directory import BAD_SUFFIX, LOSSES_FILE, Listing, read_losses, size_of
+from callspan.spool.directory import BAD_SUFFIX, LOSSES_FILE, Listing, Waiting, read_losses
 from callspan.spool.unrecorded import FILE as UNRECORDED
 from callspan.spool.unrecorded import read_unrecorded
-from callspan.stores.urls import safe_name, split_urls
+from callspan.stores.base import StoreError
+from callspan.stores.urls import open_store, safe_name, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _AREAS: Final = (
@@ -135,7 +137,7 @@ class Check(NamedTuple):
 def every_check(stores: str) -> Iterator[Check]:
     """Yield all checks; `stores` is a comma list of URLs.
 
-    Writes a test record to each existing store and deletes it again. Creates no file.
+    Has each existing store take a test record, of which nothing stays. Creates no file.
     """
     yield from _hooks()
     yield from _private_names()
@@ -147,7 +149,7 @@ def every_check(stores: str) -> Iterator[Check]:
         yield Check("settings", "environment", "failed", trouble, "Correct the variable, or unset it.")
     settings = load({"stores": tuple(split_urls(stores))})
     for url in settings.stores:
-        yield _store(url, settings)
+        yield store_state(url, settings)
     yield from _left_for_others(settings)
     yield from _damage(settings)
     yield from _losses(settings)
@@ -253,18 +255,41 @@ def _others() -> Iterator[Check]:
     yield Check(area, "hosted agents", "note", detail, "To keep only the provider's: CALLSPAN_HOSTED_SPANS=off")
 
 
-def _store(url: str, settings: Settings) -> Check:
-    from callspan.cli.ship import spool_of
-
+def store_state(url: str, settings: Settings) -> Check:
+    """Return whether one of the stores takes records, and how many wait for it."""
     trouble, detail = store_check(url)
+    try:
+        waits = _waiting(url, settings, reachable=trouble is None)
+    except store_errors(SettingError):
+        waits = []
+    records = sum(one.records for one in waits)
+    directories = ", ".join(dict.fromkeys(str(one.path.parent) for one in waits))
+    # Its own position, where it has one, is unknown while it cannot be read.
+    most = "" if trouble is None else "at most "
+    backlog = f"; {most}{plural(records, 'record', 'wait')} for it in {directories}" if records else ""
     if trouble is not None:
-        return Check("stores", safe_name(url), "failed", trouble, "Records wait on disk until it works.")
+        return Check("stores", safe_name(url), "failed", trouble + backlog, "Records wait on disk until it works.")
     state: State = "note" if detail.startswith(NOT_YET) else "ok"
-    directory = spool_of(",".join(settings.stores))
-    waiting = size_of(directory)
-    backlog = f"; {waiting:,} bytes in {directory}" if waiting else ""
-    advice = "If no application is running, deliver them: callspan ship" if waiting else None
+    running = any(one.held for one in waits)
+    advice = None if not records else "A running process delivers them." if running else "Deliver them: callspan ship"
     return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)
+
+
+def _waiting(url: str, settings: Settings, *, reachable: bool) -> list[Waiting]:
+    """Return the segments with records that wait for one store."""
+    from callspan.wiring.takeover import places, still_waiting
+
+    found = places(settings.stores, url)
+    if not found or not reachable:
+        return still_waiting(found)
+    try:
+        reader = open_store(url)
+    except ours(SettingError, StoreError):
+        return still_waiting(found)
+    try:
+        return still_waiting(found, reader.position)
+    finally:
+        reader.close()
 
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:

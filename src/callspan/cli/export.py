@@ -110,7 +110,7 @@ def export_command(frame: Frame, format_name: str, output: Path | None, dry_run:
             tell(statistics.sessions, statistics.sessions_found, f"{statistics.rows:,} rows of sessions")
 
         try:
-            with nullcontext(None) if target is None else written_to(target) as place:
+            with nullcontext(None) if target is None else written_to(target, frame.files()) as place:
                 statistics = export(reader, format_name, place, choice, options, progress=show)
         except SettingError as error:
             raise click.UsageError(str(error)) from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial, update_wrapper
 from itertools import islice
+from pathlib import Path
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 import click
@@ -126,6 +127,11 @@ class Frame:
             if self._deliver:
                 with suppress(*store_errors(SettingError)):
                     Backlog(self.store, partial(progress, self), deliver=True, store=store).deliver()
+
+    def files(self) -> list[Path]:
+        """Return the files of the stores that are files."""
+        paths = [path for url in split_urls(self.store) if (path := parse(url).path) is not None]
+        return [path.with_name(f"{path.name}{end}") for path in paths for end in ("", "-wal", "-shm")]
 
     def _no_directory(self) -> None:
         for url in split_urls(self.store)[:1]:

@@ -41,7 +41,7 @@ def report_command(frame: Frame, which: CallFilter, output: Path) -> None:
     with frame.reader() as reader, progress(frame, "calls") as tell:
         which = resolve_session(frame, reader, which)
         try:
-            with written_to(output) as target:
+            with written_to(output, frame.files()) as target:
                 found = write_report(reader, target, which, progress=tell)
         except BrokenPipeError:
             raise

@@ -11,6 +11,7 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.stores.columns import LAYOUT
 
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
 Grouping: TypeAlias = Literal["model", "provider", "session", "day", "user", "name", "experiment"]
@@ -36,6 +37,27 @@ def no_file(path: Path) -> EmptyStoreError:
             "the file was deleted or moved, or its records are still to be delivered (callspan ship)"
         )
     return EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
+
+
+def not_migrated(name: str, layout: int) -> str | None:
+    """Return that a store of this layout is not tried out; None for the layout of this callspan.
+
+    Raises EmptyStoreError for 0, where there are no tables, StoreError for the layout of a newer callspan.
+    """
+    if layout == 0:
+        raise EmptyStoreError(f"{name}: no callspan store yet: nothing was recorded there")
+    if layout > LAYOUT:
+        raise StoreError(f"{name}: layout {layout} of a newer callspan; this one supports {LAYOUT}: upgrade")
+    if layout < LAYOUT:
+        return f"layout {layout} of an older callspan: migrated with the next record; no test record was written"
+    return None
+
+
+def tried(*, found: bool) -> str:
+    """Return what a test record showed. Raises StoreError if it was not there after it had been written."""
+    if not found:
+        raise StoreError("a test record was written and is not there")
+    return "a test record was written, read back and taken out again"
 
 
 class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):

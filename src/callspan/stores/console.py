@@ -43,6 +43,10 @@ class ConsoleStore:
         """Print that a record could not be read."""
         self._print(f"callspan: {len(entry.payload)} bytes are no record: {reason}\n")
 
+    def try_out(self, entry: Entry) -> str:  # noqa: ARG002 - the protocol's name
+        """Print nothing."""
+        return "calls are printed on standard error"
+
     def forget(self, segment: str) -> None:
         """Do nothing: this sink keeps no cursors."""
 

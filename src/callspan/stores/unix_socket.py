@@ -98,6 +98,12 @@ class UnixSocketStore:
             self.close()
             raise
 
+    def try_out(self, entry: Entry) -> str:  # noqa: ARG002 - the protocol's name
+        """Connect, and send nothing: it could not be taken back. Raises OSError where no process listens."""
+        self.open()
+        self.close()
+        return "a process listens; nothing was sent, because it could not be taken back"
+
     def forget(self, segment: str) -> None:
         """Do nothing: this sink keeps no cursors."""
 

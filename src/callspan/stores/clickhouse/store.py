@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from decimal import Decimal
 from typing import Final
 
@@ -25,7 +26,7 @@ from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.base import StoreError
+from callspan.stores.base import StoreError, not_migrated, tried
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.clickhouse.reader import WritersReader
 from callspan.stores.columns import TABLES
@@ -108,6 +109,23 @@ class ClickHouseStore:
         key = f"{entry.segment}:{entry.start}"
         frame = entry.payload.decode("utf-8", "replace")
         self._insert("dead_letter", [{"key": key, "reason": reason, "frame": frame, "time_ns": time.time_ns()}], key)
+
+    def try_out(self, entry: Entry) -> str:
+        """Store an entry, read it back and delete it by its key. Raises StoreError, clickhouse_connect's exceptions."""
+        kind, key = record_key(unpack_entry(entry).record)
+        with explaining(self.name):
+            client = connect(self._url)
+        with explaining(self.name, client), closing(client):
+            if (old := not_migrated(self.name, layout(client))) is not None:
+                return old
+            self._client = client
+            table, chosen = f"{kind}_versions", f"{TABLES[kind].key} = {{key:String}}"
+            try:
+                self._deliver([entry])
+            finally:
+                self._client = None
+                deleted = _delete(client, table, chosen, {"key": key})
+        return tried(found=deleted == 1)
 
     def forget(self, segment: str) -> None:
         """Do nothing: there is no cursor here."""

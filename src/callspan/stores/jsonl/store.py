@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
 
-from callspan.file_lock import locked
+from callspan.file_lock import locked, locked_soon
 from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode, encode_json
 from callspan.record.events import SCOPE_TYPES, Record, SessionRecord, TimestepRecord, record_key
 from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry
-from callspan.stores.base import no_file
+from callspan.stores.base import no_file, tried
 from callspan.stores.payloads import ends_of, line_of, unpack_entry
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.rows import merge
 
 _MODE: Final = 0o600
+_MOMENT_S: Final = 0.5
 _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 _REMEMBERED: Final = 200_000
 _TAIL_BYTES: Final = 64 * 1024 * 1024
@@ -107,6 +109,24 @@ class JsonLinesStore:
         with locked(self.lock_path):
             _write(rejected, line + b"\n")
             self._move_cursors([entry])
+
+    def try_out(self, entry: Entry) -> str:
+        """Open the file for appending, take its lock, and write a record to a nameless file beside it.
+
+        The file gets nothing: whoever follows it would see the record, and a file that becomes shorter. Raises
+        StoreError if it is missing, OSError (TimeoutError where another process has the lock).
+        """
+        if not self.path.is_file():
+            raise no_file(self.path)
+        os.close(os.open(self.path, _APPEND & ~os.O_CREAT))
+        if self.lock_path.exists():
+            with locked_soon(self.lock_path, _MOMENT_S):
+                pass
+        record = unpack_entry(entry).record
+        with tempfile.TemporaryFile(dir=self.path.parent) as file:
+            file.write(line_of(record))
+            file.seek(0)
+            return tried(found=record_key(decode(file.read())) == record_key(record))
 
     def forget(self, segment: str) -> None:
         """Drop the cursor of a segment."""

@@ -29,6 +29,7 @@ _ADVICE: Final[dict[type[psycopg.Error], str]] = {
     psycopg.errors.DuplicateTable: "name a schema without tables of others: ?options=-csearch_path%3Dmy_schema",
     psycopg.errors.ReadOnlySqlTransaction: "is it a standby, or default_transaction_read_only on?",
     psycopg.errors.InsufficientPrivilege: "grant the right to this user",
+    psycopg.errors.LockNotAvailable: "locked by another process; end that one, or wait for it",
     psycopg.errors.DiskFull: "make room on the server's disk",
 }
 _GONE: Final = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.DuplicateTable)

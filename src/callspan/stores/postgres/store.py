@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import cache
 from operator import itemgetter
 from typing import Final
@@ -25,7 +26,7 @@ from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import EmptyStoreError, StoreError
+from callspan.stores.base import EmptyStoreError, StoreError, not_migrated, tried
 from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
 from callspan.stores.filters import POSTGRES, source
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
@@ -36,6 +37,7 @@ from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.urls import safe_name
 
+_MOMENT_MS: Final = 500
 _NUL: Final = b"\\u0000"
 """JSON's escape of NUL, which Postgres text cannot hold."""
 _KEY: Final = itemgetter(0)
@@ -101,6 +103,23 @@ class PostgresStore:
                 (f"{entry.segment}:{entry.start}", _storable(reason), entry.payload, time.time_ns()),
             )
             self._open.execute(_MOVE, (entry.segment, entry.end))
+
+    def try_out(self, entry: Entry) -> str:
+        """Store an entry and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
+        item = unpack_entry(entry)
+        kind, key = record_key(item.record)
+        table, batch = TABLES[kind], _Batch()
+        batch.add(item)
+        connection, version = _opened(self._url, self.name)
+        with closing(connection):
+            if (old := not_migrated(self.name, version)) is not None:
+                return old
+            with explaining(self.name, connection), connection.transaction(force_rollback=True):
+                connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
+                batch.write(connection.cursor())
+                sql = f"SELECT 1 FROM {table.name} WHERE {table.key} = %s"
+                found = connection.execute(sql.encode(), (key,)).fetchone()
+        return tried(found=found is not None)
 
     def forget(self, segment: str) -> None:
         """Drop the cursor of a segment."""
@@ -251,6 +270,21 @@ def remove(url: str, choice: Choice) -> Removed:
         return remove_by_sql(run, choice)
 
 
+def _opened(url: str, name: str) -> tuple[psycopg.Connection, int]:
+    """Return a connection and the layout of the tables there. Raises StoreError if there are none."""
+    with explaining(name):
+        connection = connect(url)
+    connection.adapters.register_loader("json", TextLoader)
+    version = layout(connection)
+    if version == 0:
+        gone = dropped(connection)
+        connection.close()
+        if gone is not None:
+            raise StoreError(f"{name}: {gone}")
+        raise EmptyStoreError(f"{name}: no callspan tables yet: nothing was recorded there")
+    return connection, version
+
+
 class PostgresReader(SqlReader):
     """Reads through one read-only connection. Raises StoreError for a database without callspan's tables."""
 
@@ -263,17 +297,8 @@ class PostgresReader(SqlReader):
     def __init__(self, url: str) -> None:
         """Connect at once, so that errors show early."""
         self.name = safe_name(url)
-        with explaining(self.name):
-            self._connection = connect(url)
+        self._connection, self._layout = _opened(url, self.name)
         self._connection.read_only = True
-        self._connection.adapters.register_loader("json", TextLoader)
-        self._layout = layout(self._connection)
-        if self._layout == 0:
-            gone = dropped(self._connection)
-            self._connection.close()
-            if gone is not None:
-                raise StoreError(f"{self.name}: {gone}")
-            raise EmptyStoreError(f"{self.name}: no callspan tables yet: nothing was recorded there")
 
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""

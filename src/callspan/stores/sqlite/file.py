@@ -24,6 +24,7 @@ from callspan.stores.columns import LAYOUT
 from callspan.stores.schema import APPLICATION_ID, named, relations, statements
 
 BUSY_MS: Final = 30_000
+_MOMENT_S: Final = 0.5
 _RETRY_S: Final = 0.005
 _PAGE_BYTES: Final = 512
 """Rows and texts are a few hundred bytes: larger pages would stay half empty, see docs/stores.md for figures."""
@@ -65,6 +66,21 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def open_as_it_is(path: Path) -> tuple[sqlite3.Connection, int]:
+    """Return a connection that can write, and the layout: nothing is created or migrated.
+
+    It waits for locks for a moment only. Raises StoreError if the file is missing, of a newer layout or not callspan's.
+    """
+    if not path.is_file():
+        raise no_file(path)
+    connection = _connected(path, "mode=rw", _MOMENT_S)
+    try:
+        return connection, _checked_version(connection, path)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
@@ -204,7 +220,7 @@ def _advice(path: Path, message: str) -> str | None:
     if "readonly" in message or "unable to open" in message:
         return f"{message}: {_right(path)}"
     if "is locked" in message:
-        return f"{message} by another program; end that one, or wait for it"
+        return f"{message} by another process; end that one, or wait for it"
     if "is full" in message:
         return f"{message}; make room"
     return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from itertools import compress, repeat
 from operator import is_not
@@ -24,11 +24,12 @@ from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
+from callspan.stores.base import not_migrated, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, Packer, packed
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
-from callspan.stores.sqlite.file import Upkeep, explaining, open_for_writing
+from callspan.stores.sqlite.file import Upkeep, explaining, open_as_it_is, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
 
 _MOST_STATEMENTS: Final = 50
@@ -161,6 +162,22 @@ class SQLiteStore:
                 (f"{entry.segment}:{entry.start}", reason, entry.payload, time.time_ns()),
             )
             self._move_cursors(connection, [entry])
+
+    def try_out(self, entry: Entry) -> str:
+        """Store an entry and read it back, in a transaction that is rolled back. Raises StoreError, sqlite3.Error."""
+        item = unpack_entry(entry)
+        kind, key = record_key(item.record)
+        with explaining(self.path):
+            connection, version = open_as_it_is(self.path)
+        with explaining(self.path), closing(connection):
+            if (old := not_migrated(str(self.path), version)) is not None:
+                return old
+            connection.execute("BEGIN IMMEDIATE")
+            self._store(connection, item)
+            table = TABLES[kind]
+            found = connection.execute(f"SELECT 1 FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone()
+            connection.rollback()
+        return tried(found=found is not None)
 
     def forget(self, segment: str) -> None:
         """Drop the cursor of a segment."""

@@ -1,0 +1,188 @@
+"""Commands that look: they remove, rename and change nothing of what an application owns."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from callspan.cli import doctor
+from callspan.cli.ship import spool_of
+from callspan.cli.store_check import store_check
+from callspan.file_lock import locked_soon
+from callspan.record.codec import encode
+from callspan.record.events import SessionRecord
+from callspan.settings_loader import load
+from callspan.spool.spool import Spool
+from callspan.stores.urls import open_store, sinks_for, split_urls
+from callspan.wiring.recorder import store_sinks
+from tests.e2e.conftest import in_process
+from tests.spool.rig import until
+
+LOOKING: Final = [
+    pytest.param(("doctor",), marks=pytest.mark.slow),
+    ("calls",),
+    ("sessions",),
+    ("show", "s0"),
+    ("stats",),
+    ("tail",),
+    ("report", "-o", "-"),
+    ("export", "openai", "-o", "-"),
+    ("delete", "s0", "--dry-run"),
+    ("prune", "--older-than", "1d", "--dry-run"),
+]
+CHANGES: Final = ("os.remove", "os.rename", "os.truncate", "os.rmdir", "shutil.rmtree", "shutil.move")
+LARGE_BYTES: Final = 8 << 30
+MOST_S: Final = 1.0
+
+
+class Changes:
+    """Which files in a directory are removed, renamed, cut or opened for writing."""
+
+    def __init__(self) -> None:
+        self._directory: str | None = None
+        self.seen: list[str] = []
+        sys.addaudithook(self._hook)
+
+    def begin(self, directory: Path) -> None:
+        self._directory, self.seen = f"{directory}{os.sep}", []
+
+    def end(self) -> list[str]:
+        self._directory = None
+        return self.seen
+
+    def _hook(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self._directory is None or not (event in CHANGES or (event == "open" and _cuts(arguments[2]))):
+            return
+        name = arguments[0]
+        if isinstance(name, str | bytes | os.PathLike) and os.fsdecode(name).startswith(self._directory):
+            self.seen.append(f"{event} {os.fsdecode(name)}")
+
+
+def _cuts(flags: object) -> bool:
+    return isinstance(flags, int) and bool(flags & os.O_TRUNC)
+
+
+@pytest.fixture(scope="module")
+def changes() -> Changes:
+    return Changes()
+
+
+@pytest.fixture(params=["sqlite:///{}/calls.db", "jsonl:///{}/calls.jsonl"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store of two sessions, with files beside it that belong to the application."""
+    url = str(request.param).format(tmp_path)
+    deliver(url, "s0", "s1")
+    for name in (".1", ".part", ".cursor", ".lock", ".rejected", "-journal", ".bak"):
+        path = tmp_path / f"calls.{'db' if url.startswith('sqlite') else 'jsonl'}{name}"
+        if not path.exists() and not name.endswith(("1", "journal")):
+            path.write_bytes(b"{}")
+    return url
+
+
+def session(ident: str) -> SessionRecord:
+    return SessionRecord(session_id=ident, record_version=1, start_ns=1, end_ns=2)
+
+
+def deliver(url: str, *sessions: str) -> None:
+    spool = Spool(spool_of(url), sinks_for(url))
+    for ident in sessions:
+        assert spool.append(encode(session(ident)))
+    assert spool.close(30)
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("command", LOOKING, ids=" ".join)
+def test_nothing_is_removed_renamed_or_changed(
+    store: str, command: Sequence[str], tmp_path: Path, changes: Changes
+) -> None:
+    before = files(tmp_path)
+    changes.begin(tmp_path)
+    assert in_process("--store", store, *command).code <= 1
+    assert changes.end() == []
+    after = files(tmp_path)
+    assert before.items() <= after.items()
+    assert {name[-4:] for name in after.keys() - before.keys()} <= {"-wal", "-shm"}, "SQLite's"
+
+
+def test_the_doctor_finds_its_way_in_a_store_of_any_size(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    deliver(f"jsonl:///{path}", "s0")
+    os.truncate(path, LARGE_BYTES)
+    begun = time.process_time()
+    assert store_check(f"jsonl:///{path}")[0] is None
+    assert time.process_time() - begun < MOST_S
+    assert path.stat().st_size == LARGE_BYTES
+
+
+@pytest.mark.parametrize("name", ["calls.jsonl", "calls.db"])
+def test_a_store_is_no_output(name: str, tmp_path: Path) -> None:
+    """Nor by another name."""
+    store = tmp_path / name
+    deliver(str(store), "s0")
+    (tmp_path / "link").symlink_to(store)
+    before = store.read_bytes()
+    for command in (("report",), ("export", "openai")):
+        for output in (store, tmp_path / "link"):
+            answer = in_process("--store", str(store), *command, "-o", str(output))
+            assert answer.code == 1
+            assert "the store itself; name another file" in answer.err
+    assert store.read_bytes() == before
+
+
+@pytest.fixture
+def locked(store: str, tmp_path: Path) -> Iterator[str]:
+    """The store, locked by another process."""
+    if store.startswith("sqlite"):
+        program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('BEGIN IMMEDIATE'); "
+        path = tmp_path / "calls.db"
+    else:
+        program = "import fcntl, sys; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_EX); "
+        path = tmp_path / "calls.jsonl.lock"
+    if store.startswith("sqlite"):
+        program = program.replace("sqlite3.connect(sys.argv[1]).", "one = sqlite3.connect(sys.argv[1]); one.")
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{program} print(flush=True); sys.stdin.read()", str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield store
+    process.communicate(timeout=30)
+
+
+def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(locked: str, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    begun = time.monotonic()
+    trouble, _ = store_check(locked)
+    assert time.monotonic() - begun < 10
+    assert "locked by another process" in (trouble or "")
+    assert files(tmp_path) == before
+    with closing(open_store(locked)) as reader:
+        assert {one.session.session_id for one in reader.sessions()} == {"s0", "s1"}
+
+
+def test_what_waits_is_shown_for_each_store(tmp_path: Path) -> None:
+    """Not what the directory holds: one store has it all."""
+    both = f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
+    spool = Spool(spool_of(both), store_sinks(both))
+    with locked_soon(tmp_path / "calls.jsonl.lock", 1):
+        for ident in ("s0", "s1"):
+            spool.append(encode(session(ident)))
+        until(lambda: [state.delivered for state in spool.states()] == [2, 0])
+        spool.close(0.1)
+        settings = load({"stores": tuple(split_urls(both))}, warn=False)
+        sqlite, jsonl = (doctor.store_state(url, settings).detail for url in settings.stores)
+        assert "wait" not in sqlite
+        assert f"2 records wait for it in {spool_of(both)}" in jsonl
