@@ -95,7 +95,7 @@ class AtomicFlag(dict[str, bool]):
 
 
 class LRUCache(Generic[_K, _V]):
-    """A bounded mapping; the oldest entries are evicted first.
+    """A bounded mapping; the entries that were not used for longest are evicted first.
 
     Lock-free, because a signal handler could wait for a lock of the thread it interrupted: each step is atomic in C.
     """
@@ -107,8 +107,11 @@ class LRUCache(Generic[_K, _V]):
         self._known: OrderedDict[_K, _V] = OrderedDict()
 
     def get(self, key: _K) -> _V | None:
-        """Return the value, or None."""
-        return self._known.get(key)
+        """Return the value, or None. The entry becomes the newest."""
+        value = self._known.get(key)
+        if value is not None:
+            self._renew(key)
+        return value
 
     def put(self, key: _K, value: _V) -> None:
         """Keep a value as the newest."""
@@ -122,9 +125,16 @@ class LRUCache(Generic[_K, _V]):
         """Keep a value unless there is another one; return whether it is the one that is kept."""
         known = self._known
         mine = known.setdefault(key, value) is value
+        self._renew(key)
         if len(known) > self._limit:
             known.popitem(last=False)
         return mine
+
+    def _renew(self, key: _K) -> None:
+        try:
+            self._known.move_to_end(key)
+        except ours(KeyError):
+            return  # evicted meanwhile
 
     def pop(self, key: _K) -> _V | None:
         """Remove and return the value, or None."""

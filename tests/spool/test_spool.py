@@ -183,6 +183,18 @@ class TestFailingSinks:
         assert spool.states()[0].error is None
         spool.close(5)
 
+    def test_a_flush_waits_for_no_sink_that_is_known_to_fail(self, place: Path, tmp_path: Path) -> None:
+        down, other = DownSink(tmp_path / "d"), FileSink(tmp_path / "f", "other")
+        spool = Spool(place, [down, other])
+        fill(spool, ["first"])
+        until(lambda: spool.counters()["retried"] >= 1)
+        fill(spool, keys(50))
+        begun = time.monotonic()
+        assert not spool.flush(60)
+        assert not spool.close(60)
+        assert time.monotonic() - begun < 20
+        assert other.keys() == ["first", *keys(50)]
+
     def test_the_age_of_waiting_records_is_reported(self, place: Path, tmp_path: Path) -> None:
         down, other = DownSink(tmp_path / "d"), FileSink(tmp_path / "f", "other")
         spool = Spool(place, [down, other])

@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan import background
-from callspan.background import AtomicFlag, PutOff
+from callspan.background import AtomicFlag, LRUCache, PutOff
 
 REQUEST = contextvars.ContextVar("request", default="none")
 
@@ -52,6 +52,18 @@ def test_of_many_threads_one_clears_a_flag_each_time_it_was_set() -> None:
     assert cleared == list(range(rounds))
     assert not flag
     assert AtomicFlag(is_set=True)
+
+
+def test_a_cache_forgets_what_was_not_used_for_longest() -> None:
+    known: LRUCache[str, int] = LRUCache(2)
+    known.put("read", 1)
+    known.put("untouched", 2)
+    assert known.get("read") == 1
+    known.put("newest", 3)
+    assert (known.get("untouched"), known.get("read")) == (None, 1)
+    assert known.claim("newest", 3)
+    known.claim("claimed", 4)
+    assert (known.get("read"), known.get("newest")) == (None, 3)
 
 
 def test_a_background_thread_has_an_empty_context_and_makes_no_spans() -> None:

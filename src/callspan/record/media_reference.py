@@ -32,7 +32,10 @@ def media_reference(data: bytes, mime: str | None = None, usual: str | None = No
 def described_reference(
     sha256: str, size: int, header: bytes, mime: str | None, usual: str | None = None
 ) -> dict[str, object]:
-    """Return the reference to a file of which hash, size and first bytes are known; the types as above."""
+    """Return the reference to a file of which hash, size and first bytes are known.
+
+    `mime` and `usual` as in `media_reference`.
+    """
     found = header_fields(header, size)
     fields: dict[str, object] = {"sha256": sha256, "bytes": size, "mime": usual, **found}
     if mime is not None:

@@ -20,7 +20,17 @@ from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import (
+    Link,
+    NoOpTracer,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    TracerProvider,
+)
 
 from callspan import private_names as names
 from callspan.background import run_or_defer
@@ -35,6 +45,7 @@ from callspan.spans import borrowed
 from callspan.spans.borrowed import BORROWED
 from callspan.spans.log_events import CallLogEvents, completion_hook
 
+_TRACER: Final = fail_open("get a tracer")
 _START: Final = fail_open("start a span")
 _PROJECT: Final = fail_open("put a record on its span")
 _END: Final = fail_open("end a span")
@@ -161,6 +172,13 @@ class CallSpan:
             return
 
 
+def tracer_of(version: str, provider: TracerProvider | None) -> Tracer:
+    """Return callspan's tracer; one that records nothing where the provider raises. None: the global provider."""
+    with _TRACER:
+        return trace.get_tracer("callspan", version, provider, gen_ai.SCHEMA_URL)
+    return NoOpTracer()
+
+
 class CallSpans:
     """Starts the spans of calls. Safe from any thread."""
 
@@ -172,7 +190,7 @@ class CallSpans:
         logger_provider: LoggerProvider | None = None,
     ) -> None:
         # A provider of None is looked up on use, because an application may set its own after `instrument()`.
-        self.tracer = trace.get_tracer("callspan", version, tracer_provider, gen_ai.SCHEMA_URL)
+        self.tracer = tracer_of(version, tracer_provider)
         self.version = version
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans

@@ -39,6 +39,8 @@ _DROPPED: Final = "dropped."
 _SAVED_AT_ONCE: Final = 64
 _PARK_S: Final = 1.0
 _LOOK_S: Final = 0.1
+_NEW_TRIES: Final = 2
+"""Failures after which a sink that has failed before is given up by a flush; the first may have begun before it."""
 _CLOSE_S: Final = 5.0
 _APPEND: Final = fail_open("keep a record")
 Progress: TypeAlias = Callable[[int], object]
@@ -132,12 +134,25 @@ class Spool:
         return kept
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until every sink has all records that this process has appended so far; False on timeout."""
+        """Wait until every sink has all records that this process has appended so far; False on timeout.
+
+        False at once if the sinks that lack records were failing before, and fail now when they are tried again.
+        """
         deadline = time.monotonic() + timeout_s
         self._queue.write()
         goals = [(source, source.end) for source in self._segments.sources() if source.own]
+        failing = {shipper: shipper.retried for shipper in self._shippers if shipper.failures}
         self._hurry()
-        return self._segments.wait(goals, deadline)
+        if not failing:
+            return self._segments.wait(goals, deadline)
+        while not self._segments.wait(goals, min(deadline, time.monotonic() + _LOOK_S)):
+            behind = [shipper for shipper in self._shippers if self._segments.lag(shipper.number)]
+            tried = {shipper for shipper, before in failing.items() if shipper.retried - before >= _NEW_TRIES}
+            if time.monotonic() >= deadline or tried.issuperset(behind):
+                return False
+            for shipper in failing.keys() - tried:
+                shipper.hurry()
+        return True
 
     def ship(
         self,

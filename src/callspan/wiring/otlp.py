@@ -185,7 +185,7 @@ def is_placeholder(provider: object) -> bool:
 
 @contextmanager
 def limited_retries(timeout_s: float) -> Iterator[None]:
-    """Context manager: limit the retries of the global providers created here."""
+    """Limit the retries of the global providers created here."""
     with ExitStack() as stack:
         for providers in _in_force:
             stack.enter_context(providers.patience.limited(timeout_s))
@@ -193,7 +193,7 @@ def limited_retries(timeout_s: float) -> Iterator[None]:
 
 
 def last_exports() -> None:
-    """Context manager: limit the retries of the global providers created here to the time at process exit."""
+    """Limit the retries of the global providers created here to the time at process exit."""
     for providers in _in_force:
         providers.end()
 

@@ -32,10 +32,9 @@ from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
-from callspan.semconv import gen_ai
 from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
 from callspan.spans.borrowed import BORROWED
-from callspan.spans.call import CallSpans
+from callspan.spans.call import CallSpans, tracer_of
 from callspan.spans.log_events import EvaluationLog
 from callspan.spans.metrics import CallMetrics
 from callspan.spans.session import SessionSpanOptions, SessionSpans
@@ -181,7 +180,7 @@ class Pipeline:
             write=self._emitted,
             processors=self._processors_at,
             spans=SessionSpans(
-                trace.get_tracer("callspan", self._version, providers.tracer_provider, gen_ai.SCHEMA_URL),
+                tracer_of(self._version, providers.tracer_provider),
                 SessionSpanOptions(
                     content=settings.content == "full" and settings.content_on_spans,
                     compatibility=settings.compatibility,

@@ -39,6 +39,22 @@ def test_undoing_twice_or_nothing_does_nothing() -> None:
     assert WIRING.pipeline is None
 
 
+class Raising(TracerProvider):
+    """A provider of the application that is broken."""
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("broken")
+
+
+def test_a_provider_that_raises_costs_the_spans_and_no_record(tmp_path: Path) -> None:
+    stores = f"jsonl:///{tmp_path / 'calls.jsonl'}"
+    handle = callspan.instrument(sdks=NONE, tracer_provider=Raising(), stores=stores)
+    with callspan.session("chat"), callspan.record_call(provider="mine") as call:
+        call.response({"choices": []})
+    assert handle.force_flush()
+    assert [one.outcome for one in callspan.open_store(stores).calls()] == ["success"]
+
+
 @points(
     ("first", "second", "same"),
     [

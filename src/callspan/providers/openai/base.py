@@ -34,7 +34,7 @@ from callspan.record.usage import Usage
 
 
 def bare_info(body: object, *, holds: str, usage: Usage | None = None) -> ResponseInfo:
-    """Return the info of a response without choices or a model; `holds` as above."""
+    """Return the info of a response without choices or a model; `holds` is the key by which it is recognized."""
     error = response_error(body)
     recognized = error is not None or (isinstance(body, dict) and holds in body)
     return ResponseInfo(response=Response(), usage=usage, error=error, recognized=recognized)

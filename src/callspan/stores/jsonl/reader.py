@@ -133,7 +133,7 @@ class JsonLinesReader:
         return _matching(self._records(), which)
 
     def _records(self) -> list[Record]:
-        """Yield every record once: the newest version, or for sessions and timesteps all versions merged."""
+        """Return every record once: the newest version, or for sessions and timesteps all versions merged."""
         found: dict[tuple[str, str], list[Record]] = {}
         for line in self._lines():
             with contextlib.suppress(*_NO_RECORD):
@@ -157,7 +157,7 @@ class JsonLinesReader:
                         yield from lines_in(file)
 
     def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
-        """Yield each session with its sort time."""
+        """Return each session with its sort time, by id."""
         return aggregates.sessions_of(self._records())
 
 
