@@ -124,6 +124,7 @@ def test_each_late_reward_is_a_child_of_its_target(
     callspan.reward(2, timestep_id=step.id, objective="by id")
     callspan.feedback(call.attributes["llm.item_id"], label="thumbs up", objective="of the call")
     session.outcome(reward=3)
+    assert {span.end_ns - span.start_ns for span in evaluations(receiver)} == {1_000}
     parents = {span.name.removeprefix("evaluation "): span.parent_id for span in evaluations(receiver)}
     assert parents == {
         "by object": the(receiver, "timestep").span_id,

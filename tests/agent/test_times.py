@@ -48,7 +48,7 @@ def test_every_recording_function_takes_a_time(seen: Seen) -> None:
     assert (above.start_time, above.end_time) == (whole.start_ns, whole.end_ns)
     assert [event.timestamp - T0 for event in span.events] == [2, 3, 4, 4, 5, 6]
     late = [one for one in seen.spans if one.name.startswith("evaluation")]
-    assert [(one.start_time - T0, one.end_time - T0) for one in late] == [(8, 8), (9, 9)]
+    assert [(one.start_time - T0, one.end_time - T0) for one in late] == [(8, 1008), (9, 1009)]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,9 @@ def the_call(seen: Captured) -> CallRecord:
     assert record.trace_id == f"{span.context.trace_id:032x}"
     assert span.attributes is not None
     assert span.attributes["llm.item_id"] == record.call_id
+    ended_early = record.stream is not None and record.stream.end in ("cut_off", "closed", "dropped", "cancelled")
+    marks = [event.name for event in span.events if event.name.startswith("callspan.stream.")]
+    assert marks == ([f"callspan.stream.{record.stream.end}"] if record.stream is not None and ended_early else [])
     return record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import signal
 import subprocess
 import sys
@@ -66,6 +67,7 @@ def test_run_sends_all_three_signals_under_the_scripts_name(stage: Stage, protoc
     assert metrics(stage) >= CALL_METRICS
     assert events(stage).count(EVENT) == 4
     assert {found["service.name"] for found in resources(stage.receiver)} == {"script"}
+    assert {found["host.name"] for found in resources(stage.receiver)} == {platform.node()}
 
 
 @pytest.mark.slow
@@ -89,8 +91,10 @@ def test_log_events_are_sent_only_where_they_are_on(stage: Stage) -> None:
 @pytest.mark.slow
 def test_a_name_of_the_environment_is_kept(stage: Stage) -> None:
     follow_variables(stage)
-    stage.run("callspan", "--store", stage.store, "run", SCRIPT, "1", OTEL_RESOURCE_ATTRIBUTES="service.name=shop")
-    assert {found["service.name"] for found in resources(stage.receiver)} == {"shop"}
+    stage.run(
+        "callspan", "--store", stage.store, "run", SCRIPT, "1", OTEL_RESOURCE_ATTRIBUTES="service.name=shop,host.name=h"
+    )
+    assert {(found["service.name"], found["host.name"]) for found in resources(stage.receiver)} == {("shop", "h")}
 
 
 @pytest.mark.slow

@@ -214,7 +214,7 @@ def _propagates(client: object) -> bool:
 
 
 def _start_attributes(client: object, options: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - of the anthropic SDK
-    found: dict[str, AttributeValue] = {anthropic.HTTP_METHOD: str(getattr(options, "method", "post")).upper()}
+    found: dict[str, AttributeValue] = {}
     with _SHOW:
         route = getattr(options, names.SPAN_ROUTE.name, None)
         if isinstance(route, str):

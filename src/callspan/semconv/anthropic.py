@@ -25,7 +25,6 @@ from callspan.semconv.table import (
 BETA: Final = "anthropic.beta"
 ORGANIZATION_ID: Final = "anthropic.organization.id"
 WORKSPACE_ID: Final = "anthropic.workspace.id"
-HTTP_METHOD: Final = "http.request.method"
 HTTP_ROUTE: Final = "http.route"
 URL_SCHEME: Final = "url.scheme"
 URL_PATH: Final = "url.path"
@@ -102,7 +101,6 @@ NATIVE: Final = (
     Row(BETA, STRINGS, Elsewhere("request header"), "The requested betas."),
     Row(ORGANIZATION_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
     Row(WORKSPACE_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
-    Row(HTTP_METHOD, STRING, Elsewhere("request"), "`POST`."),
     Row(HTTP_ROUTE, STRING, Elsewhere("request"), "The path without ids."),
     Row(URL_SCHEME, STRING, Elsewhere("request"), "`https` or `http`."),
     Row(URL_PATH, STRING, Elsewhere("request"), "The path."),

@@ -5,13 +5,13 @@ The latter are its session, timestep and attempts, and what no convention covers
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from callspan.record.call import Attempt, CallRecord, Timing
-from callspan.record.codec import encode_json
+from callspan.record.codec import encodable
 from callspan.record.ids import is_of_response
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai, llm, openinference
@@ -21,15 +21,16 @@ from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,
     INT,
-    JSON,
     STRING,
     STRINGS,
     Constant,
     Elsewhere,
     From,
+    Put,
     Row,
     Seconds,
     Table,
+    as_int,
 )
 from callspan.settings import Settings
 
@@ -45,6 +46,8 @@ STREAM_END: Final = "callspan.stream.end"
 FIRST_CONTENT_EVENT: Final = "llm.first_token"
 ATTEMPT_EVENT: Final = "llm.attempt"
 EXCEPTION_EVENT: Final = "exception"
+EARLY_ENDS: Final = frozenset({"cut_off", "closed", "dropped", "cancelled"})
+"""The ends of a stream before its terminal event that are no error: each has an event `callspan.stream.{end}`."""
 ATTEMPT_SPAN_NAME: Final = "POST"
 """Name of an attempt's span, like that of an HTTP client's: every endpoint uses POST."""
 TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
@@ -222,8 +225,18 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
     error_type: str | None = None
 
 
-def _json(value: object) -> str:
-    return encode_json(value).decode()
+def _put_counts(name: str, read: Callable[[BatchReport], Mapping[str, object] | None]) -> Put:
+    """Return the source of a number for each key, `name.key`; keys of objects inside are joined by dots."""
+
+    def put(attributes: Attributes, report: BatchReport, _: Shown) -> None:
+        waiting: list[tuple[str, object]] = [(name, read(report))]
+        for key, value in waiting:
+            if isinstance(value, Mapping):
+                waiting += [(f"{key}.{inner}", item) for inner, item in value.items()]
+            elif (count := as_int(value)) is not None:
+                attributes[encodable(key)] = count
+
+    return Put(put)
 
 
 BATCH_SPAN: Final = Table(
@@ -234,13 +247,16 @@ BATCH_SPAN: Final = Table(
     Row("callspan.batch.id", STRING, "batch_id", "The provider's id of the batch, also in the records of its calls."),
     Row("callspan.batch.status", STRING, "status", "Its status, in the provider's words."),
     Row(
-        "callspan.batch.requests", JSON, From("requests", _json),
-        "Numbers of its requests by their state, in the provider's words.",
+        "callspan.batch.requests.*", INT, _put_counts("callspan.batch.requests", lambda report: report.requests),
+        "Number of its requests in each state, in the provider's words.",
     ),
-    Row("callspan.batch.read", JSON, From("read", _json), "Results that were read, by the outcome of their calls."),
+    Row(
+        "callspan.batch.read.*", INT, _put_counts("callspan.batch.read", lambda report: report.read),
+        "Number of results that were read with each outcome of their calls.",
+    ),
     Row("callspan.batch.complete", BOOLEAN, "complete", "Whether all of the results were read."),
     Row(
-        "callspan.batch.usage", JSON, From("usage", _json),
+        "callspan.batch.usage.*", INT, _put_counts("callspan.batch.usage", lambda report: report.usage),
         "Usage of the whole batch as the provider states it: that of its calls, never to be added to it.",
     ),
     Row(gen_ai.ERROR_TYPE, STRING, "error_type", "Why a batch was not created, as of a call that failed."),

@@ -56,6 +56,8 @@ _NOTIFY: Final = fail_open("pass a call to log events and the completion hook")
 _NOTIFIED, _ENDED = 2, 3
 _ONE_STEP: Final = fail_open("put attributes on a span in one step")
 _ABSENT: Final = object()
+SHORTEST_NS: Final = 1_000
+"""Length of a span that took no time: backends count in microseconds, and warn of spans that have no length."""
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCALARS: Final = frozenset({str, bool, int, float})
 _IS_TUPLE: Final = partial(operator.is_, tuple)
@@ -137,7 +139,7 @@ class CallSpan:
 
     def _end(self, record: CallRecord, conversation: Conversation | None) -> None:
         span, timing = self._span, record.timing
-        end_ns = timing.start_ns + (timing.duration_ns or 0)
+        end_ns = timing.start_ns + max(timing.duration_ns or 0, SHORTEST_NS)
         begun = self._begun
         self._begun = begun or 1
         self._show(record, conversation, end_ns, repeated=bool(begun))
@@ -162,6 +164,8 @@ class CallSpan:
                     _add_attempt_events(span, record)
                 if timing.first_token_ns is not None:
                     span.add_event(call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns)
+                if record.stream is not None and record.stream.end in call.EARLY_ENDS:
+                    span.add_event(f"callspan.stream.{record.stream.end}", None, end_ns)
                 if self._owned and record.error is not None:
                     _set_status(span, record, record.error, end_ns)
                 if self._of.attempt_spans:
@@ -314,7 +318,8 @@ def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
         )
         if attempt.error_type is not None:
             child.set_status(Status(StatusCode.ERROR, attempt.error_type))
-        child.end(start_ns + _last_ns((attempt.end_ns, attempt.headers_ns, attempt.start_ns)))
+        last_ns = _last_ns((attempt.end_ns, attempt.headers_ns, attempt.start_ns))
+        child.end(start_ns + max(last_ns, attempt.start_ns + SHORTEST_NS))
 
 
 def _known_ns(attempt: Attempt) -> int:

@@ -41,7 +41,7 @@ from callspan.semconv import events
 from callspan.semconv import session as semconv
 from callspan.semconv.content import Attributes, ByteBudget
 from callspan.semconv.exchange import Exchange, exchange_of
-from callspan.spans.call import add_event, put_attributes
+from callspan.spans.call import SHORTEST_NS, add_event, put_attributes
 from callspan.spans.log_events import EvaluationLog
 
 _MAX_FRAMES: Final = 20
@@ -253,8 +253,10 @@ def _start_ns(record: Record) -> int | None:
 
 def _end_ns(record: Record) -> int | None:
     if isinstance(record, EventRecord):
-        return record.time_ns + (record.duration_ns or 0)
-    return record.end_ns if isinstance(record, SCOPE_TYPES) else None
+        return record.time_ns + max(record.duration_ns or 0, SHORTEST_NS)
+    if not isinstance(record, SCOPE_TYPES) or record.end_ns is None:
+        return None
+    return record.end_ns if record.start_ns is None else max(record.end_ns, record.start_ns + SHORTEST_NS)
 
 
 class SessionSpanOptions:
@@ -332,7 +334,7 @@ class Evaluations:
             start_time=record.time_ns,
         )
         span.add_event(events.EVALUATION_EVENT, attributes, record.time_ns)
-        span.end(record.time_ns)
+        span.end(record.time_ns + SHORTEST_NS)
 
     def _emit(
         self, log: EvaluationLog, record: EventRecord | RewardRecord, context: Context, response_id: str | None

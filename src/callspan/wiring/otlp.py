@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import platform
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from opentelemetry import _logs, metrics, trace
-from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -116,7 +117,7 @@ class OtlpProviders:
 
     @property
     def resource(self) -> Resource:
-        """OpenTelemetry's default resource, with an instance id, and a service name if the environment has none."""
+        """OpenTelemetry's default resource with host, instance id and, if the environment has none, a service name."""
         if self._resource is None:
             self._resource = _resource(self._service)
         return self._resource
@@ -244,4 +245,7 @@ def _resource(service: str | None) -> Resource:
     if SERVICE_INSTANCE_ID not in found.attributes:
         # Without an instance id several processes of a service would overwrite each other's sums.
         added[SERVICE_INSTANCE_ID] = str(uuid.uuid4())
+    if HOST_NAME not in found.attributes and (host := platform.node()):
+        # Without a host Jaeger takes each span for one of another clock, and warns where it does not fit its parent.
+        added[HOST_NAME] = host
     return found.merge(Resource(added))
