@@ -13,18 +13,19 @@ from __future__ import annotations
 import _thread
 import atexit
 import inspect
+import logging
 import sys
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from contextvars import Context
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import fail_open, log, ours
 from callspan.forks import in_child
 
 _IDLE_S: Final = 1.0
@@ -32,26 +33,41 @@ _POLL_S: Final = 0.002
 _AT_EXIT_S: Final = 5.0
 _WORK: Final = fail_open("do what was put off to a thread")
 _START: Final = fail_open("start a thread")
+_SUPPRESS: Final = fail_open("suppress instrumentation in a background thread")
+_SHORTEST_S: Final = 0.05
+_LONGEST_S: Final = 30.0
+
+
+class _Thread(threading.Thread):
+    # A `run` of its own: instrumentations that wrap `threading.Thread.run` attach the context of the starting thread.
+    def __init__(self, target: Callable[[], object], name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._run_target = target
+
+    def run(self) -> None:
+        target, self._run_target = self._run_target, bool
+        _here.is_ours = True
+        run_apart(target)
 
 
 def thread(target: Callable[[], object], name: str) -> threading.Thread:
     """Return a daemon thread, not started, that runs `target` in an empty context with instrumentation suppressed."""
-    return threading.Thread(target=partial(_run_own, target), name=name, daemon=True)
+    return _Thread(target, name)
 
 
 def run_apart(target: Callable[[], object]) -> None:
-    """Run `target` in an empty context with instrumentation suppressed."""
+    """Run `target` in an empty context, with instrumentation suppressed where OpenTelemetry's context allows it."""
     Context().run(_run_suppressed, target)
 
 
-class _Thread(threading.local):
+class _ThreadState(threading.local):
     """State of each thread. Its attributes are read without a call of a function."""
 
     in_section = False
     is_ours = False
 
 
-_here: Final = _Thread()
+_here: Final = _ThreadState()
 
 
 def on_own_thread() -> bool:
@@ -59,17 +75,78 @@ def on_own_thread() -> bool:
     return _here.is_ours
 
 
-def _run_own(target: Callable[[], object]) -> None:
-    _here.is_ours = True
-    run_apart(target)
-
-
 def _run_suppressed(target: Callable[[], object]) -> None:
-    # No import: lower layers do not depend on OpenTelemetry; where it is not imported yet, nothing is traced.
-    utils = sys.modules.get("opentelemetry.instrumentation.utils")
-    suppressed = getattr(utils, "suppress_instrumentation", nullcontext)
-    with suppressed():
+    stack = ExitStack()
+    with _SUPPRESS:
+        # No import: lower layers do not depend on OpenTelemetry; where it is not imported yet, nothing is traced.
+        utils = sys.modules.get("opentelemetry.instrumentation.utils")
+        if utils is not None:
+            stack.enter_context(utils.suppress_instrumentation())
+    try:
         target()
+    finally:
+        with _SUPPRESS:
+            stack.close()
+
+
+class LastingThread:
+    """A background thread that is started again if an exception ends it, after a pause that grows to 30 s."""
+
+    def __init__(
+        self,
+        target: Callable[[], object],
+        name: str,
+        died: Callable[[str, str], object],
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """`died` is called with the thread's name and the exception's type; `pause` waits before the next start."""
+        self._target = target
+        self._name = name
+        self._died = died
+        self._pause = pause
+        self.deaths = 0
+        self._thread = thread(self._run, name)
+
+    def start(self) -> None:
+        """Start it."""
+        self._thread.start()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs in it."""
+        return threading.current_thread() is self._thread
+
+    def is_alive(self) -> bool:
+        """Return whether it runs."""
+        return self._thread.is_alive()
+
+    def join(self, timeout_s: float) -> bool:
+        """Return whether it has ended within the time, or was never started."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, timeout_s))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        if self.deaths:
+            self._pause(min(_LONGEST_S, _SHORTEST_S * 2.0 ** min(self.deaths, 16)))
+        ended = False
+        try:
+            self._target()
+            ended = True
+        finally:
+            if not ended and not sys.is_finalizing():
+                self._start_again()
+
+    def _start_again(self) -> None:
+        error = sys.exc_info()[0]
+        kind = "an exception" if error is None else error.__name__
+        self.deaths += 1
+        log(logging.WARNING, "The thread %s was ended by %s and is started again", self._name, kind)
+        with _START:
+            self._died(self._name, kind)
+        with _START:
+            self._thread = thread(self._run, self._name)
+            self._thread.start()
 
 
 _K = TypeVar("_K")

@@ -27,7 +27,10 @@ def locked(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(descriptor)
-        yield
+        try:
+            yield
+        finally:
+            unlock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -42,7 +45,10 @@ def locked_soon(path: Path, timeout_s: float) -> Iterator[None]:
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"{path} is locked by another process")
             time.sleep(_POLL_S)
-        yield
+        try:
+            yield
+        finally:
+            unlock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -59,6 +65,11 @@ if sys.platform == "win32":
             return False
         return True
 
+    def unlock(descriptor: int) -> None:
+        """Release the lock."""
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
     def _lock(descriptor: int) -> None:
         # Windows gives up after ten seconds.
         while not _locked_in_time(descriptor):
@@ -66,6 +77,7 @@ if sys.platform == "win32":
 
     def _locked_in_time(descriptor: int) -> bool:
         try:
+            os.lseek(descriptor, _FAR, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
         except OSError as error:
             if error.errno != errno.EDEADLOCK:
@@ -83,6 +95,10 @@ else:
         except ours(OSError):
             return False
         return True
+
+    def unlock(descriptor: int) -> None:
+        """Release the lock, also if a process forked meanwhile has the file open."""
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callspan.datasets import Selection, export
+from callspan.datasets import FORMATS, Selection, export
 from callspan.record.usage import Cost, Usage
 from callspan.settings import SettingError
 from callspan.stores.urls import open_store
@@ -90,6 +90,18 @@ def test_a_dry_run_counts_the_same_and_writes_nothing(world: World, tmp_path: Pa
     dry = export(reader, "openai", None)
     assert sorted(tmp_path.iterdir()) == before
     assert dry.as_json() == export(reader, "openai", tmp_path / "out.jsonl").as_json()
+
+
+@pytest.mark.usefixtures("sessions")
+@pytest.mark.parametrize("name", [name for name, made in FORMATS.items() if not made.parquet])
+def test_tokens_and_models_are_those_of_the_rows_or_unknown_and_never_zero(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    counted = export(open_store(world.write(tmp_path / "w.db")), name, None).as_json()
+    tokens = (counted["input_tokens"], counted["output_tokens"])
+    assert all(tokens) == bool(counted["models"])
+    assert (tokens == (None, None)) == (counted["models"] is None)
+    assert (counted["models"] is None) == (name in {"preferences", "rollouts"}), "no pairs of calls, no token ids"
 
 
 @pytest.mark.usefixtures("sessions")

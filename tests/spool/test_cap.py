@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.spool.directory import add_losses, read_losses, size_of, store_key
+from callspan.spool.directory import size_of, store_key
+from callspan.spool.losses import Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import Segment
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool
@@ -144,32 +145,35 @@ def test_drops_are_noted_on_disk_and_warned_of_as_they_happen(
     spool = Spool(place, [DownSink(tmp_path / "d")], max_bytes=20_000)
     refused = [spool.append(record(f"k{number}", 1000)) for number in range(60)].count(False)
     assert refused > 30
-    until(lambda: "cap" in read_losses(place).dropped)
-    assert read_losses(place).dropped["cap"].records == refused
-    assert any(f"dropped at {place}: {refused} (cap)" in message for message in caplog.messages)
+    assert read_losses(place).dropped["cap"].records == refused, "at once"
     spool.close(0.1)
+    assert any(f"{refused} records for every store dropped (cap) at {place}" in text for text in caplog.messages)
 
 
 @pytest.mark.slow
 def test_losses_survive_the_process_and_are_reported_by_doctor_and_by_reading_commands(tmp_path: Path) -> None:
     store, place = f"sqlite:///{tmp_path}/calls.db", tmp_path / "calls.db.spool"
     for _ in range(2):
-        add_losses(place, {"0123456789ab": ("postgresql://me@host/db", 600)}, {"cap": 7})
+        lost = Loss("postgresql://me@host/db", 600, calls=500, sessions=1, first_ns=10**18, last_ns=2 * 10**18)
+        add_losses(place, Losses(given_up={"0123456789ab": lost}, dropped={"cap": Loss("cap", 7)}))
     done = CliRunner().invoke(callspan, ["--store", store, "doctor", "--json"])
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"] if check["name"].startswith("lost")}
     assert set(checks) == {"lost: postgresql://me@host/db", "lost: cap"}
-    assert "1,200 records" in checks["lost: postgresql://me@host/db"]["detail"]
-    assert "14 records" in checks["lost: cap"]["detail"]
+    assert checks["lost: postgresql://me@host/db"]["detail"] == (
+        "1,000 calls, 2 sessions and 198 other records did not get there, "
+        "from 2001-09-09T01:46:40.000000Z to 2033-05-18T03:33:20.000000Z"
+    )
+    assert "14 records were dropped" in checks["lost: cap"]["detail"]
     done = CliRunner().invoke(callspan, ["--store", store, "calls"])
     assert "14 records dropped (cap)" in done.stderr
     assert "1,200" not in done.stderr, "this store has them"
 
 
 def test_a_damaged_file_of_losses_is_replaced(place: Path) -> None:
-    add_losses(place, {}, {"cap": 1})
+    add_losses(place, Losses(dropped={"cap": Loss("cap", 1)}))
     (place / "losses.json").write_text("{")
     assert read_losses(place).dropped == {}
-    add_losses(place, {}, {"cap": 2})
+    add_losses(place, Losses(dropped={"cap": Loss("cap", 2)}))
     assert read_losses(place).dropped["cap"].records == 2
 
 

@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan import background
-from callspan.background import AtomicFlag, LRUCache, PutOff
+from callspan.background import AtomicFlag, LastingThread, LRUCache, PutOff
 
 REQUEST = contextvars.ContextVar("request", default="none")
 
@@ -81,6 +81,52 @@ def test_a_background_thread_has_an_empty_context_and_makes_no_spans() -> None:
     assert seen == ["none", None, False]
     assert thread.daemon
     assert is_instrumentation_enabled()
+
+
+class Refusing:
+    """A runtime context whose `attach` raises."""
+
+    def attach(self, *_: object) -> object:
+        raise RuntimeError("no context here")
+
+    def get_current(self) -> dict[str, object]:
+        return {}
+
+    def detach(self, *_: object) -> None:
+        raise RuntimeError("no context here")
+
+
+def test_a_runtime_context_whose_attach_raises_ends_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otel_context, "_RUNTIME_CONTEXT", Refusing())
+    done: list[str] = []
+    thread = background.thread(lambda: done.append("thread"), "callspan-refused")
+    thread.start()
+    thread.join()
+    put_off = PutOff("callspan-refused-too")
+    put_off.put(lambda: done.append("put off"))
+    assert until(lambda: done == ["thread", "put off"])
+
+
+def test_a_thread_that_an_exception_ends_is_started_again_and_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    died: list[tuple[str, str]] = []
+    runs, pauses = list[int](), list[float]()
+
+    def target() -> None:
+        runs.append(1)
+        if len(runs) < 4:
+            raise SystemExit
+
+    lasting = LastingThread(target, "callspan-lasting", lambda *death: died.append(death), pauses.append)
+    lasting.start()
+    assert until(lambda: len(runs) == 4)
+    assert lasting.join(5)
+    assert until(lambda: not threads("callspan-lasting"))
+    assert died == [("callspan-lasting", "SystemExit")] * 3
+    assert (lasting.deaths, pauses) == (3, [0.1, 0.2, 0.4])
+    assert caplog.messages == ["The thread callspan-lasting was ended by SystemExit and is started again"] * 3
 
 
 def test_work_is_done_by_a_thread_that_ends_when_there_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import click
 
 from callspan.cli.safe_text import clean
-from callspan.formatting import iso, plural
-from callspan.spool.directory import read_losses
+from callspan.formatting import plural
+from callspan.spool.losses import read_losses
 from callspan.stores.urls import first_readable, hold_segments, split_urls
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ class Backlog:
             counted = [] if given_up is None else [(given_up, f"for {given_up.name} given up")]
             counted += [(loss, f"dropped ({reason})") for reason, loss in losses.dropped.items() if place.own]
             found += [
-                f"Lost at {place.directory}: {plural(loss.records, 'record')} {what}, last at {iso(loss.last_ns)}; "
-                "see callspan doctor."
+                f"Lost at {place.directory}: {loss.what()} {what}, {loss.when()}; see callspan doctor."
                 for loss, what in counted
             ]
         return found

@@ -29,7 +29,8 @@ from callspan.private_names import MODULES, READ
 from callspan.sdk_profiles import PROFILES, SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
-from callspan.spool.directory import BAD_SUFFIX, LOSSES_FILE, Listing, Waiting, read_losses
+from callspan.spool.directory import BAD_SUFFIX, Listing, Waiting
+from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.spool.unrecorded import FILE as UNRECORDED
 from callspan.spool.unrecorded import read_unrecorded
 from callspan.stores.base import StoreError
@@ -49,6 +50,11 @@ _AREAS: Final = (
 )
 _PLACES: Final = {area: place for place, area in enumerate(_AREAS)}
 _MOST_METHODS: Final = 20
+_FATES: Final = {
+    "given_up": ("lost", "did not get there"),
+    "dropped": ("lost", "were dropped"),
+    "without_bodies": ("bodies", "were stored without their bodies"),
+}
 _NAME_WIDTH: Final = 38
 _EPILOG: Final = """\b
 Examples:
@@ -319,18 +325,18 @@ def _spool(settings: Settings) -> Path | None:
 
 
 def _losses(settings: Settings) -> Iterator[Check]:
-    """Report the records that were given up or dropped because the spool was full."""
+    """Report the records that the spool could not keep, and threads that were started again."""
     directory = _spool(settings)
     if directory is None:
         return
     losses = read_losses(directory)
     advice = f"Delete {directory / LOSSES_FILE} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
-    for loss, what in (
-        *((loss, "did not get there") for loss in losses.given_up.values()),
-        *((loss, "were dropped") for loss in losses.dropped.values()),
-    ):
-        detail = f"{plural(loss.records, 'record')} {what}, from {iso(loss.first_ns)} to {iso(loss.last_ns)}"
-        yield Check("stores", f"lost: {loss.name}", "warning", detail, advice)
+    for fate, _, loss in losses.each():
+        name, what = _FATES[fate]
+        yield Check("stores", f"{name}: {loss.name}", "warning", f"{loss.what()} {what}, {loss.when()}", advice)
+    for name, death in losses.threads.items():
+        detail = f"was ended by {death.error} and started again, {plural(death.times, 'time')}, last at "
+        yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(death.last_ns)}", advice)
 
 
 def _damage(settings: Settings) -> Iterator[Check]:

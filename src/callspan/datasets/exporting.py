@@ -37,6 +37,7 @@ def table_rows(found: Iterable[Episode], options: Options, statistics: Statistic
     for episode in found:
         for turn in turns(episode, statistics.dropped, reasoning=options.reasoning):
             statistics.messages += len(turn.messages) + 1
+            statistics.count_call(turn.call)
             row = _row(turn.call, episode)
             row["messages"] = encode_json(turn.messages).decode()
             row["answer"] = encode_json(turn.answer).decode()

@@ -95,12 +95,9 @@ def _metadata(episode: Episode, turn: Turn) -> Row:
 
 
 def _count(messages: Sequence[ChatMessage], turn: Turn, statistics: Statistics) -> None:
-    usage = turn.call.usage
     statistics.messages += len(messages)
     statistics.trained += sum(message.get("weight") == 1 for message in messages)
-    statistics.models[turn.call.request.model or "unknown"] += 1
-    statistics.input_tokens += (usage.input_tokens if usage else None) or 0
-    statistics.output_tokens += (usage.output_tokens if usage else None) or 0
+    statistics.count_call(turn.call)
 
 
 _FIELDS: Final = ("task_id", "group_id", "name")

@@ -15,6 +15,7 @@ import msgspec
 from callspan.providers.base import MEDIA_APIS
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
+from callspan.stores.aggregates import known_sum
 from callspan.stores.base import CallFilter, Event, History, Reader, SessionFilter, SessionSummary
 
 _T = TypeVar("_T")
@@ -54,15 +55,25 @@ class Statistics:
     messages: int = 0
     trained: int = 0
     """Assistant messages with weight 1."""
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: int | None = None
+    """None where the format counts none, or no call states them."""
+    output_tokens: int | None = None
     rewards: list[float] = field(default_factory=list)
     """Of the sessions kept, as far as they have one."""
     left_out: Counter[str] = field(default_factory=Counter)
     """Reason -> how many sessions, calls or rows."""
     dropped: Counter[str] = field(default_factory=Counter)
     """What the format cannot hold -> how often it was there."""
-    models: Counter[str] = field(default_factory=Counter)
+    models: Counter[str] | None = None
+    """Calls of each model; None where the format does not count them."""
+
+    def count_call(self, call: CallRecord) -> None:
+        """Count the model and the tokens of a call in a row."""
+        self.models = Counter() if self.models is None else self.models
+        self.models[call.request.model or "unknown"] += 1
+        if call.usage is not None:
+            self.input_tokens = known_sum((self.input_tokens, call.usage.input_tokens))
+            self.output_tokens = known_sum((self.output_tokens, call.usage.output_tokens))
 
     def as_json(self) -> dict[str, object]:
         """Return the counts as plain JSON. `reward` is None if no exported session has one."""
@@ -76,7 +87,7 @@ class Statistics:
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "reward": _spread(self.rewards),
-            "models": dict(self.models.most_common()),
+            "models": None if self.models is None else dict(self.models.most_common()),
             "left_out": dict(self.left_out.most_common()),
             "dropped": dict((+self.dropped).most_common()),
         }

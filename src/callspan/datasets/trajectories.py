@@ -82,6 +82,7 @@ def _step(turn: Turn, earned: Mapping[str | None, float], episode: Episode, stat
         statistics.left_out["call: no token ids"] += 1
         return None
     statistics.trained += 1
+    statistics.count_call(turn.call)
     cut = turn.call.response.truncated if turn.call.response else False
     return {
         "prompt": turn.messages,
@@ -143,6 +144,7 @@ def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Stat
         for turn in turns(episode, statistics.dropped, reasoning=True):
             steps.add(turn)
             totals.add(turn)
+            statistics.count_call(turn.call)
         if not totals.calls:
             statistics.left_out["session: content was not kept"] += 1
             continue

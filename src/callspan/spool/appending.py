@@ -9,7 +9,7 @@ import errno
 import threading
 import time
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -48,10 +48,11 @@ class AppendQueue:
     between, the next writer writes the rest, and may write a record twice.
     """
 
-    def __init__(self, lock: threading.RLock, keep: Keep, counts: Counter[str]) -> None:
+    def __init__(self, lock: threading.RLock, keep: Keep, lost: Callable[[str, bytes], object]) -> None:
+        """`lost` counts a record that could not be written, by the reason."""
         self._lock = lock
         self._keep = keep
-        self._counts = counts
+        self._lost = lost
         self._waiting: deque[_Waiting] = deque()
         self._writer = 0
         """Id of the writing thread; only that thread can rely on it."""
@@ -88,7 +89,7 @@ class AppendQueue:
             waiting.tries = _TRIES + 1
         if waiting.tries > _TRIES:
             waiting.kept = False
-            self._counts["dropped.error"] += 1
+            self._lost("error", waiting.payload)
 
 
 class SegmentWriter:
@@ -171,27 +172,30 @@ class MemoryBuffer:
         self.readers = 0
         self.created_ns = time.time_ns()
         self.caught_up_ns: dict[int, int] = {}
-        self.dropped = 0
-        """Number of records dropped in favour of newer ones before every sink had them."""
         self._max_bytes = max_bytes
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._lock = threading.RLock()
 
-    def append(self, payload: bytes) -> bool:
-        """Add a record, dropping the oldest if needed; False if it alone is too large."""
+    def append(self, payload: bytes) -> list[Entry]:
+        """Add a record; return those dropped for it, the oldest first, or itself alone if it is too large."""
         with self._lock:
+            entry = Entry(self.name, self.end, self.end + len(payload), payload)
             if len(payload) > self._max_bytes:
-                self.dropped += 1
-                return False
+                return [entry]
+            dropped: list[Entry] = []
             while self._bytes + len(payload) > self._max_bytes:
-                self._bytes -= len(self._entries.popleft().payload)
-                self.dropped += 1
-            end = self.end + len(payload)
-            self._entries.append(Entry(self.name, self.end, end, payload))
+                dropped.append(self._entries.popleft())
+                self._bytes -= len(dropped[-1].payload)
+            self._entries.append(entry)
             self._bytes += len(payload)
-            self.end = end
-            return True
+            self.end = entry.end
+            return dropped
+
+    def entries(self) -> list[Entry]:
+        """Return all records that are left."""
+        with self._lock:
+            return list(self._entries)
 
     @property
     def waiting(self) -> bool:

@@ -7,18 +7,18 @@ working store gets every complete record, however long another one is unavailabl
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from callspan.background import PutOff
-from callspan.fail_open import fail_open, log, ours
-from callspan.formatting import plural
-from callspan.spool.directory import add_losses, count_records, read_cursor, remove_cursors
-from callspan.spool.segment import HEAD_BYTES, MAX_PAYLOAD, Segment
+from callspan.fail_open import fail_open, ours
+from callspan.spool.directory import read_cursor, remove_cursors
+from callspan.spool.losses import Losses, LossLog, loss_of, lost_record
+from callspan.spool.segment import HEAD_BYTES, MAX_PAYLOAD, Segment, Source
 from callspan.spool.segment_set import SegmentSet
+from callspan.spool.sink import Entry
 
 Slim: TypeAlias = Callable[[], bytes]
 """Returns the record without its bodies."""
@@ -26,11 +26,11 @@ Slim: TypeAlias = Callable[[], bytes]
 _SEGMENT_BYTES: Final = 64 << 20
 _MEASURE_S: Final = 0.1
 _SOON_S: Final = 0.2
-_NOTE_S: Final = 1.0
-_WARN_S: Final = 60.0
+_READ_ENTRIES: Final = 256
+_READ_BYTES: Final = 1 << 20
+_MEMORY: Final = "memory"
 _HOUSEKEEPING: Final = PutOff("callspan-housekeeping")
 _BURY: Final = fail_open("delete a segment that was given up")
-_NOTE: Final = fail_open("note lost records beside the spool")
 
 
 class Delivering(Protocol):
@@ -53,9 +53,9 @@ class Cap:
         segments: SegmentSet,
         shippers: Callable[[], Sequence[Delivering]],
         counts: Counter[str],
-        drops: Callable[[], Mapping[str, int]],
+        losses: LossLog,
     ) -> None:
-        """`counts` counts slimmed and dropped records; `drops` returns the number dropped so far, by reason."""
+        """`counts` counts slimmed and dropped records."""
         self.full_bytes = max_bytes - max_bytes // 8
         """Above this size records are stored without bodies: the last eighth is reserved for them."""
         self.segment_bytes = max(1, min(_SEGMENT_BYTES, max_bytes // 8))
@@ -65,12 +65,9 @@ class Cap:
         self._segments = segments
         self._shippers = shippers
         self._counts = counts
-        self._drops = drops
-        self._measure_at = self._warn_at = self._tell_at = 0.0
-        self._untold: Counter[str] = Counter()
+        self._losses = losses
+        self._measure_at = 0.0
         self._condemned: deque[Segment] = deque()
-        self._noted: Counter[str] = Counter()
-        self._note_is_due = False
 
     def admit(self, used: int, payload: bytes, slim: Slim | None) -> tuple[bytes | None, int]:
         """Return (record to write, bytes in the directory): the record complete or without bodies, None to drop it."""
@@ -80,7 +77,7 @@ class Cap:
             self._measure_at = now + _MEASURE_S
         limit = self.full_bytes if slim is not None else self._max_bytes
         size = len(payload) + HEAD_BYTES
-        if len(payload) <= MAX_PAYLOAD:
+        if small := len(payload) <= MAX_PAYLOAD:
             if used + size > limit:
                 used -= self.make_room(used + size - self.full_bytes)
             if used + size <= limit or self._keeps_up(size):
@@ -89,10 +86,35 @@ class Cap:
             payload = slim()
             if len(payload) <= MAX_PAYLOAD and used + len(payload) + HEAD_BYTES <= self._max_bytes:
                 self._counts["slimmed"] += 1
+                self._losses.strip("cap" if small else "size", payload)
                 return payload, used
-        self._counts["dropped.cap" if len(payload) <= MAX_PAYLOAD else "dropped.size"] += 1
-        self.note_drops()
+        reason = "cap" if len(payload) <= MAX_PAYLOAD else "size"
+        self.drop(reason, payload)
         return None, used
+
+    def drop(self, reason: str, payload: bytes) -> None:
+        """Count a record that no store will get."""
+        self._counts[f"dropped.{reason}"] += 1
+        self._losses.drop(reason, payload)
+
+    def forsake(self, memory: Source, entries: Sequence[Entry]) -> Losses:
+        """Count records that are lost with the memory they waited in, for the stores that lack them; no warning."""
+        names = [shipper.name for shipper in self._shippers()]
+        passed = [memory.passed.get(number, 0) for number in range(len(names))]
+        lost = Losses()
+        for entry in entries:
+            record = lost_record(entry.payload)
+            lacking = [number for number, offset in enumerate(passed) if entry.start >= offset]
+            if len(lacking) < len(passed):
+                for number in lacking:
+                    lost.note("given_up", self._segments.keys[number], loss_of(names[number], record))
+                    self.given_up[names[number]] += 1
+            else:
+                lost.note("dropped", _MEMORY, loss_of(_MEMORY, record))
+                self._counts[f"dropped.{_MEMORY}"] += 1
+        if lost:
+            self._losses.count(lost)
+        return lost
 
     def measure(self) -> int:
         """Return the bytes of the directory's segments, without those about to be deleted."""
@@ -114,21 +136,16 @@ class Cap:
         _HOUSEKEEPING.put(self._bury)
         return sum(segment.end for segment in found)
 
-    def note_drops(self) -> None:
-        """Schedule that dropped records are counted on disk and a warning is logged."""
-        if not self._note_is_due:
-            self._note_is_due = True
-            _HOUSEKEEPING.put_later(_NOTE_S, self._write_drops)
-
     def run_deferred(self) -> None:
         """Run the deferred work."""
         self._bury()
-        self._warn(at_once=True)
-        if self._note_is_due:
-            self._write_drops()
+        self._losses.finish()
 
     def _keeps_up(self, size: int) -> bool:
         """Return whether a sink keeps up, so that a record will not wait for it."""
+        if self._segments.sinks is None:
+            # They are being built.
+            return sum(source.end for source in self._segments.sources()) + size <= self.segment_bytes
         keeping = [shipper.number for shipper in self._shippers() if not shipper.failures]
         return any(self._segments.lag(number) + size <= self.segment_bytes for number in keeping)
 
@@ -142,24 +159,6 @@ class Cap:
                 self._count_loss(segment)
                 segment.remove()
                 remove_cursors(self._segments.directory, segment.name)
-        self._warn()
-
-    def _warn(self, *, at_once: bool = False) -> None:
-        """Warn of the records lost since the last warning, at most once a minute."""
-        now = time.monotonic()
-        if not self._untold or (now < self._tell_at and not at_once):
-            return
-        self._tell_at = now + _WARN_S
-        untold, self._untold = self._untold, Counter()
-        for name, records in untold.items():
-            log(
-                logging.WARNING,
-                "%s for %s given up: %s is at its cap of %d bytes, and that store fails or cannot keep up",
-                plural(records, "record"),
-                name,
-                self._segments.directory,
-                self._max_bytes,
-            )
 
     def _next(self) -> Segment | None:
         try:
@@ -169,32 +168,32 @@ class Cap:
 
     def _count_loss(self, segment: Segment) -> None:
         """Count the records that each store lacking a part of the segment will not get."""
-        directory, names = self._segments.directory, {shipper.number: shipper.name for shipper in self._shippers()}
-        passed = {key: segment.passed.get(number, 0) for number, key in enumerate(self._segments.keys)}
-        named = {key: names.get(number, key) for number, key in enumerate(self._segments.keys)}
-        lost: dict[str, tuple[str, int]] = {}
-        for key in segment.keys or self._segments.keys:
-            offset = passed[key] if key in passed else read_cursor(directory, segment.name, key)
-            records = count_records(segment.path, offset)
-            if records:
-                lost[key] = named.get(key, key), records
+        keys = self._segments.keys
+        names = {shipper.number: shipper.name for shipper in self._shippers()}
+        named = {key: names.get(number, key) for number, key in enumerate(keys)}
+        passed = {key: segment.passed.get(number, 0) for number, key in enumerate(keys)}
+        offsets = {
+            key: passed[key] if key in passed else read_cursor(self._segments.directory, segment.name, key)
+            for key in segment.keys or keys
+        }
         for number in range(len(self._segments.removed)):
             self._segments.removed[number].append(segment.name)
-        for name, records in lost.values():
-            self.given_up[name] += records
-            self._untold[name] += records
-        with _NOTE:
-            add_losses(directory, lost, {})
+        lost = lacking(segment, offsets, named)
+        for loss in lost.given_up.values():
+            self.given_up[loss.name] += loss.records
+        self._losses.count(lost)
+        self._losses.warn(lost)
 
-    def _write_drops(self) -> None:
-        self._note_is_due = False
-        fresh = +Counter({reason: count - self._noted[reason] for reason, count in self._drops().items()})
-        if not fresh:
-            return
-        self._noted += fresh
-        if time.monotonic() >= self._warn_at:
-            self._warn_at = time.monotonic() + _WARN_S
-            reasons = ", ".join(f"{count:,} ({reason})" for reason, count in sorted(fresh.items()))
-            log(logging.WARNING, "Records for every store were dropped at %s: %s", self._segments.directory, reasons)
-        with _NOTE:
-            add_losses(self._segments.directory, {}, fresh)
+
+def lacking(source: Source, offsets: Mapping[str, int], names: Mapping[str, str]) -> Losses:
+    """Return what each store, by its key, lacks of a source from its offset on. Raises OSError."""
+    lost = Losses()
+    at = min(offsets.values(), default=source.end)
+    while (batch := source.batch(at, _READ_ENTRIES, _READ_BYTES)).end > at:
+        for entry in batch.entries:
+            record = lost_record(entry.payload)
+            for key, offset in offsets.items():
+                if entry.start >= offset:
+                    lost.note("given_up", key, loss_of(names.get(key, key), record))
+        at = batch.end
+    return lost

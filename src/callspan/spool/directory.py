@@ -1,9 +1,8 @@
-"""Spool directory: its segments, their stores and cursors, the records that wait for a store, and those that were lost.
+"""Spool directory: its segments, their stores and cursors, and the records that wait for a store.
 
 The name of a segment has a short key for each of its stores. A cursor file next to the segment has the offset up to
 which a store has it; only the holder of the segment writes it. It is the only cursor of stores that keep none. For
 other stores it is used for reports while the store is unreachable, and to know that the store is done with a segment.
-Records that a spool had to drop are counted in one file of the directory.
 """
 
 from __future__ import annotations
@@ -12,16 +11,13 @@ import hashlib
 import mmap
 import os
 import struct
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
 
-import msgspec
-
 from callspan.fail_open import ours
-from callspan.file_lock import locked, try_lock
+from callspan.file_lock import try_lock
 from callspan.spool.segment import HEAD_BYTES, MAGIC, SUFFIX, keys_of
 from callspan.spool.sink import Sink
 
@@ -257,56 +253,3 @@ def _count(data: mmap.mmap, at: int) -> int:
         else:
             at = data.find(MAGIC, at + 1)
     return count
-
-
-LOSSES_FILE: Final = "losses.json"
-_LOSSES_LOCK: Final = "losses.lock"
-
-
-class Loss(msgspec.Struct):
-    """Records that were lost for one reason, or to one store."""
-
-    name: str
-    """Name of the store or of the reason."""
-    records: int = 0
-    first_ns: int = 0
-    """Time of the first loss, Unix time."""
-    last_ns: int = 0
-
-    def add(self, records: int) -> None:
-        """Add records that are lost now."""
-        self.last_ns = time.time_ns()
-        self.first_ns = self.first_ns or self.last_ns
-        self.records += records
-
-
-class Losses(msgspec.Struct):
-    """The losses of a spool directory since its creation."""
-
-    given_up: dict[str, Loss] = {}
-    """Losses of one store each, by its key, because the spool was at its cap."""
-    dropped: dict[str, Loss] = {}
-    """Losses of all stores, by reason."""
-
-
-def read_losses(directory: Path) -> Losses:
-    """Return the losses of a directory; empty if the file is missing or damaged."""
-    try:
-        return msgspec.json.decode((directory / LOSSES_FILE).read_bytes(), type=Losses)
-    except ours(OSError, msgspec.MsgspecError):
-        return Losses()
-
-
-def add_losses(directory: Path, given_up: Mapping[str, tuple[str, int]], dropped: Mapping[str, int]) -> None:
-    """Add losses of single stores, (name, records) by key, and of all stores, by reason. Raises OSError."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(directory / _LOSSES_LOCK):
-        losses = read_losses(directory)
-        for key, (name, records) in given_up.items():
-            losses.given_up.setdefault(key, Loss(name)).add(records)
-        for reason, records in dropped.items():
-            losses.dropped.setdefault(reason, Loss(reason)).add(records)
-        fresh = directory / f"{LOSSES_FILE}.new"
-        fresh.write_bytes(msgspec.json.encode(losses))
-        fresh.chmod(0o600)
-        fresh.replace(directory / LOSSES_FILE)

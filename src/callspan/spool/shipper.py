@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from callspan.background import thread
+from callspan.background import LastingThread
 from callspan.fail_open import Attempt, fail_open
 from callspan.safe_urls import without_passwords
 from callspan.spool.directory import count_records, read_cursor, write_cursor
@@ -35,6 +35,10 @@ _ODD: Final = (
 
 _CHANCE: Final = random.SystemRandom()
 _KEEP_CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")
+
+
+def _ignore_death(name: str, error: str) -> None:
+    """Do nothing: the thread has logged it."""
 
 
 class SinkState(NamedTuple):
@@ -58,8 +62,14 @@ class Shipper:
     """Delivers to one sink from its own daemon thread."""
 
     def __init__(
-        self, number: int, sink: Sink, segments: SegmentSet, clock: Callable[[], float] = time.monotonic
+        self,
+        number: int,
+        sink: Sink,
+        segments: SegmentSet,
+        clock: Callable[[], float] = time.monotonic,
+        died: Callable[[str, str], object] = _ignore_death,
     ) -> None:
+        """`died` is called with the thread's name and an exception's type if that ends it; it is started again."""
         self.sink = sink
         self._clock = clock
         self.number = number
@@ -82,7 +92,7 @@ class Shipper:
         """Notifies the thread that there is something to deliver; safe from anywhere."""
         self._parked, self._unparked = threading.Event(), threading.Event()
         self._unparked.set()
-        self._thread = thread(self._run, f"callspan-{sink.name}")
+        self._thread = LastingThread(self._run, f"callspan-{sink.name}", died, self._sleep)
 
     @property
     def name(self) -> str:
@@ -112,7 +122,7 @@ class Shipper:
 
     def parked(self, timeout_s: float) -> bool:
         """Return whether the thread was parked or has ended within the time."""
-        if threading.current_thread() is self._thread:
+        if self._thread.is_current:
             return False
         return not self._thread.is_alive() or self._parked.wait(max(0.0, timeout_s))
 
@@ -122,9 +132,7 @@ class Shipper:
 
     def join(self, timeout_s: float) -> bool:
         """Return whether the thread has ended within the time."""
-        if self._thread.ident is not None:
-            self._thread.join(max(0.0, timeout_s))
-        return not self._thread.is_alive()
+        return self._thread.join(timeout_s)
 
     def state(self) -> SinkState:
         """Return the state of this sink."""
@@ -134,6 +142,9 @@ class Shipper:
         return SinkState(self.sink.name, lag, self.delivered, self.retried, self.dead_letters, self.error, age_s)
 
     def _run(self) -> None:
+        if self._thread.deaths:
+            self._close()
+            self._segments.invalidate_cursors(self.number)
         while not self._stopping:
             if not self._unparked.is_set():
                 self._close()
@@ -303,11 +314,13 @@ class Shipper:
 class FsyncThread:
     """Thread that calls fsync on segments every second (`fsync="interval"`)."""
 
-    def __init__(self, segments: SegmentSet, interval_s: float = 1.0) -> None:
+    def __init__(
+        self, segments: SegmentSet, interval_s: float = 1.0, died: Callable[[str, str], object] = _ignore_death
+    ) -> None:
         self._segments = segments
         self._interval_s = interval_s
         self._stop = threading.Event()
-        self._thread = thread(self._run, "callspan-fsync")
+        self._thread = LastingThread(self._run, "callspan-fsync", died)
 
     def start(self) -> None:
         """Start the thread."""

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from callspan import forks
-from callspan.background import AtomicFlag, thread
+from callspan.background import AtomicFlag, LastingThread
 from callspan.fail_open import fail_open, log, ours, reported
 from callspan.spool.appending import AppendQueue, MemoryBuffer, SegmentWriter
 from callspan.spool.cap import Cap, Slim
 from callspan.spool.directory import store_keys
+from callspan.spool.losses import LossLog
 from callspan.spool.segment import MAX_PAYLOAD, Source, encode_frame
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.shipper import FsyncThread, Shipper, SinkState
@@ -43,6 +44,7 @@ _NEW_TRIES: Final = 2
 """Failures after which a sink that has failed before is given up by a flush; the first may have begun before it."""
 _CLOSE_S: Final = 5.0
 _APPEND: Final = fail_open("keep a record")
+_SAY: Final = fail_open("say on standard error what was lost")
 Progress: TypeAlias = Callable[[int], object]
 
 
@@ -93,7 +95,8 @@ class Spool:
             self._segments.keys = store_keys(self.directory, self._sinks)
         self._shippers: tuple[Shipper, ...] = ()
         self._counts: Counter[str] = Counter()
-        self._cap = Cap(self._max_bytes, self._segments, lambda: self._shippers, self._counts, self.drops)
+        self._losses = LossLog(self.directory)
+        self._cap = Cap(self._max_bytes, self._segments, lambda: self._shippers, self._counts, self._losses)
         self._full_bytes = self._cap.full_bytes
         self._writer = SegmentWriter(self.directory, self._segments, self._cap, sync=self._fsync == "always")
         self._segments.tidy = self._cap.tidy
@@ -105,7 +108,8 @@ class Spool:
         self._parking: tuple[Shipper, ...] = ()
         self._parked, self._adopting = True, False
         self._warn_at = 0.0
-        self._queue = AppendQueue(self._lock, self._keep, self._counts)
+        self._unwritable = "closed"
+        self._queue = AppendQueue(self._lock, self._keep, self._cap.drop)
 
     def append(self, payload: bytes, slim: Slim | None = None) -> bool:
         """Append one record; True if it is on disk (or in memory, while the disk is not writable). Never raises.
@@ -129,7 +133,7 @@ class Spool:
                     shipper.woken = True
                     shipper.wake()
         except reported(_APPEND):
-            self._counts["dropped.error"] += 1
+            self._cap.drop("error", payload)
             return False
         return kept
 
@@ -204,11 +208,15 @@ class Spool:
         deadline = time.monotonic() + timeout_s
         self._closed = True
         delivered = self.flush(timeout_s)
-        self.halt(deadline)
+        for line in self.halt(deadline):
+            log(logging.WARNING, "%s", line)
         return delivered
 
-    def halt(self, deadline: float) -> None:
-        """Stop shipping by `deadline` (monotonic seconds). Later appends are written, for the next process."""
+    def halt(self, deadline: float) -> list[str]:
+        """Stop shipping by `deadline` (monotonic seconds); return a line for each loss of what waits in memory.
+
+        Later appends are written, for the next process.
+        """
         self._queue.write()
         with self._lock:
             with self._segments.lock:
@@ -228,6 +236,31 @@ class Spool:
         deadline = max(deadline, time.monotonic() + _GRACE_S)
         if all(shipper.join(deadline - time.monotonic()) for shipper in shippers) and self._closed:
             forks.unregister(self)
+        return self._abandon_memory()
+
+    def say_lost_memory(self) -> None:
+        """Count what waits in memory as lost and say so on standard error, because the process ends now."""
+        _say(self._abandon_memory())
+
+    def _abandon_memory(self) -> list[str]:
+        """Write what waits in memory to the disk; count on disk what that does not take, and return a line for each."""
+        with self._lock:
+            memory = self._memory
+            if memory is None:
+                return []
+            while memory.waiting and self._save(memory):
+                pass
+            self._writer.seal()
+            lost = self._cap.forsake(memory, memory.entries())
+            memory.remove()
+            self._memory = None
+        self._segments.release(memory)
+        self._segments.finish()
+        reason = f"they waited in memory, because {self.directory} is not writable ({self._unwritable})"
+        return [
+            f"{loss.what()} were lost for {'every store' if fate == 'dropped' else loss.name}: {reason}"
+            for fate, _, loss in lost.each()
+        ]
 
     def counters(self) -> Mapping[str, int]:
         """Return counts since the start of this process.
@@ -235,7 +268,8 @@ class Spool:
         `appended` (on disk), `in_memory`, `slimmed`, `dropped.<cap|memory|size|closed|error>`, `shipped.<sink name>`,
         `given_up.<sink name>` (records another store has and this one will not get: the spool was at its cap),
         `retried`, `dead_letters`, `adopted` (segments), `corrupt_bytes` (damage),
-        `torn_bytes` (of appends that never returned), `moved_to_disk` (from memory), and of now:
+        `torn_bytes` (of appends that never returned), `moved_to_disk` (from memory), `restarted` (threads that an
+        exception had ended), and of now:
         `spool_bytes` (what the directory holds, of all processes), `for_other_stores` (segments left alone),
         `oldest_unshipped_ms` (how long a record has waited for a sink, at most; 0 where none waits).
         """
@@ -245,7 +279,7 @@ class Spool:
         counts.update({f"given_up.{name}": records for name, records in self._cap.given_up.items()})
         counts["retried"] = sum(state.retried for state in states)
         counts["dead_letters"] = sum(state.dead_letters for state in states)
-        counts["dropped.memory"] = 0 if self._memory is None else self._memory.dropped
+        counts["dropped.memory"] += 0
         counts["adopted"] = self._segments.adopted
         counts["corrupt_bytes"] = self._segments.corrupt_bytes
         counts["torn_bytes"] = self._segments.torn_bytes
@@ -257,7 +291,7 @@ class Spool:
     def drops(self) -> dict[str, int]:
         """Return the number of records dropped for all sinks, by reason as in `counters`."""
         reasons = {name.removeprefix(_DROPPED): count for name, count in dict(self._counts).items() if _DROPPED in name}
-        return reasons | {"memory": 0 if self._memory is None else self._memory.dropped}
+        return {"memory": 0} | reasons
 
     def states(self) -> list[SinkState]:
         """Return the state of each sink; empty until the first append."""
@@ -280,28 +314,34 @@ class Spool:
             self._save(self._memory)
         return True
 
-    def _save(self, memory: MemoryBuffer) -> None:
-        """Write records from the memory buffer to the disk, which is writable again; a few per append."""
+    def _save(self, memory: MemoryBuffer) -> bool:
+        """Write records from the memory buffer to the disk, which is writable again; False if it is not."""
         for entry in memory.batch(0, _SAVED_AT_ONCE, _MIB).entries:
             try:
                 self._writer.write(encode_frame(entry.payload))
             except ours(OSError):
-                return
+                return False
             memory.discard_before(entry.end)
             self._counts["moved_to_disk"] += 1
+        return True
 
     def _keep_in_memory(self, payload: bytes) -> bool:
+        if self._stopping or sys.is_finalizing():
+            # No thread is left to deliver it.
+            self._cap.drop("memory", payload)
+            return False
         if self._memory is None:
             self._memory = MemoryBuffer(self._memory_bytes)
             self._segments.add(self._memory)
-        dropped = self._memory.dropped
-        kept = self._memory.append(payload)
+        dropped = self._memory.append(payload)
+        kept = not dropped or dropped[0].payload is not payload
         self._counts["in_memory"] += kept
-        if self._memory.dropped > dropped:
-            self._cap.note_drops()
+        if dropped:
+            self._losses.warn(self._cap.forsake(self._memory, dropped))
         return kept
 
     def _warn(self, error: OSError) -> None:
+        self._unwritable = error.strerror or str(error)
         if time.monotonic() < self._warn_at:
             return
         self._warn_at = time.monotonic() + _WARN_S
@@ -318,7 +358,8 @@ class Spool:
         if self._started or self._stopping or sys.is_finalizing():
             return
         try:
-            thread(partial(self._launch, self._segments, self._unlaunched), "callspan-launch").start()
+            launch = partial(self._launch, self._segments, self._unlaunched)
+            LastingThread(launch, "callspan-launch", self._note_death).start()
         except ours(RuntimeError):
             log(logging.DEBUG, "The interpreter is shutting down and starts no thread; the next process delivers")
         self._started = True
@@ -330,22 +371,37 @@ class Spool:
         self._watched = True
 
     def _launch(self, segments: SegmentSet, unlaunched: AtomicFlag) -> None:
-        with fail_open("build the stores"):
-            if not unlaunched.test_and_clear():
+        if not unlaunched.test_and_clear():
+            return
+        done = False
+        try:
+            with fail_open("build the stores"):
+                self._build(segments)
+            if any(source.own for source in segments.sources()):
+                self._losses.create()
+            done = True
+        finally:
+            if not done:
+                unlaunched.set()
+
+    def _build(self, segments: SegmentSet) -> None:
+        sinks = list(self._sinks() if callable(self._sinks) else self._sinks)
+        shippers = tuple(Shipper(number, sink, segments, died=self._note_death) for number, sink in enumerate(sinks))
+        with segments.lock:
+            segments.keys = store_keys(self.directory, sinks)
+            segments.expect(len(sinks))
+            if self._stopping:
                 return
-            sinks = list(self._sinks() if callable(self._sinks) else self._sinks)
-            shippers = tuple(Shipper(number, sink, segments) for number, sink in enumerate(sinks))
-            with segments.lock:
-                segments.keys = store_keys(self.directory, sinks)
-                segments.expect(len(sinks))
-                if self._stopping:
-                    return
-                self._shippers = shippers
-                for shipper in shippers:
-                    shipper.start()
-                if self._fsync == "interval":
-                    self._fsync_thread = FsyncThread(segments)
-                    self._fsync_thread.start()
+            self._shippers = shippers
+            for shipper in shippers:
+                shipper.start()
+            if self._fsync == "interval":
+                self._fsync_thread = FsyncThread(segments, died=self._note_death)
+                self._fsync_thread.start()
+
+    def _note_death(self, name: str, error: str) -> None:
+        self._counts["restarted"] += 1
+        self._losses.note_death(name, error)
 
     def _hurry(self) -> None:
         for shipper in self._shippers:
@@ -356,7 +412,7 @@ class Spool:
         if self._started and not self._closed and not self._stopping:
             deadline = time.monotonic() + timeout_s
             self.flush(timeout_s)
-            self.halt(deadline + 0.1)
+            _say(self.halt(deadline + 0.1))
 
     def before_fork(self) -> None:
         """Wait until no append, adoption or delivery runs, and block new ones; the wait for a sink is limited."""
@@ -397,6 +453,13 @@ class Spool:
         self._begin()
         # If a connection was in use at the fork, the child leaves its records to other processes.
         self._stopping = not parked
+
+
+def _say(lines: Sequence[str]) -> None:
+    for line in lines:
+        with _SAY:
+            # Not by `logging`, which may be configured to write elsewhere, or not at all.
+            sys.stderr.write(f"callspan: {line}\n")
 
 
 def ship_once(

@@ -17,7 +17,7 @@ from callspan.safe_urls import HIDDEN, names_user, safe_url, unescaped
 from callspan.settings import SettingError
 from callspan.settings import split_urls as split_text
 from callspan.settings_loader import load, state_directory
-from callspan.spool.directory import LOSSES_FILE
+from callspan.spool.losses import read_losses
 from callspan.spool.segment import SUFFIX
 from callspan.spool.sink import Sink
 from callspan.stores.base import Reader
@@ -245,10 +245,7 @@ def directories_of(url: str) -> list[Path]:
 
 def hold_segments(url: str) -> bool:
     """Return whether one of the directories has a segment of any process, or a count of lost records."""
-    found = directories_of(url)
-    return any(
-        True for directory in found for pattern in (f"*{SUFFIX}", LOSSES_FILE) for _ in _matching(directory, pattern)
-    )
+    return any(any(_matching(directory, f"*{SUFFIX}")) or read_losses(directory) for directory in directories_of(url))
 
 
 def _matching(directory: Path, pattern: str) -> Iterator[Path]:

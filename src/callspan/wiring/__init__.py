@@ -218,6 +218,7 @@ class Wiring:
         self.hook_context.deferred_ends.end_open(timeout_s / 3)
         if self._pipeline is not None:
             self._pipeline.recorder.flush(timeout_s / 3)
+            self._pipeline.recorder.say_lost_memory()
         providers = self._pipeline.providers if self._pipeline is not None else Providers()
         providers.last_flush(timeout_s / 3)
 

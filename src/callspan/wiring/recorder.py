@@ -152,6 +152,11 @@ class Recorder:
         self.in_use = False
         self.close(timeout_s)
 
+    def say_lost_memory(self) -> None:
+        """Count records that only memory has, in a process that ends now, and say so on standard error."""
+        if (spool := self.spool) is not None:
+            spool.say_lost_memory()
+
     def counters(self) -> Mapping[str, int]:
         """Return the spool's counters; empty before the first record."""
         return {} if (spool := self.spool) is None else spool.counters()
