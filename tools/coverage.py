@@ -1,4 +1,4 @@
-"""Writes the tables of docs/coverage.md out of `callspan.intercept.coverage`; `--check`: exit with 1 where stale.
+"""Writes the tables of docs/coverage.md out of `callspan.providers.routes`; `--check`: exit with 1 where stale.
 
 `--installed` writes nothing, and exits with 1 if an SDK of this interpreter has a method that the table does not know.
 """
@@ -10,7 +10,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from callspan.intercept.coverage import EVERY, ROWS, Row, What, methods_of, unknown
+from callspan.intercept.coverage import methods_of, unknown
+from callspan.providers.routes import EVERY, ROWS, Row, What
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "coverage.md"
 BLOCK = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- /methods -->)", re.DOTALL)
@@ -18,6 +19,7 @@ HEADINGS: dict[What, str] = {
     "recorded": "Recorded",
     "not yet": "Not recorded yet",
     "websockets": "Comes with websockets",
+    "ended": "Ended by the provider: counted, not recorded",
     "no inference": "No inference: nothing to record",
 }
 

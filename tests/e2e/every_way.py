@@ -67,9 +67,6 @@ ENDPOINTS = {
     "speech": Endpoint("openai", "audio.speech.create", {"input": "Hi", "voice": "nova"}, streams=False, tokens=""),
     "messages": Endpoint("anthropic", "messages.create", {"messages": HI, "max_tokens": 9}),
     "hops": Endpoint("anthropic", "beta.messages.create", {"messages": HI, "max_tokens": 9}, hops=True),
-    "runs": Endpoint(
-        "openai", "beta.threads.runs.create", {"thread_id": "t1", "assistant_id": "a1"}, streams=False, job=True
-    ),
     "evals": Endpoint(
         "openai", "evals.runs.create", {"eval_id": "e1", "data_source": SOURCE}, streams=False, job=True,
         takes_model=False,
@@ -81,10 +78,6 @@ ENDPOINTS = {
 }  # fmt: skip
 FETCHES: dict[str, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
     "background": (lambda sdks, job: sdks.openai.responses.retrieve(job), lambda _: None),
-    "runs": (
-        lambda sdks, job: sdks.openai.beta.threads.runs.retrieve(job, thread_id="t1"),
-        lambda sdks: sdks.openai.beta.threads.runs.list("t1"),
-    ),
     "evals": (
         lambda sdks, job: sdks.openai.evals.runs.retrieve(job, eval_id="e1"),
         lambda sdks: sdks.openai.evals.runs.list("e1"),

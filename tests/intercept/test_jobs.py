@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from callspan.record.call import CallRecord
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning"),
     pytest.mark.skipif(sdks.OPENAI < (3, 0), reason="the test needs the videos and evaluations of openai 3"),
     pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="the test needs the dreams of anthropic 2"),
 ]
@@ -23,7 +21,7 @@ EVAL: Any = {"type": "jsonl", "source": {"type": "file_id", "id": "file_1"}}
 DREAM: Any = {"inputs": [{"type": "sessions", "session_ids": ["s1"]}], "model": "claude-sonnet-4-5"}
 
 
-@pytest.fixture(params=["runs", "evals", "videos", "dreams"])
+@pytest.fixture(params=["evals", "videos", "dreams"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -31,12 +29,6 @@ def kind(request: pytest.FixtureRequest) -> str:
 def of(mode: Mode, kind: str) -> tuple[Any, Callable[[], Any], Callable[[str], Any], Callable[[], Any]]:
     """How such a job is created, fetched and listed."""
     openai, anthropic = mode.openai(), mode.anthropic()
-    if kind == "runs":
-        runs = openai.beta.threads.runs
-        return (
-            runs, lambda: runs.create("thread_1", assistant_id="asst_1", model="gpt-4o"),
-            lambda job: runs.retrieve(job, thread_id="thread_1"), lambda: runs.list("thread_1"),
-        )  # fmt: skip
     if kind == "evals":
         runs = openai.evals.runs
         return (
@@ -56,7 +48,6 @@ def of(mode: Mode, kind: str) -> tuple[Any, Callable[[], Any], Callable[[str], A
 
 
 WANTED: dict[str, tuple[str, str, str]] = {
-    "runs": ("assistant_runs", "invoke_agent", "gpt-4o"),
     "evals": ("eval_runs", "evaluation", "gpt-4o-mini"),
     "videos": ("videos", "generate_content", "sora-2"),
     "dreams": ("dreams", "invoke_agent", "claude-sonnet-4-5"),
@@ -66,13 +57,11 @@ WANTED: dict[str, tuple[str, str, str]] = {
 async def ended(mode: Mode, kind: str, polls: int = 4) -> None:
     """Create a job, fetch it until it has ended, and more often, and list it."""
     _, create, fetch, listed = of(mode, kind)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        job = await mode.wait(create())
-        for _ in range(polls):
-            await mode.wait(fetch(job.id))
-        page = await mode.wait(listed())
-        assert page is not None
+    job = await mode.wait(create())
+    for _ in range(polls):
+        await mode.wait(fetch(job.id))
+    page = await mode.wait(listed())
+    assert page is not None
 
 
 def script(mode: Mode, kind: str) -> None:
@@ -104,9 +93,7 @@ def test_a_job_that_is_not_fetched_is_in_progress(kind: str, mode: Mode, run: Ru
 
     async def body() -> None:
         _, create, _, _ = of(mode, kind)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            await mode.wait(create())
+        await mode.wait(create())
 
     run(body)
     assert [(record.outcome, record.usage) for record in seen.records] == (
@@ -121,14 +108,12 @@ def test_another_process_writes_the_same_call(kind: str, mode: Mode, run: Run) -
 
     async def body() -> None:
         _, create, fetch, _ = of(mode, kind)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            job = await mode.wait(create())
-            for _ in range(2):
-                with capture() as seen:
-                    for _ in range(3):
-                        await mode.wait(fetch(job.id))
-                ids.append({record.call_id for record in seen.records if record.outcome == "success"})
+        job = await mode.wait(create())
+        for _ in range(2):
+            with capture() as seen:
+                for _ in range(3):
+                    await mode.wait(fetch(job.id))
+            ids.append({record.call_id for record in seen.records if record.outcome == "success"})
 
     run(body)
     assert len(ids[0]) == 1
@@ -140,42 +125,11 @@ def test_errors_are_the_callers_and_no_calls(kind: str, mode: Mode, run: Run, se
 
     async def body() -> None:
         _, create, _, _ = of(mode, kind)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            with pytest.raises(Exception, match="No"):
-                await mode.wait(create())
+        with pytest.raises(Exception, match="No"):
+            await mode.wait(create())
 
     run(body)
     assert not seen.records
-
-
-def test_a_streamed_run_of_an_assistant_is_one_call(mode: Mode, run: Run, seen: Captured) -> None:
-    about: dict[str, Any] = {"id": "run_1", "object": "thread.run", "created_at": 5, "model": "gpt-4o"}
-    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-    events = [
-        ("thread.run.created", {**about, "status": "queued"}),
-        ("thread.run.in_progress", {**about, "status": "in_progress"}),
-        ("thread.run.completed", {**about, "status": "completed", "completed_at": 9, "usage": usage}),
-    ]
-    wire = (
-        "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
-        + "event: done\ndata: [DONE]\n\n"
-    )
-    mode.provider.reply(raw=wire.encode(), headers={"content-type": "text/event-stream"})
-
-    async def body() -> list[str]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            runs = mode.openai().beta.threads.runs
-            stream = await mode.wait(runs.create("thread_1", assistant_id="asst_1", stream=True))
-            return [event.event for event in await mode.all(stream)]
-
-    assert run(body) == [name for name, _ in events]
-    (record,) = seen.records
-    assert isinstance(record, CallRecord)
-    assert (record.outcome, record.usage and record.usage.total_tokens, record.timing.duration_ns) == (
-        "success", 10, 4_000_000_000
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("at", [10**30, -1, 1.5, "soon", True, None])

@@ -123,19 +123,21 @@ def test_known_inference_without_an_adapter_is_counted_whatever_its_answer(
     provider: ScriptedProvider, spool: Path
 ) -> None:
     provider.reply(raw={"id": "cs_1"}, on="/client_secrets", repeat=True)
+    provider.reply(raw={"id": "run_1"}, on="/threads/thread_1/runs", repeat=True)
     provider.reply(raw=ANSWER, on="/batches/batch_1/cancel", repeat=True)
     provider.reply(raw=ANSWER, on="/chat/completions/chatcmpl-1", repeat=True)
     with client(provider) as sync:
         sync.post("/realtime/client_secrets", body={}, cast_to=object)
         sync.batches.cancel("batch_1")
         sync.post("/chat/completions/chatcmpl-1", body={}, cast_to=object)
+        sync.post("/threads/thread_1/runs", body={}, cast_to=object)
         sync.post(
             "/realtime/client_secrets",
             body={},
             cast_to=object,
             options={"headers": {"X-Stainless-Raw-Response": "true"}},
         )
-    assert counted(spool) == {"/v1/realtime/client_secrets": 2}
+    assert counted(spool) == {"/v1/realtime/client_secrets": 2, "/v1/threads/{id}/runs": 1}
 
 
 def test_suppressed_and_disabled_calls_are_not_counted(provider: ScriptedProvider, spool: Path) -> None:

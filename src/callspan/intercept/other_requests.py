@@ -4,8 +4,8 @@ All ways to read the results of a batch lead through `Response.iter_bytes`: anth
 64 bytes with it, and so does everything that reads what openai's `files.content` has not read itself.
 
 Requests that are billed as inference, or seem to be, and leave no record are counted. There are two kinds: requests to
-the paths in `INFERENCE`, whatever their answer; and POSTs to paths that callspan does not know, where the SDK has
-parsed an answer with `usage`. Bytes and streams are not read.
+paths that the table of routes has as such, whatever their answer; and POSTs to paths that it does not have, where the
+SDK has parsed an answer with `usage`. Bytes and streams are not read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open, value_of
@@ -24,7 +24,7 @@ from callspan.intercept.response_state import Event
 from callspan.observe.batches import LineReader, UnknownResults
 from callspan.observe.factory import CallFactory, WebhookReport
 from callspan.observe.live_call import LiveCall
-from callspan.providers import batches, registry
+from callspan.providers import batches, registry, routes
 from callspan.providers.base import Endpoint
 from callspan.providers.wire_json import unix_ns
 
@@ -127,61 +127,52 @@ _ID: Final = "{id}"
 _MORE: Final = "..."
 _WORD: Final = re.compile(r"[a-z]+(?:[_-][a-z]+)*")
 _VERSION: Final = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
+_COUNTED: Final = frozenset({"not recorded", "ended"})
 _NAMED_BY_USERS: Final = frozenset({"deployments", "models", "model"})
 """What follows such a segment is a name, even if it looks like a word."""
 
-INFERENCE: Final = frozenset({
-    "agents/automations/{id}/invocations", "audio/speech", "audio/transcriptions", "audio/translations",
-    "chatkit/sessions", "deployments/{id}/run", "images/edits", "images/generations", "images/variations",
-    "live/sessions", "live/sessions/{id}/accept", "live/sessions/{id}/fork", "realtime/calls",
-    "realtime/calls/{id}/accept", "realtime/client_secrets", "realtime/sessions", "realtime/transcription_sessions",
-    "realtime/translations/client_secrets",
-})  # fmt: skip
-"""Billed as inference, or leads to it: the methods that `coverage` has as `not yet` or `websockets`, without versions.
-
-An endpoint that has an adapter is recorded, even if it is here.
-"""
-
-NO_INFERENCE: Final = frozenset({
-    "agents/sessions", "agents/sessions/{id}", "agents/sessions/{id}/events", "batches/{id}/cancel",
-    "chat/completions/{id}", "dreams/{id}/archive", "dreams/{id}/cancel", "messages/batches/{id}/cancel",
-    "messages/count_tokens", "responses/input_tokens", "responses/{id}/cancel", "sessions", "sessions/{id}",
-    "sessions/{id}/archive", "sessions/{id}/events", "sessions/{id}/threads/{id}/archive", "threads/{id}/runs/{id}",
-    "threads/{id}/runs/{id}/cancel",
-})  # fmt: skip
-"""Their answers repeat, or sum up, the usage of calls that are recorded elsewhere."""
-
 
 def note_response(hook_context: HookContext, client: object, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-    """Count a successful request that has no call, if it is known as inference."""
+    """Count a successful request that has no call, if it is known as inference, or was before its provider ended it."""
     if getattr(response, "is_success", False) is not True:
         return  # a middleware of anthropic gets errors this way
-    path = _path(hook_context, client, response)
-    if path is not None and _known(path) in INFERENCE:
-        hook_context.unrecorded(path)
+    unread = _unread(hook_context, client, response)
+    if unread is not None and unread.kind in _COUNTED:
+        hook_context.unrecorded(unread.path)
 
 
 def note_answer(hook_context: HookContext, client: object, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
     """Count an answer with `usage` that has no call, if its path is not known. Events of streams do not count."""
     if getattr(response, "is_closed", False) is not True:
         return
-    path = _path(hook_context, client, response)
-    if path is None or _known(path) in INFERENCE | NO_INFERENCE:
+    unread = _unread(hook_context, client, response)
+    if unread is None or unread.kind is not None:
         return
     if "event-stream" not in response.headers.get("content-type", ""):
-        hook_context.unrecorded(path)
+        hook_context.unrecorded(unread.path)
 
 
-def _path(hook_context: HookContext, client: object, response: Any) -> str | None:  # noqa: ANN401 - httpx or httpx2
-    """Return the public path of an observed POST that no adapter reads; else None."""
+class _Unread(NamedTuple):
+    """A request that no adapter reads."""
+
+    path: str
+    """Its public path."""
+    kind: routes.Kind | None
+    """None: its path is not known."""
+
+
+def _unread(hook_context: HookContext, client: object, response: Any) -> _Unread | None:  # noqa: ANN401 - of either library
+    """Return an observed POST that no adapter reads; else None."""
     if hook_context.factory() is None:
         return None
     request: Any = value_of(lambda: response.request)
     if getattr(request, "method", None) != "POST":
         return None
     base: Any = value_of(lambda: client.base_url)  # type: ignore[attr-defined] # of either SDK
-    path = public_path(_text(request.url.raw_path), _text(getattr(base, "raw_path", b"")))
-    return path if registry.endpoint_for("POST", path) is None and not _is_platform(path) else None
+    raw = _text(request.url.raw_path)
+    path, found = public_path(raw, _text(getattr(base, "raw_path", b""))), routes.find("POST", raw)
+    kind = None if found is None else found.path.kind
+    return None if kind == "call" or _is_platform(path) else _Unread(path, kind)
 
 
 def _text(raw: bytes) -> str:
@@ -210,16 +201,6 @@ def _segment(before: str, segment: str) -> str:
         return segment
     is_word = len(segment) <= _LONGEST_SEGMENT and _WORD.fullmatch(segment)
     return segment if is_word and before not in _NAMED_BY_USERS else _ID
-
-
-def _known(path: str) -> str:
-    """Return a public path in the form of the tables: without version and, on Azure, without deployment."""
-    segments = path.strip("/").split("/")
-    if segments[0] and _VERSION.fullmatch(segments[0]):
-        del segments[0]
-    # `deployments/{id}/run` is a whole path of anthropic.
-    is_prefix = segments[:2] == ["deployments", _ID] and segments[2:] != ["run"]
-    return "/".join(segments[2:] if is_prefix else segments)
 
 
 def _is_platform(path: str) -> bool:

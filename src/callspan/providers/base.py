@@ -19,7 +19,7 @@ Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
     "vector_store_search", "graders", "images",
     "image_edits", "image_variations", "transcriptions", "translations", "speech", "text_completions", "sessions",
-    "agent_sessions", "assistant_runs", "eval_runs", "videos", "dreams",
+    "agent_sessions", "eval_runs", "videos", "dreams",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation",
@@ -28,9 +28,7 @@ Operation: TypeAlias = Literal[
 
 HOSTED: Final = "hosted"
 """Operation of requests about hosted agents: their contents have spans, they themselves have none."""
-HOSTED_APIS: Final[frozenset[str]] = frozenset(
-    {"sessions", "agent_sessions", "assistant_runs", "eval_runs", "videos", "dreams"}
-)
+HOSTED_APIS: Final[frozenset[str]] = frozenset({"sessions", "agent_sessions", "eval_runs", "videos", "dreams"})
 """The APIs of agents and jobs that run at the provider: calls are not requested, events and answers report them."""
 
 MEDIA_APIS: Final[frozenset[str]] = frozenset(

@@ -6,13 +6,13 @@ batch, its results JSON lines. Pure and total, as adapters are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.providers import registry
+from callspan.providers import registry, routes
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
 from callspan.providers.errors import error_info
 from callspan.providers.wire_json import detached_object, integer, mapping, objects, text, time_ns
@@ -25,7 +25,6 @@ CREATE, LOOK, RESULTS, UPLOAD = "create_batch", "retrieve_batch", "batch_results
 """Operations: what a request does; looking up a batch includes lists of them and cancelling one."""
 WITHOUT_SPAN: Final = frozenset({LOOK, RESULTS, UPLOAD})
 """Operations whose requests have no span of callspan's, in place of one that an SDK makes."""
-_POST: Final = frozenset({"post", "POST"})
 _CLIENT_ERRORS: Final = 400
 _CANCELLED: Final = "cancel"
 _EXPIRED: Final = "expired"
@@ -79,30 +78,10 @@ def request_for(method: str, path: str) -> BatchRequest | None:
 
     `path` is the path given to the SDK, absolute or relative, with or without a query.
     """
-    if "batches" not in path and "files" not in path:
+    found = routes.find(method, path)
+    if found is None or found.path.kind != "batch":
         return None
-    posts = method in _POST
-    # groq's paths have a prefix.
-    segments = path.partition("?")[0].strip("/").removeprefix("openai/v1/").split("/")
-    if "batches" in segments[-3:]:
-        return _of_batches(segments[segments.index("batches") + 1 :], posts=posts)
-    if segments[:1] == ["files"]:
-        if len(segments) == 1 and posts:
-            return BatchRequest(UPLOAD)
-        if len(segments) == 3 and segments[2] == "content" and not posts:  # noqa: PLR2004 - files, id, content
-            return BatchRequest(RESULTS, file_id=segments[1])
-    return None
-
-
-def _of_batches(rest: Sequence[str], *, posts: bool) -> BatchRequest | None:
-    match list(rest), posts:
-        case [], _:
-            return BatchRequest(CREATE if posts else LOOK)
-        case ([_], False) | ([_, "cancel"], True):
-            return BatchRequest(LOOK)
-        case [batch_id, "results"], False:
-            return BatchRequest(RESULTS, batch_id=batch_id)
-    return None
+    return BatchRequest(found.path.adapter, batch_id=found.ids.get("batch"), file_id=found.ids.get("file"))
 
 
 class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,22 +6,15 @@ provider's. Readers are pure and total, as endpoint adapters are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache
-from itertools import pairwise
-from typing import Any, Final, Literal, Protocol, TypeAlias
-from urllib.parse import unquote
+from collections.abc import Callable
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
 import msgspec
 
 from callspan.providers.base import HOSTED, Accumulator, Endpoint, ResponseInfo
+from callspan.providers.routes import Found
 from callspan.record.call import NO_BODY, ErrorInfo, Outcome, Request, Response
 from callspan.record.messages import Conversation
-
-_MOST_PATHS: Final = 128
-_SESSIONS: Final = "sessions"
-_AGENTS: Final = "agents"
-_VERSION: Final = "v1"
 
 What: TypeAlias = Literal[
     "sessions", "session", "stream", "events", "send", "threads", "thread", "turns", "traces", "jobs"
@@ -30,57 +23,7 @@ What: TypeAlias = Literal[
 
 `jobs` creates, fetches or lists jobs.
 """
-HostedApi: TypeAlias = Literal["sessions", "agent_sessions", "assistant_runs", "eval_runs", "videos", "dreams"]
-
-_ANTHROPIC: Final[Mapping[tuple[str, tuple[str, ...]], What]] = {
-    ("POST", ()): "session",
-    ("GET", ()): "sessions",
-    ("GET", ("{id}",)): "session",
-    ("POST", ("{id}",)): "session",
-    ("GET", ("{id}", "events")): "events",
-    ("POST", ("{id}", "events")): "send",
-    ("GET", ("{id}", "events", "stream")): "stream",
-    ("GET", ("{id}", "threads")): "threads",
-    ("GET", ("{id}", "threads", "{thread}")): "thread",
-    ("GET", ("{id}", "threads", "{thread}", "events")): "events",
-    ("GET", ("{id}", "threads", "{thread}", "stream")): "stream",
-}
-_OPENAI: Final[Mapping[tuple[str, tuple[str, ...]], What]] = {
-    ("POST", ()): "session",
-    ("GET", ()): "sessions",
-    ("GET", ("{id}",)): "session",
-    ("POST", ("{id}",)): "session",
-    ("GET", ("{id}", "events")): "stream",
-    ("POST", ("{id}", "events")): "send",
-    ("GET", ("{id}", "turns")): "turns",
-    ("GET", ("{id}", "turns", "{turn}")): "turns",
-    ("GET", ("{id}", "subagents", "{thread}", "turns")): "turns",
-    ("GET", ("{id}", "subagents", "{thread}", "turns", "{turn}")): "turns",
-    ("GET", ("{id}", "traces")): "traces",
-}
-_JOBS: Final[Mapping[tuple[str, tuple[str, ...]], HostedApi]] = {
-    ("POST", ("threads", "runs")): "assistant_runs",
-    ("POST", ("threads", "*", "runs")): "assistant_runs",
-    ("GET", ("threads", "*", "runs")): "assistant_runs",
-    ("GET", ("threads", "*", "runs", "*")): "assistant_runs",
-    ("POST", ("threads", "*", "runs", "*", "submit_tool_outputs")): "assistant_runs",
-    ("POST", ("evals", "*", "runs")): "eval_runs",
-    ("GET", ("evals", "*", "runs")): "eval_runs",
-    ("GET", ("evals", "*", "runs", "*")): "eval_runs",
-    ("POST", ("videos",)): "videos",
-    ("POST", ("videos", "edits")): "videos",
-    ("POST", ("videos", "extensions")): "videos",
-    ("POST", ("videos", "*", "remix")): "videos",
-    ("GET", ("videos",)): "videos",
-    ("GET", ("videos", "*")): "videos",
-    ("POST", ("dreams",)): "dreams",
-    ("GET", ("dreams",)): "dreams",
-    ("GET", ("dreams", "*")): "dreams",
-}
-"""Requests about jobs; `*` is an id."""
-_JOB_STARTS: Final = frozenset(shape[0] for _, shape in _JOBS)
-_NAMED: Final = {"threads": "{thread}", "turns": "{turn}", "subagents": "{thread}"}
-"""What follows a segment is an id of this kind."""
+HostedApi: TypeAlias = Literal["sessions", "agent_sessions", "eval_runs", "videos", "dreams"]
 
 
 class HostedPath(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,46 +220,11 @@ class _NoChunks:
 NO_CHUNKS: Final[Accumulator] = _NoChunks()
 
 
-@lru_cache(maxsize=_MOST_PATHS)
-def path_of(method: str, path: str) -> HostedPath | None:
-    """Return the kind of a request about a hosted agent's session or a job; None for any other."""
-    segments = path.partition("?")[0].strip("/").split("/")
-    if _SESSIONS not in segments:
-        return _job_path(method, segments)
-    at = segments.index(_SESSIONS)
-    before = segments[at - 1] if at else _VERSION
-    ids: dict[str, str] = {}
-    shape = tuple(_shape(segments[at:], ids))
-    if before == _AGENTS:
-        api: HostedApi = "agent_sessions"
-        what = _OPENAI.get((method.upper(), shape))
-    elif before == _VERSION:
-        api, what = "sessions", _ANTHROPIC.get((method.upper(), shape))
-    else:
-        return None
-    if what is None:
-        return None
-    return HostedPath(api=api, what=what, session_id=ids.get("{id}"), thread_id=ids.get("{thread}"))
-
-
-def _job_path(method: str, segments: list[str]) -> HostedPath | None:
-    start = next((at for at, segment in enumerate(segments) if segment in _JOB_STARTS), None)
-    rest = [] if start is None else segments[start:]
-    for (verb, shape), api in _JOBS.items():
-        fits = verb == method.upper() and len(shape) == len(rest)
-        if fits and all(wanted in (given, "*") for wanted, given in zip(shape, rest, strict=True)):
-            return HostedPath(api=api, what="jobs")
-    return None
-
-
-def _shape(segments: list[str], ids: dict[str, str]) -> list[str]:
-    """Return the path after `sessions` with placeholders for ids, which are added to `ids` by kind."""
-    shape = []
-    for number, (before, segment) in enumerate(pairwise(segments)):
-        kind = "{id}" if number == 0 else _NAMED.get(before)
-        if kind is not None and kind not in ids:
-            ids[kind] = unquote(segment)
-            shape.append(kind)
-        else:
-            shape.append(segment)
-    return shape
+def path_of(found: Found) -> HostedPath:
+    """Return what a request about a hosted agent's session or a job is for."""
+    return HostedPath(
+        api=cast("HostedApi", found.path.adapter),
+        what=cast("What", found.path.subject),
+        session_id=found.ids.get("id"),
+        thread_id=found.ids.get("thread"),
+    )

@@ -9,17 +9,16 @@ has it in the entry point group `callspan.endpoints`. It is guarded when called.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar, cast
-from urllib.parse import unquote
 
 import msgspec
 
 from callspan.fail_open import fail_open, ours
 from callspan.forks import late_import
-from callspan.providers.base import HOSTED_APIS, NOT_RECOGNIZED, Accumulator, Api, Endpoint, Endpoints, ResponseInfo
+from callspan.providers import routes
+from callspan.providers.base import HOSTED_APIS, NOT_RECOGNIZED, Accumulator, Endpoint, Endpoints, ResponseInfo
 from callspan.record.call import CallRecord, Request
 from callspan.record.messages import Conversation
 from callspan.sdk_profiles import Wire
@@ -48,24 +47,19 @@ _registered: Final[dict[str, OwnEndpoint]] = {}
 def endpoint_for(method: str, path: str) -> Endpoint | None:
     """Return the endpoint of a request, or None if it is not a call to a model.
 
-    `path` is the logical path given to the SDK, absolute or relative, with or without a query. Complete last segments
-    must match, so `/v1/messages/batches`, `/responses/{id}` and `/threads/{id}/messages` do not. Never raises.
+    `path` is the logical path given to the SDK, see `routes.find`. Never raises.
     """
-    if method not in _METHODS:
+    found = routes.find(method, path)
+    if found is None or found.path.kind != "call":
         return None
-    api = _api_of(path)
-    if api is None:
-        return None
-    return _vector_store_search(path) if api == _SEARCH else _endpoint(api)
+    api = found.path.adapter
+    return _vector_store_search(found.ids["store"]) if api == _SEARCH else _endpoint(api)
 
 
 def fetch_for(method: str, path: str) -> Endpoint | None:
     """Return the endpoint of a request that fetches or cancels a background response; None for any other."""
-    if _FETCHED not in path:
-        return None
-    segments = _segments(path)
-    named = segments if method in _GET else segments[:-1] if segments[-1] == "cancel" and method in _METHODS else []
-    return _fetch() if named[-2:-1] == ["responses"] else None
+    found = routes.find(method, path)
+    return _fetch() if found is not None and found.path.kind == "fetch" else None
 
 
 def hosted_for(method: str, path: str, query: object) -> HostedRequest | None:
@@ -73,14 +67,12 @@ def hosted_for(method: str, path: str, query: object) -> HostedRequest | None:
 
     `query` has the fields of the URL's query, if it is a mapping.
     """
-    if _HOSTED(path) is None:
+    found = routes.find(method, path)
+    if found is None or found.path.kind != "hosted":
         return None
     hosted = late_import("callspan.providers.hosted")
-    found = hosted.path_of(method, path)
-    if found is None:
-        return None
     page = query.get("page") if isinstance(query, Mapping) else None
-    request: HostedRequest = hosted.HostedRequest(found, page if isinstance(page, str) else None)
+    request: HostedRequest = hosted.HostedRequest(hosted.path_of(found), page if isinstance(page, str) else None)
     return request
 
 
@@ -153,21 +145,10 @@ def with_conversation(record: CallRecord) -> CallRecord:
     return record if conversation is None else msgspec.structs.replace(record, conversation=conversation)
 
 
-def _api_of(path: str) -> Api | None:
-    segments = _segments(path)
-    if segments[-1] == "search" and segments[-3:-2] == ["vector_stores"]:
-        return _SEARCH
-    return _BY_LAST_TWO.get("/".join(segments[-2:])) or _BY_LAST.get(segments[-1])
-
-
-def _segments(path: str) -> list[str]:
-    return path.partition("?")[0].strip("/").split("/")
-
-
-def _vector_store_search(path: str) -> Endpoint:
+def _vector_store_search(store_id: str) -> Endpoint:
     """Return the endpoint with the id from the path."""
     kind: Callable[[str], Endpoint] = type(_endpoint(_SEARCH))
-    return kind(unquote(_segments(path)[-2]))
+    return kind(store_id)
 
 
 def decoded(body: msgspec.Raw | bytes) -> object:
@@ -208,7 +189,6 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "text_completions": ("anthropic.completions", "TextCompletions"),
     "sessions": ("anthropic.sessions", "Sessions"),
     "agent_sessions": ("openai.agent_sessions", "AgentSessions"),
-    "assistant_runs": ("openai.jobs", "AssistantRuns"),
     "eval_runs": ("openai.jobs", "EvalRuns"),
     "videos": ("openai.jobs", "Videos"),
     "dreams": ("anthropic.dreams", "Dreams"),
@@ -219,30 +199,6 @@ APIS: Final = frozenset(_PLACES)
 """The names of all APIs with adapters."""
 
 _SEARCH: Final = "vector_store_search"
-_FETCHED: Final = "responses/"
-_HOSTED: Final = re.compile("sessions|/runs|/videos|/dreams").search
-_METHODS: Final = frozenset({"post", "POST"})
-_GET: Final = frozenset({"get", "GET"})
-_BY_LAST_TWO: Final[dict[str, Api]] = {
-    "chat/completions": "chat_completions",
-    "v1/messages": "messages",
-    "v1/complete": "text_completions",
-    "responses/compact": "responses",
-    "graders/run": "graders",
-    "images/generations": "images",
-    "images/edits": "image_edits",
-    "images/variations": "image_variations",
-    "audio/transcriptions": "transcriptions",
-    "audio/translations": "translations",
-    "audio/speech": "speech",
-}
-_BY_LAST: Final[dict[str, Api]] = {
-    "responses": "responses",
-    "embeddings": "embeddings",
-    "completions": "completions",
-    "decisions": "decisions",
-    "moderations": "moderations",
-}
 
 
 @cache

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tests.points import points
 
 from callspan.providers.anthropic.sessions import Sessions
-from callspan.providers.hosted import HostedPath, ModelRequest, SessionFacts, path_of
+from callspan.providers.hosted import HostedPath, ModelRequest, SessionFacts
 from callspan.providers.openai.agent_sessions import AgentSessions
 from callspan.providers.openai.agent_traces import trace_facts
+from callspan.providers.registry import hosted_for
 from callspan.providers.wire_json import integer
 
 ANTHROPIC = HostedPath(api="sessions", what="stream", session_id="s1")
@@ -57,8 +58,9 @@ FIELDS = (
 def test_requests_about_sessions_are_known_by_their_path(
     method: str, path: str, what: str, ids: tuple[str | None, str | None]
 ) -> None:
-    found = path_of(method, path)
-    assert found is not None
+    request = hosted_for(method, path, None)
+    assert request is not None
+    found = request.of
     assert (found.what, (found.session_id, found.thread_id)) == (what, ids)
     assert (found.api == "agent_sessions") == ("/agents/" in path)
 
@@ -72,7 +74,7 @@ def test_requests_about_sessions_are_known_by_their_path(
     ],
 )  # fmt: skip
 def test_other_requests_are_not(path: str) -> None:
-    assert path_of("get", path) is None
+    assert hosted_for("get", path, None) is None
 
 
 FILLED = st.dictionaries(st.sampled_from(FIELDS), JSON)

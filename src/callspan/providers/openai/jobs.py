@@ -1,7 +1,7 @@
-"""Jobs of openai: runs of evaluations and Assistants, and videos; their usage is known once they have ended.
+"""Jobs of openai: runs of evaluations, and videos; their usage is known once they have ended.
 
-The provider works after the request; the object that was created is fetched until its status is final. A run of
-Assistants and a video are one call each, a run of an evaluation is one for each model whose usage it states.
+The provider works after the request; the object that was created is fetched until its status is final. A video is one
+call, a run of an evaluation is one for each model whose usage it states.
 """
 
 from __future__ import annotations
@@ -91,15 +91,6 @@ class Jobs(Responses):
             usage=None if usage is None else detached_object(usage), status=text(job, "status"), outcome=outcome,
             error=_error(job, outcome),
         )]  # fmt: skip
-
-
-class AssistantRuns(Jobs):
-    """Runs of Assistants, one of `threads/{id}/runs` each. Stateless."""
-
-    api: Api = "assistant_runs"
-    operation: Operation = "invoke_agent"
-    path = "/threads/runs"
-    kind = "thread.run"
 
 
 class Videos(Jobs):

@@ -1,6 +1,6 @@
 """Hosted agents of the scripted provider, and jobs: recognises requests about them, and answers them until they end.
 
-Jobs are runs of Assistants and of evaluations, videos and dreams. Creating one takes the next reply of the script,
+Jobs are runs of evaluations, videos and dreams. Creating one takes the next reply of the script,
 whose tokens it states after `polls` fetches.
 """
 
@@ -76,9 +76,7 @@ class HostedAgents:
         return render_body(answer, path.family, found)
 
 
-_JOBS = re.compile(
-    r"(?P<of>/threads(?:/[^/]+)?/runs|/evals/[^/]+/runs|/videos|/v1/dreams)(?:/(?P<id>[^/]+))?(?P<act>/[a-z_]+)?$"
-)
+_JOBS = re.compile(r"(?P<of>/evals/[^/]+/runs|/videos|/v1/dreams)(?:/(?P<id>[^/]+))?(?P<act>/[a-z_]+)?$")
 _MODEL = "scripted-model"
 
 
@@ -102,20 +100,12 @@ class _Job:
         states = ("pending" if self._kind == "dream" else "queued", "completed" if ended else None)
         end = int(time.time()) if ended else None
         about: Json = {"id": self.id, "status": states[1] or states[0], "created_at": self._created, "error": None}
-        make = {"run": self._run, "evalrun": self._eval, "video": self._video, "dream": self._dream}[self._kind]
+        make = {"evalrun": self._eval, "video": self._video, "dream": self._dream}[self._kind]
         return {**about, **make(model, end)}
 
     def _tokens(self) -> Json:
         sent, out = self._reply.input_tokens, self._reply.output_tokens
         return {"prompt_tokens": sent, "completion_tokens": out, "total_tokens": sent + out}
-
-    def _run(self, model: object, end: int | None) -> Json:
-        usage = None if end is None else self._tokens()
-        return {
-            "object": "thread.run", "model": model, "thread_id": "thread_scripted", "completed_at": end,
-            "assistant_id": str(self._body.get("assistant_id")), "instructions": "", "tools": [], "metadata": {},
-            "parallel_tool_calls": True, "usage": usage,
-        }  # fmt: skip
 
     def _eval(self, model: object, end: int | None) -> Json:
         used = {**self._tokens(), "model_name": model, "invocation_count": 1, "cached_tokens": 0}
@@ -186,4 +176,4 @@ def _kind(of: str) -> str:
         return "dream"
     if of == "/videos":
         return "video"
-    return "evalrun" if of.startswith("/evals") else "run"
+    return "evalrun"

@@ -1,0 +1,368 @@
+"""Routes: the one table of the SDKs' methods and requests: what each is for, what reads it, what is recorded of it.
+
+A request is known by method and path. The registry of adapters, `callspan doctor` and docs/coverage.md come from
+here. A new endpoint is a new row, and its adapter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple, TypeAlias
+from urllib.parse import unquote
+
+Kind: TypeAlias = Literal["call", "fetch", "batch", "hosted", "not recorded", "no inference", "ended"]
+"""What a request is.
+
+`call`: it asks a model. `fetch`: it reads or cancels a background response. `batch`: it is about batches or their
+files. `hosted`: it is about agents or jobs that run at the provider. `not recorded`: it leads to inference without a
+record. `no inference`: its answer may repeat the usage of recorded calls. `ended`: the provider has taken it away.
+"""
+What: TypeAlias = Literal["recorded", "not yet", "websockets", "no inference", "ended"]
+"""What is recorded of a method.
+
+`not yet`: inference, or leads to inference, without a record; `websockets`: the same over a websocket.
+"""
+
+EVERY: Final = "*"
+"""Matches all methods of a resource and of the resources below it."""
+
+
+class Path(NamedTuple):
+    """Requests of one kind."""
+
+    pattern: str
+    """Method and last segments of the path, `{name}` for an id; after `^` the whole path below the version."""
+    kind: Kind
+    adapter: str = ""
+    """The `api` of what reads it; of a batch, the operation."""
+    subject: str = ""
+    """Of a hosted agent or job: what the request is for, see `hosted.What`."""
+
+
+class Row(NamedTuple):
+    """Methods of one resource, and what is recorded of them."""
+
+    sdk: str
+    resource: str
+    """Path from a client, such as `chat.completions`; `.*` at the end includes the resources below it."""
+    methods: str
+    """Names, separated by spaces; `EVERY` only for the administration of an organization."""
+    what: What
+    note: str = ""
+    """Note for the documentation."""
+    older: bool = False
+    """Exists only in older versions."""
+    paths: tuple[Path, ...] = ()
+    """Of their requests, those that are recorded, counted, or not to be counted, unless another row has the same."""
+
+
+class Found(NamedTuple):
+    """The kind of one request."""
+
+    path: Path
+    ids: Mapping[str, str]
+    """The ids in its path, by their names in the pattern."""
+
+
+_CRUD: Final = "create retrieve update list delete archive cancel"
+_STORED: Final = "it reads or keeps stored answers"
+_JOB: Final = "one call for each, in progress until one that has ended is read"
+_HOSTED: Final = "what the agent does is recorded as its events are read, see [hosted agents](hosted.md)"
+_ASSISTANTS: Final = "OpenAI ended Assistants in August 2026; requests are counted"
+
+ROWS: Final = (
+    Row("openai", "chat.completions", "create parse stream", "recorded",
+        paths=(Path("POST chat/completions", "call", "chat_completions"),)),
+    Row("openai", "beta.chat.completions", "parse stream", "recorded", older=True),
+    Row("openai", "responses", "create parse stream compact", "recorded",
+        "with `background=True` the call is `in_progress` until its answer is fetched",
+        paths=(Path("POST responses", "call", "responses"), Path("POST responses/compact", "call", "responses"))),
+    Row("openai", "responses", "retrieve cancel", "recorded",
+        "they complete the call of a background response, once; otherwise nothing is recorded",
+        paths=(Path("GET responses/{response}", "fetch", "responses"),
+        Path("POST responses/{response}/cancel", "fetch", "responses"))),
+    Row("openai", "beta.responses", "create compact retrieve cancel", "recorded", "as `responses`"),
+    Row("openai", "webhooks", "unwrap", "recorded", "outcome and end of a background response's call"),
+    Row("openai", "completions", "create", "recorded", paths=(Path("POST completions", "call", "completions"),)),
+    Row("openai", "embeddings", "create", "recorded", paths=(Path("POST embeddings", "call", "embeddings"),)),
+    Row("openai", "decisions", "create", "recorded", paths=(Path("POST decisions", "call", "decisions"),)),
+    Row("openai", "moderations", "create", "recorded", paths=(Path("POST moderations", "call", "moderations"),)),
+    Row("openai", "vector_stores", "search", "recorded",
+        paths=(Path("POST vector_stores/{store}/search", "call", "vector_store_search"),)),
+    Row("openai", "fine_tuning.alpha.graders", "run", "recorded",
+        paths=(Path("POST graders/run", "call", "graders"),)),
+    Row("openai", "images", "generate edit create_variation", "recorded",
+        paths=(Path("POST images/generations", "call", "images"), Path("POST images/edits", "call", "image_edits"),
+        Path("POST images/variations", "call", "image_variations"))),
+    Row("openai", "audio.speech", "create", "recorded", paths=(Path("POST audio/speech", "call", "speech"),)),
+    Row("openai", "audio.transcriptions", "create", "recorded",
+        paths=(Path("POST audio/transcriptions", "call", "transcriptions"),)),
+    Row("openai", "audio.translations", "create", "recorded",
+        paths=(Path("POST audio/translations", "call", "translations"),)),
+    Row("anthropic", "messages", "create parse stream", "recorded",
+        paths=(Path("POST v1/messages", "call", "messages"),)),
+    Row("anthropic", "completions", "create", "recorded", "they state no tokens", older=True,
+        paths=(Path("POST v1/complete", "call", "text_completions"),)),
+    Row("anthropic", "beta.messages", "create parse stream tool_runner thread", "recorded",
+        "one record for each request that a tool runner or a thread makes"),
+    Row("openai", "beta.agents.sessions", "create stream", "recorded", _HOSTED,
+        paths=(Path("POST agents/sessions", "hosted", "agent_sessions", "session"),)),
+    Row("openai", "beta.agents.sessions.events", "create stream", "recorded", "one record for each turn",
+        paths=(Path("POST agents/sessions/{id}/events", "hosted", "agent_sessions", "send"),
+        Path("GET agents/sessions/{id}/events", "hosted", "agent_sessions", "stream"))),
+    Row("openai", "beta.agents.sessions.turns", "retrieve list", "recorded", "their latest usage counts",
+        paths=(Path("GET agents/sessions/{id}/turns", "hosted", "agent_sessions", "turns"),
+        Path("GET agents/sessions/{id}/turns/{turn}", "hosted", "agent_sessions", "turns"))),
+    Row("openai", "beta.agents.sessions.subagents.turns", "retrieve list", "recorded", "their latest usage counts",
+        paths=(Path("GET agents/sessions/{id}/subagents/{thread}/turns", "hosted", "agent_sessions", "turns"),
+        Path("GET agents/sessions/{id}/subagents/{thread}/turns/{turn}", "hosted", "agent_sessions", "turns"))),
+    Row("openai", "beta.agents.sessions.traces", "list", "recorded", "their model calls replace the turn's sum",
+        paths=(Path("GET agents/sessions/{id}/traces", "hosted", "agent_sessions", "traces"),)),
+    Row("anthropic", "beta.sessions", "create", "recorded", _HOSTED,
+        paths=(Path("POST v1/sessions", "hosted", "sessions", "session"),)),
+    Row("anthropic", "beta.sessions.events", "send stream list", "recorded",
+        "one record for each model request, once, when its events are read",
+        paths=(Path("POST v1/sessions/{id}/events", "hosted", "sessions", "send"),
+        Path("GET v1/sessions/{id}/events", "hosted", "sessions", "events"),
+        Path("GET v1/sessions/{id}/events/stream", "hosted", "sessions", "stream"))),
+    Row("anthropic", "beta.sessions.threads.events", "stream list", "recorded", "as the events of sessions",
+        paths=(Path("GET v1/sessions/{id}/threads/{thread}/events", "hosted", "sessions", "events"),
+        Path("GET v1/sessions/{id}/threads/{thread}/stream", "hosted", "sessions", "stream"))),
+    Row("openai", "batches", "create retrieve", "recorded", "one call for each line of a batch",
+        paths=(Path("POST batches", "batch", "create_batch"), Path("GET batches/{batch}", "batch", "retrieve_batch"))),
+    Row("openai", "files", "create content retrieve_content", "recorded",
+        'the requests (`purpose="batch"`) and results of batches; no other file',
+        paths=(Path("POST ^files", "batch", "upload_file"),
+        Path("GET ^files/{file}/content", "batch", "batch_results"))),
+    Row("anthropic", "messages.batches", "create retrieve results", "recorded", "one call for each line of a batch",
+        paths=(Path("POST messages/batches", "batch", "create_batch"),
+        Path("GET messages/batches/{batch}", "batch", "retrieve_batch"),
+        Path("GET messages/batches/{batch}/results", "batch", "batch_results"))),
+    Row("anthropic", "beta.messages.batches", "create retrieve results", "recorded", "as `messages.batches`"),
+    Row("openai", "videos", "create edit extend remix create_and_poll retrieve list poll", "recorded", _JOB,
+        paths=(Path("POST videos", "hosted", "videos", "jobs"), Path("POST videos/edits", "hosted", "videos", "jobs"),
+        Path("POST videos/extensions", "hosted", "videos", "jobs"),
+        Path("POST videos/{job}/remix", "hosted", "videos", "jobs"), Path("GET videos", "hosted", "videos", "jobs"),
+        Path("GET videos/{job}", "hosted", "videos", "jobs"))),
+    Row("openai", "evals.runs", "create retrieve list", "recorded",
+        "one call for each model that a run has used, once a run that has ended is read",
+        paths=(Path("POST evals/{eval}/runs", "hosted", "eval_runs", "jobs"),
+        Path("GET evals/{eval}/runs", "hosted", "eval_runs", "jobs"),
+        Path("GET evals/{eval}/runs/{job}", "hosted", "eval_runs", "jobs"))),
+    Row("openai", "beta.threads", "create_and_run create_and_run_poll create_and_run_stream", "ended",
+        _ASSISTANTS,
+        paths=(Path("POST threads/runs", "ended"),)),
+    Row("openai", "beta.threads.runs",
+        "create create_and_poll create_and_stream stream poll submit_tool_outputs submit_tool_outputs_and_poll "
+        "submit_tool_outputs_stream retrieve list",
+        "ended", _ASSISTANTS,
+        paths=(Path("POST threads/{t}/runs", "ended"),
+        Path("POST threads/{t}/runs/{job}/submit_tool_outputs", "ended"))),
+    Row("openai", "beta.agents.automations.invocations", "create", "not yet",
+        "its turns are recorded when the events or turns of its session are read",
+        paths=(Path("POST agents/automations/{automation}/invocations", "not recorded"),)),
+    Row("openai", "beta.chatkit.sessions", "create", "not yet", "its model calls are made by the hosted workflow",
+        paths=(Path("POST chatkit/sessions", "not recorded"),)),
+    Row("anthropic", "beta.deployments", "run", "not yet",
+        "its model requests are recorded when the events of its session are read",
+        paths=(Path("POST deployments/{deployment}/run", "not recorded"),)),
+    Row("anthropic", "beta.dreams", "create retrieve list", "recorded", _JOB,
+        paths=(Path("POST dreams", "hosted", "dreams", "jobs"), Path("GET dreams", "hosted", "dreams", "jobs"),
+        Path("GET dreams/{job}", "hosted", "dreams", "jobs"))),
+    Row("groq", "chat.completions", "create", "recorded"),
+    Row("groq", "embeddings", "create", "recorded"),
+    Row("groq", "audio.speech", "create", "recorded"),
+    Row("groq", "audio.transcriptions", "create", "recorded"),
+    Row("groq", "audio.translations", "create", "recorded"),
+    Row("groq", "batches", "create retrieve", "recorded", "one call for each line of a batch"),
+    Row("groq", "files", "create content", "recorded",
+        'the requests (`purpose="batch"`) and results of batches; no other file'),
+    Row("openai", "responses", "connect", "websockets"),
+    Row("openai", "beta.responses", "connect", "websockets"),
+    Row("openai", "realtime", "connect", "websockets"),
+    Row("openai", "realtime.calls", "create accept hangup refer reject", "websockets",
+        paths=(Path("POST realtime/calls", "not recorded"), Path("POST realtime/calls/{call}/accept", "not recorded"))),
+    Row("openai", "realtime.client_secrets", "create", "websockets",
+        paths=(Path("POST realtime/client_secrets", "not recorded"),)),
+    Row("openai", "realtime.translations", "connect", "websockets"),
+    Row("openai", "realtime.translations.client_secrets", "create", "websockets",
+        paths=(Path("POST realtime/translations/client_secrets", "not recorded"),)),
+    Row("openai", "realtime.sessions", "create", "websockets", older=True,
+        paths=(Path("POST realtime/sessions", "not recorded"),)),
+    Row("openai", "realtime.transcription_sessions", "create", "websockets", older=True,
+        paths=(Path("POST realtime/transcription_sessions", "not recorded"),)),
+    Row("openai", "beta.realtime", "connect", "websockets"),
+    Row("openai", "beta.realtime.sessions", "create", "websockets"),
+    Row("openai", "beta.realtime.transcription_sessions", "create", "websockets"),
+    Row("openai", "live", "create connect", "websockets", paths=(Path("POST live/sessions", "not recorded"),)),
+    Row("openai", "live.forks", "connect", "websockets"),
+    Row("openai", "live.sideband", "connect", "websockets"),
+    Row("openai", "live.sessions", "accept fork hangup refer reject", "websockets",
+        paths=(Path("POST live/sessions/{session}/accept", "not recorded"),
+        Path("POST live/sessions/{session}/fork", "not recorded"))),
+    Row("openai", "live.sessions", "download_recording", "no inference"),
+    Row("openai", "chat.completions", "retrieve update list delete", "no inference", _STORED,
+        paths=(Path("POST chat/completions/{completion}", "no inference"),)),
+    Row("openai", "chat.completions.messages", "list", "no inference", _STORED),
+    Row("openai", "responses", "delete", "no inference", _STORED),
+    Row("openai", "beta.responses", "delete", "no inference", _STORED),
+    Row("openai", "responses.input_items", "list", "no inference", _STORED),
+    Row("openai", "beta.responses.input_items", "list", "no inference", _STORED),
+    Row("openai", "responses.input_tokens", "count", "no inference", "it counts tokens",
+        paths=(Path("POST responses/input_tokens", "no inference"),)),
+    Row("openai", "beta.responses.input_tokens", "count", "no inference", "it counts tokens"),
+    Row("anthropic", "messages", "count_tokens", "no inference", "it counts tokens",
+        paths=(Path("POST messages/count_tokens", "no inference"),)),
+    Row("anthropic", "beta.messages", "count_tokens", "no inference", "it counts tokens"),
+    Row("openai", "batches", "list cancel", "no inference",
+        paths=(Path("GET batches", "batch", "retrieve_batch"),
+        Path("POST batches/{batch}/cancel", "batch", "retrieve_batch"))),
+    Row("anthropic", "messages.batches", "list delete cancel", "no inference",
+        paths=(Path("GET messages/batches", "batch", "retrieve_batch"),
+        Path("POST messages/batches/{batch}/cancel", "batch", "retrieve_batch"))),
+    Row("anthropic", "beta.messages.batches", "list delete cancel", "no inference"),
+    Row("openai", "admin.*", EVERY, "no inference"),
+    Row("anthropic", "organization.*", EVERY, "no inference"),
+    Row("anthropic", "beta.organization.*", EVERY, "no inference"),
+    Row("openai", "audio.voices", _CRUD, "no inference"),
+    Row("openai", "audio.voice_consents", _CRUD, "no inference"),
+    Row("openai", "beta.agents", _CRUD, "no inference"),
+    Row("openai", "beta.agents.automations", _CRUD + " pause resume", "no inference"),
+    Row("openai", "beta.agents.automations.invocations", "retrieve list", "no inference", _STORED),
+    Row("openai", "beta.agents.environments.*", _CRUD + " prepare prepare_directory upload", "no inference"),
+    Row("openai", "beta.agents.sessions", "retrieve update list delete", "no inference", _STORED,
+        paths=(Path("GET agents/sessions", "hosted", "agent_sessions", "sessions"),
+        Path("GET agents/sessions/{id}", "hosted", "agent_sessions", "session"),
+        Path("POST agents/sessions/{id}", "hosted", "agent_sessions", "session"))),
+    Row("openai", "beta.agents.sessions.artifacts", "for_result retrieve list delete content", "no inference",
+        _STORED),
+    Row("openai", "beta.agents.sessions.items", "list", "no inference", _STORED),
+    Row("openai", "beta.agents.sessions.subagents.*", "retrieve list", "no inference", _STORED),
+    Row("openai", "beta.agents.sessions.turns.items", "list", "no inference", _STORED),
+    Row("openai", "beta.agents.vaults.*", _CRUD, "no inference"),
+    Row("openai", "beta.assistants", _CRUD, "no inference"),
+    Row("openai", "beta.chatkit", "upload_file", "no inference", older=True),
+    Row("openai", "beta.chatkit.sessions", "cancel", "no inference"),
+    Row("openai", "beta.chatkit.threads", _CRUD + " list_items", "no inference", _STORED),
+    Row("openai", "beta.threads", "create retrieve update delete", "no inference", _STORED),
+    Row("openai", "beta.threads.messages", _CRUD, "no inference", _STORED),
+    Row("openai", "beta.threads.runs", "update cancel", "no inference", _STORED,
+        paths=(Path("POST threads/{t}/runs/{job}", "no inference"),
+        Path("POST threads/{t}/runs/{job}/cancel", "no inference"))),
+    Row("openai", "beta.threads.runs.steps", "retrieve list", "no inference", _STORED),
+    Row("openai", "containers.*", _CRUD, "no inference"),
+    Row("openai", "content_provenance_checks", "create", "no inference"),
+    Row("openai", "conversations.*", _CRUD, "no inference", _STORED),
+    Row("openai", "evals", _CRUD, "no inference"),
+    Row("openai", "evals.runs", "delete cancel", "no inference"),
+    Row("openai", "evals.runs.output_items", "retrieve list", "no inference"),
+    Row("openai", "files", "retrieve list delete wait_for_processing", "no inference"),
+    Row("openai", "fine_tuning.alpha.graders", "validate", "no inference"),
+    Row("openai", "fine_tuning.checkpoints.permissions", _CRUD, "no inference"),
+    Row("openai", "fine_tuning.jobs", _CRUD + " list_events pause resume", "no inference", "training"),
+    Row("openai", "fine_tuning.jobs.checkpoints", "list", "no inference"),
+    Row("openai", "models", _CRUD, "no inference"),
+    Row("openai", "safety.*", "retrieve", "no inference"),
+    Row("openai", "skills.*", _CRUD, "no inference"),
+    Row("openai", "uploads", "create cancel complete upload_file_chunked", "no inference"),
+    Row("openai", "uploads.parts", "create", "no inference"),
+    Row("openai", "vector_stores", _CRUD, "no inference"),
+    Row("openai", "vector_stores.files", _CRUD + " content create_and_poll upload upload_and_poll poll",
+        "no inference"),
+    Row("openai", "vector_stores.file_batches", _CRUD + " list_files create_and_poll upload_and_poll poll",
+        "no inference"),
+    Row("openai", "beta.vector_stores.*", _CRUD + " list_files content create_and_poll upload upload_and_poll poll",
+        "no inference", older=True),
+    Row("openai", "videos", "delete create_character download_content get_character", "no inference"),
+    Row("openai", "webhooks", _CRUD + " rotate_secret test verify_signature", "no inference"),
+    Row("openai", "webhooks.event_types", "list", "no inference"),
+    Row("anthropic", "beta.agents.*", _CRUD, "no inference"),
+    Row("anthropic", "beta.deployment_runs", "retrieve list", "no inference", _STORED),
+    Row("anthropic", "beta.deployments", _CRUD + " pause unpause", "no inference"),
+    Row("anthropic", "beta.dreams", "archive cancel", "no inference",
+        paths=(Path("POST dreams/{job}/archive", "no inference"), Path("POST dreams/{job}/cancel", "no inference"))),
+    Row("anthropic", "beta.environments.*", _CRUD + " ack heartbeat poll poller stats stop worker", "no inference"),
+    Row("anthropic", "beta.files", "list delete download retrieve_metadata upload", "no inference"),
+    Row("anthropic", "files", "list delete download retrieve_metadata upload", "no inference"),
+    Row("anthropic", "beta.memory_stores.*", _CRUD + " redact", "no inference"),
+    Row("anthropic", "beta.models", "retrieve list", "no inference"),
+    Row("anthropic", "models", "retrieve list", "no inference"),
+    Row("anthropic", "beta.sessions", "retrieve update list delete archive", "no inference", _STORED,
+        paths=(Path("GET v1/sessions", "hosted", "sessions", "sessions"),
+        Path("GET v1/sessions/{id}", "hosted", "sessions", "session"),
+        Path("POST v1/sessions/{id}", "hosted", "sessions", "session"),
+        Path("POST v1/sessions/{id}/archive", "no inference"))),
+    Row("anthropic", "beta.sessions.resources", _CRUD + " add", "no inference"),
+    Row("anthropic", "beta.sessions.threads", "retrieve list archive", "no inference", _STORED,
+        paths=(Path("GET v1/sessions/{id}/threads", "hosted", "sessions", "threads"),
+        Path("GET v1/sessions/{id}/threads/{thread}", "hosted", "sessions", "thread"),
+        Path("POST v1/sessions/{id}/threads/{thread}/archive", "no inference"))),
+    Row("anthropic", "beta.skills.*", _CRUD + " download", "no inference"),
+    Row("anthropic", "skills.*", _CRUD + " download", "no inference"),
+    Row("anthropic", "beta.tunnels.*", _CRUD + " reveal_token rotate_token", "no inference"),
+    Row("anthropic", "beta.user_profiles.*", _CRUD + " create_enrollment_url", "no inference"),
+    Row("anthropic", "user_profiles.*", _CRUD + " create_enrollment_url", "no inference"),
+    Row("anthropic", "beta.vaults.*", _CRUD + " mcp_oauth_validate", "no inference"),
+    Row("anthropic", "beta.webhooks", "parse_unverified unwrap", "no inference"),
+    Row("groq", "batches", "list cancel", "no inference"),
+    Row("groq", "files", "list delete info", "no inference"),
+    Row("groq", "models", "retrieve list delete", "no inference"),
+)  # fmt: skip
+"""All methods of openai 3.54, anthropic 2.12 and groq 1.7, and those of older versions that reach a model."""
+
+_MOST_PATHS: Final = 128
+_ANCHOR: Final = "^"
+_BASES: Final = frozenset({"", "openai", "v1"})
+"""Segments before a whole path; an absolute URL has any."""
+_SCHEMES: Final = ("http:", "https:")
+_ANY: Final = ""
+
+
+def _placed() -> Mapping[tuple[str, str], tuple[tuple[list[str], Path], ...]]:
+    """Return the patterns by method and last segment (`_ANY` for an id), the longest first."""
+    placed: defaultdict[tuple[str, str], list[tuple[list[str], Path]]] = defaultdict(list)
+    for path in (path for row in ROWS for path in row.paths):
+        method, _, pattern = path.pattern.partition(" ")
+        segments = pattern.split("/")
+        placed[method, _ANY if _is_id(segments[-1]) else segments[-1].removeprefix(_ANCHOR)].append((segments, path))
+    return {key: tuple(sorted(found, key=lambda one: -len(one[0]))) for key, found in placed.items()}
+
+
+def _is_id(segment: str) -> bool:
+    return segment.startswith("{")
+
+
+_PLACED: Final = _placed()
+
+
+@lru_cache(maxsize=_MOST_PATHS)
+def find(method: str, path: str) -> Found | None:
+    """Return the kind of a request; None if its path is in no row. Never raises.
+
+    `path` is the logical path given to the SDK, absolute or relative, with or without a query. Complete last
+    segments must match, the longest pattern first.
+    """
+    method, segments = method.upper(), path.partition("?")[0].strip("/").split("/")
+    for last in (segments[-1], _ANY):
+        for pattern, found in _PLACED.get((method, last), ()):
+            ids = _ids(pattern, segments)
+            if ids is not None:
+                return Found(found, ids)
+    return None
+
+
+def _ids(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
+    """Return the ids in a path that matches; None if it does not."""
+    before, here = segments[: -len(pattern)], segments[-len(pattern) :]
+    if len(here) < len(pattern):
+        return None
+    ids: dict[str, str] = {}
+    for wanted, given in zip(pattern, here, strict=True):
+        if _is_id(wanted):
+            ids[wanted[1:-1]] = unquote(given)
+        elif wanted.removeprefix(_ANCHOR) != given:
+            return None
+    anchored = pattern[0].startswith(_ANCHOR)
+    return ids if not anchored or before[:1] in ([scheme] for scheme in _SCHEMES) or _BASES.issuperset(before) else None
