@@ -10,10 +10,12 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.processed import UNPROCESSED
 
 from callspan.agent import arguments
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import fail_open, failures, forget_failures
+from callspan.process.processed import Processed
 from callspan.process.processors import Processor, Processors
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
@@ -37,12 +39,13 @@ class Seen:
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.tracer = self.provider.get_tracer("callspan.tests")
 
-    def write(self, record: Record) -> None:
-        decode(encode(record))
-        self.records.append(record)
+    def write(self, written: Processed[Record]) -> None:
+        decode(encode(written.record))
+        self.records.append(written.record)
 
     def runtime(self, options: SessionSpanOptions | None = None, **settings: Any) -> Runtime:
-        return Runtime(write=self.write, spans=SessionSpans(self.tracer, options), service="tests", **settings)
+        settings = {"processors": lambda _level: UNPROCESSED, "service": "tests", **settings}
+        return Runtime(write=self.write, spans=SessionSpans(self.tracer, options), **settings)
 
     def install(self, options: SessionSpanOptions | None = None, **settings: Any) -> None:
         install(self.runtime(options, **settings))

@@ -27,10 +27,12 @@ import json, os, signal, sys, time
 from opentelemetry.sdk.trace import TracerProvider
 from callspan.agent.api import session
 from callspan.agent.runtime import Runtime, install
+from callspan.process.processors import Processors
 from callspan.record.codec import encode
 from callspan.spans.session import SessionSpans
 out = open(sys.argv[1], "ab", buffering=0)
-install(Runtime(write=lambda record: out.write(encode(record) + b"\\n"),
+install(Runtime(write=lambda processed: out.write(encode(processed.record) + b"\\n"),
+                processors=lambda _level: Processors(()),
                 spans=SessionSpans(TracerProvider().get_tracer("child"))))
 """
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from tests.processed import processed
 
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
 from callspan.agent.context import copy_context, current_metadata, metadata
@@ -39,7 +40,7 @@ def test_two_hundred_concurrent_async_sessions_never_mix(seen: Seen) -> None:
     async def lookup(own: object) -> None:
         await asyncio.sleep(0)
         assert current_session() is own
-        current_scope()._call_ended(CALL)
+        current_scope()._call_ended(processed(CALL))
 
     async def everything() -> None:
         await asyncio.gather(*(episode(number) for number in range(200)))
@@ -64,7 +65,7 @@ def test_threads_see_a_session_through_copy_context(
     def work(number: int) -> None:
         assert current_session() is own
         with timestep(f"t{number}"):
-            current_scope()._call_ended(CALL)
+            current_scope()._call_ended(processed(CALL))
 
     with session("s") as own, metadata(run_id="r"), ThreadPoolExecutor(4) as pool:
         assert list(pool.map(copy_context(lambda _: current_metadata()["run_id"]), range(3))) == ["r"] * 3

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
+from tests.processed import processed
 
 from callspan.agent.api import current_timestep, session, tool
 from callspan.agent.arguments import MisuseError
@@ -53,7 +54,7 @@ def test_calls_inside_the_environment_count_in_its_timestep(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step, step.environment_step() as world:
         assert current_timestep() is step
         assert current_scope() is world
-        current_scope()._call_ended(CallRecord(call_id="c", timing=Timing(start_ns=1, duration_ns=5)))
+        current_scope()._call_ended(processed(CallRecord(call_id="c", timing=Timing(start_ns=1, duration_ns=5))))
         world.set_result("said")
     (ended,) = seen.ended(TimestepRecord)
     assert (ended.totals.calls, ended.totals.model_ns) == (1, 5)

@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.agent.conftest import processing
+from tests.processed import processed
 
 import callspan
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
@@ -166,9 +167,9 @@ def test_calls_add_up_in_the_step_and_in_the_session(seen: Seen) -> None:
             with episode.timestep():
                 scope = current_scope()
                 assert scope._place.session_id == episode.id
-                scope._call_ended(call(outcome="started"))
-                scope._call_ended(call(usage=Usage(input_tokens=tokens, output_tokens=1)))
-                scope._call_ended(call(outcome="error"))
+                scope._call_ended(processed(call(outcome="started")))
+                scope._call_ended(processed(call(usage=Usage(input_tokens=tokens, output_tokens=1))))
+                scope._call_ended(processed(call(outcome="error")))
     first, second = seen.ended(TimestepRecord)
     assert (first.totals.calls, first.totals.errors, first.totals.input_tokens) == (2, 1, 10)
     assert second.totals.input_tokens is None
@@ -180,7 +181,7 @@ def test_calls_add_up_in_the_step_and_in_the_session(seen: Seen) -> None:
 
 def test_a_call_inside_a_nested_step_counts_in_the_outer_one_too(seen: Seen) -> None:
     with session("s") as episode, episode.timestep("outer") as outer, episode.timestep("inner") as inner:
-        current_scope()._call_ended(call())
+        current_scope()._call_ended(processed(call()))
         assert current_timestep() is inner
     records = {record.name: record for record in seen.ended(TimestepRecord)}
     assert records["outer"].totals.calls == records["inner"].totals.calls == 1

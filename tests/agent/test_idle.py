@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from tests.agent.conftest import Seen
 from tests.counting import calls_made_by
+from tests.processed import UNPROCESSED
 
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
 from callspan.agent.runtime import Runtime, install, remove
@@ -48,7 +49,7 @@ def test_a_session_that_began_before_instrumentation_stays_silent(no_runtime: No
 def test_a_session_keeps_the_runtime_it_began_with(seen: Seen) -> None:
     later: list[object] = []
     with session("s") as own:
-        install(Runtime(write=later.append, spans=seen.runtime().spans))
+        install(Runtime(write=later.append, spans=seen.runtime().spans, processors=lambda _level: UNPROCESSED))
         with own.timestep() as step:
             step.action(1)
     assert later == []

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from tests.processed import UNPROCESSED, processed
 
 import callspan
 from callspan.agent.api import session, tool
@@ -28,7 +29,8 @@ CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))
 @pytest.mark.parametrize("trace_per_timestep", [False, True])
 def test_memory_stays_flat_however_many_steps_a_session_has(trace_per_timestep: bool) -> None:
     hierarchy = SessionSpans(TracerProvider().get_tracer("tests"))
-    install(Runtime(write=lambda record: None, spans=hierarchy, trace_per_timestep=trace_per_timestep))
+    runtime = {"write": lambda record: None, "spans": hierarchy, "trace_per_timestep": trace_per_timestep}
+    install(Runtime(processors=lambda _level: UNPROCESSED, **runtime))
     tracemalloc.start()
     try:
         with session("endless") as own:
@@ -45,7 +47,7 @@ def play(own: Session, steps: int) -> None:
     for index in range(steps):
         own.observation({"index": index})
         with own.timestep() as step, tool("move") as run:
-            current_scope()._call_ended(CALL)
+            current_scope()._call_ended(processed(CALL))
             run.result = index
             step.environment({"index": index}, reward=1.0)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from tests.processed import processed
 
 import callspan
 from callspan.agent.api import current_session, current_timestep, guardrail, handoff, invoke_agent, session, tool
@@ -95,7 +96,7 @@ def test_calls_within_an_agent_count_in_step_and_session(seen: Seen) -> None:
     with session("s") as own_session, own_session.timestep(), invoke_agent("a"), invoke_agent("b"):
         scope = current_scope()
         assert scope is not None
-        scope._call_ended(CallRecord(call_id="c", timing=Timing(start_ns=1)))
+        scope._call_ended(processed(CallRecord(call_id="c", timing=Timing(start_ns=1))))
     assert seen.ended(SessionRecord)[0].totals.calls == 1
 
 

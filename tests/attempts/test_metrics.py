@@ -30,6 +30,7 @@ from callspan.testing import ScriptedProvider
 from tests.attempts.caller import Caller, Run
 from tests.counting import calls_made_by
 from tests.intercept.mode import Mode
+from tests.processed import processed
 
 pytestmark = pytest.mark.slow
 
@@ -282,8 +283,8 @@ def record(model: str = "gpt-5", error: ErrorInfo | None = None, call_id: str = 
 
 def test_a_second_instrument_continues_the_first_ones_counts(meters: Meters) -> None:
     first, second = CallMetrics(meters.provider, "1"), CallMetrics(meters.provider, "1")
-    over = first.begun(record())
-    second.begun(record(call_id="d"))
+    over = first.begun(processed(record()))
+    second.begun(processed(record(call_id="d")))
     assert meters.running() == 2
     over()
     assert meters.running() == 1
@@ -292,12 +293,12 @@ def test_a_second_instrument_continues_the_first_ones_counts(meters: Meters) -> 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_forked_child_does_not_count_what_runs_in_its_parent(meters: Meters) -> None:
     metrics = CallMetrics(meters.provider, "1")
-    over = metrics.begun(record())
+    over = metrics.begun(processed(record()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        own = metrics.begun(record())
+        own = metrics.begun(processed(record()))
         counted = meters.running()
         own()
         over()
@@ -325,7 +326,7 @@ def test_a_reader_that_fails_does_not_make_a_flush_raise() -> None:
 def test_too_many_model_names_are_counted_as_other(meters: Meters) -> None:
     metrics = CallMetrics(meters.provider, "1")
     for number in range(1000):
-        metrics.observed(record(f"ft:gpt-5:{number}"))
+        metrics.observed(processed(record(f"ft:gpt-5:{number}")))
     points = meters.read()["gen_ai.client.operation.duration"]
     assert len(points) == 201
     (rest,) = [point for point in points if point.attributes["gen_ai.request.model"] == "_OTHER"]
@@ -363,8 +364,8 @@ def test_without_a_meter_provider_a_call_costs_next_to_nothing() -> None:
     metrics, done = CallMetrics(None, "1"), record()
 
     def one_call() -> None:
-        over = metrics.begun(done)
-        metrics.observed(done)
+        over = metrics.begun(processed(done))
+        metrics.observed(processed(done))
         over()
 
     assert calls_made_by(one_call) <= 30
@@ -408,6 +409,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 import callspan, openai
 from callspan.testing import ScriptedProvider
+from tests.processed import processed
 
 callspan.instrument()
 with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:

@@ -276,7 +276,9 @@ def instrumented(directory: str, *, stored: bool) -> Iterator[Seen]:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     seen = Seen(exporter, stored)
     loaded = load({"stores": [f"sqlite:///{directory}/calls.db"] if stored else []}, environment={})
-    parts = Providers(tracer_provider=provider, listeners=(seen.hear,) if stored else ())
+    parts = Providers(
+        tracer_provider=provider, listeners=(lambda processed: seen.hear(processed.record),) if stored else ()
+    )
     handle = WIRING.install(loaded, parts, SDKS)
     try:
         yield seen

@@ -21,8 +21,8 @@ READER = """
     from callspan.wiring.pipeline import Providers
     counted = Counter()
 
-    def count(record):
-        counted[record.outcome, record.usage.total_tokens] += 1
+    def count(processed):
+        counted[processed.record.outcome, processed.record.usage.total_tokens] += 1
 
     WIRING.install(load({}, environment={}), Providers(listeners=(count,)), SDKS)
     client = anthropic.Anthropic(base_url=sys.argv[1], api_key="k", max_retries=0)

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from callspan import session
+from callspan import metadata, redact_texts, session
+from callspan.process.redaction import Redactor
 from callspan.providers.batches import BatchInfo
 from callspan.record.call import CallRecord
-from callspan.record.ids import batch_call_id
+from callspan.record.events import Record
+from callspan.record.ids import batch_call_id, batch_line_id
+from callspan.record.merging import ANSWER_VERSION
 from callspan.spool import unrecorded
 from callspan.testing import Captured, capture
 from callspan.wiring import batch_files, batches
@@ -76,7 +79,7 @@ def test_each_line_is_a_call(mode: Mode, run: Run, seen: Captured) -> None:
         "line-0": "success", "line-1": "error", "line-2": "timeout", "line-3": "cancelled"
     }  # fmt: skip
     for number, call in enumerate(calls.values()):
-        assert call.call_id == batch_call_id("openai", batch_id, f"line-{number}")
+        assert call.call_id == batch_call_id("openai", batch_id, batch_line_id(f"line-{number}"))
         assert (call.batch_id, call.api, call.request.model) == (batch_id, "chat_completions", "gpt-x")
         assert (call.place.session_id, call.request.params["temperature"]) == ("s-1", 0.5)
         assert [message.text for message in (call.conversation.input if call.conversation else [])] == ["Hi"]
@@ -90,6 +93,32 @@ def test_each_line_is_a_call(mode: Mode, run: Run, seen: Captured) -> None:
     counts = {name.removeprefix("callspan.batch."): number for name, number in shown.items() if type(number) is int}
     expected = {"requests.total": 4, "requests.completed": 1, "requests.failed": 3, "read.success": 1}
     assert counts.items() >= {**expected, "usage.total_tokens": 35}.items()
+
+
+def _failing(record: Record) -> Record:
+    raise KeyError("mine")
+
+
+@pytest.mark.parametrize("redact", [redact_texts(lambda _: "[gone]"), _failing])
+def test_a_redactor_gets_all_of_a_line_and_cannot_merge_two(
+    mode: Mode, run: Run, redact: Redactor, tmp_path: Path
+) -> None:
+    """Metadata and session of the creation reach the line through it; the ids of calls are made of lines as sent."""
+
+    async def body() -> None:
+        client = mode.openai()
+        with metadata(api_key="canary-1", owner="canary-2"), session("canary-3"):
+            batch = await upload(mode, client, ("in.jsonl", file_of(5)))
+        await mode.wait(client.files.content(batch.output_file_id))
+
+    with capture(redact=redact, stores=f"sqlite:///{tmp_path / 'calls.db'}") as seen:
+        run(body)
+        kept = [seen.records, seen.sessions, [span.to_json() for span in seen.spans]]
+    assert len(seen.records) == 5
+    assert all(call.response is not None and call.request.body_bytes for call in seen.records)
+    assert not [found for found in ("canary", "line-") if found in repr(kept)]
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [data for data in files if b"canary" in data or b"line-" in data]
 
 
 @pytest.mark.parametrize("url", BODIES)
@@ -208,7 +237,7 @@ def test_results_are_recorded_however_they_are_read(
         assert content == again
         assert [call.outcome for call in by_line(seen).values()] == ["success"] * 3
         versions = [record.record_version for record in seen.everything if isinstance(record, CallRecord)]
-        assert versions == [2, 2, 2, 4, 4, 4]
+        assert versions == [2] * 3 + [ANSWER_VERSION] * 3
 
 
 def test_results_are_recorded_when_they_are_requested_by_hand(mode: Mode, run: Run, seen: Captured) -> None:

@@ -12,7 +12,7 @@ import pytest
 from callspan import session
 from callspan.observe.unknown import forget_warnings
 from callspan.record.call import CallRecord
-from callspan.record.ids import batch_call_id
+from callspan.record.ids import batch_call_id, batch_line_id
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
@@ -71,7 +71,7 @@ def test_each_line_is_a_call(mode: Mode, run: Run, seen: Captured, beta: bool) -
         "line-0": "success", "line-1": "error", "line-2": "timeout", "line-3": "cancelled"
     }  # fmt: skip
     for number, call in enumerate(calls.values()):
-        assert call.call_id == batch_call_id("anthropic", batch_id, f"line-{number}")
+        assert call.call_id == batch_call_id("anthropic", batch_id, batch_line_id(f"line-{number}"))
         assert (call.batch_id, call.api, call.operation) == (batch_id, "messages", "chat")
         assert (call.request.model, call.place.session_id, call.timing.duration_ns) == ("claude-x", "s-1", None)
         assert [message.text for message in (call.conversation.input if call.conversation else [])] == [

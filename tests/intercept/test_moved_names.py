@@ -193,7 +193,8 @@ def raises() -> Any:
 @pytest.mark.parametrize("give", [raises, lambda: None, object, lambda: NamelessSpan(SpanContext(1, 2, False))])
 def test_a_tracer_that_misbehaves_costs_no_record(give: Callable[[], Any], provider: ScriptedProvider) -> None:
     received: list[Any] = []
-    parts = Providers(tracer_provider=BrokenTracers(give), listeners=(received.append,))
+    listeners = (lambda processed: received.append(processed.record),)
+    parts = Providers(tracer_provider=BrokenTracers(give), listeners=listeners)
     handle = WIRING.install(Settings(), parts, SDKS)
     try:
         with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:

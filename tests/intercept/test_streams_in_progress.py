@@ -37,7 +37,7 @@ def instrumented(messages: list[str], **settings: Any) -> Any:
     return callspan.instrument(tracer_provider=tracing, redact=redact, **settings)
 
 
-def test_without_a_store_the_processors_run_once(stream: Any, tmp_path: Path) -> None:
+def test_without_a_store_the_processors_run_at_the_start_and_the_end_only(stream: Any, tmp_path: Path) -> None:
     redacted: dict[str, list[str]] = {"none": [], "store": []}
     for name, stores in (("none", ()), ("store", f"jsonl:///{tmp_path / 'calls.jsonl'}")):
         handle = instrumented(redacted[name], stores=stores)
@@ -45,7 +45,7 @@ def test_without_a_store_the_processors_run_once(stream: Any, tmp_path: Path) ->
             list(stream())
         finally:
             handle.uninstrument()
-    assert redacted == {"none": ["success"], "store": ["started", "success"]}
+    assert redacted == {"none": ["started", "success"], "store": ["started", "started", "success"]}
 
 
 def test_a_callback_gets_the_started_record_of_a_stream_without_any_store(stream: Any) -> None:

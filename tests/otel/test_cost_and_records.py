@@ -28,6 +28,7 @@ from callspan.stores.payloads import unpack_entry
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
 from callspan.wiring.recorder import store_sinks
+from tests.processed import processed
 
 pytestmark = pytest.mark.slow
 
@@ -253,7 +254,8 @@ def test_a_spool_that_cannot_be_read_costs_nothing_but_the_count(reader: InMemor
     step = "read the counters of the spool"
     before = failures().get(step, 0)
     metrics = CallMetrics(MeterProvider(metric_readers=[reader], shutdown_on_exit=False), "1", Broken())
-    metrics.priced(CallRecord(call_id="1", timing=Timing(start_ns=1)), Cost(usd=Decimal(1), source="ours"))
+    cost = Cost(usd=Decimal(1), source="ours")
+    metrics.priced(processed(CallRecord(call_id="1", timing=Timing(start_ns=1), cost=cost)))
     assert points(reader, "callspan.records.written") == []
     assert points(reader, "callspan.client.cost")[0].sum == 1.0
     assert failures()[step] > before

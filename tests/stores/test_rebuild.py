@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.processed import processed
 
 from callspan.record import call
 from callspan.settings import Settings
@@ -86,11 +87,11 @@ def test_a_store_that_is_added_gets_what_is_written_from_then_on(tmp_path: Path,
     first, second = f"sqlite:///{tmp_path}/a.db", f"jsonl:///{tmp_path}/b.jsonl"
     recorder = Recorder(Settings(stores=(first,)))
     before, after = records.call(at_s=0), records.call(at_s=1)
-    recorder.write(before)
+    recorder.write(processed(before))
     replaced = recorder.add_stores((second, first))
     assert replaced is not None
     assert replaced.close(20)
-    recorder.write(after)
+    recorder.write(processed(after))
     assert recorder.flush(20)
     recorder.close(20)
     for url, expected in {first: [before, after], second: [after]}.items():

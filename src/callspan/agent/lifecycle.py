@@ -19,6 +19,7 @@ from callspan.agent.arguments import MisuseError, Time, flagged, moment
 from callspan.agent.context import SCOPE, block_of, content_of, with_content
 from callspan.agent.runtime import NO_SPAN, Runtime, installed, run_now
 from callspan.fail_open import fail_open
+from callspan.process.processed import Processed
 from callspan.record.events import Record
 from callspan.settings import Content, stricter, strictest
 
@@ -74,7 +75,7 @@ class Lifecycle(ABC):
         self._start_ns = self._clock_ns = 0
         self._level: Content = "full"
         self._lasted_ns: int | None = None
-        self._final: Record | None = None
+        self._final: Processed[Record] | None = None
         self._end_step = _CLOSE
 
     @property
@@ -248,17 +249,17 @@ class Lifecycle(ABC):
         """Start the span in the context `base` and write the first record."""
 
     @abstractmethod
-    def _close(self, error: BaseException | None) -> Record | None:
-        """Return the final record, processed, for the span and the stores; None where nothing records.
+    def _close(self, error: BaseException | None) -> Processed[Record] | None:
+        """Return the final record for the span and the stores; None where nothing records.
 
         Called again if it was interrupted.
         """
 
     @abstractmethod
-    def _keep(self, final: Record) -> None:
+    def _keep(self, final: Processed[Record]) -> None:
         """Write the final record."""
 
-    def _observe_end(self, final: Record) -> None:  # noqa: B027 - most have no use for it
+    def _observe_end(self, final: Processed[Record]) -> None:  # noqa: B027 - most have no use for it
         """Pass the final record to the enclosing scopes."""
 
     def __enter__(self) -> Self:

@@ -19,6 +19,7 @@ from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, scope_of
 from callspan.errors import application_error
+from callspan.process.processed import Processed
 from callspan.record.events import EventRecord, Record
 from callspan.record.ids import new_id
 
@@ -136,7 +137,7 @@ class EnvironmentStep(Scope):
         )
         self._begin_span(runtime.without_callbacks(first, self._level), base)
 
-    def _close(self, error: BaseException | None) -> Record | None:
+    def _close(self, error: BaseException | None) -> Processed[Record] | None:
         if self._event is None:
             self._event = environment_event(self._where, self._result, self._flags)
             # Counted even if nothing records: totals do not depend on instrumentation.
@@ -148,7 +149,7 @@ class EnvironmentStep(Scope):
         )
         return self._runtime.process(record, self._level, "event")
 
-    def _observe_end(self, final: Record) -> None:
+    def _observe_end(self, final: Processed[Record]) -> None:
         self._where._observe(final)
 
 

@@ -18,6 +18,7 @@ from callspan.agent.runtime import Runtime
 from callspan.agent.scope import IDLE, Scope, current_scope, scope_of
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, ours, value_of
+from callspan.process.processed import Processed
 from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
 from callspan.record.plain_json import plain
@@ -152,7 +153,7 @@ class Operation(Scope, Decorating):
         self._write(shown)
         self._observe_end(shown)
 
-    def _close(self, error: BaseException | None) -> Record | None:
+    def _close(self, error: BaseException | None) -> Processed[Record] | None:
         duration_ns = self._elapsed_ns()
         if not self._counted:
             self._counted = True
@@ -164,7 +165,7 @@ class Operation(Scope, Decorating):
     def _count(self, duration_ns: int) -> None:
         """Add it to the totals of the enclosing scopes, if it counts there."""
 
-    def _observe_end(self, final: Record) -> None:
+    def _observe_end(self, final: Processed[Record]) -> None:
         if self._above is not None and not self._is_aside:
             self._above._observe(final)
 

@@ -12,7 +12,7 @@ from callspan.agent.context import Carried, carried, current_metadata
 from callspan.agent.runtime import SPAN_REFS, Runtime, SpanRef, found, known_level
 from callspan.agent.scope import Scope, current_scope
 from callspan.fail_open import fail_open
-from callspan.process import callbacks
+from callspan.process import processors
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.record.ids import new_id
@@ -219,7 +219,7 @@ def _show_late(record: RewardRecord, where: SpanRef | None, sent: Carried) -> No
             level = strictest(*known) if any(known) else None
             shown = runtime.process(record, level)
             runtime.spans.evaluated(shown, where)
-            callbacks.write(shown, runtime.write)
+            processors.write(shown, runtime.write)
 
 
 def _scope_by_id(**ids: str | None) -> Scope | None:

@@ -14,9 +14,10 @@ from opentelemetry.context import Context
 
 from callspan.background import LRUCache
 from callspan.process.callbacks import Point
+from callspan.process.processed import Processed
 from callspan.process.processors import Processors
 from callspan.record.call import Place
-from callspan.record.events import Record, SessionRecord
+from callspan.record.events import Record
 from callspan.record.span_handle import NoSpan, SpanHandle
 from callspan.semconv.exchange import Exchange
 from callspan.settings import Content
@@ -25,7 +26,7 @@ AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | l
 Attributes: TypeAlias = Mapping[str, AttributeValue]
 
 
-class ScopeSpanHandle(SpanHandle[Record, BaseException | None], Protocol):
+class ScopeSpanHandle(SpanHandle[Processed[Record], BaseException | None], Protocol):
     """The span of a session, timestep or operation; it ends with the exception that left the scope, if any."""
 
     sampled: bool
@@ -33,7 +34,7 @@ class ScopeSpanHandle(SpanHandle[Record, BaseException | None], Protocol):
     exchange: Exchange | None
     """Input and output, set on the span at its end; None if this span does not have them."""
 
-    def event(self, record: Record) -> None:
+    def event(self, processed: Processed[Record]) -> None:
         """Add the record (event, message, reward) as a span event at its own time; a reward also after the end."""
 
 
@@ -44,7 +45,7 @@ class _NoScopeSpan(NoSpan):
     def within(self, context: Context) -> Context:
         return context
 
-    def event(self, record: Record) -> None:
+    def event(self, processed: Processed[Record]) -> None:
         """Do nothing."""
 
 
@@ -77,7 +78,7 @@ class SpanStarter(Protocol):
 
     def start(
         self,
-        record: Record,
+        processed: Processed[Record],
         *,
         parent: Context | None,
         link: ScopeSpanHandle | None = None,
@@ -93,7 +94,7 @@ class SpanStarter(Protocol):
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> ScopeSpanHandle:
         """Return a handle for a span of another process, used only as a parent; ending it does nothing."""
 
-    def evaluated(self, record: Record, of: SpanRef | None) -> None:
+    def evaluated(self, processed: Processed[Record], of: SpanRef | None) -> None:
         """Emit a reward given by id as a child of its target span; None: the span is unknown."""
 
 
@@ -103,7 +104,7 @@ def no_span_ref(kind: str, identity: str) -> SpanRef | None:
     return None
 
 
-def not_measured(record: SessionRecord, duration_ns: int) -> None:
+def not_measured(processed: Processed[Record], start_ns: int) -> None:
     """Measure nothing."""
 
 
@@ -112,19 +113,13 @@ def run_now(work: Callable[[], object]) -> None:
     work()
 
 
-def _no_processors(level: Content | None) -> Processors:
-    del level
-    return Processors()
-
-
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """What `callspan.instrument()` provides to the session API."""
 
-    write: Callable[[Record], None]
-    """Stores a processed record; never raises."""
+    write: Callable[[Processed[Record]], None]
+    """Stores a record; never raises."""
     spans: SpanStarter
-    """Makes spans from processed records."""
-    processors: Callable[[Content | None], Processors] = _no_processors
+    processors: Callable[[Content | None], Processors]
     """Returns what each record goes through once, by the stricter one of the content level that the record belongs to
     and that of the running code. None: to none that is known."""
     content: Content = "full"
@@ -135,19 +130,19 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     find: Callable[[str, str], SpanRef | None] = no_span_ref
     """Finds the span of a kind (`session`, `timestep`, `call`) and id unknown to this process. Never raises."""
     service: str | None = None
-    session_ended: Callable[[SessionRecord, int], None] = not_measured
-    """Measures a processed session that has ended, with the nanoseconds of its span; never raises."""
+    session_ended: Callable[[Processed[Record], int], None] = not_measured
+    """Measures a session that has ended, given the start of its span in Unix nanoseconds; never raises."""
     put_off: Callable[[Callable[[], object]], None] = run_now
     """Runs work that an interrupt left undone on another thread, soon."""
 
-    def process(self, record: Record, level: Content | None, point: Point | None = None) -> Record:
+    def process(self, record: Record, level: Content | None, point: Point | None = None) -> Processed[Record]:
         """Return the record with only what may be exported and stored, see `Processors.process`.
 
         `level` is that of the scope or call which it belongs to; None: unknown.
         """
         return self.processors(level).process(record, point)
 
-    def without_callbacks(self, record: Record, level: Content) -> Record:
+    def without_callbacks(self, record: Record, level: Content) -> Processed[Record]:
         """Return the record processed without callbacks, for records that are exported but not stored."""
         return self.processors(level).without_callbacks(record)
 

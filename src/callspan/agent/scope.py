@@ -14,8 +14,9 @@ from callspan.agent.episode import RunningTotals
 from callspan.agent.lifecycle import Lifecycle
 from callspan.agent.runtime import Runtime, ScopeSpanHandle
 from callspan.fail_open import fail_open
-from callspan.process import callbacks
+from callspan.process import processors
 from callspan.process.callbacks import Point
+from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.record.messages import Conversation
@@ -25,7 +26,7 @@ from callspan.settings import Content, stricter
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-CallEnded: TypeAlias = Callable[[CallRecord, Conversation | None], None]
+CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Takes an ended call and its messages."""
 _NOWHERE: Final = Place()
 _RECORDING: Final = fail_open("record an event of a session")
@@ -64,12 +65,13 @@ class Scope(Lifecycle):
     def _returned(self, result: object) -> None:
         """Called with the return value of a decorated function."""
 
-    def _call_ended(self, record: CallRecord, conversation: Conversation | None = None) -> None:
+    def _call_ended(self, processed: Processed[CallRecord], conversation: Conversation | None = None) -> None:
         """Add an ended call to the totals, and its conversation to the input and output, of this and outer scopes."""
+        record = processed.record
         if record.outcome == "started":
             return
         if conversation is not None:
-            self._observe(record, conversation)
+            self._observe(processed, conversation)
         scope: Scope | None = self
         while scope is not None:
             scope._running.add_call(record)
@@ -109,15 +111,15 @@ class Scope(Lifecycle):
             self._write(shown)
             self._observe(shown)
 
-    def _observe(self, record: Record, conversation: Conversation | None = None) -> None:
-        """Add the input and output of a processed record to this scope and the enclosing ones."""
+    def _observe(self, processed: Processed[Record], conversation: Conversation | None = None) -> None:
+        """Add the input and output of a record to this scope and the enclosing ones."""
         with _OBSERVING:
             seen: Observed | None = None
             scope: Scope | None = self
             while scope is not None and not scope._is_aside:
                 exchange = scope._span.exchange
                 if exchange is not None:
-                    seen = seen or observed(record, conversation, exchange.room)
+                    seen = seen or observed(processed.record, conversation, exchange.room)
                     if seen is None:
                         return
                     exchange.add(seen)
@@ -125,30 +127,30 @@ class Scope(Lifecycle):
 
     def _begin_span(
         self,
-        record: Record,
+        processed: Processed[Record],
         parent: Context | None,
         *,
         link: ScopeSpanHandle | None = None,
         root: bool = False,
         workflow: str | None = None,
     ) -> None:
-        """Start this scope's span from its first, processed record; `root`: in a new trace."""
+        """Start this scope's span from its first record; `root`: in a new trace."""
         if self._runtime is not None:
             with _SHOWING:
                 spans = self._runtime.spans
-                self._span = spans.start(record, parent=parent, link=link, root=root, workflow=workflow)
+                self._span = spans.start(processed, parent=parent, link=link, root=root, workflow=workflow)
 
-    def _write(self, record: Record) -> None:
-        """Write a processed record."""
+    def _write(self, processed: Processed[Record]) -> None:
+        """Write a record."""
         if self._runtime is not None:
-            callbacks.write(record, self._runtime.write)
+            processors.write(processed, self._runtime.write)
 
     def _acting(self) -> str | None:
         """Return the name of the innermost enclosing agent; None outside of agents."""
         above = self._above
         return None if above is None else above._acting()
 
-    def _keep(self, final: Record) -> None:
+    def _keep(self, final: Processed[Record]) -> None:
         """Write the final record."""
         self._write(final)
 

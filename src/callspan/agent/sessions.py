@@ -32,6 +32,8 @@ from callspan.agent.timesteps import Found, SessionScope, TimestepScope
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
+from callspan.process.processed import Processed
+from callspan.process.processors import with_span
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import Record, SessionRecord, Totals
 from callspan.settings import Content, strictest
@@ -235,20 +237,22 @@ class Session(SessionScope, Decorating):
     def _announce(self, runtime: Runtime, base: Context) -> None:
         sent = _joined(runtime, self._sent.span)
         point: Point | None = None if self._resumed else "session_start"
-        first = runtime.process(self._record(), self._level, point)
-        self._shown_name = first.name if isinstance(first, SessionRecord) else None
-        if sent is None:
+        record = self._record()
+        if self._resumed:
             # The row keeps the episode's first start; the span of one that continues begins now.
-            shown = msgspec.structs.replace(first, start_ns=self._start_ns) if self._resumed else first
-            self._begin_span(shown, base, link=_joined(runtime, SPAN_REFS["session"].get(self.id)))
+            record = msgspec.structs.replace(record, start_ns=self._start_ns)
+        first = runtime.process(record, self._level, point)
+        self._shown_name = first.record.name if isinstance(first.record, SessionRecord) else None
+        if sent is None:
+            self._begin_span(first, base, link=_joined(runtime, SPAN_REFS["session"].get(self.id)))
         else:
             self._span = sent
         self._last = self._span
         remember("session", self.id, self._span, self._place, self, self._content_level)
         if not self._resumed:
-            self._write(msgspec.structs.replace(first, trace_id=self._span.trace_id, span_id=self._span.span_id))
+            self._write(with_span(first, self._span))
 
-    def _close(self, error: BaseException | None) -> Record | None:
+    def _close(self, error: BaseException | None) -> Processed[Record] | None:
         for step in list(self._open_steps.values()):
             step._flag("left_open")
             step.end(error)
@@ -269,14 +273,14 @@ class Session(SessionScope, Decorating):
             return self._runtime.process(record, self._level, "session_end")
         return self._runtime.without_callbacks(record, self._level)
 
-    def _keep(self, final: Record) -> None:
+    def _keep(self, final: Processed[Record]) -> None:
         if self._speaks:
             super()._keep(final)
 
-    def _observe_end(self, final: Record) -> None:
+    def _observe_end(self, final: Processed[Record]) -> None:
         # A session of another process is measured there.
-        if self._runtime is not None and isinstance(final, SessionRecord) and final.end_ns is not None:
-            self._runtime.session_ended(final, final.end_ns - self._start_ns)
+        if self._runtime is not None:
+            self._runtime.session_ended(final, self._start_ns)
 
     def _outcome(self, error: BaseException | None) -> str:
         if self._status is not None:

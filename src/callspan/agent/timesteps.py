@@ -17,6 +17,8 @@ from callspan.agent.runtime import Runtime, ScopeSpanHandle, remember
 from callspan.agent.scope import Scope, scope_of
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
+from callspan.process.processed import Processed
+from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import Record, TimestepRecord
 from callspan.record.ids import new_id
@@ -257,7 +259,7 @@ class TimestepScope(OperationRecorder, Decorating):
         # Only the span: a session must not keep references to its steps, of which there may be a million.
         session._last = self._span
         remember("timestep", self.id, self._span, self._place, self, self._content_level)
-        self._write(msgspec.structs.replace(shown, trace_id=self._span.trace_id, span_id=self._span.span_id))
+        self._write(with_span(shown, self._span))
 
     def _count(self) -> None:
         above = self._above
@@ -265,7 +267,7 @@ class TimestepScope(OperationRecorder, Decorating):
             above._running.add_timestep()
             above = above._above
 
-    def _close(self, error: BaseException | None) -> Record | None:
+    def _close(self, error: BaseException | None) -> Processed[Record] | None:
         session = self._session
         if session is not None:
             session._open_steps.pop(self.id, None)

@@ -27,7 +27,7 @@ from callspan.providers.batches import BatchInfo, RequestLine, ResultLine, endpo
 from callspan.providers.wire_json import unix_ns
 from callspan.record.call import Attempt, CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json, exact_json
-from callspan.record.ids import batch_call_id
+from callspan.record.ids import batch_call_id, batch_line_id
 from callspan.record.merging import ANSWER_VERSION
 
 BLOCK_BYTES: Final = 1 << 16
@@ -280,7 +280,7 @@ _MESSAGES: Final = "/v1/messages"
 def requested(base: CallRecord, line: RequestLine) -> CallRecord:
     """Return the version of a line's record with its request; `base` is the record of the request that created it.
 
-    The batch and the call's id follow, see `of_batch`.
+    Its id is that of the line: no processor can change it, as it can the application's. For the batch see `of_batch`.
     """
     url = line.url or _MESSAGES
     endpoint, request = endpoint_of(url, None), Request()
@@ -294,6 +294,7 @@ def requested(base: CallRecord, line: RequestLine) -> CallRecord:
         request = Request()
     return msgspec.structs.replace(
         base,
+        call_id=batch_line_id(line.custom_id or ""),
         record_version=2,
         api="unknown" if endpoint is None else endpoint.api,
         operation="chat" if endpoint is None else endpoint.operation,
@@ -311,10 +312,13 @@ def requested(base: CallRecord, line: RequestLine) -> CallRecord:
     )
 
 
-def of_batch(record: CallRecord, batch_id: str, **fields: Any) -> CallRecord:  # noqa: ANN401 - any fields
-    """Return the record of a line with the ids of the batch and of its call."""
-    call_id = batch_call_id(record.provider, batch_id, record.custom_id or "")
-    return msgspec.structs.replace(record, call_id=call_id, batch_id=batch_id, **fields)
+def of_batch(record: CallRecord, provider: str, batch_id: str, **fields: Any) -> CallRecord:  # noqa: ANN401 - any fields
+    """Return the record of a line with the ids of the batch and of its call, still to be processed.
+
+    `provider` is the provider as observed: a redactor may have changed that of a line.
+    """
+    call_id = batch_call_id(provider, batch_id, record.call_id)
+    return msgspec.structs.replace(record, call_id=call_id, provider=provider, batch_id=batch_id, **fields)
 
 
 def answered(reading: CallRecord, batch: BatchInfo, line: ResultLine) -> CallRecord:
@@ -330,7 +334,7 @@ def answered(reading: CallRecord, batch: BatchInfo, line: ResultLine) -> CallRec
     outcome = "error" if line.outcome == "success" and error is not None else line.outcome
     attempts = [Attempt(number=1, start_ns=0, status=line.status, request_id=line.request_id)]
     return CallRecord(
-        call_id=batch_call_id(reading.provider, batch.id, line.custom_id),
+        call_id=batch_call_id(reading.provider, batch.id, batch_line_id(line.custom_id)),
         record_version=ANSWER_VERSION,
         provider=reading.provider,
         api="unknown" if endpoint is None else endpoint.api,

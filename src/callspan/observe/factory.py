@@ -10,7 +10,8 @@ import msgspec
 
 from callspan.fail_open import fail_open, reported
 from callspan.observe.live_call import LiveCall
-from callspan.observe.ports import NO_SPAN, CallInfo, CallPorts
+from callspan.observe.ports import NO_SPAN, CallInfo, CallPorts, RequestObserver
+from callspan.process.processed import Processed
 from callspan.providers.base import Endpoint
 from callspan.providers.batches import BatchRequest
 from callspan.record.call import CallRecord, Place, Request, Timing
@@ -36,14 +37,15 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
     webhook: WebhookReport | None = None
     """Called with the end of a background response that a webhook has reported; None: not wanted."""
 
-    def without_records(self, **changes: Any) -> CallFactory:  # noqa: ANN401 - any fields
-        """Return a factory for requests that are not calls but report some; they make no record of their own.
+    def without_records(self, observer: Callable[[CallRecord], RequestObserver], **changes: Any) -> CallFactory:  # noqa: ANN401 - any fields
+        """Return a factory for requests that are not calls but report some to the `observer`.
 
-        `changes` are further fields, see `CallPorts`.
+        They make no record of their own. `changes` are further fields, see `CallPorts`.
         """
         return msgspec.structs.replace(
-            self, write=_nothing, observed=_nothing, begun=lambda _: _over, under_way=lambda _: False, estimates=False,
-            judges=False, fetch=None, webhook=None, hosted=None, about_batches=None, **changes,
+            self, observer=observer, write=_nothing, observed=_nothing, begun=lambda _: _over,
+            under_way=lambda _: False, estimates=False, judges=False, fetch=None, webhook=None, hosted=None,
+            about_batches=None, **changes,
         )  # fmt: skip
 
     def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
@@ -78,11 +80,12 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         )
         if metadata:
             record = msgspec.structs.replace(record, metadata=metadata)
+        begun = self.processors.begun(record)
         try:
-            span = self.start_span(record)
+            span = self.start_span(begun) if self.observer is None else self.observer(record)
         except reported(_START_SPAN):
             span = NO_SPAN
-        return LiveCall(self, endpoint, record, span, call_ended, zero_ns)
+        return LiveCall(self, endpoint, record, begun, span, call_ended, zero_ns)
 
 
 def nowhere() -> tuple[None, None, dict[str, object]]:
@@ -90,7 +93,7 @@ def nowhere() -> tuple[None, None, dict[str, object]]:
     return None, None, {}
 
 
-def _nothing(record: object) -> None:
+def _nothing(record: Processed[CallRecord]) -> None:
     """Do nothing: the request is not a call, so it is neither written nor measured."""
 
 

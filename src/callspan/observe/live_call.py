@@ -13,10 +13,11 @@ import msgspec
 
 from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses, progress
-from callspan.observe.ports import CallEnded, CallPorts, CallSpanHandle, span_ids
+from callspan.observe.ports import CallEnded, CallPorts, CallSpanHandle, RequestObserver, span_ids
 from callspan.observe.progress import TOO_MANY_REQUESTS, AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
 from callspan.observe.unknown import estimated, flag_unrecognized
-from callspan.process.content import withhold
+from callspan.process.processed import Processed
+from callspan.process.processors import interrupted
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.wire_json import text
@@ -42,16 +43,17 @@ class LiveCall:
     """
 
     __slots__ = (
-        "__weakref__", "_accumulator", "_add", "_add_piece", "_body", "_call_ended", "_complete", "_endings",
+        "__weakref__", "_accumulator", "_add", "_add_piece", "_begun", "_body", "_call_ended", "_complete", "_endings",
         "_endpoint", "_input", "_notes", "_now_ns", "_over", "_ports", "_raw_input", "_raw_output", "_request",
         "_started", "_terminated", "_timing", "_unseen", "_zero_ns", "attempts", "has_body", "record", "span",
         "streaming",
     )  # fmt: skip
 
     def __init__(
-        self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, span: CallSpanHandle,
-        call_ended: CallEnded | None, zero_ns: int,
+        self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, begun: Processed[CallRecord],
+        span: CallSpanHandle, call_ended: CallEnded | None, zero_ns: int,
     ) -> None:  # fmt: skip
+        """`begun` is `record` as it may be shown and measured."""
         self._ports = ports
         self._endpoint = endpoint
         self._call_ended = call_ended
@@ -61,6 +63,7 @@ class LiveCall:
         self._now_ns = ports.clock.monotonic_ns
         self.record = record
         """The record as of the start, before the span existed; the final record is not stored here."""
+        self._begun = begun
         self.span = span
         self.streaming = record.request.stream is True
         self.attempts = AttemptLog()
@@ -79,7 +82,7 @@ class LiveCall:
         self._timing = ChunkTiming()
         # list.append is atomic, so the first item is the accepted end, without a lock.
         self._endings: list[Ending] = []
-        self._over = ports.begun(record)
+        self._over = ports.begun(begun)
 
     @property
     def data(self) -> Callable[[object], None]:
@@ -138,7 +141,7 @@ class LiveCall:
 
     def _leave_behind(self, started: CallRecord) -> None:
         if self._ports.under_way(started):
-            self._ports.write(self._ports.process(started))
+            self._ports.write(self._ports.processors.process(started))
 
     def set_streaming(self, streaming: bool) -> None:
         """Set whether the response is a stream, if the request did not say."""
@@ -237,8 +240,8 @@ class LiveCall:
     def _take_steps(self, ending: Ending) -> None:
         """Run the remaining steps. After an interrupt the first four are repeated; the others are never run twice."""
         if ending.step == _FOLD:
-            if ending.body is None:
-                ending.body = self._body if self.has_body and self._accumulator is None else self._folded()
+            whole = self.has_body and self._accumulator is None
+            ending.body = ending.body or (self._body if whole else self._folded())
             # The body now has the complete text: keeping its pieces would double the memory.
             self._accumulator = self._add = None
             self._add_piece = progress.no_piece
@@ -246,8 +249,11 @@ class LiveCall:
         if ending.step == _BUILD:
             self._build(ending)
             ending.step = _SHOW
-        processed = ending.processed or withhold(
-            msgspec.structs.replace(self.record, **self._ending_fields(ending, ending.error)), "interrupted"
+        if self._ports.observer is not None:
+            self._report(ending)
+            return
+        processed = ending.processed or interrupted(
+            msgspec.structs.replace(self.record, **self._ending_fields(ending, ending.error))
         )
         if ending.step == _SHOW:
             self.span.end(processed, ending.conversation)
@@ -262,7 +268,7 @@ class LiveCall:
             ending.step = _COUNT_OUT
             self._ports.observed(processed)
         if ending.step == _COUNT_OUT:
-            (self._over or self._ports.begun(self.record))()
+            (self._over or self._ports.begun(self._begun))()
             ending.step = _TOTAL
         if ending.step == _TOTAL:
             ending.step = _OVER
@@ -271,9 +277,15 @@ class LiveCall:
                 with _TOTALS:
                     self._call_ended(processed, conversation)
 
+    def _report(self, ending: Ending) -> None:
+        """Pass the record of a request that is no call to its observer."""
+        if ending.step == _SHOW and ending.record is not None and isinstance(self.span, RequestObserver):
+            self.span.ended(ending.record)
+        ending.record, ending.step = None, _OVER
+
     def _build(self, ending: Ending) -> None:
         """Build the record, and process it."""
-        if ending.processed is not None:
+        if ending.processed is not None or ending.record is not None:
             return
         body, duration_ns = ending.body, ending.duration_ns
         try:
@@ -295,9 +307,13 @@ class LiveCall:
             with _BUILD_RECORD:
                 background_responses.set_outcome(fields, self.record, info)
         record = msgspec.structs.replace(self.record, **fields)
-        processed = self._ports.process(record)
-        ending.conversation = self._conversation(record, processed, body) if self.span.wants_content else None
-        ending.processed = processed
+        if self._ports.observer is not None:
+            ending.record = record
+        else:
+            processed = self._ports.processors.process(record)
+            if self.span.wants_content:
+                ending.conversation = self._conversation(record, processed.record, body)
+            ending.processed = processed
         self._body = self._input = self._raw_input = self._raw_output = None
         self._request = self.record.request
 

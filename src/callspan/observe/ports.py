@@ -9,8 +9,9 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 
 from callspan.background import AtomicFlag
+from callspan.process.processed import Processed
+from callspan.process.processors import Processors
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Place, StreamEnd
-from callspan.record.events import Record
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import NoSpan, SpanHandle
 
@@ -27,7 +28,7 @@ class Clock(msgspec.Struct, frozen=True):
 SYSTEM_CLOCK: Final = Clock()
 
 
-class CallSpanHandle(SpanHandle[CallRecord, Conversation | None], Protocol):
+class CallSpanHandle(SpanHandle[Processed[CallRecord], Conversation | None], Protocol):
     """The span of a call; `end` takes its messages, None if they may not be exported."""
 
     parent_span_id: str | None
@@ -43,6 +44,16 @@ class _NoCallSpan(NoSpan):
 NO_SPAN: Final[CallSpanHandle] = _NoCallSpan()
 
 
+class RequestObserver(_NoCallSpan):
+    """Replaces the span of a request that is no call but reports some: takes its record as it is, unprocessed.
+
+    Subclasses override `ended`.
+    """
+
+    def ended(self, record: CallRecord) -> None:
+        """Read what the request reports. Raises only interrupts; called again after one."""
+
+
 def span_ids(span: CallSpanHandle) -> dict[str, Any]:
     """Return the fields of a record that say where its span is."""
     return {
@@ -53,7 +64,7 @@ def span_ids(span: CallSpanHandle) -> dict[str, Any]:
     }
 
 
-CallEnded: TypeAlias = Callable[[CallRecord, Conversation | None], None]
+CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
 
 
@@ -103,7 +114,7 @@ def _always(record: CallRecord) -> bool:
     return True
 
 
-def _uncounted(record: CallRecord) -> Callable[[], object]:
+def _uncounted(record: Processed[CallRecord]) -> Callable[[], object]:
     """Count nothing."""
     del record
     return bool
@@ -112,14 +123,16 @@ def _uncounted(record: CallRecord) -> Callable[[], object]:
 class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     """The ports of a call. Safe from any thread."""
 
-    start_span: Callable[[CallRecord], CallSpanHandle]
-    process: Callable[[CallRecord], CallRecord]
-    """Returns the record as it may be exported and stored, see `Processors.process`. Raises only interrupts."""
-    write: Callable[[Record], None]
-    """Stores a processed record; never raises."""
-    observed: Callable[[CallRecord], None]
+    start_span: Callable[[Processed[CallRecord]], CallSpanHandle]
+    processors: Processors
+    """What each record goes through before it is shown, stored or measured."""
+    write: Callable[[Processed[CallRecord]], None]
+    """Stores a record; never raises."""
+    observed: Callable[[Processed[CallRecord]], None]
     """Called with every finished record, for metrics. Never raises."""
-    begun: Callable[[CallRecord], Callable[[], object]] = _uncounted
+    observer: Callable[[CallRecord], RequestObserver] | None = None
+    """Creates what replaces the span of a request that is no call; it is neither written nor measured. None: a call."""
+    begun: Callable[[Processed[CallRecord]], Callable[[], object]] = _uncounted
     """Called with every call that begins; the returned function is called at the call's end. Neither raises.
 
     Either may be called again for the same call after an interrupt; that counts once.

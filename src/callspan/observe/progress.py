@@ -13,6 +13,7 @@ import msgspec
 
 from callspan.background import AtomicFlag
 from callspan.fail_open import fail_open, ours, value_of
+from callspan.process.processed import Processed
 from callspan.process.secrets import masked_error
 from callspan.providers import errors, rate_limits
 from callspan.providers.base import Endpoint, ResponseInfo
@@ -281,7 +282,9 @@ class Ending(msgspec.Struct, eq=False):
     duration_ns: int
     body: object = None
     """The body of the response as plain JSON; None if nothing was received, or after it was released."""
-    processed: CallRecord | None = None
+    record: CallRecord | None = None
+    """The record as it was built, of a request that is no call."""
+    processed: Processed[CallRecord] | None = None
     conversation: Conversation | None = None
     step: int = 0
     """The next step of `LiveCall`; an interrupted step is repeated unless it has advanced this itself."""

@@ -100,13 +100,6 @@ def _as_kind(kind: type[_R], record: _R) -> _R:
     return kind(**{name: getattr(record, name) for name in kind.__struct_fields__})
 
 
-def write(record: Record, store: Callable[[Record], None]) -> None:
-    """Store a processed record, then call the callbacks of `after_record`."""
-    store(record)
-    if REGISTERED:
-        call("after_record", record)
-
-
 def _rank(entry: _Registration) -> tuple[int, int]:
     return entry.rank
 

@@ -24,7 +24,8 @@ _PLAIN_VALUES: Final = frozenset((
 ))  # fmt: skip
 """Settings whose texts are a provider's own and never content."""
 _TEXTS: Final = (
-    "name", "user_id", "group_id", "task_id", "user_step_id", "experiment", "label", "source", "sender", "receiver",
+    "name", "user_id", "group_id", "task_id", "user_step_id", "custom_id", "experiment", "label", "source", "sender",
+    "receiver",
 )  # fmt: skip
 """Fields with texts of the application, in records of all kinds, beside content and metadata."""
 _TEMPLATE: Final = frozenset({"id", "version"})

@@ -32,6 +32,7 @@ from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.process.content import at_level, encoded, with_bodies, withhold
 from callspan.process.media import media_by_reference
+from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import mask_record
 from callspan.record.bounded import json_attribute, weight
@@ -39,6 +40,7 @@ from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record
 from callspan.record.plain_json import plain
+from callspan.record.span_handle import SpanHandle
 from callspan.settings import Settings
 
 TRUNCATED_KEY: Final = "callspan_truncated"
@@ -123,34 +125,76 @@ class Processor(NamedTuple):
 class Processors:
     """A list of processors. Safe from any thread."""
 
-    __slots__ = ("_of_calls", "_of_others")
+    __slots__ = ("_of_calls", "_of_others", "_redacts")
 
-    def __init__(self, processors: Sequence[Processor] = ()) -> None:
+    def __init__(self, processors: Sequence[Processor], *, redacts: bool = True) -> None:
+        """`redacts` False: no processor changes a record that has neither content, settings, metadata nor error."""
         self._of_calls = tuple((each.step, each.process, each.failed) for each in processors)
         self._of_others = tuple((each.step, each.process, each.failed) for each in processors if not each.calls_only)
+        self._redacts = redacts
 
-    def process(self, record: _R, point: Point | None = None) -> _R:
+    def process(self, record: _R, point: Point | None = None) -> Processed[_R]:
         """Return the record as it may be shown and stored, after the callbacks of `point` and of `before_record`.
 
-        The same object where nothing changes. Raises nothing but interrupts: where a processor raises, the record
-        loses its content and is kept.
+        Its record is the same object where nothing changes. Raises nothing but interrupts: where a processor raises,
+        the record loses its content and is kept.
         """
-        processed = self.without_callbacks(record)
+        processed = self._run(record)
         if not callbacks.REGISTERED:
-            return processed
+            return _processed(processed)
         if point is not None:
             callbacks.call(point, processed)
         replaced = callbacks.call("before_record", processed)
-        return processed if replaced is processed else self.without_callbacks(replaced)
+        return _processed(processed if replaced is processed else self._run(replaced))
 
-    def without_callbacks(self, record: _R) -> _R:
+    def without_callbacks(self, record: _R) -> Processed[_R]:
         """Return the result of `process` without callbacks, for records that are only shown or delivered."""
+        return _processed(self._run(record))
+
+    def begun(self, record: CallRecord) -> Processed[CallRecord]:
+        """Return the record of a call before anything is sent, for the start of its span and the count of calls.
+
+        Without metadata, unless there is a redactor: neither shows it.
+        """
+        if self._redacts:
+            return _processed(self._run(record))
+        return _processed(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
+
+    def _run(self, record: _R) -> _R:
         for step, process, failed in self._of_calls if type(record) is CallRecord else self._of_others:
             try:
                 record = process(record)
             except reported(step):  # noqa: PERF203 - the first failure must not end the others
                 record = failed(record)
         return record
+
+
+def interrupted(record: CallRecord) -> Processed[CallRecord]:
+    """Return the record of a call whose processing was interrupted: without any content."""
+    return _processed(withhold(record, why="interrupted"))
+
+
+def with_span(processed: Processed[_R], span: SpanHandle[Any, Any]) -> Processed[_R]:
+    """Return a processed record with the ids of its span, which are known only once the span shows the record."""
+    record: Any = processed.record
+    return _processed(msgspec.structs.replace(record, trace_id=span.trace_id, span_id=span.span_id))
+
+
+def write(processed: Processed[_R], store: Callable[[Processed[_R]], None]) -> None:
+    """Store a processed record, then call the callbacks of `after_record`."""
+    store(processed)
+    if callbacks.REGISTERED:
+        callbacks.call("after_record", processed.record)
+
+
+def _processed(record: _R) -> Processed[_R]:
+    made: Processed[_R] = _NEW(Processed)
+    _PUT(made, record)
+    return made
+
+
+_NEW: Final = object.__new__
+_PUT: Final = Processed.__dict__["record"].__set__
 
 
 def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:
@@ -170,7 +214,7 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
     steps.append(Processor(fail_open("limit the size of a record"), limit))
     cost = ComputedCost(settings.prices) if settings.span_cost else with_provider_cost
     steps.append(Processor(_PRICE, cost, _unchanged, calls_only=True))
-    return Processors(steps)
+    return Processors(steps, redacts=redactor is not None)
 
 
 def delivery_processors(prices: Path | None) -> Processors:

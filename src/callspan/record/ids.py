@@ -53,9 +53,14 @@ def response_call_id(provider: str, response_id: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def batch_call_id(provider: str, batch_id: str, custom_id: str) -> str:
+def batch_line_id(custom_id: str) -> str:
+    """Return the id of a line whose batch is not yet known: made of the application's id of the line."""
+    return hashlib.sha256(custom_id.encode("utf-8", "replace")).hexdigest()
+
+
+def batch_call_id(provider: str, batch_id: str, line_id: str) -> str:
     """Return the id of the call that is one line of a batch: UUID version 8, the same in every process."""
-    return response_call_id(provider, f"{batch_id}\n{custom_id}")
+    return response_call_id(provider, f"{batch_id}\n{line_id}")
 
 
 def is_of_response(call_id: str) -> bool:

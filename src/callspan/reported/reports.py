@@ -17,7 +17,9 @@ from callspan.agent.runtime import SpanRef
 from callspan.background import LOOK_UPS
 from callspan.fail_open import fail_open, ours
 from callspan.observe.ports import CallSpanHandle, span_ids
-from callspan.process import callbacks
+from callspan.process import processors
+from callspan.process.processed import Processed
+from callspan.process.processors import Processors
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
@@ -53,15 +55,14 @@ NOTHING: Final = Known()
 class Spans(Protocol):
     """Starts the spans of what is reported."""
 
-    def of_fetch(self, record: CallRecord, context: Any, call: Any) -> CallSpanHandle | None:  # noqa: ANN401
+    def of_fetch(self, begun: Processed[CallRecord], context: Any, call: Any) -> CallSpanHandle | None:  # noqa: ANN401
         """Start the span of a call in `context`, linked to the span `call`; None where it cannot be started."""
 
 
 class Outlet(NamedTuple):
     """Where records go at one content level."""
 
-    process: Callable[[Any], Any]
-    """Returns a record as it may be shown and stored."""
+    processors: Processors
     spans: Spans | None
     """None: there are no spans."""
 
@@ -72,11 +73,11 @@ class Reports:
     def __init__(
         self,
         look_ups: LookUps,
-        write: Callable[[Record], None],
-        measure: Callable[[CallRecord], None],
+        write: Callable[[Processed[Any]], None],
+        measure: Callable[[Processed[CallRecord]], None],
         outlets: Mapping[Content, Outlet],
     ) -> None:
-        """`write` stores a processed record; `outlets` has every level that is at least as strict as the setting."""
+        """`write` stores a record; `outlets` has every level that is at least as strict as the setting."""
         self.look_ups, self.measure, self.outlets = look_ups, measure, outlets
         self._write = write
         self.claims: Claims[Any] = Claims()
@@ -89,9 +90,9 @@ class Reports:
             LOOK_UPS.put(report.run)
             raise
 
-    def write(self, record: Record) -> None:
-        """Store a processed record."""
-        callbacks.write(record, self._write)
+    def write(self, processed: Processed[Any]) -> None:
+        """Store a record."""
+        processors.write(processed, self._write)
 
 
 class Report:
@@ -106,21 +107,22 @@ class Report:
         self._step = _CLAIM
         self._claim: Claim[Any] | None = None
         self._is_put_off = False
-        self._first: Record | None = None
-        """What was written before a store was asked."""
-        self._basis: tuple[Any, Content] | None = None
-        """What the first version was made of."""
+        self._first: tuple[Record, Content] | None = None
+        """What was written before a store was asked, unprocessed, and its content level."""
         self._known = NOTHING
-        self._processed: Any = None
+        self._unprocessed: Any = None
+        """What is to be written, unprocessed."""
+        self._level_allowed: Content = level
+        self._shown: Processed[Any] | None = None
         self._span: CallSpanHandle | None = None
 
     def build(self, known: Known) -> Any:  # noqa: ANN401 - a record
         """Return the unprocessed record."""
         raise NotImplementedError
 
-    def version(self, processed: Any) -> Any:  # noqa: ANN401
-        """Return the record that is written."""
-        return processed
+    def version(self, record: Any) -> Any:  # noqa: ANN401
+        """Return the unprocessed record that is written, of the one that is shown."""
+        return record
 
     def local(self) -> Known:
         """Return what this process knows."""
@@ -140,7 +142,7 @@ class Report:
         """What was recorded before this report; None: nothing."""
         return None if self._claim is None else self._claim.before
 
-    def start_span(self, spans: Spans, record: Any, known: Known) -> CallSpanHandle | None:  # noqa: ANN401
+    def start_span(self, spans: Spans, begun: Processed[Any], known: Known) -> CallSpanHandle | None:
         """Return the new span of the record; None: it has none."""
         raise NotImplementedError
 
@@ -173,10 +175,8 @@ class Report:
         if not self._of.look_ups or not self.asks(self._known):
             return _BUILD
         level = self._level(self._known.level or "off")
-        self._basis = self.build(self._known), level
-        self._processed = self._of.outlets[level].process(self._basis[0])
-        self._first = self.version(self._processed)
-        self._of.write(self._first)
+        self._first = self.version(self.build(self._known)), level
+        self._of.write(self._of.outlets[level].processors.process(self._first[0]))
         return _LOOK_UP
 
     def _look_up(self) -> int | None:
@@ -192,35 +192,42 @@ class Report:
         return _DONE if self._known.is_stored else _BUILD
 
     def _build(self) -> int:
-        level = self._level(self._known.level)
-        basis = self.build(self._known), level
-        if self._basis != basis:
-            self._processed = self._of.outlets[level].process(basis[0])
-        spans = self._of.outlets[level].spans
+        self._level_allowed = level = self._level(self._known.level)
+        of_calls, spans = self._of.outlets[level]
+        record = self.build(self._known)
         if spans is not None and self._is_counted:
-            self._span = self.start_span(spans, self._processed, self._known)
+            self._span = self._span or self.start_span(spans, of_calls.begun(record), self._known)
             if self._span is not None:
-                self._processed = msgspec.structs.replace(self._processed, **span_ids(self._span))
+                record = msgspec.structs.replace(record, **span_ids(self._span))
+        self._unprocessed = record
         return _WRITE
 
     def _write(self) -> int:
-        version = self.version(self._processed)
+        of_calls = self._of.outlets[self._level_allowed].processors
+        version = self.version(self._unprocessed)
+        is_shown = version is self._unprocessed
         if self._first is None:
-            self._of.write(version)
-        elif version != self._first:
-            self._of.write(amended(version))
+            written = of_calls.process(version)
+        elif self._first != (version, self._level_allowed):
+            written = of_calls.process(amended(version))
+        else:
+            written = None
+        if written is not None:
+            self._of.write(written)
+        if self._is_counted:
+            self._shown = written if is_shown and written is not None else of_calls.process(self._unprocessed)
         return _SHOW
 
     def _show(self) -> int:
-        span, processed = self._span, self._processed
-        if span is not None:
-            span.end(processed, registry.conversation_of(processed) if span.wants_content else None)
+        span, shown = self._span, self._shown
+        if span is not None and shown is not None:
+            span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
         return _MEASURE
 
     def _measure(self) -> int:
         self._step = _DONE
-        if self._is_counted:
-            self._of.measure(self._processed)
+        if self._shown is not None:
+            self._of.measure(self._shown)
         return _DONE
 
     def _level(self, level: Content | None) -> Content:

@@ -35,6 +35,7 @@ from opentelemetry.trace import (
 from callspan import private_names as names
 from callspan.background import run_or_defer
 from callspan.fail_open import fail_open, reported
+from callspan.process.processed import Processed
 from callspan.record.call import FAILED, Attempt, CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
@@ -115,9 +116,9 @@ class CallSpan:
         except reported(_CURRENT):
             return context
 
-    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
+    def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
         """Set the record's attributes on the span and end it at the record's end time."""
-        run_or_defer(self._end, record, conversation)
+        run_or_defer(self._end, processed.record, conversation)
 
     def end_at(self, end_ns: int) -> None:
         """End a span that has all its attributes, at a Unix time in nanoseconds. May be repeated."""
@@ -205,8 +206,9 @@ class CallSpans:
         self.notifies = self._events is not None or self._hook is not None
         self.content_elsewhere = full and self.notifies
 
-    def start(self, record: CallRecord) -> CallSpan:
+    def start(self, processed: Processed[CallRecord]) -> CallSpan:
         """Start the span of a call in the current context."""
+        record = processed.record
         parent: Span = trace.INVALID_SPAN
         outer: Span | None = None
         try:
@@ -231,11 +233,12 @@ class CallSpans:
             span = trace.INVALID_SPAN
         return CallSpan(self, span, parent)
 
-    def of_fetch(self, record: CallRecord, context: Context, call: SpanContext | None) -> CallSpan | None:
+    def of_fetch(self, processed: Processed[CallRecord], context: Context, call: SpanContext | None) -> CallSpan | None:
         """Start the span of a fetch that has ended, in `context`, with a link to the span of the `call` it completes.
 
         None where it cannot be started.
         """
+        record = processed.record
         try:
             span = self.tracer.start_span(
                 gen_ai.span_name(record),

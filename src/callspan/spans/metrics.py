@@ -21,6 +21,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from callspan import private_names
 from callspan.background import run_or_defer
 from callspan.fail_open import fail_open, reported
+from callspan.process.processed import Processed
 from callspan.record.call import FAILED, CallRecord, ErrorInfo, RateLimit
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.record.usage import Cost
@@ -110,7 +111,7 @@ class CallMetrics:
         self._instruments: _Instruments | None = None
         self._named = OTEL_PYTHON_METER_PROVIDER in os.environ
 
-    def begun(self, record: CallRecord) -> Callable[[], object]:
+    def begun(self, processed: Processed[CallRecord]) -> Callable[[], object]:
         """Count an active call; the returned function counts it out with the same provider and attributes."""
         try:
             provider = self._in_use()
@@ -119,29 +120,33 @@ class CallMetrics:
             if provider is not self._provider:
                 run_or_defer(CallMetrics._set_up, self, provider)
             instruments = self._instruments if provider is self._provider else None
-            return _nothing if instruments is None else instruments.count_in(record)
+            return _nothing if instruments is None else instruments.count_in(processed.record)
         except reported(_COUNT_IN):
             return _nothing
 
-    def observed(self, record: CallRecord) -> None:
+    def observed(self, processed: Processed[CallRecord]) -> None:
         """Record the measurements of a finished call."""
         try:
             provider = self._in_use()
             if provider is not None:
-                run_or_defer(self._observed, provider, record)
+                run_or_defer(self._observed, provider, processed.record)
         except reported(_MEASURE):
             return
 
-    def priced(self, record: CallRecord, cost: Cost) -> None:
-        """Record the cost of a call priced later, during delivery."""
+    def priced(self, processed: Processed[Record]) -> None:
+        """Record the cost of a call priced later, during delivery; ignore other records."""
         with _MEASURE:
+            record = processed.record
+            if not isinstance(record, CallRecord) or record.cost is None:
+                return
             provider = self._in_use()
             instruments = None if provider is None else self._of(provider)
             if instruments is not None:
-                instruments.measure_cost(record, cost)
+                instruments.measure_cost(record, record.cost)
 
-    def measure_event(self, record: Record) -> None:
+    def measure_event(self, processed: Processed[Record]) -> None:
         """Measure the run of a tool or agent, or a timestep, that has ended; ignore other records."""
+        record = processed.record
         # Called for every event: this check is cheaper than looking up the provider.
         with _MEASURE:
             if isinstance(record, EventRecord):
@@ -154,11 +159,17 @@ class CallMetrics:
             ):
                 run_or_defer(self._ended, provider, record)
 
-    def measure_session(self, record: SessionRecord, duration_ns: int) -> None:
-        """Measure a session that has ended, by the duration of its span: the record may have begun earlier."""
+    def measure_session(self, processed: Processed[Record], start_ns: int) -> None:
+        """Measure a session that has ended, from the start of its span: the record may have begun earlier.
+
+        Ignore a session that has not ended, and other records.
+        """
         with _MEASURE:
+            record = processed.record
+            if not isinstance(record, SessionRecord) or record.end_ns is None:
+                return
             if (provider := self._in_use()) is not None:
-                run_or_defer(partial(self._session_ended, provider), record, duration_ns)
+                run_or_defer(partial(self._session_ended, provider), record, record.end_ns - start_ns)
 
     def _observed(self, provider: MeterProvider, record: CallRecord) -> None:
         with _MEASURE:

@@ -27,6 +27,7 @@ from opentelemetry.trace import (
 from callspan.agent.runtime import ScopeSpanHandle, SpanRef
 from callspan.background import run_or_defer
 from callspan.fail_open import fail_open
+from callspan.process.processed import Processed
 from callspan.record.call import ErrorInfo
 from callspan.record.events import (
     SCOPE_TYPES,
@@ -98,11 +99,12 @@ class SessionSpan:
         here, there = get_current_span(context).get_span_context(), self._span.get_span_context()
         return there.is_valid and there.trace_id != here.trace_id
 
-    def event(self, record: Record) -> None:
+    def event(self, processed: Processed[Record]) -> None:
         """Add the record as a span event at its own time; an environment's reward also as an evaluation.
 
         A reward of a span that has ended or belongs to another process is exported as its child.
         """
+        record = processed.record
         if isinstance(record, _EVENTS):
             run_or_defer(SessionSpan._add_event, self, record)
 
@@ -120,9 +122,9 @@ class SessionSpan:
             else:
                 self._add_evaluation(record, record.time_ns)
 
-    def end(self, record: Record, error: BaseException | None = None) -> None:
+    def end(self, processed: Processed[Record], error: BaseException | None = None) -> None:
         """Set the final attributes on the span and end it; with an error, set its status to error."""
-        run_or_defer(self._end, record, error)
+        run_or_defer(self._end, processed.record, error)
 
     def _end(self, record: Record, error: BaseException | None) -> None:
         end_ns, recording = _end_ns(record), self._span.is_recording()
@@ -187,7 +189,7 @@ class SessionSpans:
 
     def start(
         self,
-        record: Record,
+        processed: Processed[Record],
         *,
         parent: Context | None,
         link: ScopeSpanHandle | None = None,
@@ -199,7 +201,7 @@ class SessionSpans:
         `parent` None means the current context. `root` starts a new trace. Linked to `link`, in another trace.
         `workflow` is the processed name of a step's session.
         """
-        context = get_current() if parent is None else parent
+        record, context = processed.record, get_current() if parent is None else parent
         # An explicit invalid parent: without one the tracer would use the current span as the parent.
         if root:
             context = set_span_in_context(INVALID_SPAN, context)
@@ -223,8 +225,9 @@ class SessionSpans:
         span = NonRecordingSpan(_context_of(trace_id, span_id, sampled=sampled))
         return SessionSpan(span, self._options, self._evaluations, ours=False)
 
-    def evaluated(self, record: Record, of: SpanRef | None) -> None:
+    def evaluated(self, processed: Processed[Record], of: SpanRef | None) -> None:
         """Export a reward given by id as a child of its target span; None: the span is unknown."""
+        record = processed.record
         if isinstance(record, RewardRecord):
             run_or_defer(self._evaluated, record, of)
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from callspan.forks import in_child
+from callspan.process.processed import Processed
 from callspan.process.processors import Processors
 from callspan.record.events import Record
 from callspan.spool.sink import Decoded, Entry, Sink, decode_payload
 
-Delivered: TypeAlias = Callable[[Record], None]
+Delivered: TypeAlias = Callable[[Processed[Record]], None]
 """Called with each record that the processors have changed, once it is stored. Must not raise."""
 _MAX_ENTRIES: Final = 256
 _MAX_BYTES: Final = 4 * 1024 * 1024
@@ -64,7 +65,8 @@ class SharedDecoder:
 
     def _decode(self, payload: bytes) -> Decoded:
         original = decode_payload(payload)
-        return Decoded(self._process(original), original)
+        processed = self._process(original)
+        return Decoded(processed.record, original, processed)
 
     def _is_lacking(self, place: tuple[str, int]) -> bool:
         """Return whether a sink may still need this entry: it is at an earlier one, or in another segment."""
@@ -127,12 +129,12 @@ class ProcessedSink:
         if delivered is None:
             self._sink.deliver(_with(take, entries))
             return
-        changed: list[Record] = []
+        changed: list[Processed[Record]] = []
 
         def decode(entry: Entry) -> Decoded:
             decoded = take(entry)
-            if decoded.record is not decoded.original:
-                changed.append(decoded.record)
+            if decoded.record is not decoded.original and decoded.processed is not None:
+                changed.append(decoded.processed)
             return decoded
 
         self._sink.deliver(_with(decode, entries))

@@ -99,7 +99,7 @@ def unpack(payload: bytes) -> Unpacked:
 
 
 def _unpacked(payload: bytes, decoded: Decoded) -> Unpacked:
-    record, original = decoded
+    record, original = decoded.record, decoded.original
     if not isinstance(record, CallRecord):
         return Unpacked(record, b"", b"", payload, original)
     response = b"" if record.response is None else bytes(record.response.body)

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from callspan.agent.episode import forgotten
+from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor
 from callspan.providers import registry
 from callspan.record.call import CallRecord
@@ -87,9 +88,9 @@ class Captured:
         """Events, messages and rewards in order."""
         return [r for r in self.everything if isinstance(r, EventRecord | MessageRecord | RewardRecord)]
 
-    def _add(self, record: Record) -> None:
+    def _add(self, processed: Processed[Record]) -> None:
         """Add one record."""
-        self._all.append(record)
+        self._all.append(processed.record)
 
 
 @contextmanager

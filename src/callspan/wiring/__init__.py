@@ -17,7 +17,7 @@ from callspan.agent import runtime
 from callspan.forks import renew_locks
 from callspan.intercept.hooks import HookContext, not_counted
 from callspan.intercept.patching import HookStatus, Patches, sdks_of
-from callspan.process import callbacks
+from callspan.process import processors
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
@@ -228,8 +228,8 @@ class Wiring:
         if pipeline is not None:
             pipeline.write(record)
         else:
-            recorder, processors = self._exporters_own()
-            callbacks.write(processors.process(record), recorder.write)
+            recorder, own = self._exporters_own()
+            processors.write(own.process(record), recorder.write)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long."""

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import ours
+from callspan.process.processed import Processed
 from callspan.providers.batches import BatchInfo
 from callspan.record import codec
 from callspan.record.call import CallRecord
@@ -42,7 +43,7 @@ class BatchFiles:
         self._in_memory: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._batches = 0
 
-    def keep(self, provider: str, file_id: str, records: Iterable[CallRecord]) -> None:
+    def keep(self, provider: str, file_id: str, records: Iterable[Processed[CallRecord]]) -> None:
         """Store the records of a file's requests until its batch is known."""
         directory = self._directory()
         if directory is None:
@@ -51,7 +52,7 @@ class BatchFiles:
         path = _path(directory, provider, file_id, _REQUESTS)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _tidy(path.parent)
-        _write(path, (codec.encode(record) + b"\n" for record in records))
+        _write(path, (codec.encode(processed.record) + b"\n" for processed in records))
 
     def keep_batch(self, provider: str, batch: BatchInfo) -> None:
         """Store the ids of a batch's results files, for other processes."""
@@ -80,7 +81,10 @@ class BatchFiles:
         return batch if file_id in batch.result_files else None
 
     def take(self, provider: str, file_id: str) -> Iterator[CallRecord]:
-        """Yield the records of a file's requests and delete them after the last one; nothing for an unknown file."""
+        """Yield the records of a file's requests and delete them after the last one; nothing for an unknown file.
+
+        They are to be processed again, together with what is added to them.
+        """
         kept = self._in_memory.pop((provider, file_id), None)
         if kept is not None:
             yield from _decoded(kept.splitlines())
@@ -95,10 +99,10 @@ class BatchFiles:
         except ours(FileNotFoundError):
             return
 
-    def _keep_in_memory(self, key: tuple[str, str], records: Iterable[CallRecord]) -> None:
+    def _keep_in_memory(self, key: tuple[str, str], records: Iterable[Processed[CallRecord]]) -> None:
         lines, size = [], 0
-        for record in records:
-            lines.append(codec.encode(record))
+        for processed in records:
+            lines.append(codec.encode(processed.record))
             size += len(lines[-1])
             if size > _MOST_IN_MEMORY:
                 return

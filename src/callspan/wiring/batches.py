@@ -30,8 +30,9 @@ from callspan.observe.batches import (
     requested,
 )
 from callspan.observe.factory import CallFactory, nowhere
-from callspan.observe.ports import CallEnded, span_ids
-from callspan.process import callbacks
+from callspan.observe.ports import CallEnded, RequestObserver, span_ids
+from callspan.process import processors
+from callspan.process.processed import Processed
 from callspan.providers import registry
 from callspan.providers.batches import (
     CREATE,
@@ -45,9 +46,7 @@ from callspan.providers.batches import (
     result_in,
 )
 from callspan.record.call import CallRecord, ErrorInfo, Place, Timing
-from callspan.record.events import Record
-from callspan.record.ids import batch_call_id
-from callspan.record.messages import Conversation
+from callspan.record.ids import batch_call_id, batch_line_id
 from callspan.record.span_handle import SpanHandle
 from callspan.semconv.call import BatchReport
 from callspan.spans.call import CallSpan, CallSpans
@@ -88,12 +87,12 @@ class Batches:
     def __init__(
         self,
         find: Callable[[str, str], SpanRef | None],
-        write: Callable[[Record], None],
-        measure: Callable[[CallRecord], None],
+        write: Callable[[Processed[CallRecord]], None],
+        measure: Callable[[Processed[CallRecord]], None],
         files: BatchFiles,
         unrecorded: Callable[[str], object],
     ) -> None:
-        """`find` looks up a call in local stores, see `SpanFinder`; `write` stores a processed record.
+        """`find` looks up a call in local stores, see `SpanFinder`; `write` stores a record.
 
         `unrecorded` takes the path of results that no batch is known for.
         """
@@ -112,9 +111,7 @@ class Batches:
 
     def factory(self, calls: CallFactory, spans: CallSpans, request: BatchRequest) -> CallFactory:
         """Return the factory that observes this request, with the settings of `calls`."""
-        return calls.without_records(
-            start_span=partial(ObservedRequest, self, calls, spans, request), process=_unchanged, surroundings=nowhere
-        )
+        return calls.without_records(partial(ObservedRequest, self, calls, spans, request), surroundings=nowhere)
 
     def learn(self, provider: str, batches: list[BatchInfo]) -> None:
         """Store the state of batches that a provider returned, and which files are theirs, for other processes."""
@@ -147,18 +144,13 @@ class Batches:
         return None
 
 
-class ObservedRequest:
-    """Replaces the call span of a request about batches. Its methods raise only interrupts."""
+class ObservedRequest(RequestObserver):
+    """Observes a request about batches. Its methods raise only interrupts."""
 
     __slots__ = (
         "_around", "_calls", "_context", "_of", "_request", "_span", "_spans", "_started", "_upload", "lines",
         "uploads",
     )  # fmt: skip
-    trace_id: str | None = None
-    span_id: str | None = None
-    parent_span_id: str | None = None
-    sampled: bool | None = None
-    wants_content = False
 
     def __init__(
         self, of: Batches, calls: CallFactory, spans: CallSpans, request: BatchRequest, started: CallRecord
@@ -182,9 +174,8 @@ class ObservedRequest:
         """Return `context` with the span of the batch's creation as the current one."""
         return context if self._span is None else self._span.within(context)
 
-    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Process the answer to the request."""
-        del conversation
+    def ended(self, record: CallRecord) -> None:
+        """Read the answer to the request."""
         with _OBSERVE:
             if self.lines is not None:
                 self.lines.finish(complete=record.outcome == "success")
@@ -218,7 +209,7 @@ class ObservedRequest:
         base = msgspec.structs.replace(record, response=None)
         requests = (requested(base, line) for one in lines if (line := request_in(one)) is not None)
         with _KEEP:
-            self._of.files.keep(record.provider, file_id, map(self._calls.process, requests))
+            self._of.files.keep(record.provider, file_id, map(self._calls.processors.process, requests))
         upload.finish()
 
     def _answered(self, record: CallRecord, body: object) -> None:
@@ -258,8 +249,10 @@ class ObservedRequest:
             **({} if span is None else span_ids(span)),
         )
         if batch.input_file_id is None:
-            lines = (of_batch(requested(base, line), batch.id) for line in requests_in(record.request.body))
-            self._write(map(self._calls.process, lines))
+            lines = (
+                of_batch(requested(base, line), base.provider, batch.id) for line in requests_in(record.request.body)
+            )
+            self._write(lines)
         else:
             self._join(base, batch, batch.input_file_id)
 
@@ -276,23 +269,23 @@ class ObservedRequest:
         about = {name: getattr(base, name) for name in _OF_CREATION}
         with _KEEP:
             kept = self._of.files.take(base.provider, file_id)
-            self._write(of_batch(record, batch.id, **about) for record in kept)
+            self._write(of_batch(record, base.provider, batch.id, **about) for record in kept)
 
     def _write(self, records: Iterable[CallRecord]) -> None:
-        """Write the first records now, the others on a background thread in portions."""
-        waiting = iter(records)
+        """Process and write the first records now, the others on a background thread in portions."""
+        waiting = map(self._calls.processors.process, records)
         if self._write_some(waiting):
             put_off(partial(self._write_more, waiting))
 
-    def _write_more(self, waiting: Iterator[CallRecord]) -> None:
+    def _write_more(self, waiting: Iterator[Processed[CallRecord]]) -> None:
         if self._write_some(waiting):
             put_off(partial(self._write_more, waiting))
 
-    def _write_some(self, waiting: Iterator[CallRecord]) -> bool:
+    def _write_some(self, waiting: Iterator[Processed[CallRecord]]) -> bool:
         """Write one portion of records; return whether there may be more."""
         count = 0
         for record in islice(waiting, _AT_ONCE):
-            callbacks.write(record, self._of.write)
+            processors.write(record, self._of.write)
             count += 1
         return count == _AT_ONCE
 
@@ -363,16 +356,11 @@ class _Reading:
         if found is None:
             return None
         if self._where is None:
-            self._where = (
-                self._of.find("call", batch_call_id(self._started.provider, self._batch.id, found.custom_id)),
-            )
-        record = self._calls.process(answered(self._started, self._batch, found))
-        callbacks.write(record, self._of.write)
+            line_id = batch_line_id(found.custom_id)
+            self._where = (self._of.find("call", batch_call_id(self._started.provider, self._batch.id, line_id)),)
+        record = answered(self._started, self._batch, found)
+        processed = self._calls.processors.process(record)
+        processors.write(processed, self._of.write)
         if self.is_first:
-            self._of.measure(record)
+            self._of.measure(processed)
         return record.outcome
-
-
-def _unchanged(record: CallRecord) -> CallRecord:
-    """Return the record unchanged: that of a request about batches is not stored."""
-    return record

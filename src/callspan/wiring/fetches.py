@@ -15,11 +15,11 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from callspan.agent.runtime import SPAN_REFS, SpanRef, known_level
 from callspan.observe import background_responses
 from callspan.observe.factory import CallFactory, nowhere
-from callspan.observe.ports import CallInfo, CallSpanHandle
+from callspan.observe.ports import CallInfo, CallSpanHandle, RequestObserver
+from callspan.process.processed import Processed
 from callspan.record.call import CallRecord
 from callspan.record.ids import is_of_response
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
-from callspan.record.messages import Conversation
 from callspan.record.span_handle import SpanHandle
 from callspan.reported.claims import higher
 from callspan.reported.look_ups import LookUps
@@ -35,9 +35,7 @@ class Fetches:
 
     def factory(self, calls: CallFactory, level: Content) -> CallFactory:
         """Return the factory that observes fetches, with the settings of `calls`, at a content level."""
-        return calls.without_records(
-            start_span=lambda _: _Fetch(self.reports, level), process=_unchanged, surroundings=nowhere
-        )
+        return calls.without_records(lambda _: _Fetch(self.reports, level), surroundings=nowhere)
 
     def ended(
         self, calls: CallFactory, level: Content, server: CallInfo, response_id: str, status: str, at_ns: int | None
@@ -100,36 +98,26 @@ class _Answer(Report):
         """Return the record of the fetch, in the session of the call."""
         return self._fetched if known.where is None else msgspec.structs.replace(self._fetched, place=known.where.place)
 
-    def version(self, processed: CallRecord) -> CallRecord:
+    def version(self, record: CallRecord) -> CallRecord:
         """Return the version of the call's record with the answer."""
-        return background_responses.completion(processed)
+        return background_responses.completion(record)
 
-    def start_span(self, spans: Spans, record: CallRecord, known: Known) -> CallSpanHandle | None:
+    def start_span(self, spans: Spans, begun: Processed[CallRecord], known: Known) -> CallSpanHandle | None:
         """Start the span of the fetch, linked to that of the call."""
-        return spans.of_fetch(record, self._context, span_context(known.where))
+        return spans.of_fetch(begun, self._context, span_context(known.where))
 
 
-class _Fetch:
-    """Replaces the span of a fetch: creates one only if the fetched response has ended."""
+class _Fetch(RequestObserver):
+    """Observes a fetch: it is reported only if the fetched response has ended."""
 
     __slots__ = ("_context", "_level", "_reports")
-    trace_id: str | None = None
-    span_id: str | None = None
-    parent_span_id: str | None = None
-    sampled: bool | None = None
-    wants_content = False
 
     def __init__(self, reports: Reports, level: Content) -> None:
         self._reports, self._level = reports, level
         self._context: Context = otel_context.get_current()
 
-    def within(self, context: Context) -> Context:
-        """Return `context`: there is no span yet."""
-        return context
-
-    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
+    def ended(self, record: CallRecord) -> None:
         """Complete the call if this fetch found its answer."""
-        del conversation
         if background_responses.has_ended(record):
             self._reports.report(_Answer(self._reports, self._level, record, self._context))
 
@@ -140,7 +128,3 @@ def span_context(span: SpanHandle[Any, Any] | SpanRef | None) -> SpanContext | N
         return None
     flags = TraceFlags(TraceFlags.SAMPLED if span.sampled else TraceFlags.DEFAULT)
     return SpanContext(int(span.trace_id, 16), int(span.span_id, 16), is_remote=True, trace_flags=flags)
-
-
-def _unchanged(record: CallRecord) -> CallRecord:
-    return record

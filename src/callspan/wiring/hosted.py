@@ -7,7 +7,7 @@ caller gets it; what it completes is written at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 from opentelemetry import context as otel_context
@@ -17,8 +17,9 @@ from callspan.fail_open import fail_open
 from callspan.observe.factory import CallFactory
 from callspan.observe.hosted_agents import Claim, HostedAgents, Origin, call_of, event_of
 from callspan.observe.live_call import LiveCall
-from callspan.observe.ports import CallInfo, span_ids
-from callspan.process import callbacks
+from callspan.observe.ports import CallInfo, RequestObserver, span_ids
+from callspan.process import processors
+from callspan.process.processed import Processed
 from callspan.providers import registry
 from callspan.providers.base import HOSTED, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.hosted import (
@@ -34,7 +35,7 @@ from callspan.providers.hosted import (
     ToolRun,
 )
 from callspan.record.call import CallRecord, Request
-from callspan.record.events import Record
+from callspan.record.events import EventRecord, Record, SessionRecord
 from callspan.record.ids import response_call_id
 from callspan.record.messages import Conversation
 from callspan.spans.call import CallSpans
@@ -60,18 +61,18 @@ class Hosted:
     def __init__(
         self,
         find: Finder,
-        write: Callable[[Record], None],
-        measure: Callable[[CallRecord], None],
+        write: Callable[[Processed[Record]], None],
+        measure: Callable[[Processed[CallRecord]], None],
     ) -> None:
-        """`write` stores a processed record."""
+        """`write` stores a record."""
         self.find, self.write, self.measure = find, write, measure
         self.agents = HostedAgents()
 
     def factory(self, calls: CallFactory, spans: CallSpans | None) -> CallFactory:
         """Return the factory that observes requests about sessions, with the settings of `calls`; None: no spans."""
-        silent = calls.without_records(process=_unchanged, chunk_log=0)
+        silent = calls.without_records(lambda _: RequestObserver(), chunk_log=0)
         given = {name: getattr(silent, name) for name in silent.__struct_fields__}
-        return HostedFactory(**given, of=self, spans=spans, records=calls.process)
+        return HostedFactory(**given, of=self, spans=spans)
 
 
 class HostedFactory(CallFactory, frozen=True, kw_only=True):
@@ -79,8 +80,6 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
 
     of: Hosted
     spans: CallSpans | None
-    records: Callable[[Any], Any]
-    """Returns a record as it may be shown and stored."""
 
     def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
         """Return the call that observes the request; `endpoint` is a `HostedRequest`."""
@@ -93,18 +92,13 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
             parent_session_id=None if parent == endpoint.of.session_id else parent,
         )  # fmt: skip
         reading = _Reading(self, endpoint, origin)
-        ports = msgspec.structs.replace(self, start_span=lambda _: reading)
+        ports = msgspec.structs.replace(self, observer=lambda _: reading)
         return CallFactory.start(ports, reading, info, alone=True)
 
 
-class _Reading:
-    """One request about a session: replaces its endpoint and its span."""
+class _Reading(RequestObserver):
+    """Observes one request about a session, and replaces its endpoint."""
 
-    trace_id: str | None = None
-    span_id: str | None = None
-    parent_span_id: str | None = None
-    sampled: bool | None = None
-    wants_content = False
     operation = HOSTED
     message_key = ""
     complete = False
@@ -158,13 +152,8 @@ class _Reading:
         del request, response
         return Conversation()
 
-    def within(self, context: Context) -> Context:
-        """Return `context`: there is no span."""
-        return context
-
-    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
+    def ended(self, record: CallRecord) -> None:
         """Process the sent messages if they were accepted, and the rest of a stream."""
-        del conversation
         with _READ:
             fold, self._fold = self._fold, None
             if fold is not None:
@@ -259,23 +248,20 @@ class _Reading:
     def _show(self, record: CallRecord, *, shown: bool) -> None:
         """Write the record, with a span and measurements if it is the first of an ended call."""
         spans = self._factory.spans if shown else None
-        span = None if spans is None else spans.of_fetch(record, self._context, None)
+        of_calls = self._factory.processors
+        span = None if spans is None else spans.of_fetch(of_calls.begun(record), self._context, None)
         if span is not None:
             record = msgspec.structs.replace(record, **span_ids(span))
-        processed = self._factory.records(record)
-        callbacks.write(processed, self._of.write)
+        processed = of_calls.process(record)
+        processors.write(processed, self._of.write)
         if span is not None:
-            span.end(processed, registry.conversation_of(processed) if span.wants_content else None)
+            span.end(processed, registry.conversation_of(processed.record) if span.wants_content else None)
         if shown:
             self._of.measure(processed)
 
-    def _keep(self, record: Any) -> None:  # noqa: ANN401 - a session or an event
-        callbacks.write(self._factory.records(record), self._of.write)
+    def _keep(self, record: SessionRecord | EventRecord) -> None:
+        processors.write(self._factory.processors.process(record), self._of.write)
 
 
 def _listed(fact: Fact) -> Fact:
     return msgspec.structs.replace(fact, listed=True) if isinstance(fact, ModelRequest) else fact
-
-
-def _unchanged(record: CallRecord) -> CallRecord:
-    return record

@@ -25,7 +25,8 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.observe.ports import UnfinishedCall
 from callspan.otlp_variables import SIGNALS, Signal
-from callspan.process import callbacks
+from callspan.process import callbacks, processors
+from callspan.process.processed import Processed
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.record.call import CallRecord, Place
@@ -171,7 +172,7 @@ class Pipeline:
             for level in set(stricter_ones.values())
         }
         spans = {level: self._spans(level) for level in self._processors}
-        outlets = {level: Outlet(each.process, spans[level]) for level, each in self._processors.items()}
+        outlets = {level: Outlet(each, spans[level]) for level, each in self._processors.items()}
         look_ups = LookUps(settings.stores)
         self._fetches = Fetches(Reports(look_ups, self.recorder.write, self._metrics.observed, outlets))
         self.factories: dict[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
@@ -209,9 +210,9 @@ class Pipeline:
 
     def write(self, record: Record) -> None:
         """Process and store a record that does not come from a call observed by callspan."""
-        callbacks.write(self._processors_at(None).process(record), self.recorder.write)
+        processors.write(self._processors_at(None).process(record), self.recorder.write)
 
-    def _emitted(self, record: Record) -> None:
+    def _emitted(self, record: Processed[Record]) -> None:
         self.recorder.write(record)
         self._metrics.measure_event(record)
 
@@ -225,9 +226,8 @@ class Pipeline:
             remember_call(record, level)
         return wanted
 
-    def _priced(self, record: Record) -> None:
-        if isinstance(record, CallRecord) and record.cost is not None:
-            self._metrics.priced(record, record.cost)
+    def _priced(self, processed: Processed[Record]) -> None:
+        self._metrics.priced(processed)
 
     def _processors_at(self, level: Content | None) -> Processors:
         return self._processors[strictest(self.settings.content, current_content(), level)]
@@ -240,7 +240,7 @@ class Pipeline:
         settings = self.settings
         calls = CallFactory(
             start_span=spans.start,
-            process=self._processors[level].process,
+            processors=self._processors[level],
             write=partial(self.recorder.write_call, self._fetches.created, level),
             observed=self._metrics.observed,
             begun=self._metrics.begun,

@@ -13,8 +13,9 @@ import msgspec
 from callspan.agent.runtime import SPAN_REFS, SpanRef
 from callspan.background import PutOff
 from callspan.cost.price_table import PriceFileError, pricer_for
-from callspan.fail_open import fail_open, ours, reported
-from callspan.process import callbacks
+from callspan.fail_open import fail_open, ours, report, reported
+from callspan.process import processors
+from callspan.process.processed import Processed
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
@@ -37,7 +38,7 @@ _FILES: Final = ("sqlite", "jsonl")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
 
-Listener = Callable[[Record], None]
+Listener = Callable[[Processed[Record]], None]
 
 
 class Destination(NamedTuple):
@@ -71,6 +72,8 @@ class Recorder:
         self._open_spool: dict[str, Spool] = {}
         self.unrecorded = UnrecordedCalls(self.directory)
         """Counts the calls that leave no record."""
+        self.refused = 0
+        """Number of records that were not written because no processor had returned them."""
         self.in_use = True
         """False once replaced by another recorder: running calls are still recorded, but nothing stays open."""
 
@@ -97,8 +100,12 @@ class Recorder:
         self._stores += added
         return self._open_spool.pop(_OPEN, None)
 
-    def write(self, record: Record) -> None:
-        """Append a record: when this returns, the operating system has it."""
+    def write(self, processed: Processed[Record]) -> None:
+        """Append a record: when this returns, the operating system has it. Anything but a processed one is refused."""
+        if type(processed) is not Processed:
+            self._refuse(processed)
+            return
+        record = processed.record
         if self._stores:
             try:
                 spool, payload = self._open_spool.get(_OPEN) or self._open(), codec.encode(record)
@@ -111,21 +118,26 @@ class Recorder:
                     self._open().append(payload, partial(_slim, record))
         for listener in self._listeners:
             with _SHOW:
-                listener(record)
+                listener(processed)
 
-    def write_call(self, created: Callable[[CallRecord], object], level: Content, record: Record) -> None:
+    def _refuse(self, value: object) -> None:
+        self.refused += 1
+        raised = TypeError(f"{type(value).__name__} did not pass the processors")
+        report(_KEEP.what, raised)
+
+    def write_call(
+        self, created: Callable[[CallRecord], object], level: Content, processed: Processed[CallRecord]
+    ) -> None:
         """Append the record of a call, keep the reference to its span, and run the callbacks after the record.
 
         `level` is the content level it was begun with; `created` takes the call of a request to the Responses API,
         which may be answered in the background.
         """
-        self.write(record)
-        if isinstance(record, CallRecord):
-            remember_call(record, level)
-            if record.api == "responses":
-                created(record)
-        if callbacks.REGISTERED:
-            callbacks.call("after_record", record)
+        processors.write(processed, self.write)
+        record = processed.record
+        remember_call(record, level)
+        if record.api == "responses":
+            created(record)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long.
@@ -159,7 +171,8 @@ class Recorder:
 
     def counters(self) -> Mapping[str, int]:
         """Return the spool's counters; empty before the first record."""
-        return {} if (spool := self.spool) is None else spool.counters()
+        counted = {} if (spool := self.spool) is None else spool.counters()
+        return {**counted, "dropped.unprocessed": self.refused} if self.refused else counted
 
     def states(self) -> Sequence[SinkState]:
         """Return the state of each store; empty before the first record."""
@@ -167,7 +180,8 @@ class Recorder:
 
     def drops(self) -> Mapping[str, int]:
         """Return how many records were dropped before any store could have them, by reason."""
-        return {} if (spool := self.spool) is None else spool.drops()
+        drops = {} if (spool := self.spool) is None else spool.drops()
+        return {**drops, "unprocessed": self.refused} if self.refused else drops
 
     def directory(self) -> Path | None:
         """Return the directory of the spool; None without stores."""
@@ -244,12 +258,12 @@ def check_prices(prices: object) -> None:
 
 
 def remember_call(record: CallRecord, level: Content | None) -> None:
-    """Store the place and span of a call, and the content level it was begun with."""
+    """Store the place and span of a call, by its ids, and the content level it was begun with."""
     where = SpanRef(
         trace_id=record.trace_id,
         span_id=record.span_id,
         sampled=record.sampled is not False,
-        place=record.place,
+        place=msgspec.structs.replace(record.place, session_name=None),
         response_id=record.response.id if record.response is not None else None,
         level=level,
     )

@@ -43,7 +43,9 @@ def ours(records: list[Any]) -> Any:
     from callspan.wiring.pipeline import Providers
 
     settings = callspan.Settings()
-    return WIRING.install(settings, Providers(listeners=(records.append,)), ("openai", "anthropic"))
+    return WIRING.install(
+        settings, Providers(listeners=(lambda one: records.append(one.record),)), ("openai", "anthropic")
+    )
 
 
 def scene(named: str, order: str) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from callspan.agent.episode import RunningTotals
 from callspan.agent.runtime import Runtime
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process import callbacks
-from callspan.process.processors import Processor, Processors, caller_processors
+from callspan.process.processors import Processor, Processors, caller_processors, write
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
 from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.usage import Usage
 from callspan.settings import Content, Settings
 from tests.points import points
+from tests.processed import UNPROCESSED, processed
 
 
 def call(outcome: Any = "success", duration_ns: int | None = None, usage: Usage | None = None) -> CallRecord:
@@ -241,7 +242,7 @@ class _OwnEvent(EventRecord, frozen=True, kw_only=True, tag="event"):
 def test_a_record_of_a_subclass_is_processed_as_one_of_its_kind(hooked: Any, content: Content) -> None:
     given = _OwnEvent(**{name: getattr(EVENT, name) for name in EVENT.__struct_fields__} | {"data": "x" * 9_000})
     hooked("before_record", lambda _: given)
-    found = caller_processors(Settings(content=content, max_record_bytes=2_000)).process(EVENT)
+    found = caller_processors(Settings(content=content, max_record_bytes=2_000)).process(EVENT).record
     assert type(found) is EventRecord
     assert [note.why for note in found.redactions] == ["size" if content == "full" else "content"]
     assert (found.data is None) == (content == "off")
@@ -302,7 +303,7 @@ def test_what_a_callback_returns_goes_through_the_processors_again(hooked: Any) 
         return msgspec.structs.replace(record, name="clean", metadata={"times": record.metadata.get("times", 0) + 1})
 
     processors = Processors([Processor(fail_open("rename"), rename)])
-    kept = processors.process(msgspec.structs.replace(EVENT, name="secret"), "event")
+    kept = processors.process(msgspec.structs.replace(EVENT, name="secret"), "event").record
     assert (kept.name, kept.metadata) == ("clean", {"times": 2})
     assert [record.name for record in shown] == ["clean"]  # type: ignore[union-attr]
 
@@ -310,12 +311,12 @@ def test_what_a_callback_returns_goes_through_the_processors_again(hooked: Any) 
 def test_callback_after_a_record_run_once_it_is_written(hooked: Any) -> None:
     order: list[str] = []
     hooked("after_record", lambda _: order.append("called"))
-    callbacks.write(EVENT, lambda _: order.append("written"))
+    write(processed(EVENT), lambda _: order.append("written"))
     assert order == ["written", "called"]
 
 
 def runtime(*, strict: bool) -> Runtime:
-    return Runtime(write=lambda _: None, spans=None, strict=strict)  # type: ignore[arg-type]
+    return Runtime(write=lambda _: None, spans=None, processors=lambda _level: UNPROCESSED, strict=strict)  # type: ignore[arg-type]
 
 
 def test_wrong_use_is_reported_once_for_each_flag(caplog: pytest.LogCaptureFixture) -> None:

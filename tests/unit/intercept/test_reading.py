@@ -24,10 +24,12 @@ from callspan.intercept.stream_readers import is_usage_chunk, request_usage
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.observe.ports import CallInfo
+from callspan.process.processed import Processed
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from tests.points import points
+from tests.processed import UNPROCESSED
 
 
 def options(**fields: Any) -> Any:
@@ -299,7 +301,7 @@ class Span:
     sampled = True
     wants_content = False
 
-    def end(self, record: CallRecord, conversation: object) -> None: ...
+    def end(self, record: Processed[CallRecord], conversation: object) -> None: ...
 
 
 class Call:
@@ -309,8 +311,8 @@ class Call:
         self.written: list[Record] = []
         factory = CallFactory(
             start_span=lambda _record: Span(),
-            process=lambda record: record,
-            write=self.written.append,
+            processors=UNPROCESSED,
+            write=lambda processed: self.written.append(processed.record),
             observed=lambda _record: None,
             surroundings=lambda: (None, None, {}),
         )

@@ -13,10 +13,12 @@ from callspan.intercept.response_observer import CapturePath, ResponseObserver
 from callspan.intercept.response_state import STREAM_ENDS, TABLE, Action, Event, State
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory, CallInfo
+from callspan.process.processed import Processed
 from callspan.providers import registry
 from callspan.record.call import CallRecord, StreamEnd
 from callspan.record.events import Record
 from tests.points import points
+from tests.processed import UNPROCESSED
 
 Table = Mapping[tuple[State, Event], tuple[State, Action]]
 Answer = tuple[State, Action]
@@ -108,7 +110,7 @@ class Span:
     sampled = True
     wants_content = False
 
-    def end(self, record: CallRecord, conversation: object) -> None: ...
+    def end(self, record: Processed[CallRecord], conversation: object) -> None: ...
 
 
 class Observed:
@@ -119,7 +121,7 @@ class Observed:
         self.written: list[Record] = []
         self.interrupts = list(interrupts)
         factory = CallFactory(
-            start_span=lambda _record: Span(), process=lambda record: record, write=self.write,
+            start_span=lambda _record: Span(), processors=UNPROCESSED, write=self.write,
             observed=lambda _record: None, surroundings=lambda: (None, None, {}),
         )  # fmt: skip
         chat = registry.endpoint_for("post", "/chat/completions")
@@ -128,10 +130,10 @@ class Observed:
         self.deferred = DeferredEnds()
         self.observer = ResponseObserver(self.call, self.deferred, CapturePath())
 
-    def write(self, record: Record) -> None:
+    def write(self, processed: Processed[CallRecord]) -> None:
         if self.interrupts:
             raise self.interrupts.pop(0)
-        self.written.append(record)
+        self.written.append(processed.record)
 
     def on(self, event: Event) -> None:
         if event is Event.FAILED:

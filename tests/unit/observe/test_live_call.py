@@ -20,6 +20,7 @@ from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo, Clock
 from callspan.observe.progress import ChunkLog, ChunkTiming
+from callspan.process.processed import Processed
 from callspan.process.processors import Processor, Processors
 from callspan.providers import registry
 from callspan.providers.base import ResponseInfo
@@ -63,8 +64,8 @@ class Span:
         self.wants_content = wants_content
         self.ends: list[tuple[CallRecord, Conversation | None]] = []
 
-    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
-        self.ends.append((record, conversation))
+    def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
+        self.ends.append((processed.record, conversation))
 
 
 class Stage:
@@ -81,9 +82,9 @@ class Stage:
         self.seen: list[CallRecord] = []
         self.factory = CallFactory(
             start_span=lambda _record: self.span,
-            process=process,
-            write=self.written.append,
-            observed=self.seen.append,
+            processors=Processors([Processor(fail_open("run the test's processor"), process)], redacts=False),
+            write=lambda processed: self.written.append(processed.record),
+            observed=lambda processed: self.seen.append(processed.record),
             under_way=under_way,
             surroundings=lambda: (None, None, {"purpose": "test"}),
             clock=self.time.clock(),
@@ -281,7 +282,7 @@ def test_a_processor_that_fails_costs_the_content_and_never_shows_it(caplog: pyt
     def failing(record: object) -> object:
         raise RuntimeError("a bug")
 
-    stage = Stage(process=Processors([Processor(fail_open("run the test's processor"), failing)]).process)
+    stage = Stage(process=failing)
     call = stage.call()
     send(call)
     call.data(ANSWER)
@@ -574,7 +575,7 @@ def test_the_session_around_a_call_is_notified_of_its_end() -> None:
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
     factory = msgspec.structs.replace(
-        stage.factory, surroundings=lambda: (place, lambda record, _: ended.append(record), {})
+        stage.factory, surroundings=lambda: (place, lambda processed, _: ended.append(processed.record), {})
     )
     call = factory.start(endpoint, CallInfo(provider="openai"))
     call.data(ANSWER)

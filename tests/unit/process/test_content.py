@@ -23,7 +23,7 @@ from callspan.settings import Settings
 
 
 def applied(record: Record, content: str) -> Record:
-    return caller_processors(msgspec.structs.replace(Settings(), content=content)).process(record)
+    return caller_processors(msgspec.structs.replace(Settings(), content=content)).process(record).record
 
 
 def test_full_returns_the_same_record(call: CallRecord) -> None:

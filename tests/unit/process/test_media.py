@@ -33,7 +33,7 @@ def record(api: str, request: object = None, response: object = None) -> CallRec
 
 
 def applied(call: CallRecord, **settings: object) -> CallRecord:
-    kept = caller_processors(msgspec.structs.replace(Settings(), **settings)).process(call)
+    kept = caller_processors(msgspec.structs.replace(Settings(), **settings)).process(call).record
     assert isinstance(kept, CallRecord)
     return kept
 

@@ -32,26 +32,25 @@ _IDLE: list[Record] = [
 
 @pytest.mark.parametrize("record", _IDLE, ids=lambda record: type(record).__name__)
 def test_default_processors_keep_a_record_of_every_kind(record: Record) -> None:
-    assert caller_processors(Settings()).process(record) == record
+    assert caller_processors(Settings()).process(record).record == record
 
 
 def test_default_processors_return_the_same_call(call: CallRecord) -> None:
-    assert caller_processors(Settings()).process(call) is call
+    assert caller_processors(Settings()).process(call).record is call
 
 
 def test_call_without_any_body_goes_through_every_setting() -> None:
     record = CallRecord(call_id="c", timing=Timing(start_ns=1))
     for content in ("full", "metadata", "off"):
-        kept = caller_processors(msgspec.structs.replace(Settings(), content=content)).process(record)
+        kept = caller_processors(msgspec.structs.replace(Settings(), content=content)).process(record).record
         assert kept == msgspec.structs.replace(record, content_level=content)
 
 
 def test_media_are_not_looked_for_when_bodies_go_anyway(call: CallRecord) -> None:
     image = {"messages": [{"image_url": {"url": "data:image/png;base64,AAAABBBBCCCCDDDD"}}]}
     request = msgspec.structs.replace(call.request, body=msgspec.Raw(json.dumps(image).encode()))
-    kept = caller_processors(msgspec.structs.replace(Settings(), content="off")).process(
-        msgspec.structs.replace(call, request=request)
-    )
+    processors = caller_processors(msgspec.structs.replace(Settings(), content="off"))
+    kept = processors.process(msgspec.structs.replace(call, request=request)).record
     assert "media" not in {note.why for note in kept.redactions}
 
 
@@ -64,7 +63,7 @@ def test_a_failing_processor_loses_the_content_and_is_counted(call: CallRecord) 
 
     forget_failures()
     request = Request(params=Broken(api_key="SESAME"), body=call.request.body)
-    kept = caller_processors(Settings()).process(msgspec.structs.replace(call, request=request))
+    kept = caller_processors(Settings()).process(msgspec.structs.replace(call, request=request)).record
     counted = failures()
     forget_failures()
     assert counted["mask the secrets of a record"] == 1
@@ -77,7 +76,11 @@ def test_a_failing_processor_loses_the_content_and_is_counted(call: CallRecord) 
 
 def test_redactions_of_earlier_steps_are_kept(call: CallRecord) -> None:
     masked = msgspec.structs.replace(call, metadata={"password": "x"})
-    kept = caller_processors(msgspec.structs.replace(Settings(), content="off"), lambda record: record).process(masked)
+    kept = (
+        caller_processors(msgspec.structs.replace(Settings(), content="off"), lambda record: record)
+        .process(masked)
+        .record
+    )
     assert kept.redactions[0].why == "secret"
     assert {note.why for note in kept.redactions} == {"secret", "content"}
 
@@ -88,7 +91,7 @@ def test_a_failed_processor_keeps_the_numbers_of_the_response(call: CallRecord) 
             raise RuntimeError("a bug")
 
     request = msgspec.structs.replace(call.request, params=Broken(api_key="SESAME"))
-    kept = caller_processors(Settings()).process(msgspec.structs.replace(call, request=request))
+    kept = caller_processors(Settings()).process(msgspec.structs.replace(call, request=request)).record
     forget_failures()
     assert isinstance(kept, CallRecord)
     assert kept.response is not None

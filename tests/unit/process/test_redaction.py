@@ -26,7 +26,7 @@ def _fresh_failures() -> Iterator[None]:
 
 
 def applied(record: Record, redactor: Callable[[Any], Any], **settings: object) -> Record:
-    return caller_processors(msgspec.structs.replace(Settings(), **settings), redactor).process(record)
+    return caller_processors(msgspec.structs.replace(Settings(), **settings), redactor).process(record).record
 
 
 def test_redactor_sees_bodies_as_plain_json(call: CallRecord) -> None:

@@ -181,7 +181,7 @@ def test_key_in_settings_and_error_is_in_no_byte_of_the_record(content: str) -> 
         ),
         metadata={"password": "plainsecret", "run": 1},
     )
-    kept = caller_processors(msgspec.structs.replace(Settings(), content=content)).process(record)
+    kept = caller_processors(msgspec.structs.replace(Settings(), content=content)).process(record).record
     assert key.encode() not in encode(kept)
     assert b"plainsecret" not in encode(kept)
     assert {note.why for note in kept.redactions} >= {"secret"}
@@ -205,7 +205,7 @@ def test_credentials_of_mcp_servers_are_masked_in_the_body(api: str, setting: di
         timing=Timing(start_ns=1),
         request=Request(params=params, tool_names=["s"], body=msgspec.Raw(json.dumps(setting | body).encode())),
     )
-    kept = caller_processors(Settings()).process(record)
+    kept = caller_processors(Settings()).process(record).record
     assert isinstance(kept, CallRecord)
     assert b"plainsecret" not in encode(kept)
     assert json.loads(bytes(kept.request.body))["messages"] == body["messages"], "messages stay exact"
@@ -215,7 +215,11 @@ def test_credentials_of_mcp_servers_are_masked_in_the_body(api: str, setting: di
 def test_content_is_exact_also_where_settings_are_masked(field: str) -> None:
     body = {"model": "m", "api_key": "plainsecret", field: [{"password": "spoken"}]}
     request = Request(params={"api_key": "plainsecret"}, body=msgspec.Raw(json.dumps(body).encode()))
-    kept = caller_processors(Settings()).process(CallRecord(call_id="c", timing=Timing(start_ns=1), request=request))
+    kept = (
+        caller_processors(Settings())
+        .process(CallRecord(call_id="c", timing=Timing(start_ns=1), request=request))
+        .record
+    )
     assert isinstance(kept, CallRecord)
     assert json.loads(bytes(kept.request.body)) == {**body, "api_key": MASK}
     assert [(note.what, note.why) for note in kept.redactions] == [("request.body", "secret")]
@@ -233,7 +237,7 @@ def test_content_is_exact_also_where_settings_are_masked(field: str) -> None:
 )
 def test_bodies_that_cannot_carry_credentials_are_not_read(api: str, request_: Request) -> None:
     record = CallRecord(call_id="c", api=api, timing=Timing(start_ns=1), request=request_)
-    assert caller_processors(Settings()).process(record) is record
+    assert caller_processors(Settings()).process(record).record is record
 
 
 def test_credentials_that_an_answer_repeats_are_masked_and_listed() -> None:
@@ -246,7 +250,7 @@ def test_credentials_that_an_answer_repeats_are_masked_and_listed() -> None:
         request=Request(tool_names=["s"], body=body),
         response=Response(body=body),
     )
-    kept = caller_processors(Settings()).process(record)
+    kept = caller_processors(Settings()).process(record).record
     assert b"plainsecret" not in encode(kept)
     assert [note.what for note in kept.redactions] == ["request.body", "response.body"]
 
@@ -283,7 +287,7 @@ def test_an_error_without_secrets_is_the_same_object() -> None:
     ids=lambda record: type(record).__name__,
 )
 def test_metadata_of_every_kind_of_record_are_masked_and_listed(record: Record) -> None:
-    kept = caller_processors(Settings()).process(record)
+    kept = caller_processors(Settings()).process(record).record
     assert kept.metadata == {"password": MASK}
     assert [(note.what, note.why) for note in kept.redactions] == [("metadata", "secret")]
 
@@ -291,7 +295,7 @@ def test_metadata_of_every_kind_of_record_are_masked_and_listed(record: Record) 
 def test_errors_of_steps_are_masked_too() -> None:
     error = ErrorInfo(kind="unknown", type="X", message="Bearer abcdefghijkl")
     record = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, error=error)
-    kept = caller_processors(Settings()).process(record)
+    kept = caller_processors(Settings()).process(record).record
     assert isinstance(kept, TimestepRecord)
     assert kept.error is not None
     assert kept.error.message == f"Bearer {MASK}"
@@ -300,14 +304,14 @@ def test_errors_of_steps_are_masked_too() -> None:
 
 def test_record_without_secrets_is_unchanged() -> None:
     record = SessionRecord(session_id="s", record_version=1, metadata={"seed": 7, "note": "secretary"})
-    assert caller_processors(Settings()).process(record) == record
+    assert caller_processors(Settings()).process(record).record == record
 
 
 def test_a_body_that_only_mentions_credentials_is_unchanged() -> None:
     body = msgspec.Raw(b'{"input":"what is an authorization header?","tools":[{"type":"mcp","server_label":"s"}]}')
     request = Request(tool_names=["s"], body=body)
     record = CallRecord(call_id="c", api="responses", timing=Timing(start_ns=1), request=request)
-    assert caller_processors(Settings()).process(record) is record
+    assert caller_processors(Settings()).process(record).record is record
 
 
 def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
@@ -315,10 +319,8 @@ def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
     server = {"type": "url", "url": "https://mcp.example.com/sse", "name": "s", "authorization_token": "plainsecret"}
     body = {"model": "m", "max_tokens": 1, "messages": [], "mcp_servers": [server]}
     request = msgspec.structs.replace(Messages().request(body), body=msgspec.Raw(json.dumps(body).encode()))
-    kept = caller_processors(Settings()).process(
-        CallRecord(call_id="c", api="messages", timing=Timing(start_ns=1), request=request)
-    )
-    assert isinstance(kept, CallRecord)
+    call = CallRecord(call_id="c", api="messages", timing=Timing(start_ns=1), request=request)
+    kept = caller_processors(Settings()).process(call).record
     assert json.loads(bytes(kept.request.body)) == {
         **body,
         "mcp_servers": [{**server, "authorization_token": MASK}],
@@ -366,7 +368,7 @@ def test_pieces_of_text_are_not_secrets_where_credentials_are_masked() -> None:
         ),
         response=Response(body=msgspec.Raw(json.dumps(body).encode())),
     )
-    kept = caller_processors(Settings()).process(record)
+    kept = caller_processors(Settings()).process(record).record
     assert isinstance(kept, CallRecord)
     assert kept.response is not None
     answer = json.loads(bytes(kept.response.body))

@@ -139,7 +139,7 @@ def test_event_data_and_message_content_are_cut(call: CallRecord) -> None:
 
 
 def test_cap_of_the_settings_is_applied(call: CallRecord) -> None:
-    kept = caller_processors(msgspec.structs.replace(Settings(), max_record_bytes=200)).process(call)
+    kept = caller_processors(msgspec.structs.replace(Settings(), max_record_bytes=200)).process(call).record
     assert [note.why for note in kept.redactions] == ["size"]
 
 

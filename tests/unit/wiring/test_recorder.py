@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan.fail_open import failures
+from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, Redaction, Request, Response
 from callspan.record.codec import decode
 from callspan.record.events import Record, SessionRecord
@@ -27,16 +28,17 @@ from callspan.wiring.pipeline import Providers
 from callspan.wiring.process_end import ForkedWorkers
 from callspan.wiring.recorder import Recorder, spool_directory
 from tests.points import points
+from tests.processed import processed
 
 from .conftest import made, stored
 
 
 def test_without_stores_nothing_is_opened_and_listeners_are_called() -> None:
-    seen: list[Record] = []
+    seen: list[Processed[Record]] = []
     one = Recorder(Settings(), (seen.append,))
     record = made()
-    one.write(record)
-    assert seen == [record]
+    one.write(processed(record))
+    assert [one.record for one in seen] == [record]
     assert one.spool is None
     assert one.counters() == {}
     assert one.flush(0.0)
@@ -44,13 +46,13 @@ def test_without_stores_nothing_is_opened_and_listeners_are_called() -> None:
 
 
 def test_a_listener_that_raises_costs_neither_the_record_nor_the_next_listener(store: str) -> None:
-    seen: list[Record] = []
+    seen: list[Processed[Record]] = []
 
-    def broken(record: Record) -> None:
+    def broken(record: Processed[Record]) -> None:
         raise KeyError("mine")
 
     one = Recorder(Settings(stores=(store,)), (broken, seen.append))
-    one.write(made("a"))
+    one.write(processed(made("a")))
     one.close(5.0)
     assert len(seen) == 1
     assert stored(store) == {"a"}
@@ -58,10 +60,10 @@ def test_a_listener_that_raises_costs_neither_the_record_nor_the_next_listener(s
 
 
 def test_a_record_that_cannot_be_written_is_counted_and_exported_anyway(store: str) -> None:
-    seen: list[Record] = []
+    seen: list[Processed[Record]] = []
     one = Recorder(Settings(stores=(store,)), (seen.append,))
-    one.write(made("odd", metadata={"what": object()}))
-    one.write(made("good"))
+    one.write(processed(made("odd", metadata={"what": object()})))
+    one.write(processed(made("good")))
     one.close(5.0)
     assert len(seen) == 2
     assert "good" in stored(store)
@@ -70,11 +72,11 @@ def test_a_record_that_cannot_be_written_is_counted_and_exported_anyway(store: s
 def test_it_opens_with_the_first_record_and_again_after_it_was_closed(store: str, tmp_path: Path) -> None:
     one = Recorder(Settings(stores=(store,)))
     assert list(tmp_path.iterdir()) == []
-    one.write(made("a"))
+    one.write(processed(made("a")))
     first = one.spool
     one.close(5.0)
     assert one.spool is None
-    one.write(made("b"))
+    one.write(processed(made("b")))
     assert one.spool is not first
     one.close(5.0)
     one.close(5.0)
