@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import SpanKind
 
 import callspan
@@ -174,7 +175,7 @@ def test_listing_alone_records_the_same(mode: Mode, run: Run, seen: Captured, li
 
     run(body)
     first, second = seen.records
-    assert [record.record_version for record in calls(seen)] == [5, 5]
+    assert [record.record_version for record in calls(seen)] == [7, 7]
     assert (first.text, second.text, input_texts(first)) == ("Let me look.", "There is one file.", ["What is here?"])
     assert len(tools(seen)) == 1
 
@@ -212,12 +213,40 @@ def test_events_without_their_beginning_are_amended(mode: Mode, run: Run, seen: 
         await listed(mode, client, session_id)
 
     run(body)
-    assert [record.record_version for record in calls(seen)] == [3, 3, 5, 5]
+    assert [record.record_version for record in calls(seen)] == [3, 3, 7, 7]
     first, second = seen.records
     assert (first.text, second.text) == ("Let me look.", "There is one file.")
     assert first.usage is not None
     assert first.usage.total_tokens == 110
     assert len(seen.spans) == 2
+
+
+def test_a_stream_joined_after_the_message_gets_it_from_a_list(mode: Mode, run: Run, seen: Captured) -> None:
+    """The message was sent, and its event read, by another process."""
+    script(mode)
+
+    async def body() -> None:
+        other, client = mode.anthropic(), mode.anthropic()
+        with suppress_instrumentation():
+            session_id = await session(mode, other)
+            await send(mode, other, session_id, "What is here?")
+            events = [event.to_dict() for event in await listed(mode, other, session_id)]
+        mode.provider.reply(on="/events/stream", raw=events[events.index(of_user(events)) + 1 :])
+        await read(mode, client, session_id)
+        assert next(input_texts(record) for record in seen.records) == []
+        for _ in range(2):
+            await listed(mode, client, session_id)
+
+    run(body)
+    assert [record.record_version for record in calls(seen)] == [3, 5, 5]
+    first, second = seen.records
+    assert (first.text, input_texts(first)) == ("Let me look.", ["What is here?"])
+    assert second.text == "There is one file."
+    assert len(seen.spans) == 2
+
+
+def of_user(events: list[Any]) -> Any:
+    return next(event for event in events if event["type"] == "user.message")
 
 
 def test_spans_are_model_requests_in_their_session(mode: Mode, run: Run, seen: Captured) -> None:

@@ -78,6 +78,9 @@ def test_a_turn_is_one_record(mode: Mode, run: Run, seen: Captured) -> None:
     assert (usage.cache_read_tokens, usage.reasoning_tokens) == (64, 4)
     assert "Let me look." in str(record.text)
     assert "There is one file." in str(record.text)
+    assert texts(record) == ["What is here?"]
+    assert record.conversation is not None
+    assert [part.text for part in record.conversation.system] == ["You find files."]
     assert [(call.name, call.tool_type) for call in record.tool_calls] == [("search", "mcp")]
     (span,) = seen.spans
     shown = dict(span.attributes or {})

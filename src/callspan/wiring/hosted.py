@@ -130,8 +130,18 @@ class _Reading(RequestObserver):
     def add(self, chunk: object) -> bool:
         """Process one event of a stream."""
         if self._fold is not None:
-            self._take(self._fold.add(chunk))
+            facts = self._fold.add(chunk)
+            self._take(facts)
+            if self._sent is not None and self._path.what == "session":
+                self._take_sent(facts)
         return False
+
+    def _take_sent(self, facts: Sequence[Fact]) -> None:
+        """Process what a creation sent as soon as its stream states the id of the session."""
+        created = next((fact for fact in facts if isinstance(fact, SessionFacts)), None)
+        if created is not None:
+            sent, self._sent = self._sent, None
+            self._take(self._reader.sent(self._path, sent, {"id": created.session_id}))
 
     def body(self) -> dict[str, object] | None:
         """Return nothing: the events are recorded one by one."""

@@ -128,6 +128,8 @@ class EventFold:
         self._input_ids: set[str] = set()
         self._open: _Open | None = None
         self._tools: OrderedDict[str, dict[str, object]] = OrderedDict()
+        self._begun = False
+        """Whether a model request was read whose messages were read too: a stream may be joined after them."""
         self._evaluation: bool | None = None
         """Whether an outcome is being evaluated, without a model request seen since; None: unknown."""
 
@@ -152,10 +154,12 @@ class EventFold:
     def _ended(self, event: _Event, _: str) -> list[Fact]:
         self._evaluation = None
         begun, self._open = self._open, None
-        complete = begun is not None and begun.start_id == word(event, "model_request_start_id")
+        followed = begun is not None and begun.start_id == word(event, "model_request_start_id")
         if begun is None:
             begun = _Open(None, None, self._input, frozenset(self._input_ids), [])
             self._input, self._input_ids = [], set()
+        complete = followed and (self._begun or bool(begun.input))
+        self._begun = True
         error = None
         if flag(event, "is_error"):
             error = begun.error or ErrorInfo(kind="server", type="model_request_error")
@@ -163,7 +167,7 @@ class EventFold:
             key=word(event, "id") or word(event, "model_request_start_id") or "",
             session_id=self._path.session_id,
             thread_id=self._path.thread_id,
-            start_ns=begun.start_ns if complete else None,
+            start_ns=begun.start_ns if followed else None,
             end_ns=time_ns(event, "processed_at"),
             input=begun.input,
             input_ids=begun.input_ids,
