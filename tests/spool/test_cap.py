@@ -7,12 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
+from callspan.spool import shipper as shippers
 from callspan.spool.directory import size_of, store_key
 from callspan.spool.losses import Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import Segment
@@ -68,7 +70,8 @@ def test_a_working_store_gets_complete_records_while_another_is_down(
 
 
 @pytest.mark.slow
-def test_a_store_that_hangs_or_falls_behind_is_handled_the_same(place: Path, tmp_path: Path) -> None:
+def test_a_store_that_hangs_is_handled_the_same(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shippers, "_STUCK_S", 0.05)
     slow, healthy = HangingSink(tmp_path / "s"), SqliteSink(tmp_path / "h.db")
     spool = Spool(place, [slow, healthy], max_bytes=CAP)
     names = [f"k{number}" for number in range(900)]
@@ -96,6 +99,46 @@ def test_records_of_idle_processes_for_a_dead_store_do_not_affect_other_stores(p
     until(lambda: on_disk(place) <= CAP, 20)
     for spool in (hoarder, busy):
         spool.close(0.2)
+
+
+class Busy(FileSink):
+    """Takes everything, 7 records in 25 ms."""
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        time.sleep(0.025)
+        super().deliver(entries)
+
+
+def test_a_store_that_lags_loses_nothing_for_an_outage_of_another(place: Path, tmp_path: Path) -> None:
+    """Also not while the records of another process, for the store that is down, fill the directory."""
+    full = Spool(place, [DownSink(tmp_path / "d"), SqliteSink(tmp_path / "f.db")], max_bytes=CAP)
+    list(append(full, [f"a{number}" for number in range(330)], every=10))
+    busy = Busy(tmp_path / "b", "busy")
+    spool = Spool(place, [DownSink(tmp_path / "d"), busy, SqliteSink(tmp_path / "h.db")], max_bytes=CAP)
+    names = [f"k{number}" for number in range(600)]
+    most = 0
+    for _ in append(spool, names):
+        most = max(most, spool._segments.lag(1))
+    assert most > CAP // 20, "it does lag"
+    until(lambda: spool._segments.lag(1) == 0)
+    assert (busy.keys(), rows(tmp_path / "h.db")) == (names, names)
+    assert read_losses(place).given_up.keys() <= {store_key(place, DownSink(tmp_path / "d"))}
+    assert spool.counters()["slimmed"] == 0
+    full.close(0.1)
+    spool.close(0.1)
+
+
+def test_a_store_that_lags_behind_the_cap_loses_bodies_first(place: Path, tmp_path: Path) -> None:
+    busy = Busy(tmp_path / "b", "busy")
+    spool = Spool(place, [busy, SqliteSink(tmp_path / "h.db")], max_bytes=CAP // 4)
+    for number in range(120):
+        assert spool.append(record(f"k{number}", 1000), slim=partial(record, f"s{number}"))
+    until(lambda: spool._segments.lag(0) == 0)
+    assert spool.counters()["slimmed"] > 10
+    assert [key[1:] for key in busy.keys()] == [str(number) for number in range(120)]  # noqa: SIM118 - no mapping
+    assert not read_losses(place).given_up
+    assert spool.close(5)
+    assert read_losses(place).without_bodies["cap"].records == spool.counters()["slimmed"]
 
 
 def test_segments_of_stores_without_a_shipper_do_not_starve_a_working_store(place: Path, tmp_path: Path) -> None:

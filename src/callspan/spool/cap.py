@@ -1,8 +1,8 @@
 """Cap: limits a spool directory. Records that only failing stores lack are dropped first, then bodies, then records.
 
-The segment dropped first is the oldest that at least one store has and only failing stores lack; if there is none,
-the oldest that at least one store has. Only then are new records stored without their bodies, or dropped. So a
-working store gets every complete record, however long another one is unavailable.
+The segment dropped first is the oldest that at least one store has and only failing stores lack. A store that takes
+records loses nothing as long as its own backlog is below the limit. Above it, new records are stored without their
+bodies; if that is not enough, the oldest segment that at least one store has is dropped, or else the new record.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ Slim: TypeAlias = Callable[[], bytes]
 _SEGMENT_BYTES: Final = 64 << 20
 _MEASURE_S: Final = 0.1
 _SOON_S: Final = 0.2
+_SHARE: Final = 0.5
+"""Part of the largest backlog from which on a failing store loses records."""
 _READ_ENTRIES: Final = 256
 _READ_BYTES: Final = 1 << 20
 _MEMORY: Final = "memory"
@@ -37,11 +39,13 @@ class Delivering(Protocol):
     """The part of a shipper that reports the state of its sink."""
 
     number: int
-    failures: int
 
     @property
     def name(self) -> str:
         """The sink's name."""
+
+    def is_failing(self) -> bool:
+        """Return whether the sink takes no records now: it refuses them, or hangs."""
 
 
 class Cap:
@@ -80,13 +84,18 @@ class Cap:
         if small := len(payload) <= MAX_PAYLOAD:
             if used + size > limit:
                 used -= self.make_room(used + size - self.full_bytes)
-            if used + size <= limit or self._keeps_up(size):
+            if used + size <= limit or self._is_due_to_others(size):
                 return payload, used
         if slim is not None:
             payload = slim()
-            if len(payload) <= MAX_PAYLOAD and used + len(payload) + HEAD_BYTES <= self._max_bytes:
-                self._counts["slimmed"] += 1
-                self._losses.strip("cap" if small else "size", payload)
+        size = len(payload) + HEAD_BYTES
+        if len(payload) <= MAX_PAYLOAD:
+            if used + size > self._max_bytes:
+                used -= self.make_room(used + size - self._max_bytes, of_all=True)
+            if used + size <= self._max_bytes:
+                if slim is not None:
+                    self._counts["slimmed"] += 1
+                    self._losses.strip("cap" if small else "size", payload)
                 return payload, used
         reason = "cap" if len(payload) <= MAX_PAYLOAD else "size"
         self.drop(reason, payload)
@@ -126,10 +135,15 @@ class Cap:
         if excess > 0:
             self.make_room(excess)
 
-    def make_room(self, excess: int) -> int:
-        """Remove segments until this many bytes are free or none is left; return how many bytes are free."""
-        failing = frozenset(shipper.number for shipper in self._shippers() if shipper.failures)
-        found = self._segments.condemn(excess, failing)
+    def make_room(self, excess: int, *, of_all: bool = False) -> int:
+        """Remove segments until this many bytes are free or none is left; return how many bytes are free.
+
+        `of_all`: if necessary also segments that stores lack which take records.
+        """
+        losers = [self._losers()]
+        if of_all:
+            losers.append(frozenset(shipper.number for shipper in self._shippers()))
+        found = self._segments.condemn(excess, losers)
         if not found:
             return 0
         self._condemned.extend(found)
@@ -141,13 +155,24 @@ class Cap:
         self._bury()
         self._losses.finish()
 
-    def _keeps_up(self, size: int) -> bool:
-        """Return whether a sink keeps up, so that a record will not wait for it."""
+    def _losers(self) -> frozenset[int]:
+        """Return the failing sinks that fill the directory; one that began to fail just now loses nothing for them."""
+        lags = {
+            shipper.number: self._segments.lag(shipper.number) for shipper in self._shippers() if shipper.is_failing()
+        }
+        largest = max(lags.values(), default=0)
+        return frozenset(number for number, lag in lags.items() if lag >= largest * _SHARE)
+
+    def _is_due_to_others(self, size: int) -> bool:
+        """Return whether a sink takes records, and no such sink lacks so much that it would fill the directory alone.
+
+        Then what fills it waits for failing stores, also of other processes, which drop it within seconds.
+        """
         if self._segments.sinks is None:
             # They are being built.
             return sum(source.end for source in self._segments.sources()) + size <= self.segment_bytes
-        keeping = [shipper.number for shipper in self._shippers() if not shipper.failures]
-        return any(self._segments.lag(number) + size <= self.segment_bytes for number in keeping)
+        lags = [self._segments.lag(shipper.number) for shipper in self._shippers() if not shipper.is_failing()]
+        return bool(lags) and max(lags) + size <= self.full_bytes
 
     def _bury(self) -> None:
         while (segment := self._next()) is not None:

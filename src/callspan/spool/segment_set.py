@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -181,22 +181,23 @@ class SegmentSet:
         else:
             source.release()
 
-    def condemn(self, size: int, failing: frozenset[int]) -> list[Segment]:
+    def condemn(self, size: int, losers: Sequence[frozenset[int]]) -> list[Segment]:
         """Remove the oldest sealed segments that some store has, together at least `size` bytes.
 
-        Other stores will not get them. Those that only `failing` sinks lack come first. The caller must delete them.
+        Only segments that no other sinks lack than the first `losers`, then the second ones; they will not get them.
+        The caller must delete them.
         """
         found: list[Segment] = []
         with self.lock:
             oldest = sorted(self._sources, key=lambda source: source.created_ns)
             sealed = [source for source in oldest if isinstance(source, Segment) and source.sealed]
-            for any_sink in (False, True):
+            for losing in losers:
                 for source in sealed:
                     if sum(one.end for one in found) >= size:
                         break
                     wanted = self._wanted(source)
                     lacking = {number for number in wanted if source.passed.get(number, -1) < source.end}
-                    if source not in found and len(lacking) < len(wanted) and (any_sink or lacking <= failing):
+                    if source not in found and len(lacking) < len(wanted) and lacking <= losing:
                         found.append(source)
             for source in found:
                 self._sources.remove(source)

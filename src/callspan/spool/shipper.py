@@ -28,6 +28,8 @@ _LONGEST_WAIT_S: Final = 30.0
 _LINGER_S: Final = 0.05
 _IDLE_S: Final = 5.0
 _PATIENCE: Final = 5
+_STUCK_S: Final = 30.0
+"""A store that takes nothing for this time hangs. The longest wait without work is shorter."""
 _ODD: Final = (
     PoisonError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError,
 )  # fmt: skip
@@ -81,6 +83,8 @@ class Shipper:
         self._keeps_cursor: bool | None = None
         self._open = False
         self.failures = 0
+        self._moved_at = clock()
+        """When it last began a round or delivered something."""
         self._health = Health(sink.name, self._backlog, clock)
         self._stopping = False
         self.woken = False
@@ -99,8 +103,13 @@ class Shipper:
         """The sink's name."""
         return self.sink.name
 
+    def is_failing(self) -> bool:
+        """Return whether the sink takes no records now: it refuses them, or hangs."""
+        return self.failures > 0 or self._clock() - self._moved_at > _STUCK_S
+
     def start(self) -> None:
         """Start the thread."""
+        self._moved_at = self._clock()
         self._segments.enter()
         self._thread.start()
 
@@ -165,6 +174,7 @@ class Shipper:
         self._segments.leave()
 
     def _round(self) -> bool:
+        self._moved_at = self._clock()
         self._segments.adopt()
         if not self._open:
             self.sink.open()
@@ -251,6 +261,7 @@ class Shipper:
         self._move(source, entries[-1].end)
 
     def _move(self, source: Source, offset: int) -> None:
+        self._moved_at = self._clock()
         if self._segments.cursor(source, self.number) == offset:
             return
         if not self._keeps_cursor and isinstance(source, Segment):
