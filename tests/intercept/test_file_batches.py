@@ -19,7 +19,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.record.ids import batch_call_id, batch_line_id
 from callspan.record.merging import ANSWER_VERSION
-from callspan.spool import unrecorded
+from callspan.spool import unrecorded, uploads
 from callspan.testing import Captured, capture
 from callspan.wiring import batch_files, batches
 from tests.intercept import sdks
@@ -325,12 +325,12 @@ def test_another_process_finds_the_batch_of_results(
 
 def test_what_is_known_of_batches_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old files are deleted, and the oldest where there are many; one that another process takes is no error."""
-    place = tmp_path / batch_files.DIRECTORY
+    place = tmp_path / uploads.DIRECTORY
     place.mkdir()
     (place / "old.batch").write_bytes(b"{}")
     os.utime(place / "old.batch", (1, 1))
     (place / "taken.jsonl").symlink_to(tmp_path / "nowhere")
-    monkeypatch.setattr(batch_files, "_MOST_FILES", 3)
+    monkeypatch.setattr(uploads, "_MOST_FILES", 3)
     monkeypatch.setattr(batch_files, "_BATCHES_BETWEEN", 1)
     files = batch_files.BatchFiles(lambda: tmp_path)
     for number in range(6):

@@ -11,10 +11,11 @@ import msgspec
 from callspan.cli.filters import MOMENT
 from callspan.cli.frame import Frame, progress, reading, store_errors, usage_error
 from callspan.cli.safe_text import clean
+from callspan.cli.ship import spool_of
 from callspan.formatting import count, iso, local_time, plural
 from callspan.settings import SettingError
 from callspan.stores.base import CallFilter, SessionSummary
-from callspan.stores.retention import Removed, delete_session, prune
+from callspan.stores.retention import Choice, Removed, delete_session, prune, remove_uploads
 from callspan.stores.urls import safe_name, split_urls
 
 _EPILOG: Final = """\b
@@ -81,6 +82,7 @@ def _removed(frame: Frame, session_id: str) -> Removed:
     frame.deliver(to_all=True)
     try:
         found = [delete_session(url, session_id) for url in split_urls(frame.store)]
+        remove_uploads(spool_of(frame.store), Choice(session_id=session_id))
     except SettingError as error:
         raise usage_error(error) from error
     except store_errors() as error:
@@ -121,6 +123,7 @@ def prune_command(frame: Frame, older_ns: int, dry_run: bool) -> None:
     try:
         with progress(frame, "pruning"):
             removed = prune(split_urls(frame.store)[0], older_ns)
+            remove_uploads(spool_of(frame.store), Choice(older_than_ns=older_ns))
     except SettingError as error:
         raise usage_error(error) from error
     except store_errors() as error:

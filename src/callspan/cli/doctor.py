@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import platform
 import socket
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from itertools import groupby
@@ -21,7 +22,7 @@ from callspan.cli.frame import Frame, framed, store_errors
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.fail_open import ours
-from callspan.formatting import iso, plural
+from callspan.formatting import duration, iso, plural
 from callspan.intercept import coverage
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_named
@@ -33,6 +34,7 @@ from callspan.spool.directory import BAD_SUFFIX, Listing, Waiting
 from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.spool.unrecorded import FILE as UNRECORDED
 from callspan.spool.unrecorded import read_unrecorded
+from callspan.spool.uploads import DIRECTORY, uploads_in
 from callspan.stores.base import StoreError
 from callspan.stores.urls import open_store, safe_name, split_urls
 
@@ -159,6 +161,7 @@ def every_check(stores: str) -> Iterator[Check]:
     yield from _left_for_others(settings)
     yield from _damage(settings)
     yield from _losses(settings)
+    yield from _uploads(settings)
     yield from _unrecorded(settings)
     yield from _otlp()
     yield from _settings(settings)
@@ -337,6 +340,18 @@ def _losses(settings: Settings) -> Iterator[Check]:
     for name, death in losses.threads.items():
         detail = f"was ended by {death.error} and started again, {plural(death.times, 'time')}, last at "
         yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(death.last_ns)}", advice)
+
+
+def _uploads(settings: Settings) -> Iterator[Check]:
+    """Report the uploaded files whose batch has not been created: they hold the whole requests."""
+    directory = _spool(settings)
+    found = uploads_in(directory) if directory is not None else None
+    if found is not None and directory is not None and found.files:
+        age = duration((time.time() - found.since) * 1e9)
+        detail = f"{plural(found.files, 'uploaded file')} of requests, {found.size:,} bytes, the oldest {age} old, "
+        detail += f"in {directory / DIRECTORY}"
+        advice = "They wait for their batch, and are deleted with it, after 30 days, and by callspan delete and prune."
+        yield Check("stores", "batch files", "note", detail, advice)
 
 
 def _damage(settings: Settings) -> Iterator[Check]:

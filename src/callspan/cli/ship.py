@@ -80,7 +80,7 @@ def _report(frame: Frame, counters: dict[str, int], left: dict[str, int], messag
 
 def spool_of(stores: str) -> Path:
     """Return the spool directory of these stores."""
-    from callspan.wiring.recorder import spool_directory
+    from callspan.stores.urls import spool_directory
 
     urls = tuple(split_urls(stores))
     return spool_directory(load({"stores": urls}), urls)

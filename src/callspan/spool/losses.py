@@ -21,6 +21,7 @@ from callspan.background import PutOff
 from callspan.fail_open import fail_open, log, ours
 from callspan.file_lock import try_lock, unlock
 from callspan.formatting import iso, plural
+from callspan.spool.segment import make_private
 
 LOSSES_FILE: Final = "losses.json"
 _PAGE: Final = 4096
@@ -254,7 +255,7 @@ def _open(directory: Path) -> int:
     try:
         return os.open(directory / LOSSES_FILE, _FLAGS, 0o600)
     except ours(FileNotFoundError):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         return os.open(directory / LOSSES_FILE, _FLAGS, 0o600)
 
 

@@ -196,6 +196,13 @@ class Source(Protocol):
         """Unlock it, so that another process may adopt it."""
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory and its missing parents, each for its owner only (0700). Raises OSError."""
+    # `Path.mkdir(parents=True)` gives parents other permissions.
+    for missing in reversed([one for one in (directory, *directory.parents) if not one.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+
+
 class Segment:
     """One segment file held by this process. `append` needs the caller's lock; reading is safe from any thread."""
 
@@ -224,7 +231,7 @@ class Segment:
 
         The keys of the stores it is for become part of its name.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         path = directory / ("-".join((name, *_named(directory, sorted(set(keys))))) + SUFFIX)
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)

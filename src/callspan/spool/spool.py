@@ -20,6 +20,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from callspan import forks
 from callspan.background import AtomicFlag, LastingThread
 from callspan.fail_open import fail_open, log, ours, reported
+from callspan.spool import uploads
 from callspan.spool.appending import AppendQueue, MemoryBuffer, SegmentWriter
 from callspan.spool.cap import Cap, Slim
 from callspan.spool.directory import store_keys
@@ -379,6 +380,8 @@ class Spool:
                 self._build(segments)
             if any(source.own for source in segments.sources()):
                 self._losses.create()
+            with fail_open("delete expired files of batches"):
+                uploads.tidy(self.directory)
             done = True
         finally:
             if not done:

@@ -19,6 +19,7 @@ from callspan.background import AtomicFlag, PutOff
 from callspan.fail_open import Once, fail_open, log, ours
 from callspan.file_lock import locked_soon
 from callspan.forks import in_child
+from callspan.spool.segment import make_private
 
 FILE: Final = "unrecorded.json"
 MOST_PATHS: Final = 64
@@ -55,7 +56,7 @@ def read_unrecorded(directory: Path) -> dict[str, Count]:
 
 def add_unrecorded(directory: Path, calls: Mapping[str, int]) -> None:
     """Add to the counts. Raises OSError, TimeoutError among them, where the file is locked for long."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(directory)
     now = time.time_ns()
     with locked_soon(directory / _LOCK, _LOCKED_S):
         counts = read_unrecorded(directory)

@@ -12,8 +12,10 @@ import msgspec
 
 from callspan.forks import late_import
 from callspan.settings import SettingError
+from callspan.settings_loader import load
+from callspan.spool import uploads
 from callspan.stores.bodies import from_row, references
-from callspan.stores.urls import StoreUrl, parse, safe_name
+from callspan.stores.urls import StoreUrl, parse, safe_name, spool_directory
 
 _REMOVERS: Final = {
     "sqlite": "sqlite.removal",
@@ -76,7 +78,7 @@ class Choice(NamedTuple):
 
 
 def delete_session(store: str | Path, session_id: str) -> Removed:
-    """Delete a session with its calls, timesteps, events, messages, rewards and content.
+    """Delete a session with its calls, timesteps, events, messages, rewards, content and uploaded requests of batches.
 
     `store` is a URL, or the path of a SQLite file. An unknown session removes nothing. The deletion is atomic, except
     in ClickHouse: repeat it there after a failure. Raises StoreError if the store does not exist, SettingError for a
@@ -101,7 +103,18 @@ def _remove(store: str | Path, choice: Choice) -> Removed:
         raise SettingError(f"{safe_name(found.url)} keeps no records, so none can be deleted")
     remove = late_import(f"callspan.stores.{module}").remove
     place = found.url if found.path is None else found.path
-    return cast("Callable[[str | Path, Choice], Removed]", remove)(place, choice)
+    removed = cast("Callable[[str | Path, Choice], Removed]", remove)(place, choice)
+    url = f"sqlite:///{store}" if isinstance(store, Path) else store
+    remove_uploads(spool_directory(load(warn=False), (url,)), choice)
+    return removed
+
+
+def remove_uploads(spool: Path, choice: Choice) -> None:
+    """Delete the requests of uploaded files whose batch was never created, from a spool directory. Raises OSError."""
+    if choice.session_id is not None:
+        uploads.remove_session(spool, choice.session_id)
+    if choice.older_than_ns is not None:
+        uploads.remove_before(spool, choice.older_than_ns / 1e9)
 
 
 class Result(Protocol):

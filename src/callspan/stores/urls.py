@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from callspan.fail_open import ours
 from callspan.forks import late_import
 from callspan.safe_urls import HIDDEN, names_user, safe_url, unescaped
-from callspan.settings import SettingError
+from callspan.settings import SettingError, Settings
 from callspan.settings import split_urls as split_text
 from callspan.settings_loader import load, state_directory
 from callspan.spool.losses import read_losses
@@ -27,6 +27,7 @@ _FORMS: Final = (
     "sqlite:///calls.db, sqlite:////absolute/calls.db, jsonl:///calls.jsonl, postgresql://user@host/database, "
     "clickhouse://user@host/database, unix:///run/receiver.sock, console://"
 )
+_FILES: Final = ("sqlite", "jsonl")
 _SPOOL_SUFFIX: Final = ".spool"
 
 
@@ -233,6 +234,19 @@ def _load(kind: str, place: str) -> type:
 
 def _unknown(url: str) -> SettingError:
     return SettingError(f"{_SETTING}: unknown kind of store {safe_name(url)!r}; use one of: {_FORMS}")
+
+
+def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
+    """Return the spool directory: as configured, next to the first file store, or in the state directory."""
+    if settings.spool_dir is not None:
+        return settings.spool_dir
+    for url in stores:
+        path = parse(url).path
+        if path is not None and parse(url).kind in _FILES:
+            return path.with_name(path.name + _SPOOL_SUFFIX)
+    # One directory per set of stores, because a process that adopts a segment delivers it to its own stores. A
+    # changed password does not make another store.
+    return state_directory() / "spool" / sha256("\n".join(map(safe_name, stores)).encode()).hexdigest()[:16]
 
 
 def directories_of(url: str) -> list[Path]:

@@ -6,9 +6,6 @@ in memory.
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
@@ -22,13 +19,9 @@ from callspan.process.processed import Processed
 from callspan.providers.batches import BatchInfo
 from callspan.record import codec
 from callspan.record.call import CallRecord
+from callspan.spool import uploads
 
-DIRECTORY: Final = "batch_files"
-_REQUESTS, _BATCH, _UNFINISHED = ".jsonl", ".batch", ".part"
-_KEPT_S: Final = 30 * 86_400
-"""OpenAI deletes the files of batches after 30 days."""
-_MOST_BYTES: Final = 1 << 30
-_MOST_FILES: Final = 20_000
+_BATCH: Final = ".batch"
 _MOST_IN_MEMORY: Final = 32 << 20
 _BATCHES_BETWEEN: Final = 256
 """After so many batches old files are deleted again."""
@@ -49,10 +42,9 @@ class BatchFiles:
         if directory is None:
             self._keep_in_memory((provider, file_id), records)
             return
-        path = _path(directory, provider, file_id, _REQUESTS)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _tidy(path.parent)
-        _write(path, (codec.encode(processed.record) + b"\n" for processed in records))
+        uploads.tidy(directory)
+        path = _path(directory, provider, file_id, uploads.REQUESTS)
+        uploads.write(path, (codec.encode(processed.record) + b"\n" for processed in records))
 
     def keep_batch(self, provider: str, batch: BatchInfo) -> None:
         """Store the ids of a batch's results files, for other processes."""
@@ -62,12 +54,10 @@ class BatchFiles:
         # Counts and usage change until the batch has ended, and the lines have them.
         note = msgspec.json.encode(msgspec.structs.replace(batch, counts={}, usage=None))
         for file_id in batch.result_files:
-            path = _path(directory, provider, file_id, _BATCH)
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._batches % _BATCHES_BETWEEN == 0:
-                _tidy(path.parent)
+                uploads.tidy(directory)
             self._batches += 1
-            _write(path, [note])
+            uploads.write(_path(directory, provider, file_id, _BATCH), [note])
 
     def batch_of(self, provider: str, file_id: str) -> BatchInfo | None:
         """Return the batch of a results file; None if no process with this directory has seen it."""
@@ -91,7 +81,7 @@ class BatchFiles:
         directory = self._directory()
         if directory is None:
             return
-        path = _path(directory, provider, file_id, _REQUESTS)
+        path = _path(directory, provider, file_id, uploads.REQUESTS)
         try:
             with path.open("rb") as file:
                 yield from _decoded(file)
@@ -152,31 +142,4 @@ _batch: Final = msgspec.json.Decoder(BatchInfo).decode
 
 def _path(directory: Path, provider: str, file_id: str, suffix: str) -> Path:
     key = f"{provider} {file_id}".encode(errors="surrogatepass")
-    return directory / DIRECTORY / f"{sha256(key).hexdigest()[:32]}{suffix}"
-
-
-def _write(path: Path, lines: Iterable[bytes]) -> None:
-    """Write a file atomically."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_UNFINISHED}")
-    fresh.touch(0o600)
-    with fresh.open("wb") as file:
-        file.writelines(lines)
-    fresh.replace(path)
-
-
-def _tidy(directory: Path) -> None:
-    """Delete expired files, and the oldest if there are too many or their total size is too large."""
-    size, now = 0, time.time()
-    for number, (changed, bytes_of, path) in enumerate(sorted(_files_in(directory), reverse=True)):
-        size += bytes_of
-        if size > _MOST_BYTES or number >= _MOST_FILES or now - changed > _KEPT_S:
-            path.unlink(missing_ok=True)
-
-
-def _files_in(directory: Path) -> Iterator[tuple[float, int, Path]]:
-    for path in directory.iterdir():
-        try:
-            about = path.stat()
-        except ours(FileNotFoundError):  # another process has just taken it
-            continue
-        yield about.st_mtime, about.st_size, path
+    return directory / uploads.DIRECTORY / f"{sha256(key).hexdigest()[:32]}{suffix}"

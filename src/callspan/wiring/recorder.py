@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,20 +20,18 @@ from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
 from callspan.settings import Content, SettingError, Settings
-from callspan.settings_loader import state_directory
 from callspan.spool.directory import Listing
 from callspan.spool.processed_sink import Delivered, ProcessedSink, SharedDecoder
 from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool
 from callspan.spool.unrecorded import UnrecordedCalls
-from callspan.stores.urls import parse, safe_name, sinks_for
+from callspan.stores.urls import sinks_for, spool_directory
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 _OPEN: Final = "open"
 _LATE_S: Final = 1.0
 _CLOSING: Final = PutOff("callspan-closing")
-_FILES: Final = ("sqlite", "jsonl")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
 
@@ -205,19 +202,6 @@ class Recorder:
             _CLOSING.put_later(_LATE_S, partial(self._close_late, spool))
         _destination[:] = [Destination(self._stores, spool)]
         return spool
-
-
-def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
-    """Return the spool directory: as configured, next to the first file store, or in the state directory."""
-    if settings.spool_dir is not None:
-        return settings.spool_dir
-    for url in stores:
-        path = parse(url).path
-        if path is not None and parse(url).kind in _FILES:
-            return path.with_name(path.name + ".spool")
-    # One directory per set of stores, because a process that adopts a segment delivers it to its own stores. A
-    # changed password does not make another store.
-    return state_directory() / "spool" / sha256("\n".join(map(safe_name, stores)).encode()).hexdigest()[:16]
 
 
 def _slim(record: Record) -> bytes:

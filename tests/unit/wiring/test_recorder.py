@@ -22,11 +22,12 @@ from callspan.record.call import CallRecord, Redaction, Request, Response
 from callspan.record.codec import decode
 from callspan.record.events import Record, SessionRecord
 from callspan.settings import Settings
+from callspan.stores.urls import spool_directory
 from callspan.wiring import process_end, recorder
 from callspan.wiring.otlp import ByteBoundedExporter, OtlpProviders
 from callspan.wiring.pipeline import Providers
 from callspan.wiring.process_end import ForkedWorkers
-from callspan.wiring.recorder import Recorder, spool_directory
+from callspan.wiring.recorder import Recorder
 from tests.points import points
 from tests.processed import processed
 

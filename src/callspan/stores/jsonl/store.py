@@ -16,6 +16,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode, encode_json
 from callspan.record.events import SCOPE_TYPES, Record, SessionRecord, TimestepRecord, record_key
 from callspan.record.ids import is_of_response
+from callspan.spool.segment import make_private
 from callspan.spool.sink import Entry
 from callspan.stores.base import no_file, tried
 from callspan.stores.payloads import ends_of, line_of, unpack_entry
@@ -77,7 +78,7 @@ class JsonLinesStore:
 
     def open(self) -> None:
         """Create the file if needed and index its records. Raises OSError."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self.path.parent)
         os.close(os.open(self.path, _APPEND, _MODE))
         self._seen.clear()
         self._scanned = None

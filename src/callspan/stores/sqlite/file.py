@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import quote
 
 from callspan.fail_open import ours
+from callspan.spool.segment import make_private
 from callspan.stores.base import EmptyStoreError, StoreError, no_file
 from callspan.stores.columns import LAYOUT
 from callspan.stores.schema import APPLICATION_ID, named, relations, statements
@@ -57,7 +58,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
     Raises StoreError for a file of another application or a newer callspan, else sqlite3.Error or OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     with explaining(path):
         connection = _connected(path, "mode=rw") if path.exists() else _created(path)
         try:
