@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import inspect
 import logging
 import sys
 import threading
@@ -22,7 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import Context
 from functools import partial
+from itertools import islice
 from queue import Empty, SimpleQueue
+from types import FrameType
 from typing import Final, Generic, TypeVar
 
 from callspan.fail_open import fail_open, log, ours
@@ -227,13 +228,28 @@ class LRUCache(Generic[_K, _V]):
             self._known = before
 
 
+def frames_of(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield the frame and its callers. What runs is certain from them only: an interrupt may leave any mark behind."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
 class _Claim:
-    """Says which thread does a piece of work."""
+    """Says which running frame does a piece of work. It holds as long as that frame runs."""
 
-    __slots__ = ("thread",)
+    __slots__ = ("_frame", "done", "thread", "work")
 
-    def __init__(self, thread: int) -> None:
-        self.thread = thread
+    def __init__(self, work: Callable[[], object], frame: FrameType) -> None:
+        self.work = work
+        self.thread = threading.get_ident()
+        self._frame = id(frame)
+        self.done = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the frame still runs. An interrupt may have ended it before it could give the claim back."""
+        return any(id(frame) == self._frame for frame in frames_of(sys._current_frames().get(self.thread)))
 
 
 class PutOff:
@@ -255,6 +271,7 @@ class PutOff:
         # The thread that clears it starts the worker, which sets it again as it ends.
         self._unstarted = AtomicFlag(is_set=True)
         self._working: dict[int, _Claim] = {}
+        """By the id of the work, which the claim keeps alive."""
 
     def put(self, work: Callable[[], object]) -> None:
         """Have `work` done soon: once, and again where an interrupt came in its middle."""
@@ -274,15 +291,17 @@ class PutOff:
         deadline = time.monotonic() + timeout_s
         if later:
             self._take_due(float("inf"))
-        self._work_off()
         me = threading.get_ident()
-        while any(claim.thread != me for claim in list(self._working.values())):
+        while True:
+            self._work_off()
+            if all(claim.thread == me for claim in list(self._working.values())):
+                return True
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_POLL_S)
-        return True
 
     def _work_off(self) -> None:
+        self._release_abandoned()
         while self._waiting:
             try:
                 work = self._waiting[0]
@@ -293,24 +312,35 @@ class PutOff:
 
     def _do(self, work: Callable[[], object]) -> bool:
         """Do one piece of work unless another thread has it; False where the thread itself was interrupted in it."""
-        claim, done = _Claim(threading.get_ident()), False
-        # Whatever interrupts, and wherever: the claim ends, and what was not done waits again.
+        claim = _Claim(work, sys._getframe())
+        # Whatever interrupts, and wherever: the claim ends with this frame, and what was not done waits again.
         try:
             holder = self._working.setdefault(id(work), claim)
             if holder is not claim:
                 time.sleep(0)
+                self._release_abandoned()
                 return holder.thread != claim.thread
             if work in self._waiting:
                 self._waiting.remove(work)
                 with _WORK:
                     work()
-            done = True
+            claim.done = True
             return True
         finally:
-            if self._working.get(id(work)) is claim:
-                if not done and work not in self._waiting:
-                    self._waiting.appendleft(work)
-                del self._working[id(work)]
+            self._release(claim)
+
+    def _release_abandoned(self) -> None:
+        """Give back what threads had claimed that were interrupted just before they gave it back."""
+        for claim in list(self._working.values()):
+            if not claim.is_held:
+                self._release(claim)
+
+    def _release(self, claim: _Claim) -> None:
+        # The claim goes last: another interrupt leaves it to be found.
+        if self._working.get(id(claim.work)) is claim:
+            if not claim.done and claim.work not in self._waiting:
+                self._waiting.appendleft(claim.work)
+            self._working.pop(id(claim.work), None)
 
     def _take_due(self, now: float) -> float | None:
         """Move what is due to what waits; return when the next is due, None where nothing is left."""
@@ -355,6 +385,8 @@ class PutOff:
         idle_at = time.monotonic() + _IDLE_S
         while True:
             following = self._take_due(time.monotonic())
+            if self._working:
+                self._release_abandoned()
             if self._waiting:
                 self._work_off()
                 idle_at = time.monotonic() + _IDLE_S
@@ -461,10 +493,5 @@ def _drain_deferred(timeout_s: float) -> bool:
 
 def _is_interrupted() -> bool:
     """Whether a section of this thread is really below: an interrupt may have left its mark behind."""
-    here = inspect.currentframe()
-    frame = None if here is None else here.f_back
-    # That of our caller, which is about to enter a section itself.
-    while frame is not None and (frame := frame.f_back) is not None:
-        if frame.f_code is run_or_defer.__code__:
-            return True
-    return False
+    # The first two are this function and our caller, which is about to enter a section itself.
+    return any(frame.f_code is run_or_defer.__code__ for frame in islice(frames_of(sys._getframe()), 2, None))

@@ -1,4 +1,4 @@
-"""The programs interrupted by `interrupts.py`: calls of both SDKs, manually recorded calls, and an agent's session."""
+"""The programs that `interrupts.py` interrupts: requests of both SDKs, a call recorded by hand, an agent's session."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
-import anthropic
 import openai
 from opentelemetry import context as otel_context
 
 import callspan
 from callspan.testing import ReceivedRequest, ScriptedProvider
+from tests.intercept.mode import Mode
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 REFUSES = "claude-fable-5"
@@ -33,15 +33,23 @@ class Came(NamedTuple):
     raised: BaseException | None
     attached: bool
     """An OpenTelemetry context stayed attached."""
+    value: Any = None
+    """What the program returned."""
 
 
 class Use(ABC):
-    """One way to use callspan."""
+    """One way to use callspan: something to be interrupted, and what is done afterwards."""
 
-    swallows: type[BaseException] | None = None
+    swallows: tuple[type[BaseException], ...] = ()
     """What the SDK itself keeps from the caller if it is raised while a request is sent."""
     paired = True
     """Each call has a span and a record."""
+    replays = False
+    """Doing it again reads the same: what is recorded of both together equals what undisturbed ones record."""
+    creates = False
+    """It creates something, so that each has a span of its own."""
+    loses_content = False
+    """What was read of a stream is not sent again."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -50,22 +58,17 @@ class Use(ABC):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.task: asyncio.Task[Came] | None = None
 
-    def run(self, trace: Trace = None) -> Came:
-        """Do it once under a trace function."""
-        before = otel_context.get_current()
-        raised: BaseException | None = None
-        sys.settrace(trace)
-        try:
-            self.work()
-            sys.settrace(None)
-        except BaseException as error:  # noqa: BLE001
-            sys.settrace(None)
-            raised = error
-        return Came(raised, otel_context.get_current() is not before)
+    def prepare(self) -> Any:
+        """Do what comes before, undisturbed; return what the runs need."""
+        return None
 
     @abstractmethod
-    def work(self) -> None:
-        """Do it once."""
+    def run(self, given: Any = None, trace: Trace = None) -> Came:
+        """Do what is to be interrupted once, under a trace function."""
+
+    def repeat(self, given: Any) -> Came:
+        """Do it again, undisturbed."""
+        return self.run(given)
 
     def elsewhere(self) -> bool:
         """Whether what runs now is a task that nobody waits for."""
@@ -78,6 +81,31 @@ class Use(ABC):
         """Let go of what it uses."""
 
 
+class Sync(Use):
+    """One way to use callspan without an event loop."""
+
+    def run(self, given: Any = None, trace: Trace = None) -> Came:
+        return traced(self.work, trace)
+
+    @abstractmethod
+    def work(self) -> object:
+        """Do it once."""
+
+
+def traced(work: Callable[[], object], trace: Trace) -> Came:
+    before = otel_context.get_current()
+    raised: BaseException | None = None
+    value: object = None
+    sys.settrace(trace)
+    try:
+        value = work()
+        sys.settrace(None)
+    except BaseException as error:  # noqa: BLE001
+        sys.settrace(None)
+        raised = error
+    return Came(raised, otel_context.get_current() is not before, value)
+
+
 class Async(Use):
     """One way to use callspan in a coroutine."""
 
@@ -87,16 +115,16 @@ class Async(Use):
         # What a separate task has raised is reported there only.
         self.loop.set_exception_handler(lambda loop, context: None)
 
-    def work(self) -> None:
-        raise NotImplementedError
-
     @abstractmethod
-    async def awaited(self) -> None:
+    async def awaited(self) -> object:
         """Do it once."""
 
-    def run(self, trace: Trace = None) -> Came:
+    def run(self, given: Any = None, trace: Trace = None) -> Came:
+        return self.in_loop(self.awaited, trace)
+
+    def in_loop(self, work: Callable[[], Awaitable[object]], trace: Trace) -> Came:
         assert self.loop is not None
-        self.task = self.loop.create_task(self._run(trace))
+        self.task = self.loop.create_task(_traced(work, trace))
         try:
             return self.loop.run_until_complete(self.task)
         except BaseException as error:  # noqa: BLE001 - raised in the event loop itself, or in another task
@@ -110,17 +138,6 @@ class Async(Use):
         finally:
             self.task = None  # it holds what was raised, and that the call
 
-    async def _run(self, trace: Trace) -> Came:
-        before, raised = otel_context.get_current(), None
-        sys.settrace(trace)
-        try:
-            await self.awaited()
-            sys.settrace(None)
-        except BaseException as error:  # noqa: BLE001
-            sys.settrace(None)
-            raised = error
-        return Came(raised, otel_context.get_current() is not before)
-
     def settle(self) -> None:
         assert self.loop is not None
         # Generators that were left early are closed by tasks that the loop makes.
@@ -133,146 +150,245 @@ class Async(Use):
         self.loop.close()
 
 
-class SyncCall(Use):
-    """A call of an SDK's client."""
+async def _traced(work: Callable[[], Awaitable[object]], trace: Trace) -> Came:
+    before, raised = otel_context.get_current(), None
+    value: object = None
+    sys.settrace(trace)
+    try:
+        value = await work()
+        sys.settrace(None)
+    except BaseException as error:  # noqa: BLE001
+        sys.settrace(None)
+        raised = error
+    return Came(raised, otel_context.get_current() is not before, value)
 
-    def __init__(self, name: str, client: Any, *, stream: bool) -> None:
+
+class Requests(NamedTuple):
+    """Requests of an SDK's client, for clients of either colour."""
+
+    run: Callable[[Mode, Any, Any], Awaitable[object]]
+    """Takes the client and what `prepare` returned."""
+    prepare: Callable[[Mode, Any], Awaitable[object]] | None = None
+    again: Callable[[Mode, Any, Any], Awaitable[object]] | None = None
+    """Reads what `run` has read, where that can't be done twice."""
+    replays: bool = False
+    creates: bool = False
+    loses_content: bool = False
+    paired: bool = False
+    swallows: tuple[type[BaseException], ...] = ()
+
+
+SHARED = ("replays", "creates", "loses_content", "paired", "swallows")
+
+
+class SyncRequests(Sync):
+    """Requests of a client."""
+
+    def __init__(self, name: str, mode: Mode, client: Any, requests: Requests) -> None:
         super().__init__(name)
-        self.client, self.stream = watched(client, self), stream
+        self.mode, self.client, self.requests = mode, watched(client, self), requests
+        vars(self).update({name: getattr(requests, name) for name in SHARED})
 
     def work(self) -> None:
-        result = request(self.client, stream=self.stream)
-        if self.stream:
-            for _ in result:
-                pass
+        raise NotImplementedError
+
+    def prepare(self) -> Any:
+        return None if self.requests.prepare is None else finished(self.requests.prepare(self.mode, self.client))
+
+    def run(self, given: Any = None, trace: Trace = None) -> Came:
+        return traced(lambda: finished(self.requests.run(self.mode, self.client, given)), trace)
+
+    def repeat(self, given: Any) -> Came:
+        again = self.requests.again or self.requests.run
+        return traced(lambda: finished(again(self.mode, self.client, given)), None)
 
     def close(self) -> None:
-        self.client.close()
+        finished(self.mode.close())
 
 
-class AsyncCall(Async):
-    """A call of an SDK's asynchronous client."""
+def finished(work: Awaitable[object]) -> Any:
+    """The result of a coroutine that waits for nothing."""
+    steps = work.__await__()
+    try:
+        next(steps)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError
 
-    def __init__(self, name: str, client: Any, *, stream: bool) -> None:
+
+class AsyncRequests(Async):
+    """Requests of an asynchronous client."""
+
+    def __init__(self, name: str, mode: Mode, client: Any, requests: Requests) -> None:
         super().__init__(name)
-        self.client, self.stream = watched(client, self), stream
+        self.mode, self.client, self.requests = mode, watched(client, self), requests
+        vars(self).update({name: getattr(requests, name) for name in SHARED})
 
     async def awaited(self) -> None:
-        result = await request(self.client, stream=self.stream)
-        if self.stream:
-            async for _ in result:
-                pass
+        raise NotImplementedError
+
+    def prepare(self) -> Any:
+        prepare = self.requests.prepare
+        if prepare is None:
+            return None
+        came = self.in_loop(lambda: prepare(self.mode, self.client), None)
+        if came.raised is not None:
+            raise came.raised
+        return came.value
+
+    def run(self, given: Any = None, trace: Trace = None) -> Came:
+        return self.in_loop(lambda: self.requests.run(self.mode, self.client, given), trace)
+
+    def repeat(self, given: Any) -> Came:
+        again = self.requests.again or self.requests.run
+        return self.in_loop(lambda: again(self.mode, self.client, given), None)
 
     def close(self) -> None:
         assert self.loop is not None
-        self.loop.run_until_complete(self.client.close())
+        self.loop.run_until_complete(self.mode.close())
         super().close()
 
 
-class Speech(SyncCall):
-    """A call that is answered by a file."""
-
-    def work(self) -> None:
-        self.client.audio.speech.create(model="tts-1", voice="alloy", input="hi").read()
-
-
-class Transcript(AsyncCall):
-    """A call that sends a form, and streams."""
-
-    async def awaited(self) -> None:
-        sound: Any = {"model": "gpt-4o-transcribe", "file": ("a.wav", b"sound")}
-        async for _ in await self.client.audio.transcriptions.create(**sound, stream=True):
+async def everything(mode: Mode, items: Any) -> None:
+    """Read to the end, by the loop that an application would write."""
+    if mode.is_async:
+        async for _ in items:
+            pass
+    else:
+        for _ in items:
             pass
 
 
-class Background(SyncCall):
-    """A background response that is created and then fetched until it has ended."""
-
-    def work(self) -> None:
-        response = self.client.responses.create(model="gpt-5", input="hi", background=True)
-        while response.status in ("queued", "in_progress"):
-            response = self.client.responses.retrieve(response.id)
+async def plain(mode: Mode, client: Any, _: Any) -> None:
+    await request(mode, client, stream=False)
 
 
-class Fallback(SyncCall):
-    """A call whose first model refuses, so that the SDK's middleware asks another one."""
-
-    swallows = Exception  # a fallback that fails is logged, and the refusal returned
-
-    def work(self) -> None:
-        result = self.client.beta.messages.create(model=REFUSES, max_tokens=9, messages=MESSAGES, stream=self.stream)
-        if self.stream:
-            for _ in result:
-                pass
+async def stream(mode: Mode, client: Any, _: Any) -> None:
+    await everything(mode, await request(mode, client, stream=True))
 
 
-class FallbackAsync(AsyncCall):
-    """The same in a coroutine."""
-
-    swallows = Exception
-
-    async def awaited(self) -> None:
-        request: Any = {"model": REFUSES, "max_tokens": 9, "messages": MESSAGES}
-        result = await self.client.beta.messages.create(**request, stream=self.stream)
-        if self.stream:
-            async for _ in result:
-                pass
-
-
-class MessageBatch(SyncCall):
-    """A batch of two messages, whose results are read."""
-
-    paired = False
-
-    def work(self) -> None:
-        batches = self.client.messages.batches
-        params = {"model": "claude", "max_tokens": 9, "messages": MESSAGES}
-        batch = batches.create(requests=[{"custom_id": name, "params": params} for name in "ab"])
-        while batches.retrieve(batch.id).processing_status != "ended":
-            pass
-        for _ in batches.results(batch.id):
-            pass
-
-
-class FileBatch(SyncCall):
-    """A batch of two lines of a file, whose output is read."""
-
-    paired = False
-
-    def work(self) -> None:
-        url, client = "/v1/chat/completions", self.client
-        lines = [{"custom_id": name, "method": "POST", "url": url, "body": BODY} for name in "ab"]
-        file = client.files.create(file=("in.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose="batch")
-        batch = client.batches.create(input_file_id=file.id, endpoint=url, completion_window="24h")
-        while batch.status != "completed":
-            batch = client.batches.retrieve(batch.id)
-        for _ in client.files.content(batch.output_file_id).iter_lines():
-            pass
-
-
-class HostedSession(SyncCall):
-    """A session of a hosted agent, whose events are streamed and then listed."""
-
-    paired = False
-
-    def work(self) -> None:
-        agent: Any = {"type": "agent", "id": "agent_1", "model": "claude", "name": "Finder"}
-        sessions = self.client.beta.sessions
-        session_id = sessions.create(agent=agent, environment_id="env_1").id
-        message: Any = {"type": "user.message", "content": [{"type": "text", "text": "hi"}]}
-        sessions.events.send(session_id, events=[message])
-        with sessions.events.stream(session_id) as stream:
-            for event in stream:
-                if event.type == "session.status_idle":
-                    break
-        for _ in sessions.events.list(session_id):
-            pass
-
-
-def request(client: Any, *, stream: bool) -> Any:
+async def request(mode: Mode, client: Any, *, stream: bool) -> Any:
     if isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
-        return client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=stream)
-    return client.messages.create(model="claude", max_tokens=9, messages=MESSAGES, stream=stream)
+        return await mode.wait(client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=stream))
+    return await mode.wait(client.messages.create(model="claude", max_tokens=9, messages=MESSAGES, stream=stream))
+
+
+async def speech(mode: Mode, client: Any, _: Any) -> None:
+    """A call that is answered by a file."""
+    (await mode.wait(client.audio.speech.create(model="tts-1", voice="alloy", input="hi"))).read()
+
+
+async def transcript(mode: Mode, client: Any, _: Any) -> None:
+    """A call that sends a form, and streams."""
+    sound: Any = {"model": "gpt-4o-transcribe", "file": ("a.wav", b"sound")}
+    await everything(mode, await mode.wait(client.audio.transcriptions.create(**sound, stream=True)))
+
+
+async def create_background(mode: Mode, client: Any, _: Any = None) -> str:
+    return str((await mode.wait(client.responses.create(model="gpt-5", input="hi", background=True))).id)
+
+
+async def retrieve_background(mode: Mode, client: Any, response_id: Any) -> None:
+    status = "queued"
+    while status in ("queued", "in_progress"):
+        status = (await mode.wait(client.responses.retrieve(response_id))).status
+
+
+async def fall_back(mode: Mode, client: Any, _: Any) -> None:
+    """A call whose first model refuses, so that the SDK's middleware asks another one."""
+    await mode.wait(client.beta.messages.create(model=REFUSES, max_tokens=9, messages=MESSAGES))
+
+
+async def fall_back_streaming(mode: Mode, client: Any, _: Any) -> None:
+    create = client.beta.messages.create(model=REFUSES, max_tokens=9, messages=MESSAGES, stream=True)
+    await everything(mode, await mode.wait(create))
+
+
+CHAT = "/v1/chat/completions"
+LINES = "\n".join(
+    json.dumps({"custom_id": name, "method": "POST", "url": CHAT, "body": BODY}) for name in "ab"
+).encode()
+
+
+async def upload(mode: Mode, client: Any, _: Any = None) -> str:
+    return str((await mode.wait(client.files.create(file=("in.jsonl", LINES), purpose="batch"))).id)
+
+
+async def upload_and_create(mode: Mode, client: Any, _: Any) -> None:
+    await create_file_batch(mode, client, await upload(mode, client))
+
+
+async def create_file_batch(mode: Mode, client: Any, file_id: Any) -> str:
+    create = client.batches.create(input_file_id=file_id, endpoint=CHAT, completion_window="24h")
+    return str((await mode.wait(create)).id)
+
+
+async def ended_file_batch(mode: Mode, client: Any) -> str:
+    batch_id = await create_file_batch(mode, client, await upload(mode, client))
+    while (batch := await mode.wait(client.batches.retrieve(batch_id))).status != "completed":
+        pass
+    return str(batch.output_file_id)
+
+
+async def read_file_results(mode: Mode, client: Any, file_id: Any) -> None:
+    content = await mode.wait(client.files.content(file_id))
+    await everything(mode, await mode.wait(content.aiter_lines() if mode.is_async else content.iter_lines()))
+
+
+async def create_message_batch(mode: Mode, client: Any, _: Any = None) -> str:
+    params = {"model": "claude", "max_tokens": 9, "messages": MESSAGES}
+    requests = [{"custom_id": name, "params": params} for name in "ab"]
+    return str((await mode.wait(client.messages.batches.create(requests=requests))).id)
+
+
+async def ended_message_batch(mode: Mode, client: Any) -> str:
+    batch_id = await create_message_batch(mode, client)
+    while (await mode.wait(client.messages.batches.retrieve(batch_id))).processing_status != "ended":
+        pass
+    return batch_id
+
+
+async def read_message_results(mode: Mode, client: Any, batch_id: Any) -> None:
+    await everything(mode, await mode.wait(client.messages.batches.results(batch_id)))
+
+
+async def begin_session(mode: Mode, client: Any) -> str:
+    agent: Any = {"type": "agent", "id": "agent_1", "model": "claude", "name": "Finder"}
+    session_id = str((await mode.wait(client.beta.sessions.create(agent=agent, environment_id="env_1"))).id)
+    message: Any = {"type": "user.message", "content": [{"type": "text", "text": "hi"}]}
+    await mode.wait(client.beta.sessions.events.send(session_id, events=[message]))
+    return session_id
+
+
+async def stream_events(mode: Mode, client: Any, session_id: Any) -> None:
+    await until(mode, await mode.wait(client.beta.sessions.events.stream(session_id)), "session.status_idle")
+
+
+async def list_events(mode: Mode, client: Any, session_id: Any) -> None:
+    await everything(mode, client.beta.sessions.events.list(session_id))
+
+
+async def begin_agent(mode: Mode, client: Any) -> str:
+    agent = {"model": "gpt-5", "name": "Finder", "instructions": "You find files."}
+    create = client.beta.agents.sessions.create(agent=agent, environment={"type": "none"}, input="hi")
+    return str((await mode.wait(create)).id)
+
+
+async def stream_turns(mode: Mode, client: Any, session_id: Any) -> None:
+    await until(mode, await mode.wait(client.beta.agents.sessions.events.stream(session_id)), "agent.session.idle")
+
+
+async def list_turns(mode: Mode, client: Any, session_id: Any) -> None:
+    await everything(mode, client.beta.agents.sessions.turns.list(session_id))
+
+
+async def until(mode: Mode, events: Any, last: str) -> None:
+    try:
+        async for event in mode.items(events):
+            if event.type == last:
+                break
+    finally:
+        await mode.wait(events.close())
 
 
 def watched(client: Any, use: Use) -> Any:
@@ -287,7 +403,7 @@ def watched(client: Any, use: Use) -> Any:
     return client
 
 
-class ByHand(Use):
+class ByHand(Sync):
     """A call recorded by hand."""
 
     def work(self) -> None:
@@ -298,7 +414,7 @@ class ByHand(Use):
             call.response(ANSWER)
 
 
-class AgentBlocks(Use):
+class AgentBlocks(Sync):
     """A session with a step and a tool, as blocks."""
 
     def work(self) -> None:
@@ -365,7 +481,7 @@ async def play_async(count: int) -> AsyncIterator[int]:
         yield await look_async(number)
 
 
-class AgentDecorators(Use):
+class AgentDecorators(Sync):
     """Decorated functions and generators."""
 
     def work(self) -> None:
@@ -391,47 +507,49 @@ AGENT: dict[str, Callable[[str], Use]] = {
     "agent sync decorators": AgentDecorators,
     "agent async decorators": AgentDecoratorsAsync,
 }
-SDKS = [
-    f"{sdk} {manner} {how}"
-    for sdk in ("openai", "anthropic")
-    for manner in ("sync", "async")
-    for how in ("plain", "stream")
-]
-OTHER_ENDPOINTS: dict[str, Callable[..., SyncCall | AsyncCall]] = {
-    "openai sync speech": Speech,
-    "openai async transcript": Transcript,
-    "openai sync background": Background,
-    "openai sync batch": FileBatch,
-    "anthropic sync batch": MessageBatch,
-    "anthropic sync hosted": HostedSession,
-    "anthropic sync fallback": Fallback,
-    "anthropic sync fallback-stream": Fallback,
-    "anthropic async fallback-stream": FallbackAsync,
+Table: TypeAlias = dict[str, Requests]
+OPENAI: Table = {
+    "plain": Requests(plain, paired=True),
+    "stream": Requests(stream, paired=True),
+    "create": Requests(create_background, paired=True),
+    "retrieve": Requests(retrieve_background, create_background, replays=True),
+    "upload": Requests(upload, again=upload_and_create),
+    "batch": Requests(create_file_batch, upload, replays=True, creates=True),
+    "results": Requests(read_file_results, ended_file_batch, replays=True),
+    "hosted-stream": Requests(stream_turns, begin_agent, again=list_turns, replays=True, loses_content=True),
+    "hosted-list": Requests(list_turns, begin_agent, replays=True),
+    "speech": Requests(speech, paired=True),
+    "transcript": Requests(transcript, paired=True),
 }
-USES = [*SDKS, *OTHER_ENDPOINTS, *AGENT]
+ANTHROPIC: Table = {
+    "plain": Requests(plain, paired=True),
+    "stream": Requests(stream, paired=True),
+    "batch": Requests(create_message_batch),
+    "results": Requests(read_message_results, ended_message_batch, replays=True),
+    "hosted-stream": Requests(stream_events, begin_session, again=list_events, replays=True),
+    "hosted-list": Requests(list_events, begin_session, replays=True),
+    # A fallback that fails is logged, and the refusal returned.
+    "fallback": Requests(fall_back, paired=True, swallows=(Exception,)),
+    "fallback-stream": Requests(fall_back_streaming, paired=True, swallows=(Exception,)),
+}
+TABLES = {"openai": OPENAI, "anthropic": ANTHROPIC}
+USES = [f"{sdk} {colour} {what}" for sdk, table in TABLES.items() for what in table for colour in ("sync", "async")]
+USES += AGENT
 
 
 def use_named(name: str, provider: ScriptedProvider) -> Use:
     """Make what is to be interrupted."""
     if name in AGENT:
         return AGENT[name](name)
-    sdk, manner, how = name.split()
-    kinds: Any = {
-        ("openai", "sync"): openai.OpenAI,
-        ("openai", "async"): openai.AsyncOpenAI,
-        ("anthropic", "sync"): anthropic.Anthropic,
-        ("anthropic", "async"): anthropic.AsyncAnthropic,
-    }
-    url = provider.openai_url if sdk == "openai" else provider.anthropic_url
-    more: dict[str, Any] = {}
-    if how.startswith("fallback"):
+    sdk, colour, what = name.split()
+    mode, requests, more = Mode(colour, provider), TABLES[sdk][what], {}
+    if what.startswith("fallback"):
         from anthropic.lib.middleware import BetaRefusalFallbackMiddleware
 
         provider.reply(on=refuses, repeat=True, model=REFUSES, finish_reason="refusal")
         more["middleware"] = [BetaRefusalFallbackMiddleware([{"model": "claude-opus-4-8"}])]
-    client = kinds[sdk, manner](api_key="k", base_url=url, max_retries=0, timeout=10, **more)
-    call = OTHER_ENDPOINTS.get(name) or (SyncCall if manner == "sync" else AsyncCall)
-    return call(name, client, stream=how.endswith("stream"))
+    client = mode.openai(timeout=10) if sdk == "openai" else mode.anthropic(timeout=10, **more)
+    return (AsyncRequests if mode.is_async else SyncRequests)(name, mode, client, requests)
 
 
 def refuses(request: ReceivedRequest) -> bool:

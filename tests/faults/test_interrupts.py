@@ -1,4 +1,4 @@
-"""Interrupts at the executed lines of callspan (`interrupts.py`): the caller gets them, and no call is lost.
+"""Interrupts at executed lines (`interrupts.py`): the caller gets them, nothing is doubled, what follows is whole.
 
 A sample; every line where `CALLSPAN_INTERRUPTS=all`, as in `make nightly`.
 """
@@ -16,40 +16,47 @@ from typing import Any
 
 import pytest
 
-from tests.faults.interrupts import KINDS, Signalled, TimeIsUpError, time_is_up
+from tests.faults.interrupt_uses import AGENT, USES
+from tests.faults.interrupts import AMBIGUOUS, KINDS, Signalled, TimeIsUpError, time_is_up
 
 ROOT = Path(__file__).parents[2]
 HARNESS = "tests.faults.interrupts"
 EVERY_LINE = os.environ.get("CALLSPAN_INTERRUPTS") == "all"
-AMBIGUOUS = "exception by SetAsyncExc"
-LOST = (
-    "lost by the interpreter", "in a task that nobody awaits", "at the first instruction of a block's end",
-    "swallowed by the SDK",
-)  # fmt: skip
-"""Where Python or an SDK gives it to nobody, or before anything of callspan's runs; see `docs/durability.md`."""
-NEVER = ("next runs", "flushes")
+MODES = [
+    "plain", "stream", "create", "retrieve", "upload", "batch", "results", "hosted-stream", "hosted-list",
+]  # fmt: skip
+"""Requests whose interruption must not be felt later: every 13th line."""
+REPORTED = ("retrieve", "results", "hosted-stream", "hosted-list")
+WAITING = pytest.mark.xfail(strict=True, reason="what is reported of other work is not marked when it is done")
+OTHERS = {"other endpoints": ("speech", "transcript", "fallback", "fallback-stream"), "agents": tuple(AGENT)}
+"""Every 52nd."""
 
 
-def interrupted(*options: str) -> dict[str, dict[str, int]]:
-    """Results by kind of interrupt. What cannot be distinguished may cost telemetry, like any bug in callspan."""
+def interrupted(*options: str) -> None:
     command = [sys.executable, "-m", HARNESS, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, done.stderr[-8000:]
     found: dict[str, Any] = json.loads(done.stdout)
-    results: dict[str, dict[str, int]] = found["results"]
-    for kind, result in results.items():
-        faults = {name for name in result if name not in ("points", *LOST)}
-        if kind == AMBIGUOUS:
-            faults = {name for name in faults if name.startswith(NEVER)}
-        assert not faults, (kind, result, found["faults"])
-    return results
+    assert not found["faults"], "\n".join(found["faults"])
+    assert all(sum(kind["points"] for kind in kinds.values()) >= 5 for kinds in found["results"].values()), found
+
+
+def uses_of(*modes: str) -> list[str]:
+    return [name for name in USES if name in modes or name.split()[-1] in modes]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_few_lines() -> None:
-    uses = ("openai sync stream", "openai sync background", "anthropic async plain", "agent sync blocks")
-    interrupted("--uses", *uses, "--share", "0.004", "--seed", "1", "--stored", "1")
+@pytest.mark.timeout(0 if EVERY_LINE else 300)
+@pytest.mark.parametrize("mode", [pytest.param(mode, marks=WAITING) if mode in REPORTED else mode for mode in MODES])
+def test_lines_of_each_mode(mode: str) -> None:
+    interrupted("--every", "1" if EVERY_LINE else "13", "--seed", "1", "--uses", *uses_of(mode))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0 if EVERY_LINE else 300)
+@pytest.mark.parametrize("group", OTHERS)
+def test_lines_of_others(group: str) -> None:
+    interrupted("--every", "1" if EVERY_LINE else "52", "--seed", "1", "--uses", *uses_of(*OTHERS[group]))
 
 
 class Block:
@@ -101,11 +108,3 @@ def test_what_is_thrown_into_a_thread_has_no_frame_of_a_handler() -> None:
     with pytest.raises(TimeIsUpError) as raised:
         throw()
     assert {str(entry.path) for entry in raised.traceback} == {__file__}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(0 if EVERY_LINE else 600)
-def test_lines_of_every_use() -> None:
-    share = "1" if EVERY_LINE else "0.004"
-    results = interrupted("--share", share, "--seed", "1")
-    assert all(result["points"] >= 20 for result in results.values())

@@ -28,7 +28,7 @@ Function: TypeAlias = Callable[..., Any]
 Reader: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
 """Reads one argument from those of a call; raises NotGivenError if it was not given."""
 
-_ABSENT: Final = object()
+_ABSENT: Final[Any] = object()
 _DATA: Final = frozenset({"data", "cast_to", "response"})
 """Parameters of `_process_response_data`."""
 VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -63,7 +63,7 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     returned: Callable[[Any, Any], object] | None = None
     """Takes the result; returns its replacement for the caller, or None for the result itself."""
     raised: Callable[[Any, BaseException], object] | None = None
-    """Takes the exception, which is raised to the caller. Called again with an interrupt of it or of `returned`."""
+    """Takes the exception, which is raised to the caller. Called twice, where an interrupt came in it with that one."""
     enter: Callable[[Any], object] | None = None
     """Does what `returned` and `raised` undo. Raises only interrupts, which `raised` receives."""
     pause: Callable[[Any], object] | None = None
@@ -203,27 +203,29 @@ def _around(original: Function, steps: HookSteps) -> Function:
             state = None
         if state is None:
             return original(*args, **kwargs)
+        result, is_told = _ABSENT, False
         try:
-            enter(state)
-            result = original(*args, **kwargs)
-            kind = type(result)
-            # A hook mostly returns one type. The class is checked without reading attributes: slow for pydantic.
-            if kind is not plain:
-                if issubclass(kind, Awaitable):
-                    return _awaited_later(steps, state, result)
-                plain = kind
             try:
+                enter(state)
+                result = original(*args, **kwargs)
+                kind = type(result)
+                # A hook mostly returns one type. The class is checked without reading attributes: slow for pydantic.
+                if kind is not plain:
+                    if issubclass(kind, Awaitable):
+                        return _awaited_later(steps, state, result)
+                    plain = kind
                 replacement = returned(state, result)
-            except _swallowed(step):
-                replacement = None
-            return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
-        except BaseException as error:
-            # Of the original, or an interrupt of the next step; another interrupt may arrive here too.
-            try:
+                return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
+            except BaseException as error:
+                if result is not _ABSENT and isinstance(error, _swallowed(step)):
+                    return result
                 _raised(steps, state, error)
-            except BaseException as interrupt:
-                _raised(steps, state, interrupt)
+                is_told = True
                 raise
+        except BaseException as interrupt:
+            # One may come before, or in, what the clause above does.
+            if not is_told:
+                _raised(steps, state, interrupt)
             raise
 
     return hooked
@@ -239,20 +241,22 @@ def _around_async(original: Function, steps: HookSteps) -> Function:
             state = None
         if state is None:
             return await original(*args, **kwargs)
+        result, is_told = _ABSENT, False
         try:
-            enter(state)
-            result = await original(*args, **kwargs)
             try:
+                enter(state)
+                result = await original(*args, **kwargs)
                 replacement = returned(state, result)
-            except _swallowed(step):
-                replacement = None
-            return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
-        except BaseException as error:
-            try:
+                return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
+            except BaseException as error:
+                if result is not _ABSENT and isinstance(error, _swallowed(step)):
+                    return result
                 _raised(steps, state, error)
-            except BaseException as interrupt:
-                _raised(steps, state, interrupt)
+                is_told = True
                 raise
+        except BaseException as interrupt:
+            if not is_told:
+                _raised(steps, state, interrupt)
             raise
 
     return hooked

@@ -6,6 +6,7 @@ If the disk cannot be written they wait in a bounded memory buffer, which drops 
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 import time
 import uuid
@@ -16,6 +17,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from callspan.background import frames_of
 from callspan.fail_open import fail_open, ours, reported
 from callspan.spool.cap import Cap, Slim
 from callspan.spool.segment import Batch, Segment
@@ -55,7 +57,7 @@ class AppendQueue:
         self._lost = lost
         self._waiting: deque[_Waiting] = deque()
         self._writer = 0
-        """Id of the writing thread; only that thread can rely on it."""
+        """Id of the thread that writes, or was interrupted in it; only that thread can rely on it."""
 
     def add(self, payload: bytes, slim: Slim | None) -> bool:
         """Write a record, or queue it if this interrupts another append; False if it was dropped."""
@@ -66,18 +68,24 @@ class AppendQueue:
 
     def write(self) -> None:
         """Write every queued record, including those whose append was interrupted."""
-        thread = threading.get_ident()
-        if self._writer == thread:
+        if self._writer == threading.get_ident() and self._is_writing():
             # Called in a signal handler during an append of the same thread, which also writes this record.
             return
         with self._lock:
-            self._writer = thread
-            try:
-                while self._waiting:
-                    self._write_first(self._waiting[0])
-                    self._waiting.popleft()
-            finally:
-                self._writer = 0
+            self._write_all()
+
+    def _is_writing(self) -> bool:
+        return any(
+            frame.f_code is AppendQueue._write_all.__code__ and frame.f_locals["self"] is self
+            for frame in frames_of(sys._getframe())
+        )
+
+    def _write_all(self) -> None:
+        self._writer = threading.get_ident()
+        while self._waiting:
+            self._write_first(self._waiting[0])
+            self._waiting.popleft()
+        self._writer = 0
 
     def _write_first(self, waiting: _Waiting) -> None:
         if waiting.kept is not None:

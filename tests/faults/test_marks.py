@@ -1,0 +1,110 @@
+"""Marks (who writes, who works, what is attached) never outlive the code that set them, wherever it is interrupted."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from callspan import background
+from callspan.background import PutOff
+from callspan.fail_open import fail_open
+from callspan.intercept import hooks
+from callspan.intercept.hooks import HookSteps, guarded
+from callspan.spool import appending
+from callspan.spool.appending import AppendQueue
+from tests.faults.interrupts import leaves_block
+
+STEP = fail_open("hook")
+LIMIT_S = 10.0
+
+
+def interrupted_at(line: int, file: str, work: Callable[[], object]) -> bool:
+    """Raise before so-manieth line that `work` executes in the file; False if it executes fewer."""
+    count = 0
+
+    def inside(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        if event == "line" and not leaves_block(frame):
+            count += 1
+            if count == line:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return inside
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, event, argument: inside if frame.f_code.co_filename == file else None)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def each_line(file: str, once: Callable[[int], bool]) -> int:
+    """Do it with an interrupt at one line more each time, until none is left; return how many there were."""
+    line = 1
+    while once(line):
+        line += 1
+    return line - 1
+
+
+def elsewhere(work: Callable[[], object]) -> None:
+    """Do it on another thread."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(LIMIT_S)
+    assert not thread.is_alive()
+
+
+def test_a_record_after_an_interrupted_append_is_written() -> None:
+    def once(line: int) -> bool:
+        written: list[bytes] = []
+        queue = AppendQueue(threading.RLock(), lambda payload, _: written.append(payload) is None, Counter())
+        came = interrupted_at(line, appending.__file__, lambda: queue.add(b"1", None))
+        assert queue.add(b"2", None)
+        assert written[-1] == b"2", line
+        elsewhere(lambda: queue.add(b"3", None))
+        assert written[-1] == b"3", line
+        return came
+
+    assert each_line(appending.__file__, once) >= 10
+
+
+def test_work_of_an_interrupted_thread_is_done_by_the_next() -> None:
+    def once(line: int) -> bool:
+        done: list[int] = []
+        worker = PutOff("test")
+        worker._unstarted.test_and_clear()  # no thread of its own
+        worker.put(lambda: done.append(1))
+        came = interrupted_at(line, background.__file__, lambda: worker.drain(LIMIT_S))
+        elsewhere(lambda: worker.drain(LIMIT_S))
+        assert (done, worker._working) in (([1], {}), ([1, 1], {})), line
+        return came
+
+    assert each_line(background.__file__, once) >= 15
+
+
+def test_what_a_hook_has_entered_is_left() -> None:
+    for original in (lambda: 1, lambda: 1 // 0):
+
+        def once(line: int, original: Callable[[], int] = original) -> bool:
+            entered: list[int] = []
+            steps = HookSteps(
+                step=STEP, begin=lambda *_: entered, enter=lambda state: state.append(1),
+                returned=lambda state, _: state.clear(), raised=lambda state, _: state.clear(),
+            )  # fmt: skip
+            hooked = guarded(original, steps)
+            try:
+                came = interrupted_at(line, hooks.__file__, hooked)
+            except ZeroDivisionError:
+                came = False
+            assert not entered, line
+            return came
+
+        assert each_line(hooks.__file__, once) >= 8
