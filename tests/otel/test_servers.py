@@ -5,6 +5,7 @@ They are run for real as processes of their own, ended normally, by SIGTERM and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -20,6 +21,11 @@ UVICORN = ("opentelemetry-instrument", "uvicorn", "web:app", "--port", "{port}",
 GUNICORN = (
     "opentelemetry-instrument", "gunicorn", "wsgi:application", "--bind", "127.0.0.1:{port}", "--workers", "2",
     "--preload",
+)  # fmt: skip
+
+UVICORN_WORKERS = (
+    "opentelemetry-instrument", "gunicorn", "web:app", "--bind", "127.0.0.1:{port}", "--workers", "2",
+    "--worker-class", "uvicorn.workers.UvicornWorker",
 )  # fmt: skip
 
 
@@ -64,6 +70,33 @@ def test_preloaded_gunicorn_workers_send_what_they_recorded_when_they_end(stage:
         output = server.stop(signal_number)
     assert workers
     assert len(stage.spans) == len(stage.calls()) == 16, output
+
+
+@pytest.mark.parametrize("more", [(), ("--preload",)], ids=["", "preload"])
+def test_workers_of_uvicorn_under_gunicorn_lose_nothing_at_a_reload_and_at_the_end(
+    stage: Stage, more: tuple[str, ...]
+) -> None:
+    """They reset SIGTERM after the fork, and raise it again after their own clean-up."""
+    with stage.serving(*UVICORN_WORKERS, *more) as server:
+        first = processes(server, "/process", 2)
+        paths = [f"/plain?question={number}" for number in range(10)]
+        server.get_all([*paths, *[path.replace("plain", "stream") for path in paths]])
+        server.process.send_signal(signal.SIGHUP)
+        wait_for_others(server, first)
+        server.get_all(paths)
+        output = server.stop()
+    assert len(stage.spans) == len(stage.calls()) == 30, output
+
+
+def wait_for_others(server: Served, first: set[str]) -> None:
+    """Return when two other workers answer. Those that end reset connections."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            seen = processes(server, "/process", 2)
+            if len(seen) == 2 and not first & seen:
+                return
+        time.sleep(0.1)
 
 
 def test_three_workers_of_a_master_that_has_made_a_call_itself_lose_nothing(stage: Stage) -> None:

@@ -1,7 +1,8 @@
 """Process end: sends buffered spans when a process ends without `atexit`, on which OpenTelemetry relies.
 
 Servers such as uvicorn raise SIGTERM again after their own clean-up. If the signal has its default action, open
-streams are ended and spans sent first; then the default action follows, with the same exit status.
+streams are ended and spans sent first; then the default action follows, with the same exit status. A worker of
+gunicorn may reset the signal after the fork: it is handled again there.
 
 A forked worker of multiprocessing also ends without `atexit`, and drops the finalizers of its parent. Its end is seen
 to at its first call, when the library has set it up. Celery's prefork workers run no finalizers either; Celery's own
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import functools
 import os
 import signal
 import sys
@@ -26,12 +28,14 @@ from callspan.forks import in_child
 
 _FLUSH: Final = fail_open("send spans before SIGTERM ends the process")
 _LOOK: Final = fail_open("look for gevent's hub")
+_WATCH: Final = fail_open("handle SIGTERM in a worker of gunicorn")
 _FLUSH_S: Final = 3.0
 _POLL_S: Final = 0.005
 _flushes: Final[list[Callable[[float], object]]] = []
 _put_off: Final[list[int]] = []
 """A signal received during `atexit`, when Python 3.12 can start no thread. A second one is not deferred."""
 _exit_unregistered: Final = AtomicFlag(is_set=True)
+_WATCHED: Final = "_callspan_watches"
 
 
 def flush_before(flush: Callable[[float], object]) -> bool:
@@ -40,6 +44,11 @@ def flush_before(flush: Callable[[float], object]) -> bool:
     Return False and change nothing if the application handles the signal or this is not the main thread.
     """
     _flushes[:] = [flush]
+    in_child(_watch_gunicorn_worker, lambda watch: watch())
+    return _handle()
+
+
+def _handle() -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -47,6 +56,30 @@ def flush_before(flush: Callable[[float], object]) -> bool:
             atexit.register(_at_exit)
         signal.signal(signal.SIGTERM, _end)
     return signal.getsignal(signal.SIGTERM) is _end
+
+
+def _watch_gunicorn_worker() -> None:
+    """In a forked child: handle the signal again when a worker of gunicorn has set its own handlers.
+
+    Those of uvicorn reset it to the default action, and raise it again at their end, as uvicorn itself does. A worker
+    sets its handlers after the fork and then loads the application.
+    """
+    with _WATCH:
+        worker = getattr(sys.modules.get("gunicorn.workers.base"), "Worker", None)
+        load = getattr(worker, "load_wsgi", None)
+        if worker is None or load is None or hasattr(load, _WATCHED):
+            return
+
+        @functools.wraps(load)
+        def load_wsgi(*arguments: object, **named: object) -> object:
+            loaded = load(*arguments, **named)
+            with _WATCH:
+                if _flushes:
+                    _handle()
+            return loaded
+
+        setattr(load_wsgi, _WATCHED, True)
+        worker.load_wsgi = load_wsgi
 
 
 def forget() -> None:
