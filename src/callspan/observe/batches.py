@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
+from weakref import WeakSet
 
 import msgspec
 
@@ -31,9 +32,10 @@ from callspan.record.ids import batch_call_id, batch_line_id
 from callspan.record.merging import ANSWER_VERSION
 
 BLOCK_BYTES: Final = 1 << 16
-_MOST_WAITING: Final = 64
-"""Blocks that may wait for the thread: 4 MiB of each reading."""
-_FEW_WAITING: Final = 8
+_MOST_WAITING: Final = 64 << 20
+"""Bytes that may wait for the thread, of all readings together, before a reader reads its lines itself."""
+_MANY_WAITING: Final = _MOST_WAITING * 3 // 4
+"""Bytes from which on the thread no longer gives way to the readers."""
 _PAUSE_S: Final = 0.00005
 _HEAD_BYTES: Final = 1 << 12
 _MARKS: Final = (b'"custom_id"', b'"batch_req_')
@@ -67,6 +69,7 @@ class LineReader:
     """Receives the bytes of one read of the results. Its methods raise only interrupts."""
 
     __slots__ = (
+        "__weakref__",
         "_at",
         "_done",
         "_finished",
@@ -78,6 +81,7 @@ class LineReader:
         "_seen",
         "_size",
         "_unsettled",
+        "_waiting",
     )
 
     def __init__(
@@ -93,6 +97,8 @@ class LineReader:
         self._size, self._next, self._at = 0, BLOCK_BYTES, 0
         self._handed = 0
         self._done: list[Counter[str]] = []
+        self._waiting: dict[int, int] = {}
+        """The sizes of what was queued and not read yet."""
         self._finished: bool | None = None
         self._unsettled = AtomicFlag(is_set=True)
 
@@ -140,28 +146,42 @@ class LineReader:
         if start >= end:
             return
         self._handed += 1
-        work = partial(self._work, data, start, end)
-        if bounded and self._handed - len(self._done) > _MOST_WAITING:
+        self._waiting[self._handed] = end - start
+        _READING.add(self)
+        work = partial(self._work, data, start, end, self._handed)
+        if bounded and _waiting_bytes() > _MOST_WAITING:
             work()
         else:
             put_off(work)
 
-    def _work(self, data: bytes, start: int, end: int) -> None:
+    def _work(self, data: bytes, start: int, end: int, number: int) -> None:
         counts: Counter[str] = Counter()
+        # The reader waits for each line that is read in the meantime; without pauses for milliseconds, each time.
+        gives_way = self._finished is None and _waiting_bytes() < _MANY_WAITING
         for line in data[start:end].split(b"\n"):
             if line.strip():
                 with _LINE:
                     outcome = self._read(line)
                     if outcome is not None:
                         counts[outcome] += 1
-                if self._handed - len(self._done) < _FEW_WAITING:
+                if gives_way:
                     time.sleep(_PAUSE_S)  # another thread may take the interpreter's lock
+                    gives_way = self._finished is None
+        self._waiting.pop(number, None)
         self._done.append(counts)
         self._settle()
 
     def _settle(self) -> None:
         if self._finished is not None and len(self._done) == self._handed and self._unsettled.test_and_clear():
             self._over(sum(self._done, Counter()), self._finished)
+
+
+_READING: Final[WeakSet[LineReader]] = WeakSet()
+"""The readings of which something was queued."""
+
+
+def _waiting_bytes() -> int:
+    return sum(size for reading in list(_READING) for size in list(reading._waiting.values()))
 
 
 class UnknownResults:
