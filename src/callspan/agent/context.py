@@ -205,8 +205,11 @@ class content(_Block):  # noqa: N801 - reads as a statement: with callspan.conte
         return with_content(current, block_of(outer))
 
 
-class _Within:
-    """Context manager that attaches an OpenTelemetry context for a block and then restores the previous one."""
+class Within:
+    """Context manager that attaches an OpenTelemetry context for a block and then restores the previous one.
+
+    The content blocks around it hold within.
+    """
 
     __slots__ = ("_before", "_context")
 
@@ -214,6 +217,7 @@ class _Within:
         self._context = context
 
     def __enter__(self) -> None:
+        """Attach the context."""
         self._before = get_current()
         block = strictest(block_of(self._context), block_of(self._before))
         try:
@@ -225,6 +229,7 @@ class _Within:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Restore the previous context."""
         try:
             attach(self._before)
         except BaseException:
@@ -254,7 +259,7 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
         async def run_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the signature is the wrapped one's
             before = get_current()
             try:
-                with _Within(captured):
+                with Within(captured):
                     return await function(*args, **kwargs)
             except BaseException:
                 attach(before)  # an interrupt may arrive before `__exit__` begins
@@ -266,7 +271,7 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         before = get_current()
         try:
-            with _Within(captured):
+            with Within(captured):
                 return function(*args, **kwargs)
         except BaseException:
             attach(before)

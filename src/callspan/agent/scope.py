@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from opentelemetry.context import Context, get_current
@@ -94,9 +94,15 @@ class Scope(Lifecycle):
         return None if self._above is None else self._above._sequence()
 
     def _level_within(self, base: Context) -> Content | None:
-        """Return the content level of the enclosing scope."""
-        del base
-        return None if self._above is None else self._above._level
+        """Return the content level of the enclosing scope; without one that which `content_for` decides."""
+        if self._above is not None:
+            return self._above._level
+        decide = None if self._runtime is None else self._runtime.content_for
+        return None if decide is None else decide(self._metadata_within(base))
+
+    def _metadata_within(self, base: Context) -> Mapping[str, object]:
+        """Return the metadata by which the content level is decided."""
+        return metadata_of(base)
 
     def _emit(self, record: Record, point: Point | None = None, level: Content | None = None) -> None:
         """Add an event, message or reward to the span and write it, after the callbacks of `point`.

@@ -151,6 +151,7 @@ def _session_line(page: Page) -> Group:
         (f", {_plural(sums.retries, 'retry', 'retries')}" if sums and sums.retries else "", "yellow"),
         f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
         f"  {duration(session_duration_ns(summary))}",
+        ("" if session.content_level == "full" else f"  content is {session.content_level}", _FAINT),
     )
     # This line, the summary, wraps instead of being truncated.
     line.no_wrap, line.overflow = False, "fold"

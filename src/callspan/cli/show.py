@@ -274,9 +274,10 @@ def _of_model(what: str, model: str | None, usage: Usage | Hop, cost: Cost | Non
 
 
 def _print_conversation(screen: Screen, call: CallRecord, history: History) -> None:
-    if call.conversation is None and not history.calls:
-        return
     conversation = whole_conversation(call, history)
+    if call.content_level != "full" and not (conversation.system or conversation.input or conversation.output):
+        screen.print()
+        screen.line((f"content is {call.content_level}", "dim"))
     if conversation.tools:
         names = ", ".join(_tool_name(tool) for tool in conversation.tools)
         screen.line((f"{'tools':<{_LABEL_WIDTH}}", "dim"), names)

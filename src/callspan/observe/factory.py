@@ -88,6 +88,21 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         return LiveCall(self, endpoint, record, begun, span, call_ended, zero_ns)
 
 
+class LateFactory(CallFactory, frozen=True, kw_only=True):
+    """A factory that is chosen where a call begins, because its content level is decided there."""
+
+    choose: Callable[[], CallFactory]
+
+    @classmethod
+    def of(cls, base: CallFactory, choose: Callable[[], CallFactory]) -> LateFactory:
+        """Return a factory that starts calls by the chosen one; for anything else it is `base`."""
+        return cls(**{name: getattr(base, name) for name in CallFactory.__struct_fields__}, choose=choose)
+
+    def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
+        """Return a new call of the chosen factory."""
+        return self.choose().start(endpoint, info, alone=alone)
+
+
 def nowhere() -> tuple[None, None, dict[str, object]]:
     """Return an empty environment: no session, no callback for the end, no metadata."""
     return None, None, {}

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from callspan.agent.content_for import ContentRule
 from callspan.agent.runtime import SpanRef
 from callspan.background import LOOK_UPS
 from callspan.fail_open import fail_open, ours
@@ -26,7 +27,7 @@ from callspan.record.events import Record
 from callspan.record.merging import amended
 from callspan.reported.claims import Claim, Claims
 from callspan.reported.look_ups import LookUps, UnansweredError
-from callspan.settings import Content, stricter
+from callspan.settings import Content, strictest
 
 _REPORT: Final = fail_open("record what a request reports")
 _CLAIM, _FIRST, _LOOK_UP, _BUILD, _WRITE, _SHOW, _MEASURE, _DONE = range(8)
@@ -76,10 +77,14 @@ class Reports:
         write: Callable[[Processed[Any]], None],
         measure: Callable[[Processed[CallRecord]], None],
         outlets: Mapping[Content, Outlet],
+        rule: ContentRule | None = None,
     ) -> None:
-        """`write` stores a record; `outlets` has every level that is at least as strict as the setting."""
+        """`write` stores a record; `outlets` has every level that is at least as strict as the setting.
+
+        `rule` decides the level of what neither this process nor a store knows the level of.
+        """
         self.look_ups, self.measure, self.outlets = look_ups, measure, outlets
-        self._write = write
+        self._write, self.rule = write, rule
         self.claims: Claims[Any] = Claims()
 
     def report(self, report: Report) -> None:
@@ -104,6 +109,9 @@ class Report:
     def __init__(self, of: Reports, level: Content, key: Hashable, adds: Callable[[Any], Any]) -> None:
         """`level` is the content level in force where it was read; `key` and `adds` are for `Claims.take`."""
         self._of, self._in_force, self._key, self._adds = of, level, key, adds
+        self._decide = None if of.rule is None else of.rule.later()
+        self._undecided: Content | None = None
+        """What holds where the level is unknown, besides the level in force."""
         self._step = _CLAIM
         self._claim: Claim[Any] | None = None
         self._is_put_off = False
@@ -172,6 +180,8 @@ class Report:
     def _write_first(self) -> int:
         """Write what is known without waiting: without content where its level is unknown."""
         self._known = self.local()
+        if self._known.level is None and self._decide is not None:
+            self._undecided = self._decide()
         if not self._of.look_ups or not self.asks(self._known):
             return _BUILD
         level = self._level(self._known.level or "off")
@@ -231,7 +241,7 @@ class Report:
         return _DONE
 
     def _level(self, level: Content | None) -> Content:
-        return stricter(self._in_force, level)
+        return strictest(self._in_force, level or self._undecided)
 
     @property
     def _is_counted(self) -> bool:

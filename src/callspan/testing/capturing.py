@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from callspan.agent.content_for import ContentFor
 from callspan.agent.episode import forgotten
 from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor
@@ -94,7 +95,9 @@ class Captured:
 
 
 @contextmanager
-def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArguments]) -> Iterator[Captured]:
+def capture(
+    *, redact: Redactor | None = None, content_for: ContentFor | None = None, **settings: Unpack[SettingArguments]
+) -> Iterator[Captured]:
     """Instrument the SDKs for the block and collect its spans and records; then restore the previous state.
 
     The environment is not read; `settings` are those of `callspan.instrument()`, by default with
@@ -115,7 +118,7 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Captured._of(exporter)
     loaded = load({"strict": True, **settings}, environment={})
-    providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured._add,))
+    providers = Providers(tracer_provider=provider, redact=redact, content_for=content_for, listeners=(captured._add,))
     before = WIRING.pipeline
     WIRING.install(loaded, providers, SDKS)
     try:

@@ -14,6 +14,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from callspan.agent import runtime
+from callspan.agent.content_for import ContentFor
 from callspan.forks import renew_locks
 from callspan.intercept.hooks import HookContext, not_counted
 from callspan.intercept.patching import HookStatus, Patches, sdks_of
@@ -311,6 +312,7 @@ def instrument(
     logger_provider: LoggerProvider | None = None,
     otlp: str | bool | None = None,
     redact: Redactor | Literal[False] | None = None,
+    content_for: ContentFor | Literal[False] | None = None,
     sdks: Sdk | Sequence[Sdk] | None = None,
     **settings: Unpack[SettingArguments],
 ) -> Handle:
@@ -329,6 +331,8 @@ def instrument(
             if they are on, log events there, by global providers for signals for which the application has none.
             `none` in `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` disables a signal.
         redact: A function from record to record, applied before a record is exported or stored; False: remove it.
+        content_for: A function from metadata to content level, called once where a session, or a call outside one,
+            begins; the stricter of it, the setting `content` and `callspan.content()` holds; False: remove it.
         sdks: The SDKs to patch; a second call adds to them. Default: all.
         settings: Any of `callspan.Settings`, such as `stores`, `content` and `vocabularies`.
 
@@ -351,6 +355,7 @@ def instrument(
         "meter_provider": meter_provider,
         "logger_provider": logger_provider,
         "redact": redact,
+        "content_for": content_for,
     }
     return WIRING.change(settings, given, chosen, otlp=otlp)
 

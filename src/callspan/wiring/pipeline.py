@@ -15,6 +15,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from callspan.agent.content_for import ContentFor, ContentRule
 from callspan.agent.context import current_content
 from callspan.agent.runtime import Runtime, SpanRef, run_now
 from callspan.agent.scope import surroundings
@@ -22,13 +23,14 @@ from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
 from callspan.forks import late_import
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.factory import CallFactory
+from callspan.observe.factory import CallFactory, LateFactory
 from callspan.observe.ports import UnfinishedCall
 from callspan.otlp_variables import SIGNALS, Signal
 from callspan.process import callbacks, processors
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
+from callspan.providers.batches import CREATE, UPLOAD, BatchRequest
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
 from callspan.reported.look_ups import LookUps
@@ -56,6 +58,7 @@ _QUERIES: Final = {
                  FROM calls WHERE call_id = :id""",
 }
 """All columns, because a file of an earlier layout lacks some of those that are read, see `_Row`."""
+_CALLBACKS: Final = {"redact": "record to record", "content_for": "metadata to content level"}
 _METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
 _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
     ("tracer_provider", trace.get_tracer_provider),
@@ -165,6 +168,7 @@ class Pipeline:
             partial(self.recorder.unrecorded.note, warn=False),
         )
         self._hosted = Hosted(finder, self.recorder.write, self._metrics.observed)
+        self._rule = None if providers.content_for is None else ContentRule(providers.content_for)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._processors = {
@@ -174,8 +178,11 @@ class Pipeline:
         spans = {level: self._spans(level) for level in self._processors}
         outlets = {level: Outlet(each, spans[level]) for level, each in self._processors.items()}
         look_ups = LookUps(settings.stores)
-        self._fetches = Fetches(Reports(look_ups, self.recorder.write, self._metrics.observed, outlets))
-        self.factories: dict[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
+        self._fetches = Fetches(Reports(look_ups, self.recorder.write, self._metrics.observed, outlets, self._rule))
+        factories = {level: self._factory(level, spans[level]) for level in spans}
+        self.factories: Mapping[Content, CallFactory] = (
+            factories if self._rule is None else _decided(factories, self._rule)
+        )
         """The call factory for each content setting that is at least as strict as the configured one."""
         self.runtime = Runtime(
             write=self._emitted,
@@ -193,6 +200,7 @@ class Pipeline:
             ),
             find=finder,
             content=settings.content,
+            content_for=None if self._rule is None else self._rule.level_for,
             strict=settings.strict,
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
@@ -210,7 +218,8 @@ class Pipeline:
 
     def write(self, record: Record) -> None:
         """Process and store a record that does not come from a call observed by callspan."""
-        processors.write(self._processors_at(None).process(record), self.recorder.write)
+        level = None if self._rule is None else self._rule.level_for(_metadata_of(record))
+        processors.write(self._processors_at(level).process(record), self.recorder.write)
 
     def _emitted(self, record: Processed[Record]) -> None:
         self.recorder.write(record)
@@ -230,6 +239,8 @@ class Pipeline:
         self._metrics.priced(processed)
 
     def _processors_at(self, level: Content | None) -> Processors:
+        if level is None and self._rule is not None:
+            level = self._rule.here()
         return self._processors[strictest(self.settings.content, current_content(), level)]
 
     def _spans(self, level: Content) -> CallSpans:
@@ -264,6 +275,36 @@ class Pipeline:
         )
 
 
+def _decided(factories: Mapping[Content, CallFactory], rule: ContentRule) -> Mapping[Content, CallFactory]:
+    """Return factories that ask the rule where a call begins. What completes a call is by the level of that call."""
+
+    def decided(level: Content) -> CallFactory:
+        return factories[strictest(level, rule.here())]
+
+    def about(level: Content, request: BatchRequest) -> CallFactory | None:
+        factory = decided(level) if request.operation in (CREATE, UPLOAD) else factories[level]
+        return None if factory.about_batches is None else factory.about_batches(request)
+
+    def hosted(level: Content, base: CallFactory) -> CallFactory:
+        return LateFactory.of(base, lambda: decided(level).hosted or base)
+
+    return {
+        level: msgspec.structs.replace(
+            LateFactory.of(factory, partial(decided, level)),
+            about_batches=partial(about, level),
+            hosted=None if factory.hosted is None else hosted(level, factory.hosted),
+        )
+        for level, factory in factories.items()
+    }
+
+
+def _metadata_of(record: Record) -> Mapping[str, object]:
+    """Return the metadata of a record that was made elsewhere."""
+    place = record.place if isinstance(record, CallRecord) else Place()
+    known = {"session_id": place.session_id, "session_name": place.session_name}
+    return {**record.metadata, **{name: value for name, value in known.items() if value is not None}}
+
+
 def _version() -> str:
     return value_of(lambda: metadata.version("callspan")) or "unknown"
 
@@ -275,6 +316,7 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
     meter_provider: MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
     redact: Redactor | None = None
+    content_for: ContentFor | None = None
     listeners: tuple[Listener, ...] = ()
 
     def without_provider(self, *, log_events: bool) -> list[Signal]:
@@ -301,16 +343,17 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def given_providers(base: Providers, arguments: Mapping[str, object]) -> Providers:
-    """Return the current providers updated by the given ones; None means not given, `redact=False` removes it.
+    """Return the current providers updated by the given ones; None means not given, False removes a callback.
 
-    Raises SettingError for a redactor that is not callable and for an invalid provider.
+    Raises SettingError for a callback that is not callable and for an invalid provider.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
-    redact = given.get("redact")
-    if redact is False:
-        given["redact"] = None
-    elif redact is not None and not callable(redact):
-        raise SettingError(f"redact={shown(redact)}: use a function from record to record, or False for none")
+    for name, kind in _CALLBACKS.items():
+        callback = given.get(name)
+        if callback is False:
+            given[name] = None
+        elif callback is not None and not callable(callback):
+            raise SettingError(f"{name}={shown(callback)}: use a function from {kind}, or False for none")
     for name, method in _METHODS.items():
         if name in given and not callable(getattr(given[name], method, None)):
             raise SettingError(f"{name}={shown(given[name])}: use a provider of OpenTelemetry, which has {method}()")
@@ -319,7 +362,7 @@ def given_providers(base: Providers, arguments: Mapping[str, object]) -> Provide
 
 def changed_providers(old: Providers, new: Providers) -> list[str]:
     """Return the differences, each with the names of the old and the new object."""
-    names = [name for name in (*_METHODS, "redact") if getattr(old, name) is not getattr(new, name)]
+    names = [name for name in (*_METHODS, *_CALLBACKS) if getattr(old, name) is not getattr(new, name)]
     return [f"{name} {_name(getattr(old, name))} -> {_name(getattr(new, name))}" for name in names]
 
 

@@ -112,6 +112,14 @@ def test_absent_fields_have_no_line(page: Any, fields: dict[str, Any], label: st
     assert labelled(page(made(**fields)), label) == []
 
 
+@pytest.mark.parametrize("level", ["metadata", "off"])
+def test_where_nothing_is_shown_the_level_says_why(page: Any, level: Any) -> None:
+    """Of a call whose answer alone was read at a stricter level, the prompt is shown."""
+    assert page(made(content_level=level))[-2:] == ["", f"content is {level}"]
+    asked = Conversation(input=[Message(role="user", parts=[Text(text="Hi")])])
+    assert page(made(content_level=level, conversation=asked))[-2:] == ["user", "  Hi"]
+
+
 @pytest.mark.parametrize("end", ["complete", "closed", "dropped", "error", "cancelled"])
 def test_every_end_of_a_stream_is_named(page: Any, end: StreamEnd) -> None:
     assert labelled(page(made(stream=Stream(end=end))), "stream")[0].startswith(f"ended by {end}, ")

@@ -56,6 +56,10 @@ def test_an_empty_session_shows_dashes_and_never_zero() -> None:
     ]
 
 
+def test_a_session_without_content_says_so() -> None:
+    assert lines(summary=summed(session(content_level="off")))[0].endswith("content is off")
+
+
 def test_a_session_sums_what_is_known() -> None:
     record = session(name="run", outcome="success", start_ns=0, end_ns=90 * SECOND, metadata={"seed": 7, "x": None})
     summary = summed(
