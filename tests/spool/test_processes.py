@@ -16,6 +16,7 @@ import pytest
 from callspan.spool.spool import ship_once
 from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.sqlite.store import SQLiteStore
+from tests.stores.readers import coming_and_going
 
 from .rig import SqliteSink, python, rows, until
 
@@ -208,9 +209,10 @@ def test_many_kills_of_writers_and_shippers_lose_and_double_nothing(scene: Scene
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_real_store_survives_many_kills_of_writers_and_shippers(tmp_path: Path) -> None:
-    """Eight writers at once, each with a forked child, and at least 50 kills of the shipper."""
+    """Eight writers at once, each with a forked child, at least 50 kills of the shipper, and readers all the time."""
     scene = Scene(tmp_path, REAL)
-    chaos(scene, writers=12, shipper_kills=55, seed=3, at_once=8)
+    with coming_and_going(scene.database):
+        chaos(scene, writers=12, shipper_kills=55, seed=3, at_once=8)
     scene.assert_all_once(3000)
     acknowledged = scene.acknowledged()
     print(f"| Chaos into the SQLite store: 12 writers, 8 at once, 55 kills of the shipper | {outcome(scene)} |")

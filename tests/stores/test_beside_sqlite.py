@@ -272,3 +272,54 @@ def test_a_descriptor_beside_sqlite_is_noticed(tmp_path: Path, monkeypatch: pyte
             os.close(os.open(tmp_path / name, os.O_RDONLY))
         assert [line.rpartition("/")[2] for line in descriptors.found] == ["calls.db", "hard.db", "link.db"]
     descriptors.forget()
+
+
+PROGRAM: Final = """
+import os, sqlite3, subprocess, sys, time
+import callspan
+
+path = sys.argv[1]
+callspan.instrument(stores=f"sqlite:///{path}")
+
+def call(number):
+    with callspan.record_call(provider="vllm", model="m") as call:
+        call.request({"model": "m", "messages": [{"role": "user", "content": f"q{number}"}]})
+        call.response({"choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}}]})
+    print(callspan.instrument().force_flush(500), flush=True)
+
+def look():
+    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM calls').fetchall()"
+    subprocess.run([sys.executable, "-c", program, path], check=True)
+
+call(0)
+"""
+ENDS: Final = {
+    "a descriptor of the application": (
+        "os.close(os.open(path, os.O_RDONLY)); look(); call(1); call(2); look(); call(3)",
+        "its -wal was deleted while this process wrote to it",
+    ),
+    "a fork beside a reader": (
+        """
+reader = callspan.open_store(path)
+if os.fork() == 0:
+    call(1); time.sleep(0.5); call(2); look(); call(3); os._exit(0)
+callspan.instrument().uninstrument(); reader.close(); look(); os.wait()
+""",
+        "it was open for reading when this process was forked",
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_process_whose_locks_are_gone_says_so_and_writes_no_more(tmp_path: Path, end: str) -> None:
+    """Its records wait on disk, and the next process has them all, each once."""
+    path, (acts, why) = tmp_path / "calls.db", ENDS[end]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM + acts, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "False", "False", "False"]
+    assert why in done.stderr
+    with contextlib.closing(callspan.open_store(f"sqlite:///{path}", deliver=True)) as reader:
+        assert reader.count_calls() == len(list(reader.calls())) == 4
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -26,6 +26,7 @@ from callspan.stores.urls import open_store, sinks_for
 from .clickhouse_server import ClickHouseServer
 from .conftest import Records
 from .postgres_server import PostgresServer
+from .readers import coming_and_going
 from .tcp_proxy import TcpProxy
 
 psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'callspan[postgres]'")
@@ -86,7 +87,14 @@ class Traffic:
 def through_an_outage(
     place: Path, url: str, caplog: pytest.LogCaptureFixture, begin: Callable[[], object], end: Callable[[], object]
 ) -> Outcome:
-    """Let traffic go on while a server fails; both stores have everything in the end, each record once."""
+    """Let traffic and readers go on while a server fails; both stores have everything in the end, each record once."""
+    with coming_and_going(place / "healthy.db"):
+        return _through_an_outage(place, url, caplog, begin, end)
+
+
+def _through_an_outage(
+    place: Path, url: str, caplog: pytest.LogCaptureFixture, begin: Callable[[], object], end: Callable[[], object]
+) -> Outcome:
     traffic = Traffic(place, url)
     try:
         until(lambda: traffic.delivered() > 10)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import quote
 
 from callspan.fail_open import ours
@@ -34,6 +34,10 @@ _LOG_BYTES: Final = 4 * 1024 * 1024
 """WAL size that triggers a checkpoint. The default, 512 KB with this page size, is about one batch."""
 _MAPPED_BYTES: Final = 64 << 20
 """Memory map size of a reader: mapped pages count as memory of the process, and more was not faster."""
+Inode: TypeAlias = tuple[int, int]
+"""Device and number of a file."""
+_unsafe: Final[dict[Inode | None, str]] = {}
+"""Files that this process must not write to, and why: SQLite has lost its locks on them, and does not know it."""
 _SUM_UP: Final = ("INSERT INTO summed SELECT * FROM fresh_sums", "DELETE FROM summed WHERE calls IS NULL")
 _EVERY_S: Final = 5.0
 _REST: Final = 50
@@ -58,6 +62,8 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
     Raises StoreError for a file of another application or a newer callspan, else sqlite3.Error or OSError.
     """
+    if (why := _unsafe.get(_inode(path))) is not None:
+        raise StoreError(f"{path}: {why}; records wait on disk, and the next process delivers them")
     make_private(path.parent)
     with explaining(path):
         connection = _connected(path, "mode=rw") if path.exists() else _created(path)
@@ -67,6 +73,27 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def log_of(path: Path) -> Inode | None:
+    """Return which file the WAL is; None if there is none. SQLite names it by the file that a link leads to."""
+    real = path.resolve()
+    return _inode(real.with_name(f"{real.name}-wal"))
+
+
+def forbid(path: Path, why: str) -> None:
+    """Have this process not write to the file any more."""
+    inode = _inode(path)
+    if inode is not None:
+        _unsafe[inode] = why
+
+
+def _inode(path: Path) -> Inode | None:
+    try:
+        status = path.stat()
+    except ours(OSError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def open_as_it_is(path: Path) -> tuple[sqlite3.Connection, int]:

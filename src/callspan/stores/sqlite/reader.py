@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
 from callspan.stores import aggregates
 from callspan.stores.aggregates import Latencies
@@ -23,9 +24,10 @@ from callspan.stores.packing import SAME_HASH
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.sqlite import text_search
-from callspan.stores.sqlite.file import BUSY_MS, explaining, open_for_reading, rescue
+from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_for_reading, rescue
 from callspan.stores.sqlite.text_search import Lookup, TextSearch
 
+_INHERITED: Final = "it was open for reading when this process was forked, and SQLite has no locks in the child"
 _CHUNK: Final = 500
 _COLUMN: Final = re.compile(r"\bc\.(\w+)")
 _CONDITIONS: Final = frozenset({"session_id", "provider"})
@@ -66,6 +68,8 @@ class SQLiteReader(SqlReader):
         self._path = Path(path)
         self._remedy = rescue(self._path)
         self._connection = open_for_reading(self._path, wait_s)
+        self._is_open = True
+        in_child(self, _inherit)
         self._layout = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._connection.row_factory = sqlite3.Row
         self._searches: dict[str, TextSearch] = {}
@@ -139,6 +143,12 @@ class SQLiteReader(SqlReader):
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+        self._is_open = False
+
+
+def _inherit(reader: SQLiteReader) -> None:
+    if reader._is_open:
+        forbid(reader._path, _INHERITED)
 
 
 def query(path: Path, sql: str, wait_s: float, **values: object) -> list[Values]:

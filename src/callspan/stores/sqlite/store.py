@@ -24,14 +24,17 @@ from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.base import not_migrated, tried
+from callspan.stores.base import StoreError, not_migrated, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, Packer, packed
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
-from callspan.stores.sqlite.file import Upkeep, explaining, open_as_it_is, open_for_writing
+from callspan.stores.sqlite.file import Inode, Upkeep, explaining, forbid, log_of, open_as_it_is, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
 
+_LOST: Final = (
+    "its -wal was deleted while this process wrote to it (does it have two copies of SQLite, or open the file itself?)"
+)
 _MOST_STATEMENTS: Final = 50
 """The `sqlite3` module caches 128 prepared statements per connection."""
 
@@ -115,13 +118,14 @@ class SQLiteStore:
         """Id of the latest content."""
         self._data_version = -1
         self._inode: int | None = None
+        self._log: Inode | None = None
         self._sums = Upkeep()
 
     def open(self) -> None:
         """Open, create or migrate the file. Raises StoreError, sqlite3.Error or OSError."""
         self.close()
         self._connection = open_for_writing(self.path)
-        self._inode = self._inode_there()
+        self._inode, self._log = self._inode_there(), log_of(self.path)
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the segment is stored; 0 for one never seen."""
@@ -152,6 +156,13 @@ class SQLiteStore:
         except BaseException:
             self._forget_all()
             raise
+        self._check_log()
+
+    def _check_log(self) -> None:
+        """Raise StoreError if the WAL that was written to is no longer that of the file."""
+        if self._log is not None and log_of(self.path) != self._log:
+            forbid(self.path, _LOST)
+            raise StoreError(f"{self.path}: {_LOST}")
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Store a rejected entry in `dead_letter`, once, and advance the cursor past it."""
