@@ -121,7 +121,7 @@ def test_polls_complete_the_call_once(mode: Mode, run: Run, seen: Captured) -> N
 
     run(body)
     record = the_call(seen)
-    assert versions(seen) == [(2, "in_progress"), (5, "success")]
+    assert versions(seen) == [(2, "in_progress"), (7, "success")]
     assert record.usage is not None
     assert (record.outcome, record.usage.total_tokens, record.text) == ("success", 35, "I am well.")
     assert (record.request.model, record.response and record.response.status) == ("gpt-5", "completed")
@@ -170,7 +170,7 @@ def test_a_cancelled_response_ends_its_call(mode: Mode, run: Run, seen: Captured
     run(body)
     record = the_call(seen)
     assert (record.outcome, record.error, record.usage) == ("cancelled", None, None)
-    assert versions(seen) == [(2, "in_progress"), (5, "cancelled")]
+    assert versions(seen) == [(2, "in_progress"), (7, "cancelled")]
 
 
 @pytest.mark.parametrize("after", [None, 4])
@@ -188,7 +188,7 @@ def test_a_streamed_fetch_completes_the_call(mode: Mode, run: Run, seen: Capture
     record = the_call(seen)
     assert record.usage is not None
     assert (record.outcome, record.usage.total_tokens, record.stream) == ("success", 19, None)
-    assert versions(seen) == [(2, "in_progress"), (5, "success")]
+    assert versions(seen) == [(2, "in_progress"), (7, "success")]
     assert [span.name for span in seen.spans] == ["chat gpt-5", "fetch_response"]
 
 
@@ -240,7 +240,7 @@ def test_a_call_that_is_not_known_here_is_made_of_its_answer(mode: Mode, run: Ru
         with capture() as seen:
             await poll(mode, client, job.id, 2)
         record = the_call(seen)
-        assert (record.call_id, record.record_version) == (response_call_id("openai", job.id), 5)
+        assert (record.call_id, record.record_version) == (response_call_id("openai", job.id), 7)
         assert (record.outcome, record.text, record.place) == ("success", "Well.", Place())
         (span,) = seen.spans
         assert (span.name, span.links) == ("fetch_response", ())
@@ -290,7 +290,7 @@ def test_a_webhook_sets_outcome_and_end_and_a_fetch_the_answer(
         client.webhooks.unwrap(payload, headers)
 
     run(body)
-    assert versions(seen) == [(2, "in_progress"), (3, outcome), (5, outcome)]
+    assert versions(seen) == [(2, "in_progress"), (4, outcome), (7, outcome)]
     record = the_call(seen)
     assert (record.outcome, record.text, len(seen.spans)) == (outcome, "Well.", 2)
 
@@ -321,11 +321,11 @@ def test_what_a_store_has_is_not_fetched_again(mode: Mode, run: Run, tmp_path: P
             job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
             await poll(mode, client, job.id, 1)
             flushed = WIRING.flush(30)
-        assert (versions(first), flushed) == ([(2, "in_progress"), (5, "success")], True)
+        assert (versions(first), flushed) == ([(2, "in_progress"), (7, "success")], True)
         with capture(stores=store) as later:
             await poll(mode, client, job.id, 2)
             WIRING.flush(30)
-        assert (versions(later), later.spans) == ([(5, "success")], [])
+        assert (versions(later), later.spans) == ([(6, "success")], [])
 
     run(body)
     reader = open_store(store)

@@ -104,7 +104,7 @@ def test_spans_are_of_the_batch(mode: Mode, run: Run, seen: Captured) -> None:
     assert (shown["callspan.batch.read.error"], shown["callspan.batch.read.success"]) == (1, 2)
     assert not [name for name in shown if "usage" in name]
     versions = [record.record_version for record in seen.everything if isinstance(record, CallRecord)]
-    assert versions == [2] * 3 + [5] * 3
+    assert versions == [2] * 3 + [6] * 3
     assert {call.span_id for call in seen.records} == {f"{created.context.span_id:016x}" if created.context else None}
 
 

@@ -11,12 +11,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
+from tests.intercept import sdks
 
 import callspan
 from callspan.background import on_own_thread
 from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord
 from callspan.stores.urls import open_store
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
@@ -109,7 +112,7 @@ def test_a_poll_gets_its_content_and_its_link_from_the_store(
     with watched(), capture(stores=f"sqlite:///{store}") as seen:
         client.responses.retrieve(job)
         assert WIRING.flush(30)
-    assert versions(seen) == [(5, False, True), (6, True, True)]
+    assert versions(seen) == [(6, False, True), (8, True, True)]
     (span,) = seen.spans
     assert (span.name, len(span.links)) == ("fetch_response", 1)
     assert (span.attributes or {})["session.id"] == "jobs"
@@ -131,6 +134,35 @@ def test_while_the_store_is_blocked_polls_and_webhooks_return_at_once(
             timed(lambda: client.responses.retrieve(job)),
         ]
         assert max(took) < SOON_S
-    assert versions(seen) == [(3, False, False), (5, False, True)]
+    assert versions(seen) == [(4, False, False), (6, False, True)]
     (span,) = seen.spans
     assert (span.name, span.links) == ("fetch_response", ())
+
+
+@pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="needs the sessions of anthropic 2")
+def test_a_hosted_session_is_read_while_its_store_is_blocked(provider: ScriptedProvider, store: Path) -> None:
+    """What it did is written without content first, and with it once a store has answered; nothing twice."""
+    provider.reply(
+        text="Let me look.", tool_calls=[{"name": "bash", "arguments": {"command": "ls"}, "result": "a.txt"}]
+    )
+    provider.reply(text="There is one file.", input_tokens=120, output_tokens=8)
+    agent = {"type": "agent", "id": "agent_1", "model": "claude-sonnet-4-5", "name": "Finder", "system": "Find."}
+    with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0) as client:
+        events: Any = client.beta.sessions.events
+        identity = client.beta.sessions.create(agent=agent, environment_id="env_1").id  # type: ignore[arg-type]
+        events.send(identity, events=[{"type": "user.message", "content": [{"type": "text", "text": "Hi"}]}])
+        with locked(store), watched(), capture(stores=f"sqlite:///{store}") as blocked:
+            assert timed(lambda: list(events.list(identity))) < SOON_S
+            assert versions(blocked) == [(6, False, True)] * 2
+            assert [bool(one.data) for one in blocked.events if isinstance(one, EventRecord)] == [False]
+            assert len(blocked.spans) == 2
+        with watched(), capture(stores=f"sqlite:///{store}") as seen:
+            list(events.list(identity))
+            assert WIRING.flush(30)
+            assert versions(seen)[0] == (6, False, True)
+            assert [one[1:] for one in versions(seen)][-2:] == [(True, True)] * 2
+            assert [bool(one.data) for one in seen.events if isinstance(one, EventRecord)] == [False, True]
+    with closing(open_store(f"sqlite:///{store}")) as reader:
+        found = [call for call in reader.calls() if call.api == "sessions"]
+        assert {call.text for call in found} == {"Let me look.", "There is one file."}
+        assert [one.data for one in reader.events(identity) if isinstance(one, EventRecord)] != [None]

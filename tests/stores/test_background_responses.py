@@ -60,7 +60,7 @@ def test_versions_in_any_order_are_one_call(url: str, deliver: Deliver, together
     found = [call for call in delivery.read().calls() if call.api == "responses"]
     assert len(found) == len({call.call_id for call in found}) == len(orders)
     for call in found:
-        assert (call.record_version, call.outcome, call.text) == (5, "success", "Paris.")
+        assert (call.record_version, call.outcome, call.text) == (6, "success", "Paris.")
         assert (call.request.body, call.place.session_id, call.pid) == (CREATED.request.body, "s1", 7)
         assert call.timing == Timing(start_ns=START_NS, duration_ns=4 * SECOND)
         assert (call.usage, call.cost, call.content_level) == (ANSWER.usage, ANSWER.cost, "metadata")

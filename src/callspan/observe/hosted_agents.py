@@ -20,11 +20,10 @@ from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.ids import response_call_id
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION, MODEL_VERSION, TRACE_VERSIONS
 
-_IN_PROGRESS: Final = "in_progress"
+IN_PROGRESS: Final = "in_progress"
 _BEGUN_VERSION: Final = 2
 _MOST_SESSIONS: Final = 512
 _MOST_THREADS: Final = 4096
-_MOST_SEEN: Final = 16_384
 _MOST_SENT: Final = 256
 _MOST_FOLDS: Final = 64
 _LONGEST_SYSTEM: Final = 65_536
@@ -41,8 +40,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """The session of callspan around the code that reads."""
 
 
-class _Seen(NamedTuple):
-    """The versions of a call that this process has written."""
+class Read(NamedTuple):
+    """What this process has read of a call."""
 
     rank: int
     status: str | None
@@ -50,13 +49,24 @@ class _Seen(NamedTuple):
     usage: bytes
 
 
-class Claim(NamedTuple):
-    """The right to write a version of a call."""
+def read_after(request: ModelRequest, known: Read | None) -> Read | None:
+    """Return what has been read of a call with this version of its model request; None if it adds nothing."""
+    rank = _rank(request)
+    usage = b"" if request.usage is None else encode_json(request.usage)
+    if known is not None:
+        is_new = usage not in (b"", known.usage) or request.status not in (None, known.status)
+        is_new = is_new or (request.output is not None and not known.has_output)
+        is_new = is_new and rank > _BEGUN_VERSION
+        may_change = request.status is not None or request.of_trace
+        if rank < known.rank or (rank == known.rank and not (is_new and may_change)):
+            return None
+    has_output = request.output is not None or (known is not None and known.has_output)
+    return Read(rank, request.status, has_output, usage or (known.usage if known is not None else b""))
 
-    call_id: str
-    version: int
-    is_first_end: bool
-    """Nothing in this process has ended the call before: it has a span, and is measured."""
+
+def is_first_end(request: ModelRequest, before: Read | None) -> bool:
+    """Return whether nothing in this process has ended the call before: it has a span, and is measured."""
+    return _rank(request) > _BEGUN_VERSION and (before is None or before.rank <= _BEGUN_VERSION)
 
 
 class HostedAgents:
@@ -64,9 +74,7 @@ class HostedAgents:
 
     def __init__(self) -> None:
         self._facts: LRUCache[tuple[str | None, ...], SessionFacts] = LRUCache(_MOST_THREADS)
-        self._written: LRUCache[str, SessionRecord] = LRUCache(_MOST_SESSIONS)
         self._sent: LRUCache[tuple[str | None, ...], list[tuple[str | None, object]]] = LRUCache(_MOST_SESSIONS)
-        self._seen: LRUCache[str, _Seen] = LRUCache(_MOST_SEEN)
         self._folds: LRUCache[tuple[str | None, ...], Fold] = LRUCache(_MOST_FOLDS)
 
     def fold_of(self, page: str | None, make: Callable[[], Fold], *scope: str | None) -> Fold:
@@ -100,11 +108,13 @@ class HostedAgents:
         """Remember messages that were sent, until the events of a model request that got them are read."""
         key = provider, sent.session_id, sent.thread_id
         known = self._sent.get(key) or []
+        if any(one is other for one in known for other in sent.messages[:1]):
+            return  # again after an interrupt
         self._sent.put(key, [*known, *sent.messages][-_MOST_SENT:])
 
     def with_sent(self, provider: str, request: ModelRequest) -> ModelRequest:
         """Return the request with the messages that were sent to it before its events were read."""
-        if request.outcome == _IN_PROGRESS or request.output is None:
+        if request.outcome == IN_PROGRESS or request.output is None:
             return request
         key = provider, request.session_id, request.thread_id
         sent = self._sent.pop(key)
@@ -118,67 +128,37 @@ class HostedAgents:
         ]
         return msgspec.structs.replace(request, input=[*more, *request.input])
 
-    def claim(self, provider: str, request: ModelRequest, now_ns: int) -> Claim | None:
-        """Return a claim to write this version of a model request; None if it adds nothing."""
-        call_id = response_call_id(provider, request.key)
-        known, rank = self._seen.get(call_id), _rank(request)
-        usage = b"" if request.usage is None else encode_json(request.usage)
-        if known is not None:
-            is_new = usage not in (b"", known.usage) or request.status not in (None, known.status)
-            is_new = is_new or (request.output is not None and not known.has_output)
-            is_new = is_new and rank > _BEGUN_VERSION
-            may_change = request.status is not None or request.of_trace
-            if rank < known.rank or (rank == known.rank and not (is_new and may_change)):
-                return None
-        has_output = request.output is not None or (known is not None and known.has_output)
-        usage = usage or (known.usage if known is not None else b"")
-        self._seen.put(call_id, _Seen(rank, request.status, has_output, usage))
-        is_first = rank > _BEGUN_VERSION and (known is None or known.rank <= _BEGUN_VERSION)
-        return Claim(call_id, _version(request, rank, now_ns), is_first)
 
-    def disclaim(self, claim: Claim) -> None:
-        """Release a claim whose version could not be written."""
-        self._seen.pop(claim.call_id)
+def session_of(origin: Origin, fact: SessionFacts, now_ns: int) -> SessionRecord:
+    """Return the record of a session. Its version is the time of the facts."""
+    at_ns = now_ns if fact.at_ns is None else fact.at_ns
+    metadata = dict(origin.metadata)
+    if fact.agent_id is not None:
+        metadata.setdefault("agent_id", fact.agent_id)
+    if fact.model is not None:
+        metadata["agent_model"] = fact.model
+    if fact.usage is not None:
+        metadata["stated_usage"] = fact.usage
+    return SessionRecord(
+        session_id=fact.session_id,
+        record_version=at_ns,
+        name=fact.name,
+        parent_session_id=origin.parent_session_id,
+        service=origin.service,
+        start_ns=fact.created_ns,
+        outcome=fact.status,
+        end_ns=at_ns if fact.status in _ENDS else None,
+        metadata=metadata,
+    )
 
-    def is_new(self, provider: str, run: ToolRun) -> bool:
-        """Return whether this process has not yet written this tool run."""
-        key = f"{provider} {run.key}"
-        if self._seen.get(key) is not None:
-            return False
-        self._seen.put(key, _Seen(0, None, has_output=False, usage=b""))
-        return True
 
-    def session_record(self, origin: Origin, fact: SessionFacts, now_ns: int) -> SessionRecord | None:
-        """Return the record of a session; None if it equals the last one written."""
-        at_ns = now_ns if fact.at_ns is None else fact.at_ns
-        metadata = dict(origin.metadata)
-        if fact.agent_id is not None:
-            metadata.setdefault("agent_id", fact.agent_id)
-        if fact.model is not None:
-            metadata["agent_model"] = fact.model
-        if fact.usage is not None:
-            metadata["stated_usage"] = fact.usage
-        record = SessionRecord(
-            session_id=fact.session_id,
-            record_version=0,
-            name=fact.name,
-            parent_session_id=origin.parent_session_id,
-            service=origin.service,
-            start_ns=fact.created_ns,
-            outcome=fact.status,
-            end_ns=at_ns if fact.status in _ENDS else None,
-            metadata=metadata,
-        )
-        written = self._written.get(fact.session_id)
-        whole = _updated(written or record, record, at_ns)
-        if written is not None and whole == msgspec.structs.replace(written, record_version=whole.record_version):
-            return None
-        self._written.put(fact.session_id, whole)
-        return msgspec.structs.replace(record, record_version=at_ns)
-
-    def is_written(self, session_id: str) -> bool:
-        """Return whether this process has written the record of a session."""
-        return self._written.get(session_id) is not None
+def session_after(record: SessionRecord, written: SessionRecord | None) -> SessionRecord | None:
+    """Return what is written of a session with this record; None if it adds nothing."""
+    if written is None:
+        return record
+    whole = _updated(written, record, record.record_version)
+    is_new = whole != msgspec.structs.replace(written, record_version=whole.record_version)
+    return whole if is_new else None
 
 
 _KEPT: Final = ("model", "system", "name", "agent_id", "created_ns", "looked_up")
@@ -202,7 +182,7 @@ def _updated(written: SessionRecord, record: SessionRecord, at_ns: int) -> Sessi
 def _rank(request: ModelRequest) -> int:
     if request.of_trace:
         return ANSWER_VERSION + 1
-    if request.outcome == _IN_PROGRESS:
+    if request.outcome == IN_PROGRESS:
         return _BEGUN_VERSION
     return ANSWER_VERSION if request.complete else ENDED_VERSION
 
@@ -214,17 +194,25 @@ def _version(request: ModelRequest, rank: int, now_ns: int) -> int:
     return now_ns if rank == ANSWER_VERSION and request.status is not None else rank
 
 
+def _end_of(request: ModelRequest, now_ns: int) -> int:
+    end_ns = request.end_ns if request.end_ns is not None else request.start_ns
+    return now_ns if end_ns is None else end_ns
+
+
+def start_of(request: ModelRequest, now_ns: int) -> int:
+    """Return when a model request started, Unix nanoseconds."""
+    end_ns = _end_of(request, now_ns)
+    return end_ns if request.start_ns is None else min(request.start_ns, end_ns)
+
+
 def call_of(
-    reader: HostedEndpoint, claim: Claim, request: ModelRequest, facts: SessionFacts | None, origin: Origin,
-    now_ns: int,
-) -> CallRecord:  # fmt: skip
+    reader: HostedEndpoint, request: ModelRequest, facts: SessionFacts | None, origin: Origin, now_ns: int
+) -> CallRecord:
     """Return the record of a model request. `facts` are those of its session or thread."""
-    info, version = origin.info, claim.version
+    info, version = origin.info, _version(request, _rank(request), now_ns)
     if version == ANSWER_VERSION and request.model is not None:
         version = MODEL_VERSION
-    end_ns = request.end_ns if request.end_ns is not None else request.start_ns
-    end_ns = now_ns if end_ns is None else end_ns
-    start_ns = end_ns if request.start_ns is None else min(request.start_ns, end_ns)
+    end_ns, start_ns = _end_of(request, now_ns), start_of(request, now_ns)
     sent, answer = reader.bodies(request, facts)
     described, found = reader.request(sent), reader.response_info(answer)
     response = msgspec.structs.replace(found.response, id=request.key, status=request.status, model=None)
@@ -236,9 +224,9 @@ def call_of(
         described = msgspec.structs.replace(described, body=msgspec.Raw(body), body_bytes=len(body), stream=None)
     else:
         described = Request(model=described.model)
-    in_progress = request.outcome == _IN_PROGRESS
+    in_progress = request.outcome == IN_PROGRESS
     return CallRecord(
-        call_id=claim.call_id,
+        call_id=response_call_id(info.provider, request.key),
         record_version=version,
         provider=info.provider,
         api=reader.api,

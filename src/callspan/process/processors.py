@@ -30,7 +30,7 @@ from callspan.cost.price_table import Pricer, pricer_for, provider_cost
 from callspan.fail_open import fail_open, reported
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
-from callspan.process.content import at_level, encoded, with_bodies, withhold
+from callspan.process.content import at_level, encoded, with_bodies, withhold, without_content
 from callspan.process.media import media_by_reference
 from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor, redacted
@@ -197,8 +197,11 @@ _NEW: Final = object.__new__
 _PUT: Final = Processed.__dict__["record"].__set__
 
 
-def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:
-    """Return the processors that run on the thread of the caller."""
+def caller_processors(settings: Settings, redactor: Redactor | None = None, *, is_known: bool = True) -> Processors:
+    """Return the processors that run on the thread of the caller.
+
+    `is_known` False: no content is kept, because its level is unknown, and no level is stated.
+    """
     steps = [
         Processor(fail_open("convert the values of a record"), with_plain_values),
         Processor(fail_open("mask the secrets of a record"), mask_record),
@@ -208,8 +211,9 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
     if redactor is not None:
         redact = partial(redacted, redactor=redactor)
         steps.append(Processor(fail_open("redact a record with the application's redactor"), redact, _REDACTOR_FAILED))
-    if settings.content != "full":
-        steps.append(Processor(fail_open("remove the content of a record"), partial(at_level, level=settings.content)))
+    if settings.content != "full" or not is_known:
+        reduced = partial(at_level, level=settings.content) if is_known else partial(without_content, keep_facts=False)
+        steps.append(Processor(fail_open("remove the content of a record"), reduced))
     limit = partial(within, max_bytes=settings.max_record_bytes)
     steps.append(Processor(fail_open("limit the size of a record"), limit))
     cost = ComputedCost(settings.prices) if settings.span_cost else with_provider_cost

@@ -151,6 +151,8 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     event_id: str
     """The event's id."""
+    record_version: int = 1
+    """1 as it was written first; 2 with what a store knew of it."""
     session_id: str | None = None
     """Id of the session it belongs to; None: none."""
     schema_version: int = schema_field()
@@ -241,6 +243,8 @@ class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     reward_id: str
     """The reward's id."""
+    record_version: int = 1
+    """1 as it was written first; 2 with what a store knew of its target."""
     session_id: str | None = None
     """Id of the session it belongs to; None: none."""
     schema_version: int = schema_field()

@@ -1,8 +1,9 @@
 """Merging: merges the versions of a call, written by several requests and processes, into one record.
 
-Of a background response or a batch, version 1 or 2 is of the request that created it, 3 of a webhook, 5 of the process
-that fetched the result. Of a hosted agent, 2 is a turn in progress, 3 what was read from the middle on, 5 what was read
-whole, 7 with its model. The version after each of them is the same with what a store knew of it.
+Of a background response or a batch, version 1 or 2 is of the request that created it, 3 of a webhook, 6 of the process
+that fetched the result. Of a hosted agent, 2 is a turn in progress, 3 what was read from the middle on, 6 what was read
+whole, 9 with its model. From 3 on these versions lack their content because its level was not known yet; the next one
+has it, and the one after that also what a store knew.
 The result does not depend on their order or on repetitions.
 """
 
@@ -10,34 +11,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from callspan.record.call import NO_BODY, CallRecord, Request, Response, Timing
+from callspan.record.events import EventRecord, RewardRecord
 from callspan.record.usage import Cost
 from callspan.settings import stricter
 
 ENDED_VERSION: Final = 3
 """Version of a record that has the outcome and end of a background response, and not its answer."""
-ANSWER_VERSION: Final = 5
+ANSWER_VERSION: Final = 6
 """Version of a record that has its answer."""
-MODEL_VERSION: Final = 7
+MODEL_VERSION: Final = 9
 """Version of a record of a hosted agent's whole model request whose writer knew its model."""
 TRACE_VERSIONS: Final = 1 << 62
 """Versions from here on are of a trace that the provider keeps of a hosted agent: they state its model calls one by
 one. Versions between are of a hosted agent's turn: the Unix nanoseconds at which its usage was read."""
+_NEXT: Final = 3
+"""How far the versions of two ranks are apart."""
 _CREATED: Final = 2
 """The highest version of the request that created a response."""
 _APART: Final = frozenset({"request", "response", "usage", "cost", "content_level"})
 _OF_END: Final = ("call_id", "schema_version", "record_version", "outcome", "error", "timing", "redactions")
 _DERIVED: Final = "conversation"
-_R = TypeVar("_R", bound=CallRecord)
+_R = TypeVar("_R", CallRecord, EventRecord, RewardRecord)
 
 
-def amended(record: _R) -> _R:
-    """Return the version that follows a version of the same rank: it has what a store knew."""
-    return msgspec.structs.replace(record, record_version=record.record_version + 1)
+Stage: TypeAlias = Literal[0, 1, 2]
+"""0: content was withheld because its level is unknown; 1: written at once; 2: with what a store knew."""
+
+
+def staged(record: _R, stage: Stage) -> _R:
+    """Return the version of a record at a stage. Records of what is in progress have none."""
+    version = record.record_version
+    is_begun = isinstance(record, CallRecord) and version <= _CREATED
+    return record if is_begun else msgspec.structs.replace(record, record_version=version + stage)
 
 
 def merged(versions: Iterable[CallRecord]) -> CallRecord:
@@ -62,8 +72,8 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
     }
     if higher.record_version >= TRACE_VERSIONS:
         fields["operation"] = higher.operation  # a model call of the turn, no longer the turn
-    is_amended = lower.record_version > _CREATED and higher.record_version == lower.record_version + 1
-    kept = [] if is_amended else lower.redactions  # what was withheld before its level was known may be there now
+    is_withheld = higher.record_version - lower.record_version < _NEXT and lower.record_version > _CREATED
+    kept = [] if is_withheld else lower.redactions  # what was withheld before its level was known may be there now
     redactions = [*kept, *(one for one in higher.redactions if one not in kept)]
     timing = _timing(created, higher)
     return msgspec.structs.replace(higher, timing=timing, redactions=redactions, conversation=None, **fields)

@@ -5,10 +5,11 @@ A store may wait for a lock, so it is only opened on a thread of callspan's own,
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -18,29 +19,38 @@ from callspan.fail_open import fail_open, ours, reported
 from callspan.forks import late_import
 from callspan.record.call import Place
 from callspan.settings import Content
-from callspan.stores.base import EmptyStoreError
+from callspan.stores.base import EmptyStoreError, StoreError
 from callspan.stores.urls import parse
 
 LOOK_UP_S: Final = 5.0
 """The longest time that a look-up takes, and for which a store that has not answered is left alone afterwards."""
+_AGAIN_S: Final = 0.2
 _UNREADABLE: Final = fail_open("look up what a store knows")
 _QUERIES: Final = {
     "session": "SELECT * FROM sessions WHERE session_id = :id",
     "timestep": """SELECT t.trace_id, t.span_id, t.session_id, t.timestep_id, t.timestep, s.*
                      FROM timesteps t LEFT JOIN sessions s USING (session_id) WHERE t.timestep_id = :id""",
-    "call": """SELECT *, outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4) AS complete,
+    "call": """SELECT *, outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5) AS complete,
                       output IS NOT NULL AS has_answer
                  FROM calls WHERE call_id = :id""",
 }
 """All columns, because a file of an earlier layout lacks some of those that are read, see `_Row`."""
 _MODEL: Final = "SELECT json_extract(metadata, '$.agent_model') AS model FROM sessions WHERE session_id = :id"
 _COMPLETE: Final = """
-    SELECT call_id, model_req IS NOT NULL AS has_model FROM calls WHERE call_id IN (SELECT value FROM json_each(:ids))
-       AND outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4)"""
+    SELECT call_id, model_req IS NOT NULL AS has_model, output IS NOT NULL AS has_answer FROM calls
+     WHERE call_id IN (SELECT value FROM json_each(:ids))
+       AND outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5)"""
 
 
 class UnansweredError(Exception):
     """A store could not be asked, or has not answered in time."""
+
+
+class StoredCall(NamedTuple):
+    """A call that a store has with its end."""
+
+    has_model: bool
+    has_answer: bool
 
 
 class _Row(msgspec.Struct):
@@ -89,13 +99,10 @@ class LookUps:
             has_answer=bool(known.has_answer),
         )
 
-    def complete(self, call_ids: Sequence[str]) -> Mapping[str, bool]:
-        """Return the calls that are stored with their answer; the value is whether their model is stored.
-
-        Raises UnansweredError.
-        """
+    def complete(self, call_ids: Sequence[str]) -> Mapping[str, StoredCall]:
+        """Return those of the calls that are stored with their end. Raises UnansweredError."""
         found = self._query(_COMPLETE, ids=msgspec.json.encode(call_ids).decode())
-        return {str(row["call_id"]): bool(row["has_model"]) for row in found}
+        return {str(row["call_id"]): StoredCall(bool(row["has_model"]), bool(row["has_answer"])) for row in found}
 
     def model(self, session_id: str) -> str | None:
         """Return the recorded model of a hosted agent's session; None if unknown. Raises UnansweredError."""
@@ -115,7 +122,7 @@ class LookUps:
                 answered = False
                 continue
             try:
-                rows += late_import("callspan.stores.sqlite.reader").query(path, sql, deadline - now, **values)
+                rows += _rows(path, sql, deadline, values)
             except ours(EmptyStoreError):
                 continue
             except reported(_UNREADABLE):
@@ -125,3 +132,15 @@ class LookUps:
             self.unanswered += 1
             raise UnansweredError(f"no answer within {LOOK_UP_S:.0f} s")
         return rows
+
+
+def _rows(path: Path, sql: str, deadline: float, values: Mapping[str, object]) -> list[Mapping[str, object]]:
+    query: Callable[..., list[Mapping[str, object]]] = late_import("callspan.stores.sqlite.reader").query
+    try:
+        return query(path, sql, deadline - time.monotonic(), **values)
+    except ours(StoreError, sqlite3.Error) as error:
+        if isinstance(error, EmptyStoreError) or time.monotonic() + _AGAIN_S >= deadline:
+            raise
+    # The last writer may just have closed the file, and taken its write-ahead log with it.
+    time.sleep(_AGAIN_S)
+    return query(path, sql, deadline - time.monotonic(), **values)

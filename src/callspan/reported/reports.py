@@ -24,7 +24,7 @@ from callspan.process.processors import Processors
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
-from callspan.record.merging import amended
+from callspan.record.merging import staged
 from callspan.reported.claims import Claim, Claims
 from callspan.reported.look_ups import LookUps, UnansweredError
 from callspan.settings import Content, strictest
@@ -77,13 +77,15 @@ class Reports:
         write: Callable[[Processed[Any]], None],
         measure: Callable[[Processed[CallRecord]], None],
         outlets: Mapping[Content, Outlet],
+        withheld: Processors,
         rule: ContentRule | None = None,
     ) -> None:
         """`write` stores a record; `outlets` has every level that is at least as strict as the setting.
 
-        `rule` decides the level of what neither this process nor a store knows the level of.
+        `withheld` is for records whose level is not known yet; `rule` decides the level of what neither this process
+        nor a store knows the level of.
         """
-        self.look_ups, self.measure, self.outlets = look_ups, measure, outlets
+        self.look_ups, self.measure, self.outlets, self.withheld = look_ups, measure, outlets, withheld
         self._write, self.rule = write, rule
         self.claims: Claims[Any] = Claims()
 
@@ -115,7 +117,7 @@ class Report:
         self._step = _CLAIM
         self._claim: Claim[Any] | None = None
         self._is_put_off = False
-        self._first: tuple[Record, Content] | None = None
+        self._first: tuple[Record, Content | None] | None = None
         """What was written before a store was asked, unprocessed, and its content level."""
         self._known = NOTHING
         self._unprocessed: Any = None
@@ -184,9 +186,13 @@ class Report:
             self._undecided = self._decide()
         if not self._of.look_ups or not self.asks(self._known):
             return _BUILD
-        level = self._level(self._known.level or "off")
-        self._first = self.version(self.build(self._known)), level
-        self._of.write(self._of.outlets[level].processors.process(self._first[0]))
+        level = self._known.level
+        version = self.version(self.build(self._known))
+        self._first = version, None if level is None else self._level(level)
+        if level is None:
+            self._of.write(self._of.withheld.process(staged(version, 0)))
+        else:
+            self._of.write(self._of.outlets[self._level(level)].processors.process(staged(version, 1)))
         return _LOOK_UP
 
     def _look_up(self) -> int | None:
@@ -217,9 +223,9 @@ class Report:
         version = self.version(self._unprocessed)
         is_shown = version is self._unprocessed
         if self._first is None:
-            written = of_calls.process(version)
-        elif self._first != (version, self._level_allowed):
-            written = of_calls.process(amended(version))
+            written = of_calls.process(staged(version, 1))
+        elif self._known.is_answered and self._first != (version, self._level_allowed):
+            written = of_calls.process(staged(version, 2))
         else:
             written = None
         if written is not None:

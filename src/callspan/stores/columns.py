@@ -49,12 +49,15 @@ class Table(NamedTuple):
     """In the order of the table; `extra` follows them."""
     merges: bool = False
     """True: all versions are merged, see `callspan.stores.rows`; False: see `versioned`."""
-    versioned: bool = False
-    """True: a higher `rec_version` replaces the row; else the first row stays."""
 
     def __hash__(self) -> int:
         """Return the hash of the kind: tables are keys of caches, and hashing all columns would be slow."""
         return hash((self.name, len(self.columns)))
+
+    @property
+    def versioned(self) -> bool:
+        """True: a higher `rec_version` replaces the row; else the first row stays, or all are merged."""
+        return not self.merges and any(column.name == "rec_version" for column in self.columns)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -154,7 +157,6 @@ CALLS: Final = Table(
         _text("conversation_id", "request.conversation_id", since=4, note="of the provider's conversation"),
         _word("content_level", since=5, note="the content setting it was begun with: `full`, `metadata`, `off`"),
     ),
-    versioned=True,
 )
 SESSIONS: Final = Table(
     name="sessions",
@@ -243,6 +245,7 @@ EVENTS: Final = Table(
         _json("flags"),
         _json("metadata"),
         _int("external_sequence", note="as given by the application", since=2),
+        _int("rec_version", "record_version", since=5, note="1, or 2: with what a store knew of it"),
     ),
 )
 MESSAGES: Final = Table(
@@ -288,6 +291,7 @@ REWARDS: Final = Table(
         _text("annotation"),
         _int("time_ns"),
         _json("metadata"),
+        _int("rec_version", "record_version", since=5, note="1, or 2: with what a store knew of its target"),
     ),
 )
 

@@ -187,7 +187,7 @@ def _definition(dialect: Dialect, table: Table, column: Column) -> str:
 
 def _has_row_id(dialect: Dialect, table: Table) -> bool:
     """Return whether the table has a row id as its primary key, as calls do in SQLite."""
-    return dialect == "sqlite" and table.versioned
+    return dialect == "sqlite" and table.kind == "call"
 
 
 def _clickhouse_type(table: Table, column: Column, kind: str) -> str:

@@ -6,19 +6,33 @@ caller gets it; what it completes is written at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
+from callspan.agent.runtime import LEVELS, known_level
+from callspan.background import LOOK_UPS
 from callspan.fail_open import fail_open
 from callspan.observe.factory import CallFactory
-from callspan.observe.hosted_agents import Claim, HostedAgents, Origin, call_of, event_of
+from callspan.observe.hosted_agents import (
+    IN_PROGRESS,
+    HostedAgents,
+    Origin,
+    call_of,
+    event_of,
+    is_first_end,
+    read_after,
+    session_after,
+    session_of,
+    start_of,
+)
 from callspan.observe.live_call import LiveCall
-from callspan.observe.ports import CallInfo, RequestObserver, span_ids
-from callspan.process import processors
+from callspan.observe.ports import CallInfo, CallSpanHandle, RequestObserver
 from callspan.process.processed import Processed
 from callspan.providers import registry
 from callspan.providers.base import HOSTED, Accumulator, Endpoint, ResponseInfo
@@ -35,51 +49,39 @@ from callspan.providers.hosted import (
     ToolRun,
 )
 from callspan.record.call import CallRecord, Request
-from callspan.record.events import EventRecord, Record, SessionRecord
+from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.ids import response_call_id
 from callspan.record.messages import Conversation
-from callspan.spans.call import CallSpans
+from callspan.reported.claims import higher
+from callspan.reported.look_ups import LookUps, StoredCall
+from callspan.reported.reports import Known, Report, Reports, Spans
+from callspan.settings import Content
 
 _READ: Final = fail_open("read what a hosted agent did")
 _WRITE: Final = fail_open("record what a hosted agent did")
-_NONE: Final[Mapping[str, bool]] = {}
-
-
-class Finder(Protocol):
-    """Looks up records in local stores."""
-
-    def complete(self, call_ids: Sequence[str]) -> Mapping[str, bool]:
-        """Return the calls that are stored with their answer; the value is whether their model is stored."""
-
-    def model(self, session_id: str) -> str | None:
-        """Return the recorded model of a session; None if unknown."""
 
 
 class Hosted:
     """Records the sessions of hosted agents. Safe from any thread."""
 
-    def __init__(
-        self,
-        find: Finder,
-        write: Callable[[Processed[Record]], None],
-        measure: Callable[[Processed[CallRecord]], None],
-    ) -> None:
-        """`write` stores a record."""
-        self.find, self.write, self.measure = find, write, measure
+    def __init__(self, reports: Reports) -> None:
+        self.reports = reports
         self.agents = HostedAgents()
 
-    def factory(self, calls: CallFactory, spans: CallSpans | None) -> CallFactory:
-        """Return the factory that observes requests about sessions, with the settings of `calls`; None: no spans."""
+    def factory(self, calls: CallFactory, level: Content, *, spans: bool) -> CallFactory:
+        """Return the factory that observes requests about sessions, with the settings of `calls`."""
         silent = calls.without_records(lambda _: RequestObserver(), chunk_log=0)
         given = {name: getattr(silent, name) for name in silent.__struct_fields__}
-        return HostedFactory(**given, of=self, spans=spans)
+        return HostedFactory(**given, of=self, level=level, spans=spans)
 
 
 class HostedFactory(CallFactory, frozen=True, kw_only=True):
     """Creates the observers of requests about sessions. Safe from any thread."""
 
     of: Hosted
-    spans: CallSpans | None
+    level: Content
+    spans: bool
+    """Whether model requests have spans."""
 
     def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
         """Return the call that observes the request; `endpoint` is a `HostedRequest`."""
@@ -104,18 +106,18 @@ class _Reading(RequestObserver):
     complete = False
 
     def __init__(self, factory: HostedFactory, request: HostedRequest, origin: Origin) -> None:
-        self._factory, self._of, self._agents = factory, factory.of, factory.of.agents
+        self._clock, self.agents, self.reports = factory.clock, factory.of.agents, factory.of.reports
+        self.level, self.has_spans = factory.level, factory.spans
         self._path: HostedPath = request.of
         self._page = request.page
         self.api, self.path = request.api, request.path
-        self._reader: HostedEndpoint = registry.hosted_reader(request.api)
-        self._origin = origin
-        self._context: Context = otel_context.get_current()
+        self.reader: HostedEndpoint = registry.hosted_reader(request.api)
+        self.origin = origin
+        self.provider = origin.info.provider
+        self.context: Context = otel_context.get_current()
         self._fold: Fold | None = None
         self._sent: object = None
         self._answer: object = None
-        self._known: Mapping[str, bool] | None = None
-        """The calls of a page that a store has; None: look each up."""
 
     def request(self, body: object) -> Request:
         """Keep the sent messages until the provider has accepted them."""
@@ -124,7 +126,7 @@ class _Reading(RequestObserver):
 
     def accumulator(self) -> Accumulator:
         """Return the accumulator for the events of a stream."""
-        self._fold = self._reader.fold(self._path)
+        self._fold = self.reader.fold(self._path)
         return self
 
     def add(self, chunk: object) -> bool:
@@ -141,7 +143,7 @@ class _Reading(RequestObserver):
         created = next((fact for fact in facts if isinstance(fact, SessionFacts)), None)
         if created is not None:
             sent, self._sent = self._sent, None
-            self._take(self._reader.sent(self._path, sent, {"id": created.session_id}))
+            self._take(self.reader.sent(self._path, sent, {"id": created.session_id}))
 
     def body(self) -> dict[str, object] | None:
         """Return nothing: the events are recorded one by one."""
@@ -154,7 +156,7 @@ class _Reading(RequestObserver):
             if self._path.what == "events":
                 self._take_page(body)
             else:
-                self._take(self._reader.facts(self._path, body))
+                self._take(self.reader.facts(self._path, body))
         return NO_INFO
 
     def conversation(self, request: object, response: object) -> Conversation:
@@ -165,112 +167,219 @@ class _Reading(RequestObserver):
     def ended(self, record: CallRecord) -> None:
         """Process the sent messages if they were accepted, and the rest of a stream."""
         with _READ:
-            fold, self._fold = self._fold, None
-            if fold is not None:
-                self._take(fold.rest())
-            if record.outcome == "success" and self._path.what in ("send", "session"):
-                self._take(self._reader.sent(self._path, self._sent, self._answer))
+            if self._fold is not None:
+                self._take(self._fold.rest())
+                self._fold = None
+            if record.outcome == "success" and self._path.what in ("send", "session") and self._sent is not None:
+                sent, self._sent = self._sent, None
+                self._take(self.reader.sent(self._path, sent, self._answer))
             self._sent = self._answer = None
 
     def _take_page(self, body: object) -> None:
-        events, following = self._reader.events(body)
+        events, following = self.reader.events(body)
         scope = self._path.session_id, self._path.thread_id
-        fold = self._agents.fold_of(self._page, lambda: self._reader.fold(self._path), *scope)
+        fold = self.agents.fold_of(self._page, lambda: self.reader.fold(self._path), *scope)
         facts = [fact for event in events for fact in fold.add(event)]
-        ids = [response_call_id(self._origin.info.provider, one.key) for one in facts if isinstance(one, ModelRequest)]
-        self._known = self._of.find.complete(ids) if ids else None
         if following is None:
             facts += fold.rest()
-        else:
-            self._agents.keep_fold(fold, following, *scope)
         self._take([_listed(fact) for fact in facts])
+        if following is not None:
+            self.agents.keep_fold(fold, following, *scope)
 
     def _take(self, facts: Sequence[Fact]) -> None:
-        for fact in facts:
-            with _WRITE:
-                self._write(fact)
-
-    def _write(self, fact: Fact) -> None:
-        provider, now_ns = self._origin.info.provider, self._factory.clock.wall_ns()
-        if isinstance(fact, ModelRequest):
-            self._write_call(fact, now_ns)
-        elif isinstance(fact, ToolRun):
-            if self._agents.is_new(provider, fact):
-                self._keep(event_of(fact, self._origin, now_ns))
-        elif isinstance(fact, SessionFacts):
-            known = self._agents.learn(provider, fact)
-            of_events = self._path.what in ("stream", "events")
-            if fact.thread_id is None and (fact.created_here or of_events or self._agents.is_written(fact.session_id)):
-                self._write_session(known, now_ns)
-        elif isinstance(fact, Sent):
-            self._agents.note_sent(provider, fact)
-
-    def _write_session(self, facts: SessionFacts, now_ns: int) -> None:
-        record = self._agents.session_record(self._origin, facts, now_ns)
-        if record is not None:
-            self._keep(record)
-
-    def _write_call(self, request: ModelRequest, now_ns: int) -> None:
-        provider = self._origin.info.provider
-        claim = self._agents.claim(provider, request, now_ns)
-        if claim is None:
-            return
+        """Record facts; where an interrupt comes, the rest is recorded by another thread."""
+        ids = [response_call_id(self.provider, one.key) for one in facts if isinstance(one, ModelRequest)]
+        stored, waiting = _Stored(ids), deque(facts)
         try:
-            self._write_claimed(claim, request, now_ns)
+            self._record(waiting, stored)
         except BaseException:
-            self._agents.disclaim(claim)
+            LOOK_UPS.put(partial(self._record, waiting, stored))
             raise
 
-    def _write_claimed(self, claim: Claim, request: ModelRequest, now_ns: int) -> None:
-        agents, provider = self._agents, self._origin.info.provider
-        known = self._known
-        if known is None:
-            known = self._of.find.complete([claim.call_id]) if claim.is_first_end else _NONE
-        is_known = claim.call_id in known
-        request = agents.with_sent(provider, request)
-        facts = None if request.other_model else self._facts(provider, request)
-        if request.model is None and facts is not None:
-            request = msgspec.structs.replace(request, model=facts.model)
-        adds_model = request.model is not None and not known.get(claim.call_id, False)
-        if is_known and request.status is None and not (request.of_trace or adds_model):
-            return  # another process has read the same events
-        record = call_of(self._reader, claim, request, facts, self._origin, now_ns)
-        if request.session_id is not None and not agents.is_written(request.session_id):
-            self._begin_session(request.session_id, record.timing.start_ns)
-        self._show(record, shown=claim.is_first_end and not is_known and not request.of_trace)
+    def _record(self, waiting: deque[Fact], stored: _Stored) -> None:
+        while waiting:
+            with _WRITE:
+                self._record_one(waiting[0], stored)
+            waiting.popleft()
 
-    def _facts(self, provider: str, request: ModelRequest) -> SessionFacts | None:
-        """Return the facts of a session or thread; for a session unknown to this process, those in a store."""
-        known = self._agents.facts_of(provider, request.session_id, request.thread_id)
-        if request.session_id is None or request.thread_id is not None or (known is not None and known.looked_up):
-            return known
-        model = self._of.find.model(request.session_id) if known is None or known.model is None else None
-        return self._agents.learn(
-            provider, SessionFacts(session_id=request.session_id, model=model, looked_up=True)
-        )  # fmt: skip
+    def _record_one(self, fact: Fact, stored: _Stored) -> None:
+        reports, now_ns = self.reports, self._clock.wall_ns()
+        if isinstance(fact, ModelRequest):
+            reports.report(_ModelCall(self, fact, stored, now_ns))
+        elif isinstance(fact, ToolRun):
+            reports.report(_ToolEvent(self, fact, now_ns))
+        elif isinstance(fact, SessionFacts):
+            known = self.agents.learn(self.provider, fact)
+            if fact.created_here:
+                LEVELS.put(("session", fact.session_id), self.level)
+            of_events = self._path.what in ("stream", "events")
+            if fact.thread_id is None and (fact.created_here or of_events or self.is_written(fact.session_id)):
+                self.write_session(known, now_ns)
+        elif isinstance(fact, Sent):
+            self.agents.note_sent(self.provider, fact)
 
-    def _begin_session(self, session_id: str, at_ns: int) -> None:
-        facts = self._agents.facts_of(self._origin.info.provider, session_id)
-        known = facts or SessionFacts(session_id=session_id)
+    def is_written(self, session_id: str) -> bool:
+        """Return whether this process has written the record of a session."""
+        return self.reports.claims.state(("session", session_id)) is not None
+
+    def write_session(self, facts: SessionFacts, now_ns: int) -> None:
+        """Record the facts of a session, unless they equal what was written last."""
+        level = known_level("session", facts.session_id) or "full"
+        record = msgspec.structs.replace(session_of(self.origin, facts, now_ns), content_level=level)
+        self.reports.report(_SessionFacts(self, record))
+
+    def begin_session(self, session_id: str, at_ns: int) -> None:
+        """Record a session whose events are read, unless that was done."""
+        if self.is_written(session_id):
+            return
+        known = self.agents.facts_of(self.provider, session_id) or SessionFacts(session_id=session_id)
         created_ns = at_ns if known.created_ns is None else known.created_ns
-        self._write_session(msgspec.structs.replace(known, created_ns=created_ns, at_ns=created_ns), at_ns)
+        self.write_session(msgspec.structs.replace(known, created_ns=created_ns, at_ns=created_ns), at_ns)
 
-    def _show(self, record: CallRecord, *, shown: bool) -> None:
-        """Write the record, with a span and measurements if it is the first of an ended call."""
-        spans = self._factory.spans if shown else None
-        of_calls = self._factory.processors
-        span = None if spans is None else spans.of_fetch(of_calls.begun(record), self._context, None)
-        if span is not None:
-            record = msgspec.structs.replace(record, **span_ids(span))
-        processed = of_calls.process(record)
-        processors.write(processed, self._of.write)
-        if span is not None:
-            span.end(processed, registry.conversation_of(processed.record) if span.wants_content else None)
-        if shown:
-            self._of.measure(processed)
 
-    def _keep(self, record: SessionRecord | EventRecord) -> None:
-        processors.write(self._factory.processors.process(record), self._of.write)
+class _Stored:
+    """The calls of a page, or of an event, that stores have; looked up once."""
+
+    def __init__(self, call_ids: Sequence[str]) -> None:
+        self._call_ids = call_ids
+        self._found: Mapping[str, StoredCall] | None = None
+
+    def find(self, look_ups: LookUps, call_id: str) -> StoredCall | None:
+        """Return what the stores have of a call; None: nothing. Raises UnansweredError."""
+        if self._found is None:
+            self._found = look_ups.complete(self._call_ids)
+        return self._found.get(call_id)
+
+
+class _SessionFacts(Report):
+    """The facts of a session, without content."""
+
+    def __init__(self, reading: _Reading, record: SessionRecord) -> None:
+        key = "session", record.session_id
+        super().__init__(reading.reports, reading.level, key, partial(session_after, record))
+        self._record = record
+
+    def asks(self, known: Known) -> bool:
+        """Return False: whatever a store knows, the facts are the same."""
+        del known
+        return False
+
+    def build(self, known: Known) -> SessionRecord:
+        """Return the record."""
+        del known
+        return self._record
+
+
+class _OfSession(Report):
+    """What was done in a session: the content level of that holds."""
+
+    def __init__(
+        self, reading: _Reading, session_id: str | None, key: Hashable, adds: Callable[[Any], Any], now_ns: int
+    ) -> None:
+        super().__init__(reading.reports, reading.level, key, adds)
+        self._reading, self._session_id, self._now_ns = reading, session_id, now_ns
+
+    def local(self) -> Known:
+        """Return what this process knows of the session."""
+        return Known(level=None if self._session_id is None else known_level("session", self._session_id))
+
+    def ask(self, look_ups: LookUps, known: Known) -> Known:
+        """Return what the stores know of the session."""
+        if self._session_id is None or known.level is not None:
+            return known
+        where = look_ups.find("session", self._session_id)
+        level = where.level if where is not None and where.level is not None else self._level(None)
+        LEVELS.put(("session", self._session_id), level)
+        return msgspec.structs.replace(known, level=level)
+
+
+class _ToolEvent(_OfSession):
+    """The run of a tool at the provider."""
+
+    def __init__(self, reading: _Reading, run: ToolRun, now_ns: int) -> None:
+        super().__init__(reading, run.session_id, (reading.provider, run.key), higher(1), now_ns)
+        self._run = run
+
+    def asks(self, known: Known) -> bool:
+        """Return whether the content level of its session is unknown."""
+        return known.level is None and self._session_id is not None
+
+    def build(self, known: Known) -> EventRecord:
+        """Return the event."""
+        del known
+        return event_of(self._run, self._reading.origin, self._now_ns)
+
+
+class _ModelCall(_OfSession):
+    """A request of the provider to the model."""
+
+    def __init__(self, reading: _Reading, request: ModelRequest, stored: _Stored, now_ns: int) -> None:
+        call_id = response_call_id(reading.provider, request.key)
+        super().__init__(reading, request.session_id, call_id, partial(read_after, request), now_ns)
+        self._call_id, self._request, self._stored, self._has_sent = call_id, request, stored, False
+
+    @property
+    def is_end(self) -> bool:  # type: ignore[override]
+        """Whether nothing in this process has ended the call before, and it is not of a trace."""
+        return is_first_end(self._request, self.before) and not self._request.of_trace
+
+    def local(self) -> Known:
+        """Return what this process knows; the session has begun, and the messages sent to it were received."""
+        known, request = super().local(), self._request
+        if not self._has_sent:
+            self._has_sent, self._request = True, self._reading.agents.with_sent(self._reading.provider, request)
+        if self._session_id is not None:
+            self._reading.begin_session(self._session_id, start_of(request, self._now_ns))
+        if known.level is None and request.outcome == IN_PROGRESS and self._of.look_ups:
+            return Known(level="off")  # its end is asked for
+        return known
+
+    def asks(self, known: Known) -> bool:
+        """Return whether a store may have the call, its model, or the content level of its session."""
+        return self.is_end or known.level is None or self._lacks_model()
+
+    def ask(self, look_ups: LookUps, known: Known) -> Known:
+        """Return what the stores know of the session and the call."""
+        had_level, known = known.level is not None, super().ask(look_ups, known)
+        if self._lacks_model():
+            model = look_ups.model(str(self._session_id))
+            facts = SessionFacts(session_id=str(self._session_id), model=model, looked_up=True)
+            self._reading.agents.learn(self._reading.provider, facts)
+        stored = self._stored.find(look_ups, self._call_id)
+        if stored is None:
+            return known
+        request = self._request
+        adds_model = self._model() is not None and not stored.has_model
+        is_same = request.status is None and not (request.of_trace or adds_model)
+        is_stored = is_same and (stored.has_answer or had_level)
+        return msgspec.structs.replace(known, is_complete=True, is_stored=is_stored)
+
+    def build(self, known: Known) -> CallRecord:
+        """Return the call."""
+        del known
+        reading, request = self._reading, msgspec.structs.replace(self._request, model=self._model())
+        return call_of(reading.reader, request, self._facts(), reading.origin, self._now_ns)
+
+    def start_span(self, spans: Spans, begun: Processed[CallRecord], known: Known) -> CallSpanHandle | None:
+        """Start the span of the model request."""
+        del known
+        return spans.of_fetch(begun, self._reading.context, None) if self._reading.has_spans else None
+
+    def _model(self) -> str | None:
+        facts = self._facts()
+        return self._request.model or (None if facts is None else facts.model)
+
+    def _facts(self) -> SessionFacts | None:
+        request, reading = self._request, self._reading
+        if request.other_model:
+            return None
+        return reading.agents.facts_of(reading.provider, request.session_id, request.thread_id)
+
+    def _lacks_model(self) -> bool:
+        request, facts = self._request, self._facts()
+        if request.model is not None or request.other_model or self._session_id is None or request.thread_id:
+            return False
+        return facts is None or (facts.model is None and not facts.looked_up)
 
 
 def _listed(fact: Fact) -> Fact:

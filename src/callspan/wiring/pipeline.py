@@ -54,7 +54,7 @@ _QUERIES: Final = {
     "session": "SELECT * FROM sessions WHERE session_id = :id",
     "timestep": """SELECT t.trace_id, t.span_id, t.session_id, t.timestep_id, t.timestep, s.*
                      FROM timesteps t LEFT JOIN sessions s USING (session_id) WHERE t.timestep_id = :id""",
-    "call": """SELECT *, outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4) AS complete
+    "call": """SELECT *, outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5) AS complete
                  FROM calls WHERE call_id = :id""",
 }
 """All columns, because a file of an earlier layout lacks some of those that are read, see `_Row`."""
@@ -70,7 +70,7 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
 _MODEL: Final = "SELECT json_extract(metadata, '$.agent_model') AS model FROM sessions WHERE session_id = :id"
 _COMPLETE: Final = """
     SELECT call_id, model_req IS NOT NULL AS has_model FROM calls WHERE call_id IN (SELECT value FROM json_each(:ids))
-       AND outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4)"""
+       AND outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5)"""
 
 
 class _Row(msgspec.Struct):
@@ -167,7 +167,6 @@ class Pipeline:
             BatchFiles(self.recorder.directory),
             partial(self.recorder.unrecorded.note, warn=False),
         )
-        self._hosted = Hosted(finder, self.recorder.write, self._metrics.observed)
         self._rule = None if providers.content_for is None else ContentRule(providers.content_for)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
@@ -178,7 +177,9 @@ class Pipeline:
         spans = {level: self._spans(level) for level in self._processors}
         outlets = {level: Outlet(each, spans[level]) for level, each in self._processors.items()}
         look_ups = LookUps(settings.stores)
-        self._fetches = Fetches(Reports(look_ups, self.recorder.write, self._metrics.observed, outlets, self._rule))
+        withheld = caller_processors(settings, providers.redact, is_known=False)
+        self._reports = Reports(look_ups, self.recorder.write, self._metrics.observed, outlets, withheld, self._rule)
+        self._fetches, self._hosted = Fetches(self._reports), Hosted(self._reports)
         factories = {level: self._factory(level, spans[level]) for level in spans}
         self.factories: Mapping[Content, CallFactory] = (
             factories if self._rule is None else _decided(factories, self._rule)
@@ -270,7 +271,7 @@ class Pipeline:
             calls,
             fetch=fetches.factory(calls, level),
             about_batches=partial(self._batches.factory, calls, spans),
-            hosted=self._hosted.factory(calls, spans if settings.hosted_spans else None),
+            hosted=self._hosted.factory(calls, level, spans=settings.hosted_spans),
             webhook=partial(fetches.ended, calls, level),
         )
 

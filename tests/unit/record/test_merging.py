@@ -51,7 +51,7 @@ def test_every_order_and_repetition_gives_the_same_record() -> None:
 def test_the_request_is_of_the_first_and_the_answer_of_the_last() -> None:
     """Start and details of the request; end, outcome, tokens and cost of the answer."""
     whole = merged([ANSWER, CREATED])
-    assert (whole.record_version, whole.outcome, whole.usage, whole.cost) == (5, "success", ANSWER.usage, ANSWER.cost)
+    assert (whole.record_version, whole.outcome, whole.usage, whole.cost) == (6, "success", ANSWER.usage, ANSWER.cost)
     assert (whole.request, whole.place, whole.metadata) == (CREATED.request, CREATED.place, CREATED.metadata)
     assert (whole.trace_id, whole.pid, whole.retries, whole.content_level) == ("a" * 32, 7, 1, "metadata")
     stricter = msgspec.structs.replace(ANSWER, content_level="off")
@@ -84,9 +84,9 @@ def test_the_clock_of_the_provider_may_be_behind() -> None:
 
 def test_a_later_version_of_the_whole_record_replaces() -> None:
     """As `callspan reprice` writes it."""
-    again = msgspec.structs.replace(merged([CREATED, ANSWER]), record_version=9, cost=Cost(usd=Decimal(1), source="u"))
+    again = msgspec.structs.replace(merged([CREATED, ANSWER]), record_version=12, cost=Cost(usd=Decimal(1), source="u"))
     found = merged([merged([CREATED, ANSWER]), again, ANSWER, CREATED])
-    assert (found.cost, found.record_version, found.timing) == (again.cost, 9, again.timing)
+    assert (found.cost, found.record_version, found.timing) == (again.cost, 12, again.timing)
 
 
 @pytest.mark.parametrize("response_id", ["resp_1", "", "\udc80", "resp_" + "x" * 10_000])

@@ -14,7 +14,7 @@ from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response
 from callspan.record.codec import encode
 from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.usage import Cost, Usage
-from callspan.stores.columns import CALLS, EVENTS, REWARDS, SESSIONS, TABLES, TIMESTEPS, Table
+from callspan.stores.columns import CALLS, EVENTS, MESSAGES, REWARDS, SESSIONS, TABLES, TIMESTEPS, Table
 from callspan.stores.rows import on_conflict, to_row, to_tree
 from tests.points import points
 
@@ -133,8 +133,7 @@ def test_a_row_with_an_unreadable_extra_is_an_error() -> None:
         (CALLS, "ON CONFLICT (call_id) DO UPDATE SET a = excluded.a WHERE excluded.rec_version > calls.rec_version"),
         (SESSIONS, "ON CONFLICT (session_id) DO UPDATE SET a = excluded.a"),
         (TIMESTEPS, "ON CONFLICT (timestep_id) DO UPDATE SET a = excluded.a"),
-        (EVENTS, "ON CONFLICT (event_id) DO NOTHING"),
-        (REWARDS, "ON CONFLICT (reward_id) DO NOTHING"),
+        (MESSAGES, "ON CONFLICT (message_id) DO NOTHING"),
     ],
 )
 def test_an_existing_row_is_replaced_by_a_newer_version(table: Table, clause: str) -> None:

@@ -246,7 +246,7 @@ def _stored(part: bodies.Piece) -> tuple[object, ...]:
 
 @cache
 def _insert(table: Table) -> bytes:
-    names = (*table.names, *REFERENCES) if table.versioned else table.names
+    names = (*table.names, *REFERENCES) if table.kind == "call" else table.names
     values = ", ".join(["%s"] * len(names))
     sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {on_conflict(table, names)}"
     return sql.encode()
