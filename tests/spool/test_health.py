@@ -45,19 +45,31 @@ def test_the_warning_has_store_reason_number_and_time(health: Health, caplog: py
     assert caplog.records[0].levelno == logging.WARNING
 
 
-def test_the_same_reason_is_reported_every_five_minutes_another_one_at_once_and_the_end_once(
+def test_an_outage_is_reported_every_five_minutes_with_its_reason_and_the_end_once(
     health: Health, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for second in range(0, 700, 10):
         clock.now = float(second)
-        health.failed(LOCKED if 100 <= second < 200 else REFUSED)
+        health.failed(LOCKED if 100 <= second < 400 else REFUSED)
     health.recovered()
     health.recovered()
     reasons = [
         "readonly" if "readonly" in one else "refused" if "refused" in one else "well" for one in caplog.messages
     ]
-    assert reasons == ["refused", "readonly", "refused", "refused", "well"]
+    assert reasons == ["refused", "readonly", "refused", "well"]
     assert caplog.messages[-1] == "postgresql://me@host/db takes records again, after 690.0 s"
+
+
+def test_an_outage_with_several_reasons_is_reported_once(
+    health: Health, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    starting = RuntimeError("the database system is starting up")
+    closed = RuntimeError("server closed the connection")
+    for second, error in enumerate([closed, *[REFUSED] * 150, *[starting] * 50]):
+        clock.now = float(second)
+        health.failed(error)
+    health.recovered()
+    assert ["is unavailable" in message for message in caplog.messages] == [True, False]
 
 
 def test_a_flapping_store_is_not_reported_more_often(

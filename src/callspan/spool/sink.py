@@ -22,7 +22,7 @@ from callspan.record.events import Record
 from callspan.safe_urls import whole_words, without_passwords
 
 _AGAIN_S: Final = 300.0
-"""Minimum time between two warnings with the same reason."""
+"""Minimum time between two warnings of one outage, and between two with the same reason."""
 _VARYING: Final = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|[0-9]+")
 """Ids and numbers in messages, such as query ids, ports and sizes; they do not make a reason different."""
 _LONGEST: Final = 400
@@ -125,17 +125,23 @@ class Health:
         """Time of the last warning of each reason, with its numbers removed."""
         self._failing_since: float | None = None
         self._has_warned = False
+        self._last_warning = 0.0
 
     def failed(self, error: Exception) -> None:
-        """Warn of a failure, unless its reason was logged some minutes ago."""
+        """Warn of a failure, unless this outage, or another one with the same reason, was logged some minutes ago.
+
+        A server that restarts closes the connection, refuses the next one, and then says that it is starting.
+        """
         now, why = self._clock(), reason(error)
         kind = _VARYING.sub("", why)
         if self._failing_since is None:
             self._failing_since = now
         if now < self._warned.get(kind, -_AGAIN_S) + _AGAIN_S:
             return
+        if self._has_warned and now < self._last_warning + _AGAIN_S:
+            return
         self._warned = {known: then for known, then in self._warned.items() if now < then + _AGAIN_S} | {kind: now}
-        self._has_warned = True
+        self._has_warned, self._last_warning = True, now
         waits = self._backlog()
         since = "" if waits.since_ns is None else f" since {iso(waits.since_ns)}"
         log(

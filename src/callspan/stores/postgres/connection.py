@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from callspan.background import on_own_thread
 from callspan.fail_open import ours
 from callspan.stores.base import StoreError
 from callspan.stores.columns import LAYOUT
@@ -33,11 +35,19 @@ _ADVICE: Final[dict[type[psycopg.Error], str]] = {
     psycopg.errors.DiskFull: "make room on the server's disk",
 }
 _GONE: Final = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.DuplicateTable)
+_LOGGERS: Final = (logging.getLogger("psycopg"), logging.getLogger("psycopg.transaction"))
 _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
+
+
+def _is_of_application(_: logging.LogRecord) -> bool:
+    """Return whether a log record is of the application's own connections: callspan warns of outages itself."""
+    return not on_own_thread()
 
 
 def connect(url: str) -> psycopg.Connection:
     """Return a connection in autocommit mode; the URL's parameters override the defaults. Raises psycopg.Error."""
+    for logger in _LOGGERS:
+        logger.addFilter(_is_of_application)  # once: the function is the same
     return psycopg.connect(
         make_conninfo("", **(_CONNECT | conninfo_to_dict(url))), autocommit=True, application_name="callspan"
     )
