@@ -6,7 +6,9 @@ import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import Final, TypeAlias
+from io import SEEK_END
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -16,6 +18,9 @@ from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
 from callspan.record.messages import Message, Reasoning, Refusal, Text, ToolCall
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import Content, Event, Reader, SessionSummary
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Row: TypeAlias = dict[str, object]
 Item: TypeAlias = CallRecord | Event
@@ -175,15 +180,42 @@ _LISTS: Final = ("calls", "tools", "events", "messages", "rewards")
 Encode: TypeAlias = Callable[[object], str]
 Read: TypeAlias = Callable[[Content], Iterable[Item]]
 """Reads the entries of a session, calls with these bodies."""
-_Lists: TypeAlias = defaultdict[str, list[str]]
-"""JSON of entries, by the list that they belong to."""
+_Place: TypeAlias = tuple[int, int]
+"""Offset and size of a text that is held."""
+_Lists: TypeAlias = defaultdict[str, list[_Place]]
+"""Where the JSON of entries is held, by the list that they belong to."""
+_IN_MEMORY: Final = 4 << 20
+
+
+class _HeldTexts:
+    """Texts to be read later, once each: of more than 4 MiB in an unnamed temporary file."""
+
+    def __init__(self) -> None:
+        self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed with this object
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def put(self, text: str) -> _Place:
+        """Keep a text; return its place."""
+        offset = self._file.seek(0, SEEK_END)
+        return offset, self._file.write(text.encode())
+
+    def texts(self, places: Iterable[_Place]) -> Iterator[str]:
+        """Yield the texts of these places as the items of a JSON list."""
+        for number, (offset, size) in enumerate(places):
+            self._file.seek(offset)
+            yield f"{',' if number else ''}{self._file.read(size).decode()}"
 
 
 def session_json(reader: Reader, summary: SessionSummary, read: Read, encode: Encode) -> Iterator[str]:
     """Yield the JSON of a session; `read` reads its entries by time, and `encode` gives the JSON of a value.
 
-    Entries of a session without steps are not held. Of others only their JSON is, until the last one of their step and
-    of those before it was read.
+    Entries of a session without steps are not held. Of others only their JSON is, on disk where it is long, until the
+    last one of their step and of those before it was read.
     """
     steps = {step.timestep_id: encode(_step(step)) for step in reader.timesteps(summary.session.session_id)}
     yield f'{encode(session_row(summary))[:-1]},"steps":['
@@ -193,32 +225,41 @@ def session_json(reader: Reader, summary: SessionSummary, read: Read, encode: En
     last = {step_of(entry): when(entry) for entry in read("none")}
     found: dict[str | None, _Lists] = defaultdict(lambda: defaultdict(list))
     waiting = deque(steps)
-    for entry in read("response"):
-        while waiting and last.get(waiting[0], -1) < when(entry):
-            yield _written(steps, waiting, found)
-        step_id = step_of(entry)
-        name, value = _member(entry)
-        found[step_id if step_id in steps else None][name].append(encode(value))
-    while waiting:
-        yield _written(steps, waiting, found)
-    yield "]"
-    loose = found[None]
-    yield from (f',"loose_{name}":[{",".join(loose[name])}]' for name in _LISTS)
+    with _HeldTexts() as held:
+        for entry in read("response"):
+            while waiting and last.get(waiting[0], -1) < when(entry):
+                yield from _written(steps, waiting, found, held)
+            step_id = step_of(entry)
+            name, value = _member(entry)
+            found[step_id if step_id in steps else None][name].append(held.put(encode(value)))
+        while waiting:
+            yield from _written(steps, waiting, found, held)
+        yield "]"
+        for name in _LISTS:
+            yield f',"loose_{name}":['
+            yield from held.texts(found[None][name])
+            yield "]"
     yield "}"
 
 
-def _written(steps: dict[str, str], waiting: deque[str], found: dict[str | None, _Lists]) -> str:
+def _written(
+    steps: dict[str, str], waiting: deque[str], found: dict[str | None, _Lists], held: _HeldTexts
+) -> Iterator[str]:
     """Yield the first waiting step with its entries, and release them."""
     between = "," if len(waiting) < len(steps) else ""
     step_id = waiting.popleft()
     lists = found.pop(step_id, None) or defaultdict(list)
-    members = ",".join(f'"{name}":[{",".join(lists[name])}]' for name in _LISTS)
-    return f"{between}{steps[step_id][:-1]},{members}}}"
+    yield f"{between}{steps[step_id][:-1]}"
+    for name in _LISTS:
+        yield f',"{name}":['
+        yield from held.texts(lists[name])
+        yield "]"
+    yield "}"
 
 
 def _without_steps(entries: Iterable[Item], encode: Encode) -> Iterator[str]:
     """Yield the rest of the document, with calls as they are read."""
-    loose: _Lists = defaultdict(list)
+    loose: defaultdict[str, list[str]] = defaultdict(list)
     yield '],"loose_calls":['
     between = ""
     for entry in entries:
