@@ -283,6 +283,28 @@ def test_results_of_a_batch_that_is_not_known_are_not_guessed(
     run(body)
 
 
+def test_results_that_are_read_as_sent_are_counted(mode: Mode, run: Run, tmp_path: Path) -> None:
+    """By `iter_raw`, whose bytes may be compressed: there are no records of them."""
+    unrecorded.forget_warnings()
+
+    async def body() -> None:
+        client = mode.openai()
+        batch = await upload(mode, client, ("in.jsonl", file_of(2)))
+        with capture(stores=f"sqlite:///{tmp_path}/calls.db") as seen:
+            await mode.all(await mode.wait(client.batches.list()))
+            async with mode.entered(client.files.with_streaming_response.content(batch.output_file_id)) as answer:
+                raw = answer.http_response
+                pieces = [piece async for piece in raw.aiter_raw()] if mode.is_async else list(raw.iter_raw())
+            assert b"".join(pieces).count(b"custom_id") == 2
+            assert seen.records == []
+            assert (await mode.wait(client.files.content(batch.output_file_id))).content
+            assert len(seen.records) == 2
+        (count,) = unrecorded.read_unrecorded(tmp_path / "calls.db.spool").items()
+        assert (count[0], count[1].calls) == ("/v1/files/{id}/content", 1)
+
+    run(body)
+
+
 @pytest.mark.parametrize("seen_by", ["create", "retrieve", "list"])
 def test_another_process_finds_the_batch_of_results(
     mode: Mode, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, seen_by: str

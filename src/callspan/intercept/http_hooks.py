@@ -146,6 +146,8 @@ def _on_close(response: HttpResponse, error: BaseException | None) -> None:
     observer = observer_of(response)
     if observer is None or observer.call.ended:
         return
+    if getattr(response, "is_stream_consumed", False) and not observer.pulling:
+        other_requests.note_read(observer.call)
     found = _end_by_close(observer, error)
     if found is None:
         return

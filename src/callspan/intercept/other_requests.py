@@ -48,6 +48,13 @@ def lines_of(call: LiveCall) -> LineReader | UnknownResults | None:
     return getattr(call.span, "lines", None)
 
 
+def note_read(call: LiveCall) -> None:
+    """Tell the reader of batch results, if there is one, that its response was read."""
+    lines = lines_of(call)
+    if isinstance(lines, LineReader):
+        lines.read_elsewhere()
+
+
 def upload_of(call: LiveCall) -> Callable[[object, object], Any] | None:
     """Return the function that takes the fields and files of an upload; None if the request is not an upload."""
     return getattr(call.span, "uploads", None)

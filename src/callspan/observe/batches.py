@@ -82,6 +82,7 @@ class LineReader:
         "_size",
         "_unsettled",
         "_waiting",
+        "missed",
     )
 
     def __init__(
@@ -93,6 +94,8 @@ class LineReader:
         """
         self._seen = seen
         self._read, self._over = read, over
+        self.missed = False
+        """The caller has read the bytes as they were sent (`iter_raw`): there is no record of them."""
         self._held: list[bytes] = []
         self._size, self._next, self._at = 0, BLOCK_BYTES, 0
         self._handed = 0
@@ -108,6 +111,10 @@ class LineReader:
         self._size += len(piece)
         if self._size >= self._next:
             self._take_lines()
+
+    def read_elsewhere(self) -> None:
+        """Note that the bytes were read without this reader, unless some came here."""
+        self.missed = not (self._size or self._at)
 
     def whole(self, content: bytes) -> None:
         """Take the complete results, which are in memory."""

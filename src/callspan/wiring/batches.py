@@ -179,6 +179,8 @@ class ObservedRequest(RequestObserver):
         with _OBSERVE:
             if self.lines is not None:
                 self.lines.finish(complete=record.outcome == "success")
+                if isinstance(self.lines, LineReader) and self.lines.missed:
+                    self._of.unrecorded(_RESULTS_PATH)
             elif self._request.operation == UPLOAD:
                 self._uploaded(record)
             elif self._request.operation == CREATE:
