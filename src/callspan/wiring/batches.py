@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -15,7 +15,8 @@ from typing import Any, Final
 import msgspec
 from opentelemetry import context as otel_context
 
-from callspan.agent.runtime import SpanRef
+from callspan.agent.content_for import ContentRule
+from callspan.agent.runtime import LEVELS, SpanRef, known_level
 from callspan.background import LRUCache
 from callspan.fail_open import Once, fail_open, log, reported
 from callspan.observe.batches import (
@@ -33,6 +34,7 @@ from callspan.observe.factory import CallFactory, nowhere
 from callspan.observe.ports import CallEnded, RequestObserver, span_ids
 from callspan.process import processors
 from callspan.process.processed import Processed
+from callspan.process.processors import Processors
 from callspan.providers import registry
 from callspan.providers.batches import (
     CREATE,
@@ -49,6 +51,7 @@ from callspan.record.call import CallRecord, ErrorInfo, Place, Timing
 from callspan.record.ids import batch_call_id, batch_line_id
 from callspan.record.span_handle import SpanHandle
 from callspan.semconv.call import BatchReport
+from callspan.settings import Content, strictest
 from callspan.spans.call import CallSpan, CallSpans
 from callspan.wiring.batch_files import BatchFiles, Upload
 from callspan.wiring.fetches import span_context
@@ -77,6 +80,8 @@ _NOT_KNOWN: Final = (
     "Results of a batch were read that no process with this spool directory knows: they are not recorded. Look the "
     "batch up before its files are read, with `batches.retrieve` or `batches.list`"
 )
+_KIND: Final = "batch"
+"""Kind of what has a content level, see `known_level`."""
 _RESULTS_PATH: Final = "/v1/files/{id}/content"
 _NOWHERE: Final = Place()
 
@@ -91,11 +96,15 @@ class Batches:
         measure: Callable[[Processed[CallRecord]], None],
         files: BatchFiles,
         unrecorded: Callable[[str], object],
+        at_level: Callable[[Content], Processors],
+        rule: ContentRule | None = None,
     ) -> None:
         """`find` looks up a call in local stores, see `SpanFinder`; `write` stores a record.
 
-        `unrecorded` takes the path of results that no batch is known for.
+        `unrecorded` takes the path of results that no batch is known for; `at_level` returns what records of a content
+        level go through; `rule` decides the level of results of a batch whose level is unknown.
         """
+        self.at_level, self.rule = at_level, rule
         self.find, self.write, self.measure, self.files, self.unrecorded = find, write, measure, files, unrecorded
         self.uploads: LRUCache[tuple[str | None, ...], Upload] = LRUCache(_REMEMBERED)
         """Files with requests that this process has uploaded."""
@@ -109,9 +118,14 @@ class Batches:
         self.shown: LRUCache[tuple[str | None, ...], object] = LRUCache(_REMEMBERED)
         """Batches that have the span of their results."""
 
-    def factory(self, calls: CallFactory, spans: CallSpans, request: BatchRequest) -> CallFactory:
-        """Return the factory that observes this request, with the settings of `calls`."""
-        return calls.without_records(partial(ObservedRequest, self, calls, spans, request), surroundings=nowhere)
+    def factory(self, calls: CallFactory, spans: CallSpans, level: Content, request: BatchRequest) -> CallFactory:
+        """Return the factory that observes this request, with the settings of `calls`, at a content level."""
+        return calls.without_records(partial(ObservedRequest, self, calls, spans, level, request), surroundings=nowhere)
+
+    def begun(self, provider: str, batch_id: str, level: Content) -> None:
+        """Remember the content level of a batch: the stricter one of its creation and the upload of its file."""
+        key = _KIND, f"{provider} {batch_id}"
+        LEVELS.put(key, strictest(level, LEVELS.get(key)))
 
     def learn(self, provider: str, batches: list[BatchInfo]) -> None:
         """Store the state of batches that a provider returned, and which files are theirs, for other processes."""
@@ -148,13 +162,20 @@ class ObservedRequest(RequestObserver):
     """Observes a request about batches. Its methods raise only interrupts."""
 
     __slots__ = (
-        "_around", "_calls", "_context", "_of", "_request", "_span", "_spans", "_started", "_upload", "lines",
-        "uploads",
+        "_around", "_calls", "_context", "_level", "_of", "_request", "_span", "_spans", "_started", "_upload",
+        "lines", "uploads",
     )  # fmt: skip
 
     def __init__(
-        self, of: Batches, calls: CallFactory, spans: CallSpans, request: BatchRequest, started: CallRecord
+        self,
+        of: Batches,
+        calls: CallFactory,
+        spans: CallSpans,
+        level: Content,
+        request: BatchRequest,
+        started: CallRecord,
     ) -> None:
+        self._level = level
         self._of, self._calls, self._spans, self._request, self._started = of, calls, spans, request, started
         self._context = otel_context.get_current()
         self._around: tuple[Place | None, CallEnded | None, dict[str, object]] = (None, None, {})
@@ -237,6 +258,7 @@ class ObservedRequest(RequestObserver):
             span.end_batch(self._report(CREATE, batch, record.error), end_ns)
         if batch is None:
             return
+        self._of.begun(record.provider, batch.id, self._level)
         self._of.learn(record.provider, [batch])
         self._of.joined.claim((record.provider, batch.id), self)
         if span is not None:
@@ -271,7 +293,12 @@ class ObservedRequest(RequestObserver):
         about = {name: getattr(base, name) for name in _OF_CREATION}
         with _KEEP:
             kept = self._of.files.take(base.provider, file_id)
-            self._write(of_batch(record, base.provider, batch.id, **about) for record in kept)
+            self._write(self._of_batch(record, base.provider, batch.id, about) for record in kept)
+
+    def _of_batch(self, kept: CallRecord, provider: str, batch_id: str, about: Mapping[str, Any]) -> CallRecord:
+        if kept.content_level != "full":  # of a file that was uploaded so
+            self._of.begun(provider, batch_id, kept.content_level)
+        return of_batch(kept, provider, batch_id, **about)
 
     def _write(self, records: Iterable[CallRecord]) -> None:
         """Process and write the first records now, the others on a background thread in portions."""
@@ -299,7 +326,7 @@ class ObservedRequest(RequestObserver):
         key, seen = (provider, batch.id, request.file_id), Seen()
         if not self._of.seen.claim(key, seen):
             seen = self._of.seen.get(key) or seen
-        reading = _Reading(self._of, self._calls, self._started, batch)
+        reading = _Reading(self._of, self._level, self._started, batch)
         return LineReader(seen, reading.line, partial(self._read, reading, batch))
 
     def _unknown(self) -> None:
@@ -336,10 +363,12 @@ class ObservedRequest(RequestObserver):
 class _Reading:
     """One read of a batch's results."""
 
-    __slots__ = ("_batch", "_calls", "_of", "_started", "_where")
+    __slots__ = ("_batch", "_decide", "_in_force", "_of", "_started", "_undecided", "_where")
 
-    def __init__(self, of: Batches, calls: CallFactory, started: CallRecord, batch: BatchInfo) -> None:
-        self._of, self._calls, self._started, self._batch = of, calls, started, batch
+    def __init__(self, of: Batches, in_force: Content, started: CallRecord, batch: BatchInfo) -> None:
+        self._of, self._in_force, self._started, self._batch = of, in_force, started, batch
+        self._decide = None if of.rule is None else of.rule.later()
+        self._undecided: Content | None = None
         self._where: tuple[SpanRef | None] | None = None
 
     @property
@@ -361,8 +390,17 @@ class _Reading:
             line_id = batch_line_id(found.custom_id)
             self._where = (self._of.find("call", batch_call_id(self._started.provider, self._batch.id, line_id)),)
         record = answered(self._started, self._batch, found)
-        processed = self._calls.processors.process(record)
+        processed = self._of.at_level(self._level()).process(record)
         processors.write(processed, self._of.write)
         if self.is_first:
             self._of.measure(processed)
         return record.outcome
+
+    def _level(self) -> Content:
+        """Return the content level of the batch, or the one in force where it is read if that is stricter."""
+        where = None if self._where is None else self._where[0]
+        known = known_level(_KIND, f"{self._started.provider} {self._batch.id}")
+        known = known if where is None else known or where.level
+        if known is None and self._decide is not None:
+            self._undecided = known = self._undecided or self._decide()
+        return strictest(self._in_force, known)

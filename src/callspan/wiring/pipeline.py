@@ -159,6 +159,7 @@ class Pipeline:
         self.recorder = Recorder(settings, providers.listeners, self._priced)
         self._version = _version()
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
+        self._rule = None if providers.content_for is None else ContentRule(providers.content_for)
         finder = SpanFinder(settings.stores)
         self._batches = Batches(
             finder,
@@ -166,8 +167,9 @@ class Pipeline:
             self._metrics.observed,
             BatchFiles(self.recorder.directory),
             partial(self.recorder.unrecorded.note, warn=False),
+            self._at_level,
+            self._rule,
         )
-        self._rule = None if providers.content_for is None else ContentRule(providers.content_for)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._processors = {
@@ -244,6 +246,9 @@ class Pipeline:
             level = self._rule.here()
         return self._processors[strictest(self.settings.content, current_content(), level)]
 
+    def _at_level(self, level: Content) -> Processors:
+        return self._processors[level]
+
     def _spans(self, level: Content) -> CallSpans:
         settings, providers = msgspec.structs.replace(self.settings, content=level), self.providers
         return CallSpans(settings, providers.tracer_provider, self._version, providers.logger_provider)
@@ -270,7 +275,7 @@ class Pipeline:
         return msgspec.structs.replace(
             calls,
             fetch=fetches.factory(calls, level),
-            about_batches=partial(self._batches.factory, calls, spans),
+            about_batches=partial(self._batches.factory, calls, spans, level),
             hosted=self._hosted.factory(calls, level, spans=settings.hosted_spans),
             webhook=partial(fetches.ended, calls, level),
         )
