@@ -37,6 +37,7 @@ LOOKING: Final = [
     ("export", "openai", "-o", "-"),
     ("delete", "s0", "--dry-run"),
     ("prune", "--older-than", "1d", "--dry-run"),
+    ("reprice", "--dry-run"),
 ]
 CHANGES: Final = ("os.remove", "os.rename", "os.truncate", "os.rmdir", "shutil.rmtree", "shutil.move")
 LARGE_BYTES: Final = 8 << 30

@@ -111,7 +111,7 @@ class ClickHouseStore:
         self._insert("dead_letter", [{"key": key, "reason": reason, "frame": frame, "time_ns": time.time_ns()}], key)
 
     def try_out(self, entry: Entry) -> str:
-        """Store an entry, read it back and delete it by its key. Raises StoreError, clickhouse_connect's exceptions."""
+        """Store a session, read it back and delete it by its key. Raises StoreError, the driver's errors."""
         kind, key = record_key(unpack_entry(entry).record)
         with explaining(self.name):
             client = connect(self._url)
@@ -122,10 +122,11 @@ class ClickHouseStore:
             table, chosen = f"{kind}_versions", f"{TABLES[kind].key} = {{key:String}}"
             try:
                 self._deliver([entry])
+                found = WritersReader(self.name, client).session(key)
             finally:
                 self._client = None
-                deleted = _delete(client, table, chosen, {"key": key})
-        return tried(found=deleted == 1)
+                _delete(client, table, chosen, {"key": key})
+        return tried(found=found is not None)
 
     def forget(self, segment: str) -> None:
         """Do nothing: there is no cursor here."""

@@ -114,7 +114,7 @@ class JsonLinesStore:
     def try_out(self, entry: Entry) -> str:
         """Open the file for appending, take its lock, and write a record to a nameless file beside it.
 
-        The file gets nothing: whoever follows it would see the record, and a file that becomes shorter. Raises
+        The file gets nothing: a program that follows it would see the record, and a file that becomes shorter. Raises
         StoreError if it is missing, OSError (TimeoutError where another process has the lock).
         """
         if not self.path.is_file():

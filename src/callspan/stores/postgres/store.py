@@ -105,10 +105,9 @@ class PostgresStore:
             self._open.execute(_MOVE, (entry.segment, entry.end))
 
     def try_out(self, entry: Entry) -> str:
-        """Store an entry and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
+        """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
         item = unpack_entry(entry)
-        kind, key = record_key(item.record)
-        table, batch = TABLES[kind], _Batch()
+        batch = _Batch()
         batch.add(item)
         connection, version = _opened(self._url, self.name)
         with closing(connection):
@@ -117,8 +116,7 @@ class PostgresStore:
             with explaining(self.name, connection), connection.transaction(force_rollback=True):
                 connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
                 batch.write(connection.cursor())
-                sql = f"SELECT 1 FROM {table.name} WHERE {table.key} = %s"
-                found = connection.execute(sql.encode(), (key,)).fetchone()
+                found = _WritersReader(self.name, connection).session(record_key(item.record)[1])
         return tried(found=found is not None)
 
     def forget(self, segment: str) -> None:

@@ -175,9 +175,8 @@ class SQLiteStore:
             self._move_cursors(connection, [entry])
 
     def try_out(self, entry: Entry) -> str:
-        """Store an entry and read it back, in a transaction that is rolled back. Raises StoreError, sqlite3.Error."""
+        """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, sqlite3.Error."""
         item = unpack_entry(entry)
-        kind, key = record_key(item.record)
         with explaining(self.path):
             connection, version = open_as_it_is(self.path)
         with explaining(self.path), closing(connection):
@@ -185,8 +184,7 @@ class SQLiteStore:
                 return old
             connection.execute("BEGIN IMMEDIATE")
             self._store(connection, item)
-            table = TABLES[kind]
-            found = connection.execute(f"SELECT 1 FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone()
+            found = WritersReader(self.path, connection).session(record_key(item.record)[1])
             connection.rollback()
         return tried(found=found is not None)
 
