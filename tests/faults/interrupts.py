@@ -532,7 +532,7 @@ class Run:
         if (second := seconds[0]) is None:
             return
         both, expected = first + second, usual.first + usual.second
-        for name in ("spans", "measured"):
+        for name in ("spans", "measured", "repeated"):
             if more := getattr(both, name) - getattr(expected, name):
                 self.fault(f"doubled {name}", kind, point, more)
         if both.kinds() - expected.kinds():

@@ -15,7 +15,7 @@ from callspan.fail_open import fail_open
 from callspan.intercept import hooks
 from callspan.intercept.hooks import HookSteps, guarded
 from callspan.spool import appending
-from callspan.spool.appending import AppendQueue
+from callspan.spool.appending import AppendQueue, Queued
 from tests.faults.interrupts import leaves_block
 
 STEP = fail_open("hook")
@@ -66,10 +66,10 @@ def test_a_record_after_an_interrupted_append_is_written() -> None:
     def once(line: int) -> bool:
         written: list[bytes] = []
         queue = AppendQueue(threading.RLock(), lambda payload, _: written.append(payload) is None, Counter())
-        came = interrupted_at(line, appending.__file__, lambda: queue.add(b"1", None))
-        assert queue.add(b"2", None)
+        came = interrupted_at(line, appending.__file__, lambda: queue.add(Queued(b"1", None)))
+        assert queue.add(Queued(b"2", None))
         assert written[-1] == b"2", line
-        elsewhere(lambda: queue.add(b"3", None))
+        elsewhere(lambda: queue.add(Queued(b"3", None)))
         assert written[-1] == b"3", line
         return came
 

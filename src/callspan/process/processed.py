@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from callspan.record.events import Record
 
@@ -15,16 +15,23 @@ class Processed(Generic[_R_co]):
     What takes records to a store, span, log event or metric takes only this type, so that nothing else gets there.
     """
 
-    __slots__ = ("record",)
+    __slots__ = ("queued", "record")
 
     record: _R_co
     """What may be written, shown and measured."""
+
+    queued: Any
+    """What was appended, or is to be; None before. An append that is repeated after an interrupt finds it."""
 
     def __init__(self) -> None:
         raise TypeError("a processed record is made by Processors")
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise TypeError("a processed record cannot be changed: add it before processing")
+
+    def queue(self, queued: object) -> None:
+        """Keep what is about to be appended."""
+        object.__setattr__(self, "queued", queued)
 
     def __repr__(self) -> str:
         return f"<Processed {type(self.record).__name__}>"

@@ -190,11 +190,13 @@ def write(processed: Processed[_R], store: Callable[[Processed[_R]], None]) -> N
 def _processed(record: _R) -> Processed[_R]:
     made: Processed[_R] = _NEW(Processed)
     _PUT(made, record)
+    _PUT_QUEUED(made, None)
     return made
 
 
 _NEW: Final = object.__new__
 _PUT: Final = Processed.__dict__["record"].__set__
+_PUT_QUEUED: Final = Processed.__dict__["queued"].__set__
 
 
 def caller_processors(settings: Settings, redactor: Redactor | None = None, *, is_known: bool = True) -> Processors:

@@ -33,8 +33,8 @@ _APPEND: Final = fail_open("keep a record")
 _RETRY_S: Final = 1.0
 
 
-class _Waiting(msgspec.Struct, eq=False):
-    """A queued record."""
+class Queued(msgspec.Struct, eq=False):
+    """A record to be written. Whoever repeats an interrupted append passes the same object, and it is written once."""
 
     payload: bytes
     slim: Slim | None
@@ -55,14 +55,14 @@ class AppendQueue:
         self._lock = lock
         self._keep = keep
         self._lost = lost
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Queued] = deque()
         self._writer = 0
         """Id of the thread that writes, or was interrupted in it; only that thread can rely on it."""
 
-    def add(self, payload: bytes, slim: Slim | None) -> bool:
+    def add(self, waiting: Queued) -> bool:
         """Write a record, or queue it if this interrupts another append; False if it was dropped."""
-        waiting = _Waiting(payload, slim)
-        self._waiting.append(waiting)
+        if waiting.kept is None and waiting not in self._waiting:
+            self._waiting.append(waiting)
         self.write()
         return waiting.kept is not False
 
@@ -84,10 +84,10 @@ class AppendQueue:
         self._writer = threading.get_ident()
         while self._waiting:
             self._write_first(self._waiting[0])
-            self._waiting.popleft()
+            self._waiting.popleft().payload = b""
         self._writer = 0
 
-    def _write_first(self, waiting: _Waiting) -> None:
+    def _write_first(self, waiting: Queued) -> None:
         if waiting.kept is not None:
             return  # interrupted just before it was removed
         waiting.tries += 1

@@ -21,7 +21,7 @@ from callspan import forks
 from callspan.background import AtomicFlag, LastingThread
 from callspan.fail_open import fail_open, log, ours, reported
 from callspan.spool import uploads
-from callspan.spool.appending import AppendQueue, MemoryBuffer, SegmentWriter
+from callspan.spool.appending import AppendQueue, MemoryBuffer, Queued, SegmentWriter
 from callspan.spool.cap import Cap, Slim
 from callspan.spool.directory import store_keys
 from callspan.spool.losses import LossLog
@@ -119,13 +119,17 @@ class Spool:
         a finalizer (`__del__`, `weakref` callbacks). If a signal handler raises during the append, the record may
         not be written yet; the next append, flush or close then writes it.
         """
+        return self.append_queued(Queued(payload, slim))
+
+    def append_queued(self, queued: Queued) -> bool:
+        """Append one record as `append` does; it may be repeated with the same object after an interrupt."""
         try:
             if not self._watched:
                 self._watch()
             if self._closed:
                 self._counts["dropped.closed"] += 1
                 return False
-            kept = self._queue.add(payload, slim)
+            kept = self._queue.add(queued)
             if not self._started:
                 with self._lock:
                     self._start()
@@ -134,7 +138,7 @@ class Spool:
                     shipper.woken = True
                     shipper.wake()
         except reported(_APPEND):
-            self._cap.drop("error", payload)
+            self._cap.drop("error", queued.payload)
             return False
         return kept
 

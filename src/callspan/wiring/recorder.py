@@ -20,6 +20,7 @@ from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
 from callspan.settings import Content, SettingError, Settings
+from callspan.spool.appending import Queued
 from callspan.spool.directory import Listing
 from callspan.spool.processed_sink import Delivered, ProcessedSink, SharedDecoder
 from callspan.spool.shipper import SinkState
@@ -105,14 +106,18 @@ class Recorder:
         record = processed.record
         if self._stores:
             try:
-                spool, payload = self._open_spool.get(_OPEN) or self._open(), codec.encode(record)
-                refused = not spool.append(payload, partial(_slim, record)) and self.spool is not spool
+                spool = self._open_spool.get(_OPEN) or self._open()
+                queued = processed.queued
+                if queued is None:
+                    queued = Queued(codec.encode(record), partial(_slim, record))
+                    processed.queue(queued)
+                refused = not spool.append_queued(queued) and self.spool is not spool
             except reported(_KEEP):
                 refused = False
             if refused:
                 # Another thread closed it in between.
                 with _KEEP:
-                    self._open().append(payload, partial(_slim, record))
+                    self._open().append_queued(queued)
         for listener in self._listeners:
             with _SHOW:
                 listener(processed)
