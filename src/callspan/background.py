@@ -26,7 +26,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Final, Generic, TypeVar
 
-from callspan.fail_open import fail_open, log, ours
+from callspan.fail_open import fail_open, log, ours, report, unwaited
 from callspan.forks import in_child
 
 _IDLE_S: Final = 1.0
@@ -130,17 +130,13 @@ class LastingThread:
     def _run(self) -> None:
         if self.deaths:
             self._pause(min(_LONGEST_S, _SHORTEST_S * 2.0 ** min(self.deaths, 16)))
-        ended = False
         try:
             self._target()
-            ended = True
-        finally:
-            if not ended and not sys.is_finalizing():
-                self._start_again()
+        except unwaited() as error:
+            if not sys.is_finalizing():
+                self._start_again(type(error).__name__)
 
-    def _start_again(self) -> None:
-        error = sys.exc_info()[0]
-        kind = "an exception" if error is None else error.__name__
+    def _start_again(self, kind: str) -> None:
         self.deaths += 1
         log(logging.WARNING, "The thread %s was ended by %s and is started again", self._name, kind)
         with _START:
@@ -370,16 +366,14 @@ class PutOff:
         self._unstarted.set()
 
     def _run_on(self) -> None:
-        ended = False
         try:
             self._run()
-            ended = True
-        finally:
-            if not ended:
-                # A callback of the application may raise `SystemExit`: it ends this thread, and the next one continues.
-                self._unstarted.set()
-                if self._waiting or self._later:
-                    self._ensure_thread()
+        except unwaited() as error:
+            # The next thread continues.
+            report(_WORK.what, error)
+            self._unstarted.set()
+            if self._waiting or self._later:
+                self._ensure_thread()
 
     def _run(self) -> None:
         idle_at = time.monotonic() + _IDLE_S

@@ -115,6 +115,14 @@ def ours(*kinds: type[_E]) -> tuple[type[_E], ...]:
     return () if error is not None and is_interrupt(error) else kinds
 
 
+def unwaited() -> tuple[type[BaseException], ...]:
+    """For the last `except` clause of a thread of callspan's own: matches everything, as nobody waits for it.
+
+    The clause says what happened. A callback of the application may raise `SystemExit` or an exception of its own kind.
+    """
+    return (BaseException,)
+
+
 def is_interrupt(error: BaseException) -> bool:
     """Return whether a signal handler or debugger raised the exception, not the code that was running.
 
@@ -125,7 +133,7 @@ def is_interrupt(error: BaseException) -> bool:
     return not isinstance(error, Exception) or _passed_handler(error)
 
 
-def report(what: str, error: Exception, *, level: int = logging.WARNING) -> None:
+def report(what: str, error: BaseException, *, level: int = logging.WARNING) -> None:
     """Log and count that `what` could not be done. Raises nothing but interrupts."""
     _failures[what] += 1
     if _warned.first(what):
@@ -221,8 +229,9 @@ def _was_given(frame: FrameType, before: FrameType) -> bool:
 def _signal_handlers() -> Iterator[CodeType]:
     """Return the code of the current signal handlers: one may have deleted its arguments before it raised."""
     for number in signal.valid_signals():
-        code = _code_of(signal.getsignal(number))
-        if code is not None:
+        handler = signal.getsignal(number)
+        # Nearly all are numbers: the system's default, or to be ignored.
+        if callable(handler) and (code := _code_of(handler)) is not None:
             yield code
 
 

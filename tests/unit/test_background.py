@@ -15,6 +15,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan import background
 from callspan.background import AtomicFlag, LastingThread, LRUCache, PutOff
+from callspan.fail_open import forget_failures
 
 REQUEST = contextvars.ContextVar("request", default="none")
 
@@ -227,3 +228,30 @@ def test_a_forked_child_leaves_the_parents_work_and_does_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     release.set()
     assert until(lambda: done == ["parent's"])
+
+
+def test_what_ends_a_worker_is_said_once_and_prints_no_traceback(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A redactor may raise an exception of its own that is no `Exception`."""
+
+    class GaveUp(BaseException):
+        pass
+
+    tries = list[int]()
+
+    def work() -> None:
+        tries.append(1)
+        if len(tries) < 4:
+            raise GaveUp
+
+    forget_failures()
+    worker = PutOff("callspan-test-worker")
+    worker.put(work)
+    assert until(lambda: len(tries) == 4)
+    assert worker.drain(5)
+    assert until(lambda: not threads("callspan-test-worker") or not worker._waiting)
+    assert [message for message in caplog.messages if "GaveUp" in message] == [
+        "Could not do what was put off to a thread (GaveUp); the call is not affected"
+    ]
+    assert "Traceback" not in capfd.readouterr().err

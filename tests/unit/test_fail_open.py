@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -92,3 +95,16 @@ def test_a_guarded_foreign_function_returns_its_value_or_none_without_logging(
         assert value_of(lambda: 1 // 0) is None
     assert not caplog.records
     assert failures() == {}
+
+
+def test_an_exception_looks_only_at_handlers_that_can_be_called() -> None:
+    looked: list[str] = []
+    sys.setprofile(lambda frame, event, _: looked.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        with fail_open("read JSON"):
+            json.loads("{")
+    finally:
+        sys.setprofile(None)
+    able = [number for number in signal.valid_signals() if callable(signal.getsignal(number))]
+    assert looked.count("_signal_handlers") >= 1
+    assert looked.count("_code_of") == len(able) < 10
