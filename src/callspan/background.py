@@ -350,14 +350,17 @@ class PutOff:
 
     def _ensure_thread(self) -> None:
         self._wake.put(None)
-        if not self._unstarted.test_and_clear():
-            return
         try:
+            if not self._unstarted.test_and_clear():
+                return
             # Not `Thread.start`: that waits for the new thread, which may wait for a lock that the code a finalizer
             # or a signal handler has interrupted holds.
             _thread.start_new_thread(self._start, ())
         except ours(RuntimeError):
             self._unstarted.set()  # the interpreter is ending: `drain` does the work
+        except BaseException:
+            self._unstarted.set()
+            raise
 
     def _start(self) -> None:
         with _START:
@@ -452,13 +455,14 @@ def run_or_defer(work: Callable[[_A, _B], object], first: _A, second: _B) -> Non
     What was deferred before is done first. Raises what `work` raises.
     """
     if _here.in_section and _is_interrupted():
-        if _exit_unregistered.test_and_clear():
+        if _exit_unregistered:
             atexit.register(drain_deferred, _AT_EXIT_S)
+            _exit_unregistered.test_and_clear()
         _deferred.put(partial(work, first, second))
         _pending.append(None)
         return
-    _here.in_section = True
     try:
+        _here.in_section = True
         if _pending:
             _drain_deferred(_IN_ORDER_S)
         work(first, second)

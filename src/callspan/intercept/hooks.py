@@ -29,6 +29,7 @@ Reader: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
 """Reads one argument from those of a call; raises NotGivenError if it was not given."""
 
 _ABSENT: Final[Any] = object()
+_LOOK: Final = fail_open("look for other instrumentations")
 _DATA: Final = frozenset({"data", "cast_to", "response"})
 """Parameters of `_process_response_data`."""
 VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -337,5 +338,6 @@ class HookContext:
 
     def look_around(self) -> None:
         """Warn of other instrumentations at the first call, when they are in place."""
+        with _LOOK:
+            other_instrumentations.warn_once(other_instrumentations.found())
         self.looked_around = True
-        other_instrumentations.warn_once(other_instrumentations.found())

@@ -219,8 +219,8 @@ def _copied(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[byt
     copy = _Copy(observer)
     try:
         while True:
-            observer.pulling = True
             try:
+                observer.pulling = True
                 piece = next(pieces, None)
             finally:
                 observer.pulling = False
@@ -238,8 +238,8 @@ async def _copied_async(pieces: AsyncIterator[bytes], observer: ResponseObserver
     copy = _Copy(observer)
     try:
         while True:
-            observer.pulling = True
             try:
+                observer.pulling = True
                 piece = await pieces.__anext__()
             except StopAsyncIteration:
                 break

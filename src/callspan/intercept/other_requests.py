@@ -63,8 +63,8 @@ def upload_of(call: LiveCall) -> Callable[[object, object], Any] | None:
 def passed(pieces: Iterator[bytes], lines: LineReader | UnknownResults, observer: ResponseObserver) -> Iterator[bytes]:
     """Yield the pieces, and pass each to `lines`."""
     add = lines.add
-    observer.pulling = True
     try:
+        observer.pulling = True
         for piece in pieces:
             observer.pulling = False
             add(piece)
@@ -81,8 +81,8 @@ async def passed_async(
 ) -> AsyncIterator[bytes]:
     """Yield the pieces, and pass each to `lines`."""
     add = lines.add
-    observer.pulling = True
     try:
+        observer.pulling = True
         async for piece in pieces:
             observer.pulling = False
             add(piece)

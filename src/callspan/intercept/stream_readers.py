@@ -164,8 +164,8 @@ class _AsyncReader:
         # The SDK's reader rejects a second task while one is inside: that is the task's error, not the stream's end.
         if observer is None or self.running:
             return await self._inner.__anext__()
-        self.running = True
         try:
+            self.running = True
             item = await self._inner.__anext__()
             while observer.path.hides_usage and is_usage_chunk(item):
                 item = await self._inner.__anext__()

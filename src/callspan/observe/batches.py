@@ -51,8 +51,9 @@ _FILE: Final = "file"
 
 def put_off(work: Callable[[], object]) -> None:
     """Queue work for the background thread; at the latest it runs when the process ends."""
-    if _exit_unregistered.test_and_clear():
+    if _exit_unregistered:
         atexit.register(LINES.drain, _AT_EXIT_S)
+        _exit_unregistered.test_and_clear()
     LINES.put(work)
 
 

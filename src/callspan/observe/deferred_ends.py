@@ -50,8 +50,8 @@ class DeferredEnds:
     def put(self, work: Callable[[], object]) -> None:
         """Queue the rest of an interrupted end. Safe in a finalizer."""
         if not self._exit_registered:
-            self._exit_registered = True
             atexit.register(self.at_exit)
+            self._exit_registered = True
         self.put_off.put(work)
 
     def track(self, call: LiveCall) -> None:
@@ -59,8 +59,8 @@ class DeferredEnds:
         if self._tracked_in != os.getpid():
             # Calls that were open in the parent of a fork are ended by the parent.
             if not self._exit_registered:
-                self._exit_registered = True
                 atexit.register(self.at_exit)
+                self._exit_registered = True
             self._open = {}
             self._tracked_in = os.getpid()
         key, entries = id(call), self._open

@@ -97,8 +97,8 @@ class BorrowedSpans:
     def borrow(self) -> None:
         """Record that a call uses a span: its provider exists, and must be shut down after callspan at exit."""
         if not self._exit_registered:
-            self._exit_registered = True
             atexit.register(self._at_exit)
+            self._exit_registered = True
 
     def watch(self, span: Span, record: CallRecord, version: str) -> None:
         """Ensure that one span, the owner's or callspan's, is exported for a call that has just ended."""

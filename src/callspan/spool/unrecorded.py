@@ -102,10 +102,14 @@ class UnrecordedCalls:
                 return
             self._noted.append(path)
             if not self._registered:
-                self._registered = True
                 forks.register(self)
-            if self._idle.test_and_clear():
-                _WRITING.put_later(_SOON_S, self._write)
+                self._registered = True
+            try:
+                if self._idle.test_and_clear():
+                    _WRITING.put_later(_SOON_S, self._write)
+            except BaseException:
+                self._idle.set()
+                raise
 
     def flush(self, timeout_s: float) -> None:
         """Write what was counted so far."""

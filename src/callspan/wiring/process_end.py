@@ -52,8 +52,9 @@ def _handle() -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        if _exit_unregistered.test_and_clear():
+        if _exit_unregistered:
             atexit.register(_at_exit)
+            _exit_unregistered.test_and_clear()
         signal.signal(signal.SIGTERM, _end)
     return signal.getsignal(signal.SIGTERM) is _end
 
@@ -182,9 +183,13 @@ class ForkedWorkers:
 
     def first_call(self) -> None:
         """Register for the end of a forked child, once."""
-        if self.forked.test_and_clear():
-            with _ARM:
-                self._arm()
+        try:
+            if self.forked.test_and_clear():
+                with _ARM:
+                    self._arm()
+        except BaseException:
+            self.forked.set()
+            raise
 
     def _arm(self) -> None:
         for library in _LIBRARIES:

@@ -118,9 +118,9 @@ class ClickHouseStore:
         with explaining(self.name, client), closing(client):
             if (old := not_migrated(self.name, layout(client))) is not None:
                 return old
-            self._client = client
             table, chosen = f"{kind}_versions", f"{TABLES[kind].key} = {{key:String}}"
             try:
+                self._client = client
                 self._deliver([entry])
                 found = WritersReader(self.name, client).session(key)
             finally:
