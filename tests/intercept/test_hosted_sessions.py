@@ -273,6 +273,7 @@ def test_spans_are_model_requests_in_their_session(mode: Mode, run: Run, seen: C
         assert shown["callspan.call_id"] == record.call_id
         assert shown["session.id"] == shown["gen_ai.conversation.id"] == session_id
         assert span.start_time == record.timing.start_ns
+        assert shown["gen_ai.agent.name"] == "Finder"
     assert dict(made[0].attributes or {})["gen_ai.usage.input_tokens"] == 100
     hosted = {record.session_id: record for record in seen.everything if isinstance(record, SessionRecord)}
     assert hosted[session_id].name == "Finder"

@@ -84,7 +84,8 @@ def test_a_turn_is_one_record(mode: Mode, run: Run, seen: Captured) -> None:
     assert [(call.name, call.tool_type) for call in record.tool_calls] == [("search", "mcp")]
     (span,) = seen.spans
     shown = dict(span.attributes or {})
-    assert (span.name, shown["gen_ai.usage.input_tokens"]) == ("invoke_agent gpt-5", 220)
+    assert (span.name, shown["gen_ai.usage.input_tokens"]) == ("invoke_agent Finder", 220)
+    assert (shown["gen_ai.agent.name"], shown["gen_ai.request.model"]) == ("Finder", "gpt-5")
     assert (shown["session.id"], shown["gen_ai.response.status"]) == (session_id, "completed")
     (tool,) = [one for one in seen.everything if isinstance(one, EventRecord)]
     assert (tool.name, tool.data, tool.system) == (

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from opentelemetry.trace import SpanKind
 
+import callspan
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
@@ -85,6 +87,31 @@ def test_a_job_is_one_call(kind: str, mode: Mode, run: Run, seen: Captured) -> N
         assert (record.usage.input_tokens, record.usage.output_tokens) == (100, 20)
     (span,) = seen.spans
     assert (span.attributes or {})["callspan.call_id"] == record.call_id
+
+
+def test_a_job_belongs_to_the_session_and_step_it_runs_in(kind: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """Also in time, which providers state in whole seconds: its span is within that of the step, and has a length."""
+    script(mode, kind)
+
+    async def body() -> None:
+        with callspan.session("studio", session_id="s-1") as session, session.timestep(), session.timestep():
+            await ended(mode, kind)
+
+    run(body)
+    (record,) = seen.records
+    (span,) = [one for one in seen.spans if one.kind is SpanKind.CLIENT]
+    assert (record.place.session_id, record.place.timestep) == ("s-1", 1)
+    shown = dict(span.attributes or {})
+    names = ("session.id", "gen_ai.conversation.id", "callspan.step.index")
+    assert tuple(shown[name] for name in names) == ("s-1", "s-1", 1)
+    assert span.parent is not None
+    (step,) = [one for one in seen.spans if one.get_span_context().span_id == span.parent.span_id]
+    assert span.start_time is not None
+    assert step.start_time is not None
+    assert span.end_time is not None
+    assert step.start_time <= span.start_time <= span.end_time - 1_000
+    if kind != "dreams":
+        assert record.timing.start_ns % 1_000_000_000 == 0, "as the provider states it"
 
 
 def test_a_job_that_is_not_fetched_is_in_progress(kind: str, mode: Mode, run: Run, seen: Captured) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from opentelemetry.trace import SpanKind
 
 from callspan import session
 from callspan.observe.unknown import forget_warnings
@@ -90,13 +91,18 @@ def test_spans_are_of_the_batch(mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(status=500)
 
     async def body() -> str:
-        batches, batch_id = await create(mode, 3)
-        for _ in range(3):
-            await read(mode, batches, batch_id)
+        with session("nightly", session_id="s-1") as outer, outer.timestep():
+            batches, batch_id = await create(mode, 3)
+            for _ in range(3):
+                await read(mode, batches, batch_id)
         return batch_id
 
     batch_id = run(body)
-    created, results = seen.spans
+    created, results = [span for span in seen.spans if span.kind is SpanKind.CLIENT]
+    for span in (created, results):
+        of_span = dict(span.attributes or {})
+        names = ("session.id", "gen_ai.conversation.id", "callspan.step.index")
+        assert tuple(of_span[name] for name in names) == ("s-1", "s-1", 0)
     assert (created.name, results.name) == ("create_batch", "batch_results")
     assert [link.context.span_id for link in results.links] == [created.context and created.context.span_id]
     shown = dict(results.attributes or {})

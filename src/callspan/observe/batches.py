@@ -76,6 +76,7 @@ class LineReader:
         "_finished",
         "_handed",
         "_held",
+        "_last_ns",
         "_next",
         "_over",
         "_read",
@@ -87,11 +88,12 @@ class LineReader:
     )
 
     def __init__(
-        self, seen: Seen, read: Callable[[bytes], str | None], over: Callable[[Counter[str], bool], object]
+        self, seen: Seen, read: Callable[[bytes], str | None], over: Callable[[Counter[str], bool, int], object]
     ) -> None:
         """`read` parses a line and returns the outcome of its request; None: not a line of a batch.
 
-        `over` is called once, after the last line, with the number of lines by their ends, and whether all were read.
+        `over` is called once, after the last line, with the number of lines by their ends, whether all were read, and
+        the Unix nanoseconds when the last of them was.
         """
         self._seen = seen
         self._read, self._over = read, over
@@ -99,7 +101,7 @@ class LineReader:
         """The caller has read the bytes as they were sent (`iter_raw`): there is no record of them."""
         self._held: list[bytes] = []
         self._size, self._next, self._at = 0, BLOCK_BYTES, 0
-        self._handed = 0
+        self._handed = self._last_ns = 0
         self._done: list[Counter[str]] = []
         self._waiting: dict[int, int] = {}
         """The sizes of what was queued and not read yet."""
@@ -108,6 +110,7 @@ class LineReader:
 
     def add(self, piece: bytes) -> None:
         """Take the next bytes."""
+        self._last_ns = time.time_ns()
         self._held.append(piece)
         self._size += len(piece)
         if self._size >= self._next:
@@ -130,6 +133,7 @@ class LineReader:
         """Report the end of the bytes; `complete` False: the reader stopped early, possibly within a line."""
         if self._finished is None:
             self._take_lines(last=complete or _is_json(b"".join(self._held)))
+            self._last_ns = time.time_ns() if complete or not self._last_ns else self._last_ns
             self._finished = complete
             put_off(self._settle)
 
@@ -181,7 +185,7 @@ class LineReader:
 
     def _settle(self) -> None:
         if self._finished is not None and len(self._done) == self._handed and self._unsettled.test_and_clear():
-            self._over(sum(self._done, Counter()), self._finished)
+            self._over(sum(self._done, Counter()), self._finished, self._last_ns)
 
 
 _READING: Final[WeakSet[LineReader]] = WeakSet()

@@ -36,6 +36,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     service: str | None = None
     host: str | None = None
     metadata: dict[str, object] = {}
+    place: Place = Place()
+    """The session and step around the code that reads: that of a job."""
     parent_session_id: str | None = None
     """The session of callspan around the code that reads."""
 
@@ -234,7 +236,9 @@ def call_of(
         sdk=info.sdk,
         server_address=info.server_address,
         server_port=info.server_port,
-        place=Place(session_id=request.session_id, session_name=None if facts is None else facts.name),
+        place=origin.place
+        if request.session_id is None
+        else Place(session_id=request.session_id, session_name=None if facts is None else facts.name),
         service=origin.service,
         host=origin.host,
         request=described,

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.record.call import Attempt, CallRecord, Timing
+from callspan.record.call import Attempt, CallRecord, Place, Timing
 from callspan.record.codec import encodable
 from callspan.record.ids import is_of_response
 from callspan.record.messages import Conversation
@@ -72,12 +72,12 @@ def _answer_first_token_s(timing: Timing) -> float | None:
     return None if first_ns is None or answer_ns is None else (first_ns - answer_ns) / _NS
 
 
-START: Final = Table(
-    Row(CALL_ID, STRING, "call_id", "callspan's id of the call, also in its record."),
-    Row(SESSION_ID, STRING, "place.session_id", "The session the call belongs to."),
+_PLACE: Final = (
+    Row(SESSION_ID, STRING, "place.session_id", "The session it belongs to."),
     Row(CONVERSATION_ID, STRING, "place.session_id", "The same, by the conventions' name."),
     Row(STEP_INDEX, INT, "place.timestep", "Index of the timestep within its session, from 0."),
 )
+START: Final = Table(Row(CALL_ID, STRING, "call_id", "callspan's id of the call, also in its record."), *_PLACE)
 
 END: Final = Table(
     Row(OUTCOME, STRING, "outcome", "`success`, `error`, `timeout`, `cancelled` or `in_progress`."),
@@ -213,6 +213,8 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
 
     operation: str
     provider: str
+    place: Place = Place()
+    """Session and timestep of the request."""
     server_address: str | None = None
     server_port: int | None = None
     batch_id: str | None = None
@@ -244,6 +246,7 @@ BATCH_SPAN: Final = Table(
     Row(gen_ai.PROVIDER_NAME, STRING, "provider", "The provider."),
     Row(gen_ai.SERVER_ADDRESS, STRING, "server_address", "Host of the provider's API."),
     Row(gen_ai.SERVER_PORT, INT, "server_port", "Its port."),
+    *_PLACE,
     Row("callspan.batch.id", STRING, "batch_id", "The provider's id of the batch, also in the records of its calls."),
     Row("callspan.batch.status", STRING, "status", "Its status, in the provider's words."),
     Row(

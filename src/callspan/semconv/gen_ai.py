@@ -79,6 +79,8 @@ SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
 
 _SEARCH: Final = ("vector_store_search",)
+_AGENTS: Final = ("agent_sessions", "sessions")
+"""The endpoints of hosted agents, whose sessions have the name of the agent."""
 _TEMPLATES: Final = ("responses",)
 """The endpoints whose requests may refer to a prompt template of the provider."""
 _OUTPUT_TYPES: Final = {
@@ -93,8 +95,10 @@ _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
 
 
 def span_name(record: CallRecord) -> str:
-    """Return `{operation} {model}`, or just the operation when no model is known."""
+    """Return `{operation} {model}`, of a hosted agent's turn `invoke_agent {agent}`; or just the operation."""
     model = record.request.model
+    if record.operation == "invoke_agent" and record.api in _AGENTS:
+        model = record.place.session_name or model
     return f"{record.operation} {model}" if model else record.operation
 
 
@@ -266,6 +270,7 @@ END: Final = Table(
     ),
     Row("gen_ai.response.id", STRING, "response.id", "The provider's id of the answer."),
     Row(RESPONSE_MODEL, STRING, "response.model", "The model of the response, as the provider names it."),
+    Row("gen_ai.agent.name", STRING, "place.session_name", "Name of the hosted agent.", apis=_AGENTS),
     Row(
         RESPONSE_STATUS, STRING, _background_status,
         "Status of a background response, such as `queued`, when its call or the fetch of it ended; of a hosted "

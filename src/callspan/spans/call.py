@@ -57,6 +57,7 @@ _NOTIFY: Final = fail_open("pass a call to log events and the completion hook")
 _NOTIFIED, _ENDED = 2, 3
 _ONE_STEP: Final = fail_open("put attributes on a span in one step")
 _ABSENT: Final = object()
+_SECOND_NS: Final = 1_000_000_000
 SHORTEST_NS: Final = 1_000
 """Length of a span that took no time: backends count in microseconds, and warn of spans that have no length."""
 _SDK: Final = "opentelemetry.sdk.trace"
@@ -80,11 +81,13 @@ class CallSpan:
     """The span of one call. No method raises; all are safe after the end."""
 
     __slots__ = (
-        "_begun", "_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace_id", "wants_content",
+        "_begun", "_least_end_ns", "_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace_id",
+        "wants_content",
     )  # fmt: skip
 
-    def __init__(self, of: CallSpans, span: Span, parent: Span, *, owned: bool = True) -> None:
+    def __init__(self, of: CallSpans, span: Span, parent: Span, *, owned: bool = True, least_end_ns: int = 0) -> None:
         self._of = of
+        self._least_end_ns = least_end_ns
         self._span = span
         self._owned = owned
         self._begun = 0
@@ -140,7 +143,7 @@ class CallSpan:
 
     def _end(self, record: CallRecord, conversation: Conversation | None) -> None:
         span, timing = self._span, record.timing
-        end_ns = timing.start_ns + max(timing.duration_ns or 0, SHORTEST_NS)
+        end_ns = max(timing.start_ns + max(timing.duration_ns or 0, SHORTEST_NS), self._least_end_ns)
         begun = self._begun
         self._begun = begun or 1
         self._show(record, conversation, end_ns, repeated=bool(begun))
@@ -240,15 +243,17 @@ class CallSpans:
         """
         record = processed.record
         try:
+            parent = trace.get_current_span(context)
+            start_ns = _start_below(parent, record.timing.start_ns)
             span = self.tracer.start_span(
                 gen_ai.span_name(record),
                 context=context,
                 kind=SpanKind.CLIENT,
                 attributes=self.projection.start(record),
                 links=[] if call is None else [Link(call)],
-                start_time=record.timing.start_ns,
+                start_time=start_ns,
             )
-            return CallSpan(self, span, trace.get_current_span(context))
+            return CallSpan(self, span, parent, least_end_ns=start_ns + SHORTEST_NS)
         except reported(_START):
             return None
 
@@ -278,6 +283,18 @@ class CallSpans:
             self._events.emit(record, conversation, span)
         if self._hook is not None and conversation is not None:
             self._hook(record, conversation, span)
+
+
+def _start_below(parent: Span, start_ns: int) -> int:
+    """Return when the span of a provider's work begins that it states to have begun at `start_ns`.
+
+    Of a time in whole seconds the rest is unknown: within that second it is not before the parent, during which it was
+    requested.
+    """
+    begun_ns = getattr(parent, "start_time", None)
+    if start_ns % _SECOND_NS or not isinstance(begun_ns, int) or not start_ns < begun_ns < start_ns + _SECOND_NS:
+        return start_ns
+    return begun_ns
 
 
 def _parent_of(span: Span) -> Span:

@@ -52,7 +52,7 @@ from callspan.record.ids import batch_call_id, batch_line_id
 from callspan.record.span_handle import SpanHandle
 from callspan.semconv.call import BatchReport
 from callspan.settings import Content, strictest
-from callspan.spans.call import CallSpan, CallSpans
+from callspan.spans.call import SHORTEST_NS, CallSpan, CallSpans
 from callspan.wiring.batch_files import BatchFiles, Upload
 from callspan.wiring.fetches import span_context
 
@@ -334,9 +334,9 @@ class ObservedRequest(RequestObserver):
         if _WARNED.first(_RESULTS_PATH):
             log(logging.WARNING, _NOT_KNOWN)
 
-    def _read(self, reading: _Reading, batch: BatchInfo, counts: Counter[str], complete: bool) -> None:
-        """Create the span of the batch when the results of this request were read."""
-        provider, now_ns = self._started.provider, self._calls.clock.wall_ns()
+    def _read(self, reading: _Reading, batch: BatchInfo, counts: Counter[str], complete: bool, end_ns: int) -> None:
+        """Create the span of the batch when the results of this request were read, the last at `end_ns`."""
+        provider = self._started.provider
         if not counts or not reading.is_first or not self._of.shown.claim((provider, batch.id), self):
             return
         report = msgspec.structs.replace(self._report(RESULTS, batch), read=dict(counts), complete=complete)
@@ -344,13 +344,14 @@ class ObservedRequest(RequestObserver):
         start_ns = self._started.timing.start_ns
         span = self._spans.of_batch(report, start_ns, self._context, span_context(created))
         if span is not None:
-            span.end_at(now_ns)
+            span.end_at(max(end_ns, start_ns + SHORTEST_NS))
 
     def _report(self, operation: str, batch: BatchInfo | None, error: ErrorInfo | None = None) -> BatchReport:
         """Return the data for a span of the batch; `batch` is None before it is created."""
         started = self._started
         report = BatchReport(
-            operation=operation, provider=started.provider, server_address=started.server_address,
+            operation=operation, provider=started.provider, place=self._around[0] or _NOWHERE,
+            server_address=started.server_address,
             server_port=started.server_port, error_type=None if error is None else error.type,
         )  # fmt: skip
         if batch is None:

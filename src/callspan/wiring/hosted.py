@@ -48,7 +48,7 @@ from callspan.providers.hosted import (
     SessionFacts,
     ToolRun,
 )
-from callspan.record.call import CallRecord, Request
+from callspan.record.call import CallRecord, Place, Request
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.ids import response_call_id
 from callspan.record.messages import Conversation
@@ -90,7 +90,7 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
         place, _, metadata = self.surroundings()
         parent = None if place is None else place.session_id
         origin = Origin(
-            info=info, service=self.service, host=self.host, metadata=metadata,
+            info=info, service=self.service, host=self.host, metadata=metadata, place=place or Place(),
             parent_session_id=None if parent == endpoint.of.session_id else parent,
         )  # fmt: skip
         reading = _Reading(self, endpoint, origin)
