@@ -173,3 +173,70 @@ def test_a_batch_has_the_stricter_level_of_its_file_and_its_creation(mode: Mode,
         run(body)
         assert SECRET not in everywhere(seen)
         assert [record.content_level for record in seen.records] == ["off"]
+
+
+async def anthropic_session(mode: Mode) -> Read:
+    client = mode.anthropic()
+    agent = {"type": "agent", "id": "agent_1", "model": "m", "name": "Finder", "system": SECRET}
+    made = await mode.wait(client.beta.sessions.create(agent=agent, environment_id="env_1"))
+
+    async def read() -> None:
+        mode.provider.reply(text=SECRET)
+        events = client.beta.sessions.events
+        content = [{"type": "text", "text": SECRET}]
+        await mode.wait(events.send(made.id, events=[{"type": "user.message", "content": content}]))
+        async for _ in mode.items(await mode.wait(events.list(made.id))):
+            pass
+
+    return read
+
+
+async def openai_session(mode: Mode) -> Read:
+    mode.provider.reply(text=SECRET)
+    sessions = mode.openai().beta.agents.sessions
+    environment = {"type": "none"}
+    stream = await mode.wait(sessions.create(agent={"model": "m"}, environment=environment, input=SECRET, stream=True))
+    await mode.next(stream)
+
+    async def read() -> None:
+        async for event in mode.items(stream):
+            if event.type == "agent.session.idle":
+                break
+        await mode.wait(stream.close())
+
+    return read
+
+
+HOSTED = [
+    pytest.param(
+        anthropic_session,
+        marks=pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="the test needs the sessions of anthropic 2"),
+    ),
+    pytest.param(
+        openai_session, marks=pytest.mark.skipif(sdks.OPENAI < (3, 0), reason="the test needs the agents of openai 3")
+    ),
+]
+
+
+@pytest.mark.parametrize("begin", HOSTED)
+@pytest.mark.parametrize("by", ["block", "content_for", "reader", "nothing"])
+def test_what_a_hosted_agent_does_has_the_level_of_its_session(mode: Mode, run: Run, begin: Any, by: str) -> None:
+    async def body() -> None:
+        with (
+            callspan.content("off" if by == "block" else "full"),
+            callspan.metadata(tenant="a" if by == "content_for" else "b"),
+        ):
+            read = await begin(mode)
+        with callspan.content("off" if by == "reader" else "full"):
+            await read()
+
+    with capture(content_for=tenant_is_a) as seen:
+        run(body)
+        (call,) = seen.records
+        # A stream keeps the level of its request, wherever it is read.
+        shown = by == "nothing" or (by == "reader" and begin is openai_session)
+        assert (SECRET in everywhere(seen)) is shown
+        assert call.content_level == ("full" if shown else "off")
+        assert {record.content_level for record in seen.sessions} == {
+            "off" if by in ("block", "content_for") else "full"
+        }

@@ -55,7 +55,7 @@ from callspan.record.messages import Conversation
 from callspan.reported.claims import higher
 from callspan.reported.look_ups import LookUps, StoredCall
 from callspan.reported.reports import Known, Report, Reports, Spans
-from callspan.settings import Content
+from callspan.settings import Content, strictest
 
 _READ: Final = fail_open("read what a hosted agent did")
 _WRITE: Final = fail_open("record what a hosted agent did")
@@ -93,9 +93,16 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
             info=info, service=self.service, host=self.host, metadata=metadata, place=place or Place(),
             parent_session_id=None if parent == endpoint.of.session_id else parent,
         )  # fmt: skip
-        reading = _Reading(self, endpoint, origin)
+        reading = _Reading(self, endpoint, origin, self._level_of(endpoint))
         ports = msgspec.structs.replace(self, observer=lambda _: reading)
         return CallFactory.start(ports, reading, info, alone=True)
+
+    def _level_of(self, request: HostedRequest) -> Content:
+        """Return the content level in force; where a session may begin, the stricter one of that and the rule's."""
+        rule = self.of.reports.rule
+        if rule is None or request.of.what != "session" or request.of.session_id is not None:
+            return self.level
+        return strictest(self.level, rule.here())
 
 
 class _Reading(RequestObserver):
@@ -105,9 +112,9 @@ class _Reading(RequestObserver):
     message_key = ""
     complete = False
 
-    def __init__(self, factory: HostedFactory, request: HostedRequest, origin: Origin) -> None:
+    def __init__(self, factory: HostedFactory, request: HostedRequest, origin: Origin, level: Content) -> None:
         self._clock, self.agents, self.reports = factory.clock, factory.of.agents, factory.of.reports
-        self.level, self.has_spans = factory.level, factory.spans
+        self.level, self.has_spans = level, factory.spans
         self._path: HostedPath = request.of
         self._page = request.page
         self.api, self.path = request.api, request.path

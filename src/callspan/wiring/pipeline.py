@@ -291,14 +291,10 @@ def _decided(factories: Mapping[Content, CallFactory], rule: ContentRule) -> Map
         factory = decided(level) if request.operation in (CREATE, UPLOAD) else factories[level]
         return None if factory.about_batches is None else factory.about_batches(request)
 
-    def hosted(level: Content, base: CallFactory) -> CallFactory:
-        return LateFactory.of(base, lambda: decided(level).hosted or base)
-
     return {
         level: msgspec.structs.replace(
             LateFactory.of(factory, partial(decided, level)),
             about_batches=partial(about, level),
-            hosted=None if factory.hosted is None else hosted(level, factory.hosted),
         )
         for level, factory in factories.items()
     }
