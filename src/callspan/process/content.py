@@ -7,32 +7,34 @@ sizes only. In both, errors keep their types and lose their texts, which often q
 from __future__ import annotations
 
 import hashlib
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar, cast, get_args
 
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response
+from callspan.process.parameters import allowed_of
+from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Outcome, Redaction, Request, Response
 from callspan.record.codec import encode_json, request_messages
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, Totals
 from callspan.settings import Content, stricter
 
-_PLAIN_VALUES: Final = frozenset((
-    "background", "encoding_format", "input_fidelity", "modalities", "model", "moderation", "output_format",
-    "parallel_tool_calls", "previous_response_id", "quality", "reasoning_effort", "service_tier", "size",
-    "store", "stream_format", "style", "truncation", "verbosity", "voice",
-))  # fmt: skip
-"""Settings whose texts are a provider's own and never content."""
 _TEXTS: Final = (
     "name", "user_id", "group_id", "task_id", "user_step_id", "custom_id", "experiment", "label", "source", "sender",
-    "receiver",
+    "receiver", "system", "tool_call_id",
 )  # fmt: skip
 """Fields with texts of the application, in records of all kinds, beside content and metadata."""
-_TEMPLATE: Final = frozenset({"id", "version"})
-"""What names a prompt template of the provider; its variables are content."""
-_PLAIN_KEYS: Final = frozenset({"type", "effort", "summary", "mode", "budget_tokens", "include_usage", "verbosity"})
-"""What is kept of settings that are objects."""
-_CONTENT: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content", RewardRecord: "annotation"}
+WITHHELD: Final = "withheld"
+"""Replaces a word of the application that a record cannot be without."""
+_WORDS: Final[dict[str, frozenset[str]]] = {
+    "event_type": frozenset(
+        {"action", "agent", "agent_start", "environment", "guardrail", "handoff", "tool", "tool_start"}
+    ),
+    "message_type": frozenset({"observation"}),
+    "objective": frozenset({"reward", "feedback"}),
+    "outcome": frozenset({*get_args(Outcome), "failure"}),
+}
+"""Fields with a word of callspan's or of the application: those of callspan's."""
+CONTENT: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content", RewardRecord: "annotation"}
 """The field with the content of a record."""
 _R = TypeVar("_R", bound=Record)
 
@@ -46,7 +48,7 @@ def without_content(record: Record, *, keep_facts: bool, why: str = "content") -
         return _call(record, keep_facts, why)
     notes: list[Redaction] = []
     removed: dict[str, object] = {}
-    name = _CONTENT.get(type(record))
+    name = CONTENT.get(type(record))
     if name is not None and (content := getattr(record, name)) is not None:
         notes.append(_note(name, encode_json(content), keep_facts, why))
         removed[name] = None
@@ -75,6 +77,15 @@ def withhold(record: _R, why: str) -> _R:
     """
     removed: dict[str, object] = {name: None for name in _TEXTS if getattr(record, name, None) is not None}
     notes = [Redaction(what=name, why=why) for name in ("metadata", *removed)]
+    for name, words in _WORDS.items():
+        if getattr(record, name, None) not in {None, *words}:
+            removed[name] = WITHHELD
+            notes.append(Redaction(what=name, why=why))
+    if getattr(record, "causal_influence", None):
+        removed["causal_influence"] = []
+    totals = getattr(record, "totals", None)
+    if isinstance(totals, Totals) and totals.rewards:
+        removed["totals"] = msgspec.structs.replace(totals, rewards={})
     if isinstance(record, CallRecord):
         # Nothing is read here: it may be what the processor failed on.
         removed["place"] = msgspec.structs.replace(record.place, session_name=None)
@@ -106,9 +117,8 @@ def _call(record: CallRecord, keep_facts: bool, why: str) -> CallRecord:
 
 
 def _request(request: Request, keep_facts: bool, why: str, notes: list[Redaction]) -> Request:
-    params = {key: kept for key, value in request.params.items() if (kept := _setting(key, value)) is not None}
-    if params != request.params:
-        notes.append(Redaction(what="request.params", why=why))
+    params, reduced = allowed_of(request.params)
+    notes.extend(Redaction(what=f"request.params.{name}", why=why) for name in reduced)
     roles = request.roles
     if is_kept(request.body):
         notes.append(_note("request.body", bytes(request.body), keep_facts, why))
@@ -129,17 +139,6 @@ def _note(what: str, data: bytes, keep_facts: bool, why: str) -> Redaction:
     return Redaction(what=what, why=why, original_bytes=len(data), sha256=digest)
 
 
-def _setting(key: str, value: object) -> object:
-    """Return the kept part of a parameter: numbers, switches, and words defined by the provider."""
-    if isinstance(value, bool | int | float) or key in _PLAIN_VALUES:
-        return value
-    if isinstance(value, dict):
-        names = _TEMPLATE if key == "prompt" else _PLAIN_KEYS
-        kept = {name: item for name, item in value.items() if name in names and isinstance(item, _SCALARS)}
-        return kept or None
-    return None
-
-
 def _roles(body: msgspec.Raw) -> list[str] | None:
     """Return the roles of the messages in order, or the type of those without a role."""
     try:
@@ -148,9 +147,6 @@ def _roles(body: msgspec.Raw) -> list[str] | None:
     except ours(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return None if turns is None else [turn.type or "unknown" if turn.role is None else turn.role for turn in turns]
-
-
-_SCALARS: Final = (str, bool, int, float)
 
 
 class _Turn(msgspec.Struct):

@@ -16,8 +16,9 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.process.content import UNREADABLE, decoded, encoded, with_bodies
+from callspan.process.content import CONTENT, UNREADABLE, decoded, encoded, with_bodies
 from callspan.record.call import CallRecord, Redaction
+from callspan.record.codec import encode_json
 from callspan.record.events import Record
 from callspan.record.media_reference import media_reference
 
@@ -74,9 +75,9 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
 
 
 def media_by_reference(record: Record) -> Record:
-    """Return a call with the media in its bodies replaced by references; the same object if it has none."""
+    """Return the record with the media in its content replaced by references; the same object if it has none."""
     if not isinstance(record, CallRecord):
-        return record
+        return _content_by_reference(record)
     api, body, answer = record.api, record.request.body, record.response
     request = _referenced(body, api) if may_hold_media(body, api) else None
     response = None if answer is None or not may_hold_media(answer.body, api) else _referenced(answer.body, api)
@@ -89,6 +90,22 @@ def media_by_reference(record: Record) -> Record:
         notes.append(_note("response.body", record.response.body))
     record = with_bodies(record, request, response)
     return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
+
+
+def _content_by_reference(record: Record) -> Record:
+    """Return an event or message with its media replaced, such as images that a tool returned."""
+    field = CONTENT.get(type(record))
+    value = None if field is None else getattr(record, field)
+    if field is None or not isinstance(value, dict | list | str):
+        return record
+    data = encode_json(value)
+    if not any(mark in data for mark in _ANY_MARK):
+        return record
+    holder = decoded(msgspec.Raw(b'{"content":%b}' % data))
+    if not isinstance(holder, dict) or not _replace(holder):
+        return record
+    note = Redaction(what=field, why="media", original_bytes=len(data))
+    return msgspec.structs.replace(record, redactions=[*record.redactions, note], **{field: holder["content"]})
 
 
 def _has_long_run(data: bytes, size: int) -> bool:

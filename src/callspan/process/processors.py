@@ -6,7 +6,7 @@ On the thread of the caller, for calls, sessions, timesteps, events, messages an
 | --- | --- | --- |
 | values | all records | first: the others can walk through every value of the application, whatever it is |
 | secrets | all records | before all that may show a record: no code of the application sees a key |
-| media | calls | before the redactor, which then does not search base64 |
+| media | calls, events, messages | before the redactor, which then does not search base64 |
 | redactor | all records | the application's function; gets bodies as JSON, without secrets and media |
 | content | all records | after the redactor: content that it adds obeys the setting `content` |
 | size | calls, events, messages | after all processors that change the size of the content |
@@ -209,7 +209,7 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None, *, i
         Processor(fail_open("mask the secrets of a record"), mask_record),
     ]
     if settings.media == "reference" and (settings.content == "full" or redactor is not None):
-        steps.append(Processor(fail_open("replace the media of a call"), media_by_reference, calls_only=True))
+        steps.append(Processor(fail_open("replace the media of a record"), media_by_reference))
     if redactor is not None:
         redact = partial(redacted, redactor=redactor)
         steps.append(Processor(fail_open("redact a record with the application's redactor"), redact, _REDACTOR_FAILED))

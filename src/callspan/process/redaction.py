@@ -7,12 +7,12 @@ that raises, returns nothing, returns another record or something that is none l
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 import msgspec
 
 from callspan.process.content import UNREADABLE, decoded, encoded
-from callspan.record.call import CallRecord, Redaction
+from callspan.record.call import CallRecord, Outcome, Redaction
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record, record_key
 
@@ -27,8 +27,9 @@ _IDENTITY: Final = frozenset(
 """Fields that identify a record; a redactor that changes one has returned another record."""
 
 
-_VOCABULARY: Final = frozenset({"outcome", "scope", "operation", "api"})
+_VOCABULARY: Final = frozenset({"scope", "operation", "api"})
 """Fields with words of callspan, never of the application."""
+_OUTCOMES: Final = frozenset({*get_args(Outcome), "failure"})
 _OBJECTIVE: Final = ("objective", "reward")
 """The objective of a reward to which none was given."""
 
@@ -61,7 +62,8 @@ def _but_for_identity(fields: dict[str, Any], mask: Callable[[str], str]) -> dic
 
 
 def _stays(name: str, value: object) -> bool:
-    return name in _IDENTITY or name in _VOCABULARY or (name, value) == _OBJECTIVE
+    is_word = name in _VOCABULARY or (name == "outcome" and value in _OUTCOMES)
+    return name in _IDENTITY or is_word or (name, value) == _OBJECTIVE
 
 
 def _masked(value: Any, mask: Callable[[str], str]) -> Any:  # noqa: ANN401 - any JSON

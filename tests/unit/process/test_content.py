@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 import pytest
 
 from callspan.process.content import UNREADABLE, decoded, is_kept, without_texts
+from callspan.process.parameters import ALLOWED
 from callspan.process.processors import caller_processors
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Response
 from callspan.record.codec import encode, encode_json
@@ -72,36 +74,48 @@ def test_settings_keep_numbers_and_words_of_the_provider(call: CallRecord, conte
     }
 
 
-_WORDS = {
-    "encoding_format": "float",
-    "modalities": ["text", "audio"],
-    "previous_response_id": "resp_1",
-    "reasoning_effort": "low",
-    "service_tier": "flex",
-    "truncation": "auto",
-    "verbosity": "high",
-    "model": "m",
-    "parallel_tool_calls": "yes",
-    "store": "yes",
-    "background": "yes",
-}
+_ALLOWED: list[dict[str, Any]] = [
+    {"encoding_format": "float", "modalities": ["text", "audio"], "previous_response_id": "resp_1"},
+    {"reasoning_effort": "low", "service_tier": "flex", "truncation": "auto", "verbosity": "high", "store": True},
+    {
+        "size": "1024x1536",
+        "style": "vivid",
+        "quality": "hd",
+        "voice": "alloy",
+        "moderation": "low",
+        "background": "auto",
+    },
+    {"reasoning": {"effort": "low", "summary": "auto"}, "thinking": {"type": "enabled", "budget_tokens": 5}},
+    {"text": {"verbosity": "low", "format": {"type": "json_schema"}}, "stream_options": {"include_usage": True}},
+    {"tool_choice": "auto"},
+    {"tool_choice": {"type": "function"}, "response_format": {"type": "json_schema"}, "temperature": 0.5, "n": 2},
+]
 
 
-@pytest.mark.parametrize("key", _WORDS)
-def test_fixed_words_of_providers_are_not_content(call: CallRecord, key: str) -> None:
-    request = msgspec.structs.replace(call.request, params={key: _WORDS[key], "stop": "SESAME"})
+@pytest.mark.parametrize("params", _ALLOWED, ids=lambda params: next(iter(params)))
+def test_numbers_and_words_that_the_provider_defines_are_not_content(call: CallRecord, params: dict[str, Any]) -> None:
+    assert _kept_of(call, {**params, "stop": "SESAME"}) == (params, {"stop"})
+
+
+@pytest.mark.parametrize("name", [*ALLOWED, "metadata", "extra", "user", "stop", "include", "model"])
+def test_any_other_value_of_any_parameter_is_removed_and_its_name_listed(call: CallRecord, name: str) -> None:
+    """Whole texts, lists and objects; what is not a scalar under an allowed key; numbers of unknown parameters."""
+    for value in (
+        "SESAME", ["SESAME"], {"SESAME": 1}, {"type": "SESAME"}, {"type": ["text"]}, {"summary": {"auto": "SESAME"}},
+        ["auto", "SESAME"], {"mode": "SESAME", "note": 5}, "auto ", [[1]],
+    ):  # fmt: skip
+        assert _kept_of(call, {name: value}) == ({}, {name})
+    if name not in ALLOWED:
+        assert _kept_of(call, {name: 5}) == ({}, {name})
+
+
+def _kept_of(call: CallRecord, params: dict[str, Any]) -> tuple[dict[str, object], set[str]]:
+    """Return the parameters kept at `off`, and the names listed as removed."""
+    request = msgspec.structs.replace(call.request, params=params)
     kept = applied(msgspec.structs.replace(call, request=request), "off")
     assert isinstance(kept, CallRecord)
-    assert kept.request.params == {key: _WORDS[key]}
-
-
-@pytest.mark.parametrize("key", ["type", "effort", "summary", "mode", "budget_tokens", "include_usage", "verbosity"])
-def test_within_settings_the_providers_own_scalars_stay(call: CallRecord, key: str) -> None:
-    setting = {key: "auto", "note": "SESAME"}
-    request = msgspec.structs.replace(call.request, params={"x": setting, "y": {key: ["SESAME"]}, "z": {"note": 1}})
-    kept = applied(msgspec.structs.replace(call, request=request), "off")
-    assert isinstance(kept, CallRecord)
-    assert kept.request.params == {"x": {key: "auto"}}
+    listed = {note.what for note in kept.redactions if note.what.startswith("request.params.")}
+    return kept.request.params, {what.removeprefix("request.params.") for what in listed}
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])
@@ -120,7 +134,8 @@ def test_an_error_keeps_its_types_and_loses_its_texts(call: CallRecord, content:
 
 def test_everything_taken_out_is_listed(call: CallRecord) -> None:
     kept = applied(call, "off")
-    assert {note.what for note in kept.redactions} == {"request.body", "response.body", "request.params", "error"}
+    params = {f"request.params.{name}" for name in call.request.params.keys() - kept.request.params.keys()}
+    assert {note.what for note in kept.redactions} >= {"request.body", "response.body", "error", *params}
     assert {note.why for note in kept.redactions} == {"content"}
 
 
