@@ -139,9 +139,9 @@ def report(what: str, error: BaseException, *, level: int = logging.WARNING) -> 
     if _warned.first(what):
         log(level, "Could not %s (%s); the call is not affected", what, type(error).__name__)
     if _LOGGER.isEnabledFor(logging.DEBUG):
-        # Without the chain: the application's own exception may be in it, with what a provider echoed.
-        lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
-        log(logging.DEBUG, "Could not %s\n%s", what, "".join(lines))
+        # Frames only: the text of an exception may quote content or a password.
+        lines = traceback.format_tb(error.__traceback__)
+        log(logging.DEBUG, "Could not %s\n%s%s", what, "".join(lines), type(error).__name__)
 
 
 def log(level: int, message: str, *values: object) -> None:

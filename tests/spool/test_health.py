@@ -89,7 +89,7 @@ def test_a_flapping_store_is_not_reported_more_often(
         (OSError(28, "No space left on device", "/a/b.jsonl"), "No space left on device: /a/b.jsonl"),
         (sqlite3.OperationalError("no such table: calls"), "no such table: calls"),
         (ValueError(), "ValueError"),
-        (RuntimeError("postgresql://me:geheim@host/db refused\nHINT: more"), "postgresql://me:***@host/db refused"),
+        (RuntimeError("postgresql://me:geheim@host/db refused\nHINT: more"), "postgresql://host/db refused"),
         (RuntimeError("long " * 100), "long " * 79 + "long…"),
     ],
 )
@@ -104,7 +104,7 @@ def test_a_spool_reports_its_failing_sink_and_the_recovery(tmp_path: Path, caplo
         spool.append(record(f"k{number}"))
     until(lambda: spool.counters()["retried"] >= 4)
     (message,) = caplog.messages
-    assert message.startswith("down is unavailable (nobody listens at postgresql://me:***@host/db): ")
+    assert message.startswith("down is unavailable (nobody listens at postgresql://host/db): ")
     assert f"kept in {tmp_path / 'spool'}; retrying" in message
     down.up.set()
     assert spool.flush(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import traceback
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 from tests.points import points
 
+from callspan.safe_urls import error_text, without_passwords
 from callspan.settings import SettingError
+from callspan.spool.sink import reason
 from callspan.stores.base import StoreError
-from callspan.stores.urls import open_store, parse, safe_name, sinks_for, split_urls
+from callspan.stores.urls import identity_of, open_store, parse, safe_name, sinks_for, split_urls
 
 from .conftest import Delivery, Records
 
@@ -91,10 +94,10 @@ def test_a_missing_file_is_an_error_that_names_it_and_creates_nothing(tmp_path: 
 @pytest.mark.parametrize(
     ("url", "safe"),
     [
-        ("postgresql://ann:secret@host:5/db?password=secret", "postgresql://ann@host:5/db"),
+        ("postgresql://ann:secret@host:5/db?password=secret", "postgresql://host:5/db"),
         ("clickhouse://:secret@host/db", "clickhouse://host/db"),
-        ("redis://ann:secret@host", "redis://ann@host"),
-        ("postgresql://ann:se@cret@host/db", "postgresql://ann@host/db"),
+        ("redis://ann:secret@host", "redis://host"),
+        ("postgresql://ann:se@cret@host/db", "postgresql://host/db"),
         ("sqlite:///calls.db", "sqlite:///calls.db"),
         ("unix:///x.sock?acks=on", "unix:///x.sock"),
         ("calls.db", "calls.db"),
@@ -154,3 +157,42 @@ def test_an_option_that_means_nothing_is_an_error(url: str) -> None:
         SettingError, match=r"CALLSPAN_STORES: .* has an unknown option, or an invalid value of one: \w+$"
     ):
         sinks_for(url)
+
+
+_SECRETS = ("bob", "pw7", "secret")
+_USERS = (
+    "bob:pw7secret", "bob:", "bob:p%77pw7", "bob:pw7secret x", "bob:pw7/secret", "bob:pw7?secret", "bob:pw7@secret",
+)  # fmt: skip
+_TAILS = (
+    "127.0.0.1:1/db", "127.0.0.1:1/db?application_name=a b", "127.0.0.1:99999/db", "[::1/db", "127.0.0.1:1/db?nope=1",
+    "127.0.0.1:1/db?password=pw7secret", "127.0.0.1:1/db?password=pw7 secret&x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "POSTGRES", "PostgreSQL"])
+def test_no_shape_of_a_url_makes_a_driver_print_its_user_or_password(scheme: str) -> None:
+    """What commands print: the name of the store, a refused setting, the error of the driver where it is installed."""
+    for user, tail in itertools.product(_USERS, _TAILS):
+        url = f"{scheme}://{user}@{tail}"
+        printed = [safe_name(url)]
+        try:
+            open_store(url)
+        except SettingError as refused:
+            printed.append(str(refused))
+        except Exception as error:  # noqa: BLE001 - any of the driver's
+            printed.append(reason(error) + error_text(error))
+        assert not [word for word in _SECRETS if word in "".join(printed)], url
+
+
+@pytest.mark.parametrize("url", [f"{user}@{tail}" for user in _USERS for tail in _TAILS])
+def test_no_text_around_a_url_keeps_its_user_or_password(url: str) -> None:
+    for quote in ('"{}"', "'{}'", "<{}>", "{}", "{}: refused", "at {}, then", "\n{}\nHINT: more"):
+        text = "missing a = after " + quote.format(f"POSTGRES://{url}") + " in the connection string"
+        if " " not in url or quote[0] in "\"'":
+            assert not [word for word in _SECRETS if word in without_passwords(text)], text
+
+
+def test_stores_of_two_users_are_not_the_same_store() -> None:
+    one, other = "postgresql://ann:x@host/db", "postgresql://bob:x@host/db"
+    assert safe_name(one) == safe_name(other) == "postgresql://host/db"
+    assert identity_of(one) == identity_of(one.replace(":x@", ":y@")) != identity_of(other)

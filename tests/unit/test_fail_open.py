@@ -32,11 +32,11 @@ def test_an_exception_is_swallowed_counted_and_warned_of_once(caplog: pytest.Log
     ]
 
 
-def test_the_traceback_is_there_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_traceback_is_there_at_debug_without_the_text_of_the_exception(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="callspan"), fail_open("do the impossible"):
-        raise ValueError("why")
-    assert "Traceback" in caplog.text
-    assert "ValueError: why" in caplog.text
+        raise ValueError("w" + "hy")
+    assert "test_the_traceback_is_there_at_debug" in caplog.text
+    assert "why" not in caplog.text
 
 
 def test_the_applications_exception_around_callspans_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -224,7 +224,7 @@ def test_only_given_settings_change() -> None:
     assert load({}, {"CALLSPAN_CONTENT": "full"}, base=base) == base
     assert load({"stores": "b.db", "content": None}, {}, base=base) == replace(base, stores=("b.db",))
     changed = changes(base, load({"stores": "postgresql://u:secret@h/db", "content": "full"}, {}, base=base))
-    assert changed == ["stores a.db -> postgresql://u@h/db", "content off -> full"]
+    assert changed == ["stores a.db -> postgresql://h/db", "content off -> full"]
 
 
 def test_an_unknown_argument_is_named() -> None:

@@ -19,6 +19,7 @@ from callspan.cli.safe_text import clean
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
 from callspan.formatting import UNKNOWN, duration, local_time, money, tokens
 from callspan.record.call import CallRecord
+from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, EmptyStoreError, Reader
@@ -199,7 +200,7 @@ def _why_empty(frame: Frame) -> str | None:
     try:
         open_store(frame.store).close()
     except EmptyStoreError as error:
-        return str(error)
+        return error_text(error)
     except store_errors(SettingError):
         return None
     return None

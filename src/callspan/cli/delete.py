@@ -13,6 +13,7 @@ from callspan.cli.frame import Frame, progress, reading, store_errors, usage_err
 from callspan.cli.safe_text import clean
 from callspan.cli.ship import spool_of
 from callspan.formatting import count, iso, local_time, plural
+from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.stores.base import CallFilter, SessionSummary
 from callspan.stores.retention import Choice, Removed, delete_session, prune, remove_uploads
@@ -86,7 +87,7 @@ def _removed(frame: Frame, session_id: str) -> Removed:
     except SettingError as error:
         raise usage_error(error) from error
     except store_errors() as error:
-        frame.fail(str(error))
+        frame.fail(error_text(error))
     return found[0]
 
 
@@ -127,7 +128,7 @@ def prune_command(frame: Frame, older_ns: int, dry_run: bool) -> None:
     except SettingError as error:
         raise usage_error(error) from error
     except store_errors() as error:
-        frame.fail(str(error))
+        frame.fail(error_text(error))
     if frame.json:
         frame.emit(removed)
         return

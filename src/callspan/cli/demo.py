@@ -30,6 +30,7 @@ from callspan.cli.json_rows import short_ids
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.screen import reward_style
 from callspan.formatting import iso, reward
+from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.stores.urls import open_store, parse, safe_name
 
@@ -164,7 +165,7 @@ def _providers(
             "logger_provider": sending.logger_provider() if log_events else None,
         }
     except ImportError as error:
-        frame.fail(str(error))
+        frame.fail(error_text(error))
     return sending, {name: provider for name, provider in made.items() if provider is not None}
 
 

@@ -27,6 +27,7 @@ from callspan.intercept import coverage
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_named
 from callspan.private_names import MODULES, READ
+from callspan.safe_urls import error_text
 from callspan.sdk_profiles import PROFILES, SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
@@ -411,7 +412,7 @@ def _refusal(server: tuple[str, int]) -> str | None:
     try:
         socket.create_connection(server, _CONNECT_S).close()
     except (OSError, UnicodeError) as error:
-        return getattr(error, "strerror", None) or str(error)
+        return getattr(error, "strerror", None) or error_text(error)
     return None
 
 

@@ -17,6 +17,7 @@ from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options
 from callspan.formatting import count, reward
 from callspan.output_file import is_stream, written_to
+from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.stores.urls import safe_name
 
@@ -113,7 +114,7 @@ def export_command(frame: Frame, format_name: str, output: Path | None, dry_run:
             with nullcontext(None) if target is None else written_to(target, frame.files()) as place:
                 statistics = export(reader, format_name, place, choice, options, progress=show)
         except SettingError as error:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(error_text(error)) from error
         except BrokenPipeError:
             raise
         except OSError as error:

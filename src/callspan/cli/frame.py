@@ -24,7 +24,7 @@ from callspan.cli.screen import Screen, json_text
 from callspan.formatting import milliseconds
 from callspan.record.call import CallRecord
 from callspan.record.events import TimestepRecord
-from callspan.safe_urls import whole_words, without_passwords
+from callspan.safe_urls import error_text, whole_words, without_passwords
 from callspan.settings import SettingError
 from callspan.stores import aggregates
 from callspan.stores.base import (
@@ -98,10 +98,10 @@ class Frame:
         except EmptyStoreError as error:
             if backlog.say():
                 self.fail(f"{safe_name(self.store)} has no records yet.")
-            self.fail(f"{error}\n{_ADVICE}")
+            self.fail(f"{error_text(error)}\n{_ADVICE}")
         except StoreError as error:
             backlog.say()
-            self.fail(str(error))
+            self.fail(error_text(error))
         except store_errors() as error:
             backlog.say()
             self.fail(f"{safe_name(self.store)} cannot be opened: {_first_line(error)}")
@@ -112,7 +112,7 @@ class Frame:
             # The process that reads stdout closed the pipe: not an error of the store.
             raise
         except StoreError as error:
-            self.fail(str(error))
+            self.fail(error_text(error))
         except store_errors() as error:
             self.fail(f"{safe_name(self.store)} cannot be read: {_first_line(error)}")
         finally:
@@ -182,7 +182,7 @@ class Frame:
 
 def usage_error(error: SettingError) -> click.UsageError:
     """Return a setting's error as a usage error (exit code 2); for stores it also names the option `--store`."""
-    return click.UsageError(clean(str(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)))
+    return click.UsageError(clean(error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)))
 
 
 def _first_line(error: Exception) -> str:
@@ -228,7 +228,7 @@ def _stores_of_environment() -> str:
     try:
         return stores_of_environment()
     except SettingError as error:
-        raise click.UsageError(clean(str(error))) from error
+        raise click.UsageError(clean(error_text(error))) from error
 
 
 _MINUTE_S: Final = 60

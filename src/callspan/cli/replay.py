@@ -25,6 +25,7 @@ from callspan.providers.registry import by_api
 from callspan.providers.wire_json import dig, integer, objects
 from callspan.record.call import CallRecord
 from callspan.record.media_reference import MEDIA_KEY
+from callspan.safe_urls import error_text
 from callspan.sdk_profiles import PROFILES, SdkProfile
 from callspan.stores.aggregates import model_of
 from callspan.stores.urls import safe_name
@@ -66,7 +67,7 @@ def replay_command(frame: Frame, ident: str, model: str | None, base_url: str | 
     try:
         after = priced(resend(before, model=model, base_url=base_url, timeout_s=timeout_s))
     except ResendError as error:
-        frame.fail(str(error))
+        frame.fail(error_text(error))
     if frame.json:
         frame.emit({"recorded": _full_row(before), "replayed": _full_row(after), "same": same_output(before, after)})
     else:
@@ -184,7 +185,7 @@ def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None, timeout_s: 
     try:
         client = make(base_url=base_url, timeout=timeout_s)
     except failure as error:
-        raise ResendError(str(error)) from error
+        raise ResendError(error_text(error)) from error
     host = client.base_url.host
     if base_url is None and host != (call.server_address or sdk.host):
         client.close()

@@ -20,6 +20,7 @@ from callspan.formatting import count, money
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode
 from callspan.record.usage import Cost
+from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool.sink import Entry, Sink
@@ -128,7 +129,7 @@ def _pricer(frame: Frame, prices: Path | None) -> Pricer:
     try:
         pricer = pricer_for(prices or load().prices)
     except (PriceFileError, SettingError) as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(error_text(error)) from error
     if pricer.table is None and not is_installed():
         frame.fail('There are no prices: pip install "callspan[cost]", or name your own with --prices.')
     return pricer

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
 from callspan.otlp_variables import SERVICE_FOR_RUN, otlp_is_named, service_of_command
+from callspan.safe_urls import error_text
 from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import environment_for_run, is_run_process, load
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
     try:
         program, stores, service = _parse_arguments(arguments, store)
     except (WrongUsageError, SettingError) as error:
-        named = str(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
+        named = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
         print(f"{_USAGE}\nTry 'callspan run --help' for help.\n\nError: {clean_lines(named)}", file=sys.stderr)
         sys.exit(2)
     environment = environment_for_run(stores, _AUTOSTART)

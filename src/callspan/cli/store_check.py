@@ -10,6 +10,7 @@ from callspan.cli.frame import store_errors
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.record.ids import new_id
+from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool.sink import Entry
 from callspan.stores.base import EmptyStoreError
@@ -42,7 +43,7 @@ def store_check(url: str) -> tuple[str | None, str]:
     except EmptyStoreError:
         return _could_be_made(store)
     except store_errors(SettingError) as error:
-        return str(error), ""
+        return error_text(error), ""
 
 
 def _entry() -> Entry:

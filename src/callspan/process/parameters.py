@@ -108,11 +108,9 @@ def _of(allowed: Allowed, value: object) -> object:
         found = _of(allowed.one, value)
         return _of(allowed.other, value) if found is None else found
     if isinstance(allowed, _Object):
-        members = value.items() if isinstance(value, dict) else ()
-        parts = {
-            name: part for name, one in members if name in allowed and (part := _of(allowed[name], one)) is not None
-        }
-        return parts or None
+        items = value.items() if isinstance(value, dict) else ()
+        members = [(name, one) for name, one in items if name in allowed and not isinstance(one, list)]
+        return {name: part for name, one in members if (part := _of(allowed[name], one)) is not None} or None
     return value if _is_allowed(allowed, value) else None
 
 

@@ -154,7 +154,9 @@ def store_key(directory: Path, sink: Sink) -> str:
     A sink with a `path` is identified by the path relative to the spool, so that the key is the same on another mount.
     """
     path = getattr(sink, "path", None)
-    name = os.path.relpath(path.absolute(), directory.absolute()) if isinstance(path, Path) else sink.name
+    name = getattr(sink, "identity", sink.name)
+    if isinstance(path, Path):
+        name = os.path.relpath(path.absolute(), directory.absolute())
     return hashlib.sha256(f"{type(sink).__name__} {name}".encode()).hexdigest()[:_DIGITS]
 
 

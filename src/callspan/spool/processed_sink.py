@@ -111,6 +111,8 @@ class ProcessedSink:
         self.name = sink.name
         self.path = getattr(sink, "path", None)
         """Path of a store that is a file; the same for every URL of it."""
+        self.identity = getattr(sink, "identity", sink.name)
+        """Distinguishes stores of the same name; never printed."""
         self.batch_entries = sink.batch_entries
 
     def open(self) -> None:

@@ -20,6 +20,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from callspan import forks
 from callspan.background import AtomicFlag, LastingThread
 from callspan.fail_open import fail_open, log, ours, reported
+from callspan.safe_urls import error_text
 from callspan.spool import uploads
 from callspan.spool.appending import AppendQueue, MemoryBuffer, Queued, SegmentWriter
 from callspan.spool.cap import Cap, Slim
@@ -346,7 +347,7 @@ class Spool:
         return kept
 
     def _warn(self, error: OSError) -> None:
-        self._unwritable = error.strerror or str(error)
+        self._unwritable = error.strerror or error_text(error)
         if time.monotonic() < self._warn_at:
             return
         self._warn_at = time.monotonic() + _WARN_S

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from callspan.record.codec import encode_json
+from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool.sink import Entry
 from callspan.stores.payloads import line_of, unpack_entry
@@ -140,7 +141,7 @@ class UnixSocketStore:
         try:
             yield from [_acks.decode(line).ack for line in whole]
         except msgspec.DecodeError as error:
-            raise ConnectionError(f"{self.name}: the receiver sent no acknowledgement: {error}") from error
+            raise ConnectionError(f"{self.name}: the receiver sent no acknowledgement: {error_text(error)}") from error
 
 
 def _place(entry: Entry) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from callspan.fail_open import ours
 from callspan.forks import late_import
-from callspan.safe_urls import HIDDEN, names_user, safe_url, unescaped
+from callspan.safe_urls import HIDDEN, names_user, safe_url, unescaped, user_of
 from callspan.settings import SettingError, Settings
 from callspan.settings import split_urls as split_text
 from callspan.settings_loader import load, state_directory
@@ -135,13 +135,15 @@ def _readable(url: str, kind: str) -> str:
     if unescaped(url):
         raise SettingError(
             f"{_SETTING}: {safe_name(url)}: write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 "
-            "in the user and password"
+            "in the user and password, and a space as %20"
         )
-    before, at, after = url.partition("://")[2].rpartition("@")
+    scheme, _, rest = url.partition("://")
+    # libpq knows its scheme in lower case only, and would print the whole URL as an option without a `=`.
+    scheme, (before, at, after) = scheme.lower(), rest.rpartition("@")
     if kind == "postgresql" and at and "@" in before and not set(before) & set("/?#"):
         # libpq ends the password at the first `@`, and would print the rest as the host name.
-        return f"{url.partition('://')[0]}://{before.replace('@', '%40')}@{after}"
-    return url
+        return f"{scheme}://{before.replace('@', '%40')}@{after}"
+    return f"{scheme}://{rest}"
 
 
 def split_urls(urls: str | Path | Iterable[str | Path]) -> list[str]:
@@ -195,12 +197,17 @@ def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
 
 
 def safe_name(url: str) -> str:
-    """Return the URL without its password and query, fit for logs and the same for the same store.
+    """Return the URL without its user, password and query, fit for logs.
 
     If the password cannot be found in the URL, a short hash distinguishes stores.
     """
     name = safe_url(url)
     return f"{name}-{sha256(url.encode('utf-8', 'replace')).hexdigest()[:8]}" if name.endswith(HIDDEN) else name
+
+
+def identity_of(url: str) -> str:
+    """Return a text that is the same for the same store and user, whatever the password. Never to be printed."""
+    return f"{user_of(url)} {safe_name(url)}"
 
 
 def _sink(store: StoreUrl) -> Sink:
@@ -246,7 +253,7 @@ def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
             return path.with_name(path.name + _SPOOL_SUFFIX)
     # One directory per set of stores, because a process that adopts a segment delivers it to its own stores. A
     # changed password does not make another store.
-    return state_directory() / "spool" / sha256("\n".join(map(safe_name, stores)).encode()).hexdigest()[:16]
+    return state_directory() / "spool" / sha256("\n".join(map(identity_of, stores)).encode()).hexdigest()[:16]
 
 
 def directories_of(url: str) -> list[Path]:

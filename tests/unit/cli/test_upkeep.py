@@ -105,7 +105,7 @@ def test_every_setting_is_reported_with_where_it_comes_from(monkeypatch: pytest.
     monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
     found = {check.name: check for check in doctor.every_check("postgresql://me:secret@127.0.0.1:9/d?password=secret")}
     assert found["content"].detail == "metadata  (CALLSPAN_CONTENT)"
-    assert found["stores"].detail == "postgresql://me@127.0.0.1:9/d  (CALLSPAN_STORES or --store)"
+    assert found["stores"].detail == "postgresql://127.0.0.1:9/d  (CALLSPAN_STORES or --store)"
     assert found["media"].detail == "reference"
     assert {*Settings.__struct_fields__} - set(found) == {"content_on_spans"}
     assert not any("secret" in f"{check}" for check in found.values())

@@ -24,6 +24,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
+from callspan.safe_urls import error_text
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, not_migrated, tried
@@ -33,7 +34,7 @@ from callspan.stores.columns import TABLES
 from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.rows import Row
-from callspan.stores.urls import safe_name
+from callspan.stores.urls import identity_of, safe_name
 
 _WRITTEN_AGAIN_S: Final = 3600.0
 _TURNS: Final = 4
@@ -59,7 +60,7 @@ class ClickHouseStore:
     def __init__(self, url: str) -> None:
         """`url` is `clickhouse://user:password@host:8123/database`, or `clickhouse+https://` for TLS."""
         self._url = url
-        self.name = safe_name(url)
+        self.name, self.identity = safe_name(url), identity_of(url)
         self.batch_entries = 1000
         self._client: Client | None = None
         self._written: dict[str, float] = {}
@@ -212,7 +213,7 @@ class ClickHouseStore:
         except DatabaseError as error:
             code = CODE.search(str(error))
             if code is not None and int(code[1]) in _POISON:
-                raise PoisonError(str(error)) from error
+                raise PoisonError(error_text(error)) from error
             raise
 
 

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from callspan.background import on_own_thread
 from callspan.fail_open import ours
+from callspan.safe_urls import error_text
 from callspan.stores.base import StoreError
 from callspan.stores.columns import LAYOUT
 from callspan.stores.schema import relations, remedy, statements
@@ -97,7 +98,7 @@ def explaining(name: str, connection: psycopg.Connection | None = None) -> Itera
 
 
 def _advice(error: psycopg.Error, connection: psycopg.Connection | None) -> str | None:
-    message = (error.diag.message_primary or next(iter(str(error).splitlines()), "")).strip()
+    message = (error.diag.message_primary or next(iter(error_text(error).splitlines()), "")).strip()
     if isinstance(error, _GONE):
         gone = None if connection is None else dropped(connection)
         if gone is not None:

@@ -23,6 +23,7 @@ from psycopg.types.string import TextLoader
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
+from callspan.safe_urls import error_text
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
@@ -35,7 +36,7 @@ from callspan.stores.retention import Choice, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
-from callspan.stores.urls import safe_name
+from callspan.stores.urls import identity_of, safe_name
 
 _MOMENT_MS: Final = 500
 _NUL: Final = b"\\u0000"
@@ -51,7 +52,7 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         """`url` is a libpq URL; the tables are made where its `search_path` begins."""
         self._url = url
-        self.name = safe_name(url)
+        self.name, self.identity = safe_name(url), identity_of(url)
         self.batch_entries = 100
         self._connection: psycopg.Connection | None = None
 
@@ -93,7 +94,7 @@ class PostgresStore:
                 batch.write(cursor)
                 cursor.executemany(_MOVE, sorted(ends_of(entries).items()))
         except _POISON as error:
-            raise PoisonError(str(error)) from error
+            raise PoisonError(error_text(error)) from error
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Store a rejected entry in `dead_letter`, once, and advance the cursor past it."""

@@ -22,6 +22,7 @@ from typing import Final
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
+from callspan.safe_urls import error_text
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, not_migrated, tried
@@ -152,7 +153,7 @@ class SQLiteStore:
                 self._sums.look(connection)
         except _POISON as error:
             self._forget_all()
-            raise PoisonError(str(error)) from error
+            raise PoisonError(error_text(error)) from error
         except BaseException:
             self._forget_all()
             raise
