@@ -1,0 +1,349 @@
+"""A program that puts a text of its own, a canary, into everything that a request, session or reward can carry."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import anthropic
+import openai
+
+import callspan
+from callspan.testing import ScriptedProvider
+
+FOUND = re.compile(r"canary_([a-z0-9]+)_")
+KINDS: list[Callable[[Program], None]] = []
+
+
+class Program:
+    """The clients of a program, and the canaries that it has used."""
+
+    def __init__(self, provider: ScriptedProvider) -> None:
+        self.provider = provider
+        self.used: dict[str, None] = {}
+        self.openai = openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0)
+        self.anthropic = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0)
+
+    def __call__(self, label: str) -> str:
+        """Return the canary of a place; `label` is lower-case letters and digits."""
+        self.used[label] = None
+        return f"canary_{label}_"
+
+    def run(self) -> None:
+        """Run all kinds; the failures that they script are theirs."""
+        for kind in KINDS:
+            kind(self)
+        self.openai.close()
+        self.anthropic.close()
+
+    def tools(self, of: str) -> list[dict[str, Any]]:
+        return [{"name": self(f"toolname{of}"), "arguments": {self(f"argkey{of}"): self(f"arg{of}")}}]
+
+
+def kind(function: Callable[[Program], None]) -> Callable[[Program], None]:
+    KINDS.append(function)
+    return function
+
+
+def chat_body(c: Program, of: str) -> dict[str, Any]:
+    tool = {"name": c(f"definedtool{of}"), "description": c(f"tooldesc{of}"),
+            "parameters": {"type": "object", "properties": {c(f"toolparam{of}"): {"type": "string", "description": c(f"paramdesc{of}")}}}}  # fmt: skip
+    return {
+        "model": "gpt-x",
+        "messages": [
+            {"role": "system", "content": c(f"system{of}")},
+            {"role": "user", "name": c(f"username{of}"), "content": [
+                {"type": "text", "text": c(f"user{of}")},
+                {"type": "image_url", "image_url": {"url": f"https://h.example/{c(f'imageurl{of}')}.png"}},
+            ]},
+            {"role": "assistant", "content": c(f"assistant{of}"), "tool_calls": [
+                {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": json.dumps({"a": c(f"sentarg{of}")})}}]},
+            {"role": "tool", "tool_call_id": "call_1", "content": c(f"toolresult{of}")},
+        ],
+        "tools": [{"type": "function", "function": tool}],
+        "stop": [c(f"stop{of}")], "user": c(f"enduser{of}"),
+        "metadata": {"type": c(f"metatype{of}"), "summary": c(f"metasummary{of}"), "mode": c(f"metamode{of}"), "free": c(f"metafree{of}")},
+        "prediction": {"type": "content", "content": c(f"prediction{of}")},
+        "response_format": {"type": "json_schema", "json_schema": {"name": c(f"schemaname{of}"), "schema": {"description": c(f"schema{of}")}}},
+        "prompt_cache_key": c(f"cachekey{of}"), "safety_identifier": c(f"safety{of}"), "service_tier": c(f"tier{of}"),
+        "reasoning_effort": c(f"effort{of}"), "verbosity": c(f"verbosity{of}"),
+        "tool_choice": {"type": "function", "function": {"name": c(f"choice{of}")}},
+        "extra_body": {
+            "style": c(f"style{of}"), "size": {"mode": c(f"size{of}")}, "voice": c(f"voice{of}"), "truncation": [c(f"truncation{of}")],
+            "moderation": {"type": c(f"moderation{of}")}, "quality": c(f"quality{of}"),
+            "mine": {"type": c(f"extratype{of}"), "mode": c(f"extramode{of}"), "effort": [c(f"extraeffort{of}")]},
+        },
+    }  # fmt: skip
+
+
+@kind
+def chat(c: Program) -> None:
+    c.provider.reply(text=c("answerchat"), reasoning=c("thoughtchat"), tool_calls=c.tools("chat"))
+    c.openai.chat.completions.create(**chat_body(c, "chat"))
+
+
+@kind
+def chat_stream(c: Program) -> None:
+    c.provider.reply(text=c("answerstream"), tool_calls=c.tools("stream"))
+    list(c.openai.chat.completions.create(**chat_body(c, "stream"), stream=True))
+
+
+@kind
+def chat_error(c: Program) -> None:
+    c.provider.reply(status=400, message=c("errormessage"), error_type="invalid_request_error")
+    with suppress(openai.APIError):
+        c.openai.chat.completions.create(**chat_body(c, "failed"))
+
+
+@kind
+def chat_refusal(c: Program) -> None:
+    c.provider.reply(refusal=c("refusal"))
+    c.openai.chat.completions.create(model="gpt-x", messages=[{"role": "user", "content": c("refused")}])
+
+
+@kind
+def chat_cut_off(c: Program) -> None:
+    c.provider.reply(text=c("answercut"), cut_after=2)
+    with suppress(Exception):
+        list(c.openai.chat.completions.create(model="gpt-x", messages=[{"role": "user", "content": c("cut")}], stream=True))
+
+
+def response_body(c: Program, of: str) -> dict[str, Any]:
+    return {
+        "model": "gpt-x", "instructions": c(f"instructions{of}"),
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": c(f"input{of}")}]},
+                  {"type": "function_call_output", "call_id": "call_1", "output": c(f"output{of}")}],
+        "tools": [
+            {"type": "function", "name": c(f"rtool{of}"), "description": c(f"rtooldesc{of}"), "parameters": {}, "strict": False},
+            {"type": "mcp", "server_label": c(f"mcplabel{of}"), "server_url": f"https://{c(f'mcpurl{of}')}.example"},
+        ],
+        "metadata": {"type": c(f"rmeta{of}")}, "user": c(f"ruser{of}"), "reasoning": {"effort": "low", "summary": c(f"rsummary{of}")},
+        "text": {"verbosity": c(f"rverbosity{of}"), "format": {"type": "json_schema", "name": c(f"rformat{of}"), "schema": {}}},
+        "prompt": {"id": c(f"promptid{of}"), "variables": {"v": c(f"promptvar{of}")}}, "truncation": c(f"rtruncation{of}"),
+        "extra_body": {"own": {"summary": c(f"rextra{of}")}, "include": [c(f"include{of}")]},
+    }  # fmt: skip
+
+
+@kind
+def response(c: Program) -> None:
+    c.provider.reply(text=c("ranswer"), reasoning=c("rthought"), tool_calls=c.tools("response"))
+    c.openai.responses.create(**response_body(c, "r"))
+
+
+@kind
+def response_stream(c: Program) -> None:
+    c.provider.reply(text=c("rsanswer"))
+    list(c.openai.responses.create(**response_body(c, "rs"), stream=True))
+
+
+@kind
+def background(c: Program) -> None:
+    c.provider.reply(text=c("bganswer"), polls=1)
+    with callspan.session(c("bgsession"), session_id="bg"):
+        job = c.openai.responses.create(**response_body(c, "bg"), background=True)
+    for _ in range(4):
+        job = c.openai.responses.retrieve(job.id)
+
+
+@kind
+def background_failed(c: Program) -> None:
+    c.provider.reply(status=500, message=c("bgerror"))
+    with suppress(Exception):
+        job = c.openai.responses.create(model="gpt-x", input=c("bgfailed"), background=True)
+        for _ in range(4):
+            c.openai.responses.retrieve(job.id)
+
+
+@kind
+def completion(c: Program) -> None:
+    c.provider.reply(text=c("oldanswer"))
+    c.openai.completions.create(model="old", prompt=c("oldprompt"), suffix=c("suffix"), user=c("olduser"))
+
+
+@kind
+def embedding(c: Program) -> None:
+    c.openai.embeddings.create(model="e", input=[c("embedded")], user=c("embuser"))
+
+
+@kind
+def moderation(c: Program) -> None:
+    c.openai.moderations.create(model="m", input=[c("moderated")])
+
+
+@kind
+def images(c: Program) -> None:
+    c.openai.images.generate(model="i", prompt=c("imageprompt"), style=c("imgstyle"), size=c("imgsize"), quality=c("imgquality"),
+                             user=c("imguser"), moderation=c("imgmoderation"))  # type: ignore[call-overload]  # fmt: skip
+    c.openai.images.edit(model="i", image=("a.png", b"png"), prompt=c("editprompt"), user=c("edituser"))
+
+
+@kind
+def sounds(c: Program) -> None:
+    c.provider.reply(text=c("transcript"))
+    c.openai.audio.transcriptions.create(model="w", file=("a.wav", b"RIFF"), prompt=c("soundprompt"), language=c("language"))
+    c.provider.reply(text=c("translation"))
+    c.openai.audio.translations.create(model="w", file=("a.wav", b"RIFF"), prompt=c("translprompt"))
+    c.openai.audio.speech.create(model="s", input=c("spoken"), voice=c("speechvoice"), instructions=c("speechhow"))
+
+
+@kind
+def search(c: Program) -> None:
+    c.openai.vector_stores.search("vs_1", query=c("query"), filters={"type": "eq", "key": c("filterkey"), "value": c("filtervalue")})
+
+
+@kind
+def file_batch(c: Program) -> None:
+    lines = [{"custom_id": c(f"customid{n}"), "method": "POST", "url": "/v1/chat/completions",
+              "body": {"model": "gpt-x", "messages": [{"role": "user", "content": c(f"batched{n}")}], "metadata": {"mode": c(f"batchmode{n}")}}}
+             for n in range(2)]  # fmt: skip
+    c.provider.reply(text=c("batchanswer"))
+    c.provider.reply(status=429, message=c("batcherror"))
+    client = c.openai
+    file = client.files.create(file=("in.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose="batch")
+    with callspan.metadata(api_key=c("batchkey"), owner=c("batchowner")), callspan.session(c("batchsession")):
+        batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h",
+                                      metadata={"type": c("batchmeta")})  # fmt: skip
+    for _ in range(2):
+        batch = client.batches.retrieve(batch.id)
+    for file_id in (batch.output_file_id, batch.error_file_id):
+        if file_id is not None:
+            client.files.content(file_id).read()
+
+
+@kind
+def file_left_behind(c: Program) -> None:
+    """Uploaded for a batch that is never made."""
+    line = {"custom_id": "x", "method": "POST", "url": "/v1/chat/completions",
+            "body": {"model": "gpt-x", "messages": [{"role": "user", "content": c("leftbehind")}]}}  # fmt: skip
+    c.openai.files.create(file=io.BytesIO(json.dumps(line).encode()), purpose="batch")
+
+
+def message_body(c: Program, of: str) -> dict[str, Any]:
+    return {
+        "model": "claude-x", "max_tokens": 50, "system": [{"type": "text", "text": c(f"asystem{of}")}],
+        "messages": [
+            {"role": "user", "content": [
+                {"type": "text", "text": c(f"auser{of}")},
+                {"type": "document", "title": c(f"title{of}"), "context": c(f"context{of}"), "source": {"type": "text", "media_type": "text/plain", "data": c(f"document{of}")}},
+            ]},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {"a": c(f"atoolinput{of}")}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": c(f"atoolresult{of}")}]},
+        ],
+        "tools": [{"name": c(f"atool{of}"), "description": c(f"atooldesc{of}"), "input_schema": {"type": "object"}}],
+        "stop_sequences": [c(f"astop{of}")], "metadata": {"user_id": c(f"auserid{of}")},
+        "extra_body": {"style": c(f"astyle{of}"), "mcp_servers": [{"type": "url", "name": c(f"mcpname{of}"), "url": "https://m.example", "authorization_token": c(f"mcptoken{of}")}],
+                       "mine": {"mode": c(f"amine{of}")}},
+    }  # fmt: skip
+
+
+@kind
+def message(c: Program) -> None:
+    c.provider.reply(text=c("aanswer"), reasoning=c("athought"), tool_calls=c.tools("message"))
+    c.anthropic.messages.create(**message_body(c, "m"))
+
+
+@kind
+def message_stream(c: Program) -> None:
+    c.provider.reply(text=c("asanswer"), tool_calls=c.tools("messagestream"))
+    list(c.anthropic.messages.create(**message_body(c, "ms"), stream=True))
+
+
+@kind
+def message_error(c: Program) -> None:
+    c.provider.reply(status=529, message=c("aerror"))
+    with suppress(anthropic.APIError):
+        c.anthropic.messages.create(**message_body(c, "me"))
+
+
+@kind
+def message_batch(c: Program) -> None:
+    c.provider.reply(text=c("abatchanswer"))
+    c.provider.reply(status=400, message=c("abatcherror"))
+    requests: Any = [{"custom_id": c(f"acustomid{n}"), "params": {"model": "claude-x", "max_tokens": 5, "messages": [{"role": "user", "content": c(f"abatched{n}")}]}}
+                     for n in range(2)]  # fmt: skip
+    with callspan.metadata(token=c("abatchtoken"), owner=c("abatchowner")), callspan.session(c("abatchsession")):
+        batch = c.anthropic.messages.batches.create(requests=requests)
+    for _ in range(2):
+        c.anthropic.messages.batches.retrieve(batch.id)
+    list(c.anthropic.messages.batches.results(batch.id))
+
+
+@kind
+def hosted_anthropic(c: Program) -> None:
+    c.provider.reply(text=c("hanswer"), tool_calls=[{"name": "bash", "arguments": {"command": c("hcommand")}, "result": c("hresult")}])
+    c.provider.reply(text=c("hanswertwo"))
+    beta: Any = c.anthropic.beta
+    agent = {"type": "agent", "id": "agent_1", "model": "claude-x", "name": c("hagent"), "system": c("hsystem")}
+    found = beta.sessions.create(agent=agent, environment_id="env_1", title=c("htitle"))
+    said = {"type": "user.message", "content": [{"type": "text", "text": c("hsaid")}]}
+    beta.sessions.events.send(found.id, events=[said])
+    with beta.sessions.events.stream(found.id) as events:
+        for event in events:
+            if event.type == "session.status_idle":
+                break
+    list(beta.sessions.events.list(found.id))
+
+
+@kind
+def hosted_openai(c: Program) -> None:
+    c.provider.reply(text=c("oanswer"), tool_calls=[{"name": "search", "arguments": {"query": c("oquery")}, "result": c("oresult")}])
+    c.provider.reply(text=c("oanswertwo"))
+    beta: Any = c.openai.beta
+    agent = {"model": "gpt-x", "name": c("oagent"), "instructions": c("oinstructions")}
+    stream = beta.agents.sessions.create(agent=agent, environment={"type": "none"}, metadata={"a": c("ometa")}, input=c("oinput"), stream=True)
+    for event in stream:
+        if event.type in ("agent.session.idle", "agent.session.requires_action"):
+            break
+    stream.close()
+
+
+@kind
+def recorded_by_hand(c: Program) -> None:
+    with callspan.record_call(provider="vllm", api="chat_completions", model="m") as call:
+        call.request({"model": "m", "messages": [{"role": "user", "content": c("handuser")}], "mine": c("handparam")})
+        call.response({"choices": [{"message": {"role": "assistant", "content": c("handanswer")}}]})
+    with suppress(ValueError), callspan.record_call(provider="vllm", model="m") as call:
+        call.request({"model": "m", "messages": [{"role": "user", "content": c("handfailed")}]})
+        raise ValueError(c("handerror"))
+
+
+@kind
+def session(c: Program) -> None:
+    with callspan.metadata(owner=c("metadata"), password=c("metasecret"), nested={c("metakey"): [c("metanested")]}), callspan.session(
+        c("sessionname"), user_id=c("userid"), group_id=c("groupid"), task_id=c("taskid"), experiment=c("experiment"),
+        metadata={"k": c("sessionmeta")},
+    ) as own:  # fmt: skip
+        with own.timestep(c("stepname"), step_id=c("stepid"), metadata={"k": c("stepmeta")}) as step:
+            step.message(c("messagetext"), kind=c("messagekind"), sender=c("sender"), receiver=c("receiver"), metadata={"k": c("messagemeta")})
+            step.observation({"seen": c("observation")})
+            step.action({"move": c("action")}, system=c("actionsystem"))
+            step.environment({"state": c("state")}, before=c("before"), info={c("infokey"): c("info")}, system=c("envsystem"))
+            with step.environment_step(c("stepbefore")) as slow:
+                slow.set_result(c("slowstate"), info=c("slowinfo"))
+            step.event(c("eventtype"), {"data": c("eventdata")}, name=c("eventname"), error=c("eventerror"), metadata={"k": c("eventmeta")})
+            with callspan.tool(c("toolrun"), call="call_1", arguments={"a": c("toolarg")}) as tool:
+                tool.result = [c("toolout")]
+            with suppress(ValueError), callspan.tool("failing", arguments=c("failarg")):
+                raise ValueError(c("toolerror"))
+            with callspan.invoke_agent(c("agentname"), input=c("agentin"), description=c("agentdesc")) as agent:
+                agent.output = c("agentout")
+            with callspan.guardrail(c("guardname"), input=c("guardin")) as guard:
+                guard.output = c("guardout")
+            callspan.handoff(c("handoffto"), c("handofffrom"), reason=c("reason"))
+            step.reward(1.0, c("objective"), source=c("source"), annotation=c("annotation"), label=c("label"))
+            step.update(status=c("stepstatus"), metadata={"k": c("stepupdate")})
+            c.provider.reply(text=c("sessionanswer"))
+            done = c.openai.chat.completions.create(model="gpt-x", messages=[{"role": "user", "content": c("sessioncall")}])
+            assert done.choices
+        own.outcome(reward=1.0, status=c("status"))
+        session_id = own.id
+    with suppress(KeyError), callspan.session(c("failedsession")):
+        raise KeyError(c("sessionerror"))
+    callspan.reward(0.5, session_id=session_id, annotation=c("lateannotation"), label=c("latelabel"))
+    callspan.feedback("call-1", 1.0, annotation=c("feedback"), source=c("feedbacksource"))
+    time.sleep(0.01)
