@@ -51,34 +51,69 @@ def kind(function: Callable[[Program], None]) -> Callable[[Program], None]:
 
 
 def chat_body(c: Program, of: str) -> dict[str, Any]:
-    tool = {"name": c(f"definedtool{of}"), "description": c(f"tooldesc{of}"),
-            "parameters": {"type": "object", "properties": {c(f"toolparam{of}"): {"type": "string", "description": c(f"paramdesc{of}")}}}}  # fmt: skip
+    tool = {
+        "name": c(f"definedtool{of}"),
+        "description": c(f"tooldesc{of}"),
+        "parameters": {
+            "type": "object",
+            "properties": {c(f"toolparam{of}"): {"type": "string", "description": c(f"paramdesc{of}")}},
+        },
+    }
     return {
         "model": "gpt-x",
         "messages": [
             {"role": "system", "content": c(f"system{of}")},
-            {"role": "user", "name": c(f"username{of}"), "content": [
-                {"type": "text", "text": c(f"user{of}")},
-                {"type": "image_url", "image_url": {"url": f"https://h.example/{c(f'imageurl{of}')}.png"}},
-            ]},
-            {"role": "assistant", "content": c(f"assistant{of}"), "tool_calls": [
-                {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": json.dumps({"a": c(f"sentarg{of}")})}}]},
+            {
+                "role": "user",
+                "name": c(f"username{of}"),
+                "content": [
+                    {"type": "text", "text": c(f"user{of}")},
+                    {"type": "image_url", "image_url": {"url": f"https://h.example/{c(f'imageurl{of}')}.png"}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": c(f"assistant{of}"),
+                "tool_calls": [
+                    {
+                        "id": "call_1",
+                        "type": "function",
+                        "function": {"name": "f", "arguments": json.dumps({"a": c(f"sentarg{of}")})},
+                    }
+                ],
+            },
             {"role": "tool", "tool_call_id": "call_1", "content": c(f"toolresult{of}")},
         ],
         "tools": [{"type": "function", "function": tool}],
-        "stop": [c(f"stop{of}")], "user": c(f"enduser{of}"),
-        "metadata": {"type": c(f"metatype{of}"), "summary": c(f"metasummary{of}"), "mode": c(f"metamode{of}"), "free": c(f"metafree{of}")},
+        "stop": [c(f"stop{of}")],
+        "user": c(f"enduser{of}"),
+        "metadata": {
+            "type": c(f"metatype{of}"),
+            "summary": c(f"metasummary{of}"),
+            "mode": c(f"metamode{of}"),
+            "free": c(f"metafree{of}"),
+        },
         "prediction": {"type": "content", "content": c(f"prediction{of}")},
-        "response_format": {"type": "json_schema", "json_schema": {"name": c(f"schemaname{of}"), "schema": {"description": c(f"schema{of}")}}},
-        "prompt_cache_key": c(f"cachekey{of}"), "safety_identifier": c(f"safety{of}"), "service_tier": c(f"tier{of}"),
-        "reasoning_effort": c(f"effort{of}"), "verbosity": c(f"verbosity{of}"),
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": c(f"schemaname{of}"), "schema": {"description": c(f"schema{of}")}},
+        },
+        "prompt_cache_key": c(f"cachekey{of}"),
+        "safety_identifier": c(f"safety{of}"),
+        "service_tier": c(f"tier{of}"),
+        "reasoning_effort": c(f"effort{of}"),
+        "verbosity": c(f"verbosity{of}"),
         "tool_choice": {"type": "function", "function": {"name": c(f"choice{of}")}},
         "extra_body": {
-            "style": c(f"style{of}"), "size": {"mode": c(f"size{of}")}, "voice": c(f"voice{of}"), "truncation": [c(f"truncation{of}")],
-            "moderation": {"type": c(f"moderation{of}")}, "quality": c(f"quality{of}"),
+            "style": c(f"style{of}"),
+            "size": {"mode": c(f"size{of}")},
+            "voice": c(f"voice{of}"),
+            "truncation": [c(f"truncation{of}")],
+            "moderation": {"type": c(f"moderation{of}")},
+            "quality": c(f"quality{of}"),
             "mine": {"type": c(f"extratype{of}"), "mode": c(f"extramode{of}"), "effort": [c(f"extraeffort{of}")]},
         },
-    }  # fmt: skip
+    }
 
 
 @kind
@@ -110,23 +145,42 @@ def chat_refusal(c: Program) -> None:
 def chat_cut_off(c: Program) -> None:
     c.provider.reply(text=c("answercut"), cut_after=2)
     with suppress(Exception):
-        list(c.openai.chat.completions.create(model="gpt-x", messages=[{"role": "user", "content": c("cut")}], stream=True))
+        list(
+            c.openai.chat.completions.create(
+                model="gpt-x", messages=[{"role": "user", "content": c("cut")}], stream=True
+            )
+        )
 
 
 def response_body(c: Program, of: str) -> dict[str, Any]:
     return {
-        "model": "gpt-x", "instructions": c(f"instructions{of}"),
-        "input": [{"role": "user", "content": [{"type": "input_text", "text": c(f"input{of}")}]},
-                  {"type": "function_call_output", "call_id": "call_1", "output": c(f"output{of}")}],
+        "model": "gpt-x",
+        "instructions": c(f"instructions{of}"),
+        "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": c(f"input{of}")}]},
+            {"type": "function_call_output", "call_id": "call_1", "output": c(f"output{of}")},
+        ],
         "tools": [
-            {"type": "function", "name": c(f"rtool{of}"), "description": c(f"rtooldesc{of}"), "parameters": {}, "strict": False},
+            {
+                "type": "function",
+                "name": c(f"rtool{of}"),
+                "description": c(f"rtooldesc{of}"),
+                "parameters": {},
+                "strict": False,
+            },
             {"type": "mcp", "server_label": c(f"mcplabel{of}"), "server_url": f"https://{c(f'mcpurl{of}')}.example"},
         ],
-        "metadata": {"type": c(f"rmeta{of}")}, "user": c(f"ruser{of}"), "reasoning": {"effort": "low", "summary": c(f"rsummary{of}")},
-        "text": {"verbosity": c(f"rverbosity{of}"), "format": {"type": "json_schema", "name": c(f"rformat{of}"), "schema": {}}},
-        "prompt": {"id": c(f"promptid{of}"), "variables": {"v": c(f"promptvar{of}")}}, "truncation": c(f"rtruncation{of}"),
+        "metadata": {"type": c(f"rmeta{of}")},
+        "user": c(f"ruser{of}"),
+        "reasoning": {"effort": "low", "summary": c(f"rsummary{of}")},
+        "text": {
+            "verbosity": c(f"rverbosity{of}"),
+            "format": {"type": "json_schema", "name": c(f"rformat{of}"), "schema": {}},
+        },
+        "prompt": {"id": c(f"promptid{of}"), "variables": {"v": c(f"promptvar{of}")}},
+        "truncation": c(f"rtruncation{of}"),
         "extra_body": {"own": {"summary": c(f"rextra{of}")}, "include": [c(f"include{of}")]},
-    }  # fmt: skip
+    }
 
 
 @kind
@@ -144,7 +198,7 @@ def response_stream(c: Program) -> None:
 @kind
 def background(c: Program) -> None:
     c.provider.reply(text=c("bganswer"), polls=1)
-    with callspan.session(c("bgsession"), session_id="bg"):
+    with callspan.session(c("bgsession")):
         job = c.openai.responses.create(**response_body(c, "bg"), background=True)
     for _ in range(4):
         job = c.openai.responses.retrieve(job.id)
@@ -177,15 +231,24 @@ def moderation(c: Program) -> None:
 
 @kind
 def images(c: Program) -> None:
-    c.openai.images.generate(model="i", prompt=c("imageprompt"), style=c("imgstyle"), size=c("imgsize"), quality=c("imgquality"),
-                             user=c("imguser"), moderation=c("imgmoderation"))  # type: ignore[call-overload]  # fmt: skip
+    c.openai.images.generate(
+        model="i",
+        prompt=c("imageprompt"),
+        style=c("imgstyle"),
+        size=c("imgsize"),
+        quality=c("imgquality"),
+        user=c("imguser"),
+        moderation=c("imgmoderation"),
+    )  # type: ignore[call-overload]
     c.openai.images.edit(model="i", image=("a.png", b"png"), prompt=c("editprompt"), user=c("edituser"))
 
 
 @kind
 def sounds(c: Program) -> None:
     c.provider.reply(text=c("transcript"))
-    c.openai.audio.transcriptions.create(model="w", file=("a.wav", b"RIFF"), prompt=c("soundprompt"), language=c("language"))
+    c.openai.audio.transcriptions.create(
+        model="w", file=("a.wav", b"RIFF"), prompt=c("soundprompt"), language=c("language")
+    )
     c.provider.reply(text=c("translation"))
     c.openai.audio.translations.create(model="w", file=("a.wav", b"RIFF"), prompt=c("translprompt"))
     c.openai.audio.speech.create(model="s", input=c("spoken"), voice=c("speechvoice"), instructions=c("speechhow"))
@@ -193,21 +256,37 @@ def sounds(c: Program) -> None:
 
 @kind
 def search(c: Program) -> None:
-    c.openai.vector_stores.search("vs_1", query=c("query"), filters={"type": "eq", "key": c("filterkey"), "value": c("filtervalue")})
+    c.openai.vector_stores.search(
+        "vs_1", query=c("query"), filters={"type": "eq", "key": c("filterkey"), "value": c("filtervalue")}
+    )
 
 
 @kind
 def file_batch(c: Program) -> None:
-    lines = [{"custom_id": c(f"customid{n}"), "method": "POST", "url": "/v1/chat/completions",
-              "body": {"model": "gpt-x", "messages": [{"role": "user", "content": c(f"batched{n}")}], "metadata": {"mode": c(f"batchmode{n}")}}}
-             for n in range(2)]  # fmt: skip
+    lines = [
+        {
+            "custom_id": c(f"customid{n}"),
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {
+                "model": "gpt-x",
+                "messages": [{"role": "user", "content": c(f"batched{n}")}],
+                "metadata": {"mode": c(f"batchmode{n}")},
+            },
+        }
+        for n in range(2)
+    ]
     c.provider.reply(text=c("batchanswer"))
     c.provider.reply(status=429, message=c("batcherror"))
     client = c.openai
     file = client.files.create(file=("in.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose="batch")
     with callspan.metadata(api_key=c("batchkey"), owner=c("batchowner")), callspan.session(c("batchsession")):
-        batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h",
-                                      metadata={"type": c("batchmeta")})  # fmt: skip
+        batch = client.batches.create(
+            input_file_id=file.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={"type": c("batchmeta")},
+        )
     for _ in range(2):
         batch = client.batches.retrieve(batch.id)
     for file_id in (batch.output_file_id, batch.error_file_id):
@@ -218,27 +297,58 @@ def file_batch(c: Program) -> None:
 @kind
 def file_left_behind(c: Program) -> None:
     """Uploaded for a batch that is never made."""
-    line = {"custom_id": "x", "method": "POST", "url": "/v1/chat/completions",
-            "body": {"model": "gpt-x", "messages": [{"role": "user", "content": c("leftbehind")}]}}  # fmt: skip
+    line = {
+        "custom_id": "x",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "gpt-x", "messages": [{"role": "user", "content": c("leftbehind")}]},
+    }
     c.openai.files.create(file=io.BytesIO(json.dumps(line).encode()), purpose="batch")
 
 
 def message_body(c: Program, of: str) -> dict[str, Any]:
     return {
-        "model": "claude-x", "max_tokens": 50, "system": [{"type": "text", "text": c(f"asystem{of}")}],
+        "model": "claude-x",
+        "max_tokens": 50,
+        "system": [{"type": "text", "text": c(f"asystem{of}")}],
         "messages": [
-            {"role": "user", "content": [
-                {"type": "text", "text": c(f"auser{of}")},
-                {"type": "document", "title": c(f"title{of}"), "context": c(f"context{of}"), "source": {"type": "text", "media_type": "text/plain", "data": c(f"document{of}")}},
-            ]},
-            {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {"a": c(f"atoolinput{of}")}}]},
-            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": c(f"atoolresult{of}")}]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": c(f"auser{of}")},
+                    {
+                        "type": "document",
+                        "title": c(f"title{of}"),
+                        "context": c(f"context{of}"),
+                        "source": {"type": "text", "media_type": "text/plain", "data": c(f"document{of}")},
+                    },
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {"a": c(f"atoolinput{of}")}}],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "t1", "content": c(f"atoolresult{of}")}],
+            },
         ],
         "tools": [{"name": c(f"atool{of}"), "description": c(f"atooldesc{of}"), "input_schema": {"type": "object"}}],
-        "stop_sequences": [c(f"astop{of}")], "metadata": {"user_id": c(f"auserid{of}")},
-        "extra_body": {"style": c(f"astyle{of}"), "mcp_servers": [{"type": "url", "name": c(f"mcpname{of}"), "url": "https://m.example", "authorization_token": c(f"mcptoken{of}")}],
-                       "mine": {"mode": c(f"amine{of}")}},
-    }  # fmt: skip
+        "stop_sequences": [c(f"astop{of}")],
+        "metadata": {"user_id": c(f"auserid{of}")},
+        "extra_body": {
+            "style": c(f"astyle{of}"),
+            "mcp_servers": [
+                {
+                    "type": "url",
+                    "name": c(f"mcpname{of}"),
+                    "url": "https://m.example",
+                    "authorization_token": c(f"mcptoken{of}"),
+                }
+            ],
+            "mine": {"mode": c(f"amine{of}")},
+        },
+    }
 
 
 @kind
@@ -264,8 +374,17 @@ def message_error(c: Program) -> None:
 def message_batch(c: Program) -> None:
     c.provider.reply(text=c("abatchanswer"))
     c.provider.reply(status=400, message=c("abatcherror"))
-    requests: Any = [{"custom_id": c(f"acustomid{n}"), "params": {"model": "claude-x", "max_tokens": 5, "messages": [{"role": "user", "content": c(f"abatched{n}")}]}}
-                     for n in range(2)]  # fmt: skip
+    requests: Any = [
+        {
+            "custom_id": c(f"acustomid{n}"),
+            "params": {
+                "model": "claude-x",
+                "max_tokens": 5,
+                "messages": [{"role": "user", "content": c(f"abatched{n}")}],
+            },
+        }
+        for n in range(2)
+    ]
     with callspan.metadata(token=c("abatchtoken"), owner=c("abatchowner")), callspan.session(c("abatchsession")):
         batch = c.anthropic.messages.batches.create(requests=requests)
     for _ in range(2):
@@ -275,7 +394,10 @@ def message_batch(c: Program) -> None:
 
 @kind
 def hosted_anthropic(c: Program) -> None:
-    c.provider.reply(text=c("hanswer"), tool_calls=[{"name": "bash", "arguments": {"command": c("hcommand")}, "result": c("hresult")}])
+    c.provider.reply(
+        text=c("hanswer"),
+        tool_calls=[{"name": "bash", "arguments": {"command": c("hcommand")}, "result": c("hresult")}],
+    )
     c.provider.reply(text=c("hanswertwo"))
     beta: Any = c.anthropic.beta
     agent = {"type": "agent", "id": "agent_1", "model": "claude-x", "name": c("hagent"), "system": c("hsystem")}
@@ -291,11 +413,15 @@ def hosted_anthropic(c: Program) -> None:
 
 @kind
 def hosted_openai(c: Program) -> None:
-    c.provider.reply(text=c("oanswer"), tool_calls=[{"name": "search", "arguments": {"query": c("oquery")}, "result": c("oresult")}])
+    c.provider.reply(
+        text=c("oanswer"), tool_calls=[{"name": "search", "arguments": {"query": c("oquery")}, "result": c("oresult")}]
+    )
     c.provider.reply(text=c("oanswertwo"))
     beta: Any = c.openai.beta
     agent = {"model": "gpt-x", "name": c("oagent"), "instructions": c("oinstructions")}
-    stream = beta.agents.sessions.create(agent=agent, environment={"type": "none"}, metadata={"a": c("ometa")}, input=c("oinput"), stream=True)
+    stream = beta.agents.sessions.create(
+        agent=agent, environment={"type": "none"}, metadata={"a": c("ometa")}, input=c("oinput"), stream=True
+    )
     for event in stream:
         if event.type in ("agent.session.idle", "agent.session.requires_action"):
             break
@@ -314,18 +440,39 @@ def recorded_by_hand(c: Program) -> None:
 
 @kind
 def session(c: Program) -> None:
-    with callspan.metadata(owner=c("metadata"), password=c("metasecret"), nested={c("metakey"): [c("metanested")]}), callspan.session(
-        c("sessionname"), user_id=c("userid"), group_id=c("groupid"), task_id=c("taskid"), experiment=c("experiment"),
-        metadata={"k": c("sessionmeta")},
-    ) as own:  # fmt: skip
+    with (
+        callspan.metadata(owner=c("metadata"), password=c("metasecret"), nested={c("metakey"): [c("metanested")]}),
+        callspan.session(
+            c("sessionname"),
+            user_id=c("userid"),
+            group_id=c("groupid"),
+            task_id=c("taskid"),
+            experiment=c("experiment"),
+            metadata={"k": c("sessionmeta")},
+        ) as own,
+    ):
         with own.timestep(c("stepname"), step_id=c("stepid"), metadata={"k": c("stepmeta")}) as step:
-            step.message(c("messagetext"), kind=c("messagekind"), sender=c("sender"), receiver=c("receiver"), metadata={"k": c("messagemeta")})
+            step.message(
+                c("messagetext"),
+                kind=c("messagekind"),
+                sender=c("sender"),
+                receiver=c("receiver"),
+                metadata={"k": c("messagemeta")},
+            )
             step.observation({"seen": c("observation")})
             step.action({"move": c("action")}, system=c("actionsystem"))
-            step.environment({"state": c("state")}, before=c("before"), info={c("infokey"): c("info")}, system=c("envsystem"))
+            step.environment(
+                {"state": c("state")}, before=c("before"), info={c("infokey"): c("info")}, system=c("envsystem")
+            )
             with step.environment_step(c("stepbefore")) as slow:
                 slow.set_result(c("slowstate"), info=c("slowinfo"))
-            step.event(c("eventtype"), {"data": c("eventdata")}, name=c("eventname"), error=c("eventerror"), metadata={"k": c("eventmeta")})
+            step.event(
+                c("eventtype"),
+                {"data": c("eventdata")},
+                name=c("eventname"),
+                error=c("eventerror"),
+                metadata={"k": c("eventmeta")},
+            )
             with callspan.tool(c("toolrun"), call="call_1", arguments={"a": c("toolarg")}) as tool:
                 tool.result = [c("toolout")]
             with suppress(ValueError), callspan.tool("failing", arguments=c("failarg")):
@@ -338,7 +485,9 @@ def session(c: Program) -> None:
             step.reward(1.0, c("objective"), source=c("source"), annotation=c("annotation"), label=c("label"))
             step.update(status=c("stepstatus"), metadata={"k": c("stepupdate")})
             c.provider.reply(text=c("sessionanswer"))
-            done = c.openai.chat.completions.create(model="gpt-x", messages=[{"role": "user", "content": c("sessioncall")}])
+            done = c.openai.chat.completions.create(
+                model="gpt-x", messages=[{"role": "user", "content": c("sessioncall")}]
+            )
             assert done.choices
         own.outcome(reward=1.0, status=c("status"))
         session_id = own.id
