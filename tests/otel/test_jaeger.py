@@ -1,4 +1,4 @@
-"""A real Jaeger, where `CALLSPAN_JAEGER` names its binary: the demo's trace as its query API gives it."""
+"""A real Jaeger, where `CALLSPAN_JAEGER` names its binary: traces as its query API (version 3) gives them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from tests.otel.launching import Stage, free_port
 
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(120)]
 
+_INTERNAL, _CLIENT, _ERROR = 1, 3, 2
+_WARNINGS: Final = "@jaeger@warnings"
+"""Attribute that Jaeger adds to a span that its page marks."""
 _CONFIG: Final = """\
 extensions:
   jaeger_storage: {{ backends: {{ memory: {{ memory: {{ max_traces: 1000 }} }} }} }}
@@ -46,7 +50,7 @@ class Jaeger:
     def __init__(self, binary: str, place: Path) -> None:
         grpc, http, query = free_port(), free_port(), free_port()
         self.addresses = {"grpc": f"http://127.0.0.1:{grpc}", "http/protobuf": f"http://127.0.0.1:{http}"}
-        self._api = f"http://127.0.0.1:{query}/api"
+        self._api = f"http://127.0.0.1:{query}/api/v3"
         config = place / "jaeger.yaml"
         config.write_text(_CONFIG.format(query=query, query_grpc=free_port(), grpc=grpc, http=http))
         self._log = place / "jaeger.log"
@@ -54,9 +58,21 @@ class Jaeger:
             self._process = subprocess.Popen([binary, "--config", str(config)], stdout=log, stderr=subprocess.STDOUT)
 
     def ask(self, question: str) -> Any:
-        """The data of an answer of its query API."""
+        """The answer of its query API."""
         with urllib.request.urlopen(f"{self._api}/{question}", timeout=10) as response:
-            return json.load(response)["data"]
+            return json.load(response)
+
+    def spans(self, service: str) -> list[dict[str, Any]]:
+        """The spans of a service, with those attributes that are text, numbers or flags as a dictionary."""
+        wanted = {
+            "query.service_name": service, "query.num_traces": "100", "query.start_time_min": "2020-01-01T00:00:00Z",
+            "query.start_time_max": "2100-01-01T00:00:00Z",
+        }  # fmt: skip
+        found = self.ask(f"traces?{urllib.parse.urlencode(wanted)}")["result"]["resourceSpans"]
+        spans = [span for one in found for scope in one["scopeSpans"] for span in scope["spans"]]
+        for span in spans:
+            span["attributes"] = {one["key"]: next(iter(one["value"].values())) for one in span.get("attributes", ())}
+        return spans
 
     def wait(self) -> None:
         """Return when it answers."""
@@ -104,24 +120,42 @@ def test_the_demos_trace_is_there_with_parents_kinds_events_and_status(
     (complaint,) = done.stderr.splitlines()
     assert "takes no metrics" in complaint
     assert "OTEL_METRICS_EXPORTER=none" in complaint
-    assert "callspan-demo" in jaeger.ask("services")
-    traces = jaeger.ask("traces?service=callspan-demo&limit=100")
-    spans = {span["spanID"]: span for trace in traces for span in trace["spans"]}
-    assert (len(traces), len(spans)) == (5, 38)
-    assert Counter(span["operationName"].split()[0] for span in spans.values()) == {
+    assert "callspan-demo" in jaeger.ask("services")["services"]
+    spans = {span["spanId"]: span for span in jaeger.spans("callspan-demo")}
+    assert (len({span["traceId"] for span in spans.values()}), len(spans)) == (5, 38)
+    assert Counter(span["name"].split()[0] for span in spans.values()) == {
         "chat": 14, "timestep": 11, "execute_tool": 8, "invoke_workflow": 5
     }  # fmt: skip
     above = {"chat": "timestep", "execute_tool": "timestep", "timestep": "invoke_workflow"}
     for span in spans.values():
-        kind = span["operationName"].split()[0]
-        parents = [spans[one["spanID"]]["operationName"].split()[0] for one in span["references"]]
-        assert parents == [above[kind]] * (kind in above)
-        assert tags(span)["span.kind"] == ("client" if kind == "chat" else "internal")
-    (refused,) = [span for span in spans.values() if tags(span).get("error") and "error.type" in tags(span)]
-    assert tags(refused)["http.response.status_code"] == 400
-    (retried,) = [span for span in spans.values() if tags(span).get("http.request.resend_count")]
-    assert "llm.attempt" in {field["value"] for log in retried["logs"] for field in log["fields"]}
+        kind = span["name"].split()[0]
+        parent = spans.get(span.get("parentSpanId", ""))
+        assert (parent and parent["name"].split()[0]) == above.get(kind)
+        assert span["kind"] == (_CLIENT if kind == "chat" else _INTERNAL)
+        assert _WARNINGS not in span["attributes"]
+    (refused,) = [span for span in spans.values() if span.get("status", {}).get("code") == _ERROR]
+    assert refused["attributes"]["http.response.status_code"] == "400"
+    (retried,) = [span for span in spans.values() if "http.request.resend_count" in span["attributes"]]
+    assert "llm.attempt" in {event["name"] for event in retried["events"]}
 
 
-def tags(span: dict[str, Any]) -> dict[str, Any]:
-    return {tag["key"]: tag["value"] for tag in span["tags"]}
+def test_late_rewards_and_spans_that_outlast_their_parent_have_no_warnings(stage: Stage, jaeger: Jaeger) -> None:
+    program = f"""
+import callspan
+handle = callspan.instrument(otlp={jaeger.addresses["http/protobuf"]!r})
+with callspan.session("game") as session, session.timestep() as step:
+    tool = step.tool("move").start(current=False)
+    step.handoff("other")
+tool.end()
+step.reward(1)
+callspan.reward(2, session_id=session.id)
+assert handle.force_flush()
+"""
+    done = stage.run("python", "-c", program, OTEL_SERVICE_NAME="late")
+    assert done.returncode == 0, done.stderr
+    spans = jaeger.spans("late")
+    assert sorted(span["name"] for span in spans) == [
+        "evaluation reward", "evaluation reward", "execute_tool move", "handoff other", "invoke_workflow game",
+        "timestep",
+    ]  # fmt: skip
+    assert [span["name"] for span in spans if _WARNINGS in span["attributes"]] == []
