@@ -1,0 +1,181 @@
+"""One worker of the soak and of the chaos: makes calls in sessions, and notes each that has returned.
+
+Run as a script: soak_worker.py soak|chaos STORES SPOOL PROVIDER NOTES NAME. SIGUSR1 reloads, SIGTERM ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+
+import callspan
+
+CAP = 700_000
+BATCH_LINES = 20
+PAUSE_S = 0.11
+"""Between two calls of the soak, so that it leaves the machine to others."""
+FILLING = "filling " * 400
+READ_EVERY_S = 30.0
+
+
+class Worker:
+    """The clients, the settings and the notes of one worker."""
+
+    def __init__(self, stores: str, spool: str, provider: str, notes: Path, name: str) -> None:
+        self.stores, self.spool, self.notes = stores.split(","), spool, notes
+        self.name = f"{name}-{os.getpid()}"
+        self.openai = openai.OpenAI(base_url=f"{provider}/v1", api_key="k", max_retries=0)
+        self.anthropic = anthropic.Anthropic(base_url=provider, api_key="k", max_retries=0)
+        self.stopping = self.reloading = False
+        self._read: set[str] = set()
+        self._count = 0
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGUSR1, self._reload)
+        self.instrument()
+        # Its existence says that signals are handled.
+        self._file = os.open(notes / self.name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def _stop(self, *_: object) -> None:
+        self.stopping = True
+
+    def _reload(self, *_: object) -> None:
+        self.reloading = True
+
+    def instrument(self) -> None:
+        callspan.instrument(stores=self.stores, spool_dir=self.spool, spool_max_bytes=CAP, flush_on_sigterm=False)
+
+    def reload(self) -> None:
+        """Close the stores and open them again."""
+        self.reloading = False
+        callspan.uninstrument()
+        self.instrument()
+
+    def key(self) -> str:
+        self._count += 1
+        return f"{self.name}-{self._count}"
+
+    def note(self, kind: str, key: str, begun_ns: int) -> None:
+        """Keep what has returned: the operating system has it when this returns."""
+        os.write(self._file, f"{kind} {key} {begun_ns} {time.time_ns()}\n".encode())
+
+    def call(self) -> None:
+        """One call, plain or streamed, of one of the SDKs."""
+        key, begun_ns = self.key(), time.time_ns()
+        asked: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": f"{key} {FILLING}"}]}
+        stream = self._count % 3 == 0
+        with callspan.metadata(run_id=key):
+            if self._count % 2:
+                answer: Any = self.openai.chat.completions.create(**asked, stream=stream)
+            else:
+                answer = self.anthropic.messages.create(**asked, max_tokens=9, stream=stream)
+            if stream:
+                list(answer)
+        self.note("call", key, begun_ns)
+
+    def episode(self, calls: int, pause_s: float) -> None:
+        """One session of a few steps."""
+        key, begun_ns = self.key(), time.time_ns()
+        with callspan.session("soak", session_id=key):
+            for _ in range(calls):
+                with callspan.timestep():
+                    self.call()
+                time.sleep(pause_s)
+        self.note("session", key, begun_ns)
+
+    def background(self) -> None:
+        key, begun_ns = self.key(), time.time_ns()
+        with callspan.metadata(run_id=key):
+            answer = self.openai.responses.create(model="m", input=key, background=True)
+        while answer.status not in ("completed", "failed"):
+            answer = self.openai.responses.retrieve(answer.id)
+        self.note("call", key, begun_ns)
+
+    def create_batch(self) -> None:
+        key = self.key()
+        asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+        names = [f"{key}-{number}" for number in range(BATCH_LINES)]
+        if self._count % 2:
+            requests: Any = [{"custom_id": name, "params": asked} for name in names]
+            made = self.anthropic.messages.batches.create(requests=requests).id
+            known = ("anthropic", made, key)
+        else:
+            line = {"method": "POST", "url": "/v1/chat/completions", "body": asked}
+            content = "\n".join(json.dumps({"custom_id": name, **line}) for name in names).encode()
+            file_id = self.openai.files.create(file=("in.jsonl", content), purpose="batch").id
+            batch = self.openai.batches.create(
+                input_file_id=file_id, endpoint="/v1/chat/completions", completion_window="24h"
+            )
+            known = ("openai", batch.id, key)
+        fresh = self.notes.parent / "batches" / f".{key}"
+        fresh.write_text(" ".join(known))
+        fresh.rename(fresh.with_name(key))
+
+    def read_batches(self) -> None:
+        """Read the results of every batch of every worker, each once in this process."""
+        for path in sorted((self.notes.parent / "batches").glob("[!.]*")):
+            if path.name in self._read:
+                continue
+            sdk, batch_id, key = path.read_text().split()
+            begun_ns = time.time_ns()
+            if sdk == "anthropic":
+                while self.anthropic.messages.batches.retrieve(batch_id).processing_status != "ended":
+                    time.sleep(0.01)
+                list(self.anthropic.messages.batches.results(batch_id))
+            else:
+                while not (output := self.openai.batches.retrieve(batch_id).output_file_id):
+                    time.sleep(0.01)
+                _ = self.openai.files.content(output).text
+            self._read.add(path.name)
+            for number in range(BATCH_LINES):
+                self.note("line", f"{key}-{number}", begun_ns)
+
+    def hosted(self) -> None:
+        begun_ns = time.time_ns()
+        sessions: Any = self.openai.beta.agents.sessions
+        made = sessions.create(agent={"model": "m"}, environment={"type": "none"}, input="Hi")
+        for event in sessions.events.stream(made.id):
+            if event.type == "agent.session.turn.completed":
+                break
+        list(sessions.turns.list(made.id))
+        self.note("hosted", made.id, begun_ns)
+
+    def soak(self) -> None:
+        """Make calls until the end; read the store from time to time."""
+        read_at = time.monotonic()
+        while not self.stopping:
+            self.episode(4, PAUSE_S)
+            if self.reloading:
+                self.reload()
+            if time.monotonic() >= read_at:
+                read_at = time.monotonic() + READ_EVERY_S
+                with closing(callspan.open_store(self.stores[0])) as reader:
+                    next(iter(reader.calls()), None)
+
+    def chaos(self) -> None:
+        """Everything at once, as fast as it goes."""
+        turns = 0
+        while not self.stopping:
+            turns += 1
+            self.episode(6, 0.0)
+            self.background()
+            if turns % 3 == 0:
+                self.create_batch()
+            self.read_batches()
+            if turns % 4 == 0 and hasattr(self.openai.beta, "agents"):
+                self.hosted()
+            if self.reloading:
+                self.reload()
+
+
+if __name__ == "__main__":
+    mode, stores, spool, provider, notes, name = sys.argv[1:]
+    getattr(Worker(stores, spool, provider, Path(notes), name), mode)()
