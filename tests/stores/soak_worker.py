@@ -19,7 +19,8 @@ import openai
 
 import callspan
 
-CAP = 700_000
+CAPS = {"soak": 700_000, "chaos": 1 << 30}
+"""Bytes of the spool: a soak reaches them in each outage."""
 BATCH_LINES = 20
 PAUSE_S = 0.11
 """Between two calls of the soak, so that it leaves the machine to others."""
@@ -30,7 +31,8 @@ READ_EVERY_S = 30.0
 class Worker:
     """The clients, the settings and the notes of one worker."""
 
-    def __init__(self, stores: str, spool: str, provider: str, notes: Path, name: str) -> None:
+    def __init__(self, mode: str, stores: str, spool: str, provider: str, notes: Path, name: str) -> None:
+        self._cap = CAPS[mode]
         self.stores, self.spool, self.notes = stores.split(","), spool, notes
         self.name = f"{name}-{os.getpid()}"
         self.openai = openai.OpenAI(base_url=f"{provider}/v1", api_key="k", max_retries=0)
@@ -51,7 +53,7 @@ class Worker:
         self.reloading = True
 
     def instrument(self) -> None:
-        callspan.instrument(stores=self.stores, spool_dir=self.spool, spool_max_bytes=CAP, flush_on_sigterm=False)
+        callspan.instrument(stores=self.stores, spool_dir=self.spool, spool_max_bytes=self._cap, flush_on_sigterm=False)
 
     def reload(self) -> None:
         """Close the stores and open them again."""
@@ -178,4 +180,4 @@ class Worker:
 
 if __name__ == "__main__":
     mode, stores, spool, provider, notes, name = sys.argv[1:]
-    getattr(Worker(stores, spool, provider, Path(notes), name), mode)()
+    getattr(Worker(mode, stores, spool, provider, Path(notes), name), mode)()

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 MINUTES: Final = float(os.environ.get("CALLSPAN_SOAK_MINUTES", "10"))
 WARM: Final = 0.4
 """Part of the time after which memory is looked at."""
-SLOPES_MIB: Final = ((30.0, 0.1), (10.0, 1.0), (0.0, 10.0))
+SLOPES_MIB: Final = ((30.0, 0.1), (0.0, 10.0))
 """How much memory may grow a minute in a soak of so many minutes: the caches of a young worker still fill."""
 CALLS: Final = 5000
 IN_FLIGHT: Final = 40
@@ -177,7 +177,7 @@ def account(service: Service, url: str, losses: Losses) -> Account:
     assert [key for key in calls if key in found.calls and wrong(key, found.calls[key])] == []
     there = sorted(calls.keys() & found.calls.keys())
     with contextlib.closing(open_store(url)) as reader:
-        assert bodies(reader, random.Random(1).sample(there, min(200, len(there))), found.calls) == []
+        assert bodies(reader, random.Random(1).sample(there, min(25, len(there))), found.calls) == []
     name = safe_name(url)
     lost = Loss(name)
     for loss in (*losses.dropped.values(), *(loss for loss in losses.given_up.values() if loss.name == name)):
@@ -291,6 +291,7 @@ class Faults:
 
 
 @pytest.mark.postgres
+@pytest.mark.flaky(reruns=0)
 @pytest.mark.timeout(60 * (2 * MINUTES + 15))
 def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
     postgres_server: PostgresServer, postgres_url: str, tmp_path: Path
@@ -334,7 +335,7 @@ def test_chaos_of_every_kind_of_work_loses_nothing_and_has_each_line_once(tmp_pa
     deadline = time.monotonic() + 600
     while len(service.noted("call")) + len(service.noted("line")) < CALLS:
         assert time.monotonic() < deadline, service.said()
-        time.sleep(chance.uniform(3, 8))
+        time.sleep(chance.uniform(1, 4))
         service.kill(chance.choice("ab"))
         service.command("calls", "--limit", "5")
         with contextlib.closing(callspan.open_store(url)) as reader:

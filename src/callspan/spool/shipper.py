@@ -83,6 +83,8 @@ class Shipper:
         self._keeps_cursor: bool | None = None
         self._open = False
         self.failures = 0
+        self._refuses = False
+        """Whether its last attempt failed; unlike `failures` False again with the first batch that it takes."""
         self._moved_at = clock()
         """When it last began a round or delivered something."""
         self._health = Health(sink.name, self._backlog, clock)
@@ -105,7 +107,7 @@ class Shipper:
 
     def is_failing(self) -> bool:
         """Return whether the sink takes no records now: it refuses them, or hangs."""
-        return self.failures > 0 or self._clock() - self._moved_at > _STUCK_S
+        return self._refuses or self._clock() - self._moved_at > _STUCK_S
 
     def start(self) -> None:
         """Start the thread."""
@@ -185,7 +187,7 @@ class Shipper:
                 continue
             while self._unparked.is_set() and not self._stopping and self._ship(source):
                 moved = True
-        failures, self.failures, self.error = self.failures, 0, None
+        failures, self.failures, self.error, self._refuses = self.failures, 0, None, False
         if failures:
             self._health.recovered()
         self._forget()
@@ -193,15 +195,16 @@ class Shipper:
 
     def _ship(self, source: Source) -> bool:
         """Deliver one batch; return whether to deliver another one immediately."""
-        if not self._segments.holds(source):
-            return False
+        # Until it is delivered, nobody counts the rest of a source that is given up meanwhile.
+        with self._segments.reading(source) as there:
+            return there and self._ship_batch(source)
+
+    def _ship_batch(self, source: Source) -> bool:
         cursor = self._segments.cursor(source, self.number)
         if cursor is None:
             cursor = self._position(source)
             self._segments.advance(source, self.number, cursor)
         batch = self._read(source, cursor)
-        if batch is None:
-            return False
         if batch.end <= cursor:
             self._segments.caught_up(source, self.number)
             self._segments.remove_delivered(source)
@@ -213,16 +216,12 @@ class Shipper:
         # would keep this thread, and the interpreter, busy for as long as there are calls.
         return source.sealed or bool(batch.gaps) or self._is_full(batch.end - cursor, len(batch.entries))
 
-    def _read(self, source: Source, cursor: int) -> Batch | None:
-        """Read a batch; None if the source was removed in between."""
-        with self._segments.reading(source) as there:
-            if not there:
-                return None
-            batch = source.batch(cursor, max(1, self.sink.batch_entries), BATCH_BYTES)
-            for gap in batch.gaps:
-                kept = source.read(gap) if isinstance(source, Segment) else b""
-                self._segments.damaged(source, gap, kept)
-            return batch
+    def _read(self, source: Source, cursor: int) -> Batch:
+        batch = source.batch(cursor, max(1, self.sink.batch_entries), BATCH_BYTES)
+        for gap in batch.gaps:
+            kept = source.read(gap) if isinstance(source, Segment) else b""
+            self._segments.damaged(source, gap, kept)
+        return batch
 
     def _is_full(self, size: int, entries: int) -> bool:
         return entries >= self.sink.batch_entries or size >= BATCH_BYTES // 2
@@ -258,6 +257,7 @@ class Shipper:
             self.dead_letters += 1
         else:
             self.delivered += len(entries)
+            self._refuses = False
         self._move(source, entries[-1].end)
 
     def _move(self, source: Source, offset: int) -> None:
@@ -278,6 +278,7 @@ class Shipper:
 
     def _recover(self, error: Exception) -> None:
         self.retried += 1
+        self._refuses = True
         self.error = without_passwords(f"{type(error).__name__}: {error}")
         self._close()
         self._health.failed(error)
