@@ -102,7 +102,7 @@ class LineReader:
         self._held: list[bytes] = []
         self._size, self._next, self._at = 0, BLOCK_BYTES, 0
         self._handed = self._last_ns = 0
-        self._done: list[Counter[str]] = []
+        self._done: dict[int, Counter[str]] = {}
         self._waiting: dict[int, int] = {}
         """The sizes of what was queued and not read yet."""
         self._finished: bool | None = None
@@ -152,40 +152,73 @@ class LineReader:
 
         `bounded`: this thread reads them where too many wait for the other one.
         """
-        known = max(0, self._seen.end - place)
-        self._seen.end = max(self._seen.end, place + end - start)
+        known, over = max(0, self._seen.end - place), place + end - start
         start += known
         if start >= end:
             return
-        self._handed += 1
-        self._waiting[self._handed] = end - start
-        _READING.add(self)
-        work = partial(self._work, data, start, end, self._handed)
-        if bounded and _waiting_bytes() > _MOST_WAITING:
-            work()
-        else:
+        number = self._handed + 1
+        work = partial(self._work, _Block(data, start, end), number)
+        try:
+            self._hand(number, end - start, over)
+            if bounded and _waiting_bytes() > _MOST_WAITING:
+                work()
+            else:
+                put_off(work)
+        except BaseException:
+            # What was not read yet is read by the thread; the rest of it has nothing to do.
+            self._hand(number, end - start, over)
             put_off(work)
+            raise
 
-    def _work(self, data: bytes, start: int, end: int, number: int) -> None:
-        counts: Counter[str] = Counter()
+    def _hand(self, number: int, size: int, over: int) -> None:
+        self._handed = number
+        self._waiting[number] = size
+        _READING.add(self)
+        self._seen.end = max(self._seen.end, over)
+
+    def _work(self, block: _Block, number: int) -> None:
         # The reader waits for each line that is read in the meantime; without pauses for milliseconds, each time.
         gives_way = self._finished is None and _waiting_bytes() < _MANY_WAITING
-        for line in data[start:end].split(b"\n"):
-            if line.strip():
+        lines = block.lines()
+        while lines:
+            if lines[-1].strip():
                 with _LINE:
-                    outcome = self._read(line)
+                    outcome = self._read(lines[-1])
                     if outcome is not None:
-                        counts[outcome] += 1
+                        block.counts[outcome] += 1
                 if gives_way:
                     time.sleep(_PAUSE_S)  # another thread may take the interpreter's lock
                     gives_way = self._finished is None
+            lines.pop()
+        self._done[number] = block.counts
         self._waiting.pop(number, None)
-        self._done.append(counts)
         self._settle()
 
     def _settle(self) -> None:
-        if self._finished is not None and len(self._done) == self._handed and self._unsettled.test_and_clear():
-            self._over(sum(self._done, Counter()), self._finished, self._last_ns)
+        try:
+            if self._finished is not None and len(self._done) == self._handed and self._unsettled.test_and_clear():
+                self._over(sum(self._done.values(), Counter()), self._finished, self._last_ns)
+        except BaseException:
+            self._unsettled.set()
+            raise
+
+
+class _Block:
+    """Lines to be read. One that is read leaves it, so that work which was interrupted goes on where it was."""
+
+    __slots__ = ("_bytes", "_lines", "counts")
+
+    def __init__(self, data: bytes, start: int, end: int) -> None:
+        self._bytes = data, start, end
+        self._lines: list[bytes] | None = None
+        self.counts: Counter[str] = Counter()
+
+    def lines(self) -> list[bytes]:
+        """Return the lines that are left, the next one last."""
+        if self._lines is None:
+            data, start, end = self._bytes
+            self._lines = data[start:end].split(b"\n")[::-1]
+        return self._lines
 
 
 _READING: Final[WeakSet[LineReader]] = WeakSet()
