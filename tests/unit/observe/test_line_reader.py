@@ -27,7 +27,7 @@ def read_by_caller(blocks: int) -> int:
         return "success"
 
     ended: list[Counter[str]] = []
-    reader = LineReader(Seen(), read, lambda counts, _: ended.append(counts))
+    reader = LineReader(Seen(), read, lambda counts, *_: ended.append(counts))
     for _ in range(blocks * BLOCK_BYTES // 1024):
         reader.add(LINE + b"\n")
     found = own
