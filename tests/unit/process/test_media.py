@@ -12,6 +12,7 @@ from tests.points import points
 
 from callspan.process.processors import caller_processors
 from callspan.record.call import CallRecord, Request, Response, Timing
+from callspan.record.events import EventRecord, MessageRecord
 from callspan.settings import Settings
 
 _DATA = bytes(range(256)) * 4
@@ -275,3 +276,24 @@ def test_a_small_picture_in_a_long_history_is_found(turn: int) -> None:
     assert len(bytes(call.request.body)) > 300_000
     assert url.encode() not in bytes(call.request.body)
     assert b"callspan_media" in bytes(call.request.body)
+
+
+@pytest.mark.parametrize(
+    "shape", [{"type": "base64", "media_type": "image/png", "data": _TEXT}, f"data:image/png;base64,{_TEXT}"]
+)
+def test_media_in_events_and_messages_become_references(shape: object) -> None:
+    """As in a tool's result at the provider, where an image stands among texts."""
+    given = {"arguments": {"url": "x"}, "result": [{"type": "image", "source": shape}, "a text"]}
+    event = EventRecord(event_id="e", event_type="tool", time_ns=1, data=given)
+    message = MessageRecord(message_id="m", message_type="observation", time_ns=1, content=shape)
+    processors = caller_processors(Settings())
+    kept, seen = processors.process(event).record, processors.process(message).record
+    assert isinstance(kept.data, dict)
+    image, text = kept.data["result"]
+    assert _HASH in repr(image)
+    assert (text, kept.data["arguments"]) == ("a text", {"url": "x"})
+    assert _HASH in repr(seen.content)
+    assert _TEXT not in repr([kept, seen])
+    assert [note.why for note in (*kept.redactions, *seen.redactions)] == ["media", "media"]
+    assert _TEXT in repr(given)
+    assert _TEXT in repr(caller_processors(Settings(media="inline")).process(event).record)
