@@ -32,6 +32,8 @@ from callspan.forks import in_child
 _IDLE_S: Final = 1.0
 _POLL_S: Final = 0.002
 _AT_EXIT_S: Final = 5.0
+_MOST_STARTS: Final = 5
+"""How often a thread is started in vain until the work is done without it."""
 _WORK: Final = fail_open("do what was put off to a thread")
 _START: Final = fail_open("start a thread")
 _SUPPRESS: Final = fail_open("suppress instrumentation in a background thread")
@@ -411,23 +413,26 @@ class OwnThread(PutOff):
     A thread that cannot be started, at the end of the interpreter, leaves the work to `drain`.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, at_exit_s: float = _AT_EXIT_S) -> None:
         super().__init__(name)
+        self._at_exit_s = at_exit_s
         self._exit_unregistered = AtomicFlag(is_set=True)
 
     def put(self, work: Callable[[], object]) -> None:
         """Have `work` done soon: once, and again where an interrupt came in its middle."""
         if self._exit_unregistered.test_and_clear():
-            atexit.register(self.drain, _AT_EXIT_S)
+            atexit.register(self.drain, self._at_exit_s)
         super().put(work)
 
     def drain(self, timeout_s: float, *, later: bool = False) -> bool:
         """Wait until the thread has done what waits; False if that took longer."""
         deadline = time.monotonic() + timeout_s
+        unstarted = 0
         while self._waiting or self._working:
             if self._unstarted and not self._working:
                 self._ensure_thread()
-                if self._unstarted:
+                unstarted += 1
+                if self._unstarted and unstarted > _MOST_STARTS:
                     return super().drain(timeout_s, later=later)
             if time.monotonic() >= deadline:
                 return False

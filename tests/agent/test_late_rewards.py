@@ -24,13 +24,13 @@ from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 import callspan
 from callspan.agent.episode import forgotten
-from callspan.agent.runtime import SpanRef
-from callspan.background import LRUCache
+from callspan.agent.runtime import SpanRef, UnansweredError
+from callspan.background import LOOK_UPS, LRUCache
 from callspan.fail_open import failures, forget_failures
 from callspan.record.events import RewardRecord
+from callspan.reported.look_ups import LookUps
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
-from callspan.wiring.pipeline import SpanFinder
 
 QUESTION: Any = [{"role": "user", "content": "Write a haiku."}]
 RESULT = "gen_ai.evaluation.result"
@@ -331,11 +331,11 @@ def test_the_span_of_another_process_is_found_in_a_store_file(
         callspan.reward(1, session_id=session.id, objective="session")
         callspan.reward(2, timestep_id=step.id, objective="timestep")
         callspan.feedback(the(receiver, "chat gpt-5").attributes["llm.item_id"], 3, objective="call")
+        assert handle.force_flush(30_000)
     names = {"session": "invoke_workflow chat", "timestep": "timestep", "call": "chat gpt-5"}
     assert {one.name.removeprefix("evaluation "): one.parent_id for one in evaluations(receiver)} == {
         kind: the(receiver, name).span_id for kind, name in names.items()
     }
-    assert handle.force_flush(30_000)
     with closing(callspan.open_store(url)) as reader:
         rewards = [one for one in reader.events(session.id) if isinstance(one, RewardRecord)]
     assert [(one.objective, one.timestep_id) for one in rewards] == [
@@ -344,11 +344,22 @@ def test_the_span_of_another_process_is_found_in_a_store_file(
 
 
 def test_unreadable_store_files_are_ignored_in_the_search_for_spans(tmp_path: Path) -> None:
+    """A file that is missing knows nothing; one that cannot be read has not answered."""
     (tmp_path / "calls.db").write_text("no database")
-    find = SpanFinder(
-        [f"sqlite:///{tmp_path}/calls.db", f"sqlite:///{tmp_path}/none.db", f"jsonl:///{tmp_path}/a.jsonl"]
-    )
-    assert [find(kind, "x") for kind in ("session", "timestep", "call")] == [None] * 3
+    found: list[object] = []
+
+    def ask() -> None:
+        missing = LookUps([f"sqlite:///{tmp_path}/none.db", f"jsonl:///{tmp_path}/a.jsonl"])
+        found.extend(missing.find(kind, "x") for kind in ("session", "timestep", "call"))
+        with pytest.raises(UnansweredError):
+            LookUps([f"sqlite:///{tmp_path}/calls.db"]).find("call", "x")
+        found.append("asked")
+
+    LOOK_UPS.put(ask)
+    assert LOOK_UPS.drain(30)
+    assert found == [None, None, None, "asked"]
+    with pytest.raises(UnansweredError):
+        LookUps([f"sqlite:///{tmp_path}/none.db"]).find("call", "x")
 
 
 JUDGE = """

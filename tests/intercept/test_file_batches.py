@@ -237,7 +237,7 @@ def test_results_are_recorded_however_they_are_read(
         assert content == again
         assert [call.outcome for call in by_line(seen).values()] == ["success"] * 3
         versions = [record.record_version for record in seen.everything if isinstance(record, CallRecord)]
-        assert versions == [2] * 3 + [ANSWER_VERSION] * 3
+        assert versions == [2] * 3 + [ANSWER_VERSION + 1] * 3
 
 
 def test_results_are_recorded_when_they_are_requested_by_hand(mode: Mode, run: Run, seen: Captured) -> None:

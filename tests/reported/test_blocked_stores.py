@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.intercept import sdks
 import callspan
 from callspan.background import on_own_thread
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord
+from callspan.record.events import EventRecord, RewardRecord
 from callspan.stores.urls import open_store
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
@@ -112,6 +113,8 @@ def test_a_poll_gets_its_content_and_its_link_from_the_store(
     with watched(), capture(stores=f"sqlite:///{store}") as seen:
         client.responses.retrieve(job)
         assert WIRING.flush(30)
+        assert WIRING.pipeline is not None
+        assert WIRING.pipeline._reports.look_ups.unanswered == 0
     assert versions(seen) == [(6, False, True), (8, True, True)]
     (span,) = seen.spans
     assert (span.name, len(span.links)) == ("fetch_response", 1)
@@ -166,3 +169,33 @@ def test_a_hosted_session_is_read_while_its_store_is_blocked(provider: ScriptedP
         found = [call for call in reader.calls() if call.api == "sessions"]
         assert {call.text for call in found} == {"Let me look.", "There is one file."}
         assert [one.data for one in reader.events(identity) if isinstance(one, EventRecord)] != [None]
+
+
+def test_rewards_by_id_return_at_once_and_are_placed_by_the_store(
+    provider: ScriptedProvider, client: Any, store: Path
+) -> None:
+    """The first version has what was given; the second the session and step of its target, and the content."""
+    url = f"sqlite:///{store}"
+    with capture(stores=url) as made, callspan.session("jobs", session_id="s1"), callspan.timestep():
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        assert WIRING.flush(30)
+        (call,) = made.records
+    with locked(store), watched(), capture(stores=url) as blocked:
+        give = partial(callspan.feedback, call.call_id, 1.0, annotation="polite")
+        assert max(timed(give), timed(lambda: callspan.reward(2.0, session_id="s1"))) < SOON_S
+        assert rewards(blocked) == [(1, None, None), (1, "s1", None)]
+    with watched(), capture(stores=url) as seen:
+        given = callspan.feedback(call.call_id, 1.0, annotation="polite")
+        assert WIRING.flush(30)
+        assert rewards(seen) == [(1, None, None), (2, "s1", "polite")]
+        (span,) = seen.spans
+    assert span.context.trace_id == int(str(call.trace_id), 16)
+    with closing(open_store(url)) as reader:
+        rows = [one for one in reader.events("s1") if isinstance(one, RewardRecord)]
+        (found,) = [one for one in rows if one.reward_id == given]
+    assert (found.timestep_id, found.annotation) == (call.place.timestep_id, "polite")
+
+
+def rewards(seen: Captured) -> list[tuple[int, str | None, str | None]]:
+    found = [one for one in seen.events if isinstance(one, RewardRecord)]
+    return [(one.record_version, one.session_id, one.annotation) for one in found]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, Literal, NamedTuple, SupportsFloat, TypeAlias
 
 import msgspec
 
 from callspan.agent.arguments import Time, as_text, flagged, installed_or_warn, moment, reward_value
-from callspan.agent.context import Carried, carried, current_metadata
-from callspan.agent.runtime import SPAN_REFS, Runtime, SpanRef, found, known_level
+from callspan.agent.context import Carried, carried, current_content, current_metadata
+from callspan.agent.runtime import SPAN_REFS, Runtime, SpanRef, UnansweredError, found, known_level
 from callspan.agent.scope import Scope, current_scope
-from callspan.fail_open import fail_open
+from callspan.background import LOOK_UPS
+from callspan.fail_open import fail_open, ours
 from callspan.process import processors
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
@@ -53,7 +55,8 @@ def reward(  # noqa: PLR0913 - its target and its fields
     """
     sent = carried(carrier)
     runtime = installed_or_warn()
-    target = _target(runtime, as_text(session_id) or sent.session_id, as_text(timestep_id), as_text(call_id))
+    ids = _Ids(as_text(session_id) or sent.session_id, as_text(timestep_id), as_text(call_id))
+    target = _target(ids, current_scope(), found(call=ids.call_id, timestep=ids.timestep_id))
     flags = [] if target.named or target.here is not None else [flagged("outside_session", _ADVICE, runtime)]
     record = reward_record(
         target.place,
@@ -69,7 +72,10 @@ def reward(  # noqa: PLR0913 - its target and its fields
         metadata=current_metadata(),
         at=at,
     )
-    _hand_over(record, target, sent)
+    if runtime is not None and _asks(runtime, ids, target):
+        _look_up(runtime, record, ids, sent)
+    else:
+        _hand_over(record, target, sent)
     return record.reward_id
 
 
@@ -101,7 +107,7 @@ def feedback(
     runtime = installed_or_warn()
     call_id = as_text(call_id) or ""
     flags = [] if call_id else [flagged("feedback_without_call", "feedback is for a call; give its id", runtime)]
-    where = found(runtime, call=call_id)
+    where = found(call=call_id)
     place = where.place if where is not None else Place(session_id=sent.session_id)
     record = reward_record(
         place,
@@ -117,7 +123,10 @@ def feedback(
         metadata=current_metadata(),
         at=at,
     )
-    _show_late(record, where, sent)
+    if where is None and call_id and runtime is not None and runtime.find is not None:
+        _look_up(runtime, record, _Ids(sent.session_id, None, call_id), sent, is_feedback=True)
+    else:
+        _show_late(record, where, sent)
     return record.reward_id
 
 
@@ -169,10 +178,18 @@ class _Target(NamedTuple):
     """The span of the given timestep or call, if known."""
 
 
-def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | None, call_id: str | None) -> _Target:
-    named = not (session_id is None and timestep_id is None and call_id is None)
-    where = found(runtime, call=call_id, timestep=timestep_id)
-    scope = current_scope()
+class _Ids(NamedTuple):
+    """What a reward is given to."""
+
+    session_id: str | None
+    timestep_id: str | None
+    call_id: str | None
+
+
+def _target(ids: _Ids, scope: Scope | None, where: SpanRef | None) -> _Target:
+    """Return the target of a reward; `scope` is the current one, `where` what is known of the timestep or call."""
+    session_id, timestep_id, call_id = ids
+    named = any(one is not None for one in ids)
     if where is not None:
         session_id = session_id or where.place.session_id
     # An unknown step may belong to any session: the current place does not apply.
@@ -192,7 +209,51 @@ def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | 
     return _Target(named, place, level, here, where)
 
 
-def _hand_over(record: RewardRecord, target: _Target, sent: Carried) -> None:
+def _asks(runtime: Runtime, ids: _Ids, target: _Target) -> bool:
+    """Return whether a store may know the target, and this process does not."""
+    if runtime.find is None or target.where is not None:
+        return False
+    is_unknown = ids.call_id is not None or ids.timestep_id is not None
+    return is_unknown or (ids.session_id is not None and target.here is None and found(session=ids.session_id) is None)
+
+
+def _look_up(
+    runtime: Runtime, record: RewardRecord, ids: _Ids, sent: Carried, *, is_feedback: bool = False
+) -> None:  # fmt: skip
+    """Write a reward without its content and with the ids that were given; a store is asked for more by a thread."""
+    sent = sent._replace(content_level=strictest(sent.content_level, current_content()))
+    with fail_open("record a reward"):
+        first = msgspec.structs.replace(record, session_id=ids.session_id, timestep_id=ids.timestep_id, timestep=None)
+        processors.write(runtime.withheld.process(first), runtime.write)
+    scope = None if is_feedback else current_scope()
+    LOOK_UPS.put(partial(_finish, runtime, record, ids, sent, scope, is_feedback=is_feedback))
+
+
+def _finish(
+    runtime: Runtime, record: RewardRecord, ids: _Ids, sent: Carried, scope: Scope | None, *, is_feedback: bool
+) -> None:
+    """Write what the stores know of a reward's target, and its content; show it."""
+    with fail_open("record a reward"):
+        try:
+            where = found(runtime, call=ids.call_id, timestep=ids.timestep_id)
+            session = where or sent.span or found(runtime, session=ids.session_id)
+        except ours(UnansweredError):
+            runtime.spans.evaluated(runtime.withheld.process(record), sent.span)
+            return
+        target = _target(ids, scope, where)
+        place = target.place
+        whole = msgspec.structs.replace(
+            record, record_version=2, session_id=place.session_id, timestep_id=place.timestep_id,
+            timestep=place.timestep,
+        )  # fmt: skip
+        if is_feedback:
+            _show_late(whole, session, sent)
+        else:
+            _hand_over(whole, target, sent, session)
+
+
+def _hand_over(record: RewardRecord, target: _Target, sent: Carried, session: SpanRef | None = None) -> None:
+    """Record a reward in its scope, if that is here, else late; `session` is what a store knows of its session."""
     here, where = target.here, target.where
     if here is not None and (where is None or where.place.timestep_id == here._place.timestep_id):
         here._count_reward(record)
@@ -202,7 +263,7 @@ def _hand_over(record: RewardRecord, target: _Target, sent: Carried) -> None:
     counting = _scope_by_id(timestep=record.timestep_id, session=record.session_id)
     if counting is not None:
         counting._count_reward(record)
-    _show_late(record, where, sent)
+    _show_late(record, where or session, sent)
 
 
 def _show_late(record: RewardRecord, where: SpanRef | None, sent: Carried) -> None:
@@ -210,7 +271,7 @@ def _show_late(record: RewardRecord, where: SpanRef | None, sent: Carried) -> No
     runtime = installed_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):
-            where = where or sent.span or found(runtime, session=record.session_id)
+            where = where or sent.span or found(session=record.session_id)
             known = [
                 sent.content_level,
                 None if where is None else where.level,

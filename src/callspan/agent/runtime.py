@@ -98,10 +98,8 @@ class SpanStarter(Protocol):
         """Emit a reward given by id as a child of its target span; None: the span is unknown."""
 
 
-def no_span_ref(kind: str, identity: str) -> SpanRef | None:
-    """Return None: no span is known."""
-    del kind, identity
-    return None
+class UnansweredError(Exception):
+    """A store could not be asked, or has not answered in time."""
 
 
 def not_measured(processed: Processed[Record], start_ns: int) -> None:
@@ -129,8 +127,13 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False
     """A wrong use of the API raises instead of being flagged."""
     trace_per_timestep: bool = False
-    find: Callable[[str, str], SpanRef | None] = no_span_ref
-    """Finds the span of a kind (`session`, `timestep`, `call`) and id unknown to this process. Never raises."""
+    find: Callable[[str, str], SpanRef | None] | None = None
+    """Finds the span of a kind (`session`, `timestep`, `call`) and id in a store, on a thread of callspan's own.
+
+    None: no store can be asked. Raises UnansweredError.
+    """
+    withheld: Processors = Processors(())
+    """What a record goes through whose content level is not known yet."""
     service: str | None = None
     session_ended: Callable[[Processed[Record], int], None] = not_measured
     """Measures a session that has ended, given the start of its span in Unix nanoseconds; never raises."""
@@ -180,11 +183,15 @@ def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scop
     SPAN_REFS[kind].put(identity, where)
 
 
-def found(runtime: Runtime | None, **ids: str | None) -> SpanRef | None:
-    """Return the span reference of the first known id, in this process or in the runtime; else None."""
+def found(runtime: Runtime | None = None, **ids: str | None) -> SpanRef | None:
+    """Return the span reference of the first known id, in this process or in the stores of `runtime`; else None.
+
+    Raises UnansweredError, with a runtime.
+    """
+    find = None if runtime is None else runtime.find
     for kind, identity in ids.items():
         if identity is not None:
-            where = SPAN_REFS[kind].get(identity) or (runtime.find(kind, identity) if runtime is not None else None)
+            where = SPAN_REFS[kind].get(identity) or (None if find is None else find(kind, identity))
             if where is not None:
                 return where
     return None

@@ -7,7 +7,6 @@ of the same record, of its request when the batch is created, and of its answer 
 
 from __future__ import annotations
 
-import atexit
 import io
 import os
 import time
@@ -19,7 +18,7 @@ from weakref import WeakSet
 
 import msgspec
 
-from callspan.background import AtomicFlag, PutOff
+from callspan.background import AtomicFlag, OwnThread
 from callspan.fail_open import fail_open, ours, reported
 from callspan.observe.background_responses import IN_PROGRESS
 from callspan.providers import registry
@@ -41,20 +40,12 @@ _HEAD_BYTES: Final = 1 << 12
 _MARKS: Final = (b'"custom_id"', b'"batch_req_')
 """What the first line of OpenAI's results has."""
 _LINE: Final = fail_open("read a line of a batch")
-LINES: Final = PutOff("callspan-batches")
+LINES: Final = OwnThread("callspan-batches", at_exit_s=30.0)
 """The thread."""
-_AT_EXIT_S: Final = 30.0
-_exit_unregistered: Final = AtomicFlag(is_set=True)
+put_off: Final = LINES.put
+"""Queues work for the thread; at the latest it is done when the process ends."""
 _BLOCK_BYTES: Final = 1 << 18
 _FILE: Final = "file"
-
-
-def put_off(work: Callable[[], object]) -> None:
-    """Queue work for the background thread; at the latest it runs when the process ends."""
-    if _exit_unregistered:
-        atexit.register(LINES.drain, _AT_EXIT_S)
-        _exit_unregistered.test_and_clear()
-    LINES.put(work)
 
 
 class Seen:
@@ -274,7 +265,7 @@ _skim: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class UploadedLines:
-    """The lines of an in-memory or open file. Its own descriptor is closed after the last line, or by `close`."""
+    """The lines of an in-memory or open file. May be read again until `close`."""
 
     __slots__ = ("_content", "_descriptor", "size")
 
@@ -306,7 +297,6 @@ class UploadedLines:
             yield from (line for line in lines if line.strip())
         if rest.strip():
             yield rest
-        self.close()
 
     def _blocks(self) -> Iterator[bytes]:
         if self._descriptor < 0:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.agent.runtime import SpanRef
+from callspan.agent.runtime import SpanRef, UnansweredError
 from callspan.background import on_own_thread
 from callspan.fail_open import fail_open, ours, reported
 from callspan.forks import late_import
@@ -40,10 +40,6 @@ _COMPLETE: Final = """
     SELECT call_id, model_req IS NOT NULL AS has_model, output IS NOT NULL AS has_answer FROM calls
      WHERE call_id IN (SELECT value FROM json_each(:ids))
        AND outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5)"""
-
-
-class UnansweredError(Exception):
-    """A store could not be asked, or has not answered in time."""
 
 
 class StoredCall(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from callspan.agent.content_for import ContentRule
-from callspan.agent.runtime import SpanRef
+from callspan.agent.runtime import SpanRef, UnansweredError
 from callspan.background import LOOK_UPS
 from callspan.fail_open import fail_open, ours
 from callspan.observe.ports import CallSpanHandle, span_ids
@@ -26,7 +26,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.record.merging import staged
 from callspan.reported.claims import Claim, Claims
-from callspan.reported.look_ups import LookUps, UnansweredError
+from callspan.reported.look_ups import LookUps
 from callspan.settings import Content, strictest
 
 _REPORT: Final = fail_open("record what a request reports")

@@ -75,9 +75,10 @@ class BatchFiles:
 
         They are to be processed again, together with what is added to them.
         """
-        kept = self._in_memory.pop((provider, file_id), None)
+        kept = self._in_memory.get((provider, file_id))
         if kept is not None:
             yield from _decoded(kept.splitlines())
+            self._in_memory.pop((provider, file_id), None)
         directory = self._directory()
         if directory is None:
             return
@@ -104,21 +105,21 @@ class BatchFiles:
 class Upload:
     """An uploaded file whose requests are being stored."""
 
-    __slots__ = ("_done", "_then")
+    __slots__ = ("_then", "is_finished")
 
     def __init__(self) -> None:
-        self._done = False
+        self.is_finished = False
         self._then: list[Callable[[], object]] = []
 
     def after(self, work: Callable[[], object]) -> None:
         """Run `work` when the requests are stored; now if they already are."""
         self._then.append(work)
-        if self._done:
+        if self.is_finished:
             self._work()
 
     def finish(self) -> None:
         """Report that the requests are stored."""
-        self._done = True
+        self.is_finished = True
         self._work()
 
     def _work(self) -> None:

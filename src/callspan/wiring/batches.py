@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -15,10 +15,9 @@ from typing import Any, Final
 import msgspec
 from opentelemetry import context as otel_context
 
-from callspan.agent.content_for import ContentRule
-from callspan.agent.runtime import LEVELS, SpanRef, known_level
-from callspan.background import LRUCache
-from callspan.fail_open import Once, fail_open, log, reported
+from callspan.agent.runtime import LEVELS, SpanRef, UnansweredError, known_level
+from callspan.background import LRUCache, on_own_thread
+from callspan.fail_open import Once, fail_open, log, ours, reported
 from callspan.observe.batches import (
     LineReader,
     Seen,
@@ -32,9 +31,6 @@ from callspan.observe.batches import (
 )
 from callspan.observe.factory import CallFactory, nowhere
 from callspan.observe.ports import CallEnded, RequestObserver, span_ids
-from callspan.process import processors
-from callspan.process.processed import Processed
-from callspan.process.processors import Processors
 from callspan.providers import registry
 from callspan.providers.batches import (
     CREATE,
@@ -48,8 +44,10 @@ from callspan.providers.batches import (
     result_in,
 )
 from callspan.record.call import CallRecord, ErrorInfo, Place, Timing
-from callspan.record.ids import batch_call_id, batch_line_id
+from callspan.record.merging import staged
 from callspan.record.span_handle import SpanHandle
+from callspan.reported.claims import higher
+from callspan.reported.reports import Reports
 from callspan.semconv.call import BatchReport
 from callspan.settings import Content, strictest
 from callspan.spans.call import SHORTEST_NS, CallSpan, CallSpans
@@ -89,38 +87,20 @@ _NOWHERE: Final = Place()
 class Batches:
     """Records the lines of batches. Safe from any thread."""
 
-    def __init__(
-        self,
-        find: Callable[[str, str], SpanRef | None],
-        write: Callable[[Processed[CallRecord]], None],
-        measure: Callable[[Processed[CallRecord]], None],
-        files: BatchFiles,
-        unrecorded: Callable[[str], object],
-        at_level: Callable[[Content], Processors],
-        rule: ContentRule | None = None,
-    ) -> None:
-        """`find` looks up a call in local stores, see `SpanFinder`; `write` stores a record.
-
-        `unrecorded` takes the path of results that no batch is known for; `at_level` returns what records of a content
-        level go through; `rule` decides the level of results of a batch whose level is unknown.
-        """
-        self.at_level, self.rule = at_level, rule
-        self.find, self.write, self.measure, self.files, self.unrecorded = find, write, measure, files, unrecorded
+    def __init__(self, reports: Reports, files: BatchFiles, unrecorded: Callable[[str], object]) -> None:
+        """`unrecorded` takes the path of results that no batch is known for."""
+        self.reports, self.files, self.unrecorded = reports, files, unrecorded
         self.uploads: LRUCache[tuple[str | None, ...], Upload] = LRUCache(_REMEMBERED)
         """Files with requests that this process has uploaded."""
-        self.joined: LRUCache[tuple[str | None, ...], object] = LRUCache(_REMEMBERED)
-        """Batches for which the requests of their file were looked for."""
         self.known: LRUCache[tuple[str | None, ...], BatchInfo] = LRUCache(_REMEMBERED)
         """By provider and the id of the batch, or of a file of it."""
         self.created: LRUCache[tuple[str | None, ...], SpanHandle[Any, Any]] = LRUCache(_REMEMBERED)
         """Spans of the requests that created batches, by provider and batch."""
         self.seen: LRUCache[tuple[str | None, ...], Seen] = LRUCache(_REMEMBERED)
-        self.shown: LRUCache[tuple[str | None, ...], object] = LRUCache(_REMEMBERED)
-        """Batches that have the span of their results."""
 
-    def factory(self, calls: CallFactory, spans: CallSpans, level: Content, request: BatchRequest) -> CallFactory:
+    def factory(self, calls: CallFactory, level: Content, spans: CallSpans, request: BatchRequest) -> CallFactory:
         """Return the factory that observes this request, with the settings of `calls`, at a content level."""
-        return calls.without_records(partial(ObservedRequest, self, calls, spans, level, request), surroundings=nowhere)
+        return calls.without_records(partial(ObservedRequest, self, calls, level, spans, request), surroundings=nowhere)
 
     def begun(self, provider: str, batch_id: str, level: Content) -> None:
         """Remember the content level of a batch: the stricter one of its creation and the upload of its file."""
@@ -129,17 +109,20 @@ class Batches:
 
     def learn(self, provider: str, batches: list[BatchInfo]) -> None:
         """Store the state of batches that a provider returned, and which files are theirs, for other processes."""
-        fresh = []
-        for batch in batches:
-            if any(self.known.get((provider, file_id)) is None for file_id in batch.result_files):
-                fresh.append(batch)
-            for identity in (batch.id, *batch.result_files):
-                self.known.put((provider, identity), batch)
+        fresh = [
+            batch
+            for batch in batches
+            if any(self.known.get((provider, file_id)) is None for file_id in batch.result_files)
+        ]
         keep = partial(self._keep_batches, provider, fresh)
         if len(fresh) > _FEW:
             put_off(keep)
         elif fresh:
             keep()
+        # After the files: what an interrupt has left is kept when the batch is seen again.
+        for batch in batches:
+            for identity in (batch.id, *batch.result_files):
+                self.known.put((provider, identity), batch)
 
     def _keep_batches(self, provider: str, batches: list[BatchInfo]) -> None:
         for batch in batches:
@@ -162,22 +145,16 @@ class ObservedRequest(RequestObserver):
     """Observes a request about batches. Its methods raise only interrupts."""
 
     __slots__ = (
-        "_around", "_calls", "_context", "_level", "_of", "_request", "_span", "_spans", "_started", "_upload",
-        "lines", "uploads",
+        "_around", "_calls", "_context", "_level", "_of", "_request", "_requests", "_span", "_spans", "_started",
+        "_stored", "_upload", "lines", "uploads",
     )  # fmt: skip
 
     def __init__(
-        self,
-        of: Batches,
-        calls: CallFactory,
-        spans: CallSpans,
-        level: Content,
-        request: BatchRequest,
+        self, of: Batches, calls: CallFactory, level: Content, spans: CallSpans, request: BatchRequest,
         started: CallRecord,
-    ) -> None:
-        self._level = level
+    ) -> None:  # fmt: skip
         self._of, self._calls, self._spans, self._request, self._started = of, calls, spans, request, started
-        self._context = otel_context.get_current()
+        self._context, self._level = otel_context.get_current(), level
         self._around: tuple[Place | None, CallEnded | None, dict[str, object]] = (None, None, {})
         try:
             self._around = calls.surroundings()
@@ -188,6 +165,9 @@ class ObservedRequest(RequestObserver):
         self.uploads = self._uploads if request.operation == UPLOAD else None
         """Takes the fields and files of an upload; None: the request is none."""
         self._upload: UploadedLines | None = None
+        self._stored = Upload()
+        self._requests: dict[str, _Requests] = {}
+        """What this request writes, by batch."""
         # Started last: an interrupt of the steps above would leave it open.
         self._span = self._span_of_creation() if request.operation == CREATE else None
 
@@ -217,33 +197,38 @@ class ObservedRequest(RequestObserver):
 
     def _uploaded(self, record: CallRecord) -> None:
         lines, file_id = self._upload, None if record.response is None else record.response.id
-        self._upload = None
         if lines is None or file_id is None or record.outcome != "success":
             return
-        upload = Upload()
-        self._of.uploads.put((record.provider, file_id), upload)
-        keep = partial(self._keep, upload, lines, record, file_id)
-        if lines.size <= _AT_ONCE_BYTES:
-            keep()
-        else:
+        keep = partial(self._keep, lines, record, file_id)
+        self._of.uploads.put((record.provider, file_id), self._stored)
+        try:
+            self._upload = None
+            if lines.size <= _AT_ONCE_BYTES:
+                keep()
+            else:
+                put_off(keep)
+        except BaseException:
             put_off(keep)
+            raise
 
-    def _keep(self, upload: Upload, lines: UploadedLines, record: CallRecord, file_id: str) -> None:
-        base = msgspec.structs.replace(record, response=None)
+    def _keep(self, lines: UploadedLines, record: CallRecord, file_id: str) -> None:
+        if self._stored.is_finished:
+            return
+        base = msgspec.structs.replace(record, response=None, content_level=self._level)
         requests = (requested(base, line) for one in lines if (line := request_in(one)) is not None)
         with _KEEP:
             self._of.files.keep(record.provider, file_id, map(self._calls.processors.process, requests))
-        upload.finish()
+        self._stored.finish()
+        lines.close()
 
     def _answered(self, record: CallRecord, body: object) -> None:
         batches = batches_in(body)
         self._of.learn(record.provider, batches)
         for batch in batches:
-            is_new = self._of.joined.claim((record.provider, batch.id), self)
-            if is_new and batch.input_file_id is not None:
+            if batch.input_file_id is not None:
                 started = batch.created_ns or record.timing.start_ns
                 base = msgspec.structs.replace(record, timing=Timing(start_ns=started))
-                self._join(base, batch, batch.input_file_id)
+                self._write(batch, partial(self._joined, base, batch, batch.input_file_id), batch.input_file_id)
 
     def _span_of_creation(self) -> CallSpan | None:
         start_ns = self._started.timing.start_ns
@@ -260,7 +245,6 @@ class ObservedRequest(RequestObserver):
             return
         self._of.begun(record.provider, batch.id, self._level)
         self._of.learn(record.provider, [batch])
-        self._of.joined.claim((record.provider, batch.id), self)
         if span is not None:
             self._of.created.put((record.provider, batch.id), span)
         place, _, metadata = self._around
@@ -273,50 +257,31 @@ class ObservedRequest(RequestObserver):
             **({} if span is None else span_ids(span)),
         )
         if batch.input_file_id is None:
-            lines = (
-                of_batch(requested(base, line), base.provider, batch.id) for line in requests_in(record.request.body)
-            )
-            self._write(lines)
+            self._write(batch, partial(_lines_of, base, batch), None)
         else:
-            self._join(base, batch, batch.input_file_id)
+            self._write(batch, partial(self._joined, base, batch, batch.input_file_id), batch.input_file_id)
 
-    def _join(self, base: CallRecord, batch: BatchInfo, file_id: str) -> None:
-        """Write the requests of the batch's file as lines of the batch, as soon as they are stored."""
-        join = partial(self._write_joined, base, batch, file_id)
-        upload = self._of.uploads.get((base.provider, file_id))
-        if upload is None:
-            join()
-        else:
-            upload.after(join)
-
-    def _write_joined(self, base: CallRecord, batch: BatchInfo, file_id: str) -> None:
+    def _joined(self, base: CallRecord, batch: BatchInfo, file_id: str) -> Iterator[CallRecord]:
+        """Yield the requests of the batch's file as lines of the batch."""
         about = {name: getattr(base, name) for name in _OF_CREATION}
-        with _KEEP:
-            kept = self._of.files.take(base.provider, file_id)
-            self._write(self._of_batch(record, base.provider, batch.id, about) for record in kept)
+        for record in self._of.files.take(base.provider, file_id):
+            yield self._of_batch(record, base.provider, batch.id, about)
 
     def _of_batch(self, kept: CallRecord, provider: str, batch_id: str, about: Mapping[str, Any]) -> CallRecord:
         if kept.content_level != "full":  # of a file that was uploaded so
             self._of.begun(provider, batch_id, kept.content_level)
         return of_batch(kept, provider, batch_id, **about)
 
-    def _write(self, records: Iterable[CallRecord]) -> None:
-        """Process and write the first records now, the others on a background thread in portions."""
-        waiting = map(self._calls.processors.process, records)
-        if self._write_some(waiting):
-            put_off(partial(self._write_more, waiting))
-
-    def _write_more(self, waiting: Iterator[Processed[CallRecord]]) -> None:
-        if self._write_some(waiting):
-            put_off(partial(self._write_more, waiting))
-
-    def _write_some(self, waiting: Iterator[Processed[CallRecord]]) -> bool:
-        """Write one portion of records; return whether there may be more."""
-        count = 0
-        for record in islice(waiting, _AT_ONCE):
-            processors.write(record, self._of.write)
-            count += 1
-        return count == _AT_ONCE
+    def _write(self, batch: BatchInfo, records: Callable[[], Iterator[CallRecord]], file_id: str | None) -> None:
+        """Write the requests of a batch once; those of a file as soon as they are stored."""
+        provider = self._started.provider
+        work = self._requests.setdefault(batch.id, _Requests(self._of, self._calls, records))
+        claim = self._of.reports.claims.take(("requests", provider, batch.id), work, higher(1))
+        if claim is None:
+            return
+        upload = None if file_id is None else self._of.uploads.get((provider, file_id))
+        work.start(upload)
+        claim.finish()
 
     def _reader(self) -> LineReader | UnknownResults:
         provider, request = self._started.provider, self._request
@@ -336,15 +301,18 @@ class ObservedRequest(RequestObserver):
 
     def _read(self, reading: _Reading, batch: BatchInfo, counts: Counter[str], complete: bool, end_ns: int) -> None:
         """Create the span of the batch when the results of this request were read, the last at `end_ns`."""
-        provider = self._started.provider
-        if not counts or not reading.is_first or not self._of.shown.claim((provider, batch.id), self):
+        if not counts or not reading.is_first:
+            return
+        claim = self._of.reports.claims.take(("results", self._started.provider, batch.id), reading, higher(1))
+        if claim is None:
             return
         report = msgspec.structs.replace(self._report(RESULTS, batch), read=dict(counts), complete=complete)
-        created = self._of.created.get((provider, batch.id)) or reading.created
+        created = self._of.created.get((self._started.provider, batch.id)) or reading.created
         start_ns = self._started.timing.start_ns
         span = self._spans.of_batch(report, start_ns, self._context, span_context(created))
         if span is not None:
             span.end_at(max(end_ns, start_ns + SHORTEST_NS))
+        claim.finish()
 
     def _report(self, operation: str, batch: BatchInfo | None, error: ErrorInfo | None = None) -> BatchReport:
         """Return the data for a span of the batch; `batch` is None before it is created."""
@@ -361,6 +329,49 @@ class ObservedRequest(RequestObserver):
         )
 
 
+def _lines_of(base: CallRecord, batch: BatchInfo) -> Iterator[CallRecord]:
+    for line in requests_in(base.request.body):
+        yield of_batch(requested(base, line), base.provider, batch.id)
+
+
+class _Requests:
+    """The requests of a batch: written in portions, each once; after an interrupt from the next one on."""
+
+    def __init__(self, of: Batches, calls: CallFactory, records: Callable[[], Iterator[CallRecord]]) -> None:
+        """`records` yields them from the first on, whenever it is called."""
+        self._of, self._calls, self._records = of, calls, records
+        self._waiting: Iterator[CallRecord] | None = None
+        self._written = 0
+        self._is_started = False
+
+    def start(self, upload: Upload | None) -> None:
+        """Write the first portion now, or once `upload` is stored; the others on a background thread."""
+        if self._is_started:
+            return
+        try:
+            self._is_started = True
+            if upload is None:
+                self.run()
+            else:
+                upload.after(self.run)
+        except BaseException:
+            put_off(self.run)
+            raise
+
+    def run(self) -> None:
+        """Write the next portion."""
+        # An iterator that is interrupted has ended.
+        waiting, self._waiting = self._waiting or islice(self._records(), self._written, None), None
+        before = self._written
+        with _KEEP:
+            for record in islice(waiting, _AT_ONCE):
+                self._of.reports.write(self._calls.processors.process(record))
+                self._written += 1
+        if self._written - before == _AT_ONCE:
+            self._waiting = waiting
+            put_off(self.run)
+
+
 class _Reading:
     """One read of a batch's results."""
 
@@ -368,7 +379,7 @@ class _Reading:
 
     def __init__(self, of: Batches, in_force: Content, started: CallRecord, batch: BatchInfo) -> None:
         self._of, self._in_force, self._started, self._batch = of, in_force, started, batch
-        self._decide = None if of.rule is None else of.rule.later()
+        self._decide = None if of.reports.rule is None else of.reports.rule.later()
         self._undecided: Content | None = None
         self._where: tuple[SpanRef | None] | None = None
 
@@ -387,21 +398,37 @@ class _Reading:
         found = result_in(line)
         if found is None:
             return None
-        if self._where is None:
-            line_id = batch_line_id(found.custom_id)
-            self._where = (self._of.find("call", batch_call_id(self._started.provider, self._batch.id, line_id)),)
-        record = answered(self._started, self._batch, found)
-        processed = self._of.at_level(self._level()).process(record)
-        processors.write(processed, self._of.write)
+        reports, record = self._of.reports, answered(self._started, self._batch, found)
+        if self._where is None and reports.look_ups and on_own_thread():
+            self._look_up(record.call_id)
+        if self._where is None and reports.look_ups and self._known_level() is None:
+            processed = reports.withheld.process(record)
+        else:
+            processed = reports.outlets[self._level()].processors.process(staged(record, 1))
+        reports.write(processed)
         if self.is_first:
-            self._of.measure(processed)
+            reports.measure(processed)
         return record.outcome
+
+    def _known_level(self) -> Content | None:
+        return known_level(_KIND, f"{self._started.provider} {self._batch.id}")
 
     def _level(self) -> Content:
         """Return the content level of the batch, or the one in force where it is read if that is stricter."""
-        where = None if self._where is None else self._where[0]
-        known = known_level(_KIND, f"{self._started.provider} {self._batch.id}")
-        known = known if where is None else known or where.level
+        known = self._known_level()
         if known is None and self._decide is not None:
             self._undecided = known = self._undecided or self._decide()
         return strictest(self._in_force, known)
+
+    def _look_up(self, call_id: str) -> None:
+        """Ask the stores for the creation of the batch, by the first line that is read."""
+        where: SpanRef | None = None
+        level: Content | None = "off"
+        try:
+            where = self._of.reports.look_ups.find("call", call_id)
+            level = None if where is None else where.level
+        except ours(UnansweredError):
+            where = None
+        self._where = (where,)
+        if level is not None and self._known_level() is None:
+            LEVELS.put((_KIND, f"{self._started.provider} {self._batch.id}"), level)

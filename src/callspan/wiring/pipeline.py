@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
@@ -17,11 +16,10 @@ from opentelemetry.trace import TracerProvider
 
 from callspan.agent.content_for import ContentFor, ContentRule
 from callspan.agent.context import current_content
-from callspan.agent.runtime import Runtime, SpanRef, run_now
+from callspan.agent.runtime import Runtime, run_now
 from callspan.agent.scope import surroundings
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
-from callspan.forks import late_import
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory, LateFactory
 from callspan.observe.ports import UnfinishedCall
@@ -32,7 +30,7 @@ from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.providers.batches import CREATE, UPLOAD, BatchRequest
 from callspan.record.call import CallRecord, Place
-from callspan.record.events import Record
+from callspan.record.events import Record, RewardRecord
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
 from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
@@ -41,7 +39,7 @@ from callspan.spans.call import CallSpans, tracer_of
 from callspan.spans.log_events import EvaluationLog
 from callspan.spans.metrics import CallMetrics
 from callspan.spans.session import SessionSpanOptions, SessionSpans
-from callspan.stores.urls import load_sinks, parse
+from callspan.stores.urls import load_sinks
 from callspan.wiring.batch_files import BatchFiles
 from callspan.wiring.batches import Batches
 from callspan.wiring.fetches import Fetches
@@ -50,14 +48,6 @@ from callspan.wiring.otlp import delivers, last_exports, limited_retries
 from callspan.wiring.process_end import ForkedWorkers
 from callspan.wiring.recorder import Listener, Recorder, remember_call
 
-_QUERIES: Final = {
-    "session": "SELECT * FROM sessions WHERE session_id = :id",
-    "timestep": """SELECT t.trace_id, t.span_id, t.session_id, t.timestep_id, t.timestep, s.*
-                     FROM timesteps t LEFT JOIN sessions s USING (session_id) WHERE t.timestep_id = :id""",
-    "call": """SELECT *, outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5) AS complete
-                 FROM calls WHERE call_id = :id""",
-}
-"""All columns, because a file of an earlier layout lacks some of those that are read, see `_Row`."""
 _CALLBACKS: Final = {"redact": "record to record", "content_for": "metadata to content level"}
 _METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
 _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
@@ -65,84 +55,6 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
     ("meter_provider", metrics.get_meter_provider),
     ("logger_provider", _logs.get_logger_provider),
 )
-
-
-_MODEL: Final = "SELECT json_extract(metadata, '$.agent_model') AS model FROM sessions WHERE session_id = :id"
-_COMPLETE: Final = """
-    SELECT call_id, model_req IS NOT NULL AS has_model FROM calls WHERE call_id IN (SELECT value FROM json_each(:ids))
-       AND outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5)"""
-
-
-class _Row(msgspec.Struct):
-    trace_id: str | None
-    span_id: str | None
-    session_id: str | None
-    timestep_id: str | None = None
-    timestep: int | None = None
-    response_id: str | None = None
-    sampled: int | None = None
-    complete: int | None = None
-    content_level: Content | None = None
-
-
-class SpanFinder:
-    """Finds spans in the SQLite files among the stores, by an indexed lookup.
-
-    Network stores are not queried, because rewards are recorded on the caller's thread.
-    """
-
-    def __init__(self, stores: Iterable[str]) -> None:
-        self._paths = [path for url in stores if (path := parse(url).path) is not None and parse(url).kind == "sqlite"]
-
-    def __call__(self, kind: str, identity: str) -> SpanRef | None:
-        """Return the reference of a span; None if no file has it, or none can be read."""
-        for path in self._paths:
-            where = value_of(partial(_lookup, path, _QUERIES[kind], identity))
-            if where is not None:
-                return where
-        return None
-
-    def complete(self, call_ids: Sequence[str]) -> Mapping[str, bool]:
-        """Return the calls that are stored with their answer; the value is whether their model is stored."""
-        found: dict[str, bool] = {}
-        for path in self._paths:
-            found.update(value_of(partial(_complete, path, msgspec.json.encode(call_ids).decode())) or {})
-        return found
-
-    def model(self, session_id: str) -> str | None:
-        """Return the recorded model of a hosted agent's session; None if unknown."""
-        found = (value_of(partial(_model, path, session_id)) for path in self._paths)
-        return next((model for model in found if model is not None), None)
-
-
-def _model(path: Path, session_id: str) -> str | None:
-    model = next((row["model"] for row in _query(path, _MODEL, id=session_id)), None)
-    return model if isinstance(model, str) else None
-
-
-def _complete(path: Path, ids: str) -> dict[str, bool]:
-    return {str(row["call_id"]): bool(row["has_model"]) for row in _query(path, _COMPLETE, ids=ids)}
-
-
-def _lookup(path: Path, sql: str, identity: str) -> SpanRef | None:
-    row = next(iter(_query(path, sql, id=identity)), None)
-    if row is None:
-        return None
-    known = msgspec.convert(dict(row), _Row)
-    return SpanRef(
-        trace_id=known.trace_id,
-        span_id=known.span_id,
-        sampled=known.sampled != 0,
-        place=Place(session_id=known.session_id, timestep_id=known.timestep_id, timestep=known.timestep),
-        level=known.content_level,
-        response_id=known.response_id,
-        complete=bool(known.complete),
-    )
-
-
-def _query(path: Path, sql: str, **values: object) -> list[Mapping[str, object]]:
-    found: list[Mapping[str, object]] = late_import("callspan.stores.sqlite.reader").query(path, sql, 30.0, **values)
-    return found
 
 
 _LOAD_STORES: Final = fail_open("import what delivers to the stores")
@@ -160,16 +72,6 @@ class Pipeline:
         self._version = _version()
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
         self._rule = None if providers.content_for is None else ContentRule(providers.content_for)
-        finder = SpanFinder(settings.stores)
-        self._batches = Batches(
-            finder,
-            self.recorder.write,
-            self._metrics.observed,
-            BatchFiles(self.recorder.directory),
-            partial(self.recorder.unrecorded.note, warn=False),
-            self._at_level,
-            self._rule,
-        )
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._processors = {
@@ -182,6 +84,9 @@ class Pipeline:
         withheld = caller_processors(settings, providers.redact, is_known=False)
         self._reports = Reports(look_ups, self.recorder.write, self._metrics.observed, outlets, withheld, self._rule)
         self._fetches, self._hosted = Fetches(self._reports), Hosted(self._reports)
+        self._batches = Batches(
+            self._reports, BatchFiles(self.recorder.directory), partial(self.recorder.unrecorded.note, warn=False)
+        )
         factories = {level: self._factory(level, spans[level]) for level in spans}
         self.factories: Mapping[Content, CallFactory] = (
             factories if self._rule is None else _decided(factories, self._rule)
@@ -201,7 +106,8 @@ class Pipeline:
                 ),
                 EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
             ),
-            find=finder,
+            find=look_ups.find if look_ups else None,
+            withheld=withheld,
             content=settings.content,
             content_for=None if self._rule is None else self._rule.level_for,
             strict=settings.strict,
@@ -226,7 +132,8 @@ class Pipeline:
 
     def _emitted(self, record: Processed[Record]) -> None:
         self.recorder.write(record)
-        self._metrics.measure_event(record)
+        if not isinstance(record.record, RewardRecord) or record.record.record_version == 1:
+            self._metrics.measure_event(record)
 
     def _put_off(self, call: UnfinishedCall) -> None:
         if self._deferred_ends is not None:
@@ -275,7 +182,7 @@ class Pipeline:
         return msgspec.structs.replace(
             calls,
             fetch=fetches.factory(calls, level),
-            about_batches=partial(self._batches.factory, calls, spans, level),
+            about_batches=partial(self._batches.factory, calls, level, spans),
             hosted=self._hosted.factory(calls, level, spans=settings.hosted_spans),
             webhook=partial(fetches.ended, calls, level),
         )

@@ -174,6 +174,10 @@ class ClickHouseStore:
         self._insert("content", [_content(part) for part in contents.values()], token)
         for table, rows in batch.rows.items():
             self._insert(table, rows, token)
+        # A first version lacks its session, by which the table is sorted: the second does not replace it.
+        known = [row["reward_id"] for row in batch.rows.get("rewards", ()) if _version(row) > 1]
+        if known:
+            _delete(self._open, "rewards", "rec_version = 1 AND reward_id IN {ids:Array(String)}", {"ids": known})
         self._insert("calls", calls.values(), token)
         self._written |= dict.fromkeys(contents, now)
         for call_id, items in batch.responses.items():
