@@ -44,7 +44,7 @@ class Seen:
         self.records.append(written.record)
 
     def runtime(self, options: SessionSpanOptions | None = None, **settings: Any) -> Runtime:
-        settings = {"processors": lambda _level: UNPROCESSED, "service": "tests", **settings}
+        settings = {"processors": lambda _level: UNPROCESSED, "withheld": UNPROCESSED, "service": "tests", **settings}
         return Runtime(write=self.write, spans=SessionSpans(self.tracer, options), **settings)
 
     def install(self, options: SessionSpanOptions | None = None, **settings: Any) -> None:

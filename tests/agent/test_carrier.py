@@ -32,7 +32,7 @@ from callspan.record.codec import encode
 from callspan.spans.session import SessionSpans
 out = open(sys.argv[1], "ab", buffering=0)
 install(Runtime(write=lambda processed: out.write(encode(processed.record) + b"\\n"),
-                processors=lambda _level: Processors(()),
+                processors=lambda _level: Processors(()), withheld=Processors(()),
                 spans=SessionSpans(TracerProvider().get_tracer("child"))))
 """
 

@@ -49,7 +49,14 @@ def test_a_session_that_began_before_instrumentation_stays_silent(no_runtime: No
 def test_a_session_keeps_the_runtime_it_began_with(seen: Seen) -> None:
     later: list[object] = []
     with session("s") as own:
-        install(Runtime(write=later.append, spans=seen.runtime().spans, processors=lambda _level: UNPROCESSED))
+        install(
+            Runtime(
+                write=later.append,
+                spans=seen.runtime().spans,
+                processors=lambda _level: UNPROCESSED,
+                withheld=UNPROCESSED,
+            )
+        )
         with own.timestep() as step:
             step.action(1)
     assert later == []

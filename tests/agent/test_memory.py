@@ -30,7 +30,7 @@ CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))
 def test_memory_stays_flat_however_many_steps_a_session_has(trace_per_timestep: bool) -> None:
     hierarchy = SessionSpans(TracerProvider().get_tracer("tests"))
     runtime = {"write": lambda record: None, "spans": hierarchy, "trace_per_timestep": trace_per_timestep}
-    install(Runtime(processors=lambda _level: UNPROCESSED, **runtime))
+    install(Runtime(processors=lambda _level: UNPROCESSED, withheld=UNPROCESSED, **runtime))
     tracemalloc.start()
     try:
         with session("endless") as own:

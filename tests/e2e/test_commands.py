@@ -110,7 +110,7 @@ def test_json_keys_are_stable(ask: Ask) -> None:
         "error_message", "http_status", "retries", "rate_limited", "stream", "stream_end", "finish_reasons",
         "input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms",
         "first_token_ms", "server_ms", "output", "unrecognized", "user", "metadata", "response_id", "request_id",
-        "batch_id", "custom_id",
+        "batch_id", "custom_id", "content_level",
     }  # fmt: skip
 
 

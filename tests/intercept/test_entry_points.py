@@ -317,5 +317,5 @@ def test_instrumenting_twice_has_the_effect_of_once(provider: ScriptedProvider) 
 
 def test_every_hook_is_on_in_the_installed_sdks(seen: Captured) -> None:
     statuses = callspan.patch_status()
-    assert {status.sdk for status in statuses} == {"openai", "anthropic"}
+    assert {status.sdk for status in statuses} >= {"openai", "anthropic"}
     assert [status for status in statuses if status.state != "on"] == []

@@ -25,7 +25,7 @@ KNOWN_MODULES = {part for module in MODULES for part in module.split(".")}
 GENERATORS = ("gi_", "ag_", "cr_")
 READERS = {"getattr", "hasattr", "setattr", "delattr", "attrgetter"}
 # Names of the standard library that are documented, or needed by type checkers alone.
-STANDARD = {"_replace", "_asdict", "_fields", "_make", "_Compress", "_exit", "_thread", "_current_frames"}
+STANDARD = {"_replace", "_asdict", "_fields", "_make", "_Compress", "_exit", "_thread", "_current_frames", "_getframe"}
 
 
 def is_private(name: str) -> bool:

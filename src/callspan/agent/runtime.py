@@ -132,7 +132,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
     None: no store can be asked. Raises UnansweredError.
     """
-    withheld: Processors = Processors(())
+    withheld: Processors
     """What a record goes through whose content level is not known yet."""
     service: str | None = None
     session_ended: Callable[[Processed[Record], int], None] = not_measured

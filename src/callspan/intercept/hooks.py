@@ -204,7 +204,7 @@ def _around(original: Function, steps: HookSteps) -> Function:
             state = None
         if state is None:
             return original(*args, **kwargs)
-        result, is_told = _ABSENT, False
+        result, is_reported = _ABSENT, False
         try:
             try:
                 enter(state)
@@ -221,11 +221,11 @@ def _around(original: Function, steps: HookSteps) -> Function:
                 if result is not _ABSENT and isinstance(error, _swallowed(step)):
                     return result
                 _raised(steps, state, error)
-                is_told = True
+                is_reported = True
                 raise
         except BaseException as interrupt:
             # One may come before, or in, what the clause above does.
-            if not is_told:
+            if not is_reported:
                 _raised(steps, state, interrupt)
             raise
 
@@ -242,7 +242,7 @@ def _around_async(original: Function, steps: HookSteps) -> Function:
             state = None
         if state is None:
             return await original(*args, **kwargs)
-        result, is_told = _ABSENT, False
+        result, is_reported = _ABSENT, False
         try:
             try:
                 enter(state)
@@ -253,10 +253,10 @@ def _around_async(original: Function, steps: HookSteps) -> Function:
                 if result is not _ABSENT and isinstance(error, _swallowed(step)):
                     return result
                 _raised(steps, state, error)
-                is_told = True
+                is_reported = True
                 raise
         except BaseException as interrupt:
-            if not is_told:
+            if not is_reported:
                 _raised(steps, state, interrupt)
             raise
 

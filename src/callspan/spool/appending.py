@@ -34,7 +34,7 @@ _RETRY_S: Final = 1.0
 
 
 class Queued(msgspec.Struct, eq=False):
-    """A record to be written. Whoever repeats an interrupted append passes the same object, and it is written once."""
+    """A record to be written. A repeated append after an interrupt passes the same object, which is written once."""
 
     payload: bytes
     slim: Slim | None

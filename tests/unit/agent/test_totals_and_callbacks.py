@@ -316,7 +316,9 @@ def test_callback_after_a_record_run_once_it_is_written(hooked: Any) -> None:
 
 
 def runtime(*, strict: bool) -> Runtime:
-    return Runtime(write=lambda _: None, spans=None, processors=lambda _level: UNPROCESSED, strict=strict)  # type: ignore[arg-type]
+    return Runtime(
+        write=lambda _: None, spans=None, processors=lambda _level: UNPROCESSED, withheld=UNPROCESSED, strict=strict
+    )  # type: ignore[arg-type]
 
 
 def test_wrong_use_is_reported_once_for_each_flag(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -45,8 +46,11 @@ def test_no_thread_waits_for_the_stores_that_another_thread_closes(
     change: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", CLOSING_S)
-    # Nobody listens there: what waits for it is not delivered in time.
-    callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock")
+    # It takes records and acknowledges none: what waits for it is not delivered in time.
+    silent = socket.socket(socket.AF_UNIX)
+    silent.bind(str(tmp_path / "silent.sock"))
+    silent.listen()
+    callspan.instrument(stores=f"unix://{tmp_path}/silent.sock?acks=on")
     WIRING.write(made())
     closes = threading.Thread(target=change)
     began = time.monotonic()
@@ -58,3 +62,4 @@ def test_no_thread_waits_for_the_stores_that_another_thread_closes(
     closes.join()
     assert time.monotonic() - began > CLOSING_S
     assert took < CLOSING_S
+    silent.close()

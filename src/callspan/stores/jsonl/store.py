@@ -48,10 +48,11 @@ class _Seen(msgspec.Struct):
 
     def key(self) -> tuple[str, str, int]:
         found: str = getattr(self, f"{self.kind}_id", "")
-        default = 2 if self.kind == "call" else 0
-        return self.kind, found, default if self.record_version is None else self.record_version
+        return self.kind, found, _OMITTED.get(self.kind, 0) if self.record_version is None else self.record_version
 
 
+_OMITTED: Final = {"call": 2, "event": 1, "reward": 1}
+"""The version that a line without one has, by kind."""
 _lines = msgspec.json.Decoder(_Seen)
 _cursors = msgspec.json.Decoder(dict[str, int])
 
