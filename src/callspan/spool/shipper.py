@@ -277,6 +277,9 @@ class Shipper:
             names.popleft()
 
     def _recover(self, error: Exception) -> None:
+        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self.failures, 16))
+        # Before `retried`: a flush that sees the attempt counted knows that the sink is failing.
+        self.failures += 1
         self.retried += 1
         self._refuses = True
         self.error = without_passwords(f"{type(error).__name__}: {error}")
@@ -284,8 +287,6 @@ class Shipper:
         self._health.failed(error)
         if self._keeps_cursor:
             self._segments.invalidate_cursors(self.number)
-        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self.failures, 16))
-        self.failures += 1
         self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
 
     def _backlog(self) -> Backlog:
