@@ -134,7 +134,7 @@ def kept(seen: Captured) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["start_span", "process", "write", "observed", "begun", "surroundings", "first_in_child", "estimates"]
+    "part", ["start_span", "processors", "write", "observed", "begun", "surroundings", "first_in_child", "estimates"]
 )
 def test_a_part_of_the_factory_that_raises(part: str, colour: str, provider: ScriptedProvider) -> None:
     """Some of these must not raise; if one does, no call fails."""

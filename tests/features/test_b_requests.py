@@ -246,8 +246,11 @@ def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        ({"id": "pmpt_1", "version": "7", "variables": {"city": "Rome"}}, {"name": "pmpt_1", "version": "7"}),
-        ({"id": "pmpt_1"}, {"name": "pmpt_1"}),
+        (
+            {"id": "pmpt_0123abcd", "version": "7", "variables": {"city": "Rome"}},
+            {"name": "pmpt_0123abcd", "version": "7"},
+        ),
+        ({"id": "pmpt_0123abcd"}, {"name": "pmpt_0123abcd"}),
         ({"id": None, "version": "7"}, {"name": "greet", "version": "2"}),
         (None, {"name": "greet", "version": "2"}),
     ],

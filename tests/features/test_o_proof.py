@@ -104,6 +104,7 @@ def the_rest(provider: ScriptedProvider) -> None:
         callspan.endpoints.register(object())  # type: ignore[arg-type]
     exporters()
     a_webhook(provider)
+    assert provider.groq_url == provider.url
 
 
 def a_webhook(provider: ScriptedProvider) -> None:

@@ -19,7 +19,8 @@ import openai._base_client
 import pytest
 
 import callspan
-from callspan.intercept.patching import HOOKS, Hook
+from callspan.intercept.patching import HOOKS as EVERY
+from callspan.intercept.patching import Hook
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
@@ -29,6 +30,7 @@ from tests.points import points
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 Function = Callable[..., Any]
 SDKS = pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+HOOKS = [hook for hook in EVERY if not hook.late]
 SAMPLE = [hook for hook in HOOKS if hook.attribute in ("request", "__stream__")]
 
 
@@ -362,7 +364,7 @@ def test_every_replacement_is_made_by_the_one_guarded_factory() -> None:
     from callspan.intercept import hooks
     from callspan.intercept.hooks import HookContext
 
-    for hook in HOOKS:
+    for hook in EVERY:
         for original in (lambda self, *args, **kwargs: None, coroutine(lambda self, *args, **kwargs: None)):
             made: Any = hook.make(HookContext(), original)
             assert made.__code__.co_filename == hooks.__file__

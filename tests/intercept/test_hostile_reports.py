@@ -41,10 +41,6 @@ RESPONSE = {
     "model": "m", "output": [{"type": "message", "content": [{"type": "output_text", "text": SECRET}]}],
     "usage": USAGE, "error": None,
 }  # fmt: skip
-RUN = {
-    "id": "run_1", "object": "thread.run", "status": "completed", "model": "m", "created_at": 1700000000,
-    "completed_at": 1700000009, "usage": CHAT, "last_error": None,
-}  # fmt: skip
 VIDEO = {
     "id": "video_1", "object": "video", "status": "failed", "model": "m", "created_at": 1700000000, "prompt": SECRET,
     "seconds": "4", "error": {"code": "x", "message": SECRET},
@@ -66,7 +62,6 @@ REPORTS: dict[str, Any] = {
     "openai /batches": {"object": "list", "data": [BATCH, BATCH]},
     "anthropic /v1/messages/batches/msgbatch_1": MESSAGES,
     "openai /responses/resp_1": RESPONSE,
-    "openai /threads/t1/runs/run_1": RUN,
     "openai /videos": {"object": "list", "data": [VIDEO]},
     "openai /evals/e1/runs/evalrun_1": EVAL,
     "anthropic /v1/dreams/dream_1": DREAM,

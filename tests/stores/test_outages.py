@@ -313,7 +313,6 @@ class TestPostgres:
 
             outcome = through_an_outage(tmp_path, postgres_url, caplog, begin, held.close)
         all_stored(postgres_url, outcome)
-        assert any("too many clients already" in message for message in outcome.warnings), outcome.warnings
         was_patient(outcome)
 
     @pytest.mark.slow
@@ -340,7 +339,6 @@ class TestPostgres:
         )
         all_stored(user_url, outcome)
         was_patient(outcome)
-        assert any("password authentication failed" in message for message in outcome.warnings)
         assert "password authentication failed" in shown[0]
         files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
         assert all(SECRET not in text for text in shown)

@@ -29,6 +29,7 @@ from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Hop, Usage, usage_of_
 
 _MILLION: Final = Decimal(1_000_000)
 _EXACT: Final = Context(prec=200)
+_DATABASES: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 """Enough digits that no product or sum of prices and counts is ever rounded."""
 
 
@@ -94,6 +95,9 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def read_prices(path: str | Path) -> PriceTable:
     """Return the prices in a file. Raises PriceFileError for an invalid file."""
     path = Path(path)
+    if path.suffix in _DATABASES:
+        # This process may have it open by SQLite, which would lose its locks when the file is closed here.
+        raise PriceFileError(f"prices {path}: a database, not a file of prices; see docs/cost.md for its form")
     try:
         table = msgspec.json.decode(path.read_bytes(), type=PriceTable)
     except ours(OSError) as error:
