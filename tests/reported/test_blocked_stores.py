@@ -18,7 +18,7 @@ import pytest
 from tests.intercept import sdks
 
 import callspan
-from callspan.background import on_own_thread
+from callspan.background import LOOK_UPS, on_own_thread
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.stores.urls import open_store
@@ -92,6 +92,21 @@ def created(client: Any, path: Path, **around: Any) -> str:
     return str(answer.id)
 
 
+@contextmanager
+def delivered_first(*, is_first: bool = True) -> Iterator[None]:
+    """The stores have what is written in the block before they are asked about it."""
+    asked = threading.Event()
+    if is_first:
+        LOOK_UPS.put(partial(asked.wait, 30))
+    try:
+        yield
+        assert WIRING.pipeline is not None
+        assert WIRING.pipeline.recorder.flush(30)
+    finally:
+        asked.set()
+    assert WIRING.flush(30)
+
+
 def timed(act: Callable[[], object]) -> float:
     start = time.monotonic()
     act()
@@ -104,15 +119,16 @@ def versions(seen: Captured) -> list[tuple[int, bool, bool]]:
     return [(one.record_version, bool(one.response and bytes(one.response.body)), bool(one.usage)) for one in calls]
 
 
+@pytest.mark.parametrize("is_first", [False, True], ids=["", "delivered first"])
 def test_a_poll_gets_its_content_and_its_link_from_the_store(
-    provider: ScriptedProvider, client: Any, store: Path
+    provider: ScriptedProvider, client: Any, store: Path, *, is_first: bool
 ) -> None:
     """Its first version is without content; the second is what the level of the creation allows."""
     provider.reply(text="Well.", polls=0)
     job = created(client, store)
     with watched(), capture(stores=f"sqlite:///{store}") as seen:
-        client.responses.retrieve(job)
-        assert WIRING.flush(30)
+        with delivered_first(is_first=is_first):
+            client.responses.retrieve(job)
         assert WIRING.pipeline is not None
         assert WIRING.pipeline._reports.look_ups.unanswered == 0
     assert versions(seen) == [(6, False, True), (8, True, True)]
@@ -122,6 +138,39 @@ def test_a_poll_gets_its_content_and_its_link_from_the_store(
     with closing(open_store(f"sqlite:///{store}")) as reader:
         (call,) = (one for one in reader.calls() if one.api == "responses")
     assert (call.text, call.outcome, call.redactions) == ("Well.", "success", [])
+
+
+def test_a_response_has_one_span_also_where_its_record_is_delivered_before_the_look_up(
+    provider: ScriptedProvider, client: Any, store: Path
+) -> None:
+    """In the process that created it, and in one that did not; none in a process that reads it later."""
+    provider.reply(text="Well.", polls=0)
+    url = f"sqlite:///{store}"
+    with capture(stores=url) as seen:
+        job = client.responses.create(model="gpt-5", input="Hi", background=True).id
+        with delivered_first():
+            client.responses.retrieve(job)
+        assert versions(seen)[1:] == [(7, True, True)]
+        assert [one.name for one in seen.spans] == ["chat gpt-5", "fetch_response"]
+    with capture(stores=url) as later:
+        with delivered_first():
+            client.responses.retrieve(job)
+        assert versions(later) == [(6, False, True)]
+        assert later.spans == []
+
+
+def test_the_level_of_a_response_that_nobody_has_recorded_is_not_taken_from_its_own_record(
+    provider: ScriptedProvider, client: Any, store: Path
+) -> None:
+    """The rule decides, also where the store already has the first version, which states no level."""
+    provider.reply(text="Well.", polls=0)
+    with capture():
+        job = client.responses.create(model="gpt-5", input="Hi", background=True).id
+    with capture(stores=f"sqlite:///{store}", content_for=lambda _: "off") as seen:
+        with delivered_first():
+            client.responses.retrieve(job)
+        assert [one[1] for one in versions(seen)] == [False, False]
+        assert [one.name for one in seen.spans] == ["fetch_response"]
 
 
 def test_while_the_store_is_blocked_polls_and_webhooks_return_at_once(
@@ -140,6 +189,46 @@ def test_while_the_store_is_blocked_polls_and_webhooks_return_at_once(
     assert versions(seen) == [(4, False, False), (6, False, True)]
     (span,) = seen.spans
     assert (span.name, span.links) == ("fetch_response", ())
+
+
+@pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="needs the sessions of anthropic 2")
+def test_a_hosted_call_has_one_span_also_where_its_record_is_delivered_before_the_look_up(
+    provider: ScriptedProvider, store: Path
+) -> None:
+    """None in a process that reads it later."""
+    provider.reply(text="There is one file.", input_tokens=120, output_tokens=8)
+    agent = {"type": "agent", "id": "agent_1", "model": "claude-sonnet-4-5", "name": "Finder", "system": "Find."}
+    with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0) as client:
+        events: Any = client.beta.sessions.events
+        identity = client.beta.sessions.create(agent=agent, environment_id="env_1").id  # type: ignore[arg-type]
+        events.send(identity, events=[{"type": "user.message", "content": [{"type": "text", "text": "Hi"}]}])
+        for spans in (1, 0):
+            with capture(stores=f"sqlite:///{store}") as seen:
+                with delivered_first():
+                    list(events.list(identity))
+                assert len(seen.spans) == spans
+                assert any(has_content for _, has_content, _ in versions(seen)) == bool(spans)
+
+
+@pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="needs the sessions of anthropic 2")
+@pytest.mark.parametrize(("begun", "is_shown"), [("full", True), ("off", False), (None, False)])
+def test_the_level_of_a_hosted_session_is_that_of_its_creator_else_the_rules(
+    provider: ScriptedProvider, store: Path, begun: Any, *, is_shown: bool
+) -> None:
+    """Where nobody has recorded its creation, the rule decides; what readers have written of it states no level."""
+    provider.reply(text="There is one file.", input_tokens=120, output_tokens=8)
+    agent = {"type": "agent", "id": "agent_1", "model": "claude-sonnet-4-5", "name": "Finder", "system": "Find."}
+    url = f"sqlite:///{store}"
+    with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0) as client:
+        events: Any = client.beta.sessions.events
+        with capture(stores=url if begun else None, content_for=lambda _: begun or "full"):
+            identity = client.beta.sessions.create(agent=agent, environment_id="env_1").id  # type: ignore[arg-type]
+            assert WIRING.flush(30)
+        events.send(identity, events=[{"type": "user.message", "content": [{"type": "text", "text": "Hi"}]}])
+        with capture(stores=url, content_for=lambda _: "off") as seen:
+            with delivered_first():
+                list(events.list(identity))
+            assert any(has_content for _, has_content, _ in versions(seen)) == is_shown
 
 
 @pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="needs the sessions of anthropic 2")

@@ -83,6 +83,7 @@ def completion(fetched: CallRecord) -> CallRecord:
         outcome=outcome,
         error=fetched.error if outcome == "error" else None,
         redactions=fetched.redactions,
+        read_ns=timing.start_ns + (timing.duration_ns or 0),
     )
 
 

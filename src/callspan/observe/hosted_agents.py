@@ -251,6 +251,7 @@ def call_of(
         outcome=request.outcome,
         error=request.error,
         metadata=origin.metadata,
+        read_ns=None if in_progress else now_ns,
     )
 
 

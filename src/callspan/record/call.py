@@ -360,6 +360,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Fields of `callspan.metadata(...)`, innermost value of each."""
     content_level: Content = "full"
     """The content setting that it was begun with, also for a later answer: `full`, `metadata` or `off`."""
+    read_ns: int | None = None
+    """When its end was first read from the provider, Unix time: of a background response, and of what a hosted agent
+    did; None for any other call."""
     redactions: list[Redaction] = []
     """What was removed from the record, and why."""
     conversation: Conversation | None = None

@@ -33,7 +33,7 @@ _NEXT: Final = 3
 """How far the versions of two ranks are apart."""
 _CREATED: Final = 2
 """The highest version of the request that created a response."""
-_APART: Final = frozenset({"request", "response", "usage", "cost", "content_level"})
+_APART: Final = frozenset({"request", "response", "usage", "cost", "content_level", "read_ns"})
 _OF_END: Final = ("call_id", "schema_version", "record_version", "outcome", "error", "timing", "redactions")
 _DERIVED: Final = "conversation"
 _R = TypeVar("_R", CallRecord, EventRecord, RewardRecord)
@@ -58,7 +58,8 @@ def merged(versions: Iterable[CallRecord]) -> CallRecord:
 def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
     lower, higher = sorted((one, other), key=lambda record: record.record_version)
     if lower.record_version == higher.record_version:
-        return one
+        read_ns = _earlier(one.read_ns, other.read_ns)
+        return one if read_ns == one.read_ns else msgspec.structs.replace(one, read_ns=read_ns)
     if higher.record_version <= _CREATED:
         return higher
     created, besides = _by_creation(lower, higher)
@@ -69,6 +70,7 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
         "usage": _known("usage", higher, lower),
         "cost": _cost(higher, lower),
         "content_level": stricter(higher.content_level, lower.content_level),
+        "read_ns": _earlier(higher.read_ns, lower.read_ns),
     }
     if higher.record_version >= TRACE_VERSIONS:
         fields["operation"] = higher.operation  # a model call of the turn, no longer the turn
@@ -89,6 +91,10 @@ def _known(name: str, first: CallRecord, second: CallRecord) -> Any:  # noqa: AN
     """Return the field of the first record if it has one, else of the second."""
     value = getattr(first, name)
     return getattr(second, name) if value == _DEFAULTS[name] else value
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    return one if other is None else other if one is None else min(one, other)
 
 
 def _cost(higher: CallRecord, lower: CallRecord) -> Cost | None:

@@ -31,13 +31,14 @@ _QUERIES: Final = {
     "timestep": """SELECT t.trace_id, t.span_id, t.session_id, t.timestep_id, t.timestep, s.*
                      FROM timesteps t LEFT JOIN sessions s USING (session_id) WHERE t.timestep_id = :id""",
     "call": """SELECT *, outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5) AS complete,
-                      output IS NOT NULL AS has_answer
+                      output IS NOT NULL AS has_answer, json_extract(extra, '$.read_ns') AS read_ns
                  FROM calls WHERE call_id = :id""",
 }
 """All columns, because a file of an earlier layout lacks some of those that are read, see `_Row`."""
 _MODEL: Final = "SELECT json_extract(metadata, '$.agent_model') AS model FROM sessions WHERE session_id = :id"
 _COMPLETE: Final = """
-    SELECT call_id, model_req IS NOT NULL AS has_model, output IS NOT NULL AS has_answer FROM calls
+    SELECT call_id, model_req IS NOT NULL AS has_model, output IS NOT NULL AS has_answer,
+           json_extract(extra, '$.read_ns') AS read_ns FROM calls
      WHERE call_id IN (SELECT value FROM json_each(:ids))
        AND outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5)"""
 
@@ -47,6 +48,16 @@ class StoredCall(NamedTuple):
 
     has_model: bool
     has_answer: bool
+    read_ns: int | None
+    """When its end was first read, Unix time; None: unknown."""
+
+
+def is_before(stored_ns: int | None, read_ns: int | None) -> bool:
+    """Return whether a stored end had been read before the one of this process, or nobody knows when.
+
+    What this process has written may be stored before the store is asked: that is not before.
+    """
+    return stored_ns is None or read_ns is None or stored_ns < read_ns
 
 
 class _Row(msgspec.Struct):
@@ -59,7 +70,14 @@ class _Row(msgspec.Struct):
     sampled: int | None = None
     complete: int | None = None
     has_answer: int | None = None
+    read_ns: int | None = None
+    pid: int | None = None
     content_level: Content | None = None
+
+    @property
+    def level(self) -> Content | None:
+        """The content level it was begun with; None: unknown, only those who read it later have recorded it."""
+        return None if self.pid is None and self.content_level == "full" else self.content_level
 
 
 class LookUps:
@@ -89,16 +107,22 @@ class LookUps:
             span_id=known.span_id,
             sampled=known.sampled != 0,
             place=Place(session_id=known.session_id, timestep_id=known.timestep_id, timestep=known.timestep),
-            level=known.content_level,
+            level=known.level,
             response_id=known.response_id,
             complete=bool(known.complete),
             has_answer=bool(known.has_answer),
+            read_ns=known.read_ns,
         )
 
     def complete(self, call_ids: Sequence[str]) -> Mapping[str, StoredCall]:
         """Return those of the calls that are stored with their end. Raises UnansweredError."""
         found = self._query(_COMPLETE, ids=msgspec.json.encode(call_ids).decode())
-        return {str(row["call_id"]): StoredCall(bool(row["has_model"]), bool(row["has_answer"])) for row in found}
+        return {
+            str(row["call_id"]): StoredCall(
+                bool(row["has_model"]), bool(row["has_answer"]), msgspec.convert(row["read_ns"], int | None)
+            )
+            for row in found
+        }
 
     def model(self, session_id: str) -> str | None:
         """Return the recorded model of a hosted agent's session; None if unknown. Raises UnansweredError."""

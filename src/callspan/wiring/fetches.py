@@ -22,7 +22,7 @@ from callspan.record.ids import is_of_response
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
 from callspan.record.span_handle import SpanHandle
 from callspan.reported.claims import higher
-from callspan.reported.look_ups import LookUps
+from callspan.reported.look_ups import LookUps, is_before
 from callspan.reported.reports import Known, Report, Reports, Spans
 from callspan.settings import Content
 
@@ -88,9 +88,10 @@ class _Answer(Report):
         where = look_ups.find("call", self._call_id)
         if where is None:
             return known
-        is_stored = where.complete and (where.has_answer or known.level is not None)
+        is_complete = where.complete and is_before(where.read_ns, self.version(self._fetched).read_ns)
+        is_stored = is_complete and (where.has_answer or known.level is not None)
         return msgspec.structs.replace(
-            known, where=known.where or where, level=known.level or where.level, is_complete=where.complete,
+            known, where=known.where or where, level=known.level or where.level, is_complete=is_complete,
             is_stored=is_stored,
         )  # fmt: skip
 

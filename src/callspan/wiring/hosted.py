@@ -6,6 +6,7 @@ caller gets it; what it completes is written at once.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
@@ -53,7 +54,7 @@ from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.ids import response_call_id
 from callspan.record.messages import Conversation
 from callspan.reported.claims import higher
-from callspan.reported.look_ups import LookUps, StoredCall
+from callspan.reported.look_ups import LookUps, StoredCall, is_before
 from callspan.reported.reports import Known, Report, Reports, Spans
 from callspan.settings import Content, strictest
 
@@ -221,7 +222,7 @@ class _Reading(RequestObserver):
                 LEVELS.put(("session", fact.session_id), self.level)
             of_events = self._path.what in ("stream", "events")
             if fact.thread_id is None and (fact.created_here or of_events or self.is_written(fact.session_id)):
-                self.write_session(known, now_ns)
+                self.write_session(known, now_ns, created_here=fact.created_here)
         elif isinstance(fact, Sent):
             self.agents.note_sent(self.provider, fact)
 
@@ -229,10 +230,13 @@ class _Reading(RequestObserver):
         """Return whether this process has written the record of a session."""
         return self.reports.claims.state(("session", session_id)) is not None
 
-    def write_session(self, facts: SessionFacts, now_ns: int) -> None:
-        """Record the facts of a session, unless they equal what was written last."""
-        level = known_level("session", facts.session_id) or "full"
-        record = msgspec.structs.replace(session_of(self.origin, facts, now_ns), content_level=level)
+    def write_session(self, facts: SessionFacts, now_ns: int, *, created_here: bool = False) -> None:
+        """Record the facts of a session, unless they equal what was written last.
+
+        Its creator's process id says that the stated level is the one it was begun with.
+        """
+        level, pid = known_level("session", facts.session_id) or "full", os.getpid() if created_here else None
+        record = msgspec.structs.replace(session_of(self.origin, facts, now_ns), content_level=level, pid=pid)
         self.reports.report(_SessionFacts(self, record))
 
     def begin_session(self, session_id: str, at_ns: int) -> None:
@@ -353,7 +357,7 @@ class _ModelCall(_OfSession):
             facts = SessionFacts(session_id=str(self._session_id), model=model, looked_up=True)
             self._reading.agents.learn(self._reading.provider, facts)
         stored = self._stored.find(look_ups, self._call_id)
-        if stored is None:
+        if stored is None or (self.is_end and not is_before(stored.read_ns, self._now_ns)):
             return known
         request = self._request
         adds_model = self._model() is not None and not stored.has_model

@@ -59,6 +59,15 @@ def test_the_request_is_of_the_first_and_the_answer_of_the_last() -> None:
     assert whole.timing == Timing(start_ns=10 * S, duration_ns=4 * S, headers_ns=5)
 
 
+@pytest.mark.parametrize("later", [6, 8])
+def test_the_end_was_read_when_it_was_first_read(later: int) -> None:
+    """Also where another process wrote more of it; in any order."""
+    first = msgspec.structs.replace(ANSWER, read_ns=20 * S)
+    second = msgspec.structs.replace(ANSWER, read_ns=21 * S, record_version=later)
+    for order in itertools.permutations([CREATED, first, second]):
+        assert merged(order).read_ns == 20 * S
+
+
 def test_a_webhook_sets_outcome_and_end_only() -> None:
     """The answer comes with a later fetch."""
     failed = msgspec.structs.replace(ENDED, outcome="error", error=ErrorInfo(kind="unknown", type="failed"))
