@@ -19,6 +19,7 @@ from tests.intercept import sdks
 
 import callspan
 from callspan.background import LOOK_UPS, on_own_thread
+from callspan.cli.doctor import every_check
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.stores.urls import open_store
@@ -126,11 +127,9 @@ def test_a_poll_gets_its_content_and_its_link_from_the_store(
     """Its first version is without content; the second is what the level of the creation allows."""
     provider.reply(text="Well.", polls=0)
     job = created(client, store)
-    with watched(), capture(stores=f"sqlite:///{store}") as seen:
-        with delivered_first(is_first=is_first):
-            client.responses.retrieve(job)
-        assert WIRING.pipeline is not None
-        assert WIRING.pipeline._reports.look_ups.unanswered == 0
+    with watched(), capture(stores=f"sqlite:///{store}") as seen, delivered_first(is_first=is_first):
+        client.responses.retrieve(job)
+    assert unanswered(store) == []
     assert versions(seen) == [(6, False, True), (8, True, True)]
     (span,) = seen.spans
     assert (span.name, len(span.links)) == ("fetch_response", 1)
@@ -189,6 +188,8 @@ def test_while_the_store_is_blocked_polls_and_webhooks_return_at_once(
     assert versions(seen) == [(4, False, False), (6, False, True)]
     (span,) = seen.spans
     assert (span.name, span.links) == ("fetch_response", ())
+    (said,) = unanswered(store)
+    assert said.startswith("1 look-up not answered by a SQLite store, last at 20")
 
 
 @pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="needs the sessions of anthropic 2")
@@ -283,6 +284,12 @@ def test_rewards_by_id_return_at_once_and_are_placed_by_the_store(
         rows = [one for one in reader.events("s1") if isinstance(one, RewardRecord)]
         (found,) = [one for one in rows if one.reward_id == given]
     assert (found.timestep_id, found.annotation) == (call.place.timestep_id, "polite")
+
+
+def unanswered(store: Path) -> list[str]:
+    """What `callspan doctor` says of look-ups."""
+    checks = every_check(f"sqlite:///{store}")
+    return [one.detail for one in checks if one.name == "look-ups" and one.state == "note"]
 
 
 def rewards(seen: Captured) -> list[tuple[int, str | None, str | None]]:

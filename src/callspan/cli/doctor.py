@@ -329,7 +329,7 @@ def _spool(settings: Settings) -> Path | None:
 
 
 def _losses(settings: Settings) -> Iterator[Check]:
-    """Report the records that the spool could not keep, and threads that were started again."""
+    """Report the records that the spool could not keep, threads started again, and look-ups without an answer."""
     directory = _spool(settings)
     if directory is None:
         return
@@ -341,6 +341,13 @@ def _losses(settings: Settings) -> Iterator[Check]:
     for name, death in losses.threads.items():
         detail = f"was ended by {death.error} and started again, {plural(death.times, 'time')}, last at "
         yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(death.last_ns)}", advice)
+    unanswered = losses.unanswered
+    if unanswered.times:
+        detail = (
+            f"{plural(unanswered.times, 'look-up')} not answered by a SQLite store, last at {iso(unanswered.last_ns)}"
+        )
+        why = "Another program had locked it: spans lack their link, records content whose level is not known. "
+        yield Check("stores", "look-ups", "note", detail, f"{why}Delete {directory / LOSSES_FILE} once you know.")
 
 
 def _uploads(settings: Settings) -> Iterator[Check]:

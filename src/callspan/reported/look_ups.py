@@ -19,6 +19,7 @@ from callspan.fail_open import fail_open, ours, reported
 from callspan.forks import late_import
 from callspan.record.call import Place
 from callspan.settings import Content
+from callspan.spool.losses import add_unanswered
 from callspan.stores.base import EmptyStoreError, StoreError
 from callspan.stores.urls import parse
 
@@ -26,6 +27,7 @@ LOOK_UP_S: Final = 5.0
 """The longest time that a look-up takes, and for which a store that has not answered is left alone afterwards."""
 _AGAIN_S: Final = 0.2
 _UNREADABLE: Final = fail_open("look up what a store knows")
+_COUNT: Final = fail_open("count a look-up that no store has answered")
 _QUERIES: Final = {
     "session": "SELECT * FROM sessions WHERE session_id = :id",
     "timestep": """SELECT t.trace_id, t.span_id, t.session_id, t.timestep_id, t.timestep, s.*
@@ -83,10 +85,10 @@ class _Row(msgspec.Struct):
 class LookUps:
     """The stores that can be asked: SQLite files, by an indexed look-up. Other stores are not asked."""
 
-    def __init__(self, stores: Iterable[str]) -> None:
+    def __init__(self, stores: Iterable[str], directory: Callable[[], Path | None] = lambda: None) -> None:
+        """`directory` gives the spool directory, where look-ups without an answer are counted; None: nowhere."""
+        self._directory = directory
         self.paths = [path for url in stores if (path := parse(url).path) is not None and parse(url).kind == "sqlite"]
-        self.unanswered = 0
-        """Number of look-ups without an answer."""
         self._silent_until: dict[Path, float] = {}
 
     def __bool__(self) -> bool:
@@ -149,7 +151,10 @@ class LookUps:
                 answered = False
                 self._silent_until[path] = time.monotonic() + LOOK_UP_S
         if not rows and not answered:
-            self.unanswered += 1
+            with _COUNT:
+                directory = self._directory()
+                if directory is not None:
+                    add_unanswered(directory)
             raise UnansweredError(f"no answer within {LOOK_UP_S:.0f} s")
         return rows
 

@@ -138,6 +138,14 @@ class Death(msgspec.Struct):
     """Type of the exception."""
 
 
+class Unanswered(msgspec.Struct):
+    """Look-ups without an answer: what they would have found is missing, no record is."""
+
+    times: int = 0
+    last_ns: int = 0
+    """When the last of them was, Unix time."""
+
+
 class Losses(msgspec.Struct):
     """The losses of a spool directory since its creation."""
 
@@ -149,6 +157,8 @@ class Losses(msgspec.Struct):
     """Records that were stored without their bodies, by reason."""
     threads: dict[str, Death] = {}
     """Background threads of any process, by name."""
+    unanswered: Unanswered = msgspec.field(default_factory=Unanswered)
+    """Look-ups in a store that has not answered in time. Not a loss."""
 
     def note(self, fate: Fate, key: str, loss: Loss) -> None:
         """Add a loss; `key`: the store's key, or the reason."""
@@ -165,6 +175,8 @@ class Losses(msgspec.Struct):
         for name, death in other.threads.items():
             known = self.threads.setdefault(name, Death())
             self.threads[name] = Death(known.times + death.times, death.last_ns, death.error)
+        last_ns = max(self.unanswered.last_ns, other.unanswered.last_ns)
+        self.unanswered = Unanswered(self.unanswered.times + other.unanswered.times, last_ns)
 
     def each(self) -> Iterator[tuple[Fate, str, Loss]]:
         """Yield each loss with what became of the records, and the store's key or the reason."""
@@ -200,6 +212,11 @@ def create_losses(directory: Path) -> None:
 def add_losses(directory: Path, losses: Losses) -> None:
     """Add to the file of a directory. Raises OSError, TimeoutError among them, where it is locked for long."""
     _move_to_disk(directory, deque([losses]), _AFTERWARDS_S)
+
+
+def add_unanswered(directory: Path) -> None:
+    """Count a look-up without an answer. Raises OSError, TimeoutError among them, where the file is locked for long."""
+    add_losses(directory, Losses(unanswered=Unanswered(1, time.time_ns())))
 
 
 def _move_to_disk(directory: Path, parts: deque[Losses], timeout_s: float) -> None:

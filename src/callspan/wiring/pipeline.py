@@ -80,7 +80,7 @@ class Pipeline:
         }
         spans = {level: self._spans(level) for level in self._processors}
         outlets = {level: Outlet(each, spans[level]) for level, each in self._processors.items()}
-        look_ups = LookUps(settings.stores)
+        look_ups = LookUps(settings.stores, self.recorder.directory)
         withheld = caller_processors(settings, providers.redact, is_known=False)
         self._reports = Reports(look_ups, self.recorder.write, self._metrics.observed, outlets, withheld, self._rule)
         self._fetches, self._hosted = Fetches(self._reports), Hosted(self._reports)
