@@ -105,12 +105,14 @@ def as_int(value: object) -> int | None:
 
 def as_text(value: object) -> str | None:
     """Return a name or an id as text that UTF-8 can hold; None for None, and for what no text can be made of."""
+    if value is None:
+        return None
     found = str.__str__(value) if isinstance(value, str) else value_of(partial(_text, value))
     return None if found is None else encodable(found)
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else str(plain(value) if isinstance(value, int) else value)
+def _text(value: object) -> str:
+    return str(plain(value) if isinstance(value, int) else value)
 
 
 def as_bool(value: object) -> bool | None:

@@ -41,6 +41,7 @@ _MARKS: Final[dict[str, tuple[bytes, ...]]] = {
 }
 """What a body of each API holds somewhere if it holds media: few marks, since each is looked for in every body."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
+_has_any_mark: Final = re.compile(b"|".join(_ANY_MARK)).search
 _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
 _SHORTEST: Final = 16
@@ -76,7 +77,7 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
 
 def media_by_reference(record: Record) -> Record:
     """Return the record with the media in its content replaced by references; the same object if it has none."""
-    if not isinstance(record, CallRecord):
+    if type(record) is not CallRecord:
         return _content_by_reference(record)
     api, body, answer = record.api, record.request.body, record.response
     request = _referenced(body, api) if may_hold_media(body, api) else None
@@ -96,10 +97,10 @@ def _content_by_reference(record: Record) -> Record:
     """Return an event or message with its media replaced, such as images that a tool returned."""
     field = CONTENT.get(type(record))
     value = None if field is None else getattr(record, field)
-    if field is None or not isinstance(value, dict | list | str):
+    if field is None or value is None or not isinstance(value, dict | list | str):
         return record
     data = encode_json(value)
-    if not any(mark in data for mark in _ANY_MARK):
+    if _has_any_mark(data) is None:
         return record
     holder = decoded(msgspec.Raw(b'{"content":%b}' % data))
     if not isinstance(holder, dict) or not _replace(holder):

@@ -43,7 +43,9 @@ def plain(value: object, depth: int = 0, *, keep_raw: bool = False) -> object:
 
     `depth` is that of `value` within another one. `keep_raw` leaves `msgspec.Raw` unchanged, for records.
     """
-    return _Reading(keep_raw).value(value, depth)
+    if type(value) is list and _are_numbers(value):
+        return value.copy()
+    return None if value is None else _Reading(keep_raw).value(value, depth)
 
 
 class _Reading:
@@ -60,6 +62,8 @@ class _Reading:
     def value(self, value: object, depth: int) -> object:
         if value is None or isinstance(value, bool):
             return value
+        if type(value) is list and _are_numbers(value):
+            return value.copy()
         # The encoder accepts only the plain types, so a subclass (a NumPy float) is converted.
         if isinstance(value, str):
             return clean(str.__str__(value))
@@ -69,8 +73,6 @@ class _Reading:
             return float.__float__(value) if math.isfinite(value) else None
         if isinstance(value, msgspec.Raw) and self._keep_raw:
             return value
-        if type(value) is list and _are_numbers(value):
-            return value.copy()
         if depth >= _MAX_DEPTH:
             return "<too deep>"
         return self._container(value, depth)

@@ -11,11 +11,12 @@ from typing import Final, get_args
 import msgspec
 from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import LoggerProvider
+from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from callspan.agent.content_for import ContentFor, ContentRule
-from callspan.agent.context import current_content
+from callspan.agent.context import content_of
 from callspan.agent.runtime import Runtime, run_now
 from callspan.agent.scope import surroundings
 from callspan.cost import published
@@ -132,7 +133,7 @@ class Pipeline:
 
     def _emitted(self, record: Processed[Record]) -> None:
         self.recorder.write(record)
-        if not isinstance(record.record, RewardRecord) or record.record.record_version == 1:
+        if type(record.record) is not RewardRecord or record.record.record_version == 1:
             self._metrics.measure_event(record)
 
     def _put_off(self, call: UnfinishedCall) -> None:
@@ -151,7 +152,7 @@ class Pipeline:
     def _processors_at(self, level: Content | None) -> Processors:
         if level is None and self._rule is not None:
             level = self._rule.here()
-        return self._processors[strictest(self.settings.content, current_content(), level)]
+        return self._processors[strictest(self.settings.content, content_of(get_current()), level)]
 
     def _at_level(self, level: Content) -> Processors:
         return self._processors[level]
