@@ -173,7 +173,7 @@ def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
             sink.deliver([entry])
     assert received == []
     sink.deliver([entry])
-    assert [(record.call_id, record.cost.usd) for record in received] == [("one", Decimal("0.006"))]
+    assert [(processed.record.call_id, processed.record.cost.usd) for processed in received] == [("one", Decimal("0.006"))]
 
 
 def test_only_the_first_store_reports_the_cost(tmp_path: Path) -> None:
