@@ -151,7 +151,7 @@ def test_a_response_that_another_process_continues(url: str, provider: ScriptedP
     with closing(open_store(url)) as reader:
         (last,) = reader.calls()
         assert (reader.history(last).calls, reader.history(last).missing) == ([], processes.job.read_text())
-    processes.run("2", "poll")
+    processes.run("2", "poll", "settle")
     for name in "20":
         processes.deliver(name)
     with closing(open_store(url)) as reader:
