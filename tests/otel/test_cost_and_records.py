@@ -173,7 +173,8 @@ def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
             sink.deliver([entry])
     assert received == []
     sink.deliver([entry])
-    assert [(processed.record.call_id, processed.record.cost.usd) for processed in received] == [("one", Decimal("0.006"))]
+    (record,) = (processed.record for processed in received)
+    assert (record.call_id, record.cost.usd) == ("one", Decimal("0.006"))
 
 
 def test_only_the_first_store_reports_the_cost(tmp_path: Path) -> None:

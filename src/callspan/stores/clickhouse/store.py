@@ -296,7 +296,7 @@ def _holds(usd: Decimal) -> bool:
 
 
 def _version(row: Mapping[str, object]) -> int:
-    return int(str(row["rec_version"]))
+    return int(str(row.get("rec_version", 0)))
 
 
 def remove(url: str, choice: Choice) -> Removed:
