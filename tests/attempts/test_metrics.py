@@ -342,7 +342,7 @@ def test_too_many_model_names_are_counted_as_other(meters: Meters) -> None:
 )  # fmt: skip
 def test_an_error_type_that_is_not_a_code_is_counted_as_other(meters: Meters, error_type: str, shown: str) -> None:
     assert bounded_type(error_type) == shown
-    CallMetrics(meters.provider, "1").observed(record(error=ErrorInfo(kind="server", type=error_type)))
+    CallMetrics(meters.provider, "1").observed(processed(record(error=ErrorInfo(kind="server", type=error_type))))
     (point,) = meters.read()["gen_ai.client.operation.duration"]
     assert point.attributes["error.type"] == shown
 
@@ -353,7 +353,7 @@ def test_an_old_value_of_a_limit_is_not_reported_again(meters: Meters, monkeypat
     from callspan.record.call import RateLimit, RateLimits
 
     limits = RateLimits(requests=RateLimit(limit=10, remaining=0))
-    CallMetrics(meters.provider, "1").observed(msgspec.structs.replace(record(), rate_limits=limits))
+    CallMetrics(meters.provider, "1").observed(processed(msgspec.structs.replace(record(), rate_limits=limits)))
     assert meters.values("callspan.client.rate_limit.remaining") == [0]
     later = time.monotonic() + 301
     monkeypatch.setattr("callspan.spans.metrics.time.monotonic", lambda: later)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from callspan.record.messages import Text, ToolCall
-from callspan.testing import Captured, Choice
+from callspan.testing import Captured, Choice, capture
 from tests.features.ask import APIS, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def seen() -> Iterator[Captured]:
+    with capture(llm_raw=True) as captured:
+        yield captured
+
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
