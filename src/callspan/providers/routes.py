@@ -33,7 +33,7 @@ class Path(NamedTuple):
     """Requests of one kind."""
 
     pattern: str
-    """Method and last segments of the path, `{name}` for an id; after `^` the whole path below the version."""
+    """Method and last segments of the path, `{name}` for an id; after `^` the whole path."""
     kind: Kind
     adapter: str = ""
     """The `api` of what reads it; of a batch, the operation."""
@@ -314,9 +314,8 @@ ROWS: Final = (
 
 _MOST_PATHS: Final = 128
 _ANCHOR: Final = "^"
-_BASES: Final = frozenset({"", "openai", "v1"})
-"""Segments before a whole path; an absolute URL has any."""
-_SCHEMES: Final = ("http:", "https:")
+_BASES: Final = ([], ["openai", "v1"])
+"""What comes before a whole path: nothing for openai, whose version is in the base URL; groq's is in the path."""
 _ANY: Final = ""
 
 
@@ -364,5 +363,4 @@ def _ids(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
             ids[wanted[1:-1]] = unquote(given)
         elif wanted.removeprefix(_ANCHOR) != given:
             return None
-    anchored = pattern[0].startswith(_ANCHOR)
-    return ids if not anchored or before[:1] in ([scheme] for scheme in _SCHEMES) or _BASES.issuperset(before) else None
+    return ids if not pattern[0].startswith(_ANCHOR) or before in _BASES else None
