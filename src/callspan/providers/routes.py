@@ -314,7 +314,7 @@ ROWS: Final = (
 
 _MOST_PATHS: Final = 128
 _ANCHOR: Final = "^"
-_BASES: Final = ([], ["openai", "v1"])
+_BASES: Final[tuple[list[str], ...]] = ([], ["openai", "v1"])
 """What comes before a whole path: nothing for openai, whose version is in the base URL; groq's is in the path."""
 _ANY: Final = ""
 
