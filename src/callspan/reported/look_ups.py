@@ -5,7 +5,6 @@ A store may wait for a lock, so it is only opened on a thread of callspan's own,
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -163,7 +162,7 @@ def _rows(path: Path, sql: str, deadline: float, values: Mapping[str, object]) -
     query: Callable[..., list[Mapping[str, object]]] = late_import("callspan.stores.sqlite.reader").query
     try:
         return query(path, sql, deadline - time.monotonic(), **values)
-    except ours(StoreError, sqlite3.Error) as error:
+    except ours(StoreError) as error:
         if isinstance(error, EmptyStoreError) or time.monotonic() + _AGAIN_S >= deadline:
             raise
     # The last writer may just have closed the file, and taken its write-ahead log with it.

@@ -8,16 +8,18 @@ import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
 from callspan.stores import aggregates
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import CallFilter
+from callspan.stores.base import CallFilter, StoreError
 from callspan.stores.columns import LAYOUT
 from callspan.stores.filters import SQLITE
 from callspan.stores.packing import SAME_HASH
@@ -152,12 +154,15 @@ def _inherit(reader: SQLiteReader) -> None:
 
 
 def query(path: Path, sql: str, wait_s: float, **values: object) -> list[Values]:
-    """Return the rows of one query of a file, with `:name` parameters; wait so long for the locks of others."""
-    reader = SQLiteReader(path, wait_s)
+    """Return the rows of one query of a file, with `:name` parameters; wait so long for the locks of others.
+
+    Raises StoreError.
+    """
     try:
-        return list(reader._rows(sql, **values))
-    finally:
-        reader.close()
+        with closing(SQLiteReader(path, wait_s)) as reader:
+            return list(reader._rows(sql, **values))
+    except ours(sqlite3.Error) as error:
+        raise StoreError(f"{path}: {error}") from error
 
 
 class WritersReader(SQLiteReader, ExactCalls):
