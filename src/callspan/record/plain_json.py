@@ -43,8 +43,6 @@ def plain(value: object, depth: int = 0, *, keep_raw: bool = False) -> object:
 
     `depth` is that of `value` within another one. `keep_raw` leaves `msgspec.Raw` unchanged, for records.
     """
-    if type(value) is list and _are_numbers(value):
-        return value.copy()
     return None if value is None else _Reading(keep_raw).value(value, depth)
 
 

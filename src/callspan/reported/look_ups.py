@@ -3,6 +3,8 @@
 A store may wait for a lock, so it is only opened on a thread of callspan's own, and for seconds only.
 """
 
+# ruff: noqa: S608 - SQL text holds only constants; values are parameters
+
 from __future__ import annotations
 
 import time
@@ -25,23 +27,24 @@ from callspan.stores.urls import parse
 LOOK_UP_S: Final = 5.0
 """The longest time that a look-up takes, and for which a store that has not answered is left alone afterwards."""
 _AGAIN_S: Final = 0.2
+_HAS_END: Final = "outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5)"
+"""Of a stored call: its end with its usage, not only that of a webhook."""
 _UNREADABLE: Final = fail_open("look up what a store knows")
 _COUNT: Final = fail_open("count a look-up that no store has answered")
 _QUERIES: Final = {
     "session": "SELECT * FROM sessions WHERE session_id = :id",
     "timestep": """SELECT t.trace_id, t.span_id, t.session_id, t.timestep_id, t.timestep, s.*
                      FROM timesteps t LEFT JOIN sessions s USING (session_id) WHERE t.timestep_id = :id""",
-    "call": """SELECT *, outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5) AS complete,
+    "call": f"""SELECT *, {_HAS_END} AS complete,
                       output IS NOT NULL AS has_answer, json_extract(extra, '$.read_ns') AS read_ns
                  FROM calls WHERE call_id = :id""",
 }
 """All columns, because a file of an earlier layout lacks some of those that are read, see `_Row`."""
 _MODEL: Final = "SELECT json_extract(metadata, '$.agent_model') AS model FROM sessions WHERE session_id = :id"
-_COMPLETE: Final = """
+_COMPLETE: Final = f"""
     SELECT call_id, model_req IS NOT NULL AS has_model, output IS NOT NULL AS has_answer,
            json_extract(extra, '$.read_ns') AS read_ns FROM calls
-     WHERE call_id IN (SELECT value FROM json_each(:ids))
-       AND outcome NOT IN ('started', 'in_progress') AND rec_version NOT IN (3, 4, 5)"""
+     WHERE call_id IN (SELECT value FROM json_each(:ids)) AND {_HAS_END}"""
 
 
 class StoredCall(NamedTuple):

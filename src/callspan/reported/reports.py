@@ -41,7 +41,6 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """The span, session and step of the request that caused it."""
     level: Content | None = None
     """The content level it was begun with; None: unknown."""
-    model: str | None = None
     is_complete: bool = False
     """A store has it already: it has been shown and measured."""
     is_stored: bool = False
@@ -252,3 +251,22 @@ class Report:
     @property
     def _is_counted(self) -> bool:
         return self.is_end and not self._known.is_complete
+
+
+class FixedReport(Report):
+    """A record to which no store can add anything."""
+
+    def __init__(self, of: Reports, level: Content, key: Hashable, adds: Callable[[Any], Any], record: Record) -> None:
+        """`record` is unprocessed, and without content."""
+        super().__init__(of, level, key, adds)
+        self._record = record
+
+    def asks(self, known: Known) -> bool:
+        """Return False."""
+        del known
+        return False
+
+    def build(self, known: Known) -> Record:
+        """Return the record."""
+        del known
+        return self._record

@@ -23,7 +23,7 @@ from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
 from callspan.record.span_handle import SpanHandle
 from callspan.reported.claims import higher
 from callspan.reported.look_ups import LookUps, is_before
-from callspan.reported.reports import Known, Report, Reports, Spans
+from callspan.reported.reports import FixedReport, Known, Report, Reports, Spans
 from callspan.settings import Content
 
 
@@ -44,30 +44,12 @@ class Fetches:
         at_ns = calls.clock.wall_ns() if at_ns is None else at_ns
         record = background_responses.end_of(server, response_id, status, at_ns)
         if record is not None:
-            self.reports.report(_End(self.reports, level, record))
+            self.reports.report(FixedReport(self.reports, level, record.call_id, higher(ENDED_VERSION), record))
 
     def created(self, record: CallRecord) -> None:
         """Note a call's record: a background response that ended with its request needs no fetch."""
         if is_of_response(record.call_id) and record.outcome != background_responses.IN_PROGRESS:
             self.reports.claims.take(record.call_id, None, higher(ANSWER_VERSION))
-
-
-class _End(Report):
-    """The end of a background response: outcome and time, no content."""
-
-    def __init__(self, of: Reports, level: Content, record: CallRecord) -> None:
-        super().__init__(of, level, record.call_id, higher(ENDED_VERSION))
-        self._record = record
-
-    def asks(self, known: Known) -> bool:
-        """Return False: whatever a store knows, the end is the same."""
-        del known
-        return False
-
-    def build(self, known: Known) -> CallRecord:
-        """Return the version with the end."""
-        del known
-        return self._record
 
 
 class _Answer(Report):

@@ -50,12 +50,12 @@ from callspan.providers.hosted import (
     ToolRun,
 )
 from callspan.record.call import CallRecord, Place, Request
-from callspan.record.events import EventRecord, SessionRecord
+from callspan.record.events import EventRecord
 from callspan.record.ids import response_call_id
 from callspan.record.messages import Conversation
 from callspan.reported.claims import higher
 from callspan.reported.look_ups import LookUps, StoredCall, is_before
-from callspan.reported.reports import Known, Report, Reports, Spans
+from callspan.reported.reports import FixedReport, Known, Report, Reports, Spans
 from callspan.settings import Content, strictest
 
 _READ: Final = fail_open("read what a hosted agent did")
@@ -237,7 +237,8 @@ class _Reading(RequestObserver):
         """
         level, pid = known_level("session", facts.session_id) or "full", os.getpid() if created_here else None
         record = msgspec.structs.replace(session_of(self.origin, facts, now_ns), content_level=level, pid=pid)
-        self.reports.report(_SessionFacts(self, record))
+        key = "session", record.session_id
+        self.reports.report(FixedReport(self.reports, self.level, key, partial(session_after, record), record))
 
     def begin_session(self, session_id: str, at_ns: int) -> None:
         """Record a session whose events are read, unless that was done."""
@@ -260,25 +261,6 @@ class _Stored:
         if self._found is None:
             self._found = look_ups.complete(self._call_ids)
         return self._found.get(call_id)
-
-
-class _SessionFacts(Report):
-    """The facts of a session, without content."""
-
-    def __init__(self, reading: _Reading, record: SessionRecord) -> None:
-        key = "session", record.session_id
-        super().__init__(reading.reports, reading.level, key, partial(session_after, record))
-        self._record = record
-
-    def asks(self, known: Known) -> bool:
-        """Return False: whatever a store knows, the facts are the same."""
-        del known
-        return False
-
-    def build(self, known: Known) -> SessionRecord:
-        """Return the record."""
-        del known
-        return self._record
 
 
 class _OfSession(Report):
