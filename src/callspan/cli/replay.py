@@ -21,7 +21,7 @@ from callspan.cli.screen import Screen
 from callspan.cost import priced
 from callspan.formatting import UNKNOWN, duration, money, tokens
 from callspan.process.media import VECTOR_KEY
-from callspan.providers.registry import by_api
+from callspan.providers.registry import by_api, wire_of
 from callspan.providers.wire_json import dig, integer, objects
 from callspan.record.call import CallRecord
 from callspan.record.media_reference import MEDIA_KEY
@@ -110,7 +110,6 @@ _REPLAYED: Final = frozenset({
 })  # fmt: skip
 _BELOW: Final = {"graders": "/fine_tuning/alpha"}
 """What the path of an endpoint lacks."""
-_OF_ANTHROPIC: Final = frozenset({"messages", "text_completions"})
 
 
 def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout_s: float) -> CallRecord:
@@ -172,7 +171,7 @@ def _body(call: CallRecord) -> dict[str, object]:
 def _profile(call: CallRecord) -> SdkProfile:
     """Return the profile of the SDK that made the call; of a call made without a known one, that of its API."""
     known = PROFILES.get((call.sdk or "").partition("/")[0])
-    return known or PROFILES["anthropic" if call.api in _OF_ANTHROPIC else "openai"]
+    return known or PROFILES[wire_of(call.api)]
 
 
 def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None, timeout_s: float) -> tuple[Any, type[Exception]]:
