@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -319,3 +321,28 @@ def test_every_hook_is_on_in_the_installed_sdks(seen: Captured) -> None:
     statuses = callspan.patch_status()
     assert {status.sdk for status in statuses} >= {"openai", "anthropic"}
     assert [status for status in statuses if status.state != "on"] == []
+
+
+LATE = """
+import sys, callspan, openai
+late = "openai.resources.webhooks"
+acts = {"on": callspan.instrument, "off": callspan.uninstrument, "import": lambda: __import__(late)}
+for act in sys.argv[1:]:
+    acts[act]()
+states = [status for status in callspan.patch_status() if status.name.startswith(late)]
+print([status.state for status in states])
+callspan.uninstrument()
+import openai.resources.webhooks as webhooks
+assert not hasattr(webhooks.Webhooks.unwrap, "callspan_observed")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "acts", ["on import", "on off on import", "on off import on", "import on", "on import off on", "on on import on"]
+)
+def test_a_module_that_is_imported_late_is_patched_once_whatever_came_before(acts: str) -> None:
+    sdks.needs("openai", "1.99", "webhooks")
+    done = subprocess.run([sys.executable, "-c", LATE, *acts.split()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['on', 'on']\n"
