@@ -62,6 +62,9 @@ OURS = str(Path(callspan.__file__).parent)
 NOT_OURS = tuple(str(Path(OURS, name)) for name in ("testing", "cli"))
 CONTEXT = str(Path(otel_context.__file__).parent)
 THEIRS = ("openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2", "h11")
+LOCKS = "_synchronization.py"
+"""The HTTP library's. A signal may be handled where a lock is left, before it is: the next request hangs, without
+callspan too."""
 TIME_LIMIT_S = 60.0
 """After which what is done for one point hangs."""
 OTHERS = 8
@@ -163,8 +166,7 @@ def is_ours(frame: FrameType | None) -> bool:
 
 @functools.cache
 def is_their_file(file: str) -> bool:
-    # A lock of the HTTP library that an interrupt leaves held hangs its next request, without callspan too.
-    return not file.endswith("_synchronization.py") and any(f"/site-packages/{name}/" in file for name in THEIRS)
+    return not file.endswith(LOCKS) and any(f"/site-packages/{name}/" in file for name in THEIRS)
 
 
 def is_theirs(frame: FrameType | None) -> bool:
@@ -189,6 +191,7 @@ def points_of(run: Callable[[Trace], object], wanted: Callable[[FrameType | None
     """The lines that are executed, in the order of their first execution; the context's where we have called it."""
     found: dict[object, Point] = {}
     executed: Counter[tuple[str, int]] = Counter()
+    locks = Counter[str]()
 
     def inside(frame: FrameType, event: str, argument: object) -> Any:
         if event == "line":
@@ -197,7 +200,7 @@ def points_of(run: Callable[[Trace], object], wanted: Callable[[FrameType | None
             below: FrameType | None = frame
             while is_context(below):
                 below = below and below.f_back
-            if wanted(below):
+            if wanted(below) and locks["__enter__"] == locks["__exit__"]:
                 key = (file, line, stack_of(frame) if wanted is is_ours else None)
                 if key not in found:
                     name = frame.f_code.co_name
@@ -205,6 +208,7 @@ def points_of(run: Callable[[Trace], object], wanted: Callable[[FrameType | None
         return inside
 
     def around(frame: FrameType, event: str, argument: object) -> Any:
+        locks[frame.f_code.co_name] += frame.f_code.co_filename.endswith(LOCKS)
         return inside if wanted(frame) or is_context(frame) else None
 
     run(around)

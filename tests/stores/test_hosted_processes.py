@@ -32,7 +32,7 @@ PROCESS = """
     from pathlib import Path
     import callspan
     store, url, spool, prices, place, *does = sys.argv[1:]
-    callspan.instrument(stores=store, prices=Path(prices), spool_dir=Path(spool))
+    handle = callspan.instrument(stores=store, prices=Path(prices), spool_dir=Path(spool))
     if {"openai", "begin", "turns"}.isdisjoint(does):
         import anthropic
         of_anthropic = anthropic.Anthropic(base_url=url, api_key="k", max_retries=0).beta.sessions
@@ -63,6 +63,7 @@ PROCESS = """
                     os.kill(os.getpid(), signal.SIGKILL)
         elif what == "turns":
             list(of_openai.turns.list(known))
+            handle.force_flush()  # the model that the store knows is looked up beside the call
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
