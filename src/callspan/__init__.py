@@ -27,6 +27,7 @@ if _typing.TYPE_CHECKING:
     from callspan.agent.rewards import feedback, reward
     from callspan.agent.sessions import Session, Timestep
     from callspan.opening import open_store
+    from callspan.otlp.byte_bounds import ByteBoundedExporter
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, GroqInstrumentor, OpenAIInstrumentor
     from callspan.process.callbacks import add_callback
     from callspan.process.redaction import redact_texts
@@ -35,11 +36,10 @@ if _typing.TYPE_CHECKING:
     from callspan.settings import SettingError, Settings
     from callspan.spans.call import trace_id
     from callspan.wiring import Handle, instrument, patch_status, uninstrument
-    from callspan.wiring.otlp import ByteBoundedExporter
 
 _HOMES = {
     "AnthropicInstrumentor": "callspan.plugin",
-    "ByteBoundedExporter": "callspan.wiring.otlp",
+    "ByteBoundedExporter": "callspan.otlp.byte_bounds",
     "CallRecord": "callspan.record.call",
     "CallRecordExporter": "callspan.plugin",
     "GroqInstrumentor": "callspan.plugin",

@@ -13,11 +13,11 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan import wiring
 from callspan.fail_open import fail_open
+from callspan.otlp.byte_bounds import bound_exporters
 from callspan.record.call import CallRecord
 from callspan.sdk_profiles import PROFILES, Sdk
 from callspan.semconv.call import CALL_ID
 from callspan.semconv.records_from_spans import call_of
-from callspan.wiring.byte_bounds import bound_exporters
 
 _READ: Final = fail_open("record a span of another instrumentation")
 _PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")

@@ -22,12 +22,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
+from callspan.otlp.providers import OtlpProviders
 from callspan.record.call import SCHEMA_VERSION
 from callspan.stores.base import Reader
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
-from callspan.wiring.otlp import OtlpProviders
 from tests.features.ask import APIS, QUESTION, response_of
 from tests.intercept.mode import Mode
 

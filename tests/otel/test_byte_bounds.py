@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from callspan import ByteBoundedExporter
+from callspan.otlp.byte_bounds import bound_exporters, export_parts, unbound_exporters
+from callspan.otlp.providers import OtlpProviders
 from callspan.plugin import OpenAIInstrumentor
-from callspan.wiring.byte_bounds import bound_exporters, export_parts, unbound_exporters
-from callspan.wiring.otlp import OtlpProviders
 from tests.otel.launching import Stage
 from tests.otel.receiver import OtlpReceiver
 

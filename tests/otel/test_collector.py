@@ -21,8 +21,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import callspan
 from callspan.cli.commands import callspan as command
+from callspan.otlp.providers import OtlpProviders
 from callspan.testing import ScriptedProvider
-from callspan.wiring.otlp import OtlpProviders
 from tests.otel.collector import Collector
 from tests.otel.receiver import OtlpReceiver, plain
 

@@ -14,10 +14,10 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
+from callspan.otlp.providers import OtlpProviders
 from callspan.record.codec import encode_json
 from callspan.record.events import Record
 from callspan.testing import ScriptedProvider
-from callspan.wiring.otlp import OtlpProviders
 from tests.otel.receiver import OtlpReceiver
 
 KEY = "sk-proj-SECRETKEYSECRETKEY0123456789"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from opentelemetry._logs import LogRecord
 
-from callspan.wiring.otlp import OtlpProviders
+from callspan.otlp.providers import OtlpProviders
 from tests.otel.launching import APPS, Stage, free_port
 from tests.otel.receiver import OtlpReceiver, plain
 

@@ -20,8 +20,8 @@ import pytest
 
 import callspan
 from callspan import open_store
+from callspan.otlp.providers import OtlpProviders
 from callspan.testing import ScriptedProvider
-from callspan.wiring.otlp import OtlpProviders
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 ATTRIBUTE, SPAN = 32 << 10, 128 << 10

@@ -16,9 +16,9 @@ ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
 
 DECLARED = {
     "opening.py: callspan.wiring.takeover": "within open_store(deliver=True)",
-    "wiring/otlp.py: opentelemetry.sdk._logs": "within instrument(otlp=...)",
-    "wiring/otlp.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",
-    "wiring/otlp.py: opentelemetry.sdk.metrics.export": "within instrument(otlp=...)",
+    "otlp/providers.py: opentelemetry.sdk._logs": "within instrument(otlp=...)",
+    "otlp/providers.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",
+    "otlp/providers.py: opentelemetry.sdk.metrics.export": "within instrument(otlp=...)",
 }
 
 FIRST_CALLS = """

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from callspan.otlp.exporter import OtlpExporter
+    from callspan.otlp.providers import OtlpProviders
     from callspan.testing import ScriptedProvider
     from callspan.wiring import Handle
-    from callspan.wiring.otlp import OtlpProviders
-    from callspan.wiring.otlp_exporter import OtlpExporter
 
 _EPILOG: Final = """\b
 Examples:
@@ -118,7 +118,7 @@ def _has_records(frame: Frame) -> bool:
 
 
 def _otlp(given: str | None) -> str | bool | None:
-    from callspan.otlp_variables import otlp_is_named
+    from callspan.otlp.variables import otlp_is_named
 
     return given or (True if otlp_is_named() else None)
 
@@ -155,7 +155,7 @@ def _providers(
 
     if not otlp:
         return None, {"tracer_provider": TracerProvider()}
-    from callspan.wiring.otlp import OtlpProviders
+    from callspan.otlp.providers import OtlpProviders
 
     sending = OtlpProviders(otlp, service="callspan-demo")
     try:

@@ -25,7 +25,7 @@ from callspan.fail_open import ours
 from callspan.formatting import duration, iso, plural
 from callspan.intercept import coverage
 from callspan.intercept import other_instrumentations as others
-from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_named
+from callspan.otlp.variables import SIGNALS, Destination, destinations, otlp_is_named
 from callspan.private_names import MODULES, READ
 from callspan.safe_urls import error_text
 from callspan.sdk_profiles import PROFILES, SDKS

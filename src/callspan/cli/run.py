@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
-from callspan.otlp_variables import SERVICE_FOR_RUN, otlp_is_named, service_of_command
+from callspan.otlp.variables import SERVICE_FOR_RUN, otlp_is_named, service_of_command
 from callspan.safe_urls import error_text
 from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingError, Settings

@@ -13,11 +13,14 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from callspan import process_end
 from callspan.agent import runtime
 from callspan.agent.content_for import ContentFor
 from callspan.forks import renew_locks
 from callspan.intercept.hooks import HookContext, not_counted
 from callspan.intercept.patching import HookStatus, Patches, sdks_of
+from callspan.otlp.byte_bounds import unbound_exporters
+from callspan.otlp.providers import check_otlp, set_up_global
 from callspan.process import processors
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
@@ -26,9 +29,6 @@ from callspan.sdk_profiles import SDKS, Sdk
 from callspan.settings import SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once
 from callspan.stores.urls import check_store
-from callspan.wiring import process_end
-from callspan.wiring.byte_bounds import unbound_exporters
-from callspan.wiring.otlp import check_otlp, set_up_global
 from callspan.wiring.pipeline import Pipeline, Providers, changed_providers, given_providers
 from callspan.wiring.recorder import Recorder, check_prices
 

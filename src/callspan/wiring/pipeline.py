@@ -24,11 +24,13 @@ from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory, LateFactory
 from callspan.observe.ports import UnfinishedCall
-from callspan.otlp_variables import SIGNALS, Signal
+from callspan.otlp.providers import delivers, last_exports, limited_retries
+from callspan.otlp.variables import SIGNALS, Signal
 from callspan.process import callbacks, processors
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
+from callspan.process_end import ForkedWorkers
 from callspan.providers.batches import CREATE, UPLOAD, BatchRequest
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record, RewardRecord
@@ -45,8 +47,6 @@ from callspan.wiring.batch_files import BatchFiles
 from callspan.wiring.batches import Batches
 from callspan.wiring.fetches import Fetches
 from callspan.wiring.hosted import Hosted
-from callspan.wiring.otlp import delivers, last_exports, limited_retries
-from callspan.wiring.process_end import ForkedWorkers
 from callspan.wiring.recorder import Listener, Recorder, remember_call
 
 _CALLBACKS: Final = {"redact": "record to record", "content_for": "metadata to content level"}

@@ -1,4 +1,4 @@
-"""OTLP: providers for applications that have none, for spans, metrics and log events, and a bound on batches."""
+"""OTLP providers: the global ones for applications that have none, for spans, metrics and log events."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from typing import Any, Final, TypeVar
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk.resources import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
 from callspan.fail_open import fail_open, log
-from callspan.otlp_variables import Destination, Signal, destinations, main_name, unknown_protocol
+from callspan.otlp.exporter import OtlpExporter, Patience
+from callspan.otlp.variables import Destination, Signal, destinations, main_name, unknown_protocol
 from callspan.safe_urls import is_http_url
 from callspan.settings import SettingError
 from callspan.stores.urls import safe_name
-from callspan.wiring.byte_bounds import MAX_BATCH_BYTES, export_parts
-from callspan.wiring.otlp_exporter import OtlpExporter, Patience
 
 _SET_UP: Final = fail_open("set up the OTLP exporters")
 _Provider = TypeVar("_Provider")
@@ -33,37 +32,6 @@ _CLASSES: Final = {
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
     "logs": ("_log_exporter", "OTLPLogExporter"),
 }
-
-
-class ByteBoundedExporter(SpanExporter):
-    """Span exporter that passes spans on in batches of at most `max_bytes` (estimated); a larger span is sent alone.
-
-    For receivers that refuse large requests.
-
-    Example:
-        >>> from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
-        >>> processor = BatchSpanProcessor(callspan.ByteBoundedExporter(ConsoleSpanExporter(), max_bytes=1_000_000))
-        >>> processor.shutdown()
-    """
-
-    def __init__(self, exporter: SpanExporter, max_bytes: int = MAX_BATCH_BYTES) -> None:
-        self._exporter = exporter
-        self._max_bytes = max_bytes
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export all parts; FAILURE if any of them failed."""
-        if not spans:
-            return SpanExportResult.SUCCESS
-        result: SpanExportResult = export_parts(self._exporter.export, spans, self._max_bytes)
-        return result
-
-    def shutdown(self) -> None:
-        """Shut down the wrapped exporter."""
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the wrapped exporter."""
-        return self._exporter.force_flush(timeout_millis)
 
 
 class OtlpProviders:

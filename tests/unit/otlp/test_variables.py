@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from callspan.otlp_variables import (
+from callspan.otlp.variables import (
     Destination,
     destinations,
     main_name,

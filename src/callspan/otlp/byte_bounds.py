@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any, Final, TypeAlias, TypeVar
 
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
 from callspan.fail_open import fail_open
 
 MAX_BATCH_BYTES: Final = 3 << 20
@@ -29,6 +32,37 @@ _Export: TypeAlias = Callable[..., Any]
 _T = TypeVar("_T")
 _bounded: Final[dict[type, tuple[_Export, _Export]]] = {}
 """The original and the patched `export` of each class."""
+
+
+class ByteBoundedExporter(SpanExporter):
+    """Span exporter that passes spans on in batches of at most `max_bytes` (estimated); a larger span is sent alone.
+
+    For receivers that refuse large requests.
+
+    Example:
+        >>> from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+        >>> processor = BatchSpanProcessor(callspan.ByteBoundedExporter(ConsoleSpanExporter(), max_bytes=1_000_000))
+        >>> processor.shutdown()
+    """
+
+    def __init__(self, exporter: SpanExporter, max_bytes: int = MAX_BATCH_BYTES) -> None:
+        self._exporter = exporter
+        self._max_bytes = max_bytes
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export all parts; FAILURE if any of them failed."""
+        if not spans:
+            return SpanExportResult.SUCCESS
+        result: SpanExportResult = export_parts(self._exporter.export, spans, self._max_bytes)
+        return result
+
+    def shutdown(self) -> None:
+        """Shut down the wrapped exporter."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the wrapped exporter."""
+        return self._exporter.force_flush(timeout_millis)
 
 
 def bound_exporters() -> None:
