@@ -54,9 +54,10 @@ from callspan.record.events import EventRecord
 from callspan.record.ids import response_call_id
 from callspan.record.messages import Conversation
 from callspan.reported.claims import higher
-from callspan.reported.look_ups import LookUps, StoredCall, is_before
+from callspan.reported.look_ups import LookUps, is_before
 from callspan.reported.reports import FixedReport, Known, Report, Reports, Spans
 from callspan.settings import Content, strictest
+from callspan.stores.base import StoredCall
 
 _READ: Final = fail_open("read what a hosted agent did")
 _WRITE: Final = fail_open("record what a hosted agent did")
