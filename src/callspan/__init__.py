@@ -25,7 +25,8 @@ if _typing.TYPE_CHECKING:
     from callspan.agent.context import content, copy_context, metadata
     from callspan.agent.operations import Tool
     from callspan.agent.rewards import feedback, reward
-    from callspan.agent.sessions import Session, Timestep
+    from callspan.agent.sessions import Session
+    from callspan.agent.timesteps import Timestep
     from callspan.opening import open_store
     from callspan.otlp.byte_bounds import ByteBoundedExporter
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, GroqInstrumentor, OpenAIInstrumentor
@@ -50,7 +51,7 @@ _HOMES = {
     "Session": "callspan.agent.sessions",
     "SettingError": "callspan.settings",
     "Settings": "callspan.settings",
-    "Timestep": "callspan.agent.sessions",
+    "Timestep": "callspan.agent.timesteps",
     "Tool": "callspan.agent.operations",
     "add_callback": "callspan.process.callbacks",
     "content": "callspan.agent.context",

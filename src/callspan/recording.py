@@ -44,23 +44,7 @@ class RecordedCall:
         ...     call.response({"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]})
     """
 
-    def __init__(self) -> None:
-        raise TypeError("a recorded call is made by callspan.record_call()")
-
-    @classmethod
-    def _of(cls, endpoint: Endpoint | None, info: CallInfo) -> RecordedCall:
-        """Return a call that has not started. For callspan itself; use `callspan.record_call()`."""
-        call = cls.__new__(cls)
-        call._set_up(endpoint, info)
-        return call
-
-    def __repr__(self) -> str:
-        """Return its id and state."""
-        started = self._call is not None or self._inner is not None
-        state = "new" if not started else "running" if self._call and not self._call.ended else "ended"
-        return f"<RecordedCall {self.call_id} {state}>"
-
-    def _set_up(self, endpoint: Endpoint | None, info: CallInfo) -> None:
+    def __init__(self, endpoint: Endpoint | None, info: CallInfo) -> None:
         self._endpoint = endpoint
         self._info = info
         self._call: LiveCall | None = None
@@ -68,6 +52,12 @@ class RecordedCall:
         self._inner: otel_context.Context | None = None
         self._body: Mapping[str, object] | bytes | None = None
         """What a decorated function sends."""
+
+    def __repr__(self) -> str:
+        """Return its id and state."""
+        started = self._call is not None or self._inner is not None
+        state = "new" if not started else "running" if self._call and not self._call.ended else "ended"
+        return f"<RecordedCall {self.call_id} {state}>"
 
     @property
     def call_id(self) -> str | None:
@@ -122,7 +112,7 @@ class RecordedCall:
 
     def _fresh(self, args: Sequence[object], kwargs: Mapping[str, object]) -> RecordedCall:
         """Return a new call like this one, with its request: the first of these arguments that is a body."""
-        call = RecordedCall._of(self._endpoint, self._info)
+        call = RecordedCall(self._endpoint, self._info)
         body = next((value for value in (*args, *kwargs.values()) if isinstance(value, Mapping | bytes)), None)
         call._body = body
         return call
@@ -317,4 +307,4 @@ def record_call(
         model=None if model is None else encodable(model), stream=stream, server_address=address.hostname,
         server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
     )  # fmt: skip
-    return RecordedCall._of(endpoint, info)
+    return RecordedCall(endpoint, info)

@@ -16,7 +16,8 @@ from callspan.agent.arguments import MisuseError
 from callspan.agent.context import copy_context
 from callspan.agent.rewards import feedback, reward
 from callspan.agent.scope import current_scope
-from callspan.agent.sessions import Session, Timestep
+from callspan.agent.sessions import Session
+from callspan.agent.timesteps import Timestep
 from callspan.fail_open import failures, forget_failures
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 

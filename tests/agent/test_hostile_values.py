@@ -13,9 +13,10 @@ import openai
 import pytest
 
 import callspan
+from callspan.agent.environment_step import EnvironmentStep
 from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.operation_recorder import EnvironmentStep, OperationRecorder
-from callspan.agent.sessions import Session, Timestep
+from callspan.agent.sessions import Session
+from callspan.agent.timesteps import Timestep
 from callspan.fail_open import failures, forget_failures
 from callspan.record.codec import decode, encode
 from callspan.record.events import record_key
@@ -99,7 +100,7 @@ NAMES: Final = {
 }
 METHODS: Final = {
     f"{kind.__name__}.{name}": method
-    for kind in (EventRecorder, OperationRecorder, Session, Timestep)
+    for kind in (EventRecorder, Session, Timestep)
     for name, method in vars(kind).items()
     if name in NAMES
 }

@@ -40,7 +40,6 @@ def starts() -> None:
     callspan.instrument(max_span_bytes="64k", spool_dir=False, redact=False, prices="prices.json", chunk_log=100)
     callspan.instrument(max_spans=3)  # type: ignore[call-arg]
     callspan.instrument(fsync="sometimes")  # type: ignore[arg-type]
-    callspan.Handle(handle)  # type: ignore[call-arg]
     callspan.instrument(sdks=("mistral",))  # type: ignore[arg-type]
 
 

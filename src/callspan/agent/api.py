@@ -9,8 +9,8 @@ from callspan.agent.arguments import Time, as_text, flagged
 from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.runtime import installed
 from callspan.agent.scope import current_scope
-from callspan.agent.sessions import Identity, Session, Timestep
-from callspan.agent.timesteps import Found
+from callspan.agent.sessions import Identity, Session
+from callspan.agent.timesteps import Found, Timestep
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -84,8 +84,8 @@ def session(  # noqa: PLR0913 - what a session is known by
         at=at,
     )
     if callable(name):
-        return Session._of(identity)(name)
-    return Session._of(identity)
+        return Session(identity)(name)
+    return Session(identity)
 
 
 @overload
@@ -131,8 +131,8 @@ def timestep(
         'north'
     """
     if callable(name):
-        return Timestep._of(_current_or_implicit)(name)
-    return Timestep._of(_current_or_implicit, name, turn, metadata, at, step_id)
+        return Timestep(_current_or_implicit)(name)
+    return Timestep(_current_or_implicit, name, turn, metadata, at, step_id)
 
 
 @overload
@@ -289,5 +289,5 @@ def _current_or_implicit(start_ns: int) -> Found:
     if current is not None:
         return Found(current)
     flag = flagged("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
-    implicit = Session._of(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
+    implicit = Session(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
     return Found(implicit, owned=True, flag=flag)

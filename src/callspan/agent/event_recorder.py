@@ -1,4 +1,4 @@
-"""Event recorder: records events, messages and rewards in a session or timestep."""
+"""Event recorder: events, messages, rewards, environment steps and operations of a session or timestep."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import SupportsFloat
 
 from opentelemetry.context import Context, get_current
 
-from callspan.agent.arguments import Time, as_dict, as_int, as_text, as_texts, flagged, moment
+from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, flagged, moment
 from callspan.agent.context import metadata_of
+from callspan.agent.environment_step import EnvironmentStep, StepResult, count_event, environment_event
+from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
@@ -18,7 +20,10 @@ from callspan.record.ids import new_id
 
 
 class EventRecorder(Scope):
-    """A scope that records events. Each one is a row and a span event, written immediately."""
+    """A scope that records events: the methods that sessions and timesteps share.
+
+    Each event is a row and a span event, written immediately; an operation is a span too.
+    """
 
     __slots__ = ()
 
@@ -160,6 +165,78 @@ class EventRecorder(Scope):
         target._count_reward(record)
         target._emit(record)
         return record.reward_id
+
+    def environment(  # noqa: PLR0913 - what an environment returns, and what a step has
+        self,
+        observation: object = None,
+        reward: SupportsFloat | None = None,
+        terminated: SupportsBool | None = None,
+        truncated: SupportsBool | None = None,
+        before: object = None,
+        info: object = None,
+        *,
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
+        at: Time | None = None,
+    ) -> str:
+        """Record one step of the environment; return the event's id.
+
+        `observation` is the state after it, `before` the state before, `info` what else there is to say; None: not
+        given. The reward counts in the totals of step and session. NumPy values are welcome. `system` is the
+        component that acts, `sequence` your own number of the step, `at` when it happened; None: now.
+        """
+        target, flags = self._target()
+        result = StepResult(observation, reward, terminated, truncated, before, info, at, system, metadata, sequence)
+        record = environment_event(target, result, flags)
+        count_event(target, record)
+        target._emit(record, "event")
+        return record.event_id
+
+    def environment_step(
+        self,
+        before: object = None,
+        *,
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
+    ) -> EnvironmentStep:
+        """Return one step of the environment that takes time, to be used with `with`: a span of its own.
+
+        `before` is the state before it, the rest as for `environment`. Give the result by
+        `set_result(observation, reward, terminated, truncated)`.
+        """
+        return EnvironmentStep(self, StepResult(before=before, system=system, metadata=metadata, sequence=sequence))
+
+    def tool(self, name: str | None = None, call: object = None, arguments: object = None) -> Tool:
+        """Return the run of a tool, to be used with `with`, see `callspan.tool`."""
+        return Tool(name, call, arguments, owner=self)
+
+    def invoke_agent(
+        self,
+        name: str | None = None,
+        *,
+        input: object = None,  # noqa: A002 - the public word
+        description: str | None = None,
+    ) -> Agent:
+        """Return the run of an agent among several, to be used with `with`, see `callspan.invoke_agent`."""
+        return Agent(name, input, self, description)
+
+    def guardrail(self, name: str | None = None, *, input: object = None) -> Guardrail:  # noqa: A002
+        """Return a check, to be used with `with`, see `callspan.guardrail`."""
+        return Guardrail(name, input, self)
+
+    def handoff(
+        self,
+        to: str,
+        sender: str | None = None,
+        *,
+        call: object = None,
+        reason: object = None,
+        at: Time | None = None,
+    ) -> str:
+        """Record that one agent passes the work on to another, see `callspan.handoff`; return the event's id."""
+        return Handoff.made(to, sender, call, reason, self, at)
 
     def _around(self) -> dict[str, object]:
         """Return the metadata of the running code, else that of this scope's start."""

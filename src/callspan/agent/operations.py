@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 from opentelemetry.context import Context
@@ -12,16 +12,17 @@ from opentelemetry.context import Context
 from callspan.agent.arguments import Time, as_bool, as_text, installed_or_warn
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
-from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.lifecycle import is_within
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import IDLE, Scope, current_scope, scope_of
+from callspan.agent.scope import IDLE, Scope, current_scope, is_within, scope_of
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, ours, value_of
 from callspan.process.processed import Processed
 from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
 from callspan.record.plain_json import plain
+
+if TYPE_CHECKING:
+    from callspan.agent.event_recorder import EventRecorder
 
 _ABSENT: Final = msgspec.UNSET
 

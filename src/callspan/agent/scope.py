@@ -1,18 +1,24 @@
-"""Scope: what sessions, timesteps and operations share: a span, a place, totals, and the enclosing scopes."""
+"""Scope: what sessions, timesteps and operations share: start and end, a span, a place, totals, the enclosing scopes.
+
+The current scope is kept in the OpenTelemetry context: it follows tasks, and threads that the context is passed to.
+"""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+import contextvars
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.agent.arguments import Time
-from callspan.agent.context import SCOPE, metadata_of
+from callspan.agent.arguments import MisuseError, Time, flagged, moment
+from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content
 from callspan.agent.episode import RunningTotals
-from callspan.agent.lifecycle import Lifecycle
-from callspan.agent.runtime import Runtime, ScopeSpanHandle
+from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, installed, run_now
 from callspan.fail_open import fail_open
 from callspan.process import processors
 from callspan.process.callbacks import Point
@@ -21,7 +27,7 @@ from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.record.messages import Conversation
 from callspan.semconv.exchange import Observed, observed
-from callspan.settings import Content, stricter
+from callspan.settings import Content, stricter, strictest
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,23 +35,91 @@ if TYPE_CHECKING:
 CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Takes an ended call and its messages."""
 _NOWHERE: Final = Place()
-_RECORDING: Final = fail_open("record an event of a session")
+_STARTING: Final = fail_open("record the start of a session, timestep or tool")
 _SHOWING: Final = fail_open("start the span of a session, timestep or tool")
+_RECORDING: Final = fail_open("record an event of a session")
 _OBSERVING: Final = fail_open("keep what went into or came out of a session")
+_ENDING: Final = fail_open("end a session, timestep or tool")
+_CLOSE, _SHOW, _WRITE, _REPORT, _OVER = range(5)
+"""The steps of the end."""
 
 
-class Scope(Lifecycle):
-    """A part of an agent's work with a start and an end."""
+class _Done(Awaitable[None]):
+    """An awaitable that is already done."""
 
-    __slots__ = ("__weakref__", "_place", "_running")
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()
+
+
+_DONE: Final = _Done()
+
+
+class Scope(ABC):
+    """A part of an agent's work that is started, is current for the running code, and ends once.
+
+    Used with `with`, `async with`, or `start()` and `end()`. The first end counts. An exception of the block
+    marks the scope and passes on unchanged.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_base",
+        "_clock_ns",
+        "_end_step",
+        "_ended",
+        "_final",
+        "_lasted_ns",
+        "_level",
+        "_outer",
+        "_place",
+        "_running",
+        "_runtime",
+        "_span",
+        "_start_ns",
+        "_started",
+    )
 
     _is_aside: ClassVar[bool] = False
     """Whether its messages are not input or output of the enclosing scope: tools, guardrails, environments."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._place = _NOWHERE
         self._running = RunningTotals()
+        self._runtime: Runtime | None = None
+        self._span = NO_SPAN
+        self._base: Context | None = None
+        self._outer: Context | None = None
+        self._started = self._ended = False
+        self._start_ns = self._clock_ns = 0
+        self._level: Content = "full"
+        self._lasted_ns: int | None = None
+        self._final: Processed[Record] | None = None
+        self._end_step = _CLOSE
+
+    @property
+    def _inner(self) -> Context | None:
+        """The context in which this is the current one; None before the start.
+
+        Built on each access: a stored context would make a reference cycle with this scope.
+        """
+        return None if self._base is None else set_value(SCOPE, self, self._span.within(self._base))
+
+    @property
+    def _content_level(self) -> Content:
+        """The content level that it was begun with, also by the setting, for what comes after its end."""
+        return self._level if self._runtime is None else stricter(self._level, self._runtime.content)
+
+    @property
+    def state(self) -> str:
+        """`new`, `running` or `ended`."""
+        return "ended" if self._ended else "running" if self._started else "new"
+
+    @property
+    @abstractmethod
+    def _above(self) -> Scope | None:
+        """The enclosing scope: a tool's timestep, a timestep's parent step or session; None for a session."""
 
     @property
     def session(self) -> Scope | None:
@@ -57,12 +131,165 @@ class Scope(Lifecycle):
         """The timestep this is or belongs to; None outside of one."""
         return None if self._above is None else self._above._step
 
-    @property
-    @abstractmethod
-    def _above(self) -> Scope | None:
-        """The enclosing scope: a tool's timestep, a timestep's parent step or session; None for a session."""
+    def start(self, *, current: bool = True, at: Time | None = None) -> Self:
+        """Start, and become the current scope unless `current` is False (`using` can make it current later).
 
-    def _returned(self, result: object) -> None:
+        `at` is when it began; None: now. Return the scope itself.
+        """
+        if self._ended or self._outer is not None:
+            advice = f"a {type(self).__name__.lower()} starts once; make a new one"
+            flag = flagged("started_twice", advice, self._runtime)
+            if not self._ended:
+                self._flag(flag)
+                return self
+            # Started twice: what follows is recorded in a new scope, made the same way.
+            self._renew()
+            self._flag(flag)
+        try:
+            if not self._started:
+                self._begin(at)
+            if current and (inner := self._inner) is not None:
+                self._outer = get_current()
+                attach(inner)
+        except BaseException as error:
+            self._undo_start(error)
+            raise
+        return self
+
+    def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
+        """End, with the exception that ended it if there was one, and restore the previous current scope.
+
+        `at` is when it ended; None: now, by the monotonic clock. Only the first end counts.
+        """
+        if self._ended or not self._started:
+            return
+        try:
+            if at is not None:
+                self._lasted_ns = max(0, self._moment(at) - self._start_ns)
+            current: Any = get_current().get(SCOPE)
+            if current is not self and is_within(current, self):
+                self._end_inner(current, error)
+            self._ended = True
+            self._finish(error)
+            if self._outer is not None:
+                leave(self, self._outer)
+        except BaseException as interrupt:
+            if not isinstance(interrupt, MisuseError):
+                self._ended = True
+                self._put_off(error)
+            raise
+
+    def using(self) -> Using:
+        """Return a context manager that makes this the current scope for a block; it starts and ends nothing."""
+        return Using(self)
+
+    def _elapsed_ns(self) -> int:
+        """Return the nanoseconds since the start by the monotonic clock, or up to the given end time."""
+        return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
+
+    def _begin(self, at: Time | None) -> None:
+        self._start_ns, self._clock_ns = self._began(at), time.perf_counter_ns()
+        outside = get_current()
+        base, block = self._open(outside), block_of(outside)
+        if self._runtime is None:
+            base = base if block is None else with_content(base, block)
+        else:
+            self._level = strictest(block, content_of(base), self._level_within(base))
+            base = with_content(base, block, self._level)
+            with _STARTING:
+                self._announce(self._runtime, base)
+        self._base = base
+        self._started = True
+
+    def _undo_start(self, error: BaseException) -> None:
+        """End a scope whose start was interrupted: its block is never entered."""
+        if not isinstance(error, MisuseError) and not self._ended:
+            if self._span is NO_SPAN:
+                self._runtime = None  # nothing was shown or written
+            self._started = True
+            self.end(error)
+
+    def _finish(self, error: BaseException | None) -> None:
+        """Run the remaining steps of the end. An interrupted step is run again, except the last."""
+        with _ENDING:
+            if self._end_step == _CLOSE:
+                self._final = self._close(error)
+                self._end_step = _SHOW
+            final = self._final
+            if self._end_step == _SHOW:
+                if final is not None:
+                    self._span.end(final, error)
+                self._end_step = _WRITE
+            if self._end_step == _WRITE:
+                if final is not None:
+                    self._keep(final)
+                self._end_step = _REPORT
+            if self._end_step == _REPORT:
+                self._end_step, self._final = _OVER, None
+                if final is not None:
+                    self._observe_end(final)
+
+    def _end_inner(self, scope: Scope | None, error: BaseException | None) -> None:
+        """End the scopes still current inside this one: an interrupt arrived before their `end` began."""
+        while scope is not None and scope is not self:
+            scope._flag("left_open")
+            scope.end(error)
+            scope = scope._above
+
+    def _put_off(self, error: BaseException | None) -> None:
+        """Restore the previous current scope; run the steps that an interrupt left undone on another thread."""
+        here = contextvars.copy_context()  # it determines what may be recorded
+        if self._outer is not None and is_within(get_current().get(SCOPE), self):
+            attach(with_content(self._outer, block_of(get_current())))
+        if self._end_step != _OVER:
+            put_off = run_now if self._runtime is None else self._runtime.put_off
+            put_off(partial(here.run, self._finish, error))
+
+    def _renew(self) -> None:
+        """Reset to the state before the start, to start again as a new scope."""
+        self._started = self._ended = False
+        self._end_step = _CLOSE
+        self._base = self._outer = None
+        self._lasted_ns = None
+        self._span = NO_SPAN
+        self._running = RunningTotals()
+
+    def _began(self, at: Time | None) -> int:
+        return time.time_ns() if at is None else self._moment(at)
+
+    def _moment(self, at: Time) -> int:
+        flags: list[str] = []
+        time_ns = moment(at, flags, self._runtime or installed())
+        for flag in flags:
+            self._flag(flag)
+        return time_ns
+
+    def _flag(self, flag: str) -> None:  # noqa: B027 - most have nowhere to keep it
+        """Flag its record, where it has one."""
+
+    @abstractmethod
+    def _open(self, current: Context) -> Context:
+        """Set runtime and place; return the context to derive this scope's own from: `current` or a child of it."""
+
+    @abstractmethod
+    def _announce(self, runtime: Runtime, base: Context) -> None:
+        """Start the span in the context `base` and write the first record."""
+
+    @abstractmethod
+    def _close(self, error: BaseException | None) -> Processed[Record] | None:
+        """Return the final record for the span and the stores; None where nothing records.
+
+        Called again if it was interrupted.
+        """
+
+    def _keep(self, final: Processed[Record]) -> None:
+        """Write the final record."""
+        self._write(final)
+
+    def _observe_end(self, final: Processed[Record]) -> None:  # noqa: B027 - most have no use for it
+        """Pass the final record to the enclosing scopes."""
+
+    def _returned(self, result: object) -> None:  # noqa: B027 - most have no use for it
         """Called with the return value of a decorated function."""
 
     def _call_ended(self, processed: Processed[CallRecord], conversation: Conversation | None = None) -> None:
@@ -94,7 +321,10 @@ class Scope(Lifecycle):
         return None if self._above is None else self._above._sequence()
 
     def _level_within(self, base: Context) -> Content | None:
-        """Return the content level of the enclosing scope; without one that which `content_for` decides."""
+        """Return the content level that it has besides that of its context, `base`; None: no restriction.
+
+        That of the enclosing scope, or without one that which `content_for` decides.
+        """
         if self._above is not None:
             return self._above._level
         decide = None if self._runtime is None else self._runtime.content_for
@@ -156,13 +386,35 @@ class Scope(Lifecycle):
         above = self._above
         return None if above is None else above._acting()
 
-    def _keep(self, final: Processed[Record]) -> None:
-        """Write the final record."""
-        self._write(final)
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException as error:
+            self._undo_start(error)  # CPython 3.10 can also interrupt between the return of `start` and here
+            raise
 
-    def _renew(self) -> None:
-        super()._renew()
-        self._running = RunningTotals()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.end(error)
+        except BaseException:
+            self.end(error)  # an interrupt may arrive before `end` begins
+            raise
+
+    async def __aenter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException as error:
+            self._undo_start(error)
+            raise
+
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Awaitable[None]:
+        # Not a coroutine function: an interrupt may arrive before a coroutine is awaited.
+        self.__exit__(kind, error, trace)
+        return _DONE
 
 
 def current_scope() -> Scope | None:
@@ -188,6 +440,61 @@ def scope_of(context: Context) -> Scope | None:
     """Return the innermost scope `context` carries, or None."""
     scope: Any = context.get(SCOPE)
     return scope  # type: ignore[no-any-return]
+
+
+def is_within(scope: Any, outer: Scope) -> bool:  # noqa: ANN401 - a scope of a context, or None
+    """Return whether `scope` is `outer` or inside it."""
+    while scope is not None and scope is not outer:
+        scope = scope._above
+    return scope is not None
+
+
+def leave(scope: Scope, outer: Context) -> None:
+    """Make `outer` current again, within the present content blocks, if `scope` is the current scope.
+
+    Attaches instead of detaching, because OpenTelemetry logs an error for a token of another task.
+    """
+    current = get_current()
+    if current.get(SCOPE) is scope:
+        attach(with_content(_still_open(outer), block_of(current)))
+
+
+def _still_open(context: Context) -> Context:
+    # If two sessions end in the order they started, the first, already ended, must not become current again.
+    scope: Any = context.get(SCOPE)
+    while scope is not None and scope._ended and scope._outer is not None and scope._outer is not context:
+        context = scope._outer
+        scope = context.get(SCOPE)
+    return context
+
+
+class Using:
+    """Context manager that makes a scope current for a block without starting or ending it."""
+
+    __slots__ = ("_outer", "_scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._outer = get_current()
+
+    def __enter__(self) -> None:
+        """Make the scope current."""
+        self._outer = get_current()
+        try:
+            attach(with_content(self._scope._inner or self._outer, block_of(self._outer)))
+        except BaseException:
+            leave(self._scope, self._outer)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore the previous current scope."""
+        try:
+            leave(self._scope, self._outer)
+        except BaseException:
+            leave(self._scope, self._outer)
+            raise
 
 
 class Idle(Scope):

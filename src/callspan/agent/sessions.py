@@ -28,7 +28,7 @@ from callspan.agent.runtime import (
     remember,
 )
 from callspan.agent.scope import Scope, current_scope, scope_of
-from callspan.agent.timesteps import Found, SessionScope, TimestepScope
+from callspan.agent.timesteps import Found, Timestep
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
@@ -54,7 +54,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     at: Time | None = None
 
 
-class Session(SessionScope, Decorating):
+class Session(EventRecorder, Decorating):
     """One episode or conversation: a span `invoke_workflow {name}`, a row at its start, updates, and its end.
 
     Made by `callspan.session(...)`. A session re-attached by a carrier adds to the one it came from: it has no
@@ -73,28 +73,22 @@ class Session(SessionScope, Decorating):
     """
 
     __slots__ = (
+        "_episode",
         "_identity",
         "_info",
         "_joined",
+        "_last",
+        "_open_steps",
         "_parent_id",
         "_resumed",
         "_sent",
+        "_shown_name",
         "_speaks",
         "_status",
         "_success",
     )
 
-    def __init__(self) -> None:
-        raise TypeError("a session is made by callspan.session()")
-
-    @classmethod
-    def _of(cls, identity: Identity) -> Session:
-        """Return a session that has not started. For callspan itself; use `callspan.session()`."""
-        session = cls.__new__(cls)
-        session._set_up(identity)
-        return session
-
-    def _set_up(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity) -> None:
         super().__init__()
         self._identity = identity
         self._sent = carried(identity.carrier)
@@ -103,8 +97,9 @@ class Session(SessionScope, Decorating):
         self._place = Place(session_id=self._episode.id, session_name=identity.name or self._sent.name)
         self._info = as_dict(identity.metadata)
         self._last = NO_SPAN
-        self._shown_name = None
-        self._open_steps = {}
+        self._shown_name: str | None = None
+        """Its name as the processors returned it at its start; None before."""
+        self._open_steps: dict[str, Timestep] = {}
         self._parent_id: str | None = None
         self._status: str | None = None
         self._success: bool | None = None
@@ -115,6 +110,11 @@ class Session(SessionScope, Decorating):
         return f"<Session {self.id} name={self.name!r} {self.state}>"
 
     @property
+    def id(self) -> str:
+        """The session's id: as given, as carried, or a generated one. Known before the start."""
+        return self._episode.id
+
+    @property
     def name(self) -> str | None:
         """The session's name; None where a carrier brought none."""
         return self._place.session_name
@@ -123,6 +123,16 @@ class Session(SessionScope, Decorating):
     def session(self) -> Session | None:
         """The session itself."""
         return self
+
+    @property
+    def _step(self) -> None:
+        """None: a session is in no timestep of its own."""
+        return
+
+    @property
+    def _above(self) -> None:
+        """None: totals are per session, those of a nested one are its own."""
+        return
 
     def timestep(
         self,
@@ -139,7 +149,7 @@ class Session(SessionScope, Decorating):
         `callspan show`; a second step with it is recorded without, and flagged. `at` is when the step begins; None:
         when the block is entered.
         """
-        return Timestep._of(self._for_step, name, turn, metadata, at, step_id)
+        return Timestep(self._for_step, name, turn, metadata, at, step_id)
 
     def outcome(
         self,
@@ -178,11 +188,15 @@ class Session(SessionScope, Decorating):
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
         """Return a new session like this one, for one call of a function."""
         identity = self._identity
-        return Session._of(msgspec.structs.replace(identity, name=identity.name or name, at=None))
+        return Session(msgspec.structs.replace(identity, name=identity.name or name, at=None))
 
     def _flag(self, flag: str) -> None:
         """Flag the session; kept with its next record."""
         mark(self._info, flag)
+
+    def _sequence(self) -> int:
+        """Return the next sequence number of events in this session."""
+        return self._episode.next_sequence()
 
     def _for_step(self, start_ns: int) -> Found:
         flag = None
@@ -333,31 +347,6 @@ class Session(SessionScope, Decorating):
             totals=totals,
             content_level=self._content_level,
         )
-
-
-class Timestep(TimestepScope):
-    """One turn of a session: a span `timestep`, a row at its start and at its end.
-
-    Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on. Safe from any
-    thread.
-
-    Raises:
-        MisuseError: With the setting `strict`, from any method: incorrect use, as for `Session`.
-
-    Example:
-        >>> with callspan.session("chat") as session, session.timestep("answer") as step:
-        ...     _ = step.observation("Where is my parcel?")
-        ...     _ = step.reward(1.0, source="user")
-        >>> step.index
-        0
-    """
-
-    __slots__ = ()
-
-    @property
-    def session(self) -> Session | None:
-        """The session it belongs to; None before the start."""
-        return self._session if isinstance(self._session, Session) else None
 
 
 def _joined(runtime: Runtime, where: SpanRef | None) -> ScopeSpanHandle | None:

@@ -11,9 +11,8 @@ from opentelemetry.context import Context
 from callspan.agent.arguments import Time, as_dict, as_int, as_text, flagged, mark
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
-from callspan.agent.episode import Episode
-from callspan.agent.operation_recorder import OperationRecorder
-from callspan.agent.runtime import Runtime, ScopeSpanHandle, remember
+from callspan.agent.event_recorder import EventRecorder
+from callspan.agent.runtime import Runtime, remember
 from callspan.agent.scope import Scope, scope_of
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
@@ -24,52 +23,35 @@ from callspan.record.events import Record, TimestepRecord
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-
-class SessionScope(OperationRecorder):
-    """The part of a session that its timesteps use: the counters of its episode, its open steps, and its last span."""
-
-    __slots__ = ("_episode", "_last", "_open_steps", "_shown_name")
-
-    _shown_name: str | None
-    """Its name as the processors returned it at its start; None before."""
-    _episode: Episode
-    _last: ScopeSpanHandle
-    _open_steps: dict[str, Scope]
-
-    @property
-    def id(self) -> str:
-        """The session's id: as given, as carried, or a generated one. Known before the start."""
-        return self._episode.id
-
-    @property
-    def _step(self) -> None:
-        """None: a session is in no timestep of its own."""
-        return
-
-    @property
-    def _above(self) -> None:
-        """None: totals are per session, those of a nested one are its own."""
-        return
-
-    def _sequence(self) -> int:
-        """Return the next sequence number of events in this session."""
-        return self._episode.next_sequence()
+    from callspan.agent.sessions import Session
 
 
 class Found(NamedTuple):
     """The session found for a step that starts."""
 
-    session: SessionScope
+    session: Session
     owned: bool = False
     """The session was created for this step alone, which starts it."""
     flag: str | None = None
     """A flag for the step."""
 
 
-class TimestepScope(OperationRecorder, Decorating):
-    """One turn of a session, see `callspan.agent.sessions.Timestep`, which adds the type of its session."""
+class Timestep(EventRecorder, Decorating):
+    """One turn of a session: a span `timestep`, a row at its start and at its end.
+
+    Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on. Safe from any
+    thread.
+
+    Raises:
+        MisuseError: With the setting `strict`, from any method: incorrect use, as for `Session`.
+
+    Example:
+        >>> with callspan.session("chat") as session, session.timestep("answer") as step:
+        ...     _ = step.observation("Where is my parcel?")
+        ...     _ = step.reward(1.0, source="user")
+        >>> step.index
+        0
+    """
 
     __slots__ = (
         "_at",
@@ -88,43 +70,23 @@ class TimestepScope(OperationRecorder, Decorating):
         "id",
     )
 
-    def __init__(self) -> None:
-        raise TypeError("a timestep is made by callspan.timestep() or session.timestep()")
-
-    @classmethod
-    def _of(
-        cls,
+    def __init__(
+        self,
         find: Callable[[int], Found],
         name: str | None = None,
         turn: int | None = None,
         metadata: Mapping[str, object] | None = None,
         at: Time | None = None,
         step_id: str | None = None,
-    ) -> Self:
-        """Return a step that has not started. For callspan itself; use `callspan.timestep()`.
-
-        `find` returns the session of a step that starts at the given time.
-        """
-        step = cls.__new__(cls)
-        step._set_up(find, name, turn, metadata, at)
-        step._step_id = as_text(step_id) or None
-        return step
-
-    def _set_up(
-        self,
-        find: Callable[[int], Found],
-        name: str | None,
-        turn: int | None,
-        metadata: Mapping[str, object] | None,
-        at: Time | None,
     ) -> None:
+        """`find` returns the session of a step that starts at the given time."""
         super().__init__()
         self._find = find
         self._given = (as_text(name), as_int(turn))
         self._at = at
-        self._step_id: str | None = None
+        self._step_id = as_text(step_id) or None
         self._info = as_dict(metadata)
-        self._session: SessionScope | None = None
+        self._session: Session | None = None
         self._owns_session = False
         self._first: TimestepRecord | None = None
         self._parent: Scope | None = None
@@ -154,12 +116,12 @@ class TimestepScope(OperationRecorder, Decorating):
         return self._step_id
 
     @property
-    def session(self) -> SessionScope | None:
+    def session(self) -> Session | None:
         """The session it belongs to; None before the start."""
         return self._session
 
     @property
-    def _step(self) -> TimestepScope:
+    def _step(self) -> Timestep:
         """The timestep itself."""
         return self
 
@@ -196,10 +158,10 @@ class TimestepScope(OperationRecorder, Decorating):
             self._end_both(error, at)  # an interrupt may arrive between the two; neither ends twice
             raise
 
-    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Self:  # noqa: ARG002
+    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
         """Return a new step like this one, for one call of a function."""
         given, turn = self._given
-        return self._of(self._find, given or name, turn, self._info)
+        return Timestep(self._find, given or name, turn, self._info)
 
     def _end_both(self, error: BaseException | None, at: Time | None) -> None:
         super().end(error, at=at)
@@ -282,7 +244,7 @@ class TimestepScope(OperationRecorder, Decorating):
         )
         return self._runtime.process(record, self._level, "timestep_end")
 
-    def _record(self, session: SessionScope) -> TimestepRecord:
+    def _record(self, session: Session) -> TimestepRecord:
         name, turn = self._given
         return TimestepRecord(
             timestep_id=self.id,

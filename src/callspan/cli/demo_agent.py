@@ -193,7 +193,8 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
     from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolUnionParam
 
-    from callspan.agent.sessions import Session, Timestep
+    from callspan.agent.sessions import Session
+    from callspan.agent.timesteps import Timestep
 
 PLANNER: Final = "gpt-5-mini"
 ACTOR: Final = "gpt-4.1-mini"

@@ -16,8 +16,9 @@ import msgspec
 from gymnasium.vector.utils import iterate
 
 from callspan.agent.arguments import SupportsBool
-from callspan.agent.operation_recorder import EnvironmentStep
-from callspan.agent.sessions import Identity, Session, Timestep
+from callspan.agent.environment_step import EnvironmentStep
+from callspan.agent.sessions import Identity, Session
+from callspan.agent.timesteps import Timestep
 from callspan.fail_open import fail_open, value_of
 from callspan.record.bounded import text_attribute
 
@@ -322,7 +323,7 @@ class Episodes:
         self.abandon()
         with _RECORD:
             metadata = {**(self._identity.metadata or {}), **about}
-            self.session = Session._of(msgspec.structs.replace(self._identity, metadata=metadata))
+            self.session = Session(msgspec.structs.replace(self._identity, metadata=metadata))
             self.session.start(current=self._current)
             self.session.observation(self.shown(observation))
             self._next_turn(self.session)

@@ -39,18 +39,9 @@ class Captured:
         (['chat m'], 1)
     """
 
-    _exporter: InMemorySpanExporter
-    _all: list[Record]
-
-    def __init__(self) -> None:
-        raise TypeError("what is captured is made by callspan.testing.capture()")
-
-    @classmethod
-    def _of(cls, exporter: InMemorySpanExporter) -> Captured:
-        """Return what is captured by an exporter. For callspan itself; use `callspan.testing.capture()`."""
-        captured = cls.__new__(cls)
-        captured._exporter, captured._all = exporter, []
-        return captured
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self._exporter = exporter
+        self._all: list[Record] = []
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -116,7 +107,7 @@ def capture(
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    captured = Captured._of(exporter)
+    captured = Captured(exporter)
     loaded = load({"strict": True, **settings}, environment={})
     providers = Providers(tracer_provider=provider, redact=redact, content_for=content_for, listeners=(captured._add,))
     before = WIRING.pipeline

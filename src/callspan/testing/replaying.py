@@ -97,21 +97,12 @@ class Replayed(ScriptedProvider):
         0
     """
 
-    _recording: Recording
-
-    def __init__(self) -> None:
-        raise TypeError("a replayed provider is made by callspan.testing.replay()")
-
-    @classmethod
-    def _of(cls, recording: Recording) -> Replayed:
-        """Return the provider of a recording. For callspan itself; use `callspan.testing.replay()`."""
-        provider = cls.__new__(cls)
-        ScriptedProvider.__init__(provider)
-        provider._recording = recording
-        provider.reply(Reply(responder=recording.answer), repeat=True)
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self._recording = recording
+        self.reply(Reply(responder=recording.answer), repeat=True)
         # Paths without a default answer need a reply by name.
-        provider.reply(Reply(responder=recording.answer), on=_is_a_call, repeat=True)
-        return provider
+        self.reply(Reply(responder=recording.answer), on=_is_a_call, repeat=True)
 
     @property
     def unused(self) -> list[CallRecord]:
@@ -145,7 +136,7 @@ def replay(store: str | Reader, *, session: str | None = None, match: Match = "o
         >>> answer.choices[0].message.content
         'Hello!'
     """
-    provider = Replayed._of(Recording(_recorded(store, session), match=match))
+    provider = Replayed(Recording(_recorded(store, session), match=match))
     with provider:
         yield provider
 

@@ -50,18 +50,8 @@ class Handle:
         >>> handle.uninstrument()
     """
 
-    _wiring: Wiring
-    _pipeline: Pipeline
-
-    def __init__(self) -> None:
-        raise TypeError("a handle is made by callspan.instrument()")
-
-    @classmethod
-    def _of(cls, wiring: Wiring, pipeline: Pipeline) -> Handle:
-        """Return the handle of a pipeline. For callspan itself; use `callspan.instrument()`."""
-        handle = cls.__new__(cls)
-        handle._wiring, handle._pipeline = wiring, pipeline
-        return handle
+    def __init__(self, wiring: Wiring, pipeline: Pipeline) -> None:
+        self._wiring, self._pipeline = wiring, pipeline
 
     def __repr__(self) -> str:
         """Show whether it is in force, and its settings."""
@@ -162,7 +152,7 @@ class Wiring:
         pipeline = self._pipeline
         if pipeline is None:
             raise RuntimeError("another thread has undone callspan.instrument()")
-        return Handle._of(self, pipeline), replaced
+        return Handle(self, pipeline), replaced
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Stop using the pipeline, if it is current, and restore the SDKs."""

@@ -1,27 +1,24 @@
-"""Operation recorder: environment steps, tools, agents, guardrails and handoffs of a session or timestep.
-
-An environment step is the environment's reaction to an action, recorded afterwards or timed by its own span.
-"""
+"""Environment step: the environment's reaction to an action, recorded afterwards or timed by its own span."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, SupportsFloat
+from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
 
 import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_int, as_text, moment, reward_value
 from callspan.agent.context import metadata_of
-from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.lifecycle import is_within
-from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope, scope_of
+from callspan.agent.scope import Scope, is_within, scope_of
 from callspan.errors import application_error
 from callspan.process.processed import Processed
 from callspan.record.events import EventRecord, Record
 from callspan.record.ids import new_id
+
+if TYPE_CHECKING:
+    from callspan.agent.event_recorder import EventRecorder
 
 
 class StepResult(NamedTuple):
@@ -151,81 +148,3 @@ class EnvironmentStep(Scope):
 
     def _observe_end(self, final: Processed[Record]) -> None:
         self._where._observe(final)
-
-
-class OperationRecorder(EventRecorder):
-    """A scope that records events and operations: the methods that sessions and timesteps share."""
-
-    __slots__ = ()
-
-    def environment(  # noqa: PLR0913 - what an environment returns, and what a step has
-        self,
-        observation: object = None,
-        reward: SupportsFloat | None = None,
-        terminated: SupportsBool | None = None,
-        truncated: SupportsBool | None = None,
-        before: object = None,
-        info: object = None,
-        *,
-        system: str | None = None,
-        metadata: Mapping[str, object] | None = None,
-        sequence: int | None = None,
-        at: Time | None = None,
-    ) -> str:
-        """Record one step of the environment; return the event's id.
-
-        `observation` is the state after it, `before` the state before, `info` what else there is to say; None: not
-        given. The reward counts in the totals of step and session. NumPy values are welcome. `system` is the
-        component that acts, `sequence` your own number of the step, `at` when it happened; None: now.
-        """
-        target, flags = self._target()
-        result = StepResult(observation, reward, terminated, truncated, before, info, at, system, metadata, sequence)
-        record = environment_event(target, result, flags)
-        count_event(target, record)
-        target._emit(record, "event")
-        return record.event_id
-
-    def environment_step(
-        self,
-        before: object = None,
-        *,
-        system: str | None = None,
-        metadata: Mapping[str, object] | None = None,
-        sequence: int | None = None,
-    ) -> EnvironmentStep:
-        """Return one step of the environment that takes time, to be used with `with`: a span of its own.
-
-        `before` is the state before it, the rest as for `environment`. Give the result by
-        `set_result(observation, reward, terminated, truncated)`.
-        """
-        return EnvironmentStep(self, StepResult(before=before, system=system, metadata=metadata, sequence=sequence))
-
-    def tool(self, name: str | None = None, call: object = None, arguments: object = None) -> Tool:
-        """Return the run of a tool, to be used with `with`, see `callspan.tool`."""
-        return Tool(name, call, arguments, owner=self)
-
-    def invoke_agent(
-        self,
-        name: str | None = None,
-        *,
-        input: object = None,  # noqa: A002 - the public word
-        description: str | None = None,
-    ) -> Agent:
-        """Return the run of an agent among several, to be used with `with`, see `callspan.invoke_agent`."""
-        return Agent(name, input, self, description)
-
-    def guardrail(self, name: str | None = None, *, input: object = None) -> Guardrail:  # noqa: A002
-        """Return a check, to be used with `with`, see `callspan.guardrail`."""
-        return Guardrail(name, input, self)
-
-    def handoff(
-        self,
-        to: str,
-        sender: str | None = None,
-        *,
-        call: object = None,
-        reason: object = None,
-        at: Time | None = None,
-    ) -> str:
-        """Record that one agent passes the work on to another, see `callspan.handoff`; return the event's id."""
-        return Handoff.made(to, sender, call, reason, self, at)
