@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -52,6 +53,20 @@ def user_of(url: str) -> str:
     """Return the user in a URL, "" if there is none; never to be printed."""
     before, at, _ = url.partition("://")[2].rpartition("@")
     return before.partition(":")[0] if at else ""
+
+
+def safe_name(url: str) -> str:
+    """Return the URL without its user, password and query, fit for logs.
+
+    If the password cannot be found in the URL, a short hash distinguishes stores.
+    """
+    name = safe_url(url)
+    return f"{name}-{sha256(url.encode('utf-8', 'replace')).hexdigest()[:8]}" if name.endswith(HIDDEN) else name
+
+
+def identity_of(url: str) -> str:
+    """Return a text that is the same for the same store and user, whatever the password. Never to be printed."""
+    return f"{user_of(url)} {safe_name(url)}"
 
 
 def names_user(url: str) -> bool:

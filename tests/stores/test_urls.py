@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from tests.points import points
 
-from callspan.safe_urls import error_text, without_passwords
+from callspan.safe_urls import error_text, identity_of, safe_name, without_passwords
 from callspan.settings import SettingError
 from callspan.spool.sink import reason
 from callspan.stores.base import StoreError
-from callspan.stores.urls import identity_of, open_store, parse, safe_name, sinks_for, split_urls
+from callspan.stores.urls import open_store, parse, sinks_for, split_urls
 
 from .conftest import Delivery, Records
 

@@ -19,11 +19,11 @@ from callspan.cli.safe_text import clean
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
 from callspan.formatting import UNKNOWN, duration, local_time, money, tokens
 from callspan.record.call import CallRecord
-from callspan.safe_urls import error_text
+from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, EmptyStoreError, Reader
-from callspan.stores.urls import open_store, safe_name
+from callspan.stores.urls import open_store
 
 _COLUMNS: Final = (
     Column("started", rank=4),

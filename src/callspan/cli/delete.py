@@ -13,11 +13,11 @@ from callspan.cli.frame import Frame, progress, reading, store_errors, usage_err
 from callspan.cli.safe_text import clean
 from callspan.cli.ship import spool_of
 from callspan.formatting import count, iso, local_time, plural
-from callspan.safe_urls import error_text
+from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.stores.base import CallFilter, SessionSummary
 from callspan.stores.retention import Choice, Removed, delete_session, prune, remove_uploads
-from callspan.stores.urls import safe_name, split_urls
+from callspan.stores.urls import split_urls
 
 _EPILOG: Final = """\b
 Examples:

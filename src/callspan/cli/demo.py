@@ -30,9 +30,9 @@ from callspan.cli.json_rows import short_ids
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.screen import reward_style
 from callspan.formatting import iso, reward
-from callspan.safe_urls import error_text
+from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
-from callspan.stores.urls import open_store, parse, safe_name
+from callspan.stores.urls import open_store, parse
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

@@ -27,7 +27,7 @@ from callspan.intercept import coverage
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp.variables import SIGNALS, Destination, destinations, otlp_is_named
 from callspan.private_names import MODULES, READ
-from callspan.safe_urls import error_text
+from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import PROFILES, SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
@@ -37,7 +37,7 @@ from callspan.spool.unrecorded import FILE as UNRECORDED
 from callspan.spool.unrecorded import read_unrecorded
 from callspan.spool.uploads import DIRECTORY, uploads_in
 from callspan.stores.base import StoreError
-from callspan.stores.urls import open_store, safe_name, split_urls
+from callspan.stores.urls import open_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _AREAS: Final = (

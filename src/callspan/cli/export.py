@@ -17,9 +17,8 @@ from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options
 from callspan.formatting import count, reward
 from callspan.output_file import is_stream, written_to
-from callspan.safe_urls import error_text
+from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
-from callspan.stores.urls import safe_name
 
 _FORMATS: Final = "\n".join(f"  {name:15} {made.about}" for name, made in FORMATS.items())
 _EPILOG: Final = f"""\b

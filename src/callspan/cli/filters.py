@@ -18,9 +18,8 @@ import msgspec
 
 from callspan.cli.frame import Frame
 from callspan.cli.safe_text import clean, whole_characters
-from callspan.safe_urls import is_http_url, safe_url
+from callspan.safe_urls import is_http_url, safe_name, safe_url
 from callspan.stores.base import CallFilter, Reader
-from callspan.stores.urls import safe_name
 
 if TYPE_CHECKING:
     IntType: TypeAlias = click.ParamType[int]

@@ -24,7 +24,7 @@ from callspan.cli.screen import Screen, json_text
 from callspan.formatting import milliseconds
 from callspan.record.call import CallRecord
 from callspan.record.events import TimestepRecord
-from callspan.safe_urls import error_text, whole_words, without_passwords
+from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
 from callspan.settings import SettingError
 from callspan.stores import aggregates
 from callspan.stores.base import (
@@ -40,7 +40,7 @@ from callspan.stores.base import (
     Summary,
     Times,
 )
-from callspan.stores.urls import open_store, parse, safe_name, split_urls
+from callspan.stores.urls import open_store, parse, split_urls
 
 _DRIVER_ERRORS: Final = {"psycopg": "Error", "clickhouse_connect.driver.exceptions": "ClickHouseError"}
 _MOST: Final = 300

@@ -25,10 +25,9 @@ from callspan.providers.registry import by_api, wire_of
 from callspan.providers.wire_json import dig, integer, objects
 from callspan.record.call import CallRecord
 from callspan.record.media_reference import MEDIA_KEY
-from callspan.safe_urls import error_text
+from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import PROFILES, SdkProfile
 from callspan.stores.aggregates import model_of
-from callspan.stores.urls import safe_name
 
 _EPILOG: Final = """\b
 Examples:

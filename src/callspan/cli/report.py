@@ -12,8 +12,8 @@ from callspan.cli.frame import Frame, progress, reading
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
 from callspan.reports import write_report
+from callspan.safe_urls import safe_name
 from callspan.stores.base import CallFilter
-from callspan.stores.urls import safe_name
 
 _EPILOG: Final = """\b
 Examples:

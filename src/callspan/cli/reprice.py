@@ -20,13 +20,13 @@ from callspan.formatting import count, money
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode
 from callspan.record.usage import Cost
-from callspan.safe_urls import error_text
+from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.aggregates import exact_sum, model_of
 from callspan.stores.base import CallFilter
-from callspan.stores.urls import safe_name, sinks_for, split_urls
+from callspan.stores.urls import sinks_for, split_urls
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
 from callspan.otlp.variables import SERVICE_FOR_RUN, otlp_is_named, service_of_command
-from callspan.safe_urls import error_text
+from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import environment_for_run, is_run_process, load
-from callspan.stores.urls import parse, safe_name, split_urls
+from callspan.stores.urls import parse, split_urls
 
 if TYPE_CHECKING:
     from callspan.wiring.recorder import Destination

@@ -15,8 +15,8 @@ from callspan.cli.frame import Frame, reading
 from callspan.cli.json_rows import session_duration_ns, session_row, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
+from callspan.safe_urls import safe_name
 from callspan.stores.base import CallFilter, Reader, SessionSummary
-from callspan.stores.urls import safe_name
 
 _COLUMNS: Final = (
     Column("started", rank=4),

@@ -12,10 +12,11 @@ import click
 from callspan.cli.filters import Seconds
 from callspan.cli.frame import Frame, framed, progress, store_errors, usage_error
 from callspan.formatting import plural
+from callspan.safe_urls import safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool.directory import Listing, size_of, store_keys
-from callspan.stores.urls import open_store, safe_name, split_urls
+from callspan.stores.urls import open_store, split_urls
 from callspan.wiring.recorder import store_sinks
 
 _IDLE_S: Final = 30.0

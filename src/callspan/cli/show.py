@@ -23,10 +23,10 @@ from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, tool_name
 from callspan.record.usage import Cost, Hop, Usage
+from callspan.safe_urls import safe_name
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, Content, History, Reader, SessionSummary
 from callspan.stores.history import whole_conversation
-from callspan.stores.urls import safe_name
 
 _LIMIT: Final = 1000
 _NAMED: Final = 3

@@ -17,9 +17,9 @@ from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Column, fitted, styled
 from callspan.formatting import UNKNOWN, count, milliseconds, money, tokens
+from callspan.safe_urls import safe_name
 from callspan.stores.base import CallFilter, Summary
 from callspan.stores.filters import GROUPINGS, META, checked_grouping
-from callspan.stores.urls import safe_name
 
 _COLUMNS: Final = (
     Column("calls", right=True),

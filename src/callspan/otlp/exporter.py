@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from callspan.fail_open import fail_open
 from callspan.otlp.byte_bounds import MAX_BATCH_BYTES, export_parts
 from callspan.otlp.variables import Destination
-from callspan.stores.urls import safe_name
+from callspan.safe_urls import safe_name
 
 _LOGGER: Final = logging.getLogger("callspan")
 _EXPORT: Final = fail_open("send telemetry by OTLP")

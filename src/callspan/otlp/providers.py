@@ -19,9 +19,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from callspan.fail_open import fail_open, log
 from callspan.otlp.exporter import OtlpExporter, Patience
 from callspan.otlp.variables import Destination, Signal, destinations, main_name, unknown_protocol
-from callspan.safe_urls import is_http_url
+from callspan.safe_urls import is_http_url, safe_name
 from callspan.settings import SettingError
-from callspan.stores.urls import safe_name
 
 _SET_UP: Final = fail_open("set up the OTLP exporters")
 _Provider = TypeVar("_Provider")

@@ -11,11 +11,12 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 import msgspec
 
 from callspan.forks import late_import
+from callspan.safe_urls import safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool import uploads
 from callspan.stores.bodies import from_row, references
-from callspan.stores.urls import StoreUrl, parse, safe_name, spool_directory
+from callspan.stores.urls import StoreUrl, parse, spool_directory
 
 _REMOVERS: Final = {
     "sqlite": "sqlite.removal",

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from callspan.fail_open import ours
 from callspan.forks import late_import
-from callspan.safe_urls import HIDDEN, names_user, safe_url, unescaped, user_of
+from callspan.safe_urls import identity_of, names_user, safe_name, unescaped
 from callspan.settings import SettingError, Settings
 from callspan.settings import split_urls as split_text
 from callspan.settings_loader import load, state_directory
@@ -194,20 +194,6 @@ def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
             return url
     names = ", ".join(map(safe_name, split)) or "nothing"
     raise SettingError(f"{_SETTING}: {names} cannot be read; name a store that keeps records: {_FORMS}")
-
-
-def safe_name(url: str) -> str:
-    """Return the URL without its user, password and query, fit for logs.
-
-    If the password cannot be found in the URL, a short hash distinguishes stores.
-    """
-    name = safe_url(url)
-    return f"{name}-{sha256(url.encode('utf-8', 'replace')).hexdigest()[:8]}" if name.endswith(HIDDEN) else name
-
-
-def identity_of(url: str) -> str:
-    """Return a text that is the same for the same store and user, whatever the password. Never to be printed."""
-    return f"{user_of(url)} {safe_name(url)}"
 
 
 def _sink(store: StoreUrl) -> Sink:

@@ -12,6 +12,7 @@ from typing import Final, cast
 from clickhouse_connect.driver.client import Client
 
 from callspan.record.call import CallRecord
+from callspan.safe_urls import safe_name
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import CallFilter, Content, EmptyStoreError
@@ -20,7 +21,6 @@ from callspan.stores.columns import LAYOUT
 from callspan.stores.filters import CLICKHOUSE, source
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
-from callspan.stores.urls import safe_name
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _SETTINGS: Final = {"final": 1, "cast_keep_nullable": 1}

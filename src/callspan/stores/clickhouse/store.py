@@ -24,7 +24,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
-from callspan.safe_urls import error_text
+from callspan.safe_urls import error_text, identity_of, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, not_migrated, tried
@@ -34,7 +34,6 @@ from callspan.stores.columns import TABLES
 from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.rows import Row
-from callspan.stores.urls import identity_of, safe_name
 
 _WRITTEN_AGAIN_S: Final = 3600.0
 _TURNS: Final = 4

@@ -23,7 +23,7 @@ from psycopg.types.string import TextLoader
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
-from callspan.safe_urls import error_text
+from callspan.safe_urls import error_text, identity_of, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
@@ -36,7 +36,6 @@ from callspan.stores.retention import Choice, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
-from callspan.stores.urls import identity_of, safe_name
 
 _MOMENT_MS: Final = 500
 _NUL: Final = b"\\u0000"
