@@ -53,7 +53,7 @@ class Kept:
 
 def through(payload: bytes, prices: Path | None = None) -> Unpacked:
     kept = Kept()
-    ProcessedSink(kept, SharedDecoder(delivery_processors(prices))).deliver([Entry("s", 0, len(payload), payload)])
+    ProcessedSink(kept, SharedDecoder(delivery_processors(prices).run)).deliver([Entry("s", 0, len(payload), payload)])
     return kept.stored[0]
 
 
@@ -121,7 +121,7 @@ def test_a_record_is_decoded_once(call: MakeCall, prices: Path, monkeypatch: pyt
 
 def test_everything_else_is_delegated_to_the_sink(call: MakeCall) -> None:
     kept = Kept()
-    sink = ProcessedSink(kept, SharedDecoder(delivery_processors(None)))
+    sink = ProcessedSink(kept, SharedDecoder(delivery_processors(None).run))
     sink.open()
     sink.set_aside(Entry("s", 0, 1, b"x"), "bad")
     sink.forget("s")

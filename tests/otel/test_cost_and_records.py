@@ -159,7 +159,7 @@ class Failing:
 def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
     received: list[Any] = []
     failing: Any = Failing(times=2)
-    sink = ProcessedSink(failing, SharedDecoder(delivery_processors(prices)), delivered=received.append)
+    sink = ProcessedSink(failing, SharedDecoder(delivery_processors(prices).run), delivered=received.append)
     call = CallRecord(
         call_id="one",
         provider="openai",
@@ -173,7 +173,7 @@ def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
             sink.deliver([entry])
     assert received == []
     sink.deliver([entry])
-    (record,) = (processed.record for processed in received)
+    (record,) = received
     assert (record.call_id, record.cost.usd) == ("one", Decimal("0.006"))
 
 

@@ -95,6 +95,18 @@ def withhold(record: _R, why: str) -> _R:
     return cast("_R", without_content(bare, keep_facts=False, why=why))
 
 
+def without_bodies(record: Record) -> Record:
+    """Return a call without its bodies, for where there is no room for them; any other record unchanged."""
+    if not isinstance(record, CallRecord):
+        return record
+    return msgspec.structs.replace(
+        record,
+        request=msgspec.structs.replace(record.request, body=NO_BODY),
+        response=record.response and msgspec.structs.replace(record.response, body=NO_BODY),
+        redactions=[*record.redactions, Redaction(what="request.body, response.body", why="size")],
+    )
+
+
 def without_texts(error: ErrorInfo) -> ErrorInfo:
     """Return the error with its classes, codes and status, without message, parameter and body."""
     if error.message is None and error.body is None and error.param is None:

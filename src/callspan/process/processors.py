@@ -139,17 +139,17 @@ class Processors:
         Its record is the same object where nothing changes. Raises nothing but interrupts: where a processor raises,
         the record loses its content and is kept.
         """
-        processed = self._run(record)
+        processed = self.run(record)
         if not callbacks.REGISTERED:
             return _processed(processed)
         if point is not None:
             callbacks.call(point, processed)
         replaced = callbacks.call("before_record", processed)
-        return _processed(processed if replaced is processed else self._run(replaced))
+        return _processed(processed if replaced is processed else self.run(replaced))
 
     def without_callbacks(self, record: _R) -> Processed[_R]:
         """Return the result of `process` without callbacks, for records that are only shown or delivered."""
-        return _processed(self._run(record))
+        return _processed(self.run(record))
 
     def begun(self, record: CallRecord) -> Processed[CallRecord]:
         """Return the record of a call before anything is sent, for the start of its span and the count of calls.
@@ -157,10 +157,11 @@ class Processors:
         Without metadata, unless there is a redactor: neither shows it.
         """
         if self._redacts:
-            return _processed(self._run(record))
+            return _processed(self.run(record))
         return _processed(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
 
-    def _run(self, record: _R) -> _R:
+    def run(self, record: _R) -> _R:
+        """Return the result of the processors alone, for records that were processed before and are delivered now."""
         for step, process, failed in self._of_calls if type(record) is CallRecord else self._of_others:
             try:
                 record = process(record)

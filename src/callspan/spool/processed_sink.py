@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from callspan.forks import in_child
-from callspan.process.processed import Processed
-from callspan.process.processors import Processors
 from callspan.record.events import Record
 from callspan.spool.sink import Decoded, Entry, Sink, decode_payload
 
-Delivered: TypeAlias = Callable[[Processed[Record]], None]
-"""Called with each record that the processors have changed, once it is stored. Must not raise."""
+Process: TypeAlias = Callable[[Record], Record]
+"""From a record as it was written to the one to store; the same object if nothing changes. Must not raise."""
+Delivered: TypeAlias = Callable[[Record], object]
+"""Called with each record that was changed on the way, once it is stored. Must not raise."""
 _MAX_ENTRIES: Final = 256
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _NOWHERE: Final = ("", -1)
@@ -33,10 +33,10 @@ class SharedDecoder:
     """
 
     def __init__(
-        self, processors: Processors, sinks: int = 1, *, max_entries: int = _MAX_ENTRIES, max_bytes: int = _MAX_BYTES
+        self, process: Process, sinks: int = 1, *, max_entries: int = _MAX_ENTRIES, max_bytes: int = _MAX_BYTES
     ) -> None:
         """`sinks` is the number of sinks; they are numbered from 0."""
-        self._process = processors.without_callbacks
+        self._process = process
         self._max_entries, self._max_bytes = max_entries, max_bytes
         self._last_taken = [_NOWHERE] * sinks
         """Segment and offset of the last entry taken by each sink."""
@@ -65,8 +65,7 @@ class SharedDecoder:
 
     def _decode(self, payload: bytes) -> Decoded:
         original = decode_payload(payload)
-        processed = self._process(original)
-        return Decoded(processed.record, original, processed)
+        return Decoded(self._process(original), original)
 
     def _is_lacking(self, place: tuple[str, int]) -> bool:
         """Return whether a sink may still need this entry: it is at an earlier one, or in another segment."""
@@ -131,12 +130,12 @@ class ProcessedSink:
         if delivered is None:
             self._sink.deliver(_with(take, entries))
             return
-        changed: list[Processed[Record]] = []
+        changed: list[Record] = []
 
         def decode(entry: Entry) -> Decoded:
             decoded = take(entry)
-            if decoded.record is not decoded.original and decoded.processed is not None:
-                changed.append(decoded.processed)
+            if decoded.record is not decoded.original:
+                changed.append(decoded.record)
             return decoded
 
         self._sink.deliver(_with(decode, entries))

@@ -16,7 +16,6 @@ import msgspec
 
 from callspan.fail_open import log
 from callspan.formatting import iso, plural
-from callspan.process.processed import Processed
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record
 from callspan.safe_urls import whole_words, without_passwords
@@ -35,8 +34,6 @@ class Decoded(NamedTuple):
     """The record to store."""
     original: Record
     """The record as in the payload, with the fields this version knows; the same object if nothing was changed."""
-    processed: Processed[Record] | None = None
-    """`record` as the processors returned it; None if it passed none."""
 
 
 def decode_payload(payload: bytes) -> Record:

@@ -26,7 +26,7 @@ from callspan.observe.factory import CallFactory, LateFactory
 from callspan.observe.ports import UnfinishedCall
 from callspan.otlp.providers import delivers, last_exports, limited_retries
 from callspan.otlp.variables import SIGNALS, Signal
-from callspan.process import callbacks, processors
+from callspan.process import processors
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
@@ -34,6 +34,7 @@ from callspan.process_end import ForkedWorkers
 from callspan.providers.batches import CREATE, UPLOAD, BatchRequest
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record, RewardRecord
+from callspan.reported.calls import CallWriter
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
 from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
@@ -47,7 +48,7 @@ from callspan.wiring.batch_files import BatchFiles
 from callspan.wiring.batches import Batches
 from callspan.wiring.fetches import Fetches
 from callspan.wiring.hosted import Hosted
-from callspan.wiring.recorder import Listener, Recorder, remember_call
+from callspan.wiring.recorder import Listener, Recorder
 
 _CALLBACKS: Final = {"redact": "record to record", "content_for": "metadata to content level"}
 _METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
@@ -140,12 +141,6 @@ class Pipeline:
         if self._deferred_ends is not None:
             self._deferred_ends.note(call, "cancelled")
 
-    def _under_way(self, level: Content, record: CallRecord) -> bool:
-        wanted = self.recorder.wanted or not callbacks.REGISTERED.keys().isdisjoint(("before_record", "after_record"))
-        if not wanted:
-            remember_call(record, level)
-        return wanted
-
     def _priced(self, processed: Processed[Record]) -> None:
         self._metrics.priced(processed)
 
@@ -163,13 +158,14 @@ class Pipeline:
 
     def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
         settings = self.settings
+        writer = CallWriter(self.recorder, level, self._fetches.created)
         calls = CallFactory(
             start_span=spans.start,
             processors=self._processors[level],
-            write=partial(self.recorder.write_call, self._fetches.created, level),
+            write=writer.write,
             observed=self._metrics.observed,
             begun=self._metrics.begun,
-            under_way=partial(self._under_way, level),
+            under_way=writer.under_way,
             put_off=self._put_off,
             surroundings=surroundings,
             service=settings.service,

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-import msgspec
-
-from callspan.agent.runtime import SPAN_REFS, SpanRef
 from callspan.background import PutOff
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.fail_open import fail_open, ours, report, reported
-from callspan.process import processors
+from callspan.process.content import without_bodies
 from callspan.process.processed import Processed
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
-from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
-from callspan.settings import Content, SettingError, Settings
+from callspan.settings import SettingError, Settings
 from callspan.spool.appending import Queued
 from callspan.spool.directory import Listing
-from callspan.spool.processed_sink import Delivered, ProcessedSink, SharedDecoder
+from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool
@@ -36,7 +32,8 @@ _CLOSING: Final = PutOff("callspan-closing")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
 
-Listener = Callable[[Processed[Record]], None]
+Listener: TypeAlias = Callable[[Processed[Record]], None]
+Priced: TypeAlias = Callable[[Processed[Record]], None]
 
 
 class Destination(NamedTuple):
@@ -57,9 +54,7 @@ def last_destination() -> Destination | None:
 class Recorder:
     """Writes processed records to the spool of the configured stores. Safe from any thread; never raises."""
 
-    def __init__(
-        self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Delivered | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Priced | None = None) -> None:
         """`priced` is called with each call whose cost was computed during delivery, once the first store has it."""
         self._settings = settings
         self._priced = priced
@@ -109,7 +104,7 @@ class Recorder:
                 spool = self._open_spool.get(_OPEN) or self._open()
                 queued = processed.queued
                 if queued is None:
-                    queued = Queued(codec.encode(record), partial(_slim, record))
+                    queued = Queued(codec.encode(record), partial(_encoded_without_bodies, record))
                     processed.queue(queued)
                 refused = not spool.append_queued(queued) and self.spool is not spool
             except reported(_KEEP):
@@ -126,20 +121,6 @@ class Recorder:
         self.refused += 1
         raised = TypeError(f"{type(value).__name__} did not pass the processors")
         report(_KEEP.what, raised)
-
-    def write_call(
-        self, created: Callable[[CallRecord], object], level: Content, processed: Processed[CallRecord]
-    ) -> None:
-        """Append the record of a call, keep the reference to its span, and run the callbacks after the record.
-
-        `level` is the content level it was begun with; `created` takes the call of a request to the Responses API,
-        which may be answered in the background.
-        """
-        processors.write(processed, self.write)
-        record = processed.record
-        remember_call(record, level)
-        if record.api == "responses":
-            created(record)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long.
@@ -209,29 +190,22 @@ class Recorder:
         return spool
 
 
-def _slim(record: Record) -> bytes:
-    """Return the record without its bodies, for a nearly full spool."""
-    if isinstance(record, CallRecord):
-        response = record.response and msgspec.structs.replace(record.response, body=NO_BODY)
-        record = msgspec.structs.replace(
-            record,
-            request=msgspec.structs.replace(record.request, body=NO_BODY),
-            response=response,
-            redactions=[*record.redactions, Redaction(what="request.body, response.body", why="size")],
-        )
-    return codec.encode(record)
+def _encoded_without_bodies(record: Record) -> bytes:
+    return codec.encode(without_bodies(record))
 
 
 def store_sinks(
-    urls: str | Iterable[str], prices: Path | None = None, delivered: Delivered | None = None, *, pauses: bool = False
+    urls: str | Iterable[str], prices: Path | None = None, priced: Priced | None = None, *, pauses: bool = False
 ) -> list[Sink]:
-    """Return one unopened sink per URL, in order; the first one calls `delivered` for each call it has priced.
+    """Return one unopened sink per URL, in order; the first one calls `priced` with each call that it priced.
 
     `pauses`: sleep between records, so that threads of the application can make calls.
     Raises SettingError for an invalid URL, or one whose optional dependency is not installed.
     """
     sinks = sinks_for(urls)
-    decoder = SharedDecoder(delivery_processors(prices), len(sinks))
+    delivery = delivery_processors(prices)
+    decoder = SharedDecoder(delivery.run, len(sinks))
+    delivered = None if priced is None else lambda record: priced(delivery.without_callbacks(record))
     return [
         ProcessedSink(sink, decoder, number, delivered if number == 0 else None, pauses=pauses)
         for number, sink in enumerate(sinks)
@@ -244,16 +218,3 @@ def check_prices(prices: object) -> None:
         pricer_for(prices if isinstance(prices, Path) else None)
     except ours(PriceFileError) as error:
         raise SettingError(str(error)) from error
-
-
-def remember_call(record: CallRecord, level: Content | None) -> None:
-    """Store the place and span of a call, by its ids, and the content level it was begun with."""
-    where = SpanRef(
-        trace_id=record.trace_id,
-        span_id=record.span_id,
-        sampled=record.sampled is not False,
-        place=msgspec.structs.replace(record.place, session_name=None),
-        response_id=record.response.id if record.response is not None else None,
-        level=level,
-    )
-    SPAN_REFS["call"].put(record.call_id, where)

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.process.content import UNREADABLE, decoded, is_kept, without_texts
+from callspan.process.content import UNREADABLE, decoded, is_kept, without_bodies, without_texts
 from callspan.process.parameters import ALLOWED
 from callspan.process.processors import caller_processors
-from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Response
+from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response, Timing
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import (
     EventRecord,
@@ -230,3 +230,23 @@ def test_what_an_answer_states_besides_its_content_stays(call: CallRecord, body:
 def test_a_body_is_decoded_or_none_or_unreadable(body: bytes, value: object) -> None:
     assert decoded(msgspec.Raw(body)) == value
     assert is_kept(msgspec.Raw(body)) is bool(body)
+
+
+def test_where_there_is_no_room_a_call_loses_its_bodies_and_says_so() -> None:
+    earlier, body = Redaction(what="error.message", why="secret"), msgspec.Raw(b'{"x":1}')
+    big = CallRecord(
+        call_id="c",
+        timing=Timing(start_ns=1),
+        request=Request(model="m", body_bytes=7, body=body),
+        response=Response(id="r", body=body),
+        redactions=[earlier],
+    )
+    bare = without_bodies(big)
+    assert isinstance(bare, CallRecord)
+    assert (bare.request, bare.response) == (Request(model="m", body_bytes=7), Response(id="r"))
+    assert bare.redactions == [earlier, Redaction(what="request.body, response.body", why="size")]
+    unanswered = without_bodies(CallRecord(call_id="c", timing=Timing(start_ns=1)))
+    assert isinstance(unanswered, CallRecord)
+    assert unanswered.response is None
+    session = SessionRecord(session_id="s", record_version=1, metadata={"a": 1})
+    assert without_bodies(session) is session

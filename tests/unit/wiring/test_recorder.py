@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from callspan.fail_open import failures
 from callspan.process.processed import Processed
-from callspan.record.call import CallRecord, Redaction, Request, Response
-from callspan.record.codec import decode
-from callspan.record.events import Record, SessionRecord
+from callspan.record.events import Record
 from callspan.settings import Settings
 from callspan.stores.urls import spool_directory
-from callspan.wiring import recorder
 from callspan.wiring.pipeline import Providers
 from callspan.wiring.recorder import Recorder
 from tests.points import points
@@ -99,28 +95,6 @@ def test_the_order_of_stores_without_files_makes_different_directories() -> None
     one, two = "postgresql://h/a", "postgresql://h/b"
     assert spool_directory(Settings(), (one, two)) != spool_directory(Settings(), (two, one))
     assert spool_directory(Settings(), (one,)) == spool_directory(Settings(), (one,))
-
-
-def test_for_a_full_spool_a_call_loses_its_bodies_and_says_so() -> None:
-    earlier = Redaction(what="error.message", why="secret")
-    big = msgspec.Raw(b'{"x":1}')
-    call = made(
-        request=Request(model="m", body_bytes=7, body=big), response=Response(id="r", body=big), redactions=[earlier]
-    )
-    slim = decode(recorder._slim(call))
-    assert isinstance(slim, CallRecord)
-    assert slim.response is not None
-    assert (bytes(slim.request.body), bytes(slim.response.body)) == (b"", b"")
-    assert (slim.request.model, slim.request.body_bytes, slim.response.id) == ("m", 7, "r")
-    assert slim.redactions == [earlier, Redaction(what="request.body, response.body", why="size")]
-
-
-def test_slimming_leaves_a_call_without_a_response_and_leaves_other_records_unchanged() -> None:
-    slim = decode(recorder._slim(made()))
-    assert isinstance(slim, CallRecord)
-    assert slim.response is None
-    session = SessionRecord(session_id="s", record_version=1, metadata={"a": 1})
-    assert decode(recorder._slim(session)) == session
 
 
 # Parts
