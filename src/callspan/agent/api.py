@@ -10,7 +10,7 @@ from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.runtime import installed
 from callspan.agent.scope import current_scope
 from callspan.agent.sessions import Identity, Session
-from callspan.agent.timesteps import Found, Timestep
+from callspan.agent.timesteps import StepSession, Timestep
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -283,11 +283,11 @@ def current_timestep() -> Timestep | None:
     return step if isinstance(step, Timestep) else None
 
 
-def _current_or_implicit(start_ns: int) -> Found:
+def _current_or_implicit(start_ns: int) -> StepSession:
     del start_ns
     current = current_session()
     if current is not None:
-        return Found(current)
+        return StepSession(current)
     flag = flagged("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
     implicit = Session(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
-    return Found(implicit, owned=True, flag=flag)
+    return StepSession(implicit, owned=True, flag=flag)

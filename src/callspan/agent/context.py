@@ -69,7 +69,7 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     return set_value(_METADATA, merged, context)
 
 
-class _Block(ABC):
+class _ContextBlock(ABC):
     """Context manager: `_key` of the context has another value for a block. An object is entered once."""
 
     __slots__ = ("_inner", "_outer")
@@ -115,7 +115,7 @@ class _Block(ABC):
         return set_value(self._key, outer.get(self._key), current)
 
 
-class metadata(_Block):  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
+class metadata(_ContextBlock):  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
     """Context manager: fields for every call, span and record made within; the innermost value wins.
 
     Fields: application, environment, organization_id, project_id, user_id (these three also with `internal_`
@@ -175,7 +175,7 @@ def with_content(context: Context, block: Content | None, level: Content | None 
     return context
 
 
-class content(_Block):  # noqa: N801 - reads as a statement: with callspan.content("off")
+class content(_ContextBlock):  # noqa: N801 - reads as a statement: with callspan.content("off")
     """Context manager: `full`, `metadata` or `off` for every call, session and event made within.
 
     It only takes away: neither the setting of `instrument()` nor that of a block around can be loosened. What was begun

@@ -28,7 +28,7 @@ from callspan.agent.runtime import (
     remember,
 )
 from callspan.agent.scope import Scope, current_scope, scope_of
-from callspan.agent.timesteps import Found, Timestep
+from callspan.agent.timesteps import StepSession, Timestep
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
@@ -198,7 +198,7 @@ class Session(EventRecorder, Decorating):
         """Return the next sequence number of events in this session."""
         return self._episode.next_sequence()
 
-    def _for_step(self, start_ns: int) -> Found:
+    def _for_step(self, start_ns: int) -> StepSession:
         flag = None
         if not self._started:
             flag = flagged("before_start", "use the session with `with` before its first timestep", installed())
@@ -206,7 +206,7 @@ class Session(EventRecorder, Decorating):
         elif self._ended:
             advice = "the session has ended; open another one, of the same id if you like"
             flag = flagged("after_end", advice, self._runtime)
-        return Found(self, flag=flag)
+        return StepSession(self, flag=flag)
 
     def _target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
         """Return the step of this session the running code is in, else the session, and flags."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from callspan.agent.sessions import Session
 
 
-class Found(NamedTuple):
+class StepSession(NamedTuple):
     """The session found for a step that starts."""
 
     session: Session
@@ -72,7 +72,7 @@ class Timestep(EventRecorder, Decorating):
 
     def __init__(
         self,
-        find: Callable[[int], Found],
+        find: Callable[[int], StepSession],
         name: str | None = None,
         turn: int | None = None,
         metadata: Mapping[str, object] | None = None,

@@ -18,7 +18,7 @@ from callspan.stores.urls import first_readable, hold_segments, split_urls
 
 if TYPE_CHECKING:
     from callspan.spool.directory import Waiting
-    from callspan.wiring.takeover import Place
+    from callspan.wiring.takeover import SpoolLocation
 
 _SHORTLY_S: Final = 0.25
 Position: TypeAlias = Callable[[str], int | None]
@@ -38,7 +38,7 @@ class Backlog:
         self._deliver = deliver
         self._store = first_readable(stores) if store is None else store
         self._urls = split_urls(stores)
-        self._places: Sequence[Place] = ()
+        self._places: Sequence[SpoolLocation] = ()
         self._errors: tuple[str, ...] = ()
 
     def deliver(self) -> None:

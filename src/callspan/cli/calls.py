@@ -12,8 +12,8 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
+from callspan.cli.command_context import CommandContext, reading, store_errors
 from callspan.cli.filters import Rows, call_options, resolve_session
-from callspan.cli.frame import Frame, reading, store_errors
 from callspan.cli.json_rows import call_row, output_text, short_ids
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
@@ -50,15 +50,15 @@ Examples:
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N calls.")
 @click.option("--oldest-first", is_flag=True, help="Oldest first instead of newest first.")
 @reading
-def calls_command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_first: bool) -> None:
+def calls_command(context: CommandContext, which: CallFilter, limit: int, offset: int, oldest_first: bool) -> None:
     """List calls, newest first: model, tokens, time, outcome and output."""
-    with frame.reader() as reader:
-        which = resolve_session(frame, reader, which)
+    with context.reader() as reader:
+        which = resolve_session(context, reader, which)
         which = msgspec.structs.replace(
             which, limit=limit, offset=offset, newest_first=not oldest_first, content="response"
         )
-        if frame.json:
-            if not frame.emit_all(call_row(call) for call in reader.calls(which)):
+        if context.json:
+            if not context.emit_all(call_row(call) for call in reader.calls(which)):
                 raise click.exceptions.Exit(1)
             return
         if which.text is not None:
@@ -70,11 +70,11 @@ def calls_command(frame: Frame, which: CallFilter, limit: int, offset: int, olde
             others = reader.count_calls(which) - offset - len(found)
             more = f"{others:,} more" if others > 0 else ""
     if not found:
-        frame.no_match(f"No such calls in {safe_name(frame.store)}.")
-    with frame.screen.paged():
-        frame.screen.print(calls_table(found, frame.screen.console.width))
+        context.no_match(f"No such calls in {safe_name(context.store)}.")
+    with context.screen.paged():
+        context.screen.print(calls_table(found, context.screen.console.width))
         if more:
-            frame.screen.line((f"{more}: --limit, --offset", "dim"))
+            context.screen.line((f"{more}: --limit, --offset", "dim"))
 
 
 def calls_table(found: list[CallRecord], width: int) -> Group:
@@ -140,35 +140,35 @@ Examples:
 @click.option("-n", "number", type=Rows(0), default=10, show_default=True, help="Show the last N calls.")
 @click.option("-f", "--follow", is_flag=True, help="Keep showing calls as they finish, until Ctrl-C.")
 @reading
-def tail_command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:
+def tail_command(context: CommandContext, which: CallFilter, number: int, follow: bool) -> None:
     """Show the last calls, one line each, oldest first; with --json, one JSON object per line."""
     with suppress(KeyboardInterrupt) if follow else nullcontext():
         if follow:
-            _wait_for(frame)
-        _tail(frame, which, number, follow=follow)
+            _wait_for(context)
+        _tail(context, which, number, follow=follow)
 
 
-def _tail(frame: Frame, which: CallFilter, number: int, *, follow: bool) -> None:
-    with frame.reader() as reader:
-        which = resolve_session(frame, reader, which)
+def _tail(context: CommandContext, which: CallFilter, number: int, *, follow: bool) -> None:
+    with context.reader() as reader:
+        which = resolve_session(context, reader, which)
         began_ns = time.time_ns()
         shown: set[str] = set()
         if number:
             last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
             for call in reversed(last):
-                _show(frame, call, shown)
+                _show(context, call, shown)
         running = [call.call_id for call in last if call.outcome in _RUNNING] if number else []
         for poll in itertools.count() if follow else ():
-            running = _show_ended(frame, reader, running)
+            running = _show_ended(context, reader, running)
             window = which if poll % _WHOLE_EVERY == 0 else msgspec.structs.replace(which, limit=_RECENT)
             if poll and poll % _DELIVER_EVERY == 0:
-                frame.deliver()
+                context.deliver()
             for call in _finished(reader, window, shown, began_ns):
-                _show(frame, call, shown)
+                _show(context, call, shown)
             time.sleep(_POLL_S)
 
 
-def _show_ended(frame: Frame, reader: Reader, running: list[str]) -> list[str]:
+def _show_ended(context: CommandContext, reader: Reader, running: list[str]) -> list[str]:
     """Show the calls that have ended, regardless of their start; return the ids of the others."""
     still = []
     for call_id in running:
@@ -176,29 +176,29 @@ def _show_ended(frame: Frame, reader: Reader, running: list[str]) -> list[str]:
         if call is not None and call.outcome in _RUNNING:
             still.append(call_id)
         elif call is not None:
-            _show(frame, call, set())
+            _show(context, call, set())
     return still
 
 
-def _wait_for(frame: Frame) -> None:
+def _wait_for(context: CommandContext) -> None:
     """Wait until the store has a record."""
-    frame.deliver()
-    reason = _why_empty(frame)
-    if reason is not None and not frame.json:
+    context.deliver()
+    reason = _why_empty(context)
+    if reason is not None and not context.json:
         click.echo(clean(f"{reason}; waiting for the first record"), err=True)
     for poll in itertools.count(1):
         if reason is None:
             return
         time.sleep(_POLL_S)
         if poll % _DELIVER_EVERY == 0:
-            frame.deliver()
-        reason = _why_empty(frame)
+            context.deliver()
+        reason = _why_empty(context)
 
 
-def _why_empty(frame: Frame) -> str | None:
+def _why_empty(context: CommandContext) -> str | None:
     """Return why there is nothing to read yet; None if there is something, or for errors reported later."""
     try:
-        open_store(frame.store).close()
+        open_store(context.store).close()
     except EmptyStoreError as error:
         return error_text(error)
     except store_errors(SettingError):
@@ -218,10 +218,10 @@ def _end_ns(call: CallRecord) -> int:
     return call.timing.start_ns + (call.timing.duration_ns or 0)
 
 
-def _show(frame: Frame, call: CallRecord, shown: set[str]) -> None:
+def _show(context: CommandContext, call: CallRecord, shown: set[str]) -> None:
     shown.add(call.call_id)
-    if frame.json:
-        frame.emit(call_row(call))
+    if context.json:
+        context.emit(call_row(call))
         return
     usage = call.usage
     line = styled(
@@ -233,4 +233,4 @@ def _show(frame: Frame, call: CallRecord, shown: set[str]) -> None:
     )
     line.append_text(outcome_text(call))
     line.append_text(styled((f"  {output_text(call) or (call.error.message if call.error else None) or ''}", "dim")))
-    frame.screen.text(line)
+    context.screen.text(line)

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import click
 
 from callspan.cli import run
-from callspan.cli.frame import Defaults
+from callspan.cli.command_context import Defaults
 from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean
 

@@ -8,15 +8,16 @@ from typing import Final
 import click
 import msgspec
 
+from callspan.cli.command_context import CommandContext, reading, store_errors, usage_error
 from callspan.cli.filters import MOMENT
-from callspan.cli.frame import Frame, progress, reading, store_errors, usage_error
+from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.cli.ship import spool_of
 from callspan.formatting import count, iso, local_time, plural
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.stores.base import CallFilter, SessionSummary
-from callspan.stores.retention import Choice, Removed, delete_session, prune, remove_uploads
+from callspan.stores.retention import DeletionResult, DeletionScope, delete_session, prune, remove_uploads
 from callspan.stores.urls import split_urls
 
 _EPILOG: Final = """\b
@@ -31,32 +32,32 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Delete nothing; show what would be deleted.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @reading
-def delete_command(frame: Frame, ident: str, dry_run: bool, yes: bool) -> None:
+def delete_command(context: CommandContext, ident: str, dry_run: bool, yes: bool) -> None:
     """Delete one session with its calls, steps, events, messages and rewards, and content that nothing else refers to.
 
     SESSION is its id or a unique prefix. It is deleted from every store given. For readable stores: SQLite, JSON Lines,
     Postgres, ClickHouse.
     """
-    summary = _session(frame, ident)
+    summary = _session(context, ident)
     session_id = summary.session.session_id
     if dry_run:
-        _say(frame, f"{_described(summary)} would be deleted.", {"session_id": session_id, "dry_run": True})
+        _say(context, f"{_described(summary)} would be deleted.", {"session_id": session_id, "dry_run": True})
         return
     if not yes:
         _confirm(summary)
-    removed = _removed(frame, session_id)
+    removed = _removed(context, session_id)
     text = (
         f"{clean(session_id)}: {plural(removed.calls, 'call')}, {count(removed.others)} steps and events, "
         f"{plural(removed.contents, 'content')} deleted."
     )
-    _say(frame, text, {"session_id": session_id} | msgspec.structs.asdict(removed))
+    _say(context, text, {"session_id": session_id} | msgspec.structs.asdict(removed))
 
 
-def _session(frame: Frame, ident: str) -> SessionSummary:
-    with frame.reader() as reader:
+def _session(context: CommandContext, ident: str) -> SessionSummary:
+    with context.reader() as reader:
         found = reader.session(ident)
     if found is None:
-        frame.no_match(f"No session {clean(ident)} in {safe_name(frame.store)}, or several ids begin so.")
+        context.no_match(f"No session {clean(ident)} in {safe_name(context.store)}, or several ids begin so.")
     return found
 
 
@@ -78,24 +79,24 @@ def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _removed(frame: Frame, session_id: str) -> Removed:
+def _removed(context: CommandContext, session_id: str) -> DeletionResult:
     """Deliver what waits for each store, delete the session from all of them, and return the counts of the first."""
-    frame.deliver(to_all=True)
+    context.deliver(to_all=True)
     try:
-        found = [delete_session(url, session_id) for url in split_urls(frame.store)]
-        remove_uploads(spool_of(frame.store), Choice(session_id=session_id))
+        found = [delete_session(url, session_id) for url in split_urls(context.store)]
+        remove_uploads(spool_of(context.store), DeletionScope(session_id=session_id))
     except SettingError as error:
         raise usage_error(error) from error
     except store_errors() as error:
-        frame.fail(error_text(error))
+        context.fail(error_text(error))
     return found[0]
 
 
-def _say(frame: Frame, text: str, row: dict[str, object]) -> None:
-    if frame.json:
-        frame.emit(row)
+def _say(context: CommandContext, text: str, row: dict[str, object]) -> None:
+    if context.json:
+        context.emit(row)
     else:
-        frame.screen.paragraph(text)
+        context.screen.paragraph(text)
 
 
 _WORTH_SAYING: Final = 10**7
@@ -111,41 +112,41 @@ Examples:
 @click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", required=True, help="30d, 12h, or ISO 8601.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; show how much would be deleted.")
 @reading
-def prune_command(frame: Frame, older_ns: int, dry_run: bool) -> None:
+def prune_command(context: CommandContext, older_ns: int, dry_run: bool) -> None:
     """Delete calls and sessions from before a time, and content that nothing else refers to.
 
     A session is deleted as a whole, by its end. For readable stores: SQLite, JSON Lines, Postgres, ClickHouse.
     """
     if dry_run:
-        _preview(frame, older_ns)
+        _preview(context, older_ns)
         return
-    with frame.reader():
+    with context.reader():
         pass  # delivers the waiting records and reports those that still wait
     try:
-        with progress(frame, "pruning"):
-            removed = prune(split_urls(frame.store)[0], older_ns)
-            remove_uploads(spool_of(frame.store), Choice(older_than_ns=older_ns))
+        with progress("pruning", shown=not context.json):
+            removed = prune(split_urls(context.store)[0], older_ns)
+            remove_uploads(spool_of(context.store), DeletionScope(older_than_ns=older_ns))
     except SettingError as error:
         raise usage_error(error) from error
     except store_errors() as error:
-        frame.fail(error_text(error))
-    if frame.json:
-        frame.emit(removed)
+        context.fail(error_text(error))
+    if context.json:
+        context.emit(removed)
         return
-    frame.screen.paragraph(
+    context.screen.paragraph(
         f"From before {iso(older_ns)}: {count(removed.sessions)} sessions, {count(removed.calls)} calls, "
         f"{count(removed.others)} steps and events, {count(removed.contents)} contents deleted."
     )
     if (removed.free_bytes or 0) >= _WORTH_SAYING:
-        frame.screen.paragraph(
+        context.screen.paragraph(
             f"{(removed.free_bytes or 0) // 10**6:,} MB of the file are free for new records; "
             "SQLite's VACUUM gives them back to the disk."
         )
 
 
-def _preview(frame: Frame, older_ns: int) -> None:
+def _preview(context: CommandContext, older_ns: int) -> None:
     """Print how many sessions and calls would be deleted."""
-    with frame.reader() as reader, progress(frame, "sessions") as tell:
+    with context.reader() as reader, progress("sessions", shown=not context.json) as tell:
         calls, sessions = reader.count_calls(CallFilter(until_ns=older_ns)), 0
         for number, summary in enumerate(reader.sessions(), 1):
             tell(number)
@@ -157,9 +158,9 @@ def _preview(frame: Frame, older_ns: int) -> None:
                 late = summary.last_ns is not None and summary.last_ns >= older_ns
                 its_own = CallFilter(session_id=session.session_id, since_ns=older_ns)
                 calls += reader.count_calls(its_own) if late else 0
-    if frame.json:
-        frame.emit({"sessions": sessions, "calls": calls, "dry_run": True})
+    if context.json:
+        context.emit({"sessions": sessions, "calls": calls, "dry_run": True})
         return
-    frame.screen.paragraph(
+    context.screen.paragraph(
         f"From before {iso(older_ns)}: {count(sessions)} sessions and {count(calls)} calls would be deleted."
     )

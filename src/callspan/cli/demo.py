@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
+from callspan.cli.command_context import CommandContext, store_errors, usage_error, with_context
 from callspan.cli.demo_agent import (
     ACTOR,
     POLICY,
@@ -25,7 +26,6 @@ from callspan.cli.demo_agent import (
     worlds,
 )
 from callspan.cli.filters import HttpUrl
-from callspan.cli.frame import Frame, framed, store_errors, usage_error
 from callspan.cli.json_rows import short_ids
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.screen import reward_style
@@ -72,8 +72,8 @@ class _Clients(NamedTuple):
 @click.option(
     "--otlp", type=HttpUrl(), metavar="URL", help="Send telemetry there. Default: $OTEL_EXPORTER_OTLP_ENDPOINT."
 )
-@framed
-def demo_command(frame: Frame, live: bool, otlp: str | None) -> None:
+@with_context
+def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
     """Run an agent in a small grid world and show its trace and its records.
 
     Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One agent
@@ -83,14 +83,14 @@ def demo_command(frame: Frame, live: bool, otlp: str | None) -> None:
     if a receiver is configured and has not accepted every span.
     """
     started_ns = time.time_ns()
-    existed = _has_records(frame)
-    traced = _play(frame, _otlp(otlp), live=live)
-    if frame.json:
+    existed = _has_records(context)
+    traced = _play(context, _otlp(otlp), live=live)
+    if context.json:
         spans = {"spans": len(traced.spans), "spans_taken": _accepted_spans(traced)}
-        frame.emit({"store": safe_name(frame.store), "since": iso(started_ns), **spans})
+        context.emit({"store": safe_name(context.store), "since": iso(started_ns), **spans})
     else:
-        _show_records(frame, iso(started_ns) if existed else None)
-        _say_where(frame, traced)
+        _show_records(context, iso(started_ns) if existed else None)
+        _say_where(context, traced)
     if _accepted_spans(traced) not in (None, len(traced.spans)):
         raise click.exceptions.Exit(1)
 
@@ -103,17 +103,17 @@ class _Emitted(NamedTuple):
     """The OTLP exporter; None if nothing was sent."""
 
 
-def _has_records(frame: Frame) -> bool:
+def _has_records(context: CommandContext) -> bool:
     """Return whether the store already has records. Ends the command if the store cannot be used."""
     try:
-        path = parse(frame.store.split(",")[0]).path
+        path = parse(context.store.split(",")[0]).path
         if path is not None and not path.exists():
             return False
-        open_store(frame.store).close()
+        open_store(context.store).close()
     except SettingError as error:
         raise usage_error(error) from error
     except store_errors() as error:
-        frame.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
+        context.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
     return True
 
 
@@ -123,7 +123,7 @@ def _otlp(given: str | None) -> str | bool | None:
     return given or (True if otlp_is_named() else None)
 
 
-def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Emitted:
+def _play(context: CommandContext, otlp: str | bool | None, *, live: bool) -> _Emitted:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -131,12 +131,12 @@ def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Emitted:
     from callspan.settings_loader import load
 
     memory = InMemorySpanExporter()
-    sent, providers = _providers(frame, otlp, log_events=load().log_events)
+    sent, providers = _providers(context, otlp, log_events=load().log_events)
     providers["tracer_provider"].add_span_processor(SimpleSpanProcessor(memory))
-    with _clients(frame, live=live) as clients:
-        handle = callspan.instrument(stores=frame.store, **providers)
+    with _clients(context, live=live) as clients:
+        handle = callspan.instrument(stores=context.store, **providers)
         try:
-            _episodes(frame, clients)
+            _episodes(context, clients)
             if sent is not None:
                 sent.end()
             _settle(handle)
@@ -148,7 +148,7 @@ def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Emitted:
 
 
 def _providers(
-    frame: Frame, otlp: str | bool | None, *, log_events: bool
+    context: CommandContext, otlp: str | bool | None, *, log_events: bool
 ) -> tuple[OtlpProviders | None, dict[str, Any]]:
     """Return the OpenTelemetry providers for `instrument()`, and the exporter; None if nothing is sent."""
     from opentelemetry.sdk.trace import TracerProvider
@@ -165,17 +165,17 @@ def _providers(
             "logger_provider": sending.logger_provider() if log_events else None,
         }
     except ImportError as error:
-        frame.fail(error_text(error))
+        context.fail(error_text(error))
     return sending, {name: provider for name, provider in made.items() if provider is not None}
 
 
-def _episodes(frame: Frame, clients: _Clients) -> None:
+def _episodes(context: CommandContext, clients: _Clients) -> None:
     one, two, three, *rollouts = worlds()
-    if not frame.json:
-        frame.screen.line(("An agent in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
+    if not context.json:
+        context.screen.line(("An agent in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
     with clients.openai as client:
         play_with_openai(client, one)
-    _print_episode(frame, one, "openai, sync")
+    _print_episode(context, one, "openai, sync")
 
     async def all_at_once() -> None:
         async with clients.anthropic as claude, clients.policy as policy:
@@ -189,17 +189,17 @@ def _episodes(frame: Frame, clients: _Clients) -> None:
             )
 
     asyncio.run(all_at_once())
-    _print_episode(frame, two, "anthropic, async")
-    _print_episode(frame, three, "anthropic, async, hasty")
+    _print_episode(context, two, "anthropic, async")
+    _print_episode(context, three, "anthropic, async, hasty")
     for number, world in enumerate(rollouts):
-        _print_episode(frame, world, f"{clients.policy_model}, rollout {number}")
+        _print_episode(context, world, f"{clients.policy_model}, rollout {number}")
 
 
-def _print_episode(frame: Frame, world: GridWorld, who: str) -> None:
-    if frame.json:
+def _print_episode(context: CommandContext, world: GridWorld, who: str) -> None:
+    if context.json:
         return
     mark = (f"{'out with the key':<17}", "green") if world.success else (f"{'lost':<17}", "red")
-    frame.screen.line(
+    context.screen.line(
         f"  {'/'.join(world.rows):<13}  {' '.join(world.path):<21}  ",
         mark,
         (f"{reward(world.total):>7}", reward_style(world.total)),
@@ -213,15 +213,15 @@ def _settle(handle: Handle) -> None:
 
 
 @contextmanager
-def _clients(frame: Frame, *, live: bool) -> Iterator[_Clients]:
+def _clients(context: CommandContext, *, live: bool) -> Iterator[_Clients]:
     """Yield clients of the real providers, or of a scripted provider that runs for the duration of the block."""
     try:
         for sdk in ("openai", "anthropic"):
             import_module(sdk)
     except ModuleNotFoundError as error:
-        frame.fail(_NEEDED.format(name=error.name))
+        context.fail(_NEEDED.format(name=error.name))
     if live:
-        yield _live_clients(frame)
+        yield _live_clients(context)
         return
     from callspan.testing import ScriptedProvider
 
@@ -247,40 +247,40 @@ def _scripted_clients(provider: ScriptedProvider) -> _Clients:
     )
 
 
-def _live_clients(frame: Frame) -> _Clients:
+def _live_clients(context: CommandContext) -> _Clients:
     import anthropic
     import openai
 
     try:
         clients = _Clients(openai.OpenAI(), anthropic.AsyncAnthropic(), openai.AsyncOpenAI(), ACTOR)
     except (openai.OpenAIError, anthropic.AnthropicError) as error:
-        frame.fail(f"callspan demo --live needs OPENAI_API_KEY and ANTHROPIC_API_KEY: {error}")
+        context.fail(f"callspan demo --live needs OPENAI_API_KEY and ANTHROPIC_API_KEY: {error}")
     if clients.anthropic.api_key is None:
-        frame.fail("callspan demo --live needs ANTHROPIC_API_KEY (and OPENAI_API_KEY) in the environment.")
+        context.fail("callspan demo --live needs ANTHROPIC_API_KEY (and OPENAI_API_KEY) in the environment.")
     return clients
 
 
-def _show_records(frame: Frame, since: str | None) -> None:
+def _show_records(context: CommandContext, since: str | None) -> None:
     """Print the records as other processes read them from the store."""
     newer = ["--since", since] if since else []
     for arguments in (
         ["sessions", *newer],
-        *(["show", short] for short in _session_ids(frame, newer)),
+        *(["show", short] for short in _session_ids(context, newer)),
         ["calls", "--oldest-first", *newer],
         ["stats", *newer],
     ):
-        frame.screen.print()
-        frame.screen.line((f"$ callspan {' '.join(arguments)}", "bold yellow"))
+        context.screen.print()
+        context.screen.line((f"$ callspan {' '.join(arguments)}", "bold yellow"))
         sys.stdout.flush()
-        subprocess.run(_callspan(frame, *arguments), check=True)  # noqa: S603 - our own command
+        subprocess.run(_callspan(context, *arguments), check=True)  # noqa: S603 - our own command
 
 
-def _session_ids(frame: Frame, newer: list[str]) -> list[str]:
+def _session_ids(context: CommandContext, newer: list[str]) -> list[str]:
     """Return the ids of this demo's sessions, oldest first, read by another process."""
     import msgspec
 
     found = subprocess.run(  # noqa: S603 - our own command
-        _callspan(frame, "sessions", "--json", *newer), check=True, capture_output=True
+        _callspan(context, "sessions", "--json", *newer), check=True, capture_output=True
     )
     rows = msgspec.json.decode(found.stdout.decode(sys.stdout.encoding), type=list[dict[str, object]])
     ids = [str(row["session_id"]) for row in reversed(rows)]
@@ -288,8 +288,8 @@ def _session_ids(frame: Frame, newer: list[str]) -> list[str]:
     return [short[one] for one in ids]
 
 
-def _callspan(frame: Frame, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "callspan.cli", "--no-pager", "--store", frame.store, *arguments]
+def _callspan(context: CommandContext, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "callspan.cli", "--no-pager", "--store", context.store, *arguments]
 
 
 def _accepted_spans(traced: _Emitted) -> int | None:
@@ -305,19 +305,19 @@ def _how(signal: str, exporter: OtlpExporter, spans: int) -> str:
     return f"taken, all {spans} spans" if not exporter.lost else f"not taken, {exporter.lost} of {spans} spans{why}"
 
 
-def _say_where(frame: Frame, traced: _Emitted) -> None:
-    line = frame.screen.line
+def _say_where(context: CommandContext, traced: _Emitted) -> None:
+    line = context.screen.line
     kinds = Counter(span.name.split(" ")[0] for span in traced.spans)
     traces = {span.context.trace_id for span in traced.spans if span.context is not None}
     spans = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-    option = "" if frame.store == DEFAULT_STORE else f" --store {safe_name(frame.store)}"
+    option = "" if context.store == DEFAULT_STORE else f" --store {safe_name(context.store)}"
     line()
-    line(("Records  ", "bold"), safe_name(frame.store), ("  (read above by other processes)", "dim"))
+    line(("Records  ", "bold"), safe_name(context.store), ("  (read above by other processes)", "dim"))
     line(
         "         ", (f"callspan{option} calls --error   callspan{option} show last   callspan{option} --help", "cyan")
     )
-    path = parse(frame.store.split(",")[0]).path
-    if path is not None and parse(frame.store.split(",")[0]).kind == "sqlite":
+    path = parse(context.store.split(",")[0]).path
+    if path is not None and parse(context.store.split(",")[0]).kind == "sqlite":
         line("         ", (f"sqlite3 {path} {_QUERY}", "cyan"))
     line(
         ("Datasets ", "bold"),

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan import private_names
-from callspan.cli.frame import Frame, framed, store_errors
+from callspan.cli.command_context import CommandContext, store_errors, with_context
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.fail_open import ours
@@ -68,15 +68,15 @@ Exit code 1 if a check failed. Passwords are not shown."""
 
 
 @click.command("doctor", short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
-@framed
-def doctor_command(frame: Frame) -> None:
+@with_context
+def doctor_command(context: CommandContext) -> None:
     """Check SDKs, hooks, other instrumentations, stores (by a test record), OTLP and settings."""
-    checks = list(every_check(frame.store))
+    checks = list(every_check(context.store))
     failed = sum(check.state == "failed" for check in checks)
-    if frame.json:
-        frame.emit({"failed": failed, "checks": [check._asdict() for check in checks]})
+    if context.json:
+        context.emit({"failed": failed, "checks": [check._asdict() for check in checks]})
     else:
-        _print(frame, checks)
+        _print(context, checks)
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -89,12 +89,12 @@ def _order(check: Check) -> int:
     return 0 if check.state in ("failed", "warning") else _PLACES.get(_title(check), 0) + 1
 
 
-def _print(frame: Frame, checks: list[Check]) -> None:
+def _print(context: CommandContext, checks: list[Check]) -> None:
     width = min(_NAME_WIDTH, max(len(check.name) for check in checks))
     # Failed checks come first, settings with their default value last.
     checks = sorted(checks, key=_order)
     for area, group in groupby(checks, key=_title):
-        frame.screen.line((area, "bold"))
+        context.screen.line((area, "bold"))
         table = _grid(width)
         for check in group:
             detail = RichText(clean(check.detail))
@@ -104,14 +104,14 @@ def _print(frame: Frame, checks: list[Check]) -> None:
             if len(name) <= width:
                 table.add_row(mark, name, detail)
                 continue
-            frame.screen.print(table)
-            frame.screen.line("  ", _MARKS[check.state], f" {name}")
+            context.screen.print(table)
+            context.screen.line("  ", _MARKS[check.state], f" {name}")
             table = _grid(width)
             table.add_row("", "", detail)
-        frame.screen.print(table)
+        context.screen.print(table)
     bad = [check for check in checks if check.state == "failed"]
-    frame.screen.print()
-    frame.screen.line((f"{len(bad)} failed" if bad else "All checks passed.", "bold red" if bad else "bold green"))
+    context.screen.print()
+    context.screen.line((f"{len(bad)} failed" if bad else "All checks passed.", "bold red" if bad else "bold green"))
 
 
 def _grid(width: int) -> Table:

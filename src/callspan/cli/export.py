@@ -11,8 +11,9 @@ from typing import Final
 import click
 import msgspec
 
+from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import MOMENT, OF_SESSIONS, Amount, DecimalType, File, KeyValue, Rows
-from callspan.cli.frame import Frame, progress, reading
+from callspan.cli.progress import progress
 from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options
 from callspan.formatting import count, reward
@@ -97,44 +98,46 @@ def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--agent-name", help="Trajectories: the agent's name. Default: the session's name.")
 @click.option("--agent-version", default="unknown", help="Trajectories: the agent's version.")
 @reading
-def export_command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, **given: object) -> None:
+def export_command(
+    context: CommandContext, format_name: str, output: Path | None, dry_run: bool, **given: object
+) -> None:
     """Write recorded calls and sessions as a dataset, and report what was left out or cannot be represented."""
     if output is None and not dry_run:
         raise click.UsageError("Give the output file with -o FILE, or use --dry-run.")
     target = None if dry_run else output
     choice = msgspec.convert({name: given[name] for name in Selection.__struct_fields__}, Selection)
     options = msgspec.convert({name: given[name] for name in Options.__struct_fields__}, Options)
-    with frame.reader() as reader, progress(frame, "sessions") as tell:
+    with context.reader() as reader, progress("sessions", shown=not context.json) as tell:
 
         def show(statistics: Statistics) -> None:
             tell(statistics.sessions, statistics.sessions_found, f"{statistics.rows:,} rows of sessions")
 
         try:
-            with nullcontext(None) if target is None else written_to(target, frame.files()) as place:
+            with nullcontext(None) if target is None else written_to(target, context.files()) as place:
                 statistics = export(reader, format_name, place, choice, options, progress=show)
         except SettingError as error:
             raise click.UsageError(error_text(error)) from error
         except BrokenPipeError:
             raise
         except OSError as error:
-            frame.fail(f"{error.filename or output}: {error.strerror or error}")
-    _report(frame, statistics, target)
+            context.fail(f"{error.filename or output}: {error.strerror or error}")
+    _report(context, statistics, target)
 
 
-def _report(frame: Frame, statistics: Statistics, target: Path | None) -> None:
+def _report(context: CommandContext, statistics: Statistics, target: Path | None) -> None:
     if target is not None and is_stream(target):
         # Messages of the command would be mixed with the rows.
         click.echo(f"{count(statistics.rows)} rows", err=True)
-    elif frame.json:
-        frame.emit({"file": None if target is None else str(target), **statistics.as_json()})
+    elif context.json:
+        context.emit({"file": None if target is None else str(target), **statistics.as_json()})
     else:
-        _print_statistics(frame, statistics, target)
+        _print_statistics(context, statistics, target)
     if not statistics.rows:
-        frame.no_match(f"Nothing in {safe_name(frame.store)} matches.")
+        context.no_match(f"Nothing in {safe_name(context.store)} matches.")
 
 
-def _print_statistics(frame: Frame, statistics: Statistics, target: Path | None) -> None:
-    screen, summary = frame.screen, statistics.as_json()
+def _print_statistics(context: CommandContext, statistics: Statistics, target: Path | None) -> None:
+    screen, summary = context.screen, statistics.as_json()
     where = "would be written" if target is None else f"written to {target}"
     rows = "1 row" if statistics.rows == 1 else f"{count(statistics.rows)} rows"
     screen.line((f"{rows} {where}" if statistics.rows else "no rows, nothing written", "bold"))

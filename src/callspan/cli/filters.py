@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import click
 import msgspec
 
-from callspan.cli.frame import Frame
+from callspan.cli.command_context import CommandContext
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.safe_urls import is_http_url, safe_name, safe_url
 from callspan.stores.base import CallFilter, Reader
@@ -168,7 +168,7 @@ META: Final = click.option(
 def call_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select calls; the command gets them as one `CallFilter`, its argument `which`.
 
-    `--min-reward` is applied by the frame's reader.
+    `--min-reward` is applied by the context's reader.
     """
 
     @click.option("--session", "session_id", metavar="ID", help="Only calls of this session (id or unique prefix).")
@@ -206,11 +206,11 @@ def call_options(function: Callable[..., None]) -> Callable[..., None]:
     return filtered
 
 
-def resolve_session(frame: Frame, reader: Reader, which: CallFilter) -> CallFilter:
+def resolve_session(context: CommandContext, reader: Reader, which: CallFilter) -> CallFilter:
     """Return the filter with its session prefix resolved to an id. Ends the command if no session matches."""
     if which.session_id is None:
         return which
     session = reader.session(which.session_id)
     if session is None:
-        frame.no_match(f"No session {which.session_id} in {safe_name(frame.store)}.")
+        context.no_match(f"No session {which.session_id} in {safe_name(context.store)}.")
     return msgspec.structs.replace(which, session_id=session.session.session_id)

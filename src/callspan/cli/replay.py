@@ -13,8 +13,8 @@ import click
 import msgspec
 from rich.rule import Rule
 
+from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import HttpUrl, Seconds
-from callspan.cli.frame import Frame, reading
 from callspan.cli.json_rows import call_row, short_texts
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
@@ -54,23 +54,27 @@ Exit code 0 if the new call succeeds, also with another answer; 1 if it fails or
     help="In seconds.",
 )
 @reading
-def replay_command(frame: Frame, ident: str, model: str | None, base_url: str | None, timeout_s: float) -> None:
+def replay_command(
+    context: CommandContext, ident: str, model: str | None, base_url: str | None, timeout_s: float
+) -> None:
     """Send a recorded request again with the same JSON, and show both answers. It may cost money.
 
     CALL is a call's id, the beginning of it, or its span id. Exit code 1 if the new call fails.
     """
-    with frame.reader() as reader:
+    with context.reader() as reader:
         before = reader.call(ident)
     if before is None:
-        frame.no_match(f"No call in {safe_name(frame.store)} has an id that begins with {ident!r}, or several have.")
+        context.no_match(
+            f"No call in {safe_name(context.store)} has an id that begins with {ident!r}, or several have."
+        )
     try:
         after = priced(resend(before, model=model, base_url=base_url, timeout_s=timeout_s))
     except ResendError as error:
-        frame.fail(error_text(error))
-    if frame.json:
-        frame.emit({"recorded": _full_row(before), "replayed": _full_row(after), "same": same_output(before, after)})
+        context.fail(error_text(error))
+    if context.json:
+        context.emit({"recorded": _full_row(before), "replayed": _full_row(after), "same": same_output(before, after)})
     else:
-        _show(frame.screen, before, after)
+        _show(context.screen, before, after)
     if after.outcome != "success":
         raise click.exceptions.Exit(1)
 

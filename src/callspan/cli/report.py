@@ -7,8 +7,9 @@ from typing import Final
 
 import click
 
+from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import File, call_options, resolve_session
-from callspan.cli.frame import Frame, progress, reading
+from callspan.cli.progress import progress
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
 from callspan.reports import write_report
@@ -36,26 +37,26 @@ store."""
     help="Output file; - for stdout.",
 )
 @reading
-def report_command(frame: Frame, which: CallFilter, output: Path) -> None:
+def report_command(context: CommandContext, which: CallFilter, output: Path) -> None:
     """Write one self-contained HTML page: timeline of sessions, reward curve, tokens and cost, times, errors."""
-    with frame.reader() as reader, progress(frame, "calls") as tell:
-        which = resolve_session(frame, reader, which)
+    with context.reader() as reader, progress("calls", shown=not context.json) as tell:
+        which = resolve_session(context, reader, which)
         try:
-            with written_to(output, frame.files()) as target:
+            with written_to(output, context.files()) as target:
                 found = write_report(reader, target, which, progress=tell)
         except BrokenPipeError:
             raise
         except OSError as error:
-            frame.fail(f"{output}: {error.strerror or error}")
+            context.fail(f"{output}: {error.strerror or error}")
     if not found.every.calls and not found.sessions:
-        frame.no_match(f"No such calls in {safe_name(frame.store)}; nothing written.")
+        context.no_match(f"No such calls in {safe_name(context.store)}; nothing written.")
     if is_stream(output):
         return
     size = output.stat().st_size
-    if frame.json:
-        frame.emit({"file": str(output), "bytes": size, "calls": found.every.calls, "sessions": found.session_count})
+    if context.json:
+        context.emit({"file": str(output), "bytes": size, "calls": found.every.calls, "sessions": found.session_count})
     else:
-        frame.screen.line(
+        context.screen.line(
             (f"{output}", "bold"),
             f"  {plural(found.every.calls, 'call')}, {plural(found.session_count, 'session')}, {size / 1e6:.2f} MB",
         )

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
+from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import File, call_options, resolve_session
-from callspan.cli.frame import Frame, progress, reading
+from callspan.cli.progress import progress
 from callspan.cost import PriceFileError, Pricer, pricer_for
 from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
@@ -48,21 +49,23 @@ A cost that the provider reported is never changed."""
 @click.option("--all", "every", is_flag=True, help="Also reprice calls that have a cost.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 @reading
-def reprice_command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, dry_run: bool) -> None:
+def reprice_command(
+    context: CommandContext, which: CallFilter, prices: Path | None, every: bool, dry_run: bool
+) -> None:
     """Compute the cost of stored calls from their tokens and the prices of their day."""
-    pricer = _pricer(frame, prices)
+    pricer = _pricer(context, prices)
     changes = CostChanges()
-    with frame.reader() as reader, progress(frame, "calls") as tell:
-        which = msgspec.structs.replace(resolve_session(frame, reader, which), newest_first=False)
+    with context.reader() as reader, progress("calls", shown=not context.json) as tell:
+        which = msgspec.structs.replace(resolve_session(context, reader, which), newest_first=False)
         total = reader.count_calls(which)
-        with Rewriter(None if dry_run else _sink(frame, reader.name)) as rewriter:
+        with Rewriter(None if dry_run else _sink(context, reader.name)) as rewriter:
             for number, call in enumerate(reader.calls(which), 1):
                 tell(number, total)
                 cost = _new_cost(pricer, call, every=every)
                 changes.count(call, cost)
                 if cost is not None and cost != call.cost:
                     rewriter.write(call, cost)
-    _report(frame, changes, dry_run=dry_run)
+    _report(context, changes, dry_run=dry_run)
 
 
 @dataclass
@@ -119,19 +122,19 @@ class Rewriter:
             self._sink.deliver(waiting)
 
 
-def _sink(frame: Frame, name: str) -> Sink:
+def _sink(context: CommandContext, name: str) -> Sink:
     """Return the sink of the store that is read, else the first."""
-    sinks = sinks_for(split_urls(frame.store))
+    sinks = sinks_for(split_urls(context.store))
     return next((sink for sink in sinks if sink.name == name), sinks[0])
 
 
-def _pricer(frame: Frame, prices: Path | None) -> Pricer:
+def _pricer(context: CommandContext, prices: Path | None) -> Pricer:
     try:
         pricer = pricer_for(prices or load().prices)
     except (PriceFileError, SettingError) as error:
         raise click.UsageError(error_text(error)) from error
     if pricer.table is None and not is_installed():
-        frame.fail('There are no prices: pip install "callspan[cost]", or name your own with --prices.')
+        context.fail('There are no prices: pip install "callspan[cost]", or name your own with --prices.')
     return pricer
 
 
@@ -141,10 +144,10 @@ def _new_cost(pricer: Pricer, call: CallRecord, *, every: bool) -> Cost | None:
     return pricer.cost(call)
 
 
-def _report(frame: Frame, changes: CostChanges, *, dry_run: bool) -> None:
+def _report(context: CommandContext, changes: CostChanges, *, dry_run: bool) -> None:
     total = exact_sum(changes.changed)
-    if frame.json:
-        frame.emit(
+    if context.json:
+        context.emit(
             {
                 "calls": changes.calls,
                 "changed": len(changes.changed),
@@ -155,11 +158,11 @@ def _report(frame: Frame, changes: CostChanges, *, dry_run: bool) -> None:
         )
         return
     if not changes.calls:
-        frame.no_match(f"No such calls in {safe_name(frame.store)}.")
+        context.no_match(f"No such calls in {safe_name(context.store)}.")
     done = "would get" if dry_run else "got"
     worth = f", {money(total)} together" if total is not None else ""
-    frame.screen.line(
+    context.screen.line(
         (f"{count(len(changes.changed))} of {count(changes.calls)} calls {done} a new cost{worth}", "bold")
     )
     for model, number in changes.unknown.most_common():
-        frame.screen.line(("no price or no tokens: ", "yellow"), f"{model} ({count(number)})")
+        context.screen.line(("no price or no tokens: ", "yellow"), f"{model} ({count(number)})")

@@ -10,8 +10,8 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
+from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import Amount, Rows, call_options, resolve_session
-from callspan.cli.frame import Frame, reading
 from callspan.cli.json_rows import session_duration_ns, session_row, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
@@ -48,30 +48,30 @@ Examples:
 @click.option("--limit", type=Rows(1), default=50, show_default=True, help="Show at most N sessions.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N sessions.")
 @reading
-def sessions_command(frame: Frame, which: CallFilter, limit: int, offset: int, **options: object) -> None:
+def sessions_command(context: CommandContext, which: CallFilter, limit: int, offset: int, **options: object) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time.
 
     --since and --until apply to the start of a session; --model, --provider, --error, --text and --step to any of its
     calls.
     """
-    with frame.reader() as reader:
-        which = resolve_session(frame, reader, which)
+    with context.reader() as reader:
+        which = resolve_session(context, reader, which)
         chosen = options | {"which": which, "with_such_calls": _with_such_calls(reader, which)}
         wanted = msgspec.convert(chosen, Wanted, from_attributes=True)
         fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns, which=which))
         found = list(islice(fitting, offset, offset + limit))
         more = next(fitting, None) is not None
-    if frame.json:
-        frame.emit_all(session_row(summary) for summary in found)
-    if not found and (offset or frame.min_reward is not None or wanted != Wanted()):
-        frame.no_match(f"No such sessions in {safe_name(frame.store)}.")
+    if context.json:
+        context.emit_all(session_row(summary) for summary in found)
+    if not found and (offset or context.min_reward is not None or wanted != Wanted()):
+        context.no_match(f"No such sessions in {safe_name(context.store)}.")
     if not found:
-        frame.no_match(f"No sessions in {safe_name(frame.store)}. Calls outside a session: `callspan calls`.")
-    if not frame.json:
-        with frame.screen.paged():
-            frame.screen.print(_table(found, frame.screen.console.width))
+        context.no_match(f"No sessions in {safe_name(context.store)}. Calls outside a session: `callspan calls`.")
+    if not context.json:
+        with context.screen.paged():
+            context.screen.print(_table(found, context.screen.console.width))
             if more:
-                frame.screen.line(("more: --limit, --offset", "dim"))
+                context.screen.line(("more: --limit, --offset", "dim"))
 
 
 class Wanted(msgspec.Struct, frozen=True):

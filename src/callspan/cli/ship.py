@@ -9,8 +9,9 @@ from typing import Final
 
 import click
 
+from callspan.cli.command_context import CommandContext, store_errors, usage_error, with_context
 from callspan.cli.filters import Seconds
-from callspan.cli.frame import Frame, framed, progress, store_errors, usage_error
+from callspan.cli.progress import progress
 from callspan.formatting import plural
 from callspan.safe_urls import safe_name
 from callspan.settings import SettingError
@@ -37,23 +38,23 @@ Name a store whose spool is next to it. Records that other stores still need are
     type=Seconds(0.1),
     help=f"Stop after this many seconds. Default: when nothing could be delivered for {_IDLE_S:.0f} s.",
 )
-@framed
-def ship_command(frame: Frame, timeout_s: float | None) -> None:
+@with_context
+def ship_command(context: CommandContext, timeout_s: float | None) -> None:
     """Deliver waiting records to the stores. Exit code 1 if some still wait, or are damaged."""
     from callspan.spool.spool import ship_once
 
-    urls = split_urls(frame.store)
+    urls = split_urls(context.store)
     try:
-        directory = spool_of(frame.store)
+        directory = spool_of(context.store)
         if not directory.is_dir():
-            _report(frame, {}, {}, f"Nothing waits: {directory} does not exist.")
+            _report(context, {}, {}, f"Nothing waits: {directory} does not exist.")
             return
         sinks = store_sinks(urls, load().prices)
     except SettingError as error:
         raise usage_error(error) from error
-    with progress(frame, f"records to {', '.join(map(safe_name, urls))}") as tell:
+    with progress(f"records to {', '.join(map(safe_name, urls))}", shown=not context.json) as tell:
         counters = ship_once(directory, sinks, timeout_s or _LONG_S, idle_s=_IDLE_S, progress=tell)
-    left = {name: records for name, records in waiting_records(frame.store).items() if records}
+    left = {name: records for name, records in waiting_records(context.store).items() if records}
     lines = [
         f"{plural(number, 'record')} delivered to {name.removeprefix(_SHIPPED)}."
         for name, number in counters.items()
@@ -62,21 +63,21 @@ def ship_command(frame: Frame, timeout_s: float | None) -> None:
     lines += [f"{plural(records, 'record', 'still wait')} for {name}." for name, records in left.items()]
     if not left:
         lines.append("Nothing waits.")
-    if others := held_for_others(frame.store):
+    if others := held_for_others(context.store):
         lines.append(f"{plural(len(others), 'segment')} wait in {directory} for other stores: name those with --store.")
     if damaged := counters["corrupt_bytes"]:
         lines.append(f"{plural(damaged, 'byte')} damaged: kept in {directory}/*.bad.")
-    _report(frame, dict(counters), left, " ".join(lines))
+    _report(context, dict(counters), left, " ".join(lines))
     if left or damaged:
         raise click.exceptions.Exit(1)
 
 
-def _report(frame: Frame, counters: dict[str, int], left: dict[str, int], message: str) -> None:
-    if frame.json:
-        size = size_of(spool_of(frame.store))
-        frame.emit({"counters": counters, "waiting": left, "waiting_bytes": size})
+def _report(context: CommandContext, counters: dict[str, int], left: dict[str, int], message: str) -> None:
+    if context.json:
+        size = size_of(spool_of(context.store))
+        context.emit({"counters": counters, "waiting": left, "waiting_bytes": size})
     else:
-        frame.screen.paragraph(message)
+        context.screen.paragraph(message)
 
 
 def spool_of(stores: str) -> Path:

@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.text import Text as RichText
 
 from callspan.cli.calls import outcome_text
+from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import Rows
-from callspan.cli.frame import Frame, reading
 from callspan.cli.json_rows import Item, call_row, session_json
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
@@ -44,35 +44,35 @@ Examples:
 @click.option("--limit", type=Rows(1), help=f"Show at most N entries of a session. Default for a tree: {_LIMIT:,}.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N entries of a session.")
 @reading
-def show_command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
+def show_command(context: CommandContext, ident: str, limit: int | None, offset: int) -> None:
     """Show a session as a tree of steps, calls, tools and events, or one call in full.
 
     ID is the id of a session or call, a unique prefix of one, the span id of a call, the provider's response or request
     id, a trace id (its first call), the id of a timestep or your own of one (its session), or `last`: the newest
     session, or a later call outside of sessions.
     """
-    with frame.reader() as reader:
+    with context.reader() as reader:
         summary = next(reader.sessions(limit=1), None) if ident == "last" else reader.session(ident)
         later = _later_call(reader, summary) if ident == "last" and summary is not None else None
         found = None if ident == "last" or summary is not None else reader.call(ident)
         if found is None and summary is None and ident != "last":
             summary = _session_of_step(reader, ident)
         if summary is not None and later is None:
-            _show_session(frame, reader, summary, limit, offset)
+            _show_session(context, reader, summary, limit, offset)
             return
         newest = later or next(reader.calls(CallFilter(limit=1)), None)
         call = newest if ident == "last" else found
         if call is None:
-            frame.no_match(_missing(frame, reader, ident))
+            context.no_match(_missing(context, reader, ident))
         history = reader.history(call)
-    if frame.json:
-        frame.emit(_call_json(call, history))
+    if context.json:
+        context.emit(_call_json(call, history))
     else:
-        with frame.screen.paged():
-            print_call(frame.screen, call, history)
+        with context.screen.paged():
+            print_call(context.screen, call, history)
             if later is not None and summary is not None:
                 before = f"\nThis call is newer than the newest session: callspan show {summary.session.session_id}"
-                frame.screen.paragraph(before)
+                context.screen.paragraph(before)
 
 
 def _session_of_step(reader: Reader, ident: str) -> SessionSummary | None:
@@ -89,9 +89,9 @@ def _later_call(reader: Reader, summary: SessionSummary) -> CallRecord | None:
     return call
 
 
-def _missing(frame: Frame, reader: Reader, ident: str) -> str:
+def _missing(context: CommandContext, reader: Reader, ident: str) -> str:
     """Return why nothing is shown: the store is empty, the id is unknown, or the prefix is ambiguous."""
-    store = safe_name(frame.store)
+    store = safe_name(context.store)
     if ident == "last":
         return f"There is nothing in {store} yet."
     listed = (summary.session.session_id for summary in reader.sessions(limit=_LIMIT))
@@ -105,17 +105,19 @@ def _missing(frame: Frame, reader: Reader, ident: str) -> str:
     )
 
 
-def _show_session(frame: Frame, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> None:
-    if frame.json:
+def _show_session(
+    context: CommandContext, reader: Reader, summary: SessionSummary, limit: int | None, offset: int
+) -> None:
+    if context.json:
         end = None if limit is None else offset + limit
 
         def read(content: Content) -> Iterator[Item]:
             return islice(entries(reader, summary.session.session_id, content), offset, end)
 
-        frame.emit_pieces(session_json(reader, summary, read, frame.json_of))
+        context.emit_pieces(session_json(reader, summary, read, context.json_of))
         return
     page = Page.of(reader, summary, limit or _LIMIT, offset)
-    screen = frame.screen
+    screen = context.screen
     with screen.paged():
         screen.print(session_tree(page, screen.console.width))
         if page.is_part:

@@ -10,8 +10,8 @@ from click.shell_completion import CompletionItem
 from rich.console import Group
 from rich.text import Text
 
+from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import Rows, TextType, call_options, resolve_session
-from callspan.cli.frame import Frame, reading
 from callspan.cli.json_rows import amount
 from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean, whole_characters
@@ -68,21 +68,21 @@ class By(TextType):
 @click.option("--limit", type=Rows(1), help=f"Show at most N groups. Default for a table: {_LIMIT}.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N groups.")
 @reading
-def stats_command(frame: Frame, which: CallFilter, by: str, limit: int | None, offset: int) -> None:
+def stats_command(context: CommandContext, which: CallFilter, by: str, limit: int | None, offset: int) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries."""
-    with frame.reader() as reader:
-        found = list(reader.summary(by, resolve_session(frame, reader, which)))
-    if frame.json:
-        frame.emit_all({by: summary.key, **_row(summary)} for summary in found[offset:][:limit])
+    with context.reader() as reader:
+        found = list(reader.summary(by, resolve_session(context, reader, which)))
+    if context.json:
+        context.emit_all({by: summary.key, **_row(summary)} for summary in found[offset:][:limit])
     shown = found[offset:][: limit or _LIMIT]
     if not shown:
-        frame.no_match(f"No such calls in {safe_name(frame.store)}.")
-    if not frame.json:
-        with frame.screen.paged():
-            frame.screen.print(_table(by, shown, frame.screen.console.width))
-            _unpriced(frame, shown)
+        context.no_match(f"No such calls in {safe_name(context.store)}.")
+    if not context.json:
+        with context.screen.paged():
+            context.screen.print(_table(by, shown, context.screen.console.width))
+            _unpriced(context, shown)
             if more := len(found) - offset - len(shown):
-                frame.screen.line((f"{more:,} more: --limit, --offset", "dim"))
+                context.screen.line((f"{more:,} more: --limit, --offset", "dim"))
 
 
 def _row(summary: Summary) -> dict[str, object]:
@@ -110,12 +110,12 @@ def _cells(summary: Summary) -> list[Text | str]:
     ]
 
 
-def _unpriced(frame: Frame, found: list[Summary]) -> None:
+def _unpriced(context: CommandContext, found: list[Summary]) -> None:
     """Report sums of cost that omit calls without a price. Calls that failed without tokens are not reported."""
     for summary in found:
         unknown = summary.calls_without_cost
         if unknown > summary.errors or (summary.cost_usd is None and summary.input_tokens is not None):
             left_out = f"{summary.key or UNKNOWN}: {unknown:,} of {summary.calls:,} calls have no known cost"
-            frame.screen.line((left_out, "yellow"))
+            context.screen.line((left_out, "yellow"))
     if all(summary.cost_usd is None for summary in found):
-        frame.screen.line(("prices: pip install 'callspan[cost]' or name your own, then `callspan reprice`", "dim"))
+        context.screen.line(("prices: pip install 'callspan[cost]' or name your own, then `callspan reprice`", "dim"))

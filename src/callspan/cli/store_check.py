@@ -6,7 +6,7 @@ import os
 import time
 from typing import Final, Protocol, cast
 
-from callspan.cli.frame import store_errors
+from callspan.cli.command_context import store_errors
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.record.ids import new_id

@@ -130,7 +130,7 @@ class Traced(_Recording, _Wrapper):
             with _RECORD:
                 observation, reward, terminated, truncated, info = result
                 over = bool(terminated or truncated)
-                episodes.record(Turn(observation, reward, terminated, truncated, info), world)
+                episodes.record(ActionResult(observation, reward, terminated, truncated, info), world)
         episodes.turn(over=over)
         return result
 
@@ -217,7 +217,7 @@ class TracedVector(_Recording, _VectorWrapper):
                     episodes.begin(split[number], {})
                 continue
             last = final[number] if over and final is not None else split[number]
-            episodes.record(Turn(last, rewards[number], terminated[number], truncated[number]))
+            episodes.record(ActionResult(last, rewards[number], terminated[number], truncated[number]))
             episodes.turn(over=over)
             if over and final is not None:
                 episodes.begin(split[number], {})
@@ -293,7 +293,7 @@ ABANDONED: Final = "abandoned"
 """Outcome of an episode that was reset or closed before its end."""
 
 
-class Turn(NamedTuple):
+class ActionResult(NamedTuple):
     """The result of an environment for an action; None: not given."""
 
     observation: object
@@ -338,7 +338,7 @@ class Episodes:
         """Return a context manager that times the environment's step; it yields None if no timestep is open."""
         return nullcontext() if self.timestep is None else self.timestep.environment_step()
 
-    def record(self, turn: Turn, world: EnvironmentStep | None = None) -> None:
+    def record(self, turn: ActionResult, world: EnvironmentStep | None = None) -> None:
         """Record the result of the environment's step, on `world` if that times it."""
         if self.timestep is None:
             return

@@ -155,18 +155,18 @@ def _roles(body: msgspec.Raw) -> list[str] | None:
     """Return the roles of the messages in order, or the type of those without a role."""
     try:
         messages = request_messages(body)
-        turns = [_turn(message) for message in messages] if isinstance(messages, list) else None
+        turns = [_typed_message(message) for message in messages] if isinstance(messages, list) else None
     except ours(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return None if turns is None else [turn.type or "unknown" if turn.role is None else turn.role for turn in turns]
 
 
-class _Turn(msgspec.Struct):
+class _TypedMessage(msgspec.Struct):
     role: str | None = None
     type: str | None = None
 
 
-_turn: Final = msgspec.json.Decoder(_Turn).decode
+_typed_message: Final = msgspec.json.Decoder(_TypedMessage).decode
 
 
 UNREADABLE: Final = object()

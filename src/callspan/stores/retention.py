@@ -58,7 +58,7 @@ ON CONFLICT DO NOTHING
 SKELETONS: Final = "SELECT text, rest, enc, data FROM content_text WHERE id IN (SELECT request FROM {calls})"
 
 
-class Removed(msgspec.Struct, frozen=True, kw_only=True):
+class DeletionResult(msgspec.Struct, frozen=True, kw_only=True):
     """The number of deleted records of each kind."""
 
     sessions: int = 0
@@ -71,46 +71,46 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
     """Space in the file that new records take; None for other stores than SQLite."""
 
 
-class Choice(NamedTuple):
+class DeletionScope(NamedTuple):
     """What to delete: one session, or everything before a time."""
 
     session_id: str | None = None
     older_than_ns: int | None = None
 
 
-def delete_session(store: str | Path, session_id: str) -> Removed:
+def delete_session(store: str | Path, session_id: str) -> DeletionResult:
     """Delete a session with its calls, timesteps, events, messages, rewards, content and uploaded requests of batches.
 
     `store` is a URL, or the path of a SQLite file. An unknown session removes nothing. The deletion is atomic, except
     in ClickHouse: repeat it there after a failure. Raises StoreError if the store does not exist, SettingError for a
     store that cannot delete, else the exceptions of the store's driver.
     """
-    return _remove(store, Choice(session_id=session_id))
+    return _remove(store, DeletionScope(session_id=session_id))
 
 
-def prune(store: str | Path, older_than_ns: int) -> Removed:
+def prune(store: str | Path, older_than_ns: int) -> DeletionResult:
     """Delete the records from before `older_than_ns` (Unix nanoseconds).
 
     Calls are selected by their start, sessions by their end (their start if they have none) and deleted with all their
     children; other records are selected by their own time. Raises the same exceptions as `delete_session`.
     """
-    return _remove(store, Choice(older_than_ns=older_than_ns))
+    return _remove(store, DeletionScope(older_than_ns=older_than_ns))
 
 
-def _remove(store: str | Path, choice: Choice) -> Removed:
+def _remove(store: str | Path, choice: DeletionScope) -> DeletionResult:
     found = StoreUrl("sqlite", str(store), store, {}) if isinstance(store, Path) else parse(store)
     module = _REMOVERS.get(found.kind)
     if module is None:
         raise SettingError(f"{safe_name(found.url)} keeps no records, so none can be deleted")
     remove = late_import(f"callspan.stores.{module}").remove
     place = found.url if found.path is None else found.path
-    removed = cast("Callable[[str | Path, Choice], Removed]", remove)(place, choice)
+    removed = cast("Callable[[str | Path, DeletionScope], DeletionResult]", remove)(place, choice)
     url = f"sqlite:///{store}" if isinstance(store, Path) else store
     remove_uploads(spool_directory(load(warn=False), (url,)), choice)
     return removed
 
 
-def remove_uploads(spool: Path, choice: Choice) -> None:
+def remove_uploads(spool: Path, choice: DeletionScope) -> None:
     """Delete the requests of uploaded files whose batch was never created, from a spool directory. Raises OSError."""
     if choice.session_id is not None:
         uploads.remove_session(spool, choice.session_id)
@@ -133,7 +133,7 @@ Run: TypeAlias = "Callable[[str, Mapping[str, object]], Result]"
 """Runs a statement with `:name` parameters."""
 
 
-def remove_by_sql(run: Run, choice: Choice) -> Removed:
+def remove_by_sql(run: Run, choice: DeletionScope) -> DeletionResult:
     """Delete the chosen records from Postgres within the open transaction."""
     conditions = OLD if choice.session_id is None else dict.fromkeys(OLD, _BY_SESSION)
     values = {"value": choice.older_than_ns if choice.session_id is None else choice.session_id}
@@ -145,7 +145,7 @@ def remove_by_sql(run: Run, choice: Choice) -> Removed:
         counts[table] = run(f"DELETE FROM {table} WHERE {gone}", values).rowcount
     sessions = run("DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM gone)", {}).rowcount
     calls = counts.pop(_CALLS)
-    return Removed(sessions=sessions, calls=calls, others=sum(counts.values()), contents=_sweep(run))
+    return DeletionResult(sessions=sessions, calls=calls, others=sum(counts.values()), contents=_sweep(run))
 
 
 def _sweep(run: Run) -> int:

@@ -23,7 +23,7 @@ _TRIES: Final = 3
 _CLOSE_S: Final = 0.5
 
 
-class TakenOver(NamedTuple):
+class DeliveryResult(NamedTuple):
     """The result of delivering waiting records."""
 
     delivered: int
@@ -34,7 +34,7 @@ class TakenOver(NamedTuple):
     """Why the store did not accept records."""
 
 
-class Place(NamedTuple):
+class SpoolLocation(NamedTuple):
     """A spool directory with records that may wait for the store."""
 
     directory: Path
@@ -52,7 +52,7 @@ def _add_up(progress: Progress, before: int, delivered: int) -> None:
     progress(before + delivered)
 
 
-def places(urls: Sequence[str], readable: str) -> list[Place]:
+def places(urls: Sequence[str], readable: str) -> list[SpoolLocation]:
     """Return the existing spool directories that may hold records for the store `readable`, one of `urls`.
 
     These are the directory of these stores, those next to a store's file, and all in the state directory. Raises
@@ -62,15 +62,15 @@ def places(urls: Sequence[str], readable: str) -> list[Place]:
     own = spool_directory(load({"stores": tuple(urls)}, warn=False), tuple(urls))
     alone, stores = len(urls) == 1, tuple(urls)
     return [
-        Place(directory, store_key(directory, sink), directory == own, directory == own and alone, stores)
+        SpoolLocation(directory, store_key(directory, sink), directory == own, directory == own and alone, stores)
         for directory in dict.fromkeys((own, *directories_of(readable)))
         if directory.is_dir()
     ]
 
 
 def take_over(
-    found: Sequence[Place], readable: str, *, timeout_s: float = TIMEOUT_S, progress: Progress = no_progress
-) -> TakenOver:
+    found: Sequence[SpoolLocation], readable: str, *, timeout_s: float = TIMEOUT_S, progress: Progress = no_progress
+) -> DeliveryResult:
     """Deliver the waiting records that no running process holds to the store; failures are retried a few times.
 
     `progress` is called periodically with the number of records delivered.
@@ -90,22 +90,22 @@ def take_over(
         directories += [place.directory] if number else []
         errors += [state.error for state in states if state.error is not None]
         corrupt += spool.counters()["corrupt_bytes"]
-    return TakenOver(delivered, tuple(directories), corrupt, tuple(dict.fromkeys(errors)))
+    return DeliveryResult(delivered, tuple(directories), corrupt, tuple(dict.fromkeys(errors)))
 
 
-def still_waiting(found: Sequence[Place], position: Callable[[str], int | None] | None = None) -> list[Waiting]:
+def still_waiting(found: Sequence[SpoolLocation], position: Callable[[str], int | None] | None = None) -> list[Waiting]:
     """Return the segments that wait for the store; `position` returns the store's own offset in a segment."""
     return [one for place in found for one in _waiting_in(place, position)]
 
 
-def _waiting_in(place: Place, position: Callable[[str], int | None] | None) -> list[Waiting]:
+def _waiting_in(place: SpoolLocation, position: Callable[[str], int | None] | None) -> list[Waiting]:
     try:
         return waiting(place.directory, place.key, position, unnamed=place.unnamed)
     except ours(OSError):
         return []  # not readable by this user
 
 
-class ForOthers(NamedTuple):
+class ForeignBacklog(NamedTuple):
     """Records in the stores' own directory that wait for other stores and are held by no process."""
 
     directory: Path
@@ -114,12 +114,12 @@ class ForOthers(NamedTuple):
     records: int
 
 
-def for_others(found: Sequence[Place]) -> list[ForOthers]:
+def for_others(found: Sequence[SpoolLocation]) -> list[ForeignBacklog]:
     """Return the records that wait for other stores; none if a configured store is invalid."""
     return [one for place in found if place.own for one in _for_others(place) if one.records]
 
 
-def _for_others(place: Place) -> Iterator[ForOthers]:
+def _for_others(place: SpoolLocation) -> Iterator[ForeignBacklog]:
     # Identifying the other stores may need imports that take long.
     if not Listing(place.directory).for_others((place.key,)):
         return
@@ -131,15 +131,15 @@ def _for_others(place: Place) -> Iterator[ForOthers]:
     for sink, key in zip(sinks, keys, strict=True):
         if key != place.key:
             left = waiting(place.directory, key, unnamed=False)
-            yield ForOthers(place.directory, sink.name, sum(one.records for one in left if not one.held))
-    yield ForOthers(place.directory, None, waiting_for_others(place.directory, keys))
+            yield ForeignBacklog(place.directory, sink.name, sum(one.records for one in left if not one.held))
+    yield ForeignBacklog(place.directory, None, waiting_for_others(place.directory, keys))
 
 
 def _sinks(urls: str | Sequence[str]) -> list[Sink]:
     return store_sinks(urls, load(warn=False).prices)
 
 
-def _has_orphans(place: Place) -> bool:
+def _has_orphans(place: SpoolLocation) -> bool:
     try:
         return can_be_adopted(place.directory, place.key, unnamed=place.unnamed)
     except ours(OSError):

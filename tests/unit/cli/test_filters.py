@@ -1,4 +1,4 @@
-"""Filters and frame: times, options that select calls, and how a command ends."""
+"""Filters and context: times, options that select calls, and how a command ends."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from callspan.cli import frame as frames
+from callspan.cli import command_context
+from callspan.cli.command_context import CommandContext, Defaults, with_context
 from callspan.cli.filters import MOMENT, call_options
-from callspan.cli.frame import Defaults, Frame, framed
 from callspan.cli.run import DEFAULT_STORE
 from callspan.record.call import Place
 from callspan.stores.base import CallFilter, StoreError
@@ -172,10 +172,10 @@ def test_the_store_reported_last_wins(
     seen: list[tuple[str, bool]] = []
 
     @click.command()
-    @framed
-    def command(frame: Frame) -> None:
+    @with_context
+    def command(context: CommandContext) -> None:
         """Help of its own."""
-        seen.append((frame.store, frame.json))
+        seen.append((context.store, context.json))
 
     assert CliRunner().invoke(command, arguments, obj=defaults, catch_exceptions=False).exit_code == 0
     assert seen == [expected]
@@ -188,7 +188,7 @@ def test_the_store_reported_last_wins(
 def test_a_json_array_is_printed_as_it_comes(
     values: list[object], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert Frame("x.db", json=True).emit_all(iter(values)) == len(values)
+    assert CommandContext("x.db", json=True).emit_all(iter(values)) == len(values)
     assert capsys.readouterr().out == text
 
 
@@ -200,7 +200,7 @@ def test_the_first_element_is_out_before_the_second_is_requested(capsys: pytest.
         seen.append(capsys.readouterr().out)
         yield 2
 
-    assert Frame("x.db", json=True).emit_all(values()) == 2
+    assert CommandContext("x.db", json=True).emit_all(values()) == 2
     assert seen == ["[1"]
 
 
@@ -209,14 +209,14 @@ def test_no_result_is_exit_code_1_and_silent_with_json(
     json: bool, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(click.exceptions.Exit) as ended:
-        Frame("x.db", json=json).no_match("none of \x1b")
+        CommandContext("x.db", json=json).no_match("none of \x1b")
     captured = capsys.readouterr()
     assert (ended.value.exit_code, captured.out, captured.err) == (1, "", expected)
 
 
 def test_a_failure_keeps_its_lines_and_nothing_else_of_the_terminal() -> None:
     with pytest.raises(click.ClickException) as failed:
-        Frame("x.db", json=False).fail("first\x1b[2J\nsecond\u202e")
+        CommandContext("x.db", json=False).fail("first\x1b[2J\nsecond\u202e")
     assert failed.value.message == "first\ufffd[2J\nsecond\ufffd"
     assert failed.value.exit_code == 1
 
@@ -232,18 +232,18 @@ def test_what_breaks_while_reading_names_the_store_without_its_password(
     store: str, error: Exception, expected: str
 ) -> None:
     keep(store, made())
-    frame = Frame(store, json=False)
-    with pytest.raises(click.ClickException) as failed, frame.reader():
+    context = CommandContext(store, json=False)
+    with pytest.raises(click.ClickException) as failed, context.reader():
         raise error
     assert str(failed.value.message).startswith(expected.format(store))
 
 
 def test_an_error_of_the_command_is_not_an_error_of_the_store(store: str) -> None:
-    frame = Frame(keep(store, made()), json=False)
-    with pytest.raises(ValueError, match="a bug"), frame.reader():
+    context = CommandContext(keep(store, made()), json=False)
+    with pytest.raises(ValueError, match="a bug"), context.reader():
         raise ValueError("a bug")
 
 
 def test_stores_raise_more_where_more_is_named() -> None:
-    assert set(frames.store_errors(KeyError)) - set(frames.store_errors()) == {KeyError}
-    assert {StoreError, OSError} <= set(frames.store_errors())
+    assert set(command_context.store_errors(KeyError)) - set(command_context.store_errors()) == {KeyError}
+    assert {StoreError, OSError} <= set(command_context.store_errors())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.frame import RewardFilteredReader
+from callspan.cli.reward_filter import RewardFilteredReader
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.stores.base import CallFilter

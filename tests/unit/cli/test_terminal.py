@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from callspan.cli import doctor, sessions
+from callspan.cli.command_context import CommandContext
 from callspan.cli.doctor import Check
-from callspan.cli.frame import Frame
 from callspan.cli.screen import Column, fitted
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.record.call import Place
@@ -156,7 +156,7 @@ def test_doctor_shows_what_is_wrong_and_what_was_changed_first(
         Check("settings", "content", "note", "off", changed=True),
         Check("spans", "OTLP", "failed", "nobody answers"),
     ]
-    doctor._print(Frame("x", json=False), checks)
+    doctor._print(CommandContext("x", json=False), checks)
     titles = [line for line in capsys.readouterr().out.splitlines() if line and not line.startswith(" ")]
     assert titles == ["spans", "SDKs", "changed settings", "versions", "settings", "1 failed"]
 

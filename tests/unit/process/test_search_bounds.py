@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tests.points import points
 
-from callspan.cli.frame import _first_line
+from callspan.cli.command_context import _first_line
 from callspan.process.content import UNREADABLE, decoded, without_content
 from callspan.process.redaction import redact_texts, redacted
 from callspan.process.secrets import MASK, MAX_SEARCHED, MAX_SETTINGS_SEARCHED, mask_record, masked_error

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
-from callspan.stores.retention import Removed, delete_session, prune
+from callspan.stores.retention import DeletionResult, delete_session, prune
 from callspan.stores.urls import open_store
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, made
@@ -24,7 +24,7 @@ def event(at: int, session_id: str | None = None) -> EventRecord:
     return EventRecord(event_id="e", event_type="x", time_ns=at, session_id=session_id)
 
 
-def records_of(removed: Removed) -> Removed:
+def records_of(removed: DeletionResult) -> DeletionResult:
     """The numbers of records only: only SQLite has free bytes."""
     return msgspec.structs.replace(removed, free_bytes=None)
 
@@ -32,29 +32,29 @@ def records_of(removed: Removed) -> Removed:
 @pytest.mark.parametrize(
     ("records", "removed"),
     [
-        ([made("c", 9)], Removed(calls=1)),
-        ([made("c", 10)], Removed()),
-        ([made("c", 9, duration_ns=5 * SECOND)], Removed(calls=1)),
-        ([session(start_ns=THEN - 1)], Removed(sessions=1)),
-        ([session(start_ns=THEN)], Removed()),
-        ([session(start_ns=1, end_ns=THEN)], Removed()),
-        ([session(start_ns=1, end_ns=THEN - 1)], Removed(sessions=1)),
-        ([session()], Removed()),
+        ([made("c", 9)], DeletionResult(calls=1)),
+        ([made("c", 10)], DeletionResult()),
+        ([made("c", 9, duration_ns=5 * SECOND)], DeletionResult(calls=1)),
+        ([session(start_ns=THEN - 1)], DeletionResult(sessions=1)),
+        ([session(start_ns=THEN)], DeletionResult()),
+        ([session(start_ns=1, end_ns=THEN)], DeletionResult()),
+        ([session(start_ns=1, end_ns=THEN - 1)], DeletionResult(sessions=1)),
+        ([session()], DeletionResult()),
         ([session(start_ns=1, end_ns=2), made("c", 99, session_id="s"), event(THEN * 2, "s")],
-         Removed(sessions=1, calls=1, others=1)),
-        ([session(start_ns=THEN), made("c", 1, session_id="s")], Removed(calls=1)),
-        ([event(THEN - 1)], Removed(others=1)),
-        ([event(THEN)], Removed()),
+         DeletionResult(sessions=1, calls=1, others=1)),
+        ([session(start_ns=THEN), made("c", 1, session_id="s")], DeletionResult(calls=1)),
+        ([event(THEN - 1)], DeletionResult(others=1)),
+        ([event(THEN)], DeletionResult()),
         ([TimestepRecord(timestep_id="t", session_id="x", record_version=1, index=0, start_ns=1)],
-         Removed(others=1)),
-        ([TimestepRecord(timestep_id="t", session_id="x", record_version=1, index=0)], Removed()),
+         DeletionResult(others=1)),
+        ([TimestepRecord(timestep_id="t", session_id="x", record_version=1, index=0)], DeletionResult()),
     ],
 )  # fmt: skip
-def test_which_records_are_from_before_a_time(holding: Holding, records: list[Record], removed: Removed) -> None:
+def test_which_records_are_from_before_a_time(holding: Holding, records: list[Record], removed: DeletionResult) -> None:
     reader = holding(*records)
     reader.close()
     assert records_of(prune(reader.name, THEN)) == removed
-    assert records_of(prune(reader.name, THEN)) == Removed()
+    assert records_of(prune(reader.name, THEN)) == DeletionResult()
     left = open_store(reader.name)
     assert left.count_calls() == sum(getattr(one, "call_id", None) == "c" for one in records) - removed.calls
     left.close()
@@ -63,8 +63,8 @@ def test_which_records_are_from_before_a_time(holding: Holding, records: list[Re
 def test_a_session_is_deleted_by_its_whole_id_only(holding: Holding) -> None:
     reader = holding(made("a", session_id="run-1"), made("b", session_id="run-12"), made("c"))
     reader.close()
-    assert records_of(delete_session(reader.name, "run")) == Removed()
-    assert records_of(delete_session(reader.name, "run-1")) == Removed(calls=1)
+    assert records_of(delete_session(reader.name, "run")) == DeletionResult()
+    assert records_of(delete_session(reader.name, "run-1")) == DeletionResult(calls=1)
     left = open_store(reader.name)
     assert {call.call_id for call in left.calls()} == {"b", "c"}
     left.close()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.points import points
 
 from callspan.testing.provider import Choice, ReceivedRequest, Reply
-from callspan.testing.provider.answer import Answer, Event, fragments, words
+from callspan.testing.provider.answer import Answer, StreamEvent, fragments, words
 from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
 
 TEXTS = st.one_of(st.none(), st.text(max_size=60))
@@ -169,17 +169,17 @@ def test_a_request_without_an_endpoint_gets_an_error_in_the_words_of_its_client(
 @pytest.mark.parametrize(
     ("event", "sent"),
     [
-        (Event("[DONE]"), b"data: [DONE]\n\n"),
-        (Event({"a": 1}), b'data: {"a":1}\n\n'),
-        (Event({"type": "ping"}, "ping"), b'event: ping\ndata: {"type":"ping"}\n\n'),
+        (StreamEvent("[DONE]"), b"data: [DONE]\n\n"),
+        (StreamEvent({"a": 1}), b'data: {"a":1}\n\n'),
+        (StreamEvent({"type": "ping"}, "ping"), b'event: ping\ndata: {"type":"ping"}\n\n'),
     ],
 )
-def test_events_are_sent_as_the_standard_says(event: Event, sent: bytes) -> None:
+def test_events_are_sent_as_the_standard_says(event: StreamEvent, sent: bytes) -> None:
     assert event_bytes(event) == sent
 
 
 def test_a_malformed_event_keeps_its_frame() -> None:
-    assert event_bytes(Event({"type": "ping"}, "ping"), malformed=True) == b'event: ping\ndata: {"type"\n\n'
+    assert event_bytes(StreamEvent({"type": "ping"}, "ping"), malformed=True) == b'event: ping\ndata: {"type"\n\n'
 
 
 def test_only_what_the_model_says_is_marked_as_content() -> None:

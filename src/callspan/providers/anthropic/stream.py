@@ -40,7 +40,7 @@ _EVENT_FIELDS: Final = frozenset({"type", "index", "delta", "usage", "message", 
 _NOWHERE: Final = object()
 
 
-class _Block:
+class _BlockAccumulator:
     """One content block under construction."""
 
     __slots__ = ("fields", "pieces", "stopped")
@@ -87,7 +87,7 @@ class MessageAccumulator:
         self.complete = self.terminated = False
         self._message: dict[str, object] | None = None
         self._usage: dict[str, object] = {}
-        self._blocks: dict[int, _Block] = {}
+        self._blocks: dict[int, _BlockAccumulator] = {}
         self._error: dict[str, object] | None = None
         self._last = self._next = 0
         # The target of the last piece; most chunks continue it.
@@ -222,15 +222,15 @@ class MessageAccumulator:
             self._message = {"type": "message", "role": "assistant"}
         return self._message
 
-    def _open(self, index: int | None, given: dict[str, object]) -> _Block:
-        block = _Block(detached_object(given))
+    def _open(self, index: int | None, given: dict[str, object]) -> _BlockAccumulator:
+        block = _BlockAccumulator(detached_object(given))
         self._last = self._next if index is None else index
         self._next = max(self._next, self._last + 1)
         self._blocks[self._last] = block
         self._at = _NOWHERE
         return block
 
-    def _block(self, index: int | None, block_type: str) -> _Block:
+    def _block(self, index: int | None, block_type: str) -> _BlockAccumulator:
         """The block at `index`, the last one if there is none given, or a new one."""
         place = self._last if index is None else index
         block = self._blocks.get(place)

@@ -161,7 +161,7 @@ _SPECIFIC_THOUGHTS: Final = f"{_SPECIFIC}.{_THOUGHTS}"
 _KNOWN_IN_CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "token_ids", "text"})
 
 
-class Choice:
+class ChoiceAccumulator:
     """Folds the deltas of one choice. The hot path appends to `content` itself."""
 
     __slots__ = ("_audio", "_calls", "_extra", "_fields", "_function", "_ids", "_lists", "_logprobs", "_rich",
@@ -345,11 +345,11 @@ class Choice:
 
 
 _RULES: Final = {
-    "role": Choice._add_role,
-    "content": Choice._add_content,
-    "tool_calls": Choice._add_tool_calls,
-    "function_call": Choice._add_function,
-    "audio": Choice._add_audio,
-    _SPECIFIC: Choice._add_specific,
-    "token_id": Choice._add_token_id,
+    "role": ChoiceAccumulator._add_role,
+    "content": ChoiceAccumulator._add_content,
+    "tool_calls": ChoiceAccumulator._add_tool_calls,
+    "function_call": ChoiceAccumulator._add_function,
+    "audio": ChoiceAccumulator._add_audio,
+    _SPECIFIC: ChoiceAccumulator._add_specific,
+    "token_id": ChoiceAccumulator._add_token_id,
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from callspan.fail_open import ours
-from callspan.providers.openai.chat_choice import Choice
+from callspan.providers.openai.chat_choice import ChoiceAccumulator
 from callspan.providers.wire_json import detached, overlay
 
 # `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
@@ -70,9 +70,9 @@ class ChatAccumulator:
         self.complete = False
         self._came = False
         self._envelope = ChunkHeader()
-        self._choices: dict[int, Choice] = {}
+        self._choices: dict[int, ChoiceAccumulator] = {}
         # The target of the last piece. No chunk has this initial index, so the first one takes the slow path.
-        self._lane = Choice(-1)
+        self._lane = ChoiceAccumulator(-1)
         self._open: tuple[str, ...] = ()
         self._width = -1
 
@@ -138,7 +138,7 @@ class ChatAccumulator:
             index = position
         lane = self._choices.get(index)
         if lane is None:
-            lane = self._choices[index] = Choice(index)
+            lane = self._choices[index] = ChoiceAccumulator(index)
         carried = lane.take(choice)
         self._lane = lane
         self.complete = all(known.finish_reason for known in self._choices.values())

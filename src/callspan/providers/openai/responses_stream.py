@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from callspan.providers.wire_json import StringBuilder, detached, integer, text
 
 
-class Place(NamedTuple):
-    """The position of a fragment in its item."""
+class ItemField(NamedTuple):
+    """The field of an item that a fragment of text belongs to."""
 
     item_type: str
     """Type of the item, if no event names it."""
@@ -27,14 +27,14 @@ class Place(NamedTuple):
 
 
 GROWING: Final = {
-    "response.output_text.delta": Place("message", "content", "text", "output_text", "content_index"),
-    "response.refusal.delta": Place("message", "content", "refusal", "refusal", "content_index"),
-    "response.reasoning_text.delta": Place("reasoning", "content", "text", "reasoning_text", "content_index"),
-    "response.reasoning_summary_text.delta": Place("reasoning", "summary", "text", "summary_text", "summary_index"),
-    "response.function_call_arguments.delta": Place("function_call", None, "arguments"),
-    "response.mcp_call_arguments.delta": Place("mcp_call", None, "arguments"),
-    "response.custom_tool_call_input.delta": Place("custom_tool_call", None, "input"),
-    "response.code_interpreter_call_code.delta": Place("code_interpreter_call", None, "code"),
+    "response.output_text.delta": ItemField("message", "content", "text", "output_text", "content_index"),
+    "response.refusal.delta": ItemField("message", "content", "refusal", "refusal", "content_index"),
+    "response.reasoning_text.delta": ItemField("reasoning", "content", "text", "reasoning_text", "content_index"),
+    "response.reasoning_summary_text.delta": ItemField("reasoning", "summary", "text", "summary_text", "summary_index"),
+    "response.function_call_arguments.delta": ItemField("function_call", None, "arguments"),
+    "response.mcp_call_arguments.delta": ItemField("mcp_call", None, "arguments"),
+    "response.custom_tool_call_input.delta": ItemField("custom_tool_call", None, "input"),
+    "response.code_interpreter_call_code.delta": ItemField("code_interpreter_call", None, "code"),
 }
 """Positions of fragments, by the type of their event."""
 
@@ -66,12 +66,12 @@ class Item:
         self._texts.clear()
         self._parts.clear()
 
-    def grow(self, place: Place, number: int, delta: str) -> None:
+    def grow(self, place: ItemField, number: int, delta: str) -> None:
         """Append a fragment."""
         if not self._done:
             self._pieces(place, number).add(delta)
 
-    def complete_text(self, place: Place, number: int, whole: str) -> None:
+    def complete_text(self, place: ItemField, number: int, whole: str) -> None:
         """Replace the fragments by the complete text; an empty text replaces nothing."""
         if self._done:
             return
@@ -120,7 +120,7 @@ class Item:
             whole["incomplete"] = True
         return whole
 
-    def _pieces(self, place: Place, number: int) -> StringBuilder:
+    def _pieces(self, place: ItemField, number: int) -> StringBuilder:
         if self._type is None:
             self._type = place.item_type
         key = (place.key, number, place.field)
@@ -184,7 +184,7 @@ class ResponsesAccumulator:
             whole["error"] = detached(self._error)
         return whole
 
-    def _grow(self, event: _Event, place: Place) -> bool:
+    def _grow(self, event: _Event, place: ItemField) -> bool:
         delta = event.get("delta")
         if not isinstance(delta, str) or not delta:
             return False

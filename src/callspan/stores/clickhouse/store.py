@@ -32,7 +32,7 @@ from callspan.stores.clickhouse.connection import CODE, connect, explaining, lay
 from callspan.stores.clickhouse.reader import WritersReader
 from callspan.stores.columns import TABLES
 from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
-from callspan.stores.retention import Choice, Removed
+from callspan.stores.retention import DeletionResult, DeletionScope
 from callspan.stores.rows import Row
 
 _WRITTEN_AGAIN_S: Final = 3600.0
@@ -298,7 +298,7 @@ def _version(row: Mapping[str, object]) -> int:
     return int(str(row.get("rec_version", 0)))
 
 
-def remove(url: str, choice: Choice) -> Removed:
+def remove(url: str, choice: DeletionScope) -> DeletionResult:
     """Delete the chosen records. Safe to repeat after a failure.
 
     A content is deleted if no remaining call can refer to it: writers rewrite the contents they refer to every hour,
@@ -313,7 +313,7 @@ def remove(url: str, choice: Choice) -> Removed:
         client.close()
 
 
-def _remove(client: Client, choice: Choice) -> Removed:
+def _remove(client: Client, choice: DeletionScope) -> DeletionResult:
     if choice.session_id is not None:
         gone = {"sessions": [choice.session_id], "steps": []}
         times = dict.fromkeys(("start", "time", "seen"), "false")
@@ -333,7 +333,7 @@ def _remove(client: Client, choice: Choice) -> Removed:
         client, "timestep_versions", f"{ours} OR timestep_id IN {{steps:Array(String)}}", values, "timestep_id"
     )
     others += sum(_delete(client, table, f"{ours} OR {times['time']}", values) for table in _EVENT_TABLES)
-    return Removed(
+    return DeletionResult(
         others=others,
         calls=_delete(client, "calls", f"{ours} OR {times['start']}", values),
         sessions=_delete(client, "session_versions", ours, values, "session_id"),

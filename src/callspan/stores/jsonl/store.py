@@ -20,7 +20,7 @@ from callspan.spool.segment import make_private
 from callspan.spool.sink import Entry
 from callspan.stores.base import no_file, tried
 from callspan.stores.payloads import ends_of, line_of, unpack_entry
-from callspan.stores.retention import Choice, Removed
+from callspan.stores.retention import DeletionResult, DeletionScope
 from callspan.stores.rows import merge
 
 _MODE: Final = 0o600
@@ -258,7 +258,7 @@ def _write(path: Path, data: bytes) -> int:
         os.close(descriptor)
 
 
-def remove(path: Path, choice: Choice) -> Removed:
+def remove(path: Path, choice: DeletionScope) -> DeletionResult:
     """Delete the chosen records; lines that are not records stay. Raises StoreError if the file does not exist."""
     if not path.is_file():
         raise no_file(path)
@@ -269,13 +269,13 @@ def remove(path: Path, choice: Choice) -> Removed:
             removed |= _rewrite(file, going, keep_empty=file == path)
     kinds = [kind for kind, _ in removed]
     calls, sessions = kinds.count(_CALL), kinds.count(_SESSION)
-    return Removed(sessions=sessions, calls=calls, others=len(kinds) - calls - sessions)
+    return DeletionResult(sessions=sessions, calls=calls, others=len(kinds) - calls - sessions)
 
 
 class _Going:
     """Selects the records to delete."""
 
-    def __init__(self, choice: Choice, whole: dict[tuple[str, str], SessionRecord | TimestepRecord]) -> None:
+    def __init__(self, choice: DeletionScope, whole: dict[tuple[str, str], SessionRecord | TimestepRecord]) -> None:
         self._choice = choice
         self._whole = whole
         self._sessions = {key for (kind, key), record in whole.items() if kind == _SESSION and self._is_old(record)}

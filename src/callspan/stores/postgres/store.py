@@ -32,7 +32,7 @@ from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
 from callspan.stores.filters import POSTGRES, source
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, migrate, to_query
-from callspan.stores.retention import Choice, Removed, remove_by_sql
+from callspan.stores.retention import DeletionResult, DeletionScope, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
@@ -255,7 +255,7 @@ def _storable(value: object) -> object:
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
-def remove(url: str, choice: Choice) -> Removed:
+def remove(url: str, choice: DeletionScope) -> DeletionResult:
     """Delete the chosen records. Raises StoreError if there are no tables, psycopg.Error for anything else."""
     with psycopg.connect(url, application_name="callspan") as connection, explaining(safe_name(url)):
         if layout(connection) == 0:

@@ -19,7 +19,7 @@ from callspan.stores.base import no_file
 from callspan.stores.bodies import from_row, references
 from callspan.stores.columns import REFERENCES
 from callspan.stores.packing import CALL_ROWS, SAME_HASH
-from callspan.stores.retention import CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, Choice, Removed
+from callspan.stores.retention import CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, DeletionResult, DeletionScope
 from callspan.stores.sqlite.file import explaining, open_for_writing, sum_up
 
 _SESSIONS: Final = "sessions"
@@ -53,7 +53,7 @@ SELECT c.text_of FROM new_content n JOIN content c ON c.id = n.id WHERE c.text_o
 """
 
 
-def remove(path: Path, choice: Choice) -> Removed:
+def remove(path: Path, choice: DeletionScope) -> DeletionResult:
     """Delete the chosen records. Raises StoreError if there is no store at `path`, sqlite3.Error for anything else."""
     if not path.is_file():
         raise no_file(path)
@@ -74,7 +74,7 @@ class _Removal:
         self._size = _FIRST
         self._data_version: object = None
 
-    def remove(self, choice: Choice) -> Removed:
+    def remove(self, choice: DeletionScope) -> DeletionResult:
         """Delete the chosen records and what only they referred to."""
         counts = dict.fromkeys((_SESSIONS, *CHILDREN), 0)
         if choice.session_id is not None:
@@ -88,7 +88,9 @@ class _Removal:
         self._run("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         (free,) = self._run("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size").fetchone()
         sessions, calls, *others = counts.values()
-        return Removed(sessions=sessions, calls=calls, others=sum(others), contents=contents, free_bytes=int(free))
+        return DeletionResult(
+            sessions=sessions, calls=calls, others=sum(others), contents=contents, free_bytes=int(free)
+        )
 
     def _session(self, session_id: str, counts: dict[str, int]) -> None:
         for table in (*CHILDREN, _SESSIONS):

@@ -21,7 +21,7 @@ _BASE62 = string.digits + string.ascii_letters
 _FRAGMENT = 12
 
 
-class Event(NamedTuple):
+class StreamEvent(NamedTuple):
     """One server-sent event."""
 
     data: Json | str
@@ -88,7 +88,7 @@ class Family:
     name: str
     error: Callable[[ErrorAnswer], Json]
     """The body of an error answer."""
-    error_event: Callable[[ErrorAnswer], Event]
+    error_event: Callable[[ErrorAnswer], StreamEvent]
     """An error in the middle of a stream."""
     headers: Callable[[str, int], dict[str, str]]
     """The usual response headers for a request id and a status."""
@@ -110,7 +110,7 @@ class Wire:
     family: Family
     body: Callable[[Answer], Json]
     """The whole answer in one piece."""
-    events: Callable[[Json, Answer], list[Event]] | None = None
+    events: Callable[[Json, Answer], list[StreamEvent]] | None = None
     """A whole answer cut into events; None: this endpoint does not stream."""
     file: Callable[[Answer], File | None] | None = None
     """The answer where it is no JSON and not streamed; None: it always is."""
@@ -240,7 +240,7 @@ def _headers(request_id: str, status: int) -> dict[str, str]:
 OPENAI = Family(
     name="openai",
     error=_error,
-    error_event=lambda error: Event(_error(error)),
+    error_event=lambda error: StreamEvent(_error(error)),
     headers=_headers,
     request_id=lambda: f"req_{secrets.token_hex(16)}",
 )

@@ -13,8 +13,8 @@ import msgspec
 from callspan.testing.provider.answer import (
     Answer,
     ErrorAnswer,
-    Event,
     Family,
+    StreamEvent,
     Wire,
     base62,
     encode,
@@ -152,8 +152,10 @@ def _sequence(body: Json) -> Iterator[Json]:
     yield {"type": "message_stop"}
 
 
-def _events(body: Json, _: Answer) -> list[Event]:
-    return [Event(data, str(data["type"]), content=data["type"] == "content_block_delta") for data in _sequence(body)]
+def _events(body: Json, _: Answer) -> list[StreamEvent]:
+    return [
+        StreamEvent(data, str(data["type"]), content=data["type"] == "content_block_delta") for data in _sequence(body)
+    ]
 
 
 def _completion(answer: Answer) -> Json:
@@ -171,12 +173,13 @@ def _completion(answer: Answer) -> Json:
     }
 
 
-def _completion_events(body: Json, _: Answer) -> list[Event]:
+def _completion_events(body: Json, _: Answer) -> list[StreamEvent]:
     begun = {**body, "stop_reason": None, "stop": None}
     pieces = [
-        Event({**begun, "completion": piece}, "completion", content=True) for piece in words(str(body["completion"]))
+        StreamEvent({**begun, "completion": piece}, "completion", content=True)
+        for piece in words(str(body["completion"]))
     ]
-    return [Event({"type": "ping"}, "ping"), *pieces, Event({**body, "completion": ""}, "completion")]
+    return [StreamEvent({"type": "ping"}, "ping"), *pieces, StreamEvent({**body, "completion": ""}, "completion")]
 
 
 def _error(error: ErrorAnswer) -> Json:
@@ -185,9 +188,9 @@ def _error(error: ErrorAnswer) -> Json:
     return {"type": "error", "error": inner, "request_id": error.request_id}
 
 
-def _error_event(error: ErrorAnswer) -> Event:
+def _error_event(error: ErrorAnswer) -> StreamEvent:
     inner = {"type": error.type or "overloaded_error", "message": error.message}
-    return Event({"type": "error", "error": inner}, "error")
+    return StreamEvent({"type": "error", "error": inner}, "error")
 
 
 def _headers(request_id: str, status: int) -> dict[str, str]:

@@ -25,7 +25,7 @@ Take = Callable[[], Reply]
 """Takes the next reply of the script."""
 
 
-class Turn:
+class AgentTurn:
     """One turn of the session's agent."""
 
     def __init__(self, session_id: str, agent_id: str) -> None:
@@ -75,7 +75,7 @@ class AgentSession:
         agent = member(body, "agent")
         self.id = f"sess_{secrets.token_hex(12)}"
         self.log = SessionLog()
-        self.turns: list[Turn] = []
+        self.turns: list[AgentTurn] = []
         self._agent = {
             "id": body.get("agent_id") or "agent_scripted",
             "model": agent.get("model", _MODEL),
@@ -90,7 +90,7 @@ class AgentSession:
         self._metadata = body.get("metadata") or {}
         self._created = int(time.time())
         self._status = "idle"
-        self._open: Turn | None = None
+        self._open: AgentTurn | None = None
         self.log.add(self._event("agent.session.created", session=self.json()))
 
     def json(self) -> Json:
@@ -125,7 +125,7 @@ class AgentSession:
                 self._end(self._open, "cancelled")
 
     def _begin(self) -> None:
-        turn = self._open = Turn(self.id, str(self._agent["id"]))
+        turn = self._open = AgentTurn(self.id, str(self._agent["id"]))
         self.turns.append(turn)
         self._of_turn(turn, "created")
         turn.status = self._status = "in_progress"
@@ -156,13 +156,13 @@ class AgentSession:
                 self._end(turn, "completed")
                 return
 
-    def _end(self, turn: Turn, status: str) -> None:
+    def _end(self, turn: AgentTurn, status: str) -> None:
         turn.status, self._open, self._status = status, None, "idle"
         usage = None if turn.usage is None else _stated(turn.usage)
         self._of_turn(turn, status, usage=usage)
         self.log.add(self._event("agent.session.idle", session=self.json()))
 
-    def _act(self, turn: Turn, choice: Choice) -> tuple[bool, bool]:
+    def _act(self, turn: AgentTurn, choice: Choice) -> tuple[bool, bool]:
         """Add the items of one reply; return whether the agent goes on by itself, and whether it waits."""
         if choice.reasoning is not None:
             summary = [{"type": "summary_text", "text": choice.reasoning}]
@@ -183,7 +183,7 @@ class AgentSession:
                 self._item(turn, {"type": "function_call", "call_id": call.id, **made})
         return goes_on, waits
 
-    def _item(self, turn: Turn, item: Json) -> None:
+    def _item(self, turn: AgentTurn, item: Json) -> None:
         whole = {"id": f"item_{secrets.token_hex(12)}", "turn_id": turn.id, **item}
         where = {"turn_id": turn.id, "session_id": self.id, "output_index": turn.items}
         turn.items += 1
@@ -192,7 +192,7 @@ class AgentSession:
             self._event("agent.session.turn.item.done", item=whole, **where),
         )
 
-    def _of_turn(self, turn: Turn, what: str, **more: object) -> None:
+    def _of_turn(self, turn: AgentTurn, what: str, **more: object) -> None:
         self.log.add(self._event(
             f"agent.session.turn.{what}", turn=turn.json(), turn_id=turn.id, session_id=self.id, **more
         ))  # fmt: skip

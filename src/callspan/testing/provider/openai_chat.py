@@ -13,7 +13,7 @@ from callspan.testing.provider.answer import (
     FINISH_REASONS,
     OPENAI,
     Answer,
-    Event,
+    StreamEvent,
     Wire,
     base62,
     fragments,
@@ -47,7 +47,7 @@ def completion_ids(text: str | None) -> list[int]:
     return [crc32(word.encode()) % _VOCABULARY for word in words(text or "")]
 
 
-_DONE = Event("[DONE]")
+_DONE = StreamEvent("[DONE]")
 _NOT_IN_EVERY_CHUNK = frozenset({"choices", "usage", "object", "prompt_token_ids"})
 
 
@@ -137,7 +137,7 @@ def _text_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
     yield {**shared, "text": "", "finish_reason": choice.get("finish_reason")}, False
 
 
-def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], name: str) -> list[Event]:
+def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], name: str) -> list[StreamEvent]:
     """Chunks of all choices in turn, then the usage if it was requested, then the end."""
     options = answer.request.body.get("stream_options")
     with_usage = isinstance(options, Mapping) and options.get("include_usage") is True
@@ -145,7 +145,7 @@ def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], 
     shared["object"] = name
     unknown = {"usage": None} if with_usage and "usage" in body else {}
     events = [
-        Event({**shared, "choices": [piece[0]], **unknown}, content=piece[1])
+        StreamEvent({**shared, "choices": [piece[0]], **unknown}, content=piece[1])
         for turn in zip_longest(*choices)
         for piece in turn
         if piece is not None
@@ -153,16 +153,16 @@ def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], 
     if "prompt_token_ids" in body and isinstance(events[0].data, Mapping):
         events[0] = events[0]._replace(data={**events[0].data, "prompt_token_ids": body["prompt_token_ids"]})
     if unknown:
-        events.append(Event({**shared, "choices": [], "usage": body["usage"]}))
+        events.append(StreamEvent({**shared, "choices": [], "usage": body["usage"]}))
     return [*events, _DONE]
 
 
-def _chat_events(body: Json, answer: Answer) -> list[Event]:
+def _chat_events(body: Json, answer: Answer) -> list[StreamEvent]:
     choices = [list(_chat_choice_chunks(choice)) for choice in objects(body.get("choices"))]
     return _chunks(body, answer, choices, "chat.completion.chunk")
 
 
-def _completion_events(body: Json, answer: Answer) -> list[Event]:
+def _completion_events(body: Json, answer: Answer) -> list[StreamEvent]:
     choices = [list(_text_choice_chunks(choice)) for choice in objects(body.get("choices"))]
     return _chunks(body, answer, choices, "text_completion")
 

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 
-from callspan.testing.provider.answer import OPENAI, Answer, Event, File, Wire, objects, with_usage, words
+from callspan.testing.provider.answer import OPENAI, Answer, File, StreamEvent, Wire, objects, with_usage, words
 from callspan.testing.provider.script import Json, Reply
 
 _SIDE = 8
@@ -65,7 +65,7 @@ def _image(answer: Answer) -> Json:
     return {"b64_json": base64.b64encode(data).decode(), **revised}
 
 
-def _image_events(body: Json, answer: Answer) -> list[Event]:
+def _image_events(body: Json, answer: Answer) -> list[StreamEvent]:
     """As many partial images as were requested, and the complete ones."""
     kind = "image_edit" if answer.request.path.endswith("/edits") else "image_generation"
     about = {name: body[name] for name in ("background", "output_format", "quality", "size") if name in body}
@@ -95,8 +95,8 @@ def _bytes_of(image: Json) -> Json:
     return {"b64_json": image.get("b64_json")}
 
 
-def _event(kind: str, fields: Json) -> Event:
-    return Event({"type": kind, **fields}, kind, content=True)
+def _event(kind: str, fields: Json) -> StreamEvent:
+    return StreamEvent({"type": kind, **fields}, kind, content=True)
 
 
 IMAGES = Wire(OPENAI, _images, _image_events)
@@ -144,13 +144,14 @@ def _transcript_file(answer: Answer) -> File | None:
     return File(_text(answer).encode(), "text/plain; charset=utf-8")
 
 
-def _transcript_events(body: Json, answer: Answer) -> list[Event]:
+def _transcript_events(body: Json, answer: Answer) -> list[StreamEvent]:
     kind = "transcript.text"
     deltas = [
-        Event({"type": f"{kind}.delta", "delta": word}, f"{kind}.delta", content=True) for word in words(_text(answer))
+        StreamEvent({"type": f"{kind}.delta", "delta": word}, f"{kind}.delta", content=True)
+        for word in words(_text(answer))
     ]
     done = {"type": f"{kind}.done", "text": body["text"], **({"usage": body["usage"]} if "usage" in body else {})}
-    return [*deltas, Event(done, f"{kind}.done")]
+    return [*deltas, StreamEvent(done, f"{kind}.done")]
 
 
 TRANSCRIPTIONS = Wire(OPENAI, _transcript, _transcript_events, _transcript_file)
@@ -179,11 +180,11 @@ def _speech_body(answer: Answer) -> Json:
     return with_usage({}, answer.reply, _token_usage(answer.reply))
 
 
-def _speech_events(body: Json, answer: Answer) -> list[Event]:
+def _speech_events(body: Json, answer: Answer) -> list[StreamEvent]:
     data = _sound(answer)
     middle = len(data) // 2
     deltas = [
-        Event(
+        StreamEvent(
             {"type": "speech.audio.delta", "audio": base64.b64encode(part).decode()}, "speech.audio.delta", content=True
         )
         for part in (data[:middle], data[middle:])
@@ -192,7 +193,7 @@ def _speech_events(body: Json, answer: Answer) -> list[Event]:
     counters = ("input_tokens", "output_tokens", "total_tokens")
     counted = {name: usage[name] for name in counters if name in usage} if isinstance(usage, dict) else None
     done = {"type": "speech.audio.done", **({} if counted is None else {"usage": counted})}
-    return [*deltas, Event(done, "speech.audio.done")]
+    return [*deltas, StreamEvent(done, "speech.audio.done")]
 
 
 SPEECH = Wire(OPENAI, _speech_body, _speech_events, _speech)

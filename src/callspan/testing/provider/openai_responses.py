@@ -19,7 +19,7 @@ from callspan.testing.provider.answer import (
     OPENAI,
     Answer,
     ErrorAnswer,
-    Event,
+    StreamEvent,
     Wire,
     base62,
     encode,
@@ -142,36 +142,36 @@ def conversation_id(request: Json) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _typed(type_: str, **fields: object) -> Event:
-    return Event({"type": type_, **fields}, type_, content=type_.endswith(".delta"))
+def _typed(type_: str, **fields: object) -> StreamEvent:
+    return StreamEvent({"type": type_, **fields}, type_, content=type_.endswith(".delta"))
 
 
-def _text_part(part: Json, where: dict[str, object]) -> Iterator[Event]:
+def _text_part(part: Json, where: dict[str, object]) -> Iterator[StreamEvent]:
     text = str(part.get("text", ""))
     for piece in words(text):
         yield _typed("response.output_text.delta", **where, delta=piece, logprobs=[])
     yield _typed("response.output_text.done", **where, text=text, logprobs=[])
 
 
-def _refusal_part(part: Json, where: dict[str, object]) -> Iterator[Event]:
+def _refusal_part(part: Json, where: dict[str, object]) -> Iterator[StreamEvent]:
     refusal = str(part.get("refusal", ""))
     for piece in words(refusal):
         yield _typed("response.refusal.delta", **where, delta=piece)
     yield _typed("response.refusal.done", **where, refusal=refusal)
 
 
-def _no_deltas(_: Json, __: dict[str, object]) -> Iterator[Event]:
+def _no_deltas(_: Json, __: dict[str, object]) -> Iterator[StreamEvent]:
     return iter(())
 
 
-_PARTS: dict[str, tuple[Callable[[Json, dict[str, object]], Iterator[Event]], Json]] = {
+_PARTS: dict[str, tuple[Callable[[Json, dict[str, object]], Iterator[StreamEvent]], Json]] = {
     "output_text": (_text_part, {"text": ""}),
     "refusal": (_refusal_part, {"refusal": ""}),
 }
 """How each type of part is streamed, and what is empty in one that has just been added."""
 
 
-def _message_item(item: Json, where: dict[str, object]) -> Iterator[Event]:
+def _message_item(item: Json, where: dict[str, object]) -> Iterator[StreamEvent]:
     for index, part in enumerate(objects(item.get("content"))):
         position = {**where, "content_index": index}
         deltas, emptied = _PARTS.get(str(part.get("type")), (_no_deltas, {}))
@@ -180,7 +180,7 @@ def _message_item(item: Json, where: dict[str, object]) -> Iterator[Event]:
         yield _typed("response.content_part.done", **position, part=part)
 
 
-def _reasoning_item(item: Json, where: dict[str, object]) -> Iterator[Event]:
+def _reasoning_item(item: Json, where: dict[str, object]) -> Iterator[StreamEvent]:
     for index, part in enumerate(objects(item.get("summary"))):
         position, text = {**where, "summary_index": index}, str(part.get("text", ""))
         yield _typed("response.reasoning_summary_part.added", **position, part={**part, "text": ""})
@@ -190,7 +190,7 @@ def _reasoning_item(item: Json, where: dict[str, object]) -> Iterator[Event]:
         yield _typed("response.reasoning_summary_part.done", **position, part=part)
 
 
-def _function_item(item: Json, where: dict[str, object]) -> Iterator[Event]:
+def _function_item(item: Json, where: dict[str, object]) -> Iterator[StreamEvent]:
     arguments = str(item.get("arguments", ""))
     for piece in fragments(arguments):
         yield _typed("response.function_call_arguments.delta", **where, delta=piece)
@@ -206,7 +206,7 @@ _EMPTY: dict[str, Json] = {
 """What differs in an item that has just been added."""
 
 
-def _item_events(index: int, item: Json) -> Iterator[Event]:
+def _item_events(index: int, item: Json) -> Iterator[StreamEvent]:
     kind = str(item.get("type"))
     yield _typed("response.output_item.added", output_index=index, item={**item, **_EMPTY.get(kind, {})})
     if kind in _ITEMS:
@@ -214,7 +214,7 @@ def _item_events(index: int, item: Json) -> Iterator[Event]:
     yield _typed("response.output_item.done", output_index=index, item=item)
 
 
-def _sequence(body: Json) -> Iterator[Event]:
+def _sequence(body: Json) -> Iterator[StreamEvent]:
     ended = {"status": "in_progress", "error": None, "incomplete_details": None}
     begun = {**body, **ended, "output": [], "usage": None}
     if body.get("background") is True:
@@ -230,7 +230,7 @@ def _sequence(body: Json) -> Iterator[Event]:
     yield _typed(f"response.{body.get('status', 'completed')}", response=body)
 
 
-def _events(body: Json, answer: Answer) -> list[Event]:
+def _events(body: Json, answer: Answer) -> list[StreamEvent]:
     numbers = count()
     after = answer.request.query.get("starting_after", "")
     start = int(after) + 1 if after.isdecimal() else 0
@@ -241,9 +241,9 @@ def _events(body: Json, answer: Answer) -> list[Event]:
     ][start:]
 
 
-def _error_event(error: ErrorAnswer) -> Event:
+def _error_event(error: ErrorAnswer) -> StreamEvent:
     inner = {"type": error.type or "server_error", "code": error.code, "message": error.message, "param": None}
-    return Event({"type": "error", "error": inner}, "error")
+    return StreamEvent({"type": "error", "error": inner}, "error")
 
 
 RESPONSES = Wire(OPENAI, _response, _events)

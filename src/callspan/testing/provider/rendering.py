@@ -11,7 +11,17 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import NamedTuple, Protocol, TypeAlias
 
-from callspan.testing.provider.answer import EMBEDDINGS, OPENAI, Answer, Event, Family, Wire, encode, member, models
+from callspan.testing.provider.answer import (
+    EMBEDDINGS,
+    OPENAI,
+    Answer,
+    Family,
+    StreamEvent,
+    Wire,
+    encode,
+    member,
+    models,
+)
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES, TEXT_COMPLETIONS
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
 from callspan.testing.provider.openai_media import IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
@@ -24,13 +34,13 @@ BATCHES, MESSAGE_BATCHES = Wire(OPENAI, lambda _: {}), Wire(ANTHROPIC, lambda _:
 """Files and batches, see `batches`: their answers are made there."""
 
 
-Live: TypeAlias = Callable[[Callable[[], bool]], Iterator[Event]]
+Live: TypeAlias = Callable[[Callable[[], bool]], Iterator[StreamEvent]]
 
 
-class Frame(Protocol):
+class EventEncoder(Protocol):
     """Makes bytes of an event."""
 
-    def __call__(self, event: Event, *, malformed: bool = False) -> bytes:
+    def __call__(self, event: StreamEvent, *, malformed: bool = False) -> bytes:
         """The event as it is sent; malformed: with half of its data."""
 
 
@@ -97,11 +107,11 @@ class Rendering:
     headers: dict[str, str]
     body: bytes
     """The whole body where nothing is streamed."""
-    events: list[Event] | None
+    events: list[StreamEvent] | None
     """The events of a stream; None: a plain body."""
     json: Json | None
     """The body as JSON, also of a stream; None for errors and raw bytes."""
-    frame: Frame | None = None
+    frame: EventEncoder | None = None
     """How an event is sent where it is no server-sent event."""
     live: Live | None = None
     """Returns events to send as they come, in place of `events`, until the given function says that it is over."""
@@ -148,11 +158,11 @@ def _no_endpoint(answer: Answer, family: Family) -> Rendering:
     return _plain(replace(answer, reply=Reply(status=404, message=message)), family, None)
 
 
-def _as_event(event: object) -> Event:
+def _as_event(event: object) -> StreamEvent:
     if not isinstance(event, Mapping):
-        return Event(str(event))
+        return StreamEvent(str(event))
     name = event.get("type")
-    return Event(event, name if isinstance(name, str) else None, content=True)
+    return StreamEvent(event, name if isinstance(name, str) else None, content=True)
 
 
 def _plain(answer: Answer, family: Family, body: object) -> Rendering:
@@ -164,7 +174,7 @@ def _plain(answer: Answer, family: Family, body: object) -> Rendering:
     return Rendering(reply, reply.status, headers, content, None, body if isinstance(body, Mapping) else None)
 
 
-def _stream(answer: Answer, family: Family, events: list[Event], body: Json | None) -> Rendering:
+def _stream(answer: Answer, family: Family, events: list[StreamEvent], body: Json | None) -> Rendering:
     reply = answer.reply
     if reply.error_after is not None:
         events = [*events[: reply.error_after], family.error_event(answer.error)]
@@ -190,7 +200,7 @@ def _headers(answer: Answer, family: Family, content_type: str) -> dict[str, str
     return {name: str(value) for name, value in headers.items() if value is not None}
 
 
-def event_bytes(event: Event, *, malformed: bool = False) -> bytes:
+def event_bytes(event: StreamEvent, *, malformed: bool = False) -> bytes:
     """The event as it is sent; malformed: with half of its data."""
     data = event.data.encode() if isinstance(event.data, str) else encode(event.data)
     if malformed:
@@ -204,7 +214,7 @@ _TEXT = 7
 """The type number of a header that is a string."""
 
 
-def event_frame(event: Event, *, malformed: bool = False) -> bytes:
+def event_frame(event: StreamEvent, *, malformed: bool = False) -> bytes:
     """The event as Bedrock sends it: base64 within JSON within a frame; malformed: with half of its data."""
     data = event.data.encode() if isinstance(event.data, str) else encode(event.data)
     error = member(event.data, "error") if not isinstance(event.data, str) and event.name == "error" else {}

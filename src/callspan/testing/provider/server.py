@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from callspan.testing.provider.answer import Answer, Event
+from callspan.testing.provider.answer import Answer, StreamEvent
 from callspan.testing.provider.batches import Batches
 from callspan.testing.provider.conversation_state import ConversationState
 from callspan.testing.provider.hosted import HostedAgents
@@ -186,7 +186,7 @@ class _Connection(BaseHTTPRequestHandler):
             return
         self._write(body)
 
-    def _send_events(self, rendering: Rendering, events: list[Event]) -> None:
+    def _send_events(self, rendering: Rendering, events: list[StreamEvent]) -> None:
         reply = rendering.reply
         self._send_head(rendering, transfer_encoding="chunked", **_coding(rendering))
         self._packer = zlib.compressobj(wbits=_GZIP) if reply.gzip else None
@@ -203,7 +203,7 @@ class _Connection(BaseHTTPRequestHandler):
             self._write(_chunk(self._packer.flush()))
         self._write(b"0\r\n\r\n")
 
-    def _send_live(self, rendering: Rendering, events: Iterator[Event]) -> None:
+    def _send_live(self, rendering: Rendering, events: Iterator[StreamEvent]) -> None:
         """Send events as they come, until the client goes away, the provider is closed, or the reply ends them."""
         reply = rendering.reply
         self._send_head(rendering, transfer_encoding="chunked")
@@ -216,7 +216,7 @@ class _Connection(BaseHTTPRequestHandler):
             return
         self._write(b"0\r\n\r\n")
 
-    def _send_event(self, index: int, event: Event, rendering: Rendering) -> bool:
+    def _send_event(self, index: int, event: StreamEvent, rendering: Rendering) -> bool:
         """False: closed the connection in the middle of it."""
         content = (rendering.frame or event_bytes)(event, malformed=index == 1 and rendering.reply.malformed)
         if self._packer is not None:

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from callspan.testing.provider.answer import Event
+from callspan.testing.provider.answer import StreamEvent
 from callspan.testing.provider.script import Json
 
 _POLL_S = 0.02
@@ -38,7 +38,7 @@ class SessionLog:
         with self._changed:
             self._streamed = len(self._events)
 
-    def stream(self, is_over: Callable[[], bool]) -> Iterator[Event]:
+    def stream(self, is_over: Callable[[], bool]) -> Iterator[StreamEvent]:
         """Yield the events that no stream has sent yet, and then those to come, until the stream is over."""
         with self._changed:
             sent = self._streamed
@@ -50,7 +50,7 @@ class SessionLog:
                 event = self._events[sent]
                 sent += 1
                 self._streamed = max(self._streamed, sent)
-            yield Event(event, str(event["type"]), content=True)
+            yield StreamEvent(event, str(event["type"]), content=True)
 
 
 def is_gone(connection: socket.socket, closing: threading.Event) -> bool:

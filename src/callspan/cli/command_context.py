@@ -1,4 +1,4 @@
-"""Frame: the context of a sub-command: its store, screen, JSON output and error handling."""
+"""CommandContext: the context of a sub-command: its store, screen, JSON output and error handling."""
 
 from __future__ import annotations
 
@@ -6,39 +6,24 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property, partial, update_wrapper
-from itertools import islice
+from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn, TypeAlias
+from typing import Final, NamedTuple, NoReturn
 
 import click
-import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
-from rich.text import Text
 
 from callspan.cli.backlog import Backlog
+from callspan.cli.progress import progress
+from callspan.cli.reward_filter import RewardFilteredReader
 from callspan.cli.run import stores_of_environment
 from callspan.cli.safe_text import ascii_json, clean, is_unicode, whole_characters
 from callspan.cli.screen import Screen, json_text
-from callspan.formatting import milliseconds
-from callspan.record.call import CallRecord
-from callspan.record.events import TimestepRecord
 from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
 from callspan.settings import SettingError
-from callspan.stores import aggregates
 from callspan.stores.base import (
-    MOST_CALLS,
-    CallFilter,
     EmptyStoreError,
-    Event,
-    History,
     Reader,
-    SessionFilter,
-    SessionSummary,
     StoreError,
-    Summary,
-    Times,
 )
 from callspan.stores.urls import open_store, parse, split_urls
 
@@ -66,7 +51,7 @@ class Defaults(NamedTuple):
     pager: bool = True
 
 
-class Frame:
+class CommandContext:
     """The context of one run of a sub-command."""
 
     def __init__(
@@ -87,7 +72,7 @@ class Frame:
         """
         try:
             self._no_directory()
-            backlog = Backlog(self.store, partial(progress, self), deliver=self._deliver)
+            backlog = Backlog(self.store, partial(progress, shown=not self.json), deliver=self._deliver)
             backlog.deliver()
         except SettingError as error:
             raise usage_error(error) from error
@@ -126,7 +111,7 @@ class Frame:
         for store in split_urls(self.store) if to_all else (None,):
             if self._deliver:
                 with suppress(*store_errors(SettingError)):
-                    Backlog(self.store, partial(progress, self), deliver=True, store=store).deliver()
+                    Backlog(self.store, partial(progress, shown=not self.json), deliver=True, store=store).deliver()
 
     def files(self) -> list[Path]:
         """Return the files of the stores that are files."""
@@ -191,13 +176,13 @@ def _first_line(error: Exception) -> str:
     return without_passwords(message if len(message) <= _MOST else whole_words(message, _MOST) + "…")
 
 
-def framed(function: Callable[..., None]) -> Callable[..., None]:
-    """Add `--store` and `--json` to a sub-command, and pass it a `Frame` as its first argument."""
+def with_context(function: Callable[..., None]) -> Callable[..., None]:
+    """Add `--store` and `--json` to a sub-command, and pass it a `CommandContext` as its first argument."""
 
     @click.option("--store", metavar="URL", help="Store. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
     @click.pass_context
-    def with_frame(
+    def with_options(
         ctx: click.Context,
         /,
         store: str | None,
@@ -211,17 +196,17 @@ def framed(function: Callable[..., None]) -> Callable[..., None]:
         if not split_urls(url):
             raise click.UsageError(f"--store {url!r} names no store")
         as_json = as_json or defaults.json
-        frame = Frame(url, json=as_json, pager=defaults.pager, min_reward=least_reward, deliver=not no_ship)
-        function(frame, **{name: whole_characters(value) for name, value in options.items()})
+        context = CommandContext(url, json=as_json, pager=defaults.pager, min_reward=least_reward, deliver=not no_ship)
+        function(context, **{name: whole_characters(value) for name, value in options.items()})
 
     # click keeps a command's help and its options so far on the function.
-    return update_wrapper(with_frame, function)
+    return update_wrapper(with_options, function)
 
 
 def reading(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of `framed`, and `--no-ship`, to a sub-command that reads a store."""
+    """Add the options of `with_context`, and `--no-ship`, to a sub-command that reads a store."""
     leave = click.option("--no-ship", is_flag=True, help="Do not deliver waiting records of ended processes first.")
-    return leave(framed(function))
+    return leave(with_context(function))
 
 
 def _stores_of_environment() -> str:
@@ -229,122 +214,3 @@ def _stores_of_environment() -> str:
         return stores_of_environment()
     except SettingError as error:
         raise click.UsageError(clean(error_text(error))) from error
-
-
-_MINUTE_S: Final = 60
-UpdateProgress: TypeAlias = Callable[..., None]
-"""`update(done, of, what="calls")` sets the progress; `of=None`: the total is unknown."""
-
-
-class _Clock(ProgressColumn):
-    """A progress column: the estimated time left or, if unknown, the time elapsed."""
-
-    def render(self, task: Task) -> Text:
-        """Return the column's current text."""
-        left = task.time_remaining
-        if left is not None and not task.finished:
-            return Text(
-                f"about {milliseconds(left * 1000) if left >= _MINUTE_S else f'{left:.0f} s'} left", style="dim"
-            )
-        return Text(milliseconds((task.elapsed or 0) * 1000), style="dim")
-
-
-@contextmanager
-def progress(frame: Frame, what: str) -> Iterator[UpdateProgress]:
-    """Show a progress bar while the block runs and yield its update function. Without a terminal on stderr: no bar."""
-    console = Console(stderr=True)
-    bars = Progress(
-        SpinnerColumn("dots" if is_unicode(console.encoding) else "line"),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[progress_text]}", markup=False),
-        _Clock(),
-        console=console,
-        transient=True,
-        disable=frame.json or not sys.stderr.isatty(),
-    )
-    with bars:
-        task = bars.add_task(what, total=None, progress_text="")
-
-        def update(done: int, of: int | None = None, what: str = what) -> None:
-            progress_text = f"{done:,}" if of is None else f"{done:,} of {of:,}"
-            bars.update(task, completed=done, total=of, description=clean(what), progress_text=progress_text)
-
-        yield update
-
-
-_EVERY: Final = CallFilter()
-_ANY: Final = SessionFilter()
-
-
-class RewardFilteredReader:
-    """A `Reader` of any store, limited to sessions with a minimum reward and their calls."""
-
-    def __init__(self, reader: Reader, least: float) -> None:
-        self.name = reader.name
-        self._reader = reader
-        self._least = least
-
-    @cached_property
-    def _chosen(self) -> frozenset[str]:
-        return frozenset(summary.session.session_id for summary in self.sessions())
-
-    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield the calls of the sessions with enough reward."""
-        end = None if which.limit is None else which.offset + which.limit
-        found = self._reader.calls(msgspec.structs.replace(which, limit=None, offset=0))
-        yield from islice((call for call in found if call.place.session_id in self._chosen), which.offset, end)
-
-    def call(self, call_id: str) -> CallRecord | None:
-        """Return one call, regardless of its session's reward."""
-        return self._reader.call(call_id)
-
-    def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
-        """Return the recorded calls before one, regardless of their sessions' rewards."""
-        return self._reader.history(call, limit=limit)
-
-    def count_calls(self, which: CallFilter = _EVERY) -> int:
-        """Return how many calls `calls` would yield without its limit."""
-        found = self._reader.summary("session", which, latencies=False)
-        return sum(summary.calls for summary in found if summary.key in self._chosen)
-
-    def sessions(
-        self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _ANY
-    ) -> Iterator[SessionSummary]:
-        """Yield the sessions with enough reward, newest first."""
-        found = self._reader.sessions(since_ns=since_ns, which=which)
-        yield from islice((one for one in found if one.reward is not None and one.reward >= self._least), limit)
-
-    def session(self, session_id: str) -> SessionSummary | None:
-        """Return one session, regardless of its reward."""
-        return self._reader.session(session_id)
-
-    def timestep(self, timestep_id: str) -> TimestepRecord | None:
-        """Return one timestep, regardless of its session's reward."""
-        return self._reader.timestep(timestep_id)
-
-    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
-        """Yield the timesteps of a session by their start."""
-        return self._reader.timesteps(session_id)
-
-    def events(self, session_id: str) -> Iterator[Event]:
-        """Yield events, messages and rewards of a session in the order they happened."""
-        return self._reader.events(session_id)
-
-    def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
-        """Yield sums over the calls of the sessions with enough reward, largest number of calls first."""
-        slim = self.calls(msgspec.structs.replace(which, content="none"))
-        sessions = {one.session.session_id: one.session for one in self.sessions()}
-        return aggregates.summarise(slim, by, latencies=latencies, sessions=sessions)
-
-    def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
-        """Yield the times of the calls that succeeded, in sessions that earned enough."""
-        return aggregates.times_of(self.calls(msgspec.structs.replace(which, content="none")))
-
-    def position(self, segment: str) -> int | None:
-        """Return up to which offset the store has a segment of a spool."""
-        return self._reader.position(segment)
-
-    def close(self) -> None:
-        """Close the store."""
-        self._reader.close()

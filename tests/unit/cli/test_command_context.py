@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from callspan.cli import stats
 from callspan.cli.commands import callspan
-from callspan.cli.frame import Frame, progress
+from callspan.cli.progress import progress
 
 from .conftest import ask, keep, made
 
@@ -52,7 +52,7 @@ def test_a_store_that_cannot_be_reached_is_named_in_few_words() -> None:
 def test_a_bar_is_for_terminals_and_not_beside_json(monkeypatch: pytest.MonkeyPatch, json: bool) -> None:
     watched = Terminal()
     monkeypatch.setattr(sys, "stderr", watched)
-    with progress(Frame("x", json=json), "calls") as tell:
+    with progress("calls", shown=not json) as tell:
         tell(1)
         tell(2, 4, "sessions")
     assert ("2 of 4" in watched.getvalue()) is not json
@@ -61,7 +61,7 @@ def test_a_bar_is_for_terminals_and_not_beside_json(monkeypatch: pytest.MonkeyPa
 def test_a_file_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     monkeypatch.setattr(sys, "stderr", file)
-    with progress(Frame("x", json=False), "calls") as tell:
+    with progress("calls", shown=True) as tell:
         tell(1, 2)
     assert file.getvalue() == ""
 
