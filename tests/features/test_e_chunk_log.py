@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from callspan.observe.progress import ChunkLog, ChunkTiming
+from callspan.observe.stream_timing import ChunkLog, ChunkTiming
 from callspan.record.call import ChunkNote
 from callspan.settings import SettingError
 from callspan.settings_loader import load

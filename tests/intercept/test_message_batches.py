@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.trace import SpanKind
 
 from callspan import session
-from callspan.observe.unknown import forget_warnings
+from callspan.observe.unrecognized import forget_warnings
 from callspan.record.call import CallRecord
 from callspan.record.ids import batch_call_id, batch_line_id
 from callspan.testing import Captured, capture

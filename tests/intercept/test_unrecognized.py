@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 import callspan
-from callspan.observe import unknown
+from callspan.observe import unrecognized
 from callspan.providers.base import HOSTED_APIS
 from callspan.providers.registry import APIS
 from callspan.record.call import CallRecord
@@ -62,7 +62,7 @@ KNOWN: Final[dict[str, list[Any]]] = {
 
 @pytest.fixture(autouse=True)
 def _warned_of_nothing() -> None:
-    unknown.forget_warnings()
+    unrecognized.forget_warnings()
 
 
 def by_hand(api: Any, body: object = None, chunks: list[Any] | None = None) -> None:

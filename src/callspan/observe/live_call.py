@@ -12,10 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from callspan.fail_open import fail_open, reported
-from callspan.observe import background_responses, progress
+from callspan.observe import background_responses
+from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog, last_limits, usage_by_attempt
+from callspan.observe.ending import Ending, bodies
 from callspan.observe.ports import CallEnded, CallPorts, CallSpanHandle, RequestObserver, span_ids
-from callspan.observe.progress import TOO_MANY_REQUESTS, AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
-from callspan.observe.unknown import estimated, flag_unrecognized
+from callspan.observe.stream_timing import ChunkLog, ChunkTiming, no_piece
+from callspan.observe.token_estimates import estimated
+from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import Processed
 from callspan.process.processors import interrupted
 from callspan.providers import registry
@@ -77,7 +80,7 @@ class LiveCall:
         self._accumulator: Accumulator | None = None
         self._complete = self._terminated = self._unseen = False
         self._add: Callable[[object], bool] | None = None
-        self._add_piece: Callable[[object], int] = progress.no_piece
+        self._add_piece: Callable[[object], int] = no_piece
         self._notes: list[ChunkNote] = []
         self._timing = ChunkTiming()
         # list.append is atomic, so the first item is the accepted end, without a lock.
@@ -189,7 +192,7 @@ class LiveCall:
             log = ChunkLog(self._ports.chunk_log, self._add, self._timing, self._zero_ns)
             self._add, self._notes = log.add, log.notes
         else:
-            self._add_piece = getattr(self._accumulator, "add_piece", progress.no_piece)
+            self._add_piece = getattr(self._accumulator, "add_piece", no_piece)
         carried = self._add(data)
         if self._started is not None:
             self._leave_behind(background_responses.begun(self._started, self._endpoint, self._accumulator.body()))
@@ -208,7 +211,7 @@ class LiveCall:
         self.attempts.responded(self._body if self.has_body else None)
         self._complete = self._unseen = False
         self._body, self.has_body, self._accumulator = None, False, None
-        self._add, self._add_piece = None, progress.no_piece
+        self._add, self._add_piece = None, no_piece
         self._timing, self._notes = ChunkTiming(), []
 
     def end(
@@ -244,7 +247,7 @@ class LiveCall:
             ending.body = ending.body or (self._body if whole else self._folded())
             # The body now has the complete text: keeping its pieces would double the memory.
             self._accumulator = self._add = None
-            self._add_piece = progress.no_piece
+            self._add_piece = no_piece
             ending.step = _BUILD
         if ending.step == _BUILD:
             self._build(ending)
@@ -383,7 +386,7 @@ class LiveCall:
         guess = self._ports.estimates
         usage = estimated(self._endpoint, self._request.body, body, info.usage) if guess else info.usage
         if self.attempts.has_answers or (usage is not None and usage.hops):
-            usage, attempts = progress.usage_by_attempt(self._endpoint, self.attempts, attempts, usage, info)
+            usage, attempts = usage_by_attempt(self._endpoint, self.attempts, attempts, usage, info)
         return {
             "response": response,
             "usage": usage,
@@ -393,7 +396,7 @@ class LiveCall:
 
     def _conversation(self, record: CallRecord, processed: CallRecord, body: object) -> Conversation | None:
         try:
-            if processed is not record and progress.bodies(processed) != progress.bodies(record):
+            if processed is not record and bodies(processed) != bodies(record):
                 return registry.conversation_of(processed)
             response, request = self._endpoint.conversation(None, body), self._input
             if request is None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.fail_open import failures, forget_failures
-from callspan.observe.progress import AttemptLog, last_limits
+from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.record.call import Attempt, ErrorInfo, RateLimit, RateLimits
 from tests.points import points
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.observe.unknown import tokens_of, with_estimates
+from callspan.observe.token_estimates import tokens_of, with_estimates
 from callspan.record.messages import (
     Conversation,
     Media,

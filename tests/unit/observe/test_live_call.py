@@ -19,7 +19,7 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo, Clock
-from callspan.observe.progress import ChunkLog, ChunkTiming
+from callspan.observe.stream_timing import ChunkLog, ChunkTiming
 from callspan.process.processed import Processed
 from callspan.process.processors import Processor, Processors
 from callspan.providers import registry

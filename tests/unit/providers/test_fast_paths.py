@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.providers.anthropic import messages
-from callspan.providers.openai import base, chat
+from callspan.providers.openai import chat, usage
 from callspan.record.usage import Usage
 
 COUNTS = (
@@ -91,7 +91,7 @@ def test_anthropic_usage_is_the_same_by_the_fast_and_the_generic_reader(raw: dic
 @given(raw=OPENAI.filter(bool))
 def test_openai_usage_is_the_same_by_the_fast_and_the_generic_reader(raw: dict[str, Any]) -> None:
     body = {"usage": raw}
-    assert same(base._fast(raw, body), base._generic(raw, body))
+    assert same(usage._fast(raw, body), usage._generic(raw, body))
 
 
 @given(body=MESSAGES)
@@ -113,7 +113,7 @@ def test_an_impossible_count_is_unknown(stated_count: int) -> None:
     """A counter that counts nothing costs itself and the sums it is part of, nothing else."""
     for stated in (
         messages.usage({"input_tokens": 5, "output_tokens": stated_count}),
-        base.usage_of({"usage": {"prompt_tokens": 5, "completion_tokens": stated_count}}),
+        usage.usage_of({"usage": {"prompt_tokens": 5, "completion_tokens": stated_count}}),
     ):
         assert stated is not None
         assert (stated.input_tokens, stated.output_tokens, stated.total_tokens) == (5, None, None)
@@ -122,7 +122,7 @@ def test_an_impossible_count_is_unknown(stated_count: int) -> None:
 @pytest.mark.parametrize("answer", ["prompt_tokens", "input_tokens"])
 def test_the_usage_that_is_kept_is_not_the_callers_to_change(answer: str) -> None:
     given = {answer: 5, "total_tokens": 7, f"{answer}_details": {"cached_tokens": 2}}
-    stated = base.usage_of({"usage": given})
+    stated = usage.usage_of({"usage": given})
     given[f"{answer}_details"]["cached_tokens"] = 99  # type: ignore[index]
     given["total_tokens"] = 99
     assert stated is not None

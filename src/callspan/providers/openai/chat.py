@@ -9,9 +9,10 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time, usage_of
+from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.parts import list_or_none, media, parts_of
+from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import UNFIT, detached, dig, flag, integer, items, mapping, objects, text, word
 from callspan.record.call import Response
 from callspan.record.codec import encodable, encode_json

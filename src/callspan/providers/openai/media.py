@@ -16,8 +16,9 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time, usage_of
+from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.parts import media, prompt_messages
+from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import (
     StringBuilder,
     detached,

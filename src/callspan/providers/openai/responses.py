@@ -8,9 +8,10 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time, usage_of
+from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time
 from callspan.providers.openai.parts import media, parts_of
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
+from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, dig, flag, items, mapping, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import encode_json

@@ -8,10 +8,11 @@ from typing import Final
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.openai.base import OpenAIEndpoint, bare_info, usage_of
+from callspan.providers.openai.base import OpenAIEndpoint, bare_info
 from callspan.providers.openai.chat import choices_info
 from callspan.providers.openai.parts import parts_of, prompt_messages
 from callspan.providers.openai.responses import item_messages
+from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, dig, integer, items, mapping, text
 from callspan.record.call import Request
 from callspan.record.codec import encode_json

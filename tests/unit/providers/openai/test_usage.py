@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.points import points
 
-from callspan.providers.openai.base import usage_of
+from callspan.providers.openai.usage import usage_of
 from callspan.record.usage import Usage
 
 

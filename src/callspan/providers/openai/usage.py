@@ -1,0 +1,242 @@
+"""Usage in OpenAI's form from all its servers: a reader of its own shape, and one of counters at any known location."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from callspan.fail_open import ours
+from callspan.providers.wire_json import (
+    LARGEST_COUNT,
+    UNFIT,
+    Count,
+    count,
+    detached,
+    mapping,
+)
+from callspan.record.usage import Usage
+
+_IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
+_OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+
+_Path = tuple[str, ...]
+_Shape = tuple[str | tuple[str, ...], ...]
+_MOST_SHAPES: Final = 256
+
+
+def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
+    return tuple((group, name) for group in groups)
+
+
+# The first location with a counter wins; if providers differ, the inclusive one comes first.
+_PLACES: Final[dict[str, tuple[_Path, ...]]] = {
+    "input_tokens": (("prompt_tokens",), ("input_tokens",)),
+    "output_tokens": (("completion_tokens",), ("output_tokens",)),
+    "total_tokens": (("total_tokens",),),
+    "cache_read_tokens": (
+        *_within(_IN, "cached_tokens"),
+        # DeepSeek, Moonshot, Mistral, LiteLLM
+        ("prompt_cache_hit_tokens",),
+        ("cached_tokens",),
+        ("num_cached_tokens",),
+        ("cache_read_input_tokens",),
+    ),
+    "cache_write_tokens": (*_within(_IN, "cache_write_tokens"), ("cache_creation_input_tokens",)),
+    "reasoning_tokens": (*_within(_OUT, "reasoning_tokens"), ("reasoning_tokens",)),
+    "input_audio_tokens": _within(_IN, "audio_tokens"),
+    "input_text_tokens": _within(_IN, "text_tokens"),
+    "input_image_tokens": _within(_IN, "image_tokens"),
+    "output_audio_tokens": _within(_OUT, "audio_tokens"),
+    "output_text_tokens": _within(_OUT, "text_tokens"),
+    "output_image_tokens": _within(_OUT, "image_tokens"),
+    "accepted_prediction_tokens": _within(_OUT, "accepted_prediction_tokens"),
+    "rejected_prediction_tokens": _within(_OUT, "rejected_prediction_tokens"),
+    "web_search_requests": (
+        ("server_tool_use_details", "web_search_requests"),
+        ("server_tool_use", "web_search_requests"),
+    ),
+}
+
+_Count: TypeAlias = Count | None
+
+
+class _InputDetails(msgspec.Struct, forbid_unknown_fields=True):
+    cached_tokens: _Count = None
+    cache_write_tokens: _Count = None
+    audio_tokens: _Count = None
+    text_tokens: _Count = None
+    image_tokens: _Count = None
+
+
+class _OutputDetails(msgspec.Struct, forbid_unknown_fields=True):
+    reasoning_tokens: _Count = None
+    audio_tokens: _Count = None
+    text_tokens: _Count = None
+    image_tokens: _Count = None
+    accepted_prediction_tokens: _Count = None
+    rejected_prediction_tokens: _Count = None
+
+
+class _Chat(msgspec.Struct, forbid_unknown_fields=True):
+    """Usage in exactly OpenAI's shape."""
+
+    total_tokens: _Count = None
+    input: _Count = msgspec.field(default=None, name="prompt_tokens")
+    output: _Count = msgspec.field(default=None, name="completion_tokens")
+    input_details: _InputDetails | None = msgspec.field(default=None, name="prompt_tokens_details")
+    output_details: _OutputDetails | None = msgspec.field(default=None, name="completion_tokens_details")
+
+
+class _Responses(msgspec.Struct, forbid_unknown_fields=True):
+    total_tokens: _Count = None
+    input: _Count = msgspec.field(default=None, name="input_tokens")
+    output: _Count = msgspec.field(default=None, name="output_tokens")
+    input_details: _InputDetails | None = msgspec.field(default=None, name="input_tokens_details")
+    output_details: _OutputDetails | None = msgspec.field(default=None, name="output_tokens_details")
+
+
+_NO_INPUT_DETAILS: Final = _InputDetails()
+_NO_OUTPUT_DETAILS: Final = _OutputDetails()
+_SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
+
+
+def usage_of(body: object) -> Usage | None:
+    """Return the usage in a response (`usage`, else `x_groq.usage`), or None if there is none."""
+    raw = body.get("usage") if isinstance(body, dict) else None
+    if not isinstance(raw, dict) or not raw:
+        raw = mapping(body, "x_groq", "usage")
+    if not raw:
+        return None
+    return _reconciled(_fast(raw, body) or _generic(raw, body))
+
+
+def _reconciled(usage: Usage) -> Usage:
+    """Return the usage with input or output increased by what its total or reasoning shows to be missing.
+
+    Grok counts reasoning separately from output, Bedrock behind gateways cached input separately from input, and Gemini
+    counts thoughts only in the total. The unexplained rest is counted as output and marked as estimated.
+    """
+    sent, out, total, reasoning = usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.reasoning_tokens
+    if sent is None or out is None or total is None:
+        return usage
+    excess, beside = total - sent - out, reasoning is not None and reasoning > out
+    if excess <= 0 and not beside:
+        return usage
+    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    if reasoning and excess == reasoning:
+        return replace(usage, output_tokens=out + reasoning)
+    if cached and excess == cached:
+        return replace(usage, input_tokens=sent + cached)
+    if excess > 0 and (sent or out):
+        return replace(usage, output_tokens=total - sent, estimated=True)
+    if reasoning and not excess and "total_tokens" not in (usage.raw or {}):
+        return replace(usage, output_tokens=out + reasoning, total_tokens=total + reasoning)
+    return replace(usage, estimated=True)
+
+
+def _fast(raw: dict[str, object], body: object) -> Usage | None:
+    """Return the usage in OpenAI's own shape, decoded in one step; None for any other shape."""
+    try:
+        read = msgspec.convert(raw, _Chat) if "prompt_tokens" in raw else msgspec.convert(raw, _Responses)
+    except ours(*UNFIT):
+        return None
+    input_, output = read.input_details or _NO_INPUT_DETAILS, read.output_details or _NO_OUTPUT_DETAILS
+    total = read.total_tokens
+    if total is None and read.input is not None and read.output is not None:
+        total = read.input + read.output
+    # Here it has only numbers and objects of numbers.
+    copied = dict(raw)
+    for name, part in raw.items():
+        if isinstance(part, dict):
+            copied[name] = dict(part)
+    # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
+    usage = Usage(
+        input_tokens=read.input,
+        output_tokens=read.output,
+        total_tokens=total,
+        cache_read_tokens=input_.cached_tokens,
+        cache_write_tokens=input_.cache_write_tokens,
+        reasoning_tokens=output.reasoning_tokens,
+        input_audio_tokens=input_.audio_tokens,
+        input_text_tokens=input_.text_tokens,
+        input_image_tokens=input_.image_tokens,
+        output_audio_tokens=output.audio_tokens,
+        output_text_tokens=output.text_tokens,
+        output_image_tokens=output.image_tokens,
+        accepted_prediction_tokens=output.accepted_prediction_tokens,
+        rejected_prediction_tokens=output.rejected_prediction_tokens,
+        raw=copied,
+    )
+    if not isinstance(body, dict) or _SEARCHES[0] not in body:
+        return usage
+    return replace(usage, web_search_requests=count(body, *_SEARCHES))
+
+
+def _generic(raw: dict[str, object], body: object) -> Usage:
+    """Return the usage from counters at any known location."""
+    counts = _counts(raw)
+    given, spent = counts.get("input_tokens"), counts.get("output_tokens")
+    if "total_tokens" not in counts and given is not None and spent is not None:
+        counts["total_tokens"] = given + spent
+    if "web_search_requests" not in counts and (searches := count(body, *_SEARCHES)) is not None:
+        counts["web_search_requests"] = searches
+    fields: dict[str, Any] = counts
+    return Usage(cost_usd=_cost(raw), raw=_copied(raw), **fields)
+
+
+def _copied(raw: dict[str, object]) -> dict[str, object]:
+    try:
+        copy: dict[str, object] = msgspec.to_builtins(raw)
+    except ours(TypeError, ValueError, RecursionError):
+        return detached(raw)
+    return copy
+
+
+def _counts(raw: dict[str, object]) -> dict[str, int]:
+    """Return the counters by field. Their locations are the same in all responses of a server and are cached."""
+    counts: dict[str, int] = {}
+    for field, group, name in _stated_in(
+        tuple([(group, *value) if type(value) is dict else group for group, value in raw.items()])
+    ):
+        value: object = raw[name] if group is None else raw[group][name]  # type: ignore[index] # as its shape says
+        found = value if type(value) is int and 0 <= value <= LARGEST_COUNT else count(value)
+        if found is not None:
+            counts[field] = found
+    return counts
+
+
+@lru_cache(maxsize=_MOST_SHAPES)
+def _stated_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
+    """Return (field, group or None, name) of the counters in a usage object of this shape, in reverse priority.
+
+    The shape is the names outside of groups, and the name and names of each group.
+    """
+    there: set[_Path] = set()
+    for entry in shape:
+        there.update([(entry[0], name) for name in entry[1:]] if isinstance(entry, tuple) else [(entry,)])
+    return tuple(
+        (field, place[0] if len(place) > 1 else None, place[-1])
+        for field, places in _PLACES.items()
+        for place in reversed(places)
+        if place in there
+    )
+
+
+def _cost(raw: dict[str, object]) -> Decimal | None:
+    amount = raw.get("cost")
+    if isinstance(amount, dict):
+        amount = amount.get("total_cost")
+    return _exact(amount) if isinstance(amount, int | float | str) and not isinstance(amount, bool) else None
+
+
+def _exact(amount: float | str) -> Decimal | None:
+    """Return an amount as written: the shortest text of a float is the number in the JSON."""
+    try:
+        money = Decimal(str(amount))
+    except ours(InvalidOperation):
+        return None
+    return money if money.is_finite() and money >= 0 else None
