@@ -9,6 +9,7 @@ from typing import Any
 
 import openai
 import pytest
+from tests.points import points
 
 import callspan
 from callspan.agent.runtime import known_level
@@ -126,7 +127,7 @@ ACTS: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+@points("act", ACTS.values(), ids=ACTS)
 def test_whatever_a_session_is_given_later_has_its_level(act: Callable[[Any], object]) -> None:
     with capture(strict=False) as seen:
         session = begun()

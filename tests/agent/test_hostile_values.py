@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import openai
-import pytest
+from tests.points import points
 
 import callspan
 from callspan.agent.environment_step import EnvironmentStep
@@ -155,7 +155,7 @@ def given(function: Callable[..., Any], parameter: str, value: object) -> Any:
     return function(*positional, **arguments)
 
 
-@pytest.mark.parametrize(("place", "parameter"), PLACES)
+@points(("place", "parameter"), PLACES)
 def test_any_value_anywhere_is_recorded_and_harms_nothing(place: str, parameter: str) -> None:
     forget_failures()
     with capture(strict=False) as seen:

@@ -21,6 +21,7 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores.payloads import Unpacked, unpack, unpack_entry
 from callspan.stores.urls import open_store
 from callspan.wiring.recorder import store_sinks
+from tests.points import points
 
 from .conftest import MakeCall
 
@@ -87,7 +88,7 @@ def test_other_records_pass_as_they_are(call: MakeCall) -> None:
         assert through(payload) == unpack(payload)
 
 
-@pytest.mark.parametrize("payload", [b"{}", b'{"kind":"call"', b"\xff"])
+@points("payload", [b"{}", b'{"kind":"call"', b"\xff"])
 def test_an_invalid_record_is_refused_by_the_store(payload: bytes) -> None:
     with pytest.raises(PoisonError):
         through(payload)

@@ -23,6 +23,7 @@ from callspan.providers.registry import endpoint_for, fetch_for, hosted_for
 from callspan.providers.routes import EVERY, ROWS, Row, find
 from callspan.sdk_profiles import PROFILES
 from tests.documents.pages import ROOT
+from tests.points import points
 
 NAMED = {"openai": "3.54", "anthropic": "2.12", "groq": "1.7"}
 """The versions that the table names."""
@@ -35,7 +36,7 @@ def is_named(sdk: str) -> bool:
     return metadata.version(sdk).startswith(NAMED[sdk] + ".")
 
 
-@pytest.mark.parametrize("sdk", SDKS)
+@points("sdk", SDKS)
 def test_every_method_of_the_sdks_is_in_the_table(sdk: str) -> None:
     if not is_named(sdk):
         pytest.skip(f"{sdk} {metadata.version(sdk)} is not the version of the table")
@@ -43,7 +44,7 @@ def test_every_method_of_the_sdks_is_in_the_table(sdk: str) -> None:
     assert list(map(str, unknown(sdk))) == []
 
 
-@pytest.mark.parametrize("sdk", SDKS)
+@points("sdk", SDKS)
 def test_the_methods_read_from_the_source_are_those_of_the_classes(sdk: str) -> None:
     """Imported and asked, a sample of resources has the same methods."""
     from_source = {(method.resource, method.name) for method in methods_of(sdk)}
@@ -62,7 +63,7 @@ def test_the_methods_read_from_the_source_are_those_of_the_classes(sdk: str) -> 
     client.close()
 
 
-@pytest.mark.parametrize("sdk", SDKS)
+@points("sdk", SDKS)
 def test_no_row_is_stale_or_shadows_another(sdk: str) -> None:
     """Each name of a row is a method that no earlier row has; lists of usual names may have more."""
     if not is_named(sdk):
@@ -102,7 +103,7 @@ def _hosted(path: str) -> HostedRequest | None:
     return found if found is not None and (found.of.what == "send" or found.of.session_id is None) else None
 
 
-@pytest.mark.parametrize("sdk", SDKS)
+@points("sdk", SDKS)
 def test_inference_without_a_record_is_counted_and_what_repeats_its_usage_is_not(sdk: str) -> None:
     """By the path to which a method's own source posts, and by what its answer has."""
     checked = 0

@@ -7,12 +7,11 @@ import re
 import runpy
 from pathlib import Path
 
-import pytest
-
 from callspan.cost.price_table import read_prices
 from callspan.settings import Settings
 from callspan.settings_loader import variables
 from tests.documents.pages import ROOT, links, pages, readme
+from tests.points import points
 
 
 def rows() -> dict[str, str]:
@@ -24,7 +23,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
     assert set(rows()) == set(Settings.__struct_fields__)
 
 
-@pytest.mark.parametrize(("setting", "variable"), sorted(variables().items()))
+@points(("setting", "variable"), sorted(variables().items()))
 def test_every_variable_is_documented(setting: str, variable: str) -> None:
     assert f"`{variable}`" in rows()[setting]
 

@@ -20,6 +20,7 @@ from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
+from tests.points import points
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
@@ -51,7 +52,7 @@ def test_results_are_exactly_the_sdks_own_types(mode: Mode, run: Run, seen: Capt
     run(body)
 
 
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@points("sdk", ["openai", "anthropic"])
 def test_coroutine_functions_and_signatures_stay_what_they_are(sdk: str) -> None:
     base = __import__(f"{sdk}._base_client", fromlist=["x"])
 

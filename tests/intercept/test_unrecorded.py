@@ -21,6 +21,7 @@ import callspan
 from callspan.intercept import other_requests
 from callspan.spool.unrecorded import MOST_PATHS, OTHERS, add_unrecorded, forget_warnings, read_unrecorded
 from callspan.testing import ScriptedProvider
+from tests.points import points
 
 ANSWER = {"id": "x", "usage": {"input_tokens": 3, "output_tokens": 4}}
 
@@ -151,7 +152,7 @@ def test_suppressed_and_disabled_calls_are_not_counted(provider: ScriptedProvide
     disabled.uninstrument()
 
 
-@pytest.mark.parametrize(
+@points(
     ("path", "base", "shown"),
     [
         ("/v1/new_thing?key=secret", "/v1/", "/v1/new_thing"),

@@ -17,6 +17,7 @@ from callspan.otlp.providers import OtlpProviders
 from callspan.plugin import OpenAIInstrumentor
 from tests.otel.launching import Stage
 from tests.otel.receiver import OtlpReceiver
+from tests.points import points
 
 LIMIT = 4 << 20
 
@@ -174,7 +175,7 @@ def item(size: int, **other: Any) -> Any:
     return SimpleNamespace(attributes={"text": "x" * size}, **other)
 
 
-@pytest.mark.parametrize(
+@points(
     ("batch", "sizes"),
     [
         ([], [0]),

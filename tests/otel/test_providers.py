@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import callspan
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.otel.launching import Stage
+from tests.points import points
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 
@@ -206,7 +207,7 @@ def test_fifty_concurrent_sessions_never_mix(provider: ScriptedProvider, seen: C
     assert pairs == {(f"id-{number}", f"model-{number}") for number in range(50)}
 
 
-@pytest.mark.parametrize("otlp", ["nonsense", "localhost:4318", "http://", 4318, "grpc://localhost:4317", ["http://a"]])
+@points("otlp", ["nonsense", "localhost:4318", "http://", 4318, "grpc://localhost:4317", ["http://a"]])
 def test_an_invalid_url_is_an_error_that_says_what_to_give(otlp: Any) -> None:
     with pytest.raises(callspan.SettingError, match=r"otlp.*http://localhost:4318"):
         callspan.instrument(otlp=otlp)

@@ -20,6 +20,7 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store
 from callspan.wiring.recorder import store_sinks
+from tests.points import points
 
 PROCESS = delivery_processors(None).run
 
@@ -108,7 +109,7 @@ def test_both_stores_get_the_same_decoded_record_which_is_then_released(decoded:
     assert decoder.kept_bytes == 0, "and is not kept for a store that has it"
 
 
-@pytest.mark.parametrize(("text", "most"), [("", 1000), ("x" * 1000, 3500)])
+@points(("text", "most"), [("", 1000), ("x" * 1000, 3500)])
 def test_the_cache_for_a_blocked_store_is_bounded(text: str, most: int) -> None:
     decoder = SharedDecoder(PROCESS, 2, max_entries=3, max_bytes=3500)
     for entry in entries(50, text=text):

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.points import points
 
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.events import SessionRecord
@@ -120,7 +121,7 @@ def test_the_printed_script_creates_the_tables(tmp_path: Path, capsys: pytest.Ca
     sqlite_file.open_for_writing(path).close()
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["sqlite", "postgres"]])
+@points("arguments", [[], ["nonsense"], ["sqlite", "postgres"]])
 def test_the_script_of_no_known_dialect_is_wrong_usage(arguments: list[str]) -> None:
     assert main(arguments) == 2
 

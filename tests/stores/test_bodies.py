@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
@@ -44,7 +43,7 @@ def test_a_body_comes_back_byte_for_byte(body: dict[str, object]) -> None:
     assert rebuilt(compact(body)) == compact(body)
 
 
-@pytest.mark.parametrize("body", [b"null", b"[1]", b'"text"', b"12"])
+@points("body", [b"null", b"[1]", b'"text"', b"12"])
 def test_a_body_that_is_not_an_object_is_stored_unsplit(body: bytes) -> None:
     assert rebuilt(body) == body
 
@@ -189,7 +188,7 @@ def test_reading_never_fails(value: object) -> None:
     assert all(isinstance(fragment.text, str) for fragment in fragments(value))
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "role"),
     [
         ({"role": "developer", "content": ""}, "developer"),

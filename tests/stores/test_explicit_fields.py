@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import pytest
+from tests.points import points
 
 import callspan
 from callspan.record.call import CallRecord, Request, Timing
@@ -107,7 +108,7 @@ def test_lines_on_the_socket_state_the_same(tmp_path: Path, deliver: Callable[[s
     assert (line["request"], line["rate_limited"], line["retries"]) == ({"stream": False}, False, 0)
 
 
-@pytest.mark.parametrize(
+@points(
     ("fields", "stream"),
     [({}, None), ({"gen_ai.request.stream": False}, False), ({"llm.is_streaming": True}, True),
      ({"gen_ai.request.stream": "yes"}, None)],

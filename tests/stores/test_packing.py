@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import msgspec
-import pytest
+from tests.points import points
 
 from callspan.record.call import Attempt, CallRecord, RateLimit, RateLimits, Timing
 from callspan.record.usage import Usage
@@ -34,7 +34,7 @@ JSON = {
 }
 
 
-@pytest.mark.parametrize("name", PACKED)
+@points("name", PACKED)
 def test_packed_json_is_shorter_and_unpacks_to_the_same(name: str) -> None:
     """Twice each: a shape that was seen before goes another way."""
     packer = Packer(name)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.record import call
 from callspan.record.codec import encode
@@ -108,7 +109,7 @@ def test_every_column_has_one_place_and_every_place_one_column() -> None:
         assert table.key in table.names
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xff", b"[" * 5_000, b'{"kind":"call","call_id":7}'])
+@points("payload", [b"", b"\xff", b"[" * 5_000, b'{"kind":"call","call_id":7}'])
 def test_an_invalid_record_is_poison(payload: bytes) -> None:
     with pytest.raises(PoisonError, match="not a record"):
         unpack(payload)
@@ -132,7 +133,7 @@ def test_derived_columns_are_unknown_where_their_source_is() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@points(
     ("usd", "pico"),
     [
         ("0", 0),

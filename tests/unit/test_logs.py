@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.logs import nothing_is_warned_of
+from tests.points import points
 
 
 class Dropped:
@@ -40,7 +41,7 @@ WARNINGS: list[Callable[[], object]] = [
 ]
 
 
-@pytest.mark.parametrize("warn", WARNINGS)
+@points("warn", WARNINGS)
 def test_warnings_of_any_logger_are_captured(warn: Callable[[], object]) -> None:
     with pytest.raises(AssertionError), nothing_is_warned_of():
         warn()

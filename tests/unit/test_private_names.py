@@ -18,6 +18,7 @@ import callspan
 from callspan import private_names
 from callspan.fail_open import Once
 from callspan.private_names import HOOKED, MODULES, READ, PrivateName
+from tests.points import points
 
 SOURCE = Path(callspan.__file__).parent
 TABLE = {row.name for row in (*HOOKED, *READ)}
@@ -120,7 +121,7 @@ def test_the_table_has_no_row_that_nothing_uses() -> None:
     assert len(rows) == len((*HOOKED, *READ))
 
 
-@pytest.mark.parametrize("row", READ, ids=lambda row: row.name)
+@points("row", READ, ids=lambda row: row.name)
 def test_each_name_is_there_in_the_installed_versions(row: PrivateName) -> None:
     for where in row.where:
         module = where.partition(":")[0]

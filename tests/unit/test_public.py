@@ -25,9 +25,10 @@ from callspan.record.events import Record
 from callspan.settings import SettingArguments
 from callspan.stores.base import Reader, SessionSummary
 from callspan.wiring import WIRING
+from tests.points import points
 
 
-@pytest.mark.parametrize("module", [callspan, callspan.testing])
+@points("module", [callspan, callspan.testing])
 def test_the_public_names_are_sorted_and_exist(module: object) -> None:
     names = module.__all__  # type: ignore[attr-defined]
     assert names == sorted(names)
@@ -119,7 +120,7 @@ def test_completion_shows_only_what_is_for_users(recorded: Path, monkeypatch: py
     assert [(kind.__name__, name) for kind, name in described if not _docstring(kind, name)] == []
 
 
-@pytest.mark.parametrize("module", ["callspan", "callspan.testing", "callspan.endpoints", "callspan.datasets"])
+@points("module", ["callspan", "callspan.testing", "callspan.endpoints", "callspan.datasets"])
 def test_completion_of_a_module_shows_only_what_is_for_users(module: str) -> None:
     code = f"""
         import {module} as it
@@ -130,7 +131,7 @@ def test_completion_of_a_module_shows_only_what_is_for_users(module: str) -> Non
     assert [name for name in shown.stdout.split() if not name.startswith("_")] in ([], ["testing"])
 
 
-@pytest.mark.parametrize(
+@points(
     "kind",
     ["sqlite.reader.SQLiteReader", "postgres.store.PostgresReader", "clickhouse.reader.ClickHouseReader"],
 )

@@ -52,7 +52,7 @@ def test_an_argument_takes_precedence_over_the_environment_and_none_means_not_gi
     assert settings.stores == ("sqlite:///a.db",)
 
 
-@pytest.mark.parametrize("stores", ["sqlite:///a.db,unix:///b.sock", ["sqlite:///a.db", "unix:///b.sock"]])
+@points("stores", ["sqlite:///a.db,unix:///b.sock", ["sqlite:///a.db", "unix:///b.sock"]])
 def test_stores_may_be_given_as_a_comma_list_or_a_list(stores: object) -> None:
     assert load({"stores": stores}, {}).stores == ("sqlite:///a.db", "unix:///b.sock")
 

@@ -6,8 +6,6 @@ import ast
 import dataclasses
 from pathlib import Path
 
-import pytest
-
 from tests.points import points
 from wire import facts, folding, oracle, sse
 from wire.corpus import Exchange
@@ -16,7 +14,7 @@ HERE = Path(__file__).parent
 INDEPENDENT = ("corpus", "sse", "facts", "folding", "oracle", "entries", "replay")
 
 
-@pytest.mark.parametrize("name", INDEPENDENT)
+@points("name", INDEPENDENT)
 def test_the_oracle_and_what_it_uses_import_nothing_of_callspan(name: str) -> None:
     tree = ast.parse((HERE / f"{name}.py").read_text("utf-8"))
     imported = {each.name for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names}

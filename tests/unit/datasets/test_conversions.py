@@ -9,7 +9,6 @@ from collections import Counter
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -237,7 +236,7 @@ def test_a_tool_result_is_text(content: object, expected: object, dropped: int) 
     assert sum(counted.values()) == dropped
 
 
-@pytest.mark.parametrize(
+@points(
     ("role", "written", "dropped"),
     [
         ("user", "user", {}),
@@ -263,7 +262,7 @@ SAME = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other", "same"), SAME)
+@points(("one", "other", "same"), SAME)
 def test_two_forms_of_the_same_message(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
     assert (canonical(one) == canonical(other)) is same
 
@@ -318,7 +317,7 @@ def test_arguments_of_a_trajectory_are_an_object(written: str, read: tuple[dict[
     assert arguments_of(written) == read
 
 
-@pytest.mark.parametrize(
+@points(
     ("rewards", "spread"),
     [
         ([], None),

@@ -203,7 +203,7 @@ def test_usage_is_requested_where_it_was_not_set(body: object, extra: object, re
         assert given.json_data["stream_options"] == requested
 
 
-@pytest.mark.parametrize("path", ["/responses", "/completions", "/embeddings", "/v1/messages"])
+@points("path", ["/responses", "/completions", "/embeddings", "/v1/messages"])
 def test_only_chat_streams_request_usage(path: str) -> None:
     given = options(json_data={})
     assert not request_usage(endpoint(path), given)
@@ -355,8 +355,8 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-@pytest.mark.parametrize("how", ["sync", "async"])
-@pytest.mark.parametrize("size", [1, 7, 10_000])
+@points("how", ["sync", "async"])
+@points("size", [1, 7, 10_000])
 def test_a_body_read_in_pieces_is_recorded_and_passes_unchanged(how: str, size: int) -> None:
     call = Call()
     pieces = cut(json.dumps(ANSWER).encode(), size)
@@ -385,16 +385,16 @@ def test_events_are_read_however_they_are_cut(how: str, size: int, line_end: str
     assert "Héllo" in bytes(record.response.body).decode()
 
 
-@pytest.mark.parametrize("how", ["sync", "async"])
-@pytest.mark.parametrize("pieces", [[], [b""], [b"data: {}\n\n"]])
+@points("how", ["sync", "async"])
+@points("pieces", [[], [b""], [b"data: {}\n\n"]])
 def test_no_body_and_the_events_of_a_stream_are_not_reported_as_broken_json(how: str, pieces: list[bytes]) -> None:
     call = Call()
     assert call.read(Response(*pieces), how) == pieces
     assert (call.record.outcome, call.record.error) == ("success", None)
 
 
-@pytest.mark.parametrize("how", ["sync", "async"])
-@pytest.mark.parametrize("pieces", [[b"no json"], [b'{"half":'], [b"\xff\xfe"]])
+@points("how", ["sync", "async"])
+@points("pieces", [[b"no json"], [b'{"half":'], [b"\xff\xfe"]])
 def test_an_invalid_body_reaches_the_caller_and_the_call_ends_with_a_parsing_error(
     how: str, pieces: list[bytes]
 ) -> None:
@@ -404,8 +404,8 @@ def test_an_invalid_body_reaches_the_caller_and_the_call_ends_with_a_parsing_err
     assert (call.record.outcome, call.record.error.kind, call.record.usage) == ("error", "parsing", None)
 
 
-@pytest.mark.parametrize("how", ["sync", "async"])
-@pytest.mark.parametrize(("error", "outcome"), [(OSError("cut off"), "error"), (KeyboardInterrupt(), "cancelled")])
+@points("how", ["sync", "async"])
+@points(("error", "outcome"), [(OSError("cut off"), "error"), (KeyboardInterrupt(), "cancelled")])
 def test_an_error_while_reading_is_the_callers_and_the_calls(how: str, error: BaseException, outcome: str) -> None:
     call = Call(stream=True)
     with pytest.raises(type(error)):
@@ -424,7 +424,7 @@ def test_an_abandoned_reader_ends_the_call_as_closed() -> None:
     assert (call.record.outcome, call.record.stream and call.record.stream.end) == ("cancelled", "closed")
 
 
-@pytest.mark.parametrize("how", ["sync", "async"])
+@points("how", ["sync", "async"])
 def test_bytes_of_an_unobserved_response_pass_unchanged(how: str) -> None:
     call = Call()
     call.observer.path = CapturePath()
@@ -469,7 +469,7 @@ def test_a_response_that_takes_no_weak_reference_has_no_observer() -> None:
     assert observer_of(response) is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("end", "outcome"),
     [
         (Event.COMPLETED, "success"),
@@ -511,7 +511,7 @@ def test_what_is_read_of_a_replaced_response_belongs_to_no_call() -> None:
     assert (call.record.outcome, call.record.usage is not None) == ("success", True)
 
 
-@pytest.mark.parametrize(("reader", "running"), [(None, False), (OpenAI(""), False), (AsyncAzureOpenAI(""), True)])
+@points(("reader", "running"), [(None, False), (OpenAI(""), False), (AsyncAzureOpenAI(""), True)])
 def test_an_executing_reader_is_detected(reader: Any, running: bool) -> None:
     if reader is not None:
         reader.gi_running = running

@@ -163,7 +163,7 @@ def test_the_first_end_is_the_one_record_of_the_call_and_nothing_comes_after_it(
         assert len(observed.stream_ends) == 1
 
 
-@pytest.mark.parametrize("event", sorted(FROM_FINALIZERS))
+@points("event", sorted(FROM_FINALIZERS))
 def test_ends_reported_by_a_finalizer_run_on_another_thread(event: Event) -> None:
     observed = Observed()
     observed.on(Event.HANDED_OVER)
@@ -172,7 +172,7 @@ def test_ends_reported_by_a_finalizer_run_on_another_thread(event: Event) -> Non
     assert observed.stream_ends == [STREAM_ENDS[event]]
 
 
-@pytest.mark.parametrize("event", [Event.CLOSED, Event.READER_GONE, Event.RESPONSE_GONE])
+@points("event", [Event.CLOSED, Event.READER_GONE, Event.RESPONSE_GONE])
 def test_a_stream_that_signalled_its_end_is_complete_however_it_is_dropped(event: Event) -> None:
     observed = Observed()
     observed.on(Event.HANDED_OVER)

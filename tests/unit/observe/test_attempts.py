@@ -179,7 +179,7 @@ def test_waits_and_attempts_fill_the_call(story: list[tuple[int | None, int, int
     assert log.totals()[0] == len(story) - 1
 
 
-@pytest.mark.parametrize(("size", "read"), [(64 << 10, True), ((64 << 10) + 1, False)])
+@points(("size", "read"), [(64 << 10, True), ((64 << 10) + 1, False)])
 def test_the_body_of_an_error_is_read_up_to_64_kilobytes(size: int, read: bool) -> None:
     stated = b'{"error": {"type": "overloaded_error", "message": "'
     body = stated + b"x" * (size - len(stated) - 3) + b'"}}'
@@ -191,7 +191,7 @@ def test_the_body_of_an_error_is_read_up_to_64_kilobytes(size: int, read: bool) 
     assert attempt.error_kind == ("overloaded" if read else "server")
 
 
-@pytest.mark.parametrize(
+@points(
     ("status", "kind", "expected"),
     [
         (200, "connection", "connection"),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-import pytest
-
 from callspan.observe.batches import LINES, LineReader, Seen
+from tests.points import points
 
 
-@pytest.mark.parametrize("complete", [True, False])
+@points("complete", [True, False])
 def test_the_last_result_is_read_when_its_bytes_come_not_when_it_is_recorded(complete: bool) -> None:
     """A reader that breaks off may be closed long after."""
     over: list[tuple[int, bool, int]] = []

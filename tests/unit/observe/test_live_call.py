@@ -445,7 +445,7 @@ def test_an_error_of_a_body_that_names_a_timeout_is_one() -> None:
     assert stage.record.outcome == "timeout"
 
 
-@pytest.mark.parametrize(
+@points(
     ("reason", "truncated", "refused"),
     [("length", True, False), ("content_filter", False, True), ("stop", None, None)],
 )
@@ -609,7 +609,7 @@ def test_an_answer_to_an_unseen_request_is_shown() -> None:
     assert conversation.input == []
 
 
-@pytest.mark.parametrize(("chunks", "gap"), [(0, None), (1, None), (2, 10)])
+@points(("chunks", "gap"), [(0, None), (1, None), (2, 10)])
 def test_a_gap_lies_between_two_chunks(chunks: int, gap: int | None) -> None:
     stage = Stage()
     call = stage.call(stream=True)
@@ -647,7 +647,7 @@ def test_the_first_request_counts_and_none_after_the_end() -> None:
     assert len(stage.written) == before
 
 
-@pytest.mark.parametrize("answers", [True, False])
+@points("answers", [True, False])
 def test_a_call_without_any_answer_has_no_response(answers: bool) -> None:
     stage = Stage()
     call = stage.call()

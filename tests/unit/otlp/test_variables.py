@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from callspan.otlp.variables import (
     Destination,
     destinations,
@@ -52,7 +50,7 @@ def test_the_server_that_an_exporter_connects_to(protocol: Any, address: str, se
     assert Destination("traces", protocol, None, address).server == server
 
 
-@pytest.mark.parametrize("otlp", ["http://here:4318", "http://here:4318/", "http://here:4318/prefix"])
+@points("otlp", ["http://here:4318", "http://here:4318/", "http://here:4318/prefix"])
 def test_a_given_url_gets_every_signal_regardless_of_endpoint_variables(otlp: str) -> None:
     assert sent(otlp, **{BASE: "http://there", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}) == every(otlp.rstrip("/"))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.points import points
 
 from callspan.process.content import UNREADABLE, decoded, is_kept, without_bodies, without_texts
 from callspan.process.parameters import ALLOWED
@@ -163,7 +164,7 @@ _OTHERS: list[Record] = [
 ]
 
 
-@pytest.mark.parametrize("what", ["data", "content", "annotation"])
+@points("what", ["data", "content", "annotation"])
 def test_what_was_taken_out_of_other_records_is_named_with_its_size_and_hash(what: str) -> None:
     record = next(record for record in _OTHERS if hasattr(record, what))
     encoded = encode_json(getattr(record, what))
@@ -173,7 +174,7 @@ def test_what_was_taken_out_of_other_records_is_named_with_its_size_and_hash(wha
         assert getattr(kept, what) is None
 
 
-@pytest.mark.parametrize("record", _OTHERS, ids=lambda record: type(record).__name__)
+@points("record", _OTHERS, ids=lambda record: type(record).__name__)
 def test_records_without_content_are_unchanged(record: Record) -> None:
     silent = msgspec.structs.replace(
         record, **{key: None for key in ("data", "content", "annotation") if hasattr(record, key)}
@@ -181,8 +182,8 @@ def test_records_without_content_are_unchanged(record: Record) -> None:
     assert applied(silent, "off") == silent
 
 
-@pytest.mark.parametrize("record", _OTHERS, ids=lambda record: type(record).__name__)
-@pytest.mark.parametrize("content", ["metadata", "off"])
+@points("record", _OTHERS, ids=lambda record: type(record).__name__)
+@points("content", ["metadata", "off"])
 def test_events_messages_and_rewards_lose_content_and_keep_figures(record: Record, content: str) -> None:
     kept = applied(record, content)
     assert b"SESAME" not in encode(kept)
@@ -192,7 +193,7 @@ def test_events_messages_and_rewards_lose_content_and_keep_figures(record: Recor
     assert getattr(kept, "value", 0.5) == 0.5
 
 
-@pytest.mark.parametrize("kind", [SessionRecord, TimestepRecord])
+@points("kind", [SessionRecord, TimestepRecord])
 def test_sessions_and_steps_without_errors_are_unchanged(kind: type) -> None:
     index = {"timestep_id": "t", "index": 0} if kind is TimestepRecord else {}
     record = kind(session_id="s", record_version=1, metadata={"seed": 7}, **index)
@@ -206,7 +207,7 @@ def test_an_error_of_a_step_loses_its_texts(call: CallRecord) -> None:
     assert [note.what for note in kept.redactions] == ["error"]
 
 
-@pytest.mark.parametrize("field", ["message", "param", "body"])
+@points("field", ["message", "param", "body"])
 def test_an_error_with_texts_loses_them(field: str) -> None:
     error = ErrorInfo(kind="server", type="x", code="c", **{field: "SESAME"})
     assert without_texts(error) == ErrorInfo(kind="server", type="x", code="c")
@@ -226,7 +227,7 @@ def test_what_an_answer_states_besides_its_content_stays(call: CallRecord, body:
     assert (kept.response.id, kept.response.finish_reasons, bytes(kept.response.body)) == ("r", ["stop"], b"")
 
 
-@pytest.mark.parametrize(("body", "value"), [(b"", None), (b"3", 3), (b"{", UNREADABLE), (b'{"a":[]}', {"a": []})])
+@points(("body", "value"), [(b"", None), (b"3", 3), (b"{", UNREADABLE), (b'{"a":[]}', {"a": []})])
 def test_a_body_is_decoded_or_none_or_unreadable(body: bytes, value: object) -> None:
     assert decoded(msgspec.Raw(body)) == value
     assert is_kept(msgspec.Raw(body)) is bool(body)

@@ -7,7 +7,6 @@ import hashlib
 import json
 
 import msgspec
-import pytest
 from tests.points import points
 
 from callspan.process.processors import caller_processors
@@ -72,8 +71,8 @@ _REQUESTS = [
 ]
 
 
-@pytest.mark.parametrize("padding", ["", _PADDING], ids=["small body", "large body"])
-@pytest.mark.parametrize(("api", "part", "path", "mime"), _REQUESTS)
+@points("padding", ["", _PADDING], ids=["small body", "large body"])
+@points(("api", "part", "path", "mime"), _REQUESTS)
 def test_media_of_a_request_become_references(
     api: str, part: dict[str, object], path: tuple[str, ...], mime: str, padding: str
 ) -> None:
@@ -88,7 +87,7 @@ def test_media_of_a_request_become_references(
     assert kept.redactions[0].original_bytes == len(json.dumps(wire))
 
 
-@pytest.mark.parametrize(
+@points(
     ("api", "answer"),
     [
         ("chat_completions", {"choices": [{"message": {"audio": {"id": "a", "data": _TEXT}}}]}),
@@ -167,9 +166,7 @@ def test_the_format_of_a_sound_is_reported_as_a_type(stated: str, mime: str) -> 
     assert json.loads(bytes(kept.request.body))["messages"][0]["input_audio"]["data"] == reference(mime)
 
 
-@pytest.mark.parametrize(
-    ("stated", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), (None, "image/png")]
-)
+@points(("stated", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), (None, "image/png")])
 def test_the_format_of_a_picture_is_reported_as_a_type(stated: str | None, mime: str) -> None:
     item = {"type": "image_generation_call", "result": _TEXT} | ({"output_format": stated} if stated else {})
     kept = applied(record("responses", None, {"output": [item]}))
@@ -224,7 +221,7 @@ def test_a_picture_by_its_data_url_is_found_in_responses() -> None:
     assert _HASH.encode() in bytes(kept.request.body)
 
 
-@pytest.mark.parametrize("url", [f"data:;base64,{_TEXT}", f"data:;charset=utf-8;base64,{_TEXT}"])
+@points("url", [f"data:;base64,{_TEXT}", f"data:;charset=utf-8;base64,{_TEXT}"])
 def test_a_data_url_without_a_type_is_a_medium_of_no_type(url: str) -> None:
     kept = applied(record("messages", {"messages": [{"url": url}]}))
     assert json.loads(bytes(kept.request.body))["messages"][0]["url"] == reference(None)
@@ -241,7 +238,7 @@ def test_base64_of_the_url_alphabet_is_the_same_medium() -> None:
     assert hashes[0] == hashes[1]
 
 
-@pytest.mark.parametrize(("length", "found"), [(12, False), (16, True), (18, False), (20, True)])
+@points(("length", "found"), [(12, False), (16, True), (18, False), (20, True)])
 def test_short_or_uneven_texts_are_not_base64(length: int, found: bool) -> None:
     call = record("messages", {"messages": [{"type": "base64", "data": ("QUJD" * 8)[:length]}]})
     assert (applied(call) is not call) == found
@@ -254,7 +251,7 @@ def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
     assert json.loads(bytes(kept.request.body)) == {"messages": expected, "model": "m"}
 
 
-@pytest.mark.parametrize("answer", [[], {"data": 3}, {"data": [3, {"embedding": 3}, {"embedding": {}}]}, "embedding"])
+@points("answer", [[], {"data": 3}, {"data": [3, {"embedding": 3}, {"embedding": {}}]}, "embedding"])
 def test_embeddings_without_vectors_stay_as_they_are(answer: object) -> None:
     call = record("embeddings", None, {"note": "embedding", "x": answer} if isinstance(answer, str) else answer)
     assert applied(call) is call
@@ -266,7 +263,7 @@ def test_request_and_answer_with_media_are_both_listed() -> None:
     assert [note.what for note in applied(call).redactions] == ["request.body", "response.body"]
 
 
-@pytest.mark.parametrize("turn", [0, 61, 137, 299])
+@points("turn", [0, 61, 137, 299])
 def test_a_small_picture_in_a_long_history_is_found(turn: int) -> None:
     """300 messages of prose, a third of a megabyte, and among them one icon of two KB."""
     url = "data:image/png;base64," + base64.b64encode(bytes(range(256)) * 8).decode()
@@ -278,9 +275,7 @@ def test_a_small_picture_in_a_long_history_is_found(turn: int) -> None:
     assert b"callspan_media" in bytes(call.request.body)
 
 
-@pytest.mark.parametrize(
-    "shape", [{"type": "base64", "media_type": "image/png", "data": _TEXT}, f"data:image/png;base64,{_TEXT}"]
-)
+@points("shape", [{"type": "base64", "media_type": "image/png", "data": _TEXT}, f"data:image/png;base64,{_TEXT}"])
 def test_media_in_events_and_messages_become_references(shape: object) -> None:
     """As in a tool's result at the provider, where an image stands among texts."""
     given = {"arguments": {"url": "x"}, "result": [{"type": "image", "source": shape}, "a text"]}

@@ -85,7 +85,7 @@ CUTS: dict[str, tuple[int, Callable[[str], str]]] = {
 URLS_ONLY = ("a driver's error", "a driver's error in a command")
 
 
-@pytest.mark.parametrize("name", CUTS)
+@points("name", CUTS)
 @points("secret", SECRETS)
 def test_a_secret_across_a_cut_is_not_kept_in_part(name: str, secret: str) -> None:
     if name in URLS_ONLY and "@" not in secret:
@@ -176,8 +176,8 @@ BAD_BODIES = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_BODIES)
-@pytest.mark.parametrize("encoded_by_sdk", [True, False])
+@points("name", BAD_BODIES)
+@points("encoded_by_sdk", [True, False])
 def test_an_invalid_body_is_kept_in_a_form_every_store_accepts_and_is_redacted(name: str, encoded_by_sdk: bool) -> None:
     if encoded_by_sdk and "UTF-8" in name:
         pytest.skip("the SDKs encode to UTF-8")
@@ -219,7 +219,7 @@ def test_a_body_that_is_not_utf_8_is_unreadable_and_loses_only_itself() -> None:
     assert redacted(call, redact_texts(mine)).metadata == {"password": "p", "seed": 7}
 
 
-@pytest.mark.parametrize("field", ["name", "metadata", "error"])
+@points("field", ["name", "metadata", "error"])
 def test_lone_surrogates_elsewhere_are_replaced_and_the_rest_redacted(field: str) -> None:
     text = "half \ud800 SESAME"
     error = ErrorInfo(kind="unknown", type="X", message=text, body={text: text})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import msgspec
-import pytest
 from tests.points import points
 
 from callspan.process.processors import caller_processors
@@ -149,7 +148,7 @@ def test_a_setting_of_a_harmless_name_stays(name: str) -> None:
     assert mask_settings(settings) is settings
 
 
-@pytest.mark.parametrize("name", ["headers", "extra_headers", "default_headers", "Extra-Headers"])
+@points("name", ["headers", "extra_headers", "default_headers", "Extra-Headers"])
 def test_values_of_headers_are_masked(name: str) -> None:
     masked = {name: {"X-Anything": MASK, "X-Number": MASK}}
     assert mask_settings({name: {"X-Anything": "v", "X-Number": 3}}) == masked
@@ -162,7 +161,7 @@ def test_secrets_that_are_masked_already_are_left_alone() -> None:
     assert mask_settings(settings) is settings
 
 
-@pytest.mark.parametrize("content", ["full", "metadata", "off"])
+@points("content", ["full", "metadata", "off"])
 def test_key_in_settings_and_error_is_in_no_byte_of_the_record(content: str) -> None:
     key = "sk-test-0123456789abcdef"
     body = {"model": "m", "messages": [], "api_key": "plainsecret", "headers": {"Authorization": "plainsecret"}}
@@ -188,7 +187,7 @@ def test_key_in_settings_and_error_is_in_no_byte_of_the_record(content: str) -> 
     assert kept.metadata["run"] == 1
 
 
-@pytest.mark.parametrize(
+@points(
     ("api", "setting"),
     [
         ("responses", {"tools": [{"type": "mcp", "server_label": "s", "authorization": "plainsecret"}]}),
@@ -225,7 +224,7 @@ def test_content_is_exact_also_where_settings_are_masked(field: str) -> None:
     assert [(note.what, note.why) for note in kept.redactions] == [("request.body", "secret")]
 
 
-@pytest.mark.parametrize(
+@points(
     ("api", "request_"),
     [
         ("chat_completions", Request(tool_names=["s"], body=msgspec.Raw(b'{"authorization":"x"}'))),
@@ -255,7 +254,7 @@ def test_credentials_that_an_answer_repeats_are_masked_and_listed() -> None:
     assert [note.what for note in kept.redactions] == ["request.body", "response.body"]
 
 
-@pytest.mark.parametrize(
+@points(
     ("field", "value", "masked"),
     [
         ("message", "key sk-abcdefghijklm", f"key {MASK}"),
@@ -276,7 +275,7 @@ def test_an_error_without_secrets_is_the_same_object() -> None:
     assert masked_error(error) is error
 
 
-@pytest.mark.parametrize(
+@points(
     "record",
     [
         EventRecord(event_id="e", event_type="action", time_ns=1, metadata={"password": "plainsecret"}),
@@ -327,7 +326,7 @@ def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@points(
     ("url", "safe"),
     [
         ("https://u:p@host/v1", "https://host/v1"),

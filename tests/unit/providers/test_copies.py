@@ -6,7 +6,6 @@ import datetime as dt
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
@@ -151,7 +150,7 @@ def test_lists_grow_and_update_what_has_the_same_index() -> None:
     assert target == [{"index": 0, "a": 1, "b": 2}, "x", {"index": 1}, {"index": "0"}, None]
 
 
-@pytest.mark.parametrize("shape", ["list", "object"])
+@points("shape", ["list", "object"])
 def test_a_note_replaces_values_that_are_too_deep(shape: str) -> None:
     deep: Any = "bottom"
     for _ in range(70):

@@ -169,7 +169,7 @@ def test_an_error_code_takes_precedence_over_the_status(kind: str, words: str) -
     assert {classify(status, word, None, None)[0] for word in words.split()} == {kind}
 
 
-@pytest.mark.parametrize(
+@points(
     ("kind", "words"),
     [
         ("bad_input", "invalid_request_body INVALID_ARGUMENT ValidationException invalid_something_new"),
@@ -326,7 +326,7 @@ OPENAI = {
 }
 
 
-@pytest.mark.parametrize("body", [OPENAI, {"error": OPENAI}, [{"error": OPENAI}]], ids=["inner", "whole", "listed"])
+@points("body", [OPENAI, {"error": OPENAI}, [{"error": OPENAI}]], ids=["inner", "whole", "listed"])
 def test_an_openai_body_is_read_whole_or_as_its_inner_part(body: object) -> None:
     error = info(401, body, "openai.AuthenticationError", "Error code: 401 - {...}", "req_1")
 
@@ -358,7 +358,7 @@ def test_an_anthropic_body_gives_its_inner_type_and_its_request_id() -> None:
     assert error.code is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("error_code", "kind"),
     [
         ("enforced_spend_limit_reached", "quota"),
@@ -381,7 +381,7 @@ def test_details_of_another_provider_are_not_a_code() -> None:
     assert (error.kind, error.type, error.code) == ("rate_limit", "RESOURCE_EXHAUSTED", "429")
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic"])
+@points("name", ["openai", "anthropic"])
 def test_every_status_error_of_the_sdks_is_classified_by_its_class_alone(name: str) -> None:
     """Also where a mocked client raises it without an answer."""
     sdk = pytest.importorskip(name)
@@ -413,9 +413,7 @@ def test_a_code_that_only_repeats_the_status_does_not_name_the_error() -> None:
     assert (error.kind, error.type, error.code) == ("bad_input", "BadRequestError", "400")
 
 
-@pytest.mark.parametrize(
-    "body", [{"error": "model 'x' not found"}, {"detail": "model 'x' not found"}, "model 'x' not found"]
-)
+@points("body", [{"error": "model 'x' not found"}, {"detail": "model 'x' not found"}, "model 'x' not found"])
 def test_plain_text_errors_are_kept_as_the_message(body: object) -> None:
     error = info(404, body)
 
@@ -433,7 +431,7 @@ def test_an_unknown_error_is_reported() -> None:
     assert info() == ErrorInfo(kind="unknown", type="_OTHER")
 
 
-@pytest.mark.parametrize("letter", ["a", "é", "😀"])
+@points("letter", ["a", "é", "😀"])
 def test_a_long_message_is_cut_at_a_whole_character(letter: str) -> None:
     error = info(400, letter * 9000)
 
@@ -467,7 +465,7 @@ def test_the_kept_body_is_a_copy() -> None:
     assert error.body == {"error": {"message": "m"}}
 
 
-@pytest.mark.parametrize(
+@points(
     ("body", "named"),
     [
         ({"type": "error", "error_type": "overloaded_error"}, "overloaded_error"),
@@ -487,7 +485,7 @@ def test_a_long_text_for_a_body_is_cut_too() -> None:
     assert info(400, "\ud800" * 9000).kind == "bad_input"
 
 
-@pytest.mark.parametrize(
+@points(
     ("status", "code", "kind"),
     [(399, "429", "rate_limit"), (400, "429", "bad_input"), (None, "600", "unknown"), (None, "39", "unknown")],
 )
@@ -497,9 +495,7 @@ def test_a_code_that_is_a_status_counts_only_where_there_is_no_error_status(
     assert classify(status, None, code, None)[0] == kind
 
 
-@pytest.mark.parametrize(
-    "body", [{"request_id": "r"}, {"error": {"request_id": "r"}}, {"error": {}, "request_id": "r"}]
-)
+@points("body", [{"request_id": "r"}, {"error": {"request_id": "r"}}, {"error": {}, "request_id": "r"}])
 def test_the_id_of_a_request_is_found_wherever_it_stands(body: dict[str, object]) -> None:
     assert info(500, body).request_id == "r"
     assert info(500, body, request_id="of the headers").request_id == "of the headers"

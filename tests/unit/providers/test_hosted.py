@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.points import points
@@ -119,7 +118,7 @@ def test_what_the_agent_says_between_requests_is_input_of_the_next() -> None:
     assert (first.input, second.input) == ([], [{"role": "assistant", "content": late["content"]}])
 
 
-@pytest.mark.parametrize(("kind", "expected"), [
+@points(("kind", "expected"), [
     ("model_overloaded_error", "overloaded"), ("model_rate_limited_error", "rate_limit"),
     ("model_request_failed_error", "server"), ("billing_error", "quota"),
 ])  # fmt: skip

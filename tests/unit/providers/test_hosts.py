@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
@@ -133,17 +132,15 @@ def test_any_client_class_and_host_have_a_provider_name(client_class: str, host:
     assert provider_of(client_class, host, "openai")
 
 
-@pytest.mark.parametrize(
-    ("host", "provider"), [("api.openai.com", "openai"), ("api.anthropic.com", "anthropic"), ("example.com", None)]
-)
-@pytest.mark.parametrize("family", ["openai", "anthropic"])
+@points(("host", "provider"), [("api.openai.com", "openai"), ("api.anthropic.com", "anthropic"), ("example.com", None)])
+@points("family", ["openai", "anthropic"])
 def test_the_own_hosts_of_either_family_are_known_to_the_sdk_of_the_other(
     host: str, provider: str | None, family: str
 ) -> None:
     assert provider_of("Client", host, family) == (provider or family)
 
 
-@pytest.mark.parametrize("name", ["bedrock." * 40, "a." * 130 + "api.openai.com"])
+@points("name", ["bedrock." * 40, "a." * 130 + "api.openai.com"])
 def test_a_name_longer_than_any_host_is_of_the_family_and_not_looked_through(name: str) -> None:
     assert provider_of("OpenAI", name, "openai") == "openai"
     # Of half a million characters it took minutes to tell.

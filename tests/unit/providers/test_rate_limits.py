@@ -132,7 +132,7 @@ def test_a_count_is_a_whole_number_or_absent(value: str, count: int | None) -> N
     assert limits == RateLimits(requests=RateLimit(remaining=count))
 
 
-@pytest.mark.parametrize("headers", [{}, {"content-type": "application/json"}, httpx.Headers({"server": "x"})])
+@points("headers", [{}, {"content-type": "application/json"}, httpx.Headers({"server": "x"})])
 def test_no_headers_give_no_limits(headers: Mapping[str, str]) -> None:
     assert rate_limits(headers, NOW_S) is None
     assert retry_after_s(headers, NOW_S) is None
@@ -192,7 +192,7 @@ def test_almost_durations_and_dates_are_read(value: str) -> None:
     assert (reset_s(value) or 0) >= 0
 
 
-@pytest.mark.parametrize(
+@points(
     ("stated", "expected"),
     [("1000000000000", 10.0), ("1000000000", 0.0), ("1754136050", 10.0), ("999999999", 999_999_999.0)],
 )
@@ -204,7 +204,7 @@ def test_a_large_number_is_a_moment_in_seconds_or_milliseconds(stated: str, expe
     assert limits.requests.reset_s == expected
 
 
-@pytest.mark.parametrize(
+@points(
     ("header", "value", "limit"),
     [
         ("x-ratelimit-limit-requests", "5", RateLimit(limit=5)),
@@ -269,7 +269,7 @@ def test_the_cache_of_header_names_is_bounded() -> None:
     assert relevant_headers([(b"x-request-id", b"r")]) == {"x-request-id": "r"}
 
 
-@pytest.mark.parametrize("window", ["10-second", "minute"])
+@points("window", ["10-second", "minute"])
 def test_mistral_counts_requests_by_a_window(window: str) -> None:
     limits = rate_limits({f"x-ratelimit-limit-req-{window}": "5"}, NOW_S)
     assert limits == RateLimits(requests=RateLimit(limit=5))

@@ -109,7 +109,7 @@ def test_other_requests_are_not_calls_to_a_model(path: str) -> None:
     assert registry.endpoint_for("post", path) is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("method", "path", "fetches"),
     [
         ("get", "/responses/resp_1", True),
@@ -132,7 +132,7 @@ def test_requests_that_fetch_a_response_are_told_from_others(method: str, path: 
     assert (registry.fetch_for(method, path) is not None) == fetches
 
 
-@pytest.mark.parametrize("method", ["get", "GET", "delete", ""])
+@points("method", ["get", "GET", "delete", ""])
 def test_only_posts_are_calls_to_a_model(method: str) -> None:
     assert registry.endpoint_for(method, "/chat/completions") is None
 
@@ -204,7 +204,7 @@ def test_a_conversation_is_read_from_one_body() -> None:
     assert registry.conversation_of(record(response=RESPONSE)) == Conversation(output=CONVERSATION.output)
 
 
-@pytest.mark.parametrize(
+@points(
     "call",
     [
         record(),

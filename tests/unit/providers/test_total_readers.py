@@ -14,18 +14,18 @@ from callspan.providers.openai.chat import choices_info
 ODD: list[object] = [None, "x", True, False, [], {}, [1], {"a": 1}]
 
 
-@pytest.mark.parametrize("odd", ODD)
+@points("odd", ODD)
 def test_a_value_that_is_not_a_number_is_absent(odd: object) -> None:
     assert wire_json.number({"a": odd}, "a") is None
     assert wire_json.number(odd, "b") is None
 
 
-@pytest.mark.parametrize(("found", "number"), [(3, 3.0), (0, 0.0), (-1.5, -1.5)])
+@points(("found", "number"), [(3, 3.0), (0, 0.0), (-1.5, -1.5)])
 def test_numbers_are_read_as_they_are(found: object, number: float) -> None:
     assert wire_json.number({"a": {"b": found}}, "a", "b") == number
 
 
-@pytest.mark.parametrize("odd", ODD)
+@points("odd", ODD)
 def test_a_value_that_is_not_an_integer_is_absent(odd: object) -> None:
     assert wire_json.integer({"a": odd}, "a") is None
 

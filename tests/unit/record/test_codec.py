@@ -52,7 +52,7 @@ RECORDS: list[Record] = [
 ]
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+@points("record", RECORDS, ids=lambda record: type(record).__name__)
 def test_a_record_comes_back_as_it_was(record: Record) -> None:
     line = codec.encode(record)
     assert b"\n" not in line

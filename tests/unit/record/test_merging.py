@@ -6,13 +6,13 @@ import itertools
 from decimal import Decimal
 
 import msgspec
-import pytest
 
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.codec import decode, encode
 from callspan.record.ids import is_of_response, new_id, response_call_id
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION, merged
 from callspan.record.usage import Cost, Usage
+from tests.points import points
 
 S = 1_000_000_000
 CALL_ID = response_call_id("openai", "resp_1")
@@ -59,7 +59,7 @@ def test_the_request_is_of_the_first_and_the_answer_of_the_last() -> None:
     assert whole.timing == Timing(start_ns=10 * S, duration_ns=4 * S, headers_ns=5)
 
 
-@pytest.mark.parametrize("later", [6, 8])
+@points("later", [6, 8])
 def test_the_end_was_read_when_it_was_first_read(later: int) -> None:
     """Also where another process wrote more of it; in any order."""
     first = msgspec.structs.replace(ANSWER, read_ns=20 * S)
@@ -98,7 +98,7 @@ def test_a_later_version_of_the_whole_record_replaces() -> None:
     assert (found.cost, found.record_version, found.timing) == (again.cost, 12, again.timing)
 
 
-@pytest.mark.parametrize("response_id", ["resp_1", "", "\udc80", "resp_" + "x" * 10_000])
+@points("response_id", ["resp_1", "", "\udc80", "resp_" + "x" * 10_000])
 def test_ids_of_responses_are_told_from_others(response_id: str) -> None:
     """They are valid UUIDs of version 8, and the same for the same provider and response."""
     call_id = response_call_id("openai", response_id)

@@ -108,7 +108,7 @@ def test_small_request_is_taken_whole_without_measuring() -> None:
     assert (picked.omitted, len(picked.rest), picked.about) == (0, 9, 100)
 
 
-@pytest.mark.parametrize("body_bytes", [None, 5000])
+@points("body_bytes", [None, 5000])
 def test_long_request_keeps_first_and_newest_messages(body_bytes: int | None) -> None:
     messages = [Message(role="user", parts=[Text(text=f"{index}" * 90)]) for index in range(9)]
     budget = ByteBudget(700, 700)
@@ -134,7 +134,7 @@ def _put(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> No
     put_text(attributes, name, text, budget)
 
 
-@pytest.mark.parametrize(("room", "text", "shown"), [(31, "x" * 32, None), (32, "x" * 33, True), (3, "abc", True)])
+@points(("room", "text", "shown"), [(31, "x" * 32, None), (32, "x" * 33, True), (3, "abc", True)])
 def test_a_text_without_room_for_the_note_of_its_size_is_absent(room: int, text: str, shown: bool | None) -> None:
     attributes: Attributes = {}
     budget = ByteBudget(attribute=1000, left=room)

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-import pytest
 from tests.points import points
 
 from callspan.record.call import (
@@ -47,7 +46,7 @@ def room(size: int = 1_000) -> ByteBudget:
     return ByteBudget(size, size)
 
 
-@pytest.mark.parametrize(
+@points(
     ("place", "attributes"),
     [
         (Place(), {}),
@@ -148,7 +147,7 @@ def test_an_attempt_as_an_event(attempt: dict[str, Any], attributes: dict[str, A
     assert call.ATTEMPT.of(of) == {"llm.attempt.number": 1, "llm.attempt.start_s": 1.0} | attributes
 
 
-@pytest.mark.parametrize(
+@points(
     ("number", "fields", "attributes"),
     [
         (1, {}, {}),
@@ -163,7 +162,7 @@ def test_an_attempt_as_a_span(number: int, fields: dict[str, Any], attributes: d
     assert found == base | attributes
 
 
-@pytest.mark.parametrize(
+@points(
     ("error", "attributes"),
     [
         (ErrorInfo(kind="k", type="t"), {"exception.type": "t"}),
@@ -239,7 +238,7 @@ def test_events_messages_and_rewards_as_span_events(
     assert events.event_content(one, room(0)) == {}
 
 
-@pytest.mark.parametrize(
+@points(
     ("metadata", "llm", "shown"),
     [
         ({"user_id": "u", "mine": "x"}, True, {"llm.meta.user_id": "u"}),

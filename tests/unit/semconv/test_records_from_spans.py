@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
@@ -126,7 +125,7 @@ def test_how_a_foreign_call_ended(
     assert (record.outcome, record.error and record.error.type) == (outcome, error_type)
 
 
-@pytest.mark.parametrize(("start", "end", "duration"), [(5, 9, 4), (5, None, None), (9, 5, 0), (5, 5, 0)])
+@points(("start", "end", "duration"), [(5, 9, 4), (5, None, None), (9, 5, 0), (5, 5, 0)])
 def test_durations_are_never_negative(start: int, end: int | None, duration: int | None) -> None:
     assert known({}, start_ns=start, end_ns=end).timing.duration_ns == duration
 
@@ -154,7 +153,7 @@ def test_a_span_has_one_call_id_and_another_span_another() -> None:
     assert len({known({}, trace_id=t, span_id=s).call_id for t in "ab" for s in "cd"}) == 4
 
 
-@pytest.mark.parametrize(
+@points(
     ("attributes", "session"),
     [({"session.id": "a", "gen_ai.conversation.id": "b"}, "a"), ({"gen_ai.conversation.id": "b"}, "b"), ({}, None)],
 )

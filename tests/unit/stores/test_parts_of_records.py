@@ -23,7 +23,7 @@ from tests.points import points
 from .conftest import MIDNIGHT_NS, chat, made, raw
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n\n"])
+@points("end", ["\n", "\r\n", "\r", "\n\n\n"])
 def test_a_pretty_printed_body_is_one_line_and_means_the_same(end: str) -> None:
     pretty = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a\nb\r"}]}, indent=2).replace(
         "\n", end
@@ -91,7 +91,7 @@ def test_picodollars_are_the_same_money_or_none(usd: Decimal) -> None:
     assert pico == (scaled // 1000 if fits else None)
 
 
-@pytest.mark.parametrize("usd", ["NaN", "Infinity", "-Infinity", "sNaN"])
+@points("usd", ["NaN", "Infinity", "-Infinity", "sNaN"])
 def test_money_that_is_not_an_amount_has_no_picodollars(usd: str) -> None:
     assert payloads.picodollars(Decimal(usd)) is None
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
@@ -152,9 +151,7 @@ def test_endpoints_are_found_under_any_prefix(method: str, path: str, inference:
     assert (found[0].inference, found[1]) == (inference, named)
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/batches/x"), ("POST", "/v1/responses/x")]
-)
+@points(("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/batches/x"), ("POST", "/v1/responses/x")])
 def test_other_requests_have_no_endpoint(method: str, path: str) -> None:
     assert find_route(request_to(path, method=method)) is None
 
@@ -166,7 +163,7 @@ def test_a_request_without_an_endpoint_gets_an_error_in_the_words_of_its_client(
     assert family_of(anthropic, None).name == "anthropic"
 
 
-@pytest.mark.parametrize(
+@points(
     ("event", "sent"),
     [
         (StreamEvent("[DONE]"), b"data: [DONE]\n\n"),
@@ -192,7 +189,7 @@ def test_only_what_the_model_says_is_marked_as_content() -> None:
         assert not events[-1].content
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/completions"])
+@points("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/completions"])
 def test_faults_count_events_from_either_end(path: str) -> None:
     whole = len(rendered(Reply(text="a b c"), path).events or [])
     assert len(rendered(Reply(text="a b c", end_after=2), path).events or []) == 2

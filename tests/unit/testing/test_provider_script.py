@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 import openai
 import pytest
+from tests.points import points
 
 from callspan.testing.provider import Choice, ReceivedRequest, Reply, ScriptedProvider
 from callspan.testing.provider.script import ReplyFields
@@ -236,7 +237,7 @@ class TestReply:
         with pytest.raises(dataclasses.FrozenInstanceError):
             Reply().text = "x"  # type: ignore[misc]
 
-    @pytest.mark.parametrize(
+    @points(
         ("choice", "reason"),
         [
             (Choice(), "stop"),

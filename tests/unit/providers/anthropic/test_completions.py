@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
@@ -100,6 +99,6 @@ def test_any_json_is_read(chunks: list[object], request: object, response: objec
     ENDPOINT.request(request)
 
 
-@pytest.mark.parametrize("body", [None, [], "x"])
+@points("body", [None, [], "x"])
 def test_a_body_that_is_no_object_says_nothing(body: object) -> None:
     assert ENDPOINT.request(body).params == {}

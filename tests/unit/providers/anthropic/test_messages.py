@@ -6,7 +6,6 @@ import copy
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
@@ -271,7 +270,7 @@ def spoil(value: object) -> None:
         value.clear()
 
 
-@pytest.mark.parametrize(("length", "kept"), [(4094, True), (4095, False)])
+@points(("length", "kept"), [(4094, True), (4095, False)])
 def test_a_parameter_is_kept_up_to_four_kilobytes_of_json(length: int, kept: bool) -> None:
     assert ("note" in MESSAGES.request({"note": "x" * length}).params) is kept
 

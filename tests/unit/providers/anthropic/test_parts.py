@@ -6,7 +6,6 @@ import base64
 import hashlib
 
 import msgspec
-import pytest
 from tests.points import points
 
 from callspan.process.media import media_by_reference
@@ -216,14 +215,14 @@ def test_inline_data_that_is_not_base64_has_neither_hash_nor_size() -> None:
     assert parts([{"type": "image", "source": source}]) == [Media(modality="image", mime="image/png")]
 
 
-@pytest.mark.parametrize(("role", "expected"), [("user", "user"), ("", "unknown"), (5, "unknown"), (None, "unknown")])
+@points(("role", "expected"), [("user", "user"), ("", "unknown"), (5, "unknown"), (None, "unknown")])
 def test_an_invalid_role_is_unknown(role: object, expected: str) -> None:
     (message,) = conversation({"messages": [{"role": role, "content": "x"}]}, None).input
 
     assert message.role == expected
 
 
-@pytest.mark.parametrize(("role", "expected"), [("critic", "critic"), ("", "assistant"), (None, "assistant")])
+@points(("role", "expected"), [("critic", "critic"), ("", "assistant"), (None, "assistant")])
 def test_an_answer_without_a_role_is_the_assistants(role: object, expected: str) -> None:
     (message,) = conversation(None, {"role": role, "content": "x"}).output
 

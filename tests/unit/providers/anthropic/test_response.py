@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.anthropic.messages import response_info, usage
@@ -35,7 +34,7 @@ def test_a_message_that_did_not_end_has_an_empty_reason() -> None:
     assert response_info(message(stop_reason=None)).response.finish_reasons == [None]
 
 
-@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
+@points("reason", ["max_tokens", "model_context_window_exceeded"])
 def test_a_length_limit_is_a_truncation(reason: str) -> None:
     info = response_info(message(stop_reason=reason))
 
@@ -101,7 +100,7 @@ def test_the_reported_cache_total_beats_the_sum_of_its_parts() -> None:
     assert (found.cache_write_tokens, found.input_tokens) == (10, 11)
 
 
-@pytest.mark.parametrize("given", [None, {}])
+@points("given", [None, {}])
 def test_no_counters_give_no_usage(given: dict[str, object] | None) -> None:
     assert usage(given) is None
     assert response_info(message(usage=given)).usage is None
@@ -167,7 +166,7 @@ def test_a_body_that_is_not_a_message_has_no_info(body: object) -> None:
     assert info.error is None
 
 
-@pytest.mark.parametrize(("body", "reasons"), [({"content": []}, [None]), ({"stop_reason": None}, [None]), ({}, [])])
+@points(("body", "reasons"), [({"content": []}, [None]), ({"stop_reason": None}, [None]), ({}, [])])
 def test_what_has_content_or_a_reason_is_a_message(body: dict[str, object], reasons: list[None]) -> None:
     assert response_info(body).response.finish_reasons == reasons
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.anthropic.stream import MessageAccumulator
@@ -142,7 +141,7 @@ def test_each_thinking_block_keeps_its_own_signature() -> None:
     assert [(block["thinking"], block["signature"]) for block in blocks] == [("one", "s1"), ("two", "s2")]
 
 
-@pytest.mark.parametrize("kind", ["tool_use", "server_tool_use", "mcp_tool_use"])
+@points("kind", ["tool_use", "server_tool_use", "mcp_tool_use"])
 def test_tool_input_is_parsed_once_it_is_complete(kind: str) -> None:
     blocks = content(
         began(0, type=kind, id="t1", name="move", input={}),
@@ -155,7 +154,7 @@ def test_tool_input_is_parsed_once_it_is_complete(kind: str) -> None:
     assert blocks == [{"type": kind, "id": "t1", "name": "move", "input": {"to": [1, 2]}}]
 
 
-@pytest.mark.parametrize("closing", [[], [ended(0)], [ended(0), over("max_tokens"), STOP]])
+@points("closing", [[], [ended(0)], [ended(0), over("max_tokens"), STOP]])
 def test_tool_input_that_was_cut_is_kept_as_text_and_marked(closing: list[object]) -> None:
     blocks = content(
         began(0, type="tool_use", id="t1", name="move", input={}),
@@ -172,7 +171,7 @@ def test_a_tool_call_cut_before_its_input_is_marked() -> None:
     assert blocks == [{"type": "tool_use", "id": "t1", "name": "move", "input": {}, "incomplete": True}]
 
 
-@pytest.mark.parametrize("given", [{}, {"to": 1}])
+@points("given", [{}, {"to": 1}])
 def test_a_tool_call_without_input_deltas_has_the_input_it_began_with(given: dict[str, object]) -> None:
     blocks = content(began(0, type="tool_use", id="t1", name="now", input=given), ended(0))
 
@@ -197,7 +196,7 @@ def test_citations_are_collected_on_their_text() -> None:
     assert [citation["cited_text"] for citation in blocks[0]["citations"]] == ["a", "b"]
 
 
-@pytest.mark.parametrize(
+@points(
     "block",
     [
         {"type": "redacted_thinking", "data": "opaque"},
@@ -455,7 +454,7 @@ def test_blocks_that_begin_without_an_index_are_counted() -> None:
     assert body["content"] == [{"type": "text", "text": "first"}, {"type": "text", "text": "second"}]
 
 
-@pytest.mark.parametrize(("kind", "model"), [("fallback", "claude-y"), ("text", "claude-x")])
+@points(("kind", "model"), [("fallback", "claude-y"), ("text", "claude-x")])
 def test_only_a_fallback_changes_the_model(kind: str, model: str) -> None:
     accumulator = MessageAccumulator()
     accumulator.add(START)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.openai.chat import ChatCompletions
@@ -41,7 +40,7 @@ def test_roles_and_names_are_kept(role: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("content", [None, "", []])
+@points("content", [None, "", []])
 def test_no_content_gives_no_part(content: object) -> None:
     assert input_of({"role": "assistant", "content": content}) == [Message(role="assistant")]
 
@@ -115,7 +114,7 @@ def test_refusal_is_its_own_part() -> None:
 class TestReasoning:
     """Reasoning has many homes; the same words in two of them are said once."""
 
-    @pytest.mark.parametrize("field", ["reasoning", "reasoning_content", "reasoning_text", "thinking"])
+    @points("field", ["reasoning", "reasoning_content", "reasoning_text", "thinking"])
     def test_every_known_field(self, field: str) -> None:
         assert parts(content="x", **{field: "hm"}) == [Reasoning(text="hm"), Text(text="x")]
 
@@ -195,7 +194,7 @@ class TestToolCalls:
     def test_the_old_function_call(self) -> None:
         assert parts(function_call={"name": "f", "arguments": "{}"}) == [ToolCall(name="f", arguments="{}")]
 
-    @pytest.mark.parametrize("nothing", [None, {}, {"name": "", "arguments": ""}, "x"])
+    @points("nothing", [None, {}, {"name": "", "arguments": ""}, "x"])
     def test_an_empty_function_call_is_none(self, nothing: object) -> None:
         assert parts(content="x", function_call=nothing) == [Text(text="x")]
 
@@ -240,7 +239,7 @@ def test_spoken_answers_are_media_by_hash() -> None:
     ]
 
 
-@pytest.mark.parametrize("nothing", [None, {}, {"id": "", "data": "", "expires_at": 0, "transcript": ""}])
+@points("nothing", [None, {}, {"id": "", "data": "", "expires_at": 0, "transcript": ""}])
 def test_audio_without_anything_is_none(nothing: object) -> None:
     assert parts(content="x", audio=nothing) == [Text(text="x")]
 
@@ -281,7 +280,7 @@ def test_a_thinking_block_of_a_new_kind_is_kept() -> None:
     assert parts(thinking_blocks=[block], reasoning_content="hm") == [UnknownPart(data=block), Reasoning(text="hm")]
 
 
-@pytest.mark.parametrize("role", ["tool", "function"])
+@points("role", ["tool", "function"])
 def test_the_output_of_a_tool_is_one_also_without_an_id(role: str) -> None:
     assert input_of({"role": role, "content": "42"}) == [
         Message(role=role, parts=[ToolResult(content="42", tool_type="function")])
@@ -305,7 +304,7 @@ def test_log_probabilities_are_on_the_first_text_and_the_rest_stays() -> None:
     ]
 
 
-@pytest.mark.parametrize("messages", ["hi", {"role": "user", "content": "hi"}])
+@points("messages", ["hi", {"role": "user", "content": "hi"}])
 def test_a_single_message_may_come_without_a_list(messages: object) -> None:
     conversation = ChatCompletions().conversation({"messages": messages}, None)
     assert conversation.input == [Message(role="user", parts=[Text(text="hi")])]
@@ -317,7 +316,7 @@ def test_a_call_that_is_both_is_a_function() -> None:
     assert parts(tool_calls=[both]) == [ToolCall(id="c", name="f", arguments="{}", tool_type="function")]
 
 
-@pytest.mark.parametrize("is_error", [True, False, None])
+@points("is_error", [True, False, None])
 def test_a_tool_may_say_that_it_failed(is_error: bool | None) -> None:
     (message,) = input_of({"role": "tool", "tool_call_id": "c", "content": "x", "is_error": is_error})
     assert message.parts == [ToolResult(id="c", content="x", is_error=is_error)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.openai.chat import ChatCompletions
@@ -197,7 +196,7 @@ def test_a_role_in_every_delta_stays_on_the_fast_path() -> None:
     assert message(*chunks) == {"role": "assistant", "content": "abc"}
 
 
-@pytest.mark.parametrize("reason", [None, ""])
+@points("reason", [None, ""])
 def test_an_empty_finish_reason_is_none(reason: str | None) -> None:
     accumulator = ChatAccumulator()
     accumulator.add(chunk({"content": "x"}, finish=reason))
@@ -274,7 +273,7 @@ def test_refusal_is_apart_from_content() -> None:
     assert ChatCompletions().response_info(body).refused
 
 
-@pytest.mark.parametrize("field", ["reasoning", "reasoning_content", "thinking"])
+@points("field", ["reasoning", "reasoning_content", "thinking"])
 def test_reasoning_text_is_joined_in_its_own_field(field: str) -> None:
     assert message(chunk({field: "a"}), chunk({field: None}), chunk({field: "b"}))[field] == "ab"
 
@@ -480,7 +479,7 @@ def test_many_small_texts_are_packed_and_keep_their_order() -> None:
     assert body["choices"][0]["message"]["content"] == "".join(texts)  # type: ignore[index]
 
 
-@pytest.mark.parametrize("reason", ["", None, 5, {}])
+@points("reason", ["", None, 5, {}])
 def test_only_a_text_as_finish_reason_ends_a_choice(reason: object) -> None:
     body = fold(chunk({"content": "x"}), chunk({}, finish=reason))
     assert body["choices"][0]["finish_reason"] is None
@@ -509,7 +508,7 @@ def test_reasoning_details_of_another_shape_are_nothing(details: object) -> None
     }
 
 
-@pytest.mark.parametrize(("role", "expected"), [(5, "assistant"), ("", "assistant"), ("critic", "critic")])
+@points(("role", "expected"), [(5, "assistant"), ("", "assistant"), ("critic", "critic")])
 def test_an_invalid_role_is_unknown(role: object, expected: str) -> None:
     assert message(chunk({"role": role}), chunk({"content": "x"}))["role"] == expected
 
@@ -542,7 +541,7 @@ def test_obfuscation_padding_is_not_part_of_the_response() -> None:
     assert "obfuscation" not in fold(chunk({"content": "x"}, obfuscation="a8Kd"))
 
 
-@pytest.mark.parametrize("fragments", [["QQ==", "no base64!"], ["QQ==", "QUI", "QQ=="]])
+@points("fragments", [["QQ==", "no base64!"], ["QQ==", "QUI", "QQ=="]])
 def test_undecodable_audio_is_joined_as_received(fragments: list[str]) -> None:
     audio = message(*(chunk({"audio": {"id": "a", "data": fragment}}) for fragment in fragments))["audio"]
     assert audio["data"] == "".join(fragments)
@@ -556,9 +555,7 @@ def test_calls_without_index_and_id_go_by_their_place_where_several_come_at_once
     assert [call["function"]["arguments"] for call in found] == ['{"a":1}', '{"b":2}']
 
 
-@pytest.mark.parametrize(
-    ("field", "carries"), [("annotations", True), ("executed_tools", True), ("images", True), ("citations", False)]
-)
+@points(("field", "carries"), [("annotations", True), ("executed_tools", True), ("images", True), ("citations", False)])
 def test_only_fields_that_say_something_are_content(field: str, carries: bool) -> None:
     accumulator = ChatAccumulator()
     assert accumulator.add(chunk({field: [{"x": 1}]})) is carries
@@ -594,7 +591,7 @@ def test_the_fields_of_the_body_are_in_the_order_of_a_complete_response() -> Non
     assert list(body) == ["id", "object", "model", "created", "choices", "usage"]
 
 
-@pytest.mark.parametrize("data", [5, "", None, ["x"]])
+@points("data", [5, "", None, ["x"]])
 def test_audio_of_an_unknown_shape_is_ignored(data: object) -> None:
     assert message(chunk({"audio": {"id": "a", "data": data}}), chunk({"audio": {"data": "QUJD"}}))["audio"] == {
         "id": "a",
@@ -612,7 +609,7 @@ def test_a_field_of_null_is_there_and_waits_for_its_value() -> None:
     assert later["service_tier"] == "flex"
 
 
-@pytest.mark.parametrize("field", ["function_call", "audio", "reasoning_details", "tool_calls"])
+@points("field", ["function_call", "audio", "reasoning_details", "tool_calls"])
 def test_a_field_of_another_shape_carries_nothing(field: str) -> None:
     accumulator = ChatAccumulator()
     assert accumulator.add(chunk({field: 5})) is False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.openai.completions import CompletionAccumulator, Completions
@@ -55,7 +54,7 @@ def test_log_probabilities_are_concatenated() -> None:
     assert logprobs == {"tokens": ["a", "b"], "token_logprobs": [-0.5, -0.5], "top_logprobs": None}
 
 
-@pytest.mark.parametrize(("text", "carries"), [("a", True), ("", False), (None, False), (3, False)])
+@points(("text", "carries"), [("a", True), ("", False), (None, False), (3, False)])
 def test_text_is_content(text: object, carries: bool) -> None:
     assert CompletionAccumulator().add(chunk(text)) is carries
 
@@ -73,7 +72,7 @@ def test_bare_values_of_a_gateway_are_text() -> None:
     assert fold({"value": "Su"}, {"value": "re"})["choices"][0]["text"] == "Sure"
 
 
-@pytest.mark.parametrize("junk", [None, 3, [], "x"])
+@points("junk", [None, 3, [], "x"])
 def test_anything_but_an_object_is_ignored(junk: object) -> None:
     accumulator = CompletionAccumulator()
     assert accumulator.add(junk) is False

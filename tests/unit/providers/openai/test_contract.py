@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from tests.points import points
 
 from callspan.providers.base import Accumulator, Endpoint
@@ -18,7 +17,7 @@ ENDPOINTS: list[Endpoint] = [
     GraderRuns(), Images(), ImageEdits(), ImageVariations(), Transcriptions(), Translations(), Speech(),
 ]  # fmt: skip
 
-each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
+each = points("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
 
 
 @points(

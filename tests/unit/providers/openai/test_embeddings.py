@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from tests.points import points
 
 from callspan.providers.openai.single_body import Embeddings
 from callspan.record.messages import Conversation, Message, Text
@@ -44,7 +44,7 @@ def test_the_one_body_is_kept_detached() -> None:
     assert accumulator.body() is not BODY
 
 
-@pytest.mark.parametrize("odd", [None, 3, [], "x"])
+@points("odd", [None, 3, [], "x"])
 def test_anything_but_an_object_is_ignored(odd: object) -> None:
     accumulator = Embeddings().accumulator()
     assert accumulator.add(odd) is False

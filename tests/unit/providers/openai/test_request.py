@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.openai.chat import ChatCompletions
@@ -51,7 +50,7 @@ def test_null_is_not_sent() -> None:
     assert request_of(temperature=None).params == {}
 
 
-@pytest.mark.parametrize("value", ["x" * 5000, ["x" * 5000], {"a": "x" * 5000}])
+@points("value", ["x" * 5000, ["x" * 5000], {"a": "x" * 5000}])
 def test_large_values_are_not_parameters(value: object) -> None:
     assert request_of(schema=value).params == {}
 
@@ -113,6 +112,6 @@ def test_a_request_that_is_not_an_object_has_no_parameters(body: object) -> None
     assert ChatCompletions().request(body) == Request()
 
 
-@pytest.mark.parametrize("model", [None, "", 3, ["m"]])
+@points("model", [None, "", 3, ["m"]])
 def test_a_model_is_a_name(model: object) -> None:
     assert request_of(model=model).model is None

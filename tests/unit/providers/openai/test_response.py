@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.base import ResponseInfo
@@ -23,7 +22,7 @@ def test_names_are_those_of_the_answer() -> None:
     assert response.status is None
 
 
-@pytest.mark.parametrize("empty", [None, ""])
+@points("empty", [None, ""])
 def test_empty_names_are_unknown(empty: str | None) -> None:
     response = facts("stop", id=empty, model=empty, service_tier=empty, system_fingerprint=empty).response
     assert (response.id, response.model, response.service_tier, response.system_fingerprint) == (None,) * 4

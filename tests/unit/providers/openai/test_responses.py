@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.openai.responses import Responses
@@ -311,11 +310,11 @@ class TestInput:
     def test_a_text_is_a_message_of_the_user(self) -> None:
         assert conversation_of("hi").input == [Message(role="user", parts=[Text(text="hi")])]
 
-    @pytest.mark.parametrize("nothing", [None, "", []])
+    @points("nothing", [None, "", []])
     def test_no_input_gives_no_message(self, nothing: object) -> None:
         assert conversation_of(nothing).input == []
 
-    @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
+    @points("role", ["system", "developer", "user", "assistant"])
     def test_roles_are_kept_with_or_without_a_type(self, role: str) -> None:
         assert conversation_of([{"role": role, "content": "a"}]).input == [Message(role=role, parts=[Text(text="a")])]
         typed = {"type": "message", "role": role, "content": [{"type": "input_text", "text": "a"}]}
@@ -367,7 +366,7 @@ def test_the_fingerprint_of_a_gateway_is_kept() -> None:
     assert Responses().response_info(body(system_fingerprint="")).response.system_fingerprint is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("item", "message"),
     [
         ({"role": "developer"}, Message(role="developer")),
@@ -380,15 +379,13 @@ def test_an_item_without_a_type_is_a_message_if_it_looks_like_one(item: dict[str
     assert conversation_of([item]).input == [message]
 
 
-@pytest.mark.parametrize(("created", "kept"), [(2**63 - 1, 2**63 - 1), (2**63, None), (1, 1), (0, None)])
+@points(("created", "kept"), [(2**63 - 1, 2**63 - 1), (2**63, None), (1, 1), (0, None)])
 def test_a_time_that_no_record_can_hold_is_unknown(created: int, kept: int | None) -> None:
     assert Responses().response_info(body(created_at=created)).response.created == kept
     assert Responses().response_info(body(created=created)).response.created == kept
 
 
-@pytest.mark.parametrize(
-    ("status", "cut"), [("in_progress", True), ("incomplete", True), ("completed", False), ("failed", False)]
-)
+@points(("status", "cut"), [("in_progress", True), ("incomplete", True), ("completed", False), ("failed", False)])
 def test_a_call_that_was_not_finished_is_incomplete(status: str, cut: bool) -> None:
     (call,) = output_parts({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{", "status": status})
     assert isinstance(call, ToolCall)
@@ -407,7 +404,7 @@ def test_a_picture_without_a_format_has_no_type() -> None:
     assert (found.mime, found.size) == (None, 3)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("function_call", None), ("web_search_call", "web_search")])
+@points(("kind", "name"), [("function_call", None), ("web_search_call", "web_search")])
 def test_only_a_tool_of_the_provider_goes_by_its_type(kind: str, name: str | None) -> None:
     (call,) = output_parts({"type": kind, "call_id": "c", "arguments": "{}"})
     assert isinstance(call, ToolCall)

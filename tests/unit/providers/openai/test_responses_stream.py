@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.openai.responses import Responses
@@ -53,7 +52,7 @@ def output_parts(*events: Any) -> list[Part]:
     return output[0].parts if output else []
 
 
-@pytest.mark.parametrize("kind", ["response.completed", "response.incomplete", "response.failed"])
+@points("kind", ["response.completed", "response.incomplete", "response.failed"])
 def test_the_terminal_event_takes_precedence(kind: str) -> None:
     final = {**RESPONSE, "status": kind.rpartition(".")[2], "output": [{**MESSAGE, "content": []}], "usage": {"x": 1}}
     accumulator = ResponsesAccumulator()
@@ -203,7 +202,7 @@ def test_status_is_the_latest_without_repeating_the_rest() -> None:
     assert (body["status"], body["instructions"]) == ("in_progress", "be kind")
 
 
-@pytest.mark.parametrize(
+@points(
     "error",
     [
         event("error", code="rate_limit_exceeded", message="slow down", param=None),
@@ -294,7 +293,7 @@ def test_a_body_shares_no_container_with_the_events() -> None:
     assert accumulator.body() == final
 
 
-@pytest.mark.parametrize("odd", [None, [], "x", 3])
+@points("odd", [None, [], "x", 3])
 def test_a_chunk_that_is_not_an_event_carries_nothing(odd: object) -> None:
     accumulator = ResponsesAccumulator()
     assert accumulator.add(odd) is False
@@ -332,7 +331,7 @@ def test_a_finished_refusal_replaces_its_fragments() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed", "cancelled"])
+@points("kind", ["completed", "incomplete", "failed", "cancelled"])
 def test_each_terminal_event_has_the_whole_response(kind: str) -> None:
     accumulator = ResponsesAccumulator()
     accumulator.add(created())
@@ -341,7 +340,7 @@ def test_each_terminal_event_has_the_whole_response(kind: str) -> None:
     assert accumulator.body() == {**RESPONSE, "status": kind}
 
 
-@pytest.mark.parametrize("kind", ["created", "queued", "in_progress"])
+@points("kind", ["created", "queued", "in_progress"])
 def test_a_response_under_way_is_known_by_its_last_status(kind: str) -> None:
     accumulator = ResponsesAccumulator()
     accumulator.add(event("response.created", response={**RESPONSE, "status": "first"}))
@@ -393,7 +392,7 @@ def test_fragments_alone_make_the_items_they_belong_to() -> None:
     ]
 
 
-@pytest.mark.parametrize("when", ["added", "done"])
+@points("when", ["added", "done"])
 def test_a_part_may_be_known_from_either_of_its_events(when: str) -> None:
     content = event(
         f"response.content_part.{when}", output_index=0, content_index=0, part={"type": "output_text", "text": "a"}
@@ -410,7 +409,7 @@ def test_a_part_may_be_known_from_either_of_its_events(when: str) -> None:
     assert output[1]["summary"] == [{"type": "summary_text", "text": "b"}]
 
 
-@pytest.mark.parametrize("kind", ["error", "response.error"])
+@points("kind", ["error", "response.error"])
 def test_either_kind_of_error_event_is_an_error(kind: str) -> None:
     assert fold(event(kind, error={"code": "server_error"}))["error"] == {"code": "server_error"}
 
@@ -419,7 +418,7 @@ def test_a_whole_body_of_a_gateway_needs_no_name_of_its_type() -> None:
     assert fold({"output": [MESSAGE]}) == {"output": [MESSAGE]}
 
 
-@pytest.mark.parametrize(
+@points(
     ("kind", "fields", "carries"),
     [
         ("response.novel.delta", {"delta": "x"}, True),

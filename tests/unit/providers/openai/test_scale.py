@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.responses import Responses
@@ -44,7 +45,7 @@ def response_events(count: int) -> Iterator[dict[str, Any]]:
 STREAMS = [(ChatCompletions(), chat_chunks), (ChatCompletions(), argument_chunks), (Responses(), response_events)]
 
 
-@pytest.mark.parametrize(("endpoint", "chunks"), STREAMS, ids=["text", "arguments", "events"])
+@points(("endpoint", "chunks"), STREAMS, ids=["text", "arguments", "events"])
 def test_memory_stays_within_three_times_the_text(endpoint: Any, chunks: Any) -> None:
     length = sum(len(TEXT + str(number)) for number in range(CHUNKS))
     tracemalloc.start()
@@ -60,7 +61,7 @@ def test_memory_stays_within_three_times_the_text(endpoint: Any, chunks: Any) ->
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize(("endpoint", "chunks"), STREAMS, ids=["text", "arguments", "events"])
+@points(("endpoint", "chunks"), STREAMS, ids=["text", "arguments", "events"])
 def test_time_grows_with_the_length_only(endpoint: Any, chunks: Any) -> None:
     """Sixteen times the chunks may not take a hundred times as long; quadratic work would take 256 times."""
 

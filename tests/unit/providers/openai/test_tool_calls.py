@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.openai.tool_calls import ToolCalls
@@ -55,7 +54,7 @@ def test_calls_are_in_the_order_of_their_indices() -> None:
     assert [one[0] for one in shown([call(2, "c", "f")], [call(0, "a", "f")], [call(1, "b", "f")])] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize(
+@points(
     ("names", "whole"),
     [
         (["get_", "x"], "get_x"),
@@ -162,7 +161,7 @@ def test_invalid_fragments_are_calls_without_a_name(odd: dict[str, Any]) -> None
     assert fold([odd])[0]["incomplete"] is True
 
 
-@pytest.mark.parametrize(
+@points(
     "fragments",
     [
         [{"name": "f", "arguments": '{"a"'}, {"name": "f"}, {"arguments": ":1}"}],
@@ -200,7 +199,7 @@ def test_what_a_gateway_adds_to_a_function_is_kept() -> None:
     assert call["function"] == {"strict": True, "name": "f", "arguments": "{}"}
 
 
-@pytest.mark.parametrize(("stated", "kept"), [("builtin_function", "builtin_function"), ("", "function")])
+@points(("stated", "kept"), [("builtin_function", "builtin_function"), ("", "function")])
 def test_the_type_of_a_call_is_the_one_given(stated: str, kept: str) -> None:
     (one,) = fold([{**call(0, "a", "f", "{}"), "type": stated}])
     assert one["type"] == kept

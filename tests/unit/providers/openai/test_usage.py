@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-import pytest
 from tests.points import points
 
 from callspan.providers.openai.usage import usage_of
@@ -154,7 +153,7 @@ def test_usage_of_groq_is_read_from_its_own_field() -> None:
     assert usage.total_tokens == 4
 
 
-@pytest.mark.parametrize(("sent", "received"), [("prompt", "completion"), ("input", "output")])
+@points(("sent", "received"), [("prompt", "completion"), ("input", "output")])
 def test_the_raw_snapshot_of_the_usual_shape_is_whole_and_detached(sent: str, received: str) -> None:
     stated: dict[str, Any] = {
         f"{sent}_tokens": 9,
