@@ -10,6 +10,13 @@ from callspan.semconv.metrics import INSTRUMENTS
 from callspan.semconv.table import BOOLEAN, Body, Each, Elsewhere, From, Row, Seconds, Sent
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
+
+
+def _starts(kind: str, own: str | None = None) -> tuple[str, ...]:
+    """Return the tables of the start of a kind of an agent's spans; `own`: the kind of callspan's table of them."""
+    return f"gen_ai.{kind}_START", f"session.{own or kind}_START", f"openinference.{kind}_START", "llm.SCOPE_START"
+
+
 TABLES: dict[str, tuple[str, ...]] = {
     "llm": ("llm.START", "llm.END"),
     "gen_ai and what belongs beside it": ("gen_ai.START", "gen_ai.END"),
@@ -24,27 +31,27 @@ TABLES: dict[str, tuple[str, ...]] = {
         "call.ATTEMPT_SPAN_OF_CALL",
         "session.EXCEPTION",
     ),
-    "Sessions": ("session.SESSION_START", "session.SESSION_END", "session.SESSION_CONTENT"),
-    "Timesteps": ("session.TIMESTEP_START", "session.TIMESTEP_END", "session.SESSION_CONTENT"),
+    "Sessions": (*_starts("SESSION"), "session.SESSION_END", "session.SESSION_CONTENT"),
+    "Timesteps": (*_starts("TIMESTEP"), "session.TIMESTEP_END", "session.SESSION_CONTENT"),
     "Steps of the environment": (
-        "session.ENVIRONMENT_START",
+        *_starts("ENVIRONMENT", own="OPERATION")[1:],
         "session.ENVIRONMENT_END",
         "events.ENVIRONMENT_CONTENT",
-        "session.OPERATION_MESSAGES",
+        "exchange.OPERATION_MESSAGES",
     ),
-    "Tools": ("session.TOOL_START", "session.OPERATION_END", "session.TOOL_CONTENT"),
-    "Agents": ("session.INVOKED_AGENT_START", "session.OPERATION_END", "session.OPERATION_CONTENT"),
+    "Tools": (*_starts("TOOL", own="OPERATION"), "session.OPERATION_END", "gen_ai.TOOL_CONTENT"),
+    "Agents": (*_starts("INVOKED_AGENT", own="OPERATION"), "session.OPERATION_END", "session.OPERATION_CONTENT"),
     "Guardrails": (
-        "session.GUARDRAIL_START",
+        *_starts("GUARDRAIL"),
         "session.GUARDRAIL_END",
         "session.OPERATION_CONTENT",
-        "session.OPERATION_MESSAGES",
+        "exchange.OPERATION_MESSAGES",
     ),
     "Handoffs": (
-        "session.HANDOFF_START",
+        *_starts("HANDOFF"),
         "session.OPERATION_END",
         "session.OPERATION_CONTENT",
-        "session.OPERATION_MESSAGES",
+        "exchange.OPERATION_MESSAGES",
     ),
     "Events (`callspan.{type}`)": (
         "events.EVENT",
@@ -53,7 +60,12 @@ TABLES: dict[str, tuple[str, ...]] = {
         "events.ENVIRONMENT_CONTENT",
     ),
     "Messages (`callspan.message`)": ("events.MESSAGE", "events.MESSAGE_CONTENT"),
-    "Rewards (`gen_ai.evaluation.result`)": ("events.REWARD", "events.EVALUATION", "events.REWARD_CONTENT"),
+    "Rewards (`gen_ai.evaluation.result`)": (
+        "gen_ai.REWARD",
+        "events.REWARD",
+        "gen_ai.EVALUATION",
+        "gen_ai.REWARD_CONTENT",
+    ),
 }
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
 
@@ -100,7 +112,8 @@ def rendered() -> str:
     """Return all tables as Markdown."""
     lines: list[str] = []
     for title, tables in TABLES.items():
-        lines += ["", f"### {title}", "", f"From `callspan.semconv.{tables[0].partition('.')[0]}`.", ""]
+        modules = dict.fromkeys(f"`callspan.semconv.{name.partition('.')[0]}`" for name in tables)
+        lines += ["", f"### {title}", "", f"From {', '.join(modules)}.", ""]
         lines += ["| Name | Type | From | When | What |", "| --- | --- | --- | --- | --- |"]
         lines += [
             f"| `{row.name}` | {row.type} | {origin(row)} | {conditions} | {row.about} |"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import anthropic
@@ -10,9 +11,11 @@ import openai
 
 import callspan
 from callspan.semconv import anthropic as of_anthropic
-from callspan.semconv import call, events, gen_ai, llm, openinference, session
+from callspan.semconv import call, events, exchange, gen_ai, llm, openinference, session
 from callspan.semconv.table import Row, Table
 from callspan.testing import ScriptedProvider, capture
+
+VOCABULARIES = (exchange, gen_ai, llm, openinference)
 
 
 def attributes_of_an_agent() -> list[tuple[str, Any]]:
@@ -77,9 +80,8 @@ def ask_anthropic(provider: ScriptedProvider) -> None:
         )  # fmt: skip
 
 
-def rows() -> Iterator[Row]:
-    yield from of_anthropic.NATIVE
-    for module in (call, events, gen_ai, llm, openinference, session):
+def rows(*modules: ModuleType) -> Iterator[Row]:
+    for module in modules:
         for table in vars(module).values():
             if isinstance(table, Table):
                 yield from table.rows
@@ -93,7 +95,7 @@ def kind(value: object) -> str:
 
 def test_every_attribute_of_an_agents_spans_and_events_has_a_row_with_its_type() -> None:
     types: dict[str, set[str]] = {}
-    for row in rows():
+    for row in (*of_anthropic.NATIVE, *rows(call, events, session, *VOCABULARIES)):
         types.setdefault(row.name, set()).add(row.type.partition(" ")[0])
     stars = {name.removesuffix("*"): found for name, found in types.items() if name.endswith("*")}
     seen = {name: kind(value) for _, bag in attributes_of_an_agent() for name, value in (bag or {}).items()}
@@ -101,3 +103,9 @@ def test_every_attribute_of_an_agents_spans_and_events_has_a_row_with_its_type()
     for name, found in seen.items():
         known = types.get(name) or next((each for star, each in stars.items() if name.startswith(star)), set())
         assert found in known or "any" in known, (name, found, known)
+
+
+def test_attributes_of_sessions_and_events_stand_in_the_tables_of_their_vocabulary() -> None:
+    of_vocabularies = {id(row) for row in rows(*VOCABULARIES)}
+    others = [row.name for row in rows(session, events) if id(row) not in of_vocabularies]
+    assert {name for name in others if name.startswith(("gen_ai.", "llm.", "openinference."))} == {call.CONVERSATION_ID}

@@ -31,6 +31,7 @@ from callspan.semconv.table import (
     Seconds,
     Table,
     as_int,
+    text_row,
 )
 from callspan.settings import Settings
 
@@ -149,17 +150,13 @@ END: Final = Table(
 )  # fmt: skip
 
 
-def _text(name: str, path: str, about: str) -> Row:
-    return Row(name, STRING, path, about, if_empty=True)
-
-
 _ATTEMPT: Final = (
     Row("llm.attempt.number", INT, "number", "1 for the first."),
-    _text(ERROR_KIND, "error_kind", "The class of its error, the same for all SDKs."),
-    _text("error.type", "error_type", "The provider's type or code of its error, else the exception's class."),
-    _text(REQUEST_ID, "request_id", "The provider's id of the request."),
-    _text("llm.attempt.model", "model", "The answering model, where a middleware sent on after its answer."),
-    _text("llm.attempt.outcome", "outcome", "Of the same: `refused` or `success`."),
+    text_row(ERROR_KIND, "error_kind", "The class of its error, the same for all SDKs."),
+    text_row("error.type", "error_type", "The provider's type or code of its error, else the exception's class."),
+    text_row(REQUEST_ID, "request_id", "The provider's id of the request."),
+    text_row("llm.attempt.model", "model", "The answering model, where a middleware sent on after its answer."),
+    text_row("llm.attempt.outcome", "outcome", "Of the same: `refused` or `success`."),
     Row("llm.attempt.input_tokens", INT, "usage.input_tokens", "Of the same: its part of the call's input tokens."),
     Row("llm.attempt.output_tokens", INT, "usage.output_tokens", "Of the same: its part of the call's output tokens."),
     Row("llm.attempt.retry_after_s", DOUBLE, "retry_after_s", "Seconds the provider asks to wait."),
@@ -190,9 +187,9 @@ ATTEMPT_SPAN: Final = Table(
     Row("http.request.resend_count", INT, lambda attempt: attempt.number - 1, "Attempts before it.", if_true=True),
 )
 ATTEMPT_SPAN_OF_CALL: Final = Table(
-    _text("server.address", "server_address", "Host of the service."),
+    text_row("server.address", "server_address", "Host of the service."),
     Row("server.port", INT, "server_port", "Port of the service."),
-    _text(SESSION_ID, "place.session_id", "The session the call belongs to."),
+    text_row(SESSION_ID, "place.session_id", "The session the call belongs to."),
 )
 """The call's attributes on the span of an attempt."""
 EXCEPTION_TYPE: Final = Table(

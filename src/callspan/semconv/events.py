@@ -9,27 +9,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+from callspan.semconv import gen_ai
 from callspan.semconv.call import CONVERSATION_ID, SESSION_ID, STEP_INDEX
-from callspan.semconv.content import Attributes, ByteBudget, Shown, put_json, put_text
-from callspan.semconv.openinference import SPAN_KIND
-from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, Constant, From, Put, Row, Table
+from callspan.semconv.content import Attributes, ByteBudget, Shown, put_json
+from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRINGS, From, Put, Row, Table, text_row
 
-EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
-EVALUATOR: Final[Attributes] = {SPAN_KIND: "EVALUATOR"}
-"""The OpenInference kind of the span of a reward."""
 ENVIRONMENT: Final = "environment"
 _STATES: Final = {"after": "callspan.observation", "before": "callspan.observation.before"}
-
-
-def text_row(name: str, path: str, about: str) -> Row:
-    """Return a row for a text given by the application, which may be empty."""
-    return Row(name, STRING, path, about, if_empty=True)
-
-
-def _end_of_episode(record: EventRecord) -> str:
-    if record.terminated or record.truncated:
-        return "terminated" if record.terminated else "truncated"
-    return "continue"
 
 
 def _json(name: str, about: str, read: Callable[[Any], object]) -> Row:
@@ -37,11 +23,6 @@ def _json(name: str, about: str, read: Callable[[Any], object]) -> Row:
     return Row(
         name, JSON, Put(lambda found, record, shown: put_json(found, name, read(record), shown.budget)), about
     )  # fmt: skip
-
-
-def _put_annotation(attributes: Attributes, record: RewardRecord, shown: Shown) -> None:
-    if record.annotation is not None:
-        put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, shown.budget)
 
 
 def _put_event_data(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
@@ -106,28 +87,19 @@ MESSAGE: Final = Table(
     Row("callspan.flags", STRINGS, From("flags", tuple), "Its misuse flags."),
 )  # fmt: skip
 REWARD: Final = Table(
-    text_row("gen_ai.evaluation.name", "objective", "What is evaluated; default: `reward`."),
-    Row("gen_ai.evaluation.score.value", DOUBLE, "value", "The reward."),
-    text_row("gen_ai.evaluation.score.label", "label", "The score as a label."),
+    *gen_ai.REWARD.rows,
     text_row("callspan.reward.id", "reward_id", "Its id."),
     text_row("callspan.reward.scope", "scope", "`event`, `session` or `call`: what is evaluated."),
     text_row("callspan.reward.source", "source", "Who evaluates."),
     text_row("callspan.event.id", "event_id", "The evaluated event."),
     text_row("callspan.call_id", "call_id", "The evaluated call."),
 )
-EVALUATION: Final = Table(
-    Row("gen_ai.evaluation.name", STRING, Constant("reward"), "`reward`."),
-    Row("gen_ai.evaluation.score.value", DOUBLE, "reward", "The reward of the environment."),
-    Row("gen_ai.evaluation.score.label", STRING, _end_of_episode, "`terminated`, `truncated` or `continue`."),
-)
-"""The conventions' evaluation event, for an environment's reward."""
 EVALUATION_SPAN: Final = Table(*WITHIN)
 """The target of the reward, on the span of a reward."""
 
 MESSAGE_CONTENT: Final = Table(_json("callspan.message.content", "Its content.", lambda record: record.content))
 ACTION_CONTENT: Final = Table(_json("callspan.action", "The action.", lambda record: record.data))
 EVENT_CONTENT: Final = Table(Row("callspan.event.data", JSON, Put(_put_event_data), "Its data."))
-REWARD_CONTENT: Final = Table(Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation), "The explanation."))
 _EVENT_CONTENTS: Final = {ENVIRONMENT: ENVIRONMENT_CONTENT, "action": ACTION_CONTENT}
 
 
@@ -138,7 +110,7 @@ def event_name(record: Record) -> str:
             return f"callspan.{record.event_type}"
         case MessageRecord():
             return "callspan.message"
-    return EVALUATION_EVENT
+    return gen_ai.EVALUATION_EVENT
 
 
 def event_attributes(record: Record) -> Attributes:
@@ -162,7 +134,7 @@ def event_content(record: Record, budget: ByteBudget) -> Attributes:
         case EventRecord():
             return _EVENT_CONTENTS.get(record.event_type, EVENT_CONTENT).of(record, shown)
         case RewardRecord():
-            return REWARD_CONTENT.of(record, shown)
+            return gen_ai.REWARD_CONTENT.of(record, shown)
     return {}
 
 
@@ -170,7 +142,7 @@ def evaluation_attributes(record: Record) -> Attributes | None:
     """Return the attributes of the conventions' evaluation event for an environment's reward; None without a reward."""
     if not isinstance(record, EventRecord) or record.reward is None:
         return None
-    return EVALUATION.of(record)
+    return gen_ai.EVALUATION.of(record)
 
 
 def evaluation_span_name(record: Record) -> str:

@@ -16,6 +16,7 @@ from callspan.semconv.content import (
     TOOL,
     Attributes,
     ByteBudget,
+    Shown,
     answer_messages,
     message_json,
     messages_json,
@@ -24,6 +25,7 @@ from callspan.semconv.content import (
     spread,
 )
 from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
+from callspan.semconv.table import JSON, Put, Row, Table
 
 _Json: TypeAlias = dict[str, object]
 _INCOMING, _ANSWER, _ENVIRONMENT, _CALL = range(4)
@@ -201,7 +203,7 @@ def _environment(record: EventRecord, room: int) -> _Json | None:
     return None if is_empty else {"role": TOOL, "name": "environment", "parts": parts, "finish_reason": end}
 
 
-def operation_messages(record: EventRecord, room: int) -> tuple[_Json | None, _Json | None]:
+def _operation_messages(record: EventRecord, room: int) -> tuple[_Json | None, _Json | None]:
     """Return what went into a guardrail, handoff or step of the environment, and what came out; None: nothing.
 
     Neither the verdict of a guardrail nor a word of the environment is the model's: the role is `tool`.
@@ -222,6 +224,21 @@ def operation_messages(record: EventRecord, room: int) -> tuple[_Json | None, _J
         came_in |= {"role": "assistant"} | ({} if record.system is None else {"name": record.system})
     name = {} if record.name is None else {"name": record.name}
     return came_in, {"role": TOOL, **name, "parts": parts, "finish_reason": "stop"} if parts else None
+
+
+def _put_operation_messages(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
+    came_in, came_out = _operation_messages(record, shown.budget.room)
+    for name, message in ((OUTPUT_MESSAGES, came_out), (INPUT_MESSAGES, came_in)):
+        if message is not None:
+            put_json(attributes, name, [message], shown.budget)
+
+
+_OF_MESSAGES: Final = Put(_put_operation_messages)
+OPERATION_MESSAGES: Final = Table(
+    Row(OUTPUT_MESSAGES, JSON, _OF_MESSAGES, "What came out of it: a message with the role `tool`."),
+    Row(INPUT_MESSAGES, JSON, _OF_MESSAGES, "What went into it."),
+)
+"""Guardrails, handoffs and steps of the environment in the form in which backends show a conversation."""
 
 
 def _given(record: EventRecord, name: str) -> object:

@@ -1,4 +1,4 @@
-"""The `gen_ai.*` attributes of a call, and related ones of other conventions and of the providers.
+"""The `gen_ai.*` attributes of calls, sessions, operations and rewards, and related ones of conventions and providers.
 
 State of the conventions: semantic-conventions-genai of autumn 2026, which has no release yet. The names are constants
 defined here, because those of the Python package are frozen at an older state.
@@ -14,6 +14,7 @@ import msgspec
 
 from callspan.record.bounded import weight
 from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, RewardRecord
 from callspan.record.ids import is_of_response
 from callspan.record.messages import Text
 from callspan.semconv import anthropic
@@ -40,7 +41,9 @@ from callspan.semconv.table import (
     STRING,
     STRINGS,
     Body,
+    Constant,
     Each,
+    Elsewhere,
     From,
     Put,
     Row,
@@ -52,12 +55,14 @@ from callspan.semconv.table import (
     as_text,
     as_texts,
     choice_count,
+    in_metadata,
     output_type,
     output_type_of_modalities,
     output_type_of_text,
     reasoning_level,
     sent,
     service_tier,
+    text_row,
 )
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
@@ -73,6 +78,8 @@ SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
 TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
 PROMPT_NAME: Final = "gen_ai.prompt.name"
 PROMPT_VERSION: Final = "gen_ai.prompt.version"
+WORKFLOW_NAME: Final = "gen_ai.workflow.name"
+EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 COMPACTED: Final = "gen_ai.conversation.compacted"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
@@ -343,3 +350,68 @@ END: Final = Table(
         content=True,
     ),
 )  # fmt: skip
+
+
+def _operation(name: str) -> Row:
+    return Row(OPERATION_NAME, STRING, Constant(name), f"`{name}`.")
+
+
+def _put_arguments_and_result(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
+    if isinstance(record.data, dict):
+        for name, value in record.data.items():
+            put_json(attributes, f"gen_ai.tool.call.{name}", value, shown.budget)
+
+
+def _put_annotation(attributes: Attributes, record: RewardRecord, shown: Shown) -> None:
+    if record.annotation is not None:
+        put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, shown.budget)
+
+
+def _end_of_episode(record: EventRecord) -> str:
+    if record.terminated or record.truncated:
+        return "terminated" if record.terminated else "truncated"
+    return "continue"
+
+
+_OF_ARGUMENTS_AND_RESULT: Final = Put(_put_arguments_and_result)
+
+SESSION_START: Final = Table(
+    _operation("invoke_workflow"),
+    text_row(WORKFLOW_NAME, "name", "Name of the session."),
+)
+TIMESTEP_START: Final = Table(
+    Row(WORKFLOW_NAME, STRING, Elsewhere("its session"), "Name of its session, also where that has no span yet."),
+)
+TOOL_START: Final = Table(
+    _operation("execute_tool"),
+    text_row("gen_ai.tool.name", "name", "Name of the tool."),
+    Row("gen_ai.tool.type", STRING, Constant("function"), "`function`."),
+    text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that it answers."),
+    text_row("gen_ai.agent.name", "system", "The agent that runs it."),
+)
+TOOL_CONTENT: Final = Table(
+    Row("gen_ai.tool.call.arguments", JSON, _OF_ARGUMENTS_AND_RESULT, "The arguments."),
+    Row("gen_ai.tool.call.result", JSON, _OF_ARGUMENTS_AND_RESULT, "The result."),
+)
+INVOKED_AGENT_START: Final = Table(
+    _operation("invoke_agent"),
+    text_row("gen_ai.agent.name", "name", "Name of the agent."),
+    Row("gen_ai.agent.description", STRING, in_metadata("description"), "What it is for.", if_empty=True),
+)
+GUARDRAIL_START: Final = Table(text_row("gen_ai.agent.name", "system", "The agent it guards."))
+HANDOFF_START: Final = Table(
+    text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that requested it."),
+)
+
+REWARD: Final = Table(
+    text_row("gen_ai.evaluation.name", "objective", "What is evaluated; default: `reward`."),
+    Row("gen_ai.evaluation.score.value", DOUBLE, "value", "The reward."),
+    text_row("gen_ai.evaluation.score.label", "label", "The score as a label."),
+)
+REWARD_CONTENT: Final = Table(Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation), "The explanation."))
+EVALUATION: Final = Table(
+    Row("gen_ai.evaluation.name", STRING, Constant("reward"), "`reward`."),
+    Row("gen_ai.evaluation.score.value", DOUBLE, "reward", "The reward of the environment."),
+    Row("gen_ai.evaluation.score.label", STRING, _end_of_episode, "`terminated`, `truncated` or `continue`."),
+)
+"""The conventions' evaluation event, for an environment's reward."""

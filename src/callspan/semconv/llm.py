@@ -1,4 +1,4 @@
-"""The `llm.*` attributes of a call: Chronicle's vocabulary, with corrected spelling."""
+"""The `llm.*` attributes of calls, sessions and operations: Chronicle's vocabulary, with corrected spelling."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Final
 
 from callspan.record.bounded import fitted_texts
 from callspan.record.call import CallRecord, Timing
-from callspan.record.codec import encodable
-from callspan.record.events import METADATA_FIELDS
+from callspan.record.events import METADATA_FIELDS, EventRecord, SessionRecord, TimestepRecord
 from callspan.record.labels import USER_IN_METADATA
 from callspan.record.messages import Conversation, Message, Part, Text, ToolResult, normalised
 from callspan.record.usage import Usage
@@ -41,11 +40,12 @@ from callspan.semconv.table import (
     Table,
     as_float,
     as_int,
+    as_scalar,
     as_text,
     sent,
 )
 
-META: Final = "llm.meta."
+_META: Final = "llm.meta."
 _STOP_SEQUENCES: Final = "llm.chat.stop_sequences"
 _OPTIONS: Final = "llm.options"
 _META_EXTRA: Final = "llm.meta.extra"
@@ -105,14 +105,20 @@ def _put_options(attributes: Attributes, record: CallRecord, shown: Shown) -> No
 def _put_metadata(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
     extra: dict[str, object] = {}
     for key, value in record.metadata.items():
-        if key in METADATA_FIELDS and isinstance(value, str | bool | int | float):
-            attributes[META + key] = encodable(value) if isinstance(value, str) else value
+        if key in METADATA_FIELDS and (known := as_scalar(value)) is not None:
+            attributes[_META + key] = known
         elif key == "extra" and isinstance(value, dict):
             extra |= value
         elif value is not None:
             extra[key] = value
     if extra:
         put_json(attributes, _META_EXTRA, extra, shown.budget)
+
+
+def _put_known_metadata(attributes: Attributes, record: SessionRecord | TimestepRecord | EventRecord, _: Shown) -> None:
+    for key, value in record.metadata.items():
+        if key in METADATA_FIELDS and (known := as_scalar(value)) is not None:
+            attributes[_META + key] = known
 
 
 def _put_completions(attributes: Attributes, name: str, _: CallRecord, shown: Shown, budget: ByteBudget) -> None:
@@ -224,7 +230,7 @@ END: Final = Table(
         "llm.usage.total_tokens", INT, From("usage", _total_tokens), "The provider's own total, else the sum of both."
     ),
     Row(
-        f"{META}*", ANY, _METADATA, "One for each field of `callspan.metadata(...)` around the call.", when="metadata"
+        f"{_META}*", ANY, _METADATA, "One for each field of `callspan.metadata(...)` around the call.", when="metadata"
     ),
     Row(_META_EXTRA, JSON, _METADATA, "Other fields of `callspan.metadata(...)`.", when="metadata"),
     *rate_limit_rows("requests", "rate_limits.requests"),
@@ -242,6 +248,14 @@ END: Final = Table(
     ),
     Row("llm.prompts", STRING, _PROMPTS, "The texts of the messages, each after its role.", content=True),
 )  # fmt: skip
+
+SCOPE_START: Final = Table(
+    Row(
+        f"{_META}*", ANY, Put(_put_known_metadata), "One for each scalar among the known fields of its `metadata`.",
+        when="metadata",
+    )
+)  # fmt: skip
+"""Of the span of a session, timestep or operation."""
 
 
 def joined_text(parts: Sequence[Part]) -> str:

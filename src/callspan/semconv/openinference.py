@@ -1,4 +1,4 @@
-"""The OpenInference attributes of a call, opt-in: flat messages, bounded in number as well as in bytes.
+"""The OpenInference attributes of calls, opt-in: flat messages, bounded in number as well as in bytes; kinds of spans.
 
 State: openinference-semantic-conventions 0.1.42. OpenTelemetry keeps 128 attributes per span by default and drops the
 rest in order of arrival, so flat messages may use only a part of them.
@@ -24,7 +24,7 @@ from callspan.semconv.content import (
     put_text,
 )
 from callspan.semconv.llm import first_finish_reason, joined_text
-from callspan.semconv.table import INT, JSON, STRING, From, Put, Row, Table
+from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, Table
 
 SPAN_KIND: Final = "openinference.span.kind"
 _INPUT_VALUE: Final = "input.value"
@@ -180,6 +180,10 @@ def _tool_call(prefix: str, call: ToolCall) -> _Flat:
     return flat
 
 
+def _kind(kind: str) -> Table:
+    return Table(Row(SPAN_KIND, STRING, Constant(kind), "The kind of the span in Phoenix.", compatibility=True))
+
+
 _VALUES: Final = Put(_put_values)
 _MESSAGES: Final = Put(_put_messages)
 
@@ -228,3 +232,12 @@ END: Final = Table(
     Row(f"{_INPUT_MESSAGES}.*", STRING, _MESSAGES, "The messages, flat: the first and the newest.", content=True),
     Row(f"{_TOOLS}.*", JSON, _MESSAGES, "The definition of each tool.", content=True),
 )  # fmt: skip
+
+SESSION_START: Final = _kind("CHAIN")
+TIMESTEP_START: Final = _kind("CHAIN")
+ENVIRONMENT_START: Final = _kind("CHAIN")
+TOOL_START: Final = _kind("TOOL")
+INVOKED_AGENT_START: Final = _kind("AGENT")
+GUARDRAIL_START: Final = _kind("GUARDRAIL")
+HANDOFF_START: Final = _kind("CHAIN")
+EVALUATION_START: Final = _kind("EVALUATOR")

@@ -1,25 +1,21 @@
-"""The attributes of the spans of an agent: sessions, timesteps, tools, agents, guardrails, handoffs.
+"""Attributes of the spans of an agent: those of the vocabularies, put together here, and their own `callspan.*` ones.
 
-The conventions' names where they have one, `callspan.*` where they have none. Pure: records in, attributes out.
+Spans of sessions, timesteps, steps of the environment, tools, agents, guardrails and handoffs. Pure: records in,
+attributes out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from callspan.record.call import ErrorInfo
-from callspan.record.events import (
-    AGENT_START,
-    METADATA_FIELDS,
-    EventRecord,
-    Record,
-    SessionRecord,
-    TimestepRecord,
-    Totals,
-)
+from callspan.record.events import AGENT_START, EventRecord, Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.messages import Conversation
+from callspan.semconv import gen_ai, openinference
+from callspan.semconv import llm as of_llm
 from callspan.semconv.call import EXCEPTION_TYPE, STEP_INDEX
-from callspan.semconv.content import Attributes, AttributeValue, ByteBudget, Shown, put_json
+from callspan.semconv.content import Attributes, ByteBudget, Shown, put_json
 from callspan.semconv.events import (
     ENVIRONMENT,
     ENVIRONMENT_CONTENT,
@@ -28,47 +24,25 @@ from callspan.semconv.events import (
     SESSION,
     TERMINATED,
     WITHIN,
-    text_row,
 )
-from callspan.semconv.exchange import operation_messages
-from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
-from callspan.semconv.llm import META
-from callspan.semconv.openinference import SPAN_KIND
+from callspan.semconv.exchange import OPERATION_MESSAGES
 from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,
     INT,
     JSON,
     STRING,
-    Constant,
     Each,
     Elsewhere,
-    From,
     Put,
     Row,
-    Source,
     Table,
+    in_metadata,
+    text_row,
 )
 
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
-_WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 _NS: Final = 1e9
-
-
-def _scalar(value: object) -> AttributeValue | None:
-    return value if isinstance(value, str | bool | int | float) else None
-
-
-def _metadata(field: str) -> Source:
-    return From("metadata", lambda metadata: _scalar(metadata.get(field)))
-
-
-def _kind(kind: str) -> Row:
-    return Row(SPAN_KIND, STRING, Constant(kind), "The kind of the span in Phoenix.", compatibility=True)
-
-
-def _operation(name: str) -> Row:
-    return Row("gen_ai.operation.name", STRING, Constant(name), f"`{name}`.")
 
 
 def _seconds(totals: Totals) -> tuple[float, float]:
@@ -94,19 +68,6 @@ def _put_input_and_output(attributes: Attributes, record: EventRecord, shown: Sh
             put_json(attributes, f"callspan.{name}", value, shown.budget)
 
 
-def _put_arguments_and_result(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
-    if isinstance(record.data, dict):
-        for name, value in record.data.items():
-            put_json(attributes, f"gen_ai.tool.call.{name}", value, shown.budget)
-
-
-def _put_messages(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
-    came_in, came_out = operation_messages(record, shown.budget.room)
-    for name, message in ((OUTPUT_MESSAGES, came_out), (INPUT_MESSAGES, came_in)):
-        if message is not None:
-            put_json(attributes, name, [message], shown.budget)
-
-
 def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord, _shown: Shown) -> None:
     if record.totals is not None:
         for objective, value in record.totals.rewards.items():
@@ -116,8 +77,6 @@ def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord,
 _OF_REWARDS: Final = Put(_put_rewards)
 _SECONDS: Final = Each("totals", _seconds)
 _OF_INPUT_AND_OUTPUT: Final = Put(_put_input_and_output)
-_OF_MESSAGES: Final = Put(_put_messages)
-_OF_ARGUMENTS_AND_RESULT: Final = Put(_put_arguments_and_result)
 
 _TOTALS: Final = (
     Row("callspan.reward", DOUBLE, "totals.reward", "The last of the whole session, else the sum over events."),
@@ -133,15 +92,12 @@ _TOTALS: Final = (
 )
 
 SESSION_START: Final = Table(
-    _operation("invoke_workflow"),
-    text_row(_WORKFLOW_NAME, "name", "Name of the session."),
     *SESSION,
     text_row("user.id", "user_id", "As `callspan.session(user_id=...)` has it."),
     text_row("callspan.group.id", "group_id", "As `callspan.session(group_id=...)` has it."),
     text_row("callspan.task.id", "task_id", "As `callspan.session(task_id=...)` has it."),
     text_row("callspan.experiment", "experiment", "As `callspan.session(experiment=...)` has it."),
     text_row("callspan.session.parent.id", "parent_session_id", "The session around it."),
-    _kind("CHAIN"),
 )
 TIMESTEP_START: Final = Table(
     *SESSION,
@@ -149,40 +105,16 @@ TIMESTEP_START: Final = Table(
     Row(STEP_INDEX, INT, "index", "Its index within the session, from 0."),
     text_row("callspan.step.user_id", "user_step_id", "As `session.timestep(step_id=...)` has it."),
     text_row("callspan.step.name", "name", "Its name."),
-    Row(_WORKFLOW_NAME, STRING, Elsewhere("its session"), "Name of its session, also where that has no span yet."),
     Row("callspan.step.turn", INT, "turn", "The number the application gives it."),
     text_row("callspan.step.parent.id", "parent_timestep_id", "The timestep around it."),
-    _kind("CHAIN"),
 )
-ENVIRONMENT_START: Final = Table(*WITHIN, _kind("CHAIN"))
-TOOL_START: Final = Table(
-    _operation("execute_tool"),
-    text_row("gen_ai.tool.name", "name", "Name of the tool."),
-    Row("gen_ai.tool.type", STRING, Constant("function"), "`function`."),
-    text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that it answers."),
-    text_row("gen_ai.agent.name", "system", "The agent that runs it."),
-    *WITHIN,
-    _kind("TOOL"),
-)
-INVOKED_AGENT_START: Final = Table(
-    _operation("invoke_agent"),
-    text_row("gen_ai.agent.name", "name", "Name of the agent."),
-    Row("gen_ai.agent.description", STRING, _metadata("description"), "What it is for.", if_empty=True),
-    *WITHIN,
-    _kind("AGENT"),
-)
-GUARDRAIL_START: Final = Table(
-    text_row("callspan.guardrail.name", "name", "Name of the guardrail."),
-    text_row("gen_ai.agent.name", "system", "The agent it guards."),
-    *WITHIN,
-    _kind("GUARDRAIL"),
-)
+OPERATION_START: Final = Table(*WITHIN)
+"""Of tools, agents and steps of the environment."""
+GUARDRAIL_START: Final = Table(text_row("callspan.guardrail.name", "name", "Name of the guardrail."), *WITHIN)
 HANDOFF_START: Final = Table(
     text_row("callspan.handoff.from", "system", "The agent that passes the work on."),
     text_row("callspan.handoff.to", "name", "The agent that takes over."),
-    text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that requested it."),
     *WITHIN,
-    _kind("CHAIN"),
 )
 
 SESSION_END: Final = Table(
@@ -200,26 +132,17 @@ TIMESTEP_END: Final = Table(
 )
 ENVIRONMENT_END: Final = Table(REWARD_OF_ENVIRONMENT, *TERMINATED, ERROR)
 GUARDRAIL_END: Final = Table(
-    Row("callspan.guardrail.triggered", BOOLEAN, _metadata("triggered"), "Whether it was triggered."), ERROR
+    Row("callspan.guardrail.triggered", BOOLEAN, in_metadata("triggered"), "Whether it was triggered."), ERROR
 )
 OPERATION_END: Final = Table(ERROR)
 
 SESSION_CONTENT: Final = Table(
     Row("callspan.metadata", JSON, Put(_put_metadata), "`metadata` of the session or timestep.")
 )
-TOOL_CONTENT: Final = Table(
-    Row("gen_ai.tool.call.arguments", JSON, _OF_ARGUMENTS_AND_RESULT, "The arguments."),
-    Row("gen_ai.tool.call.result", JSON, _OF_ARGUMENTS_AND_RESULT, "The result."),
-)
 OPERATION_CONTENT: Final = Table(
     Row("callspan.input", JSON, _OF_INPUT_AND_OUTPUT, "The input."),
     Row("callspan.output", JSON, _OF_INPUT_AND_OUTPUT, "The output."),
 )
-OPERATION_MESSAGES: Final = Table(
-    Row(OUTPUT_MESSAGES, JSON, _OF_MESSAGES, "What came out of it: a message with the role `tool`."),
-    Row(INPUT_MESSAGES, JSON, _OF_MESSAGES, "What went into it."),
-)
-"""Guardrails, handoffs and steps of the environment in the form in which backends show a conversation."""
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,
     Row("exception.message", STRING, "message", "Its message.", content=True, if_empty=True),
@@ -231,29 +154,68 @@ class _Spans(NamedTuple):
     """The attribute tables of one kind of span."""
 
     verb: str
-    start: Table
-    plain_start: Table
+    start: Mapping[tuple[bool, bool], Table]
+    """By whether there are older names, and the `llm` vocabulary."""
     end: Table
     content: Table
 
 
 def _spans(verb: str, start: Table, end: Table, content: Table) -> _Spans:
-    return _Spans(verb, start, start.without_compatibility(), end, content)
+    plain = start.without_compatibility()
+    starts = {
+        (True, True): start + of_llm.SCOPE_START, (True, False): start,
+        (False, True): plain + of_llm.SCOPE_START, (False, False): plain,
+    }  # fmt: skip
+    return _Spans(verb, starts, end, content)
 
 
 _NAMED: Final = (SessionRecord, TimestepRecord, EventRecord)
-_OF_SESSIONS: Final = _spans("invoke_workflow", SESSION_START, SESSION_END, SESSION_CONTENT)
-_OF_TIMESTEPS: Final = _spans("timestep", TIMESTEP_START, TIMESTEP_END, SESSION_CONTENT)
-_OF_TOOLS: Final = _spans("execute_tool", TOOL_START, OPERATION_END, TOOL_CONTENT)
-_OF_AGENTS: Final = _spans("invoke_agent", INVOKED_AGENT_START, OPERATION_END, OPERATION_CONTENT)
-_ENVIRONMENT_CONTENT: Final = Table(*ENVIRONMENT_CONTENT.rows, *OPERATION_MESSAGES.rows)
-_OPERATION_CONTENT: Final = Table(*OPERATION_CONTENT.rows, *OPERATION_MESSAGES.rows)
+_CONTENT_AND_MESSAGES: Final = OPERATION_CONTENT + OPERATION_MESSAGES
+_OF_SESSIONS: Final = _spans(
+    "invoke_workflow",
+    gen_ai.SESSION_START + SESSION_START + openinference.SESSION_START,
+    SESSION_END,
+    SESSION_CONTENT,
+)
+_OF_TIMESTEPS: Final = _spans(
+    "timestep",
+    gen_ai.TIMESTEP_START + TIMESTEP_START + openinference.TIMESTEP_START,
+    TIMESTEP_END,
+    SESSION_CONTENT,
+)
+_OF_TOOLS: Final = _spans(
+    "execute_tool",
+    gen_ai.TOOL_START + OPERATION_START + openinference.TOOL_START,
+    OPERATION_END,
+    gen_ai.TOOL_CONTENT,
+)
+_OF_AGENTS: Final = _spans(
+    "invoke_agent",
+    gen_ai.INVOKED_AGENT_START + OPERATION_START + openinference.INVOKED_AGENT_START,
+    OPERATION_END,
+    OPERATION_CONTENT,
+)
 _OF_EVENTS: Final = {
-    ENVIRONMENT: _spans("environment", ENVIRONMENT_START, ENVIRONMENT_END, _ENVIRONMENT_CONTENT),
+    ENVIRONMENT: _spans(
+        "environment",
+        OPERATION_START + openinference.ENVIRONMENT_START,
+        ENVIRONMENT_END,
+        ENVIRONMENT_CONTENT + OPERATION_MESSAGES,
+    ),
     "agent": _OF_AGENTS,
     AGENT_START: _OF_AGENTS,
-    "guardrail": _spans("guardrail", GUARDRAIL_START, GUARDRAIL_END, _OPERATION_CONTENT),
-    "handoff": _spans("handoff", HANDOFF_START, OPERATION_END, _OPERATION_CONTENT),
+    "guardrail": _spans(
+        "guardrail",
+        gen_ai.GUARDRAIL_START + GUARDRAIL_START + openinference.GUARDRAIL_START,
+        GUARDRAIL_END,
+        _CONTENT_AND_MESSAGES,
+    ),
+    "handoff": _spans(
+        "handoff",
+        gen_ai.HANDOFF_START + HANDOFF_START + openinference.HANDOFF_START,
+        OPERATION_END,
+        _CONTENT_AND_MESSAGES,
+    ),
 }
 
 
@@ -283,17 +245,14 @@ def start_attributes(
 ) -> Attributes:
     """Return the attributes of a session, timestep or tool known at its start, for samplers; no content.
 
-    With `llm` also the metadata of `callspan.metadata`, as `llm.meta.*`. `workflow` is the name of a step's session.
+    `compatibility`: with older names; `llm`: with that vocabulary. `workflow` is the name of a step's session.
     """
     of = _spans_of(record)
     if of is None:
         return {}
-    attributes = (of.start if compatibility else of.plain_start).of(record)
+    attributes = of.start[compatibility, llm].of(record)
     if workflow:
-        attributes[_WORKFLOW_NAME] = workflow
-    if llm and record.metadata:
-        known = {key: _scalar(value) for key, value in record.metadata.items() if key in METADATA_FIELDS}
-        attributes |= {META + key: value for key, value in known.items() if value is not None}
+        attributes[gen_ai.WORKFLOW_NAME] = workflow
     return attributes
 
 

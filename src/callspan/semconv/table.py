@@ -139,6 +139,9 @@ class Table:
     def __init__(self, *rows: Row) -> None:
         self.rows = rows
 
+    def __add__(self, other: Table) -> Table:
+        return Table(*self.rows, *other.rows)
+
     def without_compatibility(self) -> Table:
         """Return the table without older names."""
         return Table(*(row for row in self.rows if not row.compatibility))
@@ -316,6 +319,16 @@ def _part(
     return size, lambda share: body.put(attributes, name, record, shown, share)
 
 
+def text_row(name: str, path: str, about: str) -> Row:
+    """Return a row for a text that may be empty, because the application may mean it."""
+    return Row(name, STRING, path, about, if_empty=True)
+
+
+def in_metadata(field: str) -> From:
+    """Return the source of a field of the record's metadata; absent unless it is a text, a number or a flag."""
+    return From("metadata", lambda metadata: as_scalar(metadata.get(field)))
+
+
 _LARGEST: Final = 2**63 - 1
 MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
 """The names of the limit of output tokens in the APIs."""
@@ -344,6 +357,13 @@ def as_text(value: object) -> str | None:
     if not isinstance(value, str) or not value:
         return None
     return value if value.isascii() else encodable(value)
+
+
+def as_scalar(value: object) -> str | bool | int | float | None:
+    """Return a text, flag or number, None for anything else."""
+    if isinstance(value, str):
+        return encodable(value)
+    return value if isinstance(value, bool | int | float) else None
 
 
 def as_texts(value: object) -> tuple[str, ...] | None:

@@ -20,7 +20,7 @@ from opentelemetry.util.types import AnyValue
 from callspan.fail_open import fail_open, log
 from callspan.record.call import FAILED, CallRecord
 from callspan.record.messages import Conversation
-from callspan.semconv import call, events, gen_ai
+from callspan.semconv import call, gen_ai
 from callspan.semconv.call import Projection
 from callspan.semconv.content import Attributes, answer_messages, messages_json, parts_json, tool_definitions
 from callspan.settings import Settings
@@ -112,7 +112,7 @@ class EvaluationLog:
                         timestamp=time_ns,
                         context=context,
                         attributes=dict(attributes),
-                        event_name=events.EVALUATION_EVENT,
+                        event_name=gen_ai.EVALUATION_EVENT,
                     )
                 )
                 return True

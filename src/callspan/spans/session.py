@@ -38,7 +38,7 @@ from callspan.record.events import (
     SessionRecord,
     TimestepRecord,
 )
-from callspan.semconv import events
+from callspan.semconv import events, gen_ai, openinference
 from callspan.semconv import session as semconv
 from callspan.semconv.content import Attributes, ByteBudget
 from callspan.semconv.exchange import Exchange, exchange_of
@@ -153,7 +153,7 @@ class SessionSpan:
     def _add_evaluation(self, record: Record, time_ns: int | None) -> None:
         evaluation = events.evaluation_attributes(record)
         if evaluation is not None and isinstance(record, EventRecord):
-            add_event(self._span, events.EVALUATION_EVENT, evaluation, time_ns)
+            add_event(self._span, gen_ai.EVALUATION_EVENT, evaluation, time_ns)
             self._evaluations.also_log(record, self._span.get_span_context())
 
     def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:
@@ -332,11 +332,11 @@ class Evaluations:
             events.evaluation_span_name(record),
             context,
             SpanKind.INTERNAL,
-            {**attributes, **events.EVALUATOR} if options.compatibility else attributes,
+            attributes | openinference.EVALUATION_START.of(record) if options.compatibility else attributes,
             links=[Link(judge)] if judge.is_valid and judge != judged else None,
             start_time=record.time_ns,
         )
-        span.add_event(events.EVALUATION_EVENT, attributes, record.time_ns)
+        span.add_event(gen_ai.EVALUATION_EVENT, attributes, record.time_ns)
         span.end(record.time_ns + SHORTEST_NS)
 
     def _emit(
