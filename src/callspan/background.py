@@ -39,6 +39,17 @@ _START: Final = fail_open("start a thread")
 _SUPPRESS: Final = fail_open("suppress instrumentation in a background thread")
 _SHORTEST_S: Final = 0.05
 _LONGEST_S: Final = 30.0
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+
+_IN_ORDER_S: Final = 1.0
+"""Seconds for which a section waits for what was deferred before it and is being done."""
+
+_pending: Final[list[None]] = []
+"""Not empty where something may have been deferred since `drain_deferred`."""
 
 
 class _Thread(threading.Thread):
@@ -146,10 +157,6 @@ class LastingThread:
         with _START:
             self._thread = thread(self._run, self._name)
             self._thread.start()
-
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 
 
 class AtomicFlag(dict[str, bool]):
@@ -442,15 +449,9 @@ class OwnThread(PutOff):
 
 LOOK_UPS: Final = OwnThread("callspan-look-ups")
 """Asks stores what this process does not know."""
-_A = TypeVar("_A")
-_B = TypeVar("_B")
 
 
-_IN_ORDER_S: Final = 1.0
-"""Seconds for which a section waits for what was deferred before it and is being done."""
 _deferred: Final = PutOff("callspan-deferred-telemetry")
-_pending: Final[list[None]] = []
-"""Not empty where something may have been deferred since `drain_deferred`."""
 _exit_unregistered: Final = AtomicFlag(is_set=True)
 
 

@@ -31,6 +31,13 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
 _MOST_KEYS: Final = 1024
+_LOGGER: Final = logging.getLogger("callspan")
+_MAX_WRAPPERS: Final = 10
+_EVENTS: Final = frozenset({"call", "line", "return", "exception", "opcode", "c_call", "c_return", "c_exception"})
+"""What trace and profile functions are called for."""
+_E = TypeVar("_E", bound=BaseException)
+_T = TypeVar("_T")
+_failures: Counter[str] = Counter()
 
 
 class Once:
@@ -51,14 +58,6 @@ class Once:
         self._seen.clear()
 
 
-_LOGGER: Final = logging.getLogger("callspan")
-_MAX_WRAPPERS: Final = 10
-_EVENTS: Final = frozenset({"call", "line", "return", "exception", "opcode", "c_call", "c_return", "c_exception"})
-"""What trace and profile functions are called for."""
-_E = TypeVar("_E", bound=BaseException)
-_T = TypeVar("_T")
-
-_failures: Counter[str] = Counter()
 _warned: Final = Once()
 
 

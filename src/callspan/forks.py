@@ -23,6 +23,10 @@ _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakK
 LATE_IMPORTS: Final = threading.RLock()
 """Held while a module is imported later than at start-up. A fork waits for it."""
 _EXIT_S: Final = 2.0
+_listeners: Final[list[ProcessListener]] = []
+_forking: Final[list[list[ProcessListener]]] = []
+_one_fork: Final = [threading.RLock()]
+_hooked: Final[list[bool]] = []
 
 
 def late_import(module: str) -> ModuleType:
@@ -74,12 +78,6 @@ class ProcessListener(Protocol):
 
     def at_exit(self, timeout_s: float) -> None:
         """Finish within the given time."""
-
-
-_listeners: Final[list[ProcessListener]] = []
-_forking: Final[list[list[ProcessListener]]] = []
-_one_fork: Final = [threading.RLock()]
-_hooked: Final[list[bool]] = []
 
 
 def register(listener: ProcessListener) -> None:

@@ -23,6 +23,11 @@ _CENTS: Final = 2
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1e6
 _NS_PER_US: Final = 1_000
+_INVISIBLE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+)
+_SPACES: Final = re.compile(r"\s+")
+_SCRIPT_ENDS: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def count(number: int | None) -> str:
@@ -136,13 +141,6 @@ def iso(ns: int | None) -> str | None:
     seconds, rest = divmod(ns, _NS_PER_S)
     utc = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // _NS_PER_US)
     return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-_INVISIBLE: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
-)
-_SPACES: Final = re.compile(r"\s+")
-_SCRIPT_ENDS: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def shown(text: str, limit: int | None = None) -> str:

@@ -16,6 +16,21 @@ from typing import Any, Final, NamedTuple
 from callspan.fail_open import Once, log
 from callspan.sdk_profiles import SDKS
 
+SSE: Final = "sse"
+"""The event just read, a local variable of `Stream.__stream__`. Without it `[DONE]` is not seen: a chat stream that
+never gave a finish reason counts as cut off."""
+
+MODULES: Final = (
+    *(f"{sdk}.{module}" for sdk in SDKS for module in ("_base_client", "_streaming")),
+    "openai._resource", "anthropic._models",
+    "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
+    "opentelemetry.exporter.otlp.proto.http._common",
+)  # fmt: skip
+"""Modules whose names say that they may move."""
+
+_warned: Final = Once()
+
 
 class PrivateName(NamedTuple):
     """One private name, which the next release may remove."""
@@ -168,9 +183,6 @@ SELF_WRAPPER: Final = PrivateName(
 )  # fmt: skip
 GI_CODE: Final = PrivateName("gi_code", ("types:GeneratorType",), "a reader of ours is put around the SDK's", "")
 AG_CODE: Final = PrivateName("ag_code", ("types:AsyncGeneratorType",), "a reader of ours is put around the SDK's", "")
-SSE: Final = "sse"
-"""The event just read, a local variable of `Stream.__stream__`. Without it `[DONE]` is not seen: a chat stream that
-never gave a finish reason counts as cut off."""
 GI_FRAME: Final = PrivateName("gi_frame", ("types:GeneratorType",), "a reader of ours is put around the SDK's", "")
 AG_FRAME: Final = PrivateName("ag_frame", ("types:AsyncGeneratorType",), "a reader of ours is put around the SDK's", "")
 GI_RUNNING: Final = PrivateName(
@@ -196,17 +208,6 @@ READ: Final = (
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip
 """Names that are read or set."""
-MODULES: Final = (
-    *(f"{sdk}.{module}" for sdk in SDKS for module in ("_base_client", "_streaming")),
-    "openai._resource", "anthropic._models",
-    "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
-    "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
-    "opentelemetry.exporter.otlp.proto.http._common",
-)  # fmt: skip
-"""Modules whose names say that they may move."""
-
-
-_warned: Final = Once()
 
 
 def gone(library: str = "") -> list[tuple[str, PrivateName]]:

@@ -36,6 +36,14 @@ _put_off: Final[list[int]] = []
 """A signal received during `atexit`, when Python 3.12 can start no thread. A second one is not deferred."""
 _exit_unregistered: Final = AtomicFlag(is_set=True)
 _WATCHED: Final = "_callspan_watches"
+_ARM: Final = fail_open("see to the end of a forked worker")
+_FLUSH_WORKER: Final = fail_open("send the spans of a forked worker")
+_DELIVER: Final = fail_open("deliver the records of a forked worker")
+_LIBRARIES: Final = ("multiprocessing", "billiard")
+"""billiard is Celery's own copy of multiprocessing."""
+_FLUSH_WORKER_S: Final = 3.0
+_DELIVER_S: Final = 2.0
+_AFTER_SPOOL: Final = 50
 
 
 def flush_before(flush: Callable[[float], object]) -> bool:
@@ -152,16 +160,6 @@ def _flush() -> None:
     for flush in tuple(_flushes):
         with _FLUSH:
             flush(_FLUSH_S)
-
-
-_ARM: Final = fail_open("see to the end of a forked worker")
-_FLUSH_WORKER: Final = fail_open("send the spans of a forked worker")
-_DELIVER: Final = fail_open("deliver the records of a forked worker")
-_LIBRARIES: Final = ("multiprocessing", "billiard")
-"""billiard is Celery's own copy of multiprocessing."""
-_FLUSH_WORKER_S: Final = 3.0
-_DELIVER_S: Final = 2.0
-_AFTER_SPOOL: Final = 50
 
 
 class ForkedWorkers:

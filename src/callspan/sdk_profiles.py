@@ -12,6 +12,7 @@ Sdk: TypeAlias = Literal["openai", "anthropic", "groq"]
 """An SDK, by the name of its package and distribution."""
 Wire: TypeAlias = Literal["openai", "anthropic"]
 """A family of APIs, by the package of adapters in `providers` that reads its bodies."""
+SDKS: Final[tuple[Sdk, ...]] = get_args(Sdk)
 
 
 class SdkProfile(NamedTuple):
@@ -47,7 +48,6 @@ PROFILES: Final[dict[str, SdkProfile]] = {
         SdkProfile("groq", "Groq", "groq >= 1.0", "openai", "groq", "api.groq.com", "/openai/v1", http=("httpx",)),
     )
 }  # fmt: skip
-SDKS: Final[tuple[Sdk, ...]] = get_args(Sdk)
 
 
 def profile_of(kind: type) -> SdkProfile:

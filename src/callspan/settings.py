@@ -32,6 +32,17 @@ Size: TypeAlias = int | str
 _NONE: Final[tuple[str, ...]] = ()
 STRICTNESS: Final[tuple[Content, ...]] = ("full", "metadata", "off")
 """The content levels, the strictest last. SQL relies on their alphabetical order, which is the same."""
+Parse: TypeAlias = Callable[[object], object]
+"""From a text of the environment, or an argument, to the setting's value. Raises InvalidValueError."""
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", "none"})
+_UNITS: Final = {"k": KIB, "m": KIB**2, "g": KIB**3}
+_LARGEST: Final = 2**62
+_DIGITS: Final = re.compile("[0-9]{1,18}", re.ASCII)
+_SHOWN: Final = re.compile(r"[A-Za-z_., -]{1,24}|-?[0-9.]{1,20}[A-Za-z]{0,2}")
+_URL_START: Final = re.compile(r"\w[\w+.-]*://")
+_FILE_URL: Final = re.compile(r"(?:sqlite3?|jsonl|unix|console)(?:\+\w+)?://", re.IGNORECASE)
+_FILE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3", ".jsonl", ".ndjson")
 
 
 def stricter(one: Content, other: Content | None) -> Content:
@@ -165,20 +176,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Return the settings as keyword arguments, store URLs without passwords."""
         values = {**msgspec.structs.asdict(self), "stores": tuple(map(safe_url, self.stores))}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
-
-
-Parse: TypeAlias = Callable[[object], object]
-"""From a text of the environment, or an argument, to the setting's value. Raises InvalidValueError."""
-
-_TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_FALSE: Final = frozenset({"0", "false", "no", "off", "none"})
-_UNITS: Final = {"k": KIB, "m": KIB**2, "g": KIB**3}
-_LARGEST: Final = 2**62
-_DIGITS: Final = re.compile("[0-9]{1,18}", re.ASCII)
-_SHOWN: Final = re.compile(r"[A-Za-z_., -]{1,24}|-?[0-9.]{1,20}[A-Za-z]{0,2}")
-_URL_START: Final = re.compile(r"\w[\w+.-]*://")
-_FILE_URL: Final = re.compile(r"(?:sqlite3?|jsonl|unix|console)(?:\+\w+)?://", re.IGNORECASE)
-_FILE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3", ".jsonl", ".ndjson")
 
 
 class SettingError(ValueError):

@@ -71,6 +71,42 @@ _ELSEWHERE: Final = frozenset(
 
 _warned: Final = Once()
 """What has been warned of in this process."""
+_LONGEST_NAME: Final = 64
+_VARIABLES: Final[Mapping[str, tuple[str, Parse]]] = {
+    "enabled": ("CALLSPAN_ENABLED", flag),
+    "stores": ("CALLSPAN_STORES", urls),
+    "content": ("CALLSPAN_CONTENT", one_of(Content, off=(False, *_NO_CONTENT))),
+    "vocabularies": ("CALLSPAN_VOCABULARIES", words_of(Vocabulary)),
+    "llm_raw": ("CALLSPAN_LLM_RAW", flag),
+    "max_attribute_bytes": ("CALLSPAN_MAX_ATTRIBUTE_BYTES", size),
+    "max_span_bytes": ("CALLSPAN_MAX_SPAN_BYTES", size),
+    "max_record_bytes": ("CALLSPAN_MAX_RECORD_BYTES", size),
+    "media": ("CALLSPAN_MEDIA", one_of(Media)),
+    "propagate": ("CALLSPAN_PROPAGATE", flag),
+    "stream_usage": ("CALLSPAN_STREAM_USAGE", flag),
+    "estimate_usage": ("CALLSPAN_ESTIMATE_USAGE", flag),
+    "chunk_log": ("CALLSPAN_CHUNK_LOG", count),
+    "native": ("CALLSPAN_NATIVE", one_of(Native)),
+    "log_events": ("CALLSPAN_LOG_EVENTS", flag),
+    "completion_hook": ("OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK", text),
+    "attempt_spans": ("CALLSPAN_ATTEMPT_SPANS", flag),
+    "hosted_spans": ("CALLSPAN_HOSTED_SPANS", flag),
+    "fsync": ("CALLSPAN_FSYNC", one_of(Fsync)),
+    "spool_max_bytes": ("CALLSPAN_SPOOL_MAX_BYTES", size),
+    "spool_dir": ("CALLSPAN_SPOOL_DIR", path),
+    "flush_on_sigterm": ("CALLSPAN_FLUSH_ON_SIGTERM", flag),
+    "trace_per": ("CALLSPAN_TRACE_PER", one_of(TracePer)),
+    "prices": ("CALLSPAN_PRICES", path),
+    "span_cost": ("CALLSPAN_SPAN_COST", flag),
+    "compatibility": ("CALLSPAN_COMPATIBILITY", flag),
+    "strict": ("CALLSPAN_STRICT", flag),
+    "service": ("OTEL_SERVICE_NAME", text),
+}
+_PARSERS: Final[Mapping[str, Parse]] = {
+    "content_on_spans": flag,
+    **{name: parse for name, (_, parse) in _VARIABLES.items()},
+}
+_DEFAULTS: Final = Settings()
 
 
 def load(
@@ -257,44 +293,6 @@ def _printed(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(safe_url(str(one)) for one in value) or "none"
     return "none" if value is None else str(value)
-
-
-_LONGEST_NAME: Final = 64
-_VARIABLES: Final[Mapping[str, tuple[str, Parse]]] = {
-    "enabled": ("CALLSPAN_ENABLED", flag),
-    "stores": ("CALLSPAN_STORES", urls),
-    "content": ("CALLSPAN_CONTENT", one_of(Content, off=(False, *_NO_CONTENT))),
-    "vocabularies": ("CALLSPAN_VOCABULARIES", words_of(Vocabulary)),
-    "llm_raw": ("CALLSPAN_LLM_RAW", flag),
-    "max_attribute_bytes": ("CALLSPAN_MAX_ATTRIBUTE_BYTES", size),
-    "max_span_bytes": ("CALLSPAN_MAX_SPAN_BYTES", size),
-    "max_record_bytes": ("CALLSPAN_MAX_RECORD_BYTES", size),
-    "media": ("CALLSPAN_MEDIA", one_of(Media)),
-    "propagate": ("CALLSPAN_PROPAGATE", flag),
-    "stream_usage": ("CALLSPAN_STREAM_USAGE", flag),
-    "estimate_usage": ("CALLSPAN_ESTIMATE_USAGE", flag),
-    "chunk_log": ("CALLSPAN_CHUNK_LOG", count),
-    "native": ("CALLSPAN_NATIVE", one_of(Native)),
-    "log_events": ("CALLSPAN_LOG_EVENTS", flag),
-    "completion_hook": ("OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK", text),
-    "attempt_spans": ("CALLSPAN_ATTEMPT_SPANS", flag),
-    "hosted_spans": ("CALLSPAN_HOSTED_SPANS", flag),
-    "fsync": ("CALLSPAN_FSYNC", one_of(Fsync)),
-    "spool_max_bytes": ("CALLSPAN_SPOOL_MAX_BYTES", size),
-    "spool_dir": ("CALLSPAN_SPOOL_DIR", path),
-    "flush_on_sigterm": ("CALLSPAN_FLUSH_ON_SIGTERM", flag),
-    "trace_per": ("CALLSPAN_TRACE_PER", one_of(TracePer)),
-    "prices": ("CALLSPAN_PRICES", path),
-    "span_cost": ("CALLSPAN_SPAN_COST", flag),
-    "compatibility": ("CALLSPAN_COMPATIBILITY", flag),
-    "strict": ("CALLSPAN_STRICT", flag),
-    "service": ("OTEL_SERVICE_NAME", text),
-}
-_PARSERS: Final[Mapping[str, Parse]] = {
-    "content_on_spans": flag,
-    **{name: parse for name, (_, parse) in _VARIABLES.items()},
-}
-_DEFAULTS: Final = Settings()
 
 
 def variables() -> Mapping[str, str]:

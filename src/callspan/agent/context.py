@@ -37,6 +37,15 @@ _BLOCK: Final = "callspan.content_block"
 """Key of the content level of the enclosing blocks."""
 _CONTENT: Final = "callspan.content"
 """Key of the content level that holds: the stricter one of the enclosing blocks and the current scope."""
+Carrier: TypeAlias = dict[str, str]
+"""Text for another process, valid as HTTP headers; holds no secrets."""
+_TRACE: Final = "traceparent"
+_ID: Final = "callspan-session"
+_NAME: Final = "callspan-session-name"
+_NEXT: Final = "callspan-next-step"
+_LEVEL: Final = "callspan-session-content"
+_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_INDEX: Final = re.compile("[0-9]{1,18}")
 
 
 def current_metadata() -> dict[str, object]:
@@ -278,18 +287,6 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
             raise
 
     return run
-
-
-Carrier: TypeAlias = dict[str, str]
-"""Text for another process, valid as HTTP headers; holds no secrets."""
-
-_TRACE: Final = "traceparent"
-_ID: Final = "callspan-session"
-_NAME: Final = "callspan-session-name"
-_NEXT: Final = "callspan-next-step"
-_LEVEL: Final = "callspan-session-content"
-_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_INDEX: Final = re.compile("[0-9]{1,18}")
 
 
 class Carried(NamedTuple):

@@ -42,6 +42,22 @@ Examples:
   callspan calls --session 019aa0 --oldest-first
   callspan calls --user u1 --meta variant=b
   callspan calls --text "refund" --json | jq '.[].call_id'"""
+_POLL_S: Final = 0.5
+_OVERLAP_NS: Final = 600_000_000_000
+"""How far to look back: a call is sorted by its start but stored at its end."""
+_DELIVER_EVERY: Final = 10
+"""Polls between deliveries of records that ended processes left."""
+_WHOLE_EVERY: Final = 20
+"""Polls between searches that look back this far; the others read only the newest calls."""
+_RECENT: Final = 200
+_RUNNING: Final = frozenset({"started", "in_progress"})
+_MODEL, _TOKENS, _TIME = 17, 12, 7
+"""Fixed widths of columns, so that later lines align with earlier ones."""
+_TAIL_EPILOG: Final = """\b
+Examples:
+  callspan tail -n 20 --error
+  callspan tail -f --session 019aa0
+  callspan tail -f --json | jq -r .output"""
 
 
 @click.command("calls", short_help="List calls: model, tokens, time, outcome, output.", epilog=_EPILOG)
@@ -115,24 +131,6 @@ def outcome_text(call: CallRecord) -> Text:
 
 def _tokens(call: CallRecord) -> str:
     return tokens(call.usage.input_tokens, call.usage.output_tokens) if call.usage else UNKNOWN
-
-
-_POLL_S: Final = 0.5
-_OVERLAP_NS: Final = 600_000_000_000
-"""How far to look back: a call is sorted by its start but stored at its end."""
-_DELIVER_EVERY: Final = 10
-"""Polls between deliveries of records that ended processes left."""
-_WHOLE_EVERY: Final = 20
-"""Polls between searches that look back this far; the others read only the newest calls."""
-_RECENT: Final = 200
-_RUNNING: Final = frozenset({"started", "in_progress"})
-_MODEL, _TOKENS, _TIME = 17, 12, 7
-"""Fixed widths of columns, so that later lines align with earlier ones."""
-_TAIL_EPILOG: Final = """\b
-Examples:
-  callspan tail -n 20 --error
-  callspan tail -f --session 019aa0
-  callspan tail -f --json | jq -r .output"""
 
 
 @click.command("tail", short_help="Show the last calls; with -f also new ones.", epilog=_TAIL_EPILOG)

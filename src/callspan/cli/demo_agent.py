@@ -24,6 +24,20 @@ _STEP_REWARD: Final = -0.05
 _KEY_REWARD: Final = 0.5
 _EXIT_REWARD: Final = 1.0
 _PIT_REWARD: Final = -1.0
+PLANNER: Final = "gpt-5-mini"
+ACTOR: Final = "gpt-4.1-mini"
+CLAUDE: Final = "claude-haiku-4-5"
+POLICY: Final = "my-policy-4b"
+"""The user's own model in training: its price is unknown, and its server returns token ids."""
+TASK: Final = "You are a robot on a grid. Fetch the key, then leave by the exit. Pits end the episode. Seed {seed}."
+_LOOKS_PER_TURN: Final = 3
+_PARAMETERS: Final[dict[str, object]] = {
+    "type": "object",
+    "properties": {"direction": {"type": "string", "enum": list(DIRECTIONS)}},
+    "required": ["direction"],
+    "additionalProperties": False,
+}
+_DESCRIPTIONS: Final = {"look": "Look at the field next to you.", "move": "Move one field."}
 
 
 class Moved(NamedTuple):
@@ -195,22 +209,6 @@ if TYPE_CHECKING:
 
     from callspan.agent.sessions import Session
     from callspan.agent.timesteps import Timestep
-
-PLANNER: Final = "gpt-5-mini"
-ACTOR: Final = "gpt-4.1-mini"
-CLAUDE: Final = "claude-haiku-4-5"
-POLICY: Final = "my-policy-4b"
-"""The user's own model in training: its price is unknown, and its server returns token ids."""
-TASK: Final = "You are a robot on a grid. Fetch the key, then leave by the exit. Pits end the episode. Seed {seed}."
-
-_LOOKS_PER_TURN: Final = 3
-_PARAMETERS: Final[dict[str, object]] = {
-    "type": "object",
-    "properties": {"direction": {"type": "string", "enum": list(DIRECTIONS)}},
-    "required": ["direction"],
-    "additionalProperties": False,
-}
-_DESCRIPTIONS: Final = {"look": "Look at the field next to you.", "move": "Move one field."}
 
 
 def play_with_openai(client: OpenAI, world: GridWorld) -> None:

@@ -33,6 +33,25 @@ else:
 
 _MOST: Final = 2**53
 _LONGEST_S: Final = 365 * 86_400.0
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LAST_NS: Final = 2**63 - 1
+"""The largest time that stores can hold, in the year 2262."""
+_EXACT_NS: Final = 2**53
+_EPOCH: Final = 1970
+_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_CHOICES: Final = (
+    "session_id", "timestep_id", "model", "provider", "since_ns", "until_ns", "errors", "cut_off", "in_progress",
+    "batch_id", "conversation_id", "text", "user", "name", "group", "experiment", "task", "metadata",
+)  # fmt: skip
+
+_Command: TypeAlias = Callable[..., None]
+OF_SESSIONS: Final = (
+    click.option("--user", metavar="ID", help="Only of this user: of the session, the metadata, or as sent."),
+    click.option("--name", metavar="NAME", help="Only sessions of this name, and their calls."),
+    click.option("--group", metavar="ID", help="Only sessions of this group, and their calls."),
+    click.option("--experiment", metavar="NAME", help="Only sessions of this experiment, and their calls."),
+    click.option("--task", metavar="ID", help="Only sessions of this task, and their calls."),
+)
 
 
 class Rows(click.IntRange):
@@ -87,18 +106,6 @@ class HttpUrl(TextType):
         return text if is_http_url(text) else self.fail(f"{safe_url(text)!r}: write http://host:port", param, ctx)
 
 
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LAST_NS: Final = 2**63 - 1
-"""The largest time that stores can hold, in the year 2262."""
-_EXACT_NS: Final = 2**53
-_EPOCH: Final = 1970
-_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_CHOICES: Final = (
-    "session_id", "timestep_id", "model", "provider", "since_ns", "until_ns", "errors", "cut_off", "in_progress",
-    "batch_id", "conversation_id", "text", "user", "name", "group", "experiment", "task", "metadata",
-)  # fmt: skip
-
-
 class Moment(IntType):
     """A time, given as an age (`30m`, `2h`, `3d`) or in ISO 8601, in Unix nanoseconds."""
 
@@ -148,14 +155,6 @@ def session_options(function: _Command) -> _Command:
     return function
 
 
-_Command: TypeAlias = Callable[..., None]
-OF_SESSIONS: Final = (
-    click.option("--user", metavar="ID", help="Only of this user: of the session, the metadata, or as sent."),
-    click.option("--name", metavar="NAME", help="Only sessions of this name, and their calls."),
-    click.option("--group", metavar="ID", help="Only sessions of this group, and their calls."),
-    click.option("--experiment", metavar="NAME", help="Only sessions of this experiment, and their calls."),
-    click.option("--task", metavar="ID", help="Only sessions of this task, and their calls."),
-)
 META: Final = click.option(
     "--meta",
     "metadata",

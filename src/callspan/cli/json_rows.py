@@ -29,6 +29,15 @@ _OUTPUT_CHARACTERS: Final = 200
 _NS_PER_MS: Final = 1e6
 _SHORTEST: Final = 13
 """Length of the timestamp at the start of a time-ordered id."""
+_LISTS: Final = ("calls", "tools", "events", "messages", "rewards")
+Encode: TypeAlias = Callable[[object], str]
+Read: TypeAlias = Callable[[Content], Iterable[Item]]
+"""Reads the entries of a session, calls with these bodies."""
+_Place: TypeAlias = tuple[int, int]
+"""Offset and size of a text that is held."""
+_Lists: TypeAlias = defaultdict[str, list[_Place]]
+"""Where the JSON of entries is held, by the list that they belong to."""
+_IN_MEMORY: Final = 4 << 20
 
 
 def call_row(call: CallRecord) -> Row:
@@ -174,17 +183,6 @@ def _status(call: CallRecord) -> int | None:
 
 def _ms(ns: int | None) -> float | None:
     return None if ns is None else round(ns / _NS_PER_MS, 3)
-
-
-_LISTS: Final = ("calls", "tools", "events", "messages", "rewards")
-Encode: TypeAlias = Callable[[object], str]
-Read: TypeAlias = Callable[[Content], Iterable[Item]]
-"""Reads the entries of a session, calls with these bodies."""
-_Place: TypeAlias = tuple[int, int]
-"""Offset and size of a text that is held."""
-_Lists: TypeAlias = defaultdict[str, list[_Place]]
-"""Where the JSON of entries is held, by the list that they belong to."""
-_IN_MEMORY: Final = 4 << 20
 
 
 class _HeldTexts:

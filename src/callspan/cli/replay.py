@@ -39,6 +39,14 @@ The API key is that of the SDK (OPENAI_API_KEY, ANTHROPIC_API_KEY). The request 
 --base-url is given.
 
 Exit code 0 if the new call succeeds, also with another answer; 1 if it fails or cannot be sent."""
+_REPLAYED: Final = frozenset({
+    "messages", "text_completions", "chat_completions", "responses", "completions", "embeddings", "decisions",
+    "moderations", "speech", "images", "graders",
+})  # fmt: skip
+_BELOW: Final = {"graders": "/fine_tuning/alpha"}
+"""What the path of an endpoint lacks."""
+
+_FLOAT_BYTES: Final = 4
 
 
 @click.command("replay", short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
@@ -105,14 +113,6 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
 
 class ResendError(Exception):
     """The recorded request cannot be sent again. The message says why, and what to do."""
-
-
-_REPLAYED: Final = frozenset({
-    "messages", "text_completions", "chat_completions", "responses", "completions", "embeddings", "decisions",
-    "moderations", "speech", "images", "graders",
-})  # fmt: skip
-_BELOW: Final = {"graders": "/fine_tuning/alpha"}
-"""What the path of an endpoint lacks."""
 
 
 def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout_s: float) -> CallRecord:
@@ -195,9 +195,6 @@ def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None, timeout_s: 
             f"the call went to {call.server_address}, and {sdk.name} would now call {host}: use --base-url"
         )
     return client, failure
-
-
-_FLOAT_BYTES: Final = 4
 
 
 def full_output(call: CallRecord) -> str | None:

@@ -30,6 +30,13 @@ OUTCOME_STYLES: Final = {
     "started": "cyan",
     "in_progress": "cyan",
 }
+_GAPS: Final = (2, 1)
+"""Spaces between columns; the narrower gap is used before a column is dropped."""
+_IDLE: Final = 100
+"""Added to the rank of a column in which every value is zero."""
+_NOTHING: Final = ("0", "+0", "$0.00", "", UNKNOWN)
+_LEAST: Final = 8
+"""Minimum width of a shrinkable column."""
 
 
 class _Console(Console):
@@ -102,15 +109,6 @@ def json_text(value: object) -> str:
 def reward_style(value: float | None) -> str:
     """Return the colour of a reward."""
     return "" if value is None or value == 0 else "green" if value > 0 else "red"
-
-
-_GAPS: Final = (2, 1)
-"""Spaces between columns; the narrower gap is used before a column is dropped."""
-_IDLE: Final = 100
-"""Added to the rank of a column in which every value is zero."""
-_NOTHING: Final = ("0", "+0", "$0.00", "", UNKNOWN)
-_LEAST: Final = 8
-"""Minimum width of a shrinkable column."""
 
 
 class Column(NamedTuple):

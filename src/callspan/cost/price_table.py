@@ -31,6 +31,10 @@ _MILLION: Final = Decimal(1_000_000)
 _EXACT: Final = Context(prec=200)
 _DATABASES: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 """Enough digits that no product or sum of prices and counts is ever rounded."""
+PROVIDER = "provider"
+"""Source of a cost that the provider states in its response."""
+
+_USAGE: Final = attrgetter("usage")
 
 
 class PriceFileError(ValueError):
@@ -121,10 +125,6 @@ def _check_model(path: Path, name: str, prices: ModelPrices) -> None:
             raise PriceFileError(f"prices {path}: models.{name}.{field} is {price}: use an amount from 0 up")
     for tier, other in prices.tiers.items():
         _check_model(path, f"{name}.tiers.{tier}", other)
-
-
-PROVIDER = "provider"
-"""Source of a cost that the provider states in its response."""
 
 
 class Pricer:
@@ -221,9 +221,6 @@ class Split(NamedTuple):
     """By their place in the call's attempts."""
     hops: dict[int, CallRecord]
     """By their place in the usage's hops."""
-
-
-_USAGE: Final = attrgetter("usage")
 
 
 def split(record: CallRecord) -> Split | None:

@@ -40,6 +40,60 @@ _COUNTS: Final[Mapping[str, int]] = {
 _LARGEST: Final = 10**9
 """Larger counts may need more digits than the list keeps."""
 _ZERO: Final = Decimal(0)
+_COUNTERS: Final[Mapping[str, str]] = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cache_read_tokens": "cache_read_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "cache_write_5m_tokens": "cache_write_5m_tokens",
+    "cache_write_1h_tokens": "cache_write_1h_tokens",
+    "input_audio_tokens": "input_audio_tokens",
+    "output_audio_tokens": "output_audio_tokens",
+    "input_image_tokens": "input_image_tokens",
+    "output_image_tokens": "output_image_tokens",
+    "web_search_requests": "web_searches",
+}
+"""Our counters -> those of the price list."""
+_SECOND_NS: Final = 1_000_000_000
+_MINUTE_NS: Final = 60 * _SECOND_NS
+_ALWAYS: Final = -1
+_MOST: Final = 2_000
+_KEEP: Final = fail_open("keep the rates of a model; its prices are looked up again")
+
+_Model: TypeAlias = tuple[str, str, str | None, int]
+"""Provider, name, service tier, and the minute of use in Unix time: some prices change at a date or with the time of
+day. `_ALWAYS`: those that don't."""
+
+_LOAD: Final = fail_open("load the published prices")
+_PROVIDERS: Final[Mapping[str, str]] = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "azure.ai.openai": "azure",
+    "azure.ai.inference": "azure",
+    "aws.bedrock": "aws",
+    "gcp.vertex_ai": "google",
+    "gcp.gemini": "google",
+    "deepseek": "deepseek",
+    "groq": "groq",
+    "mistral_ai": "mistral",
+    "x_ai": "x-ai",
+    "perplexity": "perplexity",
+    "cohere": "cohere",
+    "moonshot_ai": "moonshotai",
+    "openrouter": "openrouter",
+    "together": "together",
+    "cerebras": "cerebras",
+    "fireworks": "fireworks",
+    "z_ai": "zai",
+}
+"""Names of the conventions -> names of the price list."""
+_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {"openai": ("api.openai.com",), "anthropic": ("api.anthropic.com",)}
+"""These two names are also those of the SDKs' families: any other host is a gateway or a private server."""
+USUAL_TIERS: Final = frozenset({None, "default", "standard", "auto", "scale"})
+"""Names of the service tier that plain prices are for."""
+
+BATCH: Final = "batch"
+"""In place of a service tier: the prices of batches."""
 
 
 class _Tier(Protocol):
@@ -142,32 +196,6 @@ def _tiers(price: object) -> list[_Tier]:
     return [] if isinstance(price, Decimal) else cast("_TieredPrices", price).tiers
 
 
-_COUNTERS: Final[Mapping[str, str]] = {
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "cache_read_tokens": "cache_read_tokens",
-    "cache_write_tokens": "cache_write_tokens",
-    "cache_write_5m_tokens": "cache_write_5m_tokens",
-    "cache_write_1h_tokens": "cache_write_1h_tokens",
-    "input_audio_tokens": "input_audio_tokens",
-    "output_audio_tokens": "output_audio_tokens",
-    "input_image_tokens": "input_image_tokens",
-    "output_image_tokens": "output_image_tokens",
-    "web_search_requests": "web_searches",
-}
-"""Our counters -> those of the price list."""
-_SECOND_NS: Final = 1_000_000_000
-_MINUTE_NS: Final = 60 * _SECOND_NS
-_ALWAYS: Final = -1
-_MOST: Final = 2_000
-_KEEP: Final = fail_open("keep the rates of a model; its prices are looked up again")
-
-
-_Model: TypeAlias = tuple[str, str, str | None, int]
-"""Provider, name, service tier, and the minute of use in Unix time: some prices change at a date or with the time of
-day. `_ALWAYS`: those that don't."""
-
-
 class _Edition:
     """Rates of one snapshot of the list, which may update itself."""
 
@@ -252,41 +280,6 @@ def _keep(edition: _Edition, model: _Model, prices: Mapping[str, object]) -> Rat
     if len(edition.rates) >= _MOST:
         edition.rates.clear()
     return edition.rates.setdefault(model, Rates(prices))
-
-
-_LOAD: Final = fail_open("load the published prices")
-_PROVIDERS: Final[Mapping[str, str]] = {
-    "openai": "openai",
-    "anthropic": "anthropic",
-    "azure.ai.openai": "azure",
-    "azure.ai.inference": "azure",
-    "aws.bedrock": "aws",
-    "gcp.vertex_ai": "google",
-    "gcp.gemini": "google",
-    "deepseek": "deepseek",
-    "groq": "groq",
-    "mistral_ai": "mistral",
-    "x_ai": "x-ai",
-    "perplexity": "perplexity",
-    "cohere": "cohere",
-    "moonshot_ai": "moonshotai",
-    "openrouter": "openrouter",
-    "together": "together",
-    "cerebras": "cerebras",
-    "fireworks": "fireworks",
-    "z_ai": "zai",
-}
-"""Names of the conventions -> names of the price list."""
-
-_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {"openai": ("api.openai.com",), "anthropic": ("api.anthropic.com",)}
-"""These two names are also those of the SDKs' families: any other host is a gateway or a private server."""
-
-USUAL_TIERS: Final = frozenset({None, "default", "standard", "auto", "scale"})
-"""Names of the service tier that plain prices are for."""
-
-
-BATCH: Final = "batch"
-"""In place of a service tier: the prices of batches."""
 
 
 def published_cost(record: CallRecord) -> Cost | None:

@@ -37,6 +37,10 @@ _ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 _OTHER_ROLES: Final = {"model": "assistant", "human": "user", "ai": "assistant"}
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _DEFINITION_FIELDS: Final = ("name", "description", "parameters", "strict")
+_AUDIO: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+_SOURCE: Final = "base64"
+
+_OF_ANTHROPIC: Final = frozenset({"messages", "sessions"})
 
 
 class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,13 +319,6 @@ def _tool(tool: object, dropped: Counter[str]) -> dict[str, object] | None:
 
 def _with_description(function: dict[str, object], tool: dict[str, object]) -> dict[str, object]:
     return function | ({"description": tool["description"]} if tool.get("description") else {})
-
-
-_AUDIO: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
-_SOURCE: Final = "base64"
-
-
-_OF_ANTHROPIC: Final = frozenset({"messages", "sessions"})
 
 
 def inline_media(call: CallRecord) -> dict[str, str]:

@@ -16,6 +16,7 @@ from callspan.datasets.selection import Episode, Options, Statistics
 from callspan.record.events import SessionRecord
 
 Row: TypeAlias = dict[str, object]
+_FIELDS: Final = ("task_id", "group_id", "name")
 
 
 def rows_per_call(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
@@ -98,9 +99,6 @@ def _count(messages: Sequence[ChatMessage], turn: Turn, statistics: Statistics) 
     statistics.messages += len(messages)
     statistics.trained += sum(message.get("weight") == 1 for message in messages)
     statistics.count_call(turn.call)
-
-
-_FIELDS: Final = ("task_id", "group_id", "name")
 
 
 def preference_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:

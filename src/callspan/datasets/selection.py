@@ -21,6 +21,10 @@ from callspan.stores.base import CallFilter, Event, History, Reader, SessionFilt
 _T = TypeVar("_T")
 MOST_HELD: Final = 500
 """Calls of a session that are held in memory."""
+ACHIEVEMENT: Final = "achievement"
+"""Objective of rewards whose label names an achievement; environment steps have theirs in `after.achievements`."""
+_NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
+_CALL_FIELDS: Final = ("models", "providers", "since_ns", "until_ns", "session_ids", "limit", "text", "user", "meta")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,12 +101,6 @@ def _spread(values: list[float]) -> dict[str, float] | None:
     if not values:
         return None
     return {"min": min(values), "median": median(values), "mean": fmean(values), "max": max(values)}
-
-
-ACHIEVEMENT: Final = "achievement"
-"""Objective of rewards whose label names an achievement; environment steps have theirs in `after.achievements`."""
-_NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
-_CALL_FIELDS: Final = ("models", "providers", "since_ns", "until_ns", "session_ids", "limit", "text", "user", "meta")
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,15 @@ from callspan.stores.aggregates import exact_sum, known_sum
 from callspan.stores.base import Event
 
 _PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")
+_SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}
+_US_PER_NS: Final = 1000
+_MEDIA_TYPES: Final = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,17 +132,6 @@ def _ids(found: Iterable[object]) -> list[int]:
     ids = list(found)
     whole = [one for one in ids if isinstance(one, int) and not isinstance(one, bool)]
     return whole if len(whole) == len(ids) else []
-
-
-_SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}
-_US_PER_NS: Final = 1000
-_MEDIA_TYPES: Final = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-}
 
 
 def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:

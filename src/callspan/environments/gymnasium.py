@@ -35,6 +35,8 @@ _MAX_ELEMENTS: Final = 1024
 _RECORD: Final = fail_open("record a step of an environment")
 _MAX_DEPTH: Final = 16
 _CHARACTERS_PER_ELEMENT: Final = 16
+ABANDONED: Final = "abandoned"
+"""Outcome of an episode that was reset or closed before its end."""
 
 
 class _Recording(ABC):
@@ -287,10 +289,6 @@ def _described(array: object) -> dict[str, object]:
 def _called(array: object, name: str) -> object:
     found = getattr(array, name)()
     return found.item() if hasattr(found, "item") else found
-
-
-ABANDONED: Final = "abandoned"
-"""Outcome of an episode that was reset or closed before its end."""
 
 
 class ActionResult(NamedTuple):

@@ -31,6 +31,18 @@ from callspan.providers import registry
 from callspan.sdk_profiles import PROFILES, Sdk
 from callspan.settings import InvalidValueError, SettingError, words_of
 
+_CAST: Final = ("cast_to", "stream_cls")
+_PROCESSING: Final = (*_CAST, "options", "stream", "retries_taken")
+_RETRIES: Final = "remaining_retries"
+_SENDING: Final = ("stream", "auth", "follow_redirects")
+
+_SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
+_ANCHOR: Final = "_base_client"
+"""The module of an SDK whose import shows that the SDK is used."""
+_LOAD: Final = fail_open("import what calls will need")
+_DEEPEST: Final = 16
+"""Maximum depth of nested wrappers to search."""
+
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """One function and its replacement."""
@@ -50,12 +62,6 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """The module is imported when it is used first, if ever."""
     without: str
     """What is lost if the name is missing."""
-
-
-_CAST: Final = ("cast_to", "stream_cls")
-_PROCESSING: Final = (*_CAST, "options", "stream", "retries_taken")
-_RETRIES: Final = "remaining_retries"
-_SENDING: Final = ("stream", "auth", "follow_redirects")
 
 
 def _hook(
@@ -98,14 +104,6 @@ HOOKS: Final[tuple[Hook, ...]] = (
         without="ends of background responses that webhooks report",
     ),
 )  # fmt: skip
-
-_SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
-_ANCHOR: Final = "_base_client"
-"""The module of an SDK whose import shows that the SDK is used."""
-
-_LOAD: Final = fail_open("import what calls will need")
-_DEEPEST: Final = 16
-"""Maximum depth of nested wrappers to search."""
 
 
 def sdks_of(value: object) -> tuple[Sdk, ...]:

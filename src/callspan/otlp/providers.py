@@ -31,6 +31,8 @@ _CLASSES: Final = {
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
     "logs": ("_log_exporter", "OTLPLogExporter"),
 }
+_in_force: Final[list[OtlpProviders]] = []
+"""The objects that created the global providers."""
 
 
 class OtlpProviders:
@@ -105,10 +107,6 @@ class OtlpProviders:
     def _made(self, provider: _Provider, exporter: OtlpExporter) -> _Provider:
         self.made.append((provider, exporter))
         return provider
-
-
-_in_force: Final[list[OtlpProviders]] = []
-"""The objects that created the global providers."""
 
 
 def check_otlp(otlp: object) -> None:

@@ -29,6 +29,10 @@ Callback: TypeAlias = Callable[[Record], Record | None]
 """Takes a record. At `before_record`, a record it returns replaces the one it got; otherwise the result is ignored."""
 
 POINTS: Final[tuple[str, ...]] = get_args(Point)
+REGISTERED: Final[dict[str, list[_Registration]]] = {}
+"""The callbacks of each point that has any."""
+_numbers: Final = count()
+_R = TypeVar("_R", bound=Record)
 
 
 class _Registration(msgspec.Struct, frozen=True, kw_only=True, order=False):
@@ -36,12 +40,6 @@ class _Registration(msgspec.Struct, frozen=True, kw_only=True, order=False):
     callback: Callback
     kinds: frozenset[str] | None
     rank: tuple[int, int]
-
-
-REGISTERED: Final[dict[str, list[_Registration]]] = {}
-"""The callbacks of each point that has any."""
-_numbers: Final = count()
-_R = TypeVar("_R", bound=Record)
 
 
 def add_callback(

@@ -37,6 +37,10 @@ _WORDS: Final[dict[str, frozenset[str]]] = {
 CONTENT: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content", RewardRecord: "annotation"}
 """The field with the content of a record."""
 _R = TypeVar("_R", bound=Record)
+UNREADABLE: Final = object()
+"""What `decoded` gives for a body that is no JSON."""
+
+_decode: Final = msgspec.json.Decoder().decode
 
 
 def without_content(record: Record, *, keep_facts: bool, why: str = "content") -> Record:
@@ -169,10 +173,6 @@ class _TypedMessage(msgspec.Struct):
 _typed_message: Final = msgspec.json.Decoder(_TypedMessage).decode
 
 
-UNREADABLE: Final = object()
-"""What `decoded` gives for a body that is no JSON."""
-
-
 def decoded(body: msgspec.Raw) -> object:
     """Return the body as new plain JSON; None if there is no body, UNREADABLE if it is not JSON."""
     if not is_kept(body):
@@ -202,6 +202,3 @@ def with_bodies(record: CallRecord, request: msgspec.Raw | None, response: msgsp
     if response is not None and record.response is not None:
         record = msgspec.structs.replace(record, response=msgspec.structs.replace(record.response, body=response))
     return record
-
-
-_decode: Final = msgspec.json.Decoder().decode

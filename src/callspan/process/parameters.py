@@ -11,6 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
 
+Allowed: TypeAlias = "frozenset[str] | re.Pattern[str] | _Object | _Either | None"
+"""None: numbers and switches. Words: one of these, or a list of them."""
+
 
 class _Either(NamedTuple):
     """Two kinds of values that one parameter takes."""
@@ -21,10 +24,6 @@ class _Either(NamedTuple):
 
 class _Object(dict[str, "Allowed"]):
     """The allowed members of an object."""
-
-
-Allowed: TypeAlias = "frozenset[str] | re.Pattern[str] | _Object | _Either | None"
-"""None: numbers and switches. Words: one of these, or a list of them."""
 
 
 def _words(text: str) -> frozenset[str]:

@@ -48,6 +48,18 @@ _SIZED: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content"}
 """The field with a value of the application whose size is limited, in records other than calls."""
 _WORST_ESCAPE: Final = 6
 """Bytes of JSON that one character can become, as in a control character's escape."""
+Process: TypeAlias = Callable[[Any], Any]
+"""From a record to a record of its kind; the same object if nothing changes. May raise."""
+_R = TypeVar("_R", bound=Record)
+_FAILED: Final = partial(withhold, why="processor_failed")
+_REDACTOR_FAILED: Final = partial(withhold, why="redactor_failed")
+
+_NEW: Final = object.__new__
+_PUT: Final = Processed.__dict__["record"].__set__
+_PUT_QUEUED: Final = Processed.__dict__["queued"].__set__
+
+_PRICE: Final = fail_open("price a call")
+_READ: Final = fail_open("read the price file")
 
 
 def within(record: Record, max_bytes: int) -> Record:
@@ -100,14 +112,6 @@ def _cut(value: object, max_bytes: int) -> tuple[object, int] | None:
     if size <= max_bytes:
         return None
     return msgspec.json.decode(json_attribute(value, max_bytes)), size
-
-
-Process: TypeAlias = Callable[[Any], Any]
-"""From a record to a record of its kind; the same object if nothing changes. May raise."""
-_R = TypeVar("_R", bound=Record)
-
-_FAILED: Final = partial(withhold, why="processor_failed")
-_REDACTOR_FAILED: Final = partial(withhold, why="redactor_failed")
 
 
 class Processor(NamedTuple):
@@ -195,11 +199,6 @@ def _processed(record: _R) -> Processed[_R]:
     return made
 
 
-_NEW: Final = object.__new__
-_PUT: Final = Processed.__dict__["record"].__set__
-_PUT_QUEUED: Final = Processed.__dict__["queued"].__set__
-
-
 def caller_processors(settings: Settings, redactor: Redactor | None = None, *, is_known: bool = True) -> Processors:
     """Return the processors that run on the thread of the caller.
 
@@ -261,7 +260,3 @@ class ComputedCost:
 
 def _unchanged(record: Record) -> Record:
     return record
-
-
-_PRICE: Final = fail_open("price a call")
-_READ: Final = fail_open("read the price file")

@@ -55,13 +55,6 @@ _LABELS: Final = (
     r"[Ss](?i:ecret(?:[-_]?(?:access[-_]?)?key)?|ession[-_]?token|ecurity[-_]?token|ubscription[-_]?key)",
 )
 """Labels by their first letter: a pattern that begins with one set of characters is searched for fast."""
-
-
-def _known(prefix: str, rest: str) -> re.Pattern[str]:
-    """Return the pattern of a key with a known prefix. The literal comes first, because it is searched for fast."""
-    return re.compile(f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){rest}")
-
-
 _PREFIXES: Final = (
     *("gsk", "hf", "ghp", "gho", "ghs", "ghu", "ghr", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"),
     *("lsv2", "glpat", "npm", "dop_v1", "shpat", "pypi", "tgp", "jina", "voyage"),
@@ -69,6 +62,18 @@ _PREFIXES: Final = (
 _TOKENS: Final = ("oken", "OKEN")
 _BLANK: Final = r" \t\v\f\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 r"""What `\s` represents without the line end: with it, every one of many empty lines is read on from."""
+
+_URL_USER: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
+_QUERY: Final = re.compile(r"([?&][\w.-]{1,64}=)[^&\s\"'#]+")
+_WITHOUT_ERROR: Final = (RewardRecord, MessageRecord)
+_QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
+
+
+def _known(prefix: str, rest: str) -> re.Pattern[str]:
+    """Return the pattern of a key with a known prefix. The literal comes first, because it is searched for fast."""
+    return re.compile(f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){rest}")
+
+
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     # Before the labels, which may stand in a user name and would take the `@` away.
     (("://",), re.compile(r"://[^/\s@\"']+@"), "://"),
@@ -105,10 +110,6 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     ((), re.compile(rf"([Bb](?<![A-Za-z0-9_][Bb])(?i:earer|asic)\s{{1,8}}){_V}"), rf"\1{MASK}"),
 )
 """(texts one of which is there where the pattern matches, pattern, what is put in its place); linear in the text."""
-_URL_USER: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
-_QUERY: Final = re.compile(r"([?&][\w.-]{1,64}=)[^&\s\"'#]+")
-_WITHOUT_ERROR: Final = (RewardRecord, MessageRecord)
-_QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
 
 
 def mask_text(text: str) -> str:

@@ -155,6 +155,7 @@ _REPEATED: Final = {
     "timeout": "DeadlineExceededError GatewayTimeoutError RequestTimeoutError",
 }
 """Words and classes used with several statuses, so that the status is more reliable."""
+_BY_EXCEPTION: Final = {name: kind for kind, names in _EXCEPTIONS.items() for name in names.split()}
 
 
 def classify(
@@ -332,6 +333,5 @@ def _folded(word: str) -> str:
     return word.replace("_", "").replace("-", "").casefold()
 
 
-_BY_EXCEPTION: Final = {name: kind for kind, names in _EXCEPTIONS.items() for name in names.split()}
 _BY_WORD: Final = {_folded(word): kind for kind, words in _WORDS.items() for word in words.split()}
 _BY_REPEATED: Final = {_folded(word): kind for kind, words in _REPEATED.items() for word in words.split()}

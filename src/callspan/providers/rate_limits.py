@@ -17,6 +17,22 @@ from callspan.providers.wire_json import integer
 from callspan.record.call import RateLimit, RateLimits
 
 _Triple: TypeAlias = tuple[str, str, str]
+SERVER_TIME: Final = "openai-processing-ms"
+ORGANIZATION: Final = "anthropic-organization-id"
+WORKSPACE: Final = "anthropic-workspace-id"
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
+_AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
+
+_MOST_NAMES: Final = 512
+_LONGEST_NAME: Final = 64
+
+_LONGEST_COUNT: Final = 19
+_NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
+_GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
+_MOST_KNOWN: Final = 256
+_UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_EPOCH_S: Final = 1e9
+_EPOCH_MS: Final = 1e12
 
 
 def _openai(unit: str) -> _Triple:
@@ -45,11 +61,6 @@ _FAMILIES: Final[tuple[tuple[tuple[str, _Triple], ...], ...]] = (
 )
 """Header names by family, most common first: OpenAI and compatible, Anthropic, Mistral, general gateways."""
 
-SERVER_TIME: Final = "openai-processing-ms"
-ORGANIZATION: Final = "anthropic-organization-id"
-WORKSPACE: Final = "anthropic-workspace-id"
-_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
-_AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
 
 _STATED: Final = {
     name.encode(): name
@@ -66,9 +77,6 @@ _STATED: Final = {
 }
 """Every header read here, in lower case, as bytes and as text."""
 
-_MOST_NAMES: Final = 512
-_LONGEST_NAME: Final = 64
-
 
 class _Names(dict[bytes, str | None]):
     """Cache from header names as received to the names read here, None for others.
@@ -84,14 +92,6 @@ class _Names(dict[bytes, str | None]):
 
 
 _KNOWN: Final = _Names()
-
-_LONGEST_COUNT: Final = 19
-_NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
-_GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
-_MOST_KNOWN: Final = 256
-_UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_EPOCH_S: Final = 1e9
-_EPOCH_MS: Final = 1e12
 
 
 def relevant_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -27,6 +27,17 @@ What: TypeAlias = Literal["recorded", "not yet", "websockets", "no inference", "
 
 EVERY: Final = "*"
 """Matches all methods of a resource and of the resources below it."""
+_CRUD: Final = "create retrieve update list delete archive cancel"
+_STORED: Final = "it reads or keeps stored answers"
+_JOB: Final = "one call for each, in progress until one that has ended is read"
+_HOSTED: Final = "what the agent does is recorded as its events are read, see [hosted agents](hosted.md)"
+_ASSISTANTS: Final = "OpenAI ended Assistants in August 2026; requests are counted"
+
+_MOST_PATHS: Final = 128
+_ANCHOR: Final = "^"
+_BASES: Final[tuple[list[str], ...]] = ([], ["openai", "v1"])
+"""What comes before a whole path: nothing for openai, whose version is in the base URL; groq's is in the path."""
+_ANY: Final = ""
 
 
 class Path(NamedTuple):
@@ -65,12 +76,6 @@ class Found(NamedTuple):
     ids: Mapping[str, str]
     """The ids in its path, by their names in the pattern."""
 
-
-_CRUD: Final = "create retrieve update list delete archive cancel"
-_STORED: Final = "it reads or keeps stored answers"
-_JOB: Final = "one call for each, in progress until one that has ended is read"
-_HOSTED: Final = "what the agent does is recorded as its events are read, see [hosted agents](hosted.md)"
-_ASSISTANTS: Final = "OpenAI ended Assistants in August 2026; requests are counted"
 
 ROWS: Final = (
     Row("openai", "chat.completions", "create parse stream", "recorded",
@@ -311,12 +316,6 @@ ROWS: Final = (
     Row("groq", "models", "retrieve list delete", "no inference"),
 )  # fmt: skip
 """All methods of openai 3.54, anthropic 2.12 and groq 1.7, and those of older versions that reach a model."""
-
-_MOST_PATHS: Final = 128
-_ANCHOR: Final = "^"
-_BASES: Final[tuple[list[str], ...]] = ([], ["openai", "v1"])
-"""What comes before a whole path: nothing for openai, whose version is in the base URL; groq's is in the path."""
-_ANY: Final = ""
 
 
 def _placed() -> Mapping[tuple[str, str], tuple[tuple[list[str], Path], ...]]:

@@ -35,6 +35,7 @@ _LISTS: Final = (list, tuple)
 _JSON_KEYS: Final = {True: "true", False: "false", None: "null"}
 _MAX_DEPTH: Final = 64
 _T = TypeVar("_T")
+_BLOCK_CHARS: Final = 1024
 
 
 def dig(value: object, *path: str) -> object:
@@ -226,9 +227,6 @@ def _by_index(entries: list[Any], index: int) -> dict[str, Any] | None:
         if isinstance(entry, dict) and entry.get("index") == index:
             return entry
     return None
-
-
-_BLOCK_CHARS: Final = 1024
 
 
 class StringBuilder:

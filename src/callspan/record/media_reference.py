@@ -19,6 +19,8 @@ HEADER_BYTES: Final = 65_536
 """As much of a file as `header_fields` looks at."""
 
 _Fields: TypeAlias = dict[str, object]
+_FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""Markers of JPEG after which the size stands."""
 
 
 def media_reference(data: bytes, mime: str | None = None, usual: str | None = None) -> dict[str, object]:
@@ -65,10 +67,6 @@ def _png(header: bytes, _: int | None) -> _Fields:
 def _gif(header: bytes, _: int | None) -> _Fields:
     width, height = struct.unpack_from("<HH", header, 6)
     return _pixels(width, height)
-
-
-_FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-"""Markers of JPEG after which the size stands."""
 
 
 def _jpeg(header: bytes, _: int | None) -> _Fields:

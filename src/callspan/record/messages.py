@@ -25,6 +25,7 @@ _SYNONYMS: Final = {
 }
 """Normalised reason -> the words of the providers for it."""
 _WORDS: Final = {word: reason for reason, words in _SYNONYMS.items() for word in words.split()}
+_HOSTED_NAMES: Final = ("server_label", "mcp_server_name", "type")
 
 
 @lru_cache(maxsize=64)
@@ -166,9 +167,6 @@ def tool_name(tool: dict[str, object]) -> str | None:
             return name
     names = (tool.get(key) for key in _HOSTED_NAMES)
     return next((name for name in names if isinstance(name, str) and name), None)
-
-
-_HOSTED_NAMES: Final = ("server_label", "mcp_server_name", "type")
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

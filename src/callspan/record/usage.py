@@ -8,6 +8,12 @@ from typing import Final
 
 import msgspec
 
+ADDITIVE_COUNTERS: Final = (
+    "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "reasoning_tokens", "web_search_requests", "web_fetch_requests",
+)  # fmt: skip
+"""Counters of `Usage` that are summed over the models that worked on one call."""
+
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Exact money."""
@@ -106,13 +112,6 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The runs of models inside the server, where there was more than one and any was not the answering model's."""
     raw: dict[str, object] | None = None
     """The provider's usage object as received, detached from the caller's objects. Of the last attempt."""
-
-
-ADDITIVE_COUNTERS: Final = (
-    "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
-    "cache_write_1h_tokens", "reasoning_tokens", "web_search_requests", "web_fetch_requests",
-)  # fmt: skip
-"""Counters of `Usage` that are summed over the models that worked on one call."""
 
 
 def usage_of_hop(hop: Hop) -> Usage:

@@ -25,6 +25,8 @@ NAME: Final = 80
 LOOSE: Final = ""
 """Placeholder for the session of calls outside of sessions."""
 _NS_PER_MS: Final = 1e6
+_OUTCOME, _MS, _IN, _OUT, _COST = 1, 2, 4, 5, 6
+"""Indexes in the row of a call."""
 
 
 class Placed(NamedTuple):
@@ -33,10 +35,6 @@ class Placed(NamedTuple):
     start_ns: int
     timestep_id: str | None
     row: list[object]
-
-
-_OUTCOME, _MS, _IN, _OUT, _COST = 1, 2, 4, 5, 6
-"""Indexes in the row of a call."""
 
 
 def call_row(call: CallRecord, model: int, limit: int) -> list[object]:

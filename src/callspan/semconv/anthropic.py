@@ -33,6 +33,16 @@ URL_FULL: Final = "url.full"
 API: Final = "messages"
 """The endpoint, as `CallRecord.api` has it."""
 _INPUT: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+NATIVE: Final = (
+    Row(BETA, STRINGS, Elsewhere("request header"), "The requested betas."),
+    Row(ORGANIZATION_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
+    Row(WORKSPACE_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
+    Row(HTTP_ROUTE, STRING, Elsewhere("request"), "The path without ids."),
+    Row(URL_SCHEME, STRING, Elsewhere("request"), "`https` or `http`."),
+    Row(URL_PATH, STRING, Elsewhere("request"), "The path."),
+    Row(URL_FULL, STRING, Elsewhere("request"), "Without credentials and query."),
+)
+"""Attributes from the HTTP exchange, set by the interception if callspan's span replaces the SDK's own."""
 
 
 def _output_type(params: dict[str, object]) -> str | None:
@@ -96,14 +106,3 @@ ROWS: Final = (
     ),
 )  # fmt: skip
 """Attributes from the record."""
-
-NATIVE: Final = (
-    Row(BETA, STRINGS, Elsewhere("request header"), "The requested betas."),
-    Row(ORGANIZATION_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
-    Row(WORKSPACE_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
-    Row(HTTP_ROUTE, STRING, Elsewhere("request"), "The path without ids."),
-    Row(URL_SCHEME, STRING, Elsewhere("request"), "`https` or `http`."),
-    Row(URL_PATH, STRING, Elsewhere("request"), "The path."),
-    Row(URL_FULL, STRING, Elsewhere("request"), "Without credentials and query."),
-)
-"""Attributes from the HTTP exchange, set by the interception if callspan's span replaces the SDK's own."""

@@ -41,6 +41,20 @@ _LEAST_CUT: Final = 32
 """Minimum bytes of a truncated text: fewer cannot hold the note of its original size."""
 _NO_INFORMATION: Final = (b"{}", b"0")
 """JSON values without information: results of truncation without room for a note."""
+_PER_PART = 60
+_GIANT = 2
+"""A message larger than 1/2 of the room counts as 1/2: it is truncated, not left out."""
+
+Json = dict[str, object]
+_CLIENT_TOOLS: Final = frozenset({"function", "custom"})
+_UNKNOWN_FINISH: Final = "unknown"
+_USER: Final = "user"
+TOOL: Final = "tool"
+"""The role of what comes from outside of the model: results of tools, and what an environment says."""
+_MOST_WORDS: Final = 64
+_EMPTY: Final = Conversation()
+
+_decode = msgspec.json.Decoder().decode
 
 
 class ByteBudget(msgspec.Struct, eq=False):
@@ -125,11 +139,6 @@ def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudg
         budget.cut += cut
 
 
-_PER_PART = 60
-_GIANT = 2
-"""A message larger than 1/2 of the room counts as 1/2: it is truncated, not left out."""
-
-
 class Chosen(msgspec.Struct, frozen=True):
     """Messages to keep: the first, then (`omitted` messages left out) the rest."""
 
@@ -195,17 +204,6 @@ def _part_weight(part: Part, limit: int) -> int:
         case ToolResult():
             return weight(part.content, limit)
     return weight(getattr(part, "data", None), limit)
-
-
-Json = dict[str, object]
-
-_CLIENT_TOOLS: Final = frozenset({"function", "custom"})
-_UNKNOWN_FINISH: Final = "unknown"
-_USER: Final = "user"
-TOOL: Final = "tool"
-"""The role of what comes from outside of the model: results of tools, and what an environment says."""
-_MOST_WORDS: Final = 64
-_EMPTY: Final = Conversation()
 
 
 class Shown:
@@ -415,4 +413,3 @@ _SHAPES: Final[dict[type, Callable[..., Json]]] = {
     Media: _media,
     UnknownPart: _unknown,
 }
-_decode = msgspec.json.Decoder().decode

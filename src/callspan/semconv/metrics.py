@@ -71,6 +71,8 @@ COST_BUCKETS: Final = tuple(0.00001 * 4**power for power in range(13))
 
 
 _Callback = TypeVar("_Callback")
+_CALL: Final = (OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL)
+_ANSWER: Final = (*_CALL, RESPONSE_MODEL, SERVER_ADDRESS, SERVER_PORT)
 
 
 class Instrument(NamedTuple):
@@ -95,9 +97,6 @@ class Instrument(NamedTuple):
         """Return the arguments a meter takes for an instrument observed by `callback`."""
         return self.name, [callback], self.unit, self.about
 
-
-_CALL: Final = (OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL)
-_ANSWER: Final = (*_CALL, RESPONSE_MODEL, SERVER_ADDRESS, SERVER_PORT)
 
 DURATION: Final = Instrument(
     "gen_ai.client.operation.duration", "histogram", "s", "Duration of a call with its retries and stream.",

@@ -44,6 +44,12 @@ _NS: Final = 1e9
 _TOO_MANY_REQUESTS: Final = 429
 _MAX_NAMES: Final = 200
 _STALE_S: Final = 300.0
+_nothing: Final[Callable[[], object]] = bool
+"""Measures nothing at the end of a call, in no frame of Python."""
+
+_Key = tuple[tuple[str, AttributeValue], ...]
+_BY_PROVIDER: Final[WeakKeyDictionary[MeterProvider, _Instruments]] = WeakKeyDictionary()
+"""Instruments by provider: a second `instrument()` must reuse those of the first."""
 
 
 class Deliveries(Protocol):
@@ -89,10 +95,6 @@ class DeliveryMetrics:
         with _READ:
             return () if self.of is None else self.of.states()
         return ()
-
-
-_nothing: Final[Callable[[], object]] = bool
-"""Measures nothing at the end of a call, in no frame of Python."""
 
 
 class CallMetrics:
@@ -382,12 +384,6 @@ class _Instruments:
         """Return the rate limits of recent responses; older ones are out of date."""
         oldest_s = time.monotonic() - _STALE_S
         return ((dict(key), limit) for key, (seen_s, limit) in list(self._limits.items()) if seen_s >= oldest_s)
-
-
-_Key = tuple[tuple[str, AttributeValue], ...]
-
-_BY_PROVIDER: Final[WeakKeyDictionary[MeterProvider, _Instruments]] = WeakKeyDictionary()
-"""Instruments by provider: a second `instrument()` must reuse those of the first."""
 
 
 def _key(attributes: Attributes) -> _Key:

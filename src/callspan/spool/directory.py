@@ -22,6 +22,13 @@ from callspan.spool.segment import HEAD_BYTES, MAGIC, SUFFIX, keys_of
 from callspan.spool.sink import Sink
 
 CURSOR_SUFFIX: Final = ".cursor"
+BAD_SUFFIX: Final = ".bad"
+"""Suffix of files that hold the damaged parts of segments."""
+
+_DIGITS: Final = 12
+
+_LENGTH: Final = struct.Struct("<I")
+_OPEN: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def cursor_path(directory: Path, segment: str, key: str) -> Path:
@@ -60,10 +67,6 @@ def remove_cursors(directory: Path, segment: str) -> None:
 
 def _with_checksum(digits: bytes) -> bytes:
     return b"%b %08x" % (digits, crc32(digits))
-
-
-BAD_SUFFIX: Final = ".bad"
-"""Suffix of files that hold the damaged parts of segments."""
 
 
 class Listing:
@@ -145,9 +148,6 @@ def _size(entry: os.DirEntry[str]) -> int:
         return 0
 
 
-_DIGITS: Final = 12
-
-
 def store_key(directory: Path, sink: Sink) -> str:
     """Return a short hash of the store that a sink delivers to.
 
@@ -163,10 +163,6 @@ def store_key(directory: Path, sink: Sink) -> str:
 def store_keys(directory: Path, sinks: Sequence[Sink]) -> tuple[str, ...]:
     """Return the key of each sink, in their order."""
     return tuple(store_key(directory, sink) for sink in sinks)
-
-
-_LENGTH: Final = struct.Struct("<I")
-_OPEN: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Waiting(NamedTuple):

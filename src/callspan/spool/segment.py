@@ -40,6 +40,17 @@ _QUICK_BYTES: Final = 256 * 1024
 
 _CUT: Final = -1
 _BAD: Final = -2
+SUFFIX: Final = ".segment"
+_FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_WINDOW: Final = 1 << 20
+_BEING_MADE_S: Final = 60.0
+_FIRST_KEY: Final = 3
+"""Index of the first store key among the dash-separated parts of a file name."""
+_MOST_KEYS: Final = 8
+"""File names are limited to 255 bytes, and those of cursors and damaged parts are longer than the segment's."""
+_SET: Final = "set"
+_SET_SUFFIX: Final = ".stores"
+_reading: Final = threading.Lock()
 
 
 class Frame(NamedTuple):
@@ -134,21 +145,6 @@ def _next_magic(data: bytes, start: int, *, final: bool) -> int:
         return found
     # If more data may follow, the last bytes may be the beginning of a magic.
     return len(data) if final else max(start, len(data) - len(MAGIC) + 1)
-
-
-SUFFIX: Final = ".segment"
-_FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_WINDOW: Final = 1 << 20
-_BEING_MADE_S: Final = 60.0
-_FIRST_KEY: Final = 3
-"""Index of the first store key among the dash-separated parts of a file name."""
-
-_MOST_KEYS: Final = 8
-"""File names are limited to 255 bytes, and those of cursors and damaged parts are longer than the segment's."""
-_SET: Final = "set"
-_SET_SUFFIX: Final = ".stores"
-
-_reading: Final = threading.Lock()
 
 
 class Batch(NamedTuple):

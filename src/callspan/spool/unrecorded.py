@@ -35,6 +35,9 @@ _WARNING: Final = (
 )
 _KEEP: Final = fail_open("count a call that leaves no record")
 _WRITING: Final = PutOff("callspan-unrecorded")
+_warned: Final = Once()
+_paths: Final[dict[str, None]] = {}
+"""The paths that this process has seen, at most `MOST_PATHS`."""
 
 
 class Count(msgspec.Struct):
@@ -138,11 +141,6 @@ class UnrecordedCalls:
     def at_exit(self, timeout_s: float) -> None:
         """Write what was counted last."""
         self.flush(timeout_s)
-
-
-_warned: Final = Once()
-_paths: Final[dict[str, None]] = {}
-"""The paths that this process has seen, at most `MOST_PATHS`."""
 
 
 def forget_warnings() -> None:

@@ -58,6 +58,21 @@ _KNOWN_BYTES, _KNOWN_ENTRIES = 4096, 1024
 """Size limit and number of the pieces whose hashes are cached (4 MB at most): requests repeat earlier pieces."""
 _encode = msgspec.json.encode
 _skeletons = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]])
+_MAX_DEPTH: Final = 32
+_SPOKEN: Final = frozenset(
+    {
+        "choices", "content", "custom", "function", "input_text", "message", "output", "refusal", "summary",
+        "text", "thinking", "tool_calls",
+    }
+)  # fmt: skip
+_ARGUMENTS: Final = ("arguments", "input")
+_ROLE_OF_TYPE: Final = {
+    "custom_tool_call_output": "tool",
+    "function_call_output": "tool",
+    "computer_call_output": "tool",
+    "local_shell_call_output": "tool",
+    "mcp_approval_response": "user",
+}
 
 
 class Piece(NamedTuple):
@@ -319,23 +334,6 @@ def _may_be_deep(value: object, json: bytes) -> bool:
     if type(value) is dict and {*map(type, value.values())} == _TEXTS:
         return False  # most messages
     return json.count(b"{") + json.count(b"[") > _DEEP
-
-
-_MAX_DEPTH: Final = 32
-_SPOKEN: Final = frozenset(
-    {
-        "choices", "content", "custom", "function", "input_text", "message", "output", "refusal", "summary",
-        "text", "thinking", "tool_calls",
-    }
-)  # fmt: skip
-_ARGUMENTS: Final = ("arguments", "input")
-_ROLE_OF_TYPE: Final = {
-    "custom_tool_call_output": "tool",
-    "function_call_output": "tool",
-    "computer_call_output": "tool",
-    "local_shell_call_output": "tool",
-    "mcp_approval_response": "user",
-}
 
 
 class Fragment(NamedTuple):

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _CLOSE_TIMEOUT_S: Final = 5.0
+CHECKS: Final[Checks] = {"stores": check_store, "prices": check_prices}
+"""Checks of settings that need the code that uses them."""
 
 
 class Handle:
@@ -274,8 +276,6 @@ def _nothing_to_load() -> None:
 
 
 WIRING: Final = Wiring()
-CHECKS: Final[Checks] = {"stores": check_store, "prices": check_prices}
-"""Checks of settings that need the code that uses them."""
 
 
 def _showing_settings(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -25,6 +25,7 @@ _BATCH: Final = ".batch"
 _MOST_IN_MEMORY: Final = 32 << 20
 _BATCHES_BETWEEN: Final = 256
 """After so many batches old files are deleted again."""
+_batch: Final = msgspec.json.Decoder(BatchInfo).decode
 
 
 class BatchFiles:
@@ -136,9 +137,6 @@ def _decoded(lines: Iterable[bytes]) -> Iterator[CallRecord]:
         record = codec.decode(line)
         if isinstance(record, CallRecord):
             yield record
-
-
-_batch: Final = msgspec.json.Decoder(BatchInfo).decode
 
 
 def _path(directory: Path, provider: str, file_id: str, suffix: str) -> Path:

@@ -52,6 +52,10 @@ _SERVED: Final = "fallback_message"
 _SAMPLED: Final = ("message", _SERVED)
 _MOST: Final = 256
 """More entries than that are no chain of hops."""
+_TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
+_MESSAGE_FIELDS: Final = ("content", "stop_reason")
+
+_Count: TypeAlias = Count | None
 
 
 class Messages:
@@ -111,13 +115,6 @@ def _is_small(value: object) -> bool:
 
 def _tool_names(body: object) -> list[str]:
     return [name for tool in objects(body, "tools") if (name := tool_name(tool))]
-
-
-_TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
-_MESSAGE_FIELDS: Final = ("content", "stop_reason")
-
-
-_Count: TypeAlias = Count | None
 
 
 class _Written(msgspec.Struct):

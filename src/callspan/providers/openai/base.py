@@ -21,16 +21,44 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import normalised, tool_name
 from callspan.record.usage import Usage
 
+_HTTP_ERRORS: Final = range(400, 600)
+_TIMES: Final = range(1, 2**63)
+
+_CONTENT: Final = frozenset(
+    {
+        "model",
+        "stream",
+        "messages",
+        "input",
+        "prompt",
+        "tools",
+        "instructions",
+        "functions",
+        "questions",
+        "query",
+        "filters",
+        "grader",
+        "item",
+        "model_sample",
+        "file",
+        "image",
+        "images",
+        "mask",
+        "markup",
+        "keywords",
+        "known_speaker_names",
+        "known_speaker_references",
+    }
+)
+_TEMPLATE: Final = ("id", "version")
+_MAX_PARAM_BYTES: Final = 4096
+
 
 def bare_info(body: object, *, holds: str, usage: Usage | None = None) -> ResponseInfo:
     """Return the info of a response without choices or a model; `holds` is the key by which it is recognized."""
     error = response_error(body)
     recognized = error is not None or (isinstance(body, dict) and holds in body)
     return ResponseInfo(response=Response(), usage=usage, error=error, recognized=recognized)
-
-
-_HTTP_ERRORS: Final = range(400, 600)
-_TIMES: Final = range(1, 2**63)
 
 
 def unix_time(body: object, *keys: str) -> int | None:
@@ -73,36 +101,6 @@ def _status(error: object) -> int | None:
         if found in _HTTP_ERRORS:
             return found
     return None
-
-
-_CONTENT: Final = frozenset(
-    {
-        "model",
-        "stream",
-        "messages",
-        "input",
-        "prompt",
-        "tools",
-        "instructions",
-        "functions",
-        "questions",
-        "query",
-        "filters",
-        "grader",
-        "item",
-        "model_sample",
-        "file",
-        "image",
-        "images",
-        "mask",
-        "markup",
-        "keywords",
-        "known_speaker_names",
-        "known_speaker_references",
-    }
-)
-_TEMPLATE: Final = ("id", "version")
-_MAX_PARAM_BYTES: Final = 4096
 
 
 class OpenAIEndpoint:

@@ -32,6 +32,12 @@ from callspan.record.messages import (
     normalised,
 )
 
+_REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+_RESULTS: Final = ("tool", "function")
+_PLAIN: Final = frozenset({"role", "content", "name"})
+_BARE: Final = 2
+_CALL_FIELDS: Final = frozenset({"id", "type", "function", "custom", "index", "incomplete"})
+
 
 class _Message(msgspec.Struct):
     refusal: str | None = None
@@ -89,13 +95,6 @@ class ChatCompletions(OpenAIEndpoint):
 
 def _tools(request: dict[str, object]) -> list[object]:
     return [detached(tool) for key in ("tools", "functions") for tool in objects(request, key)]
-
-
-_REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
-_RESULTS: Final = ("tool", "function")
-_PLAIN: Final = frozenset({"role", "content", "name"})
-_BARE: Final = 2
-_CALL_FIELDS: Final = frozenset({"id", "type", "function", "custom", "index", "incomplete"})
 
 
 def request_message(message: object) -> Message:

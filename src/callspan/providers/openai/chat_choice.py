@@ -11,6 +11,25 @@ from callspan.providers.openai.tool_calls import CallFragments, ToolCalls
 from callspan.providers.wire_json import StringBuilder, detached, fill, merge_list, overlay
 from callspan.record.messages import normalised
 
+_GROWS: Final = ("text", "summary", "thinking")
+_SIGNATURE: Final = "signature"
+"""Ends a thought: a following text or another signature begins a new one."""
+
+_TEXTS: Final = frozenset({"refusal", "reasoning_content", "reasoning", "reasoning_text", "thinking"})
+"""Fields of a delta that arrive in fragments, besides `content`."""
+_CONTENT: Final = frozenset({"annotations", "executed_tools", "images"})
+"""Fields that carry content but are not folded by a rule."""
+_THOUGHTS: Final = "thinking_blocks"
+_FOLDED: Final = frozenset({"reasoning_details", _THOUGHTS})
+"""Lists of typed objects whose texts arrive in fragments."""
+_SPECIFIC: Final = "provider_specific_fields"
+_CITATION, _CITATIONS = "citation", "citations"
+"""One in each delta is a list in a whole message."""
+_SPECIFIC_THOUGHTS: Final = f"{_SPECIFIC}.{_THOUGHTS}"
+"""LiteLLM sends Claude's thoughts twice, the second time in its own fields."""
+# `text`: Together repeats the delta there.
+_KNOWN_IN_CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "token_ids", "text"})
+
 
 class Audio:
     """An audio output under construction."""
@@ -51,11 +70,6 @@ def _joined(fragments: list[str]) -> str:
     except ours(binascii.Error, ValueError):
         return "".join(fragments)
     return base64.b64encode(sound).decode()
-
-
-_GROWS: Final = ("text", "summary", "thinking")
-_SIGNATURE: Final = "signature"
-"""Ends a thought: a following text or another signature begins a new one."""
 
 
 class _Entry:
@@ -139,26 +153,6 @@ class FragmentList:
             ends_thought = _SIGNATURE in item and "thinking" in newest.texts
             ended = not ends_thought and not any(key in item for key in _GROWS)
         return None if ended else newest
-
-
-_TEXTS: Final = frozenset({"refusal", "reasoning_content", "reasoning", "reasoning_text", "thinking"})
-"""Fields of a delta that arrive in fragments, besides `content`."""
-
-_CONTENT: Final = frozenset({"annotations", "executed_tools", "images"})
-"""Fields that carry content but are not folded by a rule."""
-
-_THOUGHTS: Final = "thinking_blocks"
-_FOLDED: Final = frozenset({"reasoning_details", _THOUGHTS})
-"""Lists of typed objects whose texts arrive in fragments."""
-
-_SPECIFIC: Final = "provider_specific_fields"
-_CITATION, _CITATIONS = "citation", "citations"
-"""One in each delta is a list in a whole message."""
-_SPECIFIC_THOUGHTS: Final = f"{_SPECIFIC}.{_THOUGHTS}"
-"""LiteLLM sends Claude's thoughts twice, the second time in its own fields."""
-
-# `text`: Together repeats the delta there.
-_KNOWN_IN_CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "token_ids", "text"})
 
 
 class ChoiceAccumulator:

@@ -13,6 +13,9 @@ from callspan.providers.wire_json import detached, overlay
 _APART: Final = frozenset({"choices", "object", "obfuscation", "value"})
 _CUMULATIVE: Final = ("usage", "x_groq")
 _NEVER_OPEN: Final = _APART | {"usage"}
+_BARE: Final = 3
+"""Fields of a plain choice: index, delta, finish_reason."""
+_WITH_LOGPROBS: Final = 4
 
 
 class ChunkHeader:
@@ -54,11 +57,6 @@ class ChunkHeader:
         head["choices"] = choices
         head.update((key, rest[key]) for key in _CUMULATIVE if rest.get(key) is not None)
         return head
-
-
-_BARE: Final = 3
-"""Fields of a plain choice: index, delta, finish_reason."""
-_WITH_LOGPROBS: Final = 4
 
 
 class ChatAccumulator:

@@ -38,6 +38,8 @@ from callspan.record.usage import Usage
 
 _INCOMPLETE: Final = "incomplete"
 _ABOUT_SOUND_EVENT: Final = frozenset({"type", "delta", "text", "logprobs", "sequence_number", "segment_id"})
+_IMAGE: Final = "b64_json"
+_ABOUT_IMAGE_EVENT: Final = frozenset({"type", "created_at", "sequence_number", "partial_image_index", "usage", _IMAGE})
 
 
 class TranscriptAccumulator:
@@ -219,10 +221,6 @@ def _sound_usage(body: object) -> Usage | None:
     if usage is None or seconds is None or seconds < 0:
         return usage
     return msgspec.structs.replace(usage, input_audio_seconds=seconds)
-
-
-_IMAGE: Final = "b64_json"
-_ABOUT_IMAGE_EVENT: Final = frozenset({"type", "created_at", "sequence_number", "partial_image_index", "usage", _IMAGE})
 
 
 class ImageAccumulator:

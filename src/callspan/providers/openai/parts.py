@@ -16,6 +16,11 @@ from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, T
 
 _MODALITIES: Final = ("image", "audio", "video")
 _FORMATS: Final = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
+_Fields: TypeAlias = dict[str, object]
+_Reader: TypeAlias = Callable[[_Fields], Part | None]
+
+_UNTYPED: Final = ("text", "image_url", "input_audio", "file", "refusal")
+"""Fields that determine the kind of a part without a type."""
 
 
 def media(
@@ -84,10 +89,6 @@ def _modality(default: str, mime: str | None) -> str:
     """Return the modality: for a file by its MIME type, else by the type of its part."""
     kind = (mime or "").partition("/")[0]
     return kind if default == "document" and kind in _MODALITIES else default
-
-
-_Fields: TypeAlias = dict[str, object]
-_Reader: TypeAlias = Callable[[_Fields], Part | None]
 
 
 def parts_of(content: object) -> list[Part]:
@@ -208,9 +209,6 @@ _READERS: Final[dict[str, _Reader]] = {
     "image": _anthropic_source("image"),
     "document": _anthropic_source("document"),
 }
-
-_UNTYPED: Final = ("text", "image_url", "input_audio", "file", "refusal")
-"""Fields that determine the kind of a part without a type."""
 
 
 def prompt_messages(prompt: object) -> list[Message]:

@@ -32,6 +32,20 @@ _COMPLETED: Final = "completed"
 _COMPACTION: Final = "compaction"
 _UNDER_WAY: Final = ("in_progress", "queued")
 _OUTCOMES: Final[dict[str, Outcome]] = {**dict.fromkeys(_UNDER_WAY, "in_progress"), "cancelled": "cancelled"}
+_Fields: TypeAlias = dict[str, object]
+_ARGUMENTS: Final = ("arguments", "input", "action", "code", "queries")
+"""Fields in which items of tool calls have the arguments; the first present one is used."""
+_CUT: Final = ("incomplete", "in_progress")
+_CALL: Final = "_call"
+_RESULT: Final = ("_call_output", "_output")
+_NOT_EXTRA: Final = frozenset({"type", "id", "call_id", "name", "incomplete"})
+
+_NAMED: Final = ("function", "custom")
+_OF_APPLICATION: Final = frozenset(
+    {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
+)
+"""Types of tool calls that the application runs; the output of a hosted shell is next to its call."""
+_OF_USER: Final = ("mcp_approval_response", "item_reference")
 
 
 class Responses(OpenAIEndpoint):
@@ -157,17 +171,6 @@ def _output(response: object) -> list[Message]:
     return [*item_messages(echoed), message]
 
 
-_Fields: TypeAlias = dict[str, object]
-
-_ARGUMENTS: Final = ("arguments", "input", "action", "code", "queries")
-"""Fields in which items of tool calls have the arguments; the first present one is used."""
-
-_CUT: Final = ("incomplete", "in_progress")
-_CALL: Final = "_call"
-_RESULT: Final = ("_call_output", "_output")
-_NOT_EXTRA: Final = frozenset({"type", "id", "call_id", "name", "incomplete"})
-
-
 def item_messages(items: Iterable[object]) -> list[Message]:
     """Return items as messages: consecutive items of the assistant are one message, each tool output is another."""
     messages: list[Message] = []
@@ -285,10 +288,3 @@ _READERS: Final[dict[str, Callable[[_Fields], list[Part]]]] = {
     "custom_tool_call": _custom_call,
     "image_generation_call": _image_call,
 }
-
-_NAMED: Final = ("function", "custom")
-_OF_APPLICATION: Final = frozenset(
-    {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
-)
-"""Types of tool calls that the application runs; the output of a hosted shell is next to its call."""
-_OF_USER: Final = ("mcp_approval_response", "item_reference")

@@ -11,6 +11,12 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from callspan.providers.wire_json import StringBuilder, detached, integer, text
 
+_Key = tuple[str | None, int, str]
+
+_Event: TypeAlias = dict[str, Any]
+
+_ABOUT_EVENT: Final = frozenset({"type", "sequence_number"})
+
 
 class ItemField(NamedTuple):
     """The field of an item that a fragment of text belongs to."""
@@ -37,8 +43,6 @@ GROWING: Final = {
     "response.code_interpreter_call_code.delta": ItemField("code_interpreter_call", None, "code"),
 }
 """Positions of fragments, by the type of their event."""
-
-_Key = tuple[str | None, int, str]
 
 
 class Item:
@@ -133,9 +137,6 @@ class Item:
 def _part_type(item_type: str, key: str, field: str) -> str:
     fitting = [place for place in GROWING.values() if (place.key, place.field) == (key, field)]
     return next((place for place in fitting if place.item_type == item_type), fitting[0]).part_type
-
-
-_Event: TypeAlias = dict[str, Any]
 
 
 class ResponsesAccumulator:
@@ -266,7 +267,6 @@ def _count(event: _Event, key: str | None) -> int:
 
 
 _Handler: TypeAlias = Callable[[ResponsesAccumulator, _Event], None]
-_ABOUT_EVENT: Final = frozenset({"type", "sequence_number"})
 
 _HANDLERS: Final[dict[str, _Handler]] = {
     "response.created": ResponsesAccumulator._under_way,

@@ -26,6 +26,9 @@ _OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_tok
 _Path = tuple[str, ...]
 _Shape = tuple[str | tuple[str, ...], ...]
 _MOST_SHAPES: Final = 256
+_Count: TypeAlias = Count | None
+
+_SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 
 
 def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
@@ -60,8 +63,6 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
         ("server_tool_use", "web_search_requests"),
     ),
 }
-
-_Count: TypeAlias = Count | None
 
 
 class _InputDetails(msgspec.Struct, forbid_unknown_fields=True):
@@ -101,7 +102,6 @@ class _Responses(msgspec.Struct, forbid_unknown_fields=True):
 
 _NO_INPUT_DETAILS: Final = _InputDetails()
 _NO_OUTPUT_DETAILS: Final = _OutputDetails()
-_SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 
 
 def usage_of(body: object) -> Usage | None:

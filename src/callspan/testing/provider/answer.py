@@ -19,6 +19,24 @@ from callspan.testing.provider.script import Choice, Json, ReceivedRequest, Repl
 
 _BASE62 = string.digits + string.ascii_letters
 _FRAGMENT = 12
+_ERRORS: dict[int, tuple[str, str | None]] = {
+    400: ("invalid_request_error", "invalid_value"),
+    401: ("invalid_request_error", "invalid_api_key"),
+    403: ("invalid_request_error", "unsupported_country_region_territory"),
+    404: ("invalid_request_error", "model_not_found"),
+    429: ("requests", "rate_limit_exceeded"),
+}
+_SERVER_ERROR: tuple[str, str | None] = ("server_error", None)
+FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+"""Anthropic's words in OpenAI's."""
+
+_DIMENSIONS = 8
 
 
 class StreamEvent(NamedTuple):
@@ -158,25 +176,6 @@ def member(value: Json, name: str) -> Json:
     return inner if isinstance(inner, Mapping) else {}
 
 
-_ERRORS: dict[int, tuple[str, str | None]] = {
-    400: ("invalid_request_error", "invalid_value"),
-    401: ("invalid_request_error", "invalid_api_key"),
-    403: ("invalid_request_error", "unsupported_country_region_territory"),
-    404: ("invalid_request_error", "model_not_found"),
-    429: ("requests", "rate_limit_exceeded"),
-}
-_SERVER_ERROR: tuple[str, str | None] = ("server_error", None)
-
-FINISH_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
-"""Anthropic's words in OpenAI's."""
-
-
 def usage(reply: Reply) -> Json:
     """The usage of chat completions out of the reply's counters."""
     return {
@@ -245,9 +244,6 @@ OPENAI = Family(
     request_id=lambda: f"req_{secrets.token_hex(16)}",
 )
 """OpenAI and everything that speaks like it."""
-
-
-_DIMENSIONS = 8
 
 
 def input_count(value: object) -> int:

@@ -38,6 +38,21 @@ _ERRORS = {
 }
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 _RESET = "2030-01-01T00:00:00Z"
+_REFUSAL: Json = {
+    "type": "refusal",
+    "category": None,
+    "explanation": None,
+    "fallback_credit_token": "scripted",
+    "fallback_has_prefill_claim": False,
+    "recommended_model": None,
+}
+
+_EMPTY: dict[str, Json] = {
+    "thinking": {"thinking": "", "signature": ""},
+    "text": {"text": ""},
+    "tool_use": {"input": {}},
+}
+"""What differs in a block that has just begun."""
 
 
 def _arguments(text: str) -> object:
@@ -77,16 +92,6 @@ def _usage(reply: Reply) -> Json:
     }
 
 
-_REFUSAL: Json = {
-    "type": "refusal",
-    "category": None,
-    "explanation": None,
-    "fallback_credit_token": "scripted",
-    "fallback_has_prefill_claim": False,
-    "recommended_model": None,
-}
-
-
 def _has_credit(answer: Answer) -> bool:
     """Whether the client accepts a fallback to another model."""
     return "fallback" in answer.request.headers.get("anthropic-beta", "")
@@ -118,14 +123,6 @@ def _block_deltas(block: Json) -> Iterator[Json]:
         arguments = block["input"] if isinstance(block["input"], str) else encode(block["input"]).decode()
         for fragment in ["", *fragments(arguments)]:
             yield {"type": "input_json_delta", "partial_json": fragment}
-
-
-_EMPTY: dict[str, Json] = {
-    "thinking": {"thinking": "", "signature": ""},
-    "text": {"text": ""},
-    "tool_use": {"input": {}},
-}
-"""What differs in a block that has just begun."""
 
 
 def _block_events(index: int, block: Json) -> Iterator[Json]:

@@ -23,6 +23,8 @@ from callspan.testing.provider.script import Json, ReceivedRequest, Reply
 from callspan.testing.provider.session_log import SessionLog
 
 _PATH = re.compile(r"/v1(?P<agents>/agents)?/sessions(?:/(?P<rest>.*))?$")
+_JOBS = re.compile(r"(?P<of>/evals/[^/]+/runs|/videos|/v1/dreams)(?:/(?P<id>[^/]+))?(?P<act>/[a-z_]+)?$")
+_MODEL = "scripted-model"
 
 
 class Scripted(Protocol):
@@ -74,10 +76,6 @@ class HostedAgents:
         if isinstance(found, SessionLog):
             return render_live(answer, path.family, found.stream)
         return render_body(answer, path.family, found)
-
-
-_JOBS = re.compile(r"(?P<of>/evals/[^/]+/runs|/videos|/v1/dreams)(?:/(?P<id>[^/]+))?(?P<act>/[a-z_]+)?$")
-_MODEL = "scripted-model"
 
 
 class _Job:

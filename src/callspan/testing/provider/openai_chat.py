@@ -27,6 +27,8 @@ from callspan.testing.provider.answer import (
 from callspan.testing.provider.script import Choice, Json
 
 _VOCABULARY = 150_000
+_DONE = StreamEvent("[DONE]")
+_NOT_IN_EVERY_CHUNK = frozenset({"choices", "usage", "object", "prompt_token_ids"})
 
 
 def wanted(answer: Answer) -> bool:
@@ -45,10 +47,6 @@ def prompt_ids(answer: Answer) -> list[int]:
 def completion_ids(text: str | None) -> list[int]:
     """Return one id per word, the same for the same word."""
     return [crc32(word.encode()) % _VOCABULARY for word in words(text or "")]
-
-
-_DONE = StreamEvent("[DONE]")
-_NOT_IN_EVERY_CHUNK = frozenset({"choices", "usage", "object", "prompt_token_ids"})
 
 
 def _message(choice: Choice) -> Json:

@@ -8,6 +8,7 @@ from callspan.testing.provider.answer import OPENAI, Answer, Wire, input_count, 
 from callspan.testing.provider.script import Json
 
 _CATEGORIES = ("harassment", "hate", "illicit", "self-harm", "sexual", "violence")
+_DOCUMENT = "The scripted provider's document."
 
 
 def _moderations(answer: Answer) -> Json:
@@ -46,7 +47,6 @@ def _documents(answer: Answer) -> Json:
     }
 
 
-_DOCUMENT = "The scripted provider's document."
 SEARCH = Wire(OPENAI, _documents)
 """`POST /v1/vector_stores/{id}/search`: one document, of the reply's text."""
 

@@ -55,6 +55,12 @@ _ECHOED: Json = {
 """What a response repeats of its request, with the value where the request says nothing."""
 _WAITING: Json = {"error": None, "incomplete_details": None, "output": [], "usage": None, "completed_at": None}
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what precedes a secret
+_EMPTY: dict[str, Json] = {
+    "message": {"status": "in_progress", "content": []},
+    "reasoning": {"summary": []},
+    "function_call": {"status": "in_progress", "arguments": ""},
+}
+"""What differs in an item that has just been added."""
 
 
 def _item_id(prefix: str) -> str:
@@ -198,12 +204,6 @@ def _function_item(item: Json, where: dict[str, object]) -> Iterator[StreamEvent
 
 
 _ITEMS = {"message": _message_item, "reasoning": _reasoning_item, "function_call": _function_item}
-_EMPTY: dict[str, Json] = {
-    "message": {"status": "in_progress", "content": []},
-    "reasoning": {"summary": []},
-    "function_call": {"status": "in_progress", "arguments": ""},
-}
-"""What differs in an item that has just been added."""
 
 
 def _item_events(index: int, item: Json) -> Iterator[StreamEvent]:

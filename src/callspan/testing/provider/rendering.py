@@ -35,6 +35,9 @@ BATCHES, MESSAGE_BATCHES = Wire(OPENAI, lambda _: {}), Wire(ANTHROPIC, lambda _:
 
 
 Live: TypeAlias = Callable[[Callable[[], bool]], Iterator[StreamEvent]]
+MEDIA_TYPE = "application/vnd.amazon.eventstream"
+_TEXT = 7
+"""The type number of a header that is a string."""
 
 
 class EventEncoder(Protocol):
@@ -207,11 +210,6 @@ def event_bytes(event: StreamEvent, *, malformed: bool = False) -> bytes:
         data = data[: len(data) // 2]
     name = b"" if event.name is None else b"event: " + event.name.encode() + b"\n"
     return name + b"data: " + data + b"\n\n"
-
-
-MEDIA_TYPE = "application/vnd.amazon.eventstream"
-_TEXT = 7
-"""The type number of a header that is a string."""
 
 
 def event_frame(event: StreamEvent, *, malformed: bool = False) -> bytes:
