@@ -115,7 +115,7 @@ def ours(*kinds: type[_E]) -> tuple[type[_E], ...]:
 
 
 def unwaited() -> tuple[type[BaseException], ...]:
-    """For the last `except` clause of a thread of callspan's own: matches everything, as nobody waits for it.
+    """For the last `except` clause of a thread of callspan's own: matches everything, as no caller waits for it.
 
     The clause says what happened. A callback of the application may raise `SystemExit` or an exception of its own kind.
     """

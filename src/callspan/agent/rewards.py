@@ -220,7 +220,7 @@ def _asks(runtime: Runtime, ids: _Ids, target: _Target) -> bool:
 def _look_up(
     runtime: Runtime, record: RewardRecord, ids: _Ids, sent: Carried, *, is_feedback: bool = False
 ) -> None:  # fmt: skip
-    """Write a reward without its content and with the ids that were given; a store is asked for more by a thread."""
+    """Write a reward without its content and with the ids that were given; a thread queries a store for more."""
     sent = sent._replace(content_level=strictest(sent.content_level, current_content()))
     with fail_open("record a reward"):
         first = msgspec.structs.replace(record, session_id=ids.session_id, timestep_id=ids.timestep_id, timestep=None)

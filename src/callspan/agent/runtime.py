@@ -101,7 +101,7 @@ class SpanStarter(Protocol):
 
 
 class UnansweredError(Exception):
-    """A store could not be asked, or has not answered in time."""
+    """A store could not be queried, or has not replied in time."""
 
 
 def not_measured(processed: Processed[Record], start_ns: int) -> None:
@@ -132,7 +132,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     find: Callable[[str, str], SpanRef | None] | None = None
     """Finds the span of a kind (`session`, `timestep`, `call`) and id in a store, on a thread of callspan's own.
 
-    None: no store can be asked. Raises UnansweredError.
+    None: no store can be queried. Raises UnansweredError.
     """
     withheld: Processors
     """What a record goes through whose content level is not known yet."""

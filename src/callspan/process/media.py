@@ -204,7 +204,7 @@ def _mime(holder: dict[str, object]) -> str | None:
 
 
 def _media(text: str, mime: str | None, usual: str | None = None) -> dict[str, object] | None:
-    """Return the reference to base64 data; its type is as stated, else by its header, else the field's default."""
+    """Return the reference to base64 data; its type is as declared, else by its header, else the field's default."""
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/"))
     except ours(binascii.Error, ValueError):

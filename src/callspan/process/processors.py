@@ -202,7 +202,7 @@ def _processed(record: _R) -> Processed[_R]:
 def caller_processors(settings: Settings, redactor: Redactor | None = None, *, is_known: bool = True) -> Processors:
     """Return the processors that run on the thread of the caller.
 
-    `is_known` False: no content is kept, because its level is unknown, and no level is stated.
+    `is_known` False: no content is kept, because its level is unknown, and none is recorded.
     """
     steps = [
         Processor(fail_open("convert the values of a record"), with_plain_values),

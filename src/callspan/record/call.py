@@ -87,7 +87,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request_id: str | None = None
     """The provider's id of the request, from the response headers."""
     retry_after_s: float | None = None
-    """The wait in seconds that the response headers asked for."""
+    """The wait in seconds that the response headers request."""
     planned_wait_s: float | None = None
     """The wait before the next attempt that the SDK decided on."""
     rate_limits: RateLimits | None = None
@@ -163,7 +163,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str | None = None
     """The provider's id of the response."""
     model: str | None = None
-    """The model that answered, as the provider names it."""
+    """The model of the answer, as the provider names it."""
     created: int | None = None
     """When the provider created it, Unix seconds."""
     completed: int | None = None

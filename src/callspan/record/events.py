@@ -139,9 +139,9 @@ class TimestepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     totals: Totals | None = None
     """Sums over it; None while it runs."""
     terminated: bool | None = None
-    """Whether the episode reached a terminal state; None if not stated."""
+    """Whether the episode reached a terminal state; None if not given."""
     truncated: bool | None = None
-    """Whether the episode was cut short from outside, as by a limit of steps; None if not stated."""
+    """Whether the episode was cut short from outside, as by a limit of steps; None if not given."""
     redactions: list[Redaction] = []
     """What was removed from the record, and why."""
 
@@ -186,9 +186,9 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     reward: float | None = None
     """The reward that came with it, of the objective `reward`."""
     terminated: bool | None = None
-    """Whether the episode reached a terminal state; None if not stated."""
+    """Whether the episode reached a terminal state; None if not given."""
     truncated: bool | None = None
-    """Whether the episode was cut short from outside; None if not stated."""
+    """Whether the episode was cut short from outside; None if not given."""
     error: ErrorInfo | None = None
     """The exception or text it failed with; None if there was none."""
     flags: list[str] = []

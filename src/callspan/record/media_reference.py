@@ -26,7 +26,7 @@ _FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 def media_reference(data: bytes, mime: str | None = None, usual: str | None = None) -> dict[str, object]:
     """Return the reference to a file in memory.
 
-    `mime` is its type as stated; None: as the header states, else the `usual` one.
+    `mime` is its declared type; None: that of the header, else the `usual` one.
     """
     return described_reference(hashlib.sha256(data).hexdigest(), len(data), data[:HEADER_BYTES], mime, usual)
 

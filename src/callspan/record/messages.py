@@ -95,7 +95,7 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     content: object = None
     """Text, or the provider's list of parts as received."""
     is_error: bool | None = None
-    """Whether the tool failed; None if not stated."""
+    """Whether the tool failed; None if not given."""
     tool_type: str = "function"
     """As that of the tool call."""
 

@@ -33,7 +33,7 @@ _STUCK_S: Final = 30.0
 _ODD: Final = (
     PoisonError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError,
 )  # fmt: skip
-"""Exceptions caused by the data: a record that repeatedly raises one is treated as poison."""
+"""Exceptions caused by the data: a record that repeatedly raises one counts as poison."""
 
 _CHANCE: Final = random.SystemRandom()
 _KEEP_CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")
@@ -195,7 +195,7 @@ class Shipper:
 
     def _ship(self, source: Source) -> bool:
         """Deliver one batch; return whether to deliver another one immediately."""
-        # Until it is delivered, nobody counts the rest of a source that is given up meanwhile.
+        # Until it is delivered, no one else counts the rest of a source that is given up meanwhile.
         with self._segments.reading(source) as there:
             return there and self._ship_batch(source)
 

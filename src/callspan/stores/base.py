@@ -105,7 +105,7 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     cut_off: bool | None = None
     """True: only streams that stopped without their terminal event; False: only other calls."""
     in_progress: bool | None = None
-    """True: only background responses and lines of batches that nobody has seen end yet; False: only other calls."""
+    """True: only background responses and lines of batches that no reader has seen end; False: only other calls."""
     batch_id: str | None = None
     """The provider's id of a batch, of which the calls are the lines."""
     text: str | None = None

@@ -1,6 +1,6 @@
 """The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage, hops and errors.
 
-Which of the hops (`usage.iterations`) the top-level counters of `usage` leave out is stated by the SDK's types for two
+Which of the hops (`usage.iterations`) the top-level counters of `usage` leave out is known from the SDK's types for two
 kinds; the rest follows from the numbers:
 
 - `compaction`: "tokens are not included in the top-level `usage` fields" (`BetaUsage.iterations`);
@@ -10,7 +10,7 @@ kinds; the rest follows from the numbers:
 - `fallback_message`: "the terminal entry of a fallback-served turn", in place of the last `message`
   (`BetaFallbackMessageIterationUsage`).
 
-Of a chain of hops the top level has either all, or the last ones: those of the hop that answered. The SDK's middleware
+Of a chain of hops the top level has either all, or the last ones: those of the answering hop. The SDK's middleware
 names of that hop only the last iteration (`_serving_iteration_entry`).
 """
 

@@ -208,7 +208,7 @@ class EventFold:
             self._tools[identity] = detached_object(event)
             if len(self._tools) > _MOST_TOOLS:
                 self._tools.popitem(last=False)
-        self._answered([_use(event, kind)])
+        self._add_answer([_use(event, kind)])
         return []
 
     def _resulted(self, event: _Event, kind: str) -> list[Fact]:
@@ -225,14 +225,14 @@ class EventFold:
             failed=flag(event, "is_error") is True,
         )]  # fmt: skip
 
-    def _spoken(self, event: _Event, kind: str) -> list[Fact]:
+    def _add_message(self, event: _Event, kind: str) -> list[Fact]:
         if kind == "agent.message" and self._open is not None:
-            self._answered([detached(block) for block in objects(event, "content")])
+            self._add_answer([detached(block) for block in objects(event, "content")])
         else:
             self._put(event, _entry(event))
         return []
 
-    def _answered(self, blocks: list[object]) -> None:
+    def _add_answer(self, blocks: list[object]) -> None:
         if self._open is None:
             self._put({}, {"role": "assistant", "content": blocks})
         elif len(self._open.output) < _MOST_ENTRIES:
@@ -264,7 +264,7 @@ _HANDLERS: Final[dict[str, Callable[[EventFold, _Event, str], list[Fact]]]] = {
     _END: EventFold._ended,
     **dict.fromkeys(_USES, EventFold._used),
     **dict.fromkeys(_RESULTS, EventFold._resulted),
-    **dict.fromkeys(_ROLES, EventFold._spoken),
+    **dict.fromkeys(_ROLES, EventFold._add_message),
     "session.error": EventFold._troubled,
     _EVALUATION: EventFold._evaluating,
     _EVALUATED: EventFold._evaluated,
@@ -297,8 +297,8 @@ def _usage(event: dict[str, object], key: str) -> dict[str, object] | None:
 def _error(error: dict[str, object] | None) -> ErrorInfo | None:
     if error is None:
         return None
-    stated = text(error, "type") or ""
-    kind = stated.removeprefix("model_").removesuffix("_error") if stated.startswith("model_") else stated
+    error_type = text(error, "type") or ""
+    kind = error_type.removeprefix("model_").removesuffix("_error") if error_type.startswith("model_") else error_type
     known = error_info(
         status=None, body={"type": "error", "error": {**error, "type": kind}}, exception=None, message=None,
         request_id=None,
@@ -315,11 +315,11 @@ def _session(body: object, *, created_here: bool = False) -> list[Fact]:
     return [msgspec.structs.replace(
         known, name=word(body, "title") or known.name, created_ns=time_ns(body, "created_at"),
         status=word(body, "status"),
-        usage=_stated(mapping(body, "usage")), created_here=created_here,
+        usage=_usage_so_far(mapping(body, "usage")), created_here=created_here,
     )]  # fmt: skip
 
 
-def _stated(usage: dict[str, object] | None) -> dict[str, object] | None:
+def _usage_so_far(usage: dict[str, object] | None) -> dict[str, object] | None:
     """Return a session's usage; None if it has none yet."""
     return detached_object(usage) if usage and any(value for value in usage.values()) else None
 

@@ -230,10 +230,10 @@ def _ns(milliseconds: int | None) -> int | None:
 def _error(turn: dict[str, object], outcome: Outcome) -> ErrorInfo | None:
     if outcome != "error":
         return None
-    stated = mapping(turn, "error")
-    if stated is None:
+    failure = mapping(turn, "error")
+    if failure is None:
         return ErrorInfo(kind="unknown", type="failed")
-    return error_info(status=None, body={"error": stated}, exception=None, message=None, request_id=None)
+    return error_info(status=None, body={"error": failure}, exception=None, message=None, request_id=None)
 
 
 def _session(body: dict[str, object], *, created_here: bool = False) -> list[Fact]:

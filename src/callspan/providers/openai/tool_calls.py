@@ -150,19 +150,19 @@ def is_json(text: str) -> bool:
 
 def _is_another(known: CallFragments, fragment: dict[str, Any], call_id: str | None) -> bool:
     known_id = known.fields.get("id")
-    return bool(known_id and call_id and call_id != known_id and _stated(fragment, "name"))
+    return bool(known_id and call_id and call_id != known_id and _first_set(fragment, "name"))
 
 
 def _starts_anew(newest: CallFragments, fragment: dict[str, Any]) -> bool:
     """Return whether a named fragment after arguments begins the next call: another name, or new arguments."""
-    name = _stated(fragment, "name")
+    name = _first_set(fragment, "name")
     if not name or not newest.has_text():
         return False
-    opening = _stated(fragment, "arguments")
+    opening = _first_set(fragment, "arguments")
     return name != newest.name or isinstance(opening, dict) or (isinstance(opening, str) and opening.startswith("{"))
 
 
-def _stated(fragment: dict[str, Any], key: str) -> object:
+def _first_set(fragment: dict[str, Any], key: str) -> object:
     for kind in _TEXTS:
         part = fragment.get(kind)
         if isinstance(part, dict) and part.get(key):

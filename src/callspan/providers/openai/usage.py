@@ -199,7 +199,7 @@ def _copied(raw: dict[str, object]) -> dict[str, object]:
 def _counts(raw: dict[str, object]) -> dict[str, int]:
     """Return the counters by field. Their locations are the same in all responses of a server and are cached."""
     counts: dict[str, int] = {}
-    for field, group, name in _stated_in(
+    for field, group, name in _counters_in(
         tuple([(group, *value) if type(value) is dict else group for group, value in raw.items()])
     ):
         value: object = raw[name] if group is None else raw[group][name]  # type: ignore[index] # as its shape says
@@ -210,7 +210,7 @@ def _counts(raw: dict[str, object]) -> dict[str, int]:
 
 
 @lru_cache(maxsize=_MOST_SHAPES)
-def _stated_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
+def _counters_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
     """Return (field, group or None, name) of the counters in a usage object of this shape, in reverse priority.
 
     The shape is the names outside of groups, and the name and names of each group.

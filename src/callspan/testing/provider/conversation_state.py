@@ -195,8 +195,8 @@ def _item(sent: Json) -> Json:
     """An item as conversations list it: with an id, and a message with its content in parts."""
     item = {"id": f"item_{secrets.token_hex(25)}", "type": "message", "status": "completed", **sent}
     if isinstance(item.get("content"), str):
-        answered: Json = {"type": "output_text", "annotations": [], "logprobs": []}
-        kind = answered if item.get("role") == "assistant" else {"type": "input_text"}
+        output_text: Json = {"type": "output_text", "annotations": [], "logprobs": []}
+        kind = output_text if item.get("role") == "assistant" else {"type": "input_text"}
         item["content"] = [{**kind, "text": item["content"]}]
     return item
 

@@ -52,7 +52,7 @@ class AgentTurn:
             "completed_at": int(time.time()) if ended else None,
             "status": self.status,
             "error": self.error,
-            "usage": None if self.usage is None else _stated(self.usage),
+            "usage": None if self.usage is None else _usage_json(self.usage),
             "prompt_cache_options": None,
         }
 
@@ -108,7 +108,7 @@ class AgentSession:
             "metadata": self._metadata,
             "required_actions": [],
             "status": self._status,
-            "usage": None if total is None else _stated(total),
+            "usage": None if total is None else _usage_json(total),
             "vault_ids": [],
         }
 
@@ -158,7 +158,7 @@ class AgentSession:
 
     def _end(self, turn: AgentTurn, status: str) -> None:
         turn.status, self._open, self._status = status, None, "idle"
-        usage = None if turn.usage is None else _stated(turn.usage)
+        usage = None if turn.usage is None else _usage_json(turn.usage)
         self._of_turn(turn, status, usage=usage)
         self.log.add(self._event("agent.session.idle", session=self.json()))
 
@@ -258,7 +258,7 @@ def _listed(data: list[Json]) -> Json:
     }  # fmt: skip
 
 
-def _stated(usage: Mapping[str, int]) -> Json:
+def _usage_json(usage: Mapping[str, int]) -> Json:
     return {
         "input_tokens": usage["input_tokens"],
         "input_tokens_details": {"cached_tokens": usage["cached_tokens"]},
