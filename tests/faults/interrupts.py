@@ -191,7 +191,8 @@ def points_of(run: Callable[[Trace], object], wanted: Callable[[FrameType | None
     """The lines that are executed, in the order of their first execution; the context's where we have called it."""
     found: dict[object, Point] = {}
     executed: Counter[tuple[str, int]] = Counter()
-    locks = Counter[str]()
+    # A coroutine's frame is entered whenever it goes on.
+    taking, leaving = set[FrameType](), set[FrameType]()
 
     def inside(frame: FrameType, event: str, argument: object) -> Any:
         if event == "line":
@@ -200,7 +201,7 @@ def points_of(run: Callable[[Trace], object], wanted: Callable[[FrameType | None
             below: FrameType | None = frame
             while is_context(below):
                 below = below and below.f_back
-            if wanted(below) and locks["__enter__"] == locks["__exit__"]:
+            if wanted(below) and len(taking) == len(leaving):
                 key = (file, line, stack_of(frame) if wanted is is_ours else None)
                 if key not in found:
                     name = frame.f_code.co_name
@@ -208,7 +209,8 @@ def points_of(run: Callable[[Trace], object], wanted: Callable[[FrameType | None
         return inside
 
     def around(frame: FrameType, event: str, argument: object) -> Any:
-        locks[frame.f_code.co_name] += frame.f_code.co_filename.endswith(LOCKS)
+        if frame.f_code.co_filename.endswith(LOCKS):
+            {"enter": taking, "exit": leaving}.get(frame.f_code.co_name.strip("_a"), set()).add(frame)
         return inside if wanted(frame) or is_context(frame) else None
 
     run(around)
