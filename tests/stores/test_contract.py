@@ -54,6 +54,29 @@ def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, re
     reader.close()
 
 
+def test_records_are_found_by_their_whole_ids_alone(store: Delivery, records: Records) -> None:
+    """Without bodies, but for a mark that a call has an answer; ids with quotes and prefixes of ids are like others."""
+    session, step, call_record, *_ = records.every_kind()
+    assert isinstance(call_record, call.CallRecord)
+    other = records.session("s1\"'\\ é", name="other")
+    unanswered = records.call(response=None)
+    store.write(session, step, call_record, unanswered, other, records.session("s10"))
+    reader = store.read()
+    assert list(reader.stored("session", ["s1"])) == [(session, False)]
+    several = reader.stored("session", ["s1", "none", other.session_id])
+    assert sorted(one.record.session_id for one in several if isinstance(one.record, events.SessionRecord)) == [
+        "s1", other.session_id,
+    ]  # fmt: skip
+    assert [one.record for one in reader.stored("timestep", ["t1"])] == [step]
+    ids = [call_record.call_id, unanswered.call_id, *(f"c{number}" for number in range(500))]
+    calls = {one.record.call_id: one for one in reader.stored("call", ids) if isinstance(one.record, call.CallRecord)}
+    assert [calls[one].has_answer for one in ids[:2]] == [True, False]
+    assert [bytes(one.record.request.body) for one in calls.values()] == [b"", b""]
+    assert calls[ids[0]].record.place == call_record.place
+    assert [*reader.stored("call", ["c"]), *reader.stored("session", ["s"]), *reader.stored("session", [])] == []
+    reader.close()
+
+
 def test_calls_are_read_without_the_bodies_that_are_not_wanted(store: Delivery, records: Records) -> None:
     store.write(records.call(), records.call(messages=[{"role": "user", "content": "Why?"}], answer="So."))
     reader = store.read()

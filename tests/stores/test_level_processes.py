@@ -63,9 +63,8 @@ def provider() -> Iterator[ScriptedProvider]:
         yield scripted
 
 
-def test_another_process_reads_the_level_from_the_store(provider: ScriptedProvider, tmp_path: Path) -> None:
+def test_another_process_reads_the_level_from_the_store(provider: ScriptedProvider, url: str, tmp_path: Path) -> None:
     """Each process has a spool of its own. All is there but the content."""
-    url = f"sqlite:///{tmp_path}/calls.db"
     for what in ("begin", "read"):
         for _ in range(3):
             provider.reply(text=SECRET, polls=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Final
@@ -20,6 +20,7 @@ from callspan.stores.base import (
     Reader,
     SessionFilter,
     SessionSummary,
+    Stored,
     Summary,
     Times,
 )
@@ -81,6 +82,10 @@ class RewardFilteredReader:
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
         return self._reader.events(session_id)
+
+    def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
+        """Yield the records of a kind with one of these whole ids, regardless of rewards."""
+        return self._reader.stored(kind, ids)
 
     def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over the calls of the sessions with enough reward, largest number of calls first."""

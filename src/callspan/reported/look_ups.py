@@ -7,23 +7,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
 
 from callspan.agent.runtime import SpanRef, UnansweredError
 from callspan.background import on_own_thread
 from callspan.fail_open import fail_open, ours, reported
-from callspan.forks import late_import
-from callspan.record.call import Place
+from callspan.record.call import CallRecord, Place
+from callspan.record.events import SessionRecord, record_key
+from callspan.record.merging import ENDED_VERSION
+from callspan.settings import Content
 from callspan.spool.losses import add_unanswered
-from callspan.stores.base import EmptyStoreError, LookUp, StoredCall
-from callspan.stores.urls import parse
+from callspan.stores.base import EmptyStoreError, Reader, Stored, StoredCall, StoreError
+from callspan.stores.urls import open_reader, readable
 
 LOOK_UP_S: Final = 5.0
 """The longest time that a look-up takes, and for which a store that has not answered is left alone afterwards."""
+_AGAIN_S: Final = 0.2
+_NO_END: Final = frozenset({"started", "in_progress"})
+"""Outcomes of calls that have not ended."""
+_WITHOUT_USAGE: Final = range(ENDED_VERSION, ENDED_VERSION + 3)
+"""Versions of calls that have their end from a webhook only."""
 _UNREADABLE: Final = fail_open("look up what a store knows")
 _COUNT: Final = fail_open("count a look-up that no store has answered")
-_T = TypeVar("_T")
+_V = TypeVar("_V")
+_Read: TypeAlias = Callable[[Reader, Sequence[str]], Mapping[str, _V]]
+"""Returns what a store knows of each id."""
 
 
 def is_before(stored_ns: int | None, read_ns: int | None) -> bool:
@@ -35,79 +48,125 @@ def is_before(stored_ns: int | None, read_ns: int | None) -> bool:
 
 
 class LookUps:
-    """The stores that can be asked: SQLite files, by an indexed look-up. Other stores are not asked."""
+    """The stores that can be asked: those that can be read."""
 
     def __init__(self, stores: Iterable[str], directory: Callable[[], Path | None] = lambda: None) -> None:
         """`directory` gives the spool directory, where look-ups without an answer are counted; None: nowhere."""
         self._directory = directory
-        self.paths = [path for url in stores if (path := parse(url).path) is not None and parse(url).kind == "sqlite"]
-        self._silent_until: dict[Path, float] = {}
+        self._urls = readable(stores)
+        self._silent_until: dict[str, float] = {}
 
     def __bool__(self) -> bool:
         """Return whether there is a store to ask."""
-        return bool(self.paths)
+        return bool(self._urls)
 
     def find(self, kind: str, identity: str) -> SpanRef | None:
         """Return the reference of a span (`session`, `timestep`, `call`); None if no store has it.
 
         Raises UnansweredError.
         """
-        known = next(iter(self._answers(lambda store: store.span(kind, identity))), None)
-        if known is None:
-            return None
-        return SpanRef(
-            trace_id=known.trace_id,
-            span_id=known.span_id,
-            sampled=known.sampled,
-            place=Place(session_id=known.session_id, timestep_id=known.timestep_id, timestep=known.timestep),
-            level=known.level,
-            response_id=known.response_id,
-            complete=known.has_end,
-            has_answer=known.has_answer,
-            read_ns=known.read_ns,
-        )
+        return self._ask([identity], partial(_refs, kind)).get(identity)
 
     def complete(self, call_ids: Sequence[str]) -> Mapping[str, StoredCall]:
         """Return those of the calls that are stored with their end. Raises UnansweredError."""
-        found: dict[str, StoredCall] = {}
-        for answer in self._answers(lambda store: store.ended_calls(call_ids)):
-            found |= answer
-        return found
+        return self._ask(call_ids, _ended)
 
     def model(self, session_id: str) -> str | None:
         """Return the recorded model of a hosted agent's session; None if unknown. Raises UnansweredError."""
-        return next(iter(self._answers(lambda store: store.agent_model(session_id))), None)
+        return self._ask([session_id], _models).get(session_id)
 
-    def _answers(self, ask: Callable[[LookUp], _T | None]) -> list[_T]:
-        """Return what the stores know. Raises UnansweredError if none knows it, and one has not answered."""
+    def _ask(self, ids: Sequence[str], read: _Read[_V]) -> dict[str, _V]:
+        """Return what the stores know of the ids, the first one that knows an id of that id.
+
+        Raises UnansweredError if nothing is known, and a store has not answered.
+        """
         if not on_own_thread():
             raise UnansweredError("a store is only opened on a thread of callspan's own")
         deadline = time.monotonic() + LOOK_UP_S
-        answers: list[_T] = []
+        found: dict[str, _V] = {}
         answered = True
-        for path in self.paths:
-            now = time.monotonic()
-            if now >= deadline or now < self._silent_until.get(path, 0.0):
+        for url in self._urls:
+            now, missing = time.monotonic(), [one for one in ids if one not in found]
+            if not missing:
+                break
+            if now >= deadline or now < self._silent_until.get(url, 0.0):
                 answered = False
                 continue
             try:
-                answer = ask(_look_up(path, deadline - now))
+                found.update(_read(url, read, missing, deadline))
             except ours(EmptyStoreError):
                 continue
             except reported(_UNREADABLE):
                 answered = False
-                self._silent_until[path] = time.monotonic() + LOOK_UP_S
-                continue
-            if answer:
-                answers.append(answer)
-        if not answers and not answered:
+                self._silent_until[url] = time.monotonic() + LOOK_UP_S
+        if not found and not answered:
             with _COUNT:
                 directory = self._directory()
                 if directory is not None:
                     add_unanswered(directory)
             raise UnansweredError(f"no answer within {LOOK_UP_S:.0f} s")
-        return answers
+        return found
 
 
-def _look_up(path: Path, wait_s: float) -> LookUp:
-    return cast("LookUp", late_import("callspan.stores.sqlite.look_ups").SQLiteLookUp(path, wait_s))
+def _read(url: str, read: _Read[_V], ids: Sequence[str], deadline: float) -> Mapping[str, _V]:
+    try:
+        return _read_once(url, read, ids, deadline)
+    except ours(StoreError) as error:
+        if isinstance(error, EmptyStoreError) or time.monotonic() + _AGAIN_S >= deadline:
+            raise
+    # The last writer may just have closed a SQLite file, and taken its write-ahead log with it.
+    time.sleep(_AGAIN_S)
+    return _read_once(url, read, ids, deadline)
+
+
+def _read_once(url: str, read: _Read[_V], ids: Sequence[str], deadline: float) -> Mapping[str, _V]:
+    with closing(open_reader(url, deadline - time.monotonic())) as reader:
+        return read(reader, ids)
+
+
+def _refs(kind: str, reader: Reader, ids: Sequence[str]) -> dict[str, SpanRef]:
+    return {record_key(one.record)[1]: _ref(reader, one) for one in reader.stored(kind, ids)}
+
+
+def _ref(reader: Reader, stored: Stored) -> SpanRef:
+    record, replace = stored.record, msgspec.structs.replace
+    ref = SpanRef(trace_id=record.trace_id, span_id=record.span_id)
+    if isinstance(record, SessionRecord):
+        return replace(ref, place=Place(session_id=record.session_id), level=_level(record))
+    if isinstance(record, CallRecord):
+        place = replace(record.place, parent_call_id=None)
+        return replace(
+            ref, place=place, level=_level(record), sampled=record.sampled is not False, complete=_has_ended(record),
+            has_answer=stored.has_answer, read_ns=record.read_ns,
+            response_id=None if record.response is None else record.response.id,
+        )  # fmt: skip
+    place = Place(session_id=record.session_id, timestep_id=record.timestep_id, timestep=record.index)
+    session = None if record.session_id is None else next(reader.stored("session", [record.session_id]), None)
+    return replace(ref, place=place, level=None if session is None else _level(session.record))
+
+
+def _level(record: object) -> Content | None:
+    """Return the content level it was begun with; None: unknown, only those who read it later have recorded it."""
+    if not isinstance(record, SessionRecord | CallRecord) or (record.pid is None and record.content_level == "full"):
+        return None
+    return record.content_level
+
+
+def _has_ended(record: CallRecord) -> bool:
+    """Return whether a store has the end of a call with its usage, not only that of a webhook."""
+    return record.outcome not in _NO_END and record.record_version not in _WITHOUT_USAGE
+
+
+def _ended(reader: Reader, ids: Sequence[str]) -> dict[str, StoredCall]:
+    found = ((one.record, one.has_answer) for one in reader.stored("call", ids))
+    return {
+        record.call_id: StoredCall(record.request.model is not None, has_answer, record.read_ns)
+        for record, has_answer in found
+        if isinstance(record, CallRecord) and _has_ended(record)
+    }
+
+
+def _models(reader: Reader, ids: Sequence[str]) -> dict[str, str]:
+    found = (one.record for one in reader.stored("session", ids))
+    named = ((one.session_id, one.metadata.get("agent_model")) for one in found if isinstance(one, SessionRecord))
+    return {session_id: model for session_id, model in named if isinstance(model, str)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -11,7 +11,6 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
-from callspan.settings import Content as ContentLevel
 from callspan.stores.columns import LAYOUT
 
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
@@ -199,6 +198,14 @@ class Times(NamedTuple):
     """Time to the first token in nanoseconds."""
 
 
+class Stored(NamedTuple):
+    """A record without bodies, as a store has it."""
+
+    record: CallRecord | SessionRecord | TimestepRecord
+    has_answer: bool = False
+    """Of a call: the body of the answer is stored."""
+
+
 MOST_CALLS: Final = 1000
 """Most calls that are followed from one back to the calls before it."""
 
@@ -264,32 +271,14 @@ class Reader(Protocol):
     def times(self, which: CallFilter = ...) -> Iterator[Times]:
         """Yield the times of the calls that succeeded, in any order."""
 
+    def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
+        """Yield the records of a kind (`session`, `timestep`, `call`) with one of these whole ids, in any order."""
+
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the store has a spool segment; None if it does not know."""
 
     def close(self) -> None:
         """Close the store."""
-
-
-class StoredSpan(NamedTuple):
-    """The span and place of a recorded session, timestep or call; None: unknown."""
-
-    trace_id: str | None = None
-    span_id: str | None = None
-    sampled: bool = True
-    session_id: str | None = None
-    timestep_id: str | None = None
-    timestep: int | None = None
-    response_id: str | None = None
-    """Of a call: the provider's id of the response."""
-    level: ContentLevel | None = None
-    """The content level it was begun with; None: unknown."""
-    has_end: bool = False
-    """Of a call: it is stored with its end and usage, not only with that of a webhook."""
-    has_answer: bool = False
-    """Of a call: the content of the answer is stored."""
-    read_ns: int | None = None
-    """Of a call: when its end was first read, Unix time."""
 
 
 class StoredCall(NamedTuple):
@@ -299,19 +288,3 @@ class StoredCall(NamedTuple):
     has_answer: bool
     read_ns: int | None
     """When its end was first read, Unix time; None: unknown."""
-
-
-class LookUp(Protocol):
-    """What a process that records asks a store of what others have recorded; by keys, within seconds.
-
-    Every method raises EmptyStoreError where nothing was recorded yet, and StoreError where the store does not answer.
-    """
-
-    def span(self, kind: str, identity: str) -> StoredSpan | None:
-        """Return the span of a `session`, `timestep` or `call` by its id; None if the store has none."""
-
-    def ended_calls(self, call_ids: Sequence[str]) -> Mapping[str, StoredCall]:
-        """Return those of the calls that are stored with their end, by their id."""
-
-    def agent_model(self, session_id: str) -> str | None:
-        """Return the model of a hosted agent's session; None if unknown."""

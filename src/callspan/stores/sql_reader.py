@@ -25,11 +25,12 @@ from callspan.stores.base import (
     History,
     SessionFilter,
     SessionSummary,
+    Stored,
     StoreError,
     Summary,
     Times,
 )
-from callspan.stores.columns import CALLS, PICO, SESSIONS, TIMESTEPS
+from callspan.stores.columns import CALLS, PICO, SESSIONS, TABLES, TIMESTEPS
 from callspan.stores.filters import checked_grouping
 from callspan.stores.history import follow, links
 from callspan.stores.sql_rewards import SqlRewards, Values, record_of
@@ -43,6 +44,11 @@ _ANNOUNCES_ANOTHER: Final = f"""
 event_id IN (SELECT event_id || '{start_id("")}' FROM events WHERE {{chosen}} AND event_type IN ('tool', 'agent'))
 """
 """Condition on `events`: the row is the start event of a run whose end is stored too."""
+_TYPES: Final[Mapping[str, type[CallRecord | SessionRecord | TimestepRecord]]] = {
+    "session": SessionRecord,
+    "timestep": TimestepRecord,
+    "call": CallRecord,
+}
 _KNOWN_BY: Final = {"span_id": 1, "response_id": 1, "request_id": 2, "trace_id": 1}
 """Columns with ids that find a call, and the layout that introduced each."""
 
@@ -173,6 +179,15 @@ class SqlReader(SqlRewards):
         sql = f"SELECT * FROM timesteps WHERE {filters.timestep_condition(self._layout)} ORDER BY start_ns LIMIT 1"
         row = next(self._rows(sql, id=timestep_id), None)
         return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
+
+    def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
+        """Yield the records of a kind that have one of these whole ids, in any order."""
+        table = TABLES[kind]
+        for start in range(0, len(ids), _AT_ONCE):
+            chosen, names = _chosen(ids[start : start + _AT_ONCE], table.key)
+            for row in self._rows(f"SELECT * FROM {table.name} WHERE {chosen}", **names):
+                has_answer = kind == "call" and row["output"] is not None
+                yield Stored(record_of(table, row, _TYPES[kind]), has_answer)
 
     def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
@@ -390,7 +405,7 @@ class ExactCalls(SqlReader):
         return None if row is None else self._call_of(row)
 
 
-def _chosen(ids: Sequence[str]) -> tuple[str, dict[str, object]]:
-    """Return the condition that a row is of one of these sessions, and its parameters."""
-    names: dict[str, object] = {f"id{number}": session_id for number, session_id in enumerate(ids)}
-    return f"session_id IN ({', '.join(f':{name}' for name in names)})", names
+def _chosen(ids: Sequence[str], key: str = "session_id") -> tuple[str, dict[str, object]]:
+    """Return the condition that a column has one of these ids, and its parameters."""
+    names: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids)}
+    return f"{key} IN ({', '.join(f':{name}' for name in names)})", names

@@ -181,17 +181,26 @@ def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
         SettingError: None of them is readable by its kind.
         StoreError: It cannot be opened, for example because the file is missing.
     """
-    store = parse(first_readable(urls))
+    return open_reader(first_readable(urls))
+
+
+def open_reader(url: str, wait_s: float | None = None) -> Reader:
+    """Return a reader of a store that can be read, as `open_store`; its answers may take `wait_s` seconds."""
+    store = parse(url)
     reader = _load(store.kind, _KINDS[store.kind].reader or "")
-    return cast("Reader", reader(store.path if store.path is not None else store.url))
+    return cast("Reader", reader(store.path if store.path is not None else store.url, wait_s))
+
+
+def readable(urls: Iterable[str]) -> list[str]:
+    """Return those of the URLs whose stores can be read."""
+    return [url for url in urls if _KINDS[parse(url).kind].reader is not None]
 
 
 def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
     """Return the URL of the first of these stores that can be read. Raises SettingError if none can."""
     split = split_urls(urls)
-    for url, store in [(url, parse(url)) for url in split]:
-        if _KINDS[store.kind].reader is not None:
-            return url
+    for url in readable(split):
+        return url
     names = ", ".join(map(safe_name, split)) or "nothing"
     raise SettingError(f"{_SETTING}: {names} cannot be read; name a store that keeps records: {_FORMS}")
 

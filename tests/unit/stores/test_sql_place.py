@@ -19,5 +19,5 @@ def test_no_other_package_has_sql() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.search(node.value)
     }
-    assert "stores/sqlite/look_ups.py" in found
+    assert "stores/sql_reader.py" in found
     assert {name for name in found if not name.startswith("stores/")} == set()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import Final
 
 from clickhouse_connect.driver import create_client
@@ -34,8 +35,10 @@ _ADVICE: Final = {
 """What to do, by the code of an error."""
 
 
-def connect(url: str) -> Client:
+def connect(url: str, wait_s: float | None = None) -> Client:
     """Return a client of the server a store's URL names; `clickhouse+chdb:///directory` is the embedded engine.
+
+    `wait_s` is how long connecting, and each answer, may take.
 
     Raises clickhouse_connect's exceptions if it cannot be reached.
     """
@@ -43,7 +46,10 @@ def connect(url: str) -> Client:
     if dsn.startswith("chdb:"):
         return create_client(dsn=dsn)
     return create_client(
-        dsn=dsn, autogenerate_session_id=False, connect_timeout=_CONNECT_S, send_receive_timeout=_ANSWER_S
+        dsn=dsn,
+        autogenerate_session_id=False,
+        connect_timeout=ceil(wait_s or _CONNECT_S),
+        send_receive_timeout=ceil(wait_s or _ANSWER_S),
     )
 
 

@@ -44,11 +44,11 @@ class ClickHouseReader(SqlReader):
 
     _metadata = CLICKHOUSE
 
-    def __init__(self, url: str) -> None:
-        """Connect at once, so that errors show early."""
+    def __init__(self, url: str, wait_s: float | None = None) -> None:
+        """Connect at once, so that errors show early; `wait_s` is how long that and each answer may take."""
         self.name = safe_name(url)
         with explaining(self.name):
-            self._client = connect(url)
+            self._client = connect(url, wait_s)
         self._pieces: dict[str, bytes] = {}
         """Contents of the calls being read."""
         self._layout = layout(self._client)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from itertools import islice
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -26,6 +27,8 @@ from callspan.stores.base import (
     History,
     SessionFilter,
     SessionSummary,
+    Stored,
+    StoreError,
     Summary,
     Times,
     no_file,
@@ -39,15 +42,26 @@ from callspan.stores.rows import merge
 _EVERY: Final = CallFilter()
 _ANY: Final = SessionFilter()
 _T = TypeVar("_T")
+_keys: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
+    kind: msgspec.json.Decoder(
+        msgspec.defstruct("Key", [("key", str)], tag_field="kind", tag=kind, rename={"key": name})
+    )
+    for kind, name in (("session", "session_id"), ("timestep", "timestep_id"), ("call", "call_id"))
+}
+"""Decoders that read only the id of a record of their kind."""
 _NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError)
 
 
 class JsonLinesReader:
     """Reads the files for each query, so that it sees new records."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Raises StoreError if the file is missing."""
+    def __init__(self, path: str | Path, wait_s: float | None = None) -> None:
+        """`wait_s` is how long reading may take from now on; None: any time.
+
+        Raises StoreError if the file is missing.
+        """
         self._path = Path(path)
+        self._until = float("inf") if wait_s is None else time.monotonic() + wait_s
         self.name = f"jsonl:///{path}"
         if not self._path.is_file():
             raise no_file(Path(path))
@@ -122,6 +136,20 @@ class JsonLinesReader:
         """Yield the times of the calls that succeeded, in any order."""
         yield from aggregates.times_of(self._matching(which))
 
+    def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
+        """Yield the records of a kind that have one of these whole ids; other lines are not decoded."""
+        wanted, decoder, versions = set(ids), _keys[kind], dict[str, list[Record]]()
+        for line in self._lines():
+            with contextlib.suppress(*_NO_RECORD):
+                key = decoder.decode(line).key
+                if key in wanted:
+                    versions.setdefault(key, []).append(decode(line))
+        for found in map(_newest, versions.values()):
+            if isinstance(found, CallRecord):
+                yield Stored(_with_content(found, "none"), bool(found.response and bytes(found.response.body)))
+            elif isinstance(found, SessionRecord | TimestepRecord):
+                yield Stored(found)
+
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the file has a spool segment."""
         return read_cursors(self._path).get(segment, 0)
@@ -154,7 +182,13 @@ class JsonLinesReader:
                     inode = os.fstat(file.fileno()).st_ino
                     if inode not in read:
                         read.add(inode)
-                        yield from lines_in(file)
+                        yield from takewhile(self._is_in_time, lines_in(file))
+
+    def _is_in_time(self, _: bytes) -> bool:
+        """Return True. Raises StoreError once reading has taken too long."""
+        if time.monotonic() > self._until:
+            raise StoreError(f"{self.name}: too large to be read in time")
+        return True
 
     def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
         """Return each session with its sort time, by id."""

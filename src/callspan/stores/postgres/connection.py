@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from math import ceil
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -45,13 +46,24 @@ def _is_of_application(_: logging.LogRecord) -> bool:
     return not on_own_thread()
 
 
-def connect(url: str) -> psycopg.Connection:
-    """Return a connection in autocommit mode; the URL's parameters override the defaults. Raises psycopg.Error."""
+def connect(url: str, wait_s: float | None = None) -> psycopg.Connection:
+    """Return a connection in autocommit mode; the URL's parameters override the defaults. Raises psycopg.Error.
+
+    With `wait_s`, connecting may take so many seconds, and so may each query.
+    """
     for logger in _LOGGERS:
         logger.addFilter(_is_of_application)  # once: the function is the same
-    return psycopg.connect(
-        make_conninfo("", **(_CONNECT | conninfo_to_dict(url))), autocommit=True, application_name="callspan"
-    )
+    given = _CONNECT | conninfo_to_dict(url)
+    if wait_s is None:
+        return _connect(given)
+    within_ms = max(1, int(wait_s * 1000))
+    connection = _connect(given | {"connect_timeout": str(ceil(wait_s)), "tcp_user_timeout": str(within_ms)})
+    connection.execute(f"SET statement_timeout = {within_ms}".encode())
+    return connection
+
+
+def _connect(given: Mapping[str, Any]) -> psycopg.Connection:
+    return psycopg.connect(make_conninfo("", **given), autocommit=True, application_name="callspan")
 
 
 def migrate(connection: psycopg.Connection) -> None:

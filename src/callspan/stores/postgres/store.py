@@ -268,10 +268,10 @@ def remove(url: str, choice: DeletionScope) -> DeletionResult:
         return remove_by_sql(run, choice)
 
 
-def _opened(url: str, name: str) -> tuple[psycopg.Connection, int]:
+def _opened(url: str, name: str, wait_s: float | None = None) -> tuple[psycopg.Connection, int]:
     """Return a connection and the layout of the tables there. Raises StoreError if there are none."""
     with explaining(name):
-        connection = connect(url)
+        connection = connect(url, wait_s)
     connection.adapters.register_loader("json", TextLoader)
     version = layout(connection)
     if version == 0:
@@ -292,10 +292,10 @@ class PostgresReader(SqlReader):
     # A list, because `OR` with a subquery uses no index.
     _in_sessions = "c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))"
 
-    def __init__(self, url: str) -> None:
-        """Connect at once, so that errors show early."""
+    def __init__(self, url: str, wait_s: float | None = None) -> None:
+        """Connect at once, so that errors show early; `wait_s` is how long that and each query may take."""
         self.name = safe_name(url)
-        self._connection, self._layout = _opened(url, self.name)
+        self._connection, self._layout = _opened(url, self.name, wait_s)
         self._connection.read_only = True
 
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:

@@ -8,18 +8,16 @@ import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
 from callspan.stores import aggregates
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import CallFilter, StoreError
+from callspan.stores.base import CallFilter
 from callspan.stores.columns import LAYOUT
 from callspan.stores.filters import SQLITE
 from callspan.stores.packing import SAME_HASH
@@ -64,12 +62,12 @@ class SQLiteReader(SqlReader):
     _called = "c.first_ns AS called FROM call_sums c"
     _models = "SELECT DISTINCT session_id, model FROM call_sums"
 
-    def __init__(self, path: str | Path, wait_s: float = BUSY_MS / 1000) -> None:
+    def __init__(self, path: str | Path, wait_s: float | None = None) -> None:
         """Open `path` at once, so that errors show early; `wait_s` is how long to wait for the locks of others."""
         self.name = f"sqlite:///{path}"
         self._path = Path(path)
         self._remedy = rescue(self._path)
-        self._connection = open_for_reading(self._path, wait_s)
+        self._connection = open_for_reading(self._path, BUSY_MS / 1000 if wait_s is None else wait_s)
         self._is_open = True
         in_child(self, _inherit)
         self._layout = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
@@ -151,18 +149,6 @@ class SQLiteReader(SqlReader):
 def _inherit(reader: SQLiteReader) -> None:
     if reader._is_open:
         forbid(reader._path, _INHERITED)
-
-
-def query(path: Path, sql: str, wait_s: float, **values: object) -> list[Values]:
-    """Return the rows of one query of a file, with `:name` parameters; wait so long for the locks of others.
-
-    Raises StoreError.
-    """
-    try:
-        with closing(SQLiteReader(path, wait_s)) as reader:
-            return list(reader._rows(sql, **values))
-    except ours(sqlite3.Error) as error:
-        raise StoreError(f"{path}: {error}") from error
 
 
 class WritersReader(SQLiteReader, ExactCalls):
