@@ -77,7 +77,7 @@ def run_apart(target: Callable[[], object]) -> None:
 class _ThreadState(threading.local):
     """State of each thread. Its attributes are read without a call of a function."""
 
-    in_section = False
+    busy = False
     is_ours = False
 
 
@@ -257,7 +257,7 @@ class _Claim:
         return any(id(frame) == self._frame for frame in frames_of(sys._current_frames().get(self.thread)))
 
 
-class PutOff:
+class Worker:
     """Work that is done soon, or at a given time, by a thread that exists while there is some.
 
     No method takes a lock, so all may be called from signal handlers; `put` also from finalizers. In a forked child
@@ -267,7 +267,7 @@ class PutOff:
     def __init__(self, name: str) -> None:
         self._name = name
         self._begin()
-        in_child(self, PutOff._begin)
+        in_child(self, Worker._begin)
 
     def _begin(self) -> None:
         self._waiting: deque[Callable[[], object]] = deque()
@@ -414,7 +414,7 @@ class PutOff:
             return
 
 
-class OwnThread(PutOff):
+class OwnThread(Worker):
     """Work that only its own thread does, because it may wait for a store: `drain` waits for that thread.
 
     A thread that cannot be started, at the end of the interpreter, leaves the work to `drain`.
@@ -451,16 +451,16 @@ LOOK_UPS: Final = OwnThread("callspan-look-ups")
 """Asks stores what this process does not know."""
 
 
-_deferred: Final = PutOff("callspan-deferred-telemetry")
+_deferred: Final = Worker("callspan-deferred-telemetry")
 _exit_unregistered: Final = AtomicFlag(is_set=True)
 
 
-def run_or_defer(work: Callable[[_A, _B], object], first: _A, second: _B) -> None:
+def run_reentrant(work: Callable[[_A, _B], object], first: _A, second: _B) -> None:
     """Do `work(first, second)`, which may wait for locks of OpenTelemetry, now or after what it has interrupted.
 
     What was deferred before is done first. Raises what `work` raises.
     """
-    if _here.in_section and _is_interrupted():
+    if _here.busy and _is_interrupted():
         if _exit_unregistered:
             atexit.register(drain_deferred, _AT_EXIT_S)
             _exit_unregistered.test_and_clear()
@@ -468,12 +468,12 @@ def run_or_defer(work: Callable[[_A, _B], object], first: _A, second: _B) -> Non
         _pending.append(None)
         return
     try:
-        _here.in_section = True
+        _here.busy = True
         if _pending:
             _drain_deferred(_IN_ORDER_S)
         work(first, second)
     finally:
-        _here.in_section = False
+        _here.busy = False
 
 
 def drain_deferred(timeout_s: float) -> bool:
@@ -481,7 +481,7 @@ def drain_deferred(timeout_s: float) -> bool:
 
     In a signal handler that has interrupted a section nothing can be done before the handler returns: False at once.
     """
-    if _here.in_section and _is_interrupted():
+    if _here.busy and _is_interrupted():
         return not _pending
     return _drain_deferred(timeout_s)
 
@@ -498,4 +498,4 @@ def _drain_deferred(timeout_s: float) -> bool:
 def _is_interrupted() -> bool:
     """Whether a section of this thread is really below: an interrupt may have left its mark behind."""
     # The first two are this function and our caller, which is about to enter a section itself.
-    return any(frame.f_code is run_or_defer.__code__ for frame in islice(frames_of(sys._getframe()), 2, None))
+    return any(frame.f_code is run_reentrant.__code__ for frame in islice(frames_of(sys._getframe()), 2, None))

@@ -13,7 +13,7 @@ from typing import Any
 
 import callspan
 from callspan import background
-from callspan.background import PutOff
+from callspan.background import Worker
 from callspan.fail_open import fail_open
 from callspan.intercept import hooks
 from callspan.intercept.hooks import HookSteps, guarded
@@ -82,7 +82,7 @@ def test_a_record_after_an_interrupted_append_is_written() -> None:
 def test_work_of_an_interrupted_thread_is_done_by_the_next() -> None:
     def once(line: int) -> bool:
         done: list[int] = []
-        worker = PutOff("test")
+        worker = Worker("test")
         worker._unstarted.test_and_clear()  # no thread of its own
         worker.put(lambda: done.append(1))
         came = interrupted_at(line, background.__file__, lambda: worker.drain(LIMIT_S))
@@ -116,7 +116,7 @@ def test_what_a_hook_has_entered_is_left() -> None:
 def test_a_worker_whose_start_was_interrupted_starts_with_the_next_work() -> None:
     def once(line: int) -> bool:
         done = threading.Event()
-        worker = PutOff("test")
+        worker = Worker("test")
         came = interrupted_at(line, background.__file__, lambda: worker.put(bool))
         worker.put(done.set)
         assert done.wait(LIMIT_S), line

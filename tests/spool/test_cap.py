@@ -38,7 +38,7 @@ def on_disk(place: Path) -> int:
 def append(spool: Spool, names: Sequence[str], *, every: int = 20) -> Iterator[int]:
     """Append records of 1 KB that could be slimmed, waiting now and then so that a healthy sink keeps up."""
     for number, name in enumerate(names, 1):
-        assert spool.append(record(name, 1000), slim=lambda: record("slim"))
+        assert spool.append(record(name, 1000), without_bodies=lambda: record("slim"))
         if number % every == 0:
             healthy = spool._shippers[-1] if spool._shippers else None
             until(lambda healthy=healthy: healthy is None or spool._segments.lag(healthy.number) == 0)  # type: ignore[misc]
@@ -57,7 +57,7 @@ def test_a_working_store_gets_complete_records_while_another_is_down(
     counts = spool.counters()
     assert (counts["slimmed"], counts["dropped.memory"], spool.drops()["memory"]) == (0, 0, 0)
     assert max(sizes) <= CAP + CAP // 8
-    until(lambda: not spool._cap._condemned)
+    until(lambda: not spool._cap._dropped)
     until(lambda: spool.counters()["given_up.down"] > 900)
     down.up.set()
     assert spool.flush(20)
@@ -132,7 +132,7 @@ def test_a_store_that_lags_behind_the_cap_loses_bodies_first(place: Path, tmp_pa
     busy = Busy(tmp_path / "b", "busy")
     spool = Spool(place, [busy, SqliteSink(tmp_path / "h.db")], max_bytes=CAP // 4)
     for number in range(120):
-        assert spool.append(record(f"k{number}", 1000), slim=partial(record, f"s{number}"))
+        assert spool.append(record(f"k{number}", 1000), without_bodies=partial(record, f"s{number}"))
     until(lambda: spool._segments.lag(0) == 0)
     assert spool.counters()["slimmed"] > 10
     assert [key[1:] for key in busy.keys()] == [str(number) for number in range(120)]  # noqa: SIM118 - no mapping
@@ -173,7 +173,7 @@ def test_a_short_failure_of_the_working_store_loses_nothing(place: Path, tmp_pat
     list(append(spool, before))
     Glitch.down.set()
     for name in during:
-        assert spool.append(record(name, 1000), slim=lambda: record("slim"))
+        assert spool.append(record(name, 1000), without_bodies=lambda: record("slim"))
     time.sleep(0.1)
     Glitch.down.clear()
     until(lambda: spool._segments.lag(1) == 0)
@@ -250,10 +250,10 @@ def test_a_long_outage_of_one_store_does_not_affect_the_other(place: Path, tmp_p
     assert rows(tmp_path / "h.db") == names
     assert spool.counters()["slimmed"] == 0
     assert max(sizes) <= CAP + CAP // 8
-    until(lambda: not spool._cap._condemned)
+    until(lambda: not spool._cap._dropped)
     down.up.set()
     assert spool.flush(30)
-    until(lambda: not spool._cap._condemned)
+    until(lambda: not spool._cap._dropped)
     lost = spool.counters()["given_up.down"]
     assert down.keys() == names[lost:]
     assert read_losses(place).given_up[store_key(place, down)].records == lost

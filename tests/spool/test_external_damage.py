@@ -264,7 +264,7 @@ from pathlib import Path
 from callspan.spool.spool import Spool
 spool = Spool(Path(sys.argv[1]), [])
 payload = b"h " + bytes(100 << 20)
-kept = spool.append(payload, slim=lambda: b"slim "), spool.append(payload)
+kept = spool.append(payload, without_bodies=lambda: b"slim "), spool.append(payload)
 print(*kept, spool.counters()["dropped.size"])
 """
 

@@ -271,7 +271,9 @@ class TestCap:
     def test_bodies_are_dropped_first_then_records_and_both_are_counted(self, place: Path, tmp_path: Path) -> None:
         sink = DownSink(tmp_path / "d")
         spool = Spool(place, [sink], max_bytes=100_000)
-        kept = [spool.append(record(f"k{n}", 5000), slim=lambda n=n: record(f"slim{n}", 400)) for n in range(80)]
+        kept = [
+            spool.append(record(f"k{n}", 5000), without_bodies=lambda n=n: record(f"slim{n}", 400)) for n in range(80)
+        ]
         counts = spool.counters()
         assert counts["spool_bytes"] <= 100_000
         assert counts["slimmed"] > 10
@@ -300,7 +302,7 @@ class TestCap:
         spool = Spool(place, [FileSink(tmp_path / "f")])
         huge = b"h " + bytes(65 << 20)
         assert not spool.append(huge)
-        assert spool.append(huge, slim=lambda: record("slim"))
+        assert spool.append(huge, without_bodies=lambda: record("slim"))
         assert spool.counters()["dropped.size"] == 1
         assert spool.close(5)
 

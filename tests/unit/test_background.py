@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan import background
-from callspan.background import AtomicFlag, LastingThread, LRUCache, PutOff
+from callspan.background import AtomicFlag, LastingThread, LRUCache, Worker
 from callspan.fail_open import forget_failures
 
 REQUEST = contextvars.ContextVar("request", default="none")
@@ -103,8 +103,8 @@ def test_a_runtime_context_whose_attach_raises_ends_no_thread(monkeypatch: pytes
     thread = background.thread(lambda: done.append("thread"), "callspan-refused")
     thread.start()
     thread.join()
-    put_off = PutOff("callspan-refused-too")
-    put_off.put(lambda: done.append("put off"))
+    worker = Worker("callspan-refused-too")
+    worker.put(lambda: done.append("put off"))
     assert until(lambda: done == ["thread", "put off"])
 
 
@@ -132,10 +132,10 @@ def test_a_thread_that_an_exception_ends_is_started_again_and_counted(
 
 def test_work_is_done_by_a_thread_that_ends_when_there_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "_IDLE_S", 0.05)
-    put_off = PutOff("callspan-idle")
+    worker = Worker("callspan-idle")
     for _ in range(3):
         done: list[int] = []
-        put_off.put(lambda done=done: done.append(threading.get_ident()))  # type: ignore[misc]
+        worker.put(lambda done=done: done.append(threading.get_ident()))  # type: ignore[misc]
         assert until(lambda done=done: bool(done))  # type: ignore[misc]
         assert done != [threading.get_ident()]
         assert until(lambda: not threads("callspan-idle"))
@@ -143,11 +143,11 @@ def test_work_is_done_by_a_thread_that_ends_when_there_is_no_more(monkeypatch: p
 
 def test_nothing_put_off_is_lost_while_the_thread_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "_IDLE_S", 0.0)
-    put_off, done = PutOff("callspan-busy"), set[tuple[int, int]]()
+    worker, done = Worker("callspan-busy"), set[tuple[int, int]]()
 
     def putting(number: int) -> None:
         for index in range(300):
-            put_off.put(lambda item=(number, index): done.add(item))
+            worker.put(lambda item=(number, index): done.add(item))
             time.sleep(0.00005)
 
     putters = [threading.Thread(target=putting, args=(number,)) for number in range(4)]
@@ -159,30 +159,30 @@ def test_nothing_put_off_is_lost_while_the_thread_comes_and_goes(monkeypatch: py
 
 
 def test_draining_waits_for_what_the_thread_is_doing_and_no_longer_than_it_may() -> None:
-    put_off, begun, release = PutOff("callspan-slow"), threading.Event(), threading.Event()
-    put_off.put(lambda: (begun.set(), release.wait(5)))
+    worker, begun, release = Worker("callspan-slow"), threading.Event(), threading.Event()
+    worker.put(lambda: (begun.set(), release.wait(5)))
     assert begun.wait(5)
     started = time.monotonic()
-    assert not put_off.drain(0.05)
+    assert not worker.drain(0.05)
     assert time.monotonic() - started < 2
     release.set()
-    assert put_off.drain(5)
+    assert worker.drain(5)
 
 
 def test_work_with_a_delay_is_done_when_it_is_due_or_at_the_end() -> None:
-    put_off, done = PutOff("callspan-later"), list[str]()
-    put_off.put_later(0.05, lambda: done.append("due"))
-    put_off.put_later(60, lambda: done.append("at the end"))
+    worker, done = Worker("callspan-later"), list[str]()
+    worker.put_later(0.05, lambda: done.append("due"))
+    worker.put_later(60, lambda: done.append("at the end"))
     assert until(lambda: done == ["due"])
-    put_off.drain(5)
+    worker.drain(5)
     assert done == ["due"]
-    put_off.drain(5, later=True)
+    worker.drain(5, later=True)
     assert done == ["due", "at the end"]
 
 
 def test_an_interrupt_in_the_middle_leaves_the_work_to_the_next_one() -> None:
-    put_off, done = PutOff("callspan-interrupted"), list[str]()
-    put_off._unstarted.test_and_clear()  # no thread: here it is done by the flush
+    worker, done = Worker("callspan-interrupted"), list[str]()
+    worker._unstarted.test_and_clear()  # no thread: here it is done by the flush
 
     def interrupted() -> None:
         if not done:
@@ -190,22 +190,22 @@ def test_an_interrupt_in_the_middle_leaves_the_work_to_the_next_one() -> None:
             raise KeyboardInterrupt
         done.append("done")
 
-    put_off.put(interrupted)
+    worker.put(interrupted)
     with pytest.raises(KeyboardInterrupt):
-        put_off.drain(5)
-    assert put_off.drain(5)
+        worker.drain(5)
+    assert worker.drain(5)
     assert done == ["begun", "done"]
 
 
 def test_a_finalizer_may_put_off_work_while_its_thread_holds_what_a_new_thread_needs() -> None:
-    put_off, done = PutOff("callspan-finalizer"), list[int]()
+    worker, done = Worker("callspan-finalizer"), list[int]()
 
     class Dropped:
         def __init__(self) -> None:
             self.me = self
 
         def __del__(self) -> None:
-            put_off.put(lambda: done.append(1))
+            worker.put(lambda: done.append(1))
 
     Dropped()
     with threading._active_limbo_lock:  # type: ignore[attr-defined] # as where a collection runs within Thread.start
@@ -216,15 +216,15 @@ def test_a_finalizer_may_put_off_work_while_its_thread_holds_what_a_new_thread_n
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_leaves_the_parents_work_and_does_its_own() -> None:
-    put_off, begun, release = PutOff("callspan-forked"), threading.Event(), threading.Event()
+    worker, begun, release = Worker("callspan-forked"), threading.Event(), threading.Event()
     done: list[str] = []
-    put_off.put(lambda: (begun.set(), release.wait(5)))
-    put_off.put(lambda: done.append("parent's"))
+    worker.put(lambda: (begun.set(), release.wait(5)))
+    worker.put(lambda: done.append("parent's"))
     assert begun.wait(5)
     child = os.fork()
     if child == 0:
-        put_off.put(lambda: done.append("child's"))
-        os._exit(0 if put_off.drain(5) and until(lambda: done == ["child's"]) else 1)
+        worker.put(lambda: done.append("child's"))
+        os._exit(0 if worker.drain(5) and until(lambda: done == ["child's"]) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     release.set()
     assert until(lambda: done == ["parent's"])
@@ -246,7 +246,7 @@ def test_what_ends_a_worker_is_said_once_and_prints_no_traceback(
             raise GaveUp
 
     forget_failures()
-    worker = PutOff("callspan-test-worker")
+    worker = Worker("callspan-test-worker")
     worker.put(work)
     assert until(lambda: len(tries) == 4)
     assert worker.drain(5)

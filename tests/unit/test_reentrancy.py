@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from callspan import background
-from callspan.background import drain_deferred, run_or_defer
+from callspan.background import drain_deferred, run_reentrant
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signals there")
 
@@ -51,11 +51,11 @@ def test_what_a_handler_adds_is_done_after_what_it_has_interrupted(
     work, drained = Work(), []
 
     def handler() -> None:
-        run_or_defer(work.do, "in the handler", False)
+        run_reentrant(work.do, "in the handler", False)
         drained.append(drain_deferred(5))
 
     handle(handler)
-    run_or_defer(work.do, "interrupted", True)
+    run_reentrant(work.do, "interrupted", True)
     assert drained == [False]
     assert drain_deferred(5)
     assert work.done == ["interrupted", "in the handler"]
@@ -63,10 +63,10 @@ def test_what_a_handler_adds_is_done_after_what_it_has_interrupted(
 
 def test_the_next_section_comes_after_what_was_deferred(handle: Callable[[Callable[[], None]], None]) -> None:
     work = Work()
-    handle(lambda: run_or_defer(work.do, "in the handler", False))
+    handle(lambda: run_reentrant(work.do, "in the handler", False))
     for _ in range(20):
-        run_or_defer(work.do, "interrupted", True)
-        run_or_defer(work.do, "next", False)
+        run_reentrant(work.do, "interrupted", True)
+        run_reentrant(work.do, "next", False)
     assert work.done == ["interrupted", "in the handler", "next"] * 20
 
 
@@ -74,18 +74,18 @@ def test_a_handler_that_interrupts_no_section_does_its_work_at_once(
     handle: Callable[[Callable[[], None]], None],
 ) -> None:
     work = Work()
-    handle(lambda: run_or_defer(work.do, "in the handler", False))
+    handle(lambda: run_reentrant(work.do, "in the handler", False))
     signal.raise_signal(signal.SIGUSR1)
     assert work.done == ["in the handler"]
     assert work.threads == [threading.get_ident()]
 
 
 def test_a_mark_that_an_interrupt_has_left_behind_defers_nothing() -> None:
-    background._here.in_section = True
+    background._here.busy = True
     work = Work()
-    run_or_defer(work.do, "afterwards", False)
+    run_reentrant(work.do, "afterwards", False)
     assert work.done == ["afterwards"]
-    assert not background._here.in_section
+    assert not background._here.busy
 
 
 def test_what_raises_leaves_the_section() -> None:
@@ -93,13 +93,13 @@ def test_what_raises_leaves_the_section() -> None:
         raise KeyError("work")
 
     with pytest.raises(KeyError):
-        run_or_defer(fail, None, None)
-    assert not background._here.in_section
+        run_reentrant(fail, None, None)
+    assert not background._here.busy
 
 
 AT_EXIT = """
 import os, signal, threading, time
-from callspan.background import run_or_defer
+from callspan.background import run_reentrant
 lock = threading.Lock()
 def work(name, signalled):
     with lock:
@@ -108,8 +108,8 @@ def work(name, signalled):
             # The thread that has to do it waits for the lock as the process ends.
             time.sleep(0.2)
         print(name)
-signal.signal(signal.SIGUSR1, lambda number, frame: run_or_defer(work, "in the handler", False))
-run_or_defer(work, "interrupted", True)
+signal.signal(signal.SIGUSR1, lambda number, frame: run_reentrant(work, "in the handler", False))
+run_reentrant(work, "interrupted", True)
 """
 
 
@@ -128,14 +128,14 @@ def test_a_child_forked_in_a_handler_does_not_do_the_work_of_its_parent(
     work, status = Work(), []
 
     def handler() -> None:
-        run_or_defer(work.do, "in the handler", False)
+        run_reentrant(work.do, "in the handler", False)
         child = os.fork()
         if child == 0:
             os._exit(0 if drain_deferred(5) is False else 1)
         status.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     handle(handler)
-    run_or_defer(work.do, "interrupted", True)
+    run_reentrant(work.do, "interrupted", True)
     assert status == [0]
     assert drain_deferred(5)
     assert work.done == ["interrupted", "in the handler"]

@@ -139,7 +139,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     service: str | None = None
     session_ended: Callable[[Processed[Record], int], None] = not_measured
     """Measures a session that has ended, given the start of its span in Unix nanoseconds; never raises."""
-    put_off: Callable[[Callable[[], object]], None] = run_now
+    submit: Callable[[Callable[[], object]], None] = run_now
     """Runs work that an interrupt left undone on another thread, soon."""
 
     def process(self, record: Record, level: Content | None, point: Point | None = None) -> Processed[Record]:

@@ -176,7 +176,7 @@ class Scope(ABC):
         except BaseException as interrupt:
             if not isinstance(interrupt, MisuseError):
                 self._ended = True
-                self._put_off(error)
+                self._defer_end(error)
             raise
 
     def using(self) -> Using:
@@ -236,14 +236,14 @@ class Scope(ABC):
             scope.end(error)
             scope = scope._above
 
-    def _put_off(self, error: BaseException | None) -> None:
+    def _defer_end(self, error: BaseException | None) -> None:
         """Restore the previous current scope; run the steps that an interrupt left undone on another thread."""
         here = contextvars.copy_context()  # it determines what may be recorded
         if self._outer is not None and is_within(get_current().get(SCOPE), self):
             attach(with_content(self._outer, block_of(get_current())))
         if self._end_step != _OVER:
-            put_off = run_now if self._runtime is None else self._runtime.put_off
-            put_off(partial(here.run, self._finish, error))
+            submit = run_now if self._runtime is None else self._runtime.submit
+            submit(partial(here.run, self._finish, error))
 
     def _renew(self) -> None:
         """Reset to the state before the start, to start again as a new scope."""

@@ -313,7 +313,7 @@ class HookContext:
         """Whether to request the usage of chat streams, see `stream_readers.request_usage`."""
         self.native: Native = "replace"
         """How to handle the spans the anthropic SDK creates itself."""
-        self.looked_around = False
+        self.warned_about_other_tracers = False
         """Whether other instrumentations were searched for since the last `instrument()`."""
         self.missing: set[tuple[str, str]] = set()
         """SDK and name of each function that could not be hooked; see `lacks`."""
@@ -336,8 +336,8 @@ class HookContext:
         """Return whether a name could not be hooked in the SDK (`openai/1.2.3`), so that the caller uses a fallback."""
         return ((sdk or "").partition("/")[0], name) in self.missing
 
-    def look_around(self) -> None:
+    def warn_about_other_tracers(self) -> None:
         """Warn of other instrumentations at the first call, when they are in place."""
         with _LOOK:
             other_instrumentations.warn_once(other_instrumentations.found())
-        self.looked_around = True
+        self.warned_about_other_tracers = True

@@ -304,7 +304,7 @@ class _Copy:
                 self._parse([body])
                 error = None if observer.call.has_body else parsing_error(body)
         if self._size > _CAP_BYTES:
-            observer.call.left_unseen()
+            observer.call.mark_partially_observed()
         if not self._parsed_by_sdk or observer.call.stream_complete:
             observer.completed(error)
 

@@ -67,7 +67,7 @@ REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTR
 
 _OWN: Final = ("callspan", *SDKS, "functools", "typing", "wrapt")
 _warned: Final = Once()
-_ARRANGE: Final = fail_open("decide who makes the span of a call")
+_DECIDE: Final = fail_open("decide who makes the span of a call")
 _SHOW: Final = fail_open("set the attributes of the anthropic SDK's own span")
 _ABOUT_ANSWER: Final = {
     rate_limits.ORGANIZATION: anthropic.ORGANIZATION_ID,
@@ -123,7 +123,7 @@ def _named(module: str) -> str:
     return next((name for start, name in _NAMES if module.startswith(start)), module.partition(".")[0])
 
 
-class Arrangement(NamedTuple):
+class SpanOwnership(NamedTuple):
     """How to observe one call together with the SDK's own tracing."""
 
     inject: bool
@@ -132,11 +132,11 @@ class Arrangement(NamedTuple):
     """The start attributes of the SDK's span, if callspan's span replaces it."""
 
 
-OURS: Final = (Arrangement(inject=False), Arrangement(inject=True))
+OWN_SPANS: Final = (SpanOwnership(inject=False), SpanOwnership(inject=True))
 """The arrangements of calls that have no span of the SDK, by whether callspan sends `traceparent`."""
 
 
-class Replaced:
+class NativeSpanAttributes:
     """The SDK's span that callspan's replaces: sets the attributes that are not in the record."""
 
     __slots__ = ("_request_seen", "_span")
@@ -174,28 +174,28 @@ class Replaced:
                     self._span.set_attribute(attribute, headers[name])
 
 
-def replaced_by(span: Span, arrangement: Arrangement, *, in_session: bool) -> Replaced | None:
+def replaced_by(span: Span, ownership: SpanOwnership, *, in_session: bool) -> NativeSpanAttributes | None:
     """Return the writer of the SDK span's attributes to `span`; None if it replaces none or is not recording.
 
     A session of callspan takes precedence over the client's conversation id.
     """
-    start_attributes = arrangement.replaced
+    start_attributes = ownership.replaced
     if start_attributes is None or not span.is_recording():
         return None
     if in_session:
         start_attributes = {name: value for name, value in start_attributes.items() if name != CONVERSATION_ID}
-    return Replaced(span, start_attributes)
+    return NativeSpanAttributes(span, start_attributes)
 
 
-def arrange(
+def decide_ownership(
     client: Any, options: Any, *, native: Native, propagate: bool,  # noqa: ANN401 - of either SDK
-) -> Arrangement:  # fmt: skip
+) -> SpanOwnership:  # fmt: skip
     """Decide who creates the span of a call that has one of the SDK; changes `options` if the SDK must not.
 
     Never raises.
     """
-    ours = OURS[propagate]
-    with _ARRANGE:
+    ours = OWN_SPANS[propagate]
+    with _DECIDE:
         tracer = getattr(client, names.TRACER.name, None)
         if not isinstance(tracer, Tracer):
             return ours
@@ -203,8 +203,8 @@ def arrange(
         if native == "replace":
             start_attributes = _start_attributes(client, options)
             setattr(options, names.SPAN_NAME.name, None)
-            return Arrangement(propagate or propagates, start_attributes)
-        return Arrangement(propagate and not propagates)
+            return SpanOwnership(propagate or propagates, start_attributes)
+        return SpanOwnership(propagate and not propagates)
     return ours
 
 

@@ -52,7 +52,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """Each `module:Class` that has it, of every SDK and HTTP library."""
     make: Callable[[HookContext, Function], Function]
     """Creates the replacement of the original; see `guarded`."""
-    outlasts: bool = True
+    keep_while_streaming: bool = True
     """Left in place when callspan is switched off, for the calls in progress."""
     reads: tuple[str, ...] = ()
     """Parameters the hook reads."""
@@ -66,22 +66,22 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
 
 def _hook(
     name: PrivateName, make: Callable[[HookContext, Function], Function], *, reads: tuple[str, ...] = (),
-    ignores: tuple[str, ...] = (), outlasts: bool = True,
+    ignores: tuple[str, ...] = (), keep_while_streaming: bool = True,
 ) -> Hook:  # fmt: skip
     return Hook(
-        attribute=name.name, where=name.where, make=make, reads=reads, ignores=ignores, outlasts=outlasts,
-        without=name.lost,
+        attribute=name.name, where=name.where, make=make, reads=reads, ignores=ignores,
+        keep_while_streaming=keep_while_streaming, without=name.lost,
     )  # fmt: skip
 
 
 HOOKS: Final[tuple[Hook, ...]] = (
     _hook(
         names.REQUEST, request.observe_request, reads=("options", "stream"), ignores=(*_CAST, _RETRIES),
-        outlasts=False,
+        keep_while_streaming=False,
     ),
     _hook(
         names.ASYNC_REQUEST, partial(request.observe_request, is_async=True), reads=("options", "stream"),
-        ignores=(*_CAST, _RETRIES), outlasts=False,
+        ignores=(*_CAST, _RETRIES), keep_while_streaming=False,
     ),
     _hook(names.PROCESS_RESPONSE, request.observe_response, reads=("response",), ignores=_PROCESSING),
     _hook(names.ASYNC_PROCESS_RESPONSE, request.observe_response, reads=("response",), ignores=_PROCESSING),
@@ -133,7 +133,7 @@ class _Patch(msgspec.Struct, frozen=True):
     attribute: str
     original: Any
     replacement: Any
-    outlasts: bool = False
+    keep_while_streaming: bool = False
 
 
 class Patches:
@@ -185,11 +185,11 @@ class Patches:
             for patch in reversed(patches):
                 if (patch.owner, patch.attribute) in shared:
                     continue
-                if patch.outlasts and under_way:
+                if patch.keep_while_streaming and under_way:
                     self._left[patch.owner, patch.attribute] = patch
                 elif _own(patch.owner, patch.attribute) is patch.replacement:
                     setattr(patch.owner, patch.attribute, patch.original)
-                    hand_over(patch.owner, patch.attribute, patch.replacement, patch.original)
+                    rebind_wrappers(patch.owner, patch.attribute, patch.replacement, patch.original)
 
     def status(self) -> list[HookStatus]:
         """Return every hook of every patched SDK."""
@@ -266,9 +266,9 @@ class Patches:
         if patch is None or patch.replacement is not original:
             replacement = hook.make(self._hook_context, original)
             setattr(replacement, OBSERVED, True)
-            patch = _Patch(owner, hook.attribute, original, replacement, hook.outlasts)
+            patch = _Patch(owner, hook.attribute, original, replacement, hook.keep_while_streaming)
             setattr(owner, hook.attribute, replacement)
-            hand_over(owner, hook.attribute, original, replacement)
+            rebind_wrappers(owner, hook.attribute, original, replacement)
         return patch
 
     def _already(self, owner: type | None, attribute: str) -> _Patch | None:
@@ -328,7 +328,7 @@ def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:
         log(logging.WARNING, "This version of %s has changed functions callspan hooks; may be lost: %s", sdk, changed)
 
 
-def hand_over(owner: type, attribute: str, original: Any, replacement: Any) -> None:  # noqa: ANN401 - any callable
+def rebind_wrappers(owner: type, attribute: str, original: Any, replacement: Any) -> None:  # noqa: ANN401 - any callable
     """Replace `original` by `replacement` in every wrapper on a subclass of `owner` that refers to it.
 
     OpenInference wraps `OpenAI.request`, which is inherited: its wrapper would call the original and bypass the hook.

@@ -99,7 +99,7 @@ class OpenCall:
         """A middleware sends on while the caller reads the stream: those responses are not the caller's."""
         self.inject = inject
         """Whether to send `traceparent` with each attempt."""
-        self.replaced: other_instrumentations.Replaced | None = None
+        self.replaced: other_instrumentations.NativeSpanAttributes | None = None
         """The SDK's own span that this call's span replaces, if any."""
         self._outer = outer
         self.context = call.span.within(outer)
@@ -156,7 +156,7 @@ class OpenCall:
                 follow_hops(self, response)
             elif not self.call.has_body:
                 # A middleware that sends on need not have parsed the answer.
-                self.call.attempts.responded(body_of(None, self._read))
+                self.call.attempts.add_answer(body_of(None, self._read))
             self.observer.on(Event.REPLACED)
             self.observer = None
             self.call.forget_response()
@@ -355,7 +355,7 @@ def observe_wait(hook_context: HookContext, original: Function) -> Function:
         return CURRENT_CALL.get()
 
     def returned(opened: OpenCall, seconds: float) -> None:
-        opened.call.attempts.will_wait(float(seconds))
+        opened.call.attempts.planned_wait(float(seconds))
 
     return guarded(original, HookSteps(step=_WAIT, begin=begin, returned=returned))
 
@@ -370,17 +370,17 @@ class _Arguments(NamedTuple):
 def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint, arguments: _Arguments) -> OpenCall:
     """Start observing a call. After the start of the call nothing here may raise, or the call would never end."""
     client, options, stream, context = arguments
-    arrangement = other_instrumentations.OURS[hook_context.propagate]
+    ownership = other_instrumentations.OWN_SPANS[hook_context.propagate]
     # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
     if (
         getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
         and endpoint.operation not in _WITHOUT_SPAN
     ):
-        arrangement = other_instrumentations.arrange(
+        ownership = other_instrumentations.decide_ownership(
             client, options, native=hook_context.native, propagate=hook_context.propagate
         )
-    if not hook_context.looked_around:
-        hook_context.look_around()
+    if not hook_context.warned_about_other_tracers:
+        hook_context.warn_about_other_tracers()
     raw, info = wants_raw(options), call_info(client, options, stream)
     path = CapturePath(
         raw=raw,
@@ -389,10 +389,10 @@ def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint,
         reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
     )
     call = factory.start(endpoint, info, alone=not context)
-    opened = OpenCall(hook_context, call, path, context, inject=arrangement.inject)
-    if arrangement.replaced is not None:
+    opened = OpenCall(hook_context, call, path, context, inject=ownership.inject)
+    if ownership.replaced is not None:
         with _OPEN:
             opened.replaced = other_instrumentations.replaced_by(
-                trace.get_current_span(opened.context), arrangement, in_session=call.record.place.session_id is not None
+                trace.get_current_span(opened.context), ownership, in_session=call.record.place.session_id is not None
             )
     return opened

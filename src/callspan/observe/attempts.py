@@ -77,7 +77,7 @@ class AttemptLog(msgspec.Struct, eq=False):
         if self._attempts:
             self._attempts[-1].end_ns, self._attempts[-1].exception = offset_ns, exception
 
-    def responded(self, body: object) -> None:
+    def add_answer(self, body: object) -> None:
         """Record the body of an earlier answer of this call, after which a middleware sent another request.
 
         None: it was not read.
@@ -90,10 +90,10 @@ class AttemptLog(msgspec.Struct, eq=False):
                 return
 
     def answers(self) -> list[object]:
-        """Return for each attempt the body that `responded` was given, else None."""
+        """Return for each attempt the body that `add_answer` was given, else None."""
         return [attempt.answer for attempt in self._attempts]
 
-    def will_wait(self, seconds: float) -> None:
+    def planned_wait(self, seconds: float) -> None:
         """Record the wait the SDK decided on before the next request."""
         if self._attempts:
             self._attempts[-1].planned_wait_s = seconds

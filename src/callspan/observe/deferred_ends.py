@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from callspan.background import LOOK_UPS, PutOff, drain_deferred
+from callspan.background import LOOK_UPS, Worker, drain_deferred
 from callspan.fail_open import fail_open
 from callspan.observe.batches import LINES
 from callspan.observe.live_call import LiveCall
@@ -30,9 +30,9 @@ _AT_EXIT_S: Final = 5.0
 class DeferredEnds:
     """Calls whose ends are deferred to a background thread, and those whose response is open. Takes no lock."""
 
-    def __init__(self, put_off: PutOff | None = None) -> None:
-        """`put_off` runs the ends; None: a new background worker."""
-        self.put_off = put_off or PutOff("callspan-deferred-ends")
+    def __init__(self, worker: Worker | None = None) -> None:
+        """`worker` runs the ends; None: a new background worker."""
+        self.worker = worker or Worker("callspan-deferred-ends")
         self._exit_registered = False
         self._tracked_in: int | None = None
         # Entries are removed when their call is collected. A WeakSet is not used because its changes take several
@@ -52,7 +52,7 @@ class DeferredEnds:
         if not self._exit_registered:
             atexit.register(self.at_exit)
             self._exit_registered = True
-        self.put_off.put(work)
+        self.worker.put(work)
 
     def track(self, call: LiveCall) -> None:
         """Track a call with an open response, which may be dropped or still be open at exit."""
@@ -88,7 +88,7 @@ class DeferredEnds:
         False on timeout.
         """
         deadline = time.monotonic() + timeout_s
-        ended = self.put_off.drain(timeout_s)
+        ended = self.worker.drain(timeout_s)
         ended = LINES.drain(max(0.0, deadline - time.monotonic())) and ended
         ended = LOOK_UPS.drain(max(0.0, deadline - time.monotonic())) and ended
         return drain_deferred(max(0.0, deadline - time.monotonic())) and ended

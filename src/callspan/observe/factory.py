@@ -55,7 +55,7 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         """
         start_ns, zero_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         if self.forked:
-            self.first_in_child()
+            self.on_first_call_after_fork()
         try:
             place, call_ended, metadata = _NO_SURROUNDINGS if alone else self.surroundings()
         except reported(_READ_SURROUNDINGS):

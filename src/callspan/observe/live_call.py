@@ -140,9 +140,9 @@ class LiveCall:
             if background_responses.is_requested(body):
                 self._started = started  # its first event has the id of the call
             else:
-                self._leave_behind(started)
+                self._write_started_record(started)
 
-    def _leave_behind(self, started: CallRecord) -> None:
+    def _write_started_record(self, started: CallRecord) -> None:
         if self._ports.under_way(started):
             self._ports.write(self._ports.processors.process(started))
 
@@ -195,20 +195,22 @@ class LiveCall:
             self._add_piece = getattr(self._accumulator, "add_piece", no_piece)
         carried = self._add(data)
         if self._started is not None:
-            self._leave_behind(background_responses.begun(self._started, self._endpoint, self._accumulator.body()))
+            self._write_started_record(
+                background_responses.begun(self._started, self._endpoint, self._accumulator.body())
+            )
         return carried
 
     def signalled_end(self) -> None:
         """Record the terminal `[DONE]` of a stream, which is not a chunk."""
         self._complete = True
 
-    def left_unseen(self) -> None:
+    def mark_partially_observed(self) -> None:
         """Record that a part of the stream was not observed: whether it signalled its end is unknown."""
         self._unseen = True
 
     def forget_response(self) -> None:
         """Discard the data of a response that was replaced by another one."""
-        self.attempts.responded(self._body if self.has_body else None)
+        self.attempts.add_answer(self._body if self.has_body else None)
         self._complete = self._unseen = False
         self._body, self.has_body, self._accumulator = None, False, None
         self._add, self._add_piece = None, no_piece

@@ -148,7 +148,7 @@ class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = None
     forked: AtomicFlag = AtomicFlag()
     """Set in a forked child until its first call."""
-    first_in_child: Callable[[], object] = bool
+    on_first_call_after_fork: Callable[[], object] = bool
     """Called with the first call of a forked child. Never raises."""
     estimates: bool = False
     """Estimate tokens that the provider does not return."""

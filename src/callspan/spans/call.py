@@ -33,7 +33,7 @@ from opentelemetry.trace import (
 )
 
 from callspan import private_names as names
-from callspan.background import run_or_defer
+from callspan.background import run_reentrant
 from callspan.fail_open import fail_open, reported
 from callspan.process.processed import Processed
 from callspan.record.call import FAILED, Attempt, CallRecord, ErrorInfo
@@ -42,8 +42,8 @@ from callspan.semconv import call, gen_ai
 from callspan.semconv.call import BatchReport, Projection
 from callspan.semconv.content import Attributes, AttributeValue
 from callspan.settings import Settings
-from callspan.spans import borrowed
-from callspan.spans.borrowed import BORROWED
+from callspan.spans import adopted
+from callspan.spans.adopted import ADOPTED_SPANS
 from callspan.spans.log_events import CallLogEvents, completion_hook
 
 _TRACER: Final = fail_open("get a tracer")
@@ -115,13 +115,13 @@ class CallSpan:
         """Return `context` with this span as the current one."""
         try:
             inner = trace.set_span_in_context(self._span, context)
-            return borrowed.marked(inner) if borrowed.UTIL in sys.modules else inner
+            return adopted.marked(inner) if adopted.UTIL in sys.modules else inner
         except reported(_CURRENT):
             return context
 
     def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
         """Set the record's attributes on the span and end it at the record's end time."""
-        run_or_defer(self._end, processed.record, conversation)
+        run_reentrant(self._end, processed.record, conversation)
 
     def end_at(self, end_ns: int) -> None:
         """End a span that has all its attributes, at a Unix time in nanoseconds. May be repeated."""
@@ -156,7 +156,7 @@ class CallSpan:
             self.end_at(end_ns)
         elif not self._owned and begun < _ENDED:
             self._begun = _ENDED
-            BORROWED.watch(span, record, self._of.version)
+            ADOPTED_SPANS.watch(span, record, self._of.version)
 
     def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int, *, repeated: bool) -> None:
         span, timing = self._span, record.timing
@@ -217,12 +217,12 @@ class CallSpans:
         try:
             parent = trace.get_current_span()
             if parent is not trace.INVALID_SPAN:
-                outer = borrowed.outer_span(parent)
+                outer = adopted.outer_span(parent)
         except reported(_LOOK):
             outer = None
         if outer is not None:
             with _START:
-                BORROWED.borrow()
+                ADOPTED_SPANS.adopt()
                 outer.set_attributes(self.projection.start(record))
             return CallSpan(self, outer, _parent_of(outer), owned=False)
         try:

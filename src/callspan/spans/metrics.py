@@ -19,7 +19,7 @@ from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeterProvider, Observation
 
 from callspan import private_names
-from callspan.background import run_or_defer
+from callspan.background import run_reentrant
 from callspan.fail_open import fail_open, reported
 from callspan.process.processed import Processed
 from callspan.record.call import FAILED, CallRecord, ErrorInfo, RateLimit
@@ -120,7 +120,7 @@ class CallMetrics:
             if provider is None:
                 return _nothing
             if provider is not self._provider:
-                run_or_defer(CallMetrics._set_up, self, provider)
+                run_reentrant(CallMetrics._set_up, self, provider)
             instruments = self._instruments if provider is self._provider else None
             return _nothing if instruments is None else instruments.count_in(processed.record)
         except reported(_COUNT_IN):
@@ -131,7 +131,7 @@ class CallMetrics:
         try:
             provider = self._in_use()
             if provider is not None:
-                run_or_defer(self._observed, provider, processed.record)
+                run_reentrant(self._observed, provider, processed.record)
         except reported(_MEASURE):
             return
 
@@ -153,13 +153,13 @@ class CallMetrics:
         with _MEASURE:
             if isinstance(record, EventRecord):
                 if record.event_type in _OPERATIONS and (provider := self._in_use()) is not None:
-                    run_or_defer(self._ended, provider, record)
+                    run_reentrant(self._ended, provider, record)
             elif (
                 isinstance(record, TimestepRecord)
                 and record.end_ns is not None
                 and (provider := self._in_use()) is not None
             ):
-                run_or_defer(self._ended, provider, record)
+                run_reentrant(self._ended, provider, record)
 
     def measure_session(self, processed: Processed[Record], start_ns: int) -> None:
         """Measure a session that has ended, from the start of its span: the record may have begun earlier.
@@ -171,7 +171,7 @@ class CallMetrics:
             if not isinstance(record, SessionRecord) or record.end_ns is None:
                 return
             if (provider := self._in_use()) is not None:
-                run_or_defer(partial(self._session_ended, provider), record, record.end_ns - start_ns)
+                run_reentrant(partial(self._session_ended, provider), record, record.end_ns - start_ns)
 
     def _observed(self, provider: MeterProvider, record: CallRecord) -> None:
         with _MEASURE:

@@ -25,7 +25,7 @@ from opentelemetry.trace import (
 )
 
 from callspan.agent.runtime import ScopeSpanHandle, SpanRef
-from callspan.background import run_or_defer
+from callspan.background import run_reentrant
 from callspan.fail_open import fail_open
 from callspan.process.processed import Processed
 from callspan.record.call import ErrorInfo
@@ -106,7 +106,7 @@ class SessionSpan:
         """
         record = processed.record
         if isinstance(record, _EVENTS):
-            run_or_defer(SessionSpan._add_event, self, record)
+            run_reentrant(SessionSpan._add_event, self, record)
 
     def _add_event(self, record: EventRecord | MessageRecord | RewardRecord) -> None:
         with _EVENT:
@@ -124,7 +124,7 @@ class SessionSpan:
 
     def end(self, processed: Processed[Record], error: BaseException | None = None) -> None:
         """Set the final attributes on the span and end it; with an error, set its status to error."""
-        run_or_defer(self._end, processed.record, error)
+        run_reentrant(self._end, processed.record, error)
 
     def _end(self, record: Record, error: BaseException | None) -> None:
         end_ns, recording = _end_ns(record), self._span.is_recording()
@@ -229,7 +229,7 @@ class SessionSpans:
         """Export a reward given by id as a child of its target span; None: the span is unknown."""
         record = processed.record
         if isinstance(record, RewardRecord):
-            run_or_defer(self._evaluated, record, of)
+            run_reentrant(self._evaluated, record, of)
 
     def _evaluated(self, record: RewardRecord, of: SpanRef | None) -> None:
         with _EVENT:

@@ -19,12 +19,12 @@ import msgspec
 
 from callspan.background import frames_of
 from callspan.fail_open import fail_open, ours, reported
-from callspan.spool.cap import Cap, Slim
+from callspan.spool.cap import Cap, WithoutBodies
 from callspan.spool.segment import Batch, Segment
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Entry
 
-Keep: TypeAlias = Callable[[bytes, Slim | None], bool]
+Keep: TypeAlias = Callable[[bytes, WithoutBodies | None], bool]
 """Writes one record; False if it was dropped and counted."""
 
 _TRIES: Final = 2
@@ -37,7 +37,7 @@ class Queued(msgspec.Struct, eq=False):
     """A record to be written. A repeated append after an interrupt passes the same object, which is written once."""
 
     payload: bytes
-    slim: Slim | None
+    without_bodies: WithoutBodies | None
     tries: int = 0
     kept: bool | None = None
     """Whether it was written; None if not yet known."""
@@ -92,7 +92,7 @@ class AppendQueue:
             return  # interrupted just before it was removed
         waiting.tries += 1
         try:
-            waiting.kept = waiting.tries <= _TRIES and self._keep(waiting.payload, waiting.slim)
+            waiting.kept = waiting.tries <= _TRIES and self._keep(waiting.payload, waiting.without_bodies)
         except reported(_APPEND):
             waiting.tries = _TRIES + 1
         if waiting.tries > _TRIES:

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
-from callspan.background import PutOff
+from callspan.background import Worker
 from callspan.fail_open import fail_open, ours
 from callspan.spool.directory import read_cursor, remove_cursors
 from callspan.spool.losses import Losses, LossLog, loss_of, lost_record
@@ -20,7 +20,7 @@ from callspan.spool.segment import HEAD_BYTES, MAX_PAYLOAD, Segment, Source
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Entry
 
-Slim: TypeAlias = Callable[[], bytes]
+WithoutBodies: TypeAlias = Callable[[], bytes]
 """Returns the record without its bodies."""
 
 _SEGMENT_BYTES: Final = 64 << 20
@@ -31,8 +31,8 @@ _SHARE: Final = 0.5
 _READ_ENTRIES: Final = 256
 _READ_BYTES: Final = 1 << 20
 _MEMORY: Final = "memory"
-_HOUSEKEEPING: Final = PutOff("callspan-housekeeping")
-_BURY: Final = fail_open("delete a segment that was given up")
+_HOUSEKEEPING: Final = Worker("callspan-housekeeping")
+_DELETE: Final = fail_open("delete a segment that was given up")
 
 
 class Delivering(Protocol):
@@ -71,29 +71,29 @@ class Cap:
         self._counts = counts
         self._losses = losses
         self._measure_at = 0.0
-        self._condemned: deque[Segment] = deque()
+        self._dropped: deque[Segment] = deque()
 
-    def admit(self, used: int, payload: bytes, slim: Slim | None) -> tuple[bytes | None, int]:
+    def admit(self, used: int, payload: bytes, without_bodies: WithoutBodies | None) -> tuple[bytes | None, int]:
         """Return (record to write, bytes in the directory): the record complete or without bodies, None to drop it."""
         now = time.monotonic()
         if now >= self._measure_at:
             used = self.measure()
             self._measure_at = now + _MEASURE_S
-        limit = self.full_bytes if slim is not None else self._max_bytes
+        limit = self.full_bytes if without_bodies is not None else self._max_bytes
         size = len(payload) + HEAD_BYTES
         if small := len(payload) <= MAX_PAYLOAD:
             if used + size > limit:
                 used -= self.make_room(used + size - self.full_bytes)
             if used + size <= limit or self._is_due_to_others(size):
                 return payload, used
-        if slim is not None:
-            payload = slim()
+        if without_bodies is not None:
+            payload = without_bodies()
         size = len(payload) + HEAD_BYTES
         if len(payload) <= MAX_PAYLOAD:
             if used + size > self._max_bytes:
                 used -= self.make_room(used + size - self._max_bytes, of_all=True)
             if used + size <= self._max_bytes:
-                if slim is not None:
+                if without_bodies is not None:
                     self._counts["slimmed"] += 1
                     self._losses.strip("cap" if small else "size", payload)
                 return payload, used
@@ -127,7 +127,7 @@ class Cap:
 
     def measure(self) -> int:
         """Return the bytes of the directory's segments, without those about to be deleted."""
-        return max(0, self._segments.measure() - sum(segment.end for segment in list(self._condemned)))
+        return max(0, self._segments.measure() - sum(segment.end for segment in list(self._dropped)))
 
     def tidy(self) -> None:
         """Drop segments above the cap, even if this process appends nothing, to make room for other processes."""
@@ -143,16 +143,16 @@ class Cap:
         losers = [self._losers()]
         if of_all:
             losers.append(frozenset(shipper.number for shipper in self._shippers()))
-        found = self._segments.condemn(excess, losers)
+        found = self._segments.drop_oldest(excess, losers)
         if not found:
             return 0
-        self._condemned.extend(found)
-        _HOUSEKEEPING.put(self._bury)
+        self._dropped.extend(found)
+        _HOUSEKEEPING.put(self._delete_dropped)
         return sum(segment.end for segment in found)
 
     def run_deferred(self) -> None:
         """Run the deferred work."""
-        self._bury()
+        self._delete_dropped()
         self._losses.finish()
 
     def _losers(self) -> frozenset[int]:
@@ -174,20 +174,20 @@ class Cap:
         lags = [self._segments.lag(shipper.number) for shipper in self._shippers() if not shipper.is_failing()]
         return bool(lags) and max(lags) + size <= self.full_bytes
 
-    def _bury(self) -> None:
+    def _delete_dropped(self) -> None:
         while (segment := self._next()) is not None:
             if segment.readers:
-                self._condemned.append(segment)
-                _HOUSEKEEPING.put_later(_SOON_S, self._bury)
+                self._dropped.append(segment)
+                _HOUSEKEEPING.put_later(_SOON_S, self._delete_dropped)
                 return
-            with _BURY:
+            with _DELETE:
                 self._count_loss(segment)
                 segment.remove()
                 remove_cursors(self._segments.directory, segment.name)
 
     def _next(self) -> Segment | None:
         try:
-            return self._condemned.popleft()
+            return self._dropped.popleft()
         except ours(IndexError):
             return None
 

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from callspan.background import PutOff
+from callspan.background import Worker
 from callspan.fail_open import fail_open, log, ours
 from callspan.file_lock import try_lock, unlock
 from callspan.formatting import iso, plural
@@ -295,7 +295,7 @@ _TEXTS: Final[dict[Fate, str]] = {
     "dropped": "%s for every store dropped (%s) at %s: %s",
     "without_bodies": "%s are stored without their bodies (%s): %s is nearly at its cap (%s)",
 }
-_LATER: Final = PutOff("callspan-losses")
+_LATER: Final = Worker("callspan-losses")
 _WRITE: Final = fail_open("count lost records beside the spool")
 _FIRST_S: Final = 1.0
 _QUIET_S: Final = 5.0

@@ -181,7 +181,7 @@ class SegmentSet:
         else:
             source.release()
 
-    def condemn(self, size: int, losers: Sequence[frozenset[int]]) -> list[Segment]:
+    def drop_oldest(self, size: int, losers: Sequence[frozenset[int]]) -> list[Segment]:
         """Remove the oldest sealed segments that some store has, together at least `size` bytes.
 
         Only segments that no other sinks lack than the first `losers`, then the second ones; they will not get them.

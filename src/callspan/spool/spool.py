@@ -23,7 +23,7 @@ from callspan.fail_open import fail_open, log, ours, reported
 from callspan.safe_urls import error_text
 from callspan.spool import uploads
 from callspan.spool.appending import AppendQueue, MemoryBuffer, Queued, SegmentWriter
-from callspan.spool.cap import Cap, Slim
+from callspan.spool.cap import Cap, WithoutBodies
 from callspan.spool.directory import store_keys
 from callspan.spool.losses import LossLog
 from callspan.spool.segment import MAX_PAYLOAD, Source, encode_frame
@@ -113,14 +113,14 @@ class Spool:
         self._unwritable = "closed"
         self._queue = AppendQueue(self._lock, self._keep, self._cap.drop)
 
-    def append(self, payload: bytes, slim: Slim | None = None) -> bool:
+    def append(self, payload: bytes, without_bodies: WithoutBodies | None = None) -> bool:
         """Append one record; True if it is on disk (or in memory, while the disk is not writable). Never raises.
 
-        `slim` gives the same record without bodies, kept instead when the spool is nearly full. Do not call it from
-        a finalizer (`__del__`, `weakref` callbacks). If a signal handler raises during the append, the record may
-        not be written yet; the next append, flush or close then writes it.
+        `without_bodies` gives the same record without bodies, kept instead when the spool is nearly full. Do not call
+        it from a finalizer (`__del__`, `weakref` callbacks). If a signal handler raises during the append, the record
+        may not be written yet; the next append, flush or close then writes it.
         """
-        return self.append_queued(Queued(payload, slim))
+        return self.append_queued(Queued(payload, without_bodies))
 
     def append_queued(self, queued: Queued) -> bool:
         """Append one record as `append` does; it may be repeated with the same object after an interrupt."""
@@ -303,10 +303,10 @@ class Spool:
         """Return the state of each sink; empty until the first append."""
         return [shipper.state() for shipper in self._shippers]
 
-    def _keep(self, payload: bytes, slim: Slim | None) -> bool:
+    def _keep(self, payload: bytes, without_bodies: WithoutBodies | None) -> bool:
         writer = self._writer
         if writer.used + len(payload) > self._full_bytes or len(payload) > MAX_PAYLOAD:
-            admitted, writer.used = self._cap.admit(writer.used, payload, slim)
+            admitted, writer.used = self._cap.admit(writer.used, payload, without_bodies)
             if admitted is None:
                 return False
             payload = admitted

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from callspan import forks
-from callspan.background import AtomicFlag, PutOff
+from callspan.background import AtomicFlag, Worker
 from callspan.fail_open import Once, fail_open, log, ours
 from callspan.file_lock import locked_soon
 from callspan.forks import in_child
@@ -34,7 +34,7 @@ _WARNING: Final = (
     "docs/coverage.md says what is recorded"
 )
 _KEEP: Final = fail_open("count a call that leaves no record")
-_WRITING: Final = PutOff("callspan-unrecorded")
+_WRITING: Final = Worker("callspan-unrecorded")
 _warned: Final = Once()
 _paths: Final[dict[str, None]] = {}
 """The paths that this process has seen, at most `MOST_PATHS`."""

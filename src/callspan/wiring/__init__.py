@@ -250,7 +250,7 @@ class Wiring:
         hook_context.factories = pipeline.factories if enabled and pipeline is not None else {}
         hook_context.prepare = pipeline.load if enabled and pipeline is not None else _nothing_to_load
         hook_context.unrecorded = pipeline.recorder.unrecorded.note if enabled and pipeline is not None else not_counted
-        hook_context.looked_around = False
+        hook_context.warned_about_other_tracers = False
         if pipeline is not None:
             hook_context.content = pipeline.settings.content
             hook_context.propagate, hook_context.native = pipeline.settings.propagate, pipeline.settings.native

@@ -38,7 +38,7 @@ from callspan.reported.calls import CallWriter
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
 from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
-from callspan.spans.borrowed import BORROWED
+from callspan.spans.adopted import ADOPTED_SPANS
 from callspan.spans.call import CallSpans, tracer_of
 from callspan.spans.log_events import EvaluationLog
 from callspan.spans.metrics import CallMetrics
@@ -116,7 +116,7 @@ class Pipeline:
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
             session_ended=self._metrics.measure_session,
-            put_off=run_now if deferred_ends is None else deferred_ends.put,
+            submit=run_now if deferred_ends is None else deferred_ends.put,
         )
 
     def load(self) -> None:
@@ -171,7 +171,7 @@ class Pipeline:
             service=settings.service,
             host=platform.node() or None,
             forked=self._workers.forked,
-            first_in_child=self._workers.first_call,
+            on_first_call_after_fork=self._workers.first_call,
             estimates=settings.estimate_usage,
             chunk_log=settings.chunk_log,
         )
@@ -244,7 +244,7 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
     def last_flush(self, timeout_s: float) -> bool:
         """Flush in a process that is about to end: exports that would exceed the time are not retried."""
         last_exports()
-        BORROWED.export_all(timeout_s)
+        ADOPTED_SPANS.export_all(timeout_s)
         return self.flush(timeout_s)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from callspan.background import PutOff
+from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.fail_open import fail_open, ours, report, reported
 from callspan.process.content import without_bodies
@@ -28,7 +28,7 @@ from callspan.stores.urls import sinks_for, spool_directory
 _CLOSE_TIMEOUT_S: Final = 5.0
 _OPEN: Final = "open"
 _LATE_S: Final = 1.0
-_CLOSING: Final = PutOff("callspan-closing")
+_CLOSING: Final = Worker("callspan-closing")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
 

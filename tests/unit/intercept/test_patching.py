@@ -14,7 +14,7 @@ import wrapt
 from callspan.fail_open import Once
 from callspan.intercept import other_instrumentations, patching
 from callspan.intercept.hooks import HookContext
-from callspan.intercept.patching import Hook, Patches, hand_over
+from callspan.intercept.patching import Hook, Patches, rebind_wrappers
 from tests.logs import nothing_is_warned_of
 
 
@@ -197,9 +197,9 @@ def test_a_wrapper_on_a_subclass_gets_the_replacement_and_is_restored(depth: int
         wrapper = wrapt.FunctionWrapper(wrapper, quiet)
     library.Client.send = wrapper
     replacement = plain(HookContext(), original)
-    hand_over(library.Base, "send", original, replacement)
+    rebind_wrappers(library.Base, "send", original, replacement)
     assert library.Client().send("x") == "quiet " * depth + "plain sent x"
-    hand_over(library.Base, "send", replacement, original)
+    rebind_wrappers(library.Base, "send", replacement, original)
     assert library.Client().send("x") == "quiet " * depth + "sent x"
 
 
@@ -217,7 +217,7 @@ def test_a_subclass_of_a_subclass_is_found_and_other_functions_are_left_alone() 
     class Strange(library.Base):  # type: ignore[name-defined, misc]
         send = wrapt.FunctionWrapper(lambda self, request: "strange", quiet)
 
-    hand_over(library.Base, "send", original, plain(HookContext(), original))
+    rebind_wrappers(library.Base, "send", original, plain(HookContext(), original))
     assert (Own().send("x"), Far().send("x"), Strange().send("x")) == ("own", "quiet plain sent x", "quiet strange")
 
 

@@ -29,7 +29,7 @@ def test_events_without_an_attempt_are_ignored() -> None:
     log = AttemptLog()
     log.headers_received(1, 200, {})
     log.failed(2, "ReadTimeout")
-    log.will_wait(0.5)
+    log.planned_wait(0.5)
     log.sent_retries("0")
     assert log.records(NOW_S, END_NS) == []
     assert log.totals()[0] is None
@@ -168,7 +168,7 @@ def test_waits_and_attempts_fill_the_call(story: list[tuple[int | None, int, int
             log.failed(now_ns, "ReadError")
         else:
             log.headers_received(now_ns, status, {})
-        log.will_wait(wait_ns / 1e9)
+        log.planned_wait(wait_ns / 1e9)
         now_ns += wait_ns
     records = log.records(NOW_S, now_ns)
     assert [record.number for record in records] == list(range(1, len(story) + 1))

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.background import PutOff
+from callspan.background import Worker
 from callspan.fail_open import fail_open, forget_failures
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
@@ -399,7 +399,7 @@ def test_attempts_retries_and_limits_come_out_in_order() -> None:
         stage.time.passes(100)
         call.attempts.headers_received(call.offset_ns(), status, headers)
         if status != 200:
-            call.attempts.will_wait(0.5)
+            call.attempts.planned_wait(0.5)
             stage.time.passes(1_000)
     call.data(ANSWER)
     call.end()
@@ -540,7 +540,7 @@ def test_a_call_that_has_ended_or_is_of_another_process_is_not_noted() -> None:
 
 def test_no_thread_is_there_before_something_is_put_off_to_it() -> None:
     stage = Stage()
-    ends = DeferredEnds(PutOff("callspan-of-this-test"))
+    ends = DeferredEnds(Worker("callspan-of-this-test"))
     call = stage.call(stream=True)
     ends.track(call)
     atexit.unregister(ends.at_exit)

@@ -1,4 +1,4 @@
-"""Borrowed spans: LLM spans of other libraries that represent a call, and that their owners may never end.
+"""Adopted spans: LLM spans of other libraries that represent a call, and that their owners may never end.
 
 There must be one LLM span per call. If another library's LLM span is open, the call sets its attributes on that span
 and creates none. OpenTelemetry's GenAI utilities mark the context for this, and callspan does so too if they are in
@@ -22,7 +22,7 @@ from opentelemetry.context import Context, get_value, set_value
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from callspan import private_names as names
-from callspan.background import AtomicFlag, PutOff
+from callspan.background import AtomicFlag, Worker
 from callspan.fail_open import fail_open
 from callspan.forks import in_child, late_import
 from callspan.record.call import FAILED, CallRecord
@@ -77,24 +77,24 @@ def marked(context: Context) -> Context:
     return context
 
 
-class BorrowedSpans:
-    """The borrowed spans whose calls have ended and whose owners have not ended them yet. Takes no lock."""
+class AdoptedSpans:
+    """The adopted spans whose calls have ended and whose owners have not ended them yet. Takes no lock."""
 
     def __init__(self, delay_s: float = _DELAY_S) -> None:
         """`delay_s`: seconds after the call's end within which the owner must end its span."""
         self.delay_s = delay_s
-        self._put_off = PutOff("callspan-borrowed-spans")
+        self._worker = Worker("callspan-adopted-spans")
         self._exit_registered = False
         self._begin()
-        in_child(self, BorrowedSpans._begin)
+        in_child(self, AdoptedSpans._begin)
 
     def _begin(self) -> None:
         # Spans that were open in the parent of a fork are exported by the parent.
-        self._watched: dict[int, _Watched] = {}
+        self._watched: dict[int, _EndGuard] = {}
         self._next_look = 0.0
         self._exiting = False
 
-    def borrow(self) -> None:
+    def adopt(self) -> None:
         """Record that a call uses a span: its provider exists, and must be shut down after callspan at exit."""
         if not self._exit_registered:
             atexit.register(self._at_exit)
@@ -103,7 +103,7 @@ class BorrowedSpans:
     def watch(self, span: Span, record: CallRecord, version: str) -> None:
         """Ensure that one span, the owner's or callspan's, is exported for a call that has just ended."""
         with _WATCH:
-            watched = _Watched.of(span, record, version, self)
+            watched = _EndGuard.of(span, record, version, self)
             if watched is None:
                 return
             now = time.monotonic()
@@ -111,7 +111,7 @@ class BorrowedSpans:
             self._watched[id(watched)] = watched
             watched.put_on(span)
             if self._exiting:
-                watched.stand_in()
+                watched.export_replacement()
             elif not now < self._next_look <= watched.due:
                 # After adding the entry, so that a later check sees it.
                 self._look_at(watched.due)
@@ -119,17 +119,17 @@ class BorrowedSpans:
     def collected(self, key: int) -> None:
         """Export a replacement for a collected span, on a background thread. Safe in a finalizer."""
         if (watched := self._watched.get(key)) is not None:
-            self._put_off.put(watched.stand_in)
+            self._worker.put(watched.export_replacement)
 
-    def forget(self, watched: _Watched) -> None:
+    def forget(self, watched: _EndGuard) -> None:
         """Stop watching."""
         self._watched.pop(id(watched), None)
 
     def export_all(self, timeout_s: float) -> None:
         """Export a replacement for every span that was not ended, because the process is about to end."""
         for watched in list(self._watched.values()):
-            watched.stand_in()
-        self._put_off.drain(timeout_s)
+            watched.export_replacement()
+        self._worker.drain(timeout_s)
 
     def _at_exit(self) -> None:
         with _AT_EXIT:
@@ -138,25 +138,25 @@ class BorrowedSpans:
 
     def _look_at(self, when: float) -> None:
         self._next_look = when
-        self._put_off.put_later(when - time.monotonic(), self._look)
+        self._worker.put_later(when - time.monotonic(), self._look)
 
     def _look(self) -> None:
         now, following = time.monotonic(), None
         for watched in list(self._watched.values()):
             if watched.due <= now:
-                watched.stand_in()
+                watched.export_replacement()
             else:
                 following = watched.due if following is None else min(following, watched.due)
         if following is not None:
             self._look_at(following)
 
 
-class _Watched:
+class _EndGuard:
     """Wraps the span processor of one span and passes on only the first end: its owner's or callspan's."""
 
     _processor: Any = None
 
-    def __init__(self, span: Any, record: CallRecord, version: str, of: BorrowedSpans) -> None:  # noqa: ANN401
+    def __init__(self, span: Any, record: CallRecord, version: str, of: AdoptedSpans) -> None:  # noqa: ANN401
         self.due = 0.0
         self._of = of
         self._processor = getattr(span, names.SPAN_PROCESSOR.name)
@@ -175,7 +175,7 @@ class _Watched:
         self._span = weakref.ref(span, lambda _: of.collected(key))
 
     @classmethod
-    def of(cls, span: Any, record: CallRecord, version: str, of: BorrowedSpans) -> _Watched | None:  # noqa: ANN401
+    def of(cls, span: Any, record: CallRecord, version: str, of: AdoptedSpans) -> _EndGuard | None:  # noqa: ANN401
         """Return the wrapper that watches `span`; None if it has ended or is not a span of the SDK."""
         make = getattr(sys.modules.get(_SDK), "Span", None)
         # By type, because a proxy may be collected long before its span.
@@ -200,7 +200,7 @@ class _Watched:
         """Delegate everything else to the processor."""
         return getattr(self._processor, name)
 
-    def stand_in(self) -> None:
+    def export_replacement(self) -> None:
         """Export a span of callspan with the ids of the unended one, unless one was already exported."""
         with _EXPORT:
             if (span := self._span()) is not None and not span.is_recording():
@@ -257,4 +257,4 @@ def _status(record: CallRecord) -> Status:
     return Status(StatusCode.UNSET)
 
 
-BORROWED: Final = BorrowedSpans()
+ADOPTED_SPANS: Final = AdoptedSpans()

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import callspan
 from callspan.record.call import CallRecord
 from callspan.semconv.call import CALL_ID
-from callspan.spans.borrowed import BORROWED
+from callspan.spans.adopted import ADOPTED_SPANS
 from callspan.testing import ScriptedProvider
 
 DELAY_S = 0.2
@@ -73,7 +73,7 @@ class Framework:
 
 @pytest.fixture
 def framework(monkeypatch: pytest.MonkeyPatch) -> Iterator[Framework]:
-    monkeypatch.setattr(BORROWED, "delay_s", DELAY_S)
+    monkeypatch.setattr(ADOPTED_SPANS, "delay_s", DELAY_S)
     records: list[CallRecord] = []
 
     def redact(record: Any) -> Any:
@@ -123,7 +123,7 @@ def test_a_span_ended_by_its_owner_is_exported_as_it_is(framework: Framework) ->
 def test_an_unended_span_is_exported_when_it_is_collected(
     framework: Framework, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(BORROWED, "delay_s", 60.0)
+    monkeypatch.setattr(ADOPTED_SPANS, "delay_s", 60.0)
     framework.call()
     gc.collect()
     is_ours(framework, framework.wait_for_one())
@@ -152,7 +152,7 @@ def test_a_late_end_by_the_owner_exports_nothing_and_is_not_an_error(
 
 def test_a_process_that_is_about_to_end_exports_what_was_not_ended(framework: Framework) -> None:
     span = framework.call()
-    BORROWED.export_all(5)
+    ADOPTED_SPANS.export_all(5)
     is_ours(framework, framework.wait_for_one())
     span.end()
     assert len(framework.exported) == 1
@@ -214,7 +214,7 @@ def test_a_forked_child_leaves_the_span_of_its_parent_to_the_parent(framework: F
     span = framework.call()
     child = os.fork()
     if child == 0:
-        BORROWED.export_all(5)
+        ADOPTED_SPANS.export_all(5)
         os._exit(len(framework.exported))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     is_ours(framework, framework.wait_for_one())
@@ -228,7 +228,7 @@ def test_a_forked_child_exports_for_the_spans_of_its_own(framework: Framework) -
     if child == 0:
         framework.clear()
         span = framework.call()
-        BORROWED.export_all(5)
+        ADOPTED_SPANS.export_all(5)
         is_ours(framework, framework.wait_for_one())
         os._exit(0 if span.is_recording() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
