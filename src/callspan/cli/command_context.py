@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,9 +24,8 @@ from callspan.stores.base import (
     Reader,
     StoreError,
 )
-from callspan.stores.urls import open_store, parse, split_urls
+from callspan.stores.urls import driver_errors, find_store, open_store, split_urls
 
-_DRIVER_ERRORS: Final = {"psycopg": "Error", "clickhouse_connect.driver.exceptions": "ClickHouseError"}
 _MOST: Final = 300
 """Characters of a driver's message that are shown."""
 _HELD_CHARACTERS: Final = 100_000
@@ -39,8 +37,7 @@ _ADVICE: Final = (
 
 def store_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
     """Return the exceptions of an unavailable store: callspan's own, those of the loaded drivers, and `more`."""
-    drivers = [getattr(sys.modules.get(module), name, None) for module, name in _DRIVER_ERRORS.items()]
-    return (*more, StoreError, sqlite3.Error, OSError, *(error for error in drivers if error is not None))
+    return (*more, StoreError, OSError, *driver_errors())
 
 
 class Defaults(NamedTuple):
@@ -115,12 +112,11 @@ class CommandContext:
 
     def files(self) -> list[Path]:
         """Return the files of the stores that are files."""
-        paths = [path for url in split_urls(self.store) if (path := parse(url).path) is not None]
-        return [path.with_name(f"{path.name}{end}") for path in paths for end in ("", "-wal", "-shm")]
+        return [path for url in split_urls(self.store) for path in find_store(url).files()]
 
     def _no_directory(self) -> None:
         for url in split_urls(self.store)[:1]:
-            path = parse(url).path
+            path = find_store(url).path
             if path is not None and path.is_dir():
                 self.fail(f"{path} is a directory: name a file in it")
 

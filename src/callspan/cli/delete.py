@@ -16,8 +16,8 @@ from callspan.cli.ship import spool_of
 from callspan.formatting import count, iso, local_time, plural
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
-from callspan.stores.base import CallFilter, SessionSummary
-from callspan.stores.retention import DeletionResult, DeletionScope, delete_session, prune, remove_uploads
+from callspan.stores.base import CallFilter, DeletionResult, DeletionScope, SessionSummary
+from callspan.stores.retention import delete_session, erasable, prune, remove_uploads
 from callspan.stores.urls import split_urls
 
 _EPILOG: Final = """\b
@@ -83,7 +83,10 @@ def _removed(context: CommandContext, session_id: str) -> DeletionResult:
     """Deliver what waits for each store, delete the session from all of them, and return the counts of the first."""
     context.deliver(to_all=True)
     try:
-        found = [delete_session(url, session_id) for url in split_urls(context.store)]
+        urls = split_urls(context.store)
+        for url in urls:
+            erasable(url)  # before anything is deleted
+        found = [delete_session(url, session_id) for url in urls]
         remove_uploads(spool_of(context.store), DeletionScope(session_id=session_id))
     except SettingError as error:
         raise usage_error(error) from error

@@ -32,7 +32,7 @@ from callspan.cli.screen import reward_style
 from callspan.formatting import iso, reward
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
-from callspan.stores.urls import open_store, parse
+from callspan.stores.urls import find_store, open_store, scheme_of
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -106,7 +106,7 @@ class _Emitted(NamedTuple):
 def _has_records(context: CommandContext) -> bool:
     """Return whether the store already has records. Ends the command if the store cannot be used."""
     try:
-        path = parse(context.store.split(",")[0]).path
+        path = find_store(context.store.split(",")[0]).path
         if path is not None and not path.exists():
             return False
         open_store(context.store).close()
@@ -316,9 +316,9 @@ def _say_where(context: CommandContext, traced: _Emitted) -> None:
     line(
         "         ", (f"callspan{option} calls --error   callspan{option} show last   callspan{option} --help", "cyan")
     )
-    path = parse(context.store.split(",")[0]).path
-    if path is not None and parse(context.store.split(",")[0]).kind == "sqlite":
-        line("         ", (f"sqlite3 {path} {_QUERY}", "cyan"))
+    store = find_store(context.store.split(",")[0])
+    if scheme_of(store.url) == "sqlite":
+        line("         ", (f"sqlite3 {store.path} {_QUERY}", "cyan"))
     line(
         ("Datasets ", "bold"),
         (f"callspan{option} export preferences -o pairs.jsonl", "cyan"),

@@ -37,7 +37,7 @@ from callspan.spool.unrecorded import FILE as UNRECORDED
 from callspan.spool.unrecorded import read_unrecorded
 from callspan.spool.uploads import DIRECTORY, uploads_in
 from callspan.stores.base import StoreError
-from callspan.stores.urls import open_store, split_urls
+from callspan.stores.urls import distribution_of, open_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _AREAS: Final = (
@@ -268,6 +268,8 @@ def _others() -> Iterator[Check]:
 def store_state(url: str, settings: Settings) -> Check:
     """Return whether one of the stores takes records, and how many wait for it."""
     trouble, detail = store_check(url)
+    made_by = distribution_of(url)
+    by = f"; store of {made_by}" if made_by else ""
     try:
         waits = _waiting(url, settings, reachable=trouble is None)
     except store_errors(SettingError):
@@ -278,11 +280,11 @@ def store_state(url: str, settings: Settings) -> Check:
     most = "" if trouble is None else "at most "
     backlog = f"; {most}{plural(records, 'record', 'wait')} for it in {directories}" if records else ""
     if trouble is not None:
-        return Check("stores", safe_name(url), "failed", trouble + backlog, "Records wait on disk until it works.")
+        return Check("stores", safe_name(url), "failed", trouble + by + backlog, "Records wait on disk until it works.")
     state: State = "note" if detail.startswith(NOT_YET) else "ok"
     running = any(one.held for one in waits)
     advice = None if not records else "A running process delivers them." if running else "Deliver them: callspan ship"
-    return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)
+    return Check("stores", safe_name(url), state, f"{detail}{by}{backlog}", advice)
 
 
 def _waiting(url: str, settings: Settings, *, reachable: bool) -> list[Waiting]:

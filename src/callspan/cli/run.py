@@ -27,7 +27,8 @@ from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import environment_for_run, is_run_process, load
-from callspan.stores.urls import parse, split_urls
+from callspan.stores.protocol import Readable
+from callspan.stores.urls import find_store, scheme_of, split_urls
 
 if TYPE_CHECKING:
     from callspan.wiring.recorder import Destination
@@ -113,15 +114,7 @@ def _program(app: str, *, as_module: bool) -> list[str]:
 
 def _absolute(urls: str) -> str:
     """Return the stores with absolute file paths, because the application may change its directory."""
-    found: list[str] = []
-    for url in split_urls(urls):
-        store = parse(url)
-        if store.path is None or store.kind == "unix":
-            found.append(url)
-        else:
-            query = url.partition("?")[2]
-            found.append(f"{store.kind}:///{store.path.absolute()}" + (f"?{query}" if query else ""))
-    return ",".join(found)
+    return ",".join(find_store(url).absolute_url for url in split_urls(urls))
 
 
 def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
@@ -150,7 +143,6 @@ def start() -> None:
         WIRING.flush_before_sigterm(handle.settings)
 
 
-_READABLE: Final = ("sqlite", "jsonl", "postgresql", "clickhouse")
 _TELL: Final = fail_open("print where the records are")
 
 
@@ -184,22 +176,22 @@ def _line(settings: Settings, destination: Destination | None, directory: Path) 
     if not states or any(state.lag_bytes or state.error for state in states):
         left = _relative(spool.directory, directory)
         return f"recorded to {places}; some records still wait in {left}: callspan{option} ship"
-    readable = any(parse(url).kind in _READABLE for url in destination.stores)
+    readable = any(isinstance(find_store(url), Readable) for url in destination.stores)
     return f"recorded to {places}" + (f"; to see it: callspan{option} calls" if readable else "")
 
 
 def _option(stores: tuple[str, ...], directory: Path) -> str:
     """Return the options with which other commands find the same stores."""
-    if len(stores) == 1 and parse(stores[0]).path == directory / str(parse(DEFAULT_STORE).path):
+    if len(stores) == 1 and find_store(stores[0]).path == directory / str(find_store(DEFAULT_STORE).path):
         return ""
     return " --store " + shlex.quote(",".join(_url(url, directory) for url in stores))
 
 
 def _url(url: str, directory: Path) -> str:
-    store = parse(url)
-    if store.path is None or store.kind == "unix":
+    store = find_store(url)
+    if store.path is None or not store.is_file:
         return safe_name(url)
-    return f"{store.kind}:///{_relative(store.path, directory)}"
+    return f"{scheme_of(store.url)}:///{_relative(store.path, directory)}"
 
 
 def _nothing(places: str) -> str:
@@ -219,7 +211,7 @@ def _had_children() -> bool:
 
 
 def _short(url: str, directory: Path) -> str:
-    path = parse(url).path
+    path = find_store(url).path
     return safe_name(url) if path is None else _relative(path, directory)
 
 
@@ -314,7 +306,7 @@ def stores_of_environment() -> str:
 
 def _trouble(url: str) -> SettingError | None:
     try:
-        parse(url)
+        find_store(url)
     except SettingError as error:
         return error
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Final, Protocol, cast
+from typing import Final
 
 from callspan.cli.command_context import store_errors
 from callspan.record.codec import encode
@@ -14,20 +14,10 @@ from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool.sink import Entry
 from callspan.stores.base import EmptyStoreError
-from callspan.stores.urls import StoreUrl, parse, sinks_for
+from callspan.stores.protocol import Store, Triable
+from callspan.stores.urls import find_store
 
 NOT_YET: Final = "does not exist yet"
-
-
-class _Store(Protocol):
-    """What the sinks of all stores can do besides."""
-
-    def try_out(self, entry: Entry) -> str:
-        """Have the store take a record and give it back, and return what was observed.
-
-        Nothing stays: neither the record nor a file. The sink is not open before and after. Raises EmptyStoreError
-        where there is no store yet, StoreError, OSError or the driver's errors where it takes no record.
-        """
 
 
 def store_check(url: str) -> tuple[str | None, str]:
@@ -37,9 +27,9 @@ def store_check(url: str) -> tuple[str | None, str]:
     observation then begins with `NOT_YET`.
     """
     try:
-        store = parse(url)
-        (sink,) = sinks_for([url])
-        return None, cast("_Store", sink).try_out(_entry())
+        store = find_store(url)
+        sink = store.sink()
+        return None, sink.try_out(_entry()) if isinstance(sink, Triable) else "not tried out: its store has no trial"
     except EmptyStoreError:
         return _could_be_made(store)
     except store_errors(SettingError) as error:
@@ -55,7 +45,7 @@ def _entry() -> Entry:
     return Entry(session_id, 0, len(payload), payload)
 
 
-def _could_be_made(store: StoreUrl) -> tuple[str | None, str]:
+def _could_be_made(store: Store) -> tuple[str | None, str]:
     if store.path is None:
         return None, f"{NOT_YET}: its tables are made with the first record"
     if store.path.is_dir():

@@ -23,7 +23,8 @@ from callspan.record.merging import ENDED_VERSION
 from callspan.settings import Content
 from callspan.spool.losses import add_unanswered
 from callspan.stores.base import EmptyStoreError, Reader, Stored, StoredCall, StoreError
-from callspan.stores.urls import open_reader, readable
+from callspan.stores.protocol import Readable
+from callspan.stores.urls import readable
 
 LOOK_UP_S: Final = 5.0
 """The longest time that a look-up takes, and for which a store that has not answered is left alone afterwards."""
@@ -53,12 +54,12 @@ class LookUps:
     def __init__(self, stores: Iterable[str], directory: Callable[[], Path | None] = lambda: None) -> None:
         """`directory` gives the spool directory, where look-ups without an answer are counted; None: nowhere."""
         self._directory = directory
-        self._urls = readable(stores)
+        self._stores = readable(stores)
         self._silent_until: dict[str, float] = {}
 
     def __bool__(self) -> bool:
         """Return whether there is a store to ask."""
-        return bool(self._urls)
+        return bool(self._stores)
 
     def find(self, kind: str, identity: str) -> SpanRef | None:
         """Return the reference of a span (`session`, `timestep`, `call`); None if no store has it.
@@ -85,7 +86,7 @@ class LookUps:
         deadline = time.monotonic() + LOOK_UP_S
         found: dict[str, _V] = {}
         answered = True
-        for url in self._urls:
+        for url, store in self._stores.items():
             now, missing = time.monotonic(), [one for one in ids if one not in found]
             if not missing:
                 break
@@ -93,7 +94,7 @@ class LookUps:
                 answered = False
                 continue
             try:
-                found.update(_read(url, read, missing, deadline))
+                found.update(_read(store, read, missing, deadline))
             except ours(EmptyStoreError):
                 continue
             except reported(_UNREADABLE):
@@ -108,19 +109,19 @@ class LookUps:
         return found
 
 
-def _read(url: str, read: _Read[_V], ids: Sequence[str], deadline: float) -> Mapping[str, _V]:
+def _read(store: Readable, read: _Read[_V], ids: Sequence[str], deadline: float) -> Mapping[str, _V]:
     try:
-        return _read_once(url, read, ids, deadline)
+        return _read_once(store, read, ids, deadline)
     except ours(StoreError) as error:
         if isinstance(error, EmptyStoreError) or time.monotonic() + _AGAIN_S >= deadline:
             raise
     # The last writer may just have closed a SQLite file, and taken its write-ahead log with it.
     time.sleep(_AGAIN_S)
-    return _read_once(url, read, ids, deadline)
+    return _read_once(store, read, ids, deadline)
 
 
-def _read_once(url: str, read: _Read[_V], ids: Sequence[str], deadline: float) -> Mapping[str, _V]:
-    with closing(open_reader(url, deadline - time.monotonic())) as reader:
+def _read_once(store: Readable, read: _Read[_V], ids: Sequence[str], deadline: float) -> Mapping[str, _V]:
+    with closing(store.reader(deadline - time.monotonic())) as reader:
         return read(reader, ids)
 
 

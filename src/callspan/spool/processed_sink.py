@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from callspan.forks import in_child
@@ -98,8 +99,14 @@ class ProcessedSink:
         delivered: Delivered | None = None,
         *,
         pauses: bool = False,
+        path: Path | None = None,
+        identity: str | None = None,
     ) -> None:
-        """`number` is its number in the decoder; `pauses`: sleep between records to let other threads run."""
+        """`number` is its number in the decoder; `pauses`: sleep between records to let other threads run.
+
+        `path` is that of a store that is a file, the same for every URL of it; `identity` distinguishes stores of the
+        same name.
+        """
         self._sink = sink
         self._decoder = decoder
         self._number = number
@@ -108,10 +115,8 @@ class ProcessedSink:
         self._pausing = False
         self._paused_ns = 0
         self.name = sink.name
-        self.path = getattr(sink, "path", None)
-        """Path of a store that is a file; the same for every URL of it."""
-        self.identity = getattr(sink, "identity", sink.name)
-        """Distinguishes stores of the same name; never printed."""
+        self.path = path
+        self.identity = sink.name if identity is None else identity
         self.batch_entries = sink.batch_entries
 
     def open(self) -> None:

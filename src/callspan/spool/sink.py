@@ -101,6 +101,26 @@ class Sink(Protocol):
         """Close files and connections; `open` may follow."""
 
 
+class CursorlessSink:
+    """Base of sinks that keep no cursors, which the spool then keeps; opens and closes nothing by itself."""
+
+    name: str
+    batch_entries = 100
+
+    def open(self) -> None:
+        """Do nothing."""
+
+    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
+        """Return None: no cursors."""
+        return None
+
+    def forget(self, segment: str) -> None:
+        """Do nothing: no cursors."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class Backlog(NamedTuple):
     """The records that wait for a store."""
 

@@ -60,6 +60,26 @@ def tried(*, found: bool) -> str:
     return "a test record was written, read back and taken out again"
 
 
+class DeletionScope(NamedTuple):
+    """What to delete: one session, or everything before a time."""
+
+    session_id: str | None = None
+    older_than_ns: int | None = None
+
+
+class DeletionResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The number of deleted records of each kind."""
+
+    sessions: int = 0
+    calls: int = 0
+    others: int = 0
+    """Timesteps, events, messages and rewards."""
+    contents: int = 0
+    """Contents that no record referred to any more."""
+    free_bytes: int | None = None
+    """Space in the file that new records take; None for other stores than SQLite."""
+
+
 class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which sessions: all conditions must hold; None is no condition."""
 

@@ -12,26 +12,29 @@ from callspan.providers.registry import with_conversation
 from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord
 from callspan.record.messages import Message
-from callspan.spool.sink import Entry
+from callspan.spool.sink import CursorlessSink, Entry, Sink
 from callspan.stores.payloads import unpack_entry
+from callspan.stores.protocol import Store
 
 _OUTPUT_BYTES: Final = 80
 
 
-class ConsoleStore:
+class Console(Store):
+    """Standard error; it cannot be read."""
+
+    example = "console://"
+
+    def sink(self) -> Sink:
+        """Return the sink."""
+        return ConsoleStore(self.name)
+
+
+class ConsoleStore(CursorlessSink):
     """Prints each ended call; messages only if the content setting allows them."""
 
-    def __init__(self, url: str) -> None:
-        """Take the URL, `console://`, which has no parts."""
-        self.name = url
-        self.batch_entries = 100
-
-    def open(self) -> None:
-        """Do nothing: `sys.stderr` is looked up at each delivery."""
-
-    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
-        """Return None: this sink keeps no cursors."""
-        return None
+    def __init__(self, name: str) -> None:
+        """`sys.stderr` is looked up at each delivery."""
+        self.name = name
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Print the calls among the entries. Raises PoisonError for an invalid record, OSError if writing fails."""
@@ -46,12 +49,6 @@ class ConsoleStore:
     def try_out(self, entry: Entry) -> str:  # noqa: ARG002 - the protocol's name
         """Print nothing."""
         return "calls are printed on standard error"
-
-    def forget(self, segment: str) -> None:
-        """Do nothing: this sink keeps no cursors."""
-
-    def close(self) -> None:
-        """Do nothing: standard error stays open."""
 
     def _print(self, text: str) -> None:
         stream = sys.stderr

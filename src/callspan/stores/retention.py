@@ -6,25 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias, cast
 
-import msgspec
-
-from callspan.forks import late_import
-from callspan.safe_urls import safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool import uploads
+from callspan.stores.base import DeletionResult, DeletionScope
 from callspan.stores.bodies import from_row, references
-from callspan.stores.urls import StoreUrl, parse, spool_directory
-
-_REMOVERS: Final = {
-    "sqlite": "sqlite.removal",
-    "jsonl": "jsonl.store",
-    "postgresql": "postgres.store",
-    "clickhouse": "clickhouse.store",
-}
-"""Modules with a function `remove`, by kind of store."""
+from callspan.stores.protocol import Erasable
+from callspan.stores.urls import find_store, spool_directory
 
 _CALLS: Final = "calls"
 CHILDREN: Final = (_CALLS, "timesteps", "events", "messages", "rewards")
@@ -58,30 +48,10 @@ ON CONFLICT DO NOTHING
 SKELETONS: Final = "SELECT text, rest, enc, data FROM content_text WHERE id IN (SELECT request FROM {calls})"
 
 
-class DeletionResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of deleted records of each kind."""
-
-    sessions: int = 0
-    calls: int = 0
-    others: int = 0
-    """Timesteps, events, messages and rewards."""
-    contents: int = 0
-    """Contents that no record referred to any more."""
-    free_bytes: int | None = None
-    """Space in the file that new records take; None for other stores than SQLite."""
-
-
-class DeletionScope(NamedTuple):
-    """What to delete: one session, or everything before a time."""
-
-    session_id: str | None = None
-    older_than_ns: int | None = None
-
-
 def delete_session(store: str | Path, session_id: str) -> DeletionResult:
     """Delete a session with its calls, timesteps, events, messages, rewards, content and uploaded requests of batches.
 
-    `store` is a URL, or the path of a SQLite file. An unknown session removes nothing. The deletion is atomic, except
+    `store` is a URL, or the path of a file. An unknown session removes nothing. The deletion is atomic, except
     in ClickHouse: repeat it there after a failure. Raises StoreError if the store does not exist, SettingError for a
     store that cannot delete, else the exceptions of the store's driver.
     """
@@ -97,25 +67,26 @@ def prune(store: str | Path, older_than_ns: int) -> DeletionResult:
     return _remove(store, DeletionScope(older_than_ns=older_than_ns))
 
 
-def _remove(store: str | Path, choice: DeletionScope) -> DeletionResult:
-    found = StoreUrl("sqlite", str(store), store, {}) if isinstance(store, Path) else parse(store)
-    module = _REMOVERS.get(found.kind)
-    if module is None:
-        raise SettingError(f"{safe_name(found.url)} keeps no records, so none can be deleted")
-    remove = late_import(f"callspan.stores.{module}").remove
-    place = found.url if found.path is None else found.path
-    removed = cast("Callable[[str | Path, DeletionScope], DeletionResult]", remove)(place, choice)
-    url = f"sqlite:///{store}" if isinstance(store, Path) else store
-    remove_uploads(spool_directory(load(warn=False), (url,)), choice)
+def _remove(store: str | Path, scope: DeletionScope) -> DeletionResult:
+    removed = erasable(store).remove(scope)
+    remove_uploads(spool_directory(load(warn=False), (str(store),)), scope)
     return removed
 
 
-def remove_uploads(spool: Path, choice: DeletionScope) -> None:
+def erasable(store: str | Path) -> Erasable:
+    """Return the store if records can be deleted from it, opening nothing. Raises SettingError if they cannot."""
+    found = find_store(str(store))
+    if not isinstance(found, Erasable):
+        raise SettingError(f"{found.name} keeps no records, so none can be deleted")
+    return found
+
+
+def remove_uploads(spool: Path, scope: DeletionScope) -> None:
     """Delete the requests of uploaded files whose batch was never created, from a spool directory. Raises OSError."""
-    if choice.session_id is not None:
-        uploads.remove_session(spool, choice.session_id)
-    if choice.older_than_ns is not None:
-        uploads.remove_before(spool, choice.older_than_ns / 1e9)
+    if scope.session_id is not None:
+        uploads.remove_session(spool, scope.session_id)
+    if scope.older_than_ns is not None:
+        uploads.remove_before(spool, scope.older_than_ns / 1e9)
 
 
 class Result(Protocol):
@@ -133,10 +104,10 @@ Run: TypeAlias = "Callable[[str, Mapping[str, object]], Result]"
 """Runs a statement with `:name` parameters."""
 
 
-def remove_by_sql(run: Run, choice: DeletionScope) -> DeletionResult:
+def remove_by_sql(run: Run, scope: DeletionScope) -> DeletionResult:
     """Delete the chosen records from Postgres within the open transaction."""
-    conditions = OLD if choice.session_id is None else dict.fromkeys(OLD, _BY_SESSION)
-    values = {"value": choice.older_than_ns if choice.session_id is None else choice.session_id}
+    conditions = OLD if scope.session_id is None else dict.fromkeys(OLD, _BY_SESSION)
+    values = {"value": scope.older_than_ns if scope.session_id is None else scope.session_id}
     run("CREATE TEMP TABLE gone (session_id text PRIMARY KEY)", {})
     run(f"INSERT INTO gone SELECT session_id FROM sessions WHERE {conditions['sessions']}", values)
     counts = {}

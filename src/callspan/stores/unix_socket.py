@@ -9,20 +9,21 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal
+from urllib.parse import SplitResult
 
 import msgspec
 
 from callspan.record.codec import encode_json
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
-from callspan.spool.sink import Entry
+from callspan.spool.sink import CursorlessSink, Entry, Sink
 from callspan.stores.payloads import line_of, unpack_entry
+from callspan.stores.protocol import Options, PathStore
 
 PROTOCOL_VERSION: Final = 1
 """Version of the line format; receivers reject an unknown one."""
 
-_SWITCH: Final = {"on": True, "off": False}
 _UNIX: Final[int] = getattr(socket, "AF_UNIX", -1)
 """-1 on Windows, which has no Unix sockets in Python."""
 
@@ -38,20 +39,46 @@ class _Ack(msgspec.Struct):
 _acks = msgspec.json.Decoder(_Ack)
 
 
-class UnixSocketStore:
+class UnixSocketOptions(Options, frozen=True, kw_only=True):
+    """The options of a Unix socket."""
+
+    acks: Literal["on", "off"] = "off"
+    """Whether a record counts as delivered only once the receiver has acknowledged it."""
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 10.0
+    """Maximum time of each send and each wait for acknowledgements, in seconds."""
+
+
+class UnixSocket(PathStore):
+    """A socket that another process listens on; it cannot be read."""
+
+    example = "unix:///run/receiver.sock"
+    options_type = UnixSocketOptions
+    options: UnixSocketOptions
+
+    def sink(self) -> Sink:
+        """Return the sink, not connected. Raises SettingError where the system has no Unix sockets."""
+        return UnixSocketStore(self.path, self.options)
+
+    def _path_in(self, split: SplitResult) -> Path:
+        # The path of a socket is absolute with any number of slashes.
+        path = super()._path_in(split)
+        return path if split.netloc else Path("/", path)
+
+
+_DEFAULTS: Final = UnixSocketOptions()
+
+
+class UnixSocketStore(CursorlessSink):
     """A sink without its own cursors: delivery is at least once, and receivers deduplicate by the record's key."""
 
-    def __init__(self, path: str | Path, *, acks: str = "off", timeout_s: float | str = 10.0) -> None:
-        """`acks` is `on` or `off`; `timeout_s` limits each send and each wait for acknowledgements, in seconds."""
-        if acks not in _SWITCH:
-            raise SettingError(f"CALLSPAN_STORES: unix socket {path}: acks={acks!r} is invalid; use on or off")
+    def __init__(self, path: str | Path, options: UnixSocketOptions = _DEFAULTS) -> None:
+        """Connect to nothing yet."""
         if _UNIX < 0:
             raise SettingError(f"CALLSPAN_STORES: unix://{path}: this system has no Unix sockets; name another store")
         self.path = Path(path)
         self.name = f"unix://{path}"
-        self.batch_entries = 100
-        self._acks = _SWITCH[acks]
-        self._timeout_s = float(timeout_s)
+        self._acks = options.acks == "on"
+        self._timeout_s = options.timeout_s
         self._socket: socket.socket | None = None
         self._received = b""
 
@@ -67,10 +94,6 @@ class UnixSocketStore:
             connection.close()
             raise
         self._socket = connection
-
-    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
-        """Return None: this sink keeps no cursors."""
-        return None
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Send all entries, and with `acks=on` wait until each is acknowledged.
@@ -104,9 +127,6 @@ class UnixSocketStore:
         self.open()
         self.close()
         return "a process listens; nothing was sent, because it could not be taken back"
-
-    def forget(self, segment: str) -> None:
-        """Do nothing: this sink keeps no cursors."""
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,19 +1,18 @@
-"""URLs: a store's URL becomes the sink that writes it or the reader that reads it; the directories of its spools."""
+"""URLs: a store's URL becomes the store, by its scheme; the directories of its spool."""
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from importlib import resources
+from importlib import metadata, resources
 from itertools import chain
 from pathlib import Path
-from typing import Final, NamedTuple, cast
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from typing import Final
 
 from callspan.fail_open import ours
-from callspan.forks import late_import
-from callspan.safe_urls import identity_of, names_user, safe_name, unescaped
+from callspan.forks import LATE_IMPORTS, late_import
+from callspan.safe_urls import error_text, identity_of, safe_name
 from callspan.settings import SettingError, Settings
 from callspan.settings import split_urls as split_text
 from callspan.settings_loader import load, state_directory
@@ -21,129 +20,123 @@ from callspan.spool.losses import read_losses
 from callspan.spool.segment import SUFFIX
 from callspan.spool.sink import Sink
 from callspan.stores.base import Reader
+from callspan.stores.protocol import SETTING, PathStore, Readable, Store, path_of
 
-_SETTING: Final = "CALLSPAN_STORES"
-_FORMS: Final = (
-    "sqlite:///calls.db, sqlite:////absolute/calls.db, jsonl:///calls.jsonl, postgresql://user@host/database, "
-    "clickhouse://user@host/database, unix:///run/receiver.sock, console://"
-)
-_FILES: Final = ("sqlite", "jsonl")
-_SPOOL_SUFFIX: Final = ".spool"
-
-
-class _Kind(NamedTuple):
-    """One kind of store: the module and names of its classes, imported when a URL needs them."""
-
-    sink: str
-    reader: str | None = None
-    file: bool = True
-    """The URL names a path; else the class takes the URL."""
-    extra: str | None = None
-    """The optional dependency it needs."""
-
-
-_KINDS: Final = {
-    "sqlite": _Kind("sqlite.store:SQLiteStore", "sqlite.reader:SQLiteReader"),
-    "jsonl": _Kind("jsonl.store:JsonLinesStore", "jsonl.reader:JsonLinesReader"),
-    "unix": _Kind("unix_socket:UnixSocketStore"),
-    "console": _Kind("console:ConsoleStore", file=False),
-    "postgresql": _Kind("postgres.store:PostgresStore", "postgres.store:PostgresReader", file=False, extra="postgres"),
-    "clickhouse": _Kind(
-        "clickhouse.store:ClickHouseStore", "clickhouse.reader:ClickHouseReader", file=False, extra="clickhouse"
-    ),
-}  # fmt: skip
-_ALIASES: Final = {"postgres": "postgresql", "sqlite3": "sqlite"}
+ENTRY_POINTS: Final = "callspan.stores"
+"""Group of the entry points of stores of other distributions, by the scheme of their URLs."""
+_STORES: Final = {
+    "sqlite": "callspan.stores.sqlite:SQLite",
+    "sqlite3": "callspan.stores.sqlite:SQLite",
+    "jsonl": "callspan.stores.jsonl:JsonLines",
+    "postgresql": "callspan.stores.postgres:Postgres",
+    "postgres": "callspan.stores.postgres:Postgres",
+    "clickhouse": "callspan.stores.clickhouse:ClickHouse",
+    "unix": "callspan.stores.unix_socket:UnixSocket",
+    "console": "callspan.stores.console:Console",
+}
+"""The stores of callspan, by scheme; imported when a URL names one."""
 _SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-
-_CLICKHOUSE_ADDRESS: Final = frozenset({"database", "dsn", "host", "interface", "password", "port", "username"})
-
-
-class StoreUrl(NamedTuple):
-    """A parsed store URL."""
-
-    kind: str
-    url: str
-    path: Path | None
-    """For stores that are files or sockets."""
-    options: dict[str, str]
-    """The query of a file's or socket's URL, such as `acks=on`."""
+_SPOOL_SUFFIX: Final = ".spool"
+_found: Final[dict[str, type[Store]]] = {}
+"""The stores that this process has imported, by scheme."""
 
 
-def parse(url: str) -> StoreUrl:
-    """Parse a URL or bare path. Raises SettingError for an unknown kind or a missing path."""
+def find_store(url: str) -> Store:
+    """Return the store that a URL or bare path names, opening nothing.
+
+    Raises SettingError for an unknown scheme, an invalid URL, and a store of another distribution that fails to load.
+    """
     url = url.strip()
-    if "://" not in url:
-        kind = _SUFFIXES.get(Path(url).suffix.lower())
-        if kind is None:
-            raise _unknown(url)
-        return StoreUrl(kind, f"{kind}:///{url}", _path(url), {})
-    scheme = url.split("://", 1)[0].lower().split("+", 1)[0]
-    kind = _ALIASES.get(scheme, scheme)
-    if kind not in _KINDS:
+    if "://" in url:
+        kind = _kind(url)
+        return kind(url) if kind.__module__.startswith("callspan.") else _made(kind, url)
+    scheme = _SUFFIXES.get(Path(url).suffix.lower())
+    if scheme is None:
         raise _unknown(url)
-    if not _KINDS[kind].file:
-        readable = _readable(url, kind)
-        query = _split(url.replace("clickhouse+", "", 1)).query
-        # The driver takes these from the part before the `?`, and raises TypeError if they are given twice.
-        if kind == "clickhouse" and (
-            repeated := _CLICKHOUSE_ADDRESS.intersection(name for name, _ in parse_qsl(query))
-        ):
-            names = ", ".join(sorted(repeated))
-            raise SettingError(
-                f"{_SETTING}: {safe_name(url)}: {names} cannot be parameters; write clickhouse://user:password@host:port/db"
-            )
-        return StoreUrl(kind, readable, None, {})
-    if names_user(url):
-        raise SettingError(
-            f"{_SETTING}: {safe_name(url)} is a file and has no user; write for example {kind}:///calls.db"
-        )
-    split = _split(url)
-    # `kind:///p` is relative and `kind:////p` absolute; a socket's path is absolute either way.
-    path = (split.netloc + split.path) if split.netloc else split.path[1:]
-    if kind == "unix" and not split.netloc:
-        path = "/" + path.lstrip("/")
-    if not path:
-        raise SettingError(f"{_SETTING}: {safe_name(url)} has no path; write for example {kind}:///calls.{kind}")
-    return StoreUrl(kind, url, _path(path), dict(parse_qsl(split.query)))
+    kind = _own(scheme)
+    if not issubclass(kind, PathStore):
+        raise _unknown(url)
+    return kind(f"{scheme}:///{url}", path_of(url))
 
 
-def _split(url: str) -> SplitResult:
+def scheme_of(url: str) -> str:
+    """Return the scheme that says which store a URL names: in lower case, without what follows a `+`."""
+    return url.strip().partition("://")[0].lower().partition("+")[0]
+
+
+def distribution_of(url: str) -> str | None:
+    """Return name and version of the distribution whose store a URL names; None for one of callspan's."""
+    if "://" not in url or scheme_of(url) in _STORES:
+        return None
+    return ", ".join(_distribution(point) for point in _entry_points(url)) or None
+
+
+def driver_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions of the drivers of all stores that this process has imported."""
+    places = [place.partition(":") for kind in _found.values() for place in kind.driver_errors]
+    errors = (getattr(sys.modules.get(module), name, None) for module, _, name in places)
+    return tuple(dict.fromkeys(error for error in errors if error is not None))
+
+
+def _kind(url: str) -> type[Store]:
+    scheme = scheme_of(url)
+    if scheme in _STORES:
+        return _own(scheme)
+    kind = _found.get(scheme)
+    if kind is None:
+        kind = _found[scheme] = _others(url)
+    return kind
+
+
+def _own(scheme: str) -> type[Store]:
+    kind = _found.get(scheme)
+    if kind is None:
+        module, _, name = _STORES[scheme].partition(":")
+        kind = _found[scheme] = getattr(late_import(module), name)
+    return kind
+
+
+def _entry_points(url: str) -> list[metadata.EntryPoint]:
+    return list(metadata.entry_points(group=ENTRY_POINTS, name=scheme_of(url)))
+
+
+def _others(url: str) -> type[Store]:
+    """Return the store of another distribution. Raises SettingError if there is none, several, or it fails to load."""
+    points = _entry_points(url)
+    if not points:
+        raise _unknown(url)
+    if len(points) > 1:
+        several = " and ".join(map(_distribution, points))
+        raise SettingError(f"{SETTING}: {safe_name(url)} is a store of {several}: uninstall all but one")
     try:
-        split = urlsplit(url)
-        # Accessing the attribute validates it.
-        _ = split.port
-    except ours(ValueError):
-        # The driver's message may quote a part of the password.
-        raise SettingError(f"{_SETTING}: {safe_name(url)} is not a valid URL") from None
-    return split
-
-
-def _path(text: str) -> Path:
-    """Return the path; `~` of an unknown user is kept. Raises SettingError if no file can have this name."""
-    try:
-        if b"\0" in os.fsencode(text):
-            raise SettingError(f"{_SETTING}: {text!r}: a path cannot contain a NUL character")
-        return Path(text).expanduser()
-    except ours(UnicodeEncodeError) as error:
-        raise SettingError(f"{_SETTING}: {text!r} is not a valid path: {error.reason}") from error
-    except ours(RuntimeError):
-        return Path(text)
-
-
-def _readable(url: str, kind: str) -> str:
-    """Return a server's URL in the driver's form. Raises SettingError if user or password are not escaped."""
-    if unescaped(url):
+        with LATE_IMPORTS:
+            kind = points[0].load()
+    except ours(Exception) as error:
+        why = f"{type(error).__name__}: {error_text(error)}"
         raise SettingError(
-            f"{_SETTING}: {safe_name(url)}: write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 "
-            "in the user and password, and a space as %20"
+            f"{SETTING}: {safe_name(url)}: the store of {_distribution(points[0])} cannot be loaded: {why}"
+        ) from error
+    if not (isinstance(kind, type) and issubclass(kind, Store)):
+        raise SettingError(
+            f"{SETTING}: {safe_name(url)}: {points[0].value} of {_distribution(points[0])} is no callspan.stores.Store"
         )
-    scheme, _, rest = url.partition("://")
-    # libpq knows its scheme in lower case only, and would print the whole URL as an option without a `=`.
-    scheme, (before, at, after) = scheme.lower(), rest.rpartition("@")
-    if kind == "postgresql" and at and "@" in before and not set(before) & set("/?#"):
-        # libpq ends the password at the first `@`, and would print the rest as the host name.
-        return f"{scheme}://{before.replace('@', '%40')}@{after}"
-    return f"{scheme}://{rest}"
+    return kind
+
+
+def _made(kind: type[Store], url: str) -> Store:
+    try:
+        return kind(url)
+    except ours(SettingError):
+        raise
+    except ours(Exception) as error:
+        # Its text may quote a value of the URL.
+        raise SettingError(
+            f"{SETTING}: {safe_name(url)} is not understood by its store ({type(error).__name__})"
+        ) from None
+
+
+def _distribution(point: metadata.EntryPoint) -> str:
+    return point.value if point.dist is None else f"{point.dist.name} {point.dist.version}"
 
 
 def split_urls(urls: str | Path | Iterable[str | Path]) -> list[str]:
@@ -155,7 +148,7 @@ def split_urls(urls: str | Path | Iterable[str | Path]) -> list[str]:
 
 def check_store(url: object) -> None:
     """Raise SettingError for an invalid URL or one whose optional dependency is not installed."""
-    _sink(parse(str(url)))
+    find_store(str(url)).sink()
 
 
 def sinks_for(urls: str | Iterable[str]) -> list[Sink]:
@@ -163,15 +156,13 @@ def sinks_for(urls: str | Iterable[str]) -> list[Sink]:
 
     Raises SettingError for an invalid URL or one whose optional dependency is not installed.
     """
-    return [_sink(parse(url)) for url in split_urls(urls)]
+    return [find_store(url).sink() for url in split_urls(urls)]
 
 
 def load_sinks(urls: Iterable[str]) -> None:
     """Import the modules of these stores' sinks now instead of at the first record. Raises as `sinks_for`."""
-    for url in urls:
-        kind = parse(url).kind
-        _load(kind, _KINDS[kind].sink)
-        resources.files(__package__)  # imports its readers on first use
+    sinks_for(urls)
+    resources.files(__package__)  # imports its readers on first use
 
 
 def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
@@ -181,71 +172,45 @@ def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
         SettingError: None of them is readable by its kind.
         StoreError: It cannot be opened, for example because the file is missing.
     """
-    return open_reader(first_readable(urls))
+    return _first_readable(urls)[1].reader()
 
 
-def open_reader(url: str, wait_s: float | None = None) -> Reader:
-    """Return a reader of a store that can be read, as `open_store`; its answers may take `wait_s` seconds."""
-    store = parse(url)
-    reader = _load(store.kind, _KINDS[store.kind].reader or "")
-    return cast("Reader", reader(store.path if store.path is not None else store.url, wait_s))
-
-
-def readable(urls: Iterable[str]) -> list[str]:
-    """Return those of the URLs whose stores can be read."""
-    return [url for url in urls if _KINDS[parse(url).kind].reader is not None]
+def readable(urls: Iterable[str]) -> dict[str, Readable]:
+    """Return those of the stores that can be read, by URL, in order."""
+    stores = {url: find_store(url) for url in urls}
+    return {url: store for url, store in stores.items() if isinstance(store, Readable)}
 
 
 def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
     """Return the URL of the first of these stores that can be read. Raises SettingError if none can."""
+    return _first_readable(urls)[0]
+
+
+def _first_readable(urls: str | Path | Iterable[str | Path]) -> tuple[str, Readable]:
     split = split_urls(urls)
-    for url in readable(split):
-        return url
+    for found in readable(split).items():
+        return found
     names = ", ".join(map(safe_name, split)) or "nothing"
-    raise SettingError(f"{_SETTING}: {names} cannot be read; name a store that keeps records: {_FORMS}")
+    raise SettingError(f"{SETTING}: {names} cannot be read; name a store that keeps records: {_forms()}")
 
 
-def _sink(store: StoreUrl) -> Sink:
-    make = _load(store.kind, _KINDS[store.kind].sink)
-    if store.path is None:
-        return cast("Sink", make(store.url))
-    try:
-        return cast("Sink", make(store.path, **store.options))
-    except ours(SettingError):
-        raise
-    except ours(TypeError, ValueError):
-        # Report names only: a value may be a secret, and the error would quote it.
-        options = ", ".join(store.options)
-        raise SettingError(
-            f"{_SETTING}: {safe_name(store.url)} has an unknown option, or an invalid value of one: {options}"
-        ) from None
-
-
-def _load(kind: str, place: str) -> type:
-    module, _, name = place.partition(":")
-    extra = _KINDS[kind].extra
-    try:
-        return cast("type", getattr(late_import(f"callspan.stores.{module}"), name))
-    except ours(ImportError) as error:
-        if extra is None or (error.name or "").startswith("callspan"):
-            raise
-        raise SettingError(
-            f'{_SETTING}: {kind} needs {error.name or extra}, which is not installed: pip install "callspan[{extra}]"'
-        ) from error
+def _forms() -> str:
+    return ", ".join(dict.fromkeys(_own(scheme).example for scheme in _STORES))
 
 
 def _unknown(url: str) -> SettingError:
-    return SettingError(f"{_SETTING}: unknown kind of store {safe_name(url)!r}; use one of: {_FORMS}")
+    others = ", ".join(sorted({f"{point.name}://" for point in metadata.entry_points(group=ENTRY_POINTS)}))
+    forms = _forms() + (f"; of other distributions: {others}" if others else "")
+    return SettingError(f"{SETTING}: unknown kind of store {safe_name(url)!r}; use one of: {forms}")
 
 
 def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
     """Return the spool directory: as configured, next to the first file store, or in the state directory."""
     if settings.spool_dir is not None:
         return settings.spool_dir
-    for url in stores:
-        path = parse(url).path
-        if path is not None and parse(url).kind in _FILES:
-            return path.with_name(path.name + _SPOOL_SUFFIX)
+    for store in map(find_store, stores):
+        if store.is_file and store.path is not None:
+            return store.path.with_name(store.path.name + _SPOOL_SUFFIX)
     # One directory per set of stores, because a process that adopts a segment delivers it to its own stores. A
     # changed password does not make another store.
     return state_directory() / "spool" / sha256("\n".join(map(identity_of, stores)).encode()).hexdigest()[:16]
@@ -253,7 +218,7 @@ def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
 
 def directories_of(url: str) -> list[Path]:
     """Return the spool directories: next to the store's file, in the state directory, and the configured one."""
-    path, configured = parse(url).path, load(warn=False).spool_dir
+    path, configured = find_store(url).path, load(warn=False).spool_dir
     beside = [] if path is None else _matching(path.parent, f"*{_SPOOL_SUFFIX}")
     found = chain([] if configured is None else [configured], beside, _matching(state_directory() / "spool", "*"))
     return list(dict.fromkeys(found))

@@ -23,7 +23,7 @@ from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool
 from callspan.spool.unrecorded import UnrecordedCalls
-from callspan.stores.urls import sinks_for, spool_directory
+from callspan.stores.urls import find_store, split_urls, spool_directory
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 _OPEN: Final = "open"
@@ -202,14 +202,17 @@ def store_sinks(
     `pauses`: sleep between records, so that threads of the application can make calls.
     Raises SettingError for an invalid URL, or one whose optional dependency is not installed.
     """
-    sinks = sinks_for(urls)
+    stores = list(map(find_store, split_urls(urls)))
     delivery = delivery_processors(prices)
-    decoder = SharedDecoder(delivery.run, len(sinks))
+    decoder = SharedDecoder(delivery.run, len(stores))
     delivered = None if priced is None else lambda record: priced(delivery.without_callbacks(record))
     return [
-        ProcessedSink(sink, decoder, number, delivered if number == 0 else None, pauses=pauses)
-        for number, sink in enumerate(sinks)
-    ]
+        ProcessedSink(
+            store.sink(), decoder, number, delivered if number == 0 else None,
+            pauses=pauses, path=store.path, identity=store.identity,
+        )
+        for number, store in enumerate(stores)
+    ]  # fmt: skip
 
 
 def check_prices(prices: object) -> None:

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
-from callspan.stores.retention import DeletionResult, delete_session, prune
+from callspan.stores.base import DeletionResult
+from callspan.stores.retention import delete_session, prune
 from callspan.stores.urls import open_store
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, made

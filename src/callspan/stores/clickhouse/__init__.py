@@ -1,1 +1,42 @@
-"""ClickHouse: over HTTP, or the embedded engine."""
+"""ClickHouse: sink, reader and removal."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+from urllib.parse import parse_qsl
+
+from callspan.spool.sink import Sink
+from callspan.stores.base import DeletionResult, DeletionScope, Reader
+from callspan.stores.protocol import ServerStore, split_url
+
+_ADDRESS: Final = frozenset({"database", "dsn", "host", "interface", "password", "port", "username"})
+
+
+class ClickHouse(ServerStore):
+    """Tables in a ClickHouse database. The query of its URL is the driver's."""
+
+    example = "clickhouse://user@host/database"
+    options_type = None
+    extra = "clickhouse"
+    driver_errors = ("clickhouse_connect.driver.exceptions:ClickHouseError",)
+
+    def __init__(self, url: str) -> None:
+        """Raises SettingError where user or password are not escaped, or the address is in the query."""
+        super().__init__(url)
+        query = split_url(self.url.replace("clickhouse+", "", 1)).query
+        # The driver takes these from the part before the `?`, and raises TypeError if they are given twice.
+        if repeated := _ADDRESS.intersection(name for name, _ in parse_qsl(query)):
+            names = ", ".join(sorted(repeated))
+            raise self.error(f"{names} cannot be parameters; write clickhouse://user:password@host:port/db")
+
+    def sink(self) -> Sink:
+        """Return the sink, not connected. Raises SettingError without clickhouse_connect."""
+        return cast("Sink", self.load("callspan.stores.clickhouse.store:ClickHouseStore")(self.url))
+
+    def reader(self, wait_s: float | None = None) -> Reader:
+        """Connect. Raises SettingError without clickhouse_connect, StoreError, ClickHouseError."""
+        return cast("Reader", self.load("callspan.stores.clickhouse.reader:ClickHouseReader")(self.url, wait_s))
+
+    def remove(self, scope: DeletionScope) -> DeletionResult:
+        """Delete the records of a scope; safe to repeat. Raises StoreError, ClickHouseError."""
+        return cast("DeletionResult", self.load("callspan.stores.clickhouse.store:remove")(self.url, scope))

@@ -24,15 +24,14 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
-from callspan.safe_urls import error_text, identity_of, safe_name
+from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.base import StoreError, not_migrated, tried
+from callspan.stores.base import DeletionResult, DeletionScope, StoreError, not_migrated, tried
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.clickhouse.reader import WritersReader
 from callspan.stores.columns import TABLES
 from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
-from callspan.stores.retention import DeletionResult, DeletionScope
 from callspan.stores.rows import Row
 
 _WRITTEN_AGAIN_S: Final = 3600.0
@@ -59,7 +58,7 @@ class ClickHouseStore:
     def __init__(self, url: str) -> None:
         """`url` is `clickhouse://user:password@host:8123/database`, or `clickhouse+https://` for TLS."""
         self._url = url
-        self.name, self.identity = safe_name(url), identity_of(url)
+        self.name = safe_name(url)
         self.batch_entries = 1000
         self._client: Client | None = None
         self._written: dict[str, float] = {}
@@ -298,7 +297,7 @@ def _version(row: Mapping[str, object]) -> int:
     return int(str(row.get("rec_version", 0)))
 
 
-def remove(url: str, choice: DeletionScope) -> DeletionResult:
+def remove(url: str, scope: DeletionScope) -> DeletionResult:
     """Delete the chosen records. Safe to repeat after a failure.
 
     A content is deleted if no remaining call can refer to it: writers rewrite the contents they refer to every hour,
@@ -308,18 +307,18 @@ def remove(url: str, choice: DeletionScope) -> DeletionResult:
     try:
         if layout(client) == 0:
             raise StoreError(f"{safe_name(url)}: no callspan tables yet: nothing was recorded there")
-        return _remove(client, choice)
+        return _remove(client, scope)
     finally:
         client.close()
 
 
-def _remove(client: Client, choice: DeletionScope) -> DeletionResult:
-    if choice.session_id is not None:
-        gone = {"sessions": [choice.session_id], "steps": []}
+def _remove(client: Client, scope: DeletionScope) -> DeletionResult:
+    if scope.session_id is not None:
+        gone = {"sessions": [scope.session_id], "steps": []}
         times = dict.fromkeys(("start", "time", "seen"), "false")
         values: dict[str, object] = {}
     else:
-        values = {"old": choice.older_than_ns, "unseen": (choice.older_than_ns or 0) - _DAY_NS}
+        values = {"old": scope.older_than_ns, "unseen": (scope.older_than_ns or 0) - _DAY_NS}
         gone = {
             "sessions": _ids(
                 client, "SELECT session_id FROM sessions WHERE coalesce(end_ns, start_ns) < {old:Int64}", values

@@ -1,1 +1,39 @@
-"""JSON Lines: one record per line, in one file and its rotated predecessors."""
+"""JSON Lines: sink, reader and removal."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from msgspec import Meta
+
+from callspan.spool.sink import Sink
+from callspan.stores.base import DeletionResult, DeletionScope, Reader
+from callspan.stores.protocol import FileStore, Options
+
+
+class JsonLinesOptions(Options, frozen=True, kw_only=True):
+    """The options of a JSON Lines store."""
+
+    max_bytes: Annotated[int, Meta(ge=0)] = 0
+    """Size after which the file is rotated; 0: never."""
+
+
+class JsonLines(FileStore):
+    """A file with one record per line."""
+
+    example = "jsonl:///calls.jsonl"
+    options_type = JsonLinesOptions
+    options: JsonLinesOptions
+
+    def sink(self) -> Sink:
+        """Return the sink, not opened."""
+        kind = self.load("callspan.stores.jsonl.store:JsonLinesStore")
+        return cast("Sink", kind(self.path, max_bytes=self.options.max_bytes))
+
+    def reader(self, wait_s: float | None = None) -> Reader:
+        """Return a reader, which opens the file for each query. Raises StoreError."""
+        return cast("Reader", self.load("callspan.stores.jsonl.reader:JsonLinesReader")(self.path, wait_s))
+
+    def remove(self, scope: DeletionScope) -> DeletionResult:
+        """Delete the records of a scope by writing the files again. Raises StoreError, OSError."""
+        return cast("DeletionResult", self.load("callspan.stores.jsonl.store:remove")(self.path, scope))

@@ -18,9 +18,8 @@ from callspan.record.events import SCOPE_TYPES, Record, SessionRecord, TimestepR
 from callspan.record.ids import is_of_response
 from callspan.spool.segment import make_private
 from callspan.spool.sink import Entry
-from callspan.stores.base import no_file, tried
+from callspan.stores.base import DeletionResult, DeletionScope, no_file, tried
 from callspan.stores.payloads import ends_of, line_of, unpack_entry
-from callspan.stores.retention import DeletionResult, DeletionScope
 from callspan.stores.rows import merge
 
 _MODE: Final = 0o600
@@ -258,12 +257,12 @@ def _write(path: Path, data: bytes) -> int:
         os.close(descriptor)
 
 
-def remove(path: Path, choice: DeletionScope) -> DeletionResult:
+def remove(path: Path, scope: DeletionScope) -> DeletionResult:
     """Delete the chosen records; lines that are not records stay. Raises StoreError if the file does not exist."""
     if not path.is_file():
         raise no_file(path)
     with locked(JsonLinesStore(path).lock_path):
-        going = _Going(choice, _merged(path))
+        going = _Going(scope, _merged(path))
         removed: set[tuple[str, str]] = set()
         for file in files_of(path):
             removed |= _rewrite(file, going, keep_empty=file == path)
@@ -275,12 +274,12 @@ def remove(path: Path, choice: DeletionScope) -> DeletionResult:
 class _Going:
     """Selects the records to delete."""
 
-    def __init__(self, choice: DeletionScope, whole: dict[tuple[str, str], SessionRecord | TimestepRecord]) -> None:
-        self._choice = choice
+    def __init__(self, scope: DeletionScope, whole: dict[tuple[str, str], SessionRecord | TimestepRecord]) -> None:
+        self._scope = scope
         self._whole = whole
         self._sessions = {key for (kind, key), record in whole.items() if kind == _SESSION and self._is_old(record)}
-        if choice.session_id is not None:
-            self._sessions = {choice.session_id}
+        if scope.session_id is not None:
+            self._sessions = {scope.session_id}
 
     def __call__(self, record: Record) -> bool:
         session_id = record.place.session_id if isinstance(record, CallRecord) else record.session_id
@@ -296,7 +295,7 @@ class _Going:
             time = record.start_ns if record.end_ns is None else record.end_ns
         else:
             time = record.start_ns if isinstance(record, TimestepRecord) else record.time_ns
-        limit = self._choice.older_than_ns
+        limit = self._scope.older_than_ns
         return time is not None and limit is not None and time < limit
 
 

@@ -23,16 +23,16 @@ from psycopg.types.string import TextLoader
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.record.ids import is_of_response
-from callspan.safe_urls import error_text, identity_of, safe_name
+from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import EmptyStoreError, StoreError, not_migrated, tried
+from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, StoreError, not_migrated, tried
 from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
 from callspan.stores.filters import POSTGRES, source
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, migrate, to_query
-from callspan.stores.retention import DeletionResult, DeletionScope, remove_by_sql
+from callspan.stores.retention import remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
@@ -51,7 +51,7 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         """`url` is a libpq URL; the tables are made where its `search_path` begins."""
         self._url = url
-        self.name, self.identity = safe_name(url), identity_of(url)
+        self.name = safe_name(url)
         self.batch_entries = 100
         self._connection: psycopg.Connection | None = None
 
@@ -255,7 +255,7 @@ def _storable(value: object) -> object:
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
-def remove(url: str, choice: DeletionScope) -> DeletionResult:
+def remove(url: str, scope: DeletionScope) -> DeletionResult:
     """Delete the chosen records. Raises StoreError if there are no tables, psycopg.Error for anything else."""
     with psycopg.connect(url, application_name="callspan") as connection, explaining(safe_name(url)):
         if layout(connection) == 0:
@@ -265,7 +265,7 @@ def remove(url: str, choice: DeletionScope) -> DeletionResult:
             return connection.execute(to_query(sql), values or None)
 
         connection.execute("LOCK TABLE content, ctx IN SHARE ROW EXCLUSIVE MODE")
-        return remove_by_sql(run, choice)
+        return remove_by_sql(run, scope)
 
 
 def _opened(url: str, name: str, wait_s: float | None = None) -> tuple[psycopg.Connection, int]:

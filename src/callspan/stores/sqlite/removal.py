@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from callspan.stores.base import no_file
+from callspan.stores.base import DeletionResult, DeletionScope, no_file
 from callspan.stores.bodies import from_row, references
 from callspan.stores.columns import REFERENCES
 from callspan.stores.packing import CALL_ROWS, SAME_HASH
-from callspan.stores.retention import CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, DeletionResult, DeletionScope
+from callspan.stores.retention import CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS
 from callspan.stores.sqlite.file import explaining, open_for_writing, sum_up
 
 _SESSIONS: Final = "sessions"
@@ -53,14 +53,14 @@ SELECT c.text_of FROM new_content n JOIN content c ON c.id = n.id WHERE c.text_o
 """
 
 
-def remove(path: Path, choice: DeletionScope) -> DeletionResult:
+def remove(path: Path, scope: DeletionScope) -> DeletionResult:
     """Delete the chosen records. Raises StoreError if there is no store at `path`, sqlite3.Error for anything else."""
     if not path.is_file():
         raise no_file(path)
     connection = open_for_writing(path)
     try:
         with explaining(path):
-            return _Removal(connection).remove(choice)
+            return _Removal(connection).remove(scope)
     finally:
         connection.close()
 
@@ -74,14 +74,14 @@ class _Removal:
         self._size = _FIRST
         self._data_version: object = None
 
-    def remove(self, choice: DeletionScope) -> DeletionResult:
+    def remove(self, scope: DeletionScope) -> DeletionResult:
         """Delete the chosen records and what only they referred to."""
         counts = dict.fromkeys((_SESSIONS, *CHILDREN), 0)
-        if choice.session_id is not None:
+        if scope.session_id is not None:
             with self._transaction():
-                self._session(choice.session_id, counts)
+                self._session(scope.session_id, counts)
         else:
-            self._old(choice.older_than_ns or 0, counts)
+            self._old(scope.older_than_ns or 0, counts)
         contents = self._sweep()
         with self._transaction():
             sum_up(self._connection)

@@ -1,0 +1,221 @@
+"""Protocol: what a store is, made from its URL: its settings, its sink, and what else it can do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import msgspec
+
+from callspan.fail_open import ours
+from callspan.forks import late_import
+from callspan.safe_urls import identity_of, names_user, safe_name, unescaped
+from callspan.settings import SettingError
+from callspan.spool.sink import Entry, Sink
+from callspan.stores.base import DeletionResult, DeletionScope, Reader
+
+SETTING: Final = "CALLSPAN_STORES"
+_UNESCAPED: Final = (
+    "write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 in the user and password, and a space as %20"
+)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of a store, in the query of its URL. A store with options has a subclass with a field for each.
+
+    A value is read as the type of its field says: `int`, `float`, `bool`, `str`, a `Literal`. An option that is not
+    there, or a value that is not of the type, makes the URL invalid.
+    """
+
+
+class Store:
+    """A store that a URL names. Making one checks its URL, and opens, connects and creates nothing.
+
+    Subclasses set `example`, and `options_type` where there are options, and have a method `sink`. What else a store
+    can do it says by having the methods of `Readable` and `Erasable`.
+
+    Attributes:
+        url: The URL, with its password.
+        name: The URL without user, password and query, fit for logs; sinks and readers have the same.
+        options: The options in the URL.
+        path: The path of a store that is a file or a socket; else None.
+    """
+
+    example: ClassVar[str]
+    """A URL of such a store, for messages."""
+    options_type: ClassVar[type[Options] | None] = Options
+    """The type of its options; None: the query is the driver's."""
+    extra: ClassVar[str | None] = None
+    """The optional dependency of callspan that it needs, such as `postgres`."""
+    driver_errors: ClassVar[tuple[str, ...]] = ()
+    """Exceptions of its driver that it raises besides StoreError and OSError, as `module:Class`."""
+    is_file: ClassVar[bool] = False
+    """Whether `path` is a file with records; its spool is beside it."""
+
+    def __init__(self, url: str) -> None:
+        """Raises SettingError for a URL with an option that is unknown or has an invalid value."""
+        self.url = url
+        self.name = safe_name(url)
+        self.path: Path | None = None
+        self.options = self._options()
+
+    @property
+    def identity(self) -> str:
+        """A text that is the same for the same store and user, whatever the password. Never to be printed."""
+        own = "" if self.options_type is None else f" {msgspec.structs.astuple(self.options)}".removesuffix(" ()")
+        return identity_of(self.url) + own
+
+    @property
+    def absolute_url(self) -> str:
+        """The URL for a process in another directory."""
+        return self.url
+
+    def sink(self) -> Sink:
+        """Return the sink, not opened. Raises SettingError where something that it needs is not installed."""
+        raise NotImplementedError
+
+    def files(self) -> Sequence[Path]:
+        """Return the files of the store, which the output of a command may not replace."""
+        return [] if self.path is None else [self.path]
+
+    def error(self, text: str) -> SettingError:
+        """Return the error for this URL, which names it without its password."""
+        return SettingError(f"{SETTING}: {self.name} {text}")
+
+    def load(self, place: str) -> Callable[..., Any]:
+        """Return what `module:name` says, imported now. Raises SettingError where a package that it needs is missing.
+
+        A driver's module is imported by its store's sink and reader, not with the store.
+        """
+        module, _, name = place.partition(":")
+        try:
+            found: Callable[..., Any] = getattr(late_import(module), name)
+        except ours(ImportError) as error:
+            if self.extra is None or (error.name or "").startswith("callspan"):
+                raise
+            needed = f'{error.name or self.extra}, which is not installed: pip install "callspan[{self.extra}]"'
+            raise SettingError(f"{SETTING}: {self.extra} needs {needed}") from error
+        return found
+
+    def _options(self) -> Options:
+        kind = self.options_type
+        if kind is None:
+            return Options()
+        query = split_url(self.url).query
+        try:
+            return msgspec.convert(dict(parse_qsl(query, keep_blank_values=True)), kind, strict=False)
+        except ours(msgspec.ValidationError):
+            # Report names only: a value may be a secret, and the error would quote it.
+            given = ", ".join(dict(parse_qsl(query)))
+            known = ", ".join(kind.__struct_fields__) or "none"
+            raise self.error(
+                f"has an unknown option, or an invalid value of one: {given}; there are: {known}"
+            ) from None
+
+
+class PathStore(Store):
+    """A store with a path: `kind:///p` is relative and `kind:////p` absolute. Its URL has no user."""
+
+    path: Path
+
+    def __init__(self, url: str, path: Path | None = None) -> None:
+        """`path` where the store was named by one, not by a URL. Raises SettingError where the URL has no path."""
+        if path is None and names_user(url):
+            raise SettingError(
+                f"{SETTING}: {safe_name(url)} is a file and has no user; write for example {self.example}"
+            )
+        super().__init__(url if path is None else url.partition("?")[0])
+        self.path = self._path_in(split_url(url)) if path is None else path
+
+    def _path_in(self, split: SplitResult) -> Path:
+        text = (split.netloc + split.path) if split.netloc else split.path[1:]
+        if not text:
+            raise self.error(f"has no path; write for example {self.example}")
+        return path_of(text)
+
+
+class FileStore(PathStore):
+    """A store that is a file with records."""
+
+    is_file = True
+
+    @property
+    def absolute_url(self) -> str:
+        """The URL for a process in another directory."""
+        query = split_url(self.url).query
+        kind = self.url.partition("://")[0].lower()
+        return f"{kind}:///{self.path.absolute()}" + (f"?{query}" if query else "")
+
+
+class ServerStore(Store):
+    """A store on a server, whose URL may have a user and a password. `url` is in the form that drivers read."""
+
+    def __init__(self, url: str) -> None:
+        """Raises SettingError where user or password are not escaped."""
+        if unescaped(url):
+            raise SettingError(f"{SETTING}: {safe_name(url)}: {_UNESCAPED}")
+        scheme, _, rest = url.partition("://")
+        super().__init__(f"{scheme.lower()}://{rest}")
+        split_url(self.url)
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A store that can be read."""
+
+    def reader(self, wait_s: float | None = None) -> Reader:
+        """Open the store for reading; it creates and changes nothing. `wait_s`: the time for each answer; None: any.
+
+        Raises EmptyStoreError where nothing was recorded yet, StoreError or its driver's errors where it cannot be
+        opened, and SettingError where something that it needs is not installed.
+        """
+
+
+@runtime_checkable
+class Erasable(Protocol):
+    """A store from which records can be deleted."""
+
+    def remove(self, scope: DeletionScope) -> DeletionResult:
+        """Delete the records of a scope, and what only they refer to. An unknown session removes nothing.
+
+        Raises EmptyStoreError where there is no store, else StoreError or its driver's errors.
+        """
+
+
+@runtime_checkable
+class Triable(Protocol):
+    """A sink that `callspan doctor` can try out; others are not opened by it."""
+
+    def try_out(self, entry: Entry) -> str:
+        """Have the store take a record and give it back, and return what was observed.
+
+        Nothing stays: neither the record nor a file. The sink is not open before and after. Raises EmptyStoreError
+        where there is no store yet, StoreError, OSError or its driver's errors where it takes no record.
+        """
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a URL. Raises SettingError if it is invalid."""
+    try:
+        split = urlsplit(url)
+        # Accessing the attribute validates it.
+        _ = split.port
+    except ours(ValueError):
+        # The driver's message may quote a part of the password.
+        raise SettingError(f"{SETTING}: {safe_name(url)} is not a valid URL") from None
+    return split
+
+
+def path_of(text: str) -> Path:
+    """Return the path; `~` of an unknown user is kept. Raises SettingError if no file can have this name."""
+    try:
+        if b"\0" in os.fsencode(text):
+            raise SettingError(f"{SETTING}: {text!r}: a path cannot contain a NUL character")
+        return Path(text).expanduser()
+    except ours(UnicodeEncodeError) as error:
+        raise SettingError(f"{SETTING}: {text!r} is not a valid path: {error.reason}") from error
+    except ours(RuntimeError):
+        return Path(text)
