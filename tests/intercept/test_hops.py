@@ -38,7 +38,7 @@ def used(tokens: int, output: int) -> dict[str, int]:
 
 
 def refuse(mode: Mode, model: str, tokens: int, output: int, text: str = "") -> None:
-    """Script one refused hop."""
+    """Script one refused iteration."""
     mode.provider.reply(text=text or None, finish_reason="refusal", model=model, usage=used(tokens, output))
 
 
@@ -81,7 +81,7 @@ def test_a_refused_hop_is_an_attempt_with_model_usage_and_cost(
     assert summary(record) == [(FABLE, "refused", (100, 10)), (OPUS, "success", (120, 20))]
     assert record.usage is not None
     assert (record.usage.input_tokens, record.usage.output_tokens, record.usage.total_tokens) == (220, 30, 250)
-    assert record.usage.hops == []
+    assert record.usage.iterations == []
     assert (record.retries, record.outcome) == (0, "success")
     assert record.cost is not None
     costs = [one.cost.usd if one.cost else None for one in record.attempts]
@@ -126,7 +126,7 @@ def test_a_call_without_a_refusal_says_nothing_of_hops(stream: bool, mode: Mode,
     record = the_call(seen)
     assert summary(record) == [(None, None, None)]
     assert record.usage is not None
-    assert record.usage.hops == []
+    assert record.usage.iterations == []
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
@@ -141,7 +141,7 @@ def test_a_hop_that_fails_is_an_attempt_without_usage(stream: bool, mode: Mode, 
         record = the_call(seen)
         assert [one.status for one in record.attempts] == [200, 400]
         assert record.usage is not None
-        assert record.usage.input_tokens == 100, "the refused hop is billed, whatever comes after it"
+        assert record.usage.input_tokens == 100, "the refused iteration is billed, whatever comes after it"
         return
     ask(mode, run, client, stream=True)
     record = the_call(seen)
@@ -165,11 +165,11 @@ def test_a_fallback_inside_the_server_is_a_hop_and_no_attempt(
     record = priced(the_call(seen), tmp_path)
     assert summary(record) == [(None, None, None)]
     assert record.usage is not None
-    assert [(hop.kind, hop.model, hop.beside) for hop in record.usage.hops] == [
+    assert [(iteration.kind, iteration.model, iteration.beside) for iteration in record.usage.iterations] == [
         ("message", FABLE, True), ("fallback_message", OPUS, False)
     ]  # fmt: skip
     assert (record.usage.input_tokens, record.usage.output_tokens) == (220, 30)
     assert record.cost is not None
     assert record.cost.usd == Decimal("0.0026")
-    assert record.usage.hops[0].cost is not None
-    assert record.usage.hops[0].cost.usd == Decimal("0.0015")
+    assert record.usage.iterations[0].cost is not None
+    assert record.usage.iterations[0].cost.usd == Decimal("0.0015")

@@ -22,7 +22,7 @@ from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, tool_name
-from callspan.record.usage import Cost, Hop, Usage
+from callspan.record.usage import Cost, Usage, UsageIteration
 from callspan.safe_urls import safe_name
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, Content, History, Reader, SessionSummary
@@ -169,8 +169,11 @@ def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY)
     if len(call.attempts) > 1:
         for attempt in call.attempts:
             screen.line((f"{f'attempt {attempt.number}':<{_LABEL_WIDTH}}", "dim"), _attempt(attempt))
-    for hop in call.usage.hops if call.usage is not None else ():
-        screen.line((f"{'hop':<{_LABEL_WIDTH}}", "dim"), _of_model(hop.kind, hop.model, hop, hop.cost))
+    for iteration in call.usage.iterations if call.usage is not None else ():
+        screen.line(
+            (f"{'iteration':<{_LABEL_WIDTH}}", "dim"),
+            _of_model(iteration.kind, iteration.model, iteration, iteration.cost),
+        )
     if (name := _continues(call)) is not None:
         screen.line((f"{'continues':<{_LABEL_WIDTH}}", "dim"), name)
         screen.print(Padding(RichText(clean(_earlier_calls(history))), (0, 0, 0, _LABEL_WIDTH)))
@@ -268,7 +271,7 @@ def _attempt(attempt: Attempt) -> str:
     return f"{status} at {duration(attempt.start_ns)}{wait}{request}{answer}"
 
 
-def _of_model(what: str, model: str | None, usage: Usage | Hop, cost: Cost | None) -> str:
+def _of_model(what: str, model: str | None, usage: Usage | UsageIteration, cost: Cost | None) -> str:
     """Return the role of one of several models in a call, with its tokens and cost."""
     spent = "" if cost is None else f", {money(cost.usd)}"
     tokens = f"{count(usage.input_tokens)} tokens in, {count(usage.output_tokens)} out"

@@ -7,8 +7,8 @@ Prices are US dollars per million tokens, `request` per call; a key may be `prov
 holds the prices of other service tiers, and as `batch` those of batches; without them a batch costs half,
 estimated. The cost that a provider states comes before both.
 
-An attempt after whose answer a middleware sent on, and a hop inside the server, are priced by their own model; what is
-left of the call's usage by the answering model. So no token is priced twice, and none is left out.
+An attempt after whose answer a middleware sent on, and an iteration inside the server, are priced by their own model;
+what is left of the call's usage by the answering model. So no token is priced twice, and none is left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 from callspan.cost.published import BATCH, USUAL_TIERS, published_cost
 from callspan.fail_open import ours
 from callspan.record.call import Attempt, CallRecord, Response
-from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Hop, Usage, usage_of_hop
+from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, UsageIteration, usage_of_iteration
 
 _MILLION: Final = Decimal(1_000_000)
 _EXACT: Final = Context(prec=200)
@@ -165,7 +165,7 @@ class Pricer:
     def _priced_in_parts(self, record: CallRecord, parts: Split) -> CallRecord:
         """Return the call with its cost and that of each part; without a cost if one of them is unknown."""
         answer = self._of_one_model(parts.answer)
-        costs = [self.cost(one) for one in (*parts.attempts.values(), *parts.hops.values())]
+        costs = [self.cost(one) for one in (*parts.attempts.values(), *parts.iterations.values())]
         known = [cost for cost in costs if cost is not None]
         return record if answer is None or len(known) < len(costs) else joined(record, parts, answer, known)
 
@@ -219,42 +219,46 @@ class Split(NamedTuple):
     """With the part of the usage that is not in the others."""
     attempts: dict[int, CallRecord]
     """By their place in the call's attempts."""
-    hops: dict[int, CallRecord]
-    """By their place in the usage's hops."""
+    iterations: dict[int, CallRecord]
+    """By their place in the usage's iterations."""
 
 
 def split(record: CallRecord) -> Split | None:
     """Return the call split by model; None if there is only one."""
     usage = record.usage
-    if usage is None or not (usage.hops or any(map(_USAGE, record.attempts))):
+    if usage is None or not (usage.iterations or any(map(_USAGE, record.attempts))):
         return None
     answering = record.response.model if record.response is not None else None
     of_attempts = [at for at, attempt in enumerate(record.attempts) if attempt.usage is not None][:-1]
-    of_hops = [at for at, hop in enumerate(usage.hops) if hop.model is not None and hop.model != answering]
+    of_iterations = [
+        at
+        for at, iteration in enumerate(usage.iterations)
+        if iteration.model is not None and iteration.model != answering
+    ]
     attempts = {at: _of_attempt(record, record.attempts[at]) for at in of_attempts}
-    hops = {at: _of_hop(record, usage.hops[at]) for at in of_hops}
-    others = [one.usage for one in (*attempts.values(), *hops.values()) if one.usage is not None]
+    iterations = {at: _of_iteration(record, usage.iterations[at]) for at in of_iterations}
+    others = [one.usage for one in (*attempts.values(), *iterations.values()) if one.usage is not None]
     rest = {name: _rest(getattr(usage, name), [getattr(other, name) for other in others]) for name in ADDITIVE_COUNTERS}
-    own = msgspec.structs.replace(usage, hops=[], **rest)
-    return Split(msgspec.structs.replace(record, usage=own, attempts=[]), attempts, hops)
+    own = msgspec.structs.replace(usage, iterations=[], **rest)
+    return Split(msgspec.structs.replace(record, usage=own, attempts=[]), attempts, iterations)
 
 
 def joined(record: CallRecord, parts: Split, answer: Cost, costs: Sequence[Cost]) -> CallRecord:
-    """Return the call with its total cost and the cost of each attempt and hop; `costs` in the order of the parts."""
+    """Return the call with its total cost and that of each attempt and iteration; `costs` in the order of the parts."""
     attempts, usage = list(record.attempts), record.usage
-    hops = [] if usage is None else list(usage.hops)
+    iterations = [] if usage is None else list(usage.iterations)
     left = iter(costs)
     for at in parts.attempts:
         attempts[at] = msgspec.structs.replace(attempts[at], cost=next(left))
-    for at in parts.hops:
-        hops[at] = msgspec.structs.replace(hops[at], cost=next(left))
+    for at in parts.iterations:
+        iterations[at] = msgspec.structs.replace(iterations[at], cost=next(left))
     last = max((at for at, attempt in enumerate(attempts) if attempt.usage is not None), default=None)
     if last is not None:
         attempts[last] = msgspec.structs.replace(attempts[last], cost=answer)
     usd = sum((cost.usd for cost in costs), start=answer.usd)
     guessed = answer.estimated or any(cost.estimated for cost in costs)
     total = Cost(usd=Decimal(usd), source=answer.source, estimated=guessed)
-    usage = None if usage is None else msgspec.structs.replace(usage, hops=hops)
+    usage = None if usage is None else msgspec.structs.replace(usage, iterations=iterations)
     return msgspec.structs.replace(record, cost=total, attempts=attempts, usage=usage)
 
 
@@ -262,8 +266,8 @@ def _of_attempt(record: CallRecord, attempt: Attempt) -> CallRecord:
     return _as(record, attempt.model, attempt.usage)
 
 
-def _of_hop(record: CallRecord, hop: Hop) -> CallRecord:
-    return _as(record, hop.model, usage_of_hop(hop))
+def _of_iteration(record: CallRecord, iteration: UsageIteration) -> CallRecord:
+    return _as(record, iteration.model, usage_of_iteration(iteration))
 
 
 def _as(record: CallRecord, model: str | None, usage: Usage | None) -> CallRecord:

@@ -1,7 +1,7 @@
 """Attempts: the requests of a call, their answers and planned waits, and the usage of each.
 
 A middleware may send on after an answer: the fallback middleware of the anthropic SDK asks the next model when one
-refuses. A refusal is an answer, with usage. Of streams it lists the hops in the final usage (`usage.iterations`).
+refuses. A refusal is an answer, with usage. Of streams it lists the iterations in the final usage (`usage.iterations`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from callspan.process.secrets import masked_error
 from callspan.providers import errors, rate_limits
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.record.call import Attempt, ErrorInfo, RateLimits
-from callspan.record.usage import Usage, usage_of_hop, with_added
+from callspan.record.usage import Usage, usage_of_iteration, with_added
 
 TOO_MANY_REQUESTS: Final = 429
 _FIRST_ERROR: Final = 400
@@ -217,18 +217,23 @@ def _described(one: Attempt, info: ResponseInfo | None, usage: Usage | None) -> 
 
 
 def _of_stream(attempts: list[Attempt], usage: Usage | None, info: ResponseInfo) -> tuple[Usage | None, list[Attempt]]:
-    """Return the hops of a stream as attempts if there is one per answer; else the attempts unchanged."""
-    listed = [] if usage is None else [hop for hop in usage.hops if hop.kind in _LISTED]
+    """Return the iterations of a stream as attempts if there is one per answer; else the attempts unchanged."""
+    listed = [] if usage is None else [iteration for iteration in usage.iterations if iteration.kind in _LISTED]
     successful = [at for at, one in enumerate(attempts) if (one.status or _FIRST_ERROR) < _FIRST_ERROR]
     if usage is None or len(listed) != len(successful) or len(listed) < len(("refused", "served")):
         return usage, attempts
     described = list(attempts)
-    for at, hop in zip(successful, listed, strict=True):
-        refused = info.refused if hop is listed[-1] else True
+    for at, iteration in zip(successful, listed, strict=True):
+        refused = info.refused if iteration is listed[-1] else True
         described[at] = msgspec.structs.replace(
-            described[at], model=hop.model, outcome="refused" if refused else "success", usage=usage_of_hop(hop)
+            described[at],
+            model=iteration.model,
+            outcome="refused" if refused else "success",
+            usage=usage_of_iteration(iteration),
         )
-    return msgspec.structs.replace(usage, hops=[hop for hop in usage.hops if hop not in listed]), described
+    return msgspec.structs.replace(
+        usage, iterations=[iteration for iteration in usage.iterations if iteration not in listed]
+    ), described
 
 
 def _without_raw(usage: Usage | None) -> Usage | None:

@@ -387,7 +387,7 @@ class LiveCall:
             )  # fmt: skip
         guess = self._ports.estimates
         usage = estimated(self._endpoint, self._request.body, body, info.usage) if guess else info.usage
-        if self.attempts.has_answers or (usage is not None and usage.hops):
+        if self.attempts.has_answers or (usage is not None and usage.iterations):
             usage, attempts = usage_by_attempt(self._endpoint, self.attempts, attempts, usage, info)
         return {
             "response": response,

@@ -26,10 +26,10 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """True where counts or prices are not certain: an estimated usage, a failed call, a service tier without prices."""
 
 
-class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One run of a model inside the provider's server, within one HTTP request, as the provider lists it.
 
-    `input_tokens` is inclusive, as in `Usage`, whose counters include every hop.
+    `input_tokens` is inclusive, as in `Usage`, whose counters include every iteration.
     """
 
     kind: str
@@ -108,23 +108,23 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     estimated: bool = False
     """True where a count is not the provider's alone: estimated from the text (`estimate_usage`), taken from its total
     where the total is more than its parts, or contradicted by another counter."""
-    hops: list[Hop] = []
+    iterations: list[UsageIteration] = []
     """The runs of models inside the server, where there was more than one and any was not the answering model's."""
     raw: dict[str, object] | None = None
     """The provider's usage object as received, detached from the caller's objects. Of the last attempt."""
 
 
-def usage_of_hop(hop: Hop) -> Usage:
-    """Return the usage of one hop; its total is known if both parts are."""
-    known = hop.input_tokens is not None and hop.output_tokens is not None
+def usage_of_iteration(iteration: UsageIteration) -> Usage:
+    """Return the usage of one iteration; its total is known if both parts are."""
+    known = iteration.input_tokens is not None and iteration.output_tokens is not None
     return Usage(
-        input_tokens=hop.input_tokens,
-        output_tokens=hop.output_tokens,
-        total_tokens=(hop.input_tokens or 0) + (hop.output_tokens or 0) if known else None,
-        cache_read_tokens=hop.cache_read_tokens,
-        cache_write_tokens=hop.cache_write_tokens,
-        cache_write_5m_tokens=hop.cache_write_5m_tokens,
-        cache_write_1h_tokens=hop.cache_write_1h_tokens,
+        input_tokens=iteration.input_tokens,
+        output_tokens=iteration.output_tokens,
+        total_tokens=(iteration.input_tokens or 0) + (iteration.output_tokens or 0) if known else None,
+        cache_read_tokens=iteration.cache_read_tokens,
+        cache_write_tokens=iteration.cache_write_tokens,
+        cache_write_5m_tokens=iteration.cache_write_5m_tokens,
+        cache_write_1h_tokens=iteration.cache_write_1h_tokens,
     )
 
 

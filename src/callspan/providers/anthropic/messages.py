@@ -1,17 +1,17 @@
-"""The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage, hops and errors.
+"""The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage and errors.
 
-Which of the hops (`usage.iterations`) the top-level counters of `usage` leave out is known from the SDK's types for two
+Which entries of `usage.iterations` the top-level counters of `usage` leave out is known from the SDK's types for two
 kinds; the rest follows from the numbers:
 
 - `compaction`: "tokens are not included in the top-level `usage` fields" (`BetaUsage.iterations`);
 - `advisor_message`: another model's "sub-inference" (`BetaAdvisorMessageIterationUsage`): in recorded answers the top
   level is the sum of the `message` entries, without it;
-- `message`: the turns of a loop of server tools, which the top level sums up, or hops that declined;
+- `message`: the turns of a loop of server tools, which the top level sums up, or models that declined;
 - `fallback_message`: "the terminal entry of a fallback-served turn", in place of the last `message`
   (`BetaFallbackMessageIterationUsage`).
 
-Of a chain of hops the top level has either all, or the last ones: those of the answering hop. The SDK's middleware
-names of that hop only the last iteration (`_serving_iteration_entry`).
+Of a chain of models the top level has either all, or the last ones: those of the model that gave the answer. Of that
+model the SDK's middleware lists only the last iteration (`_serving_iteration_entry`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from callspan.providers.wire_json import (
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, tool_name
-from callspan.record.usage import Hop, Usage, usage_of_hop, with_added
+from callspan.record.usage import Usage, UsageIteration, usage_of_iteration, with_added
 
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
 """Fields that are content, kept elsewhere, or secret (authorization tokens of MCP servers)."""
@@ -51,7 +51,7 @@ _MAX_PARAM_BYTES: Final = 4096
 _SERVED: Final = "fallback_message"
 _SAMPLED: Final = ("message", _SERVED)
 _MOST: Final = 256
-"""More entries than that are no chain of hops."""
+"""More entries than that are no chain of models."""
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 _MESSAGE_FIELDS: Final = ("content", "stop_reason")
 
@@ -150,7 +150,7 @@ class _Named(msgspec.Struct):
 _NONE_WRITTEN: Final = _Written()
 
 
-class _Answer(msgspec.Struct):
+class _PlainMessage(msgspec.Struct):
     """The fields read from a response of the usual shape."""
 
     stop_reason: str
@@ -169,7 +169,7 @@ def response_info(body: object) -> ResponseInfo:
 def _fast(body: object) -> ResponseInfo | None:
     """Return the info of a well-formed message, read in one step; None for any other."""
     try:
-        answer = msgspec.convert(body, _Answer)
+        answer = msgspec.convert(body, _PlainMessage)
     except ours(*UNFIT):
         return None
     reason = answer.stop_reason
@@ -224,7 +224,7 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
     if not counted:
         return None
     found = _counted(counted) or _counted_one_by_one(counted)
-    return with_hops(found, counted["iterations"]) if counted.get("iterations") else found
+    return with_iterations(found, counted["iterations"]) if counted.get("iterations") else found
 
 
 def _counted(raw: dict[str, object]) -> Usage | None:
@@ -298,33 +298,33 @@ def error_in(body: object) -> ErrorInfo | None:
     return error_info(status=None, body=whole if error else body, exception=None, message=None, request_id=None)
 
 
-def with_hops(usage: Usage, iterations: object) -> Usage:
-    """Return the usage with its hops, and with their tokens if the top level does not include them.
+def with_iterations(usage: Usage, listed: object) -> Usage:
+    """Return the usage with its iterations, and with their tokens if the top level does not include them.
 
-    Itself where all iterations are turns of one model, which the top level sums up.
+    Itself where all are turns of one model, which the top level sums up.
     """
-    given = iterations[:_MOST] if isinstance(iterations, list) else []
-    hops = [_hop(entry, kind) for entry in given if (kind := text(entry, "type"))]
-    sampled = [hop for hop in hops if hop.kind in _SAMPLED]
-    is_chain = any(hop.kind == _SERVED for hop in sampled) or len({hop.model for hop in sampled if hop.model}) > 1
-    if len(sampled) == len(hops) and not is_chain and not _is_beside(sampled, usage):
+    given = listed[:_MOST] if isinstance(listed, list) else []
+    iterations = [_iteration(entry, kind) for entry in given if (kind := text(entry, "type"))]
+    sampled = [iteration for iteration in iterations if iteration.kind in _SAMPLED]
+    is_chain = any(one.kind == _SERVED for one in sampled) or len({one.model for one in sampled if one.model}) > 1
+    if len(sampled) == len(iterations) and not is_chain and not _is_beside(sampled, usage):
         return usage
     beside = _declined(sampled, usage) if is_chain or _is_beside(sampled, usage) else 0
     marked = []
-    for hop in hops:
-        if hop.kind in _SAMPLED:
-            marked.append(msgspec.structs.replace(hop, beside=beside > 0))
+    for iteration in iterations:
+        if iteration.kind in _SAMPLED:
+            marked.append(msgspec.structs.replace(iteration, beside=beside > 0))
             beside -= 1
         else:
-            marked.append(msgspec.structs.replace(hop, beside=True))
-    left_out = [usage_of_hop(hop) for hop in marked if hop.beside]
-    return with_added(msgspec.structs.replace(usage, hops=marked), left_out)
+            marked.append(msgspec.structs.replace(iteration, beside=True))
+    left_out = [usage_of_iteration(iteration) for iteration in marked if iteration.beside]
+    return with_added(msgspec.structs.replace(usage, iterations=marked), left_out)
 
 
-def _hop(entry: object, kind: str) -> Hop:
+def _iteration(entry: object, kind: str) -> UsageIteration:
     read, write = count(entry, "cache_read_input_tokens"), count(entry, "cache_creation_input_tokens")
     fresh = count(entry, "input_tokens")
-    return Hop(
+    return UsageIteration(
         kind=kind,
         model=text(entry, "model") or None,
         input_tokens=None if fresh is None else fresh + (read or 0) + (write or 0),
@@ -336,13 +336,13 @@ def _hop(entry: object, kind: str) -> Hop:
     )
 
 
-def _is_beside(sampled: list[Hop], usage: Usage) -> bool:
-    """Return whether hops with a model ended in a refusal: then the top level has only the last of them."""
+def _is_beside(sampled: list[UsageIteration], usage: Usage) -> bool:
+    """Return whether entries with a model ended in a refusal: then the top level has only the last of them."""
     return len(sampled) > 1 and bool(sampled[-1].model) and _sums(sampled[-1:]) == _of(usage)
 
 
-def _declined(sampled: list[Hop], usage: Usage) -> int:
-    """Return how many of the first hops the top level does not include: those before the longest tail it equals."""
+def _declined(sampled: list[UsageIteration], usage: Usage) -> int:
+    """Return how many of the first entries the top level does not include: those before the longest tail it equals."""
     total = _of(usage)
     return next((first for first in range(len(sampled)) if _sums(sampled[first:]) == total), max(0, len(sampled) - 1))
 
@@ -351,5 +351,5 @@ def _of(usage: Usage) -> tuple[int, int]:
     return usage.input_tokens or 0, usage.output_tokens or 0
 
 
-def _sums(hops: list[Hop]) -> tuple[int, int]:
-    return sum(hop.input_tokens or 0 for hop in hops), sum(hop.output_tokens or 0 for hop in hops)
+def _sums(iterations: list[UsageIteration]) -> tuple[int, int]:
+    return sum(one.input_tokens or 0 for one in iterations), sum(one.output_tokens or 0 for one in iterations)

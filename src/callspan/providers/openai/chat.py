@@ -49,7 +49,7 @@ class _Choice(msgspec.Struct):
     error: Any = None
 
 
-class _Answer(msgspec.Struct):
+class _Completion(msgspec.Struct):
     """The fields read from a response of the usual shape."""
 
     choices: Annotated[list[_Choice], msgspec.Meta(min_length=1, max_length=1)]
@@ -283,7 +283,7 @@ def choices_info(body: object, *, refused: bool = False, holds: str = "choices")
 def _fast(body: object, refused: bool) -> ResponseInfo | None:
     """Return the info of a well-formed response with one choice, read in one step; None for any other."""
     try:
-        answer = msgspec.convert(body, _Answer)
+        answer = msgspec.convert(body, _Completion)
     except ours(*UNFIT):
         return None
     choice = answer.choices[0]
