@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from callspan import open_store
 from callspan.spool.segment import SUFFIX
 from tests.e2e.conftest import in_process
+from tests.points import points
 from tests.stores.readers import coming_and_going
 
 DEAD = "postgresql://me:geheim@127.0.0.1:1/db"
@@ -46,36 +50,38 @@ def killed(stores: str, count: int = 3) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    "command",
+@pytest.fixture(params=["", "," + DEAD], ids=["alone", "beside a dead one"])
+def left_behind(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """What is appended to the URL of the store, and a copy of the spool that a killed process left beside it."""
+    killed(f"sqlite:///{tmp_path}/calls.db{request.param}")
+    return request.param, Path(shutil.copytree(tmp_path / "calls.db.spool", tmp_path / "copy"))
+
+
+@points(
+    ("command", "counted"),
     [
-        ("calls", "--json"),
-        ("show", "last", "--json"),
-        ("stats", "--json"),
-        ("sessions", "--json"),
-        ("report", "-o", "{}/report.html", "--json"),
-        ("export", "openai", "-o", "{}/rows.jsonl", "--json"),
-        ("tail", "--json"),
+        (("calls", "--json"), len),
+        (("show", "last", "--json"), lambda found: len(found["loose_calls"])),
+        (("stats", "--json"), lambda found: found[0]["calls"]),
+        (("sessions", "--json"), lambda found: found[0]["calls"]),
+        (("report", "-o", "{}/report.html", "--json"), lambda found: found["calls"]),
+        (("export", "openai", "-o", "{}/rows.jsonl", "--json"), lambda found: found["rows"]),
+        (("tail", "--json"), len),
     ],
 )
-@pytest.mark.parametrize("also", ["", "," + DEAD])
-def test_every_command_that_reads_delivers_first(tmp_path: Path, command: tuple[str, ...], also: str) -> None:
+def test_every_command_that_reads_delivers_first(
+    tmp_path: Path, left_behind: tuple[str, Path], command: tuple[str, ...], counted: Callable[[Any], int]
+) -> None:
+    also, copy = left_behind
+    for file in tmp_path.glob("calls.db*"):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    shutil.copytree(copy, tmp_path / "calls.db.spool")
     store = f"sqlite:///{tmp_path}/calls.db"
-    killed(store + also)
     answer = in_process("--store", store, *(word.format(tmp_path) for word in command))
     assert answer.code == 0, answer.err
     assert answer.err.startswith("Delivered ")
     found = [json.loads(line) for line in answer.out.splitlines()] if command[0] == "tail" else answer.json
-    counts = {
-        "calls": lambda: len(found),
-        "show": lambda: len(found["loose_calls"]),
-        "stats": lambda: found[0]["calls"],
-        "sessions": lambda: found[0]["calls"],
-        "report": lambda: found["calls"],
-        "export": lambda: found["rows"],
-        "tail": lambda: len(found),
-    }
-    assert counts[command[0]]() == 3
+    assert counted(found) == 3
     left = list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))
     assert len(left) == (1 if also else 0), "it is left to the store that does not have it"
     again = in_process("--store", store, "calls", "--json")

