@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from callspan.semconv.metrics import INSTRUMENTS
-from callspan.semconv.table import BOOLEAN, Body, Each, Elsewhere, From, Row, Seconds, Sent
+from callspan.semconv.table import BOOLEAN, Body, Each, From, Row, Seconds, Sent, SetByCode
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 
@@ -103,7 +103,7 @@ def origin(row: Row) -> str:
             return "parameters " + ", ".join(f"`{name}`" for name in readers)
         case Body(answers=answers):
             return "the answer" if answers else "the request"
-        case Elsewhere(where=where):
+        case SetByCode(where=where):
             return where
     return "computed"
 

@@ -25,6 +25,13 @@ Examples:
   callspan delete 019aa0c1-77
   callspan delete conversation-7 --yes
   callspan sessions --user u1 --json | jq -r '.[].session_id' | xargs -n1 callspan delete --yes"""
+_WORTH_SAYING: Final = 10**7
+"""Free bytes of a file from which on they are mentioned."""
+_PRUNE_EPILOG: Final = """\b
+Examples:
+  callspan prune --older-than 30d
+  callspan prune --older-than 30d --dry-run
+  callspan prune --older-than 2026-01-01"""
 
 
 @click.command("delete", short_help="Delete one session with everything in it.", epilog=_EPILOG)
@@ -100,15 +107,6 @@ def _say(context: CommandContext, text: str, row: dict[str, object]) -> None:
         context.emit(row)
     else:
         context.screen.paragraph(text)
-
-
-_WORTH_SAYING: Final = 10**7
-"""Free bytes of a file from which on they are mentioned."""
-_PRUNE_EPILOG: Final = """\b
-Examples:
-  callspan prune --older-than 30d
-  callspan prune --older-than 30d --dry-run
-  callspan prune --older-than 2026-01-01"""
 
 
 @click.command("prune", short_help="Delete old records.", epilog=_PRUNE_EPILOG)

@@ -65,6 +65,11 @@ Examples:
   CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json
 
 Exit code 1 if a check failed. Passwords are not shown."""
+State: TypeAlias = Literal["ok", "note", "warning", "failed"]
+_OURS: Final = "callspan"
+_PLATFORMS: Final = ("traceloop-sdk", "logfire", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
+"""Distributions that also instrument these SDKs, if the application enables it."""
+_CONNECT_S: Final = 2.0
 
 
 @click.command("doctor", short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
@@ -120,14 +125,6 @@ def _grid(width: int) -> Table:
     table.add_column(min_width=width)
     table.add_column()
     return table
-
-
-State: TypeAlias = Literal["ok", "note", "warning", "failed"]
-
-_OURS: Final = "callspan"
-_PLATFORMS: Final = ("traceloop-sdk", "logfire", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
-"""Distributions that also instrument these SDKs, if the application enables it."""
-_CONNECT_S: Final = 2.0
 
 
 class Check(NamedTuple):

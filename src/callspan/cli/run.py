@@ -62,6 +62,10 @@ Options:
 """
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 _FLAGS: Final = ("-m", "--json", "-h", "--help")
+_TELL: Final = fail_open("print where the records are")
+
+DEFAULT_STORE: Final = "sqlite:///callspan.db"
+"""Where `run` and `demo` write and everything else reads by default."""
 
 
 def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
@@ -141,9 +145,6 @@ def start() -> None:
         handle = instrument(otlp=otlp_is_named())
         # Needed even if no spans are sent: it ends the records of unfinished streams.
         WIRING.flush_before_sigterm(handle.settings)
-
-
-_TELL: Final = fail_open("print where the records are")
 
 
 def print_at_exit(settings: Settings) -> None:
@@ -282,10 +283,6 @@ def did_you_mean(given: str, possible: Iterable[str], most: int = 3) -> str:
         return ""
     named = ", ".join(repr(one) for one in near)
     return f" Did you mean {named}?" if len(near) == 1 else f" Did you mean one of {named}?"
-
-
-DEFAULT_STORE: Final = "sqlite:///callspan.db"
-"""Where `run` and `demo` write and everything else reads by default."""
 
 
 def stores_of_environment() -> str:

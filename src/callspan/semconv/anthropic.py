@@ -13,9 +13,9 @@ from callspan.semconv.table import (
     STRING,
     STRINGS,
     Each,
-    Elsewhere,
     From,
     Row,
+    SetByCode,
     as_int,
     as_text,
     output_type,
@@ -34,13 +34,13 @@ API: Final = "messages"
 """The endpoint, as `CallRecord.api` has it."""
 _INPUT: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 NATIVE: Final = (
-    Row(BETA, STRINGS, Elsewhere("request header"), "The requested betas."),
-    Row(ORGANIZATION_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
-    Row(WORKSPACE_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
-    Row(HTTP_ROUTE, STRING, Elsewhere("request"), "The path without ids."),
-    Row(URL_SCHEME, STRING, Elsewhere("request"), "`https` or `http`."),
-    Row(URL_PATH, STRING, Elsewhere("request"), "The path."),
-    Row(URL_FULL, STRING, Elsewhere("request"), "Without credentials and query."),
+    Row(BETA, STRINGS, SetByCode("request header"), "The requested betas."),
+    Row(ORGANIZATION_ID, STRING, SetByCode("response header"), "As the answer's header states it."),
+    Row(WORKSPACE_ID, STRING, SetByCode("response header"), "As the answer's header states it."),
+    Row(HTTP_ROUTE, STRING, SetByCode("request"), "The path without ids."),
+    Row(URL_SCHEME, STRING, SetByCode("request"), "`https` or `http`."),
+    Row(URL_PATH, STRING, SetByCode("request"), "The path."),
+    Row(URL_FULL, STRING, SetByCode("request"), "Without credentials and query."),
 )
 """Attributes from the HTTP exchange, set by the interception if callspan's span replaces the SDK's own."""
 

@@ -24,11 +24,11 @@ from callspan.semconv.table import (
     STRING,
     STRINGS,
     Constant,
-    Elsewhere,
     From,
     Put,
     Row,
     Seconds,
+    SetByCode,
     Table,
     as_int,
     text_row,
@@ -140,7 +140,7 @@ END: Final = Table(
         "Seconds of sound that the provider counts, where it counts no tokens.",
     ),
     Row(
-        TRUNCATED_BYTES, INT, Elsewhere("computed"), "Bytes of content left out because of size limits."
+        TRUNCATED_BYTES, INT, SetByCode("computed"), "Bytes of content left out because of size limits."
     ),
     Row("callspan.request.messages", INT, "request.message_count", "Number of messages.", content=False),
     Row("callspan.request.roles", STRINGS, From("request.roles", tuple), "Their roles in order.", content=False),

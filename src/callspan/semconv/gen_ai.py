@@ -43,12 +43,12 @@ from callspan.semconv.table import (
     Body,
     Constant,
     Each,
-    Elsewhere,
     From,
     Put,
     Row,
     Seconds,
     Sent,
+    SetByCode,
     Table,
     as_float,
     as_int,
@@ -380,7 +380,7 @@ SESSION_START: Final = Table(
     text_row(WORKFLOW_NAME, "name", "Name of the session."),
 )
 TIMESTEP_START: Final = Table(
-    Row(WORKFLOW_NAME, STRING, Elsewhere("its session"), "Name of its session, also where that has no span yet."),
+    Row(WORKFLOW_NAME, STRING, SetByCode("its session"), "Name of its session, also where that has no span yet."),
 )
 TOOL_START: Final = Table(
     _operation("execute_tool"),

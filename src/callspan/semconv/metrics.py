@@ -16,7 +16,7 @@ from callspan.semconv.gen_ai import (
     SERVER_ADDRESS,
     SERVER_PORT,
 )
-from callspan.semconv.table import BOOLEAN, STRING, Elsewhere, Row
+from callspan.semconv.table import BOOLEAN, STRING, Row, SetByCode
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
 """Names and units are those of the newest released official instrumentation (1.3b0), which states this."""
@@ -42,20 +42,20 @@ OTHER: Final = "_OTHER"
 _WORD: Final = re.compile(r"[A-Za-z_.\-]{1,64}[0-9]{0,3}|[0-9]{3}")
 
 ATTRIBUTES: Final = (
-    Row(TOKEN_TYPE, STRING, Elsewhere("computed"), "`input` or `output`."),
-    Row(RATE_LIMIT_UNIT, STRING, Elsewhere("`rate_limits`"), "`requests`, `tokens`, `input_tokens`, `output_tokens`."),
+    Row(TOKEN_TYPE, STRING, SetByCode("computed"), "`input` or `output`."),
+    Row(RATE_LIMIT_UNIT, STRING, SetByCode("`rate_limits`"), "`requests`, `tokens`, `input_tokens`, `output_tokens`."),
     Row(
-        COST_SOURCE, STRING, Elsewhere("`cost.source`"),
+        COST_SOURCE, STRING, SetByCode("`cost.source`"),
         f"`{STATED}`: the provider states it; `{COMPUTED}`: from prices.",
     ),
-    Row(COST_ESTIMATED, BOOLEAN, Elsewhere("`cost.estimated`"), "Whether the cost is an estimate."),
-    Row(STORE, STRING, Elsewhere("the store"), "The store's name, without any password."),
-    Row(DROP_REASON, STRING, Elsewhere("the spool"), "Why records were dropped."),
-    Row(TOOL_NAME, STRING, Elsewhere("`name`"), "Name of the tool."),
-    Row(TOOL_TYPE, STRING, Elsewhere("constant"), f"`{FUNCTION}`."),
-    Row(AGENT_NAME, STRING, Elsewhere("`name`"), "Name of the agent; of a tool: the agent that runs it."),
-    Row(WORKFLOW_NAME, STRING, Elsewhere("`name`"), "Name of the session."),
-    Row(SUCCESS, BOOLEAN, Elsewhere("`error`"), "Whether it ended without an error."),
+    Row(COST_ESTIMATED, BOOLEAN, SetByCode("`cost.estimated`"), "Whether the cost is an estimate."),
+    Row(STORE, STRING, SetByCode("the store"), "The store's name, without any password."),
+    Row(DROP_REASON, STRING, SetByCode("the spool"), "Why records were dropped."),
+    Row(TOOL_NAME, STRING, SetByCode("`name`"), "Name of the tool."),
+    Row(TOOL_TYPE, STRING, SetByCode("constant"), f"`{FUNCTION}`."),
+    Row(AGENT_NAME, STRING, SetByCode("`name`"), "Name of the agent; of a tool: the agent that runs it."),
+    Row(WORKFLOW_NAME, STRING, SetByCode("`name`"), "Name of the session."),
+    Row(SUCCESS, BOOLEAN, SetByCode("`error`"), "Whether it ended without an error."),
 )  # fmt: skip
 
 DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))

@@ -33,9 +33,9 @@ from callspan.semconv.table import (
     JSON,
     STRING,
     Each,
-    Elsewhere,
     Put,
     Row,
+    SetByCode,
     Table,
     in_metadata,
     text_row,
@@ -146,7 +146,7 @@ OPERATION_CONTENT: Final = Table(
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,
     Row("exception.message", STRING, "message", "Its message.", content=True, if_empty=True),
-    Row(EXCEPTION_STACKTRACE, STRING, Elsewhere("the exception"), "Its last frames, without the message."),
+    Row(EXCEPTION_STACKTRACE, STRING, SetByCode("the exception"), "Its last frames, without the message."),
 )
 
 

@@ -25,6 +25,12 @@ INT: Final = "int"
 DOUBLE: Final = "double"
 JSON: Final = "string (JSON)"
 ANY: Final = "any scalar"
+_Put: TypeAlias = Callable[[Attributes, Any, Shown], None]
+
+_LARGEST: Final = 2**63 - 1
+MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
+"""The names of the limit of output tokens in the APIs."""
+_OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 
 
 class Sent(NamedTuple):
@@ -88,13 +94,13 @@ class Body(NamedTuple):
     when: Callable[[Shown], bool] | None = None
 
 
-class Elsewhere(NamedTuple):
+class SetByCode(NamedTuple):
     """Source: outside the record, see `where`. Other code sets the attribute; the row is for the documentation."""
 
     where: str
 
 
-Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Each | Sent | Put | Body | Elsewhere
+Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Each | Sent | Put | Body | SetByCode
 """The source of a value. A text is a path of fields in the record; fields of an absent object are absent.
 
 `[-1]` after a field is the last entry of its list.
@@ -123,9 +129,6 @@ class Row(NamedTuple):
     """Whether an empty text is also set, because the application may mean it."""
     compatibility: bool = False
     """Whether it is an older name, controlled by the setting `compatibility`."""
-
-
-_Put: TypeAlias = Callable[[Attributes, Any, Shown], None]
 
 
 class Table:
@@ -163,7 +166,7 @@ class Table:
 def source(rows: Sequence[Row], names: dict[str, object]) -> str:
     """Return the source code of a function that sets the rows' attributes; adds the objects it uses to `names`."""
     lines = ["def put(attributes, record, shown):", "    has_content = shown.has_content"]
-    of_records = [row for row in rows if not isinstance(row.source, Elsewhere)]
+    of_records = [row for row in rows if not isinstance(row.source, SetByCode)]
     for condition, alike in groupby(of_records, _condition):
         block = [line for _, group in groupby(alike, _kind) for line in _lines(tuple(group), names)]
         lines += _under(condition, block) if condition else block
@@ -327,12 +330,6 @@ def text_row(name: str, path: str, about: str) -> Row:
 def in_metadata(field: str) -> From:
     """Return the source of a field of the record's metadata; absent unless it is a text, a number or a flag."""
     return From("metadata", lambda metadata: as_scalar(metadata.get(field)))
-
-
-_LARGEST: Final = 2**63 - 1
-MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
-"""The names of the limit of output tokens in the APIs."""
-_OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 
 
 def as_float(value: object) -> float | None:

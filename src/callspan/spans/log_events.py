@@ -37,6 +37,17 @@ _STRUCTURED: Final = (
     gen_ai.SYSTEM_INSTRUCTIONS,
     gen_ai.TOOL_DEFINITIONS,
 )
+Hook = Callable[[CallRecord, Conversation, Span], None]
+
+_PARTS: Final = {
+    "text": "TextPart",
+    "reasoning": "ReasoningPart",
+    "tool_call": "ToolCallRequestPart",
+    "tool_call_response": "ToolCallResponsePart",
+    "blob": "BlobPart",
+    "file": "FilePart",
+    "uri": "UriPart",
+}
 
 
 class CallLogEvents:
@@ -126,9 +137,6 @@ class EvaluationLog:
         return provider.get_logger("callspan", self._version, gen_ai.SCHEMA_URL)
 
 
-Hook = Callable[[CallRecord, Conversation, Span], None]
-
-
 def completion_hook() -> Hook | None:
     """Return a caller of the hook in `OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK`; None if it cannot be loaded."""
     with _LOAD:
@@ -166,17 +174,6 @@ def _calling(hook: Any, types: Any) -> Hook:  # noqa: ANN401 - of a package we d
             )
 
     return call
-
-
-_PARTS: Final = {
-    "text": "TextPart",
-    "reasoning": "ReasoningPart",
-    "tool_call": "ToolCallRequestPart",
-    "tool_call_response": "ToolCallResponsePart",
-    "blob": "BlobPart",
-    "file": "FilePart",
-    "uri": "UriPart",
-}
 
 
 def _parts(parts: Any, types: Any) -> list[Any]:  # noqa: ANN401

@@ -34,6 +34,7 @@ _SHOW: Final = fail_open("show a record to a listener")
 
 Listener: TypeAlias = Callable[[Processed[Record]], None]
 Priced: TypeAlias = Callable[[Processed[Record]], None]
+_destination: Final[list[Destination]] = []
 
 
 class Destination(NamedTuple):
@@ -41,9 +42,6 @@ class Destination(NamedTuple):
 
     stores: tuple[str, ...]
     spool: Spool
-
-
-_destination: Final[list[Destination]] = []
 
 
 def last_destination() -> Destination | None:

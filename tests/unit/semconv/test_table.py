@@ -25,12 +25,12 @@ from callspan.semconv.table import (
     Body,
     Constant,
     Each,
-    Elsewhere,
     From,
     Put,
     Row,
     Seconds,
     Sent,
+    SetByCode,
     Source,
     Table,
     sent,
@@ -213,7 +213,7 @@ def test_an_empty_text_of_the_application_is_set_if_its_row_allows_it() -> None:
 
 def test_a_constant_is_always_set_and_attributes_set_elsewhere_never() -> None:
     assert put(Constant("it's"), record(), kind=STRING) == {"x": "it's"}
-    assert put(Elsewhere("a header"), record(), kind=STRING) == {}
+    assert put(SetByCode("a header"), record(), kind=STRING) == {}
 
 
 def test_older_names_can_be_left_out() -> None:
