@@ -159,7 +159,7 @@ def test_the_index_of_known_records_is_bounded(path: Path, records: Records, mon
     delivery.write(*[records.call() for _ in range(50)])
     again = JsonLinesStore(path)
     again.open()
-    assert len(again._seen) == 10
+    assert len(again._seen._known) == 10
     again.close()
     delivery.close()
     assert path.exists()

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from callspan.background import LRUCache
 from callspan.file_lock import locked, locked_soon
 from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode, encode_json
@@ -25,7 +26,8 @@ from callspan.stores.rows import merge
 _MODE: Final = 0o600
 _MOMENT_S: Final = 0.5
 _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-_REMEMBERED: Final = 200_000
+_REMEMBERED: Final = 4096
+"""Number of records. Only the last batch of a process that died is delivered again, by another one within seconds."""
 _TAIL_BYTES: Final = 64 * 1024 * 1024
 _NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError)
 _SESSION: Final = "session"
@@ -72,7 +74,7 @@ class JsonLinesStore:
         self._cursor_path = _cursor_path(self.path)
         self.lock_path = self.path.with_name(self.path.name + ".lock")
         """Held by the process that changes the file."""
-        self._seen: dict[tuple[str, str], int] = {}
+        self._seen: LRUCache[tuple[str, str], int] = LRUCache(_REMEMBERED)
         self._scanned: tuple[int, int] | None = None
         """Inode and size up to which lines are indexed; None before the first scan."""
 
@@ -80,8 +82,7 @@ class JsonLinesStore:
         """Create the file if needed and index its records. Raises OSError."""
         make_private(self.path.parent)
         os.close(os.open(self.path, _APPEND, _MODE))
-        self._seen.clear()
-        self._scanned = None
+        self.close()
         with locked(self.lock_path):
             self._look()
 
@@ -138,7 +139,7 @@ class JsonLinesStore:
 
     def close(self) -> None:
         """Drop the index; no file is kept open between deliveries."""
-        self._seen.clear()
+        self._seen = LRUCache(_REMEMBERED)
         self._scanned = None
 
     def _is_new(self, record: Record) -> bool:
@@ -148,7 +149,7 @@ class JsonLinesStore:
         merges = isinstance(record, SCOPE_TYPES) or is_of_response(key[1])
         if known is not None and (known == version or (known > version and not merges)):
             return False
-        self._seen[key] = version if known is None else max(known, version)
+        self._seen.put(key, version if known is None else max(known, version))
         return True
 
     def _look(self) -> None:
@@ -160,8 +161,6 @@ class JsonLinesStore:
                 self._learn(file)
         if inode is not None:
             self._learn(current)
-        for key in list(self._seen)[: len(self._seen) - _REMEMBERED]:
-            del self._seen[key]
 
     def _learn(self, file: Path) -> None:
         status = file.stat()
@@ -172,7 +171,7 @@ class JsonLinesStore:
             for line in whole_lines(file, start):
                 with contextlib.suppress(*_SKIPPED_LINES):
                     kind, found, version = _lines.decode(line).key()
-                    self._seen[kind, found] = max(version, self._seen.get((kind, found), version))
+                    self._seen.put((kind, found), max(version, self._seen.get((kind, found)) or 0))
         self._scanned = (status.st_ino, status.st_size)
 
     def _append(self, data: bytes) -> None:
