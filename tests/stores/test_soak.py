@@ -123,6 +123,7 @@ class Stored(NamedTuple):
     """The calls of one store by their keys, and what is wrong."""
 
     calls: dict[str, CallRecord]
+    """Those with an end: a call of which only the start arrived is missing."""
     sessions: set[str]
     hosted: Counter[str]
     doubled: list[str]
@@ -135,6 +136,8 @@ def stored(url: str) -> Stored:
         for call in reader.calls():
             if call.api == "agent_sessions":
                 hosted[call.place.session_id or ""] += 1
+                continue
+            if call.outcome == "started":
                 continue
             key = str(call.custom_id or call.metadata.get("run_id"))
             doubled += [key] if key in found else []

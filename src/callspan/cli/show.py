@@ -208,11 +208,7 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
     yield "tokens", _usage(call.usage)
     guess = ", estimated" if call.cost and call.cost.estimated else ""
     yield "cost", money(call.cost.usd if call.cost else None) + (f" by {call.cost.source}{guess}" if call.cost else "")
-    if call.stream is not None:
-        whole = "whole" if call.stream.complete else "not whole"
-        chunks = f"{count(call.stream.chunks)} chunks"
-        is_cut_off = call.stream.end == "cut_off"
-        yield "stream", f"cut off after {chunks}" if is_cut_off else f"ended by {call.stream.end}, {chunks}, {whole}"
+    yield from _end(call)
     if call.request.compacted or (call.response is not None and call.response.compacted):
         yield "context", "compacted"
     if call.response is not None and call.response.unrecognized:
@@ -224,6 +220,17 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
         yield "parameters", encode_json(call.request.params).decode()
     for redaction in call.redactions:
         yield "left out", f"{redaction.what} ({redaction.why})"
+
+
+def _end(call: CallRecord) -> Iterator[tuple[str, str]]:
+    """Return how a stream ended, and whether the end of a call is missing."""
+    if call.outcome == "started":
+        yield "end", "not stored: the call runs, its process was killed, or its end was lost"
+    if call.stream is not None:
+        whole = "whole" if call.stream.complete else "not whole"
+        chunks = f"{count(call.stream.chunks)} chunks"
+        is_cut_off = call.stream.end == "cut_off"
+        yield "stream", f"cut off after {chunks}" if is_cut_off else f"ended by {call.stream.end}, {chunks}, {whole}"
 
 
 def _server(timing: Timing, server_ns: int) -> str:

@@ -50,6 +50,14 @@ def staged(record: _R, stage: Stage) -> _R:
     return record if is_begun else msgspec.structs.replace(record, record_version=version + stage)
 
 
+def is_repeated(version: int) -> bool:
+    """Return whether this version repeats a written one with what a store knew. False for versions that are times."""
+    return version in _REPEATED
+
+
+_REPEATED: Final = frozenset(version + 2 for version in (ENDED_VERSION, ANSWER_VERSION, MODEL_VERSION))
+
+
 def merged(versions: Iterable[CallRecord]) -> CallRecord:
     """Return all versions of one call merged into one record. Raises TypeError for none."""
     return reduce(_merged, versions)

@@ -21,6 +21,8 @@ from callspan.background import Worker
 from callspan.fail_open import fail_open, log, ours
 from callspan.file_lock import try_lock, unlock
 from callspan.formatting import iso, plural
+from callspan.record.ids import is_of_response
+from callspan.record.merging import is_repeated
 from callspan.spool.segment import make_private
 
 LOSSES_FILE: Final = "losses.json"
@@ -44,7 +46,9 @@ class Lost(msgspec.Struct):
     """A lost record, as far as it is counted."""
 
     kind: str = ""
+    call_id: str = ""
     record_version: int = 0
+    outcome: str | None = None
     timing: _Timing = _Timing()
     start_ns: int | None = None
     end_ns: int | None = None
@@ -64,11 +68,17 @@ class Lost(msgspec.Struct):
         If only the start of a call or session is lost, it is complete once its end is stored.
         """
         if self.kind == "call":
-            return "calls" if self.record_version == _ENDED else None
+            return "calls" if self._is_end_of_call() else None
         return _SCOPES.get(self.kind) if self.end_ns is not None else None
+
+    def _is_end_of_call(self) -> bool:
+        if is_of_response(self.call_id):
+            return self.outcome not in _RUNNING and not is_repeated(self.record_version)
+        return self.record_version == _ENDED
 
 
 _ENDED: Final = 2
+_RUNNING: Final = frozenset({"started", "in_progress"})
 _SCOPES: Final = {"session": "sessions", "timestep": "timesteps"}
 
 
