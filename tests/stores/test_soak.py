@@ -39,10 +39,12 @@ from .tcp_proxy import TcpProxy
 pytestmark = pytest.mark.slow
 
 MINUTES: Final = float(os.environ.get("CALLSPAN_SOAK_MINUTES", "10"))
-WARM: Final = 0.4
+WARM: Final = 0.35
 """Part of the time after which memory is looked at."""
-SLOPES_MIB: Final = ((30.0, 0.1), (0.0, 10.0))
+SLOPES_MIB: Final = ((30.0, 0.1), (0.0, 0.75))
 """How much memory may grow a minute in a soak of so many minutes: the caches of a young worker still fill."""
+ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""What is freed goes back to the system: else the slope is that of the heaps that glibc keeps for each thread."""
 CALLS: Final = 5000
 IN_FLIGHT: Final = 40
 """Records that a kill may leave counted although they are delivered: a segment of the spool at its cap."""
@@ -76,8 +78,9 @@ class Service:
         script = str(Path(__file__).with_name("soak_worker.py"))
         arguments = [self.mode, ",".join(self.stores), str(self.spool), self.provider.url, str(self.notes), name]
         program = [sys.executable, "-W", "ignore", script, *arguments]
-        worker = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=self.log)
-        until((self.notes / f"{name}-{worker.pid}").exists, 60)
+        environment = os.environ | ALLOCATOR
+        worker = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=self.log, env=environment)
+        until((self.notes / f"{name}-{worker.pid}").exists, 120)
         return worker
 
     def kill(self, name: str) -> None:
@@ -86,6 +89,14 @@ class Service:
         self.workers[name].wait()
         self.kills += 1
         self.workers[name] = self._start(name)
+
+    def after_calls(self, number: int) -> int:
+        """Wait until so many calls have returned; return how many."""
+        deadline = time.monotonic() + 300
+        while (made := len(self.noted("call"))) < number:
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.5)
+        return made
 
     def end(self) -> None:
         """End the workers, and deliver what they left."""
@@ -269,6 +280,8 @@ class Faults:
         self.proxy.cut()
 
     def healed(self) -> None:
+        # A busy machine takes longer to reach the cap.
+        until(lambda: bool(read_losses(self.service.spool).given_up), 300)
         self.proxy.heal()
 
     def restart(self) -> None:
@@ -306,7 +319,7 @@ def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
     service = Service(
         "soak", tmp_path, [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl", postgres]
     )
-    until(lambda: bool(service.noted("session")), 60)
+    until(lambda: bool(service.noted("session")), 120)
     faults = Faults(service, proxy, postgres_server)
     faults.run(60 * MINUTES)
     service.end()
@@ -332,14 +345,14 @@ def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
     proxy.close()
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_chaos_of_every_kind_of_work_loses_nothing_and_has_each_line_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/calls.db"
     service, chance = Service("chaos", tmp_path, [url]), random.Random(5)
-    deadline = time.monotonic() + 600
-    while len(service.noted("call")) + len(service.noted("line")) < CALLS:
-        assert time.monotonic() < deadline, service.said()
-        time.sleep(chance.uniform(1, 4))
+    made = 0
+    while made < CALLS:
+        # By calls, not by time: on a busy machine a worker would be killed before it has done anything.
+        made = service.after_calls(made + chance.randint(30, 200))
         service.kill(chance.choice("ab"))
         service.command("calls", "--limit", "5")
         with contextlib.closing(callspan.open_store(url)) as reader:
