@@ -114,6 +114,30 @@ def test_a_job_belongs_to_the_session_and_step_it_runs_in(kind: str, mode: Mode,
         assert record.timing.start_ns % 1_000_000_000 == 0, "as the provider states it"
 
 
+def test_a_job_belongs_to_where_it_was_created_wherever_it_is_fetched(
+    kind: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """Also where it was created outside of a session, or with a stricter content level."""
+    script(mode, kind)
+    mode.provider.reply(polls=0, model="gpt-4o-mini" if kind == "evals" else None)
+
+    async def body() -> None:
+        _, create, fetch, _ = of(mode, kind)
+        with callspan.session("studio", session_id="s-1") as session, session.timestep(), callspan.content("off"):
+            inside = await mode.wait(create())
+        outside = await mode.wait(create())
+        with callspan.session("other", session_id="s-2"):
+            for job in (inside, inside, outside):
+                await mode.wait(fetch(job.id))
+
+    run(body)
+    assert [(one.place.session_id, one.place.timestep, one.content_level) for one in seen.records] == [
+        ("s-1", 0, "off"), (None, None, "full"),
+    ]  # fmt: skip
+    shown = [dict(one.attributes or {}) for one in seen.spans if one.kind is SpanKind.CLIENT]
+    assert [one.get("session.id") for one in shown] == ["s-1", None]
+
+
 def test_a_job_that_is_not_fetched_is_in_progress(kind: str, mode: Mode, run: Run, seen: Captured) -> None:
     """Without tokens and without a span; which models an evaluation uses is not known yet."""
     script(mode, kind)

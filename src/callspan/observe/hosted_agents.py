@@ -236,9 +236,7 @@ def call_of(
         sdk=info.sdk,
         server_address=info.server_address,
         server_port=info.server_port,
-        place=origin.place
-        if request.session_id is None
-        else Place(session_id=request.session_id, session_name=None if facts is None else facts.name),
+        place=Place(session_id=request.session_id, session_name=None if facts is None else facts.name),
         service=origin.service,
         host=origin.host,
         request=described,

@@ -17,11 +17,21 @@ from callspan.record.call import NO_BODY, ErrorInfo, Outcome, Request, Response
 from callspan.record.messages import Conversation
 
 What: TypeAlias = Literal[
-    "sessions", "session", "stream", "events", "send", "threads", "thread", "turns", "traces", "jobs"
+    "sessions",
+    "session",
+    "stream",
+    "events",
+    "send",
+    "threads",
+    "thread",
+    "turns",
+    "traces",
+    "job",
+    "jobs",
 ]
 """What a request is for: `sessions` lists or creates them, `events` lists, `stream` streams, `send` sends.
 
-`jobs` creates, fetches or lists jobs.
+`job` creates a job, `jobs` fetches or lists them.
 """
 HostedApi: TypeAlias = Literal["sessions", "agent_sessions", "eval_runs", "videos", "dreams"]
 

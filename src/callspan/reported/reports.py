@@ -106,6 +106,8 @@ class Report:
 
     is_end = False
     """Whether it is the first end of a call: only that has a span, and is measured."""
+    is_begun = False
+    """Whether it is what has only begun: no store is asked for its level, for its end will be asked for."""
 
     def __init__(self, of: Reports, level: Content, key: Hashable, adds: Callable[[Any], Any]) -> None:
         """`level` is the content level in force where it was read; `key` and `adds` are for `Claims.take`."""
@@ -183,6 +185,9 @@ class Report:
         self._known = self.local()
         if self._known.level is None and self._decide is not None:
             self._undecided = self._decide()
+        if self._known.level is None and self.is_begun and self._of.look_ups:
+            self._of.write(self._of.withheld.process(self.version(self.build(self._known))))
+            return _MEASURE
         if not self._of.look_ups or not self.asks(self._known):
             return _BUILD
         level = self._known.level

@@ -94,8 +94,8 @@ class Batches:
         """Files with requests that this process has uploaded."""
         self.known: LRUCache[tuple[str | None, ...], BatchInfo] = LRUCache(_REMEMBERED)
         """By provider and the id of the batch, or of a file of it."""
-        self.created: LRUCache[tuple[str | None, ...], SpanHandle[Any, Any]] = LRUCache(_REMEMBERED)
-        """Spans of the requests that created batches, by provider and batch."""
+        self.created: LRUCache[tuple[str | None, ...], SpanRef] = LRUCache(_REMEMBERED)
+        """Spans and places of the requests that created batches, by provider and batch."""
         self.seen: LRUCache[tuple[str | None, ...], Seen] = LRUCache(_REMEMBERED)
 
     def factory(self, calls: CallFactory, level: Content, spans: CallSpans, request: BatchRequest) -> CallFactory:
@@ -245,10 +245,9 @@ class ObservedRequest(RequestObserver):
             return
         self._of.begun(record.provider, batch.id, self._level)
         self._of.learn(record.provider, [batch])
-        if span is not None:
-            self._of.created.put((record.provider, batch.id), span)
         place, _, metadata = self._around
         place = _NOWHERE if place is None else place
+        self._of.created.put((record.provider, batch.id), _begun(span, place, self._level))
         base = msgspec.structs.replace(
             record,
             place=place,
@@ -308,6 +307,8 @@ class ObservedRequest(RequestObserver):
             return
         report = msgspec.structs.replace(self._report(RESULTS, batch), read=dict(counts), complete=complete)
         created = self._of.created.get((self._started.provider, batch.id)) or reading.created
+        if created is not None and created.level is not None:
+            report = msgspec.structs.replace(report, place=created.place)
         start_ns = self._started.timing.start_ns
         span = self._spans.of_batch(report, start_ns, self._context, span_context(created))
         if span is not None:
@@ -327,6 +328,13 @@ class ObservedRequest(RequestObserver):
         return msgspec.structs.replace(
             report, batch_id=batch.id, status=batch.status, requests=batch.counts, usage=batch.usage
         )
+
+
+def _begun(span: SpanHandle[Any, Any] | None, place: Place, level: Content) -> SpanRef:
+    begun = SpanRef(place=place, level=level)
+    if span is None:
+        return begun
+    return msgspec.structs.replace(begun, trace_id=span.trace_id, span_id=span.span_id, sampled=bool(span.sampled))
 
 
 def _lines_of(base: CallRecord, batch: BatchInfo) -> Iterator[CallRecord]:

@@ -16,7 +16,7 @@ import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-from callspan.agent.runtime import LEVELS, known_level
+from callspan.agent.runtime import LEVELS, SPAN_REFS, SpanRef, known_level
 from callspan.background import LOOK_UPS
 from callspan.fail_open import fail_open
 from callspan.observe.factory import CallFactory
@@ -49,6 +49,7 @@ from callspan.providers.hosted import (
     SessionFacts,
     ToolRun,
 )
+from callspan.providers.wire_json import mapping, word
 from callspan.record.call import CallRecord, Place, Request
 from callspan.record.events import EventRecord
 from callspan.record.ids import response_call_id
@@ -100,9 +101,9 @@ class HostedFactory(CallFactory, frozen=True, kw_only=True):
         return CallFactory.start(ports, reading, info, alone=True)
 
     def _level_of(self, request: HostedRequest) -> Content:
-        """Return the content level in force; where a session may begin, the stricter one of that and the rule's."""
+        """Return the content level in force; where a session or job may begin, the stricter of that and the rule's."""
         rule = self.of.reports.rule
-        if rule is None or request.of.what != "session" or request.of.session_id is not None:
+        if rule is None or request.of.what not in ("session", "job") or request.of.session_id is not None:
             return self.level
         return strictest(self.level, rule.here())
 
@@ -123,6 +124,7 @@ class _Reading(RequestObserver):
         self.reader: HostedEndpoint = registry.hosted_reader(request.api)
         self.origin = origin
         self.provider = origin.info.provider
+        self.creates_job = request.of.what == "job"
         self.context: Context = otel_context.get_current()
         self._fold: Fold | None = None
         self._sent: object = None
@@ -161,6 +163,9 @@ class _Reading(RequestObserver):
     def response_info(self, body: object) -> ResponseInfo:
         """Process a complete answer."""
         self._answer = body
+        if self.creates_job and (job := word(mapping(body), "id")) is not None:
+            begun = SpanRef(place=self.origin.place, level=self.level)
+            SPAN_REFS["call"].put(response_call_id(self.provider, job), begun)
         with _READ:
             if self._path.what == "events":
                 self._take_page(body)
@@ -214,7 +219,8 @@ class _Reading(RequestObserver):
     def _record_one(self, fact: Fact, stored: _Stored) -> None:
         reports, now_ns = self.reports, self._clock.wall_ns()
         if isinstance(fact, ModelRequest):
-            reports.report(_ModelCall(self, fact, stored, now_ns))
+            kind = _ModelCall if fact.session_id is not None else _JobCall
+            reports.report(kind(self, fact, stored, now_ns))
         elif isinstance(fact, ToolRun):
             reports.report(_ToolEvent(self, fact, now_ns))
         elif isinstance(fact, SessionFacts):
@@ -324,9 +330,12 @@ class _ModelCall(_OfSession):
             self._has_sent, self._request = True, self._reading.agents.with_sent(self._reading.provider, request)
         if self._session_id is not None:
             self._reading.begin_session(self._session_id, start_of(request, self._now_ns))
-        if known.level is None and request.outcome == IN_PROGRESS and self._of.look_ups:
-            return Known(level="off")  # its end is asked for
         return known
+
+    @property
+    def is_begun(self) -> bool:  # type: ignore[override]
+        """Whether it is in progress."""
+        return self._request.outcome == IN_PROGRESS
 
     def asks(self, known: Known) -> bool:
         """Return whether a store may have the call, its model, or the content level of its session."""
@@ -374,6 +383,41 @@ class _ModelCall(_OfSession):
         if request.model is not None or request.other_model or self._session_id is None or request.thread_id:
             return False
         return facts is None or (facts.model is None and not facts.looked_up)
+
+
+class _JobCall(_ModelCall):
+    """A call of a job: of the session and step that have created the job, where that is known."""
+
+    _is_asked = False
+
+    def local(self) -> Known:
+        """Return what this process knows of the creation."""
+        where = SPAN_REFS["call"].get(self._job)
+        return Known(where=where, level=None if where is None else where.level)
+
+    def ask(self, look_ups: LookUps, known: Known) -> Known:
+        """Return what the stores know of the creation and the call."""
+        self._is_asked, where = True, known.where
+        if where is None:
+            where = look_ups.find("call", self._job)
+            # Without a level it is the record of one who has only read the job, such as this one.
+            where = None if where is None or where.level is None else where
+        known = msgspec.structs.replace(known, where=where, level=None if where is None else where.level)
+        return super().ask(look_ups, known)
+
+    def build(self, known: Known) -> CallRecord:
+        """Return the call; where its creation is not known, of the session and step around the code that reads."""
+        record, place = super().build(known), self._reading.origin.place
+        if known.where is not None:
+            place = known.where.place
+        elif self._of.look_ups and not self._is_asked:
+            place = Place()
+        return msgspec.structs.replace(record, place=place, pid=os.getpid() if self._reading.creates_job else None)
+
+    @property
+    def _job(self) -> str:
+        """The id of the job's call; a run of an evaluation has one for each model, whose keys begin with the run's."""
+        return response_call_id(self._reading.provider, self._request.key.partition(" ")[0])
 
 
 def _listed(fact: Fact) -> Fact:
