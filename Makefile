@@ -54,7 +54,6 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/mypy
 	$(BIN)/mypy --explicit-package-bases --no-incremental tests/typing
 	$(BIN)/lint-imports
-	$(BIN)/python tools/check_features.py
 	$(BIN)/python tools/schema.py --check
 	$(BIN)/python tools/tree.py --check
 	$(BIN)/python tools/attributes.py --check

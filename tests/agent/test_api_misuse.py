@@ -10,7 +10,9 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.points import points
 
+from callspan.agent import arguments
 from callspan.agent.api import session, timestep, tool
 from callspan.agent.arguments import MisuseError
 from callspan.agent.context import copy_context
@@ -297,11 +299,14 @@ def marks(record: Any) -> list[str]:
     return [*getattr(record, "flags", []), *record.metadata.get("callspan.flags", [])]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("what", MISUSES)
+@points("shape", SHAPES)
+@points("what", MISUSES)
 def test_wrong_use_is_flagged_and_warned_of_once_wherever_it_happens(
     seen: Seen, caplog: pytest.LogCaptureFixture, what: str, shape: Callable[[Callable[[], object]], None]
 ) -> None:
+    arguments.forget_warnings()
+    caplog.clear()
+    seen.records.clear()
     flag, do = MISUSES[what]
     with session("s") as own:
         shape(lambda: do(own))
@@ -312,11 +317,12 @@ def test_wrong_use_is_flagged_and_warned_of_once_wherever_it_happens(
     assert warnings_of(caplog, flag) == 1
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("what", MISUSES)
+@points("shape", SHAPES)
+@points("what", MISUSES)
 def test_strict_raises_wherever_it_happens(
     seen: Seen, what: str, shape: Callable[[Callable[[], object]], None]
 ) -> None:
+    seen.records.clear()
     seen.install(strict=True)
     _, do = MISUSES[what]
     with session("s") as own, pytest.raises(MisuseError):
@@ -326,7 +332,7 @@ def test_strict_raises_wherever_it_happens(
     assert [record.outcome for record in seen.ended(SessionRecord) if record.name == "s"] == ["success"]
 
 
-@pytest.mark.parametrize("what", MISUSES)
+@points("what", MISUSES)
 def test_disabled_callspan_ignores_wrong_use(no_runtime: None, nothing_warned: list[str], what: str) -> None:
     with session("s") as own:
         MISUSES[what][1](own)

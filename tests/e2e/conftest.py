@@ -1,4 +1,4 @@
-"""Fixtures: the demo's store, and two ways to run the command: in this process and in a new one."""
+"""Fixtures: the demo's store, two ways to run the command, and those of interception with stores of real files."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
 
+import callspan as package
 from callspan.cli.commands import callspan
+from callspan.stores.base import Reader
+from callspan.wiring import Handle
 from tests.e2e.receiver import Receiver
+from tests.intercept.conftest import mode, provider, run, seen
+
+__all__ = ["mode", "provider", "run", "seen"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,3 +106,24 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.close()
+
+
+@pytest.fixture
+def instrumented() -> Iterator[Callable[..., Handle]]:
+    """Instrument as an application does; undone after the test."""
+    handles: list[Handle] = []
+
+    def instrument(**settings: Any) -> Handle:
+        handles.append(package.instrument(**settings))
+        return handles[-1]
+
+    yield instrument
+    for handle in reversed(handles):
+        handle.uninstrument()
+
+
+@pytest.fixture
+def reading() -> Iterator[Callable[[str | Path], Reader]]:
+    """Open stores for reading; closed after the test."""
+    with ExitStack() as opened:
+        yield lambda store: opened.enter_context(closing(package.open_store(str(store))))

@@ -16,10 +16,11 @@ from callspan.observe import unrecognized
 from callspan.providers.base import HOSTED_APIS
 from callspan.providers.registry import APIS
 from callspan.record.call import CallRecord
-from callspan.testing import Captured, ScriptedProvider
+from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, the_call
+from tests.points import points
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 GEMINI: Final = {
@@ -79,15 +80,16 @@ def flag(record: CallRecord) -> bool:
     return record.response.unrecognized
 
 
-@pytest.mark.parametrize("foreign", FOREIGN)
-@pytest.mark.parametrize("api", sorted(APIS - HOSTED_APIS))
-def test_a_body_of_another_api_is_flagged(
-    api: str, foreign: str, seen: Captured, caplog: pytest.LogCaptureFixture
-) -> None:
-    by_hand(api, FOREIGN[foreign])
-    record = the_call(seen)
+@points("foreign", FOREIGN)
+@points("api", sorted(APIS - HOSTED_APIS))
+def test_a_body_of_another_api_is_flagged(api: str, foreign: str, caplog: pytest.LogCaptureFixture) -> None:
+    unrecognized.forget_warnings()
+    caplog.clear()
+    with capture() as seen:
+        by_hand(api, FOREIGN[foreign])
+        record = the_call(seen)
+        (span,) = seen.spans
     assert (record.outcome, flag(record)) == ("success", True)
-    (span,) = seen.spans
     assert (span.attributes or {})["callspan.response.unrecognized"] is True
     (warning,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert "google" in warning

@@ -45,7 +45,7 @@ def without_empty_places(row: Row) -> dict[str, object]:
     return row | {"extra": kept}
 
 
-@pytest.mark.parametrize("number", range(6))
+@points("number", range(6))
 def test_a_record_of_any_kind_survives_being_a_row(records: Records, number: int) -> None:
     record = records.every_kind()[number]
     if isinstance(record, call.CallRecord):

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
+from tests.points import points
 
 from callspan.record import call, events
 from callspan.record.codec import encode
@@ -52,7 +53,7 @@ def test_the_records_of_the_demo_follow_it(validator: Draft202012Validator, tmp_
         validator.validate(line)
 
 
-@pytest.mark.parametrize(
+@points(
     "change",
     [
         {"kind": "nonsense"},

@@ -16,6 +16,7 @@ from callspan.intercept import other_instrumentations, patching
 from callspan.intercept.hooks import HookContext
 from callspan.intercept.patching import Hook, Patches, rebind_wrappers
 from tests.logs import nothing_is_warned_of
+from tests.points import points
 
 
 class Unbound:
@@ -188,7 +189,7 @@ def quiet(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     return f"quiet {wrapped(*args, **kwargs)}"
 
 
-@pytest.mark.parametrize("depth", [1, 2, 5])
+@points("depth", [1, 2, 5])
 def test_a_wrapper_on_a_subclass_gets_the_replacement_and_is_restored(depth: int) -> None:
     library = Library().module
     original = vars(library.Base)["send"]
@@ -229,7 +230,7 @@ def _warned_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(other_instrumentations, "_warned", Once())
 
 
-@pytest.mark.parametrize(
+@points(
     ("module", "named"),
     [
         ("opentelemetry.instrumentation.openai_v2.patch", "opentelemetry-instrumentation-openai-v2"),
@@ -246,7 +247,7 @@ def _warned_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", None),
     ],
 )
-@pytest.mark.parametrize("wrapped_by", ["wrapt", "function"])
+@points("wrapped_by", ["wrapt", "function"])
 def test_a_wrapper_of_a_method_is_named_by_its_module(
     module: str, named: str | None, wrapped_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

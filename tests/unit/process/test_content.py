@@ -6,7 +6,6 @@ import hashlib
 from typing import Any
 
 import msgspec
-import pytest
 from tests.points import points
 
 from callspan.process.content import UNREADABLE, decoded, is_kept, without_bodies, without_texts
@@ -33,7 +32,7 @@ def test_full_returns_the_same_record(call: CallRecord) -> None:
     assert applied(call, "full") is call
 
 
-@pytest.mark.parametrize("content", ["metadata", "off"])
+@points("content", ["metadata", "off"])
 def test_no_content_is_left(call: CallRecord, content: str) -> None:
     assert b"SESAME" not in encode(applied(call, content))
 
@@ -63,7 +62,7 @@ def test_off_keeps_counts_but_no_roles_tools_or_hashes(call: CallRecord) -> None
     assert all(note.sha256 is None for note in kept.redactions)
 
 
-@pytest.mark.parametrize("content", ["metadata", "off"])
+@points("content", ["metadata", "off"])
 def test_settings_keep_numbers_and_words_of_the_provider(call: CallRecord, content: str) -> None:
     kept = applied(call, content)
     assert isinstance(kept, CallRecord)
@@ -93,12 +92,12 @@ _ALLOWED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("params", _ALLOWED, ids=lambda params: next(iter(params)))
+@points("params", _ALLOWED, ids=lambda params: next(iter(params)))
 def test_numbers_and_words_that_the_provider_defines_are_not_content(call: CallRecord, params: dict[str, Any]) -> None:
     assert _kept_of(call, {**params, "stop": "SESAME"}) == (params, {"stop"})
 
 
-@pytest.mark.parametrize("name", [*ALLOWED, "metadata", "extra", "user", "stop", "include", "model"])
+@points("name", [*ALLOWED, "metadata", "extra", "user", "stop", "include", "model"])
 def test_any_other_value_of_any_parameter_is_removed_and_its_name_listed(call: CallRecord, name: str) -> None:
     """Whole texts, lists and objects; what is not a scalar under an allowed key; numbers of unknown parameters."""
     for value in (
@@ -119,7 +118,7 @@ def _kept_of(call: CallRecord, params: dict[str, Any]) -> tuple[dict[str, object
     return kept.request.params, {what.removeprefix("request.params.") for what in listed}
 
 
-@pytest.mark.parametrize("content", ["metadata", "off"])
+@points("content", ["metadata", "off"])
 def test_an_error_keeps_its_types_and_loses_its_texts(call: CallRecord, content: str) -> None:
     kept = applied(call, content)
     assert isinstance(kept, CallRecord)
@@ -140,7 +139,7 @@ def test_everything_taken_out_is_listed(call: CallRecord) -> None:
     assert {note.why for note in kept.redactions} == {"content"}
 
 
-@pytest.mark.parametrize(
+@points(
     ("body", "roles"),
     [
         (b'{"input":"hi"}', None),
@@ -218,7 +217,7 @@ def test_an_error_without_texts_is_the_same_object() -> None:
     assert without_texts(error) is error
 
 
-@pytest.mark.parametrize("body", [b"", b'{"a":1}'])
+@points("body", [b"", b'{"a":1}'])
 def test_what_an_answer_states_besides_its_content_stays(call: CallRecord, body: bytes) -> None:
     answer = Response(id="r", finish_reasons=["stop"], body=msgspec.Raw(body))
     kept = applied(msgspec.structs.replace(call, response=answer), "off")

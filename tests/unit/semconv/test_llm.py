@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import pytest
+from tests.points import points
 
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_response
@@ -76,7 +76,7 @@ def test_every_attribute_of_a_call_has_its_exact_name_and_value(chat_call: Call)
     }
 
 
-@pytest.mark.parametrize(
+@points(
     ("name", "kind"),
     [
         ("llm.temperature", float),
@@ -161,7 +161,7 @@ def test_refusal_and_reasoning_are_not_completion_text(bare_call: CallRecord) ->
     assert "llm.completions" not in ended(bare_call, Conversation(output=output))
 
 
-@pytest.mark.parametrize(("stop", "shown"), [("x", '"x"'), (["x", "y"], '["x","y"]')])
+@points(("stop", "shown"), [("x", '"x"'), (["x", "y"], '["x","y"]')])
 def test_stop_sequences_are_json_of_what_was_sent(bare_call: CallRecord, stop: object, shown: str) -> None:
     record = msgspec.structs.replace(bare_call, request=Request(params={"stop": stop}))
     assert ended(record, Conversation())["llm.chat.stop_sequences"] == shown
@@ -180,7 +180,7 @@ def test_first_choice_gives_the_normalised_finish_reason(bare_call: CallRecord) 
     assert "llm.finish_reason" not in ended(msgspec.structs.replace(bare_call, response=nothing))
 
 
-@pytest.mark.parametrize(
+@points(
     ("api", "request_body", "prompts"),
     [
         ("responses", {"input": "Hi"}, "Hi"),
@@ -220,7 +220,7 @@ def test_raw_prompts_are_what_the_wire_had_under_any_name(
     assert json.loads(str(attributes["llm.prompts.raw"])) == expected
 
 
-@pytest.mark.parametrize(
+@points(
     ("api", "body", "reason", "shown"),
     [
         (
@@ -258,7 +258,7 @@ def test_raw_completions_have_one_shape_whatever_the_wire(
         assert (None if found is None else json.loads(str(found))) == (None if shown is False else expected)
 
 
-@pytest.mark.parametrize("api", ["messages", "responses"])
+@points("api", ["messages", "responses"])
 def test_raw_completions_that_do_not_fit_are_valid_json(bare_call: CallRecord, api: str) -> None:
     body = {"content" if api == "messages" else "output": [{"type": "text", "text": "x" * 2_000}] * 3}
     encoded, _ = encode_response(body)
@@ -272,7 +272,7 @@ def test_raw_completions_that_do_not_fit_are_valid_json(bare_call: CallRecord, a
             assert choice["finish_reason"] == "stop"
 
 
-@pytest.mark.parametrize(
+@points(
     ("api", "params", "user"),
     [
         ("chat_completions", {"user": "ann"}, "ann"),

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import callspan
 from callspan.testing import Captured, ScriptedProvider
 from callspan.wiring import Handle
-from tests.features.ask import QUESTION
+from tests.e2e.ask import QUESTION
 
 OURS = Resource({"service.name": "shop", "service.version": "1.2", "deployment.environment.name": "test"})
 

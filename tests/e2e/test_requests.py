@@ -15,7 +15,7 @@ from callspan.record.codec import encode
 from callspan.stores.base import Reader
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, response_of, shown
+from tests.e2e.ask import APIS, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 

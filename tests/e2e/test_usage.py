@@ -16,7 +16,7 @@ from callspan.record.usage import Usage
 from callspan.stores.base import Reader
 from callspan.testing import Captured, ScriptedProvider
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, chat, response_of, shown
+from tests.e2e.ask import APIS, QUESTION, chat, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan import AnthropicInstrumentor, ByteBoundedExporter, OpenAIInstrumentor
 from callspan.testing import ScriptedProvider
-from tests.features.ask import QUESTION
+from tests.e2e.ask import QUESTION
 
 KINDS = {"openai": OpenAIInstrumentor, "anthropic": AnthropicInstrumentor}
 

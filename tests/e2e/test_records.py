@@ -20,7 +20,7 @@ from callspan.record.messages import Media, Text, ToolCall, ToolResult, UnknownP
 from callspan.stores.base import CallFilter, Reader
 from callspan.testing import Captured, ScriptedProvider
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, chat, message, respond, response_of, shown
+from tests.e2e.ask import APIS, QUESTION, chat, message, respond, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 

@@ -18,7 +18,7 @@ from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.stores.base import Reader
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, response_of
+from tests.e2e.ask import APIS, QUESTION, response_of
 from tests.intercept.mode import Mode
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]

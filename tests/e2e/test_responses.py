@@ -11,7 +11,7 @@ import pytest
 
 from callspan.record.messages import Text, ToolCall
 from callspan.testing import Captured, Choice, capture
-from tests.features.ask import APIS, QUESTION, response_of, shown
+from tests.e2e.ask import APIS, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 

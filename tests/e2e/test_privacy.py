@@ -28,7 +28,7 @@ from callspan.settings_loader import load
 from callspan.stores.base import CallFilter, Reader
 from callspan.testing import Captured, capture
 from callspan.wiring import Handle
-from tests.features.ask import APIS, chat, response_of, shown
+from tests.e2e.ask import APIS, chat, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 

@@ -21,7 +21,7 @@ from callspan.fail_open import failures, forget_failures
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, response_of, shown
+from tests.e2e.ask import APIS, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from callspan.record.call import CallRecord
 from callspan.record.messages import Reasoning, Text
 from callspan.testing import Captured, Choice, ScriptedProvider, capture
-from tests.features.ask import APIS, ASK, QUESTION, response_of, shown
+from tests.e2e.ask import APIS, ASK, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 

@@ -12,7 +12,7 @@ import pytest
 import callspan
 from callspan.observe.ports import SYSTEM_CLOCK
 from callspan.testing import Captured, ScriptedProvider
-from tests.features.ask import APIS, QUESTION, chat, response_of, shown
+from tests.e2e.ask import APIS, QUESTION, chat, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
@@ -86,7 +86,7 @@ def test_durations_are_of_a_clock_that_cannot_be_set_back() -> None:
 
 
 def stream_of(mode: Mode, api: str) -> Any:
-    from tests.features.ask import ASK
+    from tests.e2e.ask import ASK
 
     return ASK[api](mode, stream=True)
 

@@ -28,7 +28,7 @@ from callspan.stores.base import Reader
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
-from tests.features.ask import APIS, QUESTION, response_of
+from tests.e2e.ask import APIS, QUESTION, response_of
 from tests.intercept.mode import Mode
 
 pytestmark = pytest.mark.slow

@@ -25,7 +25,7 @@ from callspan.stores.sqlite.file import MIGRATIONS, open_for_writing
 from callspan.stores.urls import sinks_for
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
-from tests.features.ask import QUESTION
+from tests.e2e.ask import QUESTION
 
 
 def entries(payloads: list[bytes]) -> list[Entry]:

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from callspan.testing import Captured, capture
-from tests.features.ask import chat, response_of, shown
+from tests.e2e.ask import chat, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 

@@ -1,1 +1,0 @@
-"""Tests of rows of docs/features.md that no other test covers."""
