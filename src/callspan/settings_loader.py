@@ -234,7 +234,8 @@ def _usable(name: str, value: object, checks: Checks, troubles: list[str]) -> ob
         return value
     default = getattr(_DEFAULTS, name)
     several = value if isinstance(value, tuple) else (value,)
-    wrong = {one: trouble for one in several if (trouble := _refused(check, one, name)) is not None}
+    refused = {one: error for one in several if (error := _refused(check, one)) is not None}
+    wrong = {one: _without_variable(error, name) for one, error in refused.items()}
     left = "This store is left out" if isinstance(value, tuple) else _applies(name, default)
     troubles += [f"{_VARIABLES[name][0]}: {trouble}. {left}" for trouble in wrong.values()]
     if isinstance(value, tuple):
@@ -242,13 +243,17 @@ def _usable(name: str, value: object, checks: Checks, troubles: list[str]) -> ob
     return default if wrong else value
 
 
-def _refused(check: Callable[[object], object], value: object, name: str) -> str | None:
-    """Return the error of a value's check, without the variable's name; None if it is valid."""
+def _refused(check: Callable[[object], object], value: object) -> SettingError | None:
+    """Return the error of a value's check; None if it is valid."""
     try:
         check(value)
     except SettingError as error:
-        return str(error).removeprefix(f"{_VARIABLES[name][0]}: ")
+        return error
     return None
+
+
+def _without_variable(error: SettingError, name: str) -> str:
+    return str(error).removeprefix(f"{_VARIABLES[name][0]}: ")
 
 
 def _take_standard_content(environment: Mapping[str, str], values: dict[str, object], troubles: list[str]) -> None:
@@ -283,9 +288,9 @@ def _argument(name: str, value: object, checks: Checks) -> object:
     check = checks.get(name)
     if check is not None and found is not None:
         for one in found if isinstance(found, tuple) else (found,):
-            trouble = _refused(check, one, name)
-            if trouble is not None:
-                raise SettingError(f"{name}: {trouble}")
+            refused = _refused(check, one)
+            if refused is not None:
+                raise SettingError(f"{name}: {_without_variable(refused, name)}") from refused.__cause__
     return found
 
 

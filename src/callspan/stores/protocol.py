@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -12,6 +12,7 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.forks import late_import
+from callspan.record.events import Record
 from callspan.safe_urls import identity_of, names_user, safe_name, unescaped
 from callspan.settings import SettingError
 from callspan.spool.sink import Entry, Sink
@@ -160,6 +161,15 @@ class ServerStore(Store):
         scheme, _, rest = url.partition("://")
         super().__init__(f"{scheme.lower()}://{rest}")
         split_url(self.url)
+
+
+def read_records(name: str, records: Callable[[], Iterable[Record]]) -> Reader:
+    """Return a reader of records, which it reads again for each query; `name` is that of their store.
+
+    `records` returns them as they were delivered: in any order, repeated ones and older versions too.
+    """
+    reader: Callable[..., Reader] = late_import("callspan.stores.jsonl.reader").RecordsReader
+    return reader(name, records)
 
 
 @runtime_checkable

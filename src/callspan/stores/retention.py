@@ -77,7 +77,7 @@ def erasable(store: str | Path) -> Erasable:
     """Return the store if records can be deleted from it, opening nothing. Raises SettingError if they cannot."""
     found = find_store(str(store))
     if not isinstance(found, Erasable):
-        raise SettingError(f"{found.name} keeps no records, so none can be deleted")
+        raise SettingError(f"records cannot be deleted from {found.name}")
     return found
 
 

@@ -1,11 +1,11 @@
-"""Reader of JSON Lines: each query scans the files, rotated ones first."""
+"""Reader of records that are scanned by each query; reader of JSON Lines, rotated files first."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -52,19 +52,13 @@ _keys: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
 _NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError)
 
 
-class JsonLinesReader:
-    """Reads the files for each query, so that it sees new records."""
+class RecordsReader:
+    """A reader of records that are read again for each query: each in several versions perhaps, in any order."""
 
-    def __init__(self, path: str | Path, wait_s: float | None = None) -> None:
-        """`wait_s` is how long reading may take from now on; None: any time.
-
-        Raises StoreError if the file is missing.
-        """
-        self._path = Path(path)
-        self._until = float("inf") if wait_s is None else time.monotonic() + wait_s
-        self.name = f"jsonl:///{path}"
-        if not self._path.is_file():
-            raise no_file(Path(path))
+    def __init__(self, name: str, read: Callable[[], Iterable[Record]]) -> None:
+        """`read` returns the records as they were stored."""
+        self.name = name
+        self._read = read
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`."""
@@ -137,25 +131,29 @@ class JsonLinesReader:
         yield from aggregates.times_of(self._matching(which))
 
     def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
-        """Yield the records of a kind that have one of these whole ids; other lines are not decoded."""
-        wanted, decoder, versions = set(ids), _keys[kind], dict[str, list[Record]]()
-        for line in self._lines():
-            with contextlib.suppress(*_NO_RECORD):
-                key = decoder.decode(line).key
-                if key in wanted:
-                    versions.setdefault(key, []).append(decode(line))
+        """Yield the records of a kind that have one of these whole ids."""
+        versions: dict[str, list[Record]] = {}
+        for record in self._stored(kind, frozenset(ids)):
+            versions.setdefault(record_key(record)[1], []).append(record)
         for found in map(_newest, versions.values()):
             if isinstance(found, CallRecord):
                 yield Stored(_with_content(found, "none"), bool(found.response and bytes(found.response.body)))
             elif isinstance(found, SessionRecord | TimestepRecord):
                 yield Stored(found)
 
-    def position(self, segment: str) -> int | None:
-        """Return the offset up to which the file has a spool segment."""
-        return read_cursors(self._path).get(segment, 0)
+    def _stored(self, kind: str, ids: frozenset[str]) -> Iterator[Record]:
+        """Yield all versions of the records of a kind that have one of these ids."""
+        for record in self._read():
+            found, key = record_key(record)
+            if found == kind and key in ids:
+                yield record
+
+    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
+        """Return None: unknown."""
+        return None
 
     def close(self) -> None:
-        """Do nothing: no file is kept open."""
+        """Do nothing: nothing is kept open."""
 
     def _matching(self, which: CallFilter) -> Iterator[CallRecord]:
         return _matching(self._records(), which)
@@ -163,11 +161,45 @@ class JsonLinesReader:
     def _records(self) -> list[Record]:
         """Return every record once: the newest version, or for sessions and timesteps all versions merged."""
         found: dict[tuple[str, str], list[Record]] = {}
+        for record in self._read():
+            found.setdefault(record_key(record), []).append(record)
+        return list(aggregates.given_to_steps(_newest(versions) for versions in found.values()))
+
+    def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
+        """Return each session with its sort time, by id."""
+        return aggregates.sessions_of(self._records())
+
+
+class JsonLinesReader(RecordsReader):
+    """Reads the files for each query, so that it sees new records."""
+
+    def __init__(self, path: str | Path, wait_s: float | None = None) -> None:
+        """`wait_s` is how long reading may take from now on; None: any time.
+
+        Raises StoreError if the file is missing.
+        """
+        super().__init__(f"jsonl:///{path}", self._decoded)
+        self._path = Path(path)
+        self._until = float("inf") if wait_s is None else time.monotonic() + wait_s
+        if not self._path.is_file():
+            raise no_file(Path(path))
+
+    def position(self, segment: str) -> int | None:
+        """Return the offset up to which the file has a spool segment."""
+        return read_cursors(self._path).get(segment, 0)
+
+    def _decoded(self) -> Iterator[Record]:
         for line in self._lines():
             with contextlib.suppress(*_NO_RECORD):
-                record = decode(line)
-                found.setdefault(record_key(record), []).append(record)
-        return list(aggregates.given_to_steps(_newest(versions) for versions in found.values()))
+                yield decode(line)
+
+    def _stored(self, kind: str, ids: frozenset[str]) -> Iterator[Record]:
+        """Yield all versions of these records; other lines are not decoded."""
+        decoder = _keys[kind]
+        for line in self._lines():
+            with contextlib.suppress(*_NO_RECORD):
+                if decoder.decode(line).key in ids:
+                    yield decode(line)
 
     def _lines(self) -> Iterator[bytes]:
         """Yield every line once, even if files are rotated during the scan: list the files until nothing is new."""
@@ -189,10 +221,6 @@ class JsonLinesReader:
         if time.monotonic() > self._until:
             raise StoreError(f"{self.name}: too large to be read in time")
         return True
-
-    def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
-        """Return each session with its sort time, by id."""
-        return aggregates.sessions_of(self._records())
 
 
 def _matching(records: list[Record], which: CallFilter) -> Iterator[CallRecord]:

@@ -1,0 +1,202 @@
+"""Stores of other distributions, with the one of docs/stores.md, installed as a reader would install it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import closing
+from importlib import metadata
+from itertools import count
+from pathlib import Path
+
+import openai
+import pytest
+from click.testing import CliRunner
+
+import callspan
+from callspan import stores
+from callspan.cli.commands import callspan as command
+from callspan.cli.doctor import store_state
+from callspan.settings import Settings
+from callspan.settings_loader import forget_warnings, load
+from callspan.spool.directory import store_keys
+from callspan.stores.urls import _STORES, find_store, open_store
+from callspan.testing import ScriptedProvider
+from callspan.wiring import CHECKS
+from callspan.wiring.recorder import store_sinks
+
+from .conftest import Delivery, Records
+from .own_store import install
+
+_SCHEMES = count(1)
+
+
+@pytest.fixture
+def scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The scheme of the page's store, new for each test: a process imports a store once."""
+    name = f"lines{next(_SCHEMES)}"
+    monkeypatch.syspath_prepend(install(tmp_path / "site", name))
+    return name
+
+
+def broken(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a store whose module has this code."""
+    name = f"broken{next(_SCHEMES)}"
+    monkeypatch.syspath_prepend(install(tmp_path / "site", name, code, name="callspan-broken"))
+    return f"{name}:///x.lines"
+
+
+def test_calls_are_recorded_and_read_again_by_its_url(scheme: str, tmp_path: Path) -> None:
+    url = f"{scheme}:///{tmp_path}/calls.lines?end=crlf"
+    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        handle = callspan.instrument(stores=url)
+        with callspan.session("talk"):
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        assert handle.force_flush(30_000)
+        handle.uninstrument()
+    assert (tmp_path / "calls.lines").read_bytes().endswith(b"\r\n")
+    assert (tmp_path / "calls.lines.spool").is_dir()
+    shown = CliRunner().invoke(command, ["--store", url, "calls", "--json"], catch_exceptions=False)
+    (row,) = json.loads(shown.stdout)
+    assert (row["model"], row["outcome"]) == ("m", "success")
+    with closing(open_store(["console://", url])) as reader:
+        assert [one.session.name for one in reader.sessions()] == ["talk"]
+        assert [one.record for one in reader.stored("call", [row["call_id"]])]
+
+
+def test_delivered_again_it_has_each_record_once_in_its_newest_version(
+    scheme: str, tmp_path: Path, records: Records
+) -> None:
+    delivery = Delivery(f"{scheme}:///{tmp_path}/calls.lines")
+    started = records.call(call_id="one", version=1, outcome="started")
+    ended = records.call(call_id="one")
+    delivery.write(started, ended, records.session(name="a", start_ns=1))
+    delivery.write(started, records.session(version=2, outcome="success"))
+    with closing(delivery.read()) as reader:
+        assert [call.outcome for call in reader.calls()] == ["success"]
+        (session,) = reader.sessions()
+        assert (session.session.name, session.session.outcome) == ("a", "success")
+    delivery.close()
+
+
+def test_doctor_names_its_distribution_and_opens_no_sink_that_it_cannot_try_out(scheme: str, tmp_path: Path) -> None:
+    check = store_state(f"{scheme}:///{tmp_path}/calls.lines", Settings())
+    assert (check.state, check.detail) == ("ok", "not tried out: its store has no trial; store of callspan-lines 1.2")
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_what_it_cannot_do_is_refused_before_anything_is_done(scheme: str, tmp_path: Path, records: Records) -> None:
+    own = f"{scheme}:///{tmp_path}/calls.lines"
+    delivery = Delivery(f"sqlite:///{tmp_path}/calls.db")
+    delivery.write(records.session("s1"), records.call(session_id="s1"))
+    delivery.close()
+    both = f"sqlite:///{tmp_path}/calls.db,{own}"
+    done = CliRunner().invoke(command, ["--store", both, "delete", "s1", "--yes"])
+    assert done.exit_code == 2, done.output
+    assert f"records cannot be deleted from {scheme}:///" in done.output
+    with closing(open_store(f"sqlite:///{tmp_path}/calls.db")) as reader:
+        assert reader.count_calls() == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "why"),
+    [
+        ("import no_such_driver", ModuleNotFoundError, "ModuleNotFoundError: No module named 'no_such_driver'"),
+        ("raise RuntimeError('no licence')", RuntimeError, "RuntimeError: no licence"),
+        ("x = 1", AttributeError, "AttributeError: module"),
+        ("Lines = dict", None, "is no callspan.stores.Store"),
+    ],
+)
+def test_one_that_fails_to_load_is_an_error_of_an_argument_and_a_warning_of_the_environment(
+    code: str,
+    cause: type[Exception] | None,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url = broken(code, tmp_path, monkeypatch)
+    with pytest.raises(stores.SettingError, match=r"callspan-broken 1\.2") as raised:
+        callspan.instrument(stores=url)
+    assert why in str(raised.value)
+    assert cause is None or isinstance(raised.value.__cause__, cause)
+    forget_warnings()
+    with caplog.at_level(logging.WARNING):
+        settings = load(environment={"CALLSPAN_STORES": f"{url},console://"}, checks=CHECKS)
+    assert settings.stores == ("console://",)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert why in warning
+    assert warning.endswith("This store is left out")
+    check = store_state(url, Settings())
+    assert (check.state, why in check.detail) == ("failed", True)
+
+
+@pytest.mark.parametrize("query", ["end=hunter2", "colour=hunter2", "end=", "hunter2"])
+def test_an_option_that_it_has_not_is_refused_without_its_value(query: str, scheme: str) -> None:
+    with pytest.raises(stores.SettingError, match="there are: end") as raised:
+        callspan.instrument(stores=f"{scheme}:///calls.lines?{query}")
+    assert "hunter2" not in str(raised.value)
+    forget_warnings()
+    assert load(environment={"CALLSPAN_STORES": f"{scheme}:///a?{query}"}, checks=CHECKS).stores == ()
+
+
+def test_an_exception_of_its_own_code_is_an_error_without_the_text_which_may_quote_the_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+from callspan import stores
+class Lines(stores.ServerStore):
+    example = "x://host"
+    def __init__(self, url):
+        raise KeyError(url)
+"""
+    url = broken(code, tmp_path, monkeypatch).replace(":///x.lines", "://ann:hunter2@host/db")
+    with pytest.raises(stores.SettingError, match=r"not understood by its store \(KeyError\)") as raised:
+        callspan.instrument(stores=url)
+    assert "hunter2" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_two_distributions_with_one_scheme_are_an_error(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(install(tmp_path / "other", scheme, name="callspan-twin"))
+    with pytest.raises(stores.SettingError, match=r"callspan-(twin|lines) 1.2 and callspan-(twin|lines) 1.2"):
+        find_store(f"{scheme}:///x")
+
+
+def test_stores_of_one_name_that_differ_in_their_options_keep_cursors_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+from callspan import stores
+class TableOptions(stores.Options):
+    table: str = "calls"
+class Lines(stores.ServerStore):
+    example = "x://host"
+    options_type = TableOptions
+    def sink(self):
+        sink = stores.CursorlessSink()
+        sink.name = self.name
+        return sink
+"""
+    server = broken(code, tmp_path, monkeypatch).replace(":///x.lines", "://{}host/db")
+    urls = [f"{server.format(user)}{query}" for user, query in (("", ""), ("", "?table=b"), ("ann:x@", ""))]
+    sinks = store_sinks([*urls, server.format("ann:y@")])
+    keys = store_keys(tmp_path, sinks)
+    assert len({sink.name for sink in sinks}) == 1
+    assert len(set(keys[:3])) == 3
+    assert keys[2] == keys[3], "a changed password does not make another store"
+
+
+def test_entry_points_are_read_for_no_scheme_of_callspan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "entry_points", None)
+    for scheme in _STORES:
+        assert find_store(f"{scheme}:///x").name
+    with pytest.raises(TypeError):
+        find_store("other:///x")
+
+
+def test_an_unknown_scheme_names_those_of_other_distributions(scheme: str) -> None:
+    with pytest.raises(stores.SettingError, match=f"of other distributions: .*{scheme}://"):
+        find_store("nobody://x")
