@@ -182,13 +182,13 @@ def test_a_store_may_be_added_to_the_others_and_those_set_may_be_replaced(
 def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harmless(
     provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    """Nobody answers: the flush says so after its second, and ending twice does nothing more."""
+    """Nobody answers: the flush says so, at once where the store failed before; ending twice does nothing more."""
     handle = callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock", spool_dir=tmp_path / "spool")
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         client.chat.completions.create(model="gpt-5", messages=QUESTION)
     begun = time.monotonic()
     assert not handle.force_flush(1_000)
-    assert 0.9 <= time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 10
     handle.uninstrument()
     begun = time.monotonic()
     handle.uninstrument()
