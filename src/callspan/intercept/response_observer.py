@@ -143,7 +143,10 @@ class ResponseObserver:
         """Report an event. Safe in a finalizer for READER_GONE and RESPONSE_GONE."""
         while True:
             before = self.state
-            state, action = TABLE[before, event]
+            changes = TABLE.get((before, event))
+            if changes is None:
+                return
+            state, action = changes
             if action is not Action.NOTHING:
                 with _END:
                     self._act(action, event, failure)

@@ -33,8 +33,8 @@ REPLACED = {State.AWAITED: State.REPLACED, State.ENDED_EARLY: State.REPLACED_END
 """What another response in its place makes of one."""
 
 
-def by_the_rules(state: State, event: Event) -> Answer:
-    """What the rules at the top of `response_state` say of one cell."""
+def by_the_rules(state: State, event: Event) -> Answer | None:
+    """What the rules at the top of `response_state` say of one cell; None: nothing changes."""
     restored = {there: here for here, there in REPLACED.items()}
     if event in ENDS and state in EARLY:
         return EARLY[state], Action.REMEMBER
@@ -48,11 +48,11 @@ def by_the_rules(state: State, event: Event) -> Answer:
         return REPLACED[state], Action.DETACH
     if event is Event.RESTORED and state in restored:
         return restored[state], Action.ATTACH
-    return state, Action.NOTHING
+    return None
 
 
 def breaches(table: Table) -> list[str]:
-    """Cells that are missing or not as the rules say."""
+    """Cells that are missing, superfluous or not as the rules say."""
     return [
         f"{state.name} + {event.name}: {table.get((state, event))}"
         for state, event in product(State, Event)
@@ -61,13 +61,12 @@ def breaches(table: Table) -> list[str]:
 
 
 def test_every_pair_of_state_and_event_follows_the_rules() -> None:
-    assert set(TABLE) == set(product(State, Event))
     assert breaches(TABLE) == []
 
 
 def test_any_change_of_any_cell_breaks_a_rule() -> None:
-    for cell, answer in product(TABLE, product(State, Action)):
-        if answer != TABLE[cell]:
+    for cell, answer in product(product(State, Event), product(State, Action)):
+        if answer != TABLE.get(cell):
             assert breaches({**TABLE, cell: answer}), (cell, answer)
     for cell in TABLE:
         assert breaches({known: answer for known, answer in TABLE.items() if known != cell}), cell
@@ -77,7 +76,7 @@ def ended_by(table: Table, events: Sequence[Event]) -> list[Event]:
     """The events that end a call, as a driver of the table carries them out."""
     state, remembered, ended = State.AWAITED, None, list[Event]()
     for event in events:
-        state, action = table[state, event]
+        state, action = table.get((state, event), (state, Action.NOTHING))
         if action is Action.REMEMBER:
             remembered = event
         elif action in (Action.END, Action.DEFER):
