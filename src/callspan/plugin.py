@@ -1,4 +1,4 @@
-"""Plugin: OpenTelemetry's entry points; instrumentors of the two SDKs and the record exporter."""
+"""Plugin: OpenTelemetry's entry points; an instrumentor of each SDK and the record exporter."""
 
 from __future__ import annotations
 
@@ -23,12 +23,27 @@ _READ: Final = fail_open("record a span of another instrumentation")
 _PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
 _MOST_AROUND: Final = 4096
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
+_USE: Final = """
+
+    Raises:
+        SettingError: From `instrument()`: an argument has an invalid value.
+
+    Example:
+        >>> callspan.{name}().instrument(content="metadata")
+        >>> callspan.{name}().uninstrument()
+    """
+"""The end of the documentation of each instrumentor."""
 
 
 class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
     """One SDK; keyword arguments are those of `callspan.instrument()`."""
 
     _sdk: Sdk
+
+    def __init_subclass__(cls, sdk: Sdk) -> None:
+        super().__init_subclass__()
+        cls._sdk = sdk
+        cls.__doc__ = (cls.__doc__ or "") + _USE.format(name=cls.__name__)
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """Return the SDK versions this instruments."""
@@ -47,46 +62,16 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
         wiring.WIRING.remove_sdk(self._sdk)
 
 
-class OpenAIInstrumentor(_SdkInstrumentor):
-    """Instruments the openai SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`.
-
-    Raises:
-        SettingError: From `instrument()`: an argument has an invalid value.
-
-    Example:
-        >>> callspan.OpenAIInstrumentor().instrument(content="metadata")
-        >>> callspan.OpenAIInstrumentor().uninstrument()
-    """
-
-    _sdk = "openai"
+class OpenAIInstrumentor(_SdkInstrumentor, sdk="openai"):
+    """Instruments the openai SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
-class AnthropicInstrumentor(_SdkInstrumentor):
-    """Instruments the anthropic SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`.
-
-    Raises:
-        SettingError: From `instrument()`: an argument has an invalid value.
-
-    Example:
-        >>> callspan.AnthropicInstrumentor().instrument(content="metadata")
-        >>> callspan.AnthropicInstrumentor().uninstrument()
-    """
-
-    _sdk = "anthropic"
+class AnthropicInstrumentor(_SdkInstrumentor, sdk="anthropic"):
+    """Instruments the anthropic SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
-class GroqInstrumentor(_SdkInstrumentor):
-    """Instruments the groq SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`.
-
-    Raises:
-        SettingError: From `instrument()`: an argument has an invalid value.
-
-    Example:
-        >>> callspan.GroqInstrumentor().instrument(content="metadata")
-        >>> callspan.GroqInstrumentor().uninstrument()
-    """
-
-    _sdk = "groq"
+class GroqInstrumentor(_SdkInstrumentor, sdk="groq"):
+    """Instruments the groq SDK. Keyword arguments of `instrument()` are those of `callspan.instrument()`."""
 
 
 class CallRecordExporter(SpanExporter):
