@@ -21,10 +21,10 @@ from pathlib import Path
 
 import page
 import valgrind
+from callspan.delivery.recorder import store_sinks
 from callspan.spool.segment import Segment, encode_frame
 from callspan.spool.shipper import BATCH_BYTES
 from callspan.spool.sink import Sink
-from callspan.wiring.recorder import store_sinks
 
 _BLOCK, _WARM = 500, 500
 _ROUNDS = 8

@@ -18,11 +18,11 @@ from pathlib import Path
 import msgspec
 
 import workload
+from callspan.delivery.recorder import store_sinks
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord
 from callspan.spool.sink import Entry
 from callspan.stores.sqlite.file import open_for_writing, sum_up
-from callspan.wiring.recorder import store_sinks
 
 DELIVERED = 20_000
 LONG = "long-session"

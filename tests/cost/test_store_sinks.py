@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from callspan.delivery.recorder import store_sinks
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import delivery_processors
 from callspan.record.call import CallRecord
@@ -20,7 +21,6 @@ from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores.payloads import Unpacked, unpack, unpack_entry
 from callspan.stores.urls import open_store
-from callspan.wiring.recorder import store_sinks
 from tests.points import points
 
 from .conftest import MakeCall

@@ -14,12 +14,12 @@ from typing import Any
 import openai
 import pytest
 
+from callspan.delivery.recorder import store_sinks
 from callspan.record.call import CallRecord
 from callspan.spool.spool import ship_once
 from callspan.stores.base import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
-from callspan.wiring.recorder import store_sinks
 from tests.intercept import sdks
 
 from .every_way import ENDPOINTS, FALLBACK, every_way

@@ -16,13 +16,13 @@ import pytest
 from callspan.cli import doctor
 from callspan.cli.ship import spool_of
 from callspan.cli.store_check import store_check
+from callspan.delivery.recorder import store_sinks
 from callspan.file_lock import locked_soon
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.settings_loader import load
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store, sinks_for, split_urls
-from callspan.wiring.recorder import store_sinks
 from tests.e2e.conftest import in_process
 from tests.spool.rig import until
 

@@ -152,7 +152,7 @@ def _without_usage(original: Any) -> Any:
 
 
 def _recorder(name: str, make: Callable[[Any], Any]) -> list[Any]:
-    from callspan.wiring.recorder import Recorder
+    from callspan.delivery.recorder import Recorder
 
     return [_wrapping(Recorder, name, make)]
 

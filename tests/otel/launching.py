@@ -15,11 +15,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from callspan import CallRecord, open_store
+from callspan.delivery.recorder import store_sinks
 from callspan.settings import Settings
 from callspan.spool.spool import ship_once
 from callspan.stores.urls import spool_directory
 from callspan.testing import ScriptedProvider
-from callspan.wiring.recorder import store_sinks
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 APPS = Path(__file__).with_name("apps")

@@ -16,6 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import callspan
 from callspan import open_store
+from callspan.delivery.recorder import store_sinks
 from callspan.fail_open import failures
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
@@ -27,7 +28,6 @@ from callspan.spool.sink import Entry
 from callspan.stores.payloads import unpack_entry
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
-from callspan.wiring.recorder import store_sinks
 from tests.processed import processed
 
 pytestmark = pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from callspan.delivery.recorder import store_sinks
 from callspan.process.processors import delivery_processors
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.codec import decode, encode
@@ -19,7 +20,6 @@ from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.sink import Entry, PoisonError
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store
-from callspan.wiring.recorder import store_sinks
 from tests.points import points
 
 PROCESS = delivery_processors(None).run

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
+from callspan.delivery.recorder import store_sinks
 from callspan.file_lock import try_lock
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
@@ -17,7 +18,6 @@ from callspan.spool.directory import Listing, store_keys, write_cursor
 from callspan.spool.segment import Segment
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store, spool_directory
-from callspan.wiring.recorder import store_sinks
 
 RECORD = encode(CallRecord(call_id="one", timing=Timing(start_ns=1)))
 

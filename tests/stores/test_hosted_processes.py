@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from callspan.delivery.recorder import store_sinks
 from callspan.spool.spool import ship_once
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
-from callspan.wiring.recorder import store_sinks
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from tests.processed import processed
 
+from callspan.delivery.recorder import Recorder
 from callspan.record import call
 from callspan.settings import Settings
 from callspan.stores.base import CallFilter
 from callspan.stores.urls import open_store
-from callspan.wiring.recorder import Recorder
 
 from .conftest import Delivery, Records, raw
 

@@ -17,8 +17,8 @@ from callspan.spool.losses import read_losses
 from callspan.stores.urls import first_readable, hold_segments, split_urls
 
 if TYPE_CHECKING:
+    from callspan.delivery.takeover import SpoolLocation
     from callspan.spool.directory import Waiting
-    from callspan.wiring.takeover import SpoolLocation
 
 _SHORTLY_S: Final = 0.25
 Position: TypeAlias = Callable[[str], int | None]
@@ -46,7 +46,7 @@ class Backlog:
         # Importing the delivery code takes longer than most commands run.
         if not hold_segments(self._store):
             return
-        from callspan.wiring.takeover import places, take_over
+        from callspan.delivery.takeover import places, take_over
 
         self._places = places(self._urls, self._store)
         if not self._deliver:
@@ -73,7 +73,7 @@ class Backlog:
         return bool(lines)
 
     def _lines(self, position: Position | None) -> list[str]:
-        from callspan.wiring.takeover import for_others, still_waiting
+        from callspan.delivery.takeover import for_others, still_waiting
 
         found = still_waiting(self._places, position)
         moving = _moving(found, position)

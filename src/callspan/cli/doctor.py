@@ -286,7 +286,7 @@ def store_state(url: str, settings: Settings) -> Check:
 
 def _waiting(url: str, settings: Settings, *, reachable: bool) -> list[Waiting]:
     """Return the segments with records that wait for one store."""
-    from callspan.wiring.takeover import places, still_waiting
+    from callspan.delivery.takeover import places, still_waiting
 
     found = places(settings.stores, url)
     if not found or not reachable:

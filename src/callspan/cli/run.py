@@ -31,7 +31,7 @@ from callspan.stores.protocol import Readable
 from callspan.stores.urls import find_store, scheme_of, split_urls
 
 if TYPE_CHECKING:
-    from callspan.wiring.recorder import Destination
+    from callspan.delivery.recorder import Destination
 
 SHORT_HELP: Final = "Run an application and record its calls."
 _USAGE: Final = "Usage: callspan run [OPTIONS] APP [ARGS]..."
@@ -159,7 +159,7 @@ def print_at_exit(settings: Settings) -> None:
 def _print(settings: Settings, directory: Path) -> None:
     if is_run_process():
         with _TELL:
-            from callspan.wiring.recorder import last_destination
+            from callspan.delivery.recorder import last_destination
 
             _write(f"callspan: {clean(_line(settings, last_destination(), directory))}\n")
 

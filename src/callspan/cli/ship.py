@@ -12,13 +12,13 @@ import click
 from callspan.cli.command_context import CommandContext, store_errors, usage_error, with_context
 from callspan.cli.filters import Seconds
 from callspan.cli.progress import progress
+from callspan.delivery.recorder import store_sinks
 from callspan.formatting import plural
 from callspan.safe_urls import safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool.directory import Listing, size_of, store_keys
 from callspan.stores.urls import open_store, split_urls
-from callspan.wiring.recorder import store_sinks
 
 _IDLE_S: Final = 30.0
 _LONG_S: Final = 1e6
@@ -105,7 +105,7 @@ def waiting_records(stores: str) -> dict[str, int]:
 
     If a store cannot report its position, records it already has may be counted too. Raises SettingError.
     """
-    from callspan.wiring.takeover import places, still_waiting
+    from callspan.delivery.takeover import places, still_waiting
 
     urls = split_urls(stores)
     found: dict[str, int] = {}

@@ -16,6 +16,7 @@ from opentelemetry.trace import TracerProvider
 from callspan import process_end
 from callspan.agent import runtime
 from callspan.agent.content_for import ContentFor
+from callspan.delivery.recorder import Recorder, check_prices
 from callspan.forks import renew_locks
 from callspan.intercept.hooks import HookContext, not_counted
 from callspan.intercept.patching import HookStatus, Patches, sdks_of
@@ -30,7 +31,6 @@ from callspan.settings import SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once
 from callspan.stores.urls import check_store
 from callspan.wiring.pipeline import Pipeline, Providers, changed_providers, given_providers
-from callspan.wiring.recorder import Recorder, check_prices
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -20,6 +20,7 @@ from callspan.agent.context import content_of
 from callspan.agent.runtime import Runtime, run_now
 from callspan.agent.scope import surroundings
 from callspan.cost import published
+from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory, LateFactory
@@ -48,7 +49,6 @@ from callspan.wiring.batch_files import BatchFiles
 from callspan.wiring.batches import Batches
 from callspan.wiring.fetches import Fetches
 from callspan.wiring.hosted import Hosted
-from callspan.wiring.recorder import Listener, Recorder
 
 _CALLBACKS: Final = {"redact": "record to record", "content_for": "metadata to content level"}
 _METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}

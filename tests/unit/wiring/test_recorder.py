@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from callspan.delivery.recorder import Recorder
 from callspan.fail_open import failures
 from callspan.process.processed import Processed
 from callspan.record.events import Record
 from callspan.settings import Settings
 from callspan.stores.urls import spool_directory
 from callspan.wiring.pipeline import Providers
-from callspan.wiring.recorder import Recorder
 from tests.points import points
 from tests.processed import processed
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from callspan.delivery.recorder import store_sinks
 from callspan.fail_open import ours
 from callspan.settings import SettingError
 from callspan.settings_loader import load
@@ -15,7 +16,6 @@ from callspan.spool.directory import Listing, Waiting, can_be_adopted, store_key
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Progress, Spool, no_progress
 from callspan.stores.urls import directories_of, spool_directory
-from callspan.wiring.recorder import store_sinks
 
 TIMEOUT_S: Final = 30.0
 """Maximum time in seconds that a reader spends on it."""

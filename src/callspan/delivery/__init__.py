@@ -1,0 +1,1 @@
+"""Delivery: from processed records to the stores, and of what ended processes left."""
