@@ -219,9 +219,10 @@ class Times(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A record without bodies, as a store has it."""
+    """A record that a store has."""
 
     record: CallRecord | SessionRecord | TimestepRecord
+    """The record, without bodies."""
     has_answer: bool = False
     """Of a call: the body of the answer is stored."""
 
