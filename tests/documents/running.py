@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from callspan.delivery.recorder import store_sinks
 from callspan.settings import Settings
 from callspan.spool.spool import ship_once
-from callspan.stores.urls import spool_directory
+from callspan.stores.spools import spool_directory
 from callspan.testing import ScriptedProvider
 from tests.documents.pages import ROOT, Example
 from tests.e2e.conftest import plain_environment

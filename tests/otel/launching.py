@@ -18,7 +18,7 @@ from callspan import CallRecord, open_store
 from callspan.delivery.recorder import store_sinks
 from callspan.settings import Settings
 from callspan.spool.spool import ship_once
-from callspan.stores.urls import spool_directory
+from callspan.stores.spools import spool_directory
 from callspan.testing import ScriptedProvider
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 

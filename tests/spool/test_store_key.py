@@ -17,7 +17,8 @@ from callspan.settings import Settings
 from callspan.spool.directory import Listing, store_keys, write_cursor
 from callspan.spool.segment import Segment
 from callspan.spool.spool import Spool
-from callspan.stores.urls import open_store, spool_directory
+from callspan.stores.spools import spool_directory
+from callspan.stores.urls import open_store
 
 RECORD = encode(CallRecord(call_id="one", timing=Timing(start_ns=1)))
 

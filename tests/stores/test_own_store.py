@@ -17,13 +17,13 @@ import callspan
 from callspan import stores
 from callspan.cli.commands import callspan as command
 from callspan.cli.doctor import store_state
+from callspan.delivery.recorder import store_sinks
 from callspan.settings import Settings
 from callspan.settings_loader import forget_warnings, load
 from callspan.spool.directory import store_keys
 from callspan.stores.urls import _STORES, find_store, open_store
 from callspan.testing import ScriptedProvider
 from callspan.wiring import CHECKS
-from callspan.wiring.recorder import store_sinks
 
 from .conftest import Delivery, Records
 from .own_store import install

@@ -14,7 +14,8 @@ import click
 from callspan.cli.safe_text import clean
 from callspan.formatting import plural
 from callspan.spool.losses import read_losses
-from callspan.stores.urls import first_readable, hold_segments, split_urls
+from callspan.stores.spools import hold_segments
+from callspan.stores.urls import first_readable, split_urls
 
 if TYPE_CHECKING:
     from callspan.delivery.takeover import SpoolLocation

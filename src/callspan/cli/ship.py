@@ -82,7 +82,7 @@ def _report(context: CommandContext, counters: dict[str, int], left: dict[str, i
 
 def spool_of(stores: str) -> Path:
     """Return the spool directory of these stores."""
-    from callspan.stores.urls import spool_directory
+    from callspan.stores.spools import spool_directory
 
     urls = tuple(split_urls(stores))
     return spool_directory(load({"stores": urls}), urls)

@@ -23,7 +23,8 @@ from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool
 from callspan.spool.unrecorded import UnrecordedCalls
-from callspan.stores.urls import find_store, split_urls, spool_directory
+from callspan.stores.spools import spool_directory
+from callspan.stores.urls import find_store, split_urls
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 _OPEN: Final = "open"

@@ -15,7 +15,7 @@ from callspan.settings_loader import load
 from callspan.spool.directory import Listing, Waiting, can_be_adopted, store_key, waiting, waiting_for_others
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Progress, Spool, no_progress
-from callspan.stores.urls import directories_of, spool_directory
+from callspan.stores.spools import directories_of, spool_directory
 
 TIMEOUT_S: Final = 30.0
 """Maximum time in seconds that a reader spends on it."""

@@ -14,7 +14,8 @@ from callspan.spool import uploads
 from callspan.stores.base import DeletionResult, DeletionScope
 from callspan.stores.bodies import from_row, references
 from callspan.stores.protocol import Erasable
-from callspan.stores.urls import find_store, spool_directory
+from callspan.stores.spools import spool_directory
+from callspan.stores.urls import find_store
 
 _CALLS: Final = "calls"
 CHILDREN: Final = (_CALLS, "timesteps", "events", "messages", "rewards")

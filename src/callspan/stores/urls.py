@@ -1,23 +1,18 @@
-"""URLs: a store's URL becomes the store, by its scheme; the directories of its spool."""
+"""URLs: a store's URL becomes the store, by its scheme."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from hashlib import sha256
+from collections.abc import Iterable
 from importlib import metadata, resources
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from callspan.fail_open import ours
 from callspan.forks import LATE_IMPORTS, late_import
-from callspan.safe_urls import error_text, identity_of, safe_name
-from callspan.settings import SettingError, Settings
+from callspan.safe_urls import error_text, safe_name
+from callspan.settings import SettingError
 from callspan.settings import split_urls as split_text
-from callspan.settings_loader import load, state_directory
-from callspan.spool.losses import read_losses
-from callspan.spool.segment import SUFFIX
 from callspan.spool.sink import Sink
 from callspan.stores.base import Reader
 from callspan.stores.protocol import SETTING, PathStore, Readable, Store, path_of
@@ -36,7 +31,6 @@ _STORES: Final = {
 }
 """The stores of callspan, by scheme; imported when a URL names one."""
 _SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_SPOOL_SUFFIX: Final = ".spool"
 _found: Final[dict[str, type[Store]]] = {}
 """The stores that this process has imported, by scheme."""
 
@@ -202,35 +196,3 @@ def _unknown(url: str) -> SettingError:
     others = ", ".join(sorted({f"{point.name}://" for point in metadata.entry_points(group=ENTRY_POINTS)}))
     forms = _forms() + (f"; of other distributions: {others}" if others else "")
     return SettingError(f"{SETTING}: unknown kind of store {safe_name(url)!r}; use one of: {forms}")
-
-
-def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
-    """Return the spool directory: as configured, next to the first file store, or in the state directory."""
-    if settings.spool_dir is not None:
-        return settings.spool_dir
-    for store in map(find_store, stores):
-        if store.is_file and store.path is not None:
-            return store.path.with_name(store.path.name + _SPOOL_SUFFIX)
-    # One directory per set of stores, because a process that adopts a segment delivers it to its own stores. A
-    # changed password does not make another store.
-    return state_directory() / "spool" / sha256("\n".join(map(identity_of, stores)).encode()).hexdigest()[:16]
-
-
-def directories_of(url: str) -> list[Path]:
-    """Return the spool directories: next to the store's file, in the state directory, and the configured one."""
-    path, configured = find_store(url).path, load(warn=False).spool_dir
-    beside = [] if path is None else _matching(path.parent, f"*{_SPOOL_SUFFIX}")
-    found = chain([] if configured is None else [configured], beside, _matching(state_directory() / "spool", "*"))
-    return list(dict.fromkeys(found))
-
-
-def hold_segments(url: str) -> bool:
-    """Return whether one of the directories has a segment of any process, or a count of lost records."""
-    return any(any(_matching(directory, f"*{SUFFIX}")) or read_losses(directory) for directory in directories_of(url))
-
-
-def _matching(directory: Path, pattern: str) -> Iterator[Path]:
-    try:
-        yield from sorted(directory.glob(pattern))
-    except ours(OSError):
-        return

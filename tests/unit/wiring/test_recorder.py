@@ -12,7 +12,7 @@ from callspan.fail_open import failures
 from callspan.process.processed import Processed
 from callspan.record.events import Record
 from callspan.settings import Settings
-from callspan.stores.urls import spool_directory
+from callspan.stores.spools import spool_directory
 from callspan.wiring.pipeline import Providers
 from tests.points import points
 from tests.processed import processed
