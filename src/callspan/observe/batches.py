@@ -217,7 +217,8 @@ _READING: Final[WeakSet[LineReader]] = WeakSet()
 
 
 def _waiting_bytes() -> int:
-    return sum(size for reading in list(_READING) for size in list(reading._waiting.values()))
+    # Of what has a length `list` asks for it first, and swallows a TypeError that a signal handler raises there.
+    return sum(size for reading in list(iter(_READING)) for size in list(reading._waiting.values()))
 
 
 class UnknownResults:
