@@ -140,9 +140,12 @@ class Cap:
 
         `of_all`: if necessary also segments that stores lack which take records.
         """
-        losers = [self._losers()]
+        failing = self._losers()
+        losers = [(failing, failing)]
         if of_all:
-            losers.append(frozenset(shipper.number for shipper in self._shippers()))
+            everyone = frozenset(shipper.number for shipper in self._shippers())
+            # One that has not looked at an adopted segment may have all of it: nothing is lost, and nothing counted.
+            losers += [(everyone, failing), (everyone, everyone)]
         found = self._segments.drop_oldest(excess, losers)
         if not found:
             return 0

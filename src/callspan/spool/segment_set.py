@@ -181,23 +181,25 @@ class SegmentSet:
         else:
             source.release()
 
-    def drop_oldest(self, size: int, losers: Sequence[frozenset[int]]) -> list[Segment]:
+    def drop_oldest(self, size: int, losers: Sequence[tuple[frozenset[int], frozenset[int]]]) -> list[Segment]:
         """Remove the oldest sealed segments that some store has, together at least `size` bytes.
 
-        Only segments that no other sinks lack than the first `losers`, then the second ones; they will not get them.
-        The caller must delete them.
+        Only segments that no other sinks lack than the first of `losers`, then the second ones; they will not get
+        them. What a sink has of an adopted segment is unknown until it has looked: only for the second sinks of a
+        pair it counts as nothing. The caller must delete them.
         """
         found: list[Segment] = []
         with self.lock:
             oldest = sorted(self._sources, key=lambda source: source.created_ns)
             sealed = [source for source in oldest if isinstance(source, Segment) and source.sealed]
-            for losing in losers:
+            for losing, unknown in losers:
                 for source in sealed:
                     if sum(one.end for one in found) >= size:
                         break
                     wanted = self._wanted(source)
                     lacking = {number for number in wanted if source.passed.get(number, -1) < source.end}
-                    if source not in found and len(lacking) < len(wanted) and lacking <= losing:
+                    allowed = lacking <= losing and lacking - source.passed.keys() <= unknown
+                    if allowed and source not in found and len(lacking) < len(wanted):
                         found.append(source)
             for source in found:
                 self._sources.remove(source)
