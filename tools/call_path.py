@@ -84,10 +84,24 @@ def paths(directory: Path) -> dict[str, CallPath]:
         for _ in range(3):
             plain()
             chunks()
-        found = {"a plain call": traced(plain), "one chunk": traced(chunks())}
+        found = {"a plain call": traced(plain), "one chunk": traced(chunks()), **_polls(client)}
         _row_arrives(handle, store)
     callspan.uninstrument()
     return found
+
+
+def _polls(client: openai.OpenAI) -> dict[str, CallPath]:
+    """Return the paths of requests for a background response, until one has its answer."""
+    job = client.responses.create(model="m", input="Hi", background=True).id
+    states: list[str | None] = []
+
+    def poll() -> object:
+        return states.append(client.responses.retrieve(job).status)
+
+    paths = []
+    while not states or states[-1] != "completed":
+        paths.append(traced(poll))
+    return {"a poll that finds nothing": paths[0], "a poll that finds the answer": paths[-1]}
 
 
 def _row_arrives(handle: callspan.Handle, store: Path) -> None:

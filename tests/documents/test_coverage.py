@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 
 from callspan.intercept.coverage import Method, methods_of, row_of, unknown
-from callspan.providers.batches import LOOK, request_for
-from callspan.providers.hosted import HostedRequest
-from callspan.providers.registry import endpoint_for, fetch_for, hosted_for
+from callspan.providers.batches import LOOK
+from callspan.providers.registry import endpoint_for
 from callspan.providers.routes import EVERY, ROWS, Row, find
 from callspan.sdk_profiles import PROFILES
 from tests.documents.pages import ROOT
@@ -90,17 +89,17 @@ def test_recorded_is_what_the_adapters_take_and_nothing_else(sdk: str) -> None:
         path = posted(method)
         if path is not None:
             checked += 1
-            taken = endpoint_for("post", path) or fetch_for("post", path) or _hosted(path)
-            about = request_for("post", path)
-            taken = taken or (None if about is None or about.operation == LOOK else about)
-            assert (taken is not None) == (row.what == "recorded"), f"{method} posts to {path}"
+            taken = endpoint_for("post", path) or _completes(path)
+            assert bool(taken) == (row.what == "recorded"), f"{method} posts to {path}"
     assert checked > LEAST[sdk] / 10
 
 
-def _hosted(path: str) -> HostedRequest | None:
-    """What is recorded of a POST about a hosted session: its creation, and what is sent to it."""
-    found = hosted_for("post", path, None)
-    return found if found is not None and (found.of.what == "send" or found.of.session_id is None) else None
+def _completes(path: str) -> bool:
+    """Whether a POST completes a call, uploads or creates a batch, creates a hosted session, or sends to one."""
+    found = find("post", path)
+    if found is None or found.path.kind != "hosted":
+        return found is not None and found.path.kind in ("fetch", "batch") and found.path.adapter != LOOK
+    return found.path.subject == "send" or found.ids.get("id") is None
 
 
 @points("sdk", SDKS)

@@ -19,9 +19,9 @@ from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.record.ids import batch_call_id, batch_line_id
 from callspan.record.merging import ANSWER_VERSION
+from callspan.reported import batch_files, batch_work
 from callspan.spool import unrecorded, uploads
 from callspan.testing import Captured, capture
-from callspan.wiring import batch_files, batches
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
@@ -255,7 +255,7 @@ def test_results_of_a_batch_that_is_not_known_are_not_guessed(
     mode: Mode, run: Run, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """They say nothing of their batch: there is one warning, and they are counted. Other files are no results."""
-    batches._WARNED.forget()
+    batch_work._WARNED.forget()
     unrecorded.forget_warnings()
     caplog.set_level(logging.WARNING, "callspan")
 
@@ -310,7 +310,7 @@ def test_another_process_finds_the_batch_of_results(
     mode: Mode, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, seen_by: str
 ) -> None:
     """Where it has the same spool, and another process has seen the batch with its files."""
-    batches._WARNED.forget()
+    batch_work._WARNED.forget()
     caplog.set_level(logging.WARNING, "callspan")
     store = f"sqlite:///{tmp_path}/calls.db"
     mode.provider.reply(text="Well.", input_tokens=7, output_tokens=3)
@@ -369,7 +369,7 @@ def test_what_is_known_of_batches_is_bounded(tmp_path: Path, monkeypatch: pytest
 def test_a_damaged_note_of_a_batch_costs_its_results_only(
     mode: Mode, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    batches._WARNED.forget()
+    batch_work._WARNED.forget()
     store = f"sqlite:///{tmp_path}/calls.db"
 
     async def body() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from callspan.observe.batches import LINES
+from callspan.observe.batch_lines import LINES
 from callspan.record import codec
 from callspan.testing import capture
 from tests.intercept import sdks

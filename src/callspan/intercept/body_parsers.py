@@ -8,17 +8,12 @@ has its name.
 
 from __future__ import annotations
 
-import io
 import json
-import mimetypes
-from collections.abc import Iterator
 from functools import partial
-from pathlib import PurePath
 from typing import Any, Final
 
 from callspan.fail_open import value_of
 from callspan.providers.base import Endpoint
-from callspan.record.media_reference import MEDIA_KEY, media_reference
 
 _EVENTS: Final = "text/event-stream"
 _JSON: Final = "json"
@@ -141,51 +136,3 @@ def form_bytes(built: Any) -> int | None:  # noqa: ANN401 - a request of httpx o
     """Return the size of a form as sent; None if the size of a file is unknown."""
     length = built.headers.get(_LENGTH, "")
     return int(length) if length.isdecimal() else None
-
-
-def form_fields(fields: object, files: object) -> dict[str, object]:
-    """Return the fields of a form and a reference to each file, by name; those of a list of files as a list."""
-    form: dict[str, object] = dict(fields) if isinstance(fields, dict) else {}
-    for name, file in _named(files):
-        reference = _reference(file)
-        if not name.endswith(_ARRAY):
-            form[name] = reference
-            continue
-        known = form.setdefault(name.removesuffix(_ARRAY), [])
-        if isinstance(known, list):
-            known.append(reference)
-    return form
-
-
-def _named(files: object) -> Iterator[tuple[str, object]]:
-    pairs = files.items() if isinstance(files, dict) else files if isinstance(files, list | tuple) else ()
-    for pair in pairs:
-        if isinstance(pair, tuple) and len(pair) == 2:  # noqa: PLR2004 - name and file
-            yield str(pair[0]), pair[1]
-
-
-def _reference(file: object) -> dict[str, object]:
-    """Return a reference to a file as httpx takes it: its content, or a tuple of name, content, type, headers."""
-    name, content, mime, *_ = (*file, None, None) if isinstance(file, tuple) else (None, file, None)
-    if name is None:
-        name = getattr(content, "name", None)
-    name = PurePath(name).name if isinstance(name, str) else None
-    given = mime if isinstance(mime, str) else None
-    usual = None if name is None else mimetypes.guess_type(name)[0]
-    data = _in_memory(content)
-    if data is None:
-        kind = given or usual
-        reference: dict[str, object] = {} if kind is None else {"mime": kind}
-    else:
-        found = media_reference(data, given, usual)[MEDIA_KEY]
-        reference = found if isinstance(found, dict) else {}
-    return {MEDIA_KEY: reference if name is None else {"name": name, **reference}}
-
-
-def _in_memory(content: object) -> bytes | None:
-    if isinstance(content, bytes | bytearray):
-        return bytes(content)
-    if isinstance(content, str):
-        return content.encode("utf-8", "surrogatepass")
-    # A subclass may do anything when it is read.
-    return content.getvalue() if type(content) is io.BytesIO else None

@@ -25,7 +25,6 @@ from callspan.fail_open import fail_open, reported, value_of
 from callspan.intercept import other_requests
 from callspan.intercept.body_parsers import EventParser, file_body_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, reader
-from callspan.intercept.other_requests import lines_of
 from callspan.intercept.request import CURRENT_CALL, OpenCall
 from callspan.intercept.response_observer import OBSERVERS, HttpResponse, ResponseObserver, observer_of, parsing_error
 from callspan.intercept.response_state import Event
@@ -147,7 +146,9 @@ def _on_close(response: HttpResponse, error: BaseException | None) -> None:
     if observer is None or observer.call.ended:
         return
     if getattr(response, "is_stream_consumed", False) and not observer.pulling:
-        other_requests.note_read(observer.call)
+        reader = observer.call.byte_reader
+        if reader is not None:
+            reader.read_elsewhere()
     found = _end_by_close(observer, error)
     if found is None:
         return
@@ -200,11 +201,11 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
     """Return a copying iterator over `pieces`; None: use the pieces directly, because the SDK's stream reads them."""
     if not (is_async := hasattr(pieces, "__anext__")) and not hasattr(pieces, "__next__"):
         return None
-    if (lines := lines_of(observer.call)) is not None:
+    if (reader := observer.call.byte_reader) is not None:
         return (
-            other_requests.passed_async(pieces, lines, observer)
+            other_requests.passed_async(pieces, reader, observer)
             if is_async
-            else other_requests.passed(pieces, lines, observer)
+            else other_requests.passed(pieces, reader, observer)
         )
     if observer.reader is not None and observer.reader.is_running():
         observer.reader.reads(pieces)

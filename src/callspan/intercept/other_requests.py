@@ -11,7 +11,7 @@ SDK has parsed an answer with `usage`. Bytes and streams are not read.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -21,48 +21,38 @@ from callspan.intercept.client_info import call_info
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.intercept.response_observer import ResponseObserver
 from callspan.intercept.response_state import Event
-from callspan.observe.batches import LineReader, UnknownResults
-from callspan.observe.factory import CallFactory, WebhookReport
-from callspan.observe.live_call import LiveCall
-from callspan.providers import batches, registry, routes
-from callspan.providers.base import Endpoint
+from callspan.observe.exchange import ByteReader
+from callspan.observe.factory import CallFactory, StartExchange, WebhookReport
+from callspan.providers import batches, routes
 from callspan.providers.wire_json import unix_ns
 
 _READ: Final = fail_open("read a webhook")
 _PREFIX: Final = "response."
 
 
-def beside_calls(factory: CallFactory, options: Any) -> tuple[Endpoint | None, CallFactory | None]:  # noqa: ANN401
-    """Return endpoint and factory for a request that is not a call but reports some; None for any other request."""
-    fetch = registry.fetch_for(options.method, options.url)
-    if fetch is not None:
-        return fetch, factory.fetch
-    about = None if factory.about_batches is None else batches.request_for(options.method, options.url)
-    if about is not None and factory.about_batches is not None:
-        return about, factory.about_batches(about)
-    return registry.hosted_for(options.method, options.url, getattr(options, "params", None)), factory.hosted
+class OtherRoute(NamedTuple):
+    """What observes a request that is not a call but reports some."""
+
+    found: routes.Found
+    start: StartExchange
+
+    @property
+    def has_span(self) -> bool:
+        """Whether it has a span of callspan's, in place of one that an SDK makes."""
+        return self.found.path.kind == "fetch" or self.found.path.adapter == batches.CREATE
 
 
-def lines_of(call: LiveCall) -> LineReader | UnknownResults | None:
-    """Return the reader of the batch results that this request downloads; None if it downloads none."""
-    return getattr(call.span, "lines", None)
+def route_other(factory: CallFactory, options: Any) -> OtherRoute | None:  # noqa: ANN401 - FinalRequestOptions
+    """Return what observes a request that is not a call but reports some; None for any other request."""
+    found = routes.find(options.method, options.url)
+    if found is None or (start := factory.others.get(found.path.kind)) is None:
+        return None
+    return OtherRoute(found, start)
 
 
-def note_read(call: LiveCall) -> None:
-    """Tell the reader of batch results, if there is one, that its response was read."""
-    lines = lines_of(call)
-    if isinstance(lines, LineReader):
-        lines.read_elsewhere()
-
-
-def upload_of(call: LiveCall) -> Callable[[object, object], Any] | None:
-    """Return the function that takes the fields and files of an upload; None if the request is not an upload."""
-    return getattr(call.span, "uploads", None)
-
-
-def passed(pieces: Iterator[bytes], lines: LineReader | UnknownResults, observer: ResponseObserver) -> Iterator[bytes]:
-    """Yield the pieces, and pass each to `lines`."""
-    add = lines.add
+def passed(pieces: Iterator[bytes], reader: ByteReader, observer: ResponseObserver) -> Iterator[bytes]:
+    """Yield the pieces, and pass each to `reader`."""
+    add = reader.add
     try:
         observer.pulling = True
         for piece in pieces:
@@ -77,10 +67,10 @@ def passed(pieces: Iterator[bytes], lines: LineReader | UnknownResults, observer
 
 
 async def passed_async(
-    pieces: AsyncIterator[bytes], lines: LineReader | UnknownResults, observer: ResponseObserver
+    pieces: AsyncIterator[bytes], reader: ByteReader, observer: ResponseObserver
 ) -> AsyncIterator[bytes]:
-    """Yield the pieces, and pass each to `lines`."""
-    add = lines.add
+    """Yield the pieces, and pass each to `reader`."""
+    add = reader.add
     try:
         observer.pulling = True
         async for piece in pieces:

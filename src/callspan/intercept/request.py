@@ -22,10 +22,15 @@ from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours, reported
 from callspan.intercept import other_instrumentations
-from callspan.intercept.body_parsers import file_body_of, form_bytes, form_fields, is_form, read_file
+from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.hooks import Function, HookContext, HookSteps, Unfollowed, guarded, guarded_data, reader
-from callspan.intercept.other_requests import beside_calls, lines_of, note_answer, note_response, upload_of
+from callspan.intercept.other_requests import (
+    OtherRoute,
+    note_answer,
+    note_response,
+    route_other,
+)
 from callspan.intercept.response_observer import (
     OBSERVERS,
     CapturePath,
@@ -43,15 +48,13 @@ from callspan.intercept.stream_readers import (
     reporting,
     request_usage,
 )
+from callspan.observe.exchange import Exchange
 from callspan.observe.factory import CallFactory
-from callspan.observe.live_call import LiveCall
-from callspan.providers import batches, registry
-from callspan.providers.base import HOSTED, Endpoint
+from callspan.providers import registry
+from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo
-from callspan.record.codec import encode_json
 
 _POST: Final = ("post", "POST")
-_WITHOUT_SPAN: Final = batches.WITHOUT_SPAN | {HOSTED}
 _ATTACH: Final = fail_open("make a call's span the current one")
 _OPEN: Final = fail_open("start observing a call")
 _CLOSE: Final = fail_open("finish observing a call")
@@ -84,7 +87,7 @@ class OpenCall:
     )
 
     def __init__(
-        self, hook_context: HookContext, call: LiveCall, path: CapturePath, outer: Context, *, inject: bool
+        self, hook_context: HookContext, call: Exchange, path: CapturePath, outer: Context, *, inject: bool
     ) -> None:
         self.built: object = None
         """The last request built by the SDK."""
@@ -213,8 +216,8 @@ class OpenCall:
             if self.hook_context.missing and self.hook_context.lacks(call.record.sdk, names.STREAM.name):
                 observe_iterator(result)
         response = response if response is not None else result
-        if (lines := lines_of(call)) is not None and getattr(response, "is_closed", False):
-            lines.whole(response.content)
+        if call.byte_reader is not None and getattr(response, "is_closed", False):
+            call.byte_reader.whole(response.content)
             return False
         awaited = not call.streaming and not call.has_body
         if awaited and (self.observer is None or getattr(response, "is_closed", True)):
@@ -264,15 +267,13 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         if factory is None:
             return None
         options = options_of(args, kwargs)
-        endpoint = registry.endpoint_for(options.method, options.url)
-        if endpoint is None:
-            endpoint, factory = beside_calls(factory, options)
-            if endpoint is None or factory is None:
-                if options.method in _POST:
-                    hook_context.unknown_posts.set()
-                return None
+        route = registry.endpoint_for(options.method, options.url) or route_other(factory, options)
+        if route is None:
+            if options.method in _POST:
+                hook_context.unknown_posts.set()
+            return None
         stream = bool(stream_of(args, kwargs))
-        return _opened(hook_context, factory, endpoint, _Arguments(args[0], options, stream, context))
+        return _opened(hook_context, factory, route, _Arguments(args[0], options, stream, context))
 
     steps = HookSteps(
         step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised,
@@ -337,12 +338,7 @@ def observe_build(hook_context: HookContext, original: Function) -> Function:
 def _sent_form(opened: OpenCall, built: Any, fields: object, files: object) -> None:  # noqa: ANN401 - httpx or httpx2
     if opened.body_seen:
         return  # a retry sends the same, and its files are not hashed again
-    if (uploads := upload_of(opened.call)) is not None:
-        uploads(fields, files)
-        opened.body_seen = True
-        return
-    form = form_fields(fields, files)
-    opened.call.sent(encode_json(form), form, form_bytes(built) or 0)
+    opened.call.form(fields, files, form_bytes(built))
     opened.body_seen = True
 
 
@@ -367,15 +363,16 @@ class _Arguments(NamedTuple):
     context: Context
 
 
-def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint, arguments: _Arguments) -> OpenCall:
-    """Start observing a call. After the start of the call nothing here may raise, or the call would never end."""
+def _opened(
+    hook_context: HookContext, factory: CallFactory, route: Endpoint | OtherRoute, arguments: _Arguments
+) -> OpenCall:
+    """Start observing a request. After its start nothing here may raise, or it would never end."""
     client, options, stream, context = arguments
     ownership = other_instrumentations.OWN_SPANS[hook_context.propagate]
+    endpoint = None if isinstance(route, OtherRoute) else route
     # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
-    if (
-        getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
-        and endpoint.operation not in _WITHOUT_SPAN
-    ):
+    is_native = getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
+    if is_native and (not isinstance(route, OtherRoute) or route.has_span):
         ownership = other_instrumentations.decide_ownership(
             client, options, native=hook_context.native, propagate=hook_context.propagate
         )
@@ -388,7 +385,10 @@ def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint,
         hides_usage=hook_context.stream_usage and stream and not raw and request_usage(endpoint, options),
         reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
     )
-    call = factory.start(endpoint, info, alone=not context)
+    if isinstance(route, OtherRoute):
+        call: Exchange = route.start(route.found, getattr(options, "params", None), info, context)
+    else:
+        call = factory.start(route, info, alone=not context)
     opened = OpenCall(hook_context, call, path, context, inject=ownership.inject)
     if ownership.replaced is not None:
         with _OPEN:

@@ -19,7 +19,7 @@ from callspan.fail_open import fail_open, ours, value_of
 from callspan.intercept.response_state import STREAM_ENDS, TABLE, Action, Event, State
 from callspan.intercept.sdk_readers import StreamReader
 from callspan.observe.deferred_ends import DeferredEnds, end_abandoned
-from callspan.observe.live_call import LiveCall
+from callspan.observe.exchange import Exchange
 from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo, Outcome
 
@@ -79,7 +79,7 @@ class ResponseObserver:
         "state",
     )
 
-    def __init__(self, call: LiveCall, deferred_ends: DeferredEnds, path: CapturePath) -> None:
+    def __init__(self, call: Exchange, deferred_ends: DeferredEnds, path: CapturePath) -> None:
         self.call = call
         self.data: Callable[[object], None] = call.chunk if call.streaming else call.whole
         """Takes each parsed body or chunk; bound once, because it is called for every chunk."""

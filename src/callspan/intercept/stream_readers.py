@@ -30,14 +30,14 @@ _SYNC: Final = "_FrameByteStream"
 _ASYNC: Final = "_AsyncFrameByteStream"
 
 
-def request_usage(endpoint: Endpoint, options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
+def request_usage(endpoint: Endpoint | None, options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
     """Request the usage of a chat stream unless the caller has decided about it; return True if requested.
 
     Without `stream_options.include_usage` such a stream has no usage. With it there is a last chunk without choices,
     which breaks consumers that take the first choice of every chunk: `observed_reader` hides it. The caller's objects
     are not changed. Not for raw responses, whose bytes the caller may read.
     """
-    if endpoint.api != "chat_completions":
+    if endpoint is None or endpoint.api != "chat_completions":
         return False
     with _REQUEST_USAGE:
         body, extra = options.json_data, getattr(options, "extra_json", None) or {}

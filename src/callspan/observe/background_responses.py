@@ -18,6 +18,8 @@ from callspan.record.ids import is_of_response, response_call_id
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
 
 IN_PROGRESS: Final = "in_progress"
+UNDER_WAY: Final = ("queued", "in_progress")
+"""The states of a response that has not ended."""
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _OUTCOMES: Final[dict[str | None, Outcome]] = {"failed": "error", "cancelled": "cancelled"}
 _READ: Final = fail_open("read the first event of a background response")

@@ -17,9 +17,8 @@ from typing import Final
 
 from callspan.background import LOOK_UPS, Worker, drain_deferred
 from callspan.fail_open import fail_open
-from callspan.observe.batches import LINES
-from callspan.observe.live_call import LiveCall
-from callspan.observe.ports import UnfinishedCall
+from callspan.observe.batch_lines import LINES
+from callspan.observe.exchange import Exchange
 from callspan.record.call import StreamEnd
 
 _END: Final = fail_open("end a dropped stream")
@@ -37,9 +36,9 @@ class DeferredEnds:
         self._tracked_in: int | None = None
         # Entries are removed when their call is collected. A WeakSet is not used because its changes take several
         # Python steps, between which another thread or a signal handler may run.
-        self._open: dict[int, weakref.ref[LiveCall]] = {}
+        self._open: dict[int, weakref.ref[Exchange]] = {}
 
-    def note(self, call: UnfinishedCall, how: StreamEnd) -> None:
+    def note(self, call: Exchange, how: StreamEnd) -> None:
         """Queue the end of `call` as of now. Safe in a finalizer.
 
         If a forked child drops its copy of a stream, the call continues in the parent.
@@ -54,7 +53,7 @@ class DeferredEnds:
             self._exit_registered = True
         self.worker.put(work)
 
-    def track(self, call: LiveCall) -> None:
+    def track(self, call: Exchange) -> None:
         """Track a call with an open response, which may be dropped or still be open at exit."""
         if self._tracked_in != os.getpid():
             # Calls that were open in the parent of a fork are ended by the parent.
@@ -93,11 +92,11 @@ class DeferredEnds:
         ended = LOOK_UPS.drain(max(0.0, deadline - time.monotonic())) and ended
         return drain_deferred(max(0.0, deadline - time.monotonic())) and ended
 
-    def _calls(self) -> list[LiveCall]:
+    def _calls(self) -> list[Exchange]:
         return [call for entry in list(self._open.values()) if (call := entry()) is not None]
 
 
-def end_abandoned(call: UnfinishedCall, how: StreamEnd, at_ns: int | None = None) -> None:
+def end_abandoned(call: Exchange, how: StreamEnd, at_ns: int | None = None) -> None:
     """End a call whose stream is no longer read: complete if the stream had signalled its end, else `how`.
 
     `at_ns` is the offset of the end, None: now. Raises nothing but interrupts.
@@ -106,6 +105,6 @@ def end_abandoned(call: UnfinishedCall, how: StreamEnd, at_ns: int | None = None
     call.end(how="complete" if complete else how, outcome="success" if complete else "cancelled", at_ns=at_ns)
 
 
-def _end(call: UnfinishedCall, at_ns: int, how: StreamEnd) -> None:
+def _end(call: Exchange, at_ns: int, how: StreamEnd) -> None:
     with _END:
         end_abandoned(call, how, at_ns)

@@ -24,8 +24,6 @@ class Ending(msgspec.Struct, eq=False):
     duration_ns: int
     body: object = None
     """The body of the response as plain JSON; None if nothing was received, or after it was released."""
-    record: CallRecord | None = None
-    """The record as it was built, of a request that is no call."""
     processed: Processed[CallRecord] | None = None
     conversation: Conversation | None = None
     step: int = 0

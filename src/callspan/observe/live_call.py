@@ -1,8 +1,4 @@
-"""LiveCall: the state of one running call. Interception reports events to it; at its end it makes one CallRecord.
-
-The events are `sent` (the body as sent), attempts, `data` (a complete body or one chunk, parsed), and the end, which
-may be reported several times: the first wins. A failure in here costs content, never the call or its record.
-"""
+"""LiveCall: the state of one running call, which makes one CallRecord at its end; and exchanges that have a record."""
 
 from __future__ import annotations
 
@@ -13,9 +9,11 @@ import msgspec
 
 from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses
-from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog, last_limits, usage_by_attempt
+from callspan.observe.attempts import TOO_MANY_REQUESTS, last_limits, usage_by_attempt
 from callspan.observe.ending import Ending, bodies
-from callspan.observe.ports import CallEnded, CallPorts, CallSpanHandle, RequestObserver, span_ids
+from callspan.observe.exchange import Exchange
+from callspan.observe.forms import form_fields
+from callspan.observe.ports import CallEnded, CallPorts, CallSpanHandle, span_ids
 from callspan.observe.stream_timing import ChunkLog, ChunkTiming, no_piece
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
@@ -24,7 +22,7 @@ from callspan.process.processors import interrupted
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.wire_json import text
-from callspan.record.call import NO_BODY, CallRecord, ChunkNote, ErrorInfo, Outcome, Request, Stream, StreamEnd
+from callspan.record.call import NO_BODY, CallRecord, ChunkNote, ErrorInfo, Request, Stream, StreamEnd
 from callspan.record.codec import encode_json, encode_response, exact_messages
 from callspan.record.messages import Conversation, RawConversation
 
@@ -38,65 +36,31 @@ _FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
 """The steps of the end of a call."""
 
 
-class LiveCall:
-    """One call from its start to its record. Its methods raise nothing but interrupts.
+class RecordedExchange(Exchange):
+    """An exchange that becomes a record: folds and times its answer, whole or streamed.
 
-    Events come from one thread or task at a time, like those of the SDK; `end` may be called from any. An interrupted
-    end is deferred: the next call of `end` runs the remaining steps.
+    A failure in here costs content, never the call or its record.
     """
 
     __slots__ = (
-        "__weakref__", "_accumulator", "_add", "_add_piece", "_begun", "_body", "_call_ended", "_complete", "_endings",
-        "_endpoint", "_input", "_notes", "_now_ns", "_over", "_ports", "_raw_input", "_raw_output", "_request",
-        "_started", "_terminated", "_timing", "_unseen", "_zero_ns", "attempts", "has_body", "record", "span",
-        "streaming",
+        "_accumulator", "_add", "_add_piece", "_endpoint", "_notes", "_raw_output", "_request", "_terminated",
+        "_timing", "_unseen",
     )  # fmt: skip
+    _ports: CallPorts
 
     def __init__(
-        self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, begun: Processed[CallRecord],
-        span: CallSpanHandle, call_ended: CallEnded | None, zero_ns: int,
-    ) -> None:  # fmt: skip
-        """`begun` is `record` as it may be shown and measured."""
-        self._ports = ports
+        self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, span: CallSpanHandle, zero_ns: int
+    ) -> None:
         self._endpoint = endpoint
-        self._call_ended = call_ended
-        self._zero_ns = zero_ns
-        self._over: Callable[[], object] | None = None
-        self._started: CallRecord | None = None
-        self._now_ns = ports.clock.monotonic_ns
-        self.record = record
-        """The record as of the start, before the span existed; the final record is not stored here."""
-        self._begun = begun
-        self.span = span
-        self.streaming = record.request.stream is True
-        self.attempts = AttemptLog()
         self._request: Request = record.request
-        self._input: Conversation | None = None
-        self._raw_input: list[msgspec.Raw] | None = None
         self._raw_output: bytes | None = None
-        self._body: object = None
-        self.has_body = False
-        """True once the complete body of a plain call was received."""
         self._accumulator: Accumulator | None = None
-        self._complete = self._terminated = self._unseen = False
+        self._terminated = self._unseen = False
         self._add: Callable[[object], bool] | None = None
         self._add_piece: Callable[[object], int] = no_piece
         self._notes: list[ChunkNote] = []
         self._timing = ChunkTiming()
-        # list.append is atomic, so the first item is the accepted end, without a lock.
-        self._endings: list[Ending] = []
-        self._over = ports.begun(begun)
-
-    @property
-    def data(self) -> Callable[[object], None]:
-        """The function that takes received JSON: each chunk of a stream, or the body of a plain call."""
-        return self.chunk if self.streaming else self.whole
-
-    @property
-    def ended(self) -> bool:
-        """True once the call has ended, or is being ended."""
-        endings = self._endings
-        return bool(endings) and not endings[0].interrupted
+        super().__init__(ports, record, span, zero_ns)
 
     @property
     def chunks(self) -> int:
@@ -108,54 +72,11 @@ class LiveCall:
         """True once the stream has signalled its end."""
         return self._complete or (self._accumulator is not None and self._accumulator.complete)
 
-    def offset_ns(self) -> int:
-        """Return the monotonic time since the start of the call."""
-        return self._ports.clock.monotonic_ns() - self._zero_ns
-
-    def sent(self, content: bytes, body: object, body_bytes: int | None = None) -> None:
-        """Record the request as sent: its exact bytes, and the same as plain JSON.
-
-        Only the first one counts; retries send the same. For a stream a small record is written now, so that a
-        process that dies leaves an interrupted call. `body_bytes`: size as sent, if not that of `content`; 0: unknown.
-        """
-        if self._request.body is not NO_BODY or self._endings:
-            return
-        try:
-            exact, self._raw_input = exact_messages(content, body)
-            try:
-                request = self._endpoint.request(body) or self._request
-            except reported(_READ_REQUEST):
-                request = self._request
-            self._request = msgspec.structs.replace(
-                request, model=request.model or self._request.model, stream=self.streaming,
-                body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
-            )  # fmt: skip
-            if self.span.wants_content:
-                self._input = self._endpoint.conversation(body, None)
-        except reported(_READ_REQUEST):
-            self._input = None
-        if self.streaming:
-            request = msgspec.structs.replace(self._request, body=NO_BODY)
-            started = msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
-            if background_responses.is_requested(body):
-                self._started = started  # its first event has the id of the call
-            else:
-                self._write_started_record(started)
-
-    def _write_started_record(self, started: CallRecord) -> None:
-        if self._ports.under_way(started):
-            self._ports.write(self._ports.processors.process(started))
-
     def set_streaming(self, streaming: bool) -> None:
         """Set whether the response is a stream, if the request did not say."""
         self.streaming = streaming
         if self._request.stream is None:
             self._request = msgspec.structs.replace(self._request, stream=streaming)
-
-    def whole(self, body: object) -> None:
-        """Record the complete body of a plain call."""
-        if not self._endings:
-            self._body, self.has_body = body, True
 
     def chunk(self, data: object) -> None:
         """Record one chunk of a stream."""
@@ -193,16 +114,7 @@ class LiveCall:
             self._add, self._notes = log.add, log.notes
         else:
             self._add_piece = getattr(self._accumulator, "add_piece", no_piece)
-        carried = self._add(data)
-        if self._started is not None:
-            self._write_started_record(
-                background_responses.begun(self._started, self._endpoint, self._accumulator.body())
-            )
-        return carried
-
-    def signalled_end(self) -> None:
-        """Record the terminal `[DONE]` of a stream, which is not a chunk."""
-        self._complete = True
+        return self._add(data)
 
     def mark_partially_observed(self) -> None:
         """Record that a part of the stream was not observed: whether it signalled its end is unknown."""
@@ -210,89 +122,22 @@ class LiveCall:
 
     def forget_response(self) -> None:
         """Discard the data of a response that was replaced by another one."""
-        self.attempts.add_answer(self._body if self.has_body else None)
-        self._complete = self._unseen = False
-        self._body, self.has_body, self._accumulator = None, False, None
+        super().forget_response()
+        self._unseen, self._accumulator = False, None
         self._add, self._add_piece = None, no_piece
         self._timing, self._notes = ChunkTiming(), []
 
-    def end(
-        self, *, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None,
-        at_ns: int | None = None,
-    ) -> None:  # fmt: skip
-        """End the call: build its record, export it and store it. Only the first end counts.
+    def _fold(self, ending: Ending) -> None:
+        """Keep the body of the answer with the ending."""
+        whole = self.has_body and self._accumulator is None
+        ending.body = ending.body or (self._body if whole else self._folded())
+        # The body now has the complete text: keeping its pieces would double the memory.
+        self._accumulator = self._add = None
+        self._add_piece = no_piece
 
-        `how` None: there was no stream, or the call failed before its response.
-        `at_ns` is the offset of the end when it is reported later than it happened.
-        """
-        endings = self._endings
-        if endings and not endings[0].interrupted:
-            return
-        ending = Ending(how, outcome, error, self._now_ns() - self._zero_ns if at_ns is None else at_ns)
-        mine = False
-        try:
-            endings.append(ending)
-            ending, mine = endings[0], endings[0] is ending
-            if mine or (mine := ending.take_over()):
-                self._take_steps(ending)
-        except BaseException:
-            # External callers must not wait for the remaining steps, which may call the application.
-            if mine or endings[:1] == [ending]:
-                ending.interrupt()
-                self._ports.put_off(self)
-            raise
-
-    def _take_steps(self, ending: Ending) -> None:
-        """Run the remaining steps. After an interrupt the first four are repeated; the others are never run twice."""
-        if ending.step == _FOLD:
-            whole = self.has_body and self._accumulator is None
-            ending.body = ending.body or (self._body if whole else self._folded())
-            # The body now has the complete text: keeping its pieces would double the memory.
-            self._accumulator = self._add = None
-            self._add_piece = no_piece
-            ending.step = _BUILD
-        if ending.step == _BUILD:
-            self._build(ending)
-            ending.step = _SHOW
-        if self._ports.observer is not None:
-            self._report(ending)
-            return
-        processed = ending.processed or interrupted(
-            msgspec.structs.replace(self.record, **self._ending_fields(ending, ending.error))
-        )
-        if ending.step == _SHOW:
-            self.span.end(processed, ending.conversation)
-            ending.step = _WRITE
-            ending.conversation = None if self._call_ended is None else ending.conversation  # it may be large
-        if ending.step == _WRITE:
-            # The call may be referenced for long, and the body may be large.
-            ending.body = None
-            self._ports.write(processed)
-            ending.step = _MEASURE
-        if ending.step == _MEASURE:
-            ending.step = _COUNT_OUT
-            self._ports.observed(processed)
-        if ending.step == _COUNT_OUT:
-            (self._over or self._ports.begun(self._begun))()
-            ending.step = _TOTAL
-        if ending.step == _TOTAL:
-            ending.step = _OVER
-            conversation, ending.processed, ending.conversation = ending.conversation, None, None
-            if self._call_ended is not None:
-                with _TOTALS:
-                    self._call_ended(processed, conversation)
-
-    def _report(self, ending: Ending) -> None:
-        """Pass the record of a request that is no call to its observer."""
-        if ending.step == _SHOW and ending.record is not None and isinstance(self.span, RequestObserver):
-            self.span.ended(ending.record)
-        ending.record, ending.step = None, _OVER
-
-    def _build(self, ending: Ending) -> None:
-        """Build the record, and process it."""
-        if ending.processed is not None or ending.record is not None:
-            return
-        body, duration_ns = ending.body, ending.duration_ns
+    def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
+        """Return what the endpoint reads of the answer, and the fields that it and the ending add to the record."""
+        body = ending.body
         try:
             info = (None if body is None else self._endpoint.response_info(body)) or NOT_RECOGNIZED
         except reported(_READ_RESPONSE):
@@ -300,36 +145,14 @@ class LiveCall:
         error = ending.error or info.error
         fields = self._ending_fields(ending, error)
         try:
-            content = self._content_fields(duration_ns, info, error, body)
+            content = self._content_fields(ending.duration_ns, info, error, body)
         except reported(_BUILD_RECORD):
             content = {}
         fields.update(content)
-        has_answer = self._ports.judges and (self.has_body or self._timing.chunks)
-        if not info.recognized and fields["outcome"] == "success" and has_answer:
-            with _BUILD_RECORD:
-                flag_unrecognized(fields, self.record, body)
         if info.background:
             with _BUILD_RECORD:
                 background_responses.set_outcome(fields, self.record, info)
-        record = msgspec.structs.replace(self.record, **fields)
-        if self._ports.observer is not None:
-            ending.record = record
-        else:
-            processed = self._ports.processors.process(record)
-            if self.span.wants_content:
-                ending.conversation = self._conversation(record, processed.record, body)
-            ending.processed = processed
-        self._body = self._input = self._raw_input = self._raw_output = None
-        self._request = self.record.request
-
-    def __del__(self) -> None:
-        """End a call that was interrupted before anything else could report its end."""
-        try:
-            endings = self._endings
-        except AttributeError:
-            return  # it never began
-        if not endings or endings[0].interrupted:
-            self._ports.put_off(self)
+        return info, fields
 
     def _folded(self) -> object:
         accumulator, complete = self._accumulator, self.stream_complete
@@ -395,6 +218,125 @@ class LiveCall:
             "attempts": attempts,
             "rate_limits": last_limits(attempts),
         }
+
+
+class LiveCall(RecordedExchange):
+    """One call from its start to its record."""
+
+    __slots__ = ("_begun", "_call_ended", "_input", "_over", "_raw_input", "_started")
+
+    def __init__(
+        self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, begun: Processed[CallRecord],
+        span: CallSpanHandle, call_ended: CallEnded | None, zero_ns: int,
+    ) -> None:  # fmt: skip
+        """`begun` is `record` as it may be shown and measured."""
+        self._call_ended = call_ended
+        self._begun = begun
+        self._started: CallRecord | None = None
+        self._input: Conversation | None = None
+        self._raw_input: list[msgspec.Raw] | None = None
+        self._over: Callable[[], object] | None = None
+        super().__init__(ports, endpoint, record, span, zero_ns)
+        self._over = ports.begun(begun)
+
+    def sent(self, content: bytes, body: object, body_bytes: int | None = None) -> None:
+        """Record the request as sent: its exact bytes, and the same as plain JSON.
+
+        Only the first one counts; retries send the same. For a stream a small record is written now, so that a
+        process that dies leaves an interrupted call. `body_bytes`: size as sent, if not that of `content`; 0: unknown.
+        """
+        if self._request.body is not NO_BODY or self._endings:
+            return
+        try:
+            exact, self._raw_input = exact_messages(content, body)
+            try:
+                request = self._endpoint.request(body) or self._request
+            except reported(_READ_REQUEST):
+                request = self._request
+            self._request = msgspec.structs.replace(
+                request, model=request.model or self._request.model, stream=self.streaming,
+                body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
+            )  # fmt: skip
+            if self.span.wants_content:
+                self._input = self._endpoint.conversation(body, None)
+        except reported(_READ_REQUEST):
+            self._input = None
+        if self.streaming:
+            request = msgspec.structs.replace(self._request, body=NO_BODY)
+            started = msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
+            if background_responses.is_requested(body):
+                self._started = started  # its first event has the id of the call
+            else:
+                self._write_started_record(started)
+
+    def form(self, fields: object, files: object, size: int | None) -> None:
+        """Record the fields of a form as JSON, with a reference to each file."""
+        if self._request.body is NO_BODY:  # a retry sends the same, and its files are not hashed again
+            form = form_fields(fields, files)
+            self.sent(encode_json(form), form, size or 0)
+
+    def _add_first(self, data: object) -> bool:
+        carried = super()._add_first(data)
+        if self._started is not None and self._accumulator is not None:
+            self._write_started_record(
+                background_responses.begun(self._started, self._endpoint, self._accumulator.body())
+            )
+        return carried
+
+    def _write_started_record(self, started: CallRecord) -> None:
+        if self._ports.under_way(started):
+            self._ports.write(self._ports.processors.process(started))
+
+    def _take_steps(self, ending: Ending) -> None:
+        """Run the remaining steps. After an interrupt the first four are repeated; the others are never run twice."""
+        if ending.step == _FOLD:
+            self._fold(ending)
+            ending.step = _BUILD
+        if ending.step == _BUILD:
+            self._build(ending)
+            ending.step = _SHOW
+        processed = ending.processed or interrupted(
+            msgspec.structs.replace(self.record, **self._ending_fields(ending, ending.error))
+        )
+        if ending.step == _SHOW:
+            self.span.end(processed, ending.conversation)
+            ending.step = _WRITE
+            ending.conversation = None if self._call_ended is None else ending.conversation  # it may be large
+        if ending.step == _WRITE:
+            # The call may be referenced for long, and the body may be large.
+            ending.body = None
+            self._ports.write(processed)
+            ending.step = _MEASURE
+        if ending.step == _MEASURE:
+            ending.step = _COUNT_OUT
+            self._ports.observed(processed)
+        if ending.step == _COUNT_OUT:
+            (self._over or self._ports.begun(self._begun))()
+            ending.step = _TOTAL
+        if ending.step == _TOTAL:
+            ending.step = _OVER
+            conversation, ending.processed, ending.conversation = ending.conversation, None, None
+            if self._call_ended is not None:
+                with _TOTALS:
+                    self._call_ended(processed, conversation)
+
+    def _build(self, ending: Ending) -> None:
+        """Build the record, and process it."""
+        if ending.processed is not None:
+            return
+        body = ending.body
+        info, fields = self._fields(ending)
+        has_answer = self.has_body or self._timing.chunks
+        if not info.recognized and fields["outcome"] == "success" and has_answer:
+            with _BUILD_RECORD:
+                flag_unrecognized(fields, self.record, body)
+        record = msgspec.structs.replace(self.record, **fields)
+        processed = self._ports.processors.process(record)
+        if self.span.wants_content:
+            ending.conversation = self._conversation(record, processed.record, body)
+        ending.processed = processed
+        self._body = self._input = self._raw_input = self._raw_output = None
+        self._request = self.record.request
 
     def _conversation(self, record: CallRecord, processed: CallRecord, body: object) -> Conversation | None:
         try:

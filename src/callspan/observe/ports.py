@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import msgspec
 
 from callspan.background import AtomicFlag
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
-from callspan.record.call import CallRecord, ErrorInfo, Outcome, Place, StreamEnd
+from callspan.record.call import CallRecord, Place
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import NoSpan, SpanHandle
+
+if TYPE_CHECKING:
+    from callspan.observe.exchange import Exchange
 
 
 class Clock(msgspec.Struct, frozen=True):
@@ -44,16 +47,6 @@ class _NoCallSpan(NoSpan):
 NO_SPAN: Final[CallSpanHandle] = _NoCallSpan()
 
 
-class RequestObserver(_NoCallSpan):
-    """Replaces the span of a request that is no call but reports some: takes its record as it is, unprocessed.
-
-    Subclasses override `ended`.
-    """
-
-    def ended(self, record: CallRecord) -> None:
-        """Read what the request reports. Raises only interrupts; called again after one."""
-
-
 def span_ids(span: CallSpanHandle) -> dict[str, Any]:
     """Return the fields of a record that say where its span is."""
     return {
@@ -80,32 +73,9 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     """None if only the body or the response shows it."""
 
 
-class UnfinishedCall(Protocol):
-    """A call whose end must be reported by other code, see `LiveCall`."""
-
-    record: CallRecord
-
-    @property
-    def ended(self) -> bool:
-        """True once the call has ended, or is being ended."""
-
-    @property
-    def stream_complete(self) -> bool:
-        """True once the stream has signalled its end."""
-
-    def offset_ns(self) -> int:
-        """Return the monotonic time since the start of the call."""
-
-    def end(
-        self, *, how: StreamEnd | None = ..., outcome: Outcome = ..., error: ErrorInfo | None = ...,
-        at_ns: int | None = ...,
-    ) -> None:  # fmt: skip
-        """End the call."""
-
-
-def _left(call: UnfinishedCall) -> None:
-    """Leave an interrupted call as it is."""
-    del call
+def _left(exchange: Exchange) -> None:
+    """Leave an interrupted end as it is."""
+    del exchange
 
 
 def _always(record: CallRecord) -> bool:
@@ -120,27 +90,9 @@ def _uncounted(record: Processed[CallRecord]) -> Callable[[], object]:
     return bool
 
 
-class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
-    """The ports of a call. Safe from any thread."""
+class ExchangePorts(msgspec.Struct, frozen=True, kw_only=True):
+    """The ports of an observed request. Safe from any thread."""
 
-    start_span: Callable[[Processed[CallRecord]], CallSpanHandle]
-    processors: Processors
-    """What each record goes through before it is shown, stored or measured."""
-    write: Callable[[Processed[CallRecord]], None]
-    """Stores a record; never raises."""
-    observed: Callable[[Processed[CallRecord]], None]
-    """Called with every finished record, for metrics. Never raises."""
-    observer: Callable[[CallRecord], RequestObserver] | None = None
-    """Creates what replaces the span of a request that is no call; it is neither written nor measured. None: a call."""
-    begun: Callable[[Processed[CallRecord]], Callable[[], object]] = _uncounted
-    """Called with every call that begins; the returned function is called at the call's end. Neither raises.
-
-    Either may be called again for the same call after an interrupt; that counts once.
-    """
-    put_off: Callable[[UnfinishedCall], None] = _left
-    """Called with a call whose end was not reported or was interrupted: calls `end` soon, on another thread."""
-    under_way: Callable[[CallRecord], bool] = _always
-    """Called with the unprocessed record of a stream that was sent; False: do not write it. Never raises."""
     surroundings: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
     """Returns the ids of the session and timestep around the running code, what takes the ended call, the metadata."""
     clock: Clock = SYSTEM_CLOCK
@@ -150,9 +102,28 @@ class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     """Set in a forked child until its first call."""
     on_first_call_after_fork: Callable[[], object] = bool
     """Called with the first call of a forked child. Never raises."""
+    put_off: Callable[[Exchange], None] = _left
+    """Called with an exchange whose end was not reported or was interrupted: calls `end` soon, on another thread."""
+
+
+class CallPorts(ExchangePorts, frozen=True, kw_only=True):
+    """The ports of a call. Safe from any thread."""
+
+    start_span: Callable[[Processed[CallRecord]], CallSpanHandle]
+    processors: Processors
+    """What each record goes through before it is shown, stored or measured."""
+    write: Callable[[Processed[CallRecord]], None]
+    """Stores a record; never raises."""
+    observed: Callable[[Processed[CallRecord]], None]
+    """Called with every finished record, for metrics. Never raises."""
+    begun: Callable[[Processed[CallRecord]], Callable[[], object]] = _uncounted
+    """Called with every call that begins; the returned function is called at the call's end. Neither raises.
+
+    Either may be called again for the same call after an interrupt; that counts once.
+    """
+    under_way: Callable[[CallRecord], bool] = _always
+    """Called with the unprocessed record of a stream that was sent; False: do not write it. Never raises."""
     estimates: bool = False
     """Estimate tokens that the provider does not return."""
-    judges: bool = True
-    """Flag answers in which nothing belongs to the API of the endpoint."""
     chunk_log: int = 0
     """Number of chunks of a stream to record individually."""

@@ -12,76 +12,19 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.providers import registry, routes
-from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
+from callspan.providers import registry
+from callspan.providers.base import Endpoint
 from callspan.providers.errors import error_info
 from callspan.providers.wire_json import detached_object, integer, mapping, objects, text, time_ns
-from callspan.record.call import ErrorInfo, Outcome, Request, Response
-from callspan.record.messages import Conversation
+from callspan.record.call import ErrorInfo, Outcome
 
 BATCHES: Final = "batches"
 """The `api` of requests about batches, none of which is a call."""
 CREATE, LOOK, RESULTS, UPLOAD = "create_batch", "retrieve_batch", "batch_results", "upload_file"
 """Operations: what a request does; looking up a batch includes lists of them and cancelling one."""
-WITHOUT_SPAN: Final = frozenset({LOOK, RESULTS, UPLOAD})
-"""Operations whose requests have no span of callspan's, in place of one that an SDK makes."""
 _CLIENT_ERRORS: Final = 400
 _CANCELLED: Final = "cancel"
 _EXPIRED: Final = "expired"
-
-
-class _NoEvents:
-    """Accumulator for requests whose answers have no events."""
-
-    complete = False
-
-    def add(self, chunk: object) -> bool:  # noqa: ARG002 - none arrives
-        """Take nothing."""
-        return False
-
-    def body(self) -> None:
-        """Return None: nothing was received."""
-
-
-class BatchRequest:
-    """One request about batches. Satisfies `callspan.providers.base.Endpoint`, so that it is observed like a call."""
-
-    api: str = BATCHES
-    path: str = "/batches"
-    message_key: str = ""
-
-    def __init__(self, operation: str, *, batch_id: str | None = None, file_id: str | None = None) -> None:
-        """`batch_id` and `file_id` are taken from its path."""
-        self.operation = operation
-        self.batch_id = batch_id
-        self.file_id = file_id
-
-    def request(self, body: object) -> Request:  # noqa: ARG002 - the body is no request of a model
-        """Return nothing: the lines have the requests."""
-        return Request()
-
-    def accumulator(self) -> Accumulator:
-        """Return an accumulator that is not used: there are no events."""
-        return _NoEvents()
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return the id of a batch or file."""
-        return ResponseInfo(response=Response(id=text(body, "id")))
-
-    def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - the lines have them
-        """Return no messages."""
-        return Conversation()
-
-
-def request_for(method: str, path: str) -> BatchRequest | None:
-    """Return the operation of a request about batches; None for any other request.
-
-    `path` is the path given to the SDK, absolute or relative, with or without a query.
-    """
-    found = routes.find(method, path)
-    if found is None or found.path.kind != "batch":
-        return None
-    return BatchRequest(found.path.adapter, batch_id=found.ids.get("batch"), file_id=found.ids.get("file"))
 
 
 class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,14 +7,13 @@ provider's. Readers are pure and total, as endpoint adapters are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import msgspec
 
-from callspan.providers.base import HOSTED, Accumulator, Endpoint, ResponseInfo
+from callspan.providers.base import Endpoint
 from callspan.providers.routes import Found
-from callspan.record.call import NO_BODY, ErrorInfo, Outcome, Request, Response
-from callspan.record.messages import Conversation
+from callspan.record.call import ErrorInfo, Outcome
 
 What: TypeAlias = Literal[
     "sessions",
@@ -180,54 +179,9 @@ class HostedEndpoint(HostedReader, Endpoint, Protocol):
     """Reads the events of a provider's sessions, and the bodies built from them."""
 
 
-class HostedRequest:
-    """The endpoint of a request about a session; reads nothing itself, see `callspan.wiring.hosted`."""
-
-    operation = HOSTED
-    message_key = ""
-
-    def __init__(self, path: HostedPath, page: str | None = None) -> None:
-        self.of = path
-        self.api: str = path.api
-        self.path = f"/{path.what}"
-        self.page = page
-        """The cursor of the requested page; None for the first."""
-
-    def request(self, body: object) -> Request:
-        """Return nothing."""
-        del body
-        return Request()
-
-    def accumulator(self) -> Accumulator:
-        """Return an accumulator that ignores every chunk."""
-        return NO_CHUNKS
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return nothing."""
-        del body
-        return NO_INFO
-
-    def conversation(self, request: object, response: object) -> Conversation:
-        """Return no messages."""
-        del request, response
-        return Conversation()
-
-
-NO_INFO: Final = ResponseInfo(response=Response(body=NO_BODY))
-
-
-class _NoChunks:
-    complete = False
-
-    def add(self, chunk: object) -> bool:
-        del chunk
-        return False
-
-    def body(self) -> dict[str, object] | None:
-        return None
-
-
-NO_CHUNKS: Final[Accumulator] = _NoChunks()
+def listed(fact: Fact) -> Fact:
+    """Return a fact that was read from a list."""
+    return msgspec.structs.replace(fact, listed=True) if isinstance(fact, ModelRequest) else fact
 
 
 def path_of(found: Found) -> HostedPath:

@@ -9,7 +9,7 @@ has it in the entry point group `callspan.endpoints`. It is guarded when called.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -24,7 +24,7 @@ from callspan.record.messages import Conversation
 from callspan.sdk_profiles import Wire
 
 if TYPE_CHECKING:
-    from callspan.providers.hosted import HostedEndpoint, HostedRequest
+    from callspan.providers.hosted import HostedEndpoint
 
 _MOST_PATHS: Final = 128
 
@@ -54,26 +54,6 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
         return None
     api = found.path.adapter
     return _vector_store_search(found.ids["store"]) if api == _SEARCH else _endpoint(api)
-
-
-def fetch_for(method: str, path: str) -> Endpoint | None:
-    """Return the endpoint of a request that fetches or cancels a background response; None for any other."""
-    found = routes.find(method, path)
-    return _fetch() if found is not None and found.path.kind == "fetch" else None
-
-
-def hosted_for(method: str, path: str, query: object) -> HostedRequest | None:
-    """Return the endpoint of a request about a hosted agent's session or a job; None for any other. Never raises.
-
-    `query` has the fields of the URL's query, if it is a mapping.
-    """
-    found = routes.find(method, path)
-    if found is None or found.path.kind != "hosted":
-        return None
-    hosted = late_import("callspan.providers.hosted")
-    page = query.get("page") if isinstance(query, Mapping) else None
-    request: HostedRequest = hosted.HostedRequest(hosted.path_of(found), page if isinstance(page, str) else None)
-    return request
 
 
 def hosted_reader(api: str) -> HostedEndpoint:
@@ -213,7 +193,8 @@ def _endpoint(api: str) -> Endpoint:
 
 
 @cache
-def _fetch() -> Endpoint:
+def fetch() -> Endpoint:
+    """Return the endpoint of requests that fetch or cancel a background response."""
     return cast("Endpoint", late_import("callspan.providers.openai.responses").ResponseFetch())
 
 

@@ -50,7 +50,10 @@ def dig(value: object, *path: str) -> object:
 def text(value: object, *path: str) -> str | None:
     """Return the string at `path`, even if empty, or None; U+FFFD replaces lone surrogates."""
     found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
-    return encodable(found) if isinstance(found, str) else None
+    if not isinstance(found, str):
+        return None
+    # Most texts are ASCII: they take no call of a function of Python.
+    return found if found.isascii() else encodable(found)
 
 
 def word(value: object, key: str) -> str | None:
@@ -58,7 +61,6 @@ def word(value: object, key: str) -> str | None:
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, str) or not found:
         return None
-    # Most texts are ASCII: they take no call of a function of Python.
     return found if found.isascii() else encodable(found)
 
 

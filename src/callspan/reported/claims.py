@@ -7,9 +7,10 @@ reads the same records it. Without a lock, which a signal handler could wait for
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
 from callspan.background import LRUCache
+from callspan.fail_open import ours
 
 _MOST: Final = 16_384
 _S = TypeVar("_S")
@@ -73,6 +74,21 @@ class Claims(Generic[_S]):
             if known.follow(claim):
                 self._claims.put(key, claim)
                 return claim
+
+    def once(self, key: Hashable, token: object, work: Callable[[], object]) -> None:
+        """Do `work` unless it was done, or is being done, for this key. Raises what it raises: it is to be done again.
+
+        After an interrupt only the same token does it.
+        """
+        claim = self.take(key, token, cast("Callable[[_S | None], _S | None]", higher(1)))
+        if claim is None:
+            return
+        try:
+            work()
+        except ours(Exception):
+            claim.release()
+            raise
+        claim.finish()
 
     def state(self, key: Hashable) -> _S | None:
         """Return what is recorded, or being recorded, for a key; None: nothing."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from callspan.agent.content_for import ContentRule
 from callspan.agent.runtime import SpanRef, UnansweredError
@@ -25,11 +26,14 @@ from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.record.merging import staged
-from callspan.reported.claims import Claim, Claims
+from callspan.record.span_handle import SpanHandle
+from callspan.reported.claims import Claim, Claims, higher
 from callspan.reported.look_ups import LookUps
+from callspan.semconv.call import BatchReport
 from callspan.settings import Content, strictest
 
 _REPORT: Final = fail_open("record what a request reports")
+_ONCE: Final = higher(1)
 _CLAIM, _FIRST, _LOOK_UP, _BUILD, _WRITE, _SHOW, _MEASURE, _DONE = range(8)
 """The steps of a report. One that was interrupted is repeated, except the last two."""
 
@@ -55,8 +59,24 @@ NOTHING: Final = Known()
 class Spans(Protocol):
     """Starts the spans of what is reported."""
 
-    def of_fetch(self, begun: Processed[CallRecord], context: Any, call: Any) -> CallSpanHandle | None:  # noqa: ANN401
+    def start_fetch_span(self, begun: Processed[CallRecord], context: Any, call: Any) -> CallSpanHandle | None:  # noqa: ANN401
         """Start the span of a call in `context`, linked to the span `call`; None where it cannot be started."""
+
+    def of_batch(self, report: BatchReport, start_ns: int, context: Any, created: Any) -> BatchSpanHandle | None:  # noqa: ANN401
+        """Start the span of a request about a batch in `context`, linked to the span that `created` the batch.
+
+        None where it cannot be started. End it with `end_batch` or `end_at`.
+        """
+
+
+class BatchSpanHandle(CallSpanHandle, Protocol):
+    """The span of a request about a batch."""
+
+    def end_batch(self, report: BatchReport, end_ns: int) -> None:
+        """Set the attributes of the batch, and end the span, as failed if there is an error. May be repeated."""
+
+    def end_at(self, end_ns: int) -> None:
+        """End a span that has all its attributes, at a Unix time in nanoseconds. May be repeated."""
 
 
 class Outlet(NamedTuple):
@@ -101,6 +121,21 @@ class Reports:
         processors.write(processed, self._write)
 
 
+class Level:
+    """The content level of what was read in one place: the stricter one of that in force there and the known one."""
+
+    def __init__(self, of: Reports, in_force: Content) -> None:
+        self._in_force = in_force
+        self._decide = None if of.rule is None else of.rule.later()
+        self._undecided: Content | None = None
+
+    def of(self, known: Content | None) -> Content:
+        """Return the level; `known` None: the rule decides, once."""
+        if known is None and self._decide is not None:
+            self._undecided = known = self._undecided or self._decide()
+        return strictest(self._in_force, known)
+
+
 class Report:
     """One fact that a request reports. Subclasses say what it is."""
 
@@ -108,13 +143,18 @@ class Report:
     """Whether it is the first end of a call: only that has a span, and is measured."""
     is_begun = False
     """Whether it is what has only begun: no store is asked for its level, for its end will be asked for."""
+    has_span = True
+    """Whether its first end has a span."""
+    may_wait = True
+    """Whether to ask stores on a thread of callspan's own; False: only where it is run by one."""
 
-    def __init__(self, of: Reports, level: Content, key: Hashable, adds: Callable[[Any], Any]) -> None:
-        """`level` is the content level in force where it was read; `key` and `adds` are for `Claims.take`."""
-        self._of, self._in_force, self._key, self._adds = of, level, key, adds
-        self._decide = None if of.rule is None else of.rule.later()
-        self._undecided: Content | None = None
-        """What holds where the level is unknown, besides the level in force."""
+    def __init__(self, of: Reports, level: Content | Level, key: Hashable, adds: Callable[[Any], Any] = _ONCE) -> None:
+        """`level` is that of the content in force where it was read; `key` and `adds` are for `Claims.take`.
+
+        `key` None: no claim is needed, it is read once.
+        """
+        self._of, self._key, self._adds = of, key, adds
+        self._level = level if isinstance(level, Level) else Level(of, level)
         self._step = _CLAIM
         self._claim: Claim[Any] | None = None
         self._is_put_off = False
@@ -123,7 +163,7 @@ class Report:
         self._known = NOTHING
         self._unprocessed: Any = None
         """What is to be written, unprocessed."""
-        self._level_allowed: Content = level
+        self._level_allowed: Content = "off"
         self._shown: Processed[Any] | None = None
         self._span: CallSpanHandle | None = None
 
@@ -154,7 +194,7 @@ class Report:
         return None if self._claim is None else self._claim.before
 
     def start_span(self, spans: Spans, begun: Processed[Any], known: Known) -> CallSpanHandle | None:
-        """Return the new span of the record; None: it has none."""
+        """Return the new span of the record; None: it could not be started."""
         raise NotImplementedError
 
     def run(self) -> None:
@@ -177,30 +217,31 @@ class Report:
             self._claim.finish()
 
     def _take_claim(self) -> int:
+        if self._key is None:
+            return _FIRST
         self._claim = self._of.claims.take(self._key, self, self._adds)
         return _DONE if self._claim is None else _FIRST
 
     def _write_first(self) -> int:
         """Write what is known without waiting: without content where its level is unknown."""
         self._known = self.local()
-        if self._known.level is None and self._decide is not None:
-            self._undecided = self._decide()
+        self._level_allowed = self._level.of(self._known.level)
         if self._known.level is None and self.is_begun and self._of.look_ups:
             self._of.write(self._of.withheld.process(self.version(self.build(self._known))))
             return _MEASURE
         if not self._of.look_ups or not self.asks(self._known):
             return _BUILD
-        level = self._known.level
+        level = None if self._known.level is None else self._level_allowed
         version = self.version(self.build(self._known))
-        self._first = version, None if level is None else self._level(level)
+        self._first = version, level
         if level is None:
             self._of.write(self._of.withheld.process(staged(version, 0)))
         else:
-            self._of.write(self._of.outlets[self._level(level)].processors.process(staged(version, 1)))
+            self._of.write(self._of.outlets[level].processors.process(staged(version, 1)))
         return _LOOK_UP
 
     def _look_up(self) -> int | None:
-        if not self._is_put_off:
+        if self.may_wait and not self._is_put_off:
             self._is_put_off = True
             LOOK_UPS.put(self.run)
             return None
@@ -212,10 +253,10 @@ class Report:
         return _DONE if self._known.is_stored else _BUILD
 
     def _build(self) -> int:
-        self._level_allowed = level = self._level(self._known.level)
+        self._level_allowed = level = self._level.of(self._known.level)
         of_calls, spans = self._of.outlets[level]
         record = self.build(self._known)
-        if spans is not None and self._is_counted:
+        if spans is not None and self.has_span and self._is_counted:
             self._span = self._span or self.start_span(spans, of_calls.begun(record), self._known)
             if self._span is not None:
                 record = msgspec.structs.replace(record, **span_ids(self._span))
@@ -250,9 +291,6 @@ class Report:
             self._of.measure(self._shown)
         return _DONE
 
-    def _level(self, level: Content | None) -> Content:
-        return strictest(self._in_force, level or self._undecided)
-
     @property
     def _is_counted(self) -> bool:
         return self.is_end and not self._known.is_complete
@@ -275,3 +313,11 @@ class FixedReport(Report):
         """Return the record."""
         del known
         return self._record
+
+
+def span_context(span: SpanHandle[Any, Any] | SpanRef | None) -> SpanContext | None:
+    """Return the span context for a link; None if there is no span."""
+    if span is None or span.trace_id is None or span.span_id is None:
+        return None
+    flags = TraceFlags(TraceFlags.SAMPLED if span.sampled else TraceFlags.DEFAULT)
+    return SpanContext(int(span.trace_id, 16), int(span.span_id, 16), is_remote=True, trace_flags=flags)

@@ -128,7 +128,7 @@ class CallSpan:
         if self._begun < _ENDED or self._span.is_recording():
             self._begun = _ENDED
             try:
-                self._span.end(end_ns)
+                self._span.end(max(end_ns, self._least_end_ns))
             except reported(_END):
                 return
 
@@ -236,7 +236,9 @@ class CallSpans:
             span = trace.INVALID_SPAN
         return CallSpan(self, span, parent)
 
-    def of_fetch(self, processed: Processed[CallRecord], context: Context, call: SpanContext | None) -> CallSpan | None:
+    def start_fetch_span(
+        self, processed: Processed[CallRecord], context: Context, call: SpanContext | None
+    ) -> CallSpan | None:
         """Start the span of a fetch that has ended, in `context`, with a link to the span of the `call` it completes.
 
         None where it cannot be started.
@@ -273,7 +275,7 @@ class CallSpans:
                 links=[] if created is None else [Link(created)],
                 start_time=start_ns,
             )
-            return CallSpan(self, span, trace.get_current_span(context))
+            return CallSpan(self, span, trace.get_current_span(context), least_end_ns=start_ns + SHORTEST_NS)
         except reported(_START):
             return None
 

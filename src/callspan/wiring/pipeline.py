@@ -23,8 +23,9 @@ from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
+from callspan.observe.exchange import Exchange
 from callspan.observe.factory import CallFactory, LateFactory
-from callspan.observe.ports import UnfinishedCall
+from callspan.observe.fetches import FetchExchange
 from callspan.otlp.providers import delivers, last_exports, limited_retries
 from callspan.otlp.variables import SIGNALS, Signal
 from callspan.process import processors
@@ -32,10 +33,13 @@ from callspan.process.processed import Processed
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.process_end import ForkedWorkers
-from callspan.providers.batches import CREATE, UPLOAD, BatchRequest
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record, RewardRecord
+from callspan.reported.background_completion import BackgroundCompletion
+from callspan.reported.batch_files import BatchFiles
+from callspan.reported.batch_work import BatchWork
 from callspan.reported.calls import CallWriter
+from callspan.reported.hosted_work import HostedWork
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
 from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
@@ -45,10 +49,6 @@ from callspan.spans.log_events import EvaluationLog
 from callspan.spans.metrics import CallMetrics
 from callspan.spans.session import SessionSpanOptions, SessionSpans
 from callspan.stores.urls import load_sinks
-from callspan.wiring.batch_files import BatchFiles
-from callspan.wiring.batches import Batches
-from callspan.wiring.fetches import Fetches
-from callspan.wiring.hosted import Hosted
 
 _CALLBACKS: Final = {"redact": "record to record", "content_for": "metadata to content level"}
 _METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
@@ -85,8 +85,8 @@ class Pipeline:
         look_ups = LookUps(settings.stores, self.recorder.directory)
         withheld = caller_processors(settings, providers.redact, is_known=False)
         self._reports = Reports(look_ups, self.recorder.write, self._metrics.observed, outlets, withheld, self._rule)
-        self._fetches, self._hosted = Fetches(self._reports), Hosted(self._reports)
-        self._batches = Batches(
+        self._completion, self._hosted = BackgroundCompletion(self._reports), HostedWork(self._reports)
+        self._batches = BatchWork(
             self._reports, BatchFiles(self.recorder.directory), partial(self.recorder.unrecorded.note, warn=False)
         )
         factories = {level: self._factory(level, spans[level]) for level in spans}
@@ -137,7 +137,7 @@ class Pipeline:
         if type(record.record) is not RewardRecord or record.record.record_version == 1:
             self._metrics.measure_event(record)
 
-    def _put_off(self, call: UnfinishedCall) -> None:
+    def _put_off(self, call: Exchange) -> None:
         if self._deferred_ends is not None:
             self._deferred_ends.note(call, "cancelled")
 
@@ -158,7 +158,7 @@ class Pipeline:
 
     def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
         settings = self.settings
-        writer = CallWriter(self.recorder, level, self._fetches.created)
+        writer = CallWriter(self.recorder, level, self._completion.created)
         calls = CallFactory(
             start_span=spans.start,
             processors=self._processors[level],
@@ -175,13 +175,15 @@ class Pipeline:
             estimates=settings.estimate_usage,
             chunk_log=settings.chunk_log,
         )
-        fetches = self._fetches
+        fetches = msgspec.structs.replace(calls, estimates=False)
         return msgspec.structs.replace(
             calls,
-            fetch=fetches.factory(calls, level),
-            about_batches=partial(self._batches.factory, calls, level, spans),
-            hosted=self._hosted.factory(calls, level, spans=settings.hosted_spans),
-            webhook=partial(fetches.ended, calls, level),
+            others={
+                "fetch": partial(FetchExchange, fetches, partial(self._completion.fetched, level)),
+                "batch": partial(self._batches.start, calls, level),
+                "hosted": partial(self._hosted.start, calls, level, settings.hosted_spans),
+            },
+            webhook=partial(self._completion.ended, calls.clock, level),
         )
 
 
@@ -191,17 +193,7 @@ def _decided(factories: Mapping[Content, CallFactory], rule: ContentRule) -> Map
     def decided(level: Content) -> CallFactory:
         return factories[strictest(level, rule.here())]
 
-    def about(level: Content, request: BatchRequest) -> CallFactory | None:
-        factory = decided(level) if request.operation in (CREATE, UPLOAD) else factories[level]
-        return None if factory.about_batches is None else factory.about_batches(request)
-
-    return {
-        level: msgspec.structs.replace(
-            LateFactory.of(factory, partial(decided, level)),
-            about_batches=partial(about, level),
-        )
-        for level, factory in factories.items()
-    }
+    return {level: LateFactory.of(factory, partial(decided, level)) for level, factory in factories.items()}
 
 
 def _metadata_of(record: Record) -> Mapping[str, object]:

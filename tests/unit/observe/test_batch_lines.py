@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from callspan.observe.batches import LINES, LineReader, Seen
+from callspan.observe.batch_lines import LINES, LineReader, Seen
 from tests.points import points
 
 

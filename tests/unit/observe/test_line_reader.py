@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from callspan.observe import batches
-from callspan.observe.batches import BLOCK_BYTES, LINES, LineReader, Seen
+from callspan.observe import batch_lines
+from callspan.observe.batch_lines import BLOCK_BYTES, LINES, LineReader, Seen
 
 LINE = b"x" * 1023
 
@@ -44,5 +44,5 @@ def test_the_caller_is_not_held_back_by_megabytes_of_lines() -> None:
 
 def test_the_bytes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all readings together: what goes beyond is read by the thread that brings it."""
-    monkeypatch.setattr(batches, "_MOST_WAITING", 8 * BLOCK_BYTES)
+    monkeypatch.setattr(batch_lines, "_MOST_WAITING", 8 * BLOCK_BYTES)
     assert read_by_caller(24) == pytest.approx(16 * BLOCK_BYTES // 1024, abs=2 * BLOCK_BYTES // 1024)

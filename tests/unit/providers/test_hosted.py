@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.points import points
 
+from callspan.providers import routes
 from callspan.providers.anthropic.sessions import Sessions
-from callspan.providers.hosted import HostedPath, ModelRequest, SessionFacts
+from callspan.providers.hosted import HostedPath, ModelRequest, SessionFacts, path_of
 from callspan.providers.openai.agent_sessions import AgentSessions
 from callspan.providers.openai.agent_traces import trace_facts
-from callspan.providers.registry import hosted_for
 from callspan.providers.wire_json import integer
 
 ANTHROPIC = HostedPath(api="sessions", what="stream", session_id="s1")
@@ -57,9 +57,10 @@ FIELDS = (
 def test_requests_about_sessions_are_known_by_their_path(
     method: str, path: str, what: str, ids: tuple[str | None, str | None]
 ) -> None:
-    request = hosted_for(method, path, None)
-    assert request is not None
-    found = request.of
+    route = routes.find(method, path)
+    assert route is not None
+    assert route.path.kind == "hosted"
+    found = path_of(route)
     assert (found.what, (found.session_id, found.thread_id)) == (what, ids)
     assert (found.api == "agent_sessions") == ("/agents/" in path)
 
@@ -73,7 +74,8 @@ def test_requests_about_sessions_are_known_by_their_path(
     ],
 )  # fmt: skip
 def test_other_requests_are_not(path: str) -> None:
-    assert hosted_for("get", path, None) is None
+    route = routes.find("get", path)
+    assert route is None or route.path.kind != "hosted"
 
 
 FILLED = st.dictionaries(st.sampled_from(FIELDS), JSON)

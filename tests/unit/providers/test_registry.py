@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
 
-from callspan.providers import registry
+from callspan.providers import registry, routes
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import Conversation, Message, Text
 
@@ -129,7 +129,8 @@ def test_other_requests_are_not_calls_to_a_model(path: str) -> None:
     ],
 )
 def test_requests_that_fetch_a_response_are_told_from_others(method: str, path: str, fetches: bool) -> None:
-    assert (registry.fetch_for(method, path) is not None) == fetches
+    found = routes.find(method, path)
+    assert (found is not None and found.path.kind == "fetch") == fetches
 
 
 @points("method", ["get", "GET", "delete", ""])

@@ -1,4 +1,4 @@
-"""Batches: reads the results of a batch line by line, as their reader gets them, and makes the records of the lines.
+"""Batch lines: reads the results of a batch line by line, as their reader gets them; makes the records of the lines.
 
 The reader's thread only keeps the pieces. Where it is far ahead, it reads lines itself, so that memory is bounded.
 The id of a line's call is made of those of the batch and of the line: every process that sees the line writes versions
@@ -45,7 +45,6 @@ LINES: Final = OwnThread("callspan-batches", at_exit_s=30.0)
 put_off: Final = LINES.put
 """Queues work for the thread; at the latest it is done when the process ends."""
 _BLOCK_BYTES: Final = 1 << 18
-_FILE: Final = "file"
 
 
 class Seen:
@@ -243,6 +242,9 @@ class UnknownResults:
         self.add(content[:_HEAD_BYTES])
         self._look()
 
+    def read_elsewhere(self) -> None:
+        """Do nothing: whether the file has results is unknown."""
+
     def finish(self, *, complete: bool) -> None:
         """Report that no more bytes follow."""
         del complete
@@ -320,12 +322,6 @@ class UploadedLines:
             self.close()
         except ours(OSError, AttributeError):
             return
-
-
-def file_in(files: object) -> object:
-    """Return the file of a form as httpx takes it; None if there is none."""
-    pairs = files.items() if isinstance(files, dict) else files if isinstance(files, list | tuple) else ()
-    return next((pair[1] for pair in pairs if isinstance(pair, tuple) and pair[0] == _FILE), None)
 
 
 _READ_REQUEST: Final = fail_open("read a request of a batch")

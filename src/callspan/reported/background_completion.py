@@ -1,47 +1,38 @@
-"""Fetches: `responses.retrieve`, `cancel` and webhooks complete the calls of background responses, once.
-
-A fetch is observed as a call is, without span or record of its own until it finds a response that has ended.
-"""
+"""Background completion: answers and ends of background responses complete the calls that asked for them, once."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanContext, TraceFlags
 
-from callspan.agent.runtime import SPAN_REFS, SpanRef, known_level
+from callspan.agent.runtime import SPAN_REFS, known_level
 from callspan.observe import background_responses
-from callspan.observe.factory import CallFactory, nowhere
-from callspan.observe.ports import CallInfo, CallSpanHandle, RequestObserver
+from callspan.observe.ports import CallInfo, CallSpanHandle, Clock
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord
 from callspan.record.ids import is_of_response
 from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
-from callspan.record.span_handle import SpanHandle
 from callspan.reported.claims import higher
 from callspan.reported.look_ups import LookUps, is_before
-from callspan.reported.reports import FixedReport, Known, Report, Reports, Spans
+from callspan.reported.reports import FixedReport, Known, Report, Reports, Spans, span_context
 from callspan.settings import Content
 
 
-class Fetches:
+class BackgroundCompletion:
     """Completes the calls of background responses. Safe from any thread."""
 
     def __init__(self, reports: Reports) -> None:
         self.reports = reports
 
-    def factory(self, calls: CallFactory, level: Content) -> CallFactory:
-        """Return the factory that observes fetches, with the settings of `calls`, at a content level."""
-        return calls.without_records(lambda _: _Fetch(self.reports, level), surroundings=nowhere)
+    def fetched(self, level: Content, record: CallRecord, context: Context) -> None:
+        """Complete a call with the answer that a fetch has found; `record` is that of the fetch, unprocessed."""
+        self.reports.report(_Answer(self.reports, level, record, context))
 
     def ended(
-        self, calls: CallFactory, level: Content, server: CallInfo, response_id: str, status: str, at_ns: int | None
+        self, clock: Clock, level: Content, server: CallInfo, response_id: str, status: str, at_ns: int | None
     ) -> None:
         """Record the end of a background response, reported by a webhook; its answer is fetched later."""
-        at_ns = calls.clock.wall_ns() if at_ns is None else at_ns
+        at_ns = clock.wall_ns() if at_ns is None else at_ns
         record = background_responses.end_of(server, response_id, status, at_ns)
         if record is not None:
             self.reports.report(FixedReport(self.reports, level, record.call_id, higher(ENDED_VERSION), record))
@@ -87,27 +78,4 @@ class _Answer(Report):
 
     def start_span(self, spans: Spans, begun: Processed[CallRecord], known: Known) -> CallSpanHandle | None:
         """Start the span of the fetch, linked to that of the call."""
-        return spans.of_fetch(begun, self._context, span_context(known.where))
-
-
-class _Fetch(RequestObserver):
-    """Observes a fetch: it is reported only if the fetched response has ended."""
-
-    __slots__ = ("_context", "_level", "_reports")
-
-    def __init__(self, reports: Reports, level: Content) -> None:
-        self._reports, self._level = reports, level
-        self._context: Context = otel_context.get_current()
-
-    def ended(self, record: CallRecord) -> None:
-        """Complete the call if this fetch found its answer."""
-        if background_responses.has_ended(record):
-            self._reports.report(_Answer(self._reports, self._level, record, self._context))
-
-
-def span_context(span: SpanHandle[Any, Any] | SpanRef | None) -> SpanContext | None:
-    """Return the span context for a link; None if there is no span."""
-    if span is None or span.trace_id is None or span.span_id is None:
-        return None
-    flags = TraceFlags(TraceFlags.SAMPLED if span.sampled else TraceFlags.DEFAULT)
-    return SpanContext(int(span.trace_id, 16), int(span.span_id, 16), is_remote=True, trace_flags=flags)
+        return spans.start_fetch_span(begun, self._context, span_context(known.where))
