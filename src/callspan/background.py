@@ -275,6 +275,8 @@ class Worker:
         self._wake: SimpleQueue[None] = SimpleQueue()
         # The thread that clears it starts the worker, which sets it again as it ends.
         self._unstarted = AtomicFlag(is_set=True)
+        # An interrupt may set that one beside a thread that runs. Of two threads the one that clears this one works.
+        self._vacant = AtomicFlag(is_set=True)
         self._working: dict[int, _Claim] = {}
         """By the id of the work, which the claim keeps alive."""
 
@@ -378,14 +380,20 @@ class Worker:
         self._unstarted.set()
 
     def _run_on(self) -> None:
+        if not self._vacant.test_and_clear():
+            return
         try:
             self._run()
         except unwaited() as error:
             # The next thread continues.
             report(_WORK.what, error)
-            self._unstarted.set()
+            self._leave()
             if self._waiting or self._later:
                 self._ensure_thread()
+
+    def _leave(self) -> None:
+        self._vacant.set()
+        self._unstarted.set()
 
     def _run(self) -> None:
         idle_at = time.monotonic() + _IDLE_S
@@ -399,9 +407,11 @@ class Worker:
                 continue
             now = time.monotonic()
             if following is None and now >= idle_at:
-                self._unstarted.set()
+                self._leave()
                 # What was put here meanwhile has found a thread that was still there.
                 if not (self._waiting or self._later) or not self._unstarted.test_and_clear():
+                    return
+                if not self._vacant.test_and_clear():
                     return
                 idle_at = now + _IDLE_S
                 continue

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from opentelemetry import context as otel_context
@@ -195,6 +196,25 @@ def test_an_interrupt_in_the_middle_leaves_the_work_to_the_next_one() -> None:
         worker.drain(5)
     assert worker.drain(5)
     assert done == ["begun", "done"]
+
+
+def test_of_two_threads_that_an_interrupt_has_started_one_works() -> None:
+    worker, entered, going_on = Worker("callspan-twice"), list[str](), threading.Event()
+
+    def work(name: str) -> None:
+        entered.append(name)
+        assert going_on.wait(10)
+
+    worker.put(partial(work, "first"))
+    assert until(lambda: entered == ["first"])
+    worker._unstarted.set()  # as an interrupt leaves it between the flag and the start
+    worker.put(partial(work, "second"))
+    assert until(lambda: len(threads("callspan-twice")) == 1 and not worker._unstarted)
+    time.sleep(0.05)
+    assert entered == ["first"]
+    going_on.set()
+    assert worker.drain(10)
+    assert entered == ["first", "second"]
 
 
 def test_a_finalizer_may_put_off_work_while_its_thread_holds_what_a_new_thread_needs() -> None:
