@@ -27,7 +27,7 @@ _IDENTITY: Final = frozenset(
 """Fields that identify a record; a redactor that changes one has returned another record."""
 
 
-_VOCABULARY: Final = frozenset({"scope", "operation", "api"})
+_VOCABULARY: Final = frozenset({"scope", "operation", "api", "content_level"})
 """Fields with words of callspan, never of the application."""
 _OUTCOMES: Final = frozenset({*get_args(Outcome), "failure"})
 _OBJECTIVE: Final = ("objective", "reward")
@@ -52,6 +52,8 @@ def redact_texts(mask: Callable[[str], str]) -> Redactor:
                 changed["place"] = _but_for_identity(plain["place"], mask)
             if "stream" in plain:
                 changed["stream"]["end"] = plain["stream"]["end"]
+            for attempt, masked in zip(plain.get("attempts", ()), changed.get("attempts", ()), strict=True):
+                masked.update({name: word for name, word in attempt.items() if name == "outcome"})
         return _with_bodies(decode(msgspec.json.encode(changed)), _plain)
 
     return redactor

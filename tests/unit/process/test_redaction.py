@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -12,7 +14,7 @@ import pytest
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors
 from callspan.process.redaction import redact_texts
-from callspan.record.call import CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
+from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.settings import Settings
@@ -307,6 +309,7 @@ _NAMED: list[Record] = [
     CallRecord(
         call_id="id-c", trace_id="id-t", span_id="id-x", place=Place(session_id="id-s", session_name="SESAME"),
         timing=Timing(start_ns=1), outcome="error", stream=Stream(end="cut_off"), metadata={"run": "SESAME"},
+        attempts=[Attempt(number=1, start_ns=0)],
     ),
 ]  # fmt: skip
 
@@ -327,3 +330,27 @@ def test_a_redactor_of_texts_changes_every_name_and_no_id(record: Record) -> Non
     assert b"SESAME" not in kept
     assert kept.count(b'"***"') >= before.count(b'"SESAME"')
     assert kept.count(b'"id-') == before.count(b'"id-')
+
+
+def words_of(kind: msgspec.inspect.Type) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    """Where a record has one of a few words of callspan, and each of these words."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        below = [(field.encode_name, field.type) for field in kind.fields if field.name != "conversation"]
+        yield from (((name, *path), word) for name, of in below for path, word in words_of(of))
+    elif isinstance(kind, msgspec.inspect.ListType):
+        yield from (((0, *path), word) for path, word in words_of(kind.item_type))
+    elif isinstance(kind, msgspec.inspect.UnionType):
+        yield from (found for of in kind.types for found in words_of(of))
+    elif isinstance(kind, msgspec.inspect.LiteralType):
+        yield from (((), word) for word in kind.values)
+
+
+@pytest.mark.parametrize("record", _NAMED, ids=lambda record: type(record).__name__)
+def test_a_redactor_of_texts_leaves_every_word_of_callspan(record: Record) -> None:
+    """Without them the record is none, and loses its content."""
+    for path, word in words_of(msgspec.inspect.type_info(type(record))):
+        fields: Any = msgspec.json.decode(encode(record))
+        reduce(operator.getitem, path[:-1], fields)[path[-1]] = word
+        kept = redact_texts(lambda text: "***")(msgspec.convert(fields, type(record)))
+        left: Any = msgspec.to_builtins(kept)
+        assert reduce(operator.getitem, path[:-1], left).get(path[-1], word) == word, (path, word)
