@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from _pytest._io.saferepr import saferepr
+from _pytest.mark import ParameterSet
 
 Test = Callable[..., None]
 
@@ -54,6 +55,7 @@ def points(
 
 
 def _case(names: Sequence[str], value: Any) -> Sequence[Any]:
+    assert not isinstance(value, ParameterSet), "marks and ids of single cases are for pytest.mark.parametrize"
     return (value,) if len(names) == 1 else tuple(value)
 
 

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import get_args
 
-import pytest
-
 from callspan.providers.base import Api
 from tests.points import points
 from wire import facts, oracle, reading
 from wire.corpus import Exchange
 
 CASES = [
-    pytest.param(api, streamed, id=f"{api}-{'streamed' if streamed else 'whole'}")
-    for api in get_args(Api)
-    for streamed in (False, True)
-    if (api, streamed) != ("embeddings", True)
+    (api, streamed) for api in get_args(Api) for streamed in (False, True) if (api, streamed) != ("embeddings", True)
 ]
 
 
