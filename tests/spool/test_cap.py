@@ -175,10 +175,43 @@ def test_a_short_failure_of_the_working_store_loses_nothing(place: Path, tmp_pat
     for name in during:
         assert spool.append(record(name, 1000), without_bodies=lambda: record("slim"))
     time.sleep(0.1)
+    assert spool._segments.lag(1) < 1200 * len(during), "what it has is no backlog"
     Glitch.down.clear()
     until(lambda: spool._segments.lag(1) == 0)
     assert rows(tmp_path / "h.db") == before + during
     assert spool.counters()["slimmed"] == 0
+    spool.close(0.2)
+
+
+class Locked(SqliteSink):
+    """Waits for a lock that another application holds before it opens its file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.freed = threading.Event()
+
+    def open(self) -> None:
+        self.freed.wait(60)
+        super().open()
+
+
+def test_a_lock_while_segments_of_an_ended_process_are_adopted_loses_nothing(place: Path, tmp_path: Path) -> None:
+    """What a store has of them is unknown until it has looked: it does not count as what the store lacks."""
+    first = Locked(tmp_path / "l.db")
+    first.freed.set()
+    ended = Spool(place, [DownSink(tmp_path / "d"), first, SqliteSink(tmp_path / "h.db")])
+    before = [f"a{number}" for number in range(330)]
+    list(append(ended, before, every=10))
+    ended.close(1)
+    locked = Locked(tmp_path / "l.db")
+    spool = Spool(place, [DownSink(tmp_path / "d"), locked, SqliteSink(tmp_path / "h.db")], max_bytes=CAP)
+    during = [f"b{number}" for number in range(200)]
+    list(append(spool, during))
+    locked.freed.set()
+    until(lambda: spool._segments.lag(1) == 0)
+    assert rows(tmp_path / "l.db") == rows(tmp_path / "h.db") == before + during
+    assert spool.counters()["slimmed"] == 0
+    assert read_losses(place).given_up.keys() <= {store_key(place, DownSink(tmp_path / "d"))}
     spool.close(0.2)
 
 

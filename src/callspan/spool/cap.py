@@ -174,7 +174,7 @@ class Cap:
         if self._segments.sinks is None:
             # They are being built.
             return sum(source.end for source in self._segments.sources()) + size <= self.segment_bytes
-        lags = [self._segments.lag(shipper.number) for shipper in self._shippers() if not shipper.is_failing()]
+        lags = [self._segments.known_lag(shipper.number) for shipper in self._shippers() if not shipper.is_failing()]
         return bool(lags) and max(lags) + size <= self.full_bytes
 
     def _delete_dropped(self) -> None:

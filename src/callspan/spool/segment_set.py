@@ -239,9 +239,16 @@ class SegmentSet:
             return True
 
     def lag(self, sink: int) -> int:
-        """Return how many bytes the sink has not passed."""
+        """Return how many bytes the sink does not have; just after a failure, without those it certainly has."""
         with self.lock:
-            return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in self._of(sink))
+            known = [(source, source.passed.get(sink, 0)) for source in self._of(sink)]
+            return sum(max(0, source.end - source.cursors.get(sink, offset)) for source, offset in known)
+
+    def known_lag(self, sink: int) -> int:
+        """Return how many bytes the sink certainly does not have: of an adopted source it may have all."""
+        with self.lock:
+            known = [(source, source.passed.get(sink, 0 if source.own else source.end)) for source in self._of(sink)]
+            return sum(max(0, source.end - source.cursors.get(sink, offset)) for source, offset in known)
 
     def behind(self, sink: int) -> list[tuple[str, int]]:
         """Return the name of each source the sink lacks a part of, and the offset up to which it certainly has it."""
