@@ -103,6 +103,14 @@ def _run_suppressed(target: Callable[[], object]) -> None:
             stack.close()
 
 
+def _say(say: Callable[..., object], *values: object) -> None:
+    """Log in a thread of callspan's own that ends: a log handler that raises has nobody here to reach."""
+    try:
+        say(*values)
+    except unwaited():
+        return
+
+
 class LastingThread:
     """A background thread that is started again if an exception ends it, after a pause that grows to 30 s."""
 
@@ -151,12 +159,12 @@ class LastingThread:
 
     def _start_again(self, kind: str) -> None:
         self.deaths += 1
-        log(logging.WARNING, "The thread %s was ended by %s and is started again", self._name, kind)
-        with _START:
-            self._died(self._name, kind)
         with _START:
             self._thread = thread(self._run, self._name)
             self._thread.start()
+        _say(log, logging.WARNING, "The thread %s was ended by %s and is started again", self._name, kind)
+        with _START:
+            self._died(self._name, kind)
 
 
 class AtomicFlag(dict[str, bool]):
@@ -386,10 +394,10 @@ class Worker:
             self._run()
         except unwaited() as error:
             # The next thread continues.
-            report(_WORK.what, error)
             self._leave()
             if self._waiting or self._later:
                 self._ensure_thread()
+            _say(report, _WORK.what, error)
 
     def _leave(self) -> None:
         self._vacant.set()
@@ -409,7 +417,7 @@ class Worker:
             if following is None and now >= idle_at:
                 self._leave()
                 # What was put here meanwhile has found a thread that was still there.
-                if not (self._waiting or self._later) or not self._unstarted.test_and_clear():
+                if not ((self._waiting or self._later) and self._unstarted.test_and_clear()):
                     return
                 if not self._vacant.test_and_clear():
                     return

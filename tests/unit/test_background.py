@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -129,6 +130,49 @@ def test_a_thread_that_an_exception_ends_is_started_again_and_counted(
     assert died == [("callspan-lasting", "SystemExit")] * 3
     assert (lasting.deaths, pauses) == (3, [0.1, 0.2, 0.4])
     assert caplog.messages == ["The thread callspan-lasting was ended by SystemExit and is started again"] * 3
+
+
+class GivesUp(logging.Handler):
+    """A log handler of an application that ends its thread."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise SystemExit
+
+
+@pytest.fixture
+def hostile_log() -> Iterator[None]:
+    handler, logger = GivesUp(), logging.getLogger("callspan")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+
+
+@pytest.mark.usefixtures("hostile_log")
+def test_a_log_handler_that_ends_threads_keeps_none_from_being_started_again() -> None:
+    runs, deaths = list[int](), list[str]()
+
+    def target() -> None:
+        runs.append(1)
+        if len(runs) < 3:
+            raise SystemExit
+
+    LastingThread(target, "callspan-lasting", lambda name, _: deaths.append(name), lambda _: None).start()
+    assert until(lambda: (len(runs), deaths) == (3, ["callspan-lasting"] * 2)), (runs, deaths)
+
+
+@pytest.mark.usefixtures("hostile_log")
+def test_a_log_handler_that_ends_threads_keeps_no_later_work_from_being_done() -> None:
+    worker, done = Worker("callspan-ended"), list[str]()
+
+    def work() -> None:
+        done.append("begun")
+        if len(done) < 3:
+            raise SystemExit
+
+    forget_failures()
+    worker.put(work)
+    worker.put(lambda: done.append("later"))
+    assert until(lambda: "later" in done and done.count("begun") == 3), done
 
 
 def test_work_is_done_by_a_thread_that_ends_when_there_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
