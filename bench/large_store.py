@@ -146,7 +146,7 @@ def _session(first: CallRecord, number: int) -> SessionRecord:
     start_ns = first.timing.start_ns
     return SessionRecord(
         session_id=str(first.place.session_id),
-        record_version=start_ns,
+        seen_ns=start_ns,
         name=first.place.session_name,
         user_id=f"user-{number % _USERS}",
         trace_id=first.trace_id,

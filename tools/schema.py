@@ -16,8 +16,8 @@ import msgspec
 from msgspec import inspect
 
 from callspan.record import call, events, messages, usage
-from callspan.record.call import SCHEMA_VERSION
 from callspan.record.events import Record
+from callspan.record.formats import FORMAT
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "call_record.schema.json"
 
@@ -56,7 +56,7 @@ def json_schema() -> _Schema:
             definitions[name] = _struct(structs[name], structs, notes[name])
     return {
         "$schema": _DIALECT,
-        "title": f"callspan records, schema {SCHEMA_VERSION}",
+        "title": f"callspan records, schema {FORMAT}",
         "description": _ABOUT,
         "anyOf": kinds,
         "$defs": dict(sorted(definitions.items())),
@@ -74,7 +74,7 @@ def _struct(kind: inspect.StructType, structs: _Structs, notes: dict[str, str]) 
         described = {"description": notes[field.name]} if field.name in notes else {}
         properties[field.encode_name] = described | _schema(field.type, structs) | _default(field)
     if _VERSION_FIELD in properties:
-        properties[_VERSION_FIELD] = {"const": SCHEMA_VERSION}
+        properties[_VERSION_FIELD] = {"const": FORMAT}
     about = source.cleandoc(kind.cls.__doc__ or "")
     return {"description": about, "type": "object", "properties": properties, "required": required}
 

@@ -130,7 +130,7 @@ def test_a_step_may_end_with_a_custom_outcome_and_be_updated_later(seen: Seen) -
     assert (ended.outcome, ended.metadata) == ("skipped", {"page": 1})
     late = seen.of(TimestepRecord)[-1]
     assert (late.outcome, late.metadata) == ("skipped", {"page": 1, "judged": True})
-    assert late.record_version > ended.record_version
+    assert late.seen_ns > ended.seen_ns
     assert seen.named("timestep")[0].attributes["callspan.outcome"] == "skipped"
 
 

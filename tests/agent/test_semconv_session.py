@@ -20,8 +20,8 @@ from callspan.semconv import events as events_of
 from callspan.semconv import session as names
 from callspan.semconv.content import ByteBudget
 
-SESSION = SessionRecord(session_id="s", record_version=1, name="gridworld", user_id="u", group_id="g", task_id="t")
-STEP = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, name="look", turn=2)
+SESSION = SessionRecord(session_id="s", seen_ns=1, name="gridworld", user_id="u", group_id="g", task_id="t")
+STEP = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, name="look", turn=2)
 TOOL = EventRecord(
     event_id="e", event_type="tool", name="move", time_ns=1, data={"arguments": {"to": 1}, "result": None}
 )
@@ -33,7 +33,7 @@ def budget() -> ByteBudget:
 
 def test_span_names_have_few_values() -> None:
     assert names.span_name(SESSION) == "invoke_workflow gridworld"
-    assert names.span_name(SessionRecord(session_id="s", record_version=1)) == "invoke_workflow"
+    assert names.span_name(SessionRecord(session_id="s", seen_ns=1)) == "invoke_workflow"
     assert names.span_name(STEP) == "timestep look"
     assert names.span_name(TOOL) == "execute_tool move"
 
@@ -59,7 +59,7 @@ def test_the_compatibility_kind_can_be_turned_off() -> None:
 
 def test_totals_never_use_the_usage_names_of_calls() -> None:
     totals = Totals(calls=2, input_tokens=0, output_tokens=5, reward=0.0, model_ns=1_500_000)
-    ended = SessionRecord(session_id="s", record_version=1, outcome="success", success=False, totals=totals)
+    ended = SessionRecord(session_id="s", seen_ns=1, outcome="success", success=False, totals=totals)
     assert names.end_attributes(ended) == {
         "callspan.outcome": "success",
         "callspan.success": False,
@@ -136,8 +136,8 @@ def test_a_steps_rest_is_its_time_outside_calls_and_tools(
 ) -> None:
     """Never less than nothing, as calls may run side by side; and only where there was one of them."""
     ended = TimestepRecord(
-        timestep_id="t", session_id="s", record_version=1, index=0, start_ns=start_ns, end_ns=end_ns,
+        timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=start_ns, end_ns=end_ns,
         totals=Totals(model_ns=model_ns, tool_ns=tool_ns),
     )  # fmt: skip
     assert names.end_attributes(ended).get("callspan.totals.rest_s") == rest_s
-    assert "callspan.totals.rest_s" not in names.end_attributes(SessionRecord(session_id="s", record_version=1))
+    assert "callspan.totals.rest_s" not in names.end_attributes(SessionRecord(session_id="s", seen_ns=1))

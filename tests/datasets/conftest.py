@@ -41,7 +41,7 @@ class World:
 
     def session(self, session_id: str, reward: float | None = None, **fields: Any) -> str:
         fields = {"name": "game", "start_ns": START_NS + next(self._clock) * SECOND, "outcome": "success"} | fields
-        self.records.append(SessionRecord(session_id=session_id, record_version=1, **fields))
+        self.records.append(SessionRecord(session_id=session_id, seen_ns=1, **fields))
         if reward is not None:
             self.reward(session_id, reward)
         return session_id

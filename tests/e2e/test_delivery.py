@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan.otlp.providers import OtlpProviders
-from callspan.record.call import SCHEMA_VERSION
+from callspan.record.formats import FORMAT
 from callspan.stores.base import Reader
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
@@ -265,4 +265,4 @@ def test_spans_are_sent_again_where_that_may_help_and_not_where_it_cannot(
 def test_the_version_of_the_lines_is_written_down() -> None:
     """A socket's lines match their documentation, and the schema has the version of the records."""
     assert f'{{"protocol_version": {PROTOCOL_VERSION},' in (DOCS / "socket.md").read_text()
-    assert json.loads((DOCS / "call_record.schema.json").read_text())["title"].endswith(f"schema {SCHEMA_VERSION}")
+    assert json.loads((DOCS / "call_record.schema.json").read_text())["title"].endswith(f"schema {FORMAT}")

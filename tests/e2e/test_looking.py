@@ -89,7 +89,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def session(ident: str) -> SessionRecord:
-    return SessionRecord(session_id=ident, record_version=1, start_ns=1, end_ns=2)
+    return SessionRecord(session_id=ident, seen_ns=1, start_ns=1, end_ns=2)
 
 
 def deliver(url: str, *sessions: str) -> None:

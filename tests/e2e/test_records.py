@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import callspan
+from callspan.record.formats import FORMAT
 from callspan.record.messages import Media, Text, ToolCall, ToolResult, UnknownPart
 from callspan.stores.base import CallFilter, Reader
 from callspan.testing import Captured, ScriptedProvider
@@ -71,7 +72,7 @@ def test_each_api_makes_the_same_record_of_the_same_answer(
         assert (part.id, part.name, json.loads(part.arguments or "")) == ("call_1", "look", {"at": "sky"})
     else:
         assert part == Text(text="I am well.")
-    assert (record.api, record.outcome, record.schema_version) == (api, "success", 1)
+    assert (record.api, record.outcome, record.schema_version) == (api, "success", FORMAT)
     assert record.usage is not None
     assert (record.usage.input_tokens, record.usage.output_tokens, record.usage.total_tokens) == (11, 4, 15)
     assert attributes["llm.finish_reason"] == ("tool_calls" if tools else "stop")

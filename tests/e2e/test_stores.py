@@ -21,7 +21,6 @@ from callspan.record.codec import decode, encode
 from callspan.record.events import Record
 from callspan.spool.sink import Entry
 from callspan.stores.base import CallFilter, Reader
-from callspan.stores.sqlite.file import MIGRATIONS, open_for_writing
 from callspan.stores.urls import sinks_for
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
@@ -50,30 +49,6 @@ def an_episode(provider: ScriptedProvider, steps: int = 2) -> Captured:
                     step.environment({"at": number + 1}, reward=0.5, terminated=number == steps - 1)
             session.outcome(reward=1.0, success=True)
         return seen
-
-
-def test_an_old_file_is_brought_up_to_date_once_and_keeps_its_rows(
-    provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file of an earlier layout is upgraded when it is opened for writing; a second opening changes nothing."""
-    path = tmp_path / "old.db"
-    sink = sinks_for(f"sqlite:///{path}")[0]
-    sink.open()
-    sink.deliver(entries([encode(record) for record in an_episode(provider).everything]))
-    sink.close()
-    ran: list[int] = []
-
-    def newer(connection: sqlite3.Connection) -> None:
-        ran.append(1)
-        connection.execute("ALTER TABLE call_rows ADD COLUMN brand_new TEXT")
-
-    monkeypatch.setattr("callspan.stores.sqlite.file.MIGRATIONS", (*MIGRATIONS, newer))
-    for _ in range(2):
-        open_for_writing(path).close()
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
-        assert connection.execute("SELECT count(*), count(brand_new) FROM calls").fetchone() == (2, 0)
-    assert ran == [1]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
@@ -105,7 +80,7 @@ def test_ten_writers_of_one_call_leave_one_row(provider: ScriptedProvider, tmp_p
     seen = an_episode(provider, steps=1)
     (record,) = (one for one in seen.everything if isinstance(one, CallRecord))
     payload = encode(record)
-    older = json.dumps({**json.loads(payload), "record_version": 1, "outcome": "started"}).encode()
+    older = json.dumps({**json.loads(payload), "part": "started", "outcome": "started"}).encode()
     gate = threading.Barrier(10)
 
     def write(number: int) -> None:
@@ -118,8 +93,8 @@ def test_ten_writers_of_one_call_leave_one_row(provider: ScriptedProvider, tmp_p
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(write, range(10)))
     with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
-        rows = connection.execute("SELECT call_id, rec_version, outcome FROM calls").fetchall()
-    assert rows == [(record.call_id, 2, "success")]
+        rows = connection.execute("SELECT call_id, part, outcome FROM calls").fetchall()
+    assert rows == [(record.call_id, "ended", "success")]
 
 
 def test_a_thousand_sessions_of_fifty_workers_are_all_there(

@@ -24,7 +24,7 @@ def leave_behind(directory: Path, count: int) -> None:
     """Records of a process that could deliver none of them."""
     spool = Spool(directory, [])
     for number in range(count):
-        assert spool.append(encode(SessionRecord(session_id=f"s{number}", record_version=1, start_ns=1)))
+        assert spool.append(encode(SessionRecord(session_id=f"s{number}", seen_ns=1, start_ns=1)))
     spool.close(0)
 
 

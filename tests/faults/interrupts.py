@@ -51,6 +51,7 @@ from callspan import fail_open
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
+from callspan.record.merging import order_of
 from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import load
 from callspan.testing import ScriptedProvider
@@ -294,7 +295,7 @@ class Call(NamedTuple):
 
 
 def call_of(versions: list[CallRecord]) -> Call:
-    versions = sorted(versions, key=lambda record: record.record_version)
+    versions = sorted(versions, key=order_of)
     last = versions[-1]
     return Call(
         "call", last.api, last.outcome,
@@ -371,7 +372,7 @@ class Seen:
         left = sum(1 for versions in calls.values() if all(one.outcome == "started" for one in versions))
         left += sum(1 for versions in others.values() if is_open(versions[-1]))
         versions = Counter(
-            (one.call_id, one.record_version, one.outcome) for one in heard if isinstance(one, CallRecord)
+            (one.call_id, one.part, one.stage, one.outcome) for one in heard if isinstance(one, CallRecord)
         )
         return Done(spans, self.measured(), records, Counter(call=sum(versions.values()) - len(versions)), left)
 

@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind
 
 from callspan.record.call import CallRecord, Place
 from callspan.record.codec import encode
-from callspan.record.ids import is_of_response, response_call_id
+from callspan.record.ids import response_call_id
 from callspan.stores.urls import open_store
 from callspan.testing import Captured, capture
 from callspan.wiring import WIRING
@@ -44,11 +44,11 @@ def test_a_queued_response_is_in_progress(mode: Mode, run: Run, seen: Captured) 
 
     response_id = run(body)
     record = the_call(seen)
-    assert (record.outcome, record.usage, record.error, record.record_version) == ("in_progress", None, None, 2)
+    assert (record.outcome, record.usage, record.error, record.part) == ("in_progress", None, None, "requested")
     assert record.response is not None
     assert record.response.status == "queued"
     assert record.call_id == response_call_id("openai", response_id)
-    assert is_of_response(record.call_id)
+    assert record.call_id == response_call_id("openai", (record.response and record.response.id) or "")
     (span,) = seen.spans
     shown = attributes(seen)
     assert (shown["gen_ai.response.status"], shown["callspan.outcome"]) == ("queued", "in_progress")
@@ -65,11 +65,11 @@ def test_a_stream_in_the_background_that_ends_is_an_ordinary_call(mode: Mode, ru
 
     run(body)
     record = the_call(seen)
-    assert (record.outcome, record.usage is not None, is_of_response(record.call_id)) == ("success", True, True)
+    assert (record.outcome, record.usage is not None, record.part) == ("success", True, "answered")
     first, _ = seen.everything
     assert isinstance(first, CallRecord)
     assert first.call_id == record.call_id
-    assert (first.record_version, first.outcome) == (1, "in_progress")
+    assert (first.part, first.outcome) == ("started", "in_progress")
 
 
 def test_a_stream_in_the_background_that_is_left_stays_in_progress(mode: Mode, run: Run, seen: Captured) -> None:
@@ -98,11 +98,11 @@ def test_other_streams_that_are_left_are_cancelled(mode: Mode, run: Run, seen: C
 
     run(body)
     record = the_call(seen)
-    assert (record.outcome, is_of_response(record.call_id)) == ("cancelled", False)
+    assert (record.outcome, record.is_merged) == ("cancelled", False)
 
 
-def versions(seen: Captured) -> list[tuple[int, str]]:
-    return [(record.record_version, record.outcome) for record in seen.everything if isinstance(record, CallRecord)]
+def versions(seen: Captured) -> list[tuple[str, str]]:
+    return [(record.part, record.outcome) for record in seen.everything if isinstance(record, CallRecord)]
 
 
 async def poll(mode: Mode, client: Any, response_id: str, times: int) -> None:
@@ -121,7 +121,7 @@ def test_polls_complete_the_call_once(mode: Mode, run: Run, seen: Captured) -> N
 
     run(body)
     record = the_call(seen)
-    assert versions(seen) == [(2, "in_progress"), (7, "success")]
+    assert versions(seen) == [("requested", "in_progress"), ("answered", "success")]
     assert record.usage is not None
     assert (record.outcome, record.usage.total_tokens, record.text) == ("success", 35, "I am well.")
     assert (record.request.model, record.response and record.response.status) == ("gpt-5", "completed")
@@ -170,7 +170,7 @@ def test_a_cancelled_response_ends_its_call(mode: Mode, run: Run, seen: Captured
     run(body)
     record = the_call(seen)
     assert (record.outcome, record.error, record.usage) == ("cancelled", None, None)
-    assert versions(seen) == [(2, "in_progress"), (7, "cancelled")]
+    assert versions(seen) == [("requested", "in_progress"), ("answered", "cancelled")]
 
 
 @pytest.mark.parametrize("after", [None, 4])
@@ -188,7 +188,7 @@ def test_a_streamed_fetch_completes_the_call(mode: Mode, run: Run, seen: Capture
     record = the_call(seen)
     assert record.usage is not None
     assert (record.outcome, record.usage.total_tokens, record.stream) == ("success", 19, None)
-    assert versions(seen) == [(2, "in_progress"), (7, "success")]
+    assert versions(seen) == [("requested", "in_progress"), ("answered", "success")]
     assert [span.name for span in seen.spans] == ["chat gpt-5", "fetch_response"]
 
 
@@ -204,7 +204,7 @@ def test_a_stream_that_is_left_is_continued(mode: Mode, run: Run, seen: Captured
         part = await mode.wait(client.responses.retrieve(job.id, stream=True))
         await mode.next(part)
         await mode.wait(part.close())
-        assert versions(seen) == [(1, "in_progress"), (2, "in_progress")]
+        assert versions(seen) == [("started", "in_progress"), ("requested", "in_progress")]
         async with mode.entered(client.responses.stream(response_id=job.id, starting_after=2)) as rest:
             await mode.all(rest)
 
@@ -240,7 +240,7 @@ def test_a_call_that_is_not_known_here_is_made_of_its_answer(mode: Mode, run: Ru
         with capture() as seen:
             await poll(mode, client, job.id, 2)
         record = the_call(seen)
-        assert (record.call_id, record.record_version) == (response_call_id("openai", job.id), 7)
+        assert (record.call_id, record.part) == (response_call_id("openai", job.id), "answered")
         assert (record.outcome, record.text, record.place) == ("success", "Well.", Place())
         (span,) = seen.spans
         assert (span.name, span.links) == ("fetch_response", ())
@@ -290,7 +290,7 @@ def test_a_webhook_sets_outcome_and_end_and_a_fetch_the_answer(
         client.webhooks.unwrap(payload, headers)
 
     run(body)
-    assert versions(seen) == [(2, "in_progress"), (4, outcome), (7, outcome)]
+    assert versions(seen) == [("requested", "in_progress"), ("ended", outcome), ("answered", outcome)]
     record = the_call(seen)
     assert (record.outcome, record.text, len(seen.spans)) == (outcome, "Well.", 2)
 
@@ -307,7 +307,7 @@ def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, run: Run, 
             client.webhooks.unwrap(payload, headers)
 
     run(body)
-    assert versions(seen) == [(2, "success")]
+    assert versions(seen) == [("ended", "success")]
 
 
 def test_what_a_store_has_is_not_fetched_again(mode: Mode, run: Run, tmp_path: Path) -> None:
@@ -321,11 +321,11 @@ def test_what_a_store_has_is_not_fetched_again(mode: Mode, run: Run, tmp_path: P
             job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
             await poll(mode, client, job.id, 1)
             flushed = WIRING.flush(30)
-        assert (versions(first), flushed) == ([(2, "in_progress"), (7, "success")], True)
+        assert (versions(first), flushed) == ([("requested", "in_progress"), ("answered", "success")], True)
         with capture(stores=store) as later:
             await poll(mode, client, job.id, 2)
             WIRING.flush(30)
-        assert (versions(later), later.spans) == ([(6, "success")], [])
+        assert (versions(later), later.spans) == ([("answered", "success")], [])
 
     run(body)
     reader = open_store(store)

@@ -18,7 +18,6 @@ from callspan.providers.batches import BatchInfo
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.record.ids import batch_call_id, batch_line_id
-from callspan.record.merging import ANSWER_VERSION
 from callspan.reported import batch_files, batch_work
 from callspan.spool import unrecorded, uploads
 from callspan.testing import Captured, capture
@@ -236,8 +235,8 @@ def test_results_are_recorded_however_they_are_read(
         content, again = run(body)
         assert content == again
         assert [call.outcome for call in by_line(seen).values()] == ["success"] * 3
-        versions = [record.record_version for record in seen.everything if isinstance(record, CallRecord)]
-        assert versions == [2] * 3 + [ANSWER_VERSION + 1] * 3
+        versions = [record.part for record in seen.everything if isinstance(record, CallRecord)]
+        assert versions == ["requested"] * 3 + ["answered"] * 3
 
 
 def test_results_are_recorded_when_they_are_requested_by_hand(mode: Mode, run: Run, seen: Captured) -> None:

@@ -109,8 +109,8 @@ def test_spans_are_of_the_batch(mode: Mode, run: Run, seen: Captured) -> None:
     assert (shown["callspan.batch.id"], shown["callspan.batch.complete"]) == (batch_id, True)
     assert (shown["callspan.batch.read.error"], shown["callspan.batch.read.success"]) == (1, 2)
     assert not [name for name in shown if "usage" in name]
-    versions = [record.record_version for record in seen.everything if isinstance(record, CallRecord)]
-    assert versions == [2] * 3 + [7] * 3
+    versions = [record.part for record in seen.everything if isinstance(record, CallRecord)]
+    assert versions == ["requested"] * 3 + ["answered"] * 3
     assert {call.span_id for call in seen.records} == {f"{created.context.span_id:016x}" if created.context else None}
 
 
@@ -134,8 +134,8 @@ def test_a_reader_that_breaks_off_leaves_what_it_has_read(mode: Mode, run: Run, 
 
     run(first)
     assert [call.outcome for call in by_line(seen).values()] == ["success"] * many
-    versions = [record.record_version for record in seen.everything if isinstance(record, CallRecord)]
-    assert versions.count(7) == many
+    versions = [record.part for record in seen.everything if isinstance(record, CallRecord)]
+    assert versions.count("answered") == many
 
 
 def test_requests_that_were_not_seen_are_absent(mode: Mode, run: Run, seen: Captured) -> None:
@@ -149,7 +149,7 @@ def test_requests_that_were_not_seen_are_absent(mode: Mode, run: Run, seen: Capt
     run(body)
     for call in by_line(seen).values():
         assert (call.outcome, call.text) == ("success", "Hello from the scripted provider.")
-        assert (call.request.model, bytes(call.request.body), call.record_version) == (None, b"", 7)
+        assert (call.request.model, bytes(call.request.body), call.part) == (None, b"", "answered")
         assert call.conversation is not None
         assert call.conversation.input == []
 

@@ -60,7 +60,7 @@ def watched() -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Another program has the file for itself; in a rollback journal, as after an interrupted migration."""
+    """Another program has the file for itself; in a rollback journal, as of an older program."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode=DELETE")
         other.execute("BEGIN EXCLUSIVE")
@@ -118,10 +118,10 @@ def timed(act: Callable[[], object]) -> float:
     return time.monotonic() - start
 
 
-def versions(seen: Captured) -> list[tuple[int, bool, bool]]:
-    """Version, and whether it has content and usage."""
+def versions(seen: Captured) -> list[tuple[str, bool, bool]]:
+    """Stage, and whether it has content and usage."""
     calls = [one for one in seen.everything if isinstance(one, CallRecord)]
-    return [(one.record_version, bool(one.response and bytes(one.response.body)), bool(one.usage)) for one in calls]
+    return [(one.stage, bool(one.response and bytes(one.response.body)), bool(one.usage)) for one in calls]
 
 
 @pytest.mark.parametrize("is_first", [False, True], ids=["", "delivered first"])
@@ -134,7 +134,7 @@ def test_a_poll_gets_its_content_and_its_link_from_the_store(
     with watched(), capture(stores=f"sqlite:///{store}") as seen, delivered_first(is_first=is_first):
         client.responses.retrieve(job)
     assert unanswered(store) == []
-    assert versions(seen) == [(6, False, True), (8, True, True)]
+    assert versions(seen) == [("withheld", False, True), ("completed", True, True)]
     (span,) = seen.spans
     assert (span.name, len(span.links)) == ("fetch_response", 1)
     assert (span.attributes or {})["session.id"] == "jobs"
@@ -153,12 +153,12 @@ def test_a_response_has_one_span_also_where_its_record_is_delivered_before_the_l
         job = client.responses.create(model="gpt-5", input="Hi", background=True).id
         with delivered_first():
             client.responses.retrieve(job)
-        assert versions(seen)[1:] == [(7, True, True)]
+        assert versions(seen)[1:] == [("first", True, True)]
         assert [one.name for one in seen.spans] == ["chat gpt-5", "fetch_response"]
     with capture(stores=url) as later:
         with delivered_first():
             client.responses.retrieve(job)
-        assert versions(later) == [(6, False, True)]
+        assert versions(later) == [("withheld", False, True)]
         assert later.spans == []
 
 
@@ -192,7 +192,7 @@ def test_while_the_store_is_blocked_polls_and_webhooks_return_at_once(
         ]
         assert max(took) < SOON_S
         assert LOOK_UPS.drain(30)
-    assert versions(seen) == [(4, False, False), (6, False, True)]
+    assert versions(seen) == [("first", False, False), ("withheld", False, True)]
     (span,) = seen.spans
     assert (span.name, span.links) == ("fetch_response", ())
     (said,) = unanswered(store)
@@ -257,13 +257,13 @@ def test_a_hosted_session_is_read_while_its_store_is_blocked(
         with capture(stores=f"sqlite:///{store}") as blocked, locked(store), watched():
             assert timed(lambda: list(events.list(identity))) < SOON_S
             assert LOOK_UPS.drain(30)
-            assert versions(blocked) == [(6, False, True)] * 2
+            assert versions(blocked) == [("withheld", False, True)] * 2
             assert [bool(one.data) for one in blocked.events if isinstance(one, EventRecord)] == [False]
             assert len(blocked.spans) == 2
         with watched(), capture(stores=f"sqlite:///{store}") as seen:
             list(events.list(identity))
             assert WIRING.flush(30)
-            assert versions(seen)[0] == (6, False, True)
+            assert versions(seen)[0] == ("withheld", False, True)
             assert [one[1:] for one in versions(seen)][-2:] == [(True, True)] * 2
             assert [bool(one.data) for one in seen.events if isinstance(one, EventRecord)] == [False, True]
     with closing(open_store(f"sqlite:///{store}")) as reader:
@@ -286,11 +286,11 @@ def test_rewards_by_id_return_at_once_and_are_placed_by_the_store(
         give = partial(callspan.feedback, call.call_id, 1.0, annotation="polite")
         assert max(timed(give), timed(lambda: callspan.reward(2.0, session_id="s1"))) < SOON_S
         assert LOOK_UPS.drain(30)
-        assert rewards(blocked) == [(1, None, None), (1, "s1", None)]
+        assert rewards(blocked) == [("first", None, None), ("first", "s1", None)]
     with watched(), capture(stores=url) as seen:
         given = callspan.feedback(call.call_id, 1.0, annotation="polite")
         assert WIRING.flush(30)
-        assert rewards(seen) == [(1, None, None), (2, "s1", "polite")]
+        assert rewards(seen) == [("first", None, None), ("completed", "s1", "polite")]
         (span,) = seen.spans
     assert span.context.trace_id == int(str(call.trace_id), 16)
     with closing(open_store(url)) as reader:
@@ -305,6 +305,6 @@ def unanswered(store: Path) -> list[str]:
     return [one.detail for one in checks if one.name == "look-ups" and one.state == "note"]
 
 
-def rewards(seen: Captured) -> list[tuple[int, str | None, str | None]]:
+def rewards(seen: Captured) -> list[tuple[str, str | None, str | None]]:
     found = [one for one in seen.events if isinstance(one, RewardRecord)]
-    return [(one.record_version, one.session_id, one.annotation) for one in found]
+    return [(one.stage, one.session_id, one.annotation) for one in found]

@@ -66,7 +66,7 @@ def play(world: World) -> None:
     step = TimestepRecord(
         timestep_id="t1",
         session_id="s1",
-        record_version=1,
+        seen_ns=1,
         index=0,
         start_ns=start,
         end_ns=start + SECOND,
@@ -257,9 +257,7 @@ def test_of_many_sessions_the_newest_and_those_of_listed_calls_have_a_timeline(
     for number in range(4):
         world.session(f"s{number}", reward=1.0)
         for index in range(2):
-            step = TimestepRecord(
-                timestep_id=f"t{number}{index}", session_id=f"s{number}", record_version=1, index=index
-            )
+            step = TimestepRecord(timestep_id=f"t{number}{index}", session_id=f"s{number}", seen_ns=1, index=index)
             world.records.append(step)
             place = Place(session_id=f"s{number}", timestep_id=step.timestep_id, timestep=index)
             world.chat(QUESTION, "x", f"s{number}", place=place)

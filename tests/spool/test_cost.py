@@ -26,7 +26,6 @@ def encoded(body: object) -> msgspec.Raw:
 TEXT = "To be, or not to be, that is the question: " * 220
 RECORD = CallRecord(
     call_id="01990000-0000-7000-8000-000000000001",
-    record_version=2,
     provider="openai",
     api="chat_completions",
     trace_id="0af7651916cd43dd8448eb211c80319c",

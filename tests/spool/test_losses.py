@@ -20,7 +20,7 @@ from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
 from callspan.record.events import EventRecord, SessionRecord, TimestepRecord
 from callspan.record.ids import response_call_id
-from callspan.record.merging import ANSWER_VERSION, staged
+from callspan.record.merging import staged
 from callspan.spool.losses import LOSSES_FILE, Loss, Losses, LossLog, add_losses, create_losses, read_losses
 from callspan.spool.segment import Frame, scan
 from callspan.spool.sink import Entry
@@ -151,16 +151,18 @@ def test_a_thread_that_ends_while_it_delivers_is_started_again_counted_and_named
 def test_calls_sessions_and_steps_are_counted_once_each_with_their_own_times(tmp_path: Path) -> None:
     """The start of what ends later is no call and no session: its end has everything."""
     call = CallRecord(call_id="c", timing=Timing(start_ns=2_000))
-    background = msgspec.structs.replace(call, call_id=response_call_id("openai", "resp_1"), outcome="in_progress")
-    answer = msgspec.structs.replace(background, record_version=ANSWER_VERSION, outcome="error")
-    session = SessionRecord(session_id="s", record_version=1, start_ns=1_000)
-    step = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, start_ns=1_500)
+    background = msgspec.structs.replace(
+        call, call_id=response_call_id("openai", "resp_1"), part="requested", outcome="in_progress"
+    )
+    answer = msgspec.structs.replace(background, part="answered", seen_in="fetch", outcome="error")
+    session = SessionRecord(session_id="s", seen_ns=1, start_ns=1_000)
+    step = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=1_500)
     ended = [msgspec.structs.replace(scope, end_ns=3_000) for scope in (session, step)]
     event = EventRecord(event_id="e", event_type="action", time_ns=4_000)
     log = LossLog(tmp_path)
     other = msgspec.structs.replace(answer, call_id=response_call_id("openai", "resp_2"))
-    versions = (background, answer, staged(answer, 2), other)
-    for one in (msgspec.structs.replace(call, record_version=1), call, *versions, session, step, *ended, event):
+    versions = (background, answer, staged(answer, "completed"), other)
+    for one in (msgspec.structs.replace(call, part="started"), call, *versions, session, step, *ended, event):
         log.drop("cap", encode(one))
     loss = read_losses(tmp_path).dropped["cap"]
     assert (loss.records, loss.calls, loss.sessions, loss.timesteps) == (11, 3, 1, 1)
@@ -171,7 +173,7 @@ def test_calls_sessions_and_steps_are_counted_once_each_with_their_own_times(tmp
 def test_a_call_of_which_only_the_start_arrived_is_shown_without_an_end_and_its_loss_is_said(tmp_path: Path) -> None:
     store, call = JsonLinesStore(tmp_path / "calls.jsonl"), CallRecord(call_id="c-1", timing=Timing(start_ns=2_000))
     spool = Spool(tmp_path / "calls.jsonl.spool", [store])
-    spool.append(encode(msgspec.structs.replace(call, record_version=1, outcome="started")))
+    spool.append(encode(msgspec.structs.replace(call, part="started", outcome="started")))
     assert spool.close(5)
     LossLog(spool.directory).drop("cap", encode(call))
     shown, said = command("--store", store.name, "show", "c-1")

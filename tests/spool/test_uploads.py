@@ -52,7 +52,7 @@ def test_prune_and_delete_take_it_too(
         spool = tmp_path / "elsewhere"
         monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(spool))
     connection = open_for_writing(store)
-    connection.execute("INSERT INTO sessions (session_id, rec_version, schema_v) VALUES ('mine', 1, 1)")
+    connection.execute("INSERT INTO sessions (session_id, seen_ns, schema_v) VALUES ('mine', 1, 1)")
     connection.close()
     old, both = put(spool, "old.jsonl", "other", age_s=8 * DAY_S), put(spool, "both.jsonl", "mine", "other", "mine")
     mine, note = put(spool, "mine.jsonl", "mine"), put(spool, "note.batch", "mine")

@@ -49,7 +49,6 @@ class Records:
         answer: str = "Hello there.",
         *,
         call_id: str | None = None,
-        version: int = 2,
         model: str = "gpt-5",
         session_id: str | None = None,
         at_s: float = 0,
@@ -66,7 +65,6 @@ class Records:
         }
         given: dict[str, object] = {
             "call_id": call_id or self.new_id(),
-            "record_version": version,
             "provider": "openai",
             "api": "chat_completions",
             "trace_id": "0af7651916cd43dd8448eb211c80319c",
@@ -87,7 +85,7 @@ class Records:
         return call.CallRecord(**(given | fields))  # type: ignore[arg-type]
 
     def session(self, session_id: str = "s1", version: int = 1, **fields: object) -> events.SessionRecord:
-        return events.SessionRecord(session_id=session_id, record_version=version, **fields)  # type: ignore[arg-type]
+        return events.SessionRecord(session_id=session_id, seen_ns=version, **fields)  # type: ignore[arg-type]
 
     def every_kind(self) -> list[events.Record]:
         """One record of each kind with every field that a store has a column for, and some it has not."""
@@ -96,7 +94,7 @@ class Records:
                 name="gridworld", start_ns=START_NS, user_id="u1", metadata={"seed": 7, "deep": {"a": [1, None]}}
             ),
             events.TimestepRecord(
-                timestep_id="t1", session_id="s1", record_version=1, index=0, start_ns=START_NS, terminated=False
+                timestep_id="t1", session_id="s1", seen_ns=1, index=0, start_ns=START_NS, terminated=False
             ),
             self.call(
                 session_id="s1",

@@ -181,7 +181,7 @@ def _call(records: Records, history: list[object], answer: str, place: call.Plac
 def _turn(records: Records, place: call.Place, at_s: int) -> Iterator[events.Record]:
     start_ns = START_NS + at_s * SECOND
     yield events.TimestepRecord(
-        timestep_id=str(place.timestep_id), session_id=str(place.session_id), record_version=1,
+        timestep_id=str(place.timestep_id), session_id=str(place.session_id), seen_ns=1,
         index=place.timestep or 0, start_ns=start_ns, end_ns=start_ns + SECOND, outcome="success", terminated=False,
     )  # fmt: skip
     yield events.EventRecord(

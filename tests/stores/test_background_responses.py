@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from callspan.cli.commands import callspan
 from callspan.record.call import CallRecord, Place, Request, Response, Timing
 from callspan.record.ids import response_call_id
-from callspan.record.merging import ANSWER_VERSION
 from callspan.record.usage import Cost, Usage
 from callspan.stores.base import CallFilter
 
@@ -33,14 +32,16 @@ BASE = CallRecord(
     call_id=response_call_id("openai", "resp_1"), provider="openai", api="responses", timing=Timing(start_ns=START_NS)
 )
 CREATED = msgspec.structs.replace(
-    BASE, record_version=2, outcome="in_progress", pid=7, place=Place(session_id="s1"), metadata={"user_id": "u1"},
+    BASE, part="requested", outcome="in_progress", pid=7, place=Place(session_id="s1"), metadata={"user_id": "u1"},
     request=Request(model="gpt-5", body=raw({"model": "gpt-5", "input": [{"role": "user", "content": "Hi"}]})),
     response=Response(id="resp_1", status="queued", body=raw(QUEUED)),
     timing=Timing(start_ns=START_NS, duration_ns=SECOND // 10), content_level="metadata",
 )  # fmt: skip
-ENDED = msgspec.structs.replace(BASE, record_version=3, timing=Timing(start_ns=START_NS + 3 * SECOND, duration_ns=0))
+ENDED = msgspec.structs.replace(
+    BASE, part="ended", seen_in="webhook", timing=Timing(start_ns=START_NS + 3 * SECOND, duration_ns=0)
+)  # fmt: skip
 ANSWER = msgspec.structs.replace(
-    BASE, record_version=ANSWER_VERSION, response=Response(id="resp_1", status="completed", body=raw(RESPONSE)),
+    BASE, part="answered", seen_in="fetch", response=Response(id="resp_1", status="completed", body=raw(RESPONSE)),
     usage=Usage(input_tokens=3, output_tokens=4, total_tokens=7), cost=Cost(usd=Decimal("0.25"), source="t"),
     timing=Timing(start_ns=START_NS - SECOND, duration_ns=5 * SECOND),
 )  # fmt: skip
@@ -60,7 +61,7 @@ def test_versions_in_any_order_are_one_call(url: str, deliver: Deliver, together
     found = [call for call in delivery.read().calls() if call.api == "responses"]
     assert len(found) == len({call.call_id for call in found}) == len(orders)
     for call in found:
-        assert (call.record_version, call.outcome, call.text) == (6, "success", "Paris.")
+        assert (call.part, call.outcome, call.text) == ("answered", "success", "Paris.")
         assert (call.request.body, call.place.session_id, call.pid) == (CREATED.request.body, "s1", 7)
         assert call.timing == Timing(start_ns=START_NS, duration_ns=4 * SECOND)
         assert (call.usage, call.cost, call.content_level) == (ANSWER.usage, ANSWER.cost, "metadata")

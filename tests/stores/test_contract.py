@@ -130,13 +130,13 @@ def snapshot(store: Delivery) -> object:
 
 
 def test_a_newer_version_replaces_a_call_and_an_older_one_changes_nothing(store: Delivery, records: Records) -> None:
-    started = records.call(version=1, outcome="started", response=None, usage=None, cost=None)
-    ended = records.call(call_id=started.call_id, version=2, answer="All of it.")
+    started = records.call(part="started", outcome="started", response=None, usage=None, cost=None)
+    ended = records.call(call_id=started.call_id, answer="All of it.")
     store.write(started)
     assert bare(store.read().call(started.call_id)) == started
     store.write(ended)
     store.write(started)
-    store.write(records.call(call_id=started.call_id, version=2, answer="Something else."))
+    store.write(records.call(call_id=started.call_id, answer="Something else."))
     assert bare(store.read().call(started.call_id)) == ended
     assert store.read().count_calls() == 1
 
@@ -149,7 +149,7 @@ def test_a_later_session_record_adds_fields_and_absent_ones_erase_nothing(store:
     assert found is not None
     session = found.session
     assert (session.user_id, session.start_ns, session.end_ns) == ("u1", START_NS, START_NS + 5)
-    assert (session.success, session.group_id, session.record_version) == (True, "g", 9)
+    assert (session.success, session.group_id, session.seen_ns) == (True, "g", 9)
 
 
 VERSIONS = {
@@ -191,10 +191,10 @@ def test_three_versions_of_a_session_merge_alike_in_any_order(
 
 def test_versions_of_a_timestep_merge_in_any_order(store: Delivery, records: Records) -> None:
     ended = events.TimestepRecord(
-        timestep_id="t", session_id="s1", record_version=8, index=3, end_ns=START_NS + 9, terminated=False
+        timestep_id="t", session_id="s1", seen_ns=8, index=3, end_ns=START_NS + 9, terminated=False
     )
-    begun = events.TimestepRecord(timestep_id="t", session_id="s1", record_version=2, index=3, start_ns=START_NS)
-    amended = events.TimestepRecord(timestep_id="t", session_id="s1", record_version=4, index=3, terminated=True)
+    begun = events.TimestepRecord(timestep_id="t", session_id="s1", seen_ns=2, index=3, start_ns=START_NS)
+    amended = events.TimestepRecord(timestep_id="t", session_id="s1", seen_ns=4, index=3, terminated=True)
     for one in (ended, begun, amended):
         store.write(one)
     assert list(store.read().timesteps("s1")) == [msgspec.structs.replace(ended, start_ns=START_NS)]
@@ -326,7 +326,7 @@ def test_calls_are_filtered(store: Delivery, records: Records) -> None:
         records.call(at_s=0, session_id="a", answer="The QUICK fox"),
         records.call(at_s=1, session_id="a", model="claude", provider="anthropic"),
         records.call([{"role": "user", "content": [{"type": "text", "text": "Straße"}]}], at_s=2, **failed),
-        records.call(at_s=3, outcome="started", version=1, place=call.Place(session_id="b", timestep_id="t9")),
+        records.call(at_s=3, outcome="started", part="started", place=call.Place(session_id="b", timestep_id="t9")),
     ]
     store.write(*made)
     reader = store.read()
@@ -472,7 +472,7 @@ def test_processes_that_write_at_once_lose_nothing_and_double_nothing(url: str) 
     assert len(found) == len(set(found)) == 3 * 20 + 20
     session = reader.session("shared")
     assert session is not None
-    assert session.session.record_version == 19
+    assert session.session.seen_ns == 19
     reader.close()
     delivery.close()
 

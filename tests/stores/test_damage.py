@@ -101,7 +101,7 @@ EXPECTED = {
     "page size": RESCUE,
     "all zero": "header is damaged (zero bytes after a power failure, say)",
     "only text": "another kind of file, or",
-    "newer": "layout 99 of a newer callspan",
+    "newer": "has format 99, this callspan has format 6: move it away, or read it with the version that wrote it",
     "of another program": "an SQLite file of another application; name another file",
     "calls dropped": "call_rows missing (dropped?); restore the file from a backup, or move it away: a new one is made",
     "contents dropped": "content missing (dropped?); restore the file from a backup, or move it away: a new one is",

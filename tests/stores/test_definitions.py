@@ -64,7 +64,7 @@ def episodes(draw: st.DrawFn) -> list[events.Record]:
         if draw(st.booleans()):
             found.append(
                 events.SessionRecord(
-                    session_id=session_id, record_version=1, start_ns=draw(st.sampled_from([None, start])),
+                    session_id=session_id, seen_ns=1, start_ns=draw(st.sampled_from([None, start])),
                     end_ns=draw(st.sampled_from([None, start + SECOND])),
                 )
             )  # fmt: skip
@@ -72,7 +72,7 @@ def episodes(draw: st.DrawFn) -> list[events.Record]:
             end = draw(st.sampled_from([None, start + index]))
             found.append(
                 events.TimestepRecord(
-                    timestep_id=f"{session_id}{index}", session_id=session_id, record_version=1, index=index,
+                    timestep_id=f"{session_id}{index}", session_id=session_id, seen_ns=1, index=index,
                     start_ns=start, end_ns=end,
                 )
             )  # fmt: skip
@@ -128,7 +128,7 @@ def test_every_store_returns_the_results_of_the_definition(
     store: Delivery, made: list[call.CallRecord], episode: list[events.Record]
 ) -> None:
     records = renamed([*made, *episode], next(_EXAMPLES))
-    older = [msgspec.structs.replace(one, record_version=1, outcome="started") for one in records[:3] if is_call(one)]
+    older = [msgspec.structs.replace(one, part="started", outcome="started") for one in records[:3] if is_call(one)]
     store.write(*older, *records, *older)
     found = [one for one in records if isinstance(one, call.CallRecord)]
     reader = store.read()

@@ -64,18 +64,18 @@ def written(provider: ScriptedProvider, tmp_path: Path) -> Path:
 def test_each_line_of_a_call_states_its_outcome_operation_version_and_all_that_is_known(written: Path) -> None:
     found = {
         (line["request"]["model"], line["outcome"]): (
-            line["operation"], line["record_version"], line["request"].get("stream"), line.get("rate_limited"),
+            line["operation"], line["part"], line["request"].get("stream"), line.get("rate_limited"),
             line.get("retries"),
         )
         for line in lines_of(written)
     }  # fmt: skip
     assert found == {
-        ("plain", "success"): ("chat", 2, False, False, 0),
-        ("stream", "started"): ("chat", 1, True, None, None),
-        ("stream", "success"): ("chat", 2, True, False, 0),
-        ("limited", "success"): ("chat", 2, False, True, 1),
-        ("failed", "error"): ("chat", 2, False, False, 0),
-        ("by hand", "success"): ("chat", 2, None, None, None),
+        ("plain", "success"): ("chat", "ended", False, False, 0),
+        ("stream", "started"): ("chat", "started", True, None, None),
+        ("stream", "success"): ("chat", "ended", True, False, 0),
+        ("limited", "success"): ("chat", "ended", False, True, 1),
+        ("failed", "error"): ("chat", "ended", False, False, 0),
+        ("by hand", "success"): ("chat", "ended", None, None, None),
     }
 
 
@@ -104,7 +104,7 @@ def test_lines_on_the_socket_state_the_same(tmp_path: Path, deliver: Callable[[s
         store.close()
     finally:
         receiver.stop()
-    assert (line["outcome"], line["operation"], line["record_version"]) == ("success", "chat", 2)
+    assert (line["outcome"], line["operation"], line["part"]) == ("success", "chat", "ended")
     assert (line["request"], line["rate_limited"], line["retries"]) == ({"stream": False}, False, 0)
 
 
@@ -129,13 +129,13 @@ def test_a_record_of_another_librarys_span_has_only_what_the_span_has(
 
 def test_records_of_earlier_versions_can_still_be_read(tmp_path: Path) -> None:
     """They left out what had its default."""
-    old = b'{"kind":"call","call_id":"old","schema_version":1,"api":"responses","timing":{"start_ns":1}}'
+    old = b'{"kind":"call","call_id":"old","schema_version":6,"api":"responses","timing":{"start_ns":1}}'
     call = decode(old)
     assert isinstance(call, CallRecord)
-    assert (call.outcome, call.operation, call.record_version) == ("success", "chat", 2)
+    assert (call.outcome, call.operation, call.part) == ("success", "chat", "ended")
     assert (call.request.stream, call.rate_limited) == (None, None)
     assert list(unpack(old).cells()) == list(unpack(encode(call)).cells())
-    reward = decode(b'{"kind":"reward","reward_id":"r","schema_version":1,"value":1.0,"time_ns":5}')
+    reward = decode(b'{"kind":"reward","reward_id":"r","schema_version":6,"value":1.0,"time_ns":5}')
     assert isinstance(reward, RewardRecord)
     assert (reward.objective, reward.scope) == ("reward", "event")
     path = tmp_path / "old.jsonl"
@@ -145,7 +145,7 @@ def test_records_of_earlier_versions_can_still_be_read(tmp_path: Path) -> None:
 
 def test_the_schema_requires_what_is_always_written() -> None:
     schema = json.loads((Path(__file__).parents[2] / "docs/call_record.schema.json").read_bytes())["$defs"]
-    assert {"outcome", "operation", "record_version", "schema_version"} <= set(schema["CallRecord"]["required"])
+    assert {"outcome", "operation", "part", "schema_version"} <= set(schema["CallRecord"]["required"])
     assert {"objective", "scope"} <= set(schema["RewardRecord"]["required"])
     for record in (CallRecord(call_id="c", timing=Timing(start_ns=1)), RewardRecord(reward_id="r", time_ns=1)):
         assert set(schema[type(record).__name__]["required"]) <= json.loads(encode(record)).keys()

@@ -78,7 +78,7 @@ def reader(url: str, records: Records, deliver: Callable[[str], Delivery]) -> Re
     store.write(
         records.session("s1", **named, **one, metadata={"seed": 7, "variant": "b"}),
         records.session("s2", **named, user_id="u2", experiment="x2", metadata=run),
-        TimestepRecord(timestep_id="t-1", session_id="s1", record_version=1, index=0, user_step_id="my-step"),
+        TimestepRecord(timestep_id="t-1", session_id="s1", seen_ns=1, index=0, user_step_id="my-step"),
         records.call(
             call_id="own",
             place=Place(session_id="s1", session_name="gridworld", timestep_id="t-1"),

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from callspan.cli.commands import callspan
 from callspan.record.call import CallRecord, Place, Request, Response
 from callspan.record.ids import response_call_id
-from callspan.record.merging import ANSWER_VERSION
 from callspan.stores.base import CallFilter, History, Reader
 from callspan.stores.history import whole_conversation
 from callspan.stores.retention import delete_session, prune
@@ -169,7 +168,7 @@ def test_a_background_response_is_found_as_the_one_before(url: str, deliver: Del
     call_id = response_call_id("openai", "resp_0")
     created = chain.responses(0, {}, call_id=call_id, outcome="in_progress", response=Response(id="resp_0"))
     continued = msgspec.structs.replace(
-        chain.responses(0, {}, call_id=call_id), record_version=ANSWER_VERSION, request=Request()
+        chain.responses(0, {}, call_id=call_id), part="answered", seen_in="fetch", request=Request()
     )
     store = deliver(url)
     store.write(continued, chain.responses(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,14 +14,12 @@ from callspan.record import call
 from callspan.record.call import Attempt, Request, Response
 from callspan.stores import sql_reader
 from callspan.stores.bodies import whole_text
-from callspan.stores.columns import CALLS, LAYOUT, TABLES
+from callspan.stores.columns import CALLS
 from callspan.stores.sqlite import file as sqlite_file
-from callspan.stores.sqlite import store as sqlite_store
 from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records
 
-FIRST_LAYOUT, *LATER_LAYOUTS = (Path(__file__).with_name(f"layout_{number}.sql") for number in (1, 2, 3))
 COLUMNS = "request_id, user_id, organization_id, project_id, run_id, agent_id, tags"
 LOOKUPS = [
     "trace_id", "span_id", "response_id", "request_id", "user_id", "run_id", "batch_id", "continues", "conversation_id",
@@ -56,32 +54,6 @@ def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/calls.db"
     return str(request.getfixturevalue(f"{request.param}_url"))
-
-
-@pytest.fixture
-def first_layout(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """Make this process one of the first release for a while."""
-
-    @contextlib.contextmanager
-    def earlier() -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            patch.setattr(sqlite_store, "CALL_ROWS", "calls")
-            patch.setattr(sqlite_store, "PACKED", {})
-            write_layout(1, patch)
-            yield
-
-    return earlier
-
-
-def write_layout(number: int, patch: pytest.MonkeyPatch) -> None:
-    """Make this process one that knows no later layout."""
-    patch.setattr(sqlite_file, "MIGRATIONS", sqlite_file.MIGRATIONS[:number])
-    for table in TABLES.values():
-        early = table._replace(columns=tuple(column for column in table.columns if column.since <= number))
-        patch.setitem(TABLES, table.kind, early)
-    for place in ("postgres.connection", "clickhouse.connection"):
-        with contextlib.suppress(ImportError):
-            patch.setattr(f"callspan.stores.{place}.LAYOUT", number)
 
 
 def rows(url: str, sql: str) -> list[tuple[object, ...]]:
@@ -132,74 +104,6 @@ def test_ids_of_the_metadata_are_columns(sql_url: str, records: Records, deliver
     ]
 
 
-def test_a_store_of_the_first_layout_keeps_all_and_gets_the_new_columns(
-    sql_url: str,
-    records: Records,
-    deliver: Callable[[str], Delivery],
-    first_layout: Callable[[], contextlib.AbstractContextManager[None]],
-) -> None:
-    extra = {name: METADATA[name] for name in ("agent_id", "tags")}
-    metadata = {name: value for name, value in METADATA.items() if name not in extra} | {"extra": extra}
-    made = records.call(session_id="s1", metadata=metadata, attempts=attempts(), response=Response(id="msg_1"))
-    with first_layout():
-        old = deliver(sql_url)
-        old.write(made, records.call(at_s=5, attempts=[], response=None), *records.every_kind())
-        before = [*old.read().calls()]
-        old.close()
-        with pytest.raises(Exception, match="request_id"):
-            rows(sql_url, f"SELECT {COLUMNS} FROM calls")
-    # A reader before any writer of the new layout: what the tables have is found.
-    with contextlib.closing(open_store(sql_url)) as reader:
-        assert [*reader.calls()] == before
-        assert reader.call("req_last") is None
-        found = reader.call("msg_1")
-    assert found is not None
-    assert found.call_id == made.call_id
-    new = deliver(sql_url)
-    new.segment = "2-b.seg"
-    reader = new.read()
-    assert [*reader.calls()] == before
-    found = reader.call("req_last")
-    assert found is not None
-    assert found.call_id == made.call_id
-    (row,) = rows(sql_url, f"SELECT {COLUMNS} FROM calls WHERE call_id = '{made.call_id}'")
-    assert decoded(row) == FOUND
-    new.write(records.call(call_id="new", metadata=METADATA, attempts=attempts()))
-    assert {decoded(row) for row in rows(sql_url, f"SELECT {COLUMNS.replace(', tags', ', 1')} FROM calls")} >= {
-        (*FOUND[:-1], 1)
-    }
-
-
-def test_a_file_that_the_first_layout_wrote_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "calls.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(FIRST_LAYOUT.read_text())
-    url = f"sqlite:///{path}"
-    with contextlib.closing(open_store(url)) as reader:
-        before = [*reader.calls()], [*reader.sessions()], [*reader.summary("session", latencies=False)]
-    sqlite_file.open_for_writing(path).close()
-    with contextlib.closing(open_store(url)) as reader:
-        assert ([*reader.calls()], [*reader.sessions()], [*reader.summary("session", latencies=False)]) == before
-    assert rows(url, "SELECT user_version FROM pragma_user_version") == [(LAYOUT,)]
-    assert dict(rows(url, "SELECT call_id, user_id FROM calls")) | {} == {
-        "01990000-0000-7000-8000-000000000001": None,
-        "sent": "u7",
-        "claude": "u8",
-        "named": "u1",
-    }
-    assert rows(url, "SELECT request_id FROM calls WHERE call_id = 'sent'") == [("req_last",)]
-    assert rows(url, f"SELECT {COLUMNS} FROM calls WHERE call_id = 'named'") == [
-        ("req_1", "u1", "o1", "5", "r1", "a1", '["x","y"]')
-    ]
-    # The sums stay: the update changes nothing they are made of.
-    assert rows(url, "SELECT count(*) FROM summed WHERE calls IS NULL") == [(0,)]
-    fresh = tmp_path / "fresh.db"
-    sqlite_file.open_for_writing(fresh).close()
-    names = "SELECT type, name FROM sqlite_master ORDER BY 1, 2"
-    assert rows(url, names) == rows(f"sqlite:///{fresh}", names)
-
-
-MESSAGES = "SELECT call_id, session_id, position, direction, role, text FROM call_messages ORDER BY call_id, position"
 CONDITIONS = [
     "WHERE call_id = 'x'",
     "WHERE call_id = (SELECT call_id FROM calls ORDER BY start_ns DESC LIMIT 1)",
@@ -208,72 +112,6 @@ CONDITIONS = [
     "JOIN calls c USING (call_id) WHERE c.trace_id = 'x'",
     "JOIN events e USING (call_id) WHERE e.session_id = 'x'",
 ]
-
-
-@pytest.mark.parametrize("layout", LATER_LAYOUTS, ids=("second", "third"))
-def test_a_file_that_a_later_layout_wrote_is_brought_up_to_date(layout: Path, tmp_path: Path) -> None:
-    path = tmp_path / "calls.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(layout.read_text())
-    url = f"sqlite:///{path}"
-    with contextlib.closing(open_store(url)) as reader:
-        before = [*reader.calls()], [*reader.sessions()], rows(url, MESSAGES)
-    sqlite_file.open_for_writing(path).close()
-    with contextlib.closing(open_store(url)) as reader:
-        assert ([*reader.calls()], [*reader.sessions()], rows(url, MESSAGES)) == before
-    assert rows(url, "SELECT user_version FROM pragma_user_version") == [(LAYOUT,)]
-    fresh = tmp_path / "fresh.db"
-    sqlite_file.open_for_writing(fresh).close()
-    names = "SELECT type, name, sql FROM sqlite_master WHERE name <> 'call_rows' ORDER BY 1, 2"
-    assert rows(url, names) == rows(f"sqlite:///{fresh}", names)
-    claude = "SELECT position, direction, role, text FROM call_messages WHERE call_id = 'claude' ORDER BY position"
-    (system, *others) = rows(url, claude)
-    assert system[:3] == (-1, "in", "system")
-    assert others == [(0, "in", "user", "Hello"), (1, "out", "assistant", "Hello there.")]
-
-
-CONTINUED = {
-    "first": (None, None),
-    "second": ("resp_1", None),
-    "named": (None, "conv_1"),
-    "object": (None, "conv_1"),
-    "created": (None, None),
-    "thread": ("msg_1", None),
-    "other": (None, None),
-}
-"""What the calls of the third layout continue, by their params."""
-
-
-def test_calls_of_a_store_of_the_third_layout_state_what_they_continue(
-    sql_url: str, records: Records, deliver: Callable[[str], Delivery], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[tuple[str, str, dict[str, object]]] = [
-        ("first", "responses", {"previous_response_id": None, "conversation": None}),
-        ("second", "responses", {"previous_response_id": "resp_1"}),
-        ("named", "responses", {"conversation": "conv_1"}),
-        ("object", "responses", {"conversation": {"id": "conv_1"}}),
-        ("created", "messages", {"thread": {"type": "create"}}),
-        ("thread", "messages", {"thread": {"type": "continue", "previous_message_id": "msg_1"}}),
-        ("other", "chat_completions", {"metadata": {"previous_response_id": "no"}, "previous_response_id": "no"}),
-    ]
-    with monkeypatch.context() as patch:
-        write_layout(3, patch)
-        old = deliver(sql_url)
-        old.write(*[records.call(call_id=name, api=api, request=Request(params=params)) for name, api, params in sent])
-        old.close()
-        with pytest.raises(Exception, match="continues"):
-            rows(sql_url, "SELECT continues FROM calls")
-    new = deliver(sql_url)
-    new.segment = "2-b.seg"
-    found = {call_id: tuple(links) for call_id, *links in rows(sql_url, CONTINUES)}
-    assert found == CONTINUED
-    new.write(records.call(call_id="new", request=Request(continues="resp_2", conversation_id="conv_2")))
-    assert ("new", "resp_2", "conv_2") in rows(sql_url, CONTINUES)
-    (answer,) = rows(sql_url, "SELECT continues, conversation_id FROM call_messages WHERE call_id = 'new'")
-    assert answer == ("resp_2", "conv_2")
-
-
-CONTINUES = "SELECT call_id, continues, conversation_id FROM calls"
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)

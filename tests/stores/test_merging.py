@@ -36,20 +36,20 @@ VERSIONS = st.lists(FIELDS, min_size=1, max_size=5)
 def versions_of(fields: Sequence[dict[str, object]]) -> list[events.SessionRecord]:
     """Versions 1, 2, 3, ... of one session."""
     return [
-        events.SessionRecord(session_id="s", record_version=number, **given)  # type: ignore[arg-type]
+        events.SessionRecord(session_id="s", seen_ns=number, **given)  # type: ignore[arg-type]
         for number, given in enumerate(fields, 1)
     ]
 
 
 def expected(versions: Sequence[events.SessionRecord]) -> events.SessionRecord:
     """By the definition: the newest of each field and key of metadata; the earliest start, the strictest level."""
-    whole: dict[str, object] = {"session_id": "s", "record_version": len(versions)}
+    whole: dict[str, object] = {"session_id": "s", "seen_ns": len(versions)}
     metadata: dict[str, object] = {}
     for version in versions:
         metadata |= version.metadata
         for field in version.__struct_fields__:
             value = getattr(version, field)
-            if value is not None and value != [] and field not in {"metadata", "record_version"}:
+            if value is not None and value != [] and field not in {"metadata", "seen_ns"}:
                 whole[field] = value
     starts = [version.start_ns for version in versions if version.start_ns is not None]
     if starts:
@@ -80,21 +80,21 @@ def test_rows_merge_one_by_one_to_the_same_with_repetitions(fields: list[dict[st
 
 
 def test_a_row_of_one_version_needs_no_stamps() -> None:
-    session = events.SessionRecord(session_id="s", record_version=4, name="n", metadata={"k": 1})
+    session = events.SessionRecord(session_id="s", seen_ns=4, name="n", metadata={"k": 1})
     assert merged_row(SESSIONS, None, msgspec.json.decode(encode(session)))["stamps"] is None
 
 
 def test_a_last_version_with_all_fields_needs_no_stamps() -> None:
-    begun = events.TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, start_ns=5)
-    ended = msgspec.structs.replace(begun, record_version=2, end_ns=9)
+    begun = events.TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=5)
+    ended = msgspec.structs.replace(begun, seen_ns=2, end_ns=9)
     first = merged_row(TIMESTEPS, None, msgspec.json.decode(encode(begun)))
     assert merged_row(TIMESTEPS, first, msgspec.json.decode(encode(ended)))["stamps"] is None
 
 
 def test_fields_of_a_newer_callspan_are_merged_too() -> None:
-    tree: dict[str, object] = {"kind": "session", "session_id": "s", "schema_version": 1}
-    late = merged_row(SESSIONS, None, tree | {"record_version": 5, "brand_new": 5})
-    row = merged_row(SESSIONS, late, tree | {"record_version": 3, "brand_new": 3, "other": 1})
+    tree: dict[str, object] = {"kind": "session", "session_id": "s", "schema_version": 6}
+    late = merged_row(SESSIONS, None, tree | {"seen_ns": 5, "brand_new": 5})
+    row = merged_row(SESSIONS, late, tree | {"seen_ns": 3, "brand_new": 3, "other": 1})
     assert msgspec.json.decode(str(row["extra"])) == {"brand_new": 5, "other": 1}
 
 

@@ -422,15 +422,14 @@ class TestClickHouse:
     def test_dropped_table_and_its_remedy(
         self, clickhouse: ClickHouseServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        from callspan.stores.schema import LAYOUT, statements
+        from callspan.stores.schema import statements
 
         read: list[str] = []
 
         def end() -> None:
             read.append(why_unread(clickhouse.url))
-            for layout in range(1, LAYOUT + 1):
-                for statement in statements("clickhouse", layout):
-                    clickhouse.engine.command(statement)
+            for statement in statements("clickhouse"):
+                clickhouse.engine.command(statement)
 
         outcome = through_an_outage(
             tmp_path, clickhouse.url, caplog, lambda: clickhouse.engine.command("DROP TABLE calls"), end

@@ -68,7 +68,7 @@ def test_delivered_again_it_has_each_record_once_in_its_newest_version(
     scheme: str, tmp_path: Path, records: Records
 ) -> None:
     delivery = Delivery(f"{scheme}:///{tmp_path}/calls.lines")
-    started = records.call(call_id="one", version=1, outcome="started")
+    started = records.call(call_id="one", part="started", outcome="started")
     ended = records.call(call_id="one")
     delivery.write(started, ended, records.session(name="a", start_ns=1))
     delivery.write(started, records.session(version=2, outcome="success"))

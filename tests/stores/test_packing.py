@@ -1,4 +1,4 @@
-"""Packed columns of SQLite: SQL and readers see the original JSON, also in files of an earlier layout."""
+"""Packed columns of SQLite: SQL and readers see the original JSON."""
 
 from __future__ import annotations
 

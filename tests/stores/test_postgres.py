@@ -11,9 +11,10 @@ import pytest
 
 from callspan.cli.store_check import store_check
 from callspan.record import call
+from callspan.record.formats import FORMAT
 from callspan.spool.sink import PoisonError, Sink
 from callspan.stores.base import StoreError
-from callspan.stores.columns import LAYOUT, TABLES
+from callspan.stores.columns import TABLES
 from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import Delivery, Records
@@ -132,7 +133,7 @@ def test_a_bad_entry_is_kept_as_a_dead_letter(store: Delivery) -> None:
     assert store.sink.position(entry.segment) == entry.end
 
 
-def test_a_database_without_tables_and_a_newer_layout_are_clear_errors(postgres_url: str) -> None:
+def test_a_database_without_tables_and_another_format_are_clear_errors(postgres_url: str) -> None:
     with pytest.raises(StoreError, match="no callspan tables"):
         open_store(postgres_url)
     (sink,) = sinks_for(postgres_url)
@@ -140,7 +141,7 @@ def test_a_database_without_tables_and_a_newer_layout_are_clear_errors(postgres_
     sink.close()
     with psycopg.connect(postgres_url) as connection:
         connection.execute("UPDATE callspan_layout SET version = 99")
-    with pytest.raises(StoreError, match="newer callspan"):
+    with pytest.raises(StoreError, match="has format 99, this callspan has format"):
         sink.open()
 
 
@@ -178,7 +179,7 @@ def test_many_processes_may_make_the_tables_at_once(postgres_url: str) -> None:
     finally:
         with psycopg.connect(postgres_url, autocommit=True) as admin:
             admin.execute("ALTER ROLE callspan RESET default_transaction_isolation")
-    assert ask(postgres_url, "SELECT version FROM callspan_layout") == [(LAYOUT,)]
+    assert ask(postgres_url, "SELECT version FROM callspan_layout") == [(FORMAT,)]
     for one in stores:
         one.close()
 

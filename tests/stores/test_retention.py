@@ -100,7 +100,7 @@ class TestEveryStore:
 
 
 def step(timestep_id: str, version: int = 1, **fields: object) -> events.TimestepRecord:
-    given = {"timestep_id": timestep_id, "session_id": "running-long", "record_version": version, "index": 0}
+    given = {"timestep_id": timestep_id, "session_id": "running-long", "seen_ns": version, "index": 0}
     return events.TimestepRecord(**(given | fields))  # type: ignore[arg-type]
 
 

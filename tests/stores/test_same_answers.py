@@ -63,7 +63,7 @@ def recorded(records: Records) -> list[events.Record]:
         records.session("run-b", name="maze", task_id="t", start_ns=START_NS + 60 * SECOND, outcome="failure"),
         records.session("run-c", name="idle", start_ns=START_NS + 90 * SECOND),
         events.TimestepRecord(
-            timestep_id="step-1", session_id="run-a", record_version=1, index=0, start_ns=START_NS, terminated=True
+            timestep_id="step-1", session_id="run-a", seen_ns=1, index=0, start_ns=START_NS, terminated=True
         ),
         events.EventRecord(
             event_id="e1", session_id="run-a", timestep_id="step-1", event_type="tool", name="look", reward=0.25,

@@ -1,4 +1,4 @@
-"""SQLite only: the file, its permissions, migrations and plain SQL."""
+"""SQLite only: the file, its permissions and plain SQL."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import msgspec
 import pytest
 
 from callspan.record import call
+from callspan.record.formats import FORMAT
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
-from callspan.stores.sqlite.file import APPLICATION_ID, MIGRATIONS, open_for_reading, open_for_writing
+from callspan.stores.sqlite.file import APPLICATION_ID, open_for_reading, open_for_writing
 from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.sqlite.store import SQLiteStore
 
@@ -47,7 +48,7 @@ def test_the_file_is_for_its_owner_only_and_marked(store: Delivery, path: Path, 
     for file in path.parent.iterdir():
         assert file.stat().st_mode & 0o777 == 0o600, file
     assert ask(path, "PRAGMA application_id") == [(APPLICATION_ID,)]
-    assert ask(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
+    assert ask(path, "PRAGMA user_version") == [(FORMAT,)]
     assert ask(path, "PRAGMA journal_mode") == [("wal",)]
 
 
@@ -71,7 +72,7 @@ def test_columns_of_optional_fields_are_nullable(store: Delivery, path: Path) ->
         for row in ask(path, f"PRAGMA table_info({table.name})")
         if row[3] and row[1] != table.key
     }
-    assert {name for _, name in required} <= {"rec_version", "schema_v", "start_ns"}
+    assert {name for _, name in required} <= {"part", "seen_in", "stage", "seen_ns", "schema_v", "start_ns"}
 
 
 def test_columns_hold_what_people_query(store: Delivery, path: Path, records: Records) -> None:
@@ -201,11 +202,11 @@ def test_a_file_of_another_application_is_left_alone(path: Path, opener: Callabl
 
 
 @pytest.mark.parametrize("opener", [open_for_writing, SQLiteReader])
-def test_a_newer_layout_and_other_files_are_refused(path: Path, opener: Callable[[Path], object]) -> None:
+def test_another_format_and_other_files_are_refused(path: Path, opener: Callable[[Path], object]) -> None:
     open_for_writing(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version={len(MIGRATIONS) + 1}")
-    with pytest.raises(StoreError, match="newer callspan"):
+        connection.execute(f"PRAGMA user_version={FORMAT + 1}")
+    with pytest.raises(StoreError, match="has format"):
         opener(path)
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(StoreError, match="another kind of file"):
@@ -216,20 +217,6 @@ def test_an_empty_file_has_nothing_to_read_yet(path: Path) -> None:
     path.touch()
     with pytest.raises(StoreError, match="nothing was recorded"):
         SQLiteReader(path)
-
-
-def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_for_writing(path).close()
-
-    def broken(connection: sqlite3.Connection) -> None:
-        connection.execute("CREATE TABLE half_done (a)")
-        connection.execute("nonsense")
-
-    monkeypatch.setattr("callspan.stores.sqlite.file.MIGRATIONS", (*MIGRATIONS, broken))
-    with pytest.raises(sqlite3.OperationalError, match="nonsense"):
-        open_for_writing(path)
-    assert ask(path, "SELECT count(*) FROM sqlite_master WHERE name = 'half_done'") == [(0,)]
-    assert ask(path, "PRAGMA user_version") == [(len(MIGRATIONS),)]
 
 
 def test_a_session_whose_process_is_gone_reads_interrupted(store: Delivery, records: Records) -> None:

@@ -69,11 +69,11 @@ def test_kept_sums_are_those_of_the_calls(store: Delivery, path: Path, records: 
 
 def test_a_later_version_of_a_call_counts_once(store: Delivery, records: Records) -> None:
     call_id = records.new_id()
-    store.write(records.call(call_id=call_id, session_id="a", version=1, usage=None, cost=None, outcome="started"))
+    store.write(records.call(call_id=call_id, session_id="a", part="started", usage=None, cost=None, outcome="started"))
     agree(store.read())
-    store.write(records.call(call_id=call_id, session_id="a", version=2))
+    store.write(records.call(call_id=call_id, session_id="a"))
     agree(store.read())
-    store.write(records.call(call_id=call_id, session_id="b", version=3, at_s=5 * HOUR_S))
+    store.write(records.call(call_id=call_id, session_id="b", seen_ns=3, at_s=5 * HOUR_S))
     agree(store.read())
     (found,) = store.read().summary("session")
     assert (found.key, found.calls, found.input_tokens) == ("b", 1, 10)

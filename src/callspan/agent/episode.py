@@ -1,4 +1,4 @@
-"""Episode: the counters, running totals and versions that all sessions of one id share in this process."""
+"""Episode: the counters, running totals and times of writing that all sessions of one id share in this process."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Episode:
         "_lock",
         "_sequence",
         "_step_ids",
-        "_version",
+        "_time_ns",
         "id",
         "info",
         "open",
@@ -182,7 +182,7 @@ class Episode:
         self._sequence = count()
         self._step_ids: dict[str, None] = {}
         self._indexes = count(first_index)
-        self._version = 0
+        self._time_ns = 0
         self._lock = RLock()
         renew_locks(self, "_lock")
 
@@ -211,15 +211,15 @@ class Episode:
         """Return the next sequence number of events and messages, from 0."""
         return next(self._sequence)
 
-    def next_version(self) -> int:
+    def next_time_ns(self) -> int:
         """Return Unix nanoseconds, higher than any returned before."""
         with self._lock:
-            # Clocks have coarse ticks and may be set back; stores ignore a version that is not higher.
-            version = max(time.time_ns(), self._version + 1)
-            while version <= self._version:  # a signal handler took a version in between
-                version = self._version + 1
-            self._version = version
-            return version
+            # Clocks have coarse ticks and may be set back; stores ignore a version that is not later.
+            time_ns = max(time.time_ns(), self._time_ns + 1)
+            while time_ns <= self._time_ns:  # a signal handler took a time in between
+                time_ns = self._time_ns + 1
+            self._time_ns = time_ns
+            return time_ns
 
     def enter(self, session: object, now_ns: int) -> bool:
         """Count the start of a session of this id; True for the first in this process."""

@@ -243,7 +243,7 @@ def _finish(
         target = _target(ids, scope, where)
         place = target.place
         whole = msgspec.structs.replace(
-            record, record_version=2, session_id=place.session_id, timestep_id=place.timestep_id,
+            record, stage="completed", session_id=place.session_id, timestep_id=place.timestep_id,
             timestep=place.timestep,
         )  # fmt: skip
         if is_feedback:

@@ -67,8 +67,8 @@ class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """True where a store has the call with its end and usage."""
     has_answer: bool = False
     """True where a store has the content of the answer."""
-    read_ns: int | None = None
-    """When the end of a call was first read, see `CallRecord.read_ns`."""
+    seen_ns: int | None = None
+    """When the end of a call was first read, Unix time; None: unknown."""
     level: Content | None = None
     """The content level it was begun with; None: unknown."""
     scope: Callable[[], object] | None = None

@@ -325,7 +325,7 @@ class Session(EventRecorder, Decorating):
         runtime = self._runtime
         return SessionRecord(
             session_id=self.id,
-            record_version=self._episode.next_version(),
+            seen_ns=self._episode.next_time_ns(),
             name=self.name,
             group_id=identity.group_id,
             task_id=identity.task_id,

@@ -249,7 +249,7 @@ class Timestep(EventRecorder, Decorating):
         return TimestepRecord(
             timestep_id=self.id,
             session_id=session.id,
-            record_version=session._episode.next_version(),
+            seen_ns=session._episode.next_time_ns(),
             index=self._index,
             user_step_id=self._step_id,
             name=name,
@@ -263,7 +263,7 @@ class Timestep(EventRecorder, Decorating):
         """Return the first record, updated."""
         return msgspec.structs.replace(
             first,
-            record_version=first.record_version if self._session is None else self._session._episode.next_version(),
+            seen_ns=first.seen_ns if self._session is None else self._session._episode.next_time_ns(),
             trace_id=self._span.trace_id,
             span_id=self._span.span_id,
             metadata=dict(self._info),

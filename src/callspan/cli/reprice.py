@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,6 +21,7 @@ from callspan.cost.published import is_installed
 from callspan.formatting import count, money
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode
+from callspan.record.merging import first_seen
 from callspan.record.usage import Cost
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
@@ -109,8 +111,10 @@ class Rewriter:
             self._sink.close()
 
     def write(self, call: CallRecord, cost: Cost) -> None:
-        """Write a call with its new cost and a higher version: a copy that waits in a spool cannot replace it."""
-        again = msgspec.structs.replace(call, cost=cost, record_version=call.record_version + 1, conversation=None)
+        """Write a call with its new cost as a later version: a copy that waits in a spool cannot replace it."""
+        again = msgspec.structs.replace(
+            call, cost=cost, seen_ns=time.time_ns(), first_seen_ns=first_seen(call), conversation=None
+        )
         self._count += 1
         self._waiting.append(Entry(_SEGMENT, self._count - 1, self._count, encode(again)))
         if len(self._waiting) == _BATCH:

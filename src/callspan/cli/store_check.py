@@ -39,7 +39,7 @@ def store_check(url: str) -> tuple[str | None, str]:
 def _entry() -> Entry:
     now, session_id = time.time_ns(), f"doctor-{new_id()}"
     record = SessionRecord(
-        session_id=session_id, record_version=now, name="callspan doctor", start_ns=now, end_ns=now, outcome="success"
+        session_id=session_id, seen_ns=now, name="callspan doctor", start_ns=now, end_ns=now, outcome="success"
     )
     payload = encode(record)
     return Entry(session_id, 0, len(payload), payload)

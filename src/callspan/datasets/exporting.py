@@ -195,5 +195,5 @@ def _in_one_line(json: bytes) -> bytes:
 
 
 _NO_SESSION: Final = SessionSummary(
-    session=SessionRecord(session_id="", record_version=0), timesteps=0, calls=0, errors=0, events=0, models=[]
+    session=SessionRecord(session_id="", seen_ns=0), timesteps=0, calls=0, errors=0, events=0, models=[]
 )

@@ -14,8 +14,7 @@ from callspan.observe.ports import CallInfo
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.wire_json import flag, unix_ns
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, Response, Timing
-from callspan.record.ids import is_of_response, response_call_id
-from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
+from callspan.record.ids import response_call_id
 
 IN_PROGRESS: Final = "in_progress"
 UNDER_WAY: Final = ("queued", "in_progress")
@@ -31,17 +30,18 @@ def is_requested(body: object) -> bool:
 
 
 def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> None:
-    """Put the id and outcome of a background response, and what it continues, among the fields of its call's record.
+    """Put what tells a background response, and what it continues, among the fields of its call's record.
 
     A stream that its reader left, or that broke off, does not end the response: the call stays in progress.
     """
     links = {"continues": info.continues, "conversation_id": info.conversation_id}
     if record.request.continues is None and record.request.conversation_id is None and any(links.values()):
         fields["request"] = msgspec.structs.replace(fields.get("request", record.request), **links)
-    if info.response.id is not None:
-        fields["call_id"] = response_call_id(record.provider, info.response.id)
     if info.outcome is not None:
         fields["outcome"] = info.outcome
+    if info.response.id is not None:
+        fields["call_id"] = response_call_id(record.provider, info.response.id)
+        fields["part"] = "requested" if fields["outcome"] == IN_PROGRESS else "answered"
 
 
 def begun(started: CallRecord, endpoint: Endpoint, body: object) -> CallRecord:
@@ -58,7 +58,7 @@ def begun(started: CallRecord, endpoint: Endpoint, body: object) -> CallRecord:
 
 def has_ended(fetched: CallRecord) -> bool:
     """Return whether the record of a fetch is of a background response that has ended."""
-    return is_of_response(fetched.call_id) and fetched.response is not None and fetched.outcome != IN_PROGRESS
+    return fetched.part == "answered" and fetched.response is not None
 
 
 def completion(fetched: CallRecord) -> CallRecord:
@@ -76,7 +76,9 @@ def completion(fetched: CallRecord) -> CallRecord:
     return _version(
         fetched,
         call_id=fetched.call_id,
-        record_version=ANSWER_VERSION,
+        part="answered",
+        seen_in="fetch",
+        seen_ns=timing.start_ns + (timing.duration_ns or 0),
         api=fetched.api,
         request=Request(continues=request.continues, conversation_id=request.conversation_id),
         response=response,
@@ -85,7 +87,6 @@ def completion(fetched: CallRecord) -> CallRecord:
         outcome=outcome,
         error=fetched.error if outcome == "error" else None,
         redactions=fetched.redactions,
-        read_ns=timing.start_ns + (timing.duration_ns or 0),
     )
 
 
@@ -97,7 +98,8 @@ def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallR
     return _version(
         server,
         call_id=response_call_id(server.provider, response_id),
-        record_version=ENDED_VERSION,
+        part="ended",
+        seen_in="webhook",
         api="responses",
         response=Response(id=response_id, status=status),
         timing=Timing(start_ns=at_ns, duration_ns=0),

@@ -28,7 +28,6 @@ from callspan.providers.wire_json import unix_ns
 from callspan.record.call import Attempt, CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json, exact_json
 from callspan.record.ids import batch_call_id, batch_line_id
-from callspan.record.merging import ANSWER_VERSION
 
 BLOCK_BYTES: Final = 1 << 16
 _MOST_WAITING: Final = 64 << 20
@@ -347,7 +346,8 @@ def requested(base: CallRecord, line: RequestLine) -> CallRecord:
     return msgspec.structs.replace(
         base,
         call_id=batch_line_id(line.custom_id or ""),
-        record_version=2,
+        part="requested",
+        seen_in="batch",
         api="unknown" if endpoint is None else endpoint.api,
         operation="chat" if endpoint is None else endpoint.operation,
         custom_id=line.custom_id,
@@ -387,7 +387,8 @@ def answered(reading: CallRecord, batch: BatchInfo, line: ResultLine) -> CallRec
     attempts = [Attempt(number=1, start_ns=0, status=line.status, request_id=line.request_id)]
     return CallRecord(
         call_id=batch_call_id(reading.provider, batch.id, batch_line_id(line.custom_id)),
-        record_version=ANSWER_VERSION,
+        part="answered",
+        seen_in="batch",
         provider=reading.provider,
         api="unknown" if endpoint is None else endpoint.api,
         operation="chat" if endpoint is None else endpoint.operation,

@@ -1,7 +1,7 @@
 """Hosted agents: builds records of what ran at the provider from its events and listings.
 
 The ids of all records are made of the provider's, so that every process that reads the same events writes the same
-records. A call's version says how much its writer has read; stores merge them, see `callspan.record.merging`.
+records. The part of a call says how much its writer has read; stores merge the versions, see `callspan.record.merging`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import msgspec
 from callspan.background import LRUCache
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosted import Fold, HostedEndpoint, ModelRequest, Sent, SessionFacts, ToolRun
-from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Timing
+from callspan.record.call import CallRecord, ErrorInfo, Part, Place, Request, Timing
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.ids import response_call_id
-from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION, MODEL_VERSION, TRACE_VERSIONS
+from callspan.record.merging import RANKS
 
 IN_PROGRESS: Final = "in_progress"
-_BEGUN_VERSION: Final = 2
 _MOST_SESSIONS: Final = 512
 _MOST_THREADS: Final = 4096
 _MOST_SENT: Final = 256
@@ -45,7 +44,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 class Read(NamedTuple):
     """What this process has read of a call."""
 
-    rank: int
+    part: Part
     status: str | None
     has_output: bool
     usage: bytes
@@ -53,22 +52,23 @@ class Read(NamedTuple):
 
 def read_after(request: ModelRequest, known: Read | None) -> Read | None:
     """Return what has been read of a call with this version of its model request; None if it adds nothing."""
-    rank = _rank(request)
+    part = _part(request)
+    rank = RANKS[part]
     usage = b"" if request.usage is None else encode_json(request.usage)
     if known is not None:
         is_new = usage not in (b"", known.usage) or request.status not in (None, known.status)
         is_new = is_new or (request.output is not None and not known.has_output)
-        is_new = is_new and rank > _BEGUN_VERSION
+        is_new = is_new and part != "started"
         may_change = request.status is not None or request.of_trace
-        if rank < known.rank or (rank == known.rank and not (is_new and may_change)):
+        if rank < RANKS[known.part] or (part == known.part and not (is_new and may_change)):
             return None
     has_output = request.output is not None or (known is not None and known.has_output)
-    return Read(rank, request.status, has_output, usage or (known.usage if known is not None else b""))
+    return Read(part, request.status, has_output, usage or (known.usage if known is not None else b""))
 
 
 def is_first_end(request: ModelRequest, before: Read | None) -> bool:
     """Return whether nothing in this process has ended the call before: it has a span, and is measured."""
-    return _rank(request) > _BEGUN_VERSION and (before is None or before.rank <= _BEGUN_VERSION)
+    return _part(request) != "started" and (before is None or before.part == "started")
 
 
 class HostedAgents:
@@ -132,7 +132,7 @@ class HostedAgents:
 
 
 def session_of(origin: Origin, fact: SessionFacts, now_ns: int) -> SessionRecord:
-    """Return the record of a session. Its version is the time of the facts."""
+    """Return the record of a session."""
     at_ns = now_ns if fact.at_ns is None else fact.at_ns
     metadata = dict(origin.metadata)
     if fact.agent_id is not None:
@@ -143,7 +143,7 @@ def session_of(origin: Origin, fact: SessionFacts, now_ns: int) -> SessionRecord
         metadata["stated_usage"] = fact.usage
     return SessionRecord(
         session_id=fact.session_id,
-        record_version=at_ns,
+        seen_ns=at_ns,
         name=fact.name,
         parent_session_id=origin.parent_session_id,
         service=origin.service,
@@ -158,8 +158,8 @@ def session_after(record: SessionRecord, written: SessionRecord | None) -> Sessi
     """Return what is written of a session with this record; None if it adds nothing."""
     if written is None:
         return record
-    whole = _updated(written, record, record.record_version)
-    is_new = whole != msgspec.structs.replace(written, record_version=whole.record_version)
+    whole = _updated(written, record, record.seen_ns)
+    is_new = whole != msgspec.structs.replace(written, seen_ns=whole.seen_ns)
     return whole if is_new else None
 
 
@@ -171,29 +171,21 @@ def _updated(written: SessionRecord, record: SessionRecord, at_ns: int) -> Sessi
     """Return the written record with fields that another, possibly older, version adds."""
     known = {name for name in record.__struct_fields__ if getattr(written, name) is not None}
     given = {name: value for name in record.__struct_fields__ if (value := getattr(record, name)) is not None}
-    if at_ns < written.record_version:
+    if at_ns < written.seen_ns:
         given = {name: value for name, value in given.items() if name not in known}
         metadata = {**record.metadata, **written.metadata}
     else:
         metadata = {**written.metadata, **record.metadata}
-    version = max(at_ns, written.record_version)
-    changed = {**given, "metadata": metadata, "redactions": [], "record_version": version}
+    changed = {**given, "metadata": metadata, "redactions": [], "seen_ns": max(at_ns, written.seen_ns)}
     return msgspec.structs.replace(written, **changed)
 
 
-def _rank(request: ModelRequest) -> int:
+def _part(request: ModelRequest) -> Part:
     if request.of_trace:
-        return ANSWER_VERSION + 1
+        return "traced"
     if request.outcome == IN_PROGRESS:
-        return _BEGUN_VERSION
-    return ANSWER_VERSION if request.complete else ENDED_VERSION
-
-
-def _version(request: ModelRequest, rank: int, now_ns: int) -> int:
-    """Return the version: for ended turns the time of the read, because their usage may change later; else the rank."""
-    if request.of_trace:
-        return TRACE_VERSIONS + now_ns
-    return now_ns if rank == ANSWER_VERSION and request.status is not None else rank
+        return "started"
+    return "answered" if request.complete else "ended"
 
 
 def _end_of(request: ModelRequest, now_ns: int) -> int:
@@ -211,9 +203,7 @@ def call_of(
     reader: HostedEndpoint, request: ModelRequest, facts: SessionFacts | None, origin: Origin, now_ns: int
 ) -> CallRecord:
     """Return the record of a model request. `facts` are those of its session or thread."""
-    info, version = origin.info, _version(request, _rank(request), now_ns)
-    if version == ANSWER_VERSION and request.model is not None:
-        version = MODEL_VERSION
+    info = origin.info
     end_ns, start_ns = _end_of(request, now_ns), start_of(request, now_ns)
     sent, answer = reader.bodies(request, facts)
     described, found = reader.request(sent), reader.response_info(answer)
@@ -229,7 +219,9 @@ def call_of(
     in_progress = request.outcome == IN_PROGRESS
     return CallRecord(
         call_id=response_call_id(info.provider, request.key),
-        record_version=version,
+        part=_part(request),
+        seen_in="events",
+        seen_ns=now_ns,
         provider=info.provider,
         api=reader.api,
         operation=request.operation,
@@ -249,7 +241,6 @@ def call_of(
         outcome=request.outcome,
         error=request.error,
         metadata=origin.metadata,
-        read_ns=None if in_progress else now_ns,
     )
 
 

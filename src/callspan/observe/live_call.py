@@ -179,7 +179,7 @@ class RecordedExchange(Exchange):
             "span_id": span.span_id,
             "parent_span_id": span.parent_span_id,
             "sampled": span.sampled,
-            "record_version": 2,
+            "part": "ended",
             "request": self._request,
             "timing": self._timing.timing(self.record.timing.start_ns, self._zero_ns, duration_ns, attempts),
             "retries": retries,

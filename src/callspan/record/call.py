@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from itertools import repeat
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
+from callspan.record.formats import FORMAT
 from callspan.record.labels import user_of
 from callspan.record.messages import Conversation, Message, ToolCall
 from callspan.record.usage import Cost, Usage
 from callspan.settings import Content
 
 _T = TypeVar("_T")
-
-
-SCHEMA_VERSION: Final = 1
-"""Schema version of all records; readers reject other versions."""
 
 
 def always_written(default: _T) -> _T:
@@ -28,11 +25,21 @@ def always_written(default: _T) -> _T:
 
 def schema_field() -> int:
     """Return the field that states the schema version in every record."""
-    return always_written(SCHEMA_VERSION)
+    return always_written(FORMAT)
 
 
 NO_BODY: Final = msgspec.Raw(b"")
 """Stands for "no body kept". Compare by identity or truth of `bytes(...)`; never put another empty Raw."""
+
+Part: TypeAlias = Literal["started", "requested", "ended", "answered", "traced"]
+"""How much of a call a version of its record has, the least first, see `callspan.record.merging`."""
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "events"]
+"""What a version of a call's record was made of."""
+Stage: TypeAlias = Literal["withheld", "first", "completed"]
+"""How a version was written, the earliest first: without its content, because its content level was not known yet; at
+once; once more, with what a store knew."""
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
 Outcome: TypeAlias = Literal["started", "in_progress", "success", "error", "timeout", "cancelled"]
 """How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`. `in_progress`: the
@@ -293,10 +300,20 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     hosted agent did, of the id of the event or turn."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
-    record_version: int = always_written(2)
-    """1: the call has started; 2: it has ended; higher: amended later. A lower one never replaces a higher. Versions
-    of a background response, of a line of a batch, or of what a hosted agent did are merged, see
-    `callspan.record.merging`."""
+    part: Part = always_written("ended")
+    """`started`: its start; `requested`: the request of a call that is answered later; `ended`: its end, of a call that
+    is answered later without its answer; `answered`: the answer of such a call; `traced`: as a trace of the provider
+    states it. A later part replaces an earlier one, or is merged with it, see `callspan.record.merging`."""
+    seen_in: SeenIn = "call"
+    """`call`: the application's request; `fetch`: a request for a background response; `webhook`; `batch`: a line of a
+    batch; `events`: what a hosted agent did."""
+    seen_ns: int | None = None
+    """When this was read from the provider, or computed anew, Unix time: of two versions with the same part the later
+    one counts. None: of the call's own request, a webhook or a batch."""
+    first_seen_ns: int | None = None
+    """When the call's end was first read, where that was before `seen_ns`."""
+    stage: Stage = "first"
+    """`withheld`: written before its content level was known, without content; `completed`: with what a store knew."""
     provider: str = "unknown"
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
@@ -360,13 +377,15 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Fields of `callspan.metadata(...)`, innermost value of each."""
     content_level: Content = "full"
     """The content setting that it was begun with, also for a later answer: `full`, `metadata` or `off`."""
-    read_ns: int | None = None
-    """When its end was first read from the provider, Unix time: of a background response, and of what a hosted agent
-    did; None for any other call."""
     redactions: list[Redaction] = []
     """What was removed from the record, and why."""
     conversation: Conversation | None = None
     """Derived from the bodies by readers; absent in the spool."""
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether it is answered by another request than its own: several processes may write versions of it."""
+        return self.seen_in != "call" or self.part == "answered" or self.outcome == "in_progress"
 
     @property
     def text(self) -> str | None:

@@ -13,20 +13,17 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.record.call import SCHEMA_VERSION
 from callspan.record.events import Record
+from callspan.record.formats import FORMAT, check_format
 from callspan.record.plain_json import plain
 
+_RECORD: Final = "a record"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-
-
-class UnknownSchemaError(ValueError):
-    """A record was written by a version of callspan this one cannot read."""
 
 
 class _Head(msgspec.Struct):
     kind: str = ""
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = FORMAT
 
 
 def encode(record: Record) -> bytes:
@@ -40,23 +37,16 @@ def encode(record: Record) -> bytes:
 def decode(data: bytes) -> Record:
     """Return the record in a line of JSON.
 
-    Fields this version does not know are ignored. Raises UnknownSchemaError for another schema version,
+    Fields this version does not know are ignored. Raises OtherFormatError for another format,
     msgspec.ValidationError or msgspec.DecodeError for invalid records.
     """
     try:
         record: Record = _decoder.decode(data)
     except ours(msgspec.ValidationError):
-        _check_schema(_head_decoder.decode(data).schema_version)
+        check_format(_RECORD, _head_decoder.decode(data).schema_version)
         raise
-    _check_schema(record.schema_version)
+    check_format(_RECORD, record.schema_version)
     return record
-
-
-def _check_schema(version: int) -> None:
-    if version != SCHEMA_VERSION:
-        raise UnknownSchemaError(
-            f"a record of schema {version}: this callspan reads schema {SCHEMA_VERSION}; upgrade callspan"
-        )
 
 
 def encode_json(value: object) -> bytes:

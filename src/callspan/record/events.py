@@ -1,7 +1,7 @@
 """Records of the agent and its environment: sessions, timesteps, events, messages, rewards.
 
 Each is written as it happens and may arrive in any order, even long after its session has ended.
-A later `record_version` updates a row; a field that is absent there never erases a known one.
+A session or timestep is updated by a later `seen_ns`; a field that is absent there never erases a known one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from callspan.record.call import CallRecord, ErrorInfo, Redaction, always_written, schema_field
+from callspan.record.call import CallRecord, ErrorInfo, Redaction, Stage, always_written, schema_field
 from callspan.settings import Content
 
 TOOL_START: Final = "tool_start"
@@ -57,8 +57,8 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """The session's id, the application's own or a new one."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
-    record_version: int
-    """Unix nanoseconds of this writing: newer wins, also across processes."""
+    seen_ns: int
+    """When this version was written, or read from the provider, Unix nanoseconds: newer wins, also across processes."""
     name: str | None = None
     """The session's name."""
     group_id: str | None = None
@@ -110,8 +110,8 @@ class TimestepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Id of its session."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
-    record_version: int
-    """Unix nanoseconds of this writing: newer wins."""
+    seen_ns: int
+    """When this version was written, Unix nanoseconds: newer wins."""
     index: int
     """Counts from 0 within the session as this process knows it."""
     user_step_id: str | None = None
@@ -151,8 +151,8 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     event_id: str
     """The event's id."""
-    record_version: int = 1
-    """1 as it was written first; 2 with what a store knew of it."""
+    stage: Stage = "first"
+    """`withheld`: written before its content level was known, without content; `completed`: with what a store knew."""
     session_id: str | None = None
     """Id of the session it belongs to; None: none."""
     schema_version: int = schema_field()
@@ -243,8 +243,9 @@ class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     reward_id: str
     """The reward's id."""
-    record_version: int = 1
-    """1 as it was written first; 2 with what a store knew of its target."""
+    stage: Stage = "first"
+    """`withheld`: written before its content level was known, without content; `completed`: with what a store knew of
+    its target."""
     session_id: str | None = None
     """Id of the session it belongs to; None: none."""
     schema_version: int = schema_field()

@@ -39,7 +39,6 @@ def new_id() -> str:
 _NAMED_VERSION = 8 << 76
 _BITS = (1 << 128) - 1
 _FIXED = 15 << 76 | 3 << 62
-_VERSION_AT = 14
 
 
 def response_call_id(provider: str, response_id: str) -> str:
@@ -61,8 +60,3 @@ def batch_line_id(custom_id: str) -> str:
 def batch_call_id(provider: str, batch_id: str, line_id: str) -> str:
     """Return the id of the call that is one line of a batch: UUID version 8, the same in every process."""
     return response_call_id(provider, f"{batch_id}\n{line_id}")
-
-
-def is_of_response(call_id: str) -> bool:
-    """Return whether a call's id was derived from the provider's: versions of such calls are merged."""
-    return call_id[_VERSION_AT : _VERSION_AT + 1] == "8"

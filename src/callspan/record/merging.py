@@ -1,61 +1,58 @@
-"""Merging: merges the versions of a call, written by several requests and processes, into one record.
+"""Merging: the order of the versions of a record, and how those of a call become one record.
 
-Of a background response or a batch, version 1 or 2 is of the request that created it, 3 of a webhook, 6 of the process
-that fetched the result. Of a hosted agent, 2 is a turn in progress, 3 what was read from the middle on, 6 what was read
-whole, 9 with its model. From 3 on these versions lack their content because its level was not known yet; the next one
-has it, and the one after that also what a store knew.
-The result does not depend on their order or on repetitions.
+A call whose answer is read by another request than its own (a background response, a line of a batch, what a hosted
+agent did) has versions of several requests, and maybe processes. They merge by the rank of their `part`, then by
+`seen_ns`, then by `stage`; a field that the later version lacks is kept. The result does not depend on the order in
+which they come, or on repetitions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from callspan.record.call import NO_BODY, CallRecord, Request, Response, Timing
-from callspan.record.events import EventRecord, RewardRecord
+from callspan.record.call import NO_BODY, PARTS, STAGES, CallRecord, Part, Redaction, Request, Response, Stage, Timing
+from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.record.usage import Cost
 from callspan.settings import stricter
 
-ENDED_VERSION: Final = 3
-"""Version of a record that has the outcome and end of a background response, and not its answer."""
-ANSWER_VERSION: Final = 6
-"""Version of a record that has its answer."""
-MODEL_VERSION: Final = 9
-"""Version of a record of a hosted agent's whole model request whose writer knew its model."""
-TRACE_VERSIONS: Final = 1 << 62
-"""Versions from here on are of a trace that the provider keeps of a hosted agent: they state its model calls one by
-one. Versions between are of a hosted agent's turn: the Unix nanoseconds at which its usage was read."""
-_NEXT: Final = 3
-"""How far the versions of two ranks are apart."""
-_CREATED: Final = 2
-"""The highest version of the request that created a response."""
-_APART: Final = frozenset({"request", "response", "usage", "cost", "content_level", "read_ns"})
-_OF_END: Final = ("call_id", "schema_version", "record_version", "outcome", "error", "timing", "redactions")
+RANKS: Final[dict[Part, int]] = {part: rank for rank, part in enumerate(PARTS)}
+"""The rank of each part."""
+Order: TypeAlias = tuple[int, int, int]
+"""The ranks of a version's part and stage, and between them when it was seen: the higher version counts."""
+_STAGE_RANKS: Final[dict[Stage, int]] = {stage: rank for rank, stage in enumerate(STAGES)}
+_OF_REQUEST_PARTS: Final = frozenset({"started", "requested"})
+_MERGED_APART: Final = frozenset(
+    {"part", "seen_in", "seen_ns", "first_seen_ns", "stage", "request", "response", "usage", "cost", "content_level"}
+)
+_OF_END: Final = ("call_id", "schema_version", "outcome", "error", "timing", "redactions")
 _DERIVED: Final = "conversation"
-_R = TypeVar("_R", CallRecord, EventRecord, RewardRecord)
+_STAGED: Final = (EventRecord, RewardRecord)
+_R = TypeVar("_R", bound=Record)
 
 
-Stage: TypeAlias = Literal[0, 1, 2]
-"""0: content was withheld because its level is unknown; 1: written at once; 2: with what a store knew."""
+def order(part: Part = "ended", seen_ns: int | None = None, stage: Stage = "first") -> Order:
+    """Return the place of a version in the order of versions."""
+    return RANKS[part], seen_ns or 0, _STAGE_RANKS[stage]
+
+
+def order_of(record: Record) -> Order:
+    """Return the place of a version in the order of its record's versions. Messages have one version only."""
+    if isinstance(record, CallRecord):
+        return order(record.part, record.seen_ns, record.stage)
+    if isinstance(record, _STAGED):
+        return order(stage=record.stage)
+    return order(seen_ns=getattr(record, "seen_ns", None))
 
 
 def staged(record: _R, stage: Stage) -> _R:
-    """Return the version of a record at a stage. Records of what is in progress have none."""
-    version = record.record_version
-    is_begun = isinstance(record, CallRecord) and version <= _CREATED
-    return record if is_begun else msgspec.structs.replace(record, record_version=version + stage)
-
-
-def is_repeated(version: int) -> bool:
-    """Return whether this version repeats a written one with what a store knew. False for versions that are times."""
-    return version in _REPEATED
-
-
-_REPEATED: Final = frozenset(version + 2 for version in (ENDED_VERSION, ANSWER_VERSION, MODEL_VERSION))
+    """Return the version of a record at a stage. Sessions, and calls in progress, have none."""
+    if isinstance(record, CallRecord):
+        return record if record.part in _OF_REQUEST_PARTS else msgspec.structs.replace(record, stage=stage)
+    return msgspec.structs.replace(record, stage=stage) if isinstance(record, _STAGED) else record
 
 
 def merged(versions: Iterable[CallRecord]) -> CallRecord:
@@ -63,12 +60,20 @@ def merged(versions: Iterable[CallRecord]) -> CallRecord:
     return reduce(_merged, versions)
 
 
+def first_seen(record: CallRecord) -> int | None:
+    """Return when the end of a call was first read, Unix time; None if unknown."""
+    if record.part in _OF_REQUEST_PARTS:
+        return None
+    return record.seen_ns if record.first_seen_ns is None else record.first_seen_ns
+
+
 def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
-    lower, higher = sorted((one, other), key=lambda record: record.record_version)
-    if lower.record_version == higher.record_version:
-        read_ns = _earlier(one.read_ns, other.read_ns)
-        return one if read_ns == one.read_ns else msgspec.structs.replace(one, read_ns=read_ns)
-    if higher.record_version <= _CREATED:
+    lower, higher = sorted((one, other), key=order_of)
+    first_ns = _earlier(first_seen(one), first_seen(other))
+    first_seen_ns = None if first_ns == higher.seen_ns else first_ns
+    if order_of(lower) == order_of(higher):
+        return _replaced(one, first_seen_ns=first_seen_ns)
+    if not higher.is_merged or (higher.part in _OF_REQUEST_PARTS and not lower.is_merged):
         return higher
     created, besides = _by_creation(lower, higher)
     fields = {name: _known(name, created, besides) for name in _OF_REQUEST}
@@ -78,20 +83,35 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
         "usage": _known("usage", higher, lower),
         "cost": _cost(higher, lower),
         "content_level": stricter(higher.content_level, lower.content_level),
-        "read_ns": _earlier(higher.read_ns, lower.read_ns),
+        "first_seen_ns": first_seen_ns,
+        "timing": _timing(created, higher),
+        "conversation": None,
     }
-    if higher.record_version >= TRACE_VERSIONS:
+    if higher.part == "traced":
         fields["operation"] = higher.operation  # a model call of the turn, no longer the turn
-    is_withheld = higher.record_version - lower.record_version < _NEXT and lower.record_version > _CREATED
-    kept = [] if is_withheld else lower.redactions  # what was withheld before its level was known may be there now
-    redactions = [*kept, *(one for one in higher.redactions if one not in kept)]
-    timing = _timing(created, higher)
-    return msgspec.structs.replace(higher, timing=timing, redactions=redactions, conversation=None, **fields)
+    whole = _replaced(higher, **fields)
+    return _replaced(whole, redactions=_redactions(lower, whole))
+
+
+_replaced: Final = msgspec.structs.replace
+
+
+def _redactions(lower: CallRecord, whole: CallRecord) -> list[Redaction]:
+    """Return what was removed from both versions and is not in the merged record, which has those of the higher."""
+    error = [one for one in lower.redactions if one.what != "error"]  # the error is the higher version's
+    found = [*error, *(one for one in whole.redactions if one not in error)]
+    return [one for one in found if one.why != "content" or not _has_content(whole, one.what)]
+
+
+def _has_content(record: CallRecord, what: str) -> bool:
+    """Return whether a record has the content that a version of it lacked: its level was not known yet."""
+    side = record.request if what.startswith("request.") else record.response if what.startswith("response.") else None
+    return side is not None and bool(bytes(side.body))
 
 
 def _by_creation(lower: CallRecord, higher: CallRecord) -> tuple[CallRecord, CallRecord]:
     """Return both records, first the one made by the request itself, which has a process id."""
-    begun_only = lower.record_version < _CREATED and higher.pid is not None
+    begun_only = lower.part == "started" and higher.pid is not None
     return (higher, lower) if lower.pid is None or begun_only else (lower, higher)
 
 
@@ -141,4 +161,4 @@ _DEFAULTS: Final[dict[str, object]] = {
     for field in msgspec.structs.fields(CallRecord)
     if field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
 }
-_OF_REQUEST: Final = tuple(name for name in _DEFAULTS if name not in {*_APART, *_OF_END, _DERIVED})
+_OF_REQUEST: Final = tuple(name for name in _DEFAULTS if name not in {*_MERGED_APART, *_OF_END, _DERIVED})

@@ -10,9 +10,7 @@ from callspan.observe import background_responses
 from callspan.observe.ports import CallInfo, CallSpanHandle, Clock
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord
-from callspan.record.ids import is_of_response
-from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION
-from callspan.reported.claims import higher
+from callspan.reported.claims import later
 from callspan.reported.look_ups import LookUps, is_before
 from callspan.reported.reports import FixedReport, Known, Report, Reports, Spans, span_context
 from callspan.settings import Content
@@ -35,12 +33,12 @@ class BackgroundCompletion:
         at_ns = clock.wall_ns() if at_ns is None else at_ns
         record = background_responses.end_of(server, response_id, status, at_ns)
         if record is not None:
-            self.reports.report(FixedReport(self.reports, level, record.call_id, higher(ENDED_VERSION), record))
+            self.reports.report(FixedReport(self.reports, level, record.call_id, later("ended"), record))
 
     def created(self, record: CallRecord) -> None:
         """Note a call's record: a background response that ended with its request needs no fetch."""
-        if is_of_response(record.call_id) and record.outcome != background_responses.IN_PROGRESS:
-            self.reports.claims.take(record.call_id, None, higher(ANSWER_VERSION))
+        if record.part == "answered":
+            self.reports.claims.take(record.call_id, None, later("answered"))
 
 
 class _Answer(Report):
@@ -49,7 +47,7 @@ class _Answer(Report):
     is_end = True
 
     def __init__(self, of: Reports, level: Content, fetched: CallRecord, context: Context) -> None:
-        super().__init__(of, level, fetched.call_id, higher(ANSWER_VERSION))
+        super().__init__(of, level, fetched.call_id, later("answered"))
         self._call_id, self._fetched, self._context = fetched.call_id, fetched, context
 
     def local(self) -> Known:
@@ -61,7 +59,7 @@ class _Answer(Report):
         where = look_ups.find("call", self._call_id)
         if where is None:
             return known
-        is_complete = where.complete and is_before(where.read_ns, self.version(self._fetched).read_ns)
+        is_complete = where.complete and is_before(where.seen_ns, self.version(self._fetched).seen_ns)
         is_stored = is_complete and (where.has_answer or known.level is not None)
         return msgspec.structs.replace(
             known, where=known.where or where, level=known.level or where.level, is_complete=is_complete,

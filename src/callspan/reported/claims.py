@@ -11,6 +11,8 @@ from typing import Final, Generic, TypeVar, cast
 
 from callspan.background import LRUCache
 from callspan.fail_open import ours
+from callspan.record.call import Part
+from callspan.record.merging import RANKS
 
 _MOST: Final = 16_384
 _S = TypeVar("_S")
@@ -80,7 +82,7 @@ class Claims(Generic[_S]):
 
         After an interrupt only the same token does it.
         """
-        claim = self.take(key, token, cast("Callable[[_S | None], _S | None]", higher(1)))
+        claim = self.take(key, token, cast("Callable[[_S | None], _S | None]", unless_known))
         if claim is None:
             return
         try:
@@ -96,6 +98,11 @@ class Claims(Generic[_S]):
         return None if known is None else known.last().state
 
 
-def higher(rank: int) -> Callable[[int | None], int | None]:
-    """Return what `Claims.take` asks of versions that a higher one replaces."""
-    return lambda known: rank if known is None or rank > known else None
+def later(part: Part) -> Callable[[Part | None], Part | None]:
+    """Return what `Claims.take` asks of versions that one with a later part replaces."""
+    return lambda known: part if known is None or RANKS[part] > RANKS[known] else None
+
+
+def unless_known(known: bool | None) -> bool | None:
+    """Say to `Claims.take` that something is recorded once."""
+    return None if known else True

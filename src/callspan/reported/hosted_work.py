@@ -44,7 +44,7 @@ from callspan.providers.routes import Found
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord
 from callspan.record.ids import response_call_id
-from callspan.reported.claims import higher
+from callspan.reported.claims import unless_known
 from callspan.reported.look_ups import LookUps, is_before
 from callspan.reported.reports import FixedReport, Known, Report, Reports, Spans
 from callspan.settings import Content, strictest
@@ -213,7 +213,7 @@ class _ToolEvent(_OfSession):
     """The run of a tool at the provider."""
 
     def __init__(self, work: HostedWork, source: Source, run: ToolRun, now_ns: int) -> None:
-        super().__init__(work, source, run.session_id, (source.provider, run.key), higher(1), now_ns)
+        super().__init__(work, source, run.session_id, (source.provider, run.key), unless_known, now_ns)
         self._run = run
 
     def asks(self, known: Known) -> bool:
@@ -266,7 +266,7 @@ class _ModelCall(_OfSession):
             facts = SessionFacts(session_id=str(self._session_id), model=model, looked_up=True)
             self._work.agents.learn(self._source.provider, facts)
         stored = self._stored.find(look_ups, self._call_id)
-        if stored is None or (self.is_end and not is_before(stored.read_ns, self._now_ns)):
+        if stored is None or (self.is_end and not is_before(stored.seen_ns, self._now_ns)):
             return known
         request = self._request
         adds_model = self._model() is not None and not stored.has_model

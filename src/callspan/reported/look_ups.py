@@ -19,7 +19,7 @@ from callspan.background import on_own_thread
 from callspan.fail_open import fail_open, ours, reported
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import SessionRecord, record_key
-from callspan.record.merging import ENDED_VERSION
+from callspan.record.merging import first_seen
 from callspan.settings import Content
 from callspan.spool.losses import add_unanswered
 from callspan.stores.base import EmptyStoreError, Reader, Stored, StoredCall, StoreError
@@ -29,10 +29,6 @@ from callspan.stores.urls import readable
 LOOK_UP_S: Final = 5.0
 """The longest time that a look-up takes, and for which a store that has not answered is left alone afterwards."""
 _AGAIN_S: Final = 0.2
-_NO_END: Final = frozenset({"started", "in_progress"})
-"""Outcomes of calls that have not ended."""
-_WITHOUT_USAGE: Final = range(ENDED_VERSION, ENDED_VERSION + 3)
-"""Versions of calls that have their end from a webhook only."""
 _UNREADABLE: Final = fail_open("look up what a store knows")
 _COUNT: Final = fail_open("count a look-up that no store has answered")
 _V = TypeVar("_V")
@@ -40,12 +36,12 @@ _Read: TypeAlias = Callable[[Reader, Sequence[str]], Mapping[str, _V]]
 """Returns what a store knows of each id."""
 
 
-def is_before(stored_ns: int | None, read_ns: int | None) -> bool:
+def is_before(stored_ns: int | None, seen_ns: int | None) -> bool:
     """Return whether a stored end had been read before the one of this process, or nobody knows when.
 
     What this process has written may be stored before the store is asked: that is not before.
     """
-    return stored_ns is None or read_ns is None or stored_ns < read_ns
+    return stored_ns is None or seen_ns is None or stored_ns < seen_ns
 
 
 class LookUps:
@@ -138,7 +134,7 @@ def _ref(reader: Reader, stored: Stored) -> SpanRef:
         place = replace(record.place, parent_call_id=None)
         return replace(
             ref, place=place, level=_level(record), sampled=record.sampled is not False, complete=_has_ended(record),
-            has_answer=stored.has_answer, read_ns=record.read_ns,
+            has_answer=stored.has_answer, seen_ns=first_seen(record),
             response_id=None if record.response is None else record.response.id,
         )  # fmt: skip
     place = Place(session_id=record.session_id, timestep_id=record.timestep_id, timestep=record.index)
@@ -155,13 +151,13 @@ def _level(record: object) -> Content | None:
 
 def _has_ended(record: CallRecord) -> bool:
     """Return whether a store has the end of a call with its usage, not only that of a webhook."""
-    return record.outcome not in _NO_END and record.record_version not in _WITHOUT_USAGE
+    return record.part in ("answered", "traced") or (record.part == "ended" and not record.is_merged)
 
 
 def _ended(reader: Reader, ids: Sequence[str]) -> dict[str, StoredCall]:
     found = ((one.record, one.has_answer) for one in reader.stored("call", ids))
     return {
-        record.call_id: StoredCall(record.request.model is not None, has_answer, record.read_ns)
+        record.call_id: StoredCall(record.request.model is not None, has_answer, first_seen(record))
         for record, has_answer in found
         if isinstance(record, CallRecord) and _has_ended(record)
     }

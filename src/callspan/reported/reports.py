@@ -27,13 +27,12 @@ from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.record.merging import staged
 from callspan.record.span_handle import SpanHandle
-from callspan.reported.claims import Claim, Claims, higher
+from callspan.reported.claims import Claim, Claims, unless_known
 from callspan.reported.look_ups import LookUps
 from callspan.semconv.call import BatchReport
 from callspan.settings import Content, strictest
 
 _REPORT: Final = fail_open("record what a request reports")
-_ONCE: Final = higher(1)
 _CLAIM, _FIRST, _LOOK_UP, _BUILD, _WRITE, _SHOW, _MEASURE, _DONE = range(8)
 """The steps of a report. One that was interrupted is repeated, except the last two."""
 
@@ -148,7 +147,9 @@ class Report:
     may_wait = True
     """Whether to ask stores on a thread of callspan's own; False: only where it is run by one."""
 
-    def __init__(self, of: Reports, level: Content | Level, key: Hashable, adds: Callable[[Any], Any] = _ONCE) -> None:
+    def __init__(
+        self, of: Reports, level: Content | Level, key: Hashable, adds: Callable[[Any], Any] = unless_known
+    ) -> None:
         """`level` is that of the content in force where it was read; `key` and `adds` are for `Claims.take`.
 
         `key` None: no claim is needed, it is read once.
@@ -235,9 +236,9 @@ class Report:
         version = self.version(self.build(self._known))
         self._first = version, level
         if level is None:
-            self._of.write(self._of.withheld.process(staged(version, 0)))
+            self._of.write(self._of.withheld.process(staged(version, "withheld")))
         else:
-            self._of.write(self._of.outlets[level].processors.process(staged(version, 1)))
+            self._of.write(self._of.outlets[level].processors.process(staged(version, "first")))
         return _LOOK_UP
 
     def _look_up(self) -> int | None:
@@ -268,9 +269,9 @@ class Report:
         version = self.version(self._unprocessed)
         is_shown = version is self._unprocessed
         if self._first is None:
-            written = of_calls.process(staged(version, 1))
+            written = of_calls.process(staged(version, "first"))
         elif self._known.is_answered and self._first != (version, self._level_allowed):
-            written = of_calls.process(staged(version, 2))
+            written = of_calls.process(staged(version, "completed"))
         else:
             written = None
         if written is not None:

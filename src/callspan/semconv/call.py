@@ -12,7 +12,6 @@ import msgspec
 
 from callspan.record.call import Attempt, CallRecord, Place, Timing
 from callspan.record.codec import encodable
-from callspan.record.ids import is_of_response
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai, llm, openinference
 from callspan.semconv.content import NOTHING_SHOWN, Attributes, ByteBudget, Shown
@@ -329,7 +328,7 @@ class Projection:
                 waiting -= 1
         shown.budget = budget
         END.put(attributes, record, shown)
-        if record.api == "responses" and is_of_response(record.call_id):
+        if record.api == "responses" and record.is_merged:
             attributes[CALL_ID] = record.call_id  # at the start it was another
         if budget.cut:
             attributes[TRUNCATED_BYTES] = budget.cut

@@ -15,7 +15,6 @@ import msgspec
 from callspan.record.bounded import weight
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
-from callspan.record.ids import is_of_response
 from callspan.record.messages import Text
 from callspan.semconv import anthropic
 from callspan.semconv.body_messages import answer_bytes, request_bytes
@@ -116,7 +115,7 @@ def last_status(record: CallRecord) -> int | None:
 
 
 def _background_status(record: CallRecord) -> str | None:
-    return record.response.status if is_of_response(record.call_id) and record.response is not None else None
+    return record.response.status if record.is_merged and record.response is not None else None
 
 
 def _finish_reasons(reasons: Sequence[str | None]) -> tuple[str, ...] | None:

@@ -21,8 +21,6 @@ from callspan.background import Worker
 from callspan.fail_open import fail_open, log, ours
 from callspan.file_lock import try_lock, unlock
 from callspan.formatting import iso, plural
-from callspan.record.ids import is_of_response
-from callspan.record.merging import is_repeated
 from callspan.spool.segment import make_private
 
 LOSSES_FILE: Final = "losses.json"
@@ -46,8 +44,9 @@ class Lost(msgspec.Struct):
     """A lost record, as far as it is counted."""
 
     kind: str = ""
-    call_id: str = ""
-    record_version: int = 0
+    part: str = "ended"
+    seen_in: str = "call"
+    stage: str = "first"
     outcome: str | None = None
     timing: _Timing = _Timing()
     start_ns: int | None = None
@@ -72,12 +71,9 @@ class Lost(msgspec.Struct):
         return _SCOPES.get(self.kind) if self.end_ns is not None else None
 
     def _is_end_of_call(self) -> bool:
-        if is_of_response(self.call_id):
-            return self.outcome not in _RUNNING and not is_repeated(self.record_version)
-        return self.record_version == _ENDED
+        return self.part != "started" and self.outcome not in _RUNNING and self.stage != "completed"
 
 
-_ENDED: Final = 2
 _RUNNING: Final = frozenset({"started", "in_progress"})
 _SCOPES: Final = {"session": "sessions", "timestep": "timesteps"}
 

@@ -120,7 +120,7 @@ class ProcessedSink:
         self.batch_entries = sink.batch_entries
 
     def open(self) -> None:
-        """Connect, create or migrate."""
+        """Connect, and create what is missing."""
         self._sink.open()
 
     def position(self, segment: str) -> int | None:

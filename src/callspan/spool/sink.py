@@ -16,8 +16,9 @@ import msgspec
 
 from callspan.fail_open import log
 from callspan.formatting import iso, plural
-from callspan.record.codec import UnknownSchemaError, decode
+from callspan.record.codec import decode
 from callspan.record.events import Record
+from callspan.record.formats import OtherFormatError
 from callspan.safe_urls import whole_words, without_passwords
 
 _AGAIN_S: Final = 300.0
@@ -43,7 +44,7 @@ def decode_payload(payload: bytes) -> Record:
         if not payload.isascii():
             payload.decode("utf-8")
         return decode(payload)
-    except (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError) as error:
         raise PoisonError(f"not a record: {error}") from error
 
 
@@ -80,7 +81,7 @@ class Sink(Protocol):
     """Preferred number of entries per batch."""
 
     def open(self) -> None:
-        """Connect, create or migrate. Called before the first delivery and again after each failure."""
+        """Connect, and create what is missing. Called before the first delivery and again after each failure."""
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which this sink itself knows it has the segment; None if it keeps no cursors."""

@@ -16,7 +16,8 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.record.call import CallRecord
-from callspan.record.codec import UnknownSchemaError, decode, encode_json
+from callspan.record.codec import decode, encode_json
+from callspan.record.formats import OtherFormatError
 from callspan.spool.segment import make_private
 
 DIRECTORY: Final = "batch_files"
@@ -89,7 +90,7 @@ def _is_of(line: bytes, session_id: str) -> bool:
         return False
     try:
         record = decode(line)
-    except ours(msgspec.MsgspecError, UnknownSchemaError):
+    except ours(msgspec.MsgspecError, OtherFormatError):
         return False
     return isinstance(record, CallRecord) and record.place.session_id == session_id
 

@@ -324,7 +324,7 @@ def _session(session_id: str, records: list[Record]) -> tuple[int | None, Sessio
     if known is None and sums is None:
         return None
     first = None if sums is None else sums.first_ns
-    session = known or SessionRecord(session_id=session_id, record_version=0, start_ns=first)
+    session = known or SessionRecord(session_id=session_id, seen_ns=0, start_ns=first)
     steps, events = timesteps_of(records, session_id), events_of(records, session_id)
     summary = session_summary(
         session,

@@ -11,17 +11,14 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
-from callspan.stores.columns import LAYOUT
+from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
+from callspan.record.formats import check_format
 
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
 Grouping: TypeAlias = Literal["model", "provider", "session", "day", "user", "name", "experiment"]
 """What calls are grouped by, besides `meta:KEY`: the value that they, or their sessions, have for a key of metadata."""
 Content: TypeAlias = Literal["all", "response", "none"]
 """Which bodies calls are read with: both, that of the response, or none. Conversations hold what these bodies do."""
-
-
-class StoreError(Exception):
-    """A store cannot be used. The message names it and says what to do."""
 
 
 class EmptyStoreError(StoreError):
@@ -39,18 +36,11 @@ def no_file(path: Path) -> EmptyStoreError:
     return EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
 
 
-def not_migrated(name: str, layout: int) -> str | None:
-    """Return that a store of this layout is not tried out; None for the layout of this callspan.
-
-    Raises EmptyStoreError for 0, where there are no tables, StoreError for the layout of a newer callspan.
-    """
+def check_layout(name: str, layout: int) -> None:
+    """Raise EmptyStoreError where there are no tables (layout 0), OtherFormatError for those of another format."""
     if layout == 0:
-        raise EmptyStoreError(f"{name}: no callspan store yet: nothing was recorded there")
-    if layout > LAYOUT:
-        raise StoreError(f"{name}: layout {layout} of a newer callspan; this one supports {LAYOUT}: upgrade")
-    if layout < LAYOUT:
-        return f"layout {layout} of an older callspan: migrated with the next record; no test record was written"
-    return None
+        raise EmptyStoreError(f"{name}: no callspan tables yet: nothing was recorded there")
+    check_format(name, layout)
 
 
 def tried(*, found: bool) -> str:
@@ -307,5 +297,5 @@ class StoredCall(NamedTuple):
 
     has_model: bool
     has_answer: bool
-    read_ns: int | None
+    seen_ns: int | None
     """When its end was first read, Unix time; None: unknown."""

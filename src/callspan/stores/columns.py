@@ -2,7 +2,7 @@
 
 Each column is one row here: its name, the field of the record it holds, and its form. From them come the DDL of SQLite,
 Postgres and ClickHouse (`callspan.stores.schema`), the rows (`callspan.stores.rows`) and the list in `docs/stores.md`.
-A new field is one row with the next layout as `since`; files and databases of an earlier layout get the column added.
+A new field is one row, and the next `FORMAT`: stores of another format are refused, see `callspan.record.formats`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ class Column(NamedTuple):
     """Never NULL."""
     note: str = ""
     """Note for the documentation, in Markdown."""
-    since: int = 1
-    """Layout that introduced it."""
 
 
 class Table(NamedTuple):
@@ -56,8 +54,8 @@ class Table(NamedTuple):
 
     @property
     def versioned(self) -> bool:
-        """True: a higher `rec_version` replaces the row; else the first row stays, or all are merged."""
-        return not self.merges and any(column.name == "rec_version" for column in self.columns)
+        """True: a later version replaces the row; else the first row stays, or all are merged."""
+        return not self.merges and "stage" in self.names
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,12 +68,10 @@ def _names(table: Table) -> tuple[str, ...]:
     return (*(column.name for column in table.columns), "extra")
 
 
-def _column(
-    form: Form, name: str, path: str | None = None, *, required: bool = False, note: str = "", since: int = 1
-) -> Column:
+def _column(form: Form, name: str, path: str | None = None, *, required: bool = False, note: str = "") -> Column:
     """Return a column; its path defaults to the field of the same name."""
     place = name if path is None else path
-    return Column(name, tuple(place.split(".")) if place else (), form, required, note, since)
+    return Column(name, tuple(place.split(".")) if place else (), form, required, note)
 
 
 _text, _word, _int = partial(_column, "text"), partial(_column, "word"), partial(_column, "int")
@@ -90,7 +86,11 @@ CALLS: Final = Table(
     key="call_id",
     columns=(
         _text("call_id", required=True),
-        _int("rec_version", "record_version", required=True, note="1 started, 2 ended, more: amended"),
+        _word("part", required=True, note="`started`, `requested`, `ended`, `answered`, `traced`"),
+        _word("seen_in", required=True, note="`call`, `fetch`, `webhook`, `batch`, `events`"),
+        _word("stage", required=True, note="`withheld`, `first`, `completed`"),
+        _int("seen_ns", note="when that was read; NULL: it is the call's own"),
+        _int("first_seen_ns", note="when its end was first read, if before `seen_ns`"),
         _int("schema_v", "schema_version", required=True),
         _text("session_id", "place.session_id"),
         _word("session_name", "place.session_name"),
@@ -141,21 +141,21 @@ CALLS: Final = Table(
         _json("usage_raw", "usage.raw"),
         _json("attempts"),
         _json("metadata"),
-        _text("request_id", _COMPUTED, note="the provider's, of the last attempt that has one", since=2),
-        _text("user_id", _COMPUTED, note="of the metadata, else as sent to the provider", since=2),
-        _word("organization_id", _COMPUTED, note="this and the next four: of the metadata", since=2),
-        _word("project_id", _COMPUTED, since=2),
-        _text("run_id", _COMPUTED, since=2),
-        _word("agent_id", _COMPUTED, since=2),
-        _labels("tags", _COMPUTED, since=2),
-        _int("server_ns", "timing.server_ns", since=2, note="duration of the server's work, as it states it"),
-        _flag("unrecognized", "response.unrecognized", since=2, note="nothing of the API was in the response's body"),
-        _int("request_bytes", "request.body_bytes", since=2),
-        _int("response_bytes", "response.body_bytes", since=2),
-        _text("batch_id", since=4, note="of the batch that the call is a line of"),
-        _text("continues", "request.continues", since=4, note="`response_id` of the call before"),
-        _text("conversation_id", "request.conversation_id", since=4, note="of the provider's conversation"),
-        _word("content_level", since=5, note="the content setting it was begun with: `full`, `metadata`, `off`"),
+        _text("request_id", _COMPUTED, note="the provider's, of the last attempt that has one"),
+        _text("user_id", _COMPUTED, note="of the metadata, else as sent to the provider"),
+        _word("organization_id", _COMPUTED, note="this and the next four: of the metadata"),
+        _word("project_id", _COMPUTED),
+        _text("run_id", _COMPUTED),
+        _word("agent_id", _COMPUTED),
+        _labels("tags", _COMPUTED),
+        _int("server_ns", "timing.server_ns", note="duration of the server's work, as it states it"),
+        _flag("unrecognized", "response.unrecognized", note="nothing of the API was in the response's body"),
+        _int("request_bytes", "request.body_bytes"),
+        _int("response_bytes", "response.body_bytes"),
+        _text("batch_id", note="of the batch that the call is a line of"),
+        _text("continues", "request.continues", note="`response_id` of the call before"),
+        _text("conversation_id", "request.conversation_id", note="of the provider's conversation"),
+        _word("content_level", note="the content setting it was begun with: `full`, `metadata`, `off`"),
     ),
 )
 SESSIONS: Final = Table(
@@ -164,7 +164,7 @@ SESSIONS: Final = Table(
     key="session_id",
     columns=(
         _text("session_id", required=True),
-        _int("rec_version", "record_version", required=True),
+        _int("seen_ns", required=True, note="when it was last written"),
         _int("schema_v", "schema_version", required=True),
         _word("name"),
         _text("group_id"),
@@ -185,8 +185,8 @@ SESSIONS: Final = Table(
         _json("metadata"),
         _json("totals"),
         _json("redactions"),
-        _json("stamps", _COMPUTED, note="which version a value is of, where not the last; not in ClickHouse"),
-        _word("content_level", since=5, note="the content setting it was begun with"),
+        _json("stamps", _COMPUTED, note="when a value was seen, where not in the last version; not in ClickHouse"),
+        _word("content_level", note="the content setting it was begun with"),
     ),
     merges=True,
 )
@@ -197,7 +197,7 @@ TIMESTEPS: Final = Table(
     columns=(
         _text("timestep_id", required=True),
         _text("session_id"),
-        _int("rec_version", "record_version", required=True),
+        _int("seen_ns", required=True, note="when it was last written"),
         _int("schema_v", "schema_version", required=True),
         _int("timestep", "index"),
         _word("name"),
@@ -214,8 +214,8 @@ TIMESTEPS: Final = Table(
         _json("metadata"),
         _json("totals"),
         _json("redactions"),
-        _json("stamps", _COMPUTED, note="which version a value is of, where not the last; not in ClickHouse"),
-        _text("user_step_id", note="as given to `session.timestep(step_id=...)`", since=2),
+        _json("stamps", _COMPUTED, note="when a value was seen, where not in the last version; not in ClickHouse"),
+        _text("user_step_id", note="as given to `session.timestep(step_id=...)`"),
     ),
     merges=True,
 )
@@ -244,8 +244,8 @@ EVENTS: Final = Table(
         _json("error"),
         _json("flags"),
         _json("metadata"),
-        _int("external_sequence", note="as given by the application", since=2),
-        _int("rec_version", "record_version", since=5, note="1, or 2: with what a store knew of it"),
+        _int("external_sequence", note="as given by the application"),
+        _word("stage", required=True, note="`withheld`, `first`, `completed`: with what a store knew of it"),
     ),
 )
 MESSAGES: Final = Table(
@@ -268,7 +268,7 @@ MESSAGES: Final = Table(
         _json("causal_influence"),
         _json("flags"),
         _json("metadata"),
-        _int("external_sequence", note="as given by the application", since=2),
+        _int("external_sequence", note="as given by the application"),
     ),
 )
 REWARDS: Final = Table(
@@ -291,13 +291,9 @@ REWARDS: Final = Table(
         _text("annotation"),
         _int("time_ns"),
         _json("metadata"),
-        _int("rec_version", "record_version", since=5, note="1, or 2: with what a store knew of its target"),
+        _word("stage", required=True, note="`withheld`, `first`, `completed`: with what a store knew of its target"),
     ),
 )
 
 TABLES: Final = {table.kind: table for table in (CALLS, SESSIONS, TIMESTEPS, EVENTS, MESSAGES, REWARDS)}
 """Tables by the tag of their records."""
-_LATEST: Final = 3
-"""Layout 3 has no new columns, but views and indexes."""
-LAYOUT: Final = max(_LATEST, *(column.since for table in TABLES.values() for column in table.columns))
-"""Version of the tables this callspan writes."""

@@ -44,6 +44,8 @@ FROM {source} WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
 _PLAIN: Final = {
     "session_id": "c.session_id = :session_id",
     "response_id": "c.response_id = :response_id",
+    "batch_id": "c.batch_id = :batch_id",
+    "conversation_id": "c.conversation_id = :conversation_id",
     "model": "(c.model_req = :model OR c.model_resp = :model)",
     "provider": "c.provider = :provider",
     "since_ns": "c.start_ns >= :since_ns",
@@ -54,11 +56,6 @@ _STEP: Final = """(c.timestep_id = :timestep_id OR c.timestep_id IN (
 _USER: Final = "'user_id'"
 _BY: Final = ":label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
-_COLUMNS_SINCE: Final = 2
-"""Layout of the tables whose calls have columns for these keys of the metadata."""
-_LATER_IDS: Final = ("batch_id", "conversation_id")
-"""Ids that calls of layout 4 and later have."""
-_IDS_SINCE: Final = 4
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id"})
 _JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
 
@@ -164,19 +161,16 @@ CLICKHOUSE: Final = MetadataSql(
 )
 
 
-def call_conditions(which: CallFilter, metadata: MetadataSql, layout: int, in_sessions: str) -> Iterator[str]:
+def call_conditions(which: CallFilter, metadata: MetadataSql, in_sessions: str) -> Iterator[str]:
     """Yield the conditions on calls `c`; `parameters` returns their parameters.
 
     `in_sessions` is the condition that a call's session matches a `{condition}` on sessions `s`.
     """
     yield from (text for name, text in _PLAIN.items() if getattr(which, name) is not None)
-    for name in _LATER_IDS:
-        if getattr(which, name) is not None:
-            yield f"c.{name} = :{name}" if layout >= _IDS_SINCE else "1 = 0"
     yield from _kinds(which)
     if which.timestep_id is not None:
-        yield _STEP if layout >= _COLUMNS_SINCE else "c.timestep_id = :timestep_id"
-    own = {"name": "c.session_name", "user": _own("user_id", metadata, layout, _USER)}
+        yield _STEP
+    own = {"name": "c.session_name", "user": _own("user_id", metadata, _USER)}
     for name, session in _SESSION.items():
         if getattr(which, name) is not None:
             inherited = in_sessions.format(condition=session)
@@ -185,7 +179,7 @@ def call_conditions(which: CallFilter, metadata: MetadataSql, layout: int, in_se
     for number, (key, _) in enumerate(which.metadata):
         names = {"key": f":key{number}", "value": f":value{number}"}
         inherited = in_sessions.format(condition=metadata.has.format(json="s.metadata", **names))
-        known = _own(key, metadata, layout, names["key"])
+        known = _own(key, metadata, names["key"])
         mine = metadata.has.format(json="c.metadata", **names) if "(" in known else f"{known} = {names['value']}"
         yield f"({mine} OR ({known} IS NULL AND {inherited}))"
 
@@ -202,11 +196,6 @@ def _kinds(which: CallFilter) -> Iterator[str]:
         yield f"coalesce(c.stream_end, '') {'=' if which.cut_off else '<>'} 'cut_off'"
 
 
-def timestep_condition(layout: int) -> str:
-    """Return the condition that a timestep has the id `:id`, its own or the one given by the application."""
-    return "timestep_id = :id OR user_step_id = :id" if layout >= _COLUMNS_SINCE else "timestep_id = :id"
-
-
 def session_condition(which: SessionFilter, metadata: MetadataSql) -> str | None:
     """Return the condition on sessions `s`; None for all sessions."""
     found = [text for name, text in _SESSION.items() if getattr(which, name) is not None]
@@ -217,7 +206,7 @@ def session_condition(which: SessionFilter, metadata: MetadataSql) -> str | None
 
 def parameters(which: SessionFilter) -> dict[str, object]:
     """Return the values of the parameters of these conditions."""
-    named = (*_SESSION, *_PLAIN, "timestep_id", *_LATER_IDS)
+    named = (*_SESSION, *_PLAIN, "timestep_id")
     values: dict[str, object] = {name: value for name in named if (value := getattr(which, name, None)) is not None}
     if isinstance(which, CallFilter) and which.text is not None:
         values["text"] = which.text.casefold()
@@ -226,20 +215,20 @@ def parameters(which: SessionFilter) -> dict[str, object]:
     return values
 
 
-def grouping(by: str, metadata: MetadataSql, layout: int) -> str | None:
+def grouping(by: str, metadata: MetadataSql) -> str | None:
     """Return the SQL expression of a label to group calls `c` of sessions `s` by; None if it is not a label.
 
     `grouping_parameters` returns its parameters.
     """
     if by == "user":
-        return f"coalesce({_own('user_id', metadata, layout, _USER)}, s.user_id)"
+        return f"coalesce({_own('user_id', metadata, _USER)}, s.user_id)"
     if by == "name":
         return "coalesce(c.session_name, s.name)"
     if by == "experiment":
         return "s.experiment"
     if not by.startswith(META):
         return None
-    own = _own(by.removeprefix(META), metadata, layout, _BY)
+    own = _own(by.removeprefix(META), metadata, _BY)
     return f"coalesce({own}, {metadata.label.format(json='s.metadata', key=_BY)})"
 
 
@@ -253,8 +242,8 @@ def source(key: str) -> str:
     return _JOINED if _OF_SESSION.search(key) else "calls c"
 
 
-def _own(key: str, metadata: MetadataSql, layout: int, parameter: str) -> str:
+def _own(key: str, metadata: MetadataSql, parameter: str) -> str:
     """Return the SQL expression of a call's own value for a key: a column if there is one, else its metadata."""
-    if key in _COLUMNS and layout >= _COLUMNS_SINCE:
+    if key in _COLUMNS:
         return f"c.{key}"
     return metadata.label.format(json="c.metadata", key=parameter)

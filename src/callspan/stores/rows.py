@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast, get_args, g
 
 import msgspec
 
+from callspan.record.call import PARTS, STAGES
 from callspan.record.codec import encode_json
 from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation
@@ -34,11 +35,12 @@ Tree: TypeAlias = dict[str, object]
 _INT_LIMIT: Final = 2**63
 _MOST_SHAPES: Final = 64
 """Tables and queries with different columns."""
+_RANKED: Final[Mapping[str, Sequence[str]]] = {"part": PARTS, "stage": STAGES}
 LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
 """Exclusive limit of the absolute value of a number in a column; larger numbers stay in `extra`."""
 _R = TypeVar("_R", SessionRecord, TimestepRecord)
 
-_VERSION: Final = "record_version"
+_SEEN: Final = "seen_ns"
 _START: Final = "start_ns"
 _LEVEL: Final = "content_level"
 _KEYED: Final = "metadata"
@@ -62,8 +64,25 @@ def on_conflict(table: Table, names: Sequence[str], place: str | None = None) ->
     if not table.versioned and not table.merges:
         return f"{start}NOTHING"
     sets = ", ".join(f"{name} = excluded.{name}" for name in names if name != table.key)
-    newer = f" WHERE excluded.rec_version > {place or table.name}.rec_version" if table.versioned else ""
+    newer = f" WHERE {_order(table, 'excluded')} > {_order(table, place or table.name)}" if table.versioned else ""
     return f"{start}UPDATE SET {sets}{newer}"
+
+
+def _order(table: Table, place: str) -> str:
+    """Return the SQL row value that orders versions, see `callspan.record.merging.order`."""
+    found = []
+    for name in ("part", "seen_ns", "stage"):
+        if name in table.names:
+            column = f"{place}.{name}"
+            ranks = _RANKED.get(name)
+            found.append(f"coalesce({column}, 0)" if ranks is None else ranked(column, ranks))
+    return f"({', '.join(found)})"
+
+
+def ranked(column: str, names: Iterable[str]) -> str:
+    """Return the SQL expression for the rank of a column's value among these."""
+    cases = " ".join(f"WHEN '{name}' THEN {rank}" for rank, name in enumerate(names))
+    return f"CASE {column} {cases} END"
 
 
 def to_row(table: Table, record: Record, tree: Tree) -> Row:
@@ -105,12 +124,10 @@ def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
 def _fields(kind: str, names: tuple[str, ...]) -> list[tuple[int, tuple[str, ...], Form]]:
     """Place in a row with these columns, path in the record, and form of each column that is a field of the record.
 
-    Raises KeyError where a column of the first layout is missing. Those of later ones may be: the store has an
-    earlier layout.
+    Raises KeyError where a column is missing.
     """
     places = {name: at for at, name in enumerate(names)}
-    columns = (one for one in TABLES[kind].columns if one.path and (one.since == 1 or one.name in places))
-    return [(places[column.name], column.path, column.form) for column in columns]
+    return [(places[column.name], column.path, column.form) for column in TABLES[kind].columns if column.path]
 
 
 def _cell(record: Record, column: Column) -> Cell:
@@ -181,11 +198,11 @@ def merged_row(table: Table, there: Mapping[str, object] | None, tree: Tree) -> 
 
 
 def _versioned(tree: Tree, stamps: Mapping[str, int] | None = None) -> _Versioned:
-    values: Tree = {path: value for path, value in tree.items() if path not in {_VERSION, _KEYED}}
+    values: Tree = {path: value for path, value in tree.items() if path not in {_SEEN, _KEYED}}
     keyed = tree.get(_KEYED)
     if isinstance(keyed, dict):
         values |= {_PREFIX + key: value for key, value in keyed.items()}
-    version = cast("int", tree[_VERSION])
+    version = cast("int", tree[_SEEN])
     return _Versioned(values, dict.fromkeys(values, version) | dict(stamps or {}), version)
 
 
@@ -206,7 +223,7 @@ def _merged(one: _Versioned, other: _Versioned) -> _Versioned:
 def _tree(versioned: _Versioned) -> Tree:
     tree: Tree = {path: value for path, value in versioned.values.items() if not path.startswith(_PREFIX)}
     keyed = {path[len(_PREFIX) :]: value for path, value in versioned.values.items() if path.startswith(_PREFIX)}
-    return tree | {_VERSION: versioned.version} | ({_KEYED: keyed} if keyed else {})
+    return tree | {_SEEN: versioned.version} | ({_KEYED: keyed} if keyed else {})
 
 
 class _Source(NamedTuple):

@@ -1,21 +1,23 @@
-"""Schema: the SQL that creates and migrates the tables of SQLite, Postgres and ClickHouse, made from their columns.
+"""Schema: the SQL that creates the tables of SQLite, Postgres and ClickHouse, made from their columns.
 
 `python -m callspan.stores.schema postgres` prints it, for databases whose tables are created manually.
 """
-
-# ruff: noqa: S608 - only our own names and numbers are put into SQL
 
 from __future__ import annotations
 
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Column, Form, Table
-from callspan.stores.packing import CALL_ROWS, unpacking
+from callspan.record.call import PARTS, STAGES
+from callspan.record.formats import FORMAT
+from callspan.stores.columns import REFERENCES, TABLES, Column, Form, Table
+from callspan.stores.packing import PACKED, packed, unpacking
+from callspan.stores.rows import ranked
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
 
@@ -25,16 +27,11 @@ APPLICATION_ID: Final = 0x43535031
 """Marks an SQLite file as callspan's: "CSP1"."""
 
 _WIDTH: Final = 118
-_PLACEHOLDER: Final = re.compile(r"@(columns|merged|unpacking)\((\w+)\)")
+_PLACEHOLDER: Final = re.compile(r"@(columns|merged|unpacking|version|format)\((\w*)\)")
 _STATEMENT_END: Final = re.compile(r";\n(?!  |END;)")
 """The end of a statement, not of one within a trigger."""
-_RELATION: Final = re.compile(
-    r"(?:CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?|ALTER TABLE \w+ RENAME TO )(\w+)"
-)
+_RELATION: Final = re.compile(r"CREATE (?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)")
 _NAMED: Final = 3
-_PACKED_SINCE: Final = 2
-"""First layout of SQLite that keeps the rows of calls in `call_rows`."""
-_NEW_VIEW: Final = "CREATE VIEW IF NOT EXISTS"
 _TEXT: Final = 'text COLLATE "C"'
 _JSON_CODEC: Final = "CODEC(ZSTD(3))"
 _EARLIEST: Final = "start_ns"
@@ -86,42 +83,28 @@ _TYPES: Final[dict[Dialect, _Types]] = {
     ),
 }
 _CODECS: Final = {("calls", _EARLIEST): "CODEC(Delta, ZSTD)"}
-_VERSION_MARK: Final[dict[Dialect, str]] = {
-    "sqlite": f"PRAGMA application_id={APPLICATION_ID};\nPRAGMA user_version={LAYOUT}",
-    "postgres": f"UPDATE callspan_layout SET version = {LAYOUT}",
-    "clickhouse": f"INSERT INTO callspan_layout VALUES ({LAYOUT})",
-}
+MARKS: Final = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={FORMAT}")
+"""Statements that mark an SQLite file as callspan's, and its format."""
+_VERSION: Final = (
+    f"bitShiftLeft(toUInt128({ranked('part', PARTS)}), 72) + bitShiftLeft(toUInt128(ifNull(seen_ns, 0)), 8)"
+    f" + toUInt128({ranked('stage', STAGES)})"
+)
+"""ClickHouse's number of a version, in the order of `callspan.record.merging.order`."""
 _EXTRA: Final = Column("extra", ("extra",), "json")
 
 
-def statements(dialect: Dialect, layout: int, tables: Iterable[Table] | None = None) -> list[str]:
-    """Return the SQL that migrates the tables from the previous layout to this one.
-
-    The first creates all tables; each later one adds its columns, then runs its own script in `sql` if it has one.
-    `tables` defaults to callspan's own.
-    """
-    known = {table.name: _until(table, layout) for table in (TABLES.values() if tables is None else tables)}
-    if layout == 1:
-        return _script(dialect, known)
-    found = []
-    once = "IF NOT EXISTS " if dialect == "clickhouse" else ""
-    for table in known.values():
-        added = [column for column in table.columns if column.since == layout]
-        name = _altered(dialect, table, layout)
-        found += [f"ALTER TABLE {name} ADD COLUMN {once}{_definition(dialect, table, column)}" for column in added]
-        if added and dialect == "clickhouse" and table.merges:
-            view = next(one for one in _script(dialect, known) if f"{_NEW_VIEW} {table.name} AS" in one)
-            found.append(view.replace(_NEW_VIEW, "CREATE OR REPLACE VIEW", 1))
-    return found + _script(dialect, known, f"_{layout}")
+def statements(dialect: Dialect) -> list[str]:
+    """Return the SQL that creates the tables, but not the mark of their format in SQLite."""
+    script = resources.files(__package__).joinpath("sql").joinpath(f"{dialect}.sql").read_text(encoding="utf-8")
+    filled = _PLACEHOLDER.sub(lambda found: _filled(dialect, found[2], found[1]), script)
+    return [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
 
 
-def relations(dialect: Dialect, layout: int) -> Iterator[str]:
-    """Yield the names of the tables and views that a store of this layout has."""
-    for number in range(1, layout + 1):
-        for statement in statements(dialect, number):
-            found = _RELATION.match(_without_comments(statement))
-            if found is not None:
-                yield found[1]
+@cache
+def relations(dialect: Dialect) -> frozenset[str]:
+    """Return the names of the tables and views of a store."""
+    found = (_RELATION.match(_without_comments(statement)) for statement in statements(dialect))
+    return frozenset(match[1] for match in found if match is not None)
 
 
 def _without_comments(statement: str) -> str:
@@ -136,36 +119,21 @@ def named(gone: Sequence[str]) -> str:
 
 def remedy(dialect: Dialect, gone: Sequence[str], client: str) -> str | None:
     """Return what to do if some tables and views of a server are missing; None if all or none are."""
-    if not gone or len(gone) >= len(set(relations(dialect, LAYOUT))):
+    if not gone or len(gone) >= len(relations(dialect)):
         return None
     command = f"python -m callspan.stores.schema {dialect} | {client}"
     return f"{named(gone)}; restore from a backup, or create what is missing, empty: {command}"
 
 
-def _altered(dialect: Dialect, table: Table, layout: int) -> str:
-    """Return the name of the table that holds the rows; `table` itself may be a view of it."""
-    if dialect == "clickhouse" and table.merges:
-        return f"{table.kind}_versions"
-    return CALL_ROWS if dialect == "sqlite" and table.kind == "call" and layout > _PACKED_SINCE else table.name
-
-
-def _script(dialect: Dialect, tables: Mapping[str, Table], layout: str = "") -> list[str]:
-    script = resources.files(__package__).joinpath("sql").joinpath(f"{dialect}{layout}.sql")
-    if not script.is_file():
-        return []
-    text = script.read_text(encoding="utf-8")
-    filled = _PLACEHOLDER.sub(lambda found: _filled(dialect, tables, found[2], found[1]), text)
-    return [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
-
-
-def _until(table: Table, layout: int) -> Table:
-    return table._replace(columns=tuple(column for column in table.columns if column.since <= layout))
-
-
-def _filled(dialect: Dialect, tables: Mapping[str, Table], name: str, what: str) -> str:
+def _filled(dialect: Dialect, name: str, what: str) -> str:
+    if what == "format":
+        return str(FORMAT)
     if what == "unpacking":
         return unpacking(name)
-    return _merged(tables[name]) if what == "merged" else _wrapped(_definitions(dialect, tables[name]))
+    table = next(table for table in TABLES.values() if table.name == name)
+    if what == "version":
+        return _VERSION
+    return _merged(table) if what == "merged" else _wrapped(_definitions(dialect, table))
 
 
 def _definitions(dialect: Dialect, table: Table) -> list[str]:
@@ -178,6 +146,8 @@ def _definitions(dialect: Dialect, table: Table) -> list[str]:
 
 def _definition(dialect: Dialect, table: Table, column: Column) -> str:
     kind = _TYPES[dialect].forms[column.form]
+    if _has_row_id(dialect, table) and column.name in PACKED:
+        return f"{packed(column.name)} {kind}"
     if dialect == "clickhouse":
         return f"{column.name} {_clickhouse_type(table, column, kind)}"
     if column.name == table.key:
@@ -222,7 +192,7 @@ def _merged_column(column: Column) -> str:
         )
     if column.required or name == _STRICTEST:
         return f"max(v.{name}) AS {name}"
-    return f"min(v.{name}) AS {name}" if name == _EARLIEST else f"argMax(v.{name}, v.rec_version) AS {name}"
+    return f"min(v.{name}) AS {name}" if name == _EARLIEST else f"argMax(v.{name}, v.seen_ns) AS {name}"
 
 
 def _wrapped(items: Iterable[str]) -> str:
@@ -235,9 +205,8 @@ def main(arguments: Sequence[str]) -> int:
     if chosen is None:
         sys.stderr.write(f"usage: python -m callspan.stores.schema [{'|'.join(DIALECTS)}]\n")
         return 2
-    for layout in range(1, LAYOUT + 1):
-        sys.stdout.writelines(f"{statement};\n" for statement in statements(chosen, layout))
-    sys.stdout.write(f"{_VERSION_MARK[chosen]};\n")
+    marks = MARKS if chosen == "sqlite" else ()
+    sys.stdout.writelines(f"{statement};\n" for statement in (*statements(chosen), *marks))
     return 0
 
 

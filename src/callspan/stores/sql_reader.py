@@ -49,8 +49,8 @@ _TYPES: Final[Mapping[str, type[CallRecord | SessionRecord | TimestepRecord]]] =
     "timestep": TimestepRecord,
     "call": CallRecord,
 }
-_KNOWN_BY: Final = {"span_id": 1, "response_id": 1, "request_id": 2, "trace_id": 1}
-"""Columns with ids that find a call, and the layout that introduced each."""
+_KNOWN_BY: Final = ("span_id", "response_id", "request_id", "trace_id")
+"""Columns with ids that find a call."""
 
 _UNASKED: Final = Latencies()
 
@@ -59,8 +59,6 @@ class SqlReader(SqlRewards):
     """The reader of SQL stores; subclasses run queries and define the differences of their dialect."""
 
     name: str
-    _layout: int
-    """Version of its tables."""
     _day: str
     """SQL for the UTC day of `c.start_ns`, ISO text."""
     _pico = "sum(c.cost_picousd)"
@@ -128,8 +126,8 @@ class SqlReader(SqlRewards):
         if not call_id:
             return None
         row = self._by_prefix("calls", "call_id", call_id)
-        for column, since in _KNOWN_BY.items():
-            if row is None and since <= self._layout:
+        for column in _KNOWN_BY:
+            if row is None:
                 sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns LIMIT 1"
                 row = next(iter(self._rows(sql, id=call_id)), None)
         return None if row is None else self._call_of(row)
@@ -176,7 +174,7 @@ class SqlReader(SqlRewards):
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
         """Return one timestep by its id or the application's own id (the first of several); else None."""
-        sql = f"SELECT * FROM timesteps WHERE {filters.timestep_condition(self._layout)} ORDER BY start_ns LIMIT 1"
+        sql = "SELECT * FROM timesteps WHERE timestep_id = :id OR user_step_id = :id ORDER BY start_ns LIMIT 1"
         row = next(self._rows(sql, id=timestep_id), None)
         return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
 
@@ -215,7 +213,7 @@ class SqlReader(SqlRewards):
 
     def _group(self, by: str) -> str:
         """Return the SQL expression to group calls `c` by."""
-        return filters.GROUPS.get(by) or filters.grouping(by, self._metadata, self._layout) or self._day
+        return filters.GROUPS.get(by) or filters.grouping(by, self._metadata) or self._day
 
     def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group."""
@@ -257,7 +255,7 @@ class SqlReader(SqlRewards):
     def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
         """Return the condition on calls `c`, and its parameters."""
         values = filters.parameters(which)
-        found = list(filters.call_conditions(which, self._metadata, self._layout, self._in_sessions))
+        found = list(filters.call_conditions(which, self._metadata, self._in_sessions))
         if which.text is not None:
             found.append(self._text_condition(str(values["text"])))
         return " AND ".join(found) or "1 = 1", values
@@ -356,7 +354,7 @@ class SqlReader(SqlRewards):
         if row is not None:
             return record_of(SESSIONS, row, SessionRecord)
         first = None if sums is None else sums.first_ns
-        return SessionRecord(session_id=session_id, record_version=0, start_ns=first)
+        return SessionRecord(session_id=session_id, seen_ns=0, start_ns=first)
 
     def _extents(self, table: str, time: str, chosen: str, names: Values) -> dict[str, aggregates.Extent]:
         sql = f"SELECT session_id, count(*) AS n, max({time}) AS last FROM {table} WHERE {chosen} GROUP BY session_id"

@@ -17,7 +17,6 @@ from callspan.process.redaction import Redactor
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.record.ids import is_of_response
 from callspan.record.merging import merged
 from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingArguments
@@ -61,7 +60,7 @@ class Captured:
         calls: dict[str | int, list[CallRecord]] = {}
         for number, record in enumerate(self.everything):
             if isinstance(record, CallRecord) and record.outcome != "started":
-                key = record.call_id if is_of_response(record.call_id) else number
+                key = record.call_id if record.is_merged else number
                 calls.setdefault(key, []).append(record)
         return [registry.with_conversation(merged(versions)) for versions in calls.values()]
 

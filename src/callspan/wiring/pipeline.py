@@ -134,7 +134,7 @@ class Pipeline:
 
     def _emitted(self, record: Processed[Record]) -> None:
         self.recorder.write(record)
-        if type(record.record) is not RewardRecord or record.record.record_version == 1:
+        if type(record.record) is not RewardRecord or record.record.stage != "completed":
             self._metrics.measure_event(record)
 
     def _put_off(self, call: Exchange) -> None:

@@ -108,7 +108,7 @@ def test_indexes_sequences_and_versions_are_given_once_each() -> None:
     found: list[tuple[int, int, int]] = []
 
     def work() -> None:
-        found.extend((mine.next_index(), mine.next_sequence(), mine.next_version()) for _ in range(200))
+        found.extend((mine.next_index(), mine.next_sequence(), mine.next_time_ns()) for _ in range(200))
 
     in_threads(work)
     indexes, sequences, versions = zip(*found, strict=True)
@@ -121,7 +121,7 @@ def test_versions_rise_though_the_clock_does_not(monkeypatch: pytest.MonkeyPatch
     times = iter([100, 100, 50, 200])
     monkeypatch.setattr(time, "time_ns", lambda: next(times))
     mine = episode.Episode("s")
-    assert [mine.next_version() for _ in range(4)] == [100, 101, 102, 200]
+    assert [mine.next_time_ns() for _ in range(4)] == [100, 101, 102, 200]
 
 
 def test_an_episode_begins_once_and_ends_with_the_last_that_is_open() -> None:
@@ -170,8 +170,8 @@ def hooked() -> Iterator[Callable[..., Callable[[], None]]]:
     forget_failures()
 
 
-SESSION = SessionRecord(session_id="s", record_version=1)
-STEP = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0)
+SESSION = SessionRecord(session_id="s", seen_ns=1)
+STEP = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0)
 EVENT = EventRecord(event_id="e", event_type="action", time_ns=1)
 MESSAGE = MessageRecord(message_id="m", message_type="observation", time_ns=1)
 

@@ -48,7 +48,7 @@ def made(call_id: str = "call-1", *, at_ns: int = START_NS, took_ns: int | None 
 
 def session(session_id: str = "session-1", **fields: Any) -> SessionRecord:
     """A session of which nothing is known unless it is given."""
-    return SessionRecord(**({"session_id": session_id, "record_version": 1} | fields))
+    return SessionRecord(**({"session_id": session_id, "seen_ns": 1} | fields))
 
 
 def summed(record: SessionRecord | None = None, **fields: Any) -> SessionSummary:

@@ -20,7 +20,7 @@ def full(anywhere: str) -> str:
         anywhere,
         session("session-a", start_ns=START_NS, name="grid"),
         session("session-b", start_ns=START_NS),
-        TimestepRecord(timestep_id="t-1", session_id="session-a", record_version=1, index=0),
+        TimestepRecord(timestep_id="t-1", session_id="session-a", seen_ns=1, index=0),
         made("call-a", place=Place(session_id="session-a")),
         made("call-b", place=Place(session_id="session-b")),
     )

@@ -30,7 +30,7 @@ def odd_store(tmp_path: Path) -> str:
     return keep(
         f"sqlite:///{tmp_path / 'callspan.db'}",
         session("s-1", name=NAME, start_ns=START_NS, metadata={NAME: NAME}),
-        TimestepRecord(timestep_id="t", session_id="s-1", record_version=1, index=0, start_ns=START_NS, name=NAME),
+        TimestepRecord(timestep_id="t", session_id="s-1", seen_ns=1, index=0, start_ns=START_NS, name=NAME),
         EventRecord(event_id="e", session_id="s-1", timestep_id="t", event_type="tool", time_ns=START_NS, name=NAME),
         made("c-1", place=place, request=Request(model=NAME), outcome="error", error=failed),
     )

@@ -25,7 +25,7 @@ def full(anywhere: str) -> str:
         anywhere,
         session("session-a", start_ns=START_NS, **first, metadata={"seed": 7}),
         session("session-b", start_ns=START_NS, name="chat", metadata={"seed": 8}),
-        TimestepRecord(timestep_id="t-1", session_id="session-a", record_version=1, index=0, user_step_id="my-step"),
+        TimestepRecord(timestep_id="t-1", session_id="session-a", seen_ns=1, index=0, user_step_id="my-step"),
         made(
             "call-a",
             trace_id="a" * 32,

@@ -14,7 +14,7 @@ from .conftest import SECOND, START_NS, ask, keep, made, session
 
 def step(name: str, index: int, parent: str | None = None) -> TimestepRecord:
     return TimestepRecord(
-        timestep_id=name, session_id="s", record_version=1, index=index, start_ns=START_NS + index * SECOND,
+        timestep_id=name, session_id="s", seen_ns=1, index=index, start_ns=START_NS + index * SECOND,
         parent_timestep_id=parent,
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ _SERVER = ErrorInfo(kind="server", type="server_error", status=500, message="it 
 
 
 def step(index: int, **fields: Any) -> TimestepRecord:
-    given = {"timestep_id": f"t{index}", "session_id": "session-1", "record_version": 1, "index": index}
+    given = {"timestep_id": f"t{index}", "session_id": "session-1", "seen_ns": 1, "index": index}
     return TimestepRecord(**(given | {"start_ns": START_NS + index * MINUTE} | fields))
 
 

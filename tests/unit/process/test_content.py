@@ -195,12 +195,12 @@ def test_events_messages_and_rewards_lose_content_and_keep_figures(record: Recor
 @points("kind", [SessionRecord, TimestepRecord])
 def test_sessions_and_steps_without_errors_are_unchanged(kind: type) -> None:
     index = {"timestep_id": "t", "index": 0} if kind is TimestepRecord else {}
-    record = kind(session_id="s", record_version=1, metadata={"seed": 7}, **index)
+    record = kind(session_id="s", seen_ns=1, metadata={"seed": 7}, **index)
     assert applied(record, "off") == record
 
 
 def test_an_error_of_a_step_loses_its_texts(call: CallRecord) -> None:
-    record = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, error=call.error)
+    record = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, error=call.error)
     kept = applied(record, "metadata")
     assert b"SESAME" not in encode(kept)
     assert [note.what for note in kept.redactions] == ["error"]
@@ -248,5 +248,5 @@ def test_where_there_is_no_room_a_call_loses_its_bodies_and_says_so() -> None:
     unanswered = without_bodies(CallRecord(call_id="c", timing=Timing(start_ns=1)))
     assert isinstance(unanswered, CallRecord)
     assert unanswered.response is None
-    session = SessionRecord(session_id="s", record_version=1, metadata={"a": 1})
+    session = SessionRecord(session_id="s", seen_ns=1, metadata={"a": 1})
     assert without_bodies(session) is session

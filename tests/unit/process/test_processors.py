@@ -22,8 +22,8 @@ from callspan.record.events import (
 from callspan.settings import Settings
 
 _IDLE: list[Record] = [
-    SessionRecord(session_id="s", record_version=1),
-    TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0),
+    SessionRecord(session_id="s", seen_ns=1),
+    TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0),
     EventRecord(event_id="e", event_type="action", time_ns=1, data=[3]),
     MessageRecord(message_id="m", message_type="observation", time_ns=1, content={"x": 1}),
     RewardRecord(reward_id="r", time_ns=1, value=1.0, annotation="good"),

@@ -79,7 +79,7 @@ def test_redactor_gets_every_kind_of_record() -> None:
         return record
 
     applied(EventRecord(event_id="e", event_type="x", time_ns=1), note)
-    applied(SessionRecord(session_id="s", record_version=1), note)
+    applied(SessionRecord(session_id="s", seen_ns=1), note)
     assert kinds == ["EventRecord", "SessionRecord"]
 
 
@@ -193,8 +193,8 @@ def sesame(text: str) -> str:
 
 
 EVERY_KIND: list[Record] = [
-    SessionRecord(session_id="SESAME", record_version=1, name="SESAME", user_id="SESAME", metadata={"a": ["SESAME"]}),
-    TimestepRecord(timestep_id="t", session_id="SESAME", record_version=1, index=0, name="SESAME"),
+    SessionRecord(session_id="SESAME", seen_ns=1, name="SESAME", user_id="SESAME", metadata={"a": ["SESAME"]}),
+    TimestepRecord(timestep_id="t", session_id="SESAME", seen_ns=1, index=0, name="SESAME"),
     EventRecord(event_id="e", event_type="tool", time_ns=1, name="SESAME", data={"arguments": {"id": "SESAME"}}),
     MessageRecord(message_id="m", message_type="note", time_ns=1, sender="SESAME", content={"x": [{"y": "SESAME"}]}),
     RewardRecord(reward_id="r", time_ns=1, value=0.5, annotation="SESAME", label="SESAME"),
@@ -287,11 +287,11 @@ def test_a_redactor_that_fails_leaves_neither_names_of_tools_nor_hashes(call: Ca
 
 _NAMED: list[Record] = [
     SessionRecord(
-        session_id="id-s", record_version=1, parent_session_id="id-p", trace_id="id-t", span_id="id-x",
+        session_id="id-s", seen_ns=1, parent_session_id="id-p", trace_id="id-t", span_id="id-x",
         name="SESAME", group_id="SESAME", task_id="SESAME", experiment="SESAME", user_id="SESAME",
     ),
     TimestepRecord(
-        timestep_id="id-t", session_id="id-s", record_version=1, index=0, parent_timestep_id="id-p", trace_id="id-t",
+        timestep_id="id-t", session_id="id-s", seen_ns=1, index=0, parent_timestep_id="id-p", trace_id="id-t",
         span_id="id-x", name="SESAME",
     ),
     EventRecord(

@@ -61,7 +61,7 @@ class Described:
 
 
 def metadata(value: object) -> str:
-    record = SessionRecord(session_id="s", record_version=1, metadata={"a": plain(value)})
+    record = SessionRecord(session_id="s", seen_ns=1, metadata={"a": plain(value)})
     return encode(mask_record(record)).decode()
 
 
@@ -134,15 +134,13 @@ def test_texts_with_urls_beyond_the_bound_are_cut_and_say_so(where: str) -> None
 
 def test_texts_without_urls_are_kept_whole_however_long() -> None:
     note = "a note " * 100_000
-    assert (
-        mask_record(SessionRecord(session_id="s", record_version=1, metadata={"note": note})).metadata["note"] == note
-    )
+    assert mask_record(SessionRecord(session_id="s", seen_ns=1, metadata={"note": note})).metadata["note"] == note
 
 
 def test_the_search_time_of_a_hostile_record_is_bounded() -> None:
     hostile = ["://" + "a:" * 100_000, "https://" + "?a=" * 500_000, "eyJ" * 1_000_000, "://" * 1_000_000]
     error = ErrorInfo(kind="x", type="eyJ-" * 500_000, message="password " * 500_000, body={"a": hostile, "b": hostile})
-    record = SessionRecord(session_id="s", record_version=1, metadata={"a": hostile, "b": [hostile]}, error=error)
+    record = SessionRecord(session_id="s", seen_ns=1, metadata={"a": hostile, "b": [hostile]}, error=error)
     began = time.process_time()
     mask_record(record)
     assert time.process_time() - began < 0.5
@@ -224,7 +222,7 @@ def test_lone_surrogates_elsewhere_are_replaced_and_the_rest_redacted(field: str
     text = "half \ud800 SESAME"
     error = ErrorInfo(kind="unknown", type="X", message=text, body={text: text})
     fields: dict[str, Any] = {"name": text, "metadata": {text: text}, "error": error}
-    record = SessionRecord(session_id="s", record_version=1, **{field: fields[field]})
+    record = SessionRecord(session_id="s", seen_ns=1, **{field: fields[field]})
     kept = encode(redacted(record, redact_texts(mine))).decode()
     assert "[mine]" in kept
     assert "half \ufffd" in kept

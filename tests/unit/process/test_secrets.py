@@ -281,7 +281,7 @@ def test_an_error_without_secrets_is_the_same_object() -> None:
         EventRecord(event_id="e", event_type="action", time_ns=1, metadata={"password": "plainsecret"}),
         MessageRecord(message_id="m", message_type="observation", time_ns=1, metadata={"password": "plainsecret"}),
         RewardRecord(reward_id="r", time_ns=1, value=1.0, metadata={"password": "plainsecret"}),
-        SessionRecord(session_id="s", record_version=1, metadata={"password": "plainsecret"}),
+        SessionRecord(session_id="s", seen_ns=1, metadata={"password": "plainsecret"}),
     ],
     ids=lambda record: type(record).__name__,
 )
@@ -293,7 +293,7 @@ def test_metadata_of_every_kind_of_record_are_masked_and_listed(record: Record) 
 
 def test_errors_of_steps_are_masked_too() -> None:
     error = ErrorInfo(kind="unknown", type="X", message="Bearer abcdefghijkl")
-    record = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, error=error)
+    record = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, error=error)
     kept = caller_processors(Settings()).process(record).record
     assert isinstance(kept, TimestepRecord)
     assert kept.error is not None
@@ -302,7 +302,7 @@ def test_errors_of_steps_are_masked_too() -> None:
 
 
 def test_record_without_secrets_is_unchanged() -> None:
-    record = SessionRecord(session_id="s", record_version=1, metadata={"seed": 7, "note": "secretary"})
+    record = SessionRecord(session_id="s", seen_ns=1, metadata={"seed": 7, "note": "secretary"})
     assert caller_processors(Settings()).process(record).record == record
 
 

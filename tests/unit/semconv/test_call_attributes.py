@@ -178,8 +178,8 @@ def test_an_exception_event(error: ErrorInfo, attributes: dict[str, Any]) -> Non
     assert session.exception_attributes(error, content=False) == {"exception.type": attributes["exception.type"]}
 
 
-SESSION = SessionRecord(session_id="s", record_version=1)
-STEP = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0)
+SESSION = SessionRecord(session_id="s", seen_ns=1)
+STEP = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0)
 TOOL = EventRecord(event_id="e", event_type="tool", time_ns=1)
 WORLD = EventRecord(event_id="e", event_type="environment", time_ns=1)
 MESSAGE = MessageRecord(message_id="m", message_type="x", time_ns=1)

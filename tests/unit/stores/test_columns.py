@@ -72,12 +72,12 @@ def test_a_field_is_in_its_column_or_in_extra_and_never_in_both(
 @points(
     ("table", "record"),
     [
-        (SESSIONS, SessionRecord(session_id="s", record_version=1)),
+        (SESSIONS, SessionRecord(session_id="s", seen_ns=1)),
         (
             SESSIONS,
-            SessionRecord(session_id="s", record_version=1, success=False, metadata={"a": {"b": None}}, end_ns=0),
+            SessionRecord(session_id="s", seen_ns=1, success=False, metadata={"a": {"b": None}}, end_ns=0),
         ),
-        (TIMESTEPS, TimestepRecord(timestep_id="t", session_id="s", record_version=2, index=0, truncated=False)),
+        (TIMESTEPS, TimestepRecord(timestep_id="t", session_id="s", seen_ns=2, index=0, truncated=False)),
         (EVENTS, EventRecord(event_id="e", event_type="x", time_ns=0, data=0, reward=-0.0, flags=["f"])),
         (EVENTS, EventRecord(event_id="e", event_type="x", time_ns=0, data="", reward=1e300)),
         (
@@ -127,10 +127,21 @@ def test_a_row_with_an_unreadable_extra_is_an_error() -> None:
         to_tree(CALLS, row)
 
 
+LATER = (
+    "(CASE {0}.part WHEN 'started' THEN 0 WHEN 'requested' THEN 1 WHEN 'ended' THEN 2 WHEN 'answered' THEN 3"
+    " WHEN 'traced' THEN 4 END, coalesce({0}.seen_ns, 0), CASE {0}.stage WHEN 'withheld' THEN 0 WHEN 'first' THEN 1"
+    " WHEN 'completed' THEN 2 END)"
+)
+NEWER = f"{LATER.format('excluded')} > {LATER.format('calls')}"
+
+
 @points(
     ("table", "clause"),
     [
-        (CALLS, "ON CONFLICT (call_id) DO UPDATE SET a = excluded.a WHERE excluded.rec_version > calls.rec_version"),
+        (
+            CALLS,
+            f"ON CONFLICT (call_id) DO UPDATE SET a = excluded.a WHERE {NEWER}",
+        ),
         (SESSIONS, "ON CONFLICT (session_id) DO UPDATE SET a = excluded.a"),
         (TIMESTEPS, "ON CONFLICT (timestep_id) DO UPDATE SET a = excluded.a"),
         (MESSAGES, "ON CONFLICT (message_id) DO NOTHING"),

@@ -212,8 +212,8 @@ def test_a_session_is_known_by_its_whole_id_or_a_beginning_of_its_own(
     holding: Holding, prefix: str, found: str | None
 ) -> None:
     reader = holding(
-        SessionRecord(session_id="run-1", record_version=1),
-        SessionRecord(session_id="run-12", record_version=1),
+        SessionRecord(session_id="run-1", seen_ns=1),
+        SessionRecord(session_id="run-12", seen_ns=1),
         made("a", session_id="only-calls"),
     )
     summary = reader.session(prefix)

@@ -114,7 +114,7 @@ def test_unpacking_takes_bodies_and_conversation_out_and_leaves_the_rest() -> No
 
 def test_a_call_without_bodies_and_other_records_have_none() -> None:
     assert payloads.unpack(encode(made("c")))[1:3] == (b"", b"")
-    found = payloads.unpack(encode(SessionRecord(session_id="s", record_version=1, name="n")))
+    found = payloads.unpack(encode(SessionRecord(session_id="s", seen_ns=1, name="n")))
     assert (found.request, found.response) == (b"", b"")
     assert found.tree()["name"] == "n"
 
@@ -125,7 +125,7 @@ def test_a_call_without_bodies_and_other_records_have_none() -> None:
         b"", b"{", b"null", b"[]", b"{}", b'"text"', b"\xff", b'{"kind":"call"}', b'{"kind":"unheard","call_id":"c"}',
         b'{"kind":"call","call_id":1,"timing":{"start_ns":1}}',
         b'{"kind":"call","call_id":"c","timing":{"start_ns":"x"}}',
-        b'{"kind":"call","schema_version":2,"call_id":"c","timing":{"start_ns":1}}',
+        b'{"kind":"call","schema_version":99,"call_id":"c","timing":{"start_ns":1}}',
         b'{"kind":"event","event_id":"e","time_ns":1}', b"[" * 100_000,
         b'{"kind":"reward","reward_id":"r","time_ns":1,"scope":"planet"}',
     ],

@@ -18,7 +18,7 @@ THEN = MIDNIGHT_NS + 10 * SECOND
 
 
 def session(**fields: Any) -> SessionRecord:
-    return SessionRecord(session_id="s", record_version=1, **fields)
+    return SessionRecord(session_id="s", seen_ns=1, **fields)
 
 
 def event(at: int, session_id: str | None = None) -> EventRecord:
@@ -46,9 +46,9 @@ def records_of(removed: DeletionResult) -> DeletionResult:
         ([session(start_ns=THEN), made("c", 1, session_id="s")], DeletionResult(calls=1)),
         ([event(THEN - 1)], DeletionResult(others=1)),
         ([event(THEN)], DeletionResult()),
-        ([TimestepRecord(timestep_id="t", session_id="x", record_version=1, index=0, start_ns=1)],
+        ([TimestepRecord(timestep_id="t", session_id="x", seen_ns=1, index=0, start_ns=1)],
          DeletionResult(others=1)),
-        ([TimestepRecord(timestep_id="t", session_id="x", record_version=1, index=0)], DeletionResult()),
+        ([TimestepRecord(timestep_id="t", session_id="x", seen_ns=1, index=0)], DeletionResult()),
     ],
 )  # fmt: skip
 def test_which_records_are_from_before_a_time(holding: Holding, records: list[Record], removed: DeletionResult) -> None:

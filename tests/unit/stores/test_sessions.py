@@ -31,11 +31,11 @@ HERE = socket.gethostname()
 
 
 def session(session_id: str = "s", version: int = 1, **fields: Any) -> SessionRecord:
-    return SessionRecord(session_id=session_id, record_version=version, **fields)
+    return SessionRecord(session_id=session_id, seen_ns=version, **fields)
 
 
 def step(timestep_id: str, index: int = 0, version: int = 1, **fields: Any) -> TimestepRecord:
-    return TimestepRecord(timestep_id=timestep_id, session_id="s", record_version=version, index=index, **fields)
+    return TimestepRecord(timestep_id=timestep_id, session_id="s", seen_ns=version, index=index, **fields)
 
 
 def event(event_id: str, at: int = 0, **fields: Any) -> EventRecord:
@@ -124,14 +124,14 @@ def test_versions_merge_to_one_record_in_any_order_of_arrival(holding: Holding, 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_a_running_call_never_covers_the_ended_one(holding: Holding, order: tuple[int, ...]) -> None:
     versions = [
-        made("c", record_version=1, outcome="started"),
-        made("c", record_version=2, outcome="error", input_tokens=3),
-        made("c", record_version=3, outcome="success", input_tokens=4),
+        made("c", part="started", outcome="started"),
+        made("c", outcome="error", input_tokens=3),
+        made("c", seen_ns=3, outcome="success", input_tokens=4),
     ]
     reader = holding(*(versions[at] for at in order))
     found = reader.call("c")
     assert found is not None
-    assert (found.record_version, found.outcome, reader.count_calls()) == (3, "success", 1)
+    assert (found.seen_ns, found.outcome, reader.count_calls()) == (3, "success", 1)
     assert [summary.input_tokens for summary in reader.summary("model")] == [4]
 
 
@@ -184,7 +184,7 @@ def test_a_session_that_ended_elsewhere_after_all_is_not_interrupted(holding: Ho
 def test_calls_alone_make_a_session_that_begins_with_the_first(holding: Holding) -> None:
     reader = holding(made("b", 5, session_id="x"), made("a", 2, session_id="x"))
     found = shown(reader, "x")
-    assert found.session == SessionRecord(session_id="x", record_version=0, start_ns=MIDNIGHT_NS + 2 * SECOND)
+    assert found.session == SessionRecord(session_id="x", seen_ns=0, start_ns=MIDNIGHT_NS + 2 * SECOND)
     assert found.calls == 2
 
 

@@ -1,7 +1,5 @@
 """Connection: how to connect to ClickHouse, over HTTP or in this process; its tables and their version; its errors."""
 
-# ruff: noqa: S608 - only our own numbers are put into SQL
-
 from __future__ import annotations
 
 import re
@@ -15,8 +13,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from callspan.fail_open import ours
+from callspan.record.formats import check_format
 from callspan.stores.base import StoreError
-from callspan.stores.columns import LAYOUT
 from callspan.stores.schema import relations, remedy, statements
 
 _CONNECT_S: Final = 10
@@ -54,24 +52,23 @@ def connect(url: str, wait_s: float | None = None) -> Client:
 
 
 def layout(client: Client) -> int:
-    """Return the layout version of the tables; 0 if there are none."""
+    """Return the format of the tables; 0 if there are none."""
     if not client.command("EXISTS TABLE callspan_layout"):
         return 0
     return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
 
 
 def make_tables(client: Client, name: str) -> None:
-    """Create or migrate the tables. Safe to repeat after a failure and to run concurrently.
+    """Create the tables. Safe to repeat after a failure and to run concurrently.
 
-    Raises StoreError for tables of a newer callspan.
+    Raises OtherFormatError for tables of another format.
     """
     found = layout(client)
-    if found > LAYOUT:
-        raise StoreError(f"{name}: layout {found} of a newer callspan; this one supports {LAYOUT}: upgrade")
-    for later in range(found + 1, LAYOUT + 1):
-        for statement in statements("clickhouse", later):
-            client.command(statement)
-        client.command(f"INSERT INTO callspan_layout VALUES ({later})")
+    if found:
+        check_format(name, found)
+        return
+    for statement in statements("clickhouse"):
+        client.command(statement)
 
 
 @contextmanager
@@ -103,4 +100,4 @@ def _dropped(client: Client) -> str | None:
     except ours(ClickHouseError):
         return None
     there = {str(row[0]) for row in rows}
-    return remedy("clickhouse", sorted(set(relations("clickhouse", LAYOUT)) - there), "clickhouse-client")
+    return remedy("clickhouse", sorted(relations("clickhouse") - there), "clickhouse-client")

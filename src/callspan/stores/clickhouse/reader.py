@@ -15,9 +15,8 @@ from callspan.record.call import CallRecord
 from callspan.safe_urls import safe_name
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import CallFilter, Content, EmptyStoreError
+from callspan.stores.base import CallFilter, Content, check_layout
 from callspan.stores.clickhouse.connection import connect, explaining, layout
-from callspan.stores.columns import LAYOUT
 from callspan.stores.filters import CLICKHOUSE, source
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
@@ -51,10 +50,11 @@ class ClickHouseReader(SqlReader):
             self._client = connect(url, wait_s)
         self._pieces: dict[str, bytes] = {}
         """Contents of the calls being read."""
-        self._layout = layout(self._client)
-        if self._layout == 0:
+        try:
+            check_layout(self.name, layout(self._client))
+        except BaseException:
             self._client.close()
-            raise EmptyStoreError(f"{self.name}: no callspan tables yet: nothing was recorded there")
+            raise
 
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
@@ -145,8 +145,8 @@ class WritersReader(ClickHouseReader, ExactCalls):
     """Reads over a writer's client, also versions of a call that are to be merged."""
 
     def __init__(self, name: str, client: Client) -> None:
-        """The tables are of this layout."""
-        self.name, self._client, self._layout = name, client, LAYOUT
+        """Take the name of the store and its client."""
+        self.name, self._client = name, client
         self._pieces = {}
 
     def versions(self, call_id: str) -> list[CallRecord]:

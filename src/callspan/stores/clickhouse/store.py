@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from clickhouse_connect.driver.client import Client
@@ -23,11 +23,11 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import record_key
-from callspan.record.ids import is_of_response
+from callspan.record.merging import Order, order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.base import DeletionResult, DeletionScope, StoreError, not_migrated, tried
+from callspan.stores.base import DeletionResult, DeletionScope, check_layout, tried
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.clickhouse.reader import WritersReader
 from callspan.stores.columns import TABLES
@@ -35,6 +35,8 @@ from callspan.stores.payloads import Unpacked, combined, message_key, unpack_ent
 from callspan.stores.rows import Row
 
 _WRITTEN_AGAIN_S: Final = 3600.0
+_NONE: Final = (-1, 0, 0)
+"""Comes before every version."""
 _TURNS: Final = 4
 """How often a call is merged with what others write at the same time."""
 _SCALE: Final = 38
@@ -67,7 +69,7 @@ class ClickHouseStore:
         self._failed_end = 0
 
     def open(self) -> None:
-        """Connect and create the tables. Raises StoreError for a newer layout, else clickhouse_connect's exceptions."""
+        """Connect and create the tables. Raises StoreError for another format, else clickhouse_connect's exceptions."""
         self.close()
         with explaining(self.name):
             client = connect(self._url)
@@ -115,8 +117,7 @@ class ClickHouseStore:
         with explaining(self.name):
             client = connect(self._url)
         with explaining(self.name, client), closing(client):
-            if (old := not_migrated(self.name, layout(client))) is not None:
-                return old
+            check_layout(self.name, layout(client))
             table, chosen = f"{kind}_versions", f"{TABLES[kind].key} = {{key:String}}"
             try:
                 self._client = client
@@ -173,9 +174,10 @@ class ClickHouseStore:
         for table, rows in batch.rows.items():
             self._insert(table, rows, token)
         # A first version lacks its session, by which the table is sorted: the second does not replace it.
-        known = [row["reward_id"] for row in batch.rows.get("rewards", ()) if _version(row) > 1]
+        known = [row["reward_id"] for row in batch.rows.get("rewards", ()) if row["stage"] == "completed"]
         if known:
-            _delete(self._open, "rewards", "rec_version = 1 AND reward_id IN {ids:Array(String)}", {"ids": known})
+            earlier = "stage <> 'completed' AND reward_id IN {ids:Array(String)}"
+            _delete(self._open, "rewards", earlier, {"ids": known})
         self._insert("calls", calls.values(), token)
         self._written |= dict.fromkeys(contents, now)
         for call_id, items in batch.responses.items():
@@ -201,9 +203,11 @@ class ClickHouseStore:
         """Return the calls that are not stored yet in this version or a later one."""
         if not calls:
             return {}
-        sql = "SELECT call_id, max(rec_version) FROM calls WHERE call_id IN {ids:Array(String)} GROUP BY call_id"
-        known = {str(row[0]): int(row[1]) for row in self._open.query(sql, parameters={"ids": list(calls)}).result_rows}
-        return {key: row for key, row in calls.items() if _version(row) > known.get(key, -1)}
+        sql = "SELECT call_id, part, seen_ns, stage FROM calls WHERE call_id IN {ids:Array(String)}"
+        known: dict[str, Order] = {}
+        for call_id, *version in self._open.query(sql, parameters={"ids": list(calls)}).result_rows:
+            known[call_id] = max(order(*version), known.get(call_id, _NONE))
+        return {key: row for key, row in calls.items() if _order(row) > known.get(key, _NONE)}
 
     def _insert(self, table: str, rows: Iterable[Mapping[str, object]], token: str) -> None:
         lines = b"\n".join(map(msgspec.json.encode, rows))
@@ -238,11 +242,11 @@ class _Batch:
             row.pop("stamps", None)
             self.rows[f"{table.kind}_versions" if table.merges else table.name].append(row)
             return
-        if is_of_response(record.call_id):
+        if record.is_merged:
             self.responses[record.call_id].append(item)
             return
         known = self.calls.get(record.call_id)
-        if known is None or record.record_version > _version(known):
+        if known is None or order_of(record) > _order(known):
             self.calls[record.call_id], self.parts[record.call_id] = _call_row(item)
 
 
@@ -293,8 +297,8 @@ def _holds(usd: Decimal) -> bool:
     return usd.is_finite() and int(usd.as_tuple().exponent) >= -_SCALE and usd.adjusted() < _SCALE
 
 
-def _version(row: Mapping[str, object]) -> int:
-    return int(str(row.get("rec_version", 0)))
+def _order(row: Mapping[str, Any]) -> Order:
+    return order(row["part"], row["seen_ns"], row["stage"])
 
 
 def remove(url: str, scope: DeletionScope) -> DeletionResult:
@@ -305,8 +309,7 @@ def remove(url: str, scope: DeletionScope) -> DeletionResult:
     """
     client = connect(url)
     try:
-        if layout(client) == 0:
-            raise StoreError(f"{safe_name(url)}: no callspan tables yet: nothing was recorded there")
+        check_layout(safe_name(url), layout(client))
         return _remove(client, scope)
     finally:
         client.close()

@@ -14,10 +14,10 @@ import msgspec
 
 from callspan.providers.registry import with_conversation
 from callspan.record.call import NO_BODY, CallRecord
-from callspan.record.codec import UnknownSchemaError, decode
+from callspan.record.codec import decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
-from callspan.record.ids import is_of_response
-from callspan.record.merging import merged
+from callspan.record.formats import OtherFormatError
+from callspan.record.merging import merged, order_of
 from callspan.stores import aggregates
 from callspan.stores.base import (
     MOST_CALLS,
@@ -49,7 +49,7 @@ _keys: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
     for kind, name in (("session", "session_id"), ("timestep", "timestep_id"), ("call", "call_id"))
 }
 """Decoders that read only the id of a record of their kind."""
-_NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError)
+_NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 
 
 class RecordsReader:
@@ -287,16 +287,14 @@ def _ids(record: CallRecord) -> tuple[str | None, ...]:
 
 
 def _newest(versions: list[Record]) -> Record:
-    last = max(versions, key=lambda record: getattr(record, "record_version", 0))
+    last = max(versions, key=order_of)
     if isinstance(last, SessionRecord):
         return merge([record for record in versions if isinstance(record, SessionRecord)])
     if isinstance(last, TimestepRecord):
         return merge([record for record in versions if isinstance(record, TimestepRecord)])
-    if isinstance(last, CallRecord) and is_of_response(last.call_id):
+    if isinstance(last, CallRecord) and last.is_merged:
         return merged([record for record in versions if isinstance(record, CallRecord)])
-    return next(
-        record for record in versions if getattr(record, "record_version", 0) == getattr(last, "record_version", 0)
-    )
+    return last
 
 
 def _by_prefix(found: Mapping[str, _T], prefix: str) -> _T | None:

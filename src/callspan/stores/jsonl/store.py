@@ -13,10 +13,11 @@ import msgspec
 
 from callspan.background import LRUCache
 from callspan.file_lock import locked, locked_soon
-from callspan.record.call import CallRecord
-from callspan.record.codec import UnknownSchemaError, decode, encode_json
+from callspan.record.call import CallRecord, Part, Stage
+from callspan.record.codec import decode, encode_json
 from callspan.record.events import SCOPE_TYPES, Record, SessionRecord, TimestepRecord, record_key
-from callspan.record.ids import is_of_response
+from callspan.record.formats import OtherFormatError
+from callspan.record.merging import Order, order, order_of
 from callspan.spool.segment import make_private
 from callspan.spool.sink import Entry
 from callspan.stores.base import DeletionResult, DeletionScope, no_file, tried
@@ -29,7 +30,7 @@ _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 
 _REMEMBERED: Final = 4096
 """Number of records. Only the last batch of a process that died is delivered again, by another one within seconds."""
 _TAIL_BYTES: Final = 64 * 1024 * 1024
-_NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError)
+_NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 _SESSION: Final = "session"
 _CALL: Final = "call"
 _SKIPPED_LINES: Final = (msgspec.DecodeError, UnicodeDecodeError)
@@ -45,15 +46,14 @@ class _Seen(msgspec.Struct):
     event_id: str = ""
     message_id: str = ""
     reward_id: str = ""
-    record_version: int | None = None
+    part: Part = "ended"
+    seen_ns: int | None = None
+    stage: Stage = "first"
 
-    def key(self) -> tuple[str, str, int]:
-        found: str = getattr(self, f"{self.kind}_id", "")
-        return self.kind, found, _OMITTED.get(self.kind, 0) if self.record_version is None else self.record_version
+    def key(self) -> tuple[str, str]:
+        return self.kind, getattr(self, f"{self.kind}_id", "")
 
 
-_OMITTED: Final = {"call": 2, "event": 1, "reward": 1}
-"""The version that a line without one has, by kind."""
 _lines = msgspec.json.Decoder(_Seen)
 _cursors = msgspec.json.Decoder(dict[str, int])
 
@@ -74,7 +74,7 @@ class JsonLinesStore:
         self._cursor_path = _cursor_path(self.path)
         self.lock_path = self.path.with_name(self.path.name + ".lock")
         """Held by the process that changes the file."""
-        self._seen: LRUCache[tuple[str, str], int] = LRUCache(_REMEMBERED)
+        self._seen: LRUCache[tuple[str, str], Order] = LRUCache(_REMEMBERED)
         self._scanned: tuple[int, int] | None = None
         """Inode and size up to which lines are indexed; None before the first scan."""
 
@@ -144,9 +144,9 @@ class JsonLinesStore:
 
     def _is_new(self, record: Record) -> bool:
         key = record_key(record)
-        version = getattr(record, "record_version", 0)
+        version = order_of(record)
         known = self._seen.get(key)
-        merges = isinstance(record, SCOPE_TYPES) or is_of_response(key[1])
+        merges = isinstance(record, SCOPE_TYPES) or (isinstance(record, CallRecord) and record.is_merged)
         if known is not None and (known == version or (known > version and not merges)):
             return False
         self._seen.put(key, version if known is None else max(known, version))
@@ -170,8 +170,9 @@ class JsonLinesStore:
         if start < status.st_size:
             for line in whole_lines(file, start):
                 with contextlib.suppress(*_SKIPPED_LINES):
-                    kind, found, version = _lines.decode(line).key()
-                    self._seen.put((kind, found), max(version, self._seen.get((kind, found)) or 0))
+                    seen = _lines.decode(line)
+                    version = order(seen.part, seen.seen_ns, seen.stage)
+                    self._seen.put(seen.key(), max(version, self._seen.get(seen.key()) or version))
         self._scanned = (status.st_ino, status.st_size)
 
     def _append(self, data: bytes) -> None:

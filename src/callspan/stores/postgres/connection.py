@@ -14,9 +14,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from callspan.background import on_own_thread
 from callspan.fail_open import ours
+from callspan.record.formats import check_format
 from callspan.safe_urls import error_text
 from callspan.stores.base import StoreError
-from callspan.stores.columns import LAYOUT
 from callspan.stores.schema import relations, remedy, statements
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
@@ -66,25 +66,23 @@ def _connect(given: Mapping[str, Any]) -> psycopg.Connection:
     return psycopg.connect(make_conninfo("", **given), autocommit=True, application_name="callspan")
 
 
-def migrate(connection: psycopg.Connection) -> None:
-    """Create or migrate the tables in one transaction, one process at a time.
+def make_tables(connection: psycopg.Connection, name: str) -> None:
+    """Create the tables in one transaction, one process at a time.
 
-    Raises StoreError for tables of a newer callspan, psycopg.Error for anything else.
+    Raises OtherFormatError for tables of another format, psycopg.Error for anything else.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        version = layout(connection)
-        if version > LAYOUT:
-            raise StoreError(f"Postgres: layout {version} of a newer callspan; this one supports {LAYOUT}: upgrade")
-        for later in range(version + 1, LAYOUT + 1):
-            for statement in statements("postgres", later):
-                connection.execute(statement.encode())
-        if version < LAYOUT:
-            connection.execute("UPDATE callspan_layout SET version = %s", (LAYOUT,))
+        found = layout(connection)
+        if found:
+            check_format(name, found)
+            return
+        for statement in statements("postgres"):
+            connection.execute(statement.encode())
 
 
 def layout(connection: psycopg.Connection) -> int:
-    """Return the layout version of the tables; 0 if there are none."""
+    """Return the format of the tables; 0 if there are none."""
     there = connection.execute("SELECT to_regclass('callspan_layout') IS NOT NULL").fetchone()
     if there is None or not there[0]:
         return 0
@@ -128,7 +126,7 @@ def dropped(connection: psycopg.Connection) -> str | None:
         if schema is not None and schema[0] is None:
             return f"no schema of the search_path {schema[1]} exists (dropped?); create it: CREATE SCHEMA"
         sql = "SELECT name FROM unnest(%s::text[]) name WHERE to_regclass(name) IS NULL"
-        expected = list(dict.fromkeys(relations("postgres", LAYOUT)))
+        expected = sorted(relations("postgres"))
         gone = sorted(row[0] for row in connection.execute(sql, (expected,)))
     except ours(psycopg.Error):
         return None

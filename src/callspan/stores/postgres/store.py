@@ -22,16 +22,15 @@ from psycopg.types.string import TextLoader
 
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
-from callspan.record.ids import is_of_response
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, StoreError, not_migrated, tried
-from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
+from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, StoreError, check_layout, tried
+from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.filters import POSTGRES, source
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
-from callspan.stores.postgres.connection import connect, dropped, explaining, layout, migrate, to_query
+from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
 from callspan.stores.retention import remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
 from callspan.stores.sql_reader import ExactCalls, SqlReader
@@ -56,7 +55,7 @@ class PostgresStore:
         self._connection: psycopg.Connection | None = None
 
     def open(self) -> None:
-        """Connect and create or migrate the tables. Raises psycopg.Error or StoreError."""
+        """Connect and create the tables. Raises psycopg.Error or StoreError."""
         self.close()
         with explaining(self.name):
             connection = connect(self._url)
@@ -65,7 +64,7 @@ class PostgresStore:
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
             with explaining(self.name, connection):
-                migrate(connection)
+                make_tables(connection, self.name)
         except BaseException:
             connection.close()
             raise
@@ -109,14 +108,12 @@ class PostgresStore:
         item = unpack_entry(entry)
         batch = _Batch()
         batch.add(item)
-        connection, version = _opened(self._url, self.name)
-        with closing(connection):
-            if (old := not_migrated(self.name, version)) is not None:
-                return old
-            with explaining(self.name, connection), connection.transaction(force_rollback=True):
-                connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
-                batch.write(connection.cursor())
-                found = _WritersReader(self.name, connection).session(record_key(item.record)[1])
+        connection = _opened(self._url, self.name)
+        rolled_back = connection.transaction(force_rollback=True)
+        with closing(connection), explaining(self.name, connection), rolled_back:
+            connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
+            batch.write(connection.cursor())
+            found = _WritersReader(self.name, connection).session(record_key(item.record)[1])
         return tried(found=found is not None)
 
     def forget(self, segment: str) -> None:
@@ -150,7 +147,7 @@ class _Batch:
 
     def add(self, item: Unpacked) -> None:
         kind, key = record_key(item.record)
-        if kind == "call" and is_of_response(key):
+        if isinstance(item.record, CallRecord) and item.record.is_merged:
             self._responses[key].append(item)
             return
         self._add(kind, key, item)
@@ -191,7 +188,7 @@ class _Batch:
             return []
         # Only existing rows can be locked: of two processes that insert the same key, one waits here for the other.
         cursor.executemany(
-            f"INSERT INTO {table.name} ({table.key}, rec_version, schema_v) VALUES (%s, 0, 1) ON CONFLICT DO NOTHING",
+            f"INSERT INTO {table.name} ({table.key}, seen_ns, schema_v) VALUES (%s, 0, 1) ON CONFLICT DO NOTHING",
             [(key,) for key in keys],
         )
         sql = f"SELECT * FROM {table.name} WHERE {table.key} = ANY(%s) ORDER BY {table.key} FOR UPDATE"
@@ -258,8 +255,7 @@ def _storable(value: object) -> object:
 def remove(url: str, scope: DeletionScope) -> DeletionResult:
     """Delete the chosen records. Raises StoreError if there are no tables, psycopg.Error for anything else."""
     with psycopg.connect(url, application_name="callspan") as connection, explaining(safe_name(url)):
-        if layout(connection) == 0:
-            raise StoreError(f"{safe_name(url)}: no callspan tables yet: nothing was recorded there")
+        check_layout(safe_name(url), layout(connection))
 
         def run(sql: str, values: Mapping[str, object]) -> psycopg.Cursor:
             return connection.execute(to_query(sql), values or None)
@@ -268,19 +264,20 @@ def remove(url: str, scope: DeletionScope) -> DeletionResult:
         return remove_by_sql(run, scope)
 
 
-def _opened(url: str, name: str, wait_s: float | None = None) -> tuple[psycopg.Connection, int]:
-    """Return a connection and the layout of the tables there. Raises StoreError if there are none."""
+def _opened(url: str, name: str, wait_s: float | None = None) -> psycopg.Connection:
+    """Return a connection. Raises StoreError if there are no tables, or those of another format."""
     with explaining(name):
         connection = connect(url, wait_s)
     connection.adapters.register_loader("json", TextLoader)
-    version = layout(connection)
-    if version == 0:
-        gone = dropped(connection)
+    try:
+        check_layout(name, layout(connection))
+    except BaseException as error:
+        gone = dropped(connection) if isinstance(error, EmptyStoreError) else None
         connection.close()
-        if gone is not None:
-            raise StoreError(f"{name}: {gone}")
-        raise EmptyStoreError(f"{name}: no callspan tables yet: nothing was recorded there")
-    return connection, version
+        if gone is None:
+            raise
+        raise StoreError(f"{name}: {gone}") from None
+    return connection
 
 
 class PostgresReader(SqlReader):
@@ -295,7 +292,7 @@ class PostgresReader(SqlReader):
     def __init__(self, url: str, wait_s: float | None = None) -> None:
         """Connect at once, so that errors show early; `wait_s` is how long that and each query may take."""
         self.name = safe_name(url)
-        self._connection, self._layout = _opened(url, self.name, wait_s)
+        self._connection = _opened(url, self.name, wait_s)
         self._connection.read_only = True
 
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:
@@ -330,4 +327,4 @@ class _WritersReader(PostgresReader, ExactCalls):
     """Reads within a writer's transaction, over its connection."""
 
     def __init__(self, name: str, connection: psycopg.Connection) -> None:
-        self.name, self._connection, self._layout = name, connection, LAYOUT
+        self.name, self._connection = name, connection

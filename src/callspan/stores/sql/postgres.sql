@@ -1,6 +1,6 @@
 -- callspan's tables in Postgres. Contents and chain nodes are identified by hash.
 CREATE TABLE callspan_layout (version integer NOT NULL);
-INSERT INTO callspan_layout VALUES (1);
+INSERT INTO callspan_layout VALUES (@format());
 CREATE TABLE calls (
 @columns(calls)
 );
@@ -9,16 +9,33 @@ CREATE INDEX calls_session ON calls (session_id, model_req, model_resp, start_ns
   end_ns, provider, outcome, retries, in_tok, out_tok, cache_read_tok, reasoning_tok, cost_usd, cost_picousd
 );
 CREATE INDEX calls_start ON calls (start_ns);
+CREATE INDEX calls_failed ON calls (start_ns) WHERE outcome IN ('error', 'timeout');
+-- Lookups by the ids that applications and providers know. An index without the calls that have no such id.
 CREATE INDEX calls_span ON calls (span_id) WHERE span_id IS NOT NULL;
+CREATE INDEX calls_trace ON calls (trace_id) WHERE trace_id IS NOT NULL;
+CREATE INDEX calls_response ON calls (response_id) WHERE response_id IS NOT NULL;
+CREATE INDEX calls_request ON calls (request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX calls_user ON calls (user_id, start_ns) WHERE user_id IS NOT NULL;
+CREATE INDEX calls_run ON calls (run_id, start_ns) WHERE run_id IS NOT NULL;
+CREATE INDEX calls_tags ON calls USING gin (tags) WHERE tags IS NOT NULL;
+CREATE INDEX calls_batch ON calls (batch_id) WHERE batch_id IS NOT NULL;
+CREATE INDEX calls_continues ON calls (continues, start_ns) WHERE continues IS NOT NULL;
+CREATE INDEX calls_conversation ON calls (conversation_id, start_ns) WHERE conversation_id IS NOT NULL;
 
--- Several versions of a session or timestep are one row; `stamps`: which version a value is of, where not the last.
+-- Several versions of a session or timestep are one row; `stamps`: when a value was seen, where not in the last one.
 CREATE TABLE sessions (
 @columns(sessions)
 );
+CREATE INDEX sessions_user ON sessions (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX sessions_name ON sessions (name) WHERE name IS NOT NULL;
+CREATE INDEX sessions_group ON sessions (group_id) WHERE group_id IS NOT NULL;
+CREATE INDEX sessions_task ON sessions (task_id) WHERE task_id IS NOT NULL;
+CREATE INDEX sessions_experiment ON sessions (experiment) WHERE experiment IS NOT NULL;
 CREATE TABLE timesteps (
 @columns(timesteps)
 );
 CREATE INDEX timesteps_session ON timesteps (session_id, start_ns);
+CREATE INDEX timesteps_user_step ON timesteps (user_step_id) WHERE user_step_id IS NOT NULL;
 CREATE TABLE events (
 @columns(events)
 );
@@ -46,11 +63,12 @@ CREATE TABLE cursors (segment text COLLATE "C" PRIMARY KEY, off bigint NOT NULL)
 ALTER TABLE content ALTER text SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;
 ALTER TABLE calls ALTER extra SET COMPRESSION lz4, ALTER usage_raw SET COMPRESSION lz4;
 
+-- Where a call continues another one, its own messages are not all that the model saw.
 CREATE VIEW call_messages AS
-SELECT c.call_id, c.session_id, -1 AS position, 'in' AS direction, s.role, s.text
+SELECT c.call_id, c.session_id, -1 AS position, 'in' AS direction, s.role, s.text, c.continues, c.conversation_id
   FROM calls c JOIN content s ON s.hash = c.system
 UNION ALL
-SELECT c.call_id, c.session_id, m.depth, 'in', m.role, m.text
+SELECT c.call_id, c.session_id, m.depth, 'in', m.role, m.text, c.continues, c.conversation_id
   FROM calls c CROSS JOIN LATERAL (
          WITH RECURSIVE up (parent, content, depth) AS (
            SELECT parent, content, depth FROM ctx WHERE id = c.ctx
@@ -58,5 +76,6 @@ SELECT c.call_id, c.session_id, m.depth, 'in', m.role, m.text
            SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
          SELECT up.depth, t.role, t.text FROM up JOIN content t ON t.hash = up.content) m
 UNION ALL
-SELECT c.call_id, c.session_id, coalesce((SELECT depth + 1 FROM ctx WHERE id = c.ctx), 0), 'out', o.role, o.text
+SELECT c.call_id, c.session_id, coalesce((SELECT depth + 1 FROM ctx WHERE id = c.ctx), 0), 'out', o.role, o.text,
+       c.continues, c.conversation_id
   FROM calls c JOIN content o ON o.hash = c.output;

@@ -1,4 +1,4 @@
-"""The SQLite file: opening, pragmas, migrations, the sums kept in it, and what to do about its errors.
+"""The SQLite file: opening, pragmas, the sums kept in it, and what to do about its errors.
 
 Only SQLite opens the file, its `-wal` and its `-shm`, also to create it. When a process closes any descriptor of a
 file, the system drops all POSIX locks that the process has on it, SQLite's too: the next process that closes the file
@@ -11,18 +11,17 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
 from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
 from callspan.fail_open import ours
+from callspan.record.formats import check_format
 from callspan.spool.segment import make_private
 from callspan.stores.base import EmptyStoreError, StoreError, no_file
-from callspan.stores.columns import LAYOUT
-from callspan.stores.schema import APPLICATION_ID, named, relations, statements
+from callspan.stores.schema import APPLICATION_ID, MARKS, named, relations, statements
 
 BUSY_MS: Final = 30_000
 _MOMENT_S: Final = 0.5
@@ -46,26 +45,16 @@ _NO_HEADER: Final = "another kind of file, or one whose header is damaged (zero 
 _RESCUE: Final = "python -m callspan.stores.sqlite.rescue"
 
 
-def _migrate(connection: sqlite3.Connection, layout: int) -> None:
-    for statement in statements("sqlite", layout):
-        connection.execute(statement)
-
-
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = tuple(
-    partial(_migrate, layout=layout) for layout in range(1, LAYOUT + 1)
-)
-"""Each migrates the file from the layout of its index to the next."""
-
-
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """Return a connection to a migrated file; a missing file is created (0600), with its directories.
+    """Return a connection to the file; a missing file is created (0600), with its directories.
 
-    Raises StoreError for a file of another application or a newer callspan, else sqlite3.Error or OSError.
+    Raises StoreError for a file of another application or format, else sqlite3.Error or OSError.
     """
     if (why := _unsafe.get(_inode(path))) is not None:
         raise StoreError(f"{path}: {why}; records wait on disk, and the next process delivers them")
     make_private(path.parent)
     with explaining(path):
+        _refuse_others(path)
         connection = _connected(path, "mode=rw") if path.exists() else _created(path)
         try:
             _prepare(connection, path)
@@ -73,6 +62,17 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _refuse_others(path: Path) -> None:
+    """Raise StoreError for a file of another application or format; it is not changed.
+
+    A connection that may write would move the WAL of such a file into it on closing.
+    """
+    try:
+        _opened(path, "mode=ro", BUSY_MS / 1000)[0].close()
+    except ours(sqlite3.OperationalError):
+        return  # whoever opens it for writing is told why
 
 
 def log_of(path: Path) -> Inode | None:
@@ -97,12 +97,13 @@ def _inode(path: Path) -> Inode | None:
 
 
 def open_as_it_is(path: Path) -> tuple[sqlite3.Connection, int]:
-    """Return a connection that can write, and the layout: nothing is created or migrated.
+    """Return a connection that can write, and the format, 0 for a file without tables: nothing is created.
 
-    It waits for locks for a moment only. Raises StoreError if the file is missing, of a newer layout or not callspan's.
+    It waits for locks for a moment only. Raises StoreError if the file is missing, of another format or not callspan's.
     """
     if not path.is_file():
         raise no_file(path)
+    _refuse_others(path)
     connection = _connected(path, "mode=rw", _MOMENT_S)
     try:
         return connection, _checked_version(connection, path)
@@ -161,16 +162,15 @@ def _lies_still(path: Path) -> bool:
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-    if _checked_version(connection, path) < len(MIGRATIONS):
+    if _checked_version(connection, path) == 0:
         connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         _write_ahead(connection)
         connection.execute("BEGIN IMMEDIATE")
         with connection:
-            # Another process may have migrated the file while this one waited for the lock.
-            for version in range(_checked_version(connection, path), len(MIGRATIONS)):
-                MIGRATIONS[version](connection)
-            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+            # Another process may have made the tables while this one waited for the lock.
+            if _checked_version(connection, path) == 0:
+                for statement in (*statements("sqlite"), *MARKS):
+                    connection.execute(statement)
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_BYTES // _PAGE_BYTES}")
 
@@ -200,8 +200,8 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
     ).fetchone()
     if application != APPLICATION_ID and (version or tables):
         raise StoreError(f"{path}: an SQLite file of another application; name another file")
-    if version > len(MIGRATIONS):
-        raise StoreError(f"{path}: layout {version} of a newer callspan; this one supports {len(MIGRATIONS)}: upgrade")
+    if version:
+        check_format(path, version)
     return int(version)
 
 
@@ -271,17 +271,11 @@ def missing(path: Path) -> list[str]:
         connection = _connected(path, "mode=ro")
         try:
             found = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master")}
-            layout = int(connection.execute("PRAGMA user_version").fetchone()[0])
         finally:
             connection.close()
     except ours(sqlite3.Error):
         return []
-    return sorted(_expected(layout) - found)
-
-
-@cache
-def _expected(layout: int) -> frozenset[str]:
-    return frozenset(relations("sqlite", layout))
+    return sorted(relations("sqlite") - found)
 
 
 def _right(path: Path) -> str:

@@ -18,7 +18,6 @@ from callspan.record.labels import label_of, labels
 from callspan.stores import aggregates
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import CallFilter
-from callspan.stores.columns import LAYOUT
 from callspan.stores.filters import SQLITE
 from callspan.stores.packing import SAME_HASH
 from callspan.stores.sql_reader import ExactCalls, SqlReader
@@ -49,8 +48,6 @@ SELECT {key}, c.durations, c.first_tokens FROM (
   SELECT session_id, hour, model, provider, durations, first_tokens FROM summed WHERE calls
   UNION ALL SELECT session_id, hour, model, provider, durations, first_tokens FROM fresh_sums) c WHERE {where}
 """
-_TIMES_SINCE: Final = 3
-"""Layout that keeps the times of calls."""
 
 
 class SQLiteReader(SqlReader):
@@ -70,7 +67,6 @@ class SQLiteReader(SqlReader):
         self._connection = open_for_reading(self._path, BUSY_MS / 1000 if wait_s is None else wait_s)
         self._is_open = True
         in_child(self, _inherit)
-        self._layout = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._connection.row_factory = sqlite3.Row
         self._searches: dict[str, TextSearch] = {}
         """By their texts."""
@@ -129,7 +125,7 @@ class SQLiteReader(SqlReader):
     def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the successful calls, from the stored times if these suffice."""
         by = next((name for name in _GROUPS if self._group(name) == key), None)
-        if self._layout < _TIMES_SINCE or by is None or not _answerable(where):
+        if by is None or not _answerable(where):
             return super()._latencies(key, where, values)
         durations: dict[object, list[float]] = defaultdict(list)
         first_tokens: dict[object, list[float]] = defaultdict(list)
@@ -155,10 +151,10 @@ class WritersReader(SQLiteReader, ExactCalls):
     """Reads over a writer's connection, including what its transaction has written."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        """The file is `connection`'s, of this layout."""
+        """The file is `connection`'s."""
         self.name = f"sqlite:///{path}"
         self._path, self._remedy = path, rescue(path)
-        self._connection, self._layout = connection, LAYOUT
+        self._connection = connection
         self._searches = {}
 
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:

@@ -38,14 +38,15 @@ _BATCH_S: Final = 0.1
 _LEAST, _FIRST, _MOST = 10, 100, 20_000
 """Rows of a batch: the fewest, those of the first, and the most."""
 _TABLES: Final = (
-    f"CREATE TEMP TABLE seen (id INTEGER PRIMARY KEY, call_id TEXT, rec_version INTEGER, {', '.join(REFERENCES)})",
+    f"CREATE TEMP TABLE seen (id INTEGER PRIMARY KEY, call_id, part, stage, seen_ns, {', '.join(REFERENCES)})",
     "CREATE TEMP TABLE new_calls AS SELECT * FROM seen",
     *(f"CREATE TEMP TABLE {name} (id INTEGER PRIMARY KEY)" for name in ("live_ctx", "live", "new_ctx", "new_content")),
 )
 _NEW_CALLS: Final = f"""
-INSERT INTO new_calls SELECT r.id, r.call_id, r.rec_version, {", ".join(f"r.{name}" for name in REFERENCES)}
+INSERT INTO new_calls
+SELECT r.id, r.call_id, r.part, r.stage, r.seen_ns, {", ".join(f"r.{name}" for name in REFERENCES)}
   FROM call_rows r LEFT JOIN seen s ON s.id = r.id
- WHERE s.call_id IS NOT r.call_id OR s.rec_version IS NOT r.rec_version
+ WHERE s.call_id IS NOT r.call_id OR s.part IS NOT r.part OR s.stage IS NOT r.stage OR s.seen_ns IS NOT r.seen_ns
 """
 _LENDERS: Final = """
 INSERT OR IGNORE INTO new_content

@@ -149,10 +149,10 @@ def _opened(copy: Path) -> sqlite3.Connection:
 
 
 def _check_columns(connection: sqlite3.Connection) -> None:
-    """Raise DatabaseError if a column that every layout has is missing: its name in the schema is damaged."""
+    """Raise DatabaseError if a column is missing: its name in the schema is damaged."""
     for table in TABLES.values():
         there = {row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table.name,))}
-        if not {column.name for column in table.columns if column.since == 1} <= there:
+        if not {column.name for column in table.columns if column.path} <= there:
             raise sqlite3.DatabaseError(f"the schema of {table.name} is damaged")
 
 

@@ -21,11 +21,10 @@ from typing import Final
 
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
-from callspan.record.ids import is_of_response
 from callspan.safe_urls import error_text
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.base import StoreError, not_migrated, tried
+from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, Packer, packed
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
@@ -123,7 +122,7 @@ class SQLiteStore:
         self._sums = Upkeep()
 
     def open(self) -> None:
-        """Open, create or migrate the file. Raises StoreError, sqlite3.Error or OSError."""
+        """Open or create the file. Raises StoreError, sqlite3.Error or OSError."""
         self.close()
         self._connection = open_for_writing(self.path)
         self._inode, self._log = self._inode_there(), log_of(self.path)
@@ -181,8 +180,7 @@ class SQLiteStore:
         with explaining(self.path):
             connection, version = open_as_it_is(self.path)
         with explaining(self.path), closing(connection):
-            if (old := not_migrated(str(self.path), version)) is not None:
-                return old
+            check_layout(str(self.path), version)
             connection.execute("BEGIN IMMEDIATE")
             self._store(connection, item)
             found = WritersReader(self.path, connection).session(record_key(item.record)[1])
@@ -221,7 +219,7 @@ class SQLiteStore:
             cells = list(self._merged(connection, table, item).values()) if table.merges else item.cells()
             _insert(table).run(connection, cells)
             return
-        if is_of_response(record.call_id):
+        if record.is_merged:
             self._store_response(connection, record.call_id, item)
             return
         _insert(TABLES[_CALL]).run(connection, (*item.cells(), *self._references(connection, record, item)))
