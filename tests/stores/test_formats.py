@@ -59,40 +59,91 @@ def run_sqlite(url: str, other: int) -> Callable[[], object]:
     return path.read_bytes
 
 
-MAKE = {"sqlite": run_sqlite, "postgresql": run_postgres, "clickhouse": run_clickhouse, "chdb": run_clickhouse}
+def run_jsonl(url: str, other: int) -> Callable[[], object]:
+    path = Path(url.removeprefix("jsonl:///"))
+    ours, theirs = (f'"schema_version":{number}'.encode() for number in (FORMAT, other))
+    path.write_bytes(path.read_bytes().replace(ours, theirs))
+    path.with_name(f"{path.name}.lock").unlink()
+    return lambda: {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+
+MAKE = {
+    "jsonl": run_jsonl,
+    "sqlite": run_sqlite,
+    "postgresql": run_postgres,
+    "clickhouse": run_clickhouse,
+    "chdb": run_clickhouse,
+}
 
 
 @pytest.fixture(
     params=[
         "sqlite",
+        "jsonl",
         pytest.param("postgres", marks=pytest.mark.postgres),
         pytest.param("clickhouse", marks=pytest.mark.clickhouse),
     ]
 )
-def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store/calls.db"
+def url_of_any(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param in {"sqlite", "jsonl"}:
+        return f"{request.param}:///{tmp_path}/store/calls.db"
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_store_of_another_format_is_refused_and_not_changed(
-    sql_url: str, records: Records, deliver: Callable[[str], Delivery], other: int
+    url_of_any: str, records: Records, deliver: Callable[[str], Delivery], other: int
 ) -> None:
     """By writers, readers, the removal of records and the test of `doctor`."""
-    store = deliver(sql_url)
+    store = deliver(url_of_any)
     store.write(records.call())
     (entry,) = store.entries([records.session()])
     store.close()
-    content = MAKE[sql_url.partition(":")[0].partition("+")[0]](sql_url, other)
+    content = MAKE[url_of_any.partition(":")[0].partition("+")[0]](url_of_any, other)
     before = content()
-    place = sql_url.removeprefix("sqlite:///") if sql_url.startswith("sqlite") else safe_name(sql_url)
-    (sink,) = sinks_for(sql_url)
+    place = url_of_any.partition(":///")[2] if url_of_any.startswith(("sqlite", "jsonl")) else safe_name(url_of_any)
+    (sink,) = sinks_for(url_of_any)
     attempts: list[Callable[[], Any]] = [
-        sink.open, lambda: open_store(sql_url), lambda: prune(sql_url, 1), lambda: sink.try_out(entry),
+        sink.open, lambda: open_store(url_of_any), lambda: prune(url_of_any, 1), lambda: sink.try_out(entry),
     ]  # fmt: skip
     for attempt in attempts:
         with pytest.raises(OtherFormatError) as refused:
             attempt()
         assert str(refused.value) == SENTENCE.format(place, other, FORMAT)
     assert content() == before
+
+
+def test_the_rotated_files_of_a_store_have_its_format_too(
+    tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    path = tmp_path / "calls.jsonl"
+    store = deliver(f"jsonl:///{path}")
+    store.write(records.call())
+    rotated = path.rename(f"{path}.1")
+    path.touch()
+    rotated.write_bytes(rotated.read_bytes().replace(b'"schema_version":%d' % FORMAT, b'"schema_version":1'))
+    with pytest.raises(OtherFormatError) as refused:
+        open_store(store.url)
+    assert str(refused.value) == SENTENCE.format(rotated, 1, FORMAT)
+
+
+def test_a_file_that_another_format_replaced_gets_nothing(
+    tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    """Of a process that has it open, and of a reader."""
+    path = tmp_path / "calls.jsonl"
+    store = deliver(f"jsonl:///{path}")
+    store.write(records.call())
+    reader = store.read()
+    path.rename(tmp_path / "away")
+    path.write_bytes(theirs := b'{"kind":"call","call_id":"c","schema_version":1}\n')
+    for attempt in (lambda: store.write(records.call()), lambda: list(reader.calls())):
+        with pytest.raises(OtherFormatError):
+            attempt()
+    assert path.read_bytes() == theirs
+
+
+def test_content_does_not_state_a_format(records: Records, deliver: Callable[[str], Delivery], tmp_path: Path) -> None:
+    store = deliver(f"jsonl:///{tmp_path}/calls.jsonl")
+    store.write(records.call([{"role": "user", "content": "x", "schema_version": 1}], call_id='"schema_version":1'))
+    assert store.read().count_calls() == 1

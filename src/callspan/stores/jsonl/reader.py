@@ -16,7 +16,7 @@ from callspan.providers.registry import with_conversation
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
-from callspan.record.formats import OtherFormatError
+from callspan.record.formats import OtherFormatError, check_file
 from callspan.record.merging import merged, order_of
 from callspan.stores import aggregates
 from callspan.stores.base import (
@@ -31,11 +31,10 @@ from callspan.stores.base import (
     StoreError,
     Summary,
     Times,
-    no_file,
 )
 from callspan.stores.filters import fits_call, fits_session, needs_session
 from callspan.stores.history import Links, before_in_conversation, follow
-from callspan.stores.jsonl.store import files_of, lines_in, read_cursors
+from callspan.stores.jsonl.store import check_there, files_of, lines_in, read_cursors
 from callspan.stores.payloads import text_of
 from callspan.stores.rows import merge
 
@@ -176,13 +175,12 @@ class JsonLinesReader(RecordsReader):
     def __init__(self, path: str | Path, wait_s: float | None = None) -> None:
         """`wait_s` is how long reading may take from now on; None: any time.
 
-        Raises StoreError if the file is missing.
+        Raises StoreError if the file is missing or has another format.
         """
         super().__init__(f"jsonl:///{path}", self._decoded)
         self._path = Path(path)
         self._until = float("inf") if wait_s is None else time.monotonic() + wait_s
-        if not self._path.is_file():
-            raise no_file(Path(path))
+        check_there(self._path)
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the file has a spool segment."""
@@ -214,6 +212,7 @@ class JsonLinesReader(RecordsReader):
                     inode = os.fstat(file.fileno()).st_ino
                     if inode not in read:
                         read.add(inode)
+                        check_file(path)
                         yield from takewhile(self._is_in_time, lines_in(file))
 
     def _is_in_time(self, _: bytes) -> bool:

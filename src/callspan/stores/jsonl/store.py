@@ -16,7 +16,7 @@ from callspan.file_lock import locked, locked_soon
 from callspan.record.call import CallRecord, Part, Stage
 from callspan.record.codec import decode, encode_json
 from callspan.record.events import SCOPE_TYPES, Record, SessionRecord, TimestepRecord, record_key
-from callspan.record.formats import OtherFormatError
+from callspan.record.formats import OtherFormatError, check_file
 from callspan.record.merging import Order, order, order_of
 from callspan.spool.segment import make_private
 from callspan.spool.sink import Entry
@@ -79,8 +79,9 @@ class JsonLinesStore:
         """Inode and size up to which lines are indexed; None before the first scan."""
 
     def open(self) -> None:
-        """Create the file if needed and index its records. Raises OSError."""
+        """Create the file if needed and index its records. Raises OSError, OtherFormatError."""
         make_private(self.path.parent)
+        check_files(self.path)
         os.close(os.open(self.path, _APPEND, _MODE))
         self.close()
         with locked(self.lock_path):
@@ -93,7 +94,8 @@ class JsonLinesStore:
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Append all entries that the file does not have yet, then advance the cursor.
 
-        Raises PoisonError for an invalid record, OSError for anything else; a short write is undone.
+        Raises PoisonError for an invalid record, OtherFormatError if the file was replaced by one of another format,
+        OSError for anything else; a short write is undone.
         """
         records = [unpack_entry(entry).record for entry in entries]
         with locked(self.lock_path):
@@ -116,10 +118,9 @@ class JsonLinesStore:
         """Open the file for appending, take its lock, and write a record to a nameless file beside it.
 
         The file gets nothing: a program that follows it would see the record, and a file that becomes shorter. Raises
-        StoreError if it is missing, OSError (TimeoutError where another process has the lock).
+        StoreError if it is missing or has another format, OSError (TimeoutError where another process has the lock).
         """
-        if not self.path.is_file():
-            raise no_file(self.path)
+        check_there(self.path)
         os.close(os.open(self.path, _APPEND & ~os.O_CREAT))
         if self.lock_path.exists():
             with locked_soon(self.lock_path, _MOMENT_S):
@@ -157,6 +158,7 @@ class JsonLinesStore:
         *rotated, current = files_of(self.path)
         inode = current.stat().st_ino if current.exists() else None
         if self._scanned is None or self._scanned[0] != inode:
+            check_file(current)
             for file in rotated[-1:]:
                 self._learn(file)
         if inode is not None:
@@ -227,6 +229,19 @@ def files_of(path: Path) -> list[Path]:
     return [*(path.with_name(f"{prefix}{number}") for number in rotated), path]
 
 
+def check_files(path: Path) -> None:
+    """Raise OtherFormatError if one of a store's files, rotated ones included, has another format."""
+    for file in files_of(path):
+        check_file(file)
+
+
+def check_there(path: Path) -> None:
+    """Raise StoreError for a store without its file, OtherFormatError for one of another format."""
+    if not path.is_file():
+        raise no_file(path)
+    check_files(path)
+
+
 def whole_lines(path: Path, start: int = 0) -> Iterator[bytes]:
     """Yield the non-empty lines from offset `start`, including a torn last line, which is not valid JSON."""
     with path.open("rb") as file:
@@ -258,9 +273,11 @@ def _write(path: Path, data: bytes) -> int:
 
 
 def remove(path: Path, scope: DeletionScope) -> DeletionResult:
-    """Delete the chosen records; lines that are not records stay. Raises StoreError if the file does not exist."""
-    if not path.is_file():
-        raise no_file(path)
+    """Delete the chosen records; lines that are not records stay.
+
+    Raises StoreError if the file does not exist or has another format.
+    """
+    check_there(path)
     with locked(JsonLinesStore(path).lock_path):
         going = _Going(scope, _merged(path))
         removed: set[tuple[str, str]] = set()
