@@ -170,10 +170,10 @@ def test_any_history_leaves_the_sums_of_its_calls(
 
 
 def _made(records: Records, fields: tuple[object, ...]) -> call.CallRecord:
-    number, version, session, model, outcome, at_s, tokens, usd = fields
+    number, seen_ns, session, model, outcome, at_s, tokens, usd = fields
     return records.call(
         call_id=f"call-{number}",
-        version=int(str(version)),
+        seen_ns=int(str(seen_ns)),
         session_id=session,  # type: ignore[arg-type]
         at_s=float(str(at_s)),
         outcome=outcome,
