@@ -216,66 +216,6 @@ def test_turns_of_subagents_are_records_of_their_own(mode: Mode, run: Run, seen:
     assert below.usage.total_tokens == 11
 
 
-def attribute(key: str, value: str | int) -> dict[str, Any]:
-    return {"key": key, "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}}
-
-
-def model_call(span_id: str, start: int, tokens: int, *more: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "traceId": "0" * 31 + "1", "spanId": span_id, "parentSpanId": "root", "name": "chat",
-        "startTimeUnixNano": str(start), "endTimeUnixNano": str(start + 1000),
-        "attributes": [
-            attribute("gen_ai.operation.name", "chat"), attribute("gen_ai.request.model", "gpt-5-mini"),
-            attribute("gen_ai.usage.input_tokens", tokens), attribute("gen_ai.usage.output_tokens", 1), *more,
-        ],
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("late", [False, True], ids=["published", "late"])
-def test_the_model_calls_of_a_trace_replace_the_turns_sum(mode: Mode, run: Run, seen: Captured, late: bool) -> None:
-    """The provider's spans become records, of the turn that they name; sums count nothing twice, spans neither.
-
-    Also where the first of them is published only after the others have been read.
-    """
-    mode.provider.reply(text="One.", input_tokens=30, output_tokens=2)
-
-    async def body() -> str:
-        client = mode.openai()
-        found = await session(mode, client, input="Count.")
-        await read(mode, await mode.wait(client.beta.agents.sessions.events.stream(found.id)))
-        (turn,) = await turns(mode, client, found.id)
-        root = {
-            "spanId": "root",
-            "name": "invoke_agent",
-            "startTimeUnixNano": "1",
-            "attributes": [
-                attribute("gen_ai.operation.name", "invoke_agent"),
-                attribute("gen_ai.usage.input_tokens", 30),
-            ],
-        }
-        below = model_call("c", 9000, 5, attribute("openai.turn.id", "turn_below"))
-        spans = [root, model_call("b", 5000, 20), model_call("a", 3000, 10), below]
-        for published in (spans, [*spans, model_call("z", 2000, 40)] if late else spans):
-            otlp = {"resourceSpans": [{"scopeSpans": [{"spans": published}]}]}
-            about = {"object": "agent.session.trace", "created_at": 1, "otlp": otlp}
-            trace = {"id": turn.id, "session_id": found.id, **about}
-            mode.provider.reply(on="/traces", raw={"data": [trace], "has_more": False, "object": "list"})
-            pages = client.beta.agents.sessions.traces.list(found.id)
-            await mode.all(pages) if mode.is_async else list(pages)
-        await turns(mode, client, found.id)
-        return str(turn.id)
-
-    turn_id = run(body)
-    found = {record.call_id: record for record in seen.records}
-    first = found[response_call_id("openai", turn_id)]
-    tokens = sorted(record.usage.input_tokens or 0 for record in found.values() if record.usage is not None)
-    assert tokens == [5, 10, 20, *([40] if late else [])]
-    assert len(found) == len(tokens)
-    assert response_call_id("openai", "turn_below") in found
-    assert (first.operation, first.request.model, first.text) == ("chat", "gpt-5-mini", "One.")
-    assert len(seen.spans) == 1
-
-
 def test_a_stream_that_breaks_off_leaves_the_turn_in_progress(mode: Mode, run: Run, seen: Captured) -> None:
     """Until its end is listed."""
     mode.provider.reply(text="One.", input_tokens=10, output_tokens=1)

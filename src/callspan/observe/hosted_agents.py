@@ -59,8 +59,8 @@ def read_after(request: ModelRequest, known: Read | None) -> Read | None:
         is_new = usage not in (b"", known.usage) or request.status not in (None, known.status)
         is_new = is_new or (request.output is not None and not known.has_output)
         is_new = is_new and part != "started"
-        may_change = request.status is not None or request.of_trace
-        if rank < RANKS[known.part] or (part == known.part and not (is_new and may_change)):
+        is_new = is_new and request.status is not None
+        if rank < RANKS[known.part] or (part == known.part and not is_new):
             return None
     has_output = request.output is not None or (known is not None and known.has_output)
     return Read(part, request.status, has_output, usage or (known.usage if known is not None else b""))
@@ -181,8 +181,6 @@ def _updated(written: SessionRecord, record: SessionRecord, at_ns: int) -> Sessi
 
 
 def _part(request: ModelRequest) -> Part:
-    if request.of_trace:
-        return "traced"
     if request.outcome == IN_PROGRESS:
         return "started"
     return "answered" if request.complete else "ended"

@@ -24,7 +24,6 @@ What: TypeAlias = Literal[
     "threads",
     "thread",
     "turns",
-    "traces",
     "job",
     "jobs",
 ]
@@ -76,8 +75,6 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """False: what was read did not include its beginning."""
     listed: bool = False
     """Out of a list, which has all messages that were sent."""
-    of_trace: bool = False
-    """Out of the trace that the provider keeps: it replaces what was known of the turn."""
 
 
 class ToolRun(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ def schema_field() -> int:
 NO_BODY: Final = msgspec.Raw(b"")
 """Stands for "no body kept". Compare by identity or truth of `bytes(...)`; never put another empty Raw."""
 
-Part: TypeAlias = Literal["started", "requested", "ended", "answered", "traced"]
+Part: TypeAlias = Literal["started", "requested", "ended", "answered"]
 """How much of a call a version of its record has, the least first, see `callspan.record.merging`."""
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "events"]
@@ -263,8 +263,6 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Id of the timestep; None: none."""
     timestep: int | None = None
     """Index of the timestep within its session, from 0."""
-    parent_call_id: str | None = None
-    """Id of the call that this one is part of; callspan itself sets none."""
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -302,8 +300,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Version of the schema of records; readers reject other versions."""
     part: Part = always_written("ended")
     """`started`: its start; `requested`: the request of a call that is answered later; `ended`: its end, of a call that
-    is answered later without its answer; `answered`: the answer of such a call; `traced`: as a trace of the provider
-    states it. A later part replaces an earlier one, or is merged with it, see `callspan.record.merging`."""
+    is answered later without its answer; `answered`: the answer of such a call. A later part replaces an earlier
+    one, or is merged with it, see `callspan.record.merging`."""
     seen_in: SeenIn = "call"
     """`call`: the application's request; `fetch`: a request for a background response; `webhook`; `batch`: a line of a
     batch; `events`: what a hosted agent did."""

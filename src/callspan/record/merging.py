@@ -87,8 +87,6 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
         "timing": _timing(created, higher),
         "conversation": None,
     }
-    if higher.part == "traced":
-        fields["operation"] = higher.operation  # a model call of the turn, no longer the turn
     whole = _replaced(higher, **fields)
     return _replaced(whole, redactions=_redactions(lower, whole))
 

@@ -242,8 +242,8 @@ class _ModelCall(_OfSession):
 
     @property
     def is_end(self) -> bool:  # type: ignore[override]
-        """Whether nothing in this process has ended the call before, and it is not of a trace."""
-        return is_first_end(self._request, self.before) and not self._request.of_trace
+        """Whether nothing in this process has ended the call before."""
+        return is_first_end(self._request, self.before)
 
     def local(self) -> Known:
         """Return what this process knows; the session has begun, and the messages sent to it were received."""
@@ -270,7 +270,7 @@ class _ModelCall(_OfSession):
             return known
         request = self._request
         adds_model = self._model() is not None and not stored.has_model
-        is_same = request.status is None and not (request.of_trace or adds_model)
+        is_same = request.status is None and not adds_model
         is_stored = is_same and (stored.has_answer or had_level)
         return msgspec.structs.replace(known, is_complete=True, is_stored=is_stored)
 

@@ -131,10 +131,9 @@ def _ref(reader: Reader, stored: Stored) -> SpanRef:
     if isinstance(record, SessionRecord):
         return replace(ref, place=Place(session_id=record.session_id), level=_level(record))
     if isinstance(record, CallRecord):
-        place = replace(record.place, parent_call_id=None)
         return replace(
-            ref, place=place, level=_level(record), sampled=record.sampled is not False, complete=_has_ended(record),
-            has_answer=stored.has_answer, seen_ns=first_seen(record),
+            ref, place=record.place, level=_level(record), sampled=record.sampled is not False,
+            complete=_has_ended(record), has_answer=stored.has_answer, seen_ns=first_seen(record),
             response_id=None if record.response is None else record.response.id,
         )  # fmt: skip
     place = Place(session_id=record.session_id, timestep_id=record.timestep_id, timestep=record.index)
@@ -151,7 +150,7 @@ def _level(record: object) -> Content | None:
 
 def _has_ended(record: CallRecord) -> bool:
     """Return whether a store has the end of a call with its usage, not only that of a webhook."""
-    return record.part in ("answered", "traced") or (record.part == "ended" and not record.is_merged)
+    return record.part == "answered" or (record.part == "ended" and not record.is_merged)
 
 
 def _ended(reader: Reader, ids: Sequence[str]) -> dict[str, StoredCall]:

@@ -86,7 +86,7 @@ CALLS: Final = Table(
     key="call_id",
     columns=(
         _text("call_id", required=True),
-        _word("part", required=True, note="`started`, `requested`, `ended`, `answered`, `traced`"),
+        _word("part", required=True, note="`started`, `requested`, `ended`, `answered`"),
         _word("seen_in", required=True, note="`call`, `fetch`, `webhook`, `batch`, `events`"),
         _word("stage", required=True, note="`withheld`, `first`, `completed`"),
         _int("seen_ns", note="when that was read; NULL: it is the call's own"),
@@ -96,7 +96,6 @@ CALLS: Final = Table(
         _word("session_name", "place.session_name"),
         _int("timestep", "place.timestep"),
         _text("timestep_id", "place.timestep_id"),
-        _text("parent_call_id", "place.parent_call_id"),
         _text("trace_id"),
         _text("span_id"),
         _text("parent_span_id"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
 
@@ -12,8 +12,6 @@ from callspan.providers import routes
 from callspan.providers.anthropic.sessions import Sessions
 from callspan.providers.hosted import HostedPath, ModelRequest, SessionFacts, path_of
 from callspan.providers.openai.agent_sessions import AgentSessions
-from callspan.providers.openai.agent_traces import trace_facts
-from callspan.providers.wire_json import integer
 
 ANTHROPIC = HostedPath(api="sessions", what="stream", session_id="s1")
 OPENAI = HostedPath(api="agent_sessions", what="stream", session_id="s1")
@@ -51,7 +49,6 @@ FIELDS = (
         ("post", "/agents/sessions/s1/events", "send", ("s1", None)),
         ("get", "/agents/sessions/s1/turns/turns", "turns", ("s1", None)),
         ("get", "/agents/sessions/s1/subagents/a1/turns/t1", "turns", ("s1", "a1")),
-        ("get", "/agents/sessions/s1/traces", "traces", ("s1", None)),
     ],
 )
 def test_requests_about_sessions_are_known_by_their_path(
@@ -70,7 +67,7 @@ def test_requests_about_sessions_are_known_by_their_path(
     [
         "/live/sessions", "/realtime/sessions", "/chatkit/sessions", "/v1/sessions/s1/archive", "/v1/messages",
         "/agents/sessions/s1/items", "/agents/sessions/s1/artifacts", "/v1/sessions/s1/resources/r1", "/files",
-        "/v1/sessionsx/s1/events", "/agents/sessions/s1/turns/t1/items",
+        "/v1/sessionsx/s1/events", "/agents/sessions/s1/turns/t1/items", "/agents/sessions/s1/traces",
     ],
 )  # fmt: skip
 def test_other_requests_are_not(path: str) -> None:
@@ -89,7 +86,7 @@ def test_events_of_any_shape_are_read(events: list[dict[str, Any]], body: object
         fold = reader.fold(path)
         for fact in (fact for event in [*events, body] for fact in fold.add(event)):
             assert not isinstance(fact, ModelRequest) or fact.key
-        for what in ("session", "sessions", "turns", "threads", "thread", "traces"):
+        for what in ("session", "sessions", "turns", "threads", "thread"):
             reader.facts(HostedPath(api=path.api, what=what), body)
         reader.sent(HostedPath(api=path.api, what="send", session_id="s1"), body, body)
         reader.events(body)
@@ -145,101 +142,3 @@ def test_an_updated_agent_changes_the_model() -> None:
     (fact,) = Sessions().fold(ANTHROPIC).add(event)
     assert isinstance(fact, SessionFacts)
     assert (fact.model, fact.name) == ("claude-y", "N")
-
-
-def span(span_id: str, parent: str | None = None, **known: Any) -> dict[str, Any]:
-    """A span of a trace; `tokens` are of its input and output."""
-    tokens: int | None = known.pop("tokens", None)
-    named = {"gen_ai.usage.input_tokens": tokens, "gen_ai.usage.output_tokens": tokens}
-    given = {"gen_ai.operation.name": known.pop("operation", None), **named, **known.pop("attributes", {})}
-    attributes = [
-        {"key": key, "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}}
-        for key, value in given.items() if value is not None
-    ]  # fmt: skip
-    return {"spanId": span_id, **({"parentSpanId": parent} if parent else {}), "attributes": attributes, **known}
-
-
-def requests_of(*spans: object) -> list[ModelRequest]:
-    found = trace_facts({"id": "t1", "otlp": {"resourceSpans": [{"scopeSpans": [{"spans": list(spans)}]}]}})
-    return [fact for fact in found if isinstance(fact, ModelRequest)]
-
-
-def tokens_of(requests: list[ModelRequest]) -> int:
-    return sum(integer(request.usage, "input_tokens") or 0 for request in requests)
-
-
-def test_a_trace_without_model_calls_replaces_nothing() -> None:
-    assert requests_of(span("a", operation="chat")) == []
-
-
-@points(
-    "spans",
-    [
-        [span("a", "b", tokens=7), span("b", "a", tokens=7)],
-        [span("a", "a", tokens=7)],
-        [span("a", "unpublished", tokens=7)],
-        [span("root", tokens=9), span("a", "root", tokens=7)],
-        [span("root"), span("a", "root", tokens=7), span("b", "root", tokens=7, operation="summarize")],
-        [span("root"), span("a", "root", tokens=7), span("", "root", tokens=7)],
-        [span("root", tokens=7, operation="invoke_agent")],
-        [span(str(n), str(n - 1) if n else None, tokens=7 if n > 70 else None) for n in range(72)],
-        [span(str(n), tokens=1) for n in range(10_001)],
-    ],
-)
-def test_a_trace_that_may_lack_a_model_call_replaces_nothing(spans: list[Any]) -> None:
-    """Spans that enclose each other, or are not published yet; sums of more than what is within; unknown operations."""
-    assert requests_of(*spans) == []
-
-
-def test_tokens_that_a_span_around_sums_up_count_once() -> None:
-    root = span("root", tokens=12, operation="invoke_agent")
-    inner = span("inner", "root", tokens=12)
-    found = requests_of(
-        root, inner, span("b", "inner", tokens=7), span("a", "inner", tokens=5), span("b", "inner", tokens=7)
-    )
-    assert ([request.key for request in found], tokens_of(found)) == (["t1", "t1/b"], 12)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_what_is_published_of_a_trace_is_all_of_it_or_replaces_nothing(data: st.DataObject) -> None:
-    """Spans are published at their end, in any order among those that ended; some sum up what is within them."""
-    parents = [None, *(data.draw(st.integers(0, number)) for number in range(data.draw(st.integers(0, 12))))]
-    inner = {number: [one for one, parent in enumerate(parents) if parent == number] for number in range(len(parents))}
-
-    def sum_of(number: int) -> int:
-        return sum(map(sum_of, inner[number])) if inner[number] else number + 1
-
-    def made(number: int) -> dict[str, Any]:
-        has_tokens = not inner[number] or data.draw(st.booleans())
-        parent = None if parents[number] is None else f"s{parents[number]}"
-        return span(f"s{number}", parent, tokens=sum_of(number) if has_tokens else None)
-
-    ended = [made(number) for number in reversed(range(len(parents)))]
-    published = ended[: data.draw(st.integers(0, len(ended)))]
-    found = requests_of(*data.draw(st.permutations(published)), *published[:2])
-    assert found == [] or tokens_of(found) == sum_of(0)
-    assert len(published) < len(ended) or found
-    assert len({request.key for request in found}) == len(found)
-
-
-_NAMES = st.sampled_from([
-    "id", "session_id", "otlp", "resourceSpans", "scopeSpans", "spans", "spanId", "parentSpanId", "attributes", "key",
-    "value", "intValue", "stringValue", "doubleValue", "startTimeUnixNano", "endTimeUnixNano", "status", "code",
-    "gen_ai.usage.input_tokens", "gen_ai.operation.name", "turn.id",
-])  # fmt: skip
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | _NAMES,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_NAMES, inner, max_size=6),
-    max_leaves=25,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(_JSON, _JSON)
-def test_garbage_in_the_place_of_a_trace_raises_nothing(garbage: Any, inner: Any) -> None:
-    trace_facts({"id": "t1", "otlp": garbage})
-    for spans in (inner, [inner], [{"spanId": "a", "attributes": inner}], [{**span("a", tokens=3), "status": inner}]):
-        found = requests_of(*(spans if isinstance(spans, list) else [spans]))
-        assert all(tokens_of([request]) >= 0 for request in found)
-        assert len({request.key for request in found}) == len(found)

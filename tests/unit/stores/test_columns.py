@@ -108,7 +108,7 @@ WHOLE = st.none() | st.integers(-(2**70), 2**70)
         usage=st.none() | st.builds(Usage, input_tokens=WHOLE, cache_write_1h_tokens=WHOLE, estimated=st.booleans()),
         error=st.none()
         | st.builds(ErrorInfo, kind=st.just("k"), type=st.text("t", max_size=2), code=TEXTS, status=WHOLE),
-        place=st.builds(Place, session_id=TEXTS, timestep=WHOLE, parent_call_id=TEXTS),
+        place=st.builds(Place, session_id=TEXTS, timestep=WHOLE),
         metadata=st.dictionaries(
             st.text("ab.", max_size=2), st.none() | st.integers(0, 3) | st.lists(st.booleans(), max_size=2)
         ),
@@ -129,7 +129,7 @@ def test_a_row_with_an_unreadable_extra_is_an_error() -> None:
 
 LATER = (
     "(CASE {0}.part WHEN 'started' THEN 0 WHEN 'requested' THEN 1 WHEN 'ended' THEN 2 WHEN 'answered' THEN 3"
-    " WHEN 'traced' THEN 4 END, coalesce({0}.seen_ns, 0), CASE {0}.stage WHEN 'withheld' THEN 0 WHEN 'first' THEN 1"
+    " END, coalesce({0}.seen_ns, 0), CASE {0}.stage WHEN 'withheld' THEN 0 WHEN 'first' THEN 1"
     " WHEN 'completed' THEN 2 END)"
 )
 NEWER = f"{LATER.format('excluded')} > {LATER.format('calls')}"

@@ -12,7 +12,6 @@ from typing import Any, Final
 from callspan.providers.base import Api, Operation
 from callspan.providers.errors import error_info
 from callspan.providers.hosted import Fact, Fold, HostedPath, ModelRequest, Sent, SessionFacts, ToolRun
-from callspan.providers.openai.agent_traces import trace_facts
 from callspan.providers.openai.responses import Responses
 from callspan.providers.wire_json import (
     LARGEST_COUNT,
@@ -69,12 +68,10 @@ class AgentSessions(Responses):
         return [], None
 
     def facts(self, path: HostedPath, body: object) -> list[Fact]:
-        """Return the facts in sessions, turns and traces."""
+        """Return the facts in sessions and turns."""
         listed = list(objects(body, "data")) or [found for found in [mapping(body)] if found is not None]
         if path.what == "turns":
             return [fact for turn in listed for fact in _turn(turn)]
-        if path.what == "traces":
-            return [fact for trace in listed for fact in trace_facts(trace)]
         created_here = path.what == "session" and path.session_id is None
         return [fact for one in listed for fact in _session(one, created_here=created_here)]
 

@@ -1,4 +1,4 @@
-"""OpenAI's agents: sessions whose turns use up the script as input arrives, with their events, turns and traces.
+"""OpenAI's agents: sessions whose turns use up the script as input arrives, with their events and turns.
 
 A tool call with a `result` runs at the provider, and the next reply of the same turn follows; one without is the
 application's, whose result continues the turn. Wire reference: https://developers.openai.com/api/docs/guides/agents-api
@@ -229,8 +229,6 @@ class AgentSessions:
                 return _listed([turn.json() for turn in reversed(session.turns)])
             case "GET", "turns", turn_id:
                 return next((turn.json() for turn in session.turns if turn.id == turn_id), None)
-            case "GET", "traces":
-                return _listed([])
             case _:
                 return None
 
