@@ -11,11 +11,11 @@ import openai
 
 import callspan
 from callspan.semconv import anthropic as of_anthropic
-from callspan.semconv import call, events, exchange, gen_ai, llm, openinference, session
+from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table
 from callspan.testing import ScriptedProvider, capture
 
-VOCABULARIES = (exchange, gen_ai, llm, openinference)
+VOCABULARIES = (scope_messages, gen_ai, llm, openinference)
 
 
 def attributes_of_an_agent() -> list[tuple[str, Any]]:

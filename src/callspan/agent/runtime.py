@@ -19,7 +19,7 @@ from callspan.process.processors import Processors
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
 from callspan.record.span_handle import NoSpan, SpanHandle
-from callspan.semconv.exchange import Exchange
+from callspan.semconv.scope_messages import ScopeMessages
 from callspan.settings import Content
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
@@ -31,7 +31,7 @@ class ScopeSpanHandle(SpanHandle[Processed[Record], BaseException | None], Proto
 
     sampled: bool
     """Whether the span is sampled; part of carriers, so that other processes sample alike."""
-    exchange: Exchange | None
+    messages: ScopeMessages | None
     """Input and output, set on the span at its end; None if this span does not have them."""
 
     def event(self, processed: Processed[Record]) -> None:
@@ -40,7 +40,7 @@ class ScopeSpanHandle(SpanHandle[Processed[Record], BaseException | None], Proto
 
 class _NoScopeSpan(NoSpan):
     sampled: bool = False
-    exchange: Exchange | None = None
+    messages: ScopeMessages | None = None
 
     def within(self, context: Context) -> Context:
         return context

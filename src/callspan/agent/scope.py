@@ -26,7 +26,7 @@ from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.record.messages import Conversation
-from callspan.semconv.exchange import Observed, observed
+from callspan.semconv.scope_messages import Observed, observed
 from callspan.settings import Content, stricter, strictest
 
 if TYPE_CHECKING:
@@ -353,12 +353,12 @@ class Scope(ABC):
             seen: Observed | None = None
             scope: Scope | None = self
             while scope is not None and not scope._is_aside:
-                exchange = scope._span.exchange
-                if exchange is not None:
-                    seen = seen or observed(processed.record, conversation, exchange.room)
+                messages = scope._span.messages
+                if messages is not None:
+                    seen = seen or observed(processed.record, conversation, messages.room)
                     if seen is None:
                         return
-                    exchange.add(seen)
+                    messages.add(seen)
                 scope = scope._above
 
     def _begin_span(

@@ -25,7 +25,7 @@ from callspan.semconv.events import (
     TERMINATED,
     WITHIN,
 )
-from callspan.semconv.exchange import OPERATION_MESSAGES
+from callspan.semconv.scope_messages import OPERATION_MESSAGES
 from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,

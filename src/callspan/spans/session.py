@@ -41,7 +41,7 @@ from callspan.record.events import (
 from callspan.semconv import events, gen_ai, openinference
 from callspan.semconv import session as semconv
 from callspan.semconv.content import Attributes, ByteBudget
-from callspan.semconv.exchange import Exchange, exchange_of
+from callspan.semconv.scope_messages import ScopeMessages, messages_of
 from callspan.spans.call import SHORTEST_NS, add_event, put_attributes
 from callspan.spans.log_events import EvaluationLog
 
@@ -61,7 +61,7 @@ class SessionSpan:
     """The span of one session, timestep or tool. No method raises; events after the end are ignored."""
 
     __slots__ = (
-        "_budget", "_ended", "_evaluations", "_options", "_shows_content", "_span", "exchange", "sampled", "span_id",
+        "_budget", "_ended", "_evaluations", "_options", "_shows_content", "_span", "messages", "sampled", "span_id",
         "trace_id",
     )  # fmt: skip
 
@@ -72,7 +72,7 @@ class SessionSpan:
         evaluations: Evaluations,
         *,
         ours: bool = True,
-        exchange: Exchange | None = None,
+        messages: ScopeMessages | None = None,
     ) -> None:
         context = span.get_span_context()
         self._span = span
@@ -81,7 +81,7 @@ class SessionSpan:
         self._budget: ByteBudget | None = None
         self._ended = False
         self._shows_content = options.content and ours
-        self.exchange = exchange
+        self.messages = messages
         self.sampled = context.trace_flags.sampled
         self.trace_id: str | None = format_trace_id(context.trace_id) if context.is_valid else None
         self.span_id: str | None = format_span_id(context.span_id) if context.is_valid else None
@@ -140,15 +140,15 @@ class SessionSpan:
         # Guarded separately: a failure with content must not prevent the event or the end.
         if self._shows_content:
             with _CONTENT:
-                self._budget = self._budget or self._options.budget(reserved=self.exchange is not None)
+                self._budget = self._budget or self._options.budget(reserved=self.messages is not None)
                 attributes.update(content(record, self._budget))
 
     def _add_exchange(self, attributes: Attributes, record: Record) -> None:
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None:
+        messages, self.messages = self.messages, None
+        if messages is not None:
             with _CONTENT:
-                exchange.close(record)
-                attributes.update(exchange.attributes(self._options.rest(self._budget)))
+                messages.close(record)
+                attributes.update(messages.attributes(self._options.rest(self._budget)))
 
     def _add_evaluation(self, record: Record, time_ns: int | None) -> None:
         evaluation = events.evaluation_attributes(record)
@@ -215,10 +215,10 @@ class SessionSpans:
             links=[link.link()] if isinstance(link, SessionSpan) and link.is_elsewhere(context) else None,
             start_time=_start_ns(record),
         )
-        exchange = None
+        messages = None
         if self._options.content and span.is_recording():
-            exchange = exchange_of(record, self._options.attribute_bytes)
-        return SessionSpan(span, self._options, self._evaluations, exchange=exchange)
+            messages = messages_of(record, self._options.attribute_bytes)
+        return SessionSpan(span, self._options, self._evaluations, messages=messages)
 
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SessionSpan:
         """Return a handle for a span of another process, used only as a parent; its ids are hexadecimal."""

@@ -1,4 +1,4 @@
-"""Exchanges: the first input and the last output of a session, timestep or agent, as messages."""
+"""Scope messages: the first input and the last output of a session, timestep or agent, as messages."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ class Observed:
         return self._requested
 
 
-def exchange_of(record: Record, room: int) -> Exchange | None:
-    """Return an exchange for the span that starts with `record`: of a session, timestep or agent; None for others."""
+def messages_of(record: Record, room: int) -> ScopeMessages | None:
+    """Return the messages for the span that starts with `record`: of a session, timestep or agent; None for others."""
     if isinstance(record, SCOPE_TYPES):
-        return Exchange(room)
+        return ScopeMessages(room)
     if isinstance(record, EventRecord) and record.event_type == AGENT_START:
-        exchange = Exchange(room)
-        exchange.start(record)
-        return exchange
+        messages = ScopeMessages(room)
+        messages.start(record)
+        return messages
     return None
 
 
@@ -95,7 +95,7 @@ def observed(record: Record, conversation: Conversation | None, room: int) -> Ob
     return None
 
 
-class Exchange:
+class ScopeMessages:
     """The first input and the last output of one span. Bounded memory: a few messages.
 
     Thread-safe: each update is one assignment, and the last one wins.

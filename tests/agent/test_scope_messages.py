@@ -193,8 +193,8 @@ def test_an_endless_session_keeps_its_first_input_and_last_output_only() -> None
         for number in range(300):
             session.observation(f"{number} " + "o" * 5000)
             session.action(f"{number} " + "a" * 5000)
-        exchange: Any = session._span.exchange
-        kept = [*exchange._incoming, exchange._answer, exchange._environment]
+        messages: Any = session._span.messages
+        kept = [*messages._incoming, messages._answer, messages._environment]
         assert len(json.dumps(kept)) < 4 * 5100
     ((came_in, came_out),) = on(seen, "invoke_workflow s")
     assert [text.split()[0] for _, text in came_in] == ["0"]
