@@ -35,6 +35,12 @@ def late_import(module: str) -> ModuleType:
         return import_module(module)
 
 
+def late_attribute(place: str) -> Any:  # noqa: ANN401
+    """Return what `module:name` says, its module imported as by `late_import`."""
+    module, _, name = place.partition(":")
+    return getattr(late_import(module), name)
+
+
 def in_child(owner: _T, renew: Callable[[_T], object]) -> None:
     """Call `renew(owner)` in every forked child, while the owner exists.
 

@@ -41,7 +41,10 @@ SAYS: dict[str, dict[str, Any]] = {
 def test_a_streamed_answer_makes_the_record_of_a_plain_one(
     says: str, api: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
-    """The same answer, plain and streamed: the same conversation, usage, reasons and span but for the stream's own."""
+    """The same answer, plain and streamed: the same conversation, usage, reasons and span but for the stream's own.
+
+    The whole record, folded body and raw usage included, but for delivery and ids that the provider makes up.
+    """
     usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if api == "chat_completions" else {}
     for _ in range(2):
         mode.provider.reply(**SAYS[says])
@@ -57,27 +60,14 @@ def test_a_streamed_answer_makes_the_record_of_a_plain_one(
     assert streamed.stream is not None
     assert streamed.stream.complete
     assert streamed.stream.chunks == second["callspan.stream.chunks"] > 1
+    record = comparable(plain)
+    assert comparable(streamed) == record
+    assert record["response"]["body"]
+    assert record["response"]["finish_reasons"]
 
 
 OF_DELIVERY = {"call_id", "trace_id", "span_id", "stream", "timing", "attempts", "place"}
 OF_THE_ANSWER = {"id", "item_id", "created", "created_at", "completed_at", "encrypted_content", "reset_s"}
-
-
-@pytest.mark.parametrize("says", SAYS)
-@pytest.mark.parametrize("api", APIS)
-def test_a_record_of_a_stream_is_that_of_a_plain_call_field_by_field(
-    says: str, api: str, mode: Mode, run: Run, seen: Captured
-) -> None:
-    """The whole record, folded body and raw usage included, but for delivery and ids that the provider makes up."""
-    usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if api == "chat_completions" else {}
-    for _ in range(2):
-        mode.provider.reply(**SAYS[says])
-    run(lambda: response_of(mode, api))
-    run(lambda: response_of(mode, api, stream=True, **usage))
-    plain, streamed = (comparable(record) for record in seen.records)
-    assert streamed == plain
-    assert plain["response"]["body"]
-    assert plain["response"]["finish_reasons"]
 
 
 def comparable(record: CallRecord) -> dict[str, Any]:

@@ -34,7 +34,6 @@ _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
 
 Listener: TypeAlias = Callable[[Processed[Record]], None]
-Priced: TypeAlias = Callable[[Processed[Record]], None]
 _destination: Final[list[Destination]] = []
 
 
@@ -53,7 +52,9 @@ def last_destination() -> Destination | None:
 class Recorder:
     """Writes processed records to the spool of the configured stores. Safe from any thread; never raises."""
 
-    def __init__(self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Priced | None = None) -> None:
+    def __init__(
+        self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Listener | None = None
+    ) -> None:
         """`priced` is called with each call whose cost was computed during delivery, once the first store has it."""
         self._settings = settings
         self._priced = priced
@@ -194,7 +195,7 @@ def _encoded_without_bodies(record: Record) -> bytes:
 
 
 def store_sinks(
-    urls: str | Iterable[str], prices: Path | None = None, priced: Priced | None = None, *, pauses: bool = False
+    urls: str | Iterable[str], prices: Path | None = None, priced: Listener | None = None, *, pauses: bool = False
 ) -> list[Sink]:
     """Return one unopened sink per URL, in order; the first one calls `priced` with each call that it priced.
 

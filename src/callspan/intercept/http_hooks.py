@@ -15,14 +15,13 @@ parsed as the SDK would do, up to a size limit; server-sent events are parsed as
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open, reported, value_of
-from callspan.intercept import other_requests
 from callspan.intercept.body_parsers import EventParser, file_body_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, reader
 from callspan.intercept.request import CURRENT_CALL, OpenCall
@@ -198,60 +197,68 @@ def _begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | 
 
 
 def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:  # noqa: ANN401 - sync or async
-    """Return a copying iterator over `pieces`; None: use the pieces directly, because the SDK's stream reads them."""
-    if not (is_async := hasattr(pieces, "__anext__")) and not hasattr(pieces, "__next__"):
+    """Return an observed iterator over `pieces`; None: use the pieces directly, because the SDK's stream reads them."""
+    is_async = isinstance(pieces, AsyncIterator)
+    if not is_async and not isinstance(pieces, Iterator):
         return None
+    if observer.call.byte_reader is None:
+        if observer.reader is not None and observer.reader.is_running():
+            observer.reader.reads(pieces)
+            return None
+        # `streaming`: the caller reads the response of an SDK's stream directly.
+        if not (observer.path.raw or observer.call.streaming):
+            return None
+    return _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
+
+
+def _observed(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
+    """Yield the pieces, and pass each to what takes them."""
+    add, completed = _takers(observer)
+    try:
+        observer.pulling = True
+        for piece in pieces:
+            observer.pulling = False
+            add(piece)
+            yield piece
+            observer.pulling = True
+    except BaseException as error:
+        _broken_off(observer, error)
+        raise
+    observer.pulling = False
+    completed()
+
+
+async def _observed_async(pieces: AsyncIterator[bytes], observer: ResponseObserver) -> AsyncIterator[bytes]:
+    """As `_observed`."""
+    add, completed = _takers(observer)
+    try:
+        observer.pulling = True
+        async for piece in pieces:
+            observer.pulling = False
+            add(piece)
+            yield piece
+            observer.pulling = True
+    except BaseException as error:
+        _broken_off(observer, error)
+        raise
+    observer.pulling = False
+    completed()
+
+
+def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+    """Return what takes each piece that is read, and what is called after the last one."""
     if (reader := observer.call.byte_reader) is not None:
-        return (
-            other_requests.passed_async(pieces, reader, observer)
-            if is_async
-            else other_requests.passed(pieces, reader, observer)
-        )
-    if observer.reader is not None and observer.reader.is_running():
-        observer.reader.reads(pieces)
-        return None
-    # `streaming`: the caller reads the response of an SDK's stream directly.
-    if not (observer.path.raw or observer.call.streaming):
-        return None
-    return _copied_async(pieces, observer) if is_async else _copied(pieces, observer)
-
-
-def _copied(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
+        return reader.add, observer.completed
     copy = _Copy(observer)
-    try:
-        while True:
-            try:
-                observer.pulling = True
-                piece = next(pieces, None)
-            finally:
-                observer.pulling = False
-            if piece is None:
-                break
-            copy.add(piece)
-            yield piece
-    except BaseException as error:
-        copy.broken_off(error)
-        raise
-    copy.completed()
+    return copy.add, copy.completed
 
 
-async def _copied_async(pieces: AsyncIterator[bytes], observer: ResponseObserver) -> AsyncIterator[bytes]:
-    copy = _Copy(observer)
-    try:
-        while True:
-            try:
-                observer.pulling = True
-                piece = await pieces.__anext__()
-            except StopAsyncIteration:
-                break
-            finally:
-                observer.pulling = False
-            copy.add(piece)
-            yield piece
-    except BaseException as error:
-        copy.broken_off(error)
-        raise
-    copy.completed()
+def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
+    observer.pulling = False
+    if isinstance(error, GeneratorExit):
+        observer.on(Event.READER_GONE)
+    else:
+        observer.failed(error)
 
 
 class _Copy:
@@ -308,13 +315,6 @@ class _Copy:
             observer.call.mark_partially_observed()
         if not self._parsed_by_sdk or observer.call.stream_complete:
             observer.completed(error)
-
-    def broken_off(self, error: BaseException) -> None:
-        """Report that reading stopped, and why."""
-        if isinstance(error, GeneratorExit):
-            self._observer.on(Event.READER_GONE)
-        else:
-            self._observer.failed(error)
 
     def pass_rest(self) -> None:
         """Pass on what was read of a response that is read no further."""

@@ -11,7 +11,6 @@ SDK has parsed an answer with `usage`. Bytes and streams are not read.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -19,9 +18,6 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.client_info import call_info
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
-from callspan.intercept.response_observer import ResponseObserver
-from callspan.intercept.response_state import Event
-from callspan.observe.exchange import ByteReader
 from callspan.observe.factory import CallFactory, StartExchange, WebhookReport
 from callspan.providers import batches, routes
 from callspan.providers.wire_json import unix_ns
@@ -48,53 +44,6 @@ def route_other(factory: CallFactory, options: Any) -> OtherRoute | None:  # noq
     if found is None or (start := factory.others.get(found.path.kind)) is None:
         return None
     return OtherRoute(found, start)
-
-
-def passed(pieces: Iterator[bytes], reader: ByteReader, observer: ResponseObserver) -> Iterator[bytes]:
-    """Yield the pieces, and pass each to `reader`."""
-    add = reader.add
-    try:
-        observer.pulling = True
-        for piece in pieces:
-            observer.pulling = False
-            add(piece)
-            yield piece
-            observer.pulling = True
-    except BaseException as error:
-        _broken_off(observer, error)
-        raise
-    _completed(observer)
-
-
-async def passed_async(
-    pieces: AsyncIterator[bytes], reader: ByteReader, observer: ResponseObserver
-) -> AsyncIterator[bytes]:
-    """Yield the pieces, and pass each to `reader`."""
-    add = reader.add
-    try:
-        observer.pulling = True
-        async for piece in pieces:
-            observer.pulling = False
-            add(piece)
-            yield piece
-            observer.pulling = True
-    except BaseException as error:
-        _broken_off(observer, error)
-        raise
-    _completed(observer)
-
-
-def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
-    observer.pulling = False
-    if isinstance(error, GeneratorExit):
-        observer.on(Event.READER_GONE)
-    else:
-        observer.failed(error)
-
-
-def _completed(observer: ResponseObserver) -> None:
-    observer.pulling = False
-    observer.completed()
 
 
 def observe_unwrap(hook_context: HookContext, original: Function) -> Function:

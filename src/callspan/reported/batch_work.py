@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 
 from callspan.agent.runtime import LEVELS, SpanRef, UnansweredError, known_level
 from callspan.background import LRUCache, on_own_thread
-from callspan.fail_open import Once, fail_open, log, ours, reported
+from callspan.fail_open import Once, fail_open, log, ours
 from callspan.observe.batch_exchange import BatchExchange
 from callspan.observe.batch_lines import (
     LineReader,
@@ -152,10 +152,8 @@ class _Request:
         self._of, self._level, self.started, self._context = of, level, started, context
         self._processors, self._spans = of.reports.outlets[level]
         self._around: tuple[Place | None, CallEnded | None, dict[str, object]] = (None, None, {})
-        try:
+        with _SURROUNDINGS:
             self._around = ports.surroundings()
-        except reported(_SURROUNDINGS):
-            self._around = (None, None, {})
         self._span: BatchSpanHandle | None = None
         self._stored = Upload()
         self._is_uploaded = False

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.forks import late_import
+from callspan.forks import late_attribute
 from callspan.record.events import Record
 from callspan.safe_urls import identity_of, names_user, safe_name, unescaped
 from callspan.settings import SettingError
@@ -91,9 +91,8 @@ class Store:
 
         A driver's module is imported by its store's sink and reader, not with the store.
         """
-        module, _, name = place.partition(":")
         try:
-            found: Callable[..., Any] = getattr(late_import(module), name)
+            found: Callable[..., Any] = late_attribute(place)
         except ours(ImportError) as error:
             if self.extra is None or (error.name or "").startswith("callspan"):
                 raise
@@ -168,7 +167,7 @@ def read_records(name: str, records: Callable[[], Iterable[Record]]) -> Reader:
 
     `records` returns them as they were delivered: in any order, repeated ones and older versions too.
     """
-    reader: Callable[..., Reader] = late_import("callspan.stores.jsonl.reader").RecordsReader
+    reader: Callable[..., Reader] = late_attribute("callspan.stores.jsonl.reader:RecordsReader")
     return reader(name, records)
 
 

@@ -8,8 +8,8 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Final
 
-from callspan.fail_open import ours
-from callspan.forks import LATE_IMPORTS, late_import
+from callspan.fail_open import is_interrupt
+from callspan.forks import LATE_IMPORTS, late_attribute
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.settings import split_urls as split_text
@@ -85,8 +85,7 @@ def _kind(url: str) -> type[Store]:
 def _own(scheme: str) -> type[Store]:
     kind = _found.get(scheme)
     if kind is None:
-        module, _, name = _STORES[scheme].partition(":")
-        kind = _found[scheme] = getattr(late_import(module), name)
+        kind = _found[scheme] = late_attribute(_STORES[scheme])
     return kind
 
 
@@ -105,7 +104,9 @@ def _others(url: str) -> type[Store]:
     try:
         with LATE_IMPORTS:
             kind = points[0].load()
-    except ours(Exception) as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         why = f"{type(error).__name__}: {error_text(error)}"
         raise SettingError(
             f"{SETTING}: {safe_name(url)}: the store of {_distribution(points[0])} cannot be loaded: {why}"
@@ -120,9 +121,9 @@ def _others(url: str) -> type[Store]:
 def _made(kind: type[Store], url: str) -> Store:
     try:
         return kind(url)
-    except ours(SettingError):
-        raise
-    except ours(Exception) as error:
+    except BaseException as error:
+        if isinstance(error, SettingError) or is_interrupt(error):
+            raise
         # Its text may quote a value of the URL.
         raise SettingError(
             f"{SETTING}: {safe_name(url)} is not understood by its store ({type(error).__name__})"
