@@ -52,10 +52,6 @@ OPENAI = st.fixed_dictionaries(
         "output_tokens_details": counted(*OUT),
     },
 )
-MESSAGES = st.fixed_dictionaries(
-    {"stop_reason": WORDS, "usage": ANTHROPIC | st.none()},
-    optional={"id": TEXTS, "model": TEXTS, "type": TEXTS | st.just("error"), "error": TEXTS | st.just({"type": "x"})},
-)
 CHOICE = st.fixed_dictionaries(
     {"finish_reason": WORDS},
     optional={
@@ -92,12 +88,6 @@ def test_anthropic_usage_is_the_same_by_the_fast_and_the_generic_reader(raw: dic
 def test_openai_usage_is_the_same_by_the_fast_and_the_generic_reader(raw: dict[str, Any]) -> None:
     body = {"usage": raw}
     assert same(usage._fast(raw, body), usage._generic(raw, body))
-
-
-@given(body=MESSAGES)
-def test_info_of_a_message_is_the_same_by_the_fast_and_the_generic_reader(body: dict[str, Any]) -> None:
-    short = messages._fast(body)
-    assert short is None or short == messages._generic(body)
 
 
 @given(body=CHATS, refused=st.booleans())

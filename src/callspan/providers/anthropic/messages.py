@@ -53,7 +53,7 @@ _SAMPLED: Final = ("message", _SERVED)
 _MOST: Final = 256
 """More entries than that are no chain of models."""
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
-_MESSAGE_FIELDS: Final = ("content", "stop_reason")
+_MESSAGE_FIELDS: Final = frozenset({"content", "stop_reason"})
 
 _Count: TypeAlias = Count | None
 
@@ -143,65 +143,21 @@ class _Counted(msgspec.Struct):
     server_tool_use: _Ran | None = None
 
 
-class _Named(msgspec.Struct):
-    service_tier: str | None = None
-
-
 _NONE_WRITTEN: Final = _Written()
-
-
-class _PlainMessage(msgspec.Struct):
-    """The fields read from a response of the usual shape."""
-
-    stop_reason: str
-    usage: _Named
-    id: str | None = None
-    model: str | None = None
-    type: str | None = None
-    error: Any = None
 
 
 def response_info(body: object) -> ResponseInfo:
     """Return identity, stop reason, usage and error of a complete or folded body; accepts any JSON."""
-    return _fast(body) or _generic(body)
-
-
-def _fast(body: object) -> ResponseInfo | None:
-    """Return the info of a well-formed message, read in one step; None for any other."""
-    try:
-        answer = msgspec.convert(body, _PlainMessage)
-    except ours(*UNFIT):
-        return None
-    reason = answer.stop_reason
-    if answer.error or answer.type == "error" or not reason:
-        return None
-    if not f"{answer.id}{answer.model}{reason}{answer.usage.service_tier}".isascii():
-        return None  # There may be a lone surrogate.
-    return ResponseInfo(
-        response=Response(
-            id=answer.id or None,
-            model=answer.model or None,
-            finish_reasons=[reason],
-            service_tier=answer.usage.service_tier,
-        ),
-        usage=usage(mapping(body, "usage")),
-        truncated=reason in _TRUNCATED,
-        refused=reason == "refusal",
-        compacted=_is_compacted(body),
-    )
-
-
-def _generic(body: object) -> ResponseInfo:
-    """Return the info of any body, read field by field."""
     reason, error, is_message = word(body, "stop_reason"), error_in(body), _is_message(body)
+    counted = mapping(body, "usage")
     return ResponseInfo(
         response=Response(
             id=word(body, "id"),
             model=word(body, "model"),
             finish_reasons=[reason] if is_message else [],
-            service_tier=text(body, "usage", "service_tier"),
+            service_tier=text(counted, "service_tier"),
         ),
-        usage=usage(mapping(body, "usage")),
+        usage=usage(counted),
         error=error,
         truncated=reason in _TRUNCATED,
         refused=reason == "refusal",
@@ -286,7 +242,7 @@ def _cache_write(counted: dict[str, object]) -> int | None:
 
 
 def _is_message(body: object) -> bool:
-    return isinstance(body, dict) and any(field in body for field in _MESSAGE_FIELDS)
+    return isinstance(body, dict) and not _MESSAGE_FIELDS.isdisjoint(body)
 
 
 def error_in(body: object) -> ErrorInfo | None:
