@@ -76,6 +76,11 @@ def money(usd: Decimal | None) -> str:
     return f"{sign}${amount:,.{decimals}f}"
 
 
+def exact(usd: Decimal | None) -> str | None:
+    """Return the exact decimal as text, without an exponent; None for None."""
+    return None if usd is None else format(usd, "f")
+
+
 def percent(part: int, whole: int) -> str:
     """Return a share such as `12.5 %`; empty where it is zero."""
     return f"{100 * part / whole:.1f} %" if part and whole else ""
@@ -89,6 +94,11 @@ def reward(value: float | None) -> str:
 def duration(ns: float | None) -> str:
     """Return a duration in nanoseconds with a suitable unit."""
     return milliseconds(None if ns is None else ns / _NS_PER_MS)
+
+
+def in_ms(ns: int | None, digits: int = 3) -> float | None:
+    """Return nanoseconds as milliseconds, rounded; None for None."""
+    return None if ns is None else round(ns / _NS_PER_MS, digits)
 
 
 def milliseconds(ms: float | None) -> str:

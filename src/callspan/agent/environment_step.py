@@ -15,7 +15,6 @@ from callspan.agent.scope import Scope, is_within, scope_of
 from callspan.errors import application_error
 from callspan.process.processed import Processed
 from callspan.record.events import EventRecord, Record
-from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
     from callspan.agent.event_recorder import EventRecorder
@@ -43,13 +42,9 @@ def environment_event(target: EventRecorder, result: StepResult, flags: list[str
     """Return the event of one environment step, without adding it to the totals."""
     value = reward_value(result.reward, flags, target._runtime)
     states = {"before": result.before, "after": result.observation, "info": result.info}
-    return EventRecord(
-        event_id=new_id(),
-        session_id=target._place.session_id,
-        timestep_id=target._place.timestep_id,
-        timestep=target._place.timestep,
-        event_type="environment",
-        time_ns=moment(result.at, flags, target._runtime),
+    return target._event_record(
+        "environment",
+        moment(result.at, flags, target._runtime),
         sequence=target._sequence(),
         external_sequence=as_int(result.sequence),
         system=as_text(result.system),
@@ -122,16 +117,7 @@ class EnvironmentStep(Scope):
         return current if is_within(scope_of(current), owner) else owner._inner or current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
-        place = self._place
-        first = EventRecord(
-            event_id=new_id(),
-            session_id=place.session_id,
-            timestep_id=place.timestep_id,
-            timestep=place.timestep,
-            event_type="environment",
-            time_ns=self._start_ns,
-            metadata=dict(metadata_of(base)),
-        )
+        first = self._event_record("environment", self._start_ns, metadata=dict(metadata_of(base)))
         self._begin_span(runtime.without_callbacks(first, self._level), base)
 
     def _close(self, error: BaseException | None) -> Processed[Record] | None:

@@ -15,7 +15,7 @@ from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.errors import application_error
-from callspan.record.events import EventRecord, MessageRecord
+from callspan.record.events import MessageRecord
 from callspan.record.ids import new_id
 
 
@@ -110,15 +110,11 @@ class EventRecorder(Scope):
         target, flags = self._target()
         if not isinstance(type, str) or not type:
             flags.append(flagged("event_without_type", "an event needs a type, such as 'reset'", self._runtime))
-        record = EventRecord(
-            event_id=new_id(),
-            session_id=target._place.session_id,
-            timestep_id=target._place.timestep_id,
-            timestep=target._place.timestep,
+        record = target._event_record(
+            as_text(type) or "unknown",
+            moment(at, flags, target._runtime),
             call_id=as_text(call),
-            event_type=as_text(type) or "unknown",
             name=as_text(name),
-            time_ns=moment(at, flags, target._runtime),
             sequence=target._sequence(),
             external_sequence=as_int(sequence),
             system=as_text(system),

@@ -175,14 +175,11 @@ class Operation(Scope, Decorating):
         data = {} if self._input is None else {input_name: self._input}
         if self._output is not _ABSENT:
             data[output_name] = self._output
-        return EventRecord(
+        return self._event_record(
+            self._kind,
+            self._start_ns,
             event_id=self._id,
-            session_id=self._place.session_id,
-            timestep_id=self._place.timestep_id,
-            timestep=self._place.timestep,
-            event_type=self._kind,
             name=self.name,
-            time_ns=self._start_ns,
             duration_ns=duration_ns,
             sequence=self._sequence(),
             system=self._system(),

@@ -25,6 +25,7 @@ from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord, Record, RewardRecord
+from callspan.record.ids import new_id
 from callspan.record.messages import Conversation
 from callspan.semconv.scope_messages import Observed, observed
 from callspan.settings import Content, stricter, strictest
@@ -333,6 +334,20 @@ class Scope(ABC):
     def _metadata_within(self, base: Context) -> Mapping[str, object]:
         """Return the metadata by which the content level is decided."""
         return metadata_of(base)
+
+    def _event_record(
+        self, event_type: str, time_ns: int, *, event_id: str | None = None, **fields: Any,  # noqa: ANN401
+    ) -> EventRecord:  # fmt: skip
+        """Return an event of this scope's session and step; a new id without `event_id`."""
+        return EventRecord(
+            event_id=event_id or new_id(),
+            session_id=self._place.session_id,
+            timestep_id=self._place.timestep_id,
+            timestep=self._place.timestep,
+            event_type=event_type,
+            time_ns=time_ns,
+            **fields,
+        )
 
     def _emit(self, record: Record, point: Point | None = None, level: Content | None = None) -> None:
         """Add an event, message or reward to the span and write it, after the callbacks of `point`.

@@ -5,17 +5,16 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
 from io import SEEK_END
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from callspan.formatting import iso
+from callspan.formatting import exact, in_ms, iso
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
-from callspan.record.messages import Message, Reasoning, Refusal, Text, ToolCall
+from callspan.record.messages import short_texts
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import Content, Event, Reader, SessionSummary
 
@@ -26,7 +25,6 @@ Row: TypeAlias = dict[str, object]
 Item: TypeAlias = CallRecord | Event
 
 _OUTPUT_CHARACTERS: Final = 200
-_NS_PER_MS: Final = 1e6
 _SHORTEST: Final = 13
 """Length of the timestamp at the start of a time-ordered id."""
 _LISTS: Final = ("calls", "tools", "events", "messages", "rewards")
@@ -80,10 +78,10 @@ def call_row(call: CallRecord) -> Row:
         "output_tokens": usage.output_tokens if usage else None,
         "cache_read_tokens": usage.cache_read_tokens if usage else None,
         "reasoning_tokens": usage.reasoning_tokens if usage else None,
-        "cost_usd": amount(call.cost.usd if call.cost else None),
-        "duration_ms": _ms(call.timing.duration_ns),
-        "first_token_ms": _ms(call.timing.first_token_ns),
-        "server_ms": _ms(call.timing.server_ns),
+        "cost_usd": exact(call.cost.usd if call.cost else None),
+        "duration_ms": in_ms(call.timing.duration_ns),
+        "first_token_ms": in_ms(call.timing.first_token_ns),
+        "server_ms": in_ms(call.timing.server_ns),
         "output": output_text(call),
     }
 
@@ -102,7 +100,7 @@ def session_row(summary: SessionSummary) -> Row:
         "start": iso(session.start_ns),
         "start_ns": session.start_ns,
         "end_ns": session.end_ns,
-        "duration_ms": _ms(session_duration_ns(summary)),
+        "duration_ms": in_ms(session_duration_ns(summary)),
         "outcome": session.outcome,
         "success": session.success,
         "reward": summary.reward,
@@ -114,15 +112,10 @@ def session_row(summary: SessionSummary) -> Row:
         "models": summary.models,
         "input_tokens": summary.input_tokens,
         "output_tokens": summary.output_tokens,
-        "cost_usd": amount(summary.cost_usd),
+        "cost_usd": exact(summary.cost_usd),
         "metadata": session.metadata,
         "trace_id": session.trace_id,
     }
-
-
-def amount(usd: Decimal | None) -> str | None:
-    """Return the exact decimal as text, without an exponent; None for None."""
-    return None if usd is None else format(usd, "f")
 
 
 def session_duration_ns(summary: SessionSummary) -> int | None:
@@ -138,20 +131,6 @@ def output_text(call: CallRecord) -> str | None:
         return None
     pieces = [piece for message in conversation.output for piece in short_texts(message)]
     return " ".join(pieces)[:_OUTPUT_CHARACTERS] or None
-
-
-def short_texts(message: Message) -> Iterator[str]:
-    """Yield the parts of a message as short text: text as it is, tool calls as `name(arguments)`."""
-    for part in message.parts:
-        match part:
-            case Text(text=text) | Refusal(text=text):
-                yield text
-            case ToolCall():
-                yield f"{part.name or 'tool'}({part.arguments or ''})"
-            case Reasoning():
-                continue
-            case _:
-                yield f"<{type(part).__name__.lower()}>"
 
 
 def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]:
@@ -179,10 +158,6 @@ def _status(call: CallRecord) -> int | None:
     if call.error is not None and call.error.status is not None:
         return call.error.status
     return call.attempts[-1].status if call.attempts else None
-
-
-def _ms(ns: int | None) -> float | None:
-    return None if ns is None else round(ns / _NS_PER_MS, 3)
 
 
 class _HeldTexts:

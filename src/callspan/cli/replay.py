@@ -15,7 +15,7 @@ from rich.rule import Rule
 
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import HttpUrl, Seconds
-from callspan.cli.json_rows import call_row, short_texts
+from callspan.cli.json_rows import call_row
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cost import priced
@@ -25,6 +25,7 @@ from callspan.providers.registry import by_api, wire_of
 from callspan.providers.wire_json import dig, integer, objects
 from callspan.record.call import CallRecord
 from callspan.record.media_reference import MEDIA_KEY
+from callspan.record.messages import short_texts
 from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import PROFILES, SdkProfile
 from callspan.stores.aggregates import model_of

@@ -18,7 +18,7 @@ from callspan.cli.progress import progress
 from callspan.cost import PriceFileError, Pricer, pricer_for
 from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
-from callspan.formatting import count, money
+from callspan.formatting import count, exact, money
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode
 from callspan.record.merging import first_seen
@@ -155,7 +155,7 @@ def _report(context: CommandContext, changes: CostChanges, *, dry_run: bool) -> 
             {
                 "calls": changes.calls,
                 "changed": len(changes.changed),
-                "cost_usd": None if total is None else format(total, "f"),
+                "cost_usd": exact(total),
                 "unknown": dict(changes.unknown.most_common()),
                 "written": not dry_run,
             }

@@ -14,12 +14,13 @@ from rich.text import Text
 from rich.tree import Tree
 
 from callspan.cli.calls import outcome_text
-from callspan.cli.json_rows import Item, session_duration_ns, short_texts, step_of, when
+from callspan.cli.json_rows import Item, session_duration_ns, step_of, when
 from callspan.cli.screen import OUTCOME_STYLES, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, money, reward, tokens
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.messages import short_texts
 from callspan.stores.aggregates import exact_sum, known_sum, model_of
 from callspan.stores.base import CallFilter, Content, Event, Reader, SessionSummary, Summary
 

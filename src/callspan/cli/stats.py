@@ -12,11 +12,10 @@ from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import Rows, TextType, call_options, resolve_session
-from callspan.cli.json_rows import amount
 from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Column, fitted, styled
-from callspan.formatting import UNKNOWN, count, milliseconds, money, tokens
+from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, tokens
 from callspan.safe_urls import safe_name
 from callspan.stores.base import CallFilter, Summary
 from callspan.stores.filters import GROUPINGS, META, checked_grouping
@@ -88,7 +87,7 @@ def stats_command(context: CommandContext, which: CallFilter, by: str, limit: in
 def _row(summary: Summary) -> dict[str, object]:
     row = msgspec.structs.asdict(summary)
     del row["key"]
-    return row | {"cost_usd": amount(summary.cost_usd)}
+    return row | {"cost_usd": exact(summary.cost_usd)}
 
 
 def _table(by: str, found: list[Summary], width: int) -> Group:

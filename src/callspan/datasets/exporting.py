@@ -13,6 +13,7 @@ from callspan.datasets.fine_tuning import Row, preference_rows, rows_per_call, r
 from callspan.datasets.lineage import turns
 from callspan.datasets.selection import Episode, Options, Selection, Statistics, calls_outside_sessions, episodes
 from callspan.datasets.trajectories import rollout_rows, trajectory_rows
+from callspan.formatting import exact
 from callspan.output_file import replacement
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
@@ -79,7 +80,7 @@ def _row(call: CallRecord, episode: Episode) -> Row:
         "response_model": response.model if response else None,
         "outcome": call.outcome,
         "finish_reason": next((reason for reason in reasons if reason), None),
-        "cost_usd": format(call.cost.usd, "f") if call.cost else None,
+        "cost_usd": exact(call.cost.usd if call.cost else None),
         "params": encode_json(call.request.params).decode(),
         "session_metadata": encode_json(session.metadata).decode() if session.metadata else None,
         "start_ns": call.timing.start_ns,

@@ -6,6 +6,7 @@ knows a provider.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, TypeAlias
 
@@ -189,3 +190,17 @@ class RawConversation(Conversation, frozen=True, kw_only=True):
     """The messages of the request; None where the body has no list of messages."""
     raw_output: bytes | None = None
     """The choices of the response, a JSON list; None where they are to be looked for in the body."""
+
+
+def short_texts(message: Message) -> Iterator[str]:
+    """Yield the parts of a message as short text: text as it is, tool calls as `name(arguments)`, no reasoning."""
+    for part in message.parts:
+        match part:
+            case Text(text=text) | Refusal(text=text):
+                yield text
+            case ToolCall():
+                yield f"{part.name or 'tool'}({part.arguments or ''})"
+            case Reasoning():
+                continue
+            case _:
+                yield f"<{type(part).__name__.lower()}>"

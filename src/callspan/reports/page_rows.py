@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple, TypeAlias
 
-from callspan.formatting import shown
+from callspan.formatting import exact, in_ms, shown
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
-from callspan.record.messages import Message, Refusal, Text, ToolCall
+from callspan.record.messages import short_texts
 from callspan.stores.aggregates import exact_sum, is_error, known_sum
 from callspan.stores.base import Event, Reader, SessionSummary
 
@@ -43,15 +43,16 @@ def call_row(call: CallRecord, model: int, limit: int) -> list[object]:
     `model` is the index in the page's list of models; the output is truncated to `limit` characters.
     """
     usage, timing = call.usage, call.timing
-    output = " ".join(_short_texts(call.conversation.output if call.conversation else ())) if limit else ""
+    messages = call.conversation.output if call.conversation and limit else []
+    output = " ".join(text for message in messages for text in short_texts(message))
     return [
         model,
         call.outcome,
-        _ms(timing.duration_ns),
-        _ms(timing.first_token_ns) if call.request.stream else None,
+        in_ms(timing.duration_ns, 1),
+        in_ms(timing.first_token_ns, 1) if call.request.stream else None,
         usage.input_tokens if usage else None,
         usage.output_tokens if usage else None,
-        format(call.cost.usd, "f") if call.cost else None,
+        exact(call.cost.usd if call.cost else None),
         call.retries or 0,
         shown(output, limit) if output else "",
         shown(call.error.message or call.error.type, ERROR) if call.error else _cut_off(call),
@@ -61,15 +62,6 @@ def call_row(call: CallRecord, model: int, limit: int) -> list[object]:
 
 def _cut_off(call: CallRecord) -> str:
     return "cut off: the stream stopped without its end" if call.stream and call.stream.end == "cut_off" else ""
-
-
-def _short_texts(messages: Iterable[Message]) -> Iterable[str]:
-    for message in messages:
-        for part in message.parts:
-            if isinstance(part, Text | Refusal):
-                yield part.text
-            elif isinstance(part, ToolCall):
-                yield f"{part.name or 'tool'}({part.arguments or ''})"
 
 
 def session_row(
@@ -90,14 +82,14 @@ def session_row(
         "name": shown(session.name or "", NAME),
         "user": shown(session.user_id or "", NAME),
         "start": round(start / _NS_PER_MS),
-        "ms": None if end is None else _ms(max(0, end - start)),
+        "ms": None if end is None else in_ms(max(0, end - start), 1),
         "outcome": shown(session.outcome or "running", NAME),
         "reward": summary.reward,
         "rewards": {shown(objective, NAME): value for objective, value in summary.rewards.items()},
         "errors": summary.errors,
         "in": summary.input_tokens,
         "out": summary.output_tokens,
-        "cost": None if summary.cost_usd is None else format(summary.cost_usd, "f"),
+        "cost": exact(summary.cost_usd),
         "meta": shown(encode_json(session.metadata).decode(), limit or NAME) if session.metadata else "",
         "steps": [_step(step, start) for step in steps],
         "calls": [_placed(call, start, places) for call in calls],
@@ -115,14 +107,14 @@ def loose_row(calls: list[Placed]) -> Json:
         "id": LOOSE,
         "name": "calls outside sessions",
         "start": round(start / _NS_PER_MS),
-        "ms": _ms(max(ends) - start),
+        "ms": in_ms(max(ends) - start, 1),
         "outcome": "",
         "reward": None,
         "rewards": {},
         "errors": sum(is_error(str(call.row[_OUTCOME])) for call in calls),
         "in": known_sum(_whole(call.row[_IN]) for call in calls),
         "out": known_sum(_whole(call.row[_OUT]) for call in calls),
-        "cost": None if total is None else format(total, "f"),
+        "cost": exact(total),
         "meta": "",
         "steps": [],
         "calls": [_placed(call, start, {}) for call in calls],
@@ -145,8 +137,8 @@ def _step(step: TimestepRecord, start: int) -> list[object]:
     ended = "terminated" if step.terminated else "truncated" if step.truncated else ""
     row: list[object] = [
         step.index,
-        _ms(started - start),
-        None if step.end_ns is None else _ms(step.end_ns - started),
+        in_ms(started - start, 1),
+        None if step.end_ns is None else in_ms(step.end_ns - started, 1),
         step.totals.reward if step.totals else None,
         ended if step.outcome in (None, "success") else shown(f"{step.outcome} {ended}", NAME),
     ]
@@ -157,18 +149,18 @@ def _step(step: TimestepRecord, start: int) -> list[object]:
 
 def _placed(call: Placed, start: int, places: Places) -> list[object]:
     """Return the row preceded by its step (-1: none) and its offset."""
-    return [places.get(call.timestep_id or "", -1), _ms(call.start_ns - start), *call.row]
+    return [places.get(call.timestep_id or "", -1), in_ms(call.start_ns - start, 1), *call.row]
 
 
 def _event(item: Event, start: int, places: Places, limit: int) -> list[object] | None:
     """Return one event: step, offset, kind, text, reward, duration."""
     place = places.get(item.timestep_id or "", -1)
-    at = _ms(item.time_ns - start)
+    at = in_ms(item.time_ns - start, 1)
     match item:
         case EventRecord():
             text = f"{item.name or ''} {_event_text(item, limit)}".strip()
             about = shown(text, limit) if limit else ""
-            return [place, at, shown(item.event_type, NAME), about, item.reward, _ms(item.duration_ns)]
+            return [place, at, shown(item.event_type, NAME), about, item.reward, in_ms(item.duration_ns, 1)]
         case MessageRecord():
             way = f"{item.sender or '?'} → {item.receiver or '?'} {_brief(item.content, limit)}"
             return [place, at, shown(item.message_type, NAME), shown(way, limit) if limit else "", None, None]
@@ -192,7 +184,3 @@ def _brief(value: object, limit: int) -> str:
     if value is None or not limit:
         return ""
     return value[: 2 * limit] if isinstance(value, str) else encode_json(value)[: 4 * limit].decode(errors="replace")
-
-
-def _ms(ns: int | None) -> float | None:
-    return None if ns is None else round(ns / _NS_PER_MS, 1)

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from callspan.cli.json_rows import (
-    amount,
     call_row,
     output_text,
     session_duration_ns,
     session_row,
     short_ids,
-    short_texts,
 )
+from callspan.formatting import exact
 from callspan.record.call import Attempt, ErrorInfo, Place, Request, Response, Stream, Timing
 from callspan.record.messages import (
     Conversation,
@@ -28,6 +27,7 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
+    short_texts,
 )
 from callspan.record.usage import Cost, Usage
 from tests.points import points
@@ -158,7 +158,7 @@ def test_a_call_without_a_conversation_has_no_known_messages() -> None:
     ],
 )
 def test_amounts_are_exact_and_have_no_exponent(usd: str | None, text: str | None) -> None:
-    assert amount(None if usd is None else Decimal(usd)) == text
+    assert exact(None if usd is None else Decimal(usd)) == text
 
 
 @points(
