@@ -365,6 +365,34 @@ def test_what_is_known_of_batches_is_bounded(tmp_path: Path, monkeypatch: pytest
     assert files.batch_of("azure", "file-5") is None
 
 
+def _only_file(directory: Path) -> Path:
+    (path,) = directory.rglob(f"{uploads.DIRECTORY}/*{uploads.REQUESTS}")
+    return path
+
+
+def test_requests_that_could_not_be_read_are_recorded_when_the_batch_is_seen_again(
+    mode: Mode, run: Run, tmp_path: Path
+) -> None:
+    """What did not finish is not claimed: a damaged disk at the creation costs no request."""
+
+    async def body() -> None:
+        client = mode.openai()
+        uploaded = await mode.wait(client.files.create(file=("in.jsonl", file_of(3)), purpose="batch"))
+        kept = _only_file(tmp_path)
+        kept.rename(tmp_path / "kept")
+        kept.mkdir()  # cannot be read
+        batch = await mode.wait(
+            client.batches.create(input_file_id=uploaded.id, endpoint=CHAT, completion_window="24h")
+        )
+        kept.rmdir()
+        (tmp_path / "kept").rename(kept)
+        await mode.wait(client.batches.retrieve(batch.id))
+
+    with capture(stores=f"sqlite:///{tmp_path}/calls.db") as seen:
+        run(body)
+        assert sorted(by_line(seen)) == ["line-0", "line-1", "line-2"]
+
+
 def test_a_damaged_note_of_a_batch_costs_its_results_only(
     mode: Mode, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

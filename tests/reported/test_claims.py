@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import pytest
-
 from callspan.reported.claims import Claims, later
 
 ANSWER, END = later("answered"), later("ended")
@@ -75,24 +73,3 @@ def test_the_newest_are_remembered() -> None:
         assert claims.take(number, None, ANSWER)
     assert claims.take(16_384, None, ANSWER) is None
     assert claims.take(0, None, ANSWER)
-
-
-def test_work_that_is_done_once_is_done_again_where_it_has_failed() -> None:
-    """An interrupt leaves it to the same token."""
-    claims, done = Claims[int](), list[str]()
-    reader, other = object(), object()
-
-    def raising(error: BaseException) -> Any:
-        def work() -> None:
-            raise error
-
-        return work
-
-    with pytest.raises(ValueError, match="of ours"):
-        claims.once("b", reader, raising(ValueError("of ours")))
-    with pytest.raises(KeyboardInterrupt):
-        claims.once("b", other, raising(KeyboardInterrupt()))
-    claims.once("b", reader, lambda: done.append("by another"))
-    claims.once("b", other, lambda: done.append("by the same"))
-    claims.once("b", other, lambda: done.append("again"))
-    assert done == ["by the same"]

@@ -114,7 +114,8 @@ class Upload:
 
     def after(self, work: Callable[[], object]) -> None:
         """Run `work` when the requests are stored; now if they already are."""
-        self._then.append(work)
+        if work not in self._then:  # after an interrupt it may be
+            self._then.append(work)
         if self.is_finished:
             self._work()
 

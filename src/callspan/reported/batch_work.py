@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -28,7 +28,6 @@ from callspan.observe.batch_lines import (
 )
 from callspan.observe.exchange import NOWHERE, started
 from callspan.observe.ports import NO_SPAN, CallEnded, CallInfo, ExchangePorts, span_ids
-from callspan.process.processors import Processors
 from callspan.providers.batches import (
     BATCHES,
     CREATE,
@@ -45,7 +44,7 @@ from callspan.record.call import CallRecord, ErrorInfo, Place, Timing
 from callspan.record.span_handle import SpanHandle
 from callspan.reported.batch_files import BatchFiles, Upload
 from callspan.reported.look_ups import LookUps
-from callspan.reported.reports import BatchSpanHandle, Known, Level, Report, Reports, span_context
+from callspan.reported.reports import MEASURE, SHOW, BatchSpanHandle, Known, Level, Report, Reports, span_context
 from callspan.semconv.call import BatchReport
 from callspan.settings import Content, strictest
 
@@ -157,8 +156,6 @@ class _Request:
         self._span: BatchSpanHandle | None = None
         self._stored = Upload()
         self._is_uploaded = False
-        self._requests: dict[str, _Requests] = {}
-        """What this request writes, by batch."""
 
     def start_span(self) -> BatchSpanHandle | None:
         """Return the new span of the creation of a batch."""
@@ -204,13 +201,17 @@ class _Request:
                 self._write(batch, base, b"")
 
     def created(self, requests: bytes, body: object, error: ErrorInfo | None, end_ns: int) -> None:
-        """End the span of a batch's creation, and record the requests of the batch."""
+        """Record the requests of a batch, and end the span of its creation."""
         batch, span = next(iter(batches_in(body)), None), self._span
-        if span is not None:
-            span.end_batch(self._report(CREATE, batch, error), end_ns)
-        if batch is None:
-            return
-        provider = self.started.provider
+        try:
+            if batch is not None:
+                self._begin(batch, requests)
+        finally:
+            if span is not None:
+                span.end_batch(self._report(CREATE, batch, error), end_ns)
+
+    def _begin(self, batch: BatchInfo, requests: bytes) -> None:
+        provider, span = self.started.provider, self._span
         self._of.begun(provider, batch.id, self._level)
         self._of.learn(provider, [batch])
         place, metadata = self._around[0] or NOWHERE, self._around[2]
@@ -239,8 +240,8 @@ class _Request:
         else:
             records = partial(self._joined, base, batch, file_id)
             upload = self._of.uploads.get((provider, file_id))
-        work = self._requests.setdefault(batch.id, _Requests(self._of.reports, self._processors, records))
-        self._of.reports.claims.once(("requests", provider, batch.id), work, partial(work.start, upload))
+        key = "requests", provider, batch.id
+        self._of.reports.report(_Requests(self._of.reports, self._level, key, records, upload))
 
     def reader(self, batch_id: str | None, file_id: str | None) -> LineReader | UnknownResults:
         """Return what takes the bytes of results."""
@@ -268,7 +269,8 @@ class _Request:
         if counts and results.is_first:
             key = "results", self.started.provider, batch.id
             report = msgspec.structs.replace(self._report(RESULTS, batch), read=dict(counts), complete=complete)
-            self._of.reports.claims.once(key, results, partial(self._show, report, results.created, end_ns))
+            show = partial(self._show, report, results.created, end_ns)
+            self._of.reports.report(_FirstRead(self._of.reports, self._level, key, show))
 
     def _show(self, report: BatchReport, stored: SpanRef | None, end_ns: int) -> None:
         created = self._of.created.get((report.provider, report.batch_id)) or stored
@@ -306,42 +308,56 @@ def _lines_of(base: CallRecord, batch: BatchInfo, requests: bytes) -> Iterator[C
         yield of_batch(requested(base, line), base.provider, batch.id)
 
 
-class _Requests:
+class _Requests(Report):
     """The requests of a batch: written in portions, each once; after an interrupt from the next one on."""
 
-    def __init__(self, reports: Reports, processors: Processors, records: Callable[[], Iterator[CallRecord]]) -> None:
-        """`records` yields them from the first on, whenever it is called."""
-        self._reports, self._processors, self._records = reports, processors, records
+    def __init__(
+        self, of: Reports, level: Content, key: Hashable, records: Callable[[], Iterator[CallRecord]],
+        upload: Upload | None,
+    ) -> None:  # fmt: skip
+        """`records` yields them from the first on, whenever it is called, and once `upload` is stored."""
+        super().__init__(of, level, key)
+        self._process = of.outlets[level].processors.process
+        self._records, self._upload = records, upload
         self._waiting: Iterator[CallRecord] | None = None
         self._written = 0
-        self._is_started = False
 
-    def start(self, upload: Upload | None) -> None:
-        """Write the first portion now, or once `upload` is stored; the others on a background thread."""
-        if self._is_started:
-            return
-        try:
-            self._is_started = True
-            if upload is None:
-                self.run()
-            else:
-                upload.after(self.run)
-        except BaseException:
-            put_off(self.run)
-            raise
+    def defer(self) -> None:
+        """Have the other portions written on the thread for batches."""
+        put_off(self.run)
 
-    def run(self) -> None:
-        """Write the next portion."""
+    def _write_first(self) -> int | None:
+        """Write the next portion: the first one now, or once the file is stored."""
+        if self._upload is not None and not self._upload.is_finished:
+            self._upload.after(self.run)
+            return None
         # An iterator that is interrupted has ended.
         waiting, self._waiting = self._waiting or islice(self._records(), self._written, None), None
         before = self._written
-        with _KEEP:
-            for record in islice(waiting, _AT_ONCE):
-                self._reports.write(self._processors.process(record))
-                self._written += 1
-        if self._written - before == _AT_ONCE:
-            self._waiting = waiting
-            put_off(self.run)
+        for record in islice(waiting, _AT_ONCE):
+            self._of.write(self._process(record))
+            self._written += 1
+        if self._written - before < _AT_ONCE:
+            return MEASURE
+        self._waiting = waiting
+        self.defer()
+        return None
+
+
+class _FirstRead(Report):
+    """The first read of a batch's results. It has a span, and no record: those are of the results."""
+
+    def __init__(self, of: Reports, level: Content, key: Hashable, show: Callable[[], object]) -> None:
+        """`show` makes the span."""
+        super().__init__(of, level, key)
+        self._make_span = show
+
+    def _write_first(self) -> int:
+        return SHOW
+
+    def _show(self) -> int:
+        self._make_span()
+        return MEASURE
 
 
 class _Results:

@@ -7,10 +7,9 @@ reads the same records it. Without a lock, which a signal handler could wait for
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar
 
 from callspan.background import LRUCache
-from callspan.fail_open import ours
 from callspan.record.call import Part
 from callspan.record.merging import RANKS
 
@@ -76,21 +75,6 @@ class Claims(Generic[_S]):
             if known.follow(claim):
                 self._claims.put(key, claim)
                 return claim
-
-    def once(self, key: Hashable, token: object, work: Callable[[], object]) -> None:
-        """Do `work` unless it was done, or is being done, for this key. Raises what it raises: it is to be done again.
-
-        After an interrupt only the same token does it.
-        """
-        claim = self.take(key, token, cast("Callable[[_S | None], _S | None]", unless_known))
-        if claim is None:
-            return
-        try:
-            work()
-        except ours(Exception):
-            claim.release()
-            raise
-        claim.finish()
 
     def state(self, key: Hashable) -> _S | None:
         """Return what is recorded, or being recorded, for a key; None: nothing."""

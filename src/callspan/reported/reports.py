@@ -33,7 +33,7 @@ from callspan.semconv.call import BatchReport
 from callspan.settings import Content, strictest
 
 _REPORT: Final = fail_open("record what a request reports")
-_CLAIM, _FIRST, _LOOK_UP, _BUILD, _WRITE, _SHOW, _MEASURE, _DONE = range(8)
+_CLAIM, _FIRST, _LOOK_UP, _BUILD, _WRITE, SHOW, MEASURE, _DONE = range(8)
 """The steps of a report. One that was interrupted is repeated, except the last two."""
 
 
@@ -112,7 +112,7 @@ class Reports:
         try:
             report.run()
         except BaseException:
-            LOOK_UPS.put(report.run)
+            report.defer()
             raise
 
     def write(self, processed: Processed[Any]) -> None:
@@ -198,12 +198,16 @@ class Report:
         """Return the new span of the record; None: it could not be started."""
         raise NotImplementedError
 
+    def defer(self) -> None:
+        """Have the steps that are left taken on a thread of callspan's own."""
+        LOOK_UPS.put(self.run)
+
     def run(self) -> None:
         """Take the steps that are left. Raises nothing but interrupts."""
         with _REPORT:
             self._take_steps()
             return
-        if self._claim is not None and self._step < _SHOW:
+        if self._claim is not None and self._step < SHOW:
             self._claim.release()
         self._step = _DONE
 
@@ -223,13 +227,13 @@ class Report:
         self._claim = self._of.claims.take(self._key, self, self._adds)
         return _DONE if self._claim is None else _FIRST
 
-    def _write_first(self) -> int:
+    def _write_first(self) -> int | None:
         """Write what is known without waiting: without content where its level is unknown."""
         self._known = self.local()
         self._level_allowed = self._level.of(self._known.level)
         if self._known.level is None and self.is_begun and self._of.look_ups:
             self._of.write(self._of.withheld.process(self.version(self.build(self._known))))
-            return _MEASURE
+            return MEASURE
         if not self._of.look_ups or not self.asks(self._known):
             return _BUILD
         level = None if self._known.level is None else self._level_allowed
@@ -244,7 +248,7 @@ class Report:
     def _look_up(self) -> int | None:
         if self.may_wait and not self._is_put_off:
             self._is_put_off = True
-            LOOK_UPS.put(self.run)
+            self.defer()
             return None
         try:
             self._known = self.ask(self._of.look_ups, self._known)
@@ -254,7 +258,9 @@ class Report:
         return _DONE if self._known.is_stored else _BUILD
 
     def _build(self) -> int:
-        self._level_allowed = level = self._level.of(self._known.level)
+        if self._first is not None:  # a store was asked
+            self._level_allowed = self._level.of(self._known.level)
+        level = self._level_allowed
         of_calls, spans = self._of.outlets[level]
         record = self.build(self._known)
         if spans is not None and self.has_span and self._is_counted:
@@ -278,13 +284,13 @@ class Report:
             self._of.write(written)
         if self._is_counted:
             self._shown = written if is_shown and written is not None else of_calls.process(self._unprocessed)
-        return _SHOW
+        return SHOW
 
     def _show(self) -> int:
         span, shown = self._span, self._shown
         if span is not None and shown is not None:
             span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
-        return _MEASURE
+        return MEASURE
 
     def _measure(self) -> int:
         self._step = _DONE
