@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+import anthropic
 import grimp
 import openai
 from opentelemetry.sdk.trace import TracerProvider
@@ -68,7 +69,7 @@ def traced(run: Callable[[], object]) -> CallPath:
 def paths(directory: Path) -> dict[str, CallPath]:
     """Return the path of a plain call with spans and a SQLite store, on the caller's side, and of one chunk."""
     store = directory / "callspan.db"
-    handle = callspan.instrument(stores=store, tracer_provider=TracerProvider(), sdks="openai")
+    handle = callspan.instrument(stores=store, tracer_provider=TracerProvider())
     with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
         provider.reply(text="one two three four five six seven eight", repeat=True)
 
@@ -84,10 +85,28 @@ def paths(directory: Path) -> dict[str, CallPath]:
         for _ in range(3):
             plain()
             chunks()
-        found = {"a plain call": traced(plain), "one chunk": traced(chunks()), **_polls(client)}
+        found = {"a plain call": traced(plain), "one chunk": traced(chunks()), **_others(provider, client)}
+        found |= _polls(client)
         _row_arrives(handle, store)
     callspan.uninstrument()
     return found
+
+
+def _others(provider: ScriptedProvider, client: openai.OpenAI) -> dict[str, CallPath]:
+    """Return the paths of plain calls of the Messages and the Responses API."""
+
+    def responses() -> object:
+        return client.responses.create(model="m", input="Hi")
+
+    with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="any") as claude:
+
+        def messages() -> object:
+            return claude.messages.create(model="m", messages=_MESSAGES, max_tokens=16)
+
+        for _ in range(3):
+            messages()
+            responses()
+        return {"a plain call of Messages": traced(messages), "a plain call of Responses": traced(responses)}
 
 
 def _polls(client: openai.OpenAI) -> dict[str, CallPath]:
