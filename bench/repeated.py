@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from opentelemetry.sdk.trace import Tracer, TracerProvider
 
-from callspan.observe.factory import CallFactory
-from callspan.observe.live_call import LiveCall
+from callspan.observe.live_call import CallFactory, LiveCall
 from callspan.process.processors import Processors
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.semconv.call import Projection

@@ -16,7 +16,7 @@ from callspan.background import LRUCache
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
-from callspan.record.call import CallRecord, Place
+from callspan.record.call import Place
 from callspan.record.events import Record
 from callspan.record.span_handle import NoSpan, SpanHandle
 from callspan.semconv.scope_messages import ScopeMessages
@@ -183,19 +183,6 @@ def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scop
         scope=weakref.ref(scope),
     )
     SPAN_REFS[kind].put(identity, where)
-
-
-def remember_call(record: CallRecord, level: Content | None) -> None:
-    """Store the place and span of a call, by its ids, and the content level it was begun with."""
-    where = SpanRef(
-        trace_id=record.trace_id,
-        span_id=record.span_id,
-        sampled=record.sampled is not False,
-        place=msgspec.structs.replace(record.place, session_name=None),
-        response_id=record.response.id if record.response is not None else None,
-        level=level,
-    )
-    SPAN_REFS["call"].put(record.call_id, where)
 
 
 def found(runtime: Runtime | None = None, **ids: str | None) -> SpanRef | None:

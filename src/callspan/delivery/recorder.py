@@ -11,7 +11,7 @@ from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.fail_open import fail_open, ours, report, reported
 from callspan.process.content import without_bodies
-from callspan.process.processed import Processed
+from callspan.process.processed import Processed, queue
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
@@ -105,7 +105,7 @@ class Recorder:
                 queued = processed.queued
                 if queued is None:
                     queued = Queued(codec.encode(record), partial(_encoded_without_bodies, record))
-                    processed.queue(queued)
+                    queue(processed, queued)
                 refused = not spool.append_queued(queued) and self.spool is not spool
             except reported(_KEEP):
                 refused = False

@@ -37,7 +37,7 @@ def call_info(client: Any, options: Any, stream: bool) -> CallInfo:  # noqa: ANN
 def wants_raw(options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
     """Return whether the caller requested the raw response."""
     headers = getattr(options, "headers", None)
-    return isinstance(headers, dict) and any(str(name).lower() == _RAW_HEADER for name in headers)
+    return isinstance(headers, dict) and _RAW_HEADER in map(str.lower, map(str, headers))
 
 
 def _server_of(client: Any) -> _Server:  # noqa: ANN401

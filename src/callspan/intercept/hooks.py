@@ -21,7 +21,7 @@ from callspan.background import AtomicFlag
 from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.factory import CallFactory
+from callspan.observe.live_call import CallFactory
 from callspan.settings import Content, Native, stricter
 
 Function: TypeAlias = Callable[..., Any]
@@ -149,14 +149,33 @@ def _any_data_hook(
     return hooked
 
 
+class Argument(NamedTuple):
+    """One parameter of a hooked function. `args[at]`, where there are so many, else `read(args, kwargs)`.
+
+    The SDKs give most by position: those are read without a call of a function.
+    """
+
+    at: int
+    read: Reader
+
+
+def argument(original: Function, name: str, position: int) -> Argument:
+    """Return the required parameter `name` of calls to `original`, see `reader`."""
+    return Argument(_place_of(original, name, position), reader(original, name, position))
+
+
+def _place_of(original: Function, name: str, position: int) -> int:
+    names = [known for known, parameter in parameters(original).items() if parameter.kind not in VARIADIC]
+    return names.index(name) if name in names else position
+
+
 def reader(original: Function, name: str, position: int, default: object = _ABSENT) -> Reader:
     """Return a reader of the parameter `name` of calls to `original`.
 
     `position`, counting the instance, is its expected position; the signature of `original` takes precedence. Without a
     `default` the argument is required.
     """
-    names = [known for known, parameter in parameters(original).items() if parameter.kind not in VARIADIC]
-    at = names.index(name) if name in names else position
+    at = _place_of(original, name, position)
 
     def read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any argument
         if name in kwargs:

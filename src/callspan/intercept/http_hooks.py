@@ -23,7 +23,7 @@ from opentelemetry import propagate
 
 from callspan.fail_open import fail_open, reported, value_of
 from callspan.intercept.body_parsers import EventParser, file_body_of
-from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, reader
+from callspan.intercept.hooks import Function, HookContext, HookSteps, argument, guarded
 from callspan.intercept.request import CURRENT_CALL, OpenCall
 from callspan.intercept.response_observer import OBSERVERS, HttpResponse, ResponseObserver, observer_of, parsing_error
 from callspan.intercept.response_state import Event
@@ -47,11 +47,13 @@ _DONE: Final = b"[DONE]"
 def observe_send(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
     """Return a replacement of `Client.send` or `AsyncClient.send` that observes the attempts of calls."""
     del hook_context
-    request_of = reader(original, "request", 1)
+    at, request_of = argument(original, "request", 1)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         opened = CURRENT_CALL.get()
-        return None if opened is None else _begun(opened, request_of(args, kwargs))
+        if opened is None:
+            return None
+        return _begun(opened, args[at] if len(args) > at else request_of(args, kwargs))
 
     return guarded(
         original, HookSteps(step=_ATTEMPT, begin=begin, returned=_response_received, raised=_failed), is_async=is_async

@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from callspan import private_names as names
-from callspan.fail_open import Once, fail_open, log
+from callspan.fail_open import Once, fail_open, log, reported
 from callspan.providers import rate_limits
 from callspan.sdk_profiles import SDKS
 from callspan.semconv import anthropic
@@ -144,15 +144,17 @@ class NativeSpanAttributes:
     def __init__(self, span: Span, start_attributes: Mapping[str, AttributeValue]) -> None:
         self._span = span
         self._request_seen = False
-        with _SHOW:
+        try:
             span.set_attributes(start_attributes)
+        except reported(_SHOW):
+            return
 
     def sending(self, request: Any) -> None:  # noqa: ANN401 - httpx or httpx2
         """Set the URL of the first request, without credentials and query."""
         if self._request_seen:
             return
         self._request_seen = True
-        with _SHOW:
+        try:
             url = request.url
             path = url.raw_path.partition(b"?")[0].decode("ascii")
             # Mostly it is absent, and looking it up would raise and catch an exception in there.
@@ -165,13 +167,17 @@ class NativeSpanAttributes:
             if beta:
                 shown[anthropic.BETA] = [name for part in beta.split(",") if (name := part.strip())]
             self._span.set_attributes(shown)
+        except reported(_SHOW):
+            return
 
     def response_received(self, headers: Mapping[str, str]) -> None:
         """Set organization and workspace of the API key from the headers that `relevant_headers` has returned."""
-        with _SHOW:
+        try:
             for name, attribute in _ABOUT_ANSWER.items():
                 if name in headers:
                     self._span.set_attribute(attribute, headers[name])
+        except reported(_SHOW):
+            return
 
 
 def replaced_by(span: Span, ownership: SpanOwnership, *, in_session: bool) -> NativeSpanAttributes | None:
@@ -195,52 +201,46 @@ def decide_ownership(
     Never raises.
     """
     ours = OWN_SPANS[propagate]
-    with _DECIDE:
+    try:
         tracer = getattr(client, names.TRACER.name, None)
         if not isinstance(tracer, Tracer):
             return ours
-        propagates = _propagates(client)
+        settings = getattr(client, names.OPEN_TELEMETRY.name, None)
+        settings = settings if isinstance(settings, dict) else {}
+        propagates = bool(settings.get("propagation", False))
         if native == "replace":
-            start_attributes = _start_attributes(client, options)
+            start_attributes = _start_attributes(settings, options)
             setattr(options, names.SPAN_NAME.name, None)
             return SpanOwnership(propagate or propagates, start_attributes)
         return SpanOwnership(propagate and not propagates)
-    return ours
+    except reported(_DECIDE):
+        return ours
 
 
-def _propagates(client: object) -> bool:
-    settings = getattr(client, names.OPEN_TELEMETRY.name, None)
-    return bool(settings.get("propagation", False)) if isinstance(settings, dict) else False
-
-
-def _start_attributes(client: object, options: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - of the anthropic SDK
+def _start_attributes(settings: dict[str, Any], options: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - of the anthropic SDK
+    """Return what the SDK's span would begin with, without values OpenTelemetry rejects (`Omit`, for example)."""
     found: dict[str, AttributeValue] = {}
-    with _SHOW:
+    try:
         route = getattr(options, names.SPAN_ROUTE.name, None)
         if isinstance(route, str):
             found[anthropic.HTTP_ROUTE] = route
-        of_method = getattr(options, names.SPAN_ATTRIBUTES.name, None)
-        found |= _plain(of_method(_body(options)) if callable(of_method) else of_method)
-        settings = getattr(client, names.OPEN_TELEMETRY.name, None)
-        conversation = settings.get("conversation_id") if isinstance(settings, dict) else None
-        if isinstance(conversation, str):
+        given = getattr(options, names.SPAN_ATTRIBUTES.name, None)
+        if callable(given):
+            body, extra = options.json_data, getattr(options, "extra_json", None)
+            # The SDK merges them only later.
+            given = given({**body, **extra} if isinstance(body, Mapping) and isinstance(extra, Mapping) else body)
+        if isinstance(given, Mapping):
+            found |= {
+                name: value
+                for name, value in given.items()
+                if isinstance(name, str) and (isinstance(value, _SCALARS) or _is_plain_list(value))
+            }
+        if isinstance(conversation := settings.get("conversation_id"), str):
             found[CONVERSATION_ID] = conversation
+    except reported(_SHOW):
+        return found
     return found
 
 
-def _body(options: Any) -> object:  # noqa: ANN401 - of the anthropic SDK
-    """Return the body merged with `extra_body`, which the SDK merges only later."""
-    body, extra = options.json_data, getattr(options, "extra_json", None)
-    return {**body, **extra} if isinstance(body, Mapping) and isinstance(extra, Mapping) else body
-
-
-def _plain(attributes: object) -> dict[str, AttributeValue]:
-    """Return the attributes without values OpenTelemetry rejects, such as the SDK's `Omit` for omitted arguments."""
-    given = attributes.items() if isinstance(attributes, Mapping) else ()
-    return {name: value for name, value in given if isinstance(name, str) and _is_plain(value)}
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return all(isinstance(item, _SCALARS) for item in value)
-    return isinstance(value, _SCALARS)
+def _is_plain_list(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, _SCALARS) for item in value)

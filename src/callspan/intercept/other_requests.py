@@ -18,7 +18,7 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.client_info import call_info
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
-from callspan.observe.factory import CallFactory, StartExchange, WebhookReport
+from callspan.observe.live_call import CallFactory, StartExchange, WebhookReport
 from callspan.providers import batches, routes
 from callspan.providers.wire_json import unix_ns
 

@@ -24,7 +24,16 @@ from callspan.fail_open import fail_open, ours, reported
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
-from callspan.intercept.hooks import Function, HookContext, HookSteps, Unfollowed, guarded, guarded_data, reader
+from callspan.intercept.hooks import (
+    Function,
+    HookContext,
+    HookSteps,
+    Unfollowed,
+    argument,
+    guarded,
+    guarded_data,
+    reader,
+)
 from callspan.intercept.other_requests import (
     OtherRoute,
     note_answer,
@@ -49,7 +58,7 @@ from callspan.intercept.stream_readers import (
     request_usage,
 )
 from callspan.observe.exchange import Exchange
-from callspan.observe.factory import CallFactory
+from callspan.observe.live_call import CallFactory
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo
@@ -258,7 +267,8 @@ def in_flight() -> bool:
 
 def observe_request(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
     """Return a replacement of `APIClient.request` that observes its calls."""
-    options_of, stream_of = reader(original, "options", 2), reader(original, "stream", 3, False)
+    at, options_of = argument(original, "options", 2)
+    stream_of = reader(original, "stream", 3, False)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         context = otel_context.get_current()
@@ -266,7 +276,7 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         factory = hook_context.factory() if context else hook_context.factories.get(hook_context.content)
         if factory is None:
             return None
-        options = options_of(args, kwargs)
+        options = args[at] if len(args) > at else options_of(args, kwargs)
         route = registry.endpoint_for(options.method, options.url) or route_other(factory, options)
         if route is None:
             if options.method in _POST:
@@ -309,11 +319,14 @@ def observe_data(hook_context: HookContext, original: Function) -> Function:
 def observe_build(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of `_build_request` that records the body exactly as sent."""
     del hook_context
-    options_of = reader(original, "options", 1)
+    at, options_of = argument(original, "options", 1)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:
         opened = CURRENT_CALL.get()
-        return None if opened is None else (opened, options_of(args, kwargs), kwargs.get("retries_taken"))
+        if opened is None:
+            return None
+        options = args[at] if len(args) > at else options_of(args, kwargs)
+        return opened, options, kwargs.get("retries_taken")
 
     def returned(state: tuple[OpenCall, Any, Any], built: Any) -> None:  # noqa: ANN401 - httpx or httpx2
         opened, options, retries = state

@@ -15,7 +15,7 @@ from callspan.fail_open import fail_open, ours, value_of
 from callspan.process.secrets import masked_error
 from callspan.providers import errors, rate_limits
 from callspan.providers.base import Endpoint, ResponseInfo
-from callspan.record.call import Attempt, ErrorInfo, RateLimits
+from callspan.record.call import Attempt, ErrorInfo, RateLimits, Timing
 from callspan.record.usage import Usage, usage_of_iteration, with_added
 
 TOO_MANY_REQUESTS: Final = 429
@@ -111,6 +111,20 @@ class AttemptLog(msgspec.Struct, eq=False):
         if not self._attempts:
             return self.sdk_retries, None
         return len(self._attempts) - 1 if self.sdk_retries is None else self.sdk_retries, self._rate_limited
+
+    def timing(self, start_ns: int, duration_ns: int) -> Timing:
+        """Return the times of a call that began at `start_ns` (Unix nanoseconds), without those of chunks."""
+        if not self._attempts:
+            return Timing(start_ns=start_ns, duration_ns=duration_ns)
+        last = self._attempts[-1]
+        server = last.headers.get(rate_limits.SERVER_TIME)
+        return Timing(
+            start_ns=start_ns,
+            duration_ns=duration_ns,
+            answer_ns=None if last.status is None else last.start_ns,
+            headers_ns=last.headers_ns,
+            server_ns=None if server is None else rate_limits.server_ns(server),
+        )
 
     def records(self, now_s: float, end_ns: int, error: ErrorInfo | None = None) -> list[Attempt]:
         """Return the attempts as records of a call that ended at the offset `end_ns`, perhaps with an error.

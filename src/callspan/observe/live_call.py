@@ -1,9 +1,12 @@
-"""LiveCall: the state of one running call, which makes one CallRecord at its end; and exchanges that have a record."""
+"""LiveCall: the state of one running call, which makes one CallRecord at its end; the factory that starts calls.
+
+And exchanges that have a record, of which a call is one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -11,9 +14,9 @@ from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, last_limits, usage_by_attempt
 from callspan.observe.ending import Ending, bodies
-from callspan.observe.exchange import Exchange
+from callspan.observe.exchange import NOWHERE, Exchange, started
 from callspan.observe.forms import form_fields
-from callspan.observe.ports import CallEnded, CallPorts, CallSpanHandle, span_ids
+from callspan.observe.ports import NO_SPAN, CallEnded, CallInfo, CallPorts, CallSpanHandle, span_ids
 from callspan.observe.stream_timing import ChunkLog, ChunkTiming, no_piece
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
@@ -21,9 +24,11 @@ from callspan.process.processed import Processed
 from callspan.process.processors import interrupted
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Accumulator, Endpoint, ResponseInfo
+from callspan.providers.routes import Found, Kind
 from callspan.providers.wire_json import text
 from callspan.record.call import NO_BODY, CallRecord, ChunkNote, ErrorInfo, Request, Stream, StreamEnd
 from callspan.record.codec import encode_json, encode_response, exact_messages
+from callspan.record.ids import new_id
 from callspan.record.messages import Conversation, RawConversation
 
 _READ_REQUEST: Final = fail_open("read the request of a call")
@@ -32,8 +37,17 @@ _READ_RESPONSE: Final = fail_open("read the response of a call")
 _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
+_nothing: Final[Callable[[], object]] = bool
 _FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
 """The steps of the end of a call."""
+
+WebhookReport: TypeAlias = Callable[[CallInfo, str, str, int | None], None]
+"""Takes a client's server, a response's id and status, and when it ended, Unix nanoseconds (None: now)."""
+StartExchange: TypeAlias = Callable[[Found, Any, CallInfo, Any], Exchange]
+"""Takes the route of a request, its query, its client's server, and OpenTelemetry's context around it."""
+_NO_SURROUNDINGS: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
+_START_SPAN: Final = fail_open("start a span")
+_READ_SURROUNDINGS: Final = fail_open("read the session and metadata around a call")
 
 
 class RecordedExchange(Exchange):
@@ -59,13 +73,13 @@ class RecordedExchange(Exchange):
         self._add: Callable[[object], bool] | None = None
         self._add_piece: Callable[[object], int] = no_piece
         self._notes: list[ChunkNote] = []
-        self._timing = ChunkTiming()
+        self._timing: ChunkTiming | None = None
         super().__init__(ports, record, span, zero_ns)
 
     @property
     def chunks(self) -> int:
         """Number of received chunks of a stream."""
-        return self._timing.chunks
+        return 0 if self._timing is None else self._timing.chunks
 
     @property
     def stream_complete(self) -> bool:
@@ -85,6 +99,8 @@ class RecordedExchange(Exchange):
         # The timing is updated inline, because a method call is a large part of the cost of a chunk. What a slot holds
         # is read before it is called: CPython 3.11 looks it up like a method otherwise.
         timing, clock, add_piece = self._timing, self._now_ns, self._add_piece
+        if timing is None:
+            timing = self._timing = ChunkTiming()
         now_ns = clock()
         last_ns, timing.last_ns = timing.last_ns, now_ns
         timing.pieces_left = left = timing.pieces_left - 1
@@ -92,25 +108,25 @@ class RecordedExchange(Exchange):
             timing.first_ns = now_ns
         elif now_ns - last_ns > timing.gap_ns:
             timing.gap_ns = now_ns - last_ns
-        if (left <= 0 or not add_piece(data)) and not self._add_other(data):
+        if (left <= 0 or not add_piece(data)) and not self._add_other(data, timing):
             return
         if timing.content_ns is None:
             timing.content_ns = now_ns
 
-    def _add_other(self, data: object) -> bool:
+    def _add_other(self, data: object, timing: ChunkTiming) -> bool:
         """Fold in a chunk that `_add_piece` has not taken; return True if it carried content."""
         self._body = data  # the type of the last event: following pieces have the same
-        self._timing.expect_pieces()
+        timing.expect_pieces()
         try:
-            return (self._add or self._add_first)(data)
+            return self._add_first(data, timing) if self._add is None else self._add(data)
         except reported(_READ_CHUNK):
             return False
 
-    def _add_first(self, data: object) -> bool:
+    def _add_first(self, data: object, timing: ChunkTiming) -> bool:
         self._accumulator = self._endpoint.accumulator()
         self._add = self._accumulator.add
         if self._ports.chunk_log:
-            log = ChunkLog(self._ports.chunk_log, self._add, self._timing, self._zero_ns)
+            log = ChunkLog(self._ports.chunk_log, self._add, timing, self._zero_ns)
             self._add, self._notes = log.add, log.notes
         else:
             self._add_piece = getattr(self._accumulator, "add_piece", no_piece)
@@ -125,7 +141,7 @@ class RecordedExchange(Exchange):
         super().forget_response()
         self._unseen, self._accumulator = False, None
         self._add, self._add_piece = None, no_piece
-        self._timing, self._notes = ChunkTiming(), []
+        self._timing, self._notes = None, []
 
     def _fold(self, ending: Ending) -> None:
         """Keep the body of the answer with the ending."""
@@ -166,8 +182,10 @@ class RecordedExchange(Exchange):
 
     def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
         """Return the fields of the record that cannot fail: its identity and ending."""
-        span, attempts = self.span, self.attempts
-        outcome, how, duration_ns = ending.outcome, ending.how, ending.duration_ns
+        span, attempts, outcome, how = self.span, self.attempts, ending.outcome, ending.how
+        timing = attempts.timing(self.record.timing.start_ns, ending.duration_ns)
+        if self._timing is not None:
+            timing = self._timing.added_to(timing, self._zero_ns)
         retries, rate_limited = attempts.totals()
         if error is not None:
             if outcome == "success":
@@ -181,7 +199,7 @@ class RecordedExchange(Exchange):
             "sampled": span.sampled,
             "part": "ended",
             "request": self._request,
-            "timing": self._timing.timing(self.record.timing.start_ns, self._zero_ns, duration_ns, attempts),
+            "timing": timing,
             "retries": retries,
             "rate_limited": rate_limited,
             "outcome": outcome,
@@ -194,7 +212,7 @@ class RecordedExchange(Exchange):
         if how == "complete" and not (self._terminated or self.has_body or self._unseen or error):
             how, complete = "cut_off", False
         last = None if self.has_body else text(self._body, "type")
-        return Stream(end=how, chunks=self._timing.chunks, complete=complete, last_event=last, log=self._notes)
+        return Stream(end=how, chunks=self.chunks, complete=complete, last_event=last, log=self._notes)
 
     def _content_fields(
         self, duration_ns: int, info: ResponseInfo, error: ErrorInfo | None, body: object
@@ -237,7 +255,7 @@ class LiveCall(RecordedExchange):
         self._raw_input: list[msgspec.Raw] | None = None
         self._over: Callable[[], object] | None = None
         super().__init__(ports, endpoint, record, span, zero_ns)
-        self._over = ports.begun(begun)
+        self._over = ports.begun(begun) if ports.are_measured() else _nothing
 
     def sent(self, content: bytes, body: object, body_bytes: int | None = None) -> None:
         """Record the request as sent: its exact bytes, and the same as plain JSON.
@@ -275,8 +293,8 @@ class LiveCall(RecordedExchange):
             form = form_fields(fields, files)
             self.sent(encode_json(form), form, size or 0)
 
-    def _add_first(self, data: object) -> bool:
-        carried = super()._add_first(data)
+    def _add_first(self, data: object, timing: ChunkTiming) -> bool:
+        carried = super()._add_first(data, timing)
         if self._started is not None and self._accumulator is not None:
             self._write_started_record(
                 background_responses.begun(self._started, self._endpoint, self._accumulator.body())
@@ -309,7 +327,8 @@ class LiveCall(RecordedExchange):
             ending.step = _MEASURE
         if ending.step == _MEASURE:
             ending.step = _COUNT_OUT
-            self._ports.observed(processed)
+            if self._ports.are_measured():
+                self._ports.observed(processed)
         if ending.step == _COUNT_OUT:
             (self._over or self._ports.begun(self._begun))()
             ending.step = _TOTAL
@@ -326,7 +345,7 @@ class LiveCall(RecordedExchange):
             return
         body = ending.body
         info, fields = self._fields(ending)
-        has_answer = self.has_body or self._timing.chunks
+        has_answer = self.has_body or self._timing is not None
         if not info.recognized and fields["outcome"] == "success" and has_answer:
             with _BUILD_RECORD:
                 flag_unrecognized(fields, self.record, body)
@@ -351,3 +370,49 @@ class LiveCall(RecordedExchange):
             )  # fmt: skip
         except reported(_READ_MESSAGES):
             return None
+
+
+class CallFactory(CallPorts, frozen=True, kw_only=True):
+    """Starts calls; one per `instrument()`. Safe from any thread."""
+
+    others: Mapping[Kind, StartExchange] = {}
+    """Starts to observe a request of another kind; a kind without a function is not observed."""
+    webhook: WebhookReport | None = None
+    """Called with the end of a background response that a webhook has reported; None: not wanted."""
+
+    def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
+        """Return a new call that has just begun, with its span started in the current context.
+
+        `alone` True: there is neither a session nor metadata around it.
+        """
+        start_ns, zero_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
+        try:
+            place, call_ended, metadata = _NO_SURROUNDINGS if alone else self.surroundings()
+        except reported(_READ_SURROUNDINGS):
+            place, call_ended, metadata = None, None, {}
+        record = started(
+            self, info, endpoint.api, endpoint.operation, start_ns, new_id(), NOWHERE if place is None else place
+        )
+        if metadata:
+            record = msgspec.structs.replace(record, metadata=metadata)
+        begun = self.processors.begun(record)
+        try:
+            span = self.start_span(begun)
+        except reported(_START_SPAN):
+            span = NO_SPAN
+        return LiveCall(self, endpoint, record, begun, span, call_ended, zero_ns)
+
+
+class LateFactory(CallFactory, frozen=True, kw_only=True):
+    """A factory that is chosen where a call begins, because its content level is decided there."""
+
+    choose: Callable[[], CallFactory]
+
+    @classmethod
+    def of(cls, base: CallFactory, choose: Callable[[], CallFactory]) -> LateFactory:
+        """Return a factory that starts calls by the chosen one; for anything else it is `base`."""
+        return cls(**{name: getattr(base, name) for name in CallFactory.__struct_fields__}, choose=choose)
+
+    def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
+        """Return a new call of the chosen factory."""
+        return self.choose().start(endpoint, info, alone=alone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -114,6 +115,8 @@ class CallPorts(ExchangePorts, frozen=True, kw_only=True):
     """What each record goes through before it is shown, stored or measured."""
     write: Callable[[Processed[CallRecord]], None]
     """Stores a record; never raises."""
+    are_measured: Callable[[], object] = partial(bool, True)
+    """Returns something true where metrics are wanted now; in no frame of Python, as it is called for each call."""
     observed: Callable[[Processed[CallRecord]], None]
     """Called with every finished record, for metrics. Never raises."""
     begun: Callable[[Processed[CallRecord]], Callable[[], object]] = _uncounted

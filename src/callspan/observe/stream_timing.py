@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from callspan.observe.attempts import AttemptLog
-from callspan.providers import rate_limits
+import msgspec
+
 from callspan.providers.wire_json import integer, objects, text
 from callspan.record.call import ChunkNote, Timing
 
@@ -45,19 +45,11 @@ class ChunkTiming:
         """Start counting down again."""
         self._chunks, self.pieces_left = self.chunks + _PIECES, _PIECES
 
-    def timing(self, start_ns: int, zero_ns: int, duration_ns: int, attempts: AttemptLog) -> Timing:
-        """Return the times of a call that began at `start_ns` (Unix) and `zero_ns` (monotonic)."""
+    def added_to(self, timing: Timing, zero_ns: int) -> Timing:
+        """Return the times of a call that began at `zero_ns` (monotonic), with those of its chunks."""
         first_ns, content_ns, last_ns = self.first_ns, self.content_ns, self.last_ns
-        sent = attempts._attempts  # plain methods: on every call a property would cost more than its work
-        last = sent[-1] if sent else None
-        headers = None if last is None else last.headers
-        header = None if headers is None else headers.get(rate_limits.SERVER_TIME)
-        return Timing(
-            start_ns=start_ns,
-            duration_ns=duration_ns,
-            answer_ns=None if last is None or last.status is None else last.start_ns,
-            headers_ns=None if last is None else last.headers_ns,
-            server_ns=None if header is None else rate_limits.server_ns(header),
+        return msgspec.structs.replace(
+            timing,
             first_chunk_ns=None if first_ns is None else first_ns - zero_ns,
             first_token_ns=None if content_ns is None else content_ns - zero_ns,
             last_chunk_ns=None if last_ns is None else last_ns - zero_ns,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, NoReturn, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from callspan.record.events import Record
 
@@ -29,9 +30,9 @@ class Processed(Generic[_R_co]):
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise TypeError("a processed record cannot be changed: add it before processing")
 
-    def queue(self, queued: object) -> None:
-        """Keep what is about to be appended."""
-        object.__setattr__(self, "queued", queued)
-
     def __repr__(self) -> str:
         return f"<Processed {type(self.record).__name__}>"
+
+
+queue: Final[Callable[[Processed[Any], object], None]] = Processed.__dict__["queued"].__set__
+"""Keeps with a processed record what is about to be appended."""

@@ -98,6 +98,8 @@ def with_plain_values(record: Record) -> Record:
 
     Cycles, great depth, huge integers and objects whose methods raise end here, see `plain`.
     """
+    if type(record) is CallRecord and not record.metadata:
+        return record
     data = _SIZED.get(type(record))
     values = {} if data is None else {data: plain(getattr(record, data))}
     if record.metadata:

@@ -151,11 +151,13 @@ def mask_record(record: Record) -> Record:
     Of a call also the settings part of its body is masked, never its messages. How much text is searched is bounded:
     `MAX_SEARCHED` for the error, `MAX_SETTINGS_SEARCHED` for everything else.
     """
-    search = BoundedSearch(MAX_SETTINGS_SEARCHED)
-    if isinstance(record, CallRecord) and (record.request.params or record.api in _CARRIES_CREDENTIALS):
-        record = _mask_settings(record, search)
-    if record.metadata:
-        record = _mask_metadata(record, search)
+    has_settings = isinstance(record, CallRecord) and (record.request.params or record.api in _CARRIES_CREDENTIALS)
+    if has_settings or record.metadata:
+        search = BoundedSearch(MAX_SETTINGS_SEARCHED)
+        if has_settings and isinstance(record, CallRecord):
+            record = _mask_settings(record, search)
+        if record.metadata:
+            record = _mask_metadata(record, search)
     if isinstance(record, _WITHOUT_ERROR):
         return record
     error = record.error

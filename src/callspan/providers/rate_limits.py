@@ -119,11 +119,12 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
     for family in _FAMILIES:
         found: dict[str, RateLimit] = {}
         for unit, names in family:
-            limit, remaining, reset = map(fields.get, names)
-            if not (limit is remaining is reset is None) and unit not in found:
+            limit, left, reset = map(fields.get, names)
+            if not (limit is left is reset is None) and unit not in found:
+                is_plain = left is not None and len(left) <= _LONGEST_COUNT and left.isascii() and left.isdigit()
                 found[unit] = RateLimit(
                     limit=None if limit is None else _known_count(limit),
-                    remaining=None if remaining is None else _count(remaining),
+                    remaining=None if left is None else int(left) if is_plain else _count(left),
                     reset_s=None if reset is None else _seconds(reset.strip(), now_s, bare_s),
                 )
         if found:

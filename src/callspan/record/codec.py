@@ -18,6 +18,7 @@ from callspan.record.formats import FORMAT, check_format
 from callspan.record.plain_json import plain
 
 _RECORD: Final = "a record"
+_UNENCODABLE: Final = (UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -30,7 +31,7 @@ def encode(record: Record) -> bytes:
     """Return the record as one line of JSON. Never raises: values JSON cannot represent are replaced, see `plain`."""
     try:
         return _encoder.encode(record)
-    except ours(UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
+    except ours(*_UNENCODABLE):
         return _encoder.encode(plain(record, keep_raw=True))
 
 
@@ -53,7 +54,7 @@ def encode_json(value: object) -> bytes:
     """Return any value as compact JSON. Never raises, see `plain`."""
     try:
         return _encoder.encode(value)
-    except ours(UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
+    except ours(*_UNENCODABLE):
         return _encoder.encode(plain(value, keep_raw=True))
 
 
@@ -146,8 +147,12 @@ def encode_response(body: object) -> tuple[bytes, bytes | None]:
     if key == _CONTENT:
         message = encode_json(body)
         return message, b"[%b]" % message
-    part = encode_json(messages)
-    return encode_json({**body, key: msgspec.Raw(part)}), part
+    try:
+        part = _encoder.encode(messages)
+        return _encoder.encode({**body, key: msgspec.Raw(part)}), part
+    except ours(*_UNENCODABLE):
+        part = encode_json(messages)
+        return encode_json({**body, key: msgspec.Raw(part)}), part
 
 
 _read_request: Final = msgspec.json.Decoder(_Request).decode

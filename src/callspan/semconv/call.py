@@ -309,7 +309,9 @@ class Projection:
         answer, most = record.response, self._plenty_bytes
         sent, received = len(memoryview(record.request.body)), 0 if answer is None else len(memoryview(answer.body))
         # Whether all content surely fits, however the vocabularies write it.
-        plenty = conversation is not None and 0 < sent <= most and 0 < received <= most and not record.metadata
+        plenty = conversation is not None and sent <= most and 0 < received <= most and not record.metadata
+        if plenty and conversation is not None and not sent:
+            plenty = not (conversation.system or conversation.input or conversation.tools)
         budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
         shown = Shown(conversation, budget, raw=self._raw)
         attributes: Attributes = {}

@@ -111,7 +111,12 @@ class CallMetrics:
         self._deliveries = deliveries
         self._provider: MeterProvider | None = None
         self._instruments: _Instruments | None = None
-        self._named = OTEL_PYTHON_METER_PROVIDER in os.environ
+        self.are_wanted: Callable[[], object] = partial(bool, True)
+        """Returns something true where there may be a provider, without a frame of Python."""
+        if provider is None and OTEL_PYTHON_METER_PROVIDER not in os.environ:
+            # Without a provider the API searches the environment each time.
+            internal = getattr(metrics, private_names.INTERNAL.name, None)
+            self.are_wanted = partial(getattr, internal, private_names.METER_PROVIDER.name, _UNKNOWN)
 
     def begun(self, processed: Processed[CallRecord]) -> Callable[[], object]:
         """Count an active call; the returned function counts it out with the same provider and attributes."""
@@ -191,11 +196,7 @@ class CallMetrics:
     def _in_use(self) -> MeterProvider | None:
         if self._given is not None:
             return self._given
-        # Without a provider the API searches the environment each time.
-        internal = getattr(metrics, private_names.INTERNAL.name, None)
-        if not self._named and getattr(internal, private_names.METER_PROVIDER.name, _UNKNOWN) is None:
-            return None
-        return metrics.get_meter_provider()
+        return metrics.get_meter_provider() if self.are_wanted() else None
 
     def _of(self, provider: MeterProvider) -> _Instruments | None:
         if provider is not self._provider:

@@ -83,21 +83,18 @@ class AppendQueue:
     def _write_all(self) -> None:
         self._writer = threading.get_ident()
         while self._waiting:
-            self._write_first(self._waiting[0])
+            first = self._waiting[0]
+            if first.kept is None:  # else interrupted just before it was removed
+                first.tries += 1
+                try:
+                    first.kept = first.tries <= _TRIES and self._keep(first.payload, first.without_bodies)
+                except reported(_APPEND):
+                    first.tries = _TRIES + 1
+                if first.tries > _TRIES:
+                    first.kept = False
+                    self._lost("error", first.payload)
             self._waiting.popleft().payload = b""
         self._writer = 0
-
-    def _write_first(self, waiting: Queued) -> None:
-        if waiting.kept is not None:
-            return  # interrupted just before it was removed
-        waiting.tries += 1
-        try:
-            waiting.kept = waiting.tries <= _TRIES and self._keep(waiting.payload, waiting.without_bodies)
-        except reported(_APPEND):
-            waiting.tries = _TRIES + 1
-        if waiting.tries > _TRIES:
-            waiting.kept = False
-            self._lost("error", waiting.payload)
 
 
 class SegmentWriter:

@@ -24,8 +24,8 @@ from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.exchange import Exchange
-from callspan.observe.factory import CallFactory, LateFactory
 from callspan.observe.fetches import FetchExchange
+from callspan.observe.live_call import CallFactory, LateFactory
 from callspan.otlp.providers import delivers, last_exports, limited_retries
 from callspan.otlp.variables import SIGNALS, Signal
 from callspan.process import processors
@@ -163,6 +163,7 @@ class Pipeline:
             start_span=spans.start,
             processors=self._processors[level],
             write=writer.write,
+            are_measured=self._metrics.are_wanted,
             observed=self._metrics.observed,
             begun=self._metrics.begun,
             under_way=writer.under_way,

@@ -22,7 +22,7 @@ from callspan.intercept.response_state import Event
 from callspan.intercept.sdk_readers import is_running
 from callspan.intercept.stream_readers import is_usage_chunk, request_usage
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.factory import CallFactory
+from callspan.observe.live_call import CallFactory
 from callspan.observe.ports import CallInfo
 from callspan.process.processed import Processed
 from callspan.providers import registry

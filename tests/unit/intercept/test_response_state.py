@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callspan.intercept.response_observer import CapturePath, ResponseObserver
 from callspan.intercept.response_state import STREAM_ENDS, TABLE, Action, Event, State
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.factory import CallFactory, CallInfo
+from callspan.observe.live_call import CallFactory, CallInfo
 from callspan.process.processed import Processed
 from callspan.providers import registry
 from callspan.record.call import CallRecord, StreamEnd

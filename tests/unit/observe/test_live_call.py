@@ -16,8 +16,7 @@ import pytest
 from callspan.background import Worker
 from callspan.fail_open import fail_open, forget_failures
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.factory import CallFactory
-from callspan.observe.live_call import LiveCall
+from callspan.observe.live_call import CallFactory, LiveCall
 from callspan.observe.ports import CallInfo, Clock
 from callspan.observe.stream_timing import ChunkLog, ChunkTiming
 from callspan.process.processed import Processed

@@ -168,7 +168,9 @@ def response_info(body: object) -> ResponseInfo:
 
 def _is_compacted(body: object) -> bool:
     """Return whether the provider has replaced earlier messages by a summary, or removed some."""
-    return _has_compaction(body) or (isinstance(body, dict) and bool(items(body.get(_MANAGEMENT), "applied_edits")))
+    if not isinstance(body, dict):
+        return False
+    return _has_compaction(body) or (_MANAGEMENT in body and bool(items(body[_MANAGEMENT], "applied_edits")))
 
 
 def usage(counted: dict[str, object] | None) -> Usage | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from callspan.fail_open import ours
@@ -32,11 +32,14 @@ _TOOL_RESULT: Final = "_tool_result"
 
 def conversation(request: object, response: object) -> Conversation:
     """Return the messages of one call; either body may be None or any JSON."""
+    output = [] if response is None else _answer(response)
+    if not isinstance(request, dict):
+        return Conversation(output=output)
     return Conversation(
-        system=parts(request.get("system")) if isinstance(request, dict) else [],
-        input=[_message(message) for message in items(request, "messages")],
-        output=list(_answer(response)),
-        tools=[detached(tool) for tool in items(request, "tools")],
+        system=parts(request["system"]) if "system" in request else [],
+        input=list(map(_message, items(request, "messages"))),
+        output=output,
+        tools=list(map(detached, items(request, "tools"))) if "tools" in request else [],
     )
 
 
@@ -44,7 +47,7 @@ def parts(content: object) -> list[Part]:
     """Return content, a string or a list of blocks, as parts in order. Unknown kinds are kept."""
     if isinstance(content, str):
         return [Text(text=content)]
-    return [_part(block) for block in items(content)]
+    return list(map(_part, content)) if isinstance(content, list) else []
 
 
 def _message(message: object) -> Message:
@@ -55,13 +58,11 @@ def _message(message: object) -> Message:
     return Message(role=role if isinstance(role, str) and role else "unknown", parts=content_parts)
 
 
-def _answer(response: object) -> Iterator[Message]:
-    if isinstance(response, dict) and isinstance(response.get("content"), list | str):
-        yield Message(
-            role=text(response, "role") or "assistant",
-            parts=parts(response["content"]),
-            finish_reason=text(response, "stop_reason") or None,
-        )
+def _answer(response: object) -> list[Message]:
+    if not isinstance(response, dict) or not isinstance(response.get("content"), list | str):
+        return []
+    role, reason = text(response, "role") or "assistant", text(response, "stop_reason") or None
+    return [Message(role=role, parts=parts(response["content"]), finish_reason=reason)]
 
 
 def _part(block: object) -> Part:
@@ -81,7 +82,7 @@ def _part(block: object) -> Part:
 
 def _text(block: _Block) -> Part | None:
     written = text(block, "text")
-    citations = [detached(citation) for citation in items(block, "citations")]
+    citations = list(map(detached, items(block, "citations"))) if "citations" in block else None
     return None if written is None else Text(text=written, annotations=citations or None)
 
 

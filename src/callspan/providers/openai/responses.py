@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time
+from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.parts import media, parts_of
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire_json import detached, dig, flag, items, mapping, objects, of_type, text, word
+from callspan.providers.wire_json import detached, flag, items, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
@@ -26,10 +26,13 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
+    normalised,
 )
 
 _COMPLETED: Final = "completed"
 _COMPACTION: Final = "compaction"
+_UNEXPLAINED: Final = ErrorInfo(kind="unknown", type="failed")
+"""The error of a failed response without a reason."""
 _UNDER_WAY: Final = ("in_progress", "queued")
 _OUTCOMES: Final[dict[str, Outcome]] = {**dict.fromkeys(_UNDER_WAY, "in_progress"), "cancelled": "cancelled"}
 _Fields: TypeAlias = dict[str, object]
@@ -78,43 +81,46 @@ class Responses(OpenAIEndpoint):
         The finish reason is the reason of an incomplete response, `tool_calls` for a completed one that requests the
         application's tools, else its final status.
         """
-        known = isinstance(dig(body, "output"), list) or bool(text(body, "status"))
-        reasons = [_reason(body)] if known else []
-        background = flag(body, "background") is True
-        meant = finish_meanings(reasons)
-        error = response_error(body) or _unexplained(body)
-        info = ResponseInfo(
+        fields = body if isinstance(body, dict) else {}
+        status, output = word(fields, "status"), fields.get("output")
+        known = isinstance(output, list) or status is not None
+        reason = _reason(fields) if known else None
+        meant = None if reason is None else normalised(reason)
+        background = fields.get("background") is True
+        error = response_error(body) or (_UNEXPLAINED if status == "failed" else None)
+        return ResponseInfo(
             response=Response(
-                id=word(body, "id"),
-                model=word(body, "model"),
-                created=unix_time(body, "created_at", "created"),
-                finish_reasons=reasons,
-                service_tier=word(body, "service_tier"),
-                system_fingerprint=word(body, "system_fingerprint"),
-                status=word(body, "status"),
-                completed=unix_time(body, "completed_at") if background else None,
+                id=word(fields, "id"),
+                model=word(fields, "model"),
+                created=unix_time(fields, "created_at", "created"),
+                finish_reasons=[reason] if known else [],
+                service_tier=word(fields, "service_tier"),
+                system_fingerprint=word(fields, "system_fingerprint"),
+                status=status,
+                completed=unix_time(fields, "completed_at") if background else None,
             ),
             background=background,
-            outcome=_OUTCOMES.get(text(body, "status") or "") if background else None,
+            continues=word(fields, "previous_response_id") if background else None,
+            conversation_id=_conversation_id(fields) if background else None,
+            outcome=_OUTCOMES.get(status or "") if background else None,
             usage=usage_of(body),
             error=error,
-            truncated=LENGTH in meant,
-            refused=CONTENT_FILTER in meant or any(_refusals(body)),
-            compacted=of_type(dig(body, "output"), _COMPACTION) is not None,
+            truncated=meant == LENGTH,
+            refused=meant == CONTENT_FILTER or _has_refusal(output),
+            compacted=of_type(output, _COMPACTION) is not None,
             recognized=known or error is not None,
         )
-        if not background:
-            return info
-        links = {"continues": word(body, "previous_response_id"), "conversation_id": _conversation_id(body)}
-        return msgspec.structs.replace(info, **links)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies; either may be None or any JSON."""
+        output = [] if response is None else _output(response)
+        if not isinstance(request, dict):
+            return Conversation(output=output)
         return Conversation(
-            system=_instructions(dig(request, "instructions")),
-            input=_input(dig(request, "input")),
-            output=_output(response),
-            tools=[detached(tool) for tool in objects(request, "tools")],
+            system=_instructions(request["instructions"]) if "instructions" in request else [],
+            input=_input(request.get("input")),
+            output=output,
+            tools=list(map(detached, objects(request, "tools"))) if "tools" in request else [],
         )
 
 
@@ -127,26 +133,26 @@ class ResponseFetch(Responses):
 
 def _conversation_id(body: object) -> str | None:
     """Return the conversation id in a request or response, given as text or in an object."""
-    return word(body, "conversation") or word(dig(body, "conversation"), "id")
+    given = body.get("conversation") if isinstance(body, dict) else None
+    return None if given is None else word(body, "conversation") or word(given, "id")
 
 
 def _reason(body: object) -> str | None:
-    reason = text(body, "incomplete_details", "reason")
-    status = text(body, "status")
+    fields = body if isinstance(body, dict) else {}
+    status, details = word(fields, "status"), fields.get("incomplete_details")
+    reason = None if details is None else word(details, "reason")
     if reason or status != _COMPLETED:
-        return reason or (None if status in _UNDER_WAY else status) or None
-    return TOOL_CALLS if requests_tools(items(body, "output")) else status
+        return reason or (None if status in _UNDER_WAY else status)
+    return TOOL_CALLS if requests_tools(items(fields, "output")) else status
 
 
-def _unexplained(body: object) -> ErrorInfo | None:
-    """Return an error for a failed response without a reason."""
-    return ErrorInfo(kind="unknown", type="failed") if text(body, "status") == "failed" else None
-
-
-def _refusals(body: object) -> Iterator[bool]:
-    for item in objects(body, "output"):
-        for part in objects(item, "content"):
-            yield text(part, "type") == "refusal"
+def _has_refusal(output: object) -> bool:
+    """Return whether a part of an output item is a refusal."""
+    for item in output if isinstance(output, list) else ():
+        content = item.get("content") if isinstance(item, dict) else None
+        if of_type(content, "refusal") is not None:
+            return True
+    return False
 
 
 def _instructions(given: object) -> list[Part]:
@@ -157,18 +163,22 @@ def _instructions(given: object) -> list[Part]:
 def _input(given: object) -> list[Message]:
     if given is None or given == "":
         return []
+    if isinstance(given, str):
+        return [Message(role="user", parts=parts_of(given))]
     return item_messages(items(given) if isinstance(given, list) else [given])
 
 
 def _output(response: object) -> list[Message]:
     """Return one message, as the Responses API has one choice. A compaction repeats the user's messages before it."""
-    output = items(response, "output")
-    echoed = [item for item in output if text(item, "role") == "user"]
-    output_items = [item for item in output if text(item, "role") != "user"]
-    if not output:
+    echoed: list[object] = []
+    answered: list[object] = []
+    for item in items(response, "output"):
+        is_echo = isinstance(item, dict) and item.get("role") == "user"
+        (echoed if is_echo else answered).append(item)
+    if not echoed and not answered:
         return []
-    message = Message(role="assistant", parts=item_parts(output_items), finish_reason=_reason(response))
-    return [*item_messages(echoed), message]
+    message = Message(role="assistant", parts=item_parts(answered), finish_reason=_reason(response))
+    return [*item_messages(echoed), message] if echoed else [message]
 
 
 def item_messages(items: Iterable[object]) -> list[Message]:
@@ -205,9 +215,9 @@ def _item(item: object) -> tuple[str, list[Part], str | None]:
     """Return role, parts and name of one item of any kind."""
     if isinstance(item, str):
         return "user", parts_of(item), None
-    fields = mapping(item)
-    if fields is None:
+    if not isinstance(item, dict):
         return "unknown", [UnknownPart(data=detached(item))], None
+    fields: _Fields = item
     kind = text(fields, "type") or ("message" if "role" in fields or "content" in fields else "")
     if kind == "message":
         return text(fields, "role") or "user", parts_of(fields.get("content")), text(fields, "name") or None
