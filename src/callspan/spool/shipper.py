@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from callspan.background import LastingThread
 from callspan.fail_open import Attempt, fail_open
+from callspan.record.formats import OtherFormatError
 from callspan.safe_urls import without_passwords
 from callspan.spool.directory import count_records, read_cursor, write_cursor
 from callspan.spool.segment import Batch, Segment, Source
@@ -85,6 +86,8 @@ class Shipper:
         self.failures = 0
         self._refuses = False
         """Whether its last attempt failed; unlike `failures` False again with the first batch that it takes."""
+        self.has_other_format = False
+        """Whether its store was refused: it is tried again, but not waited for."""
         self._moved_at = clock()
         """When it last began a round or delivered something."""
         self._health = Health(sink.name, self._backlog, clock)
@@ -187,7 +190,8 @@ class Shipper:
                 continue
             while self._unparked.is_set() and not self._stopping and self._ship(source):
                 moved = True
-        failures, self.failures, self.error, self._refuses = self.failures, 0, None, False
+        failures, self.failures, self.error = self.failures, 0, None
+        self._refuses = self.has_other_format = False
         if failures:
             self._health.recovered()
         self._forget()
@@ -282,6 +286,7 @@ class Shipper:
         self.failures += 1
         self.retried += 1
         self._refuses = True
+        self.has_other_format = isinstance(error, OtherFormatError)
         self.error = without_passwords(f"{type(error).__name__}: {error}")
         self._close()
         self._health.failed(error)

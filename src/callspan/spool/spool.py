@@ -56,6 +56,10 @@ class Limits(NamedTuple):
     idle_s: float | None
     tries: int | None
 
+    def are_spent(self, failures: int) -> bool:
+        """Return whether there are no tries left after failures in a row."""
+        return self.tries is not None and failures >= self.tries
+
 
 def no_progress(delivered: int) -> None:
     """Show no progress."""
@@ -146,21 +150,22 @@ class Spool:
     def flush(self, timeout_s: float) -> bool:
         """Wait until every sink has all records that this process has appended so far; False on timeout.
 
-        False at once if the sinks that lack records were failing before, and fail now when they are tried again.
+        False at once if the sinks that lack records were failing before, or have another format, and fail now when they
+        are tried again.
         """
         deadline = time.monotonic() + timeout_s
         self._queue.write()
         goals = [(source, source.end) for source in self._segments.sources() if source.own]
-        failing = {shipper: shipper.retried for shipper in self._shippers if shipper.failures}
+        before = {shipper: shipper.retried for shipper in self._shippers}
+        failed_before = {shipper for shipper in before if shipper.failures}
         self._hurry()
-        if not failing:
-            return self._segments.wait(goals, deadline)
         while not self._segments.wait(goals, min(deadline, time.monotonic() + _LOOK_S)):
-            behind = [shipper for shipper in self._shippers if self._segments.lag(shipper.number)]
-            tried = {shipper for shipper, before in failing.items() if shipper.retried - before >= _NEW_TRIES}
-            if time.monotonic() >= deadline or tried.issuperset(behind):
+            failing = failed_before.union(shipper for shipper in self._shippers if shipper.has_other_format)
+            tried = {one for one in failing if one.retried - before.get(one, 0) >= _NEW_TRIES}
+            behind = self._behind()
+            if time.monotonic() >= deadline or (behind and tried.issuperset(behind)):
                 return False
-            for shipper in failing.keys() - tried:
+            for shipper in failing - tried:
                 shipper.hurry()
         return True
 
@@ -175,7 +180,7 @@ class Spool:
         """Adopt and deliver the segments of dead processes; False on timeout or without sinks.
 
         Ends earlier if nothing was delivered for `idle_s`, or if every sink that still lacks records has failed `tries`
-        times in a row. `progress` is called periodically with the number of records delivered.
+        times in a row or has another format. `progress` is called periodically with the number of records delivered.
         """
         deadline = time.monotonic() + timeout_s
         self._watch()
@@ -204,10 +209,14 @@ class Spool:
                 moved_at = now
             if done:
                 return True
-            behind = [shipper for shipper in self._shippers if self._segments.lag(shipper.number)]
-            failed = limits.tries is not None and all(shipper.failures >= limits.tries for shipper in behind)
+            behind = self._behind()
+            failed = behind and all(one.has_other_format or limits.are_spent(one.failures) for one in behind)
             if now >= deadline or failed or (limits.idle_s is not None and now - moved_at >= limits.idle_s):
                 return False
+
+    def _behind(self) -> Sequence[Shipper]:
+        """Return the shippers whose sinks lack records; all while nothing is known to be lacking."""
+        return [shipper for shipper in self._shippers if self._segments.lag(shipper.number)] or self._shippers
 
     def close(self, timeout_s: float) -> bool:
         """Flush and end the threads; rejects later appends. False on timeout: the next process delivers the rest."""
