@@ -69,7 +69,7 @@ class Backlog:
         if not self._places:
             return False
         lines = self._lines(position)
-        for line in (*lines, *self._losses()):
+        for line in (*lines, *self._losses(), *self._refused()):
             _say(line)
         return bool(lines)
 
@@ -91,6 +91,11 @@ class Backlog:
             what = plural(other.records, "record", "wait")
             lines.append(f"{what} in {other.directory} {unnamed if other.store is None else whose}.")
         return lines
+
+    def _refused(self) -> list[str]:
+        from callspan.delivery.takeover import refused
+
+        return [f"{sentence}." for sentence in refused(self._places)]
 
     def _losses(self) -> list[str]:
         """Return a line for each loss: records that were dropped or given up and will never reach this store."""

@@ -158,6 +158,7 @@ def every_check(stores: str) -> Iterator[Check]:
         yield store_state(url, settings)
     yield from _left_for_others(settings)
     yield from _damage(settings)
+    yield from _refused(settings)
     yield from _losses(settings)
     yield from _uploads(settings)
     yield from _unrecorded(settings)
@@ -370,6 +371,15 @@ def _damage(settings: Settings) -> Iterator[Check]:
         yield Check(
             "stores", "damage", "failed", detail, "The records there are lost. Delete the file to silence this."
         )
+
+
+def _refused(settings: Settings) -> Iterator[Check]:
+    """Report segments of another format, which stay as they are."""
+    from callspan.cli.ship import refused_segments
+
+    directory = _spool(settings)
+    for sentence in refused_segments(directory) if directory is not None else ():
+        yield Check("stores", "another format", "warning", sentence)
 
 
 def _unrecorded(settings: Settings) -> Iterator[Check]:

@@ -17,7 +17,7 @@ from callspan.formatting import plural
 from callspan.safe_urls import safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
-from callspan.spool.directory import Listing, size_of, store_keys
+from callspan.spool.directory import Listing, refusals, size_of, store_keys, with_base
 from callspan.stores.urls import open_store, split_urls
 
 _IDLE_S: Final = 30.0
@@ -40,14 +40,15 @@ Name a store whose spool is next to it. Records that other stores still need are
 )
 @with_context
 def ship_command(context: CommandContext, timeout_s: float | None) -> None:
-    """Deliver waiting records to the stores. Exit code 1 if some still wait, or are damaged."""
+    """Deliver waiting records to the stores. Exit code 1 if some still wait, are damaged, or of another format."""
     from callspan.spool.spool import ship_once
 
     urls = split_urls(context.store)
     try:
         directory = spool_of(context.store)
-        if not directory.is_dir():
-            _report(context, {}, {}, f"Nothing waits: {directory} does not exist.")
+        refused = refused_segments(directory)
+        if not directory.is_dir() and not refused:
+            _report(context, {}, {}, [], f"Nothing waits: {directory} does not exist.")
             return
         sinks = store_sinks(urls, load().prices)
     except SettingError as error:
@@ -61,21 +62,24 @@ def ship_command(context: CommandContext, timeout_s: float | None) -> None:
         if name.startswith(_SHIPPED)
     ]
     lines += [f"{plural(records, 'record', 'still wait')} for {name}." for name, records in left.items()]
-    if not left:
+    lines += [f"{sentence}." for sentence in refused]
+    if not left and not refused:
         lines.append("Nothing waits.")
     if others := held_for_others(context.store):
         lines.append(f"{plural(len(others), 'segment')} wait in {directory} for other stores: name those with --store.")
     if damaged := counters["corrupt_bytes"]:
         lines.append(f"{plural(damaged, 'byte')} damaged: kept in {directory}/*.bad.")
-    _report(context, dict(counters), left, " ".join(lines))
-    if left or damaged:
+    _report(context, dict(counters), left, refused, " ".join(lines))
+    if left or damaged or refused:
         raise click.exceptions.Exit(1)
 
 
-def _report(context: CommandContext, counters: dict[str, int], left: dict[str, int], message: str) -> None:
+def _report(
+    context: CommandContext, counters: dict[str, int], left: dict[str, int], refused: list[str], message: str
+) -> None:
     if context.json:
         size = size_of(spool_of(context.store))
-        context.emit({"counters": counters, "waiting": left, "waiting_bytes": size})
+        context.emit({"counters": counters, "waiting": left, "waiting_bytes": size, "refused": refused})
     else:
         context.screen.paragraph(message)
 
@@ -86,6 +90,11 @@ def spool_of(stores: str) -> Path:
 
     urls = tuple(split_urls(stores))
     return spool_directory(load({"stores": urls}), urls)
+
+
+def refused_segments(directory: Path) -> list[str]:
+    """Return a sentence for each other format that segments of a spool directory have. Raises OSError."""
+    return [str(refusal) for place in with_base(directory) for refusal in refusals(place)]
 
 
 def held_for_others(stores: str) -> list[Path]:

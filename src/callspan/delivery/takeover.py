@@ -10,9 +10,19 @@ from typing import Final, NamedTuple
 
 from callspan.delivery.recorder import store_sinks
 from callspan.fail_open import ours
+from callspan.record.formats import OtherFormatError
 from callspan.settings import SettingError
 from callspan.settings_loader import load
-from callspan.spool.directory import Listing, Waiting, can_be_adopted, store_key, waiting, waiting_for_others
+from callspan.spool.directory import (
+    Listing,
+    Waiting,
+    can_be_adopted,
+    refusals,
+    store_key,
+    waiting,
+    waiting_for_others,
+    with_base,
+)
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Progress, Spool, no_progress
 from callspan.stores.spools import directories_of, spool_directory
@@ -60,10 +70,10 @@ def places(urls: Sequence[str], readable: str) -> list[SpoolLocation]:
     """
     (sink,) = _sinks(readable)
     own = spool_directory(load({"stores": tuple(urls)}, warn=False), tuple(urls))
-    alone, stores = len(urls) == 1, tuple(urls)
+    mine, alone, stores = with_base(own), len(urls) == 1, tuple(urls)
     return [
-        SpoolLocation(directory, store_key(directory, sink), directory == own, directory == own and alone, stores)
-        for directory in dict.fromkeys((own, *directories_of(readable)))
+        SpoolLocation(directory, store_key(directory, sink), directory in mine, directory in mine and alone, stores)
+        for directory in dict.fromkeys((*mine, *directories_of(readable)))
         if directory.is_dir()
     ]
 
@@ -101,6 +111,18 @@ def still_waiting(found: Sequence[SpoolLocation], position: Callable[[str], int 
 def _waiting_in(place: SpoolLocation, position: Callable[[str], int | None] | None) -> list[Waiting]:
     try:
         return waiting(place.directory, place.key, position, unnamed=place.unnamed)
+    except ours(OSError):
+        return []  # not readable by this user
+
+
+def refused(found: Sequence[SpoolLocation]) -> list[str]:
+    """Return a sentence for each other format that segments for the store have, and each of their directories."""
+    return [str(one) for place in found for one in _refused_in(place)]
+
+
+def _refused_in(place: SpoolLocation) -> list[OtherFormatError]:
+    try:
+        return refusals(place.directory, None if place.own else (place.key,))
     except ours(OSError):
         return []  # not readable by this user
 

@@ -18,7 +18,8 @@ from zlib import crc32
 
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
-from callspan.spool.segment import HEAD_BYTES, MAGIC, SUFFIX, keys_of
+from callspan.record.formats import FORMAT, OtherFormatError
+from callspan.spool.segment import HEAD_BYTES, MAGIC, SUFFIX, keys_of, other_format
 from callspan.spool.sink import Sink
 
 CURSOR_SUFFIX: Final = ".cursor"
@@ -26,6 +27,8 @@ BAD_SUFFIX: Final = ".bad"
 """Suffix of files that hold the damaged parts of segments."""
 
 _DIGITS: Final = 12
+OWN: Final = f"format-{FORMAT}"
+"""Directory in a spool directory for segments of today's format, beside those of another one."""
 
 _LENGTH: Final = struct.Struct("<I")
 _OPEN: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -79,8 +82,11 @@ class Listing:
             self._names = frozenset(path.name for path in directory.iterdir())
         except ours(FileNotFoundError, NotADirectoryError):
             self._names = frozenset()
-        self.segments = sorted(name for name in self._names if name.endswith(SUFFIX))
-        """The oldest first."""
+        names = sorted(name for name in self._names if name.endswith(SUFFIX))
+        self.others = {name: found for name in names if (found := other_format(directory / name)) is not None}
+        """Segments of other formats, with their format; they are left as they are."""
+        self.segments = [name for name in names if name not in self.others]
+        """Those of today's format, the oldest first."""
 
     def damaged(self) -> list[Path]:
         """Return the files with damaged parts of segments."""
@@ -108,7 +114,7 @@ class Listing:
 
     def remove_stray_cursors(self) -> None:
         """Delete the cursor files of deleted segments. Raises OSError."""
-        segments = frozenset(self.segments)
+        segments = {*self.segments, *self.others}
         for name in self._names:
             if name.endswith(CURSOR_SUFFIX) and name.partition(SUFFIX)[0] + SUFFIX not in segments:
                 self.directory.joinpath(name).unlink(missing_ok=True)
@@ -122,6 +128,36 @@ class Listing:
         return bool(mine) and (not self.is_delivered(name, mine) or self.is_delivered(name, sorted(named)))
 
 
+def of_this_format(directory: Path) -> Path:
+    """Return a spool directory, or, since segments of another format are in it, the one in it for today's."""
+    own = directory / OWN
+    try:
+        return own if own.is_dir() or Listing(directory).others else directory
+    except ours(OSError):
+        return directory
+
+
+def with_base(directory: Path) -> tuple[Path, ...]:
+    """Return a spool directory, and the one that it is in where that has segments of another format."""
+    return (directory, directory.parent) if directory.name == OWN else (directory,)
+
+
+def refusals(directory: Path, keys: Collection[str] | None = None) -> list[OtherFormatError]:
+    """Return an error for each other format that segments of a directory have; it names the oldest of them.
+
+    `keys`: only segments of these stores; None: all. Raises OSError.
+    """
+    found: dict[int, list[str]] = {}
+    for name, other in Listing(directory).others.items():
+        if keys is None or (keys_of(directory / name) or frozenset()).intersection(keys):
+            found.setdefault(other, []).append(name)
+    return [OtherFormatError(_with_number(directory, names), other) for other, names in found.items()]
+
+
+def _with_number(directory: Path, names: Sequence[str]) -> str:
+    return f"{directory / names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
+
+
 def others_of(segment: Path, keys: Collection[str]) -> list[str]:
     """Return the keys of a segment's stores other than these; none if its name has no keys."""
     return sorted((keys_of(segment) or frozenset()).difference(keys))
@@ -132,7 +168,7 @@ def _is_bad(name: str) -> bool:
 
 
 def size_of(directory: Path) -> int:
-    """Return the bytes of all segments in the directory, of all writers. Raises OSError."""
+    """Return the bytes of all segments in the directory, of all writers with this format. Raises OSError."""
     try:
         entries = os.scandir(directory)
     except ours(FileNotFoundError, NotADirectoryError):
@@ -143,7 +179,7 @@ def size_of(directory: Path) -> int:
 
 def _size(entry: os.DirEntry[str]) -> int:
     try:
-        return entry.stat().st_size if entry.is_file() else 0
+        return entry.stat().st_size if entry.is_file() and other_format(Path(entry.path)) is None else 0
     except ours(FileNotFoundError):
         return 0
 

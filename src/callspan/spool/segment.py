@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 from zlib import crc32
 
+from callspan.background import LRUCache
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
+from callspan.record.formats import FORMAT, format_of
 from callspan.spool.sink import Entry
 
 MAGIC: Final = b"\xf5CS\xfe"
@@ -51,6 +53,8 @@ _MOST_KEYS: Final = 8
 _SET: Final = "set"
 _SET_SUFFIX: Final = ".stores"
 _reading: Final = threading.Lock()
+_formats: Final[LRUCache[Path, int]] = LRUCache(4096)
+"""Formats of segments; a name is never used again."""
 
 
 class Frame(NamedTuple):
@@ -242,7 +246,7 @@ class Segment:
 
     @classmethod
     def adopt(cls, path: Path) -> Segment | None:
-        """Return the segment at `path` if its holder is gone, else None. Raises OSError."""
+        """Return the segment at `path` if its holder is gone and it has today's format, else None. Raises OSError."""
         try:
             seen = path.stat()
             if seen.st_size == 0 and time.time() - seen.st_mtime < _BEING_MADE_S:
@@ -251,7 +255,7 @@ class Segment:
         except (FileNotFoundError, PermissionError):
             return None  # delivered in between, or owned by another user
         # Between opening and locking, another process may have delivered and deleted it.
-        if try_lock(fd) and os.fstat(fd).st_nlink > 0:
+        if try_lock(fd) and os.fstat(fd).st_nlink > 0 and other_format(path) is None:
             return cls(path, fd, own=False)
         os.close(fd)
         return None
@@ -336,6 +340,17 @@ class Segment:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def other_format(path: Path) -> int | None:
+    """Return the format of a segment of another format; None for today's, and where no record is in it yet."""
+    known = _formats.get(path)
+    if known is None:
+        known = format_of(path)
+        if known is None:
+            return None
+        _formats.put(path, known)
+    return None if known == FORMAT else known
 
 
 def keys_of(path: Path) -> frozenset[str] | None:

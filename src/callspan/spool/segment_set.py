@@ -17,14 +17,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from callspan.fail_open import fail_open, log
-from callspan.spool.directory import BAD_SUFFIX, Listing, remove_cursors, size_of, write_cursor
+from callspan.fail_open import Once, fail_open, log
+from callspan.spool.directory import (
+    BAD_SUFFIX,
+    Listing,
+    refusals,
+    remove_cursors,
+    size_of,
+    with_base,
+    write_cursor,
+)
 from callspan.spool.segment import Gap, Segment, Source
 
 _ADOPTED_AT_ONCE: Final = 64
 _SCAN_S: Final = 5.0
 _CHANCE: Final = random.SystemRandom()
 _ADOPT: Final = fail_open("look for records that other processes left behind")
+_REFUSED: Final = Once()
 _REMOVE: Final = fail_open("delete a delivered spool segment")
 _KEEP: Final = fail_open("keep the damaged part of a spool segment")
 
@@ -103,8 +112,16 @@ class SegmentSet:
             self._next_scan = time.monotonic() + _SCAN_S * _CHANCE.uniform(0.8, 1.2)
             found = self._adopt()
             self.tidy()
+            self._say_refused()
             return found
         return False
+
+    def _say_refused(self) -> None:
+        """Warn once of each other format that segments here have."""
+        for directory in with_base(self.directory):
+            for refusal in refusals(directory):
+                if _REFUSED.first(str(refusal)):
+                    log(logging.WARNING, "%s", refusal)
 
     def _adopt(self) -> bool:
         before = self.sources()  # segments created after this are not considered

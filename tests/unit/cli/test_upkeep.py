@@ -205,5 +205,5 @@ def test_what_waits_is_reported_and_shipped(store: str) -> None:
 
 def test_ship_without_records_succeeds(store: str) -> None:
     answer = ask("--store", store, "ship", "--json")
-    assert (answer.code, answer.json) == (0, {"counters": {}, "waiting": {}, "waiting_bytes": 0})
+    assert (answer.code, answer.json) == (0, {"counters": {}, "waiting": {}, "waiting_bytes": 0, "refused": []})
     assert "Nothing waits:" in ask("--store", store, "ship").out
