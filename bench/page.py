@@ -23,7 +23,7 @@ _LOADED = """
 every time in this part, small ones most: read the times as orders of magnitude.
 """
 _PROFILING = """ For the results of
-profiling see [profiling.md](profiling.md)."""
+profiling see [profiling](development/profiling.md)."""
 _HEAD = """# Overhead of callspan
 
 `make bench`, `make bench-peers` and `make scale` each write a part of this page.{profiling}
@@ -53,7 +53,7 @@ def put(name: str, text: str, page: Path = PAGE) -> None:
         parts[name] = _part(name, text)
         file.seek(0)
         file.truncate()
-        head = _HEAD.format(profiling=_PROFILING if page.with_name("profiling.md").exists() else "")
+        head = _HEAD.format(profiling=_PROFILING if (page.parent / "development/profiling.md").exists() else "")
         file.write("\n".join([head, *(parts[part] for part in PARTS if parts[part])]))
 
 
