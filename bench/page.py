@@ -22,11 +22,23 @@ _LOADED = """
 **The machine was not idle**: other processes used {busy:.1f} of its {cpus} CPUs. They evict caches and affect
 every time in this part, small ones most: read the times as orders of magnitude.
 """
-_PROFILING = """ For the results of
-profiling see [profiling](development/profiling.md)."""
 _HEAD = """# Overhead of callspan
 
-`make bench`, `make bench-peers` and `make scale` each write a part of this page.{profiling}
+| Question | Answer |
+| --- | --- |
+| how long does a call, a chunk or a step take with callspan? | [microseconds added](#summary-µs-added) |
+| what does it take anywhere? | [instructions](#thousands-of-instructions-added), [allocations](#allocations-added) |
+| what do other tracers cost? | [the others](#the-others) |
+| what does it cost to start, and to deliver to a store? | [starting up](#starting-up), [delivery](#delivery) |
+| how large is a span? | [a span's weight](#a-spans-weight) |
+| is it the same with many calls and streams at once? | [many at once](#many-at-once) |
+
+Use the ratios: they are from one run. The microseconds depend on the machine and the moment.
+[How it is measured](#how-it-is-measured) stands at the end.
+"""
+_METHOD = """## How it is measured
+
+`make bench`, `make bench-peers` and `make scale` each write a part of this page.
 
 - **Times** are CPU time of the calling thread: waiting for other processes does not count. All rows of a table run in
   turn in one process, in rounds; each round gives the median of a block of runs. A figure is the median, over all
@@ -39,13 +51,11 @@ _HEAD = """# Overhead of callspan
 - No network (mocked transport), content capture on, a real `TracerProvider` with a batch processor and an exporter
   that does nothing.
 - **The floor** is a raw OpenTelemetry span with the same attributes and events as callspan's span of that call.
-
-Use the ratios: they are from one run. The microseconds depend on the machine and the moment.
 """
 
 
 def put(name: str, text: str, page: Path = PAGE) -> None:
-    """Replace one part of the page, and the head; the other parts stay as they are."""
+    """Replace one part of the page, its head and its end; the other parts stay as they are."""
     page.touch()
     with page.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -53,8 +63,7 @@ def put(name: str, text: str, page: Path = PAGE) -> None:
         parts[name] = _part(name, text)
         file.seek(0)
         file.truncate()
-        head = _HEAD.format(profiling=_PROFILING if (page.parent / "development/profiling.md").exists() else "")
-        file.write("\n".join([head, *(parts[part] for part in PARTS if parts[part])]))
+        file.write("\n".join([_HEAD, *(parts[part] for part in PARTS if parts[part]), _METHOD]))
 
 
 class Neighbours:
