@@ -25,6 +25,7 @@ _Sums: TypeAlias = tuple[int, int, int, int, int | None, int | None, int, int]
 _S = TypeVar("_S")
 _NOTHING: Final[_Sums] = (0, 0, 0, 0, None, None, 0, 0)
 _REMEMBERED: Final = 1024
+_known: OrderedDict[str, Episode] = OrderedDict()
 
 
 class RunningTotals:
@@ -234,9 +235,6 @@ class Episode:
         with self._lock:
             self.open.pop(id(session), None)
             return not self.open
-
-
-_known: OrderedDict[str, Episode] = OrderedDict()
 
 
 def episode_of(session_id: str | None, first_index: int = 0) -> Episode:

@@ -24,6 +24,15 @@ from callspan.settings import Content
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
+SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
+    "session": LRUCache(4096), "timestep": LRUCache(1024), "call": LRUCache(4096),
+}  # fmt: skip
+"""The spans of recent sessions, timesteps and calls by id, for rewards given after their end."""
+LEVELS: Final[LRUCache[tuple[str, str], Content]] = LRUCache(4096)
+"""Content levels of sessions and batches of a provider, by kind and id."""
+_installed: list[Runtime] = []
+_decided: list[bool] = []
+"""Not empty once `instrument()` or `uninstrument()` has run in this process, whatever it decided."""
 
 
 class ScopeSpanHandle(SpanHandle[Processed[Record], BaseException | None], Protocol):
@@ -154,16 +163,6 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
         return self.processors(level).without_callbacks(record)
 
 
-SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
-    "session": LRUCache(4096), "timestep": LRUCache(1024), "call": LRUCache(4096),
-}  # fmt: skip
-"""The spans of recent sessions, timesteps and calls by id, for rewards given after their end."""
-
-
-LEVELS: Final[LRUCache[tuple[str, str], Content]] = LRUCache(4096)
-"""Content levels of sessions and batches of a provider, by kind and id."""
-
-
 def known_level(kind: str, identity: str | None) -> Content | None:
     """Return the content level that a session or call was begun with, as far as this process knows; else None."""
     if identity is None:
@@ -197,11 +196,6 @@ def found(runtime: Runtime | None = None, **ids: str | None) -> SpanRef | None:
             if where is not None:
                 return where
     return None
-
-
-_installed: list[Runtime] = []
-_decided: list[bool] = []
-"""Not empty once `instrument()` or `uninstrument()` has run in this process, whatever it decided."""
 
 
 def install(runtime: Runtime) -> None:

@@ -37,6 +37,8 @@ Examples:
   callspan show 019aa0c1-77         a session, by the beginning of its id
   callspan show 7bd1f2f5a81c9c1e    a call, by its span id from a tracing backend
   callspan show last --offset 1000  more of a long session"""
+_LABEL_WIDTH: Final = 12
+_ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}
 
 
 @click.command("show", short_help="Show a session as a tree, or one call in full.", epilog=_EPILOG)
@@ -149,10 +151,6 @@ def _continues(call: CallRecord) -> str | None:
 
 def _plain(value: object) -> object:
     return value if isinstance(value, msgspec.Raw) else str(value)
-
-
-_LABEL_WIDTH: Final = 12
-_ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}
 
 
 def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY) -> None:

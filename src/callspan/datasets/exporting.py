@@ -31,6 +31,12 @@ _TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_w
 _INTEGER: Final = ("timestep", "start_ns", "duration_ns", "ttft_ns", "retries", *_TOKENS)
 COLUMNS: Final = dict.fromkeys(_TEXT, "string") | dict.fromkeys(_INTEGER, "int64") | {"reward": "float64"}
 """Column -> type. `cost_usd` is exact decimal text; `messages`, `answer`, `tools`, `params` are JSON."""
+Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
+Progress: TypeAlias = Callable[[Statistics], None]
+_LINE_ENDS: Final = tuple((chr(code).encode(), f"\\u{code:04x}".encode()) for code in (0x85, 0x2028, 0x2029))
+_NO_SESSION: Final = SessionSummary(
+    session=SessionRecord(session_id="", seen_ns=0), timesteps=0, calls=0, errors=0, events=0, models=[]
+)
 
 
 def table_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
@@ -90,11 +96,6 @@ def _row(call: CallRecord, episode: Episode) -> Row:
         "reward": episode.summary.reward,
         **{name: getattr(usage, name) if usage else None for name in _TOKENS},
     }
-
-
-Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
-Progress: TypeAlias = Callable[[Statistics], None]
-_LINE_ENDS: Final = tuple((chr(code).encode(), f"\\u{code:04x}".encode()) for code in (0x85, 0x2028, 0x2029))
 
 
 class Format(NamedTuple):
@@ -193,8 +194,3 @@ def _in_one_line(json: bytes) -> bytes:
     for character, escaped in _LINE_ENDS:
         json = json.replace(character, escaped)
     return json
-
-
-_NO_SESSION: Final = SessionSummary(
-    session=SessionRecord(session_id="", seen_ns=0), timesteps=0, calls=0, errors=0, events=0, models=[]
-)

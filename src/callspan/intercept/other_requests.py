@@ -24,6 +24,16 @@ from callspan.providers.wire_json import unix_ns
 
 _READ: Final = fail_open("read a webhook")
 _PREFIX: Final = "response."
+_MOST_PATHS: Final = 128
+_MOST_SEGMENTS: Final = 8
+_LONGEST_SEGMENT: Final = 24
+_ID: Final = "{id}"
+_MORE: Final = "..."
+_WORD: Final = re.compile(r"[a-z]+(?:[_-][a-z]+)*")
+_VERSION: Final = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
+_COUNTED: Final = frozenset({"not recorded", "ended"})
+_NAMED_BY_USERS: Final = frozenset({"deployments", "models", "model"})
+"""What follows such a segment is a name, even if it looks like a word."""
 
 
 class OtherRoute(NamedTuple):
@@ -64,18 +74,6 @@ def observe_unwrap(hook_context: HookContext, original: Function) -> Function:
             report(call_info(client, None, stream=False), response_id, kind.removeprefix(_PREFIX), at_ns)
 
     return guarded(original, HookSteps(step=_READ, begin=begin, returned=returned))
-
-
-_MOST_PATHS: Final = 128
-_MOST_SEGMENTS: Final = 8
-_LONGEST_SEGMENT: Final = 24
-_ID: Final = "{id}"
-_MORE: Final = "..."
-_WORD: Final = re.compile(r"[a-z]+(?:[_-][a-z]+)*")
-_VERSION: Final = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
-_COUNTED: Final = frozenset({"not recorded", "ended"})
-_NAMED_BY_USERS: Final = frozenset({"deployments", "models", "model"})
-"""What follows such a segment is a name, even if it looks like a word."""
 
 
 def note_response(hook_context: HookContext, client: object, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2

@@ -27,6 +27,7 @@ _END: Final = fail_open("end a call")
 _ENDS: Final = (Action.END, Action.DEFER)
 OBSERVERS: Final[dict[int, ResponseObserver]] = {}
 """The observers by `id()` of their response; changed only by `attach`."""
+_EVENT_STARTS: Final = (b"data:", b"event:", b":")
 
 
 class HttpResponse(Protocol):
@@ -204,9 +205,6 @@ def _collected(place: Any, observers: dict[int, ResponseObserver] = OBSERVERS) -
 def observer_of(response: object) -> ResponseObserver | None:
     """Return the observer of a response, or None."""
     return OBSERVERS.get(id(response))
-
-
-_EVENT_STARTS: Final = (b"data:", b"event:", b":")
 
 
 def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, httpx2 or anything else

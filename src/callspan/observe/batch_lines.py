@@ -44,6 +44,10 @@ LINES: Final = OwnThread("callspan-batches", at_exit_s=30.0)
 put_off: Final = LINES.put
 """Queues work for the thread; at the latest it is done when the process ends."""
 _BLOCK_BYTES: Final = 1 << 18
+_skim: Final = msgspec.json.Decoder(msgspec.Raw).decode
+_READ_REQUEST: Final = fail_open("read a request of a batch")
+_READ_ANSWER: Final = fail_open("read an answer of a batch")
+_MESSAGES: Final = "/v1/messages"
 
 
 class Seen:
@@ -263,9 +267,6 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-_skim: Final = msgspec.json.Decoder(msgspec.Raw).decode
-
-
 class UploadedLines:
     """The lines of an in-memory or open file. May be read again until `close`."""
 
@@ -321,11 +322,6 @@ class UploadedLines:
             self.close()
         except ours(OSError, AttributeError):
             return
-
-
-_READ_REQUEST: Final = fail_open("read a request of a batch")
-_READ_ANSWER: Final = fail_open("read an answer of a batch")
-_MESSAGES: Final = "/v1/messages"
 
 
 def requested(base: CallRecord, line: RequestLine) -> CallRecord:

@@ -26,6 +26,8 @@ _MOST_THREADS: Final = 4096
 _MOST_SENT: Final = 256
 _MOST_FOLDS: Final = 64
 _LONGEST_SYSTEM: Final = 65_536
+_KEPT: Final = ("model", "system", "name", "agent_id", "created_ns", "looked_up")
+_ENDS: Final = frozenset({"terminated", "deleted", "failed"})
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,10 +163,6 @@ def session_after(record: SessionRecord, written: SessionRecord | None) -> Sessi
     whole = _updated(written, record, record.seen_ns)
     is_new = whole != msgspec.structs.replace(written, seen_ns=whole.seen_ns)
     return whole if is_new else None
-
-
-_KEPT: Final = ("model", "system", "name", "agent_id", "created_ns", "looked_up")
-_ENDS: Final = frozenset({"terminated", "deleted", "failed"})
 
 
 def _updated(written: SessionRecord, record: SessionRecord, at_ns: int) -> SessionRecord:

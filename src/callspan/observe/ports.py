@@ -19,6 +19,9 @@ from callspan.record.span_handle import NoSpan, SpanHandle
 if TYPE_CHECKING:
     from callspan.observe.exchange import Exchange
 
+CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
+"""Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
+
 
 class Clock(msgspec.Struct, frozen=True):
     """The clocks, in nanoseconds; replaceable in tests."""
@@ -56,10 +59,6 @@ def span_ids(span: CallSpanHandle) -> dict[str, Any]:
         "parent_span_id": span.parent_span_id,
         "sampled": span.sampled,
     }
-
-
-CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
-"""Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
 
 
 class CallInfo(msgspec.Struct, frozen=True, kw_only=True):

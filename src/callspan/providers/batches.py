@@ -25,6 +25,7 @@ CREATE, LOOK, RESULTS, UPLOAD = "create_batch", "retrieve_batch", "batch_results
 _CLIENT_ERRORS: Final = 400
 _CANCELLED: Final = "cancel"
 _EXPIRED: Final = "expired"
+_OBJECTS: Final = {"chat.completion": "chat_completions", "response": "responses", "text_completion": "completions"}
 
 
 class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,9 +189,6 @@ def _unanswered(custom_id: str, why: str | None, error: object) -> ResultLine:
 
 def _error(status: int | None, body: object, request_id: str | None) -> ErrorInfo:
     return error_info(status=status, body=body, exception=None, message=None, request_id=request_id)
-
-
-_OBJECTS: Final = {"chat.completion": "chat_completions", "response": "responses", "text_completion": "completions"}
 
 
 def endpoint_of(url: str | None, body: object) -> Endpoint | None:

@@ -41,6 +41,33 @@ _READ: Final = fail_open("read a body with an endpoint of the application")
 _T = TypeVar("_T")
 
 _registered: Final[dict[str, OwnEndpoint]] = {}
+_PLACES: Final[dict[str, tuple[str, str]]] = {
+    "chat_completions": ("openai.chat", "ChatCompletions"),
+    "responses": ("openai.responses", "Responses"),
+    "messages": ("anthropic.messages", "Messages"),
+    "embeddings": ("openai.single_body", "Embeddings"),
+    "completions": ("openai.completions", "Completions"),
+    "decisions": ("openai.single_body", "Decisions"),
+    "moderations": ("openai.single_body", "Moderations"),
+    "vector_store_search": ("openai.single_body", "VectorStoreSearch"),
+    "graders": ("openai.single_body", "GraderRuns"),
+    "images": ("openai.media", "Images"),
+    "image_edits": ("openai.media", "ImageEdits"),
+    "image_variations": ("openai.media", "ImageVariations"),
+    "transcriptions": ("openai.media", "Transcriptions"),
+    "translations": ("openai.media", "Translations"),
+    "speech": ("openai.media", "Speech"),
+    "text_completions": ("anthropic.completions", "TextCompletions"),
+    "sessions": ("anthropic.sessions", "Sessions"),
+    "agent_sessions": ("openai.agent_sessions", "AgentSessions"),
+    "eval_runs": ("openai.jobs", "EvalRuns"),
+    "videos": ("openai.jobs", "Videos"),
+    "dreams": ("anthropic.dreams", "Dreams"),
+}
+"""Module and class of the adapter of each API."""
+APIS: Final = frozenset(_PLACES)
+"""The names of all APIs with adapters."""
+_SEARCH: Final = "vector_store_search"
 
 
 @lru_cache(maxsize=_MOST_PATHS)
@@ -153,37 +180,6 @@ def _leniently_decoded(data: bytes) -> object:
         return json.loads(data)
     except ours(ValueError, RecursionError):
         return None
-
-
-_PLACES: Final[dict[str, tuple[str, str]]] = {
-    "chat_completions": ("openai.chat", "ChatCompletions"),
-    "responses": ("openai.responses", "Responses"),
-    "messages": ("anthropic.messages", "Messages"),
-    "embeddings": ("openai.single_body", "Embeddings"),
-    "completions": ("openai.completions", "Completions"),
-    "decisions": ("openai.single_body", "Decisions"),
-    "moderations": ("openai.single_body", "Moderations"),
-    "vector_store_search": ("openai.single_body", "VectorStoreSearch"),
-    "graders": ("openai.single_body", "GraderRuns"),
-    "images": ("openai.media", "Images"),
-    "image_edits": ("openai.media", "ImageEdits"),
-    "image_variations": ("openai.media", "ImageVariations"),
-    "transcriptions": ("openai.media", "Transcriptions"),
-    "translations": ("openai.media", "Translations"),
-    "speech": ("openai.media", "Speech"),
-    "text_completions": ("anthropic.completions", "TextCompletions"),
-    "sessions": ("anthropic.sessions", "Sessions"),
-    "agent_sessions": ("openai.agent_sessions", "AgentSessions"),
-    "eval_runs": ("openai.jobs", "EvalRuns"),
-    "videos": ("openai.jobs", "Videos"),
-    "dreams": ("anthropic.dreams", "Dreams"),
-}
-"""Module and class of the adapter of each API."""
-
-APIS: Final = frozenset(_PLACES)
-"""The names of all APIs with adapters."""
-
-_SEARCH: Final = "vector_store_search"
 
 
 @cache

@@ -14,6 +14,25 @@ from callspan.record.usage import Cost, Usage
 from callspan.settings import Content
 
 _T = TypeVar("_T")
+NO_BODY: Final = msgspec.Raw(b"")
+"""Stands for "no body kept". Compare by identity or truth of `bytes(...)`; never put another empty Raw."""
+Part: TypeAlias = Literal["started", "requested", "ended", "answered"]
+"""How much of a call a version of its record has, the least first, see `callspan.record.merging`."""
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "events"]
+"""What a version of a call's record was made of."""
+Stage: TypeAlias = Literal["withheld", "first", "completed"]
+"""How a version was written, the earliest first: without its content, because its content level was not known yet; at
+once; once more, with what a store knew."""
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+Outcome: TypeAlias = Literal["started", "in_progress", "success", "error", "timeout", "cancelled"]
+"""How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`. `in_progress`: the
+provider still works on a background response; a later record of the same call says how that ended."""
+FAILED: Final = frozenset({"error", "timeout"})
+"""The outcomes of failed calls; cancelled and running calls have not failed."""
+StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
+"""How a stream ended: normally, without its terminal event, by a close, by garbage collection, by an error, or by
+cancellation. `cut_off`: the body ended normally, but the provider had not signalled the end of the response."""
 
 
 def always_written(default: _T) -> _T:
@@ -26,30 +45,6 @@ def always_written(default: _T) -> _T:
 def schema_field() -> int:
     """Return the field that states the schema version in every record."""
     return always_written(FORMAT)
-
-
-NO_BODY: Final = msgspec.Raw(b"")
-"""Stands for "no body kept". Compare by identity or truth of `bytes(...)`; never put another empty Raw."""
-
-Part: TypeAlias = Literal["started", "requested", "ended", "answered"]
-"""How much of a call a version of its record has, the least first, see `callspan.record.merging`."""
-PARTS: Final[tuple[Part, ...]] = get_args(Part)
-SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "events"]
-"""What a version of a call's record was made of."""
-Stage: TypeAlias = Literal["withheld", "first", "completed"]
-"""How a version was written, the earliest first: without its content, because its content level was not known yet; at
-once; once more, with what a store knew."""
-STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
-
-Outcome: TypeAlias = Literal["started", "in_progress", "success", "error", "timeout", "cancelled"]
-"""How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`. `in_progress`: the
-provider still works on a background response; a later record of the same call says how that ended."""
-FAILED: Final = frozenset({"error", "timeout"})
-"""The outcomes of failed calls; cancelled and running calls have not failed."""
-
-StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
-"""How a stream ended: normally, without its terminal event, by a close, by garbage collection, by an error, or by
-cancellation. `cut_off`: the body ended normally, but the provider had not signalled the end of the response."""
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

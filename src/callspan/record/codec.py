@@ -20,6 +20,15 @@ from callspan.record.plain_json import plain
 _RECORD: Final = "a record"
 _UNENCODABLE: Final = (UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_encoder = msgspec.json.Encoder(enc_hook=partial(plain, keep_raw=True))
+_decoder = msgspec.json.Decoder(Record)
+_Raws: TypeAlias = list[msgspec.Raw] | None
+_Texts: TypeAlias = list[msgspec.Raw] | str | None
+_CONTENT: Final = "content"
+_NOTHING: Final = (b"", b"null", b'""', b"[]")
+_ABSENT: Final = msgspec.Raw()
+_OPENERS: Final = (b"{", b"[")
+_skim: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class _Head(msgspec.Struct):
@@ -69,16 +78,7 @@ def encodable(text: str) -> str:
     return text
 
 
-_encoder = msgspec.json.Encoder(enc_hook=partial(plain, keep_raw=True))
-_decoder = msgspec.json.Decoder(Record)
 _head_decoder = msgspec.json.Decoder(_Head)
-
-
-_Raws: TypeAlias = list[msgspec.Raw] | None
-_Texts: TypeAlias = list[msgspec.Raw] | str | None
-_CONTENT: Final = "content"
-_NOTHING: Final = (b"", b"null", b'""', b"[]")
-_ABSENT: Final = msgspec.Raw()
 
 
 class _Request(msgspec.Struct):
@@ -160,9 +160,6 @@ _read_instructions: Final = msgspec.json.Decoder(_Instructions).decode
 _read_response: Final = msgspec.json.Decoder(_Response).decode
 
 
-_OPENERS: Final = (b"{", b"[")
-
-
 def exact_json(content: bytes, body: object) -> bytes:
     """Return the bytes as sent if they are one line of valid JSON, else the same value encoded again.
 
@@ -208,6 +205,3 @@ def _text(content: bytes) -> str | bytes:
         return content.decode()
     except ours(UnicodeDecodeError):
         return content
-
-
-_skim: Final = msgspec.json.Decoder(msgspec.Raw).decode

@@ -23,6 +23,29 @@ AGENT_START: Final = "agent_start"
 
 Scope: TypeAlias = Literal["event", "session", "call"]
 _EVENT: Final[Scope] = "event"
+METADATA_FIELDS: Final = frozenset(
+    {
+        "application",
+        "environment",
+        "organization_id",
+        "project_id",
+        "user_id",
+        "agent_id",
+        "tags",
+        "workflow_id",
+        "workflow_name",
+        "run_id",
+        "step",
+        "step_index",
+        "prompt_id",
+        "prompt_version",
+        "purpose",
+        "internal_organization_id",
+        "internal_project_id",
+        "internal_user_id",
+    }
+)
+"""`internal_*` fields identify the platform's operator, the others its customers."""
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -305,28 +328,3 @@ def record_key(record: Record) -> tuple[str, str]:
             return "message", record.message_id
         case RewardRecord():
             return "reward", record.reward_id
-
-
-METADATA_FIELDS: Final = frozenset(
-    {
-        "application",
-        "environment",
-        "organization_id",
-        "project_id",
-        "user_id",
-        "agent_id",
-        "tags",
-        "workflow_id",
-        "workflow_name",
-        "run_id",
-        "step",
-        "step_index",
-        "prompt_id",
-        "prompt_version",
-        "purpose",
-        "internal_organization_id",
-        "internal_project_id",
-        "internal_user_id",
-    }
-)
-"""`internal_*` fields identify the platform's operator, the others its customers."""

@@ -21,6 +21,10 @@ _random = Random()  # noqa: S311 - unique is enough
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
 
+_NAMED_VERSION = 8 << 76
+_BITS = (1 << 128) - 1
+_FIXED = 15 << 76 | 3 << 62
+
 
 def new_id() -> str:
     """Return a new UUID version 7: 48 bits of Unix milliseconds, then 74 random bits.
@@ -34,11 +38,6 @@ def new_id() -> str:
     # The fastest way to format a number in hexadecimal.
     digits = bits.to_bytes(16, "big").hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-_NAMED_VERSION = 8 << 76
-_BITS = (1 << 128) - 1
-_FIXED = 15 << 76 | 3 << 62
 
 
 def response_call_id(provider: str, response_id: str) -> str:

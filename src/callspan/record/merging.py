@@ -32,6 +32,13 @@ _OF_END: Final = ("call_id", "schema_version", "outcome", "error", "timing", "re
 _DERIVED: Final = "conversation"
 _STAGED: Final = (EventRecord, RewardRecord)
 _R = TypeVar("_R", bound=Record)
+_replaced: Final = msgspec.structs.replace
+_DEFAULTS: Final[dict[str, object]] = {
+    field.name: field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    for field in msgspec.structs.fields(CallRecord)
+    if field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
+}
+_OF_REQUEST: Final = tuple(name for name in _DEFAULTS if name not in {*_MERGED_APART, *_OF_END, _DERIVED})
 
 
 def order(part: Part = "ended", seen_ns: int | None = None, stage: Stage = "first") -> Order:
@@ -89,9 +96,6 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
     }
     whole = _replaced(higher, **fields)
     return _replaced(whole, redactions=_redactions(lower, whole))
-
-
-_replaced: Final = msgspec.structs.replace
 
 
 def _redactions(lower: CallRecord, whole: CallRecord) -> list[Redaction]:
@@ -152,11 +156,3 @@ def _timing(created: CallRecord, higher: CallRecord) -> Timing:
     lasted_ns = end.start_ns + (end.duration_ns or 0) - start.start_ns
     # The provider's clock is another one, and counts in seconds.
     return msgspec.structs.replace(start, duration_ns=max(lasted_ns, start.duration_ns or 0))
-
-
-_DEFAULTS: Final[dict[str, object]] = {
-    field.name: field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    for field in msgspec.structs.fields(CallRecord)
-    if field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
-}
-_OF_REQUEST: Final = tuple(name for name in _DEFAULTS if name not in {*_MERGED_APART, *_OF_END, _DERIVED})

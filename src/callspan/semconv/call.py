@@ -52,6 +52,15 @@ ATTEMPT_SPAN_NAME: Final = "POST"
 """Name of an attempt's span, like that of an HTTP client's: every endpoint uses POST."""
 TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
 _NS: Final = 1e9
+_SHOWN_TIMES: Final = 8
+"""How many times vocabularies may repeat the same body."""
+_LONGER_TIMES: Final = 4
+"""Maximum ratio of its length in an attribute to that on the wire."""
+_VOCABULARIES: Final = {
+    "llm": (llm.START, llm.END),
+    "gen_ai": (gen_ai.START, gen_ai.END),
+    "openinference": (openinference.START, openinference.END),
+}
 
 
 def output_tokens_per_second(record: CallRecord) -> float | None:
@@ -261,17 +270,6 @@ BATCH_SPAN: Final = Table(
     Row(gen_ai.ERROR_TYPE, STRING, "error_type", "Why a batch was not created, as of a call that failed."),
 )  # fmt: skip
 """The attributes of a batch's spans: the request that created it, and the first read of its results."""
-
-
-_SHOWN_TIMES: Final = 8
-"""How many times vocabularies may repeat the same body."""
-_LONGER_TIMES: Final = 4
-"""Maximum ratio of its length in an attribute to that on the wire."""
-_VOCABULARIES: Final = {
-    "llm": (llm.START, llm.END),
-    "gen_ai": (gen_ai.START, gen_ai.END),
-    "openinference": (openinference.START, openinference.END),
-}
 
 
 class Projection:

@@ -34,6 +34,17 @@ _AGAIN_S: Final = 1.0
 _READS: Final = 3
 Fate: TypeAlias = Literal["given_up", "dropped", "without_bodies"]
 """Lost for one store; lost for all; stored without its bodies."""
+_TEXTS: Final[dict[Fate, str]] = {
+    "given_up": "%s for %s given up: %s is at its cap, and that store fails or cannot keep up (%s)",
+    "dropped": "%s for every store dropped (%s) at %s: %s",
+    "without_bodies": "%s are stored without their bodies (%s): %s is nearly at its cap (%s)",
+}
+_LATER: Final = Worker("callspan-losses")
+_WRITE: Final = fail_open("count lost records beside the spool")
+_FIRST_S: Final = 1.0
+_QUIET_S: Final = 5.0
+"""A burst of losses has ended after this time without another one."""
+_WARN_S: Final = 60.0
 
 
 class _Timing(msgspec.Struct, frozen=True):
@@ -294,19 +305,6 @@ def _write(descriptor: int, data: bytes) -> None:
     os.lseek(descriptor, 0, os.SEEK_SET)
     if os.write(descriptor, data) < len(data):
         raise OSError("the disk is full")
-
-
-_TEXTS: Final[dict[Fate, str]] = {
-    "given_up": "%s for %s given up: %s is at its cap, and that store fails or cannot keep up (%s)",
-    "dropped": "%s for every store dropped (%s) at %s: %s",
-    "without_bodies": "%s are stored without their bodies (%s): %s is nearly at its cap (%s)",
-}
-_LATER: Final = Worker("callspan-losses")
-_WRITE: Final = fail_open("count lost records beside the spool")
-_FIRST_S: Final = 1.0
-_QUIET_S: Final = 5.0
-"""A burst of losses has ended after this time without another one."""
-_WARN_S: Final = 60.0
 
 
 class LossLog:

@@ -19,6 +19,8 @@ Grouping: TypeAlias = Literal["model", "provider", "session", "day", "user", "na
 """What calls are grouped by, besides `meta:KEY`: the value that they, or their sessions, have for a key of metadata."""
 Content: TypeAlias = Literal["all", "response", "none"]
 """Which bodies calls are read with: both, that of the response, or none. Conversations hold what these bodies do."""
+MOST_CALLS: Final = 1000
+"""Most calls that are followed from one back to the calls before it."""
 
 
 class EmptyStoreError(StoreError):
@@ -215,10 +217,6 @@ class Stored(NamedTuple):
     """The record, without bodies."""
     has_answer: bool = False
     """Of a call: the body of the answer is stored."""
-
-
-MOST_CALLS: Final = 1000
-"""Most calls that are followed from one back to the calls before it."""
 
 
 class History(NamedTuple):

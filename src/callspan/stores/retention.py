@@ -48,6 +48,8 @@ ON CONFLICT DO NOTHING
 """
 """SQL that marks in the table `contents` the contents of these calls and nodes."""
 SKELETONS: Final = "SELECT text, rest, enc, data FROM content_text WHERE id IN (SELECT request FROM {calls})"
+Run: TypeAlias = "Callable[[str, Mapping[str, object]], Result]"
+"""Runs a statement with `:name` parameters."""
 
 
 def delete_session(store: str | Path, session_id: str) -> DeletionResult:
@@ -101,10 +103,6 @@ class Result(Protocol):
 
     def fetchall(self) -> Sequence[Sequence[object]]:
         """Return all rows."""
-
-
-Run: TypeAlias = "Callable[[str, Mapping[str, object]], Result]"
-"""Runs a statement with `:name` parameters."""
 
 
 def remove_by_sql(run: Run, scope: DeletionScope) -> DeletionResult:
