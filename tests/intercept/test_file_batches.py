@@ -6,13 +6,15 @@ import io
 import json
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from callspan import metadata, redact_texts, session
+from callspan import add_callback, metadata, open_store, redact_texts, session
 from callspan.process.redaction import Redactor
 from callspan.providers.batches import BatchInfo
 from callspan.record.call import CallRecord
@@ -363,6 +365,36 @@ def test_what_is_known_of_batches_is_bounded(tmp_path: Path, monkeypatch: pytest
     assert newest.id == "batch_5"
     assert files.batch_of("openai", "file-0") is None
     assert files.batch_of("azure", "file-5") is None
+
+
+def test_results_that_a_store_has_at_once_have_their_span_and_are_measured(
+    mode: Mode, run: Run, tmp_path: Path
+) -> None:
+    """What this process has written may be stored before the store is asked whether another one has read it."""
+    store = f"sqlite:///{tmp_path}/calls.db"
+
+    def wait_until_stored(record: Record) -> None:
+        if not isinstance(record, CallRecord) or record.part != "answered" or record.stage == "completed":
+            return
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            with closing(open_store(store)) as reader:
+                if any(call.call_id == record.call_id and call.outcome == "success" for call in reader.calls()):
+                    return
+            time.sleep(0.02)
+
+    async def body() -> None:
+        client = mode.openai()
+        batch = await upload(mode, client, ("in.jsonl", file_of(1)))
+        await mode.wait(client.files.content(batch.output_file_id))
+
+    remove = add_callback("after_record", wait_until_stored, kinds=["call"])
+    with capture(stores=store) as seen:
+        try:
+            run(body)
+            assert [span.name for span in seen.spans] == ["create_batch", "batch_results"]
+        finally:
+            remove()
 
 
 def _only_file(directory: Path) -> Path:

@@ -385,6 +385,7 @@ def answered(reading: CallRecord, batch: BatchInfo, line: ResultLine) -> CallRec
         call_id=batch_call_id(reading.provider, batch.id, batch_line_id(line.custom_id)),
         part="answered",
         seen_in="batch",
+        seen_ns=reading.timing.start_ns,
         provider=reading.provider,
         api="unknown" if endpoint is None else endpoint.api,
         operation="chat" if endpoint is None else endpoint.operation,

@@ -43,7 +43,7 @@ from callspan.providers.routes import Found
 from callspan.record.call import CallRecord, ErrorInfo, Place, Timing
 from callspan.record.span_handle import SpanHandle
 from callspan.reported.batch_files import BatchFiles, Upload
-from callspan.reported.look_ups import LookUps
+from callspan.reported.look_ups import LookUps, is_before
 from callspan.reported.reports import MEASURE, SHOW, BatchSpanHandle, Known, Level, Report, Reports, span_context
 from callspan.semconv.call import BatchReport
 from callspan.settings import Content, strictest
@@ -388,15 +388,17 @@ class _Results:
         """Return what is known of the lines of the batch."""
         return Known(level=known_level(_KIND, self._id), is_complete=not self.is_first)
 
-    def ask(self, look_ups: LookUps, call_id: str) -> Known:
+    def ask(self, look_ups: LookUps, line: CallRecord) -> Known:
         """Ask the stores for the creation of the batch, by its first line that is read. Raises UnansweredError."""
         try:
-            where = look_ups.find("call", call_id)
+            where = look_ups.find("call", line.call_id)
             level = None if where is None else where.level
         except ours(UnansweredError):
             if not on_own_thread():
                 raise  # a later line asks
             where, level = None, "off"
+        if where is not None and where.complete and not is_before(where.seen_ns, line.seen_ns):
+            where = msgspec.structs.replace(where, complete=False)
         self._where = (where,)
         if level is not None and known_level(_KIND, self._id) is None:
             LEVELS.put((_KIND, self._id), level)
@@ -435,7 +437,7 @@ class _ResultLine(Report):
     def ask(self, look_ups: LookUps, known: Known) -> Known:
         """Return what the stores know of the batch."""
         del known
-        return self._results.ask(look_ups, self._record.call_id)
+        return self._results.ask(look_ups, self._record)
 
     def build(self, known: Known) -> CallRecord:
         """Return the version with the answer."""
