@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final, Protocol, TypeVar
@@ -51,13 +52,19 @@ def in_child(owner: _T, renew: Callable[[_T], object]) -> None:
 
 def renew_locks(owner: object, *names: str) -> None:
     """Replace the locks in these attributes of `owner` in every forked child; reentrant ones stay reentrant."""
+    in_child(owner, _renewal(names))
+
+
+@cache
+def _renewal(names: tuple[str, ...]) -> Callable[[object], None]:
+    """Return the one function for all owners with locks of these names: there may be thousands of them."""
 
     def renew(renewed: object) -> None:
         for name in names:
             reentrant = isinstance(getattr(renewed, name), type(threading.RLock()))
             setattr(renewed, name, threading.RLock() if reentrant else threading.Lock())
 
-    in_child(owner, renew)
+    return renew
 
 
 def _renew() -> None:

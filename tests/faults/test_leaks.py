@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import anthropic
@@ -18,9 +19,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
+from callspan.agent.episode import forgotten
 from callspan.intercept.request import OpenCall
 from callspan.intercept.response_observer import ResponseObserver
 from callspan.observe.live_call import LiveCall
+from callspan.record.ids import new_id
 from callspan.testing import capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
@@ -276,6 +279,34 @@ def test_a_response_is_collected_as_early_as_without_callspan(colour: str, endin
         gc.collect()
         assert len(captured.records) == 1
     assert ours or not bare
+
+
+def test_what_is_opened_and_closed_again_and_again_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Stores, segments and hooks; what is kept on purpose for later rewards is forgotten first."""
+    stores = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
+    client = openai.OpenAI(
+        api_key="k", http_client=sdks.http_of("openai").Client(transport=transport("openai", CHAT_BODY))
+    )
+
+    def cycle() -> None:
+        handle = callspan.instrument(stores=stores, spool_dir=tmp_path / "spool", spool_max_bytes=32_000)
+        with callspan.session(session_id=new_id()), callspan.timestep():
+            for _ in range(5):
+                list(client.chat.completions.create(**CHAT, stream=True))
+        assert handle.force_flush(30_000)
+        handle.uninstrument()
+
+    def after(cycles: int) -> Counter[str]:
+        with forgotten():
+            for _ in range(cycles):
+                cycle()
+        gc.collect()
+        return Counter(f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in gc.get_objects())
+
+    after(5)
+    before, count = after(1), 30
+    left = after(count) - before
+    assert not {name: number for name, number in left.items() if number >= count}
 
 
 def test_collecting_while_a_lock_of_the_sdk_is_held_does_not_hang() -> None:

@@ -25,9 +25,9 @@ from callspan.settings import Content
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
 SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
-    "session": LRUCache(4096), "timestep": LRUCache(1024), "call": LRUCache(4096),
+    "session": LRUCache(2048), "timestep": LRUCache(1024), "call": LRUCache(4096),
 }  # fmt: skip
-"""The spans of recent sessions, timesteps and calls by id, for rewards given after their end."""
+"""The spans of recent sessions, timesteps and calls by id, for rewards given after their end: some 4 MB."""
 LEVELS: Final[LRUCache[tuple[str, str], Content]] = LRUCache(4096)
 """Content levels of sessions and batches of a provider, by kind and id."""
 _installed: list[Runtime] = []

@@ -63,9 +63,18 @@ def write_cursor(directory: Path, segment: str, key: str, offset: int) -> None:
 
 def remove_cursors(directory: Path, segment: str) -> None:
     """Delete the cursors of a deleted segment. Raises OSError."""
-    for path in directory.glob(f"{segment}.*"):
-        if path.suffix in {CURSOR_SUFFIX, ".new"}:
-            path.unlink(missing_ok=True)
+    # Not by `glob`: it leaves a compiled pattern for each segment in the cache of `re`, in place of the application's.
+    for name in _names(directory):
+        if name.startswith(f"{segment}.") and name.endswith((CURSOR_SUFFIX, ".new")):
+            directory.joinpath(name).unlink(missing_ok=True)
+
+
+def _names(directory: Path) -> frozenset[str]:
+    """Return the names of the files in a directory; none where it is missing. Raises OSError."""
+    try:
+        return frozenset(path.name for path in directory.iterdir())
+    except ours(FileNotFoundError, NotADirectoryError):
+        return frozenset()
 
 
 def _with_checksum(digits: bytes) -> bytes:
@@ -78,10 +87,7 @@ class Listing:
     def __init__(self, directory: Path) -> None:
         """Read the directory; a missing one is empty. Raises OSError."""
         self.directory = directory
-        try:
-            self._names = frozenset(path.name for path in directory.iterdir())
-        except ours(FileNotFoundError, NotADirectoryError):
-            self._names = frozenset()
+        self._names = _names(directory)
         names = sorted(name for name in self._names if name.endswith(SUFFIX))
         self.others = {name: found for name in names if (found := other_format(directory / name)) is not None}
         """Segments of other formats, with their format; they are left as they are."""

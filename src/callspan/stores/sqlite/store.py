@@ -94,7 +94,7 @@ class Insert:
 _POISON: Final = (
     OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
 )  # fmt: skip
-_MEMORY_ENTRIES: Final = 50_000
+_MEMORY_ENTRIES: Final = 20_000
 _CALL: Final = "call"
 _ANSWERS: Final = "assistant"
 _ANSWERS_ENTRIES: Final = 200
