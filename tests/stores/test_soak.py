@@ -41,13 +41,13 @@ pytestmark = pytest.mark.slow
 MINUTES: Final = float(os.environ.get("CALLSPAN_SOAK_MINUTES", "10"))
 WARM: Final = 0.4
 """Part of the time after which memory is looked at."""
-SLOPE_MIB: Final = 0.1 if MINUTES >= 30 else 2.5
-"""How much memory may grow a minute; in a short soak caches still fill (1.1 MiB), and kept requests grow by more."""
+SLOPE_MIB: Final = 0.1 if MINUTES >= 30 else 1.0
+"""How much memory may grow a minute; in a short soak caches still fill: those of spans with 4,096 calls."""
 ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """What is freed goes back to the system: else the slope is that of the heaps that glibc keeps for each thread."""
 CALLS: Final = 5000
 IN_FLIGHT: Final = 40
-"""Records that a kill may leave counted although they are delivered: a segment of the spool at its cap."""
+"""Records that a kill may leave counted, of the store that is down, although they are delivered: a segment's."""
 COMMANDS: Final = (
     ("doctor",), ("prune", "--older-than", "30d"), ("calls", "--limit", "5"), ("stats",), ("sessions", "--limit", "5"),
 )  # fmt: skip
@@ -333,9 +333,7 @@ def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
             f"{len(one.missing_sessions)} sessions missing, {one.lost.sessions} counted |"
         )
     for one in accounts[:2]:
-        assert (one.missing, one.missing_sessions) == ([], []), one.store
-        # A batch that is being delivered when its segment is dropped is counted too.
-        assert one.lost.calls <= IN_FLIGHT * service.kills, one.store
+        assert (one.missing, one.missing_sessions, one.lost.records) == ([], [], 0), one.store
     down = accounts[2]
     assert down.missing, "the cap was reached"
     assert 0 <= down.lost.calls - len(down.missing) <= IN_FLIGHT * service.kills
