@@ -622,6 +622,7 @@ def measure(options: argparse.Namespace, provider: ScriptedProvider) -> Iterator
 
 
 def main() -> None:
+    """Print what was found as JSON; exit code 1 if there are faults."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", type=int, default=13)
     parser.add_argument("--seed", default="0")
@@ -649,6 +650,7 @@ def main() -> None:
                 total = sum(run.found.values(), Counter())
                 print(run.use.name, dict(total), *run.faults, *run.losses, sep="\n  ", file=sys.stderr, flush=True)
     json.dump({"results": results, "faults": faults}, sys.stdout, indent=1)
+    sys.exit(bool(faults))
 
 
 if __name__ == "__main__":

@@ -33,10 +33,26 @@ OTHERS = {"other endpoints": ("speech", "transcript", "fallback", "fallback-stre
 def interrupted(*options: str) -> None:
     command = [sys.executable, "-m", HARNESS, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-8000:]
+    assert done.stdout, done.stderr[-8000:]
     found: dict[str, Any] = json.loads(done.stdout)
     assert not found["faults"], "\n".join(found["faults"])
+    assert done.returncode == 0, done.stderr[-8000:]
     assert all(sum(kind["points"] for kind in kinds.values()) >= 5 for kinds in found["results"].values()), found
+
+
+FAULTY = f"""
+from types import SimpleNamespace
+from {HARNESS} import main
+run = SimpleNamespace(use=SimpleNamespace(name="plain"), found={{}}, faults=["one"])
+main.__globals__["measure"] = lambda *_: [run]
+main()
+"""
+
+
+@pytest.mark.slow
+def test_the_exit_code_says_whether_there_are_faults() -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTY], capture_output=True, check=False, cwd=ROOT)
+    assert (done.returncode, json.loads(done.stdout)["faults"]) == (1, ["one"])
 
 
 def uses_of(*modes: str) -> list[str]:
