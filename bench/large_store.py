@@ -1,4 +1,4 @@
-"""Makes a large SQLite store: one session for every 50 calls, and a long one of 20,000.
+"""Makes a large SQLite store: one session for every 50 calls, and a long one of 20,000 in 2,000 steps.
 
 The first 20,000 calls are delivered as a shipper does it. Others are copies of these rows with ids, times and texts of
 their own, inserted with all indexes in place, so that the file is as large as that of delivered calls.
@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -20,31 +21,35 @@ import msgspec
 import workload
 from callspan.delivery.recorder import store_sinks
 from callspan.record.call import CallRecord
-from callspan.record.events import SessionRecord
+from callspan.record.events import SessionRecord, TimestepRecord
 from callspan.spool.sink import Entry
 from callspan.stores.sqlite.file import open_for_writing, sum_up
 
 DELIVERED = 20_000
 LONG = "long-session"
 """Id of the session of the last 20,000 calls, where there are more."""
+_PER_STEP = 10
+"""Calls of each step of the long session."""
 _BATCH = 1_000
 _USERS = 1_000
 _SESSION = "01990000-0000-7000-8000-5"
 _CALL = "01990000-0000-7000-8000-"
+_STEP = "01990000-0000-7000-8000-7"
 
 
 def make(path: Path, calls: int) -> None:
     """Write so many calls, priced, and their sessions to a new file."""
-    deliver(path, min(calls, DELIVERED))
+    deliver(path, _payloads(min(calls, DELIVERED)))
     if calls > DELIVERED:
         multiply(path, calls // DELIVERED)
+        deliver(path, _steps(path))
 
 
-def deliver(path: Path, calls: int) -> None:
-    """Deliver so many calls and their sessions."""
+def deliver(path: Path, payloads: Iterator[bytes]) -> None:
+    """Deliver these records."""
     (sink,) = store_sinks(f"sqlite:///{path}")
     sink.open()
-    for batch in _batches(_payloads(calls)):
+    for batch in _batches(payloads):
         sink.deliver(batch)
     sink.close()
 
@@ -92,6 +97,7 @@ def _copy_calls(
     connection: sqlite3.Connection, number: int, calls: int, refers: Mapping[str, int], *, is_long: bool
 ) -> None:
     first, sessions = number * calls, calls // workload.PER_SESSION
+    step = f"(id - 1) / {_PER_STEP}"
     later = f"start_ns + {first * workload.STEP_NS}", f"end_ns + {first * workload.STEP_NS}"
     at = f"(id - 1) / {workload.PER_SESSION} + {number * sessions}"
     other = f"'req_' || printf('%04x', {number}) || substr(request_id, 9)"
@@ -99,6 +105,7 @@ def _copy_calls(
         "id": f"id + {first}",
         "call_id": f"'{_CALL}' || printf('%012x', id - 1 + {first})",
         "session_id": f"'{LONG}'" if is_long else f"'{_SESSION}' || printf('%011x', {at})",
+        **({"timestep": step, "timestep_id": f"'{_STEP}' || printf('%011x', {step})"} if is_long else {}),
         "trace_id": f"printf('%032x', {at} + 1)",
         "span_id": f"printf('%016x', id + {first})",
         "response_id": f"'chatcmpl-' || printf('%04x', {number}) || substr(response_id, 14)",
@@ -140,6 +147,24 @@ def _payloads(calls: int) -> Iterator[bytes]:
         if number % workload.PER_SESSION == 0:
             yield msgspec.json.encode(_session(record, number // workload.PER_SESSION))
         yield msgspec.json.encode(record)
+
+
+def _steps(path: Path) -> Iterator[bytes]:
+    """Yield the steps of the long session."""
+    sql = "SELECT timestep_id, timestep, min(start_ns), max(end_ns) FROM call_rows WHERE session_id = ? GROUP BY 1, 2"
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute(sql, (LONG,)).fetchall()
+    for step_id, index, start_ns, end_ns in found:
+        step = TimestepRecord(
+            timestep_id=step_id,
+            session_id=LONG,
+            seen_ns=start_ns,
+            index=index,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            outcome="success",
+        )
+        yield msgspec.json.encode(step)
 
 
 def _session(first: CallRecord, number: int) -> SessionRecord:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import SEEK_END
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -16,7 +16,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
 from callspan.record.messages import short_texts
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import Content, Event, Reader, SessionSummary
+from callspan.stores.base import Event, Reader, SessionSummary
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,8 +29,6 @@ _SHORTEST: Final = 13
 """Length of the timestamp at the start of a time-ordered id."""
 _LISTS: Final = ("calls", "tools", "events", "messages", "rewards")
 Encode: TypeAlias = Callable[[object], str]
-Read: TypeAlias = Callable[[Content], Iterable[Item]]
-"""Reads the entries of a session, calls with these bodies."""
 _Place: TypeAlias = tuple[int, int]
 """Offset and size of a text that is held."""
 _Lists: TypeAlias = defaultdict[str, list[_Place]]
@@ -177,56 +175,38 @@ class _HeldTexts:
         offset = self._file.seek(0, SEEK_END)
         return offset, self._file.write(text.encode())
 
-    def texts(self, places: Iterable[_Place]) -> Iterator[str]:
-        """Yield the texts of these places as the items of a JSON list."""
-        for number, (offset, size) in enumerate(places):
-            self._file.seek(offset)
-            yield f"{',' if number else ''}{self._file.read(size).decode()}"
+    def lists(self, places: Mapping[str, Iterable[_Place]], prefix: str = "") -> Iterator[str]:
+        """Yield the members of a JSON object that has all lists, with the texts of these places as their items."""
+        for name in _LISTS:
+            yield f',"{prefix}{name}":['
+            for number, (offset, size) in enumerate(places.get(name, ())):
+                self._file.seek(offset)
+                yield f"{',' if number else ''}{self._file.read(size).decode()}"
+            yield "]"
 
 
-def session_json(reader: Reader, summary: SessionSummary, read: Read, encode: Encode) -> Iterator[str]:
-    """Yield the JSON of a session; `read` reads its entries by time, and `encode` gives the JSON of a value.
+def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Item], encode: Encode) -> Iterator[str]:
+    """Yield the JSON of a session with these entries by time; `encode` gives the JSON of a value.
 
-    Entries of a session without steps are not held. Of others only their JSON is, on disk where it is long, until the
-    last one of their step and of those before it was read.
+    Entries of a session without steps are not held. Of others only their JSON is, on disk where it is long.
     """
     steps = {step.timestep_id: encode(_step(step)) for step in reader.timesteps(summary.session.session_id)}
     yield f'{encode(session_row(summary))[:-1]},"steps":['
     if not steps:
-        yield from _without_steps(read("response"), encode)
+        yield from _without_steps(entries, encode)
         return
-    last = {step_of(entry): when(entry) for entry in read("none")}
     found: dict[str | None, _Lists] = defaultdict(lambda: defaultdict(list))
-    waiting = deque(steps)
     with _HeldTexts() as held:
-        for entry in read("response"):
-            while waiting and last.get(waiting[0], -1) < when(entry):
-                yield from _written(steps, waiting, found, held)
+        for entry in entries:
             step_id = step_of(entry)
             name, value = _member(entry)
             found[step_id if step_id in steps else None][name].append(held.put(encode(value)))
-        while waiting:
-            yield from _written(steps, waiting, found, held)
+        for number, (step_id, step) in enumerate(steps.items()):
+            yield f"{',' if number else ''}{step[:-1]}"
+            yield from held.lists(found.get(step_id, {}))
+            yield "}"
         yield "]"
-        for name in _LISTS:
-            yield f',"loose_{name}":['
-            yield from held.texts(found[None][name])
-            yield "]"
-    yield "}"
-
-
-def _written(
-    steps: dict[str, str], waiting: deque[str], found: dict[str | None, _Lists], held: _HeldTexts
-) -> Iterator[str]:
-    """Yield the first waiting step with its entries, and release them."""
-    between = "," if len(waiting) < len(steps) else ""
-    step_id = waiting.popleft()
-    lists = found.pop(step_id, None) or defaultdict(list)
-    yield f"{between}{steps[step_id][:-1]}"
-    for name in _LISTS:
-        yield f',"{name}":['
-        yield from held.texts(lists[name])
-        yield "]"
+        yield from held.lists(found.get(None, {}), "loose_")
     yield "}"
 
 

@@ -22,7 +22,7 @@ from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import short_texts
 from callspan.stores.aggregates import exact_sum, known_sum, model_of
-from callspan.stores.base import CallFilter, Content, Event, Reader, SessionSummary, Summary
+from callspan.stores.base import CallFilter, Event, Reader, SessionSummary, Summary
 
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"
@@ -359,7 +359,7 @@ def _steps_of(reader: Reader, session_id: str, items: Iterable[Item]) -> list[Ti
         wanted |= around
 
 
-def entries(reader: Reader, session_id: str, content: Content = "response") -> Iterator[Item]:
-    """Yield the calls, with these bodies, and events of a session by the time they began."""
-    which = CallFilter(session_id=session_id, newest_first=False, content=content)
+def entries(reader: Reader, session_id: str) -> Iterator[Item]:
+    """Yield the calls, with their answers, and events of a session by the time they began."""
+    which = CallFilter(session_id=session_id, newest_first=False, content="response")
     return heapq.merge(reader.calls(which), reader.events(session_id), key=when)

@@ -14,7 +14,7 @@ from rich.text import Text as RichText
 from callspan.cli.calls import outcome_text
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import Rows
-from callspan.cli.json_rows import Item, call_row, session_json
+from callspan.cli.json_rows import call_row, session_json
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_tree import Page, entries, session_tree
@@ -25,7 +25,7 @@ from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, T
 from callspan.record.usage import Cost, Usage, UsageIteration
 from callspan.safe_urls import safe_name
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, Content, History, Reader, SessionSummary
+from callspan.stores.base import CallFilter, History, Reader, SessionSummary
 from callspan.stores.history import whole_conversation
 
 _LIMIT: Final = 1000
@@ -112,11 +112,8 @@ def _show_session(
 ) -> None:
     if context.json:
         end = None if limit is None else offset + limit
-
-        def read(content: Content) -> Iterator[Item]:
-            return islice(entries(reader, summary.session.session_id, content), offset, end)
-
-        context.emit_pieces(session_json(reader, summary, read, context.json_of))
+        shown = islice(entries(reader, summary.session.session_id), offset, end)
+        context.emit_pieces(session_json(reader, summary, shown, context.json_of))
         return
     page = Page.of(reader, summary, limit or _LIMIT, offset)
     screen = context.screen

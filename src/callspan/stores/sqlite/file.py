@@ -31,7 +31,7 @@ _PAGE_BYTES: Final = 512
 
 _LOG_BYTES: Final = 4 * 1024 * 1024
 """WAL size that triggers a checkpoint. The default, 512 KB with this page size, is about one batch."""
-_MAPPED_BYTES: Final = 64 << 20
+_MAPPED_BYTES: Final = 32 << 20
 """Memory map size of a reader: mapped pages count as memory of the process, and more was not faster."""
 Inode: TypeAlias = tuple[int, int]
 """Device and number of a file."""
