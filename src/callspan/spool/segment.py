@@ -333,6 +333,7 @@ class Segment:
         if sys.platform == "win32":
             self.release()
         self.path.unlink(missing_ok=True)
+        _formats.pop(self.path)
         self.release()
 
     def release(self) -> None:
