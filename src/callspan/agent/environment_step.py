@@ -100,7 +100,6 @@ class EnvironmentStep(Scope):
         )
 
     def _flag(self, flag: str) -> None:
-        """Flag its row."""
         self._flags.append(flag)
 
     def _renew(self) -> None:

@@ -112,7 +112,6 @@ class _Cells(Generic[_S]):
         self._free: list[list[_S]] = []
 
     def add(self, amount: _S) -> None:
-        """Add an amount."""
         cell = self._take()
         cell[0] = self._plus(cell[0], amount)
         self._free.append(cell)

@@ -106,7 +106,6 @@ class Operation(Scope, Decorating):
         return IDLE if self._is_unrecorded() else self._copy(name, arguments)
 
     def _flag(self, flag: str) -> None:
-        """Flag its row."""
         self._flags.append(flag)
 
     def _system(self) -> str | None:

@@ -392,7 +392,6 @@ class Scope(ABC):
                 self._span = spans.start(processed, parent=parent, link=link, root=root, workflow=workflow)
 
     def _write(self, processed: Processed[Record]) -> None:
-        """Write a record."""
         if self._runtime is not None:
             processors.write(processed, self._runtime.write)
 

@@ -165,7 +165,6 @@ class _Totals:
         self.cost: Decimal | None = None
 
     def add(self, turn: Turn) -> None:
-        """Add a call."""
         call, usage = turn.call, turn.call.usage
         self.calls += 1
         self.models[call.request.model] += 1

@@ -231,7 +231,6 @@ class Patches:
                 self._patch(sdk, module)
 
     def _patch(self, sdk: Sdk, module: ModuleType) -> None:
-        """Patch the functions of one module."""
         applied = self._applied.setdefault(sdk, [])
         for hook in HOOKS:
             for name, owner in _places(sdk, hook):

@@ -155,7 +155,6 @@ class _AsyncReader:
         """True while a caller waits for an item."""
 
     def __aiter__(self) -> AsyncIterator[object]:
-        """Return itself."""
         return self
 
     async def __anext__(self) -> object:

@@ -317,7 +317,6 @@ class UploadedLines:
             os.close(descriptor)
 
     def __del__(self) -> None:
-        """Close it."""
         try:
             self.close()
         except ours(OSError, AttributeError):

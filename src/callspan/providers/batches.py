@@ -20,8 +20,8 @@ from callspan.record.call import ErrorInfo, Outcome
 
 BATCHES: Final = "batches"
 """The `api` of requests about batches, none of which is a call."""
-CREATE, LOOK, RESULTS, UPLOAD = "create_batch", "retrieve_batch", "batch_results", "upload_file"
-"""Operations: what a request does; looking up a batch includes lists of them and cancelling one."""
+CREATE, RESULTS, UPLOAD = "create_batch", "batch_results", "upload_file"
+"""Operations: what a request does. Any other one looks a batch up: lists, and cancelling one, too."""
 _CLIENT_ERRORS: Final = 400
 _CANCELLED: Final = "cancel"
 _EXPIRED: Final = "expired"
@@ -39,8 +39,7 @@ class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Endpoint of all its requests; OpenAI only."""
     status: str | None = None
     created_ns: int | None = None
-    """Unix time, as the next."""
-    ended_ns: int | None = None
+    """Unix time."""
     counts: Mapping[str, int] = {}
     """Numbers of its requests, in the provider's words."""
     usage: dict[str, object] | None = None
@@ -71,7 +70,6 @@ def _batch(body: object) -> BatchInfo | None:
         url=text(body, "endpoint"),
         status=text(body, "status") or text(body, "processing_status"),
         created_ns=time_ns(body, "created_at"),
-        ended_ns=time_ns(body, "completed_at", "expired_at", "cancelled_at", "failed_at", "ended_at"),
         counts={name: number for name, number in counts.items() if isinstance(number, int)},
         usage=None if (usage := mapping(body, "usage")) is None else detached_object(usage),
     )

@@ -71,7 +71,6 @@ class _Answer(Report):
         return self._fetched if known.where is None else msgspec.structs.replace(self._fetched, place=known.where.place)
 
     def version(self, record: CallRecord) -> CallRecord:
-        """Return the version of the call's record with the answer."""
         return background_responses.completion(record)
 
     def start_span(self, spans: Spans, begun: Processed[CallRecord], known: Known) -> CallSpanHandle | None:

@@ -221,7 +221,6 @@ class _ToolEvent(_OfSession):
         return known.level is None and self._session_id is not None
 
     def build(self, known: Known) -> EventRecord:
-        """Return the event."""
         del known
         return event_of(self._run, self._source.origin, self._now_ns)
 
@@ -237,7 +236,6 @@ class _ModelCall(_OfSession):
 
     @property
     def is_begun(self) -> bool:  # type: ignore[override]
-        """Whether it is in progress."""
         return self._request.outcome == IN_PROGRESS
 
     @property
@@ -275,13 +273,11 @@ class _ModelCall(_OfSession):
         return msgspec.structs.replace(known, is_complete=True, is_stored=is_stored)
 
     def build(self, known: Known) -> CallRecord:
-        """Return the call."""
         del known
         source, request = self._source, msgspec.structs.replace(self._request, model=self._model())
         return call_of(source.reader, request, self._facts(), source.origin, self._now_ns)
 
     def start_span(self, spans: Spans, begun: Processed[CallRecord], known: Known) -> CallSpanHandle | None:
-        """Start the span of the model request."""
         del known
         context = self._source.context
         return None if context is None else spans.start_fetch_span(begun, context, None)

@@ -80,7 +80,6 @@ class Captured:
         return [r for r in self.everything if isinstance(r, EventRecord | MessageRecord | RewardRecord)]
 
     def _add(self, processed: Processed[Record]) -> None:
-        """Add one record."""
         self._all.append(processed.record)
 
 

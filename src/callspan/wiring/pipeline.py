@@ -149,9 +149,6 @@ class Pipeline:
             level = self._rule.here()
         return self._processors[strictest(self.settings.content, content_of(get_current()), level)]
 
-    def _at_level(self, level: Content) -> Processors:
-        return self._processors[level]
-
     def _spans(self, level: Content) -> CallSpans:
         settings, providers = msgspec.structs.replace(self.settings, content=level), self.providers
         return CallSpans(settings, providers.tracer_provider, self._version, providers.logger_provider)

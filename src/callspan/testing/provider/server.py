@@ -377,7 +377,6 @@ class ScriptedProvider:
         self.close()
 
     def _answer(self, request: ReceivedRequest) -> Rendering:
-        """Store the request and return its answer."""
         with self._lock:
             self._requests.append(request)
         take = self._script.reply_to
