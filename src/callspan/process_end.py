@@ -32,7 +32,7 @@ _WATCH: Final = fail_open("handle SIGTERM in a worker of gunicorn")
 _FLUSH_S: Final = 3.0
 _POLL_S: Final = 0.005
 _flushes: Final[list[Callable[[float], object]]] = []
-_put_off: Final[list[int]] = []
+_pending_signals: Final[list[int]] = []
 """A signal received during `atexit`, when Python 3.12 can start no thread. A second one is not deferred."""
 _exit_unregistered: Final = AtomicFlag(is_set=True)
 _WATCHED: Final = "_callspan_watches"
@@ -111,8 +111,8 @@ def _end(number: int, frame: object) -> None:
             deadline = time.monotonic() + _FLUSH_S
             while not done and time.monotonic() < deadline:
                 time.sleep(_POLL_S)
-    elif not _put_off:
-        _put_off.append(number)
+    elif not _pending_signals:
+        _pending_signals.append(number)
         return
     _die(number)
 
@@ -134,8 +134,8 @@ def _started(done: list[bool]) -> bool:
 
 
 def _at_exit() -> None:
-    if _put_off:
-        _flush_and_die(_put_off[0])
+    if _pending_signals:
+        _flush_and_die(_pending_signals[0])
 
 
 def _flush_and_die(number: int) -> None:

@@ -135,7 +135,7 @@ def kept(seen: Captured) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["start_span", "processors", "write", "observed", "begun", "surroundings", "on_first_call_after_fork", "estimates"],
+    ["start_span", "processors", "write", "observed", "begun", "ambient", "on_first_call_after_fork", "estimates"],
 )
 def test_a_part_of_the_factory_that_raises(part: str, colour: str, provider: ScriptedProvider) -> None:
     """Some of these must not raise; if one does, no call fails."""

@@ -437,7 +437,7 @@ def current_scope() -> Scope | None:
     return scope  # type: ignore[no-any-return] # `cast` is a call
 
 
-def surroundings() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
+def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
     """Return the place of a call made now, what takes the call when it has ended, and its metadata.
 
     Place and function are None outside of sessions, timesteps and tools.

@@ -41,7 +41,7 @@ _MARKS: Final = (b'"custom_id"', b'"batch_req_')
 _LINE: Final = fail_open("read a line of a batch")
 LINES: Final = OwnThread("callspan-batches", at_exit_s=30.0)
 """The thread."""
-put_off: Final = LINES.put
+submit: Final = LINES.put
 """Queues work for the thread; at the latest it is done when the process ends."""
 _BLOCK_BYTES: Final = 1 << 18
 _skim: Final = msgspec.json.Decoder(msgspec.Raw).decode
@@ -128,7 +128,7 @@ class LineReader:
             self._take_lines(last=complete or _is_json(b"".join(self._held)))
             self._last_ns = time.time_ns() if complete or not self._last_ns else self._last_ns
             self._finished = complete
-            put_off(self._settle)
+            submit(self._settle)
 
     def _take_lines(self, *, last: bool = False) -> None:
         data = b"".join(self._held)
@@ -156,11 +156,11 @@ class LineReader:
             if bounded and _waiting_bytes() > _MOST_WAITING:
                 work()
             else:
-                put_off(work)
+                submit(work)
         except BaseException:
             # What was not read yet is read by the thread; the rest of it has nothing to do.
             self._hand(number, end - start, over)
-            put_off(work)
+            submit(work)
             raise
 
     def _hand(self, number: int, size: int, over: int) -> None:

@@ -145,7 +145,7 @@ class Exchange:
             # External callers must not wait for the remaining steps, which may call the application.
             if mine or endings[:1] == [ending]:
                 ending.interrupt()
-                self._ports.put_off(self)
+                self._ports.submit_end(self)
             raise
 
     def _take_steps(self, ending: Ending) -> None:
@@ -159,7 +159,7 @@ class Exchange:
         except AttributeError:
             return  # it never began
         if not endings or endings[0].interrupted:
-            self._ports.put_off(self)
+            self._ports.submit_end(self)
 
 
 def started(

@@ -45,9 +45,9 @@ WebhookReport: TypeAlias = Callable[[CallInfo, str, str, int | None], None]
 """Takes a client's server, a response's id and status, and when it ended, Unix nanoseconds (None: now)."""
 StartExchange: TypeAlias = Callable[[Found, Any, CallInfo, Any], Exchange]
 """Takes the route of a request, its query, its client's server, and OpenTelemetry's context around it."""
-_NO_SURROUNDINGS: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
+_NOTHING_AROUND: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
 _START_SPAN: Final = fail_open("start a span")
-_READ_SURROUNDINGS: Final = fail_open("read the session and metadata around a call")
+_READ_AMBIENT: Final = fail_open("read the session and metadata around a call")
 
 
 class RecordedExchange(Exchange):
@@ -387,8 +387,8 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         """
         start_ns, zero_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         try:
-            place, call_ended, metadata = _NO_SURROUNDINGS if alone else self.surroundings()
-        except reported(_READ_SURROUNDINGS):
+            place, call_ended, metadata = _NOTHING_AROUND if alone else self.ambient()
+        except reported(_READ_AMBIENT):
             place, call_ended, metadata = None, None, {}
         record = started(
             self, info, endpoint.api, endpoint.operation, start_ns, new_id(), NOWHERE if place is None else place

@@ -93,7 +93,7 @@ def _uncounted(record: Processed[CallRecord]) -> Callable[[], object]:
 class ExchangePorts(msgspec.Struct, frozen=True, kw_only=True):
     """The ports of an observed request. Safe from any thread."""
 
-    surroundings: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
+    ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
     """Returns the ids of the session and timestep around the running code, what takes the ended call, the metadata."""
     clock: Clock = SYSTEM_CLOCK
     service: str | None = None
@@ -102,7 +102,7 @@ class ExchangePorts(msgspec.Struct, frozen=True, kw_only=True):
     """Set in a forked child until its first call."""
     on_first_call_after_fork: Callable[[], object] = bool
     """Called with the first call of a forked child. Never raises."""
-    put_off: Callable[[Exchange], None] = _left
+    submit_end: Callable[[Exchange], None] = _left
     """Called with an exchange whose end was not reported or was interrupted: calls `end` soon, on another thread."""
 
 

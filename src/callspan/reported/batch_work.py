@@ -23,8 +23,8 @@ from callspan.observe.batch_lines import (
     UploadedLines,
     answered,
     of_batch,
-    put_off,
     requested,
+    submit,
 )
 from callspan.observe.exchange import NOWHERE, started
 from callspan.observe.ports import NO_SPAN, CallEnded, CallInfo, ExchangePorts, span_ids
@@ -48,7 +48,7 @@ from callspan.reported.reports import MEASURE, SHOW, BatchSpanHandle, Known, Lev
 from callspan.semconv.call import BatchReport
 from callspan.settings import Content, strictest
 
-_SURROUNDINGS: Final = fail_open("read the session and metadata around a request about batches")
+_READ_AMBIENT: Final = fail_open("read the session and metadata around a request about batches")
 _KEEP: Final = fail_open("keep the requests of a batch")
 _KEEP_BATCH: Final = fail_open("keep which batch a file of results is of")
 _REMEMBERED: Final = 4096
@@ -117,7 +117,7 @@ class BatchWork:
         ]
         keep = partial(self._keep_batches, provider, fresh)
         if len(fresh) > _FEW:
-            put_off(keep)
+            submit(keep)
         elif fresh:
             keep()
         # After the files: what an interrupt has left is kept when the batch is seen again.
@@ -151,8 +151,8 @@ class _Request:
         self._of, self._level, self.started, self._context = of, level, started, context
         self._processors, self._spans = of.reports.outlets[level]
         self._around: tuple[Place | None, CallEnded | None, dict[str, object]] = (None, None, {})
-        with _SURROUNDINGS:
-            self._around = ports.surroundings()
+        with _READ_AMBIENT:
+            self._around = ports.ambient()
         self._span: BatchSpanHandle | None = None
         self._stored = Upload()
         self._is_uploaded = False
@@ -175,9 +175,9 @@ class _Request:
             if lines.size <= _AT_ONCE_BYTES:
                 keep()
             else:
-                put_off(keep)
+                submit(keep)
         except BaseException:
-            put_off(keep)
+            submit(keep)
             raise
 
     def _keep(self, lines: UploadedLines, file_id: str) -> None:
@@ -324,7 +324,7 @@ class _Requests(Report):
 
     def defer(self) -> None:
         """Have the other portions written on the thread for batches."""
-        put_off(self.run)
+        submit(self.run)
 
     def _write_first(self) -> int | None:
         """Write the next portion: the first one now, or once the file is stored."""

@@ -89,7 +89,7 @@ class HostedWork:
         """Start to observe a request; `spans`: model requests have spans."""
         path = path_of(found)
         reader = registry.hosted_reader(path.api)
-        place, _, metadata = ports.surroundings()
+        place, _, metadata = ports.ambient()
         parent = None if place is None else place.session_id
         origin = Origin(
             info=info, service=ports.service, host=ports.host, metadata=metadata, place=place or Place(),

@@ -158,7 +158,7 @@ class Report:
         self._level = level if isinstance(level, Level) else Level(of, level)
         self._step = _CLAIM
         self._claim: Claim[Any] | None = None
-        self._is_put_off = False
+        self._is_deferred = False
         self._first: tuple[Record, Content | None] | None = None
         """What was written before a store was asked, unprocessed, and its content level."""
         self._known = NOTHING
@@ -246,8 +246,8 @@ class Report:
         return _LOOK_UP
 
     def _look_up(self) -> int | None:
-        if self.may_wait and not self._is_put_off:
-            self._is_put_off = True
+        if self.may_wait and not self._is_deferred:
+            self._is_deferred = True
             self.defer()
             return None
         try:

@@ -18,7 +18,7 @@ from opentelemetry.trace import TracerProvider
 from callspan.agent.content_for import ContentFor, ContentRule
 from callspan.agent.context import content_of
 from callspan.agent.runtime import Runtime, run_now
-from callspan.agent.scope import surroundings
+from callspan.agent.scope import ambient
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
@@ -137,7 +137,7 @@ class Pipeline:
         if type(record.record) is not RewardRecord or record.record.stage != "completed":
             self._metrics.measure_event(record)
 
-    def _put_off(self, call: Exchange) -> None:
+    def _submit_end(self, call: Exchange) -> None:
         if self._deferred_ends is not None:
             self._deferred_ends.note(call, "cancelled")
 
@@ -164,8 +164,8 @@ class Pipeline:
             observed=self._metrics.observed,
             begun=self._metrics.begun,
             under_way=writer.under_way,
-            put_off=self._put_off,
-            surroundings=surroundings,
+            submit_end=self._submit_end,
+            ambient=ambient,
             service=settings.service,
             host=platform.node() or None,
             forked=self._workers.forked,

@@ -314,7 +314,7 @@ class Call:
             processors=UNPROCESSED,
             write=lambda processed: self.written.append(processed.record),
             observed=lambda _record: None,
-            surroundings=lambda: (None, None, {}),
+            ambient=lambda: (None, None, {}),
         )
         chat = endpoint("/chat/completions")
         self.live = factory.start(chat, CallInfo(provider="openai", model="gpt-5", stream=stream))

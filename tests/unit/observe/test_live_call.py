@@ -85,7 +85,7 @@ class Stage:
             write=lambda processed: self.written.append(processed.record),
             observed=lambda processed: self.seen.append(processed.record),
             under_way=under_way,
-            surroundings=lambda: (None, None, {"purpose": "test"}),
+            ambient=lambda: (None, None, {"purpose": "test"}),
             clock=self.time.clock(),
         )
 
@@ -574,7 +574,7 @@ def test_the_session_around_a_call_is_notified_of_its_end() -> None:
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
     factory = msgspec.structs.replace(
-        stage.factory, surroundings=lambda: (place, lambda processed, _: ended.append(processed.record), {})
+        stage.factory, ambient=lambda: (place, lambda processed, _: ended.append(processed.record), {})
     )
     call = factory.start(endpoint, CallInfo(provider="openai"))
     call.data(ANSWER)
