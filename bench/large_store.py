@@ -23,7 +23,7 @@ from callspan.delivery.recorder import store_sinks
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord, TimestepRecord
 from callspan.spool.sink import Entry
-from callspan.stores.sqlite.file import open_for_writing, sum_up
+from callspan.stores.sqlite.file import open_for_writing
 
 DELIVERED = 20_000
 LONG = "long-session"
@@ -59,19 +59,12 @@ def multiply(path: Path, times: int) -> None:
     connection = open_for_writing(path)
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA cache_size=-400000")
-    of_calls = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'call_rows'"
-    found = connection.execute(of_calls).fetchall()
-    for name, _ in found:
-        connection.execute(f"DROP TRIGGER {name}")
-    calls, contents, nodes = (_highest(connection, table) for table in ("call_rows", "content", "ctx"))
+    calls, contents, nodes = (_highest(connection, table) for table in ("calls", "content", "ctx"))
     for number in range(1, times):
         connection.execute("BEGIN")
         _copy_texts(connection, number, contents, nodes)
         _copy_calls(connection, number, calls, {"ctx": nodes, "output": contents}, is_long=number == times - 1)
         connection.execute("COMMIT")
-    for _, sql in found:
-        connection.execute(sql)
-    _sum_up(connection)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
@@ -84,8 +77,8 @@ def _copy_texts(connection: sqlite3.Connection, number: int, contents: int, node
     """Questions and answers, each turned by some characters, so that every text is another."""
     turned = f"substr(text, {number + 1}) || substr(text, 1, {number})"
     connection.execute(
-        f"INSERT INTO content SELECT id + {contents * number}, randomblob(20), role, {turned}, rest, text_of, enc,"
-        f" size, data FROM content WHERE id <= {contents} AND role IN ('user', 'assistant')"
+        f"INSERT INTO content SELECT id + {contents * number}, randomblob(32), role, size, data, {turned}"
+        f" FROM content WHERE id <= {contents} AND role IN ('user', 'assistant')"
     )
     connection.execute(
         f"INSERT INTO ctx SELECT id + {nodes * number}, parent, content + {contents * number}, depth FROM ctx"
@@ -110,11 +103,11 @@ def _copy_calls(
         "span_id": f"printf('%016x', id + {first})",
         "response_id": f"'chatcmpl-' || printf('%04x', {number}) || substr(response_id, 14)",
         "request_id": other,
-        "attempts_packed": f"replace(attempts_packed, substr(request_id, 5), substr({other}, 5))",
+        "attempts": f"replace(attempts, substr(request_id, 5), substr({other}, 5))",
         **dict(zip(("start_ns", "end_ns"), later, strict=True)),
         **{name: f"{name} + {many * number}" for name, many in refers.items()},
     }
-    _copy(connection, "call_rows", of_call, f"id <= {calls}")
+    _copy(connection, "calls", of_call, f"id <= {calls}")
     serial = f"row_number() OVER (ORDER BY session_id) - 1 + {number * sessions}"
     of_session = {
         "session_id": f"'{LONG}'" if is_long else f"'{_SESSION}' || printf('%011x', {serial})",
@@ -130,16 +123,6 @@ def _copy(connection: sqlite3.Connection, table: str, other: Mapping[str, str], 
     names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
     values = ", ".join(other.get(name, name) for name in names)
     connection.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} FROM {table} WHERE {condition}")
-
-
-def _sum_up(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN")
-    connection.execute(
-        "INSERT INTO summed (session_id, hour) SELECT DISTINCT session_id, start_ns / 3600000000000 FROM call_rows"
-        f" WHERE id > {DELIVERED}"
-    )
-    sum_up(connection)
-    connection.execute("COMMIT")
 
 
 def _payloads(calls: int) -> Iterator[bytes]:

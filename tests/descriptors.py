@@ -14,8 +14,6 @@ from urllib.parse import unquote
 import callspan
 
 _OURS = str(Path(callspan.__file__).parent) + os.sep
-_OWN_COPIES = "callspan-rescue-"
-"""Directory of copies that the rescue alone has, and no longer has open by SQLite."""
 _inodes: dict[tuple[int, int], Path] = {}
 """Of the files that SQLite has opened."""
 _awaited: set[Path] = set()
@@ -62,7 +60,7 @@ def _opens(opened: object) -> None:
     main = name.with_name(name.name.removesuffix("-wal").removesuffix("-shm"))
     inode = _inode(main)
     # The number of a deleted file may be given again.
-    if inode in _inodes and _inode(_inodes[inode]) == inode and _OWN_COPIES not in str(name):
+    if inode in _inodes and _inode(_inodes[inode]) == inode:
         found.append(f"{place} opens {name}")
 
 

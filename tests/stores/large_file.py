@@ -11,8 +11,7 @@ from typing import Final
 import msgspec
 
 from callspan.record import call, events
-from callspan.stores.packing import CALL_ROWS
-from callspan.stores.sqlite.file import open_for_writing, sum_up
+from callspan.stores.sqlite.file import open_for_writing
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -38,9 +37,8 @@ _REPEATED: Final = {
 }
 """SQL of a column in copy `k`; columns that are not here stay as they are."""
 _CONTENTS: Final = """
-INSERT INTO content (id, hash, role, text, rest, text_of, enc, size, data)
-SELECT id + k * :contents, randomblob(20), role, text, rest, text_of + k * :contents, enc, size, data
-  FROM numbers CROSS JOIN content
+INSERT INTO content (id, hash, role, size, data, text)
+SELECT id + k * :contents, randomblob(32), role, size, data, text FROM numbers CROSS JOIN content
 """
 _NODES: Final = """
 INSERT INTO ctx (id, parent, content, depth)
@@ -70,7 +68,6 @@ def _make(path: Path, originals: Iterable[events.Record], times: int, repeated: 
             connection.execute(f"PRAGMA {pragma}").fetchall()
         connection.execute("BEGIN")
         _repeat(connection, times, repeated)
-        sum_up(connection)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL").fetchall()
 
@@ -86,7 +83,7 @@ def _repeat(connection: sqlite3.Connection, times: int, repeated: Mapping[str, s
         connection.execute(sql, largest)
 
 
-_TABLES: Final = (CALL_ROWS, "sessions", "timesteps", "events", "rewards")
+_TABLES: Final = ("calls", "sessions", "timesteps", "events", "rewards")
 
 
 def _rows(connection: sqlite3.Connection, table: str, repeated: Mapping[str, str]) -> str:

@@ -27,7 +27,7 @@ from callspan.cli import commands
 from callspan.cli.store_check import store_check
 from callspan.stores.base import Reader, StoreError
 from callspan.stores.retention import delete_session, prune
-from callspan.stores.sqlite import rescue
+from callspan.stores.sqlite.recovery import recover
 from callspan.stores.sqlite.store import SQLiteStore
 from callspan.testing import capture
 
@@ -37,7 +37,7 @@ LOOK: Final = """
 import sqlite3, sys
 for line in sys.stdin:
     connection = sqlite3.connect(line.rstrip("\\n"), timeout=30)
-    print(connection.execute("SELECT count(*) FROM call_rows").fetchone()[0], flush=True)
+    print(connection.execute("SELECT count(*) FROM calls").fetchone()[0], flush=True)
     connection.close()
 """
 
@@ -127,8 +127,8 @@ class Application:
     def prune(self) -> None:
         prune(self.url, 1)
 
-    def rescue(self) -> None:
-        rescue.rescue(self.path, self.path.with_name(f"rescued-{len(list(self.path.parent.iterdir()))}.db"))
+    def recover(self) -> None:
+        recover(self.path, self.path.with_name(f"recovered-{len(list(self.path.parent.iterdir()))}.db"))
 
     def connect_by_itself(self) -> None:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:

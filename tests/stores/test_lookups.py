@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from callspan.record import call
 from callspan.record.call import Attempt, Request, Response
 from callspan.stores import sql_reader
-from callspan.stores.bodies import whole_text
 from callspan.stores.columns import CALLS
 from callspan.stores.sqlite import file as sqlite_file
 from callspan.stores.urls import open_store
@@ -122,20 +120,8 @@ def test_sqlite_reads_the_messages_of_the_calls_in_question_only(condition: str,
         str(row[-1])
         for row in rows(f"sqlite:///{path}", f"EXPLAIN QUERY PLAN SELECT text FROM call_messages {condition}")
     ]
-    assert not [step for step in plan if re.match(r"SCAN (c|r|t|e|content|call_rows)$|MATERIALIZE", step)], plan
+    assert not [step for step in plan if re.match(r"SCAN (c|r|t|e|content)$|MATERIALIZE", step)], plan
     assert any(step.startswith("SEARCH c USING INDEX") for step in plan), plan
-
-
-def test_plain_sql_reads_long_texts_with_one_callspan_function(
-    tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
-) -> None:
-    store = deliver(f"sqlite:///{tmp_path}/calls.db")
-    long = "Words and more words. " * 100
-    store.write(records.call([{"role": "system", "content": long}], "Yes.", call_id="one"))
-    with contextlib.closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
-        connection.create_function("whole_text", 2, whole_text)
-        sql = "SELECT whole_text(text, rest) FROM call_messages WHERE call_id = 'one' ORDER BY position"
-        assert connection.execute(sql).fetchall() == [(long,), ("Yes.",)]
 
 
 @pytest.mark.parametrize("column", LOOKUPS)
@@ -194,7 +180,7 @@ def test_clickhouse_skips_what_cannot_hold_an_id(
 def test_indexes_leave_out_calls_without_the_id(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     sqlite_file.open_for_writing(path).close()
-    sql = "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'call_rows' AND sql IS NOT NULL"
+    sql = "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'calls' AND sql IS NOT NULL"
     made = [str(row[0]) for row in rows(f"sqlite:///{path}", sql)]
     for column in LOOKUPS:
         assert any(f"({column}" in one and f"WHERE {column} IS NOT NULL" in one for one in made), column

@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "ship": "ship",
     "prune": "delete",
     "delete": "delete",
+    "recover": "recover",
 }
 """The module of each sub-command, in the order of the help text."""
 _EPILOG: Final = """\b

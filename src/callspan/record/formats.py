@@ -8,7 +8,7 @@ from typing import Final
 
 from callspan.fail_open import ours
 
-FORMAT: Final = 6
+FORMAT: Final = 7
 """Format of records, spools and stores. Increased with every change that an earlier or later callspan could misread."""
 
 

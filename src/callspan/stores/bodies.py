@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
-from importlib import resources
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -22,22 +21,15 @@ from callspan.record.codec import encode_json
 from callspan.record.plain_json import plain
 
 _INLINE_BYTES: Final = 256
-_COMPRESS_BYTES: Final = 128
-_PLAIN_BYTES: Final = 4096
-_SMALL_BYTES: Final = 900
-_SMALL_WINDOW, _SMALL_MEMORY = 12, 4
-"""zlib parameters: a window of 4 KB holds the dictionary and all small data."""
-_LONG_CHARACTERS: Final = 1024
-_PREVIEW_CHARACTERS: Final = 350
-_CUT: Final = "…"
 _LIFTED_CHARACTERS: Final = 16
 _BEGINNING: Final = 40
 """Length of the prefix of a text that is searched for first."""
 _LIFTED: Final = b"\x1a"
 """Marks a text that was moved out of the JSON, `<0x1A>start,length;`. JSON text never has this byte unescaped."""
 
-_ROLE_AND_TEXT: Final = 4
 _MESSAGE: Final = b'{"role":"%b","content":%b}'
+_WINDOW, _MEMORY = 12, 5
+"""zlib parameters: a window of 4 KB. That of 32 KB takes 256 KB of memory, and nine times as long for small data."""
 _MARK: Final = re.compile(rb"\x1a(\d+),(\d+);")
 _DEEP: Final = 32
 """Objects and lists in a value that may be too deep for recursive readers."""
@@ -86,17 +78,13 @@ class Piece(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A piece as a row holds it: its text uncompressed, the rest in other columns."""
+    """A piece as a row holds it: its text in a column of its own, without which the JSON is kept."""
 
     role: str | None
     text: str | None
-    """The human-readable text; None if there is none. If `rest` is set: the beginning and an ellipsis."""
-    rest: bytes | None
-    """The remainder of a long text, compressed; None if `text` is complete."""
-    enc: int
-    """1 (zlib with the dictionary `zlib_words.txt`) + 2 (texts were moved out into `text`); or 4, see `data`."""
-    data: bytes
-    """The rest of the JSON; with `enc` 4 the role of a message that has only a role and a text."""
+    """The whole human-readable text; None if there is none."""
+    left: bytes | None
+    """The JSON, with the place of each long text in `text` instead of it; None for a message of only role and text."""
 
 
 class Parts(NamedTuple):
@@ -183,26 +171,17 @@ def references(skeleton: bytes) -> list[bytes]:
     return [bytes.fromhex(msgspec.json.decode(value, type=str)) for _, kind, value in found if kind == "piece"]
 
 
-def to_row(part: Piece, *, press: bool = True) -> Stored:
-    """Return a piece in stored form: its text uncompressed and once, the rest compressed if that makes it smaller.
-
-    `press=False`, for stores with their own compression: nothing is compressed or shortened.
-    """
-    squeezed = _squeezed if press else _as_it_is
+def to_row(part: Piece) -> Stored:
+    """Return a piece in stored form."""
     if part.role is None:
-        return Stored(None, None, None, *squeezed(part.json, 0, _PLAIN_BYTES))
+        return Stored(None, None, part.json)
     value = _value(part.json)
-    if press and part.role == _FROM_JSON and (message := _message(value, part.json)) is not None:
-        speaker, words = message
-        return Stored(speaker, *_cut(words), _ROLE_AND_TEXT, speaker.encode())
+    if part.role == _FROM_JSON and (message := _message(value, part.json)) is not None:
+        return Stored(*message, None)
     spoken = fragments(value)
     text = "".join(fragment.text for fragment in spoken) or None
     role = role_of(value) if part.role == _FROM_JSON else part.role
-    if press and role is not None and text is not None and part.json == _MESSAGE % (role.encode(), _encode(text)):
-        return Stored(role, *_cut(text), _ROLE_AND_TEXT, role.encode())
-    data = _lifted(part.json, spoken)
-    enc, data = squeezed(data, 0 if data is part.json else 2, _COMPRESS_BYTES)
-    return Stored(role, *(_cut(text) if press else (text, None)), enc, data)
+    return Stored(role, text, _lifted(part.json, spoken))
 
 
 def _message(value: object, json: bytes) -> tuple[str, str] | None:
@@ -212,40 +191,35 @@ def _message(value: object, json: bytes) -> tuple[str, str] | None:
     role, text = map(value.get, _ROLE_CONTENT)
     if not (role and text and isinstance(role, str) and isinstance(text, str)):
         return None
-    return (role, text) if json == _MESSAGE % (role.encode(), _encode(text)) else None
+    return (role, text) if json == _message_json(role, text) else None
 
 
-def whole_text(text: str | None, rest: bytes | None) -> str | None:
-    """Return the complete text of a stored piece; None if it has none."""
-    if text is None or rest is None:
-        return text
-    text = text[: -len(_CUT)]
-    return text + _expanded(rest, text).decode()
-
-
-def from_row(text: str | None, rest: bytes | None, enc: int, data: bytes) -> bytes:
+def from_row(role: str | None, text: str | None, left: bytes | None) -> bytes:
     """Return the exact JSON of a stored piece."""
-    json = _expanded(data) if enc & 1 else data
-    text = whole_text(text, rest)
-    if enc == _ROLE_AND_TEXT and text is not None:
-        return _MESSAGE % (data, _encode(text))
-    if not enc & 2 or text is None:
-        return json
-    return _MARK.sub(lambda mark: _encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
+    if left is None:
+        return _message_json(role or "", text or "")
+    if text is None or _LIFTED not in left:
+        return left
+    return _MARK.sub(lambda mark: _encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), left)
 
 
-def json_of(row: Mapping[str, object]) -> bytes:
-    """Return the exact JSON of a row of `content_text`."""
-    text, rest, enc, data = row["text"], row["rest"], row["enc"], row["data"]
-    raw = data.encode() if isinstance(data, str) else bytes(data) if isinstance(data, bytes | memoryview) else b""
-    more = rest if isinstance(rest, bytes) else None
-    return from_row(text if isinstance(text, str) else None, more, int(str(enc)), raw)
+def deflated(data: bytes) -> bytes:
+    """Return data in the compressed form of SQLite files."""
+    press = zlib.compressobj(wbits=_WINDOW, memLevel=_MEMORY)
+    return press.compress(data) + press.flush()
+
+
+def inflated(data: bytes | None) -> bytes | None:
+    """Return what was deflated; None for None. Raises zlib.error."""
+    return None if data is None else zlib.decompress(data)
+
+
+def _message_json(role: str, text: str) -> bytes:
+    return _MESSAGE % (role.encode(), _encode(text))
 
 
 def _lifted(json: bytes, spoken: Sequence[Fragment]) -> bytes:
     """Return the JSON with each long text that occurs once replaced by its position in the complete text."""
-    if _LIFTED in json:
-        return json
     start = 0
     for fragment in spoken:
         length = len(fragment.text)
@@ -267,54 +241,6 @@ def _only_place(json: bytes, needle: bytes) -> int | None:
         return place if json.startswith(needle, place) else None
     before, found, after = json.partition(needle)
     return len(before) if found and needle not in after else None
-
-
-def _cut(text: str | None) -> tuple[str | None, bytes | None]:
-    """Return the beginning of a long text and the compressed remainder."""
-    if text is None or len(text) < _LONG_CHARACTERS:
-        return text, None
-    start, remainder = text[:_PREVIEW_CHARACTERS], text[_PREVIEW_CHARACTERS:].encode()
-    small = _pressed(remainder, start)
-    return (start + _CUT, small) if len(small) < len(remainder) else (text, None)
-
-
-def _as_it_is(data: bytes, enc: int, _: int) -> tuple[int, bytes]:
-    return enc, data
-
-
-def _squeezed(data: bytes, enc: int, least: int) -> tuple[int, bytes]:
-    if len(data) < least:
-        return enc, data
-    small = _pressed(data)
-    return (enc | 1, small) if len(small) < len(data) else (enc, data)
-
-
-def _pressed(data: bytes, before: str = "") -> bytes:
-    if before or len(data) > _SMALL_BYTES:
-        press = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=_words() + before.encode())
-    else:
-        press = _small_press().copy()
-    return press.compress(data) + press.flush()
-
-
-@cache
-def _small_press() -> zlib._Compress:
-    """Return the compressor of small data, with the dictionary loaded; a copy takes 24 KB instead of 260."""
-    return zlib.compressobj(9, zlib.DEFLATED, -_SMALL_WINDOW, _SMALL_MEMORY, zdict=_words())
-
-
-def _expanded(data: bytes, before: str = "") -> bytes:
-    stream = zlib.decompressobj(-15, zdict=_words() + before.encode())
-    found = stream.decompress(data)
-    if stream.eof:
-        return found
-    raise zlib.error("the compressed data is cut off")
-
-
-@cache
-def _words() -> bytes:
-    """Return the zlib dictionary: strings common in wire JSON, most frequent last. Part of the format: do not edit."""
-    return resources.files("callspan.stores").joinpath("zlib_words.txt").read_bytes()
 
 
 def _skeleton(fields: _Skeleton) -> Piece:

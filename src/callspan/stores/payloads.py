@@ -201,9 +201,9 @@ def text_of(record: CallRecord) -> str:
     found: list[str | None] = []
     if body := bytes(record.request.body):
         parts = bodies.split(body, message_key(record))
-        found += [bodies.to_row(part, press=False).text for part in (*parts.others, *parts.history)]
+        found += [bodies.to_row(part).text for part in (*parts.others, *parts.history)]
     if record.response is not None and (answer := bytes(record.response.body)):
-        found.append(bodies.to_row(bodies.piece(answer, "assistant"), press=False).text)
+        found.append(bodies.to_row(bodies.piece(answer, "assistant")).text)
     return "\n".join(text for text in found if text is not None)
 
 

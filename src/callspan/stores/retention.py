@@ -47,7 +47,8 @@ UNION SELECT x.content FROM ctx x JOIN {nodes} l ON l.id = x.id WHERE 1 = 1
 ON CONFLICT DO NOTHING
 """
 """SQL that marks in the table `contents` the contents of these calls and nodes."""
-SKELETONS: Final = "SELECT text, rest, enc, data FROM content_text WHERE id IN (SELECT request FROM {calls})"
+SKELETONS: Final = "SELECT role, text, data FROM content WHERE {id} IN (SELECT request FROM {calls})"
+"""SQL that reads the skeletons of the requests of these calls."""
 Run: TypeAlias = "Callable[[str, Mapping[str, object]], Result]"
 """Runs a statement with `:name` parameters."""
 
@@ -126,9 +127,9 @@ def _sweep(run: Run) -> int:
     run("CREATE TEMP TABLE live (id bytea PRIMARY KEY)", {})
     run(LIVE_CHAINS.format(nodes="live_ctx", calls=_CALLS, no_parent="''::bytea"), {})
     run(LIVE_CONTENT.format(contents="live", nodes="live_ctx", calls=_CALLS), {})
-    for text, rest, enc, data in run(SKELETONS.format(calls=_CALLS), {}).fetchall():
-        skeleton = from_row(cast("str | None", text), cast("bytes | None", rest), cast("int", enc), cast("bytes", data))
-        for found in references(skeleton):
+    rows = run(SKELETONS.format(id="hash", calls=_CALLS), {}).fetchall()
+    for role, text, data in cast("Sequence[tuple[str | None, str | None, bytes | None]]", rows):
+        for found in references(from_row(role, text, data)):
             run("INSERT INTO live SELECT hash FROM content WHERE hash = :hash ON CONFLICT DO NOTHING", {"hash": found})
     run("DELETE FROM ctx WHERE NOT EXISTS (SELECT 1 FROM live_ctx l WHERE l.id = ctx.id)", {})
     return run("DELETE FROM content WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.id = content.hash)", {}).rowcount

@@ -55,16 +55,13 @@ Computed: TypeAlias = Callable[[Any], tuple[Cell, ...]]
 _Values: TypeAlias = Callable[[object], tuple[object, ...]]
 
 
-def on_conflict(table: Table, names: Sequence[str], place: str | None = None) -> str:
-    """Return the ON CONFLICT clause: replace by a newer version, by the merged row, or keep the first row.
-
-    `place` is the name of the table to insert into, if it is not that of `table`.
-    """
+def on_conflict(table: Table, names: Sequence[str]) -> str:
+    """Return the ON CONFLICT clause: replace by a newer version, by the merged row, or keep the first row."""
     start = f"ON CONFLICT ({table.key}) DO "
     if not table.versioned and not table.merges:
         return f"{start}NOTHING"
     sets = ", ".join(f"{name} = excluded.{name}" for name in names if name != table.key)
-    newer = f" WHERE {_order(table, 'excluded')} > {_order(table, place or table.name)}" if table.versioned else ""
+    newer = f" WHERE {_order(table, 'excluded')} > {_order(table, table.name)}" if table.versioned else ""
     return f"{start}UPDATE SET {sets}{newer}"
 
 

@@ -16,7 +16,6 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from callspan.record.call import PARTS, STAGES
 from callspan.record.formats import FORMAT
 from callspan.stores.columns import REFERENCES, TABLES, Column, Form, Table
-from callspan.stores.packing import PACKED, packed, unpacking
 from callspan.stores.rows import ranked
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
@@ -27,9 +26,8 @@ APPLICATION_ID: Final = 0x43535031
 """Marks an SQLite file as callspan's: "CSP1"."""
 
 _WIDTH: Final = 118
-_PLACEHOLDER: Final = re.compile(r"@(columns|merged|unpacking|version|format)\((\w*)\)")
-_STATEMENT_END: Final = re.compile(r";\n(?!  |END;)")
-"""The end of a statement, not of one within a trigger."""
+_PLACEHOLDER: Final = re.compile(r"@(columns|merged|version|format)\((\w*)\)")
+_STATEMENT_END: Final = re.compile(r";\n")
 _RELATION: Final = re.compile(r"CREATE (?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)")
 _NAMED: Final = 3
 _TEXT: Final = 'text COLLATE "C"'
@@ -128,8 +126,6 @@ def remedy(dialect: Dialect, gone: Sequence[str], client: str) -> str | None:
 def _filled(dialect: Dialect, name: str, what: str) -> str:
     if what == "format":
         return str(FORMAT)
-    if what == "unpacking":
-        return unpacking(name)
     table = next(table for table in TABLES.values() if table.name == name)
     if what == "version":
         return _VERSION
@@ -146,8 +142,6 @@ def _definitions(dialect: Dialect, table: Table) -> list[str]:
 
 def _definition(dialect: Dialect, table: Table, column: Column) -> str:
     kind = _TYPES[dialect].forms[column.form]
-    if _has_row_id(dialect, table) and column.name in PACKED:
-        return f"{packed(column.name)} {kind}"
     if dialect == "clickhouse":
         return f"{column.name} {_clickhouse_type(table, column, kind)}"
     if column.name == table.key:

@@ -67,8 +67,8 @@ class SqlReader(SqlRewards):
     """SQL for the number of calls whose cost is known."""
     _inexact = "c.cost_usd"
     """SQL for the cost of a call whose cost is not exact in picodollars; NULL for no cost."""
-    _same_hash = "hash = :value"
-    """SQL condition that a content has the hash `:value`."""
+    _content_id = "hash"
+    """The column of `content` that others refer to."""
     _keeps_cursors = True
     """Its sink keeps its cursors in the tables."""
     _remedy = "restore it from a backup"
@@ -229,28 +229,38 @@ class SqlReader(SqlRewards):
         return aggregates.latencies_of(durations, first_tokens)
 
     def _content(self, column: str, value: object) -> bytes:
-        """Return the exact JSON of a content by its `id` or `hash`. Raises KeyError if it does not exist."""
-        same = self._same_hash if column == "hash" else f"{column} = :value"
-        sql = f"SELECT text, rest, enc, data FROM content_text WHERE {same}"
+        """Return the exact JSON of the content whose column has this value. Raises KeyError if it does not exist."""
+        sql = f"SELECT hash, role, text, data FROM content WHERE {column} = :value"
         row = next(iter(self._rows(sql, value=value)), None)
         if row is None:
             raise KeyError(value)
-        return bodies.json_of(row)
+        return self._json_of(row)
+
+    def _json_of(self, row: Values) -> bytes:
+        """Return the exact JSON of a row of `content`."""
+        return bodies.from_row(
+            cast("str | None", row["role"]), cast("str | None", row["text"]), self._left(row["data"])
+        )
+
+    @staticmethod
+    def _left(data: object) -> bytes | None:
+        """Return the JSON in the column `data`."""
+        return data.encode() if isinstance(data, str) else cast("bytes | None", data)
 
     def _request_messages(self, row: Values) -> list[bytes]:
         """Return the exact JSON of each message of a request, in order. Raises KeyError if one does not exist."""
         if row["ctx"] is None:
             return []
-        sql = """
+        sql = f"""
             WITH RECURSIVE up (parent, content, depth) AS (
               SELECT parent, content, depth FROM ctx WHERE id = :node
               UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
-            SELECT t.text, t.rest, t.enc, t.data, up.depth FROM up JOIN content_text t ON t.id = up.content
+            SELECT t.hash, t.role, t.text, t.data, up.depth FROM up JOIN content t ON t.{self._content_id} = up.content
              ORDER BY up.depth"""
         found = list(self._rows(sql, node=row["ctx"]))
         if not found or found[-1]["depth"] != len(found) - 1:
             raise KeyError(row["ctx"])
-        return [bodies.json_of(one) for one in found]
+        return [self._json_of(one) for one in found]
 
     def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
         """Return the condition on calls `c`, and its parameters."""
@@ -272,7 +282,7 @@ class SqlReader(SqlRewards):
 
     def _matching(self) -> str:
         """Return the query for the ids of contents whose text contains `:text`."""
-        return f"SELECT t.id FROM content_text t WHERE t.role IS NOT NULL AND {self._contains}"
+        return f"SELECT t.hash FROM content t WHERE t.role IS NOT NULL AND {self._contains}"
 
     def _call_of(self, row: Values, content: Content = "all") -> CallRecord:
         """Return the call of a row, with these bodies and its conversation."""
@@ -296,7 +306,7 @@ class SqlReader(SqlRewards):
         if row["request"] is None:
             return None
         try:
-            skeleton = self._content("id", row["request"])
+            skeleton = self._content(self._content_id, row["request"])
             return msgspec.Raw(
                 bodies.join(skeleton, self._request_messages(row), lambda found: self._content("hash", found))
             )
@@ -306,7 +316,7 @@ class SqlReader(SqlRewards):
     def _response_body(self, row: Values) -> msgspec.Raw | None:
         """Return the body; None if there is none, or if it was deleted in between."""
         try:
-            return None if row["output"] is None else msgspec.Raw(self._content("id", row["output"]))
+            return None if row["output"] is None else msgspec.Raw(self._content(self._content_id, row["output"]))
         except ours(KeyError):
             return None
 

@@ -13,7 +13,6 @@ from clickhouse_connect.driver.client import Client
 
 from callspan.record.call import CallRecord
 from callspan.safe_urls import safe_name
-from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import CallFilter, Content, check_layout
 from callspan.stores.clickhouse.connection import connect, explaining, layout
@@ -106,7 +105,7 @@ class ClickHouseReader(SqlReader):
         return f"hasAny(arrayConcat(c.history, [ifNull(c.output, ''), ifNull(c.system, '')]), ({self._hits()}))"
 
     def _hits(self) -> str:
-        return f"SELECT groupUniqArray(id) FROM ({self._matching()})"
+        return f"SELECT groupUniqArray(hash) FROM ({self._matching()})"
 
     def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""
@@ -135,10 +134,8 @@ class ClickHouseReader(SqlReader):
         hashes = sorted(wanted - self._pieces.keys())
         for start in range(0, len(hashes), _AT_ONCE):
             chosen = hashes[start : start + _AT_ONCE]
-            for row in self._rows(
-                "SELECT hash, text, rest, enc, data FROM content_text WHERE hash IN :hashes", hashes=chosen
-            ):
-                self._pieces[str(row["hash"])] = bodies.json_of(row)
+            for row in self._rows("SELECT hash, role, text, data FROM content WHERE hash IN :hashes", hashes=chosen):
+                self._pieces[str(row["hash"])] = self._json_of(row)
 
 
 class WritersReader(ClickHouseReader, ExactCalls):

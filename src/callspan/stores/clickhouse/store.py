@@ -276,8 +276,9 @@ def _references(record: CallRecord, item: Unpacked) -> tuple[dict[str, object], 
 
 
 def _content(part: bodies.Piece) -> dict[str, object]:
-    role, text, _, enc, data = bodies.to_row(part, press=False)
-    values = {"role": role, "text": text, "enc": enc, "data": data.decode(), "size": len(part.json)}
+    role, text, left = bodies.to_row(part)
+    data = None if left is None else left.decode()
+    values = {"role": role, "text": text, "data": data, "size": len(part.json)}
     return {"hash": part.hash.hex(), "seen_ns": time.time_ns()} | values
 
 

@@ -173,7 +173,8 @@ class _Batch:
                 self._add("call", call_id, whole)
 
     def write(self, cursor: psycopg.Cursor) -> None:
-        contents = [(part.hash, *_stored(part)) for part in sorted(self._contents.values(), key=lambda part: part.hash)]
+        parts = sorted(self._contents.values(), key=lambda part: part.hash)
+        contents = [(part.hash, len(part.json), *bodies.to_row(part)) for part in parts]
         cursor.executemany(_CONTENT, contents)
         cursor.executemany(_NODE, sorted(self._nodes.values()))
         for kind, table in TABLES.items():
@@ -229,14 +230,9 @@ _MOVE: Final = (
     "ON CONFLICT (segment) DO UPDATE SET off = greatest(cursors.off, excluded.off)"
 )
 _CONTENT: Final = (
-    "INSERT INTO content (hash, role, text, enc, data, size) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+    "INSERT INTO content (hash, size, role, text, data) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 )
 _NODE: Final = "INSERT INTO ctx (id, parent, content, depth) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
-
-
-def _stored(part: bodies.Piece) -> tuple[object, ...]:
-    role, text, _, enc, data = bodies.to_row(part, press=False)
-    return role, text, enc, data, len(part.json)
 
 
 @cache

@@ -52,14 +52,13 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE TABLE IF NOT EXISTS rewards (
 @columns(rewards)
 ) ENGINE = ReplacingMergeTree ORDER BY (session_id, reward_id) SETTINGS allow_nullable_key = 1, non_replicated_deduplication_window = 1000;
--- Every value once, by the SHA-256 of its exact JSON. enc 2: its long texts stand in `text` only.
+-- Every value once, by the SHA-256 of its exact JSON. `text`: the whole text of a message. `data`: the JSON without the
+-- long texts, which stand in `text` only; NULL for a message that is nothing but its role and text.
 -- Writers write again what they last wrote an hour ago: what was not seen for longer than all calls is garbage.
 CREATE TABLE IF NOT EXISTS content (
-  hash String, role LowCardinality(Nullable(String)), text Nullable(String) CODEC(ZSTD(3)), enc UInt8, size UInt64,
-  data String CODEC(ZSTD(3)), seen_ns Int64
+  hash String, role LowCardinality(Nullable(String)), size UInt64, data Nullable(String) CODEC(ZSTD(3)),
+  text Nullable(String) CODEC(ZSTD(3)), seen_ns Int64
 ) ENGINE = ReplacingMergeTree(seen_ns) ORDER BY hash SETTINGS non_replicated_deduplication_window = 1000;
-CREATE VIEW IF NOT EXISTS content_text AS
-SELECT hash AS id, hash, role, text, CAST(NULL, 'Nullable(String)') AS rest, enc, data FROM content;
 CREATE TABLE IF NOT EXISTS dead_letter (key String, reason String, frame String, time_ns Int64)
 ENGINE = ReplacingMergeTree ORDER BY key SETTINGS non_replicated_deduplication_window = 1000;
 -- The messages of few calls are on the right side of the join, of which ClickHouse makes a table: not all contents. Where

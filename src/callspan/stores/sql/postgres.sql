@@ -49,11 +49,9 @@ CREATE TABLE rewards (
 );
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 
--- Every value once. enc: 0 plain JSON, +2 its long texts stand in `text` only.
-CREATE TABLE content (
-  hash bytea PRIMARY KEY, role text, text text, enc integer NOT NULL, size bigint NOT NULL, data bytea NOT NULL
-);
-CREATE VIEW content_text AS SELECT hash AS id, hash, role, text, NULL::bytea AS rest, enc, data FROM content;
+-- Every value once, by the SHA-256 of its exact JSON. `text`: the whole text of a message. `data`: the JSON without the
+-- long texts, which stand in `text` only; NULL for a message that is nothing but its role and text.
+CREATE TABLE content (hash bytea PRIMARY KEY, role text, size bigint NOT NULL, data bytea, text text);
 -- A history is a chain: id = SHA-256 of the parent's id (empty for none) and the content's hash.
 CREATE TABLE ctx (id bytea PRIMARY KEY, parent bytea NOT NULL, content bytea NOT NULL, depth integer NOT NULL);
 CREATE INDEX ctx_parent ON ctx (parent);

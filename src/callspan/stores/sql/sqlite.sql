@@ -1,75 +1,36 @@
 -- callspan's tables in SQLite. Column names are a public interface: docs/stores.md.
--- JSON that calls have in common is packed in `call_rows`, see callspan.stores.packing; `calls` shows it whole.
-CREATE TABLE call_rows (
+CREATE TABLE calls (
   id INTEGER PRIMARY KEY,
 @columns(calls)
 );
-CREATE VIEW calls AS
-SELECT r.*, @unpacking(usage_raw) AS usage_raw, @unpacking(attempts) AS attempts, @unpacking(extra) AS extra
-  FROM call_rows r;
-CREATE INDEX calls_session ON call_rows (session_id, start_ns);
+CREATE INDEX calls_session ON calls (session_id, start_ns);
 -- With what a call refers to: a search of texts reads no calls but those it finds.
-CREATE INDEX calls_start ON call_rows (start_ns, output, ctx, system);
-CREATE INDEX calls_failed ON call_rows (start_ns) WHERE outcome IN ('error', 'timeout');
+CREATE INDEX calls_start ON calls (start_ns, output, ctx, system);
+CREATE INDEX calls_failed ON calls (start_ns) WHERE outcome IN ('error', 'timeout');
 -- Lookups by the ids that applications and providers know. An index without the calls that have no such id.
-CREATE INDEX calls_span ON call_rows (span_id) WHERE span_id IS NOT NULL;
-CREATE INDEX calls_trace ON call_rows (trace_id) WHERE trace_id IS NOT NULL;
-CREATE INDEX calls_response ON call_rows (response_id) WHERE response_id IS NOT NULL;
-CREATE INDEX calls_request ON call_rows (request_id) WHERE request_id IS NOT NULL;
-CREATE INDEX calls_user ON call_rows (user_id, start_ns) WHERE user_id IS NOT NULL;
-CREATE INDEX calls_run ON call_rows (run_id, start_ns) WHERE run_id IS NOT NULL;
-CREATE INDEX calls_batch ON call_rows (batch_id) WHERE batch_id IS NOT NULL;
-CREATE INDEX calls_continues ON call_rows (continues, start_ns) WHERE continues IS NOT NULL;
-CREATE INDEX calls_conversation ON call_rows (conversation_id, start_ns) WHERE conversation_id IS NOT NULL;
+CREATE INDEX calls_span ON calls (span_id) WHERE span_id IS NOT NULL;
+CREATE INDEX calls_trace ON calls (trace_id) WHERE trace_id IS NOT NULL;
+CREATE INDEX calls_response ON calls (response_id) WHERE response_id IS NOT NULL;
+CREATE INDEX calls_request ON calls (request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX calls_user ON calls (user_id, start_ns) WHERE user_id IS NOT NULL;
+CREATE INDEX calls_run ON calls (run_id, start_ns) WHERE run_id IS NOT NULL;
+CREATE INDEX calls_batch ON calls (batch_id) WHERE batch_id IS NOT NULL;
+CREATE INDEX calls_continues ON calls (continues, start_ns) WHERE continues IS NOT NULL;
+CREATE INDEX calls_conversation ON calls (conversation_id, start_ns) WHERE conversation_id IS NOT NULL;
 
--- Sums over calls, by session and hour: ask `call_sums`. In `summed` a row without `calls` says that the hour is not
--- summed yet: triggers put it there when a call comes, changes or goes, writers sum it now and then.
--- The times of calls that succeeded are kept beside the sums, so that percentiles need not read the calls.
-CREATE TABLE summed (
-  session_id TEXT, hour, model, provider, calls, errors, cancelled, in_tok, out_tok, cache_read_tok, reasoning_tok,
-  retries, cost_picousd, exact_costs, costs, first_ns, last_ns, durations TEXT, first_tokens TEXT
-);
-CREATE INDEX summed_key ON summed (session_id, hour);
-CREATE VIEW fresh_sums (
-  session_id, hour, model, provider, calls, errors, cancelled, in_tok, out_tok, cache_read_tok, reasoning_tok,
-  retries, cost_picousd, exact_costs, costs, first_ns, last_ns, durations, first_tokens
-) AS
-SELECT c.session_id, u.hour, coalesce(c.model_req, c.model_resp), c.provider, count(*),
-  sum(ifnull(c.outcome IN ('error', 'timeout'), 0)), sum(c.outcome IS 'cancelled'), sum(c.in_tok), sum(c.out_tok),
-  sum(c.cache_read_tok), sum(c.reasoning_tok), sum(c.retries), sum(c.cost_picousd), count(c.cost_picousd),
-  count(c.cost_usd), min(c.start_ns), max(ifnull(c.end_ns, c.start_ns)),
-  group_concat(CASE c.outcome WHEN 'success' THEN c.duration_ns END),
-  group_concat(CASE c.outcome WHEN 'success' THEN c.ttft_ns END)
-  FROM summed u CROSS JOIN call_rows c
-    ON c.session_id IS u.session_id AND c.start_ns BETWEEN u.hour * 3600000000000 - (u.hour <= 0) * 3599999999999
-       AND u.hour * 3600000000000 + (u.hour >= 0) * 3599999999999
- WHERE u.calls IS NULL GROUP BY u.rowid, 3, 4;
 CREATE VIEW call_sums AS
-SELECT session_id, hour, model, provider, calls, errors, cancelled, in_tok, out_tok, cache_read_tok, reasoning_tok,
-  retries, cost_picousd, exact_costs, costs, first_ns, last_ns FROM summed WHERE calls
-UNION ALL
-SELECT session_id, hour, model, provider, calls, errors, cancelled, in_tok, out_tok, cache_read_tok, reasoning_tok,
-  retries, cost_picousd, exact_costs, costs, first_ns, last_ns FROM fresh_sums;
-CREATE VIEW touched AS SELECT session_id, hour FROM summed;
-CREATE TRIGGER touch INSTEAD OF INSERT ON touched
-WHEN NOT EXISTS (SELECT 1 FROM summed WHERE session_id IS NEW.session_id AND hour = NEW.hour AND calls IS NULL) BEGIN
-  DELETE FROM summed WHERE session_id IS NEW.session_id AND hour = NEW.hour;
-  INSERT INTO summed (session_id, hour) VALUES (NEW.session_id, NEW.hour);
-END;
-CREATE TRIGGER calls_in AFTER INSERT ON call_rows BEGIN
-  INSERT INTO touched VALUES (NEW.session_id, NEW.start_ns / 3600000000000);
-END;
-CREATE TRIGGER calls_out AFTER DELETE ON call_rows BEGIN
-  INSERT INTO touched VALUES (OLD.session_id, OLD.start_ns / 3600000000000);
-END;
-CREATE TRIGGER calls_new AFTER UPDATE ON call_rows BEGIN
-  INSERT INTO touched VALUES (OLD.session_id, OLD.start_ns / 3600000000000), (NEW.session_id, NEW.start_ns / 3600000000000);
-END;
+SELECT session_id, start_ns / 3600000000000 AS hour, coalesce(model_req, model_resp) AS model, provider,
+  count(*) AS calls, sum(ifnull(outcome IN ('error', 'timeout'), 0)) AS errors, sum(outcome IS 'cancelled') AS cancelled,
+  sum(in_tok) AS in_tok, sum(out_tok) AS out_tok, sum(cache_read_tok) AS cache_read_tok,
+  sum(reasoning_tok) AS reasoning_tok, sum(retries) AS retries, sum(cost_picousd) AS cost_picousd,
+  count(cost_picousd) AS exact_costs, count(cost_usd) AS costs, min(start_ns) AS first_ns,
+  max(ifnull(end_ns, start_ns)) AS last_ns
+  FROM calls GROUP BY 1, 2, 3, 4;
 
 -- Several versions of a session or timestep are one row; `stamps`: when a value was seen, where not in the last one.
 CREATE TABLE sessions (
 @columns(sessions)
-) WITHOUT ROWID;
+);
 CREATE INDEX sessions_user ON sessions (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX sessions_name ON sessions (name) WHERE name IS NOT NULL;
 CREATE INDEX sessions_group ON sessions (group_id) WHERE group_id IS NOT NULL;
@@ -77,34 +38,27 @@ CREATE INDEX sessions_task ON sessions (task_id) WHERE task_id IS NOT NULL;
 CREATE INDEX sessions_experiment ON sessions (experiment) WHERE experiment IS NOT NULL;
 CREATE TABLE timesteps (
 @columns(timesteps)
-) WITHOUT ROWID;
+);
 CREATE INDEX timesteps_session ON timesteps (session_id, start_ns);
 CREATE INDEX timesteps_user_step ON timesteps (user_step_id) WHERE user_step_id IS NOT NULL;
 CREATE TABLE events (
 @columns(events)
-) WITHOUT ROWID;
+);
 CREATE INDEX events_session ON events (session_id, time_ns);
 CREATE TABLE messages (
 @columns(messages)
-) WITHOUT ROWID;
+);
 CREATE INDEX messages_session ON messages (session_id, time_ns);
 CREATE TABLE rewards (
 @columns(rewards)
-) WITHOUT ROWID;
+);
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 
--- Every value once. enc: 0 plain JSON, +1 deflated with our dictionary, +2 its long texts stand in `text` only,
--- 4 a message that is nothing but its text and its role, which `data` has.
--- A text of 1024 characters or more: its beginning and an ellipsis in `text`, what follows deflated in `rest`.
+-- Every value once, by the SHA-256 of its exact JSON. `text`: the whole text of a message. `data`: deflated, the JSON
+-- without the long texts, which stand in `text` only; NULL for a message that is nothing but its role and text.
 CREATE TABLE content (
-  id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT, text TEXT, rest BLOB, text_of INTEGER, enc INTEGER NOT NULL,
-  size INTEGER NOT NULL, data NOT NULL
+  id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT, size INTEGER NOT NULL, data BLOB, text TEXT
 );
--- `content_text` shows each content with its text; an answer sent again in the next request borrows it by `text_of`.
-CREATE VIEW content_text AS
-SELECT c.id AS id, c.hash AS hash, c.role AS role, coalesce(c.text, o.text) AS text,
-       coalesce(c.rest, o.rest) AS rest, c.enc AS enc, c.data AS data
-  FROM content c LEFT JOIN content o ON o.id = c.text_of;
 -- A history is a chain: each node adds one message to its parent (0: none), so equal beginnings are shared.
 CREATE TABLE ctx (
   id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, content INTEGER NOT NULL, depth INTEGER NOT NULL,
@@ -116,13 +70,12 @@ CREATE TABLE dead_letter (
 CREATE TABLE cursors (segment TEXT PRIMARY KEY, off INTEGER NOT NULL) WITHOUT ROWID;
 
 -- One SELECT: into a union SQLite takes no condition that holds a query or joins a table, and reads all calls. A negative
--- id marks the answer. What follows a text that was cut is in `rest`. Where a call continues another one, its own
--- messages are not all that the model saw.
+-- id marks the answer. Where a call continues another one, its own messages are not all that the model saw.
 CREATE VIEW call_messages AS
 SELECT c.call_id AS call_id, c.session_id AS session_id, m.key - (c.system IS NOT NULL) AS position,
-       CASE WHEN m.value < 0 THEN 'out' ELSE 'in' END AS direction, t.role AS role, coalesce(t.text, o.text) AS text,
-       coalesce(t.rest, o.rest) AS rest, c.continues AS continues, c.conversation_id AS conversation_id
-  FROM call_rows c CROSS JOIN json_each((
+       CASE WHEN m.value < 0 THEN 'out' ELSE 'in' END AS direction, t.role AS role, t.text AS text,
+       c.continues AS continues, c.conversation_id AS conversation_id
+  FROM calls c CROSS JOIN json_each((
          WITH RECURSIVE up (parent, content, depth) AS (
            SELECT parent, content, depth FROM ctx WHERE id = c.ctx
            UNION ALL
@@ -135,4 +88,4 @@ SELECT c.call_id AS call_id, c.session_id AS session_id, m.key - (c.system IS NO
              UNION ALL
              SELECT -c.output, 9e9 WHERE c.output IS NOT NULL)
             ORDER BY depth))) m
-       CROSS JOIN content t ON t.id = abs(m.value) LEFT JOIN content o ON o.id = t.text_of;
+       CROSS JOIN content t ON t.id = abs(m.value);

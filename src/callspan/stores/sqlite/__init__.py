@@ -1,4 +1,4 @@
-"""SQLite: sink, reader, rescue and removal."""
+"""SQLite: sink, reader, removal and recovery."""
 
 from __future__ import annotations
 

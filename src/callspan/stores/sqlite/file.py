@@ -1,4 +1,4 @@
-"""The SQLite file: opening, pragmas, the sums kept in it, and what to do about its errors.
+"""The SQLite file: opening, pragmas, and what to do about its errors.
 
 Only SQLite opens the file, its `-wal` and its `-shm`, also to create it. When a process closes any descriptor of a
 file, the system drops all POSIX locks that the process has on it, SQLite's too: the next process that closes the file
@@ -26,23 +26,15 @@ from callspan.stores.schema import APPLICATION_ID, MARKS, named, relations, stat
 BUSY_MS: Final = 30_000
 _MOMENT_S: Final = 0.5
 _RETRY_S: Final = 0.005
-_PAGE_BYTES: Final = 512
-"""Rows and texts are a few hundred bytes: larger pages would stay half empty, see docs/stores.md for figures."""
-
-_LOG_BYTES: Final = 4 * 1024 * 1024
-"""WAL size that triggers a checkpoint. The default, 512 KB with this page size, is about one batch."""
 _MAPPED_BYTES: Final = 32 << 20
 """Memory map size of a reader: mapped pages count as memory of the process, and more was not faster."""
 Inode: TypeAlias = tuple[int, int]
 """Device and number of a file."""
 _unsafe: Final[dict[Inode | None, str]] = {}
 """Files that this process must not write to, and why: SQLite has lost its locks on them, and does not know it."""
-_SUM_UP: Final = ("INSERT INTO summed SELECT * FROM fresh_sums", "DELETE FROM summed WHERE calls IS NULL")
-_EVERY_S: Final = 5.0
-_REST: Final = 50
-"""The next summing waits this many times as long as the last one took."""
 _NO_HEADER: Final = "another kind of file, or one whose header is damaged (zero bytes after a power failure, say)"
-_RESCUE: Final = "python -m callspan.stores.sqlite.rescue"
+
+_ELSEWHERE: Final = "name another file, restore this one from a backup, or try `.recover` of sqlite.org's sqlite3"
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
@@ -132,6 +124,19 @@ def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Conn
     return connection
 
 
+def open_damaged(path: Path) -> sqlite3.Connection:
+    """Return a read-only connection to a file that need not be whole. Raises StoreError for no file or no header."""
+    if not path.is_file():
+        raise no_file(path)
+    connection = _connected(path, "mode=ro")
+    # With this, SQLite also reads a file that is shorter than its header says, and a schema of which parts are damaged.
+    for pragma in ("writable_schema=ON", "cell_size_check=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
 def _connected(path: Path, mode: str, wait_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
     """Return a connection; `mode` is the query of the URI."""
     uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
@@ -163,7 +168,6 @@ def _lies_still(path: Path) -> bool:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     if _checked_version(connection, path) == 0:
-        connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         _write_ahead(connection)
         connection.execute("BEGIN IMMEDIATE")
         with connection:
@@ -172,7 +176,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
                 for statement in (*statements("sqlite"), *MARKS):
                     connection.execute(statement)
     connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_BYTES // _PAGE_BYTES}")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
@@ -205,27 +208,6 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
-def sum_up(connection: sqlite3.Connection) -> None:
-    """Update all outdated sums within the open transaction."""
-    for statement in _SUM_UP:
-        connection.execute(statement)
-
-
-class Upkeep:
-    """Updates the sums every few seconds, using at most 1/50 of the time: an hour with many calls takes long."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def look(self, connection: sqlite3.Connection) -> None:
-        """Update the sums if they are due, within the open transaction."""
-        started = time.monotonic()
-        if started >= self._next:
-            sum_up(connection)
-            ended = time.monotonic()
-            self._next = ended + max(_EVERY_S, _REST * (ended - started))
-
-
 @contextmanager
 def explaining(path: Path) -> Iterator[None]:
     """Context manager that replaces known SQLite errors by a StoreError that says what to do."""
@@ -240,9 +222,9 @@ def explaining(path: Path) -> Iterator[None]:
 
 def _advice(path: Path, message: str) -> str | None:
     if "not a database" in message:
-        return f"{message}: {_NO_HEADER}; name another file, or {rescue(path)}"
+        return f"{message}: {_NO_HEADER}; {_ELSEWHERE}"
     if "malformed" in message:
-        return f"{message}; {rescue(path)}"
+        return f"{message}; {remedy(path)}"
     if "no such table" in message:
         return _gone(path, message)
     if "readonly" in message or "unable to open" in message:
@@ -254,10 +236,10 @@ def _advice(path: Path, message: str) -> str | None:
     return None
 
 
-def rescue(path: Path) -> str:
+def remedy(path: Path) -> str:
     """Return advice about a damaged file."""
-    rescued = path.with_name(f"{path.stem}-rescued{path.suffix}")
-    return f"restore it from a backup, or rescue what can be read: {_RESCUE} {path} {rescued}"
+    recovered = path.with_name(f"{path.stem}-recovered{path.suffix}")
+    return f"restore it from a backup, or recover what can be read: callspan recover {path} {recovered}"
 
 
 def _gone(path: Path, message: str) -> str:

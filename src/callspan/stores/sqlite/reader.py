@@ -4,66 +4,40 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
 from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
-from callspan.stores import aggregates
-from callspan.stores.aggregates import Latencies
+from callspan.stores import bodies
 from callspan.stores.base import CallFilter
 from callspan.stores.filters import SQLITE
-from callspan.stores.packing import SAME_HASH
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.sqlite import text_search
-from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_for_reading, rescue
+from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_for_reading, remedy
 from callspan.stores.sqlite.text_search import Lookup, TextSearch
 
 _INHERITED: Final = "it was open for reading when this process was forked, and SQLite has no locks in the child"
 _CHUNK: Final = 500
-_COLUMN: Final = re.compile(r"\bc\.(\w+)")
-_CONDITIONS: Final = frozenset({"session_id", "provider"})
-_GROUPS: Final[dict[str, str]] = {
-    "model": "c.model",
-    "provider": "c.provider",
-    "session": "c.session_id",
-    "day": "date(c.hour * 3600, 'unixepoch')",
-}
-_SUMS: Final = """
-SELECT {key} AS key, sum(c.calls) AS calls, sum(c.errors) AS errors, sum(c.cancelled) AS cancelled,
-  sum(c.in_tok) AS input_tokens, sum(c.out_tok) AS output_tokens, sum(c.cache_read_tok) AS cache_read_tokens,
-  sum(c.reasoning_tok) AS reasoning_tokens, sum(c.cost_picousd) AS pico, sum(c.costs) AS priced,
-  sum(c.exact_costs) AS exact, sum(c.retries) AS retries, min(c.first_ns) AS first_ns, max(c.last_ns) AS last_ns
-FROM call_sums c WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
-"""
-_TIMES: Final = """
-SELECT {key}, c.durations, c.first_tokens FROM (
-  SELECT session_id, hour, model, provider, durations, first_tokens FROM summed WHERE calls
-  UNION ALL SELECT session_id, hour, model, provider, durations, first_tokens FROM fresh_sums) c WHERE {where}
-"""
 
 
 class SQLiteReader(SqlReader):
     """Opens the file read-only. Raises StoreError for a missing file or one of another application."""
 
     _day = "date(c.start_ns / 1000000000, 'unixepoch')"
-    _same_hash = SAME_HASH.format(value=":value")
+    _content_id = "id"
     _metadata = SQLITE
-    _called = "c.first_ns AS called FROM call_sums c"
-    _models = "SELECT DISTINCT session_id, model FROM call_sums"
 
     def __init__(self, path: str | Path, wait_s: float | None = None) -> None:
         """Open `path` at once, so that errors show early; `wait_s` is how long to wait for the locks of others."""
         self.name = f"sqlite:///{path}"
         self._path = Path(path)
-        self._remedy = rescue(self._path)
+        self._remedy = remedy(self._path)
         self._connection = open_for_reading(self._path, BUSY_MS / 1000 if wait_s is None else wait_s)
         self._is_open = True
         in_child(self, _inherit)
@@ -108,11 +82,6 @@ class SQLiteReader(SqlReader):
             found = Lookup(self._connection, which.text.casefold()).first(calls, which.offset + which.limit)
         return None if found is None else found[which.offset :]
 
-    def _sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
-        """Yield one row per group, from the sums stored in the file if they can answer the query."""
-        kept = _kept_sums(by, where)
-        return super()._sums(by, where, values) if kept is None else self._rows(kept, **values)
-
     def _text_condition(self, text: str) -> str:
         """Return the condition that a message of call `c` contained the case-folded text just now."""
         search = self._searches.get(text)
@@ -122,19 +91,10 @@ class SQLiteReader(SqlReader):
         with explaining(self._path):
             return search.condition(f"callspan_finds_{[*self._searches].index(text) + 1}")
 
-    def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
-        """Return the percentiles of the successful calls, from the stored times if these suffice."""
-        by = next((name for name in _GROUPS if self._group(name) == key), None)
-        if by is None or not _answerable(where):
-            return super()._latencies(key, where, values)
-        durations: dict[object, list[float]] = defaultdict(list)
-        first_tokens: dict[object, list[float]] = defaultdict(list)
-        for group, *texts in self._tuples(_TIMES.format(key=_GROUPS[by], where=where), **values):
-            for found, text in zip((durations, first_tokens), texts, strict=True):
-                if isinstance(text, str):
-                    # Numbers of nanoseconds are exact as floats up to 104 days, and sorted in half the time.
-                    found[group].extend(map(float, text.split(",")))
-        return aggregates.latencies_of(durations, first_tokens)
+    @staticmethod
+    def _left(data: object) -> bytes | None:
+        """Return the JSON in the column `data`, which is deflated."""
+        return bodies.inflated(cast("bytes | None", data))
 
     def close(self) -> None:
         """Close the file."""
@@ -153,7 +113,7 @@ class WritersReader(SQLiteReader, ExactCalls):
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         """The file is `connection`'s."""
         self.name = f"sqlite:///{path}"
-        self._path, self._remedy = path, rescue(path)
+        self._path, self._remedy = path, remedy(path)
         self._connection = connection
         self._searches = {}
 
@@ -173,15 +133,3 @@ def _has(metadata: str | None, key: str, value: str) -> bool:
 
 
 _FUNCTIONS: Final = (("callspan_label", 2, _label), ("callspan_has", 3, _has))
-
-
-def _kept_sums(by: str, where: str) -> str | None:
-    """Return the query of the stored sums for the calls `c` that match; None if the stored sums cannot answer it."""
-    if by in _GROUPS and _answerable(where):
-        return _SUMS.format(key=_GROUPS[by], where=where)
-    return None
-
-
-def _answerable(where: str) -> bool:
-    """Return whether the stored sums can be filtered by this condition."""
-    return set(_COLUMN.findall(where)) <= _CONDITIONS

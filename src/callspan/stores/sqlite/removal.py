@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from callspan.stores.base import DeletionResult, DeletionScope, no_file
-from callspan.stores.bodies import from_row, references
+from callspan.stores.bodies import from_row, inflated, references
 from callspan.stores.columns import REFERENCES
-from callspan.stores.packing import CALL_ROWS, SAME_HASH
 from callspan.stores.retention import CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS
-from callspan.stores.sqlite.file import explaining, open_for_writing, sum_up
+from callspan.stores.sqlite.file import explaining, open_for_writing
 
 _SESSIONS: Final = "sessions"
-_PLACES: Final = {"calls": CALL_ROWS}
-"""Tables that hold the rows of others."""
 _KEYS: Final = {
     "calls": "call_id",
     "sessions": "session_id",
@@ -45,12 +42,8 @@ _TABLES: Final = (
 _NEW_CALLS: Final = f"""
 INSERT INTO new_calls
 SELECT r.id, r.call_id, r.part, r.stage, r.seen_ns, {", ".join(f"r.{name}" for name in REFERENCES)}
-  FROM call_rows r LEFT JOIN seen s ON s.id = r.id
+  FROM calls r LEFT JOIN seen s ON s.id = r.id
  WHERE s.call_id IS NOT r.call_id OR s.part IS NOT r.part OR s.stage IS NOT r.stage OR s.seen_ns IS NOT r.seen_ns
-"""
-_LENDERS: Final = """
-INSERT OR IGNORE INTO new_content
-SELECT c.text_of FROM new_content n JOIN content c ON c.id = n.id WHERE c.text_of IS NOT NULL
 """
 
 
@@ -84,8 +77,6 @@ class _Removal:
         else:
             self._old(scope.older_than_ns or 0, counts)
         contents = self._sweep()
-        with self._transaction():
-            sum_up(self._connection)
         self._run("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         (free,) = self._run("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size").fetchone()
         sessions, calls, *others = counts.values()
@@ -95,7 +86,7 @@ class _Removal:
 
     def _session(self, session_id: str, counts: dict[str, int]) -> None:
         for table in (*CHILDREN, _SESSIONS):
-            sql = f"DELETE FROM {_PLACES.get(table, table)} WHERE session_id = ?"
+            sql = f"DELETE FROM {table} WHERE session_id = ?"
             counts[table] += self._run(sql, (session_id,)).rowcount
 
     def _old(self, before_ns: int, counts: dict[str, int]) -> None:
@@ -103,13 +94,13 @@ class _Removal:
         for session_id in self._in_batches(_SESSIONS, before_ns):
             self._session(session_id, counts)
         for table in CHILDREN:
-            sql = f"DELETE FROM {_PLACES.get(table, table)} WHERE {_KEYS[table]} = :key AND {OLD[table]}"
+            sql = f"DELETE FROM {table} WHERE {_KEYS[table]} = :key AND {OLD[table]}"
             for key in self._in_batches(table, before_ns):
                 counts[table] += self._run(sql, {"key": key, "value": before_ns}).rowcount
 
     def _in_batches(self, table: str, before_ns: int) -> Iterator[str]:
         """Yield the keys of old rows in batches, each batch within one transaction."""
-        sql = f"SELECT {_KEYS[table]} FROM {_PLACES.get(table, table)} WHERE {OLD[table]}"
+        sql = f"SELECT {_KEYS[table]} FROM {table} WHERE {OLD[table]}"
         keys = [str(row[0]) for row in self._run(sql, {"value": before_ns})]
         start = 0
         while start < len(keys):
@@ -159,12 +150,10 @@ class _Removal:
             return
         self._run(LIVE_CHAINS.format(nodes="new_ctx", calls="new_calls", no_parent="0"))
         self._run(LIVE_CONTENT.format(contents="new_content", nodes="new_ctx", calls="new_calls"))
-        refer = f"INSERT OR IGNORE INTO new_content SELECT id FROM content WHERE {SAME_HASH.format(value=':hash')}"
-        for text, rest, enc, data in self._run(SKELETONS.format(calls="new_calls")).fetchall():
-            raw = data.encode() if isinstance(data, str) else bytes(data)
-            for found in references(from_row(text, rest, enc, raw)):
-                self._run(refer, {"hash": found})
-        self._run(_LENDERS)
+        refer = "INSERT OR IGNORE INTO new_content SELECT id FROM content WHERE hash = ?"
+        for role, text, data in self._run(SKELETONS.format(id="id", calls="new_calls")).fetchall():
+            skeleton = from_row(role, text, inflated(data))
+            self._connection.executemany(refer, [(found,) for found in references(skeleton)])
         for known, new in (("seen", "new_calls"), ("live_ctx", "new_ctx"), ("live", "new_content")):
             self._run(f"INSERT OR REPLACE INTO {known} SELECT * FROM {new}")
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from itertools import compress, repeat
 from operator import is_not
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from callspan.record.call import CallRecord
@@ -26,10 +25,9 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
-from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, Packer, packed
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
-from callspan.stores.sqlite.file import Inode, Upkeep, explaining, forbid, log_of, open_as_it_is, open_for_writing
+from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
 
 _LOST: Final = (
@@ -42,21 +40,10 @@ _MOST_STATEMENTS: Final = 50
 class Insert:
     """The statement that inserts rows of a table, without the columns that are NULL. Safe from any thread."""
 
-    def __init__(
-        self,
-        table: str,
-        names: Sequence[str],
-        flags: Sequence[str] = (),
-        conflict: str = "",
-        packers: Mapping[str, Callable[[str], str]] = MappingProxyType({}),
-    ) -> None:
-        """`names` are the columns, in the order of values; `conflict` follows the values.
-
-        `flags` are the boolean columns, `packers` the packers of other columns.
-        """
+    def __init__(self, table: str, names: Sequence[str], flags: Sequence[str] = (), conflict: str = "") -> None:
+        """`names` are the columns, in the order of values; `conflict` follows the values; `flags` are boolean."""
         self._table, self._names, self._conflict = table, names, conflict
         self._flags = [names.index(name) for name in flags]
-        self._packers = [(names.index(name), pack) for name, pack in packers.items()]
         self._statements: dict[tuple[bool, ...], str] = {}
 
     def run(self, connection: sqlite3.Connection, values: Sequence[Cell]) -> sqlite3.Cursor:
@@ -72,17 +59,13 @@ class Insert:
         return connection.execute(statement, list(compress(bound, present)))
 
     def _bound(self, values: Sequence[Cell]) -> Sequence[Cell]:
-        if not self._flags and not self._packers:
+        if not self._flags:
             return values
         bound = list(values)
         for place in self._flags:
             flag = bound[place]
             if flag is not None:
                 bound[place] = int(flag)
-        for place, pack in self._packers:
-            text = bound[place]
-            if isinstance(text, str):
-                bound[place] = pack(text)
         return bound
 
     def _statement(self, present: Sequence[bool]) -> str:
@@ -96,9 +79,6 @@ _POISON: Final = (
 )  # fmt: skip
 _MEMORY_ENTRIES: Final = 20_000
 _CALL: Final = "call"
-_ANSWERS: Final = "assistant"
-_ANSWERS_ENTRIES: Final = 200
-_LENT_CHARACTERS: Final = 64
 
 
 class SQLiteStore:
@@ -112,14 +92,11 @@ class SQLiteStore:
         self._connection: sqlite3.Connection | None = None
         self._contents: dict[bytes, int] = {}
         self._nodes: dict[tuple[int, int], int] = {}
-        self._answers: dict[tuple[str, bytes | None], int] = {}
-        """Texts of the latest responses: the next request usually contains them."""
         self._newest = 0
         """Id of the latest content."""
         self._data_version = -1
         self._inode: int | None = None
         self._log: Inode | None = None
-        self._sums = Upkeep()
 
     def open(self) -> None:
         """Open or create the file. Raises StoreError, sqlite3.Error or OSError."""
@@ -149,7 +126,6 @@ class SQLiteStore:
                     # One at a time: the garbage collector, possibly on a caller's thread, traverses all live objects.
                     self._store(connection, unpack_entry(entry))
                 self._move_cursors(connection, entries)
-                self._sums.look(connection)
         except _POISON as error:
             self._forget_all()
             raise PoisonError(error_text(error)) from error
@@ -230,7 +206,7 @@ class SQLiteStore:
         whole = combined(known, [item.record])
         if whole is None or not isinstance(whole.record, CallRecord):
             return
-        connection.execute(f"DELETE FROM {CALL_ROWS} WHERE call_id = ?", (call_id,))
+        connection.execute("DELETE FROM calls WHERE call_id = ?", (call_id,))
         references = self._references(connection, whole.record, whole)
         _insert(TABLES[_CALL]).run(connection, (*whole.cells(), *references))
 
@@ -253,7 +229,7 @@ class SQLiteStore:
             tools = ids.get(parts.tools) if parts.tools else None
             ctx = self._chain(connection, parts.history)
         if item.response:
-            output = self._content(connection, bodies.piece(item.response, _ANSWERS))
+            output = self._content(connection, bodies.piece(item.response, "assistant"))
         return request, ctx, system, tools, output
 
     def _content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
@@ -265,21 +241,12 @@ class SQLiteStore:
 
     def _new_content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int | None:
         """Insert a content and return its id; None if it already existed, which is rare."""
-        role, text, rest, enc, data = bodies.to_row(part)
-        spoken = None if text is None else (text, rest)
-        lender = None if spoken is None else self._answers.get(spoken)
-        lent = (text, rest) if lender is None else (None, None)
-        stored = bytearray(data) if enc & 1 else data.decode()
-        cursor = _CONTENT.run(
-            connection, (bytearray(part.hash[:HASH_BYTES]), role, *lent, lender, enc, len(part.json), stored)
-        )
+        role, text, left = bodies.to_row(part)
+        data = None if left is None else bytearray(bodies.deflated(left))
+        cursor = _CONTENT.run(connection, (bytearray(part.hash), role, len(part.json), data, text))
         if not cursor.rowcount:
             return None
         self._newest = found = int(cursor.lastrowid or 0)
-        if part.role == _ANSWERS and spoken is not None and len(spoken[0]) >= _LENT_CHARACTERS and lender is None:
-            self._answers[spoken] = found
-            if len(self._answers) > _ANSWERS_ENTRIES:
-                del self._answers[next(iter(self._answers))]
         return found
 
     def _chain(self, connection: sqlite3.Connection, history: Sequence[bodies.Piece]) -> int | None:
@@ -310,7 +277,6 @@ class SQLiteStore:
     def _forget_all(self) -> None:
         self._contents.clear()
         self._nodes.clear()
-        self._answers.clear()
         self._newest = 0
 
     @staticmethod
@@ -331,7 +297,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _content_there(connection: sqlite3.Connection, part: bodies.Piece) -> int:
-    known = connection.execute("SELECT id FROM content WHERE hash = ?", (bytearray(part.hash[:HASH_BYTES]),))
+    known = connection.execute("SELECT id FROM content WHERE hash = ?", (bytearray(part.hash),))
     return int(known.fetchone()[0])
 
 
@@ -339,13 +305,8 @@ def _content_there(connection: sqlite3.Connection, part: bodies.Piece) -> int:
 def _insert(table: Table) -> Insert:
     """Return the statement that inserts a row, with the table's ON CONFLICT clause."""
     flags = [column.name for column in table.columns if column.form == "flag"]
-    if table.kind != _CALL:
-        return Insert(table.name, table.names, flags, on_conflict(table, table.names))
-    names = [packed(name) if name in PACKED else name for name in (*table.names, *REFERENCES)]
-    packers = {packed(name): Packer(name).pack for name in PACKED}
-    return Insert(CALL_ROWS, names, flags, on_conflict(table, names, CALL_ROWS), packers)
+    names = (*table.names, *REFERENCES) if table.kind == _CALL else table.names
+    return Insert(table.name, names, flags, on_conflict(table, names))
 
 
-_CONTENT: Final = Insert(
-    "content", ("hash", "role", "text", "rest", "text_of", "enc", "size", "data"), conflict="ON CONFLICT DO NOTHING"
-)
+_CONTENT: Final = Insert("content", ("hash", "role", "size", "data", "text"), conflict="ON CONFLICT DO NOTHING")

@@ -2,7 +2,7 @@
 
 A page of results is full after a few calls where many contain the part. Else all texts are scanned once. SQLite's LIKE
 ignores the case of ASCII only, but needs no Python per text. It decides about texts of ASCII; texts with other
-characters, and those stored in two parts, are compared in Python.
+characters are compared in Python.
 """
 
 # ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
@@ -15,17 +15,15 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Final, cast
 
-from callspan.stores import bodies
-
 _STEP: Final = 20_000
 """Contents per query."""
 _MAPPED_STEPS: Final = 4
 """The mapping of the file is renewed after so many queries: what was read through it counts as memory."""
 _MOST_MAPPED: Final = 0x7FFF0000
 _TEXTS: Final = """
-SELECT id, CASE WHEN {contains} THEN NULL ELSE text END, rest, text_of FROM content
+SELECT id, CASE WHEN {contains} THEN NULL ELSE text END FROM content
  WHERE role IS NOT NULL AND id BETWEEN :first AND :last
-   AND ({may_contain} OR rest IS NOT NULL OR text_of IS NOT NULL OR length(text) <> length(CAST(text AS BLOB)))
+   AND ({may_contain} OR length(text) <> length(CAST(text AS BLOB)))
 """
 """Texts that contain the part are NULL. `length` of a text with a NUL ends there."""
 _LIKE: Final = "text LIKE {} ESCAPE '\\'"
@@ -46,7 +44,7 @@ SELECT c.id FROM calls c
 """
 _HIGHEST: Final = {table: f"SELECT coalesce(max(id), 0) FROM {table}" for table in ("content", "ctx")}
 _FOUND: Final = 1
-_CONTENT: Final = "SELECT text, rest FROM content_text WHERE id = ? AND role IS NOT NULL"
+_CONTENT: Final = "SELECT text FROM content WHERE id = ? AND role IS NOT NULL"
 _NODE: Final = "SELECT parent, content FROM ctx WHERE id = ?"
 MOST_LOOKUPS: Final = 20_000
 """Contents and nodes that are read one by one before all texts are scanned instead."""
@@ -87,7 +85,7 @@ class Lookup:
         found = self._contents.get(place)
         if found is None:
             row = self._cursor.execute(_CONTENT, (place,)).fetchone()
-            text = None if row is None else bodies.whole_text(*row)
+            text = None if row is None else row[0]
             found = self._contents[place] = text is not None and self._part in text.casefold()
         return found
 
@@ -187,22 +185,12 @@ class TextSearch:
     def _scan(self, first: int, last: int) -> None:
         found = self._contents
         found.extend(bytes(last + 1 - len(found)))
-        borrowed = []
-        for place, text, rest, lender in self._cursor.execute(
-            self._texts, {"first": first, "last": last, **self._patterns}
-        ):
-            if lender is not None:
-                borrowed.append((place, lender))
-            elif text is None or self._contains(text, rest):
+        for place, text in self._cursor.execute(self._texts, {"first": first, "last": last, **self._patterns}):
+            if text is None or self._contains(text):
                 found[place] = _FOUND
-        for place, lender in borrowed:
-            # An answer is stored before the request that sends it again.
-            found[place] = found[lender] if lender < len(found) else 0
 
-    def _contains(self, text: str, rest: bytes | None) -> bool:
+    def _contains(self, text: str) -> bool:
         """Return whether a text contains the part that LIKE did not find in it."""
-        if rest is not None:
-            return self._part in (bodies.whole_text(text, rest) or "").casefold()
         # Folding takes much longer than to look for some characters.
         return any(one in text for one in self._needed) and self._part in text.casefold()
 
