@@ -134,7 +134,7 @@ def _payloads(calls: int) -> Iterator[bytes]:
 
 def _steps(path: Path) -> Iterator[bytes]:
     """Yield the steps of the long session."""
-    sql = "SELECT timestep_id, timestep, min(start_ns), max(end_ns) FROM call_rows WHERE session_id = ? GROUP BY 1, 2"
+    sql = "SELECT timestep_id, timestep, min(start_ns), max(end_ns) FROM calls WHERE session_id = ? GROUP BY 1, 2"
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute(sql, (LONG,)).fetchall()
     for step_id, index, start_ns, end_ns in found:
