@@ -22,6 +22,7 @@ if _typing.TYPE_CHECKING:
         tool,
     )
     from callspan.agent.arguments import MisuseError
+    from callspan.agent.call_ids import call_id, last_call_id
     from callspan.agent.context import content, copy_context, metadata
     from callspan.agent.operations import Tool
     from callspan.agent.rewards import feedback, reward
@@ -54,6 +55,7 @@ _HOMES = {
     "Timestep": "callspan.agent.timesteps",
     "Tool": "callspan.agent.operations",
     "add_callback": "callspan.process.callbacks",
+    "call_id": "callspan.agent.call_ids",
     "content": "callspan.agent.context",
     "copy_context": "callspan.agent.context",
     "current_session": "callspan.agent.api",
@@ -63,6 +65,7 @@ _HOMES = {
     "handoff": "callspan.agent.api",
     "instrument": "callspan.wiring",
     "invoke_agent": "callspan.agent.api",
+    "last_call_id": "callspan.agent.call_ids",
     "metadata": "callspan.agent.context",
     "open_store": "callspan.opening",
     "patch_status": "callspan.wiring",
@@ -92,6 +95,7 @@ __all__ = [
     "Timestep",
     "Tool",
     "add_callback",
+    "call_id",
     "content",
     "copy_context",
     "current_session",
@@ -101,6 +105,7 @@ __all__ = [
     "handoff",
     "instrument",
     "invoke_agent",
+    "last_call_id",
     "metadata",
     "open_store",
     "patch_status",

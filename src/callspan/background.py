@@ -227,6 +227,10 @@ class LRUCache(Generic[_K, _V]):
         except ours(KeyError):
             return  # evicted meanwhile
 
+    def items(self) -> list[tuple[_K, _V]]:
+        """Return all entries, oldest first."""
+        return list(self._known.items())
+
     def pop(self, key: _K) -> _V | None:
         """Remove and return the value, or None."""
         return self._known.pop(key, None)

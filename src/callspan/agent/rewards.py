@@ -9,6 +9,7 @@ from typing import Final, Literal, NamedTuple, SupportsFloat, TypeAlias
 import msgspec
 
 from callspan.agent.arguments import Time, as_text, flagged, installed_or_warn, moment, reward_value
+from callspan.agent.call_ids import call_of_span, target_id
 from callspan.agent.context import Carried, carried, current_content, current_metadata
 from callspan.agent.runtime import SPAN_REFS, Runtime, SpanRef, UnansweredError, found, known_level
 from callspan.agent.scope import Scope, current_scope
@@ -21,6 +22,7 @@ from callspan.record.ids import new_id
 from callspan.settings import strictest
 
 Level: TypeAlias = Literal["event", "session", "call"]
+_NO_CALL: Final = "feedback is for a call: give what it returned, its id, or the provider's id of its response"
 _ADVICE: Final = "a reward outside a session needs the session_id, timestep_id or call_id it is for"
 _NO_METADATA: Final[Mapping[str, object]] = {}
 
@@ -30,7 +32,8 @@ def reward(  # noqa: PLR0913 - its target and its fields
     *,
     session_id: str | None = None,
     timestep_id: str | None = None,
-    call_id: str | None = None,
+    event_id: str | None = None,
+    call_id: object = None,
     objective: str = "reward",
     label: str | None = None,
     source: str | None = None,
@@ -38,15 +41,15 @@ def reward(  # noqa: PLR0913 - its target and its fields
     carrier: Mapping[str, str] | None = None,
     at: Time | None = None,
 ) -> str:
-    """Give a reward for a session, timestep or call by its id, else for the current step; return the reward's id.
+    """Give a reward for a session, timestep, event or call, else for the current step; return the reward's id.
 
-    Rewards are only ever added. Without an id and outside a session it is kept and flagged. A value that is
-    no number is kept as None. `carrier`, from `Session.carrier()`, names the session and, in a process that
-    never saw it, its trace. `at` is when it was given; None: now.
+    `call_id` is all that `callspan.feedback` takes. Rewards are only ever added. Without an id and outside a session
+    it is kept and flagged. A value that is no number is kept as None. `carrier`, from `Session.carrier()`, names the
+    session and, in a process that never saw it, its trace. `at` is when it was given; None: now.
 
     Raises:
-        MisuseError: With the setting `strict`: it has neither a session nor an id, the value is not a finite number,
-            or `at` is not a valid time.
+        MisuseError: With the setting `strict`: it has neither a session nor an id, the call's can be no id, the value
+            is not a finite number, or `at` is not a valid time.
 
     Example:
         >>> with callspan.session("gridworld") as session:
@@ -55,16 +58,20 @@ def reward(  # noqa: PLR0913 - its target and its fields
     """
     sent = carried(carrier)
     runtime = installed_or_warn()
-    ids = _Ids(as_text(session_id) or sent.session_id, as_text(timestep_id), as_text(call_id))
-    target = _target(ids, current_scope(), found(call=ids.call_id, timestep=ids.timestep_id))
+    call = target_id(call_id)
+    ids = _Ids(as_text(session_id) or sent.session_id, as_text(timestep_id), call, as_text(event_id))
+    target = _target(ids, current_scope(), found(call=call, timestep=ids.timestep_id))
     flags = [] if target.named or target.here is not None else [flagged("outside_session", _ADVICE, runtime)]
+    if call is None and call_id is not None:
+        flags.append(flagged("no_call", _NO_CALL, runtime))
     record = reward_record(
         target.place,
         value,
         flags,
         runtime,
         scope=target.level,
-        call_id=call_id,
+        event_id=ids.event_id,
+        call_id=call,
         objective=objective,
         label=label,
         source=source,
@@ -79,24 +86,28 @@ def reward(  # noqa: PLR0913 - its target and its fields
     return record.reward_id
 
 
-def feedback(
-    call_id: str,
+def feedback(  # noqa: PLR0913 - its target and its fields
+    call: object = None,
     value: SupportsFloat | None = None,
     *,
     label: str | None = None,
     objective: str = "feedback",
     source: str = "human",
     annotation: str | None = None,
+    trace_id: str | None = None,
+    span_id: str | None = None,
     carrier: Mapping[str, str] | None = None,
     at: Time | None = None,
 ) -> str:
     """Record feedback on a call's response: a number, a label, a comment; return the reward's id.
 
+    `call` is what the SDK returned (a response, a raw response, a stream), its id or the provider's request id, or a
+    call id of callspan; or `trace_id` and `span_id` name the call's span. An id that nothing here knows is kept.
     `carrier` and `at` as for `callspan.reward`.
 
     Raises:
-        MisuseError: With the setting `strict`: `call_id` is empty, the value is not a finite number, or `at` is not a
-            valid time.
+        MisuseError: With the setting `strict`: it names no call (nothing, blanks, more than 200 characters), the value
+            is not a finite number, or `at` is not a valid time.
 
     Example:
         >>> with callspan.testing.capture() as seen:
@@ -105,8 +116,10 @@ def feedback(
     """
     sent = carried(carrier)
     runtime = installed_or_warn()
-    call_id = as_text(call_id) or ""
-    flags = [] if call_id else [flagged("feedback_without_call", "feedback is for a call; give its id", runtime)]
+    call_id = target_id(call)
+    if call is None and trace_id is not None and span_id is not None:
+        call_id = call_of_span(trace_id, span_id) or target_id(span_id)
+    flags = [] if call_id else [flagged("feedback_without_call", _NO_CALL, runtime)]
     where = found(call=call_id)
     place = where.place if where is not None else Place(session_id=sent.session_id)
     record = reward_record(
@@ -124,7 +137,7 @@ def feedback(
         at=at,
     )
     if where is None and call_id and runtime is not None and runtime.find is not None:
-        _look_up(runtime, record, _Ids(sent.session_id, None, call_id), sent, is_feedback=True)
+        _look_up(runtime, record, _Ids(sent.session_id, None, call_id, None), sent, is_feedback=True)
     else:
         _show_late(record, where, sent)
     return record.reward_id
@@ -184,16 +197,17 @@ class _Ids(NamedTuple):
     session_id: str | None
     timestep_id: str | None
     call_id: str | None
+    event_id: str | None
 
 
 def _target(ids: _Ids, scope: Scope | None, where: SpanRef | None) -> _Target:
     """Return the target of a reward; `scope` is the current one, `where` what is known of the timestep or call."""
-    session_id, timestep_id, call_id = ids
+    session_id, timestep_id, call_id, event_id = ids
     named = any(one is not None for one in ids)
     if where is not None:
         session_id = session_id or where.place.session_id
     # An unknown step may belong to any session: the current place does not apply.
-    is_elsewhere = timestep_id is not None and call_id is None and session_id is None
+    is_elsewhere = (timestep_id or event_id) is not None and call_id is None and session_id is None
     here = scope if scope is not None and not is_elsewhere and session_id in {None, scope._place.session_id} else None
     if where is not None:
         place = msgspec.structs.replace(where.place, session_id=session_id)
@@ -204,7 +218,7 @@ def _target(ids: _Ids, scope: Scope | None, where: SpanRef | None) -> _Target:
     level: Level = "event"
     if call_id is not None:
         level = "call"
-    elif session_id is not None and timestep_id is None:
+    elif session_id is not None and timestep_id is None and event_id is None:
         level = "session"
     return _Target(named, place, level, here, where)
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TypeAlias
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 from opentelemetry.context import Context
 
 from callspan.background import LRUCache
+from callspan.fail_open import ours
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
@@ -28,6 +30,8 @@ SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
     "session": LRUCache(2048), "timestep": LRUCache(1024), "call": LRUCache(4096),
 }  # fmt: skip
 """The spans of recent sessions, timesteps and calls by id, for rewards given after their end: some 4 MB."""
+MADE: Final[dict[int, tuple[weakref.ref[Any], str]]] = {}
+"""What calls returned, by its `id()`, with the call's id, for as long as the application holds it."""
 LEVELS: Final[LRUCache[tuple[str, str], Content]] = LRUCache(4096)
 """Content levels of sessions and batches of a provider, by kind and id."""
 _installed: list[Runtime] = []
@@ -72,6 +76,8 @@ class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """The session and timestep it belongs to, as far as known."""
     response_id: str | None = None
     """The provider's id of a call's response; None if unknown, or if it is not a call."""
+    request_id: str | None = None
+    """The provider's id of a call's last request; None as above."""
     complete: bool = False
     """True where a store has the call with its end and usage."""
     has_answer: bool = False
@@ -161,6 +167,17 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     def without_callbacks(self, record: Record, level: Content) -> Processed[Record]:
         """Return the record processed without callbacks, for records that are exported but not stored."""
         return self.processors(level).without_callbacks(record)
+
+
+def call_made(made: object, call_id: str) -> None:
+    """Note what the request of a call returned: an object of the SDK, a raw response, a stream or an HTTP response."""
+    key = id(made)
+    try:
+        # Removed without a frame of Python's: an interrupt that came in there would be lost.
+        reference = weakref.ref(made, partial(MADE.pop, key))
+    except ours(TypeError):
+        return  # text, for example: it cannot be told from the same text of another call
+    MADE[key] = (reference, call_id)
 
 
 def known_level(kind: str, identity: str | None) -> Content | None:

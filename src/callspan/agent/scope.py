@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
+from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
 
 CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Takes an ended call and its messages."""
+_Begun: TypeAlias = tuple[int, str]
+"""A call that has begun, and its place in the order of all."""
 _NOWHERE: Final = Place()
+_LAST_CALL: Final[contextvars.ContextVar[_Begun | None]] = contextvars.ContextVar("callspan_last_call", default=None)
+_ORDER: Final = count()
 _STARTING: Final = fail_open("record the start of a session, timestep or tool")
 _SHOWING: Final = fail_open("start the span of a session, timestep or tool")
 _RECORDING: Final = fail_open("record an event of a session")
@@ -71,6 +76,7 @@ class Scope(ABC):
         "_end_step",
         "_ended",
         "_final",
+        "_last_call",
         "_lasted_ns",
         "_level",
         "_outer",
@@ -97,6 +103,8 @@ class Scope(ABC):
         self._level: Content = "full"
         self._lasted_ns: int | None = None
         self._final: Processed[Record] | None = None
+        self._last_call: _Begun | None = None
+        """The newest call begun below."""
         self._end_step = _CLOSE
 
     @property
@@ -435,6 +443,23 @@ def current_scope() -> Scope | None:
     """Return the innermost session, timestep or tool of the running code, or None."""
     scope: Any = get_current().get(SCOPE)
     return scope  # type: ignore[no-any-return] # `cast` is a call
+
+
+def call_begun(context: Context, call_id: str) -> None:
+    """Note a call that begins in a context, which is the current one, and in its sessions, timesteps and tools."""
+    begun = (next(_ORDER), call_id)
+    _LAST_CALL.set(begun)
+    scope: Any = context.get(SCOPE)
+    while scope is not None:
+        scope._last_call = begun
+        scope = scope._above
+
+
+def newest_call() -> str | None:
+    """Return the id of the newest call begun in this context or below its innermost scope; None if there is none."""
+    scope = current_scope()
+    begun = (_LAST_CALL.get(), None if scope is None else scope._last_call)
+    return max((one for one in begun if one is not None), default=(0, None))[1]
 
 
 def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:

@@ -19,6 +19,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from callspan import private_names as names
+from callspan.agent.runtime import call_made
+from callspan.agent.scope import call_begun
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours, reported
 from callspan.intercept import other_instrumentations
@@ -128,6 +130,8 @@ class OpenCall:
             self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
             _REQUESTS[id(self)] = weakref.ref(self)
             CURRENT_CALL.set(self)
+            if self.path.endpoint is not None:
+                call_begun(self._outer, self.call.record.call_id)
             otel_context.attach(self.context)
         except reported(_ATTACH):
             return
@@ -203,12 +207,16 @@ class OpenCall:
         """Process the result of `request`: a plain call has ended, a stream or an unread response has not."""
         _REQUESTS.pop(id(self), None)
         self.leave()
+        if is_call := self.path.endpoint is not None:
+            call_made(result, self.call.record.call_id)
         error: ErrorInfo | None = None
         # If the body was received, the response is not needed: looking up a missing field of a pydantic model raises
         # an exception that is as expensive as a span.
         if not self.call.has_body:
             with _ATTACH_RESPONSE:
                 response = _response_of(result)
+                if is_call:
+                    call_made(response, self.call.record.call_id)
                 if self._is_unfinished(result, response):
                     return
                 is_file = file_body_of(self.path.endpoint, response) is not None

@@ -50,5 +50,6 @@ class CallWriter:
             sampled=record.sampled is not False,
             place=place if place.session_name is None else msgspec.structs.replace(place, session_name=None),
             response_id=record.response.id if record.response is not None else None,
+            request_id=record.attempts[-1].request_id if record.attempts else None,
             level=self._level,
         )

@@ -79,6 +79,11 @@ class Captured:
         """Events, messages and rewards in order."""
         return [r for r in self.everything if isinstance(r, EventRecord | MessageRecord | RewardRecord)]
 
+    @property
+    def rewards(self) -> list[RewardRecord]:
+        """Rewards and feedback, oldest first."""
+        return [one for one in self.events if isinstance(one, RewardRecord)]
+
     def _add(self, processed: Processed[Record]) -> None:
         self._all.append(processed.record)
 

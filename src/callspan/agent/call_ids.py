@@ -1,0 +1,93 @@
+"""Call ids: which call made an object that the application holds, and which call was begun last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+from uuid import UUID
+
+from callspan.agent.arguments import as_text
+from callspan.agent.runtime import MADE, SPAN_REFS
+from callspan.agent.scope import newest_call
+from callspan.fail_open import value_of
+
+MAX_ID: Final = 200
+"""Characters of the longest text that is taken for an id."""
+_RESPONSES: Final = ("http_response", "response", "_response")
+"""Where readers, raw responses and stream helpers of the SDKs have the HTTP response that they read."""
+
+
+def call_id(of: object) -> str | None:
+    """Return the id of the call that made an object: a response, a raw response or a stream of an SDK; None if unknown.
+
+    Works in any task or thread of the process, while a stream is read and after its end. What an SDK makes of a stream
+    or a raw response (a final message, the parsed object) is found by its own id, once the call has ended, among the
+    last 4,096 calls of the process.
+
+    Example:
+        >>> answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> page = {"answer": answer.choices[0].message.content, "call_id": callspan.call_id(answer)}
+    """
+    for one in _with_responses(of):
+        made = MADE.get(id(one))
+        if made is not None and made[0]() is one:
+            return made[1]
+    return call_of(value_of(lambda: getattr(of, "id", None)))
+
+
+def _with_responses(of: object) -> Iterator[object]:
+    yield of
+    for name in _RESPONSES:
+        # Whatever an application passes may raise here.
+        response = value_of(lambda name=name: getattr(of, name, None))  # type: ignore[misc]
+        if response is not None:
+            yield response
+
+
+def target_id(of: object) -> str | None:
+    """Return the id by which feedback names a call: its own where this process knows it; None for what can be no id.
+
+    `of`: what `call_id` takes, or an id: of the call, or the provider's of its response or request.
+    """
+    if of is None:
+        return None
+    if isinstance(of, str | int | UUID):
+        given = call_of(as_text(of)) or as_text(of)
+    else:
+        given = call_id(of) or as_text(value_of(lambda: getattr(of, "id", None)))
+    return given if given and given.strip() and len(given) <= MAX_ID else None
+
+
+def call_of_span(trace_id: str, span_id: str) -> str | None:
+    """Return the id of the recent call of this process with this span; None if unknown."""
+    wanted = (trace_id, span_id)
+    calls = reversed(SPAN_REFS["call"].items())
+    return next((one for one, where in calls if (where.trace_id, where.span_id) == wanted), None)
+
+
+def call_of(identity: object) -> str | None:
+    """Return the id of the only recent call of this process that has an id of the provider; None if there is not one.
+
+    That is the id of its response or of its request, or its own.
+    """
+    if not isinstance(identity, str) or not identity:
+        return None
+    calls = SPAN_REFS["call"]
+    if calls.get(identity) is not None:
+        return identity
+    found = [one for one, where in calls.items() if identity in (where.response_id, where.request_id)]
+    return found[0] if len(found) == 1 else None
+
+
+def last_call_id() -> str | None:
+    """Return the id of the newest call begun in this context, or below the session or timestep that is current in it.
+
+    Below these also calls of other tasks and threads count (`asyncio.gather`, `asyncio.to_thread`). None if there is
+    none: `callspan.call_id(response)` needs no context.
+
+    Example:
+        >>> with callspan.session("chat"):
+        ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        ...     page = {"call_id": callspan.last_call_id()}
+    """
+    return newest_call()

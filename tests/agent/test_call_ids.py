@@ -1,0 +1,186 @@
+"""Which call made what the application holds, and which was begun last: for feedback from a page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+import callspan
+from callspan.agent.runtime import MADE
+from callspan.testing import Captured, ScriptedProvider, capture
+
+MESSAGES: Any = [{"role": "user", "content": "Hi"}]
+CHAT: Any = {"model": "gpt-5", "messages": MESSAGES}
+MESSAGE: Any = {"model": "claude-sonnet-5", "max_tokens": 9, "messages": MESSAGES}
+
+
+@pytest.fixture
+def provider() -> Any:
+    with ScriptedProvider() as scripted:
+        scripted.reply(text="Fine.", repeat=True)
+        yield scripted
+
+
+@pytest.fixture
+def client(provider: ScriptedProvider) -> openai.OpenAI:
+    return openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0)
+
+
+@pytest.fixture
+def claude(provider: ScriptedProvider) -> anthropic.Anthropic:
+    return anthropic.Anthropic(api_key="k", base_url=provider.url, max_retries=0)
+
+
+def read(stream: Any) -> Any:
+    """Read a stream to its end while its call is asked for, and return it."""
+    early = callspan.call_id(stream)
+    assert early is not None
+    for _ in stream:
+        assert callspan.call_id(stream) == early
+    return stream
+
+
+def helper(manager: Any, final: Callable[[Any], Any]) -> Any:
+    """Use a stream helper; its stream, the HTTP response and the final object are of one call."""
+    with manager as stream:
+        stream_id = callspan.call_id(read(stream))
+        made = final(stream)
+    assert stream_id == callspan.call_id(made) is not None
+    return stream
+
+
+def raw(response: Any) -> Any:
+    assert callspan.call_id(response) == callspan.call_id(response.parse()) == callspan.call_id(response.http_response)
+    return response
+
+
+WAYS: dict[str, Callable[[openai.OpenAI, anthropic.Anthropic], Any]] = {
+    "chat": lambda client, _: client.chat.completions.create(**CHAT),
+    "chat stream": lambda client, _: read(client.chat.completions.create(**CHAT, stream=True)),
+    "chat raw": lambda client, _: raw(client.chat.completions.with_raw_response.create(**CHAT)),
+    "chat helper": lambda client, _: helper(
+        client.chat.completions.stream(**CHAT), lambda stream: stream.get_final_completion()
+    ),
+    "responses": lambda client, _: client.responses.create(model="gpt-5", input="Hi"),
+    "responses stream": lambda client, _: read(client.responses.create(model="gpt-5", input="Hi", stream=True)),
+    "responses helper": lambda client, _: helper(
+        client.responses.stream(model="gpt-5", input="Hi"), lambda stream: stream.get_final_response()
+    ),
+    "embeddings": lambda client, _: client.embeddings.create(model="e", input="Hi"),
+    "messages": lambda _, claude: claude.messages.create(**MESSAGE),
+    "messages stream": lambda _, claude: read(claude.messages.create(**MESSAGE, stream=True)),
+    "messages raw": lambda _, claude: raw(claude.messages.with_raw_response.create(**MESSAGE)),
+    "messages helper": lambda _, claude: helper(
+        claude.messages.stream(**MESSAGE), lambda stream: stream.get_final_message()
+    ),
+}
+
+
+def test_what_a_call_returned_tells_its_id_on_every_way(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+    """Exactly, also beside calls of the same kind, in another thread, and after its end."""
+    with capture() as seen:
+        for name, way in WAYS.items():
+            way(client, claude)
+            made = way(client, claude)
+            own, newest = seen.records[-1], callspan.last_call_id()
+            way(client, claude)
+            with ThreadPoolExecutor(1) as threads:
+                assert threads.submit(callspan.call_id, made).result() == own.call_id == newest, name
+    assert callspan.call_id("no call") is None
+    assert callspan.call_id(object()) is None
+    assert callspan.last_call_id() is not None
+
+
+def test_it_holds_nothing_that_the_application_has_let_go(client: openai.OpenAI) -> None:
+    with capture():
+        made = [client.chat.completions.create(**CHAT) for _ in range(3)]
+        held = len(MADE)
+        del made
+        gc.collect()
+        assert len(MADE) <= held - 3
+
+
+def test_a_call_made_in_tasks_and_threads_is_the_last_one_of_its_session(provider: ScriptedProvider) -> None:
+    async def ask(client: openai.AsyncOpenAI) -> str | None:
+        await client.chat.completions.create(**CHAT)
+        return callspan.last_call_id()
+
+    async def main(seen: Captured) -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+            assert callspan.last_call_id() is None
+            with callspan.session("s") as session:
+                with session.timestep():
+                    await asyncio.gather(ask(client), ask(client))
+                    assert callspan.last_call_id() == max(seen.records, key=lambda one: one.timing.start_ns).call_id
+                mine = await ask(client)
+                other = await asyncio.create_task(ask(client))
+                assert mine != other == callspan.last_call_id()
+                with session.timestep():
+                    assert callspan.last_call_id() == mine, "nothing was begun below this step"
+            assert callspan.last_call_id() == mine
+
+    with capture() as seen:
+        contextvars.Context().run(asyncio.run, main(seen))
+
+
+def test_between_the_steps_of_an_answer_that_is_streamed_from_threads(client: openai.OpenAI) -> None:
+    """As a web framework reads a synchronous generator: each step in a copy of the context."""
+
+    def answer() -> Any:
+        stream = client.chat.completions.create(**CHAT, stream=True)
+        for _ in stream:
+            yield callspan.last_call_id(), callspan.call_id(stream)
+
+    async def main() -> list[Any]:
+        with callspan.session("s"):
+            steps = answer()
+            found = []
+            while (step := await asyncio.to_thread(next, steps, None)) is not None:
+                found.append(step)
+            return found
+
+    with capture() as seen:
+        found = asyncio.run(main())
+    assert {one for pair in found for one in pair} == {seen.records[0].call_id}
+
+
+TARGETS: dict[str, Callable[[Any, Any], Any]] = {
+    "object": lambda answer, _: answer,
+    "response id": lambda answer, _: answer.id,
+    "request id": lambda _, own: own.request_id,
+    "call id": lambda _, own: own.call_id,
+}
+
+
+def test_feedback_takes_what_the_application_holds(client: openai.OpenAI) -> None:
+    with capture() as seen:
+        answer = client.chat.completions.create(**CHAT)
+        own = seen.records[0]
+        for name, target in TARGETS.items():
+            callspan.feedback(target(answer, own), 1.0, objective=name)
+            callspan.reward(1.0, call_id=target(answer, own), objective=f"reward {name}")
+        callspan.feedback(trace_id=own.trace_id, span_id=own.span_id, value=1.0, objective="span")
+        stream = client.chat.completions.create(**CHAT, stream=True)
+        callspan.feedback(stream, label="while it is read")
+        list(stream)
+        callspan.reward(0.5, event_id="0b5e2f66-5a2e-7d1c-8e29-6b7e8c1c1d10", objective="event")
+        callspan.feedback("of another process", 1.0)
+    *of_calls, streamed, event, foreign = seen.rewards
+    assert len(of_calls) == 2 * len(TARGETS) + 1
+    assert {one.call_id for one in of_calls} == {own.call_id}
+    assert (streamed.call_id, foreign.call_id) == (seen.records[1].call_id, "of another process")
+    assert (event.event_id, event.scope) == ("0b5e2f66-5a2e-7d1c-8e29-6b7e8c1c1d10", "event")
+
+
+@pytest.mark.parametrize("call", ["", "  ", "x" * 201, object(), None])
+def test_what_can_be_no_id_is_said_at_once(call: object) -> None:
+    with capture(), pytest.raises(callspan.MisuseError, match="feedback is for a call"):
+        callspan.feedback(call, 1.0)
