@@ -89,6 +89,10 @@ class Worker:
             for _ in range(3):
                 gc.collect()
                 await asyncio.sleep(0)
+            for _ in range(20):
+                # A generator that was left may close its connection a moment later.
+                if on_socket and connections_of(caller.client):
+                    await asyncio.sleep(0.01)
             if on_socket:
                 self._note("connections", connections_of(caller.client))
                 await caller.client.close()
