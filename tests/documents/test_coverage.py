@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from callspan.intercept.coverage import Method, methods_of, row_of, unknown
-from callspan.providers.batches import LOOK
 from callspan.providers.registry import endpoint_for
 from callspan.providers.routes import EVERY, ROWS, Row, find
 from callspan.sdk_profiles import PROFILES
@@ -98,7 +97,7 @@ def _completes(path: str) -> bool:
     """Whether a POST completes a call, uploads or creates a batch, creates a hosted session, or sends to one."""
     found = find("post", path)
     if found is None or found.path.kind != "hosted":
-        return found is not None and found.path.kind in ("fetch", "batch") and found.path.adapter != LOOK
+        return found is not None and found.path.kind in ("fetch", "batch") and found.path.adapter != "retrieve_batch"
     return found.path.subject == "send" or found.ids.get("id") is None
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from callspan.spool.directory import store_keys, write_cursor
 from callspan.spool.segment import Frame, Segment, encode_frame, scan
+from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
 
@@ -421,6 +422,24 @@ class TestOrphans:
         sink = FileSink(tmp_path / "f")
         assert ship_once(place, [sink], 20)["spool_bytes"] == 0
         assert sorted(sink.keys()) == sorted(keys(150))
+
+    def test_more_orphans_are_looked_for_where_the_first_ones_are_delivered_at_once(
+        self, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def adopt_and_wait(segments: SegmentSet, *, now: bool = False) -> bool:
+            found = adopt(segments, now=now)
+            if now:
+                until(lambda: not segments.sources())
+            return found
+
+        place.mkdir()
+        for number in range(140):
+            (place / f"{number:020d}-1-aa.segment").write_bytes(encode_frame(b"k%d " % number))
+        adopt = SegmentSet.adopt
+        monkeypatch.setattr(SegmentSet, "adopt", adopt_and_wait)
+        sink = FileSink(tmp_path / "f")
+        assert ship_once(place, [sink], 20)["spool_bytes"] == 0
+        assert len(sink.keys()) == 140
 
     def test_a_locked_segment_is_not_adopted(self, place: Path, tmp_path: Path) -> None:
         owner = Spool(place, lambda: [DownSink(tmp_path / "d")])

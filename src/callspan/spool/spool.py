@@ -188,9 +188,11 @@ class Spool:
             self._start()
         self._segments.wait_for_sinks(deadline)
         while self._segments.sinks != 0:
-            self._segments.adopt(now=True)
+            found = self._segments.adopt(now=True)
             goals = [(source, source.end) for source in self._segments.sources() if not source.own]
             if not goals:
+                if found:
+                    continue  # delivered already: there may be more than are adopted at once
                 return True
             self._hurry()
             if not self._deliver(goals, deadline, Limits(idle_s, tries), progress):
