@@ -3,7 +3,8 @@
 A call whose answer is read by another request than its own (a background response, a line of a batch, what a hosted
 agent did) has versions of several requests, and maybe processes. They merge by the rank of their `part`, then by
 `seen_ns`, then by `stage`; a field that the later version lacks is kept. The result does not depend on the order in
-which they come, or on repetitions.
+which they come, or on repetitions, but for one case that no provider is known to make: of two versions that state
+different usage before one that states none, the last that came counts.
 """
 
 from __future__ import annotations
@@ -154,5 +155,7 @@ def _timing(created: CallRecord, higher: CallRecord) -> Timing:
     if end.duration_ns is None:  # how long a line of a batch took is not stated
         return start
     lasted_ns = end.start_ns + (end.duration_ns or 0) - start.start_ns
-    # The provider's clock is another one, and counts in seconds.
-    return msgspec.structs.replace(start, duration_ns=max(lasted_ns, start.duration_ns or 0))
+    # The provider's clock is another one, and counts in seconds: what was measured here is certain. The duration that
+    # the request had by itself is not among it: a version that was merged before no longer has it.
+    measured = (start.headers_ns, start.last_chunk_ns, *(one.end_ns for one in created.attempts))
+    return msgspec.structs.replace(start, duration_ns=max(lasted_ns, *(ns for ns in measured if ns is not None), 0))

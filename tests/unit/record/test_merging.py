@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
-from callspan.record.call import CallRecord, ErrorInfo, Place, Redaction, Request, Response, Timing
+from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Timing
 from callspan.record.codec import decode, encode
 from callspan.record.ids import new_id, response_call_id
 from callspan.record.merging import first_seen, merged
@@ -24,7 +24,7 @@ BEGUN = CallRecord(
 CREATED = msgspec.structs.replace(
     BEGUN, part="requested", request=Request(model="gpt-5", stream=True, body=msgspec.Raw(b'{"model":"gpt-5"}')),
     timing=Timing(start_ns=10 * S, duration_ns=S // 10, headers_ns=5), metadata={"user_id": "u"}, retries=1,
-    content_level="metadata",
+    content_level="metadata", attempts=[Attempt(number=1, start_ns=0, end_ns=S // 10)],
 )  # fmt: skip
 ENDED = CallRecord(
     call_id=CALL_ID, part="ended", seen_in="webhook", provider="openai", api="responses",
@@ -40,13 +40,21 @@ ANSWER = CallRecord(
 
 
 def test_every_order_and_repetition_gives_the_same_record() -> None:
-    """All versions, twice each, through JSON as stores keep them."""
+    """All versions, twice each, through JSON as stores keep them; a webhook may state a later end than the answer."""
     whole = merged([CREATED, ANSWER])
-    for order in itertools.permutations([BEGUN, CREATED, ENDED, ANSWER]):
-        found = order[0]
-        for record in [*order[1:], *order]:
-            found = decode(encode(merged([found, record])))  # type: ignore[assignment]
-        assert msgspec.json.encode(found) == msgspec.json.encode(whole), [one.part for one in order]
+    late = msgspec.structs.replace(ENDED, timing=Timing(start_ns=16 * S, duration_ns=0))
+    for ended in (ENDED, late):
+        for order in itertools.permutations([BEGUN, CREATED, ended, ANSWER]):
+            found = order[0]
+            for record in [*order[1:], *order]:
+                found = decode(encode(merged([found, record])))  # type: ignore[assignment]
+            assert msgspec.json.encode(found) == msgspec.json.encode(whole), [one.part for one in order]
+
+
+def test_an_end_that_another_clock_states_is_not_before_what_was_measured() -> None:
+    early = msgspec.structs.replace(ANSWER, timing=Timing(start_ns=9 * S, duration_ns=S))
+    for order in itertools.permutations([CREATED, ENDED, early]):
+        assert merged(order).timing.duration_ns == S // 10
 
 
 def test_the_request_is_of_the_first_and_the_answer_of_the_last() -> None:
