@@ -229,7 +229,8 @@ class LRUCache(Generic[_K, _V]):
 
     def items(self) -> list[tuple[_K, _V]]:
         """Return all entries, oldest first."""
-        return list(self._known.items())
+        # Keys are listed in one step; pairs are made one by one, and another thread may come in between.
+        return [(key, value) for key in list(self._known) if (value := self._known.get(key)) is not None]
 
     def pop(self, key: _K) -> _V | None:
         """Remove and return the value, or None."""

@@ -16,6 +16,7 @@ from opentelemetry import context as otel_context
 
 from callspan.agent.arguments import installed_or_warn
 from callspan.agent.decorators import Wrappers
+from callspan.agent.scope import call_begun
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.observe.live_call import LiveCall
@@ -62,7 +63,7 @@ class RecordedCall:
     @property
     def call_id(self) -> str | None:
         """Id of the record; None where nothing is instrumented."""
-        return None if self._call is None else self._call.record.call_id
+        return None if self._call is None else self._call.named[0]
 
     def request(self, body: Mapping[str, object] | bytes) -> None:
         """Record the request's JSON body, as an object or as its exact bytes. With `stream` in it, a stream."""
@@ -143,6 +144,7 @@ class RecordedCall:
                 installed_or_warn()
             elif self._endpoint is not None:
                 self._call = factory.start(self._endpoint, self._info)
+                call_begun(otel_context.get_current(), self._call.named)
                 if current:
                     self._inner = self._call.span.within(self._outer)
                     otel_context.attach(self._inner)

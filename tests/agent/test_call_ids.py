@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -14,7 +18,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.agent.runtime import MADE
+from callspan.agent.runtime import MADE, SPAN_REFS
 from callspan.testing import Captured, ScriptedProvider, capture
 
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]
@@ -48,6 +52,12 @@ def read(stream: Any) -> Any:
     return stream
 
 
+def read_late(stream: Any) -> Any:
+    """Read a stream whose first event says what its call is named."""
+    list(stream)
+    return stream
+
+
 def helper(manager: Any, final: Callable[[Any], Any]) -> Any:
     """Use a stream helper; its stream, the HTTP response and the final object are of one call."""
     with manager as stream:
@@ -74,6 +84,11 @@ WAYS: dict[str, Callable[[openai.OpenAI, anthropic.Anthropic], Any]] = {
     "responses helper": lambda client, _: helper(
         client.responses.stream(model="gpt-5", input="Hi"), lambda stream: stream.get_final_response()
     ),
+    "responses background": lambda client, _: client.responses.create(model="gpt-5", input="Hi", background=True),
+    "responses background stream": lambda client, _: read_late(
+        client.responses.create(model="gpt-5", input="Hi", background=True, stream=True)
+    ),
+    "embeddings raw": lambda client, _: raw(client.embeddings.with_raw_response.create(model="e", input="Hi")),
     "embeddings": lambda client, _: client.embeddings.create(model="e", input="Hi"),
     "messages": lambda _, claude: claude.messages.create(**MESSAGE),
     "messages stream": lambda _, claude: read(claude.messages.create(**MESSAGE, stream=True)),
@@ -97,6 +112,22 @@ def test_what_a_call_returned_tells_its_id_on_every_way(client: openai.OpenAI, c
     assert callspan.call_id("no call") is None
     assert callspan.call_id(object()) is None
     assert callspan.last_call_id() is not None
+
+
+def test_the_last_call_is_of_this_session_also_on_a_thread_that_has_served_another(client: openai.OpenAI) -> None:
+    def serve(asks: bool) -> str | None:
+        with callspan.session("of a user"):
+            if asks:
+                client.chat.completions.create(**CHAT)
+            return callspan.last_call_id()
+
+    with capture() as seen, ThreadPoolExecutor(1) as threads:
+        assert threads.submit(serve, True).result() == seen.records[0].call_id
+        assert threads.submit(serve, False).result() is None
+        with callspan.session("outer") as outer:
+            threads.submit(callspan.copy_context(serve), True).result()
+            assert callspan.last_call_id() == seen.records[-1].call_id, "of a session below it"
+    assert seen.sessions[-1].session_id == outer.id
 
 
 def test_it_holds_nothing_that_the_application_has_let_go(client: openai.OpenAI) -> None:
@@ -168,19 +199,51 @@ def test_feedback_takes_what_the_application_holds(client: openai.OpenAI) -> Non
             callspan.feedback(target(answer, own), 1.0, objective=name)
             callspan.reward(1.0, call_id=target(answer, own), objective=f"reward {name}")
         callspan.feedback(trace_id=own.trace_id, span_id=own.span_id, value=1.0, objective="span")
+        numbers = {"trace_id": int(own.trace_id or "", 16), "span_id": int(own.span_id or "", 16)}
+        callspan.feedback(**numbers, label="as OpenTelemetry has them")
         stream = client.chat.completions.create(**CHAT, stream=True)
         callspan.feedback(stream, label="while it is read")
         list(stream)
         callspan.reward(0.5, event_id="0b5e2f66-5a2e-7d1c-8e29-6b7e8c1c1d10", objective="event")
         callspan.feedback("of another process", 1.0)
     *of_calls, streamed, event, foreign = seen.rewards
-    assert len(of_calls) == 2 * len(TARGETS) + 1
+    assert len(of_calls) == 2 * len(TARGETS) + 2
     assert {one.call_id for one in of_calls} == {own.call_id}
     assert (streamed.call_id, foreign.call_id) == (seen.records[1].call_id, "of another process")
     assert (event.event_id, event.scope) == ("0b5e2f66-5a2e-7d1c-8e29-6b7e8c1c1d10", "event")
 
 
-@pytest.mark.parametrize("call", ["", "  ", "x" * 201, object(), None])
+NO_IDS: tuple[object, ...] = ("", "  ", "x" * 201, object(), True, SimpleNamespace(id=17), None)
+
+
+@pytest.mark.parametrize("call", NO_IDS)
 def test_what_can_be_no_id_is_said_at_once(call: object) -> None:
     with capture(), pytest.raises(callspan.MisuseError, match="feedback is for a call"):
         callspan.feedback(call, 1.0)
+
+
+def test_a_reward_for_a_call_that_is_not_named_counts_for_no_step() -> None:
+    with capture(strict=False) as seen, callspan.session("s") as session, session.timestep():
+        callspan.reward(1.0)
+        for call in NO_IDS[:-1]:
+            callspan.reward(100.0, call_id=call)
+    assert [one.scope for one in seen.rewards] == ["event", *["call"] * len(NO_IDS[:-1])]
+    assert seen.sessions[-1].totals.reward == 1.0
+
+
+def test_feedback_by_an_id_of_the_provider_reaches_a_call_of_another_process(
+    client: openai.OpenAI, tmp_path: Path
+) -> None:
+    """With the content level it was begun with."""
+    url = f"sqlite:///{tmp_path}/calls.db"
+    handle = callspan.instrument(stores=url)
+    with callspan.content("off"):
+        answer = client.chat.completions.create(**CHAT)
+    handle.uninstrument()
+    with SPAN_REFS["call"].forgotten():
+        handle = callspan.instrument(stores=url)
+        callspan.feedback(answer.id, 1.0, annotation="SECRET")
+        handle.uninstrument()
+    with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        ((call_id,),) = connection.execute("SELECT call_id FROM calls")
+        assert connection.execute("SELECT call_id, value, annotation FROM rewards").fetchall() == [(call_id, 1.0, None)]

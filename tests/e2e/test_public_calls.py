@@ -92,6 +92,7 @@ def the_rest(provider: ScriptedProvider) -> None:
         carrier = a_session(provider)
         (session,) = {record.session_id for record in seen.sessions if record.name == "s"}
         assert {record.session_id for record in seen.timesteps} == {session}
+        assert all(one in seen.events for one in seen.rewards)
         assert session in str(carrier)
         kinds = {getattr(event, "event_type", None) for event in seen.events}
         assert {"tool", "guardrail", "handoff", "agent", "environment"} <= kinds

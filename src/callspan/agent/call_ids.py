@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 from uuid import UUID
+
+from opentelemetry.trace import format_span_id, format_trace_id
 
 from callspan.agent.arguments import as_text
 from callspan.agent.runtime import MADE, SPAN_REFS
 from callspan.agent.scope import newest_call
 from callspan.fail_open import value_of
+from callspan.record.ids import response_call_id
+from callspan.sdk_profiles import SDKS
 
 MAX_ID: Final = 200
 """Characters of the longest text that is taken for an id."""
@@ -31,8 +36,12 @@ def call_id(of: object) -> str | None:
     for one in _with_responses(of):
         made = MADE.get(id(one))
         if made is not None and made[0]() is one:
-            return made[1]
-    return call_of(value_of(lambda: getattr(of, "id", None)))
+            return made[1][0] or None
+    for name in ("_request_id", "id"):
+        known = call_of(value_of(partial(getattr, of, name, None)))
+        if known is not None:
+            return known
+    return None
 
 
 def _with_responses(of: object) -> Iterator[object]:
@@ -49,20 +58,27 @@ def target_id(of: object) -> str | None:
 
     `of`: what `call_id` takes, or an id: of the call, or the provider's of its response or request.
     """
-    if of is None:
-        return None
     if isinstance(of, str | int | UUID):
-        given = call_of(as_text(of)) or as_text(of)
+        given = None if isinstance(of, bool) else as_text(of)
+        given = call_of(given) or given
     else:
-        given = call_id(of) or as_text(value_of(lambda: getattr(of, "id", None)))
+        named = value_of(partial(getattr, of, "id", None))
+        given = call_id(of) or (as_text(named) if isinstance(named, str | UUID) else None)
     return given if given and given.strip() and len(given) <= MAX_ID else None
 
 
-def call_of_span(trace_id: str, span_id: str) -> str | None:
-    """Return the id of the recent call of this process with this span; None if unknown."""
-    wanted = (trace_id, span_id)
+def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:
+    """Return the id of the recent call of this process with this span, as text or as OpenTelemetry has it in a context.
+
+    Else the id of the span; None for what can be no id.
+    """
+    trace = format_trace_id(trace_id) if isinstance(trace_id, int) else as_text(trace_id)
+    span = format_span_id(span_id) if isinstance(span_id, int) else as_text(span_id)
+    if not trace or not span:
+        return None
+    wanted = (trace.lower(), span.lower())
     calls = reversed(SPAN_REFS["call"].items())
-    return next((one for one, where in calls if (where.trace_id, where.span_id) == wanted), None)
+    return next((one for one, where in calls if (where.trace_id, where.span_id) == wanted), target_id(span.lower()))
 
 
 def call_of(identity: object) -> str | None:
@@ -73,8 +89,9 @@ def call_of(identity: object) -> str | None:
     if not isinstance(identity, str) or not identity:
         return None
     calls = SPAN_REFS["call"]
-    if calls.get(identity) is not None:
-        return identity
+    for own in (identity, *(response_call_id(one, identity) for one in SDKS)):
+        if calls.get(own) is not None:
+            return own
     found = [one for one, where in calls.items() if identity in (where.response_id, where.request_id)]
     return found[0] if len(found) == 1 else None
 
@@ -82,8 +99,9 @@ def call_of(identity: object) -> str | None:
 def last_call_id() -> str | None:
     """Return the id of the newest call begun in this context, or below the session or timestep that is current in it.
 
-    Below these also calls of other tasks and threads count (`asyncio.gather`, `asyncio.to_thread`). None if there is
-    none: `callspan.call_id(response)` needs no context.
+    Below these also calls of other tasks and threads count (`asyncio.gather`, `asyncio.to_thread`); in a session those
+    of other sessions do not. None if there is none. `callspan.call_id(response)` is exact and needs no context: outside
+    a session, a thread of a pool still has what it did before.
 
     Example:
         >>> with callspan.session("chat"):

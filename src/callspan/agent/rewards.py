@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple, SupportsFloat, TypeAlias
 import msgspec
 
 from callspan.agent.arguments import Time, as_text, flagged, installed_or_warn, moment, reward_value
-from callspan.agent.call_ids import call_of_span, target_id
+from callspan.agent.call_ids import target_id, target_of_span
 from callspan.agent.context import Carried, carried, current_content, current_metadata
 from callspan.agent.runtime import SPAN_REFS, Runtime, SpanRef, UnansweredError, found, known_level
 from callspan.agent.scope import Scope, current_scope
@@ -63,6 +63,8 @@ def reward(  # noqa: PLR0913 - its target and its fields
     target = _target(ids, current_scope(), found(call=call, timestep=ids.timestep_id))
     flags = [] if target.named or target.here is not None else [flagged("outside_session", _ADVICE, runtime)]
     if call is None and call_id is not None:
+        # It is for some call, not for the step around it.
+        target = _Target(True, Place(session_id=ids.session_id), "call", None, None)
         flags.append(flagged("no_call", _NO_CALL, runtime))
     record = reward_record(
         target.place,
@@ -94,8 +96,8 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     objective: str = "feedback",
     source: str = "human",
     annotation: str | None = None,
-    trace_id: str | None = None,
-    span_id: str | None = None,
+    trace_id: str | int | None = None,
+    span_id: str | int | None = None,
     carrier: Mapping[str, str] | None = None,
     at: Time | None = None,
 ) -> str:
@@ -118,7 +120,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     runtime = installed_or_warn()
     call_id = target_id(call)
     if call is None and trace_id is not None and span_id is not None:
-        call_id = call_of_span(trace_id, span_id) or target_id(span_id)
+        call_id = target_of_span(trace_id, span_id)
     flags = [] if call_id else [flagged("feedback_without_call", _NO_CALL, runtime)]
     where = found(call=call_id)
     place = where.place if where is not None else Place(session_id=sent.session_id)
@@ -256,9 +258,10 @@ def _finish(
             return
         target = _target(ids, scope, where)
         place = target.place
+        known_as = None if where is None else where.call_id
         whole = msgspec.structs.replace(
             record, stage="completed", session_id=place.session_id, timestep_id=place.timestep_id,
-            timestep=place.timestep,
+            timestep=place.timestep, call_id=known_as or record.call_id,
         )  # fmt: skip
         if is_feedback:
             _show_late(whole, session, sent)

@@ -30,8 +30,8 @@ SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
     "session": LRUCache(2048), "timestep": LRUCache(1024), "call": LRUCache(4096),
 }  # fmt: skip
 """The spans of recent sessions, timesteps and calls by id, for rewards given after their end: some 4 MB."""
-MADE: Final[dict[int, tuple[weakref.ref[Any], str]]] = {}
-"""What calls returned, by its `id()`, with the call's id, for as long as the application holds it."""
+MADE: Final[dict[int, tuple[weakref.ref[Any], list[str]]]] = {}
+"""What calls returned, by its `id()`, with the call's id (see `Exchange.named`), while the application holds it."""
 LEVELS: Final[LRUCache[tuple[str, str], Content]] = LRUCache(4096)
 """Content levels of sessions and batches of a provider, by kind and id."""
 _installed: list[Runtime] = []
@@ -68,6 +68,8 @@ NO_SPAN: Final[ScopeSpanHandle] = _NoScopeSpan()
 class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """The place and span of a session, timestep or call, for rewards after its end."""
 
+    call_id: str | None = None
+    """The id of a call that a store has found by another one; None: it is the one that was asked for."""
     trace_id: str | None = None
     """32 hex digits; None where it had no span."""
     span_id: str | None = None
@@ -169,7 +171,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
         return self.processors(level).without_callbacks(record)
 
 
-def call_made(made: object, call_id: str) -> None:
+def call_made(made: object, named: list[str]) -> None:
     """Note what the request of a call returned: an object of the SDK, a raw response, a stream or an HTTP response."""
     key = id(made)
     try:
@@ -177,7 +179,7 @@ def call_made(made: object, call_id: str) -> None:
         reference = weakref.ref(made, partial(MADE.pop, key))
     except ours(TypeError):
         return  # text, for example: it cannot be told from the same text of another call
-    MADE[key] = (reference, call_id)
+    MADE[key] = (reference, named)
 
 
 def known_level(kind: str, identity: str | None) -> Content | None:

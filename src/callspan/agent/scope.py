@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Takes an ended call and its messages."""
-_Begun: TypeAlias = tuple[int, str]
-"""A call that has begun, and its place in the order of all."""
+_Begun: TypeAlias = tuple[int, list[str], str | None]
+"""A call that has begun: its place in the order of all, its id (see `Exchange.named`), its session."""
 _NOWHERE: Final = Place()
 _LAST_CALL: Final[contextvars.ContextVar[_Begun | None]] = contextvars.ContextVar("callspan_last_call", default=None)
 _ORDER: Final = count()
@@ -262,6 +262,7 @@ class Scope(ABC):
         self._lasted_ns = None
         self._span = NO_SPAN
         self._running = RunningTotals()
+        self._last_call = None
 
     def _began(self, at: Time | None) -> int:
         return time.time_ns() if at is None else self._moment(at)
@@ -445,21 +446,26 @@ def current_scope() -> Scope | None:
     return scope  # type: ignore[no-any-return] # `cast` is a call
 
 
-def call_begun(context: Context, call_id: str) -> None:
-    """Note a call that begins in a context, which is the current one, and in its sessions, timesteps and tools."""
-    begun = (next(_ORDER), call_id)
-    _LAST_CALL.set(begun)
+def call_begun(context: Context, named: list[str]) -> None:
+    """Note a call that begins in a context, the current one, and in all sessions, timesteps and tools there."""
     scope: Any = context.get(SCOPE)
+    begun = (next(_ORDER), named, None if scope is None else scope._place.session_id)
+    _LAST_CALL.set(begun)
     while scope is not None:
         scope._last_call = begun
-        scope = scope._above
+        scope = scope._above or (None if scope._base is None else scope._base.get(SCOPE))
 
 
 def newest_call() -> str | None:
-    """Return the id of the newest call begun in this context or below its innermost scope; None if there is none."""
-    scope = current_scope()
-    begun = (_LAST_CALL.get(), None if scope is None else scope._last_call)
-    return max((one for one in begun if one is not None), default=(0, None))[1]
+    """Return the id of the newest call begun in this context or below its innermost scope; None if there is none.
+
+    Within a session those of other sessions in this context do not count: a thread of a pool has had some.
+    """
+    here, scope = _LAST_CALL.get(), current_scope()
+    if scope is not None:
+        elsewhere = here is None or here[2] != scope._place.session_id
+        here = max((one for one in (None if elsewhere else here, scope._last_call) if one), default=None)
+    return None if here is None else here[1][0] or None
 
 
 def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:

@@ -130,8 +130,8 @@ class OpenCall:
             self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
             _REQUESTS[id(self)] = weakref.ref(self)
             CURRENT_CALL.set(self)
-            if self.path.endpoint is not None:
-                call_begun(self._outer, self.call.record.call_id)
+            if self.path.endpoint is not None and not self.reads_hops:
+                call_begun(self._outer, self.call.named)
             otel_context.attach(self.context)
         except reported(_ATTACH):
             return
@@ -208,7 +208,7 @@ class OpenCall:
         _REQUESTS.pop(id(self), None)
         self.leave()
         if is_call := self.path.endpoint is not None:
-            call_made(result, self.call.record.call_id)
+            call_made(result, self.call.named)
         error: ErrorInfo | None = None
         # If the body was received, the response is not needed: looking up a missing field of a pydantic model raises
         # an exception that is as expensive as a span.
@@ -216,7 +216,7 @@ class OpenCall:
             with _ATTACH_RESPONSE:
                 response = _response_of(result)
                 if is_call:
-                    call_made(response, self.call.record.call_id)
+                    call_made(response, self.call.named)
                 if self._is_unfinished(result, response):
                     return
                 is_file = file_body_of(self.path.endpoint, response) is not None

@@ -44,7 +44,7 @@ class Exchange:
 
     __slots__ = (
         "__weakref__", "_body", "_complete", "_endings", "_now_ns", "_ports", "_zero_ns", "attempts", "has_body",
-        "record", "span", "streaming",
+        "named", "record", "span", "streaming",
     )  # fmt: skip
 
     byte_reader: ByteReader | None = None
@@ -58,6 +58,8 @@ class Exchange:
         self._now_ns = ports.clock.monotonic_ns
         self.record = record
         """The record as of the start, before the span existed; the final record is not stored here."""
+        self.named = [record.call_id]
+        """The id of its record; empty until the first event of a background response has the one that it is made of."""
         self.span = span
         self.streaming = record.request.stream is True
         self.attempts = AttemptLog()

@@ -168,6 +168,7 @@ class RecordedExchange(Exchange):
         if info.background:
             with _BUILD_RECORD:
                 background_responses.set_outcome(fields, self.record, info)
+        self.named[:] = [fields.get("call_id", self.record.call_id)]
         return info, fields
 
     def _folded(self) -> object:
@@ -283,7 +284,7 @@ class LiveCall(RecordedExchange):
             request = msgspec.structs.replace(self._request, body=NO_BODY)
             started = msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
             if background_responses.is_requested(body):
-                self._started = started  # its first event has the id of the call
+                self._started, self.named[:] = started, [""]  # its first event has the id of the call
             else:
                 self._write_started_record(started)
 
@@ -296,9 +297,9 @@ class LiveCall(RecordedExchange):
     def _add_first(self, data: object, timing: ChunkTiming) -> bool:
         carried = super()._add_first(data, timing)
         if self._started is not None and self._accumulator is not None:
-            self._write_started_record(
-                background_responses.begun(self._started, self._endpoint, self._accumulator.body())
-            )
+            started = background_responses.begun(self._started, self._endpoint, self._accumulator.body())
+            self.named[:] = [started.call_id]
+            self._write_started_record(started)
         return carried
 
     def _write_started_record(self, started: CallRecord) -> None:

@@ -106,7 +106,7 @@ class HostedWork:
         )  # fmt: skip
 
     def _job_created(self, source: Source, job: str) -> None:
-        begun = SpanRef(place=source.origin.place, level=source.level)
+        begun = SpanRef(place=source.origin.place, level=source.level, response_id=job)
         SPAN_REFS["call"].put(response_call_id(source.provider, job), begun)
 
     def _level_of(self, path: HostedPath, level: Content) -> Content:

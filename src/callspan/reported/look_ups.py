@@ -122,7 +122,19 @@ def _read_once(store: Readable, read: _Read[_V], ids: Sequence[str], deadline: f
 
 
 def _refs(kind: str, reader: Reader, ids: Sequence[str]) -> dict[str, SpanRef]:
-    return {record_key(one.record)[1]: _ref(reader, one) for one in reader.stored(kind, ids)}
+    found = {record_key(one.record)[1]: _ref(reader, one) for one in reader.stored(kind, ids)}
+    if kind == "call":
+        found |= {one: ref for one in ids if one not in found and (ref := _ref_by_other_id(reader, one)) is not None}
+    return found
+
+
+def _ref_by_other_id(reader: Reader, identity: str) -> SpanRef | None:
+    """Return the reference of the call with this id of its span, response or request; None if there is none."""
+    call = reader.call(identity)
+    if call is None or identity not in {call.span_id, call.request_id, call.response and call.response.id}:
+        return None  # it begins with it, or is of its trace
+    has_answer = call.response is not None and bool(bytes(call.response.body))
+    return msgspec.structs.replace(_ref(reader, Stored(call, has_answer)), call_id=call.call_id)
 
 
 def _ref(reader: Reader, stored: Stored) -> SpanRef:
