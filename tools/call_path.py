@@ -1,7 +1,7 @@
 """The path of a call: which files of callspan a plain call and one chunk run through, and in how many frames.
 
 `make path` prints it with the sizes of the package, its circles, and a call's instructions from docs/benchmarks.md;
-`--write` puts the figures into docs/development/architecture.md.
+`--write` puts the figures into docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from callspan.testing import ScriptedProvider
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = ROOT / "src" / "callspan"
-PAGE: Final = ROOT / "docs/development/architecture.md"
+PAGE: Final = ROOT / "docs/architecture.md"
 BENCHMARKS: Final = ROOT / "docs" / "benchmarks.md"
 _MARK: Final = "<!-- path -->"
 _MESSAGES: Final[Any] = [{"role": "user", "content": "Hi"}]
@@ -190,7 +190,7 @@ def summary(found: dict[str, CallPath]) -> str:
 def main() -> None:
     """Print the paths; write the figures into the page on request."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the figures into docs/development/architecture.md")
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/architecture.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         found = paths(Path(directory))

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs/development/architecture.md"
+PAGE = ROOT / "docs/architecture.md"
 BLOCK = re.compile(r"(?<=<!-- tree -->\n```\n).*?(?=```\n<!-- /tree -->)", re.DOTALL)
 
 
@@ -18,7 +18,7 @@ def main() -> int:
     fresh = BLOCK.sub(lambda _match: tree(ROOT / "src/callspan"), page)
     if "--check" in sys.argv:
         if fresh != page:
-            print("docs/development/architecture.md shows another tree than src/: run tools/tree.py")
+            print("docs/architecture.md shows another tree than src/: run tools/tree.py")
         return int(fresh != page)
     PAGE.write_text(fresh)
     return 0
