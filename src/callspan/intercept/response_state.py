@@ -24,11 +24,11 @@ Rules:
 5. READER_GONE and RESPONSE_GONE may be reported by a finalizer, on any thread and under any lock. They are queued,
    never executed immediately.
 6. A stream that has signalled its end (`[DONE]`, `message_stop`) is complete, even if it is then closed or dropped; one
-   that ends normally without that signal is `cut_off`. `LiveCall` knows the signal and records this.
+   that ends normally without that signal is `cut_off`. The call's accumulator knows the signal and records this.
 
 The table takes no lock, because a finalizer may run between any two steps of its own thread. The driver sets the next
 state only if the state has not changed since the lookup; otherwise it looks up the event again. If two threads report
-ends at once, both may get the action END; `LiveCall.end` accepts the first.
+ends at once, both may get the action END; `Exchange.end` accepts the first.
 """
 
 from __future__ import annotations

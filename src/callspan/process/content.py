@@ -1,7 +1,8 @@
 """Content: converts bodies from and to plain JSON, and removes the content that the setting does not allow.
 
-`full` keeps everything. `metadata` keeps counts, roles, tool names, sizes and hashes. `off` keeps counts and
-sizes only. In both, errors keep their types and lose their texts, which often quote the request.
+`full` keeps everything. `metadata` takes the bodies and texts away and keeps roles, tool names and hashes of what was
+there; `off` not these either. docs/privacy.md says what stays at every level: ids, names of models, sessions and steps,
+allowed parameters (`parameters`), counts, times, and class and code of errors, whose texts often quote the request.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 from typing import Final, TypeVar, cast, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from callspan.fail_open import ours
 from callspan.process.parameters import allowed_of
@@ -22,7 +24,7 @@ _TEXTS: Final = (
     "name", "user_id", "group_id", "task_id", "user_step_id", "custom_id", "experiment", "label", "source", "sender",
     "receiver", "system", "tool_call_id",
 )  # fmt: skip
-"""Fields with texts of the application, in records of all kinds, beside content and metadata."""
+"""Fields with texts of the application that `withheld` removes too, in records of all kinds, beside metadata."""
 WITHHELD: Final = "withheld"
 """Replaces a word of the application that a record cannot be without."""
 _WORDS: Final[dict[str, frozenset[str]]] = {
@@ -62,7 +64,7 @@ def without_content(record: Record, *, keep_facts: bool, why: str = "content") -
         removed["error"] = bare
     if not notes:
         return record
-    return msgspec.structs.replace(record, redactions=[*record.redactions, *notes], **removed)
+    return replace(record, redactions=[*record.redactions, *notes], **removed)
 
 
 def at_level(record: Record, level: Content) -> Record:
@@ -70,7 +72,7 @@ def at_level(record: Record, level: Content) -> Record:
     if level == "full":
         return record
     if isinstance(record, CallRecord):
-        record = msgspec.structs.replace(record, content_level=stricter(level, record.content_level))
+        record = replace(record, content_level=stricter(level, record.content_level))
     return without_content(record, keep_facts=level == "metadata")
 
 
@@ -89,13 +91,13 @@ def withhold(record: _R, why: str) -> _R:
         removed["causal_influence"] = []
     totals = getattr(record, "totals", None)
     if isinstance(totals, Totals) and totals.rewards:
-        removed["totals"] = msgspec.structs.replace(totals, rewards={})
+        removed["totals"] = replace(totals, rewards={})
     if isinstance(record, CallRecord):
         # Nothing is read here: it may be what the processor failed on.
-        removed["place"] = msgspec.structs.replace(record.place, session_name=None)
-        removed["request"] = msgspec.structs.replace(record.request, params={})
+        removed["place"] = replace(record.place, session_name=None)
+        removed["request"] = replace(record.request, params={})
         notes.append(Redaction(what="request.params", why=why))
-    bare = msgspec.structs.replace(record, metadata={}, redactions=[*record.redactions, *notes], **removed)
+    bare = replace(record, metadata={}, redactions=[*record.redactions, *notes], **removed)
     return cast("_R", without_content(bare, keep_facts=False, why=why))
 
 
@@ -103,10 +105,10 @@ def without_bodies(record: Record) -> Record:
     """Return a call without its bodies, for where there is no room for them; any other record unchanged."""
     if not isinstance(record, CallRecord):
         return record
-    return msgspec.structs.replace(
+    return replace(
         record,
-        request=msgspec.structs.replace(record.request, body=NO_BODY),
-        response=record.response and msgspec.structs.replace(record.response, body=NO_BODY),
+        request=replace(record.request, body=NO_BODY),
+        response=record.response and replace(record.response, body=NO_BODY),
         redactions=[*record.redactions, Redaction(what="request.body, response.body", why="size")],
     )
 
@@ -115,7 +117,7 @@ def without_texts(error: ErrorInfo) -> ErrorInfo:
     """Return the error with its classes, codes and status, without message, parameter and body."""
     if error.message is None and error.body is None and error.param is None:
         return error
-    return msgspec.structs.replace(error, message=None, body=None, param=None)
+    return replace(error, message=None, body=None, param=None)
 
 
 def _call(record: CallRecord, keep_facts: bool, why: str) -> CallRecord:
@@ -126,28 +128,27 @@ def _call(record: CallRecord, keep_facts: bool, why: str) -> CallRecord:
     if error is not None and (bare := without_texts(error)) is not error:
         notes.append(Redaction(what="error", why=why))
         error = bare
-    redactions = [*record.redactions, *notes]
-    return msgspec.structs.replace(
-        record, request=request, response=response, error=error, conversation=None, redactions=redactions
-    )
+    known = record.redactions if keep_facts else [replace(one, sha256=None) for one in record.redactions]
+    redactions = [*known, *notes]
+    return replace(record, request=request, response=response, error=error, conversation=None, redactions=redactions)
 
 
 def _request(request: Request, keep_facts: bool, why: str, notes: list[Redaction]) -> Request:
     params, reduced = allowed_of(request.params)
     notes.extend(Redaction(what=f"request.params.{name}", why=why) for name in reduced)
-    roles = request.roles
+    roles = request.roles if keep_facts else None
     if is_kept(request.body):
         notes.append(_note("request.body", bytes(request.body), keep_facts, why))
         roles = _roles(request.body) if keep_facts else None
     names = request.tool_names if keep_facts else None
-    return msgspec.structs.replace(request, body=NO_BODY, params=params, roles=roles, tool_names=names)
+    return replace(request, body=NO_BODY, params=params, roles=roles, tool_names=names)
 
 
 def _response(response: Response, keep_facts: bool, why: str, notes: list[Redaction]) -> Response:
     if not is_kept(response.body):
         return response
     notes.append(_note("response.body", bytes(response.body), keep_facts, why))
-    return msgspec.structs.replace(response, body=NO_BODY)
+    return replace(response, body=NO_BODY)
 
 
 def _note(what: str, data: bytes, keep_facts: bool, why: str) -> Redaction:
@@ -198,7 +199,7 @@ def is_kept(body: msgspec.Raw) -> bool:
 def with_bodies(record: CallRecord, request: msgspec.Raw | None, response: msgspec.Raw | None) -> CallRecord:
     """Return the record with other bodies; None leaves a body as it is."""
     if request is not None:
-        record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=request))
+        record = replace(record, request=replace(record.request, body=request))
     if response is not None and record.response is not None:
-        record = msgspec.structs.replace(record, response=msgspec.structs.replace(record.response, body=response))
+        record = replace(record, response=replace(record.response, body=response))
     return record

@@ -1,8 +1,10 @@
 """Reports: the one place that records what requests report, each fact once, in one order.
 
-Claim, build, process, write, look up, span, measure. The caller waits for the first write only. Where a store may know
-more (the span of the request, the session, the model, the content level it was begun with), it is asked on a thread of
-callspan's own; what it knows, with the content that is then allowed, is a second version of the same record.
+Claim, build, process, write, look up, write again, span, measure. The caller waits for the first write only. Where a
+store may know more (the span of the request, the session, the model, the content level it was begun with), it is asked
+on a thread of callspan's own; what it knows, with the content that is then allowed, is a second version of the same
+record. Neither span nor measurement is made where a store had the end before. Without a store that can be asked there
+is one write, and all of it is done at once.
 A report that an interrupt has left is completed on that thread; a claim whose report failed is released.
 """
 

@@ -52,8 +52,10 @@ def test_metadata_keeps_counts_roles_tools_sizes_and_hashes(call: CallRecord) ->
     )
 
 
-def test_off_keeps_counts_but_no_roles_tools_or_hashes(call: CallRecord) -> None:
-    kept = applied(call, "off")
+@points("before", ["full", "metadata"])
+def test_off_keeps_counts_but_no_roles_tools_or_hashes(call: CallRecord, before: str) -> None:
+    """Also of a record that another level has reduced before."""
+    kept = applied(applied(call, before), "off")
     assert isinstance(kept, CallRecord)
     assert kept.request.message_count == 2
     assert kept.request.body_bytes == 500
