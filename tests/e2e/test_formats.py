@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import openai
 import pytest
 
 import callspan
 from callspan.record.formats import FORMAT
+from callspan.spool import uploads
+from callspan.spool.directory import BAD_SUFFIX
+from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import SUFFIX, Frame, encode_frame, scan
+from callspan.spool.unrecorded import add_unrecorded
 from callspan.stores.urls import sinks_for
+from callspan.testing import ScriptedProvider
 
 from .conftest import in_process
 from .test_backlog import killed
@@ -86,29 +94,79 @@ def test_segments_of_another_format_are_said_and_left_as_they_are(store: str, sp
     assert not in_process("--store", store, "ship", "--json").json["refused"]
 
 
-def test_a_process_goes_on_into_a_new_spool_directory(
-    store: str, spool: Path, sentence: str, caplog: pytest.LogCaptureFixture
+def segments(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.rglob(f"*{SUFFIX}")}
+
+
+@pytest.mark.parametrize("by", ["ship", "calls", "process"])
+def test_what_a_process_of_today_leaves_beside_them_is_delivered(
+    store: str, spool: Path, sentence: str, by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What its predecessor, killed too, left there is delivered."""
+    """By each that delivers what others left, and also what was left before the old segment came."""
+    (theirs,) = spool.glob(f"*{SUFFIX}")
     before = content(spool)
     killed(store)
-    assert len(list((spool / f"format-{FORMAT}").glob(f"*{SUFFIX}"))) == 1
-    assert content(spool) == before
-    with caplog.at_level(logging.WARNING, "callspan"):
-        assert record(store)
-    assert [line for line in caplog.messages if "has format" in line] == [sentence]
-    answer = in_process("--store", store, "calls", "--json")
-    assert len(answer.json) == 4
-    assert content(spool) == before
+    assert [path.parent for path in spool.rglob(f"*{SUFFIX}")] == [spool] * 2
+    if by == "process":
+        with caplog.at_level(logging.WARNING, "callspan"):
+            assert record(store)
+        assert [line for line in caplog.messages if "has format" in line] == [sentence]
+    else:
+        assert in_process("--store", store, by).code == (by == "ship")
+    assert len(in_process("--store", store, "calls", "--no-ship", "--json").json) == 3 + (by == "process")
+    assert segments(spool) == {theirs.name: before[theirs.name]}
+    assert content(spool).items() >= before.items()
 
 
-def test_what_a_process_of_today_left_there_before_is_still_delivered(tmp_path: Path, store: str, spool: Path) -> None:
+def test_they_hide_nothing_that_the_doctor_says_of_the_directory(store: str, spool: Path) -> None:
+    add_losses(spool, Losses(dropped={"cap": Loss("cap", 2, calls=2)}))
+    (spool / f"1-2-3{SUFFIX}.16{BAD_SUFFIX}").write_bytes(b"damage")
+    uploads.write(spool / uploads.DIRECTORY / f"f{uploads.REQUESTS}", [b"{}\n"])
+    add_unrecorded(spool, {"/v1/unknown": 3})
+    answer = in_process("--store", store, "doctor", "--json")
+    names = {check["name"] for check in answer.json["checks"]}
+    assert names >= {"another format", "lost: cap", "damage", "batch files", "/v1/unknown"}
+    assert answer.code == 1
+
+
+def test_one_that_comes_while_a_process_runs_hides_nothing_that_it_keeps(
+    tmp_path: Path, store: str, spool: Path
+) -> None:
+    """The requests of an uploaded file, until its batch is created."""
     (theirs,) = spool.glob(f"*{SUFFIX}")
-    theirs = theirs.rename(tmp_path / theirs.name)
-    killed(store)
-    theirs = theirs.rename(spool / theirs.name)
-    assert len(in_process("--store", store, "calls", "--json").json) == 3
-    assert list(spool.glob(f"*{SUFFIX}")) == [theirs]
+    away = theirs.rename(tmp_path / theirs.name)
+    line = {"custom_id": "o1", "method": "POST", "url": "/v1/chat/completions"}
+    asked = {"model": "gpt-x", "messages": [{"role": "user", "content": "Hi"}]}
+    handle = callspan.instrument(stores=store)
+    try:
+        with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.url + "/v1", api_key="k") as client:
+            content = json.dumps({**line, "body": asked}).encode()
+            uploaded = client.files.create(file=("in.jsonl", content), purpose="batch")
+            away.rename(theirs)
+            client.batches.create(input_file_id=uploaded.id, endpoint=line["url"], completion_window="24h")
+        assert handle.force_flush(100_000)
+    finally:
+        handle.uninstrument()
+    with closing(callspan.open_store(store)) as reader:
+        assert [call.custom_id for call in reader.calls()] == ["o1"]
+    assert not uploads.uploads_in(spool).files
+
+
+def test_a_damaged_segment_has_the_format_of_its_first_whole_record(store: str, tmp_path: Path) -> None:
+    """Not one that the content of a record states."""
+    killed(store, 4)
+    spool = tmp_path / "calls.db.spool"
+    (path,) = spool.glob(f"*{SUFFIX}")
+    said = b'{"input":{"kind":"call","call_id":"x","schema_version":1},"schema_version":1,"model":"m"'
+    frames = [item.payload for item in scan(path.read_bytes()) if isinstance(item, Frame)]
+    data = b"".join(encode_frame(payload.replace(b'{"model":"m"', said)) for payload in frames)
+    path.write_bytes(bytes(90) + data[90:])
+    assert said in path.read_bytes()
+    shipped = in_process("--store", store, "ship", "--json")
+    assert (shipped.json["refused"], shipped.json["waiting"]) == ([], {})
+    assert shipped.json["counters"]["corrupt_bytes"] > 90
+    assert len(in_process("--store", store, "calls", "--no-ship", "--json").json) == 4
+    assert not list(spool.glob(f"*{SUFFIX}"))
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
@@ -144,7 +202,6 @@ def jsonl_of(path: Path, other: int) -> None:
 
 def sqlite_of(path: Path, other: int) -> None:
     import sqlite3
-    from contextlib import closing
 
     (sink,) = sinks_for(f"sqlite:///{path}")
     sink.open()

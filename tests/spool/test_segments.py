@@ -14,9 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.file_lock import try_lock
+from callspan.record.formats import FORMAT
 from callspan.spool.appending import MemoryBuffer
-from callspan.spool.directory import BAD_SUFFIX, cursor_path, read_cursor, remove_cursors, write_cursor
-from callspan.spool.segment import HEAD_BYTES, Batch, Gap, Segment, encode_frame
+from callspan.spool.directory import (
+    BAD_SUFFIX,
+    Listing,
+    cursor_path,
+    read_cursor,
+    remove_cursors,
+    size_of,
+    write_cursor,
+)
+from callspan.spool.segment import HEAD_BYTES, SUFFIX, Batch, Gap, Segment, _formats, encode_frame
 from callspan.spool.segment_set import SegmentSet
 
 from .rig import python, until
@@ -328,3 +337,44 @@ class TestShelf:
         adopted = Segment.adopt(segment.path)
         assert adopted is not None
         adopted.release()
+
+
+class TestFormats:
+    def test_a_segment_has_the_format_of_its_first_whole_record(self, tmp_path: Path) -> None:
+        """Of any length, and behind any damage; content states none."""
+        old, new = (b'{"kind":"call","call_id":"c","schema_version":%d}' % number for number in (1, FORMAT))
+        stating = b'{"input":%b}' % old
+        cut = encode_frame(old)[:20]
+        wrong_length = encode_frame(new)[:4] + b"\xff\xff" + encode_frame(new)[6:]
+        frames = {
+            "empty": b"",
+            "new": encode_frame(new) + encode_frame(old),
+            "content": encode_frame(stating) + encode_frame(old),
+            "torn": cut,
+            "damaged": encode_frame(old)[:-1] + b"x" + encode_frame(new) + cut,
+            "rest": bytes(90) + stating + encode_frame(new),
+            "old": encode_frame(old) + encode_frame(new),
+            "old behind damage": bytes(90) + encode_frame(old),
+            "old behind a wrong length": wrong_length + encode_frame(old) * 3000,
+            "old and long": encode_frame(old + b" " * 300_000) + encode_frame(new),
+        }
+        for name, data in frames.items():
+            (tmp_path / f"{name}{SUFFIX}").write_bytes(data)
+        others = {f"{name}{SUFFIX}": 1 for name in frames if name.startswith("old")}
+        for _ in range(2):
+            assert Listing(tmp_path).others == others
+            assert size_of(tmp_path) == sum(len(data) for name, data in frames.items() if not name.startswith("old"))
+        for name in others:
+            assert Segment.adopt(tmp_path / name) is None
+
+    def test_only_the_formats_of_segments_that_are_there_are_remembered(self, tmp_path: Path) -> None:
+        for number in range(3):
+            path = tmp_path / f"{number}{SUFFIX}"
+            path.write_bytes(encode_frame(b"x"))
+            tmp_path.joinpath("losses.json").write_bytes(encode_frame(b"x"))
+            for _ in range(2):
+                assert size_of(tmp_path) == path.stat().st_size
+                assert _formats.get(tmp_path) == {path.name: FORMAT}
+            path.unlink()
+        assert not Listing(tmp_path).segments
+        assert not _formats.get(tmp_path)

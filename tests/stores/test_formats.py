@@ -147,3 +147,23 @@ def test_content_does_not_state_a_format(records: Records, deliver: Callable[[st
     store = deliver(f"jsonl:///{tmp_path}/calls.jsonl")
     store.write(records.call([{"role": "user", "content": "x", "schema_version": 1}], call_id='"schema_version":1'))
     assert store.read().count_calls() == 1
+
+
+def test_a_file_whose_head_was_cut_is_read_and_written_on(
+    records: Records, deliver: Callable[[str], Delivery], tmp_path: Path
+) -> None:
+    """Whatever format the content of what is left of its first record states, however long that is."""
+    path = tmp_path / "calls.jsonl"
+    store = deliver(f"jsonl:///{path}")
+    stating = {"role": "user", "content": "x" * 100_000, "kind": "call", "schema_version": 1}
+    for _ in range(2):
+        store.write(records.call([stating]))
+    store.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[90:])
+    assert open_store(store.url).count_calls() == 1
+    deliver(store.url).write(records.call())
+    assert open_store(store.url).count_calls() == 2
+    path.write_bytes(whole[90:].replace(b'"schema_version":%d' % FORMAT, b'"schema_version":1'))
+    with pytest.raises(OtherFormatError):
+        open_store(store.url)

@@ -17,7 +17,7 @@ from callspan.formatting import plural
 from callspan.safe_urls import safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
-from callspan.spool.directory import Listing, refusals, size_of, store_keys, with_base
+from callspan.spool.directory import Listing, refusals, size_of, store_keys
 from callspan.stores.urls import open_store, split_urls
 
 _IDLE_S: Final = 30.0
@@ -46,10 +46,10 @@ def ship_command(context: CommandContext, timeout_s: float | None) -> None:
     urls = split_urls(context.store)
     try:
         directory = spool_of(context.store)
-        refused = refused_segments(directory)
-        if not directory.is_dir() and not refused:
+        if not directory.is_dir():
             _report(context, {}, {}, [], f"Nothing waits: {directory} does not exist.")
             return
+        refused = refused_segments(directory)
         sinks = store_sinks(urls, load().prices)
     except SettingError as error:
         raise usage_error(error) from error
@@ -94,7 +94,7 @@ def spool_of(stores: str) -> Path:
 
 def refused_segments(directory: Path) -> list[str]:
     """Return a sentence for each other format that segments of a spool directory have. Raises OSError."""
-    return [str(refusal) for place in with_base(directory) for refusal in refusals(place)]
+    return [str(refusal) for refusal in refusals(directory)]
 
 
 def held_for_others(stores: str) -> list[Path]:

@@ -21,7 +21,6 @@ from callspan.spool.directory import (
     store_key,
     waiting,
     waiting_for_others,
-    with_base,
 )
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Progress, Spool, no_progress
@@ -70,10 +69,10 @@ def places(urls: Sequence[str], readable: str) -> list[SpoolLocation]:
     """
     (sink,) = _sinks(readable)
     own = spool_directory(load({"stores": tuple(urls)}, warn=False), tuple(urls))
-    mine, alone, stores = with_base(own), len(urls) == 1, tuple(urls)
+    alone, stores = len(urls) == 1, tuple(urls)
     return [
-        SpoolLocation(directory, store_key(directory, sink), directory in mine, directory in mine and alone, stores)
-        for directory in dict.fromkeys((*mine, *directories_of(readable)))
+        SpoolLocation(directory, store_key(directory, sink), directory == own, directory == own and alone, stores)
+        for directory in dict.fromkeys((own, *directories_of(readable)))
         if directory.is_dir()
     ]
 

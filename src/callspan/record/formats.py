@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from callspan.fail_open import ours
 
@@ -12,9 +14,11 @@ FORMAT: Final = 7
 """Format of records, spools and stores. Increased with every change that an earlier or later callspan could misread."""
 
 
-_STATED: Final = re.compile(rb'"schema_version":(\d{1,9})')
-"""What every record has before its content. Within a JSON string its quotes would be escaped."""
+_STATED: Final = re.compile(rb'\{"kind":"\w+",(?:"\w+":"(?:[^"\\]|\\.)*",){1,4}"schema_version":(\d{1,9})')
+"""The beginning of every record: its kind, ids and texts of a few letters, then the format."""
 _BEGINNING_BYTES: Final = 65_536
+_LINES: Final = 100
+"""How many lines may be damaged before the first one that is a record."""
 
 
 class StoreError(Exception):
@@ -32,21 +36,32 @@ class OtherFormatError(StoreError):
         )
 
 
-def format_of(path: Path) -> int | None:
-    """Return the format that the first record of a file states; None if there is no record, or no such file."""
-    try:
-        with path.open("rb") as file:
-            stated = _STATED.search(file.read(_BEGINNING_BYTES))
-    except ours(OSError):
-        return None
+def stated_format(record: bytes) -> int | None:
+    """Return the format that a record, or its beginning, states; None if it does not begin as a record."""
+    stated = _STATED.match(record)
     return None if stated is None else int(stated[1])
 
 
 def check_file(path: Path) -> None:
-    """Raise OtherFormatError if the first record of a file has another format."""
-    found = format_of(path)
-    if found is not None:
-        check_format(path, found)
+    """Raise OtherFormatError if the first record of a file of JSON Lines has another format.
+
+    Lines that do not begin as a record, such as the rest of one whose head was cut, state none.
+    """
+    try:
+        with path.open("rb") as file:
+            beginnings = islice(iter(partial(_beginning_of_line, file), b""), _LINES)
+            found = next((one for one in map(stated_format, beginnings) if one is not None), FORMAT)
+    except ours(OSError):
+        return
+    check_format(path, found)
+
+
+def _beginning_of_line(file: BinaryIO) -> bytes:
+    """Return the beginning of the next line and pass its end; empty at the end of the file."""
+    beginning = rest = file.readline(_BEGINNING_BYTES)
+    while rest and not rest.endswith(b"\n"):
+        rest = file.readline(_BEGINNING_BYTES)
+    return beginning
 
 
 def check_format(place: object, found: int) -> None:

@@ -18,8 +18,8 @@ from zlib import crc32
 
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
-from callspan.record.formats import FORMAT, OtherFormatError
-from callspan.spool.segment import HEAD_BYTES, MAGIC, SUFFIX, keys_of, other_format
+from callspan.record.formats import OtherFormatError
+from callspan.spool.segment import HEAD_BYTES, MAGIC, SUFFIX, keys_of, other_formats
 from callspan.spool.sink import Sink
 
 CURSOR_SUFFIX: Final = ".cursor"
@@ -27,9 +27,6 @@ BAD_SUFFIX: Final = ".bad"
 """Suffix of files that hold the damaged parts of segments."""
 
 _DIGITS: Final = 12
-OWN: Final = f"format-{FORMAT}"
-"""Directory in a spool directory for segments of today's format, beside those of another one."""
-
 _LENGTH: Final = struct.Struct("<I")
 _OPEN: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -89,7 +86,7 @@ class Listing:
         self.directory = directory
         self._names = _names(directory)
         names = sorted(name for name in self._names if name.endswith(SUFFIX))
-        self.others = {name: found for name in names if (found := other_format(directory / name)) is not None}
+        self.others = other_formats(directory, names)
         """Segments of other formats, with their format; they are left as they are."""
         self.segments = [name for name in names if name not in self.others]
         """Those of today's format, the oldest first."""
@@ -134,20 +131,6 @@ class Listing:
         return bool(mine) and (not self.is_delivered(name, mine) or self.is_delivered(name, sorted(named)))
 
 
-def of_this_format(directory: Path) -> Path:
-    """Return a spool directory, or, since segments of another format are in it, the one in it for today's."""
-    own = directory / OWN
-    try:
-        return own if own.is_dir() or Listing(directory).others else directory
-    except ours(OSError):
-        return directory
-
-
-def with_base(directory: Path) -> tuple[Path, ...]:
-    """Return a spool directory, and the one that it is in where that has segments of another format."""
-    return (directory, directory.parent) if directory.name == OWN else (directory,)
-
-
 def refusals(directory: Path, keys: Collection[str] | None = None) -> list[OtherFormatError]:
     """Return an error for each other format that segments of a directory have; it names the oldest of them.
 
@@ -180,12 +163,14 @@ def size_of(directory: Path) -> int:
     except ours(FileNotFoundError, NotADirectoryError):
         return 0
     with entries:
-        return sum(_size(entry) for entry in entries if entry.name.endswith(SUFFIX))
+        sizes = {entry.name: _size(entry) for entry in entries if entry.name.endswith(SUFFIX)}
+    others = other_formats(directory, sizes)
+    return sum(size for name, size in sizes.items() if name not in others)
 
 
 def _size(entry: os.DirEntry[str]) -> int:
     try:
-        return entry.stat().st_size if entry.is_file() and other_format(Path(entry.path)) is None else 0
+        return entry.stat().st_size if entry.is_file() else 0
     except ours(FileNotFoundError):
         return 0
 

@@ -56,7 +56,6 @@ class Lost(msgspec.Struct):
 
     kind: str = ""
     part: str = "ended"
-    seen_in: str = "call"
     stage: str = "first"
     outcome: str | None = None
     timing: _Timing = _Timing()

@@ -16,15 +16,15 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import BinaryIO, Final, NamedTuple, Protocol
 from zlib import crc32
 
 from callspan.background import LRUCache
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
-from callspan.record.formats import FORMAT, format_of
+from callspan.record.formats import FORMAT, stated_format
 from callspan.spool.sink import Entry
 
 MAGIC: Final = b"\xf5CS\xfe"
@@ -53,8 +53,9 @@ _MOST_KEYS: Final = 8
 _SET: Final = "set"
 _SET_SUFFIX: Final = ".stores"
 _reading: Final = threading.Lock()
-_formats: Final[LRUCache[Path, int]] = LRUCache(4096)
-"""Formats of segments; a name is never used again."""
+_BEGINNING: Final = 1 << 16
+_formats: Final[LRUCache[Path, dict[str, int]]] = LRUCache(64)
+"""Formats of the segments of directories, by name; a name is never used again."""
 
 
 class Frame(NamedTuple):
@@ -255,7 +256,7 @@ class Segment:
         except (FileNotFoundError, PermissionError):
             return None  # delivered in between, or owned by another user
         # Between opening and locking, another process may have delivered and deleted it.
-        if try_lock(fd) and os.fstat(fd).st_nlink > 0 and other_format(path) is None:
+        if try_lock(fd) and os.fstat(fd).st_nlink > 0 and _format_of(path) in (FORMAT, None):
             return cls(path, fd, own=False)
         os.close(fd)
         return None
@@ -333,7 +334,6 @@ class Segment:
         if sys.platform == "win32":
             self.release()
         self.path.unlink(missing_ok=True)
-        _formats.pop(self.path)
         self.release()
 
     def release(self) -> None:
@@ -343,15 +343,42 @@ class Segment:
             os.close(fd)
 
 
-def other_format(path: Path) -> int | None:
-    """Return the format of a segment of another format; None for today's, and where no record is in it yet."""
-    known = _formats.get(path)
-    if known is None:
-        known = format_of(path)
-        if known is None:
-            return None
-        _formats.put(path, known)
-    return None if known == FORMAT else known
+def other_formats(directory: Path, names: Iterable[str]) -> dict[str, int]:
+    """Return which of the segments of a directory have another format, and which one; `names` are all that it has."""
+    known, found = _formats.get(directory) or {}, dict[str, int]()
+    for name in names:
+        stated = known[name] if name in known else _format_of(directory / name)
+        if stated is not None:
+            found[name] = stated
+    _formats.put(directory, found)
+    return {name: stated for name, stated in found.items() if stated != FORMAT}
+
+
+def _format_of(path: Path) -> int | None:
+    """Return the format of a segment's first whole frame; None without one, or if it cannot be read.
+
+    A frame that does not begin as a record is taken for one of today, of which it is left to stores what to do with it.
+    """
+    try:
+        with path.open("rb") as file:
+            first = _first_frame(file)
+    except ours(OSError):
+        return None
+    if first is None:
+        return None
+    stated = stated_format(first.payload)
+    return FORMAT if stated is None else stated
+
+
+def _first_frame(file: BinaryIO) -> Frame | None:
+    data, final = b"", False
+    while not final:
+        more = file.read(max(_BEGINNING, len(data)))
+        data, final = data + more, not more
+        for item in scan(data, final=final):
+            if isinstance(item, Frame):
+                return item
+    return None
 
 
 def keys_of(path: Path) -> frozenset[str] | None:

@@ -24,7 +24,6 @@ from callspan.spool.directory import (
     refusals,
     remove_cursors,
     size_of,
-    with_base,
     write_cursor,
 )
 from callspan.spool.segment import Gap, Segment, Source
@@ -118,10 +117,9 @@ class SegmentSet:
 
     def _say_refused(self) -> None:
         """Warn once of each other format that segments here have."""
-        for directory in with_base(self.directory):
-            for refusal in refusals(directory):
-                if _REFUSED.first(str(refusal)):
-                    log(logging.WARNING, "%s", refusal)
+        for refusal in refusals(self.directory):
+            if _REFUSED.first(str(refusal)):
+                log(logging.WARNING, "%s", refusal)
 
     def _adopt(self) -> bool:
         before = self.sources()  # segments created after this are not considered

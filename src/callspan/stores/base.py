@@ -102,7 +102,7 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     response_id: str | None = None
     """The provider's id of the response."""
     conversation_id: str | None = None
-    """Of the provider's conversation, `conversation` of the Responses API. Stores of a layout before 4 have none."""
+    """Of the provider's conversation, `conversation` of the Responses API."""
     model: str | None = None
     """Requested or response model, full name."""
     provider: str | None = None

@@ -47,7 +47,7 @@ DAMAGE: Final = (zlib.error, msgspec.MsgspecError, ValueError, TypeError, IndexE
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 _KNOWN_BYTES, _KNOWN_ENTRIES = 1024, 1024
-"""Size limit and number of the pieces whose hashes are cached (4 MB at most): requests repeat earlier pieces."""
+"""Size limit and number of the pieces whose hashes are cached (1 MB at most): requests repeat earlier pieces."""
 _encode = msgspec.json.encode
 _skeletons = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]])
 _MAX_DEPTH: Final = 32

@@ -93,7 +93,7 @@ def unpack_entry(entry: Entry) -> Unpacked:
 
 
 def unpack(payload: bytes) -> Unpacked:
-    """Return the parts of an unprocessed record. Raises PoisonError for an invalid record or an unknown schema."""
+    """Return the parts of an unprocessed record. Raises PoisonError for an invalid record or one of another format."""
     record = decode_payload(payload)
     return _unpacked(payload, Decoded(record, record))
 

@@ -11,7 +11,6 @@ from typing import Final, Protocol, TypeAlias, cast
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool import uploads
-from callspan.spool.directory import with_base
 from callspan.stores.base import DeletionResult, DeletionScope
 from callspan.stores.bodies import from_row, references
 from callspan.stores.protocol import Erasable
@@ -88,11 +87,10 @@ def erasable(store: str | Path) -> Erasable:
 
 def remove_uploads(spool: Path, scope: DeletionScope) -> None:
     """Delete the requests of uploaded files whose batch was never created, from a spool directory. Raises OSError."""
-    for directory in with_base(spool):
-        if scope.session_id is not None:
-            uploads.remove_session(directory, scope.session_id)
-        if scope.older_than_ns is not None:
-            uploads.remove_before(directory, scope.older_than_ns / 1e9)
+    if scope.session_id is not None:
+        uploads.remove_session(spool, scope.session_id)
+    if scope.older_than_ns is not None:
+        uploads.remove_before(spool, scope.older_than_ns / 1e9)
 
 
 class Result(Protocol):

@@ -12,7 +12,6 @@ from callspan.fail_open import ours
 from callspan.safe_urls import identity_of
 from callspan.settings import Settings
 from callspan.settings_loader import load, state_directory
-from callspan.spool.directory import OWN, of_this_format
 from callspan.spool.losses import read_losses
 from callspan.spool.segment import SUFFIX
 from callspan.stores.urls import find_store
@@ -21,14 +20,7 @@ _SUFFIX: Final = ".spool"
 
 
 def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
-    """Return the spool directory: as configured, next to the first file store, or in the state directory.
-
-    If segments of another format are in it, a directory in it. Raises OSError.
-    """
-    return of_this_format(_directory(settings, stores))
-
-
-def _directory(settings: Settings, stores: tuple[str, ...]) -> Path:
+    """Return the spool directory: as configured, next to the first file store, or in the state directory."""
     if settings.spool_dir is not None:
         return settings.spool_dir
     for store in map(find_store, stores):
@@ -40,14 +32,11 @@ def _directory(settings: Settings, stores: tuple[str, ...]) -> Path:
 
 
 def directories_of(url: str) -> list[Path]:
-    """Return the spool directories: next to the store's file, in the state directory, and the configured one.
-
-    Each is followed by the one in it for today's format, which may not exist.
-    """
+    """Return the spool directories: next to the store's file, in the state directory, and the configured one."""
     path, configured = find_store(url).path, load(warn=False).spool_dir
     beside = [] if path is None else _matching(path.parent, f"*{_SUFFIX}")
     found = chain([] if configured is None else [configured], beside, _matching(state_directory() / "spool", "*"))
-    return list(dict.fromkeys(one for directory in found for one in (directory, directory / OWN)))
+    return list(dict.fromkeys(found))
 
 
 def hold_segments(url: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ from callspan.record.events import (
     TimestepRecord,
     record_key,
 )
-from callspan.record.formats import FORMAT, OtherFormatError
+from callspan.record.formats import FORMAT, OtherFormatError, stated_format
 from callspan.record.ids import new_id
 from callspan.record.usage import Cost, Usage
 from tests.points import points
@@ -58,8 +59,33 @@ def test_a_record_comes_back_as_it_was(record: Record) -> None:
     line = codec.encode(record)
     assert b"\n" not in line
     assert json.loads(line)["schema_version"] == FORMAT
+    assert stated_format(line) == FORMAT
     assert codec.encode(codec.decode(line)) == line
     assert record_key(codec.decode(line)) == record_key(record)
+
+
+_ID: Final = '"\\ \n{"schema_version":1} \ud800'
+
+
+@points(
+    "record",
+    [
+        CallRecord(call_id=_ID, timing=Timing(start_ns=1)),
+        SessionRecord(session_id=_ID, seen_ns=1),
+        TimestepRecord(timestep_id=_ID, session_id=_ID, seen_ns=2, index=0),
+        EventRecord(event_id=_ID, stage="withheld", session_id=_ID, event_type="action", time_ns=1),
+        MessageRecord(message_id=_ID, session_id=_ID, message_type="observation", time_ns=1),
+        RewardRecord(reward_id=_ID, stage="completed", session_id=_ID, value=0.5, time_ns=1),
+    ],
+    ids=lambda record: type(record).__name__,
+)
+def test_a_record_states_its_format_at_its_beginning(record: Record) -> None:
+    """With all the texts that may come before it, also those that JSON cannot represent; nothing else states one."""
+    line = codec.encode(record)
+    assert stated_format(line) == FORMAT
+    assert stated_format(line.replace(b'"schema_version":%d' % FORMAT, b'"schema_version":12', 1)) == 12
+    assert stated_format(line[1:]) is None
+    assert stated_format(b'{"input":%b}' % line) is None
 
 
 def test_a_body_is_kept_to_the_byte_and_no_body_is_left_out() -> None:
