@@ -9,12 +9,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from callspan.cli import commands
 from callspan.cli.store_check import store_check
@@ -28,6 +28,7 @@ from callspan.stores.urls import open_store, sinks_for
 from .conftest import Delivery, Records
 
 CALLS = 300
+PAGE = 4096
 RECOVER = "recover what can be read: callspan recover"
 NO_HEADER = "restore this one from a backup, or try `.recover` of sqlite.org's sqlite3"
 
@@ -243,8 +244,10 @@ def test_what_can_be_read_is_recovered(path: Path, kind: str, least: int) -> Non
 def test_every_kind_of_record_is_recovered(tmp_path: Path, records: Records) -> None:
     delivery = Delivery(f"sqlite:///{tmp_path}/calls.db")
     delivery.write(*records.every_kind())
-    counts = recover(tmp_path / "calls.db", tmp_path / "new.db")
-    assert min(counts.values()) > 0
+    run_sql(tmp_path / "calls.db", "INSERT INTO dead_letter VALUES ('1-a.seg:0', 'no record', x'00', 1)")
+    recovered = recover(tmp_path / "calls.db", tmp_path / "new.db")
+    assert min(recovered.records.values()) > 0
+    assert (recovered.unread, recovered.cut_off, recovered.bodies) == ({}, [], 0)
     with contextlib.closing(open_store(tmp_path / "new.db")) as reader:
         assert list(reader.calls()) == list(delivery.read().calls())
         assert [*reader.timesteps("s1"), *reader.events("s1")] == [
@@ -266,6 +269,124 @@ def test_what_cannot_be_recovered_leaves_no_file(path: Path, kind: str) -> None:
     assert not new.exists()
     new.touch()
     assert "exists; name a new file" in CliRunner().invoke(commands.callspan, ["recover", str(path), str(new)]).stderr
+
+
+def recovery_of(path: Path, *options: str) -> Result:
+    return CliRunner().invoke(commands.callspan, ["recover", str(path), str(path.with_name("new.db")), *options])
+
+
+def pages(path: Path, table: str) -> list[int]:
+    """Pages below the root of a table, in the order of its keys."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    page = path.read_bytes()[(root - 1) * PAGE : root * PAGE]
+    assert page[0] in {2, 5}, "the root is no interior page"
+    cells = [int.from_bytes(page[at : at + 2], "big") for at in range(12, 12 + 2 * int.from_bytes(page[3:5], "big"), 2)]
+    return [int.from_bytes(page[at : at + 4], "big") for at in cells]
+
+
+def by_lookups(path: Path, table: str, key: str, keys: Sequence[object]) -> tuple[list[object], int]:
+    """The keys of the rows that can be read one by one, and how many cannot be looked up."""
+    found, failed = [], 0
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for one in keys:
+            try:
+                found += connection.execute(f"SELECT {key}, * FROM {table} WHERE {key} = ?", (one,)).fetchall()
+            except sqlite3.DatabaseError:
+                failed += 1
+    return [row[0] for row in found], failed
+
+
+@pytest.mark.parametrize("apart", [1, 5], ids=["side by side", "far apart"])
+def test_every_row_behind_a_hole_is_recovered_and_the_hole_is_counted(path: Path, apart: int, records: Records) -> None:
+    delivery = Delivery(f"sqlite:///{path}")
+    delivery.write(*records.every_kind())
+    delivery.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        names = [row[1] for row in connection.execute("PRAGMA table_info(events)")]
+    copied = {name: name for name in names} | {"event_id": "'n' || i", "data": "json_object('a', hex(zeroblob(500)))"}
+    run_sql(
+        path,
+        "WITH RECURSIVE n (i) AS (SELECT 2 UNION SELECT i + 1 FROM n WHERE i < 9000)"
+        f" INSERT INTO events (rowid, {', '.join(copied)})"
+        f" SELECT i * {apart}, {', '.join(copied.values())} FROM n, events WHERE event_id = 'e1'",
+    )
+    overwrite(path, (pages(path, "events")[2] - 1) * PAGE, bytes(PAGE))
+    readable, failing = by_lookups(path, "events", "rowid", range(1, 9001 * apart))
+    assert 5000 < len(readable) < 9000
+    done = recovery_of(path, "--json")
+    assert done.exit_code == 0, done.output
+    found = msgspec.json.decode(done.stdout)
+    assert found["events"] == len(readable)
+    assert found["unread"] == {"events": failing}
+    assert found["cut_off"] == []
+
+
+def test_the_ids_and_bodies_that_cannot_be_read_are_said(path: Path) -> None:
+    run_sql(path, "UPDATE content SET data = x'0102' WHERE id IN (SELECT output FROM calls WHERE id = 7)")
+    damages()["cut"](path)
+    done = recovery_of(path)
+    said = " ".join(done.output.split())
+    assert "What could not be read: " in said
+    assert "an unknown number of calls" in said
+    assert "requests and answers of the calls." in said
+
+
+def test_a_table_whose_schema_is_damaged_is_left_out_and_counted(path: Path) -> None:
+    run_sql(
+        path, "PRAGMA writable_schema = ON", "UPDATE sqlite_master SET sql = replace(sql, 'start_ns', 'start_ms')"
+        " WHERE name = 'sessions'",
+    )  # fmt: skip
+    done = recovery_of(path, "--json")
+    assert done.exit_code == 0, done.output
+    found = msgspec.json.decode(done.stdout)
+    assert (found["calls"], found["sessions"], found["unread"]) == (CALLS, 0, {"sessions": 10})
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+from callspan.cli.commands import callspan
+callspan()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the limits of Unix")
+def test_a_recovery_that_fails_leaves_no_file(path: Path) -> None:
+    """As on a full disk; the next run, with room, is not refused."""
+    arguments = ["recover", str(path), str(path.with_name("new.db"))]
+    done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "disk I/O error" in done.stderr
+    assert [file.name for file in path.parent.glob("new.db*")] == []
+    assert recovery_of(path).exit_code == 0
+
+
+def test_dead_letters_before_and_behind_a_hole_are_recovered(path: Path) -> None:
+    run_sql(
+        path,
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION SELECT i + 1 FROM n WHERE i < 3000) INSERT INTO dead_letter"
+        " SELECT printf('1-a.seg:%05d', i), 'no record', zeroblob(20), i FROM n",
+    )
+    overwrite(path, (pages(path, "dead_letter")[20] - 1) * PAGE, bytes(PAGE))
+    readable, _ = by_lookups(path, "dead_letter", "key", [f"1-a.seg:{number:05d}" for number in range(1, 3001)])
+    assert 2900 < len(readable) < 3000
+    found = msgspec.json.decode(recovery_of(path, "--json").stdout)
+    with contextlib.closing(sqlite3.connect(path.with_name("new.db"))) as connection:
+        rows = connection.execute("SELECT key, reason, frame, time_ns FROM dead_letter").fetchall()
+    assert (found["dead_letter"], found["cut_off"]) == (len(rows), ["dead_letter"])
+    assert {*readable} <= {row[0] for row in rows}
+    assert all(row[1:] == ("no record", bytes(20), int(row[0][-5:])) for row in rows)
+
+
+def test_a_file_of_another_format_is_refused_and_not_read_as_of_todays(path: Path) -> None:
+    run_sql(path, f"PRAGMA user_version = {FORMAT - 1}")
+    done = recovery_of(path)
+    assert done.exit_code == 1
+    assert f"has format {FORMAT - 1}, this callspan has format {FORMAT}" in " ".join(done.stderr.split())
+    assert not path.with_name("new.db").exists()
 
 
 @pytest.mark.slow

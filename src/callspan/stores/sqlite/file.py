@@ -125,16 +125,37 @@ def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Conn
 
 
 def open_damaged(path: Path) -> sqlite3.Connection:
-    """Return a read-only connection to a file that need not be whole. Raises StoreError for no file or no header."""
+    """Return a read-only connection to a file that need not be whole.
+
+    Raises StoreError for no file, OtherFormatError where callspan's mark and another format can be read.
+    """
     if not path.is_file():
         raise no_file(path)
     connection = _connected(path, "mode=ro")
-    # With this, SQLite also reads a file that is shorter than its header says, and a schema of which parts are damaged.
-    for pragma in ("writable_schema=ON", "cell_size_check=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        # With this, SQLite also reads a file that is shorter than its header says, and a schema with damaged parts.
+        for pragma in ("writable_schema=ON", "cell_size_check=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        application, version = _marks(connection)
+        if application == APPLICATION_ID and version:
+            check_format(path, version)
+    except BaseException:
+        connection.close()
+        raise
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     connection.row_factory = sqlite3.Row
     return connection
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return the application and the format of a file that need not be whole; 0 where they cannot be read."""
+    try:
+        application, version = (
+            int(connection.execute(f"PRAGMA {mark}").fetchone()[0]) for mark in ("application_id", "user_version")
+        )
+    except ours(sqlite3.Error):
+        return 0, 0
+    return application, version
 
 
 def _connected(path: Path, mode: str, wait_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
