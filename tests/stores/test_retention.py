@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -13,8 +14,9 @@ import msgspec
 import pytest
 
 from callspan.record import events
+from callspan.record.call import Request
 from callspan.settings import SettingError
-from callspan.stores.base import CallFilter, StoreError
+from callspan.stores.base import CallFilter, DeletionResult, StoreError
 from callspan.stores.retention import delete_session, prune
 from callspan.stores.sqlite import removal
 from callspan.stores.urls import open_store
@@ -160,6 +162,7 @@ def test_clickhouse_contents_go_a_day_after_the_last_call_that_needed_them(
 ) -> None:
     store = deliver(clickhouse_url)
     store.write(records.call(session_id="a"))
+    assert delete_session(clickhouse_url, "a").contents == 0
     now, day = time.time_ns(), 86_400 * SECOND
     assert prune(clickhouse_url, now + day // 2).contents == 0
     assert prune(clickhouse_url, now + 2 * day).contents == 3
@@ -235,6 +238,63 @@ def test_what_is_sent_again_during_a_deletion_stays(
         prune(path, START_NS + 200 * SECOND)
         assert counts(path)["content"] == counts(path)["ctx"] == 0
     assert [] in found, "not every moment of the deletion was tried"
+
+
+def test_the_request_of_a_merged_call_stays_that_arrives_during_a_deletion(
+    store: Delivery, path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an earlier part: the call keeps its row id, its part, and when that was seen."""
+    messages = [{"role": "user", "content": "The same question in both sessions. " * 20}]
+    whole = records.call(messages, call_id="merged", seen_in="fetch", part="answered")
+    answer = msgspec.structs.replace(whole, request=Request(model="gpt-5"))
+    request = msgspec.structs.replace(whole, seen_in="call", part="requested", outcome="in_progress", response=None)
+    store.write(answer, records.call(messages, session_id="a"))
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:  # after the chain nodes, before the contents
+            store.write(request)
+
+    monkeypatch.setattr(removal, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
+    delete_session(path, "a")
+    (left,) = store.read().calls()
+    assert len(pauses) == 3
+    assert bytes(left.request.body) == bytes(whole.request.body)
+
+
+@pytest.mark.parametrize("way", [lambda path: delete_session(path, "a"), lambda path: prune(path, START_NS + SECOND)])
+def test_a_damaged_request_of_another_call_does_not_stop_a_deletion(
+    store: Delivery,
+    path: Path,
+    records: Records,
+    way: Callable[[Path], DeletionResult],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other = records.call([{"role": "user", "content": "Another one."}], model="gpt-6", session_id="b", at_s=100)
+    store.write(records.call(session_id="a"), other)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        sql = "UPDATE content SET data = x'0102' WHERE id = (SELECT request FROM calls WHERE session_id = 'b')"
+        connection.execute(sql)
+    removed = way(path)
+    assert (removed.calls, removed.contents) == (1, 3)
+    assert any("1 request cannot be read" in message for message in caplog.messages)
+
+
+@pytest.mark.postgres
+def test_a_damaged_request_of_another_call_does_not_stop_a_deletion_from_postgres(
+    postgres_url: str, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    store = deliver(postgres_url)
+    other = records.call([{"role": "user", "content": "Another one."}], model="gpt-6", session_id="b", at_s=100)
+    store.write(records.call(session_id="a"), other)
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(
+            r"UPDATE content SET data = '\x0102' WHERE hash = (SELECT request FROM calls WHERE session_id = 'b')"
+        )
+    removed = delete_session(postgres_url, "a")
+    assert (removed.calls, removed.contents) == (1, 3)
 
 
 def test_an_unknown_session_removes_nothing(store: Delivery, path: Path, records: Records) -> None:

@@ -4,19 +4,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
+from callspan.fail_open import ours
+from callspan.formatting import plural
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool import uploads
 from callspan.stores.base import DeletionResult, DeletionScope
-from callspan.stores.bodies import from_row, references
+from callspan.stores.bodies import DAMAGE, from_row, references
 from callspan.stores.protocol import Erasable
 from callspan.stores.spools import spool_directory
 from callspan.stores.urls import find_store
 
+_LOGGER: Final = logging.getLogger("callspan")
 _CALLS: Final = "calls"
 CHILDREN: Final = (_CALLS, "timesteps", "events", "messages", "rewards")
 _BY_SESSION: Final = "session_id = :value"
@@ -55,9 +59,10 @@ Run: TypeAlias = "Callable[[str, Mapping[str, object]], Result]"
 def delete_session(store: str | Path, session_id: str) -> DeletionResult:
     """Delete a session with its calls, timesteps, events, messages, rewards, content and uploaded requests of batches.
 
-    `store` is a URL, or the path of a file. An unknown session removes nothing. The deletion is atomic, except
-    in ClickHouse: repeat it there after a failure. Raises StoreError if the store does not exist, SettingError for a
-    store that cannot delete, else the exceptions of the store's driver.
+    `store` is a URL, or the path of a file. An unknown session removes nothing. The deletion is atomic in Postgres; in
+    SQLite that of the records is, and content that a failure leaves goes with the next deletion; in ClickHouse nothing
+    is: repeat it after a failure, and content goes only with `prune`. Raises StoreError if the store does not exist,
+    SettingError for a store that cannot delete, else the exceptions of the store's driver.
     """
     return _remove(store, DeletionScope(session_id=session_id))
 
@@ -119,15 +124,35 @@ def remove_by_sql(run: Run, scope: DeletionScope) -> DeletionResult:
     return DeletionResult(sessions=sessions, calls=calls, others=sum(counts.values()), contents=_sweep(run))
 
 
+def _unchanged(data: bytes | None) -> bytes | None:
+    return data
+
+
 def _sweep(run: Run) -> int:
     """Delete chain nodes and contents that no call refers to; return the number of contents."""
     run("CREATE TEMP TABLE live_ctx (id bytea PRIMARY KEY)", {})
     run("CREATE TEMP TABLE live (id bytea PRIMARY KEY)", {})
     run(LIVE_CHAINS.format(nodes="live_ctx", calls=_CALLS, no_parent="''::bytea"), {})
     run(LIVE_CONTENT.format(contents="live", nodes="live_ctx", calls=_CALLS), {})
-    rows = run(SKELETONS.format(id="hash", calls=_CALLS), {}).fetchall()
-    for role, text, data in cast("Sequence[tuple[str | None, str | None, bytes | None]]", rows):
-        for found in references(from_row(role, text, data)):
-            run("INSERT INTO live SELECT hash FROM content WHERE hash = :hash ON CONFLICT DO NOTHING", {"hash": found})
+    for found in referred(run(SKELETONS.format(id="hash", calls=_CALLS), {}).fetchall()):
+        run("INSERT INTO live SELECT hash FROM content WHERE hash = :hash ON CONFLICT DO NOTHING", {"hash": found})
     run("DELETE FROM ctx WHERE NOT EXISTS (SELECT 1 FROM live_ctx l WHERE l.id = ctx.id)", {})
     return run("DELETE FROM content WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.id = content.hash)", {}).rowcount
+
+
+def referred(skeletons: Sequence[Sequence[object]], left: Callable[[Any], bytes | None] = _unchanged) -> set[bytes]:
+    """Return the hashes of the contents that skeletons refer to; `left` decodes the column `data`.
+
+    A skeleton that is damaged refers to none: no reader can read its request any more. It is logged.
+    """
+    found, damaged = set(), 0
+    for role, text, data in cast("Sequence[tuple[str | None, str | None, object]]", skeletons):
+        try:
+            found.update(references(from_row(role, text, left(data))))
+        except ours(*DAMAGE):  # noqa: PERF203 - of each its own
+            damaged += 1
+    if damaged:
+        _LOGGER.warning(
+            "%s cannot be read: damaged; the contents that only they refer to are deleted", plural(damaged, "request")
+        )
+    return found

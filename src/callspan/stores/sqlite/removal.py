@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from callspan.stores.base import DeletionResult, DeletionScope, no_file
-from callspan.stores.bodies import from_row, inflated, references
+from callspan.stores.bodies import inflated
 from callspan.stores.columns import REFERENCES
-from callspan.stores.retention import CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS
+from callspan.stores.retention import CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, referred
 from callspan.stores.sqlite.file import explaining, open_for_writing
 
 _SESSIONS: Final = "sessions"
@@ -35,16 +35,17 @@ _BATCH_S: Final = 0.1
 _LEAST, _FIRST, _MOST = 10, 100, 20_000
 """Rows of a batch: the fewest, those of the first, and the most."""
 _TABLES: Final = (
-    f"CREATE TEMP TABLE seen (id INTEGER PRIMARY KEY, call_id, part, stage, seen_ns, {', '.join(REFERENCES)})",
+    f"CREATE TEMP TABLE seen (id INTEGER PRIMARY KEY, call_id, {', '.join(REFERENCES)})",
     "CREATE TEMP TABLE new_calls AS SELECT * FROM seen",
     *(f"CREATE TEMP TABLE {name} (id INTEGER PRIMARY KEY)" for name in ("live_ctx", "live", "new_ctx", "new_content")),
 )
 _NEW_CALLS: Final = f"""
 INSERT INTO new_calls
-SELECT r.id, r.call_id, r.part, r.stage, r.seen_ns, {", ".join(f"r.{name}" for name in REFERENCES)}
+SELECT r.id, r.call_id, {", ".join(f"r.{name}" for name in REFERENCES)}
   FROM calls r LEFT JOIN seen s ON s.id = r.id
- WHERE s.call_id IS NOT r.call_id OR s.part IS NOT r.part OR s.stage IS NOT r.stage OR s.seen_ns IS NOT r.seen_ns
+ WHERE s.call_id IS NOT r.call_id OR {" OR ".join(f"s.{name} IS NOT r.{name}" for name in REFERENCES)}
 """
+"""A version that is merged into a call may leave it its id, and all but what it refers to."""
 
 
 def remove(path: Path, scope: DeletionScope) -> DeletionResult:
@@ -150,10 +151,11 @@ class _Removal:
             return
         self._run(LIVE_CHAINS.format(nodes="new_ctx", calls="new_calls", no_parent="0"))
         self._run(LIVE_CONTENT.format(contents="new_content", nodes="new_ctx", calls="new_calls"))
-        refer = "INSERT OR IGNORE INTO new_content SELECT id FROM content WHERE hash = ?"
-        for role, text, data in self._run(SKELETONS.format(id="id", calls="new_calls")).fetchall():
-            skeleton = from_row(role, text, inflated(data))
-            self._connection.executemany(refer, [(found,) for found in references(skeleton)])
+        skeletons = self._run(SKELETONS.format(id="id", calls="new_calls")).fetchall()
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO new_content SELECT id FROM content WHERE hash = ?",
+            [(found,) for found in referred(skeletons, inflated)],
+        )
         for known, new in (("seen", "new_calls"), ("live_ctx", "new_ctx"), ("live", "new_content")):
             self._run(f"INSERT OR REPLACE INTO {known} SELECT * FROM {new}")
 
