@@ -129,7 +129,7 @@ class _DamagedReader(WritersReader):
         while (start := self._next_readable(table, read + 1)) is not None:
             self.unread[table] += start - read - 1
             try:
-                # The `sqlite3` module raises the error of the next row instead of returning a row: so the first alone.
+                # The `sqlite3` module reads one row ahead, and raises its error instead of returning the row before it.
                 for most in (1, -1):
                     for row in self._from(table, max(start, read + 1), most):
                         if row["row_id"] <= read:
