@@ -94,7 +94,7 @@ def test_a_second_file_is_served_from_the_spool_beside_the_first(tmp_path: Path)
     killed(f"jsonl:///{tmp_path}/a.jsonl,sqlite:///{tmp_path}/b.db")
     assert len(in_process("--store", f"sqlite:///{tmp_path}/b.db", "calls", "--json").json) == 3
     assert len(in_process("--store", f"jsonl:///{tmp_path}/a.jsonl", "calls", "--json").json) == 3
-    assert [path.name for path in (tmp_path / "a.jsonl.spool").iterdir()] == ["losses.json"]
+    assert {path.name for path in (tmp_path / "a.jsonl.spool").iterdir()} <= {"losses.json"}
 
 
 def test_what_waits_for_another_store_that_is_named_is_reported(tmp_path: Path) -> None:
