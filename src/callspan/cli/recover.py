@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from callspan.cli.command_context import CommandContext, store_errors, with_context
+from callspan.cli.filters import File
 from callspan.cli.progress import progress
 from callspan.formatting import plural
 from callspan.safe_urls import error_text
@@ -24,8 +25,8 @@ The damaged file is not changed."""
 
 
 @click.command("recover", short_help="Read what can be read of a damaged file.", epilog=_EPILOG)
-@click.argument("damaged", metavar="FILE", type=click.Path(path_type=Path))
-@click.argument("new", metavar="NEW", type=click.Path(path_type=Path))
+@click.argument("damaged", metavar="FILE", type=File(path_type=Path))
+@click.argument("new", metavar="NEW", type=File(path_type=Path))
 @with_context
 def recover_command(context: CommandContext, damaged: Path, new: Path) -> None:
     """Copy the records of a damaged SQLite file to a new one. Damaged bodies are left out."""
