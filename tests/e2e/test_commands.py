@@ -92,8 +92,8 @@ def test_calls_of_one_session_by_the_beginning_of_its_id(ask: Ask) -> None:
 
 
 def test_calls_says_how_many_more_there_are(ask: Ask) -> None:
-    assert "11 more: --limit, --offset" in ask("calls", "--limit", "3").out
-    assert ask("calls", "--limit", "3", "--text", "E").out.endswith("\nmore: --limit, --offset\n")
+    assert "11 more: --offset 3 goes on" in ask("calls", "--limit", "3").out
+    assert ask("calls", "--limit", "3", "--text", "E").out.splitlines()[-1].startswith("more: --offset 3")
     assert "more:" not in ask("calls", "--limit", "14", "--text", "E").out
 
 

@@ -130,7 +130,7 @@ def test_sessions_are_found_by_reward_and_outcome_and_paged(ask: Any) -> None:
     assert [row for row in every if row["reward"] is not None and row["reward"] >= 0] == good
     assert ask("sessions", "--json", "--outcome", "failure").json == [r for r in every if r["outcome"] == "failure"]
     assert ask("sessions", "--json", "--limit", "1", "--offset", "1").json == every[1:2]
-    assert "more: --limit, --offset" in ask("sessions", "--limit", "1").out
+    assert "more: --offset 1 goes on" in ask("sessions", "--limit", "1").out
     assert "more:" not in ask("sessions").out
 
 

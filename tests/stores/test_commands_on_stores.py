@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
 from callspan.record import events
+from callspan.stores import sql_reader
 
 from .conftest import Delivery, Records
 
@@ -61,6 +62,26 @@ def test_exports_and_report(filled: str, tmp_path: Path) -> None:
     result = json.loads(run(filled, "report", "-o", str(target), "--json"))
     assert (result["calls"], result["sessions"]) == (2, 1)
     assert "Bye bye." in target.read_text()
+
+
+def test_no_list_is_silently_short(
+    url: str, records: Records, deliver: Callable[[str], Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON has every row, in order, also of several calls that began at once, whatever pages they are read in."""
+    monkeypatch.setattr(sql_reader, "_READ_AT_ONCE", 7)
+    monkeypatch.setattr(sql_reader, "_IDS_AT_ONCE", 11)
+    monkeypatch.setattr(sql_reader, "_SUMMED_AT_ONCE", 5)
+    store = deliver(url)
+    store.write(*(records.call(session_id=f"s{number:02}", at_s=number // 4) for number in range(60)))
+    store.sink.close()
+    for command, key in (("calls", "call_id"), ("sessions", "session_id"), ("stats --by session", "session")):
+        every = [row[key] for row in json.loads(run(url, *command.split(), "--json"))]
+        assert len(set(every)) == 60, command
+        assert every == sorted(every, reverse=command != "stats --by session"), command
+        page = [row[key] for row in json.loads(run(url, *command.split(), "--json", "--limit", "9", "--offset", "45"))]
+        assert page == every[45:54], command
+        assert "more: --offset 50 goes on, --limit N shows more, --json all" in run(url, *command.split()), command
+    assert len(json.loads(run(url, "calls", "--json", "--oldest-first"))) == 60
 
 
 def test_new_costs_are_exact_and_replace_nothing_else(filled: str, tmp_path: Path) -> None:

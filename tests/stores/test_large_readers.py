@@ -53,3 +53,8 @@ def test_a_command_over_a_large_file(
     cost = min(run(large, *arguments) for _ in range(2))
     assert cost.rss_mb < RSS_MB
     assert cost.cpu_s < (cpu_s if CALLS <= AT else million_cpu_s)
+
+
+@pytest.mark.parametrize("arguments", [("calls", "--model", "gpt-5-mini"), ("sessions",)], ids="-".join)
+def test_json_of_all_rows_is_not_held(large: Path, arguments: tuple[str, ...]) -> None:
+    assert run(large, *arguments, "--json").rss_mb < 120

@@ -15,6 +15,7 @@ from rich.text import Text
 from callspan.cli.command_context import CommandContext, reading, store_errors
 from callspan.cli.filters import Rows, call_options, resolve_session
 from callspan.cli.json_rows import call_row, output_text, short_ids
+from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
 from callspan.formatting import UNKNOWN, duration, local_time, money, tokens
@@ -62,11 +63,12 @@ Examples:
 
 @click.command("calls", short_help="List calls: model, tokens, time, outcome, output.", epilog=_EPILOG)
 @call_options
-@click.option("--limit", type=Rows(1), default=50, show_default=True, help="Show at most N calls.")
-@click.option("--offset", type=Rows(0), default=0, help="Skip the first N calls.")
+@page_options("calls")
 @click.option("--oldest-first", is_flag=True, help="Oldest first instead of newest first.")
 @reading
-def calls_command(context: CommandContext, which: CallFilter, limit: int, offset: int, oldest_first: bool) -> None:
+def calls_command(
+    context: CommandContext, which: CallFilter, limit: int | None, offset: int, oldest_first: bool
+) -> None:
     """List calls, newest first: model, tokens, time, outcome and output."""
     with context.reader() as reader:
         which = resolve_session(context, reader, which)
@@ -77,20 +79,17 @@ def calls_command(context: CommandContext, which: CallFilter, limit: int, offset
             if not context.emit_all(call_row(call) for call in reader.calls(which)):
                 raise click.exceptions.Exit(1)
             return
-        if which.text is not None:
+        rows = limit or TABLE_ROWS
+        found = list(reader.calls(msgspec.structs.replace(which, limit=rows + 1)))
+        more: int | None = 0
+        if len(found) > rows:
             # To count the others takes a search of all texts.
-            found = list(reader.calls(msgspec.structs.replace(which, limit=limit + 1)))
-            found, more = found[:limit], "more" if len(found) > limit else ""
-        else:
-            found = list(reader.calls(which))
-            others = reader.count_calls(which) - offset - len(found)
-            more = f"{others:,} more" if others > 0 else ""
+            more = None if which.text is not None else reader.count_calls(which) - offset - rows
     if not found:
         context.no_match(f"No such calls in {safe_name(context.store)}.")
     with context.screen.paged():
-        context.screen.print(calls_table(found, context.screen.console.width))
-        if more:
-            context.screen.line((f"{more}: --limit, --offset", "dim"))
+        context.screen.print(calls_table(found[:rows], context.screen.console.width))
+        say_more(context, more, offset + rows)
 
 
 def calls_table(found: list[CallRecord], width: int) -> Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
@@ -11,8 +12,9 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import Amount, Rows, call_options, resolve_session
+from callspan.cli.filters import Amount, call_options, resolve_session
 from callspan.cli.json_rows import session_duration_ns, session_row, short_ids
+from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.safe_urls import safe_name
@@ -45,10 +47,11 @@ Examples:
 @call_options
 @click.option("--max-reward", type=Amount(), metavar="R", help="Only sessions with at most this reward.")
 @click.option("--outcome", metavar="WORD", help="Only sessions with this outcome: success, error, interrupted, …")
-@click.option("--limit", type=Rows(1), default=50, show_default=True, help="Show at most N sessions.")
-@click.option("--offset", type=Rows(0), default=0, help="Skip the first N sessions.")
+@page_options("sessions")
 @reading
-def sessions_command(context: CommandContext, which: CallFilter, limit: int, offset: int, **options: object) -> None:
+def sessions_command(
+    context: CommandContext, which: CallFilter, limit: int | None, offset: int, **options: object
+) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time.
 
     --since and --until apply to the start of a session; --model, --provider, --error, --text and --step to any of its
@@ -59,19 +62,25 @@ def sessions_command(context: CommandContext, which: CallFilter, limit: int, off
         chosen = options | {"which": which, "with_such_calls": _with_such_calls(reader, which)}
         wanted = msgspec.convert(chosen, Wanted, from_attributes=True)
         fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns, which=which))
-        found = list(islice(fitting, offset, offset + limit))
-        more = next(fitting, None) is not None
-    if context.json:
-        context.emit_all(session_row(summary) for summary in found)
+        if context.json:
+            end = None if limit is None else offset + limit
+            found: object = context.emit_all(map(session_row, islice(fitting, offset, end)))
+        else:
+            found = _print_page(context, fitting, limit or TABLE_ROWS, offset)
     if not found and (offset or context.min_reward is not None or wanted != Wanted()):
         context.no_match(f"No such sessions in {safe_name(context.store)}.")
     if not found:
         context.no_match(f"No sessions in {safe_name(context.store)}. Calls outside a session: `callspan calls`.")
-    if not context.json:
+
+
+def _print_page(context: CommandContext, fitting: Iterator[SessionSummary], rows: int, offset: int) -> bool:
+    """Print a table of so many of the sessions; return whether there was one."""
+    found = list(islice(fitting, offset, offset + rows))
+    if found:
         with context.screen.paged():
             context.screen.print(_table(found, context.screen.console.width))
-            if more:
-                context.screen.line(("more: --limit, --offset", "dim"))
+            say_more(context, None if next(fitting, None) else 0, offset + rows)
+    return bool(found)
 
 
 class Wanted(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from callspan.cli.calls import outcome_text
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import Rows
 from callspan.cli.json_rows import call_row, session_json
+from callspan.cli.paging import say_more
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_tree import Page, entries, session_tree
@@ -121,7 +122,8 @@ def _show_session(
         screen.print(session_tree(page, screen.console.width))
         if page.is_part:
             last = page.offset + len(page.items)
-            screen.line((f"entries {page.offset + 1:,} to {last:,} of {page.total:,}: --limit, --offset", "dim"))
+            screen.line((f"entries {page.offset + 1:,} to {last:,} of {page.total:,}", "dim"))
+            say_more(context, page.total - last, last)
 
 
 def _call_json(call: CallRecord, history: History) -> dict[str, object]:

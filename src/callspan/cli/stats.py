@@ -11,7 +11,8 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import Rows, TextType, call_options, resolve_session
+from callspan.cli.filters import TextType, call_options, resolve_session
+from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Column, fitted, styled
@@ -30,7 +31,6 @@ _COLUMNS: Final = (
     Column("p95", right=True, rank=4),
     Column("first token", right=True, rank=6),
 )
-_LIMIT: Final = 50
 _EPILOG: Final = """\b
 Examples:
   callspan stats
@@ -64,8 +64,7 @@ class By(TextType):
 @click.command("stats", short_help="Show sums per model, session, day, user or metadata.", epilog=_EPILOG)
 @call_options
 @click.option("--by", type=By(), default="model", show_default=True, help="Group by.")
-@click.option("--limit", type=Rows(1), help=f"Show at most N groups. Default for a table: {_LIMIT}.")
-@click.option("--offset", type=Rows(0), default=0, help="Skip the first N groups.")
+@page_options("groups")
 @reading
 def stats_command(context: CommandContext, which: CallFilter, by: str, limit: int | None, offset: int) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries."""
@@ -73,15 +72,14 @@ def stats_command(context: CommandContext, which: CallFilter, by: str, limit: in
         found = list(reader.summary(by, resolve_session(context, reader, which)))
     if context.json:
         context.emit_all({by: summary.key, **_row(summary)} for summary in found[offset:][:limit])
-    shown = found[offset:][: limit or _LIMIT]
+    shown = found[offset:][: limit or TABLE_ROWS]
     if not shown:
         context.no_match(f"No such calls in {safe_name(context.store)}.")
     if not context.json:
         with context.screen.paged():
             context.screen.print(_table(by, shown, context.screen.console.width))
             _unpriced(context, shown)
-            if more := len(found) - offset - len(shown):
-                context.screen.line((f"{more:,} more: --limit, --offset", "dim"))
+            say_more(context, len(found) - offset - len(shown), offset + len(shown))
 
 
 def _row(summary: Summary) -> dict[str, object]:

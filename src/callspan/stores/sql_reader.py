@@ -8,7 +8,8 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, cast
+from itertools import chain, islice, repeat
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
@@ -36,6 +37,10 @@ from callspan.stores.history import follow, links
 from callspan.stores.sql_rewards import SqlRewards, Values, record_of
 
 _EVERY: Final = CallFilter()
+_READ_AT_ONCE: Final = 500
+"""Calls per query of whole rows."""
+_IDS_AT_ONCE: Final = 20_000
+_CALL_ORDER: Final = ("c.start_ns", "c.call_id")
 _SUMMED_AT_ONCE: Final = 800
 """Sessions per query of sums of calls, which may scan all sums; SQLite takes 999 parameters at least."""
 _AT_ONCE: Final = 200
@@ -55,6 +60,24 @@ _KNOWN_BY: Final = ("span_id", "response_id", "request_id", "trace_id")
 _UNASKED: Final = Latencies()
 
 
+class _Query(NamedTuple):
+    """A query for ids in an order: of keys that no two rows have in common and that are never NULL."""
+
+    key: str
+    source: str
+    where: str
+    order: tuple[str, ...]
+    descending: bool = True
+
+    def sql(self, after: Mapping[str, str]) -> str:
+        """Return the SQL for the ids and keys behind the row whose keys are these parameters; all if there are none."""
+        names, keys = ", ".join(f":{name}" for name in after), ", ".join(self.order)
+        where = f"{self.where} AND ({keys}) {'<' if self.descending else '>'} ({names})" if after else self.where
+        direction = "DESC" if self.descending else "ASC"
+        order = ", ".join(f"{key} {direction}" for key in self.order)
+        return f"SELECT {self.key}, {keys} FROM {self.source} WHERE {where} ORDER BY {order}"
+
+
 class SqlReader(SqlRewards):
     """The reader of SQL stores; subclasses run queries and define the differences of their dialect."""
 
@@ -67,6 +90,8 @@ class SqlReader(SqlRewards):
     """SQL for the number of calls whose cost is known."""
     _inexact = "c.cost_usd"
     """SQL for the cost of a call whose cost is not exact in picodollars; NULL for no cost."""
+    _row_id = "call_id"
+    """The column that finds a row of `calls` the quickest."""
     _content_id = "hash"
     """The column of `content` that others refer to."""
     _keeps_cursors = True
@@ -95,30 +120,44 @@ class SqlReader(SqlRewards):
         """Close the store."""
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield calls with their conversations, see `CallFilter.content`."""
-        order = "DESC" if which.newest_first else "ASC"
-        ordered = f"ORDER BY c.start_ns {order}, c.call_id {order}"
-        where, values = self._chosen(which, ordered)
-        for row in self._rows(f"SELECT c.* FROM calls c WHERE {where} {ordered}", **values):
-            yield self._call_of(row, which.content)
+        """Yield calls with their conversations, see `CallFilter.content`; only some of them are in memory at a time."""
+        ids = self._ids(which)
+        while chosen := list(islice(ids, _READ_AT_ONCE)):
+            yield from self._read(chosen, which.content)
 
-    def _chosen(self, which: CallFilter, ordered: str) -> tuple[str, Mapping[str, object]]:
-        """Return the condition on the calls `c` of a page in this order, and its parameters."""
+    def _ids(self, which: CallFilter) -> Iterator[object]:
+        """Yield the values of `_row_id` of the calls in their order."""
         where, values = self._where(which)
-        if which.limit is None and not which.offset:
-            return where, values
-        limit = -1 if which.limit is None else which.limit
-        return self._page_of(where, f"{ordered} {self._page(limit, which.offset)}"), values
+        query = _Query(f"c.{self._row_id}", "calls c", where, _CALL_ORDER, descending=which.newest_first)
+        return self._in_pages(query, values, which.limit, which.offset)
 
-    def _page_of(self, where: str, page: str) -> str:
-        """Return the condition that a call `c` is on a page, an order and a limit, of the calls that match a condition.
+    def _read(self, ids: Sequence[object], content: Content) -> Iterator[CallRecord]:
+        """Yield the calls of these ids, see `_ids`, in this order; those that were deleted meanwhile are left out."""
+        chosen, names = _chosen(ids, self._row_id)
+        rows = {row[self._row_id]: row for row in self._rows(f"SELECT * FROM calls WHERE {chosen}", **names)}
+        for one in ids:
+            if one in rows:
+                yield self._call_of(rows[one], content)
 
-        Only ids are sorted and passed over: whole rows take much longer.
+    def _in_pages(self, query: _Query, values: Values, limit: int | None, offset: int = 0) -> Iterator[object]:
+        """Yield the ids of a query's rows in order.
+
+        Each page begins where the one before it ended: drivers of servers hold all rows of a result.
         """
-        return f"c.call_id IN (SELECT c.call_id FROM calls c WHERE {where} {page})"
+        names = {f"last{number}": key for number, key in enumerate(query.order)}
+        last: dict[str, object] = {}
+        for size in chain((_READ_AT_ONCE,), repeat(_IDS_AT_ONCE)):
+            number = size if limit is None else min(size, limit)
+            sql = f"{query.sql(names if last else {})} {self._page(number, offset)}"
+            found = list(self._tuples(sql, **values, **last))
+            yield from (row[0] for row in found)
+            limit, offset = None if limit is None else limit - len(found), 0
+            if len(found) < number or limit == 0:
+                return
+            last = dict(zip(names, found[-1][1:], strict=True))
 
     def _page(self, limit: int, offset: int) -> str:
-        """Return the clause that takes `limit` rows (-1: all) after `offset`."""
+        """Return the clause that takes `limit` rows after `offset`."""
         return f"LIMIT {int(limit)} OFFSET {int(offset)}"
 
     def call(self, call_id: str) -> CallRecord | None:
@@ -147,21 +186,19 @@ class SqlReader(SqlRewards):
         """Yield sessions, newest first; without a filter also sessions known only from their calls."""
         chosen = filters.session_condition(which, self._metadata)
         named = "1 = 1" if chosen is None else self._in_sessions.format(condition=chosen)
-        sql = f"""
-            SELECT session_id FROM (
-              SELECT session_id, coalesce(max(recorded), min(called)) AS at FROM (
-                SELECT s.session_id, s.start_ns AS recorded, CAST(NULL AS bigint) AS called FROM sessions s
-                 WHERE {chosen or "1 = 1"}
-                UNION ALL
-                SELECT c.session_id, CAST(NULL AS bigint) AS recorded, {self._called}
-                 WHERE c.session_id IS NOT NULL AND {named}) starts
-              GROUP BY session_id) found
-            WHERE {"at >= :since_ns" if since_ns is not None else "1 = 1"}
-            ORDER BY coalesce(at, 0) DESC, session_id DESC {"" if limit is None else self._page(limit, 0)}"""
+        source = f"""(
+            SELECT session_id, coalesce(max(recorded), min(called), 0) AS at FROM (
+              SELECT s.session_id, s.start_ns AS recorded, CAST(NULL AS bigint) AS called FROM sessions s
+               WHERE {chosen or "1 = 1"}
+              UNION ALL
+              SELECT c.session_id, CAST(NULL AS bigint) AS recorded, {self._called}
+               WHERE c.session_id IS NOT NULL AND {named}) starts
+            GROUP BY session_id) found"""
         values = filters.parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
-        found = [str(row["session_id"]) for row in self._rows(sql, **values)]
-        for start in range(0, len(found), _SUMMED_AT_ONCE):
-            yield from self._sessions(found[start : start + _SUMMED_AT_ONCE])
+        where = "1 = 1" if since_ns is None else "at >= :since_ns"
+        ids = map(str, self._in_pages(_Query("session_id", source, where, ("at", "session_id")), values, limit))
+        while some := list(islice(ids, _SUMMED_AT_ONCE)):
+            yield from self._sessions(some)
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""
@@ -413,7 +450,7 @@ class ExactCalls(SqlReader):
         return None if row is None else self._call_of(row)
 
 
-def _chosen(ids: Sequence[str], key: str = "session_id") -> tuple[str, dict[str, object]]:
+def _chosen(ids: Sequence[object], key: str = "session_id") -> tuple[str, dict[str, object]]:
     """Return the condition that a column has one of these ids, and its parameters."""
     names: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids)}
     return f"{key} IN ({', '.join(f':{name}' for name in names)})", names

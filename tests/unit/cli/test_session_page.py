@@ -74,6 +74,9 @@ def test_a_part_has_the_steps_of_its_entries_and_those_above_them(
 def test_show_says_which_part_it_shows(long: str) -> None:
     assert "entries" not in ask("--store", long, "show").out
     output = ask("--store", long, "show", "s", "--limit", "2", "--offset", "1").out
-    assert output.splitlines()[-1] == "entries 2 to 3 of 6: --limit, --offset"
+    assert output.splitlines()[-2:] == [
+        "entries 2 to 3 of 6",
+        "3 more: --offset 3 goes on, --limit N shows more, --json all",
+    ]
     assert "3 calls" in output, "the head speaks of the whole session"
     assert len(ask("--store", long, "show", "s", "--json", "--limit", "2").json["steps"][0]["calls"]) == 1

@@ -148,7 +148,11 @@ def test_a_table_of_calls_has_no_cost_where_none_is_known(store: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "more"),
-    [([], ""), (["--limit", "2"], "1 more: --limit, --offset"), (["--limit", "1", "--offset", "2"], "")],
+    [
+        ([], ""),
+        (["--limit", "2"], "1 more: --offset 2 goes on, --limit N shows more, --json all"),
+        (["--limit", "1", "--offset", "2"], ""),
+    ],
 )
 def test_a_table_says_what_it_leaves_out(store: str, arguments: list[str], more: str) -> None:
     out = ask("--store", keep(store, *map(made, "abc")), "calls", *arguments).out

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, cast
 
@@ -14,7 +14,7 @@ from clickhouse_connect.driver.client import Client
 from callspan.record.call import CallRecord
 from callspan.safe_urls import safe_name
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import CallFilter, Content, check_layout
+from callspan.stores.base import Content, check_layout
 from callspan.stores.clickhouse.connection import connect, explaining, layout
 from callspan.stores.filters import CLICKHOUSE, source
 from callspan.stores.sql_reader import ExactCalls, SqlReader
@@ -23,8 +23,6 @@ from callspan.stores.sql_rewards import Values
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _SETTINGS: Final = {"final": 1, "cast_keep_nullable": 1}
 _AT_ONCE: Final = 500
-_ALL: Final = 2**63 - 1
-_EVERY: Final = CallFilter()
 _POINTERS: Final = {"all": ("request", "system", "tools", "output"), "response": ("output",), "none": ()}
 """Columns that refer to contents, by the bodies wanted."""
 
@@ -68,23 +66,14 @@ class ClickHouseReader(SqlReader):
             rows = self._client.query(_query(sql, values), parameters=values, settings=_SETTINGS).result_rows
         yield from cast("Iterable[tuple[object, ...]]", rows)
 
-    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield calls with their conversations, see `CallFilter.content`; contents are fetched many at once."""
-        where, values = self._where(which)
-        order = "DESC" if which.newest_first else "ASC"
-        page = self._page(-1 if which.limit is None else which.limit, which.offset)
-        sql = f"SELECT c.call_id FROM calls c WHERE {where} ORDER BY c.start_ns {order}, c.call_id {order} {page}"
-        ids = [str(row[0]) for row in self._tuples(sql, **values)]
-        for start in range(0, len(ids), _AT_ONCE):
-            chosen = ids[start : start + _AT_ONCE]
-            rows = {
-                str(row["call_id"]): row for row in self._rows("SELECT * FROM calls WHERE call_id IN :ids", ids=chosen)
-            }
-            self._fetch(rows.values(), which.content)
-            for call_id in chosen:
-                if call_id in rows:  # else deleted meanwhile
-                    yield self._call_of(rows[call_id], which.content)
-            self._pieces.clear()
+    def _read(self, ids: Sequence[object], content: Content) -> Iterator[CallRecord]:
+        """Yield the calls of these ids in this order; their contents are fetched many at once."""
+        rows = {row["call_id"]: row for row in self._rows("SELECT * FROM calls WHERE call_id IN :ids", ids=ids)}
+        self._fetch(rows.values(), content)
+        for call_id in ids:
+            if call_id in rows:  # else deleted meanwhile
+                yield self._call_of(rows[call_id], content)
+        self._pieces.clear()
 
     def _request_messages(self, row: Values) -> list[bytes]:
         """Return the exact JSON of each message of a call's request, first one first."""
@@ -114,10 +103,6 @@ class ClickHouseReader(SqlReader):
                    quantileExactInclusive(0.95)(c.duration_ns) / 1e6, quantileExactInclusive(0.5)(c.ttft_ns) / 1e6
               FROM {source(key)} WHERE {where} AND c.outcome = 'success' GROUP BY 1"""
         return {row[0]: Latencies(*row[1:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
-
-    def _page(self, limit: int, offset: int) -> str:
-        """Return the clause that takes `limit` rows (-1: all) after `offset`."""
-        return super()._page(_ALL if limit < 0 else limit, offset)
 
     def close(self) -> None:
         """Close the connection."""

@@ -310,10 +310,6 @@ class PostgresReader(SqlReader):
               FROM {source(key)} WHERE {where} AND c.outcome = 'success' GROUP BY 1"""
         return {row[0]: Latencies(*row[1:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
 
-    def _page(self, limit: int, offset: int) -> str:
-        """Return the clause that takes `limit` rows (-1: all) after `offset`."""
-        return super()._page(limit, offset) if limit >= 0 else f"OFFSET {int(offset)}"
-
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()

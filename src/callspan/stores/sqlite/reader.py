@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, cast
 
@@ -30,6 +30,7 @@ class SQLiteReader(SqlReader):
     """Opens the file read-only. Raises StoreError for a missing file or one of another application."""
 
     _day = "date(c.start_ns / 1000000000, 'unixepoch')"
+    _row_id = "id"
     _content_id = "id"
     _metadata = SQLITE
 
@@ -61,23 +62,19 @@ class SQLiteReader(SqlReader):
         with explaining(self._path):
             yield from cursor.execute(sql, values)
 
-    def _page_of(self, where: str, page: str) -> str:
-        """Return the condition that a call `c` is on this page of the calls that match a condition."""
-        return f"c.id IN (SELECT c.id FROM calls c WHERE {where} {page})"
+    def _ids(self, which: CallFilter) -> Iterator[object]:
+        """Yield the row ids of calls in their order; a text is first searched for in the first calls."""
+        found = self._first_with(which)
+        return super()._ids(which) if found is None else iter(found)
 
-    def _chosen(self, which: CallFilter, ordered: str) -> tuple[str, Mapping[str, object]]:
-        """Return the condition on the calls `c` of a page; a text is first searched for in the first calls."""
-        found = self._first_with(which, ordered)
-        if found is None:
-            return super()._chosen(which, ordered)
-        return f"c.id IN ({','.join(map(str, found))})", {}
-
-    def _first_with(self, which: CallFilter, ordered: str) -> list[int] | None:
+    def _first_with(self, which: CallFilter) -> list[int] | None:
         """Return the row ids of a page of calls that contain a part; None if a scan is needed."""
         if which.text is None or which.limit is None or which.offset + which.limit > text_search.MOST_LOOKUPS:
             return None
         where, values = self._where(msgspec.structs.replace(which, text=None))
-        calls = self._tuples(f"SELECT c.id, c.output, c.ctx, c.system FROM calls c WHERE {where} {ordered}", **values)
+        order = "DESC" if which.newest_first else "ASC"
+        sql = f"SELECT c.id, c.output, c.ctx, c.system FROM calls c WHERE {where}"
+        calls = self._tuples(f"{sql} ORDER BY c.start_ns {order}, c.call_id {order}", **values)
         with explaining(self._path):
             found = Lookup(self._connection, which.text.casefold()).first(calls, which.offset + which.limit)
         return None if found is None else found[which.offset :]
