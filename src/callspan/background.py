@@ -104,7 +104,7 @@ def _run_suppressed(target: Callable[[], object]) -> None:
 
 
 def _say(say: Callable[..., object], *values: object) -> None:
-    """Log in a thread of callspan's own that ends: a log handler that raises has nobody here to reach."""
+    """Log in a thread of callspan's own that ends: a log handler that raises reaches no caller here."""
     try:
         say(*values)
     except unwaited():

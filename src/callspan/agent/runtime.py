@@ -69,7 +69,7 @@ class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """The place and span of a session, timestep or call, for rewards after its end."""
 
     call_id: str | None = None
-    """The id of a call that a store has found by another one; None: it is the one that was asked for."""
+    """The id of a call that a store has found by another one; None: it is the one that was looked up."""
     trace_id: str | None = None
     """32 hex digits; None where it had no span."""
     span_id: str | None = None
@@ -178,7 +178,7 @@ def call_made(made: object, named: list[str]) -> None:
         # Removed without a frame of Python's: an interrupt that came in there would be lost.
         reference = weakref.ref(made, partial(MADE.pop, key))
     except ours(TypeError):
-        return  # text, for example: it cannot be told from the same text of another call
+        return  # text, for example: it is indistinguishable from the same text of another call
     MADE[key] = (reference, named)
 
 

@@ -371,7 +371,7 @@ def of_batch(record: CallRecord, provider: str, batch_id: str, **fields: Any) ->
 def answered(reading: CallRecord, batch: BatchInfo, line: ResultLine) -> CallRecord:
     """Return the version of a line's record with its answer; `reading` is the record of the request for the results.
 
-    How long a line took is not stated: its duration is unknown.
+    The duration of a line is unknown: providers do not give it.
     """
     endpoint = endpoint_of(batch.url, line.body)
     info = _info(endpoint, line)

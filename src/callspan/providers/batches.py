@@ -43,7 +43,7 @@ class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
     counts: Mapping[str, int] = {}
     """Numbers of its requests, in the provider's words."""
     usage: dict[str, object] | None = None
-    """As stated for the whole batch: the sum of its lines' usage."""
+    """As the provider gives it for the whole batch: the sum of its lines' usage."""
 
     @property
     def result_files(self) -> list[str]:

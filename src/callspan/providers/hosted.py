@@ -65,7 +65,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, object] = {}
     """Other parameters of the request."""
     output: list[object] | None = None
-    """Content blocks, or items; None: not stated by what was read."""
+    """Content blocks, or items; None: what was read lacks it."""
     usage: dict[str, object] | None = None
     """As the provider states it."""
     status: str | None = None
@@ -112,7 +112,7 @@ class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     created_here: bool = False
     """The request that returned it created it."""
     looked_up: bool | None = None
-    """A store was asked for its model."""
+    """Its model was looked up in a store."""
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):

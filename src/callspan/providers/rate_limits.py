@@ -62,7 +62,7 @@ _FAMILIES: Final[tuple[tuple[tuple[str, _Triple], ...], ...]] = (
 """Header names by family, most common first: OpenAI and compatible, Anthropic, Mistral, general gateways."""
 
 
-_STATED: Final = {
+_FIELDS: Final = {
     name.encode(): name
     for name in (
         *(name for family in _FAMILIES for _, names in family for name in names),
@@ -85,7 +85,7 @@ class _Names(dict[bytes, str | None]):
     """
 
     def __missing__(self, name: bytes) -> str | None:
-        found = _STATED.get(name.lower())
+        found = _FIELDS.get(name.lower())
         if len(self) < _MOST_NAMES and len(name) <= _LONGEST_NAME:
             self[name] = found
         return found

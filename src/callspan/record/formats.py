@@ -14,7 +14,7 @@ FORMAT: Final = 7
 """Format of records, spools and stores. Increased with every change that an earlier or later callspan could misread."""
 
 
-_STATED: Final = re.compile(rb'\{"kind":"\w+",(?:"\w+":"(?:[^"\\]|\\.)*",){1,4}"schema_version":(\d{1,9})')
+_BEGINNING: Final = re.compile(rb'\{"kind":"\w+",(?:"\w+":"(?:[^"\\]|\\.)*",){1,4}"schema_version":(\d{1,9})')
 """The beginning of every record: its kind, ids and texts of a few letters, then the format."""
 _BEGINNING_BYTES: Final = 65_536
 _LINES: Final = 100
@@ -36,10 +36,10 @@ class OtherFormatError(StoreError):
         )
 
 
-def stated_format(record: bytes) -> int | None:
-    """Return the format that a record, or its beginning, states; None if it does not begin as a record."""
-    stated = _STATED.match(record)
-    return None if stated is None else int(stated[1])
+def format_in(record: bytes) -> int | None:
+    """Return the format that a record, or its beginning, names; None if it does not begin as a record."""
+    found = _BEGINNING.match(record)
+    return None if found is None else int(found[1])
 
 
 def check_file(path: Path) -> None:
@@ -50,7 +50,7 @@ def check_file(path: Path) -> None:
     try:
         with path.open("rb") as file:
             beginnings = islice(iter(partial(_beginning_of_line, file), b""), _LINES)
-            found = next((one for one in map(stated_format, beginnings) if one is not None), FORMAT)
+            found = next((one for one in map(format_in, beginnings) if one is not None), FORMAT)
     except ours(OSError):
         return
     check_format(path, found)

@@ -152,7 +152,7 @@ def _response(newer: Response | None, older: Response | None) -> Response | None
 def _timing(created: CallRecord, higher: CallRecord) -> Timing:
     """Return the start and details of the request with the end of the response."""
     start, end = created.timing, higher.timing
-    if end.duration_ns is None:  # how long a line of a batch took is not stated
+    if end.duration_ns is None:  # providers do not give the duration of a line of a batch
         return start
     lasted_ns = end.start_ns + (end.duration_ns or 0) - start.start_ns
     # The provider's clock is another one, and counts in seconds: what was measured here is certain. The duration that

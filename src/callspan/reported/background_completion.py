@@ -1,4 +1,4 @@
-"""Background completion: answers and ends of background responses complete the calls that asked for them, once."""
+"""Background completion: answers and ends of background responses complete the calls that requested them, once."""
 
 from __future__ import annotations
 

@@ -370,8 +370,8 @@ class _Results:
         self._where: tuple[SpanRef | None] | None = None
 
     @property
-    def is_asked(self) -> bool:
-        """Whether the stores were asked for the creation of the batch, or there are none."""
+    def is_looked_up(self) -> bool:
+        """Whether the creation of the batch was looked up in the stores, or there are none."""
         return self._where is not None or not self.reports.look_ups
 
     @property
@@ -430,9 +430,9 @@ class _ResultLine(Report):
         return self._results.known()
 
     def asks(self, known: Known) -> bool:
-        """Return whether no line has asked the stores for the batch."""
+        """Return whether no line has looked up the batch in the stores."""
         del known
-        return not self._results.is_asked
+        return not self._results.is_looked_up
 
     def ask(self, look_ups: LookUps, known: Known) -> Known:
         """Return what the stores know of the batch."""

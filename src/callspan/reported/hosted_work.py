@@ -155,7 +155,7 @@ class HostedWork:
     def _write_session(self, source: Source, facts: SessionFacts, now_ns: int, *, created_here: bool = False) -> None:
         """Record the facts of a session, unless they equal what was written last.
 
-        Its creator's process id says that the stated level is the one it was begun with.
+        Its creator's process id says that the level given is the one it was begun with.
         """
         level, pid = known_level("session", facts.session_id) or "full", os.getpid() if created_here else None
         record = msgspec.structs.replace(session_of(source.origin, facts, now_ns), content_level=level, pid=pid)
@@ -302,7 +302,7 @@ class _ModelCall(_OfSession):
 class _JobCall(_ModelCall):
     """A call of a job: of the session and step that have created the job, where that is known."""
 
-    _is_asked = False
+    _is_looked_up = False
 
     def local(self) -> Known:
         """Return what this process knows of the creation."""
@@ -311,7 +311,7 @@ class _JobCall(_ModelCall):
 
     def ask(self, look_ups: LookUps, known: Known) -> Known:
         """Return what the stores know of the creation and the call."""
-        self._is_asked, where = True, known.where
+        self._is_looked_up, where = True, known.where
         if where is None:
             where = look_ups.find("call", self._job)
             # Without a level it is the record of one who has only read the job, such as this one.
@@ -324,7 +324,7 @@ class _JobCall(_ModelCall):
         record, place = super().build(known), self._source.origin.place
         if known.where is not None:
             place = known.where.place
-        elif self._of.look_ups and not self._is_asked:
+        elif self._of.look_ups and not self._is_looked_up:
             place = Place()
         return msgspec.structs.replace(record, place=place, pid=os.getpid() if self._source.creates_job else None)
 

@@ -37,15 +37,15 @@ _Read: TypeAlias = Callable[[Reader, Sequence[str]], Mapping[str, _V]]
 
 
 def is_before(stored_ns: int | None, seen_ns: int | None) -> bool:
-    """Return whether a stored end had been read before the one of this process, or nobody knows when.
+    """Return whether a stored end had been read before the one of this process, or the time is unknown.
 
-    What this process has written may be stored before the store is asked: that is not before.
+    What this process has written may be stored before the look-up: that is not before.
     """
     return stored_ns is None or seen_ns is None or stored_ns < seen_ns
 
 
 class LookUps:
-    """The stores that can be asked: those that can be read."""
+    """The stores that can be read."""
 
     def __init__(self, stores: Iterable[str], directory: Callable[[], Path | None] = lambda: None) -> None:
         """`directory` gives the spool directory, where look-ups without an answer are counted; None: nowhere."""

@@ -1,10 +1,10 @@
 """Reports: the one place that records what requests report, each fact once, in one order.
 
 Claim, build, process, write, look up, write again, span, measure. The caller waits for the first write only. Where a
-store may know more (the span of the request, the session, the model, the content level it was begun with), it is asked
-on a thread of callspan's own; what it knows, with the content that is then allowed, is a second version of the same
-record. Neither span nor measurement is made where a store had the end before. Without a store that can be asked there
-is one write, and all of it is done at once.
+store may know more (the span of the request, the session, the model, the content level it was begun with), a thread
+of callspan's own queries it; what it knows, with the content that is then allowed, is a second version of the same
+record. Neither span nor measurement is made where a store had the end before. Without a store that can be read there is
+one write, and all of it is done at once.
 A report that an interrupt has left is completed on that thread; a claim whose report failed is released.
 """
 
@@ -51,7 +51,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     is_stored: bool = False
     """A store has all of it."""
     is_answered: bool = True
-    """False: a store was asked and has not answered."""
+    """False: a look-up in a store has begun and not ended."""
 
 
 NOTHING: Final = Known()
@@ -143,7 +143,7 @@ class Report:
     is_end = False
     """Whether it is the first end of a call: only that has a span, and is measured."""
     is_begun = False
-    """Whether it is what has only begun: no store is asked for its level, for its end will be asked for."""
+    """Whether it is what has only begun: its level is looked up with its end."""
     has_span = True
     """Whether its first end has a span."""
     may_wait = True
@@ -162,7 +162,7 @@ class Report:
         self._claim: Claim[Any] | None = None
         self._is_deferred = False
         self._first: tuple[Record, Content | None] | None = None
-        """What was written before a store was asked, unprocessed, and its content level."""
+        """What was written before the look-up, unprocessed, and its content level."""
         self._known = NOTHING
         self._unprocessed: Any = None
         """What is to be written, unprocessed."""
@@ -260,7 +260,7 @@ class Report:
         return _DONE if self._known.is_stored else _BUILD
 
     def _build(self) -> int:
-        if self._first is not None:  # a store was asked
+        if self._first is not None:  # it is looked up
             self._level_allowed = self._level.of(self._known.level)
         level = self._level_allowed
         of_calls, spans = self._of.outlets[level]

@@ -33,7 +33,7 @@ WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 SUCCESS: Final = "callspan.success"
 
 FUNCTION: Final = "function"
-STATED: Final = "provider"
+OF_PROVIDER: Final = "provider"
 COMPUTED: Final = "computed"
 RATE_LIMIT_UNITS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
 OTHER: Final = "_OTHER"
@@ -46,7 +46,7 @@ ATTRIBUTES: Final = (
     Row(RATE_LIMIT_UNIT, STRING, SetByCode("`rate_limits`"), "`requests`, `tokens`, `input_tokens`, `output_tokens`."),
     Row(
         COST_SOURCE, STRING, SetByCode("`cost.source`"),
-        f"`{STATED}`: the provider states it; `{COMPUTED}`: from prices.",
+        f"`{OF_PROVIDER}`: the provider states it; `{COMPUTED}`: from prices.",
     ),
     Row(COST_ESTIMATED, BOOLEAN, SetByCode("`cost.estimated`"), "Whether the cost is an estimate."),
     Row(STORE, STRING, SetByCode("the store"), "The store's name, without any password."),

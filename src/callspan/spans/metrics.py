@@ -269,7 +269,7 @@ class _Instruments:
             self.measure_cost(record, record.cost)
 
     def measure_cost(self, record: CallRecord, cost: Cost) -> None:
-        source = cost.source if cost.source == names.STATED else names.COMPUTED
+        source = cost.source if cost.source == names.OF_PROVIDER else names.COMPUTED
         about = {**self._about(record), names.COST_SOURCE: source, names.COST_ESTIMATED: cost.estimated}
         self._cost.record(float(cost.usd), about)
 

@@ -24,7 +24,7 @@ from zlib import crc32
 from callspan.background import LRUCache
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
-from callspan.record.formats import FORMAT, stated_format
+from callspan.record.formats import FORMAT, format_in
 from callspan.spool.sink import Entry
 
 MAGIC: Final = b"\xf5CS\xfe"
@@ -347,11 +347,11 @@ def other_formats(directory: Path, names: Iterable[str]) -> dict[str, int]:
     """Return which of the segments of a directory have another format, and which one; `names` are all that it has."""
     known, found = _formats.get(directory) or {}, dict[str, int]()
     for name in names:
-        stated = known[name] if name in known else _format_of(directory / name)
-        if stated is not None:
-            found[name] = stated
+        number = known[name] if name in known else _format_of(directory / name)
+        if number is not None:
+            found[name] = number
     _formats.put(directory, found)
-    return {name: stated for name, stated in found.items() if stated != FORMAT}
+    return {name: number for name, number in found.items() if number != FORMAT}
 
 
 def _format_of(path: Path) -> int | None:
@@ -366,8 +366,8 @@ def _format_of(path: Path) -> int | None:
         return None
     if first is None:
         return None
-    stated = stated_format(first.payload)
-    return FORMAT if stated is None else stated
+    number = format_in(first.payload)
+    return FORMAT if number is None else number
 
 
 def _first_frame(file: BinaryIO) -> Frame | None:

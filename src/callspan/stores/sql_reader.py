@@ -57,7 +57,7 @@ _TYPES: Final[Mapping[str, type[CallRecord | SessionRecord | TimestepRecord]]] =
 _KNOWN_BY: Final = ("span_id", "response_id", "request_id", "trace_id")
 """Columns with ids that find a call."""
 
-_UNASKED: Final = Latencies()
+_NO_LATENCIES: Final = Latencies()
 
 
 class _Query(NamedTuple):
@@ -421,7 +421,7 @@ class SqlReader(SqlRewards):
             cost = None if row["pico"] is None else Decimal(str(row["pico"])) / PICO
             if row["key"] in beside:
                 cost = aggregates.exact_sum([*beside[row["key"]], cost])
-            yield aggregates.summary_of_row(row, cost, percentiles.get(row["key"], _UNASKED))
+            yield aggregates.summary_of_row(row, cost, percentiles.get(row["key"], _NO_LATENCIES))
 
     def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
         sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"

@@ -23,7 +23,7 @@ from callspan.record.events import (
     TimestepRecord,
     record_key,
 )
-from callspan.record.formats import FORMAT, OtherFormatError, stated_format
+from callspan.record.formats import FORMAT, OtherFormatError, format_in
 from callspan.record.ids import new_id
 from callspan.record.usage import Cost, Usage
 from tests.points import points
@@ -59,7 +59,7 @@ def test_a_record_comes_back_as_it_was(record: Record) -> None:
     line = codec.encode(record)
     assert b"\n" not in line
     assert json.loads(line)["schema_version"] == FORMAT
-    assert stated_format(line) == FORMAT
+    assert format_in(line) == FORMAT
     assert codec.encode(codec.decode(line)) == line
     assert record_key(codec.decode(line)) == record_key(record)
 
@@ -82,10 +82,10 @@ _ID: Final = '"\\ \n{"schema_version":1} \ud800'
 def test_a_record_states_its_format_at_its_beginning(record: Record) -> None:
     """With all the texts that may come before it, also those that JSON cannot represent; nothing else states one."""
     line = codec.encode(record)
-    assert stated_format(line) == FORMAT
-    assert stated_format(line.replace(b'"schema_version":%d' % FORMAT, b'"schema_version":12', 1)) == 12
-    assert stated_format(line[1:]) is None
-    assert stated_format(b'{"input":%b}' % line) is None
+    assert format_in(line) == FORMAT
+    assert format_in(line.replace(b'"schema_version":%d' % FORMAT, b'"schema_version":12', 1)) == 12
+    assert format_in(line[1:]) is None
+    assert format_in(b'{"input":%b}' % line) is None
 
 
 def test_a_body_is_kept_to_the_byte_and_no_body_is_left_out() -> None:

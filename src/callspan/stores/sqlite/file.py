@@ -64,7 +64,7 @@ def _refuse_others(path: Path) -> None:
     try:
         _opened(path, "mode=ro", BUSY_MS / 1000)[0].close()
     except ours(sqlite3.OperationalError):
-        return  # whoever opens it for writing is told why
+        return  # opening it for writing says why
 
 
 def log_of(path: Path) -> Inode | None:
