@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+import tracemalloc
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from callspan.record.call import CallRecord
 from callspan.spool.sink import PoisonError
-from callspan.stores.base import CallFilter
+from callspan.stores.base import CallFilter, StoreError
 from callspan.stores.jsonl.reader import JsonLinesReader
 from callspan.stores.jsonl.store import JsonLinesStore, files_of
+from callspan.stores.retention import delete_session
 
 from .conftest import Delivery, Records
 
@@ -177,6 +183,113 @@ def test_a_rotated_file_never_takes_an_older_place(tmp_path: Path, records: Reco
     found = delivery.read().calls(CallFilter(newest_first=False))
     assert {one.place.session_id for one in found} == {"s0", "s2", "s3", "s4"}
     delivery.close()
+
+
+def texts_of(found: Iterable[CallRecord]) -> list[str | None]:
+    return sorted(one.text or "" for one in found)
+
+
+def test_an_open_reader_sees_what_happens_to_the_files(
+    path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """Something is appended, also behind half a line; rotated; deleted; a file is replaced, and written over."""
+    store = deliver(f"jsonl:///{path}?max_bytes=3000")
+    with closing(JsonLinesReader(path)) as reader:
+        assert list(reader.calls()) == []
+        store.write(records.call(answer="a", session_id="s1"))
+        assert texts_of(reader.calls()) == ["a"]
+        line = path.read_bytes()
+        path.write_bytes(line + line[:100])
+        assert texts_of(reader.calls()) == ["a"]
+        path.write_bytes(
+            line + line.replace(b'"content":"a"', b'"content":"b"').replace(b'"call_id":"0', b'"call_id":"1')
+        )
+        assert texts_of(reader.calls()) == ["a", "b"]
+        store.write(records.call(answer="c"))
+        assert path.with_name("calls.jsonl.1").exists()
+        assert texts_of(reader.calls()) == ["a", "b", "c"]
+        delete_session(store.url, "s1")
+        assert texts_of(reader.calls()) == ["c"]
+        other = line.replace(b'"content":"a"', b'"content":"d"')
+        path.with_name("new").write_bytes(other)
+        path.with_name("new").replace(path)
+        assert texts_of(reader.calls()) == ["d"]
+        path.write_bytes(other.replace(b'"content":"d"', b'"content":"e"'))
+        os.utime(path, (1, 1))
+        assert texts_of(reader.calls()) == ["e"]
+
+
+@pytest.mark.parametrize("files", [1, 40])
+def test_what_is_being_read_stays_whole_while_the_files_are_written_anew(
+    files: int, path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    store = deliver(f"jsonl:///{path}{'?max_bytes=1' if files > 1 else ''}")
+    for number in range(40):
+        store.write(records.call(answer=f"a{number:02}", session_id=f"s{number % 2}"))
+    with closing(JsonLinesReader(path)) as reader:
+        found = reader.calls(CallFilter(newest_first=False))
+        first = next(found)
+        store.write(records.call(answer="new"))
+        if files == 1:
+            delete_session(store.url, "s1")
+        assert reader.count_calls() == 40, "both queries are of one state"
+        assert texts_of([first, *found]) == [f"a{number:02}" for number in range(40)]
+        assert reader.count_calls() == (21 if files == 1 else 41)
+
+
+def test_a_body_in_a_file_that_is_gone_is_an_error_and_no_empty_body(
+    path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """The file was not open any more: these are too many."""
+    store = deliver(f"jsonl:///{path}?max_bytes=1")
+    store.write(records.call(session_id="s1"))
+    for _ in range(40):
+        store.write(records.call())
+    with closing(JsonLinesReader(path)) as reader:
+        found = reader.calls()
+        next(found)
+        path.with_name("calls.jsonl.1").rename(path.with_name("elsewhere"))
+        for failing in (lambda: reader.count_calls(CallFilter(text="hello")), lambda: list(found)):
+            with pytest.raises(StoreError, match="written anew while it was read; try again"):
+                failing()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_reads_beside_its_parent(store: Delivery, path: Path, records: Records) -> None:
+    store.write(records.call(answer="a"), records.call(answer="b"))
+    with closing(JsonLinesReader(path)) as reader:
+        found = reader.calls()
+        next(found)
+        done, ready = os.pipe()
+        child = os.fork()
+        if not child:
+            del found
+            os.write(ready, b"\n".join(str(one).encode() for one in texts_of(reader.calls())))
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(done, 100) == b"a\nb"
+        assert len(list(found)) == 1
+        os.close(done)
+        os.close(ready)
+
+
+@pytest.mark.slow
+def test_a_large_file_is_read_by_rows(path: Path, store: Delivery, records: Records) -> None:
+    """In a file on disk: neither the records nor their rows are held."""
+    number, key = 20_000, b"00000000"
+    store.write(records.call([{"role": "user", "content": "x" * 3_000}], call_id=key.decode()))
+    line = path.read_bytes()
+    with path.open("wb") as file:
+        file.writelines(line.replace(key, b"%08d" % at) for at in range(number))
+    with closing(JsonLinesReader(path)) as reader:
+        begun = time.process_time()
+        assert reader.count_calls() == number
+        assert (time.process_time() - begun) / number < 0.000_12
+    with closing(JsonLinesReader(path)) as reader:
+        tracemalloc.start()
+        reader.count_calls()
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        tracemalloc.stop()
 
 
 _ROTATING: Final = """

@@ -17,10 +17,10 @@ from callspan.record.events import Record, record_key
 from callspan.record.usage import Cost, Usage
 from callspan.spool.sink import PoisonError
 from callspan.stores.columns import CALLS, TABLES
-from callspan.stores.payloads import Unpacked, derived, picodollars, text_of, unpack
+from callspan.stores.payloads import Unpacked, derived, picodollars, unpack
 from callspan.stores.rows import Row, to_row, to_tree
 
-from .conftest import START_NS, Records, raw
+from .conftest import START_NS, Records
 
 
 def through(record: Record) -> Record:
@@ -150,13 +150,6 @@ def test_derived_columns_are_unknown_where_their_source_is() -> None:
 )
 def test_picodollars_are_exact_or_absent(usd: str, pico: int | None) -> None:
     assert picodollars(Decimal(usd)) == pico
-
-
-def test_the_text_of_a_call(records: Records) -> None:
-    request = {"system": "Be kind.", "messages": [{"role": "user", "content": "Hi"}]}
-    record = records.call(answer="Hello.", api="messages", request=call.Request(body=raw(request)))
-    assert text_of(record) == "Be kind.\nHi\nHello."
-    assert text_of(call.CallRecord(call_id="c", timing=call.Timing(start_ns=1))) == ""
 
 
 def test_every_column_of_calls_is_documented() -> None:

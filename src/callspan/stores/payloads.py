@@ -120,6 +120,12 @@ def _without_conversation(record: CallRecord) -> bytes:
     return encode(msgspec.structs.replace(record, conversation=None))
 
 
+def cells_of(record: Record) -> Sequence[Cell]:
+    """Return the row of a record that has no fields of newer versions: all columns, `extra` last."""
+    cells = _builder(TABLES[record_key(record)[0]]).cells(record)
+    return unpack(encode(record)).cells() if cells is None else cells
+
+
 @cache
 def _builder(table: Table) -> RowBuilder:
     return RowBuilder(table, _derived if table is TABLES["call"] else _no_stamps if table.merges else _nothing)
@@ -190,20 +196,20 @@ def picodollars(usd: Decimal) -> int | None:
     return int(pico) if pico == pico.to_integral_value() else None
 
 
-def message_key(record: CallRecord) -> str | None:
-    """Return the key of the request body that holds the growing history; None for an unknown endpoint."""
-    endpoint = by_api(record.api)
+def message_key(api: str) -> str | None:
+    """Return the key of an endpoint's request body that holds the growing history; None for an unknown endpoint."""
+    endpoint = by_api(api)
     return None if endpoint is None else endpoint.message_key
 
 
-def text_of(record: CallRecord) -> str:
-    """Return the text of a call: system prompt, history and output, joined by line ends."""
+def text_of(api: str, request: bytes, response: bytes) -> str:
+    """Return the text of the bodies of a call: system prompt, history and output, joined by line ends."""
     found: list[str | None] = []
-    if body := bytes(record.request.body):
-        parts = bodies.split(body, message_key(record))
+    if request:
+        parts = bodies.split(request, message_key(api))
         found += [bodies.to_row(part).text for part in (*parts.others, *parts.history)]
-    if record.response is not None and (answer := bytes(record.response.body)):
-        found.append(bodies.to_row(bodies.piece(answer, "assistant")).text)
+    if response:
+        found.append(bodies.to_row(bodies.piece(response, "assistant")).text)
     return "\n".join(text for text in found if text is not None)
 
 

@@ -167,7 +167,7 @@ def read_records(name: str, records: Callable[[], Iterable[Record]]) -> Reader:
 
     `records` returns them as they were delivered: in any order, repeated ones and older versions too.
     """
-    reader: Callable[..., Reader] = late_attribute("callspan.stores.jsonl.reader:RecordsReader")
+    reader: Callable[..., Reader] = late_attribute("callspan.stores.sqlite.temporary:RecordsReader")
     return reader(name, records)
 
 

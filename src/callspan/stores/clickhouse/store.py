@@ -263,7 +263,7 @@ def _references(record: CallRecord, item: Unpacked) -> tuple[dict[str, object], 
     row: dict[str, object] = {}
     found: list[bodies.Piece] = []
     if item.request:
-        parts = bodies.split(item.request, message_key(record))
+        parts = bodies.split(item.request, message_key(record.api))
         found += [parts.skeleton, *parts.others, *parts.history]
         row["request"] = parts.skeleton.hash.hex()
         row["system"] = parts.system.hex() if parts.system else None

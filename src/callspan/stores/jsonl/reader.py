@@ -1,46 +1,27 @@
-"""Reader of records that are scanned by each query; reader of JSON Lines, rotated files first."""
+"""Reader of JSON Lines: rows of what the files have, rotated files first, and the place of each line with bodies."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, takewhile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import count
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeAlias, cast
 
 import msgspec
 
-from callspan.providers.registry import with_conversation
-from callspan.record.call import NO_BODY, CallRecord
+from callspan.record.call import CallRecord
 from callspan.record.codec import decode
-from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
+from callspan.record.events import Record
 from callspan.record.formats import OtherFormatError, check_file
-from callspan.record.merging import merged, order_of
-from callspan.stores import aggregates
-from callspan.stores.base import (
-    MOST_CALLS,
-    CallFilter,
-    Content,
-    Event,
-    History,
-    SessionFilter,
-    SessionSummary,
-    Stored,
-    StoreError,
-    Summary,
-    Times,
-)
-from callspan.stores.filters import fits_call, fits_session, needs_session
-from callspan.stores.history import Links, before_in_conversation, follow
-from callspan.stores.jsonl.store import check_there, files_of, lines_in, read_cursors
-from callspan.stores.payloads import text_of
-from callspan.stores.rows import merge
+from callspan.stores.base import Stored, StoreError
+from callspan.stores.jsonl.store import check_there, files_of, read_cursors
+from callspan.stores.sqlite.temporary import TemporaryReader
 
-_EVERY: Final = CallFilter()
-_ANY: Final = SessionFilter()
-_T = TypeVar("_T")
+_NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 _keys: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
     kind: msgspec.json.Decoder(
         msgspec.defstruct("Key", [("key", str)], tag_field="kind", tag=kind, rename={"key": name})
@@ -48,260 +29,185 @@ _keys: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
     for kind, name in (("session", "session_id"), ("timestep", "timestep_id"), ("call", "call_id"))
 }
 """Decoders that read only the id of a record of their kind."""
-_NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
+_OFFSET_BITS: Final = 44
+"""A place is the number of a file, and below it so many bits of the offset of a line."""
+_TAIL_BYTES: Final = 64
+_MOST_OPEN: Final = 32
+_LINES_PER_UPDATE: Final = 1000
+Progress: TypeAlias = Callable[[int, int], object]
+"""Gets how many bytes of a file were read, and how many it has."""
 
 
-class RecordsReader:
-    """A reader of records that are read again for each query: each in several versions perhaps, in any order."""
+class _File:
+    """A file, under whichever name, and what was read of it."""
 
-    def __init__(self, name: str, read: Callable[[], Iterable[Record]]) -> None:
-        """`read` returns the records as they were stored."""
-        self.name = name
-        self._read = read
-
-    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield calls with their conversations, see `CallFilter.content`."""
-        found = sorted(self._matching(which), key=_call_order, reverse=which.newest_first)
-        end = None if which.limit is None else which.offset + which.limit
-        yield from (_with_content(record, which.content) for record in found[which.offset : end])
-
-    def call(self, call_id: str) -> CallRecord | None:
-        """Return one call by its id, a unique prefix of it, or another id, see `Reader.call`; None if there is none."""
-        calls = {record.call_id: record for record in self._matching(_EVERY)}
-        found = _by_prefix(calls, call_id)
-        if found is None and call_id:
-            known = (record for record in sorted(calls.values(), key=_call_order) if call_id in _ids(record))
-            found = next(known, None)
-        return None if found is None else with_conversation(found)
-
-    def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
-        """Return the recorded calls before one that continues a response or a conversation, at most `limit`."""
-        records = self._records()
-        calls = sorted((one for one in records if isinstance(one, CallRecord)), key=_call_order, reverse=True)
-        by_response = {one.response.id: one for one in calls if one.response is not None and one.response.id}
-
-        def of_conversation(later: CallRecord, most: int) -> Iterator[CallRecord]:
-            return islice(_matching([*calls], before_in_conversation(later)), most)
-
-        found = follow(call, Links(by_response.get, of_conversation), limit)
-        return found._replace(calls=[with_conversation(one) for one in found.calls])
-
-    def count_calls(self, which: CallFilter = _EVERY) -> int:
-        """Return how many calls `calls` would yield without its limit."""
-        return sum(1 for _ in self._matching(which))
-
-    def sessions(
-        self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _ANY
-    ) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first; without a filter also sessions known only from their calls."""
-        every = self._sessions().values()
-        found = [(at, one) for at, one in every if since_ns is None or (at or 0) >= since_ns]
-        found = [(at, one) for at, one in found if fits_session(one.session, which)]
-        newest = sorted(found, key=lambda pair: (pair[0] or 0, pair[1].session.session_id), reverse=True)
-        yield from (one for _, one in newest[:limit])
-
-    def session(self, session_id: str) -> SessionSummary | None:
-        """Return one session by its id or a unique prefix; None if there is none."""
-        found = _by_prefix(self._sessions(), session_id)
-        return None if found is None else found[1]
-
-    def timestep(self, timestep_id: str) -> TimestepRecord | None:
-        """Return one timestep by its id or the application's own id (the first of several); else None."""
-        steps = (record for record in self._records() if isinstance(record, TimestepRecord))
-        found = (one for one in steps if timestep_id in {one.timestep_id, one.user_step_id})
-        return min(found, key=lambda step: step.start_ns or 0, default=None)
-
-    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
-        """Yield the timesteps of a session by their start."""
-        yield from aggregates.timesteps_of(self._records(), session_id)
-
-    def events(self, session_id: str) -> Iterator[Event]:
-        """Yield events, messages and rewards of a session in the order they happened."""
-        yield from aggregates.events_of(self._records(), session_id)
-
-    def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
-        """Yield sums over calls, largest number of calls first."""
-        records = self._records()
-        found = _matching(records, which)
-        yield from aggregates.summarise(found, by, latencies=latencies, sessions=_sessions_of(records))
-
-    def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
-        """Yield the times of the calls that succeeded, in any order."""
-        yield from aggregates.times_of(self._matching(which))
-
-    def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
-        """Yield the records of a kind that have one of these whole ids."""
-        versions: dict[str, list[Record]] = {}
-        for record in self._stored(kind, frozenset(ids)):
-            versions.setdefault(record_key(record)[1], []).append(record)
-        for found in map(_newest, versions.values()):
-            if isinstance(found, CallRecord):
-                yield Stored(_with_content(found, "none"), bool(found.response and bytes(found.response.body)))
-            elif isinstance(found, SessionRecord | TimestepRecord):
-                yield Stored(found)
-
-    def _stored(self, kind: str, ids: frozenset[str]) -> Iterator[Record]:
-        """Yield all versions of the records of a kind that have one of these ids."""
-        for record in self._read():
-            found, key = record_key(record)
-            if found == kind and key in ids:
-                yield record
-
-    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
-        """Return None: unknown."""
-        return None
-
-    def close(self) -> None:
-        """Do nothing: nothing is kept open."""
-
-    def _matching(self, which: CallFilter) -> Iterator[CallRecord]:
-        return _matching(self._records(), which)
-
-    def _records(self) -> list[Record]:
-        """Return every record once: the newest version, or for sessions and timesteps all versions merged."""
-        found: dict[tuple[str, str], list[Record]] = {}
-        for record in self._read():
-            found.setdefault(record_key(record), []).append(record)
-        return list(aggregates.given_to_steps(_newest(versions) for versions in found.values()))
-
-    def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
-        """Return each session with its sort time, by id."""
-        return aggregates.sessions_of(self._records())
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.offset = 0
+        self.tail = b""
+        """The last bytes before the offset. A file that was only appended to still has them."""
+        self.state = (0, 0)
+        """Size and modification time when it was last read."""
 
 
-class JsonLinesReader(RecordsReader):
-    """Reads the files for each query, so that it sees new records."""
+class _RewrittenError(StoreError):
+    """Something that was read is no longer there."""
 
-    def __init__(self, path: str | Path, wait_s: float | None = None) -> None:
-        """`wait_s` is how long reading may take from now on; None: any time.
+
+class JsonLinesReader(TemporaryReader):
+    """Before each query reads what was appended to the files, and everything again where one was written anew.
+
+    Attributes:
+        progress: Called while the files are read.
+    """
+
+    def __init__(
+        self, path: str | Path, wait_s: float | None = None, only: tuple[str, frozenset[str]] | None = None
+    ) -> None:
+        """`wait_s` is how long reading may take from now on; None: any time. `only` are a kind, and the ids to read.
 
         Raises StoreError if the file is missing or has another format.
         """
-        super().__init__(f"jsonl:///{path}", self._decoded)
-        self._path = Path(path)
+        self._store = Path(path)
         self._until = float("inf") if wait_s is None else time.monotonic() + wait_s
-        check_there(self._path)
+        self._only = only
+        self.progress: Progress = lambda *_: None
+        self._numbers = count(1)
+        self._process = os.getpid()
+        self._files: dict[int, _File] = {}
+        """By inode."""
+        self._open: dict[int, BinaryIO] = {}
+        """By number: a file that was deleted or written anew can be read on while it is open."""
+        self._latest: tuple[int, CallRecord] | None = None
+        check_there(self._store)
+        super().__init__(f"jsonl:///{path}")
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the file has a spool segment."""
-        return read_cursors(self._path).get(segment, 0)
+        return read_cursors(self._store).get(segment, 0)
 
-    def _decoded(self) -> Iterator[Record]:
-        for line in self._lines():
-            with contextlib.suppress(*_NO_RECORD):
-                yield decode(line)
+    def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
+        """Yield the records of a kind that have one of these whole ids. Other lines are not decoded."""
+        some = JsonLinesReader(self._store, self._until - time.monotonic(), (kind, frozenset(ids)))
+        with closing(some):
+            yield from super(JsonLinesReader, some).stored(kind, ids)
 
-    def _stored(self, kind: str, ids: frozenset[str]) -> Iterator[Record]:
-        """Yield all versions of these records; other lines are not decoded."""
-        decoder = _keys[kind]
-        for line in self._lines():
-            with contextlib.suppress(*_NO_RECORD):
-                if decoder.decode(line).key in ids:
-                    yield decode(line)
+    def close(self) -> None:
+        """Close the files and the temporary database."""
+        self._forget()
+        super().close()
 
-    def _lines(self) -> Iterator[bytes]:
-        """Yield every line once, even if files are rotated during the scan: list the files until nothing is new."""
+    def _clear(self) -> None:
+        self._forget()
+        super()._clear()
+
+    def _forget(self) -> None:
+        self._files.clear()
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+    def _load(self) -> None:
+        if os.getpid() != self._process:
+            # The parent reads on with the same offsets.
+            self._process = os.getpid()
+            self._clear()
+        try:
+            self._add_all(self._appended())
+        except _RewrittenError:
+            self._add_all(self._appended())
+
+    def _appended(self) -> Iterator[tuple[Record, int]]:
+        """Yield each record that was not read yet, even if files are rotated meanwhile: list them until none is new.
+
+        Raises _RewrittenError where something that was read is gone.
+        """
         read: set[int] = set()
         listed: list[Path] = []
         before = -1
         # A file that is renamed after it was listed is not found, and the next list has it under its new name.
-        while (files := files_of(self._path)) != listed or len(read) > before:
-            listed, before = files, len(read)
-            for path in files:
-                with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-                    inode = os.fstat(file.fileno()).st_ino
-                    if inode not in read:
-                        read.add(inode)
-                        check_file(path)
-                        yield from takewhile(self._is_in_time, lines_in(file))
+        while (paths := files_of(self._store)) != listed or len(read) > before:
+            listed, before = paths, len(read)
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    if _has_changed(self._files.get(status.st_ino), status):
+                        file = path.open("rb")
+                        status = os.fstat(file.fileno())
+                        yield from self._appended_to(path, file, status)
+                    read.add(status.st_ino)
+        if not self._files.keys() <= read:
+            raise self._rewritten()
 
-    def _is_in_time(self, _: bytes) -> bool:
-        """Return True. Raises StoreError once reading has taken too long."""
+    def _appended_to(self, path: Path, file: BinaryIO, status: os.stat_result) -> Iterator[tuple[Record, int]]:
+        known = self._files.setdefault(status.st_ino, _File(next(self._numbers)))
+        self._keep_open(known.number, file)
+        if status.st_size <= known.state[0] > 0 or self._tail(file, known) != known.tail:
+            raise self._rewritten()
+        check_file(path)
+        known.state = _state(status)
+        file.seek(known.offset)
+        for number, line in enumerate(file):
+            if number % _LINES_PER_UPDATE == 0:
+                self.progress(known.offset, status.st_size)
+            record = self._record_in(line)
+            if record is not None:
+                yield record, known.number << _OFFSET_BITS | known.offset
+            elif not line.endswith(b"\n"):
+                break  # it is being written
+            known.offset += len(line)
+        known.tail = self._tail(file, known)
+
+    def _record_in(self, line: bytes) -> Record | None:
+        """Return the record in a line; None for a line without one, and for one that was not asked for."""
         if time.monotonic() > self._until:
             raise StoreError(f"{self.name}: too large to be read in time")
-        return True
+        with contextlib.suppress(*_NO_RECORD):
+            if self._only is None or _keys[self._only[0]].decode(line).key in self._only[1]:
+                return decode(line)
+        return None
+
+    def _version(self, place: int) -> CallRecord:
+        if self._latest is None or self._latest[0] != place:
+            file = self._opened(place >> _OFFSET_BITS)
+            file.seek(place & (1 << _OFFSET_BITS) - 1)
+            self._latest = place, cast("CallRecord", decode(file.readline()))
+        return self._latest[1]
+
+    def _opened(self, number: int) -> BinaryIO:
+        file = self._open.get(number)
+        if file is not None:
+            return file
+        inode = next(inode for inode, known in self._files.items() if known.number == number)
+        for path in files_of(self._store):
+            with contextlib.suppress(FileNotFoundError):
+                file = path.open("rb")
+                if os.fstat(file.fileno()).st_ino == inode:
+                    return self._keep_open(number, file)
+                file.close()
+        raise self._rewritten()
+
+    def _keep_open(self, number: int, file: BinaryIO) -> BinaryIO:
+        """Keep a file open, and close another one where these are too many."""
+        other = number if number in self._open else next(iter(self._open), None)
+        if other == number or (other is not None and len(self._open) >= _MOST_OPEN):
+            self._open.pop(other).close()
+        self._open[number] = file
+        return file
+
+    @staticmethod
+    def _tail(file: BinaryIO, known: _File) -> bytes:
+        length = min(known.offset, _TAIL_BYTES)
+        file.seek(known.offset - length)
+        return file.read(length)
+
+    def _rewritten(self) -> _RewrittenError:
+        return _RewrittenError(f"{self.name}: written anew while it was read; try again")
 
 
-def _matching(records: list[Record], which: CallFilter) -> Iterator[CallRecord]:
-    sessions = _sessions_of(records) if needs_session(which) else {}
-    steps = {
-        one.timestep_id
-        for one in records
-        if isinstance(one, TimestepRecord) and which.timestep_id in {one.timestep_id, one.user_step_id}
-    }
-    if which.timestep_id is not None:
-        steps.add(which.timestep_id)
-    for record in records:
-        if (
-            isinstance(record, CallRecord)
-            and (which.timestep_id is None or record.place.timestep_id in steps)
-            and _matches(record, which)
-            and fits_call(record, sessions.get(record.place.session_id or ""), which)
-        ):
-            yield record
+def _state(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
 
 
-def _with_content(record: CallRecord, content: Content) -> CallRecord:
-    replace = msgspec.structs.replace
-    if content != "all":
-        if any(one is not None and bytes(one.body) for one in (record.request, record.response)):
-            record = replace(record, conversation=None)  # it was read from the bodies
-        record = replace(record, request=replace(record.request, body=NO_BODY))
-    if content == "none":
-        return replace(record, response=record.response and replace(record.response, body=NO_BODY))
-    return with_conversation(record)
-
-
-def _sessions_of(records: list[Record]) -> dict[str, SessionRecord]:
-    return {record.session_id: record for record in records if isinstance(record, SessionRecord)}
-
-
-def _matches(record: CallRecord, which: CallFilter) -> bool:
-    answering = record.response.model if record.response else None
-    start = record.timing.start_ns
-    return (
-        which.session_id in {None, record.place.session_id}
-        and which.in_session in {None, record.place.session_id is not None}
-        and which.model in {None, record.request.model, answering}
-        and which.provider in {None, record.provider}
-        and which.batch_id in {None, record.batch_id}
-        and which.response_id in {None, record.response.id if record.response else None}
-        and which.conversation_id in {None, record.request.conversation_id}
-        and (which.since_ns is None or start >= which.since_ns)
-        and (which.until_ns is None or start < which.until_ns)
-        and (which.errors is None or _fits(record, errors=which.errors))
-        and which.in_progress in {None, record.outcome == "in_progress"}
-        and which.cut_off in {None, record.stream is not None and record.stream.end == "cut_off"}
-        and (which.text is None or which.text.casefold() in text_of(record).casefold())
-    )
-
-
-def _fits(record: CallRecord, *, errors: bool) -> bool:
-    return aggregates.is_error(record.outcome) if errors else record.outcome == "success"
-
-
-def _ids(record: CallRecord) -> tuple[str | None, ...]:
-    response_id = record.response.id if record.response else None
-    return record.span_id, response_id, record.request_id, record.trace_id
-
-
-def _newest(versions: list[Record]) -> Record:
-    last = max(versions, key=order_of)
-    if isinstance(last, SessionRecord):
-        return merge([record for record in versions if isinstance(record, SessionRecord)])
-    if isinstance(last, TimestepRecord):
-        return merge([record for record in versions if isinstance(record, TimestepRecord)])
-    if isinstance(last, CallRecord) and last.is_merged:
-        return merged([record for record in versions if isinstance(record, CallRecord)])
-    return last
-
-
-def _by_prefix(found: Mapping[str, _T], prefix: str) -> _T | None:
-    if prefix in found or not prefix:
-        return found.get(prefix)
-    matching = [value for key, value in found.items() if key.startswith(prefix)]
-    return matching[0] if len(matching) == 1 else None
-
-
-def _call_order(record: CallRecord) -> tuple[int, str]:
-    return record.timing.start_ns, record.call_id
+def _has_changed(known: _File | None, status: os.stat_result) -> bool:
+    return known is None or known.state != _state(status)

@@ -206,7 +206,7 @@ class _Batch:
         """Return the keys of the contents, in the order of `REFERENCES`."""
         request = ctx = system = tools = output = None
         if item.request:
-            parts = bodies.split(item.request, message_key(record))
+            parts = bodies.split(item.request, message_key(record.api))
             for part in (parts.skeleton, *parts.others, *parts.history):
                 self._contents.setdefault(part.hash, part)
             request, system, tools = parts.skeleton.hash, parts.system, parts.tools

@@ -45,7 +45,7 @@ class SQLiteReader(SqlReader):
         self._connection.row_factory = sqlite3.Row
         self._searches: dict[str, TextSearch] = {}
         """By their texts."""
-        for name, arguments, function in _FUNCTIONS:
+        for name, arguments, function in FUNCTIONS:
             self._connection.create_function(name, arguments, function, deterministic=True)
 
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:
@@ -129,4 +129,4 @@ def _has(metadata: str | None, key: str, value: str) -> bool:
     return metadata is not None and value in labels(msgspec.json.decode(metadata, type=dict), key)
 
 
-_FUNCTIONS: Final = (("callspan_label", 2, _label), ("callspan_has", 3, _has))
+FUNCTIONS: Final = (("callspan_label", 2, _label), ("callspan_has", 3, _has))

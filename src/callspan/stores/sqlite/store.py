@@ -74,7 +74,7 @@ class Insert:
         return f"INSERT INTO {self._table} ({', '.join(names)}) VALUES ({places}) {self._conflict}"
 
 
-_POISON: Final = (
+POISON: Final = (
     OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
 )  # fmt: skip
 _MEMORY_ENTRIES: Final = 20_000
@@ -126,7 +126,7 @@ class SQLiteStore:
                     # One at a time: the garbage collector, possibly on a caller's thread, traverses all live objects.
                     self._store(connection, unpack_entry(entry))
                 self._move_cursors(connection, entries)
-        except _POISON as error:
+        except POISON as error:
             self._forget_all()
             raise PoisonError(error_text(error)) from error
         except BaseException:
@@ -193,12 +193,12 @@ class SQLiteStore:
         if not isinstance(record, CallRecord):
             table = TABLES[record_key(record)[0]]
             cells = list(self._merged(connection, table, item).values()) if table.merges else item.cells()
-            _insert(table).run(connection, cells)
+            insert_of(table).run(connection, cells)
             return
         if record.is_merged:
             self._store_response(connection, record.call_id, item)
             return
-        _insert(TABLES[_CALL]).run(connection, (*item.cells(), *self._references(connection, record, item)))
+        insert_of(TABLES[_CALL]).run(connection, (*item.cells(), *self._references(connection, record, item)))
 
     def _store_response(self, connection: sqlite3.Connection, call_id: str, item: Unpacked) -> None:
         """Merge a version of a background response's call with what is there."""
@@ -208,7 +208,7 @@ class SQLiteStore:
             return
         connection.execute("DELETE FROM calls WHERE call_id = ?", (call_id,))
         references = self._references(connection, whole.record, whole)
-        _insert(TABLES[_CALL]).run(connection, (*whole.cells(), *references))
+        insert_of(TABLES[_CALL]).run(connection, (*whole.cells(), *references))
 
     @staticmethod
     def _merged(connection: sqlite3.Connection, table: Table, item: Unpacked) -> Row:
@@ -222,7 +222,7 @@ class SQLiteStore:
         """Return the ids of the contents, in the order of `REFERENCES`."""
         request = ctx = system = tools = output = None
         if item.request:
-            parts = bodies.split(item.request, message_key(record))
+            parts = bodies.split(item.request, message_key(record.api))
             ids = {part.hash: self._content(connection, part) for part in parts.others}
             request = self._content(connection, parts.skeleton)
             system = ids.get(parts.system) if parts.system else None
@@ -302,7 +302,7 @@ def _content_there(connection: sqlite3.Connection, part: bodies.Piece) -> int:
 
 
 @cache
-def _insert(table: Table) -> Insert:
+def insert_of(table: Table) -> Insert:
     """Return the statement that inserts a row, with the table's ON CONFLICT clause."""
     flags = [column.name for column in table.columns if column.form == "flag"]
     names = (*table.names, *REFERENCES) if table.kind == _CALL else table.names

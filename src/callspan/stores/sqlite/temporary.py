@@ -1,0 +1,252 @@
+"""Temporary databases: reads records that are in no database by their rows, without content, in a temporary one."""
+
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache, wraps
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+
+from callspan.record.call import NO_BODY, CallRecord
+from callspan.record.codec import decode, encode
+from callspan.record.events import Record, record_key
+from callspan.record.merging import merged
+from callspan.spool.sink import PoisonError
+from callspan.stores.base import CallFilter, StoreError
+from callspan.stores.columns import CALLS, TABLES
+from callspan.stores.payloads import cells_of, text_of
+from callspan.stores.rows import merged_row
+from callspan.stores.schema import statements
+from callspan.stores.sql_rewards import Values, record_of
+from callspan.stores.sqlite.file import explaining
+from callspan.stores.sqlite.reader import FUNCTIONS, SQLiteReader
+from callspan.stores.sqlite.store import POISON, insert_of
+
+_PLACE: Final = Path("temporary database (in the directory SQLITE_TMPDIR)")
+"""What errors name."""
+_QUERIES: Final = (
+    "calls", "call", "history", "count_calls", "sessions", "session", "timestep", "timesteps", "events", "summary",
+    "times", "stored",
+)  # fmt: skip
+_INDEX: Final = "CREATE INDEX"
+_replace: Final = msgspec.structs.replace
+_WORD: Final = re.compile("[a-z]{2,}")
+
+
+class TemporaryReader(SQLiteReader):
+    """Loads rows at the beginning of each query, unless results of another one are still being read.
+
+    The database has no name: SQLite keeps it in memory while it is small, else in a private file that it deletes when
+    it opens it. Of a call's bodies it has only the place, an integer that means something to the subclass.
+    """
+
+    def __init__(self, name: str) -> None:
+        """`name` is that of the store. Nothing is read yet."""
+        self.name = name
+        self._path = _PLACE
+        self._running = 0
+        """Queries whose results are being read."""
+        self._failure: StoreError | None = None
+        """What failed in a function that SQLite has called."""
+        self._clear()
+
+    @abstractmethod
+    def _load(self) -> None:
+        """Add what the database lacks. Raises StoreError."""
+
+    @abstractmethod
+    def _version(self, place: int) -> CallRecord:
+        """Return the version of a call at a place, with its bodies. Raises StoreError."""
+
+    def _clear(self) -> None:
+        """Start with an empty database."""
+        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._connection.row_factory = sqlite3.Row
+        for name, arguments, function in (*FUNCTIONS, ("callspan_finds", 4, self._finds)):
+            self._connection.create_function(name, arguments, function, deterministic=True)
+        self._run("PRAGMA journal_mode=OFF", "PRAGMA synchronous=OFF")
+        self._run(*(one for one in statements("sqlite") if _INDEX not in one))
+        self._is_indexed = False
+
+    def _add_all(self, found: Iterable[tuple[Record, int]]) -> None:
+        """Add records and the places of their bodies. After an exception the database is empty."""
+        try:
+            with explaining(self._path):
+                self._run("BEGIN")
+                for record, place in found:
+                    # A value that no column can hold: the stores that are databases reject such a record.
+                    with suppress(PoisonError, *POISON):
+                        self._add(record, place)
+                # An index of all rows is made in a fraction of the time that its growth takes.
+                if not self._is_indexed:
+                    self._run(*(one for one in statements("sqlite") if _INDEX in one))
+                    self._is_indexed = True
+                self._run("COMMIT")
+        except BaseException:
+            self._clear()
+            raise
+
+    def _add(self, record: Record, place: int) -> None:
+        kind, key = record_key(record)
+        table, there = TABLES[kind], None
+        if table.merges or (isinstance(record, CallRecord) and record.is_merged):
+            sql = f"SELECT * FROM {table.name} WHERE {table.key} = ?"
+            there = self._connection.execute(sql, (key,)).fetchone()
+        if isinstance(record, CallRecord):
+            places = _places(record, place)
+            if there is not None:
+                known = _with_places(record_of(CALLS, there, CallRecord), there["request"], there["output"])
+                record = merged([known, _with_places(record, *places)])
+                places = _places(record)
+                self._run(f"DELETE FROM calls WHERE id = {there['id']}")
+            request, output = places
+            cells = [*cells_of(record), request, None, None, None, output]
+        elif there is not None:
+            cells = [*merged_row(table, there, msgspec.to_builtins(record)).values()]
+        else:
+            cells = [*cells_of(record)]
+        insert_of(table).run(self._connection, cells)
+
+    def _run(self, *statements: str) -> None:
+        for statement in statements:
+            self._connection.execute(statement)
+
+    def _rows(self, sql: str, **values: object) -> Iterator[Values]:
+        """Yield the rows of a query with `:name` parameters."""
+        with self._query():
+            yield from super()._rows(sql, **values)
+
+    def _tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
+        """Yield the same rows as plain tuples."""
+        with self._query():
+            yield from super()._tuples(sql, **values)
+
+    @contextmanager
+    def _query(self) -> Iterator[None]:
+        """Keep the rows as they are while the block runs."""
+        self._running += 1
+        try:
+            yield
+        except sqlite3.OperationalError:
+            if self._failure is None:
+                raise
+            raise self._failure from None
+        finally:
+            self._running -= 1
+            self._failure = None
+
+    def _refresh(self) -> None:
+        if not self._running:
+            self._load()
+
+    def _request_body(self, row: Values) -> msgspec.Raw | None:
+        place = cast("int | None", row["request"])
+        return None if place is None else self._version(place).request.body
+
+    def _response_body(self, row: Values) -> msgspec.Raw | None:
+        place = cast("int | None", row["output"])
+        response = None if place is None else self._version(place).response
+        return None if response is None else response.body
+
+    def _first_with(self, which: CallFilter, ordered: str) -> None:
+        """Return None: texts are read where they are."""
+
+    def _text_condition(self, text: str) -> str:
+        """Return the condition that a text of call `c` contains the case-folded text, which is `:text`, too."""
+        del text
+        return "callspan_finds(c.api, c.request, c.output, :text)"
+
+    def _finds(self, api: str, request: int | None, output: int | None, part: str) -> bool:
+        row = {"request": request, "output": output}
+        try:
+            sent, answer = bytes(self._request_body(row) or b""), bytes(self._response_body(row) or b"")
+        except StoreError as error:
+            self._failure = error
+            raise
+        word = _word_in(part)
+        return (_may_hold(sent, word) or _may_hold(answer, word)) and part in text_of(api, sent, answer).casefold()
+
+    def close(self) -> None:
+        """Close the temporary database."""
+        self._connection.close()
+
+
+def _queried(query: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a query that is answered from rows loaded just now."""
+
+    @wraps(query)
+    def answer(reader: TemporaryReader, *arguments: object, **named: object) -> object:
+        reader._refresh()
+        with reader._query():
+            return query(reader, *arguments, **named)
+
+    return answer
+
+
+for _name in _QUERIES:
+    setattr(TemporaryReader, _name, _queried(getattr(SQLiteReader, _name)))
+
+
+class RecordsReader(TemporaryReader):
+    """A reader of records that are read again for each query: each in several versions perhaps, in any order."""
+
+    def __init__(self, name: str, read: Callable[[], Iterable[Record]]) -> None:
+        """`read` returns the records as they were stored."""
+        super().__init__(name)
+        self._read = read
+
+    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
+        """Return None: unknown."""
+        return None
+
+    def _load(self) -> None:
+        self._clear()
+        self._run("CREATE TABLE versions (id INTEGER PRIMARY KEY, record BLOB NOT NULL)")
+        self._add_all((record, self._kept(record)) for record in self._read())
+
+    def _kept(self, record: Record) -> int:
+        if not isinstance(record, CallRecord):
+            return 0
+        kept = self._connection.execute("INSERT INTO versions (record) VALUES (?)", (encode(record),))
+        return int(kept.lastrowid or 0)
+
+    def _version(self, place: int) -> CallRecord:
+        (data,) = self._connection.execute("SELECT record FROM versions WHERE id = ?", (place,)).fetchone()
+        return cast("CallRecord", decode(data))
+
+
+def _with_places(record: CallRecord, request: int | None, output: int | None) -> CallRecord:
+    """Return a call with the places of its bodies instead of these."""
+    if request is not None:
+        record = _replace(record, request=_replace(record.request, body=msgspec.Raw(b"%d" % request)))
+    if output is not None and record.response is not None:
+        record = _replace(record, response=_replace(record.response, body=msgspec.Raw(b"%d" % output)))
+    return record
+
+
+def _places(record: CallRecord, place: int | None = None) -> tuple[int | None, int | None]:
+    """Return the places of the bodies that a call has: the given one, else those that it has instead of them."""
+    sent, answer = record.request.body, NO_BODY if record.response is None else record.response.body
+    return (
+        int(place or bytes(sent)) if bytes(sent) else None,
+        int(place or bytes(answer)) if bytes(answer) else None,
+    )
+
+
+@lru_cache
+def _word_in(part: str) -> bytes:
+    """Return the longest word of ASCII letters in a case-folded text; empty if there is none."""
+    return max(_WORD.findall(part), key=len, default="").encode()
+
+
+def _may_hold(body: bytes, word: bytes) -> bool:
+    """Return whether the texts of a body may have a word, in any case: only other characters and escapes hide one."""
+    return not body.isascii() or b"\\u" in body or word in body.lower()
