@@ -56,7 +56,7 @@ class TemporaryReader(SQLiteReader):
         """Queries whose results are being read."""
         self._failure: StoreError | None = None
         """What failed in a function that SQLite has called."""
-        self._clear()
+        self._connect()
 
     @abstractmethod
     def _load(self) -> None:
@@ -68,6 +68,10 @@ class TemporaryReader(SQLiteReader):
 
     def _clear(self) -> None:
         """Start with an empty database."""
+        self._connection.close()
+        self._connect()
+
+    def _connect(self) -> None:
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._connection.row_factory = sqlite3.Row
         for name, arguments, function in (*FUNCTIONS, ("callspan_finds", 4, self._finds)):
@@ -119,16 +123,6 @@ class TemporaryReader(SQLiteReader):
         for statement in statements:
             self._connection.execute(statement)
 
-    def _rows(self, sql: str, **values: object) -> Iterator[Values]:
-        """Yield the rows of a query with `:name` parameters."""
-        with self._query():
-            yield from super()._rows(sql, **values)
-
-    def _tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
-        """Yield the same rows as plain tuples."""
-        with self._query():
-            yield from super()._tuples(sql, **values)
-
     @contextmanager
     def _query(self) -> Iterator[None]:
         """Keep the rows as they are while the block runs."""
@@ -143,9 +137,9 @@ class TemporaryReader(SQLiteReader):
             self._running -= 1
             self._failure = None
 
-    def _refresh(self) -> None:
-        if not self._running:
-            self._load()
+    def _results(self, found: Iterator[object]) -> Iterator[object]:
+        with self._query():
+            yield from found
 
     def _request_body(self, row: Values) -> msgspec.Raw | None:
         place = cast("int | None", row["request"])
@@ -156,7 +150,7 @@ class TemporaryReader(SQLiteReader):
         response = None if place is None else self._version(place).response
         return None if response is None else response.body
 
-    def _first_with(self, which: CallFilter, ordered: str) -> None:
+    def _first_with(self, which: CallFilter) -> None:
         """Return None: texts are read where they are."""
 
     def _text_condition(self, text: str) -> str:
@@ -184,9 +178,11 @@ def _queried(query: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(query)
     def answer(reader: TemporaryReader, *arguments: object, **named: object) -> object:
-        reader._refresh()
+        if not reader._running:
+            reader._load()
         with reader._query():
-            return query(reader, *arguments, **named)
+            found = query(reader, *arguments, **named)
+        return reader._results(found) if isinstance(found, Iterator) else found
 
     return answer
 
@@ -201,7 +197,7 @@ class RecordsReader(TemporaryReader):
     def __init__(self, name: str, read: Callable[[], Iterable[Record]]) -> None:
         """`read` returns the records as they were stored."""
         super().__init__(name)
-        self._read = read
+        self._records = read
 
     def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
         """Return None: unknown."""
@@ -210,7 +206,7 @@ class RecordsReader(TemporaryReader):
     def _load(self) -> None:
         self._clear()
         self._run("CREATE TABLE versions (id INTEGER PRIMARY KEY, record BLOB NOT NULL)")
-        self._add_all((record, self._kept(record)) for record in self._read())
+        self._add_all((record, self._kept(record)) for record in self._records())
 
     def _kept(self, record: Record) -> int:
         if not isinstance(record, CallRecord):
