@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,14 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 import callspan
 from callspan.intercept import other_requests
-from callspan.spool.unrecorded import MOST_PATHS, OTHERS, add_unrecorded, forget_warnings, read_unrecorded
+from callspan.spool.unrecorded import (
+    MOST_PATHS,
+    OTHERS,
+    UnrecordedCalls,
+    add_unrecorded,
+    forget_warnings,
+    read_unrecorded,
+)
 from callspan.testing import ScriptedProvider
 from tests.points import points
 
@@ -227,3 +235,24 @@ def test_doctor_names_what_an_ended_process_has_not_recorded(provider: ScriptedP
     assert check["state"] == "warning"
     assert check["detail"].startswith("3 calls to /v1/new_thing are not recorded")
     assert (tmp_path / "calls.db.spool" / "unrecorded.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_lost_or_counted_twice_where_two_threads_write(tmp_path: Path) -> None:
+    """The one that writes soon, and those that flush."""
+    calls, noted = UnrecordedCalls(lambda: tmp_path), threading.Event()
+
+    def flush() -> None:
+        while not noted.is_set():
+            calls.flush(5.0)
+
+    flushing = [threading.Thread(target=flush) for _ in range(2)]
+    for thread in flushing:
+        thread.start()
+    for _ in range(1000):
+        calls.note("/v1/new_thing", warn=False)
+        time.sleep(0)
+    noted.set()
+    for thread in flushing:
+        thread.join()
+    calls.flush(5.0)
+    assert read_unrecorded(tmp_path)["/v1/new_thing"].calls == 1000

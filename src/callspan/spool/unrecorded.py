@@ -16,7 +16,7 @@ import msgspec
 
 from callspan import forks
 from callspan.background import AtomicFlag, Worker
-from callspan.fail_open import Once, fail_open, log, ours
+from callspan.fail_open import Once, fail_open, log, ours, reported
 from callspan.file_lock import locked_soon
 from callspan.forks import in_child
 from callspan.spool.segment import make_private
@@ -87,8 +87,8 @@ class UnrecordedCalls:
 
     def _begin(self) -> None:
         # What was noted before a fork is the parent's to write.
-        self._noted: deque[str] = deque()
-        self._counts: Counter[str] = Counter()
+        # Paths, and how many calls: each entry is taken by one thread, though two may write at the same time.
+        self._noted: deque[tuple[str, int]] = deque()
         self._idle = AtomicFlag(is_set=True)
         self._registered = False
 
@@ -103,7 +103,7 @@ class UnrecordedCalls:
                 log(logging.WARNING, _WARNING, path)
             if self._directory() is None:
                 return
-            self._noted.append(path)
+            self._noted.append((path, 1))
             if not self._registered:
                 forks.register(self)
                 self._registered = True
@@ -116,18 +116,26 @@ class UnrecordedCalls:
 
     def flush(self, timeout_s: float) -> None:
         """Write what was counted so far."""
-        if self._noted or self._counts:
-            _WRITING.drain(timeout_s, later=True)
+        _WRITING.drain(timeout_s, later=True)
+        if self._noted:  # what another writer's lock was in the way of
+            self._write()
 
     def _write(self) -> None:
         self._idle.set()
         directory = self._directory()
+        counts: Counter[str] = Counter()
         while self._noted:
-            self._counts[self._noted.popleft()] += 1
-        if directory is not None and self._counts:
-            with _KEEP:
-                add_unrecorded(directory, self._counts)
-                self._counts.clear()
+            try:
+                path, number = self._noted.popleft()
+            except ours(IndexError):
+                break
+            counts[path] += number
+        if directory is None or not counts:
+            return
+        try:
+            add_unrecorded(directory, counts)
+        except reported(_KEEP):
+            self._noted.extend(counts.items())
 
     def before_fork(self) -> None:
         """Do nothing: no lock is held for long."""
