@@ -21,7 +21,7 @@ from callspan.stores.base import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # several processes, one after the other
 
 PRICES = {"version": "t", "models": {"m": {"input": "2", "output": "8", "tiers": {"batch": {"input": 1, "output": 4}}}}}
 PROCESS = """
@@ -83,7 +83,7 @@ def provider() -> Iterator[ScriptedProvider]:
 def run(url: str, provider: ScriptedProvider, place: Path, spool: str, *does: str) -> None:
     program = [sys.executable, "-c", textwrap.dedent(PROCESS)]
     given = [url, provider.url, str(place / spool), str(place / "prices.json"), str(place / "job")]
-    assert subprocess.Popen([*program, *given, *does]).wait(60) == -signal.SIGKILL
+    assert subprocess.Popen([*program, *given, *does]).wait() == -signal.SIGKILL
 
 
 def test_each_line_is_one_call(provider: ScriptedProvider, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from callspan.record.codec import encode
 from callspan.record.formats import FORMAT
 from callspan.spool.spool import Spool
 from callspan.stores.base import StoreError
+from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.sqlite.recovery import recover
 from callspan.stores.urls import open_store, sinks_for
 
@@ -162,13 +163,12 @@ def test_doctor_distinguishes_a_directory_from_an_empty_file(tmp_path: Path) -> 
     assert trouble == f"{directory} is a directory: name a file in it"
 
 
-def test_a_locked_file_is_reported_as_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callspan.stores.sqlite.file.BUSY_MS", 50)
+def test_a_locked_file_is_reported_as_locked(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreError, match="locked by another process; end that one, or wait for it"):
-            open_store(path)
+            SQLiteReader(path, wait_s=0.05)
         other.execute("ROLLBACK")
 
 

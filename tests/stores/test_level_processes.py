@@ -19,6 +19,7 @@ from callspan.testing import ScriptedProvider
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(300),  # two processes, one after the other
     pytest.mark.skipif(not hasattr(openai.OpenAI, "responses"), reason="needs the Responses API"),
 ]
 SECRET = "open sesame"
@@ -53,7 +54,7 @@ PROCESS = """
         callspan.reward(1.0, session_id="tenant", annotation=secret)
         with callspan.session(carrier=carrier) as session:
             session.event("seen", secret)
-    assert handle.force_flush()
+    assert handle.force_flush(100_000)
 """
 
 
@@ -69,7 +70,7 @@ def test_another_process_reads_the_level_from_the_store(provider: ScriptedProvid
         for _ in range(3):
             provider.reply(text=SECRET, polls=1)
         given = [url, provider.url, str(tmp_path / what), str(tmp_path / "job"), SECRET, what]
-        subprocess.run([sys.executable, "-c", textwrap.dedent(PROCESS), *given], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", textwrap.dedent(PROCESS), *given], check=True)
     with closing(open_store(url)) as reader:
         calls, events = list(reader.calls()), list(reader.events("tenant"))
         (session,) = reader.sessions()
