@@ -8,20 +8,17 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-import callspan
 from callspan.record.formats import FORMAT
-from callspan.record.messages import Media, Text, ToolCall, ToolResult, UnknownPart
-from callspan.stores.base import CallFilter, Reader
-from callspan.testing import Captured, ScriptedProvider
+from callspan.record.messages import Text, ToolCall
+from callspan.testing import Captured
 from callspan.wiring import Handle
-from tests.e2e.ask import APIS, QUESTION, chat, message, respond, response_of, shown
+from tests.e2e.ask import APIS, chat, message, respond, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
@@ -79,47 +76,6 @@ def test_each_api_makes_the_same_record_of_the_same_answer(
     assert record.request.model is not None
 
 
-HISTORY: list[Any] = [
-    {"role": "developer", "content": "Be brief."},
-    {"role": "user", "name": "ann", "content": "Look."},
-    {"role": "assistant", "content": None, "tool_calls": [
-        {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}]},
-    {"role": "tool", "tool_call_id": "c1", "content": "A cloud."},
-    {"role": "user", "content": [
-        {"type": "image_url", "image_url": {"url": "data:image/webp;base64,AAAA"}},
-        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
-        {"type": "hologram", "depth": 3}]},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("typed", [False, True], ids=["dicts", "objects"])
-def test_nothing_of_a_history_is_lost(typed: bool, mode: Mode, run: Run, seen: Captured) -> None:
-    """Ids of tool results, names, tool calls of earlier turns, parts of any kind, true types, no text "None".
-
-    The SDK's own objects among the messages are read like dicts.
-    """
-    from openai.types.chat import ChatCompletionMessage
-
-    sent = list(HISTORY)
-    if typed:
-        sent[2] = ChatCompletionMessage.model_validate(HISTORY[2])
-    run(lambda: response_of(mode, "chat_completions", messages=sent, tool_choice="required"))
-    record = the_call(seen)
-    assert record.conversation is not None
-    developer, ann, assistant, tool, parts = record.conversation.input
-    assert (developer.role, developer.parts) == ("developer", [Text(text="Be brief.")])
-    assert (ann.role, ann.name) == ("user", "ann")
-    assert assistant.parts == [ToolCall(id="c1", name="look", arguments='{"at": 1}')]
-    assert tool.parts == [ToolResult(id="c1", content="A cloud.")]
-    picture, sound, unknown = parts.parts
-    assert isinstance(picture, Media)
-    assert isinstance(sound, Media)
-    assert (picture.modality, picture.mime, sound.modality) == ("image", "image/webp", "audio")
-    assert unknown == UnknownPart(data={"type": "hologram", "depth": 3})
-    assert record.request.params["tool_choice"] == "required"
-    assert "None" not in shown(seen)["gen_ai.input.messages"]
-
-
 @pytest.mark.parametrize("api", APIS)
 def test_the_bodies_are_those_of_the_wire(api: str, mode: Mode, run: Run, seen: Captured) -> None:
     """The request to the byte, the answer value for value."""
@@ -169,28 +125,3 @@ def test_every_call_is_a_line_and_a_span_and_without_sampling_still_a_line(
     if sampled:
         assert {line["span_id"] for line in lines} == spans
     assert all(line["request"]["body"] for line in lines)
-
-
-def test_records_are_found_by_step_and_by_id_and_what_is_unknown_is_none(
-    provider: ScriptedProvider, instrumented: Callable[..., Handle], reading: Callable[[object], Reader], tmp_path: Path
-) -> None:
-    """The newest call of a step first; nothing for an id nobody has."""
-    handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db")
-    with (
-        openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
-        callspan.session("s") as session,
-        callspan.metadata(run_id="r1"),
-    ):
-        for _ in range(2):
-            with session.timestep() as step:
-                for user in ("first", "last"):
-                    client.chat.completions.create(model="gpt-5", messages=QUESTION, user=user)
-    assert handle.force_flush(60_000)
-    reader = reading(tmp_path / "calls.db")
-    newest, older = reader.calls(CallFilter(timestep_id=step.id))
-    assert (newest.request.params["user"], older.request.params["user"]) == ("last", "first")
-    assert newest.metadata["run_id"] == "r1"
-    assert reader.call(newest.call_id) == newest
-    assert reader.call("f" * 32) is None
-    assert list(reader.calls(CallFilter(timestep_id="nobody's"))) == []
-    assert reader.session("nobody's") is None

@@ -15,11 +15,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from callspan.record.call import CallRecord
-from callspan.record.messages import Reasoning, Text
-from callspan.testing import Captured, Choice, ScriptedProvider, capture
+from callspan.record.messages import Reasoning
+from callspan.testing import Captured, ScriptedProvider, capture
 from tests.e2e.ask import APIS, ASK, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import text_of, the_call
+from tests.intercept.test_endings import the_call
 
 pytestmark = pytest.mark.slow
 
@@ -88,34 +88,6 @@ def bare(value: Any) -> Any:
         inner = {key: bare(item) for key, item in value.items() if key not in OF_THE_ANSWER}
         return {key: item for key, item in inner.items() if item not in (None, [], {})}
     return [bare(item) for item in value] if isinstance(value, list) else value
-
-
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_each_thinking_block_keeps_its_own_signature_in_the_record(
-    stream: bool, mode: Mode, run: Run, seen: Captured
-) -> None:
-    """Two blocks, through the SDK, to the parts of the record and to the span."""
-    blocks = [{"type": "thinking", "thinking": word, "signature": f"signed {word}"} for word in ("one", "two")]
-    body = {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5", "stop_reason": "end_turn",
-        "content": [*blocks, {"type": "text", "text": "Well."}], "usage": {"input_tokens": 3, "output_tokens": 2},
-    }  # fmt: skip
-    mode.provider.reply(raw=body)
-    run(lambda: response_of(mode, "messages", stream=stream))
-    record = the_call(seen)
-    assert record.conversation is not None
-    (output,) = record.conversation.output
-    assert output.parts == [
-        Reasoning(text="one", signature="signed one"),
-        Reasoning(text="two", signature="signed two"),
-        Text(text="Well."),
-    ]
-    assert record.response is not None
-    found = msgspec.json.decode(record.response.body)["content"][:2]
-    assert [(block["thinking"], block["signature"]) for block in found] == [
-        ("one", "signed one"),
-        ("two", "signed two"),
-    ]
 
 
 def content_of(record: CallRecord) -> tuple[object, ...]:
@@ -234,33 +206,6 @@ def test_an_empty_stream_ends_its_span(mode: Mode, run: Run, seen: Captured) -> 
     assert shown(seen)["callspan.stream.chunks"] == 0
 
 
-def test_late_reasoning_moves_nothing(mode: Mode, run: Run, seen: Captured) -> None:
-    """Reasoning that comes after the text: both whole, in the order the plain answer has."""
-    frame = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    deltas = [{"role": "assistant", "content": ""}, {"content": "It is"}, {"reasoning_content": "Hm,"},
-              {"content": " 4."}, {"reasoning_content": " hm."}]  # fmt: skip
-    mode.provider.reply(raw=[{**frame, "choices": [{"index": 0, "delta": delta}]} for delta in deltas])
-    mode.provider.reply(choices=[Choice(text="It is 4.", reasoning="Hm, hm.")])
-    run(lambda: response_of(mode, "chat_completions", stream=True))
-    run(lambda: response_of(mode, "chat_completions"))
-    late, plain = (record.conversation and record.conversation.output[0].parts for record in seen.records)
-    assert late == plain == [Reasoning(text="Hm, hm."), Text(text="It is 4.")]
-
-
-def test_a_tool_turn_has_no_empty_text(mode: Mode, run: Run, seen: Captured) -> None:
-    """Deltas whose content is "" beside a tool call make no part of text."""
-    frame = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-    deltas = [{"role": "assistant", "content": ""}, {"content": "", "tool_calls": [call]}, {"content": ""}]
-    mode.provider.reply(raw=[{**frame, "choices": [{"index": 0, "delta": delta}]} for delta in deltas])
-    run(lambda: response_of(mode, "chat_completions", stream=True))
-    record = the_call(seen)
-    assert record.conversation is not None
-    (part,) = record.conversation.output[0].parts
-    assert getattr(part, "name", None) == "look"
-    assert "llm.completions" not in shown(seen)
-
-
 def test_a_stream_never_holds_the_callers_context(
     provider: ScriptedProvider, seen: Captured, nothing_warned: list[str]
 ) -> None:
@@ -282,18 +227,6 @@ def test_a_stream_never_holds_the_callers_context(
     assert the_call(seen).outcome == "cancelled"
 
 
-def test_a_failing_stream_is_one_record_with_what_had_come(mode: Mode, run: Run, seen: Captured) -> None:
-    """The way of the error adds no second record; text and number of chunks so far are in the one."""
-    mode.provider.reply(text="one two three four five", cut_after=5)
-    with pytest.raises(Exception, match=r"\w"):
-        run(lambda: response_of(mode, "messages", stream=True))
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.stream.end, record.stream.chunks) == ("error", 4), "a ping is no chunk"
-    assert "one two three four five".startswith(text_of(record))
-    assert len([one for one in seen.everything if isinstance(one, CallRecord) and one.outcome != "started"]) == 1
-
-
 def test_the_helpers_own_final_message_is_the_one_recorded(mode: Mode, run: Run, seen: Captured) -> None:
     """What the SDK's helper has put together equals the body of our record."""
     mode.provider.reply(text="Let me see.", tool_calls=TOOLS[:1])
@@ -313,27 +246,3 @@ def test_the_helpers_own_final_message_is_the_one_recorded(mode: Mode, run: Run,
         for block, kept in zip(final.content, body_of_ours["content"], strict=True)
     ]
     assert (body_of_ours["id"], body_of_ours["stop_reason"]) == (final.id, final.stop_reason)
-
-
-LAST = {"chat_completions": None, "responses": "response.completed", "messages": "message_stop"}
-
-
-@pytest.mark.parametrize("api", LAST)
-def test_a_stream_has_its_numbers(api: str, mode: Mode, run: Run, seen: Captured) -> None:
-    """Whether it was one, how many chunks came, and the type of the last where events have types."""
-    items = run(lambda: response_of(mode, api, stream=True))
-    run(lambda: response_of(mode, api))
-    streamed, plain = seen.records
-    assert streamed.stream is not None
-    assert (streamed.request.stream, plain.request.stream, plain.stream) == (True, False, None)
-    assert (streamed.stream.chunks, streamed.stream.last_event) == (len(items), LAST[api])
-
-
-def test_a_cut_stream_says_what_came_last(mode: Mode, run: Run, seen: Captured) -> None:
-    """The connection breaks within a block: the last event was a delta."""
-    mode.provider.reply(text="one two three four", cut_after=5)
-    with pytest.raises(Exception, match=r"\w"):
-        run(lambda: response_of(mode, "messages", stream=True))
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.stream.last_event, record.stream.complete) == ("content_block_delta", False)

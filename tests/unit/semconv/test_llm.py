@@ -114,6 +114,8 @@ def test_zero_that_the_provider_reported_is_kept(bare_call: CallRecord) -> None:
 def test_total_needs_both_parts(bare_call: CallRecord) -> None:
     record = msgspec.structs.replace(bare_call, usage=Usage(input_tokens=3))
     assert "llm.usage.total_tokens" not in ended(record)
+    both = msgspec.structs.replace(bare_call, usage=Usage(input_tokens=3, output_tokens=2))
+    assert ended(both)["llm.usage.total_tokens"] == 5
 
 
 def test_failed_call_keeps_vendor_retries_and_status(failed_call: CallRecord) -> None:
