@@ -64,11 +64,6 @@ def test_what_counts_as_an_error(outcome: str | None, error: bool) -> None:
     assert aggregates.is_error(outcome) is error
 
 
-def test_days_are_utc() -> None:
-    assert aggregates.day_of(1_760_054_399_999_999_999) == "2025-10-09"
-    assert aggregates.day_of(1_760_054_400_000_000_000) == "2025-10-10"
-
-
 def reward(value: float | None, number: int, **fields: object) -> events.RewardRecord:
     return events.RewardRecord(reward_id=f"r{number}", value=value, time_ns=number, **fields)  # type: ignore[arg-type]
 

@@ -1,8 +1,8 @@
-"""Sums over calls and sessions are defined once, in Python, and every store agrees with the definition."""
+"""Sums over calls and sessions are the same in every store: those of the SQL of SQLite, which test_sums.py checks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import count
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from callspan.record import call, events
 from callspan.record.usage import Cost, Usage
-from callspan.stores import aggregates
-from callspan.stores.base import CallFilter, Grouping, SessionSummary, Summary
+from callspan.stores.base import CallFilter, Grouping, Reader, Summary
+from callspan.stores.protocol import read_records
 
 from .conftest import SECOND, START_NS, Delivery
 
@@ -142,12 +142,10 @@ def test_every_store_returns_the_results_of_the_definition(
             for by in _GROUPINGS:
                 for latencies in (True, False):
                     answer = list(reader.summary(by, which, latencies=latencies))
-                    expected = list(aggregates.summarise(chosen, by, latencies=latencies))
+                    expected = list(defined(chosen).summary(by, latencies=latencies))
                     assert [about(one) for one in answer] == [about(one) for one in expected], (by, which)
-    for session_id, (_, summary) in aggregates.sessions_of(records).items():
-        found = reader.session(session_id)
-        assert found is not None
-        assert plain(found) == plain(summary)
+    for summary in defined(records).sessions():
+        assert reader.session(summary.session.session_id) == summary
 
 
 def renamed(records: list[events.Record], example: int) -> list[events.Record]:
@@ -176,6 +174,10 @@ def renamed(records: list[events.Record], example: int) -> list[events.Record]:
     return found
 
 
+def defined(records: Sequence[events.Record]) -> Reader:
+    return read_records("definition", lambda: records)
+
+
 def is_call(record: events.Record) -> bool:
     return isinstance(record, call.CallRecord)
 
@@ -184,10 +186,6 @@ def about(summary: Summary) -> dict[str, object]:
     """A summary with its percentiles to nine digits: databases compute them in other orders."""
     fields = msgspec.structs.asdict(summary)
     return {name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in fields.items()}
-
-
-def plain(summary: SessionSummary) -> dict[str, object]:
-    return msgspec.structs.asdict(summary)
 
 
 @pytest.mark.parametrize(
@@ -211,5 +209,5 @@ def test_sums_of_extreme_amounts_are_exact(store: Delivery, fields: dict[str, li
     assert list(store.read().calls(CallFilter(newest_first=False))) == made, "the records stay whole"
     for which in (CallFilter(), CallFilter(since_ns=0)):
         (answer,) = store.read().summary("day", which)
-        (expected,) = aggregates.summarise(made, "day")
+        (expected,) = defined(made).summary("day")
         assert about(answer) == about(expected)

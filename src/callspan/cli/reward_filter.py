@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.events import TimestepRecord
-from callspan.stores import aggregates
 from callspan.stores.base import (
     MOST_CALLS,
     CallFilter,
@@ -24,6 +24,7 @@ from callspan.stores.base import (
     Summary,
     Times,
 )
+from callspan.stores.protocol import read_records
 
 _EVERY: Final = CallFilter()
 _ANY: Final = SessionFilter()
@@ -89,13 +90,18 @@ class RewardFilteredReader:
 
     def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over the calls of the sessions with enough reward, largest number of calls first."""
-        slim = self.calls(msgspec.structs.replace(which, content="none"))
-        sessions = {one.session.session_id: one.session for one in self.sessions()}
-        return aggregates.summarise(slim, by, latencies=latencies, sessions=sessions)
+        with closing(self._calls_alone(which)) as reader:
+            yield from reader.summary(by, latencies=latencies)
 
     def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
         """Yield the times of the calls that succeeded, in sessions that earned enough."""
-        return aggregates.times_of(self.calls(msgspec.structs.replace(which, content="none")))
+        with closing(self._calls_alone(which)) as reader:
+            yield from reader.times()
+
+    def _calls_alone(self, which: CallFilter) -> Reader:
+        """Return a reader of these calls, without bodies, and the sessions that may have their labels."""
+        slim = msgspec.structs.replace(which, content="none")
+        return read_records(self.name, lambda: chain(self.calls(slim), (one.session for one in self.sessions())))
 
     def position(self, segment: str) -> int | None:
         """Return up to which offset the store has a segment of a spool."""

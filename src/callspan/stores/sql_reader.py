@@ -33,7 +33,7 @@ from callspan.stores.base import (
 )
 from callspan.stores.columns import CALLS, PICO, SESSIONS, TABLES, TIMESTEPS
 from callspan.stores.filters import checked_grouping
-from callspan.stores.history import follow, links
+from callspan.stores.history import follow
 from callspan.stores.sql_rewards import SqlRewards, Values, record_of
 
 _EVERY: Final = CallFilter()
@@ -173,7 +173,7 @@ class SqlReader(SqlRewards):
 
     def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
         """Return the recorded calls before one that continues a response or a conversation, at most `limit`."""
-        return follow(call, links(self), limit)
+        return follow(self, call, limit)
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:
         """Return how many calls `calls` would yield without its limit."""

@@ -12,8 +12,8 @@ from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Timing
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord, Totals
 from callspan.record.messages import Conversation, Message, Text
 from callspan.record.usage import Cost, Usage
-from callspan.stores import aggregates
 from callspan.stores.base import Event, SessionSummary
+from callspan.stores.protocol import read_records
 from tests.points import points
 
 from .conftest import MINUTE, SECOND, START_NS, drawn, made, session, summed
@@ -37,7 +37,7 @@ def lines(
     summary: SessionSummary | None = None,
 ) -> list[str]:
     items = sorted([*calls, *events], key=when)
-    sums = next(aggregates.summarise(calls, "session"), None)
+    sums = next(read_records("test", lambda: calls).summary("session"), None)
     page = Page(summary or summed(session(start_ns=START_NS)), sums, list(steps), items, 0, len(items))
     return [line.rstrip() for line in drawn(session_tree(page)).splitlines()]
 

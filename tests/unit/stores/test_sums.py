@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from callspan.record.call import CallRecord
-from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, Reader, Summary
 
-from .conftest import MIDNIGHT_NS, SECOND, Holding, deliver, made
+from .conftest import MIDNIGHT_NS, SECOND, Holding, made
 
 DAY = 86_400
 
@@ -189,49 +184,3 @@ def test_a_filter_holds_for_sums_too(holding: Holding) -> None:
         made("a", model="m", input_tokens=1), made("b", 1, model="m", input_tokens=10), made("c", 2, model="n")
     )
     assert only(reader, "model", model="m", since_ns=MIDNIGHT_NS + 1).input_tokens == 10
-
-
-OPTIONAL = st.none() | st.integers(0, 10**6)
-MONEY = st.none() | st.decimals(0, 1000, places=14).map(str)
-MANY = st.lists(
-    st.builds(
-        made,
-        st.uuids().map(str),
-        st.integers(-2, 2),
-        model=st.sampled_from([None, "m1", "m2"]),
-        response_model=st.sampled_from([None, "m2"]),
-        session_id=st.sampled_from([None, "s"]),
-        outcome=st.sampled_from(["success", "success", "error", "cancelled", "timeout", "started"]),
-        input_tokens=OPTIONAL,
-        output_tokens=OPTIONAL,
-        duration_ns=OPTIONAL,
-        first_token_ns=OPTIONAL,
-        retries=OPTIONAL,
-        usd=MONEY,
-    ),
-    min_size=1,
-    max_size=15,
-    unique_by=lambda call: call.call_id,
-)
-
-
-@settings(max_examples=12, deadline=None)
-@given(MANY)
-def test_sums_made_by_sql_are_those_made_of_the_records(calls: list[CallRecord]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        reader = deliver(f"sqlite:///{folder}/a.db", calls)
-        for by in ("model", "provider", "session", "day"):
-            assert list(reader.summary(by)) == [  # type: ignore[arg-type]
-                msgspec.structs.replace(
-                    summary,
-                    p50_ms=_near(summary.p50_ms),
-                    p95_ms=_near(summary.p95_ms),
-                    ttft_p50_ms=_near(summary.ttft_p50_ms),
-                )
-                for summary in aggregates.summarise(calls, by)  # type: ignore[arg-type]
-            ]
-        reader.close()
-
-
-def _near(value: float | None) -> Any:
-    return None if value is None else pytest.approx(value)
