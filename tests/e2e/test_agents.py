@@ -18,41 +18,9 @@ from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.stores.base import Reader
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
-from tests.e2e.ask import APIS, QUESTION, response_of
-from tests.intercept.mode import Mode
+from tests.e2e.ask import QUESTION
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
-
-
-@pytest.mark.parametrize("api", APIS)
-def test_a_call_knows_its_session_and_step_automatically(api: str, mode: Mode, run: Run, seen: Captured) -> None:
-    """Ids on span and record, and the span below the step's, which is below the session's."""
-
-    async def body() -> tuple[str, list[str]]:
-        steps = []
-        async with callspan.session("s") as session:
-            for _ in range(2):
-                async with session.timestep() as step:
-                    await response_of(mode, api)
-                    steps.append(step.id)
-        return session.id, steps
-
-    session_id, steps = run(body)
-    assert [record.place.session_id for record in seen.records] == [session_id] * 2
-    assert [(record.place.timestep_id, record.place.timestep) for record in seen.records] == [
-        (steps[0], 0),
-        (steps[1], 1),
-    ]
-    spans = {span.context.span_id: span for span in seen.spans if span.context is not None}
-    for call in (span for span in seen.spans if span.name.startswith("chat ")):
-        attributes = dict(call.attributes or {})
-        assert attributes["session.id"] == session_id
-        assert attributes["callspan.step.index"] in (0, 1)
-        assert call.parent is not None
-        step = spans[call.parent.span_id]
-        assert step.name == "timestep"
-        assert step.parent is not None
-        assert spans[step.parent.span_id].name == "invoke_workflow s"
 
 
 def test_an_event_of_any_kind_is_on_the_steps_span_and_in_the_log(seen: Captured) -> None:
@@ -88,26 +56,6 @@ def test_a_pair_of_messages_is_joined_by_the_call(provider: ScriptedProvider, se
     assert second.causal_influence == [first.message_id]
 
 
-def test_session_and_step_are_found_at_any_depth(seen: Captured) -> None:
-    """In coroutines within coroutines and in tasks: the current ones; outside there are none."""
-
-    async def deep(levels: int) -> tuple[object, object]:
-        await asyncio.sleep(0)
-        if levels:
-            return await asyncio.create_task(deep(levels - 1))
-        return callspan.current_session(), callspan.current_timestep()
-
-    async def one(name: str) -> bool:
-        async with callspan.session(name) as session, session.timestep() as step:
-            return await deep(5) == (session, step)
-
-    async def body() -> list[bool]:
-        return await asyncio.gather(*(one(f"s{number}") for number in range(10)))
-
-    assert asyncio.run(body()) == [True] * 10
-    assert (callspan.current_session(), callspan.current_timestep()) == (None, None)
-
-
 def test_the_breakdown_of_a_step_adds_up_in_seconds(provider: ScriptedProvider, seen: Captured) -> None:
     """A call of 60 ms and a tool of 30 ms: each under its own name, both within the step, one unit everywhere."""
     provider.reply(text="well", delay_s=0.06)
@@ -135,24 +83,6 @@ def test_the_breakdown_of_a_step_adds_up_in_seconds(provider: ScriptedProvider, 
     assert record.timing.duration_ns is not None
     assert record.timing.duration_ns / 1e9 == pytest.approx(model_s)
     assert 0 <= record.attempts[0].start_ns <= record.timing.duration_ns, "from the question to the provider"
-
-
-def test_a_tool_says_how_it_went(seen: Captured) -> None:
-    """Name, input, output, success and duration on a span of its own; announced at its start, ended by a record."""
-    with callspan.session("s") as session, session.timestep():
-        with callspan.tool("dig", arguments={"depth": 3}) as tool:
-            tool.result = "gold"
-        with pytest.raises(KeyError), callspan.tool("open"):
-            raise KeyError("door")
-    kinds = [(one.event_type, one.name) for one in seen.events if isinstance(one, EventRecord)]
-    assert kinds == [("tool_start", "dig"), ("tool", "dig"), ("tool_start", "open"), ("tool", "open")]
-    dug, opened = [one for one in seen.events if isinstance(one, EventRecord) and one.event_type == "tool"]
-    assert (dug.data, dug.error) == ({"arguments": {"depth": 3}, "result": "gold"}, None)
-    assert opened.error is not None
-    assert opened.error.type == "KeyError"
-    assert all(one.duration_ns is not None for one in (dug, opened))
-    names = {span.name: span.status.is_ok for span in seen.spans}
-    assert (names["execute_tool dig"], names["execute_tool open"]) == (True, False)
 
 
 def test_two_objectives_of_one_event_are_two_rewards_and_no_reward_is_none(
@@ -190,43 +120,6 @@ def test_a_group_is_on_the_span_and_can_be_requested(instrumented: Callable[...,
         pass
     assert {record.group_id for record in seen.sessions} == {"g1"}
     assert (seen.spans[0].attributes or {})["callspan.group.id"] == "g1"
-
-
-def test_a_coroutine_function_as_callback_is_refused() -> None:
-    """Hooks are plain functions, in sync and in async code: a coroutine function is an error, not silently lost."""
-
-    async def later(record: object) -> None: ...
-
-    with pytest.raises(TypeError, match="cannot be awaited"):
-        callspan.add_callback("event", later)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_callbacks_run_by_priority_and_filter_in_sync_and_async_code(colour: str, seen: Captured) -> None:
-    """Higher first; a filter by the type of events lets only those through; taken away, a hook is called no more."""
-    called: list[str] = []
-    removals = [
-        callspan.add_callback("event", lambda record: called.append("low")),
-        callspan.add_callback("event", lambda record: called.append("high"), priority=9),
-        callspan.add_callback("event", lambda record: called.append("filtered"), kinds={"action"}, priority=5),
-    ]
-
-    async def body() -> None:
-        async with callspan.session("s") as session:
-            session.event("thought")
-            session.action(1)
-
-    if colour == "async":
-        asyncio.run(body())
-    else:
-        with callspan.session("s") as session:
-            session.event("thought")
-            session.action(1)
-    for remove in removals:
-        remove()
-    with callspan.session("s") as session:
-        session.action(2)
-    assert called == ["high", "low", "high", "filtered", "low"]
 
 
 def test_ids_that_were_set_for_a_test_are_gone_after_it_even_if_it_fails(provider: ScriptedProvider) -> None:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anthropic
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from callspan.testing import Captured, ScriptedProvider, capture
-from callspan.wiring import Handle
-from tests.e2e.ask import APIS, QUESTION, response_of
+from callspan.testing import Captured, capture
+from tests.e2e.ask import APIS, response_of
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
@@ -42,24 +38,6 @@ def test_a_call_is_one_span_under_the_callers_own(api: str, mode: Mode, run: Run
     assert (span.parent.span_id, span.parent.trace_id) == (context.span_id, context.trace_id)
     assert type(result).__module__.split(".")[0] == ("anthropic" if api == "messages" else "openai")
     assert "I am well." in result.model_dump_json()
-
-
-@pytest.mark.parametrize("native", ["replace", "keep"])
-def test_the_switch_for_the_sdks_own_span(
-    native: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, instrumented: Callable[..., Handle]
-) -> None:
-    """By default ours alone; `keep` is the documented switch for both."""
-    exporter = InMemorySpanExporter()
-    own = TracerProvider()
-    own.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", own)
-    instrumented(native=native)
-    with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as client:
-        client.messages.create(model="claude-sonnet-5", max_tokens=9, messages=QUESTION)
-    spans = {span.name: dict(span.attributes or {}) for span in exporter.get_finished_spans()}
-    theirs, ours = "anthropic.messages.create", "chat claude-sonnet-5"
-    assert set(spans) == {"replace": {ours}, "keep": {theirs, ours}}[native]
-    assert sum("llm.completions" in attributes for attributes in spans.values()) == 1
 
 
 @pytest.mark.parametrize("api", APIS)

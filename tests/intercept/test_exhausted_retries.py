@@ -118,26 +118,6 @@ def test_a_status_that_stays_is_one_call_with_every_attempt(
 
 
 @both
-@plain_and_streamed
-def test_repeated_timeouts_on_a_real_socket_use_up_the_retries(
-    stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
-) -> None:
-    mode.provider.reply(hang=True, repeat=True)
-
-    async def body() -> None:
-        options: dict[str, Any] = {"max_retries": 1, "timeout": 0.1}
-        made = mode.openai(**options) if sdk == "openai" else mode.anthropic(**options)
-        create = made.chat.completions.create if sdk == "openai" else made.messages.create
-        await mode.wait(create(**(CHAT if sdk == "openai" else MESSAGE), stream=stream))
-
-    with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
-        run(body)
-    record = the_call(seen)
-    assert (record.outcome, record.retries) == ("timeout", 1)
-    assert [attempt.error_kind for attempt in record.attempts] == ["timeout", "timeout"]
-
-
-@both
 def test_a_timeout_during_a_stream_is_not_retried(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
     library = sdks.http_of(sdk)
     begun = transports.wire_of(sdk, "one two three four").partition(b"three")[0] + b'"}}\n\n'
