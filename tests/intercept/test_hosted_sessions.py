@@ -49,6 +49,14 @@ async def read(mode: Mode, client: Any, session_id: str) -> list[Any]:
     return found
 
 
+async def asked(mode: Mode, client: Any) -> str:
+    """A session whose agent was asked a question, read until it is idle."""
+    session_id = await session(mode, client)
+    await send(mode, client, session_id, "What is here?")
+    await read(mode, client, session_id)
+    return session_id
+
+
 async def listed(mode: Mode, client: Any, session_id: str, **more: Any) -> list[Any]:
     pages = client.beta.sessions.events.list(session_id, **more)
     return await mode.all(pages) if mode.is_async else list(pages)
@@ -117,9 +125,7 @@ def test_the_tools_of_the_provider_are_events_of_the_session(mode: Mode, run: Ru
 
     async def body() -> None:
         client = mode.anthropic()
-        session_id = await session(mode, client)
-        await send(mode, client, session_id, "What is here?")
-        await read(mode, client, session_id)
+        session_id = await asked(mode, client)
         await send(mode, client, session_id, "And the weather?")
         used = next(event for event in await read(mode, client, session_id) if event.type == "agent.custom_tool_use")
         result = {"type": "user.custom_tool_result", "custom_tool_use_id": used.id}
@@ -149,9 +155,7 @@ def test_listing_after_streaming_adds_nothing(mode: Mode, run: Run, seen: Captur
 
     async def body() -> int:
         client = mode.anthropic()
-        session_id = await session(mode, client)
-        await send(mode, client, session_id, "What is here?")
-        await read(mode, client, session_id)
+        session_id = await asked(mode, client)
         before = len(seen.everything)
         for _ in range(2):
             assert len(await listed(mode, client, session_id, order=order, limit=limit)) == 11
@@ -356,9 +360,7 @@ def test_the_usage_of_a_session_is_no_call(mode: Mode, run: Run, seen: Captured)
 
     async def body() -> str:
         client = mode.anthropic()
-        session_id = await session(mode, client)
-        await send(mode, client, session_id, "What is here?")
-        await read(mode, client, session_id)
+        session_id = await asked(mode, client)
         await mode.wait(client.beta.sessions.retrieve(session_id))
         return session_id
 
@@ -373,14 +375,8 @@ def test_without_content_there_are_counts_only(mode: Mode, run: Run) -> None:
     """The content setting holds for what events tell."""
     script(mode)
 
-    async def body() -> None:
-        client = mode.anthropic()
-        session_id = await session(mode, client)
-        await send(mode, client, session_id, "What is here?")
-        await read(mode, client, session_id)
-
     with capture(content="metadata") as seen:
-        run(body)
+        run(lambda: asked(mode, mode.anthropic()))
     assert [record.usage is not None for record in seen.records] == [True, True]
     assert "What is here" not in str(seen.everything)
     assert "one file" not in str([dict(span.attributes or {}) for span in seen.spans])
@@ -409,14 +405,8 @@ def test_spans_can_be_left_to_the_provider(mode: Mode, run: Run) -> None:
     """With `hosted_spans` off there are records only."""
     script(mode)
 
-    async def body() -> None:
-        client = mode.anthropic()
-        session_id = await session(mode, client)
-        await send(mode, client, session_id, "What is here?")
-        await read(mode, client, session_id)
-
     with capture(hosted_spans=False) as seen:
-        run(body)
+        run(lambda: asked(mode, mode.anthropic()))
     assert (len(seen.records), len(seen.spans)) == (2, 0)
 
 
@@ -427,9 +417,7 @@ def test_the_sdks_own_spans_have_no_tokens(mode: Mode, run: Run, seen: Captured)
 
     async def body() -> None:
         client = mode.anthropic(open_telemetry={"traces": {"enabled": True}})
-        session_id = await session(mode, client)
-        await send(mode, client, session_id, "What is here?")
-        await read(mode, client, session_id)
+        session_id = await asked(mode, client)
         await listed(mode, client, session_id)
 
     run(body)
