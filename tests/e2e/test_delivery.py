@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import logging
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,76 +27,15 @@ from callspan.stores.base import Reader
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
-from tests.e2e.ask import APIS, QUESTION, response_of
-from tests.intercept.mode import Mode
+from tests.e2e.ask import QUESTION
 
 pytestmark = pytest.mark.slow
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return condition()
-
-
-def test_records_arrive_in_time_under_a_steady_trickle(
-    provider: ScriptedProvider, instrumented: Callable[..., Handle], tmp_path: Path
-) -> None:
-    """Calls that never pause do not put delivery off for ever: the first is there while they go on, unflushed."""
-    instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl")
-    arrived = 0
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        begun = time.monotonic()
-        while arrived == 0 and time.monotonic() - begun < 10:
-            client.chat.completions.create(model="gpt-5", messages=QUESTION)
-            arrived = len(lines(tmp_path / "calls.jsonl"))
-    assert arrived > 0
-
-
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-@pytest.mark.parametrize("api", APIS)
-def test_sync_and_async_calls_reach_every_store(
-    api: str, stream: bool, mode: Mode, run: Run, instrumented: Callable[..., Handle], tmp_path: Path,
-    reading: Callable[[object], Reader],
-) -> None:  # fmt: skip
-    """A call of either colour is in the database and in the file, and is the same in both."""
-    urls = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
-    handle = instrumented(stores=urls)
-    run(lambda: response_of(mode, api, stream=stream))
-    assert handle.force_flush(60_000)
-    first, second = ([one for one in reading(url).calls() if one.outcome != "started"] for url in urls)
-    assert first == second
-    assert len(first) == 1
-
-
-@pytest.mark.slow
-def test_one_broken_store_of_three_costs_the_others_nothing(
-    provider: ScriptedProvider, instrumented: Callable[..., Handle], reading: Callable[[object], Reader],
-    tmp_path: Path, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    """Two are complete, the failing one is warned of once, and the first that can be read answers."""
-    nowhere = f"unix://{tmp_path}/nobody.sock"
-    good = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
-    handle = instrumented(stores=[nowhere, *good])
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        for _ in range(20):
-            client.chat.completions.create(model="gpt-5", messages=QUESTION)
-    assert not handle.force_flush(500), "the third store has nothing yet"
-    assert until(lambda: len(lines(tmp_path / "calls.jsonl")) == 20)
-    assert until(lambda: (tmp_path / "calls.db").exists() and reading(good[0]).count_calls() == 20)
-    assert reading(",".join([nowhere, *good])).count_calls() == 20
-    warned = [entry for entry in caplog.records if entry.levelno >= logging.WARNING and "nobody.sock" in entry.message]
-    assert len(warned) == 1
 
 
 def test_ten_megabytes_of_prompt_are_on_the_record_and_not_on_the_span(

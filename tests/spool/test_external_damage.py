@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
@@ -15,13 +14,13 @@ from click.testing import CliRunner
 from callspan.cli.commands import callspan
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode as encode_record
-from callspan.spool.directory import cursor_path, read_cursor, store_key, write_cursor
+from callspan.spool.directory import cursor_path, store_key, write_cursor
 from callspan.spool.losses import LOSSES_FILE
 from callspan.spool.segment import Segment, encode_frame
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
 
-from .rig import DownSink, FileSink, SqliteSink, key_of, python, record, rows, until
+from .rig import DownSink, FileSink, SqliteSink, python, record, rows, until
 
 
 @pytest.fixture
@@ -122,11 +121,6 @@ class TestCursors:
         ship_once(place, [sink], 30)
         assert sorted(rows(tmp_path / "s.db")) == ["a", "b", "older"]
 
-    def test_every_cursor_that_was_written_is_read(self, tmp_path: Path) -> None:
-        for offset in (0, 1, 12, 2**40):
-            write_cursor(tmp_path, "1.segment", "sink", offset)
-            assert read_cursor(tmp_path, "1.segment", "sink") == offset
-
 
 class TestClock:
     def test_a_segment_with_a_future_time_is_delivered(self, place: Path, tmp_path: Path) -> None:
@@ -149,44 +143,13 @@ class TestClock:
 
 
 class TestDamage:
-    def test_a_byte_changed_anywhere_costs_one_record_at_most(self, place: Path) -> None:
-        keys = ["first", "second", "third"]
-        path = orphan(place, *keys)
-        whole = path.read_bytes()
-        for offset, change in zip(range(len(whole)), itertools.cycle((0x01, 0x80, 0xFF)), strict=False):
-            damaged = bytearray(whole)
-            damaged[offset] ^= change
-            path.write_bytes(damaged)
-            segment = Segment.adopt(path)
-            assert segment is not None
-            batch = segment.batch(0, 100, 1 << 20)
-            segment.release()
-            found = [key_of(entry.payload) for entry in batch.entries]
-            lost = offset * len(keys) // len(whole)
-            assert found == keys[:lost] + keys[lost + 1 :], offset
-            assert sum(gap.end - gap.start for gap in batch.gaps) == len(whole) // len(keys)
-            assert batch.end == len(whole)
-            assert [gap.torn for gap in batch.gaps] == [False], "it is damage in the last frame, too"
-
-    def test_a_torn_frame_is_not_damage(self, place: Path) -> None:
-        path = orphan(place, "first", "second")
-        whole = path.read_bytes()
-        for end in range(len(whole) // 2 + 1, len(whole)):
-            path.write_bytes(whole[:end])
-            segment = Segment.adopt(path)
-            assert segment is not None
-            batch = segment.batch(0, 100, 1 << 20)
-            segment.release()
-            assert [key_of(entry.payload) for entry in batch.entries] == ["first"]
-            assert [gap.torn for gap in batch.gaps] == [True]
-
     def test_garbage_before_a_torn_frame_is_damage(self, place: Path, tmp_path: Path) -> None:
         path = orphan(place, "a")
         path.write_bytes(path.read_bytes() + b"garbage" + encode_frame(record("b"))[:-1])
         counts = ship_once(place, [FileSink(tmp_path / "f")], 30)
         assert (counts["corrupt_bytes"], counts["torn_bytes"]) == (7, len(encode_frame(record("b"))) - 1)
 
-    @pytest.mark.parametrize("bit", [0, 40, 70, 100, 500])
+    @pytest.mark.parametrize("bit", [0, 100])
     def test_damage_is_kept_logged_and_reported_by_the_commands(
         self, place: Path, caplog: pytest.LogCaptureFixture, bit: int
     ) -> None:
