@@ -1,4 +1,4 @@
-"""Makes a large SQLite store: one session for every 50 calls, and a long one of 20,000 in 2,000 steps.
+"""Makes a large store of SQLite or JSON Lines: one session for every 50 calls, and a long one of 20,000 in 2,000 steps.
 
 The first 20,000 calls are delivered as a shipper does it. Others are copies of these rows with ids, times and texts of
 their own, inserted with all indexes in place, so that the file is as large as that of delivered calls.
@@ -38,16 +38,17 @@ _STEP = "01990000-0000-7000-8000-7"
 
 
 def make(path: Path, calls: int) -> None:
-    """Write so many calls, priced, and their sessions to a new file."""
-    deliver(path, _payloads(min(calls, DELIVERED)))
-    if calls > DELIVERED:
+    """Write so many calls, priced, and their sessions to a new file; to JSON Lines as they are delivered."""
+    is_lines = path.suffix == ".jsonl"
+    deliver(path, _payloads(calls if is_lines else min(calls, DELIVERED)))
+    if calls > DELIVERED and not is_lines:
         multiply(path, calls // DELIVERED)
         deliver(path, _steps(path))
 
 
 def deliver(path: Path, payloads: Iterator[bytes]) -> None:
     """Deliver these records."""
-    (sink,) = store_sinks(f"sqlite:///{path}")
+    (sink,) = store_sinks(str(path))
     sink.open()
     for batch in _batches(payloads):
         sink.deliver(batch)

@@ -24,6 +24,7 @@ from callspan.stores.base import (
     Reader,
     StoreError,
 )
+from callspan.stores.protocol import ShowsProgress
 from callspan.stores.urls import driver_errors, find_store, open_store, split_urls
 
 _MOST: Final = 300
@@ -74,7 +75,7 @@ class CommandContext:
         except SettingError as error:
             raise usage_error(error) from error
         try:
-            reader = open_store(self.store)
+            reader = self._opened()
         except SettingError as error:
             raise usage_error(error) from error
         except EmptyStoreError as error:
@@ -99,6 +100,12 @@ class CommandContext:
             self.fail(f"{safe_name(self.store)} cannot be read: {_first_line(error)}")
         finally:
             reader.close()
+
+    def _opened(self) -> Reader:
+        reader = open_store(self.store)
+        if isinstance(reader, ShowsProgress):
+            reader.progress = partial(progress, shown=not self.json)
+        return reader
 
     def deliver(self, *, to_all: bool = False) -> None:
         """Deliver the records that ended processes left for the store that is read, or for every store named.

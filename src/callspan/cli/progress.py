@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Final, TypeAlias
 
 from rich.console import Console
@@ -17,6 +18,9 @@ from callspan.formatting import milliseconds
 _MINUTE_S: Final = 60
 UpdateProgress: TypeAlias = Callable[..., None]
 """`update(done, of, what="calls")` sets the progress; `of=None`: the total is unknown."""
+
+_bars: Final[ContextVar[Progress | None]] = ContextVar("bars", default=None)
+"""What is shown."""
 
 
 class _Clock(ProgressColumn):
@@ -34,9 +38,30 @@ class _Clock(ProgressColumn):
 
 @contextmanager
 def progress(what: str, *, shown: bool = True) -> Iterator[UpdateProgress]:
-    """Show a progress bar while the block runs and yield its update function. Without a terminal on stderr: no bar."""
+    """Show a progress bar while the block runs and yield its update function. Without a terminal on stderr: no bar.
+
+    Within another one it is a line below that.
+    """
+    outer = _bars.get()
+    with _new_bars(shown=shown) if outer is None else nullcontext(outer) as bars:
+        inner = _bars.set(bars)
+        task = bars.add_task(what, total=None, progress_text="")
+
+        def update(done: int, of: int | None = None, what: str = what) -> None:
+            progress_text = f"{done:,}" if of is None else f"{done:,} of {of:,}"
+            bars.update(task, completed=done, total=of, description=clean(what), progress_text=progress_text)
+
+        try:
+            yield update
+        finally:
+            _bars.reset(inner)
+            if outer is not None:
+                outer.remove_task(task)
+
+
+def _new_bars(*, shown: bool) -> Progress:
     console = Console(stderr=True)
-    bars = Progress(
+    return Progress(
         SpinnerColumn("dots" if is_unicode(console.encoding) else "line"),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
@@ -46,11 +71,3 @@ def progress(what: str, *, shown: bool = True) -> Iterator[UpdateProgress]:
         transient=True,
         disable=not shown or not sys.stderr.isatty(),
     )
-    with bars:
-        task = bars.add_task(what, total=None, progress_text="")
-
-        def update(done: int, of: int | None = None, what: str = what) -> None:
-            progress_text = f"{done:,}" if of is None else f"{done:,} of {of:,}"
-            bars.update(task, completed=done, total=of, description=clean(what), progress_text=progress_text)
-
-        yield update

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -181,6 +182,14 @@ class Readable(Protocol):
         Raises EmptyStoreError where nothing was recorded yet, StoreError or its driver's errors where it cannot be
         opened, and SettingError where something that it needs is not installed.
         """
+
+
+@runtime_checkable
+class ShowsProgress(Protocol):
+    """A reader that may read much of its store before it answers."""
+
+    progress: Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
+    """Shows the progress of what it is given the name of, by a function of what is done and what there is to do."""
 
 
 @runtime_checkable

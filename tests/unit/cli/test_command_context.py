@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli import stats
+from callspan.cli.command_context import CommandContext
 from callspan.cli.commands import callspan
 from callspan.cli.progress import progress
 
@@ -56,6 +57,22 @@ def test_a_bar_is_for_terminals_and_not_beside_json(monkeypatch: pytest.MonkeyPa
         tell(1)
         tell(2, 4, "sessions")
     assert ("2 of 4" in watched.getvalue()) is not json
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_a_large_file_of_json_lines_shows_what_was_read_of_it_also_below_another_bar(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, json: bool
+) -> None:
+    monkeypatch.setattr("callspan.stores.jsonl.reader._LARGE_MB", 0)
+    keep(f"jsonl:///{tmp_path}/calls.jsonl", made("c"))
+    watched = Terminal()
+    monkeypatch.setattr(sys, "stderr", watched)
+    context = CommandContext(f"jsonl:///{tmp_path}/calls.jsonl", json=json)
+    with context.reader() as reader, progress("calls", shown=not json) as tell:
+        assert reader.count_calls() == 1
+        tell(1, 2)
+    assert ("calls.jsonl, MB" in watched.getvalue()) is not json
+    assert ("1 of 2" in watched.getvalue()) is not json
 
 
 def test_a_file_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias, cast
@@ -34,8 +34,10 @@ _OFFSET_BITS: Final = 44
 _TAIL_BYTES: Final = 64
 _MOST_OPEN: Final = 32
 _LINES_PER_UPDATE: Final = 1000
-Progress: TypeAlias = Callable[[int, int], object]
-"""Gets how many bytes of a file were read, and how many it has."""
+_MB: Final = 1_000_000
+_LARGE_MB: Final = 20
+Progress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
+"""Shows the progress of what it is given the name of, by a function of what is done and what there is to do."""
 
 
 class _File:
@@ -58,7 +60,7 @@ class JsonLinesReader(TemporaryReader):
     """Before each query reads what was appended to the files, and everything again where one was written anew.
 
     Attributes:
-        progress: Called while the files are read.
+        progress: Called for each file of which much is read.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class JsonLinesReader(TemporaryReader):
         self._store = Path(path)
         self._until = float("inf") if wait_s is None else time.monotonic() + wait_s
         self._only = only
-        self.progress: Progress = lambda *_: None
+        self.progress: Progress = _unseen
         self._numbers = count(1)
         self._process = os.getpid()
         self._files: dict[int, _File] = {}
@@ -117,7 +119,7 @@ class JsonLinesReader(TemporaryReader):
         except _RewrittenError:
             self._add_all(self._appended())
 
-    def _appended(self) -> Iterator[tuple[Record, int]]:
+    def _appended(self) -> Generator[tuple[Record, int], None, None]:
         """Yield each record that was not read yet, even if files are rotated meanwhile: list them until none is new.
 
         Raises _RewrittenError where something that was read is gone.
@@ -147,15 +149,18 @@ class JsonLinesReader(TemporaryReader):
         check_file(path)
         known.state = _state(status)
         file.seek(known.offset)
-        for number, line in enumerate(file):
-            if number % _LINES_PER_UPDATE == 0:
-                self.progress(known.offset, status.st_size)
-            record = self._record_in(line)
-            if record is not None:
-                yield record, known.number << _OFFSET_BITS | known.offset
-            elif not line.endswith(b"\n"):
-                break  # it is being written
-            known.offset += len(line)
+        size = status.st_size // _MB
+        shown = self.progress if size - known.offset // _MB >= _LARGE_MB else _unseen
+        with shown(f"{path.name}, MB") as tell:
+            for number, line in enumerate(file):
+                if number % _LINES_PER_UPDATE == 0:
+                    tell(known.offset // _MB, size)
+                record = self._record_in(line)
+                if record is not None:
+                    yield record, known.number << _OFFSET_BITS | known.offset
+                elif not line.endswith(b"\n"):
+                    break  # it is being written
+                known.offset += len(line)
         known.tail = self._tail(file, known)
 
     def _record_in(self, line: bytes) -> Record | None:
@@ -203,6 +208,10 @@ class JsonLinesReader(TemporaryReader):
 
     def _rewritten(self) -> _RewrittenError:
         return _RewrittenError(f"{self.name}: written anew while it was read; try again")
+
+
+def _unseen(_: str) -> AbstractContextManager[Callable[[int, int], object]]:
+    return nullcontext(lambda *_: None)
 
 
 def _state(status: os.stat_result) -> tuple[int, int]:

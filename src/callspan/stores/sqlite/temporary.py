@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 import sqlite3
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, Final, cast
@@ -80,10 +80,10 @@ class TemporaryReader(SQLiteReader):
         self._run(*(one for one in statements("sqlite") if _INDEX not in one))
         self._is_indexed = False
 
-    def _add_all(self, found: Iterable[tuple[Record, int]]) -> None:
+    def _add_all(self, found: Generator[tuple[Record, int], None, None]) -> None:
         """Add records and the places of their bodies. After an exception the database is empty."""
         try:
-            with explaining(self._path):
+            with explaining(self._path), closing(found):
                 self._run("BEGIN")
                 for record, place in found:
                     # A value that no column can hold: the stores that are databases reject such a record.
