@@ -53,7 +53,8 @@ SESSIONS = [
     (SessionFilter(metadata=(("seed", "7"), ("variant", "b"))), "s1"),
     (SessionFilter(metadata=(("seed", "8"),)), ""),
     (SessionFilter(user="u1", experiment="x2"), ""),
-    (CallFilter(user="u2", model="ignored"), "s2"),
+    (CallFilter(user="u2", model="gpt-5"), "s2"),
+    (CallFilter(user="u2", model="another"), ""),
     (SessionFilter(), "s1 s2"),
 ]
 SUMS = [

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading, store_errors
-from callspan.cli.filters import Rows, call_options, resolve_session
+from callspan.cli.filters import Rows, call_options, resolve_session, sort_option
 from callspan.cli.json_rows import call_row, output_text, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.safe_text import clean
@@ -40,6 +40,8 @@ _COLUMNS: Final = (
 _EPILOG: Final = """\b
 Examples:
   callspan calls --error --since 2h
+  callspan calls --finish length --since 1d
+  callspan calls --sort cost --user u1
   callspan calls --session 019aa0 --oldest-first
   callspan calls --user u1 --meta variant=b
   callspan calls --text "refund" --json | jq '.[].call_id'"""
@@ -64,7 +66,8 @@ Examples:
 @click.command("calls", short_help="List calls: model, tokens, time, outcome, output.", epilog=_EPILOG)
 @call_options
 @page_options("calls")
-@click.option("--oldest-first", is_flag=True, help="Oldest first instead of newest first.")
+@click.option("--oldest-first", is_flag=True, help="Oldest first; with --sort the smallest.")
+@sort_option
 @reading
 def calls_command(
     context: CommandContext, which: CallFilter, limit: int | None, offset: int, oldest_first: bool
@@ -120,12 +123,14 @@ def outcome_text(call: CallRecord) -> Text:
     """Return a call's outcome with its HTTP status and number of retries."""
     status = call.error.status if call.error else None
     word = call.outcome if status is None else f"{call.outcome} {status}"
-    if call.stream is not None and call.stream.end == "cut_off":
-        word += ", cut off"
+    style = OUTCOME_STYLES.get(call.outcome, "")
+    for is_so, mark in ((call.is_cut_by_length, ", cut by length"), (call.is_cut_off, ", cut off")):
+        if is_so:
+            word, style = word + mark, "yellow" if call.outcome == "success" else style
     if call.response is not None and call.response.unrecognized:
         word += ", not recognized"
     retried = f", {call.retries} retr{'y' if call.retries == 1 else 'ies'}" if call.retries else ""
-    return styled((word, OUTCOME_STYLES.get(call.outcome, "")), (retried, "yellow"))
+    return styled((word, style), (retried, "yellow"))
 
 
 def _tokens(call: CallRecord) -> str:

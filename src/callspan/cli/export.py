@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +11,7 @@ import click
 import msgspec
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import MOMENT, OF_SESSIONS, Amount, DecimalType, File, KeyValue, Rows
+from callspan.cli.filters import MOMENT, OF_SESSIONS, Amount, File, KeyValue, Money, Rows
 from callspan.cli.progress import progress
 from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options
@@ -32,20 +31,6 @@ Examples:
   callspan export openai -o calls.jsonl --model gpt-5-mini --since 7d
   callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed
   callspan export atif --dry-run"""
-
-
-class Money(DecimalType):
-    """A decimal number, without rounding."""
-
-    name = "usd"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        """Return the exact `Decimal`."""
-        try:
-            amount = Decimal(str(value))
-        except InvalidOperation:
-            self.fail(f"{value!r}: write an amount in dollars, such as 0.25", param, ctx)
-        return amount if amount.is_finite() else self.fail(f"{value!r} is no amount", param, ctx)
 
 
 def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:

@@ -9,17 +9,18 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import click
 import msgspec
 
 from callspan.cli.command_context import CommandContext
 from callspan.cli.safe_text import clean, whole_characters
+from callspan.record.call import Outcome, StreamEnd
 from callspan.safe_urls import is_http_url, safe_name, safe_url
-from callspan.stores.base import CallFilter, Reader
+from callspan.stores.base import ORDERS, CallFilter, Reader
 
 if TYPE_CHECKING:
     IntType: TypeAlias = click.ParamType[int]
@@ -39,19 +40,9 @@ _LAST_NS: Final = 2**63 - 1
 _EXACT_NS: Final = 2**53
 _EPOCH: Final = 1970
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_CHOICES: Final = (
-    "session_id", "timestep_id", "model", "provider", "since_ns", "until_ns", "errors", "cut_off", "in_progress",
-    "batch_id", "conversation_id", "text", "user", "name", "group", "experiment", "task", "metadata",
-)  # fmt: skip
 
+_NS_PER_S: Final = 1_000_000_000
 _Command: TypeAlias = Callable[..., None]
-OF_SESSIONS: Final = (
-    click.option("--user", metavar="ID", help="Only of this user: of the session, the metadata, or as sent."),
-    click.option("--name", metavar="NAME", help="Only sessions of this name, and their calls."),
-    click.option("--group", metavar="ID", help="Only sessions of this group, and their calls."),
-    click.option("--experiment", metavar="NAME", help="Only sessions of this experiment, and their calls."),
-    click.option("--task", metavar="ID", help="Only sessions of this task, and their calls."),
-)
 
 
 class Rows(click.IntRange):
@@ -148,61 +139,153 @@ class KeyValue(PairType):
         return (key, wanted) if equals and key else self.fail(f"{clean(str(value))!r}: write key=value", param, ctx)
 
 
-def session_options(function: _Command) -> _Command:
-    """Add the options that select by session: user, name, group, experiment, task and metadata."""
-    for option in reversed((*OF_SESSIONS, META)):
-        function = option(function)
-    return function
+class Money(DecimalType):
+    """A decimal number, without rounding."""
+
+    name = "usd"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        """Return the exact `Decimal`."""
+        try:
+            amount = Decimal(str(value))
+        except InvalidOperation:
+            self.fail(f"{value!r}: write an amount in dollars, such as 0.25", param, ctx)
+        return amount if amount.is_finite() else self.fail(f"{value!r} is no amount", param, ctx)
 
 
-META: Final = click.option(
-    "--meta",
-    "metadata",
-    type=KeyValue(),
-    multiple=True,
-    help="Only with this metadata; may be repeated (all must hold).",
+class Lasting(IntType):
+    """A duration, as `500ms`, `30`, `30s` or `2m`, in nanoseconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return nanoseconds."""
+        if isinstance(value, int):
+            return value
+        found = _LASTING.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{clean(str(value))!r}: write 500ms, 30s, 2m or 1h", param, ctx)
+        return min(int(Decimal(found[1]) * _UNITS_NS[found[2] or "s"]), _LAST_NS)
+
+
+_LASTING: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_UNITS_NS: Final = {"ms": 1_000_000, **{unit: seconds * _NS_PER_S for unit, seconds in _UNITS_S.items()}}
+
+_LABELS: Final = {
+    "user": click.option("--user", metavar="ID", help="Only of this user: of the session, the metadata, or as sent."),
+    "name": click.option("--name", metavar="NAME", help="Only sessions of this name, and their calls."),
+    "group": click.option("--group", metavar="ID", help="Only sessions of this group, and their calls."),
+    "experiment": click.option(
+        "--experiment", metavar="NAME", help="Only sessions of this experiment, and their calls."
+    ),
+    "task": click.option("--task", metavar="ID", help="Only sessions of this task, and their calls."),
+}
+OF_SESSIONS: Final = (*_LABELS.values(),)
+OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
+ENDS: Final[tuple[str, ...]] = get_args(StreamEnd)
+OPTIONS: Final[dict[str, Callable[[_Command], _Command]]] = {
+    "session_id": click.option(
+        "--session", "session_id", metavar="ID", help="Only calls of this session (id or unique prefix)."
+    ),
+    "model": click.option("--model", metavar="NAME", help="Only calls whose requested or response model is this one."),
+    "provider": click.option("--provider", metavar="NAME", help="Only calls to this provider, such as openai."),
+    "since_ns": click.option(
+        "--since", "since_ns", type=MOMENT, metavar="TIME", help="Only after this time: 30m, 2h, 3d ago, or ISO 8601."
+    ),
+    "until_ns": click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Only before this time."),
+    "errors": click.option(
+        "--error/--no-error", "errors", default=None, help="Only failed / only successful calls."
+    ),
+    "outcome": click.option(
+        "--outcome", type=click.Choice(OUTCOMES), metavar="WORD",
+        help=f"Only calls that ended so: {', '.join(OUTCOMES)}.",
+    ),
+    "finish": click.option(
+        "--finish",
+        metavar="WORD",
+        help="Only calls that finished for this reason: length (cut at the limit of tokens), stop, tool_calls, "
+        "content_filter, each with the words of all providers for it; or a provider's own word.",
+    ),
+    "stream_end": click.option(
+        "--stream-end", type=click.Choice(ENDS), metavar="WORD", help=f"Only streams that ended so: {', '.join(ENDS)}."
+    ),
+    "cut_off": click.option(
+        "--cut-off/--no-cut-off", "cut_off", default=None, help="Only streams that stopped without their end / others."
+    ),
+    "min_retries": click.option(
+        "--retries", "min_retries", type=Rows(0), metavar="N", help="Only calls with at least N retries."
+    ),
+    "rate_limited": click.option(
+        "--rate-limited/--no-rate-limited", default=None, help="Only calls that a provider answered with 429 / others."
+    ),
+    "min_cost_usd": click.option(
+        "--min-cost", "min_cost_usd", type=Money(), metavar="USD", help="Only from this cost on."
+    ),
+    "min_duration_ns": click.option(
+        "--min-time", "min_duration_ns", type=Lasting(), metavar="TIME",
+        help="Only what took this long: 500ms, 30s, 2m.",
+    ),
+    "in_progress": click.option(
+        "--in-progress/--no-in-progress", "in_progress", default=None,
+        help="Only background responses and lines of batches that are not known to have ended / others.",
+    ),
+    "batch_id": click.option("--batch", "batch_id", metavar="ID", help="Only calls that are lines of this batch."),
+    "conversation_id": click.option(
+        "--conversation", "conversation_id", metavar="ID", help="Only calls of this conversation of the Responses API."
+    ),
+    "text": click.option("--text", metavar="PART", help="Only calls whose messages contain PART (case-insensitive)."),
+    "timestep_id": click.option(
+        "--step", "timestep_id", metavar="ID", help="Only calls of this timestep: its id, or your own."
+    ),
+    **_LABELS,
+    "metadata": click.option(
+        "--meta",
+        "metadata",
+        type=KeyValue(),
+        multiple=True,
+        help="Only with this metadata; may be repeated (all must hold).",
+    ),
+}  # fmt: skip
+"""The options that select calls, by the field of `CallFilter` they set; `callspan.stores.filters` has their SQL."""
+_MIN_REWARD: Final = click.option(
+    "--min-reward", "least_reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."
+)
+_SORT: Final = click.option(
+    "--sort", type=click.Choice(ORDERS), default="start", show_default=True, help="The largest first; then the newest."
 )
 
 
-def call_options(function: Callable[..., None]) -> Callable[..., None]:
+def call_options(function: _Command) -> _Command:
     """Add the options that select calls; the command gets them as one `CallFilter`, its argument `which`.
 
     `--min-reward` is applied by the context's reader.
     """
+    return options_of(*OPTIONS)(function)
 
-    @click.option("--session", "session_id", metavar="ID", help="Only calls of this session (id or unique prefix).")
-    @click.option("--model", metavar="NAME", help="Only calls whose requested or response model is this one.")
-    @click.option("--provider", metavar="NAME", help="Only calls to this provider, such as openai.")
-    @click.option(
-        "--since", "since_ns", type=MOMENT, metavar="TIME", help="Only after this time: 30m, 2h, 3d ago, or ISO 8601."
-    )
-    @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Only before this time.")
-    @click.option("--error/--no-error", "errors", default=None, help="Only failed / only successful calls.")
-    @click.option(
-        "--cut-off/--no-cut-off", "cut_off", default=None, help="Only streams that stopped without their end / others."
-    )
-    @click.option(
-        "--in-progress/--no-in-progress", "in_progress", default=None,
-        help="Only background responses and lines of batches that are not known to have ended / others.",
-    )  # fmt: skip
-    @click.option("--batch", "batch_id", metavar="ID", help="Only calls that are lines of this batch.")
-    @click.option(
-        "--min-reward", "least_reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."
-    )
-    @click.option(
-        "--conversation", "conversation_id", metavar="ID", help="Only calls of this conversation of the Responses API."
-    )
-    @click.option("--text", metavar="PART", help="Only calls whose messages contain PART (case-insensitive).")
-    @click.option("--step", "timestep_id", metavar="ID", help="Only calls of this timestep: its id, or your own.")
-    @session_options
-    @functools.wraps(function)
-    def filtered(*args: object, **options: object) -> None:
-        chosen = {name: whole_characters(options.pop(name)) for name in _CHOICES}
-        if options["least_reward"] is None:
-            del options["least_reward"]
-        function(*args, which=msgspec.convert(chosen, CallFilter), **options)
 
-    return filtered
+def sort_option(function: _Command) -> _Command:
+    """Add `--sort`, below the options of a filter, whose field it sets."""
+    return _SORT(function)
+
+
+def options_of(*fields: str) -> Callable[[_Command], _Command]:
+    """Return what adds the options of these fields of `CallFilter`, and `--min-reward`."""
+
+    def add(function: _Command) -> _Command:
+        @functools.wraps(function)
+        def filtered(*args: object, **options: object) -> None:
+            names = [name for name in (*fields, "sort") if name in options]
+            chosen = {name: whole_characters(options.pop(name)) for name in names}
+            if options["least_reward"] is None:
+                del options["least_reward"]
+            function(*args, which=msgspec.convert(chosen, CallFilter), **options)
+
+        added: _Command = _MIN_REWARD(filtered)
+        for name in reversed(fields):
+            added = OPTIONS[name](added)
+        return added
+
+    return add
 
 
 def resolve_session(context: CommandContext, reader: Reader, which: CallFilter) -> CallFilter:

@@ -71,6 +71,7 @@ def call_row(call: CallRecord) -> Row:
         "stream": call.request.stream,
         "stream_end": call.stream.end if call.stream else None,
         "unrecognized": response is not None and response.unrecognized,
+        "finish_reason": call.finish_reason,
         "finish_reasons": response.finish_reasons if response else [],
         "input_tokens": usage.input_tokens if usage else None,
         "output_tokens": usage.output_tokens if usage else None,
@@ -98,7 +99,7 @@ def session_row(summary: SessionSummary) -> Row:
         "start": iso(session.start_ns),
         "start_ns": session.start_ns,
         "end_ns": session.end_ns,
-        "duration_ms": in_ms(session_duration_ns(summary)),
+        "duration_ms": in_ms(summary.duration_ns),
         "outcome": session.outcome,
         "success": session.success,
         "reward": summary.reward,
@@ -106,6 +107,10 @@ def session_row(summary: SessionSummary) -> Row:
         "timesteps": summary.timesteps,
         "calls": summary.calls,
         "errors": summary.errors,
+        "cancelled": summary.cancelled,
+        "cut_off": summary.cut_off,
+        "cut_by_length": summary.cut_by_length,
+        "retries": summary.retries,
         "events": summary.events,
         "models": summary.models,
         "input_tokens": summary.input_tokens,
@@ -114,12 +119,6 @@ def session_row(summary: SessionSummary) -> Row:
         "metadata": session.metadata,
         "trace_id": session.trace_id,
     }
-
-
-def session_duration_ns(summary: SessionSummary) -> int | None:
-    """Return a session's duration, up to its last record if it has not ended; None if its start is unknown."""
-    start, end = summary.session.start_ns, summary.session.end_ns or summary.last_ns
-    return None if start is None or end is None else max(0, end - start)
 
 
 def output_text(call: CallRecord) -> str | None:

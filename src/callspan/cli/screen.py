@@ -15,6 +15,7 @@ from rich.text import Text
 from callspan.cli.safe_text import clean, fit
 from callspan.formatting import UNKNOWN
 from callspan.record.codec import encode_json
+from callspan.stores.base import SessionSummary, Summary
 
 _WIDTH: Final = 100
 """Width in columns without a terminal."""
@@ -109,6 +110,18 @@ def json_text(value: object) -> str:
 def reward_style(value: float | None) -> str:
     """Return the colour of a reward."""
     return "" if value is None or value == 0 else "green" if value > 0 else "red"
+
+
+def marks(counts: SessionSummary | Summary) -> list[str]:
+    """Return what was less than whole among calls that did not fail, as `2 cut off`."""
+    odd = {"cut by length": counts.cut_by_length, "cut off": counts.cut_off, "cancelled": counts.cancelled}
+    return [f"{number:,} {word}" for word, number in odd.items() if number]
+
+
+def session_style(summary: SessionSummary) -> str:
+    """Return the colour of a session's outcome: no success is green with a call that was cut or cancelled."""
+    outcome = summary.session.outcome or "running"
+    return "yellow" if outcome == "success" and marks(summary) else OUTCOME_STYLES.get(outcome, "")
 
 
 class Column(NamedTuple):

@@ -14,8 +14,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from callspan.cli.calls import outcome_text
-from callspan.cli.json_rows import Item, session_duration_ns, step_of, when
-from callspan.cli.screen import OUTCOME_STYLES, reward_style, styled
+from callspan.cli.json_rows import Item, step_of, when
+from callspan.cli.screen import marks, reward_style, session_style, styled
 from callspan.formatting import UNKNOWN, count, duration, money, reward, tokens
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
@@ -132,26 +132,22 @@ def _lasted(item: Item) -> int | None:
 
 
 def _session_line(page: Page) -> Group:
-    summary, sums = page.summary, page.sums
+    summary = page.summary
     session = summary.session
     outcome = session.outcome or "running"
-    odd = {"error": (sums.errors, "red"), "cancelled": (sums.cancelled, "yellow")} if sums else {}
     line = styled(
         (session.name or "session", "bold"),
         "  ",
-        (outcome, OUTCOME_STYLES.get(outcome, "")),
+        (outcome, session_style(summary)),
         "  ",
         (reward(summary.reward), reward_style(summary.reward)),
         _objectives(summary.rewards),
         f"  {_plural(summary.timesteps, 'step')}, {_plural(summary.calls, 'call')}",
-        *(
-            (f", {_plural(number, 'error') if word == 'error' else f'{number} {word}'}", style)
-            for word, (number, style) in odd.items()
-            if number
-        ),
-        (f", {_plural(sums.retries, 'retry', 'retries')}" if sums and sums.retries else "", "yellow"),
+        (f", {_plural(summary.errors, 'error')}" if summary.errors else "", "red"),
+        *((f", {mark}", "yellow") for mark in marks(summary)),
+        (f", {_plural(summary.retries, 'retry', 'retries')}" if summary.retries else "", "yellow"),
         f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
-        f"  {duration(session_duration_ns(summary))}",
+        f"  {duration(summary.duration_ns)}",
         ("" if session.content_level == "full" else f"  content is {session.content_level}", _FAINT),
     )
     # This line, the summary, wraps instead of being truncated.

@@ -12,20 +12,20 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import Amount, call_options, resolve_session
-from callspan.cli.json_rows import session_duration_ns, session_row, short_ids
+from callspan.cli.filters import OPTIONS, Amount, options_of, resolve_session, sort_option
+from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
-from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, reward_style, styled
+from callspan.cli.screen import Column, fitted, marks, reward_style, session_style, styled
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.safe_urls import safe_name
-from callspan.stores.base import CallFilter, Reader, SessionSummary
+from callspan.stores.base import CallFilter, SessionSummary
 
 _COLUMNS: Final = (
     Column("started", rank=4),
     Column("session"),
     Column("name", shrinks=True, rank=1),
     Column("user", shrinks=True, rank=10, known=True),
-    Column("outcome"),
+    Column("outcome", shrinks=True, least=48),
     Column("reward", right=True, rank=3),
     Column("steps", right=True, rank=8),
     Column("calls", right=True, rank=6),
@@ -39,35 +39,37 @@ Examples:
   callspan sessions --since 1d
   callspan sessions --min-reward 0.5 --outcome success
   callspan sessions --model gpt-5-mini --error
+  callspan sessions --sort cost --since 1d
+  callspan sessions --finish length
   callspan sessions --user u1 --meta variant=b
   callspan sessions --json | jq '.[] | select(.reward > 0.5) | .session_id'"""
 
 
 @click.command("sessions", short_help="List sessions: outcome, reward, tokens, cost, time.", epilog=_EPILOG)
-@call_options
+@options_of(*(field for field in OPTIONS if field != "outcome"))
 @click.option("--max-reward", type=Amount(), metavar="R", help="Only sessions with at most this reward.")
 @click.option("--outcome", metavar="WORD", help="Only sessions with this outcome: success, error, interrupted, …")
 @page_options("sessions")
+@sort_option
 @reading
 def sessions_command(
     context: CommandContext, which: CallFilter, limit: int | None, offset: int, **options: object
 ) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time.
 
-    --since and --until apply to the start of a session; --model, --provider, --error, --text and --step to any of its
-    calls.
+    --since and --until apply to the start of a session, --min-cost, --min-time and --sort to all of it, the other
+    options that select calls to one of its calls.
     """
     with context.reader() as reader:
         which = resolve_session(context, reader, which)
-        chosen = options | {"which": which, "with_such_calls": _with_such_calls(reader, which)}
-        wanted = msgspec.convert(chosen, Wanted, from_attributes=True)
+        wanted = msgspec.convert(options, Wanted)
         fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns, which=which))
         if context.json:
             end = None if limit is None else offset + limit
             found: object = context.emit_all(map(session_row, islice(fitting, offset, end)))
         else:
             found = _print_page(context, fitting, limit or TABLE_ROWS, offset)
-    if not found and (offset or context.min_reward is not None or wanted != Wanted()):
+    if not found and (offset or context.min_reward is not None or wanted != Wanted() or which != CallFilter()):
         context.no_match(f"No such sessions in {safe_name(context.store)}.")
     if not found:
         context.no_match(f"No sessions in {safe_name(context.store)}. Calls outside a session: `callspan calls`.")
@@ -88,34 +90,12 @@ class Wanted(msgspec.Struct, frozen=True):
 
     max_reward: float | None = None
     outcome: str | None = None
-    which: CallFilter = CallFilter()
-    with_such_calls: frozenset[str | None] | None = None
-    """Ids of the sessions that have a matching call."""
 
     def fits(self, summary: SessionSummary) -> bool:
         """Return whether a session matches the filters."""
-        session, which = summary.session, self.which
         return (
-            (self.max_reward is None or (summary.reward is not None and summary.reward <= self.max_reward))
-            and self.outcome in (None, session.outcome or "running")
-            and which.session_id in (None, session.session_id)
-            and (which.until_ns is None or (session.start_ns is not None and session.start_ns < which.until_ns))
-            and (which.errors is None or which.errors == (summary.errors > 0))
-            and (self.with_such_calls is None or session.session_id in self.with_such_calls)
-        )
-
-
-def _with_such_calls(reader: Reader, which: CallFilter) -> frozenset[str | None] | None:
-    matching = CallFilter(
-        model=which.model,
-        provider=which.provider,
-        text=which.text,
-        cut_off=which.cut_off,
-        timestep_id=which.timestep_id,
-    )
-    if matching == CallFilter():
-        return None
-    return frozenset(summary.key for summary in reader.summary("session", matching, latencies=False))
+            self.max_reward is None or (summary.reward is not None and summary.reward <= self.max_reward)
+        ) and self.outcome in (None, summary.session.outcome or "running")
 
 
 def _table(found: list[SessionSummary], width: int) -> Group:
@@ -131,12 +111,12 @@ def _cells(summary: SessionSummary, short: str) -> list[Text | str]:
         styled((short, "cyan")),
         styled(session.name or UNKNOWN),
         styled(session.user_id or UNKNOWN),
-        styled((outcome, OUTCOME_STYLES.get(outcome, ""))),
+        styled((", ".join((outcome, *marks(summary))), session_style(summary))),
         styled((reward(summary.reward), reward_style(summary.reward))),
         count(summary.timesteps),
         count(summary.calls),
         styled((count(summary.errors), "red" if summary.errors else "")),
         tokens(summary.input_tokens, summary.output_tokens),
         money(summary.cost_usd),
-        duration(session_duration_ns(summary)),
+        duration(summary.duration_ns),
     ]

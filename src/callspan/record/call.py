@@ -9,7 +9,7 @@ import msgspec
 
 from callspan.record.formats import FORMAT
 from callspan.record.labels import user_of
-from callspan.record.messages import Conversation, Message, ToolCall
+from callspan.record.messages import LENGTH, Conversation, Message, ToolCall, normalised
 from callspan.record.usage import Cost, Usage
 from callspan.settings import Content
 
@@ -394,6 +394,24 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def user(self) -> str | None:
         """The end user: `user_id` of the metadata or session, else as sent to the provider."""
         return user_of(self.metadata, self.api, self.request.params)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, as the provider says it: of several choices the first that was cut by length."""
+        known = [reason for reason in self.response.finish_reasons if reason is not None] if self.response else []
+        if len(known) > 1:
+            return next((reason for reason in known if normalised(reason) == LENGTH), known[0])
+        return known[0] if known else None
+
+    @property
+    def is_cut_by_length(self) -> bool:
+        """Whether an answer ended at the limit of tokens, though its outcome is success."""
+        return (reason := self.finish_reason) is not None and normalised(reason) == LENGTH
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether its stream stopped without its end."""
+        return self.stream is not None and self.stream.end == "cut_off"
 
     @property
     def tool_calls(self) -> list[ToolCall]:

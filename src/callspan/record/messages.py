@@ -26,6 +26,8 @@ _SYNONYMS: Final = {
 }
 """Normalised reason -> the words of the providers for it."""
 _WORDS: Final = {word: reason for reason, words in _SYNONYMS.items() for word in words.split()}
+WORDS: Final = {reason: frozenset(words.split()) for reason, words in _SYNONYMS.items()}
+"""The words of the providers, in lower case, by normalised reason."""
 _HOSTED_NAMES: Final = ("server_label", "mcp_server_name", "type")
 
 

@@ -16,6 +16,7 @@ from callspan.record.call import CallRecord
 from callspan.reports.page_rows import ERROR, LOOSE, NAME, Json, Placed, call_row, loose_row, session_row
 from callspan.stores.aggregates import exact_sum, model_of
 from callspan.stores.base import CallFilter, Reader, SessionSummary, Summary
+from callspan.stores.filters import of_calls
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with the number read, the total, and what is counted: `calls`, then `sessions`."""
@@ -202,9 +203,8 @@ def _left_out(found: Gathered) -> str:
 
 def _narrow(which: CallFilter) -> bool:
     """Return whether the filter selects single calls, so that sessions without matches are left out."""
-    return any(
-        (which.model, which.provider, which.until_ns, which.text, which.errors is not None, which.cut_off is not None)
-    )
+    of_one_call = (which.until_ns, which.errors, which.min_cost_usd, which.min_duration_ns, of_calls(which))
+    return any(condition is not None for condition in of_one_call)
 
 
 def _add_failure(found: Gathered, call: CallRecord) -> None:

@@ -55,13 +55,15 @@ def call_row(call: CallRecord, model: int, limit: int) -> list[object]:
         exact(call.cost.usd if call.cost else None),
         call.retries or 0,
         shown(output, limit) if output else "",
-        shown(call.error.message or call.error.type, ERROR) if call.error else _cut_off(call),
+        shown(call.error.message or call.error.type, ERROR) if call.error else _cut(call),
         call.call_id,
     ]
 
 
-def _cut_off(call: CallRecord) -> str:
-    return "cut off: the stream stopped without its end" if call.stream and call.stream.end == "cut_off" else ""
+def _cut(call: CallRecord) -> str:
+    if call.is_cut_off:
+        return "cut off: the stream stopped without its end"
+    return "cut by length: the answer ended at the limit of tokens" if call.is_cut_by_length else ""
 
 
 def session_row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import msgspec
 
@@ -17,6 +17,9 @@ from callspan.record.formats import check_format
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
 Grouping: TypeAlias = Literal["model", "provider", "session", "day", "user", "name", "experiment"]
 """What calls are grouped by, besides `meta:KEY`: the value that they, or their sessions, have for a key of metadata."""
+Order: TypeAlias = Literal["start", "cost", "time", "tokens", "retries"]
+"""What calls and sessions are sorted by, besides their start: cost, duration, tokens in and out, retries."""
+ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Content: TypeAlias = Literal["all", "response", "none"]
 """Which bodies calls are read with: both, that of the response, or none. Conversations hold what these bodies do."""
 MOST_CALLS: Final = 1000
@@ -88,10 +91,20 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     metadata: tuple[tuple[str, str], ...] = ()
     """Keys and their values as text (`7`, `true`); a list has each of its values. Of a call: its own metadata, else
     that of its session."""
+    min_cost_usd: Decimal | None = None
+    """At least this cost in US dollars, in whole picodollars; of a session, of its calls together."""
+    min_duration_ns: int | None = None
+    """At least this duration in nanoseconds."""
+    sort: Order = "start"
+    """The order, largest first, then newest first; those whose value is unknown are last."""
 
 
 class CallFilter(SessionFilter, frozen=True, kw_only=True):
-    """Which calls: all conditions must hold; None is no condition."""
+    """Which calls: all conditions must hold; None is no condition.
+
+    Of sessions: those with such a call; `session_id`, `since_ns` and `until_ns` are then of the session, and with
+    `errors=False` none of its calls failed.
+    """
 
     session_id: str | None = None
     """Of the session of this whole id."""
@@ -113,6 +126,16 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     """Started before this time, Unix nanoseconds."""
     errors: bool | None = None
     """True: only calls whose outcome is error or timeout; False: only successes."""
+    outcome: str | None = None
+    """How the call ended, one of `callspan.record.call.Outcome`."""
+    finish: str | None = None
+    """Its `finish_reason`: a provider's word, or `stop`, `length`, `tool_calls`, `content_filter` for all of theirs."""
+    stream_end: str | None = None
+    """How its stream ended, one of `callspan.record.call.Stream`."""
+    min_retries: int | None = None
+    """At least so many retries."""
+    rate_limited: bool | None = None
+    """True: only calls of which an attempt got a 429; False: only other calls."""
     cut_off: bool | None = None
     """True: only streams that stopped without their terminal event; False: only other calls."""
     in_progress: bool | None = None
@@ -126,7 +149,7 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     offset: int = 0
     """Skip this number of calls first."""
     newest_first: bool = True
-    """Order by start: newest or oldest first."""
+    """Newest or oldest first; with another order largest or smallest first."""
     content: Content = "all"
     """Calls are read several times faster without the bodies of their requests."""
 
@@ -142,6 +165,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Number of calls with outcome error or timeout; cancelled calls are not errors."""
     cancelled: int = 0
     """Number of calls with outcome cancelled."""
+    cut_off: int = 0
+    """Number of calls whose stream stopped without its end."""
+    cut_by_length: int = 0
+    """Number of calls whose answer ended at the limit of tokens."""
     input_tokens: int | None = None
     """Sum, cached tokens included."""
     output_tokens: int | None = None
@@ -181,6 +208,12 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Number of calls with outcome error or timeout."""
     cancelled: int = 0
     """Number of calls with outcome cancelled."""
+    cut_off: int = 0
+    """Number of calls whose stream stopped without its end."""
+    cut_by_length: int = 0
+    """Number of calls whose answer ended at the limit of tokens."""
+    retries: int | None = None
+    """Sum of the SDK's retries; None if none is known."""
     events: int
     """Number of events, messages and rewards; the start of a run that has ended is not counted."""
     models: list[str]
@@ -197,6 +230,12 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Reward sums of the other objectives."""
     last_ns: int | None = None
     """Unix time in nanoseconds of the last that happened in it."""
+
+    @property
+    def duration_ns(self) -> int | None:
+        """Its duration, up to its last record if it has not ended; None if its start is unknown."""
+        start, end = self.session.start_ns, self.session.end_ns or self.last_ns
+        return None if start is None or end is None else max(0, end - start)
 
 
 class Times(NamedTuple):
@@ -257,7 +296,10 @@ class Reader(Protocol):
     def sessions(
         self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = ...
     ) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first. Sessions known only from their calls match no filter."""
+        """Yield sessions, newest first unless sorted. Those known only from their calls match no filter of labels.
+
+        Of a `CallFilter`, see there: sessions with such a call.
+        """
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""

@@ -116,7 +116,7 @@ CALLS: Final = Table(
         _flag("stream", "request.stream"),
         _word("stream_end", "stream.end"),
         _word("outcome", note="`started`, `in_progress`, `success`, `error`, `timeout`, `cancelled`"),
-        _word("finish_reason", _COMPUTED),
+        _word("finish_reason", _COMPUTED, note="of several choices the first that was cut by length, else the first"),
         _word("error_type", "error.type"),
         _word("error_kind", "error.kind"),
         _text("error_message", "error.message"),

@@ -1,16 +1,20 @@
-"""Filters: the SQL of filters and groupings, in each dialect. A call without a label of its own has its session's."""
+"""Filters: the SQL of filters, orders and groupings, in each dialect. A call without a label has its session's."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Final, NamedTuple, get_args
 
-from callspan.stores.base import CallFilter, Grouping, SessionFilter
+from callspan.record.messages import LENGTH, WORDS
+from callspan.stores.base import CallFilter, Grouping, Order, SessionFilter
+from callspan.stores.columns import PICO
 
 META: Final = "meta:"
 """Prefix of a metadata key to group by."""
 GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
+_LENGTH_WORDS: Final = ", ".join(map(repr, sorted(WORDS[LENGTH])))
 _SESSION: Final = {
     "user": "s.user_id = :user",
     "name": "s.name = :name",
@@ -28,12 +32,14 @@ SUMS: Final = """
 SELECT {key} AS key, count(*) AS calls,
   sum(CASE WHEN c.outcome IN ('error', 'timeout') THEN 1 ELSE 0 END) AS errors,
   sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
+  sum(CASE WHEN c.stream_end = 'cut_off' THEN 1 ELSE 0 END) AS cut_off,
+  sum(CASE WHEN lower(c.finish_reason) IN ({length}) THEN 1 ELSE 0 END) AS cut_by_length,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
   {pico} AS pico, {priced} AS priced, count(c.cost_picousd) AS exact,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
 FROM {source} WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
-"""
+""".replace("{length}", _LENGTH_WORDS)
 _PLAIN: Final = {
     "session_id": "c.session_id = :session_id",
     "response_id": "c.response_id = :response_id",
@@ -43,7 +49,16 @@ _PLAIN: Final = {
     "provider": "c.provider = :provider",
     "since_ns": "c.start_ns >= :since_ns",
     "until_ns": "c.start_ns < :until_ns",
+    "outcome": "c.outcome = :outcome",
+    "stream_end": "c.stream_end = :stream_end",
+    "min_retries": "c.retries >= :min_retries",
+    "min_duration_ns": "c.duration_ns >= :min_duration_ns",
 }
+_OF_SESSION_ITSELF: Final = frozenset(
+    {*SessionFilter.__struct_fields__, "session_id", "since_ns", "until_ns", "in_session", "limit", "offset"}
+    | {"newest_first", "content"}
+)
+"""Fields of a `CallFilter` that for sessions are not about one of its calls."""
 _STEP: Final = """(c.timestep_id = :timestep_id OR c.timestep_id IN (
     SELECT t.timestep_id FROM timesteps t WHERE t.user_step_id = :timestep_id))"""
 _USER: Final = "'user_id'"
@@ -51,6 +66,18 @@ _BY: Final = ":label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id"})
 _JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
+_MOST_PICO: Final = 9 * 10**18
+"""Larger amounts count as this one where calls are sorted by their cost: a sum of 63 bits has no room for them."""
+TOKENS: Final = """
+CASE WHEN coalesce(c.in_tok, c.out_tok) IS NULL THEN NULL ELSE coalesce(c.in_tok, 0) + coalesce(c.out_tok, 0) END
+"""
+
+
+def order_of(sort: Order, cost: str) -> tuple[str, ...]:
+    """Return the keys that calls `c` are sorted by; `cost` is their cost in whole picodollars."""
+    values = {"cost": cost, "time": "c.duration_ns", "tokens": TOKENS.strip(), "retries": "c.retries"}
+    first = () if sort == "start" else (f"coalesce({values[sort]}, -1)",)
+    return (*first, "c.start_ns", "c.call_id")
 
 
 def checked_grouping(by: str) -> str:
@@ -58,6 +85,20 @@ def checked_grouping(by: str) -> str:
     if by in GROUPINGS or (by.startswith(META) and by != META):
         return by
     raise ValueError(f"summary: by={by!r} is unknown; use {', '.join(GROUPINGS)} or {META}KEY")
+
+
+def whole_pico(usd: Decimal) -> int | None:
+    """Return an amount in whole picodollars, rounded down; None for NaN and infinities."""
+    return min(int(usd * PICO), _MOST_PICO) if usd.is_finite() else None
+
+
+def of_calls(which: SessionFilter) -> CallFilter | None:
+    """Return the conditions for one of a session's calls; None if there are none."""
+    if not isinstance(which, CallFilter):
+        return None
+    fields = {name: getattr(which, name) for name in CallFilter.__struct_fields__ if name not in _OF_SESSION_ITSELF}
+    found = CallFilter(**fields | {"errors": which.errors or None})
+    return None if found == CallFilter() else found
 
 
 class MetadataSql(NamedTuple):
@@ -95,13 +136,16 @@ CLICKHOUSE: Final = MetadataSql(
 )
 
 
-def call_conditions(which: CallFilter, metadata: MetadataSql, in_sessions: str) -> Iterator[str]:
+def call_conditions(which: CallFilter, metadata: MetadataSql, in_sessions: str, cost: str) -> Iterator[str]:
     """Yield the conditions on calls `c`; `parameters` returns their parameters.
 
-    `in_sessions` is the condition that a call's session matches a `{condition}` on sessions `s`.
+    `in_sessions` is the condition that a call's session matches a `{condition}` on sessions `s`, `cost` the cost of a
+    call in whole picodollars.
     """
     yield from (text for name, text in _PLAIN.items() if getattr(which, name) is not None)
     yield from _kinds(which)
+    if which.min_cost_usd is not None:
+        yield f"{cost} >= :min_cost"
     if which.timestep_id is not None:
         yield _STEP
     own = {"name": "c.session_name", "user": _own("user_id", metadata, _USER)}
@@ -126,6 +170,11 @@ def _kinds(which: CallFilter) -> Iterator[str]:
         yield "c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'"
     if which.in_progress is not None:
         yield f"c.outcome {'=' if which.in_progress else '<>'} 'in_progress'"
+    if which.rate_limited is not None:
+        yield f"{'' if which.rate_limited else 'NOT '}coalesce(c.rate_limited, false)"
+    if which.finish is not None:
+        words = ", ".join(map(repr, sorted(WORDS.get(which.finish, ()))))
+        yield f"lower(c.finish_reason) IN ({words})" if words else "c.finish_reason = :finish"
     if which.cut_off is not None:
         yield f"coalesce(c.stream_end, '') {'=' if which.cut_off else '<>'} 'cut_off'"
 
@@ -140,8 +189,10 @@ def session_condition(which: SessionFilter, metadata: MetadataSql) -> str | None
 
 def parameters(which: SessionFilter) -> dict[str, object]:
     """Return the values of the parameters of these conditions."""
-    named = (*_SESSION, *_PLAIN, "timestep_id")
+    named = (*_SESSION, *_PLAIN, "timestep_id", "finish")
     values: dict[str, object] = {name: value for name in named if (value := getattr(which, name, None)) is not None}
+    if which.min_cost_usd is not None:
+        values["min_cost"] = whole_pico(which.min_cost_usd)
     if isinstance(which, CallFilter) and which.text is not None:
         values["text"] = which.text.casefold()
     for number, (key, value) in enumerate(which.metadata):

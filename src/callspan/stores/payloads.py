@@ -159,13 +159,12 @@ def derived(record: CallRecord) -> Row:
 
 
 def _derived(record: CallRecord) -> tuple[Cell, ...]:
-    reasons = record.response.finish_reasons if record.response else ()
     status = record.error.status if record.error else None
     if status is None and record.attempts:
         status = record.attempts[-1].status
     duration = record.timing.duration_ns
     return (
-        next((reason for reason in reasons if reason is not None), None),
+        record.finish_reason,
         status,
         None if duration is None else _fitting(record.timing.start_ns + duration),
         None if record.cost is None else picodollars(record.cost.usd),

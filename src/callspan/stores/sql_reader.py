@@ -34,13 +34,13 @@ from callspan.stores.base import (
 from callspan.stores.columns import CALLS, PICO, SESSIONS, TABLES, TIMESTEPS
 from callspan.stores.filters import checked_grouping
 from callspan.stores.history import follow
+from callspan.stores.session_source import session_source
 from callspan.stores.sql_rewards import SqlRewards, Values, record_of
 
 _EVERY: Final = CallFilter()
 _READ_AT_ONCE: Final = 500
 """Calls per query of whole rows."""
 _IDS_AT_ONCE: Final = 20_000
-_CALL_ORDER: Final = ("c.start_ns", "c.call_id")
 _SUMMED_AT_ONCE: Final = 800
 """Sessions per query of sums of calls, which may scan all sums; SQLite takes 999 parameters at least."""
 _AT_ONCE: Final = 200
@@ -101,8 +101,8 @@ class SqlReader(SqlRewards):
     _contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
     _metadata: filters.MetadataSql
-    _called = "c.start_ns AS called FROM calls c"
-    """SQL for the starts of calls by session, of which the earliest counts."""
+    _cost: str
+    """SQL for the cost of a call `c` in whole picodollars, rounded down; NULL for no cost."""
     _models = "SELECT DISTINCT session_id, coalesce(c.model_req, c.model_resp) AS model FROM calls c"
     """SQL for the models of each session's calls."""
     _in_sessions = "c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})"
@@ -128,7 +128,8 @@ class SqlReader(SqlRewards):
     def _ids(self, which: CallFilter) -> Iterator[object]:
         """Yield the values of `_row_id` of the calls in their order."""
         where, values = self._where(which)
-        query = _Query(f"c.{self._row_id}", "calls c", where, _CALL_ORDER, descending=which.newest_first)
+        order = filters.order_of(which.sort, self._cost)
+        query = _Query(f"c.{self._row_id}", "calls c", where, order, descending=which.newest_first)
         return self._in_pages(query, values, which.limit, which.offset)
 
     def _read(self, ids: Sequence[object], content: Content) -> Iterator[CallRecord]:
@@ -186,19 +187,26 @@ class SqlReader(SqlRewards):
         """Yield sessions, newest first; without a filter also sessions known only from their calls."""
         chosen = filters.session_condition(which, self._metadata)
         named = "1 = 1" if chosen is None else self._in_sessions.format(condition=chosen)
-        source = f"""(
-            SELECT session_id, coalesce(max(recorded), min(called), 0) AS at FROM (
-              SELECT s.session_id, s.start_ns AS recorded, CAST(NULL AS bigint) AS called FROM sessions s
-               WHERE {chosen or "1 = 1"}
-              UNION ALL
-              SELECT c.session_id, CAST(NULL AS bigint) AS recorded, {self._called}
-               WHERE c.session_id IS NOT NULL AND {named}) starts
-            GROUP BY session_id) found"""
+        source = session_source(which, chosen or "1 = 1", named, self._cost, self._with_calls(which))
         values = filters.parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
-        where = "1 = 1" if since_ns is None else "at >= :since_ns"
-        ids = map(str, self._in_pages(_Query("session_id", source, where, ("at", "session_id")), values, limit))
+        where = source.where if "since_ns" not in values else f"{source.where} AND at >= :since_ns"
+        ids = map(str, self._in_pages(_Query("session_id", source.sql, where, source.order), values, limit))
         while some := list(islice(ids, _SUMMED_AT_ONCE)):
             yield from self._sessions(some)
+
+    def _with_calls(self, which: SessionFilter) -> Iterator[str]:
+        """Yield the conditions on sessions `found` that are about their calls, their id and their start."""
+        if not isinstance(which, CallFilter):
+            return
+        if which.session_id is not None:
+            yield "session_id = :session_id"
+        if which.until_ns is not None:
+            yield "at > 0 AND at < :until_ns"
+        of_sessions = "session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
+        if which.errors is False:
+            yield of_sessions.format("NOT IN", self._where(CallFilter(errors=True))[0])
+        if (of_calls := filters.of_calls(which)) is not None:
+            yield of_sessions.format("IN", self._where(of_calls)[0])
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""
@@ -302,7 +310,7 @@ class SqlReader(SqlRewards):
     def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
         """Return the condition on calls `c`, and its parameters."""
         values = filters.parameters(which)
-        found = list(filters.call_conditions(which, self._metadata, self._in_sessions))
+        found = list(filters.call_conditions(which, self._metadata, self._in_sessions, self._cost))
         if which.text is not None:
             found.append(self._text_condition(str(values["text"])))
         return " AND ".join(found) or "1 = 1", values

@@ -10,7 +10,6 @@ import pytest
 from callspan.cli.json_rows import (
     call_row,
     output_text,
-    session_duration_ns,
     session_row,
     short_ids,
 )
@@ -39,7 +38,7 @@ _UNKNOWN_OF_A_CALL = {
     "response_id", "request_id", "response_model", "error_type",
     "error_kind", "error_message", "http_status", "retries", "stream_end", "input_tokens", "output_tokens",
     "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms", "first_token_ms", "server_ms", "output",
-    "rate_limited", "stream",
+    "rate_limited", "stream", "finish_reason",
 }  # fmt: skip
 
 
@@ -177,7 +176,7 @@ def test_amounts_are_exact_and_have_no_exponent(usd: str | None, text: str | Non
 def test_the_duration_of_a_session_as_far_as_known(
     start: int | None, end: int | None, last: int | None, lasted: int | None
 ) -> None:
-    assert session_duration_ns(summed(session(start_ns=start, end_ns=end), last_ns=last)) == lasted
+    assert summed(session(start_ns=start, end_ns=end), last_ns=last).duration_ns == lasted
 
 
 def test_unknown_fields_of_a_session_row_are_none() -> None:
@@ -185,7 +184,7 @@ def test_unknown_fields_of_a_session_row_are_none() -> None:
     unknown = {name for name, value in row.items() if value is None}
     assert unknown == {
         "name", "user_id", "group_id", "task_id", "experiment", "start", "start_ns", "end_ns", "duration_ms", "outcome",
-        "success", "reward", "input_tokens", "output_tokens", "cost_usd", "trace_id",
+        "success", "reward", "input_tokens", "output_tokens", "cost_usd", "trace_id", "retries",
     }  # fmt: skip
     assert (row["timesteps"], row["calls"], row["errors"], row["events"], row["models"]) == (0, 0, 0, 0, [])
 

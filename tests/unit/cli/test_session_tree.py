@@ -72,21 +72,18 @@ def test_a_session_sums_what_is_known() -> None:
 
 
 @points(
-    ("outcomes", "retries", "expected"),
+    ("counts", "expected"),
     [
-        (["success"], [None], "0 calls  \N{EN DASH}"),
-        (["success"], [0], "0 calls  \N{EN DASH}"),
-        (["error"], [None], "0 calls, 1 error  \N{EN DASH}"),
-        (["error", "error"], [None, 1], "0 calls, 2 errors, 1 retry  \N{EN DASH}"),
-        (["timeout", "cancelled"], [1, 2], "0 calls, 1 error, 1 cancelled, 3 retries  \N{EN DASH}"),
-        (["cancelled", "error", "timeout"], [0, 0, 0], "0 calls, 2 errors, 1 cancelled  \N{EN DASH}"),
+        ({}, "0 calls  \N{EN DASH}"),
+        ({"retries": 0}, "0 calls  \N{EN DASH}"),
+        ({"errors": 1}, "0 calls, 1 error  \N{EN DASH}"),
+        ({"errors": 2, "retries": 1}, "0 calls, 2 errors, 1 retry  \N{EN DASH}"),
+        ({"errors": 1, "cancelled": 1, "retries": 3}, "0 calls, 1 error, 1 cancelled, 3 retries  \N{EN DASH}"),
+        ({"cut_by_length": 2, "cut_off": 1}, "0 calls, 2 cut by length, 1 cut off  \N{EN DASH}"),
     ],
 )
-def test_a_session_counts_what_went_wrong(outcomes: list[Any], retries: list[int | None], expected: str) -> None:
-    calls = [
-        made(str(at), outcome=one, retries=tries) for at, (one, tries) in enumerate(zip(outcomes, retries, strict=True))
-    ]
-    assert expected in lines(*calls)[0]
+def test_a_session_counts_what_went_wrong(counts: dict[str, int], expected: str) -> None:
+    assert expected in lines(summary=summed(session(start_ns=START_NS), **counts))[0]
 
 
 def test_events_are_below_their_step_in_order() -> None:

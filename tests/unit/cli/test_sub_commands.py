@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from decimal import Decimal
@@ -12,10 +13,11 @@ import click
 import msgspec
 import pytest
 
-from callspan.cli.export import Money
-from callspan.cli.filters import KeyValue
+from callspan.cli.calls import outcome_text
+from callspan.cli.filters import KeyValue, Money
 from callspan.cli.reprice import CostChanges, Rewriter
-from callspan.record.call import CallRecord, Place, Redaction, Request, Response
+from callspan.cli.screen import session_style
+from callspan.record.call import CallRecord, Place, Redaction, Request, Response, Stream
 from callspan.record.events import RewardRecord, TimestepRecord
 from callspan.record.messages import Conversation
 from callspan.record.usage import Cost, Usage
@@ -144,6 +146,28 @@ def test_a_table_of_calls_has_no_cost_where_none_is_known(store: str) -> None:
     assert "cost" in head
     cells = {row.split()[2]: row.split()[5] for row in rows}
     assert cells == {"a": DASH, "b": "$0.25"}
+
+
+def test_a_call_that_was_cut_or_cancelled_is_marked_and_its_session_is_no_plain_success(store: str) -> None:
+    cut = Response(finish_reasons=["max_tokens"])
+    keep(
+        store,
+        made("a", response=cut, place=Place(session_id="s")),
+        made("b", stream=Stream(end="cut_off"), place=Place(session_id="s")),
+    )
+    keep(store, made("c", outcome="cancelled", place=Place(session_id="s")), session("s", outcome="success"))
+    keep(store, made("d", place=Place(session_id="whole")), session("whole", outcome="success"))
+    marks = {"a": "success, cut by length", "b": "success, cut off", "c": "cancelled"}
+    for call_id, mark in marks.items():
+        for command in (("calls",), ("tail",), ("show", call_id)):
+            assert mark in ask("--store", store, *command).out
+    assert "success, 1 cut by length, 1 cut off, 1 cancelled" in ask("--store", store, "sessions").out
+    assert "3 calls, 1 cut by length, 1 cut off, 1 cancelled" in ask("--store", store, "show", "s").out
+    with contextlib.closing(open_store(store)) as reader:
+        styles = {one.session.session_id: session_style(one) for one in reader.sessions()}
+        colours = {call.call_id: str(outcome_text(call).spans[0].style) for call in reader.calls()}
+    assert styles == {"s": "yellow", "whole": "green"}
+    assert colours == {"a": "yellow", "b": "yellow", "c": "yellow", "d": "green"}
 
 
 @pytest.mark.parametrize(

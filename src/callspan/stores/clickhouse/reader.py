@@ -35,6 +35,8 @@ class ClickHouseReader(SqlReader):
     # Amounts outside the column's range are in `extra`.
     _priced = "count(c.price_v)"
     _inexact = "coalesce(toString(c.cost_usd), nullIf(JSONExtractString(ifNull(c.extra, '{}'), 'cost', 'usd'), ''))"
+    _inexact_usd = f"toFloat64OrNull({_inexact})"
+    _cost = f"coalesce(c.cost_picousd, toInt64(if({_inexact_usd} > 9e6, 9e18, {_inexact_usd} * 1e12)))"
     _keeps_cursors = False
     _contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
 

@@ -282,6 +282,8 @@ class PostgresReader(SqlReader):
     _day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
     _contains = "position(:text in replace(lower(t.text), 'ß', 'ss')) > 0"
     _metadata = POSTGRES
+    _cost = """coalesce(c.cost_picousd,
+      CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))"""
     # A list, because `OR` with a subquery uses no index.
     _in_sessions = "c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))"
 

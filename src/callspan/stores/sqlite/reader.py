@@ -15,7 +15,7 @@ from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
 from callspan.stores import bodies
 from callspan.stores.base import CallFilter
-from callspan.stores.filters import SQLITE
+from callspan.stores.filters import SQLITE, order_of
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.sqlite import text_search
@@ -30,6 +30,7 @@ class SQLiteReader(SqlReader):
     """Opens the file read-only. Raises StoreError for a missing file or one of another application."""
 
     _day = "date(c.start_ns / 1000000000, 'unixepoch')"
+    _cost = "coalesce(c.cost_picousd, CAST(c.cost_usd * 1e12 AS integer))"
     _row_id = "id"
     _content_id = "id"
     _metadata = SQLITE
@@ -72,9 +73,10 @@ class SQLiteReader(SqlReader):
         if which.text is None or which.limit is None or which.offset + which.limit > text_search.MOST_LOOKUPS:
             return None
         where, values = self._where(msgspec.structs.replace(which, text=None))
-        order = "DESC" if which.newest_first else "ASC"
-        sql = f"SELECT c.id, c.output, c.ctx, c.system FROM calls c WHERE {where}"
-        calls = self._tuples(f"{sql} ORDER BY c.start_ns {order}, c.call_id {order}", **values)
+        direction = "DESC" if which.newest_first else "ASC"
+        order = ", ".join(f"{key} {direction}" for key in order_of(which.sort, self._cost))
+        sql = f"SELECT c.id, c.output, c.ctx, c.system FROM calls c WHERE {where} ORDER BY {order}"
+        calls = self._tuples(sql, **values)
         with explaining(self._path):
             found = Lookup(self._connection, which.text.casefold()).first(calls, which.offset + which.limit)
         return None if found is None else found[which.offset :]

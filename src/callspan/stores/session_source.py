@@ -1,0 +1,82 @@
+"""Session source: the subquery of the sessions that a store knows, with the sums that they are sorted by."""
+
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from callspan.stores.base import SessionFilter
+from callspan.stores.filters import TOKENS
+
+
+class SessionSource(NamedTuple):
+    """The sessions `found` as a subquery, with `at`, their start, and what they are sorted by; and their order."""
+
+    sql: str
+    where: str
+    order: tuple[str, ...]
+
+
+_NOTHING: Final = "CAST(NULL AS bigint)"
+_LATEST: Final = (
+    ("timesteps", "coalesce(t.end_ns, t.start_ns)"),
+    ("events", "t.time_ns"),
+    ("messages", "t.time_ns"),
+    ("rewards", "t.time_ns"),
+)
+"""Tables of what happens in a session, and when."""
+_RUNS: Final = """
+t.session_id IS NOT NULL AND t.session_id NOT IN (SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)
+""".strip()
+"""The time of another session does not depend on what happened in it."""
+_ENDED: Final = "coalesce(max(ended), max(latest), max(recorded)) - coalesce(max(recorded), min(called))"
+_MEASURES: Final = {
+    "cost": "CAST(sum(spent) AS bigint)",
+    "time": f"CASE WHEN {_ENDED} < 0 THEN 0 ELSE {_ENDED} END",
+    "tokens": "CAST(sum(used) AS bigint)",
+    "retries": "CAST(sum(retried) AS bigint)",
+}
+_OF_CALLS: Final = {
+    "cost": "{cost}",
+    "time": "coalesce(c.end_ns, c.start_ns)",
+    "tokens": TOKENS,
+    "retries": "c.retries",
+}
+_COLUMN_OF: Final = {"cost": "spent", "time": "latest", "tokens": "used", "retries": "retried"}
+"""Names of their own: ClickHouse takes an alias for the column inside of its sum."""
+
+
+def session_source(
+    which: SessionFilter, sessions: str, calls: str, cost: str, conditions: Iterable[str]
+) -> SessionSource:
+    """Return the sessions and the ids of those that are known only from their calls.
+
+    `sessions` is the condition on sessions `s`, `calls` that on calls `c`, `conditions` those on the sessions found.
+    """
+    needed = {which.sort} - {"start"}
+    found = list(conditions)
+    if which.min_cost_usd is not None:
+        needed.add("cost")
+        found.append("cost >= :min_cost")
+    if which.min_duration_ns is not None:
+        needed.add("time")
+        found.append("time >= :min_duration_ns")
+    names = sorted(needed)
+    own = ["s.session_id", "1 AS known", "s.start_ns AS recorded", f"{_NOTHING} AS called", "s.end_ns AS ended"]
+    of_call = ["c.session_id", "1", _NOTHING, "c.start_ns", _NOTHING]
+    own += [f"{_NOTHING} AS {_COLUMN_OF[name]}" for name in names]
+    of_call += [_OF_CALLS[name].format(cost=cost) for name in names]
+    parts = [f"SELECT {', '.join(own)} FROM sessions s WHERE {sessions}"]
+    parts.append(f"SELECT {', '.join(of_call)} FROM calls c WHERE c.session_id IS NOT NULL AND {calls}")
+    if "time" in needed:
+        for table, time in _LATEST:
+            last = [time if name == "time" else _NOTHING for name in names]
+            columns = ", ".join(["t.session_id", "0", _NOTHING, _NOTHING, _NOTHING, *last])
+            parts.append(f"SELECT {columns} FROM {table} t WHERE {_RUNS}")
+    measures = "".join(f", {_MEASURES[name]} AS {name}" for name in names)
+    sql = f"""(SELECT session_id, coalesce(max(recorded), min(called), 0) AS at{measures} FROM (
+      {" UNION ALL ".join(parts)}) starts GROUP BY session_id HAVING max(known) = 1) found"""
+    first = () if which.sort == "start" else (f"coalesce({which.sort}, -1)",)
+    return SessionSource(sql, " AND ".join(found) or "1 = 1", (*first, "at", "session_id"))
