@@ -17,14 +17,14 @@ import sys
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import Context
 from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from callspan.fail_open import fail_open, log, ours, report, unwaited
 from callspan.forks import in_child
@@ -48,6 +48,14 @@ _B = TypeVar("_B")
 _IN_ORDER_S: Final = 1.0
 """Seconds for which a section waits for what was deferred before it and is being done."""
 
+SPAN, RECORD, MEASUREMENT, TOTALS = "span", "record", "measurement", "totals"
+TOKENS: Final = dict.fromkeys((SPAN, RECORD, MEASUREMENT, TOTALS), True)
+"""What an end may do once: before each it takes the token. After an interrupt it runs again from its start."""
+RunAgain: TypeAlias = Callable[[Callable[[], object], Mapping[str, bool]], object]
+"""Takes an end that was interrupted, and the tokens it has left: has it run again soon, on another thread."""
+
+_MOST_RUNS: Final = 4
+"""How often a worker begins a piece of work that is interrupted each time."""
 _pending: Final[list[None]] = []
 """Not empty where something may have been deferred since `drain_deferred`."""
 
@@ -62,6 +70,11 @@ class _Thread(threading.Thread):
         target, self._run_target = self._run_target, bool
         _here.is_ours = True
         run_apart(target)
+
+
+def not_again(end: Callable[[], object], tokens: Mapping[str, bool]) -> None:
+    """Leave an interrupted end as it is."""
+    del end, tokens
 
 
 def thread(target: Callable[[], object], name: str) -> threading.Thread:
@@ -292,9 +305,11 @@ class Worker:
         self._vacant = AtomicFlag(is_set=True)
         self._working: dict[int, _Claim] = {}
         """By the id of the work, which the claim keeps alive."""
+        self._runs: dict[int, int] = {}
+        """How often what waits was interrupted, by its id."""
 
     def put(self, work: Callable[[], object]) -> None:
-        """Have `work` done soon: once, and again where an interrupt came in its middle."""
+        """Have `work` done soon: once, and again where an interrupt came in its middle, four times at most."""
         self._waiting.append(work)
         self._ensure_thread()
 
@@ -357,10 +372,16 @@ class Worker:
 
     def _release(self, claim: _Claim) -> None:
         # The claim goes last: another interrupt leaves it to be found.
-        if self._working.get(id(claim.work)) is claim:
-            if not claim.done and claim.work not in self._waiting:
-                self._waiting.appendleft(claim.work)
-            self._working.pop(id(claim.work), None)
+        key = id(claim.work)
+        if self._working.get(key) is claim:
+            runs = 0 if claim.done else self._runs.get(key, 0) + 1
+            if 0 < runs < _MOST_RUNS:
+                self._runs[key] = runs
+                if claim.work not in self._waiting:
+                    self._waiting.appendleft(claim.work)
+            else:
+                self._runs.pop(key, None)
+            self._working.pop(key, None)
 
     def _take_due(self, now: float) -> float | None:
         """Move what is due to what waits; return when the next is due, None where nothing is left."""

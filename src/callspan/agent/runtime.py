@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.background import LRUCache
+from callspan.background import LRUCache, RunAgain, not_again
 from callspan.fail_open import ours
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
@@ -125,11 +125,6 @@ def not_measured(processed: Processed[Record], start_ns: int) -> None:
     """Measure nothing."""
 
 
-def run_now(work: Callable[[], object]) -> None:
-    """Run the work on the calling thread."""
-    work()
-
-
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """What `callspan.instrument()` provides to the session API."""
 
@@ -156,8 +151,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     service: str | None = None
     session_ended: Callable[[Processed[Record], int], None] = not_measured
     """Measures a session that has ended, given the start of its span in Unix nanoseconds; never raises."""
-    submit: Callable[[Callable[[], object]], None] = run_now
-    """Runs work that an interrupt left undone on another thread, soon."""
+    run_again: RunAgain = not_again
+    """Called with an end that was interrupted."""
 
     def process(self, record: Record, level: Content | None, point: Point | None = None) -> Processed[Record]:
         """Return the record with only what may be exported and stored, see `Processors.process`.

@@ -19,7 +19,8 @@ from opentelemetry.context import Context, attach, get_current, set_value
 from callspan.agent.arguments import MisuseError, Time, flagged, moment
 from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content
 from callspan.agent.episode import RunningTotals
-from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, installed, run_now
+from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, installed
+from callspan.background import MEASUREMENT, RECORD, SPAN, TOKENS, not_again
 from callspan.fail_open import fail_open
 from callspan.process import processors
 from callspan.process.callbacks import Point
@@ -46,8 +47,6 @@ _SHOWING: Final = fail_open("start the span of a session, timestep or tool")
 _RECORDING: Final = fail_open("record an event of a session")
 _OBSERVING: Final = fail_open("keep what went into or came out of a session")
 _ENDING: Final = fail_open("end a session, timestep or tool")
-_CLOSE, _SHOW, _WRITE, _REPORT, _OVER = range(5)
-"""The steps of the end."""
 
 
 class _Done(Awaitable[None]):
@@ -73,7 +72,6 @@ class Scope(ABC):
         "__weakref__",
         "_base",
         "_clock_ns",
-        "_end_step",
         "_ended",
         "_final",
         "_last_call",
@@ -86,6 +84,7 @@ class Scope(ABC):
         "_span",
         "_start_ns",
         "_started",
+        "_tokens",
     )
 
     _is_aside: ClassVar[bool] = False
@@ -105,7 +104,8 @@ class Scope(ABC):
         self._final: Processed[Record] | None = None
         self._last_call: _Begun | None = None
         """The newest call begun below."""
-        self._end_step = _CLOSE
+        self._tokens = TOKENS.copy()
+        """What its end has not done yet and may do once."""
 
     @property
     def _inner(self) -> Context | None:
@@ -219,24 +219,19 @@ class Scope(ABC):
             self.end(error)
 
     def _finish(self, error: BaseException | None) -> None:
-        """Run the remaining steps of the end. An interrupted step is run again, except the last."""
+        """Do all that the end does; called again if it was interrupted."""
         with _ENDING:
-            if self._end_step == _CLOSE:
-                self._final = self._close(error)
-                self._end_step = _SHOW
-            final = self._final
-            if self._end_step == _SHOW:
-                if final is not None:
+            self._final = final = self._final or self._close(error)
+            take = self._tokens.pop
+            if final is not None:
+                if take(SPAN, False):
                     self._span.end(final, error)
-                self._end_step = _WRITE
-            if self._end_step == _WRITE:
-                if final is not None:
+                if take(RECORD, False):
                     self._keep(final)
-                self._end_step = _REPORT
-            if self._end_step == _REPORT:
-                self._end_step, self._final = _OVER, None
-                if final is not None:
+                if take(MEASUREMENT, False):
                     self._observe_end(final)
+            self._tokens.clear()
+            self._final = None
 
     def _end_inner(self, scope: Scope | None, error: BaseException | None) -> None:
         """End the scopes still current inside this one: an interrupt arrived before their `end` began."""
@@ -246,18 +241,18 @@ class Scope(ABC):
             scope = scope._above
 
     def _defer_end(self, error: BaseException | None) -> None:
-        """Restore the previous current scope; run the steps that an interrupt left undone on another thread."""
+        """Restore the previous current scope; have an interrupted end run again."""
         here = contextvars.copy_context()  # it determines what may be recorded
         if self._outer is not None and is_within(get_current().get(SCOPE), self):
             attach(with_content(self._outer, block_of(get_current())))
-        if self._end_step != _OVER:
-            submit = run_now if self._runtime is None else self._runtime.submit
-            submit(partial(here.run, self._finish, error))
+        if self._tokens:
+            run_again = not_again if self._runtime is None else self._runtime.run_again
+            run_again(partial(here.run, self._finish, error), self._tokens)
 
     def _renew(self) -> None:
         """Reset to the state before the start, to start again as a new scope."""
         self._started = self._ended = False
-        self._end_step = _CLOSE
+        self._tokens = TOKENS.copy()
         self._base = self._outer = None
         self._lasted_ns = None
         self._span = NO_SPAN

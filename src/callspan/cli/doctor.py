@@ -346,6 +346,11 @@ def _losses(settings: Settings) -> Iterator[Check]:
         detail = f"{plural(unanswered.times, 'look-up')} not answered by a store, last at {iso(unanswered.last_ns)}"
         why = "Another program had locked it: spans lack their link, records content whose level is not known. "
         yield Check("stores", "look-ups", "note", detail, f"{why}Delete {directory / LOSSES_FILE} once you know.")
+    interrupted = losses.interrupted
+    if interrupted.times:
+        detail = f"{plural(interrupted.times, 'interrupt')} in the middle of an end, last at {iso(interrupted.last_ns)}"
+        why = "Each may have cost a span, a measurement or a record: see docs/durability.md#interrupts. "
+        yield Check("stores", "interrupts", "note", detail, f"{why}Delete {directory / LOSSES_FILE} once you know.")
 
 
 def _uploads(settings: Settings) -> Iterator[Check]:

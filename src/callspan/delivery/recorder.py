@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
-from callspan.fail_open import fail_open, ours, report, reported
+from callspan.fail_open import Once, fail_open, log, ours, report, reported
 from callspan.process.content import without_bodies
 from callspan.process.processed import Processed, queue
 from callspan.process.processors import delivery_processors
@@ -18,6 +19,7 @@ from callspan.record.events import Record
 from callspan.settings import SettingError, Settings
 from callspan.spool.appending import Queued
 from callspan.spool.directory import Listing
+from callspan.spool.losses import Losses, Occasions, add_losses
 from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
@@ -32,6 +34,12 @@ _LATE_S: Final = 1.0
 _CLOSING: Final = Worker("callspan-closing")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
+_COUNT: Final = fail_open("count an interrupt")
+_WARNED: Final = Once()
+_MAY_LACK: Final = (
+    "An interrupt came while callspan ended a call, session, step or tool: this one may lack its span, measurement or "
+    "record. `callspan doctor` says how often"
+)
 
 Listener: TypeAlias = Callable[[Processed[Record]], None]
 _destination: Final[list[Destination]] = []
@@ -165,6 +173,15 @@ class Recorder:
         """Return how many records were dropped before any store could have them, by reason."""
         drops = {} if (spool := self.spool) is None else spool.drops()
         return {**drops, "unprocessed": self.refused} if self.refused else drops
+
+    def interrupted(self) -> None:
+        """Count an interrupt that may have cost a span, a measurement or a record; warn of the first."""
+        if _WARNED.first(None):
+            log(logging.WARNING, _MAY_LACK)
+        directory = self.directory()
+        if directory is not None:
+            with _COUNT:
+                add_losses(directory, Losses(interrupted=Occasions.one()))
 
     def directory(self) -> Path | None:
         """Return the directory of the spool; None without stores."""

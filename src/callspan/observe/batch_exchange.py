@@ -19,7 +19,6 @@ _OBSERVE: Final = fail_open("observe a request about batches")
 _SENT: Final = fail_open("read the requests of a batch")
 _UPLOAD: Final = fail_open("read a file that is uploaded for a batch")
 _PURPOSE: Final = "batch"
-_REPORT, _OVER = range(2)
 
 
 class BatchReporter(Protocol):
@@ -72,12 +71,10 @@ class BatchExchange(Exchange):
             with _UPLOAD:
                 self._upload = UploadedLines(file_in(files))
 
-    def _take_steps(self, ending: Ending) -> None:
-        if ending.step == _REPORT:
-            with _OBSERVE:
-                self._report(ending, self._body if ending.outcome == "success" and ending.error is None else None)
-            self._sent, self._upload, self._body = b"", None, None
-            ending.step = _OVER
+    def _finish(self, ending: Ending) -> None:
+        with _OBSERVE:
+            self._report(ending, self._body if ending.outcome == "success" and ending.error is None else None)
+        self._sent, self._upload, self._body = b"", None, None
 
     def _report(self, ending: Ending, body: object) -> None:
         """Report the `body` of a successful answer; None: there is none."""

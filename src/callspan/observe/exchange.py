@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from callspan.observe.attempts import AttemptLog
@@ -38,8 +39,8 @@ class ByteReader(Protocol):
 class Exchange:
     """One observed request. Its methods raise nothing but interrupts.
 
-    Events come from one thread or task at a time, like those of the SDK; `end` may be called from any. An interrupted
-    end is deferred: the next call of `end` runs the remaining steps.
+    Events come from one thread or task at a time, like those of the SDK; `end` may be called from any. What an end reads
+    is kept until it is done: where an interrupt comes, it runs again on another thread, from its start.
     """
 
     __slots__ = (
@@ -78,8 +79,7 @@ class Exchange:
     @property
     def ended(self) -> bool:
         """True once the exchange has ended, or is being ended."""
-        endings = self._endings
-        return bool(endings) and not endings[0].interrupted
+        return bool(self._endings)
 
     @property
     def chunks(self) -> int:
@@ -134,24 +134,21 @@ class Exchange:
         `at_ns` is the offset of the end when it is reported later than it happened.
         """
         endings = self._endings
-        if endings and not endings[0].interrupted:
+        if endings:
             return
         ending = Ending(how, outcome, error, self._now_ns() - self._zero_ns if at_ns is None else at_ns)
-        mine = False
         try:
             endings.append(ending)
-            ending, mine = endings[0], endings[0] is ending
-            if mine or (mine := ending.take_over()):
-                self._take_steps(ending)
+            if endings[0] is ending:
+                self._finish(ending)
         except BaseException:
-            # External callers must not wait for the remaining steps, which may call the application.
-            if mine or endings[:1] == [ending]:
-                ending.interrupt()
-                self._ports.submit_end(self)
+            # Not here: it may call the application, which has a time limit.
+            if endings[:1] == [ending]:
+                self._ports.run_again(partial(self._finish, ending), ending.tokens)
             raise
 
-    def _take_steps(self, ending: Ending) -> None:
-        """Run the remaining steps of the end; advance `ending.step` past those that must not run twice."""
+    def _finish(self, ending: Ending) -> None:
+        """Do all that the end does; called again if it was interrupted. What needs a token is done once."""
         raise NotImplementedError
 
     def __del__(self) -> None:
@@ -160,7 +157,7 @@ class Exchange:
             endings = self._endings
         except AttributeError:
             return  # it never began
-        if not endings or endings[0].interrupted:
+        if not endings:
             self._ports.submit_end(self)
 
 

@@ -16,8 +16,6 @@ from callspan.providers import registry
 from callspan.providers.routes import Found
 from callspan.record.call import CallRecord
 
-_REPORT, _OVER = range(2)
-
 
 class FetchExchange(RecordedExchange):
     """A request that fetches a background response. It has no span or record of its own."""
@@ -36,13 +34,12 @@ class FetchExchange(RecordedExchange):
         self._report, self._context = report, context
         super().__init__(ports, endpoint, record, NO_SPAN, zero_ns)
 
-    def _take_steps(self, ending: Ending) -> None:
-        if ending.step == _REPORT:
-            self._fold(ending)
-            record = self._ended_response(ending)
-            if record is not None:
-                self._report(record, self._context)
-            ending.body, self._body, ending.step = None, None, _OVER
+    def _finish(self, ending: Ending) -> None:
+        self._fold(ending)
+        record = self._ended_response(ending)
+        if record is not None:
+            self._report(record, self._context)
+        ending.body = self._body = None
 
     def _ended_response(self, ending: Ending) -> CallRecord | None:
         """Return the record of this request; None unless it has a background response that has ended."""

@@ -15,7 +15,6 @@ from callspan.providers.hosted import Fact, Fold, HostedPath, HostedReader, Sess
 from callspan.providers.wire_json import word
 
 _READ: Final = fail_open("read what a hosted agent did")
-_ANSWER, _REST, _OVER = range(3)
 
 
 class HostedExchange(Exchange):
@@ -77,17 +76,13 @@ class HostedExchange(Exchange):
         sent, self._sent = self._sent, None
         self._report(self._reader.sent(self._path, sent, answer))
 
-    def _take_steps(self, ending: Ending) -> None:
-        if ending.step == _ANSWER:
-            if self.has_body and self._fold is None:
-                with _READ:
-                    self._report_answer(self._body)
-            ending.step = _REST
-        if ending.step == _REST:
+    def _finish(self, ending: Ending) -> None:
+        if self.has_body and self._fold is None:
             with _READ:
-                self._report_rest(accepted=ending.outcome == "success" and ending.error is None)
-            self._fold = self._sent = self._body = None
-            ending.step = _OVER
+                self._report_answer(self._body)
+        with _READ:
+            self._report_rest(accepted=ending.outcome == "success" and ending.error is None)
+        self._fold = self._sent = self._body = None
 
     def _report_answer(self, body: object) -> None:
         path, job = self._path, word(body, "id")

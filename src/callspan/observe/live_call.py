@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from callspan.background import MEASUREMENT, RECORD, SPAN, TOTALS
 from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, last_limits, usage_by_attempt
@@ -38,8 +39,8 @@ _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
 _nothing: Final[Callable[[], object]] = bool
-_FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
-"""The steps of the end of a call."""
+_MOST_RUNS: Final = 2
+"""How often an end builds its record; interrupted again, as by a redactor that raises `SystemExit`, it has no content."""
 
 WebhookReport: TypeAlias = Callable[[CallInfo, str, str, int | None], None]
 """Takes a client's server, a response's id and status, and when it ended, Unix nanoseconds (None: now)."""
@@ -145,8 +146,9 @@ class RecordedExchange(Exchange):
 
     def _fold(self, ending: Ending) -> None:
         """Keep the body of the answer with the ending."""
-        whole = self.has_body and self._accumulator is None
-        ending.body = ending.body or (self._body if whole else self._folded())
+        if ending.body is None:
+            whole = self.has_body and self._accumulator is None
+            ending.body = self._body if whole else self._folded()
         # The body now has the complete text: keeping its pieces would double the memory.
         self._accumulator = self._add = None
         self._add_piece = no_piece
@@ -306,57 +308,41 @@ class LiveCall(RecordedExchange):
         if self._ports.under_way(started):
             self._ports.write(self._ports.processors.process(started))
 
-    def _take_steps(self, ending: Ending) -> None:
-        """Run the remaining steps. After an interrupt the first four are repeated; the others are never run twice."""
-        if ending.step == _FOLD:
-            self._fold(ending)
-            ending.step = _BUILD
-        if ending.step == _BUILD:
-            self._build(ending)
-            ending.step = _SHOW
-        processed = ending.processed or interrupted(
-            msgspec.structs.replace(self.record, **self._ending_fields(ending, ending.error))
-        )
-        if ending.step == _SHOW:
-            self.span.end(processed, ending.conversation)
-            ending.step = _WRITE
-            ending.conversation = None if self._call_ended is None else ending.conversation  # it may be large
-        if ending.step == _WRITE:
-            # The call may be referenced for long, and the body may be large.
-            ending.body = None
+    def _finish(self, ending: Ending) -> None:
+        ending.runs += 1
+        self._fold(ending)
+        conversation: Conversation | None = None
+        if ending.runs > _MOST_RUNS:
+            fields = self._ending_fields(ending, ending.error)
+            processed = interrupted(msgspec.structs.replace(self.record, **fields))
+        else:
+            record = self._built(ending)
+            processed = self._ports.processors.process(record)
+            if self.span.wants_content:
+                conversation = self._conversation(record, processed.record, ending.body)
+        take = ending.tokens.pop
+        if take(SPAN, False):
+            self.span.end(processed, conversation)
+        if take(RECORD, False):
             self._ports.write(processed)
-            ending.step = _MEASURE
-        if ending.step == _MEASURE:
-            ending.step = _COUNT_OUT
-            if self._ports.are_measured():
-                self._ports.observed(processed)
-        if ending.step == _COUNT_OUT:
-            (self._over or self._ports.begun(self._begun))()
-            ending.step = _TOTAL
-        if ending.step == _TOTAL:
-            ending.step = _OVER
-            conversation, ending.processed, ending.conversation = ending.conversation, None, None
-            if self._call_ended is not None:
-                with _TOTALS:
-                    self._call_ended(processed, conversation)
+        if take(MEASUREMENT, False) and self._ports.are_measured():
+            self._ports.observed(processed)
+        (self._over or self._ports.begun(self._begun))()
+        if take(TOTALS, False) and self._call_ended is not None:
+            with _TOTALS:
+                self._call_ended(processed, conversation)
+        # The call may be referenced for long, and the bodies may be large.
+        ending.body = self._body = self._input = self._raw_input = self._raw_output = None
+        self._request = self.record.request
 
-    def _build(self, ending: Ending) -> None:
-        """Build the record, and process it."""
-        if ending.processed is not None:
-            return
-        body = ending.body
+    def _built(self, ending: Ending) -> CallRecord:
+        """Return the record, unprocessed."""
         info, fields = self._fields(ending)
         has_answer = self.has_body or self._timing is not None
         if not info.recognized and fields["outcome"] == "success" and has_answer:
             with _BUILD_RECORD:
-                flag_unrecognized(fields, self.record, body)
-        record = msgspec.structs.replace(self.record, **fields)
-        processed = self._ports.processors.process(record)
-        if self.span.wants_content:
-            ending.conversation = self._conversation(record, processed.record, body)
-        ending.processed = processed
-        self._body = self._input = self._raw_input = self._raw_output = None
-        self._request = self.record.request
+                flag_unrecognized(fields, self.record, ending.body)
+        return msgspec.structs.replace(self.record, **fields)
 
     def _conversation(self, record: CallRecord, processed: CallRecord, body: object) -> Conversation | None:
         try:

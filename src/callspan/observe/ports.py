@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import msgspec
 
-from callspan.background import AtomicFlag
+from callspan.background import AtomicFlag, RunAgain, not_again
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
 from callspan.record.call import CallRecord, Place
@@ -74,7 +74,7 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _left(exchange: Exchange) -> None:
-    """Leave an interrupted end as it is."""
+    """Leave it as it is."""
     del exchange
 
 
@@ -103,7 +103,9 @@ class ExchangePorts(msgspec.Struct, frozen=True, kw_only=True):
     on_first_call_after_fork: Callable[[], object] = bool
     """Called with the first call of a forked child. Never raises."""
     submit_end: Callable[[Exchange], None] = _left
-    """Called with an exchange whose end was not reported or was interrupted: calls `end` soon, on another thread."""
+    """Called with an exchange whose end was not reported: calls `end` soon, on another thread."""
+    run_again: RunAgain = not_again
+    """Called with an end that was interrupted."""
 
 
 class CallPorts(ExchangePorts, frozen=True, kw_only=True):

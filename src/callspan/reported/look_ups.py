@@ -21,7 +21,7 @@ from callspan.record.call import CallRecord, Place
 from callspan.record.events import SessionRecord, record_key
 from callspan.record.merging import first_seen
 from callspan.settings import Content
-from callspan.spool.losses import add_unanswered
+from callspan.spool.losses import Losses, Occasions, add_losses
 from callspan.stores.base import EmptyStoreError, Reader, Stored, StoredCall, StoreError
 from callspan.stores.protocol import Readable
 from callspan.stores.urls import readable
@@ -100,7 +100,7 @@ class LookUps:
             with _COUNT:
                 directory = self._directory()
                 if directory is not None:
-                    add_unanswered(directory)
+                    add_losses(directory, Losses(unanswered=Occasions.one()))
             raise UnansweredError(f"no answer within {LOOK_UP_S:.0f} s")
         return found
 

@@ -77,7 +77,7 @@ class BatchSpanHandle(CallSpanHandle, Protocol):
         """Set the attributes of the batch, and end the span, as failed if there is an error. May be repeated."""
 
     def end_at(self, end_ns: int) -> None:
-        """End a span that has all its attributes, at a Unix time in nanoseconds. May be repeated."""
+        """End a span that has all its attributes, at a Unix time in nanoseconds."""
 
 
 class Outlet(NamedTuple):

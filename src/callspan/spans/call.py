@@ -54,7 +54,6 @@ _IDENTIFY: Final = fail_open("read the ids of a span")
 _CURRENT: Final = fail_open("make a call's span the current one")
 _LOOK: Final = fail_open("look at the span around a call")
 _NOTIFY: Final = fail_open("pass a call to log events and the completion hook")
-_NOTIFIED, _ENDED = 2, 3
 _ONE_STEP: Final = fail_open("put attributes on a span in one step")
 _ABSENT: Final = object()
 _SECOND_NS: Final = 1_000_000_000
@@ -81,7 +80,7 @@ class CallSpan:
     """The span of one call. No method raises; all are safe after the end."""
 
     __slots__ = (
-        "_begun", "_least_end_ns", "_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace_id",
+        "_least_end_ns", "_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace_id",
         "wants_content",
     )  # fmt: skip
 
@@ -90,8 +89,6 @@ class CallSpan:
         self._least_end_ns = least_end_ns
         self._span = span
         self._owned = owned
-        self._begun = 0
-        """Number of steps of `end` that have begun, so that a repeated `end` after an interrupt skips them."""
         self.trace_id: str | None = None
         self.span_id: str | None = None
         self.parent_span_id: str | None = None
@@ -124,56 +121,49 @@ class CallSpan:
         run_reentrant(self._end, processed.record, conversation)
 
     def end_at(self, end_ns: int) -> None:
-        """End a span that has all its attributes, at a Unix time in nanoseconds. May be repeated."""
-        if self._begun < _ENDED or self._span.is_recording():
-            self._begun = _ENDED
-            try:
-                self._span.end(max(end_ns, self._least_end_ns))
-            except reported(_END):
-                return
+        """End a span that has all its attributes, at a Unix time in nanoseconds."""
+        try:
+            self._span.end(max(end_ns, self._least_end_ns))
+        except reported(_END):
+            return
 
     def end_batch(self, report: BatchReport, end_ns: int) -> None:
         """Set the attributes of a batch, and end the span, as failed if there is an error. May be repeated."""
         with _PROJECT:
-            if self._span.is_recording():
-                self._span.set_attributes(call.BATCH_SPAN.of(report))
-                if report.error_type is not None:
-                    self._span.set_status(Status(StatusCode.ERROR, report.error_type))
+            if not self._span.is_recording():
+                return
+            self._span.set_attributes(call.BATCH_SPAN.of(report))
+            if report.error_type is not None:
+                self._span.set_status(Status(StatusCode.ERROR, report.error_type))
         self.end_at(end_ns)
 
     def _end(self, record: CallRecord, conversation: Conversation | None) -> None:
         span, timing = self._span, record.timing
         end_ns = max(timing.start_ns + max(timing.duration_ns or 0, SHORTEST_NS), self._least_end_ns)
-        begun = self._begun
-        self._begun = begun or 1
-        self._show(record, conversation, end_ns, repeated=bool(begun))
-        if begun < _NOTIFIED:
-            self._begun = _NOTIFIED
-            if self._of.notifies:
-                with _NOTIFY:
-                    self._of.notify(record, conversation, span)
+        self._show(record, conversation, end_ns)
+        if self._of.notifies:
+            with _NOTIFY:
+                self._of.notify(record, conversation, span)
         if self._owned:
             self.end_at(end_ns)
-        elif not self._owned and begun < _ENDED:
-            self._begun = _ENDED
+        else:
             ADOPTED_SPANS.watch(span, record, self._of.version)
 
-    def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int, *, repeated: bool) -> None:
+    def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> None:
         span, timing = self._span, record.timing
         try:
             if not span.is_recording():
                 return
-            if not repeated:
-                if len(record.attempts) > 1 or (record.attempts and record.attempts[0].error_type is not None):
-                    _add_attempt_events(span, record)
-                if timing.first_token_ns is not None:
-                    span.add_event(call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns)
-                if record.stream is not None and record.stream.end in call.EARLY_ENDS:
-                    span.add_event(f"callspan.stream.{record.stream.end}", None, end_ns)
-                if self._owned and record.error is not None:
-                    _set_status(span, record, record.error, end_ns)
-                if self._of.attempt_spans:
-                    _add_attempt_spans(self._of.tracer, span, record)
+            if len(record.attempts) > 1 or (record.attempts and record.attempts[0].error_type is not None):
+                _add_attempt_events(span, record)
+            if timing.first_token_ns is not None:
+                span.add_event(call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns)
+            if record.stream is not None and record.stream.end in call.EARLY_ENDS:
+                span.add_event(f"callspan.stream.{record.stream.end}", None, end_ns)
+            if self._owned and record.error is not None:
+                _set_status(span, record, record.error, end_ns)
+            if self._of.attempt_spans:
+                _add_attempt_spans(self._of.tracer, span, record)
             shown = conversation if self._of.content else None
             put_attributes(span, self._of.projection.end(record, shown))
         except reported(_PROJECT):

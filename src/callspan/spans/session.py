@@ -61,7 +61,7 @@ class SessionSpan:
     """The span of one session, timestep or tool. No method raises; events after the end are ignored."""
 
     __slots__ = (
-        "_budget", "_ended", "_evaluations", "_options", "_shows_content", "_span", "messages", "sampled", "span_id",
+        "_budget", "_evaluations", "_options", "_shows_content", "_span", "messages", "sampled", "span_id",
         "trace_id",
     )  # fmt: skip
 
@@ -79,7 +79,6 @@ class SessionSpan:
         self._evaluations = evaluations
         self._options = options
         self._budget: ByteBudget | None = None
-        self._ended = False
         self._shows_content = options.content and ours
         self.messages = messages
         self.sampled = context.trace_flags.sampled
@@ -127,14 +126,11 @@ class SessionSpan:
         run_reentrant(self._end, processed.record, error)
 
     def _end(self, record: Record, error: BaseException | None) -> None:
-        end_ns, recording = _end_ns(record), self._span.is_recording()
-        if recording:
+        end_ns = _end_ns(record)
+        if self._span.is_recording():
             with _END:
                 self._show_end(record, error, end_ns)
-        # Called again after an interrupt, the span may have ended, and the SDK warns of a second end.
-        if recording or not self._ended:
-            self._ended = True
-            self._span.end(end_ns)
+        self._span.end(end_ns)
 
     def _add_content(self, attributes: Attributes, content: _Content, record: Record) -> None:
         # Guarded separately: a failure with content must not prevent the event or the end.

@@ -154,12 +154,21 @@ class Death(msgspec.Struct):
     """Type of the exception."""
 
 
-class Unanswered(msgspec.Struct):
-    """Look-ups without an answer: what they would have found is missing, no record is."""
+class Occasions(msgspec.Struct):
+    """How often something happened that may have cost something."""
 
     times: int = 0
     last_ns: int = 0
-    """When the last of them was, Unix time."""
+    """When it last did, Unix time."""
+
+    @classmethod
+    def one(cls) -> Occasions:
+        """Return one of now."""
+        return cls(1, time.time_ns())
+
+    def added_to(self, other: Occasions) -> Occasions:
+        """Return both together."""
+        return Occasions(self.times + other.times, max(self.last_ns, other.last_ns))
 
 
 class Losses(msgspec.Struct):
@@ -173,8 +182,10 @@ class Losses(msgspec.Struct):
     """Records that were stored without their bodies, by reason."""
     threads: dict[str, Death] = {}
     """Background threads of any process, by name."""
-    unanswered: Unanswered = msgspec.field(default_factory=Unanswered)
+    unanswered: Occasions = msgspec.field(default_factory=Occasions)
     """Look-ups in a store that has not answered in time. Not a loss."""
+    interrupted: Occasions = msgspec.field(default_factory=Occasions)
+    """Interrupts that may have cost a span, a measurement or a record."""
 
     def note(self, fate: Fate, key: str, loss: Loss) -> None:
         """Add a loss; `key`: the store's key, or the reason."""
@@ -191,8 +202,8 @@ class Losses(msgspec.Struct):
         for name, death in other.threads.items():
             known = self.threads.setdefault(name, Death())
             self.threads[name] = Death(known.times + death.times, death.last_ns, death.error)
-        last_ns = max(self.unanswered.last_ns, other.unanswered.last_ns)
-        self.unanswered = Unanswered(self.unanswered.times + other.unanswered.times, last_ns)
+        self.unanswered = self.unanswered.added_to(other.unanswered)
+        self.interrupted = self.interrupted.added_to(other.interrupted)
 
     def each(self) -> Iterator[tuple[Fate, str, Loss]]:
         """Yield each loss with what became of the records, and the store's key or the reason."""
@@ -228,11 +239,6 @@ def create_losses(directory: Path) -> None:
 def add_losses(directory: Path, losses: Losses) -> None:
     """Add to the file of a directory. Raises OSError, TimeoutError among them, where it is locked for long."""
     _move_to_disk(directory, deque([losses]), _AFTERWARDS_S)
-
-
-def add_unanswered(directory: Path) -> None:
-    """Count a look-up without an answer. Raises OSError, TimeoutError among them, where the file is locked for long."""
-    add_losses(directory, Losses(unanswered=Unanswered(1, time.time_ns())))
 
 
 def _move_to_disk(directory: Path, parts: deque[Losses], timeout_s: float) -> None:

@@ -17,8 +17,9 @@ from opentelemetry.trace import TracerProvider
 
 from callspan.agent.content_for import ContentFor, ContentRule
 from callspan.agent.context import content_of
-from callspan.agent.runtime import Runtime, run_now
+from callspan.agent.runtime import Runtime
 from callspan.agent.scope import ambient
+from callspan.background import TOKENS
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
@@ -116,7 +117,7 @@ class Pipeline:
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
             session_ended=self._metrics.measure_session,
-            submit=run_now if deferred_ends is None else deferred_ends.put,
+            run_again=self._run_again,
         )
 
     def load(self) -> None:
@@ -140,6 +141,13 @@ class Pipeline:
     def _submit_end(self, call: Exchange) -> None:
         if self._deferred_ends is not None:
             self._deferred_ends.note(call, "cancelled")
+
+    def _run_again(self, end: Callable[[], object], tokens: Mapping[str, bool]) -> None:
+        """Have an interrupted end run again; count what has lost its token and may not have been done."""
+        if self._deferred_ends is not None:
+            self._deferred_ends.put(end)
+            if tokens != TOKENS:
+                self._deferred_ends.put(self.recorder.interrupted)
 
     def _priced(self, processed: Processed[Record]) -> None:
         self._metrics.priced(processed)
@@ -165,6 +173,7 @@ class Pipeline:
             begun=self._metrics.begun,
             under_way=writer.under_way,
             submit_end=self._submit_end,
+            run_again=self._run_again,
             ambient=ambient,
             service=settings.service,
             host=platform.node() or None,
