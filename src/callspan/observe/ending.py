@@ -1,4 +1,4 @@
-"""Ending: the accepted end of an exchange. After an interrupt it runs again from its start, but for what it has tokens for."""
+"""Ending: the accepted end of an exchange. After an interrupt it runs again, without what it has taken a token for."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ class ByteReader(Protocol):
 class Exchange:
     """One observed request. Its methods raise nothing but interrupts.
 
-    Events come from one thread or task at a time, like those of the SDK; `end` may be called from any. What an end reads
-    is kept until it is done: where an interrupt comes, it runs again on another thread, from its start.
+    Events come from one thread or task at a time, like those of the SDK; `end` may be called from any. What an end
+    reads is kept until it is done: where an interrupt comes, it runs again on another thread, from its start.
     """
 
     __slots__ = (

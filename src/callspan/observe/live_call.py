@@ -40,7 +40,7 @@ _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
 _nothing: Final[Callable[[], object]] = bool
 _MOST_RUNS: Final = 2
-"""How often an end builds its record; interrupted again, as by a redactor that raises `SystemExit`, it has no content."""
+"""How often an end builds its record; interrupted again, as by a redactor that exits, it leaves out the content."""
 
 WebhookReport: TypeAlias = Callable[[CallInfo, str, str, int | None], None]
 """Takes a client's server, a response's id and status, and when it ended, Unix nanoseconds (None: now)."""

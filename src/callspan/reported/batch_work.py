@@ -13,7 +13,7 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.runtime import LEVELS, SpanRef, UnansweredError, known_level
-from callspan.background import LRUCache, on_own_thread
+from callspan.background import SPAN, LRUCache, on_own_thread
 from callspan.fail_open import Once, fail_open, log, ours
 from callspan.observe.batch_exchange import BatchExchange
 from callspan.observe.batch_lines import (
@@ -28,6 +28,7 @@ from callspan.observe.batch_lines import (
 )
 from callspan.observe.exchange import NOWHERE, started
 from callspan.observe.ports import NO_SPAN, CallEnded, CallInfo, ExchangePorts, span_ids
+from callspan.process import processors
 from callspan.providers.batches import (
     BATCHES,
     CREATE,
@@ -44,7 +45,7 @@ from callspan.record.call import CallRecord, ErrorInfo, Place, Timing
 from callspan.record.span_handle import SpanHandle
 from callspan.reported.batch_files import BatchFiles, Upload
 from callspan.reported.look_ups import LookUps, is_before
-from callspan.reported.reports import MEASURE, SHOW, BatchSpanHandle, Known, Level, Report, Reports, span_context
+from callspan.reported.reports import BatchSpanHandle, Known, Level, Report, Reports, span_context
 from callspan.semconv.call import BatchReport
 from callspan.settings import Content, strictest
 
@@ -326,22 +327,22 @@ class _Requests(Report):
         """Have the other portions written on the thread for batches."""
         submit(self.run)
 
-    def _write_first(self) -> int | None:
+    def _do(self) -> bool:
         """Write the next portion: the first one now, or once the file is stored."""
         if self._upload is not None and not self._upload.is_finished:
             self._upload.after(self.run)
-            return None
+            return False
         # An iterator that is interrupted has ended.
         waiting, self._waiting = self._waiting or islice(self._records(), self._written, None), None
         before = self._written
         for record in islice(waiting, _AT_ONCE):
-            self._of.write(self._process(record))
+            processors.write(self._process(record), self._of.write)
             self._written += 1
         if self._written - before < _AT_ONCE:
-            return MEASURE
+            return True
         self._waiting = waiting
         self.defer()
-        return None
+        return False
 
 
 class _FirstRead(Report):
@@ -352,12 +353,10 @@ class _FirstRead(Report):
         super().__init__(of, level, key)
         self._make_span = show
 
-    def _write_first(self) -> int:
-        return SHOW
-
-    def _show(self) -> int:
-        self._make_span()
-        return MEASURE
+    def _do(self) -> bool:
+        if self.tokens.pop(SPAN, False):
+            self._make_span()
+        return True
 
 
 class _Results:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -117,20 +116,19 @@ class HostedWork:
         return strictest(level, rule.here())
 
     def take(self, source: Source, facts: Sequence[Fact]) -> None:
-        """Record facts; where an interrupt comes, the rest is recorded by another thread."""
+        """Record facts; where an interrupt comes, another thread records those that are not, each has its claim."""
         ids = [response_call_id(source.provider, one.key) for one in facts if isinstance(one, ModelRequest)]
-        stored, waiting = _Stored(ids), deque(facts)
+        record = partial(self._record, source, facts, _Stored(ids))
         try:
-            self._record(source, waiting, stored)
+            record()
         except BaseException:
-            LOOK_UPS.put(partial(self._record, source, waiting, stored))
+            LOOK_UPS.put(record)
             raise
 
-    def _record(self, source: Source, waiting: deque[Fact], stored: _Stored) -> None:
-        while waiting:
+    def _record(self, source: Source, facts: Sequence[Fact], stored: _Stored) -> None:
+        for fact in facts:
             with _WRITE:
-                self._record_one(source, waiting[0], stored)
-            waiting.popleft()
+                self._record_one(source, fact, stored)
 
     def _record_one(self, source: Source, fact: Fact, stored: _Stored) -> None:
         reports, now_ns = self.reports, source.clock()

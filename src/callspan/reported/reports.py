@@ -5,7 +5,8 @@ store may know more (the span of the request, the session, the model, the conten
 of callspan's own queries it; what it knows, with the content that is then allowed, is a second version of the same
 record. Neither span nor measurement is made where a store had the end before. Without a store that can be read there is
 one write, and all of it is done at once.
-A report that an interrupt has left is completed on that thread; a claim whose report failed is released.
+A report that an interrupt has left runs again on that thread, from its start, with a token each for the end of its span
+and its measurement; a claim whose report failed is released.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from callspan.agent.content_for import ContentRule
 from callspan.agent.runtime import SpanRef, UnansweredError
-from callspan.background import LOOK_UPS
+from callspan.background import LOOK_UPS, MEASUREMENT, SPAN, TOKENS
 from callspan.fail_open import fail_open, ours
 from callspan.observe.ports import CallSpanHandle, span_ids
 from callspan.process import processors
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
 from callspan.providers import registry
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, Stage
 from callspan.record.events import Record
 from callspan.record.merging import staged
 from callspan.record.span_handle import SpanHandle
@@ -35,8 +36,6 @@ from callspan.semconv.call import BatchReport
 from callspan.settings import Content, strictest
 
 _REPORT: Final = fail_open("record what a request reports")
-_CLAIM, _FIRST, _LOOK_UP, _BUILD, _WRITE, SHOW, MEASURE, _DONE = range(8)
-"""The steps of a report. One that was interrupted is repeated, except the last two."""
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,27 +98,26 @@ class Reports:
         outlets: Mapping[Content, Outlet],
         withheld: Processors,
         rule: ContentRule | None = None,
+        interrupted: Callable[[], object] = bool,
     ) -> None:
         """`write` stores a record; `outlets` has every level that is at least as strict as the setting.
 
         `withheld` is for records whose level is not known yet; `rule` decides the level of what neither this process
-        nor a store knows the level of.
+        nor a store knows the level of; `interrupted` counts an interrupt that may have cost a span or measurement.
         """
         self.look_ups, self.measure, self.outlets, self.withheld = look_ups, measure, outlets, withheld
-        self._write, self.rule = write, rule
+        self.write, self.rule, self._interrupted = write, rule, interrupted
         self.claims: Claims[Any] = Claims()
 
     def report(self, report: Report) -> None:
-        """Record a report; after an interrupt the rest is done by another thread. Raises nothing else."""
+        """Record a report; after an interrupt another thread runs it again. Raises nothing else."""
         try:
             report.run()
         except BaseException:
             report.defer()
+            if report.tokens != TOKENS:
+                LOOK_UPS.put(self._interrupted)
             raise
-
-    def write(self, processed: Processed[Any]) -> None:
-        """Store a record."""
-        processors.write(processed, self._write)
 
 
 class Level:
@@ -158,16 +156,15 @@ class Report:
         """
         self._of, self._key, self._adds = of, key, adds
         self._level = level if isinstance(level, Level) else Level(of, level)
-        self._step = _CLAIM
+        self.tokens = TOKENS.copy()
+        """What it has not done yet and may do once."""
         self._claim: Claim[Any] | None = None
         self._is_deferred = False
         self._first: tuple[Record, Content | None] | None = None
         """What was written before the look-up, unprocessed, and its content level."""
         self._known = NOTHING
-        self._unprocessed: Any = None
-        """What is to be written, unprocessed."""
-        self._level_allowed: Content = "off"
-        self._shown: Processed[Any] | None = None
+        self._versions: dict[Stage, Processed[Any]] = {}
+        """What was written, or is being written, by its stage."""
         self._span: CallSpanHandle | None = None
 
     def build(self, known: Known) -> Any:  # noqa: ANN401 - a record
@@ -201,108 +198,89 @@ class Report:
         raise NotImplementedError
 
     def defer(self) -> None:
-        """Have the steps that are left taken on a thread of callspan's own."""
+        """Have it run again on a thread of callspan's own."""
         LOOK_UPS.put(self.run)
 
     def run(self) -> None:
-        """Take the steps that are left. Raises nothing but interrupts."""
+        """Do it, again from its start where an interrupt came or a store is asked. Raises nothing but interrupts."""
         with _REPORT:
-            self._take_steps()
+            if self._key is not None:
+                self._claim = self._of.claims.take(self._key, self, self._adds)
+                if self._claim is None:
+                    return
+            if self._do() and self._claim is not None:
+                self._claim.finish()
             return
-        if self._claim is not None and self._step < SHOW:
+        if self._claim is not None and SPAN in self.tokens:
             self._claim.release()
-        self._step = _DONE
 
-    def _take_steps(self) -> None:
-        steps = self._take_claim, self._write_first, self._look_up, self._build, self._write, self._show, self._measure
-        while self._step != _DONE:
-            following = steps[self._step]()
-            if following is None:
-                return
-            self._step = following
-        if self._claim is not None:
-            self._claim.finish()
+    def _do(self) -> bool:
+        """Record it; False where another thread goes on. What is kept is not made again."""
+        if self._first is None:
+            known = self._known = self.local()
+            level = self._level.of(known.level)
+            if known.level is None and self.is_begun and self._of.look_ups:
+                self._write(self._of.withheld, "withheld", self.version(self.build(known)))
+                return True
+            if not (self._of.look_ups and self.asks(known)):
+                self._complete(known, level)
+                return True
+            self._first = self.version(self.build(known)), None if known.level is None else level
+        if not self._is_deferred:
+            self._write_first(*self._first)
+            if self.may_wait:
+                self._is_deferred = True
+                self.defer()
+                return False
+        known = self._asked()
+        if not known.is_stored:
+            self._complete(known, self._level.of(known.level))
+        return True
 
-    def _take_claim(self) -> int:
-        if self._key is None:
-            return _FIRST
-        self._claim = self._of.claims.take(self._key, self, self._adds)
-        return _DONE if self._claim is None else _FIRST
-
-    def _write_first(self) -> int | None:
+    def _write_first(self, version: Any, level: Content | None) -> None:  # noqa: ANN401
         """Write what is known without waiting: without content where its level is unknown."""
-        self._known = self.local()
-        self._level_allowed = self._level.of(self._known.level)
-        if self._known.level is None and self.is_begun and self._of.look_ups:
-            self._of.write(self._of.withheld.process(self.version(self.build(self._known))))
-            return MEASURE
-        if not self._of.look_ups or not self.asks(self._known):
-            return _BUILD
-        level = None if self._known.level is None else self._level_allowed
-        version = self.version(self.build(self._known))
-        self._first = version, level
         if level is None:
-            self._of.write(self._of.withheld.process(staged(version, "withheld")))
+            self._write(self._of.withheld, "withheld", version)
         else:
-            self._of.write(self._of.outlets[level].processors.process(staged(version, "first")))
-        return _LOOK_UP
+            self._write(self._of.outlets[level].processors, "first", version)
 
-    def _look_up(self) -> int | None:
-        if self.may_wait and not self._is_deferred:
-            self._is_deferred = True
-            self.defer()
-            return None
+    def _asked(self) -> Known:
         try:
-            self._known = self.ask(self._of.look_ups, self._known)
+            return self.ask(self._of.look_ups, self._known)
         except ours(UnansweredError):
             level = self._known.level or "off"
-            self._known = msgspec.structs.replace(self._known, is_answered=False, level=level)
-        return _DONE if self._known.is_stored else _BUILD
+            return msgspec.structs.replace(self._known, is_answered=False, level=level)
 
-    def _build(self) -> int:
-        if self._first is not None:  # it is looked up
-            self._level_allowed = self._level.of(self._known.level)
-        level = self._level_allowed
+    def _complete(self, known: Known, level: Content) -> None:
+        """Write all that is known; show and measure it where it is the first end."""
         of_calls, spans = self._of.outlets[level]
-        record = self.build(self._known)
-        if spans is not None and self.has_span and self._is_counted:
-            self._span = self._span or self.start_span(spans, of_calls.begun(record), self._known)
+        record, is_counted = self.build(known), self.is_end and not known.is_complete
+        if spans is not None and self.has_span and is_counted:
+            self._span = self._span or self.start_span(spans, of_calls.begun(record), known)
             if self._span is not None:
                 record = msgspec.structs.replace(record, **span_ids(self._span))
-        self._unprocessed = record
-        return _WRITE
-
-    def _write(self) -> int:
-        of_calls = self._of.outlets[self._level_allowed].processors
-        version = self.version(self._unprocessed)
-        is_shown = version is self._unprocessed
+        version, shown = self.version(record), None
         if self._first is None:
-            written = of_calls.process(staged(version, "first"))
-        elif self._known.is_answered and self._first != (version, self._level_allowed):
-            written = of_calls.process(staged(version, "completed"))
-        else:
-            written = None
-        if written is not None:
-            self._of.write(written)
-        if self._is_counted:
-            self._shown = written if is_shown and written is not None else of_calls.process(self._unprocessed)
-        return SHOW
+            shown = self._write(of_calls, "first", version)
+        elif known.is_answered and self._first != (version, level):
+            shown = self._write(of_calls, "completed", version)
+        if is_counted:
+            self._show(of_calls.process(record) if shown is None or version is not record else shown)
 
-    def _show(self) -> int:
-        span, shown = self._span, self._shown
-        if span is not None and shown is not None:
+    def _write(self, through: Processors, stage: Stage, version: Any) -> Processed[Any]:  # noqa: ANN401
+        """Store a version: after an interrupt the same one, which is appended once."""
+        processed = self._versions.get(stage)
+        if processed is None:
+            processed = self._versions[stage] = through.process(staged(version, stage))
+        processors.write(processed, self._of.write)
+        return processed
+
+    def _show(self, shown: Processed[CallRecord]) -> None:
+        span, take = self._span, self.tokens.pop
+        if take(SPAN, False) and span is not None:
             span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
-        return MEASURE
-
-    def _measure(self) -> int:
-        self._step = _DONE
-        if self._shown is not None:
-            self._of.measure(self._shown)
-        return _DONE
-
-    @property
-    def _is_counted(self) -> bool:
-        return self.is_end and not self._known.is_complete
+        if take(MEASUREMENT, False):
+            self._of.measure(shown)
 
 
 class FixedReport(Report):

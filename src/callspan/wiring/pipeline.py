@@ -85,7 +85,10 @@ class Pipeline:
         outlets = {level: Outlet(each, spans[level]) for level, each in self._processors.items()}
         look_ups = LookUps(settings.stores, self.recorder.directory)
         withheld = caller_processors(settings, providers.redact, is_known=False)
-        self._reports = Reports(look_ups, self.recorder.write, self._metrics.observed, outlets, withheld, self._rule)
+        self._reports = Reports(
+            look_ups, self.recorder.write, self._metrics.observed, outlets, withheld, self._rule,
+            self.recorder.interrupted,
+        )  # fmt: skip
         self._completion, self._hosted = BackgroundCompletion(self._reports), HostedWork(self._reports)
         self._batches = BatchWork(
             self._reports, BatchFiles(self.recorder.directory), partial(self.recorder.unrecorded.note, warn=False)
