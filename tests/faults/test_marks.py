@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -14,14 +13,8 @@ from typing import Any
 import callspan
 from callspan import background
 from callspan.background import Worker
-from callspan.fail_open import fail_open
-from callspan.intercept import hooks
-from callspan.intercept.hooks import HookSteps, guarded
-from callspan.spool import appending
-from callspan.spool.appending import AppendQueue, Queued
 from tests.faults.interrupts import leaves_block
 
-STEP = fail_open("hook")
 LIMIT_S = 10.0
 
 
@@ -65,20 +58,6 @@ def elsewhere(work: Callable[[], object]) -> None:
     assert not thread.is_alive()
 
 
-def test_a_record_after_an_interrupted_append_is_written() -> None:
-    def once(line: int) -> bool:
-        written: list[bytes] = []
-        queue = AppendQueue(threading.RLock(), lambda payload, _: written.append(payload) is None, Counter())
-        came = interrupted_at(line, appending.__file__, lambda: queue.add(Queued(b"1", None)))
-        assert queue.add(Queued(b"2", None))
-        assert written[-1] == b"2", line
-        elsewhere(lambda: queue.add(Queued(b"3", None)))
-        assert written[-1] == b"3", line
-        return came
-
-    assert each_line(appending.__file__, once) >= 10
-
-
 def test_work_of_an_interrupted_thread_is_done_by_the_next() -> None:
     def once(line: int) -> bool:
         done: list[int] = []
@@ -91,26 +70,6 @@ def test_work_of_an_interrupted_thread_is_done_by_the_next() -> None:
         return came
 
     assert each_line(background.__file__, once) >= 15
-
-
-def test_what_a_hook_has_entered_is_left() -> None:
-    for original in (lambda: 1, lambda: 1 // 0):
-
-        def once(line: int, original: Callable[[], int] = original) -> bool:
-            entered: list[int] = []
-            steps = HookSteps(
-                step=STEP, begin=lambda *_: entered, enter=lambda state: state.append(1),
-                returned=lambda state, _: state.clear(), raised=lambda state, _: state.clear(),
-            )  # fmt: skip
-            hooked = guarded(original, steps)
-            try:
-                came = interrupted_at(line, hooks.__file__, hooked)
-            except ZeroDivisionError:
-                came = False
-            assert not entered, line
-            return came
-
-        assert each_line(hooks.__file__, once) >= 8
 
 
 def test_a_worker_whose_start_was_interrupted_starts_with_the_next_work() -> None:

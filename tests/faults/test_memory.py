@@ -7,12 +7,10 @@ The chunks are as long as a provider's: five letters, one token with the precedi
 from __future__ import annotations
 
 import gc
-import itertools
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,7 +18,6 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
-from callspan.observe.live_call import LiveCall
 
 pytestmark = pytest.mark.slow
 
@@ -159,45 +156,6 @@ def test_a_very_long_stream_costs_little_more_than_its_text_while_it_runs(
 ) -> None:
     instrumented()
     assert costs(SHAPES[name], CHUNKS).running < 1.5
-
-
-@pytest.mark.parametrize("line", range(1, 13))
-def test_the_text_stays_compact_after_interrupts_at_any_line(line: int, instrumented: Callable[..., None]) -> None:
-    instrumented()
-    count, shape = 30_000, SHAPES["chat text"]
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        with callspan.record_call(provider="p", api=shape.api, model="m", stream=True) as call:
-            for number, word in enumerate(words(count)):
-                if 100 < number < 700:
-                    interrupted(lambda word=word: call.chunk(shape.piece(word)), line)  # type: ignore[misc]
-                else:
-                    call.chunk(shape.piece(word))
-            held = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
-    assert held < 1.5 * count * LETTERS
-
-
-def interrupted(run: Callable[[], None], line: int) -> None:
-    """Run it, with a `KeyboardInterrupt` before the line of this number that it executes in `LiveCall.chunk`."""
-    passed = itertools.count(1)
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code is not LiveCall.chunk.__code__:
-            return None
-        if event == "line" and next(passed) == line:
-            raise KeyboardInterrupt
-        return trace
-
-    sys.settrace(trace)
-    try:
-        run()
-    except KeyboardInterrupt:
-        return
-    finally:
-        sys.settrace(None)
 
 
 @pytest.mark.parametrize("name", SHAPES)

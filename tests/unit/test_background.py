@@ -242,6 +242,20 @@ def test_an_interrupt_in_the_middle_leaves_the_work_to_the_next_one() -> None:
     assert done == ["begun", "done"]
 
 
+def test_work_that_exits_each_time_is_given_up() -> None:
+    worker, done = Worker("callspan-exiting"), list[str]()
+
+    def exits() -> None:
+        done.append("begun")
+        raise SystemExit
+
+    worker.put(exits)
+    worker.put(lambda: done.append("later"))
+    assert until(lambda: "later" in done and done.count("begun") == 4), done
+    assert worker.drain(5)
+    assert done.count("begun") == 4
+
+
 def test_of_two_threads_that_an_interrupt_has_started_one_works() -> None:
     worker, entered, going_on = Worker("callspan-twice"), list[str](), threading.Event()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from callspan.background import TOKENS
+from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, StreamEnd
+from callspan.record.messages import Conversation
 
 
 class Ending(msgspec.Struct, eq=False):
@@ -16,10 +18,14 @@ class Ending(msgspec.Struct, eq=False):
     error: ErrorInfo | None
     duration_ns: int
     body: object = None
-    """The body of the response as plain JSON; None if nothing was received, or it is over."""
+    """The body of the response as plain JSON; None if nothing was received, or there is the record."""
+    processed: Processed[CallRecord] | None = None
+    """The record; None before it is built, and after the end."""
+    conversation: Conversation | None = None
     tokens: dict[str, bool] = msgspec.field(default_factory=TOKENS.copy)
     """What it has not done yet and may do once."""
     runs: int = 0
+    """How often it was begun."""
 
 
 def bodies(record: CallRecord) -> tuple[int, int]:

@@ -309,20 +309,15 @@ class LiveCall(RecordedExchange):
             self._ports.write(self._ports.processors.process(started))
 
     def _finish(self, ending: Ending) -> None:
+        if not ending.tokens:
+            return
         ending.runs += 1
-        self._fold(ending)
-        conversation: Conversation | None = None
-        if ending.runs > _MOST_RUNS:
-            fields = self._ending_fields(ending, ending.error)
-            processed = interrupted(msgspec.structs.replace(self.record, **fields))
-        else:
-            record = self._built(ending)
-            processed = self._ports.processors.process(record)
-            if self.span.wants_content:
-                conversation = self._conversation(record, processed.record, ending.body)
+        processed = ending.processed or self._processed(ending)
         take = ending.tokens.pop
         if take(SPAN, False):
-            self.span.end(processed, conversation)
+            self.span.end(processed, ending.conversation)
+        if self._call_ended is None:
+            ending.conversation = None  # it may be large
         if take(RECORD, False):
             self._ports.write(processed)
         if take(MEASUREMENT, False) and self._ports.are_measured():
@@ -330,19 +325,29 @@ class LiveCall(RecordedExchange):
         (self._over or self._ports.begun(self._begun))()
         if take(TOTALS, False) and self._call_ended is not None:
             with _TOTALS:
-                self._call_ended(processed, conversation)
-        # The call may be referenced for long, and the bodies may be large.
+                self._call_ended(processed, ending.conversation)
+        ending.processed = ending.conversation = None
+
+    def _processed(self, ending: Ending) -> Processed[CallRecord]:
+        """Return the record, processed; from here on it is kept, and what it is made of is not."""
+        self._fold(ending)
+        if ending.runs > _MOST_RUNS:
+            fields = self._ending_fields(ending, ending.error)
+            processed = interrupted(msgspec.structs.replace(self.record, **fields))
+        else:
+            info, fields = self._fields(ending)
+            has_answer = self.has_body or self._timing is not None
+            if not info.recognized and fields["outcome"] == "success" and has_answer:
+                with _BUILD_RECORD:
+                    flag_unrecognized(fields, self.record, ending.body)
+            record = msgspec.structs.replace(self.record, **fields)
+            processed = self._ports.processors.process(record)
+            if self.span.wants_content:
+                ending.conversation = self._conversation(record, processed.record, ending.body)
+        ending.processed = processed
         ending.body = self._body = self._input = self._raw_input = self._raw_output = None
         self._request = self.record.request
-
-    def _built(self, ending: Ending) -> CallRecord:
-        """Return the record, unprocessed."""
-        info, fields = self._fields(ending)
-        has_answer = self.has_body or self._timing is not None
-        if not info.recognized and fields["outcome"] == "success" and has_answer:
-            with _BUILD_RECORD:
-                flag_unrecognized(fields, self.record, ending.body)
-        return msgspec.structs.replace(self.record, **fields)
+        return processed
 
     def _conversation(self, record: CallRecord, processed: CallRecord, body: object) -> Conversation | None:
         try:
