@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai.resources.audio import transcriptions
 
 from callspan.record.call import CallRecord
 from callspan.record.media_reference import media_reference
@@ -17,6 +18,7 @@ from callspan.record.messages import Media
 from callspan.testing import Captured
 from callspan.testing.provider.openai_media import _wav
 from tests.intercept.mode import Mode
+from tests.intercept.sdks import needs
 from tests.intercept.test_endings import the_call
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -79,6 +81,8 @@ def test_a_retry_sends_the_same_form_and_is_recorded_once(mode: Mode, run: Run, 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("form", ["text", "srt", "json", "verbose_json"])
 def test_a_transcript_of_any_format_is_its_text(form: str, raw: bool, mode: Mode, run: Run, seen: Captured) -> None:
+    if form in ("text", "srt") and not hasattr(transcriptions, "_get_response_format_type"):
+        pytest.skip("this openai reads a transcript like a number as JSON")
     mode.provider.reply(text="42")
 
     async def body() -> Any:
@@ -111,8 +115,7 @@ def test_a_transcript_in_tokens(mode: Mode, run: Run, seen: Captured) -> None:
 @pytest.mark.parametrize("way", ["plain", "raw", "streaming"])
 def test_speech_is_a_reference_however_it_is_read(way: str, mode: Mode, run: Run, seen: Captured) -> None:
     arguments: dict[str, Any] = {
-        "model": "gpt-4o-mini-tts", "voice": "alloy", "input": TEXT, "instructions": "Softly.",
-        "response_format": "wav",
+        "model": "gpt-4o-mini-tts", "voice": "alloy", "input": TEXT, "response_format": "wav",
     }  # fmt: skip
 
     async def body() -> bytes:
@@ -173,6 +176,7 @@ def test_speech_that_is_given_up_is_one_cancelled_call_with_what_was_read(mode: 
 
 
 def test_several_images_and_a_mask_are_references_in_order(mode: Mode, run: Run, seen: Captured) -> None:
+    needs("openai", "1.76", "several images")
     files: dict[str, Any] = {"image": [b"one", ("b.png", b"two")], "mask": b"three"}
 
     async def body() -> None:

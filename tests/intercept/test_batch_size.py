@@ -7,9 +7,11 @@ import subprocess
 import sys
 import textwrap
 
+import anthropic
 import pytest
 
 from callspan.testing import ScriptedProvider
+from tests.intercept.sdks import needs_name
 
 READER = """
     import json, resource, sys
@@ -42,6 +44,8 @@ READER = """
 @pytest.mark.parametrize("lines", [100_000])
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the resource module")
 def test_many_lines_take_bounded_memory(lines: int) -> None:
+    with anthropic.Anthropic(api_key="k") as client:
+        needs_name(client, "messages.batches")
     usage = {"input_tokens": 100, "output_tokens": 50}
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
     content = [{"type": "text", "text": "Words and more words. " * 30}]

@@ -132,6 +132,7 @@ def test_a_line_is_read_as_a_plain_call_to_its_endpoint_is(mode: Mode, run: Run,
 
     async def body() -> None:
         client = mode.openai()
+        sdks.needs_name(client, methods[url])
         resource = client
         for name in methods[url].split("."):
             resource = getattr(resource, name)

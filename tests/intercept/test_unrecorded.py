@@ -16,6 +16,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from openai import _legacy_response
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 import callspan
@@ -104,7 +105,7 @@ def test_bytes_streams_errors_and_requests_that_are_not_post_are_not_read(
             "/stream", body={"stream": True}, cast_to=object, stream=True, stream_cls=openai.Stream[object]
         )
         assert len(list(events)) == 2
-        sync.post("/bytes", body={}, cast_to=openai.HttpxBinaryResponseContent)
+        sync.post("/bytes", body={}, cast_to=_legacy_response.HttpxBinaryResponseContent)
         sync.get("/polled", cast_to=object)
         with pytest.raises(openai.InternalServerError):
             sync.post("/failing", body={}, cast_to=object)
@@ -124,7 +125,8 @@ def test_known_calls_are_never_counted(provider: ScriptedProvider, spool: Path) 
         sync.post("/responses/input_tokens", body={}, cast_to=object)
     with anthropic.Anthropic(api_key="k", base_url=provider.url) as other:
         other.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}])
-        other.messages.count_tokens(model="m", messages=[{"role": "user", "content": "Hi"}])
+        if hasattr(other.messages, "count_tokens"):
+            other.messages.count_tokens(model="m", messages=[{"role": "user", "content": "Hi"}])
     assert counted(spool) == {}
 
 
@@ -221,13 +223,14 @@ for _ in range(3):
 
 @pytest.mark.slow
 def test_doctor_names_what_an_ended_process_has_not_recorded(provider: ScriptedProvider, tmp_path: Path) -> None:
+    pytest.importorskip("rich", reason="the command needs rich")
+    testing = pytest.importorskip("click.testing", reason="the command needs click")
     provider.reply(raw=ANSWER, on="/new_thing", repeat=True)
     store = f"sqlite:///{tmp_path}/calls.db"
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, f"{provider.url}/v1", store], capture_output=True, text=True, check=True
     )
     assert done.stderr.count("/v1/new_thing") == 1
-    testing = pytest.importorskip("click.testing", reason="the command needs click")
     from callspan.cli.commands import callspan as cli
 
     shown = testing.CliRunner().invoke(cli, ["--store", store, "doctor", "--json"])
