@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,10 @@ import openai
 import pytest
 
 import callspan
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord
-from callspan.stores.base import Reader
+from callspan.record.events import EventRecord, MessageRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
 from tests.e2e.ask import QUESTION
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 def test_an_event_of_any_kind_is_on_the_steps_span_and_in_the_log(seen: Captured) -> None:
@@ -83,27 +80,6 @@ def test_the_breakdown_of_a_step_adds_up_in_seconds(provider: ScriptedProvider, 
     assert record.timing.duration_ns is not None
     assert record.timing.duration_ns / 1e9 == pytest.approx(model_s)
     assert 0 <= record.attempts[0].start_ns <= record.timing.duration_ns, "from the question to the provider"
-
-
-def test_two_objectives_of_one_event_are_two_rewards_and_no_reward_is_none(
-    instrumented: Callable[..., Handle], reading: Callable[[object], Reader], tmp_path: Path
-) -> None:
-    """Value, objective, source, label and annotation, linked to the event; no row for a reward that was not given."""
-    handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db")
-    with callspan.session("s") as session:
-        with session.timestep() as step:
-            event = step.environment({"at": 3})
-            step.reward(1.0, "progress", "environment", event=event)
-            step.reward(0.0, "style", "judge", "clumsy", label="poor", event=event)
-        with session.timestep() as silent:
-            silent.environment({"at": 4})
-        session.outcome(reward=2.5, success=True)
-    assert handle.force_flush(60_000)
-    rewards = [one for one in reading(tmp_path / "calls.db").events(session.id) if isinstance(one, RewardRecord)]
-    assert [(one.objective, one.value, one.event_id, one.scope) for one in rewards] == [
-        ("progress", 1.0, event, "event"), ("style", 0.0, event, "event"), ("reward", 2.5, None, "session"),
-    ]  # fmt: skip
-    assert (rewards[1].source, rewards[1].annotation, rewards[1].label) == ("judge", "clumsy", "poor")
 
 
 def test_a_group_is_on_the_span_and_can_be_requested(instrumented: Callable[..., Handle], tmp_path: Path) -> None:

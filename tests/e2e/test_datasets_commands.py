@@ -79,28 +79,6 @@ def test_the_rollouts_of_the_demo_hold_token_ids(ask: Any, tmp_path: Path) -> No
     assert first["completion_ids"] != second["completion_ids"]
 
 
-def test_the_demo_exports_as_a_table(ask: Any, tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'callspan[datasets]'")
-    result = ask("export", "parquet", "-o", str(tmp_path / "calls.parquet"), "--json").json
-    table = parquet.read_table(tmp_path / "calls.parquet")
-    assert table.num_rows == result["rows"] == 12
-    listed = {call["call_id"]: call for call in ask("calls", "--json").json}
-    for row in table.to_pylist():
-        call = listed[row["call_id"]]
-        assert (row["input_tokens"], row["cost_usd"]) == (call["input_tokens"], call["cost_usd"])
-        assert json.loads(row["answer"])["role"] == "assistant"
-
-
-def test_a_dry_run_reports_everything_and_writes_nothing(ask: Any, demo: Demo) -> None:
-    before = sorted(demo.directory.iterdir())
-    result = ask("export", "openai-session", "--dry-run", "--min-reward", "0", "--json").json
-    assert result["file"] is None
-    assert result["rows"] == 4
-    assert result["reward"]["min"] > 0
-    assert result["left_out"]["session: reward too low or unknown"] == 2
-    assert sorted(demo.directory.iterdir()) == before
-
-
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
