@@ -18,13 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import callspan
 from callspan.record.codec import encode, encode_json, exact_json
 from callspan.settings_loader import load
 from callspan.stores.base import CallFilter, Reader
 from callspan.testing import Captured, capture
 from callspan.wiring import Handle
-from tests.e2e.ask import APIS, chat, response_of, shown
+from tests.e2e.ask import chat
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
@@ -38,27 +37,6 @@ MESSAGES: list[Any] = [{"role": "user", "content": SECRET}]
 def everywhere(seen: Captured) -> str:
     """Every byte of every span and record."""
     return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])
-
-
-@pytest.mark.parametrize("where", ["global", "block"])
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-@pytest.mark.parametrize("api", APIS)
-def test_with_content_off_no_content_is_kept(api: str, stream: bool, where: str, mode: Mode, run: Run) -> None:
-    """Off for everything or for one block: no prompt, no completion, and the counts still there."""
-    mode.provider.reply(text=f"The word is {SECRET}.", input_tokens=11)
-    request = {"input": SECRET} if api == "responses" else {"messages": MESSAGES}
-
-    async def body() -> None:
-        with callspan.content("off") if where == "block" else callspan.metadata():
-            await response_of(mode, api, stream=stream, **request)
-
-    with capture(content="off" if where == "global" else "full") as seen:
-        run(body)
-        record = the_call(seen)
-        assert SECRET not in everywhere(seen)
-        assert "sesame" not in everywhere(seen)
-        assert (record.request.message_count, record.outcome) == (1, "success")
-        assert shown(seen)["callspan.request.messages"] == 1
 
 
 def test_a_thousand_messages_are_a_short_record_in_metadata_mode(mode: Mode, run: Run) -> None:
