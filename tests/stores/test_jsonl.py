@@ -86,17 +86,6 @@ def test_a_crash_before_the_cursor_and_a_rotation_behind_it_double_nothing(
     assert sum(file.read_bytes().count(b"\n") for file in files_of(path)) == lines
 
 
-def test_a_file_name_with_glob_characters_is_rotated_and_read(
-    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
-) -> None:
-    path = tmp_path / "calls[1].jsonl"
-    store = deliver(f"jsonl:///{path}?max_bytes=4000")
-    for _ in range(4):
-        store.write(records.call())
-    assert len(files_of(path)) > 1
-    assert JsonLinesReader(path).count_calls() == 4
-
-
 def test_lines_of_another_process_are_known_before_writing(store: Delivery, path: Path, records: Records) -> None:
     other = Delivery(store.url)
     made = records.call()
@@ -106,18 +95,18 @@ def test_lines_of_another_process_are_known_before_writing(store: Delivery, path
     other.close()
 
 
-def test_a_file_beyond_its_size_is_rotated_and_still_read(
-    path: Path, deliver: Callable[[str], Delivery], records: Records
+def test_a_file_beyond_its_size_is_rotated_and_still_read_whatever_its_name(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
+    path = tmp_path / "calls[1].jsonl"
     store = deliver(f"jsonl:///{path}?max_bytes=4000")
     made = [records.call(at_s=number) for number in range(10)]
     for record in made:
         store.write(record)
-    rotated = sorted(file.name for file in path.parent.glob("calls.jsonl.[0-9]*"))
-    assert rotated[:2] == ["calls.jsonl.1", "calls.jsonl.2"]
-    assert all(file.stat().st_size <= 4000 for file in path.parent.glob("calls.jsonl*"))
-    found = JsonLinesReader(path).calls()
-    assert [one.call_id for one in found] == [one.call_id for one in reversed(made)]
+    rotated = files_of(path)
+    assert [file.name for file in rotated[:2]] == ["calls[1].jsonl.1", "calls[1].jsonl.2"]
+    assert all(file.stat().st_size <= 4000 for file in rotated)
+    assert [one.call_id for one in store.read().calls()] == [one.call_id for one in reversed(made)]
 
 
 def test_a_bad_entry_goes_to_the_rejected_file(store: Delivery, path: Path) -> None:

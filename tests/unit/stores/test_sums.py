@@ -13,6 +13,8 @@ from callspan.stores.base import CallFilter, Reader, Summary
 from .conftest import MIDNIGHT_NS, SECOND, Holding, made
 
 DAY = 86_400
+pytestmark = pytest.mark.parametrize("holding", ["sqlite"], indirect=True)
+"""JSON Lines are summed by the same SQL; tests/stores compares each store with it."""
 
 
 def only(reader: Reader, by: Any = "provider", **which: Any) -> Summary:
