@@ -33,7 +33,8 @@ def test_sessions_lists_newest_first_with_sums(ask: Ask) -> None:
     answer = ask("sessions")
     assert answer.code == 0
     # A column that does not fit is left out, and how wide times are depends on the machine.
-    head, *rows = (line.split() for line in answer.out.splitlines())
+    assert "failure, 1 cancelled" in answer.out
+    head, *rows = (line.replace(", 1 cancelled", "").split() for line in answer.out.splitlines())
     shown = [head.index(name) for name in ("outcome", "reward", "steps", "calls")]
     assert sorted(tuple(row[at] for at in shown) for row in rows) == [
         ("failure", "-1.05", "1", "1"),
@@ -57,7 +58,9 @@ def test_sessions_takes_a_limit_and_a_time(ask: Ask) -> None:
 def test_calls_shows_one_line_a_call(ask: Ask) -> None:
     answer = ask("calls")
     assert answer.code == 0
-    assert len(answer.out.splitlines()) == 15
+    lines = answer.out.splitlines()
+    assert len(lines) == 17
+    assert lines[-2].endswith("without a price: my-policy-4b")
     assert "success, 1 retry" in answer.out
     assert "error 400" in answer.out
 
@@ -110,7 +113,7 @@ def test_json_keys_are_stable(ask: Ask) -> None:
         "error_message", "http_status", "retries", "rate_limited", "stream", "stream_end", "finish_reasons",
         "input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms",
         "first_token_ms", "server_ms", "output", "unrecognized", "user", "metadata", "response_id", "request_id",
-        "batch_id", "custom_id", "content_level",
+        "batch_id", "custom_id", "content_level", "finish_reason",
     }  # fmt: skip
 
 

@@ -61,6 +61,7 @@ SUMS = [
     ("user", {"u1": 2, "u2": 1, "sent": 1}),
     ("name", {"gridworld": 3, None: 1}),
     ("experiment", {"x1": 2, "x2": 1, None: 1}),
+    ("hour", {"2025-10-09T08:00Z": 4}),
     ("meta:seed", {"7": 1, "8": 1, None: 2}),
     ("meta:variant", {"b": 2, None: 2}),
     ("meta:run_id", {"r1": 1, "r2": 1, None: 2}),
@@ -115,7 +116,9 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
         for latencies in (True, False):
             assert {one.key: one.calls for one in reader.summary(by, latencies=latencies)} == sums, by
     for by in ("users", "meta:", ""):
-        with pytest.raises(ValueError, match="use model, provider, session, day, user, name, experiment or meta:KEY"):
+        with pytest.raises(
+            ValueError, match="use model, provider, session, day, hour, user, name, experiment or meta:KEY"
+        ):
             list(reader.summary(by))
 
 

@@ -18,6 +18,7 @@ from callspan.cli.json_rows import call_row, output_text, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
+from callspan.cli.unknown_costs import why_unknown
 from callspan.formatting import UNKNOWN, duration, local_time, money, tokens
 from callspan.record.call import CallRecord
 from callspan.safe_urls import error_text, safe_name
@@ -92,6 +93,8 @@ def calls_command(
         context.no_match(f"No such calls in {safe_name(context.store)}.")
     with context.screen.paged():
         context.screen.print(calls_table(found[:rows], context.screen.console.width))
+        for why in why_unknown(found[:rows]):
+            context.screen.line((why, "dim"))
         say_more(context, more, offset + rows)
 
 

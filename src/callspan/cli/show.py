@@ -19,6 +19,7 @@ from callspan.cli.paging import say_more
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_tree import Page, entries, session_tree
+from callspan.cli.unknown_costs import why_unknown
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
@@ -205,6 +206,7 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
     yield "tokens", _usage(call.usage)
     guess = ", estimated" if call.cost and call.cost.estimated else ""
     yield "cost", money(call.cost.usd if call.cost else None) + (f" by {call.cost.source}{guess}" if call.cost else "")
+    yield from (("no cost", why.removeprefix("no cost: ")) for why in why_unknown([call]))
     yield from _end(call)
     if call.request.compacted or (call.response is not None and call.response.compacted):
         yield "context", "compacted"

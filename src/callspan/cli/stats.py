@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import click
@@ -16,6 +17,7 @@ from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Column, fitted, styled
+from callspan.cli.unknown_costs import why_unknown
 from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, tokens
 from callspan.safe_urls import safe_name
 from callspan.stores.base import CallFilter, Summary
@@ -31,12 +33,15 @@ _COLUMNS: Final = (
     Column("p95", right=True, rank=4),
     Column("first token", right=True, rank=6),
 )
+_EXPLAINED: Final = 1_000
+"""Newest calls of which the reasons for unknown costs are counted."""
 _EPILOG: Final = """\b
 Examples:
   callspan stats
   callspan stats --by session --since 1d
   callspan stats --by meta:variant --experiment prompts-2
   callspan stats --by day --model gpt-5-mini --json
+  callspan stats --by hour --rate-limited --since 1d
 
 A dash means unknown, never zero: a provider that reports no tokens, a model without a price."""
 
@@ -69,16 +74,22 @@ class By(TextType):
 def stats_command(context: CommandContext, which: CallFilter, by: str, limit: int | None, offset: int) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries."""
     with context.reader() as reader:
-        found = list(reader.summary(by, resolve_session(context, reader, which)))
+        which = resolve_session(context, reader, which)
+        found = list(reader.summary(by, which))
+        shown = found[offset:][: limit or TABLE_ROWS]
+        newest = msgspec.structs.replace(which, limit=_EXPLAINED, content="none")
+        reasons = [] if context.json or not any(_unpriced(shown)) else list(why_unknown(reader.calls(newest)))
     if context.json:
         context.emit_all({by: summary.key, **_row(summary)} for summary in found[offset:][:limit])
-    shown = found[offset:][: limit or TABLE_ROWS]
     if not shown:
         context.no_match(f"No such calls in {safe_name(context.store)}.")
     if not context.json:
         with context.screen.paged():
             context.screen.print(_table(by, shown, context.screen.console.width))
-            _unpriced(context, shown)
+            for line in _unpriced(shown):
+                context.screen.line((line, "yellow"))
+            for why in reasons:
+                context.screen.line((why, "dim"))
             say_more(context, len(found) - offset - len(shown), offset + len(shown))
 
 
@@ -107,12 +118,9 @@ def _cells(summary: Summary) -> list[Text | str]:
     ]
 
 
-def _unpriced(context: CommandContext, found: list[Summary]) -> None:
+def _unpriced(found: list[Summary]) -> Iterator[str]:
     """Report sums of cost that omit calls without a price. Calls that failed without tokens are not reported."""
     for summary in found:
         unknown = summary.calls_without_cost
         if unknown > summary.errors or (summary.cost_usd is None and summary.input_tokens is not None):
-            left_out = f"{summary.key or UNKNOWN}: {unknown:,} of {summary.calls:,} calls have no known cost"
-            context.screen.line((left_out, "yellow"))
-    if all(summary.cost_usd is None for summary in found):
-        context.screen.line(("prices: pip install 'callspan[cost]' or name your own, then `callspan reprice`", "dim"))
+            yield f"{summary.key or UNKNOWN}: {unknown:,} of {summary.calls:,} calls have no known cost"

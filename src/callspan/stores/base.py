@@ -15,8 +15,10 @@ from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - 
 from callspan.record.formats import check_format
 
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
-Grouping: TypeAlias = Literal["model", "provider", "session", "day", "user", "name", "experiment"]
-"""What calls are grouped by, besides `meta:KEY`: the value that they, or their sessions, have for a key of metadata."""
+Grouping: TypeAlias = Literal["model", "provider", "session", "day", "hour", "user", "name", "experiment"]
+"""What calls are grouped by, besides `meta:KEY`: the value that they, or their sessions, have for a key of metadata.
+
+Days and hours are in UTC: `2026-11-20`, `2026-11-20T08:00Z`."""
 Order: TypeAlias = Literal["start", "cost", "time", "tokens", "retries"]
 """What calls and sessions are sorted by, besides their start: cost, duration, tokens in and out, retries."""
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)

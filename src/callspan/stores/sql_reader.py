@@ -84,6 +84,8 @@ class SqlReader(SqlRewards):
     name: str
     _day: str
     """SQL for the UTC day of `c.start_ns`, ISO text."""
+    _hour: str
+    """SQL for its UTC hour, as `2026-11-20T08:00Z`."""
     _pico = "sum(c.cost_picousd)"
     """SQL for the sum of picodollars."""
     _priced = "count(c.cost_usd)"
@@ -258,7 +260,11 @@ class SqlReader(SqlRewards):
 
     def _group(self, by: str) -> str:
         """Return the SQL expression to group calls `c` by."""
-        return filters.GROUPS.get(by) or filters.grouping(by, self._metadata) or self._day
+        return (
+            filters.GROUPS.get(by)
+            or filters.grouping(by, self._metadata)
+            or (self._hour if by == "hour" else self._day)
+        )
 
     def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group."""

@@ -53,10 +53,10 @@ def labelled(lines: list[str], label: str) -> list[str]:
     return [line[12:] for line in lines if line.startswith(f"{label:<12}")]
 
 
-def test_a_call_without_data_is_six_lines_with_dashes(page: Any) -> None:
+def test_a_call_without_data_has_dashes_and_says_why(page: Any) -> None:
     lines = page(made(took_ns=None, request=Request()))
     assert lines[0] == "chat \N{EN DASH}  success"
-    assert [line[:12].rstrip() for line in lines[1:]] == ["call", "provider", "time", "tokens", "cost"]
+    assert [line[:12].rstrip() for line in lines[1:]] == ["call", "provider", "time", "tokens", "cost", "no cost"]
     assert labelled(lines, "provider") == ["unknown unknown at \N{EN DASH}:\N{EN DASH}"]
     assert labelled(lines, "tokens") == labelled(lines, "cost") == ["\N{EN DASH}"]
     assert labelled(lines, "time")[0].endswith(", took \N{EN DASH}")

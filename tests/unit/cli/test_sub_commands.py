@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import tempfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,7 @@ def test_a_table_of_calls_has_no_cost_where_none_is_known(store: str) -> None:
     keep(store, made("b", cost=Cost(usd=Decimal("0.25"), source="x")))
     head, *rows = ask("--store", store, "calls", "--oldest-first").out.splitlines()
     assert "cost" in head
+    assert rows.pop() == "no cost: 1 without usage from the provider: estimate_usage estimates that of calls to come"
     cells = {row.split()[2]: row.split()[5] for row in rows}
     assert cells == {"a": DASH, "b": "$0.25"}
 
@@ -232,7 +234,28 @@ def test_sums_leave_the_unknown_out_and_say_so(anywhere: str) -> None:
     page = ask("--store", anywhere, "stats").out
     assert "gpt-5: 1 of 3 calls have no known cost" in page
     assert "free:" not in page
-    assert "callspan[cost]" not in page
+    assert "no cost: 1 without a price: gpt-5\n" in page
+
+
+@points(
+    ("fields", "why"),
+    [
+        ({"api": "chat_completions", "request": Request(stream=True)}, "1 streamed without usage: set stream_usage"),
+        ({"usage": Usage(input_tokens=1)}, "1 without a price: gpt-5"),
+        ({"stream": Stream(end="cut_off")}, "1 cut off or cancelled before the provider stated tokens"),
+        ({"outcome": "cancelled"}, "1 cut off or cancelled before the provider stated tokens"),
+        ({}, "1 without usage from the provider: estimate_usage"),
+        ({"outcome": "error"}, None),
+        ({"outcome": "started"}, None),
+        ({"cost": Cost(usd=Decimal(0), source="x")}, None),
+    ],
+)
+def test_lists_and_sums_say_why_there_is_no_cost(fields: dict[str, Any], why: str | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        url = keep(f"sqlite:///{folder}/calls.db", made("a", **fields))
+        for command in (("calls",), ("stats",), ("show", "a")):
+            out = ask("--store", url, *command).out
+            assert why in out if why else "no cost" not in out and "without" not in out, command
 
 
 def test_where_no_cost_is_known_the_way_to_one_is_reported(store: str) -> None:

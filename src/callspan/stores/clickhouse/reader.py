@@ -31,6 +31,7 @@ class ClickHouseReader(SqlReader):
     """Reads through one client. Raises StoreError for a database without callspan's tables."""
 
     _day = "formatDateTime(fromUnixTimestamp64Nano(c.start_ns, 'UTC'), '%Y-%m-%d')"
+    _hour = "formatDateTime(fromUnixTimestamp64Nano(c.start_ns, 'UTC'), '%Y-%m-%dT%H:00Z')"
     _pico = "sum(toInt128(c.cost_picousd))"
     # Amounts outside the column's range are in `extra`.
     _priced = "count(c.price_v)"

@@ -280,6 +280,7 @@ class PostgresReader(SqlReader):
     """Reads through one read-only connection. Raises StoreError for a database without callspan's tables."""
 
     _day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
+    _hour = _day.replace("DD'", 'DD"T"HH24:00Z\'')
     _contains = "position(:text in replace(lower(t.text), 'ß', 'ss')) > 0"
     _metadata = POSTGRES
     _cost = """coalesce(c.cost_picousd,

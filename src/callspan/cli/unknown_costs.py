@@ -1,0 +1,55 @@
+"""Unknown costs: why calls have no cost or no tokens, and what to set; the last lines of lists and sums."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from callspan.record.call import FAILED, CallRecord
+from callspan.stores.aggregates import model_of
+
+_NO_END: Final = frozenset({"started", "in_progress"})
+_MOST: Final = 3
+"""Models that are named."""
+_STREAM, _CUT, _OTHER, _PRICE = "stream", "cut", "other", "price"
+_REASONS: Final = {
+    _STREAM: "streamed without usage: set stream_usage (CALLSPAN_STREAM_USAGE=1)",
+    _CUT: "cut off or cancelled before the provider stated tokens: estimate_usage estimates those to come",
+    _OTHER: "without usage from the provider: estimate_usage estimates that of calls to come",
+    _PRICE: "without a price",
+}
+_PRICES: Final = "prices: pip install 'callspan[cost]' or name your own (CALLSPAN_PRICES), then `callspan reprice`"
+
+
+def why_unknown(calls: Iterable[CallRecord]) -> Iterator[str]:
+    """Yield a line for each reason why some of these calls have no cost or no tokens, except that they failed."""
+    reasons: Counter[str] = Counter()
+    unpriced: Counter[str] = Counter()
+    for call in calls:
+        reason = _reason(call)
+        if reason is not None:
+            reasons[reason] += 1
+        if reason == _PRICE:
+            unpriced[model_of(call) or "unknown"] += 1
+    for reason, text in _REASONS.items():
+        if reasons[reason] and reason != _PRICE:
+            yield f"no cost: {reasons[reason]:,} {text}"
+    if unpriced:
+        named = ", ".join(model for model, _ in unpriced.most_common(_MOST)) + (", …" if len(unpriced) > _MOST else "")
+        yield f"no cost: {reasons[_PRICE]:,} {_REASONS[_PRICE]}: {named}"
+        yield _PRICES
+
+
+def _reason(call: CallRecord) -> str | None:
+    """Return why a call has no cost; None if it has one, runs, or failed without usage."""
+    if call.cost is not None or call.outcome in _NO_END:
+        return None
+    if call.usage is not None:
+        return _PRICE
+    if call.is_cut_off or call.outcome == "cancelled":
+        return _CUT
+    if call.outcome in FAILED:
+        return None
+    # The usage of these streams is stated only where the request asks for it.
+    return _STREAM if call.request.stream and call.api == "chat_completions" else _OTHER
