@@ -21,6 +21,7 @@ from .conftest import Delivery, Records
 COLUMNS = "request_id, user_id, organization_id, project_id, run_id, agent_id, tags"
 LOOKUPS = [
     "trace_id", "span_id", "response_id", "request_id", "user_id", "run_id", "batch_id", "continues", "conversation_id",
+    "timestep_id", "organization_id", "model_req",
 ]  # fmt: skip
 METADATA = {
     "user_id": "u1",

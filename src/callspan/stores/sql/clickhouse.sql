@@ -13,6 +13,9 @@ CREATE TABLE IF NOT EXISTS calls (
   INDEX by_response response_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_request request_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_user user_id TYPE bloom_filter(0.001) GRANULARITY 1, INDEX by_run run_id TYPE bloom_filter(0.001) GRANULARITY 1,
+  INDEX by_timestep timestep_id TYPE bloom_filter(0.001) GRANULARITY 1,
+  INDEX by_organization organization_id TYPE bloom_filter(0.001) GRANULARITY 1,
+  INDEX by_model_req model_req TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_batch batch_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_continues continues TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_conversation conversation_id TYPE bloom_filter(0.001) GRANULARITY 1
@@ -44,7 +47,8 @@ SELECT
 @merged(timesteps)
 FROM timestep_versions v GROUP BY v.session_id, v.timestep_id;
 CREATE TABLE IF NOT EXISTS events (
-@columns(events)
+@columns(events),
+  INDEX by_event_type event_type TYPE bloom_filter(0.001) GRANULARITY 1
 ) ENGINE = ReplacingMergeTree ORDER BY (session_id, event_id) SETTINGS allow_nullable_key = 1, non_replicated_deduplication_window = 1000;
 CREATE TABLE IF NOT EXISTS messages (
 @columns(messages)
