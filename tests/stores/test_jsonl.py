@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -260,6 +262,45 @@ def test_a_child_reads_beside_its_parent(store: Delivery, path: Path, records: R
         assert len(list(found)) == 1
         os.close(done)
         os.close(ready)
+
+
+def test_threads_share_a_reader(store: Delivery, path: Path, records: Records) -> None:
+    store.write(*(records.call(answer=f"answer {number}") for number in range(300)))
+    with closing(JsonLinesReader(path)) as reader, ThreadPoolExecutor(4) as pool:
+        counts = [pool.submit(reader.count_calls) for _ in range(8)]
+        texts = [pool.submit(lambda: sorted(texts_of(reader.calls()))) for _ in range(4)]
+        assert {count.result() for count in counts} == {300}
+        assert {tuple(found.result()) for found in texts} == {
+            tuple(sorted(f"answer {number}" for number in range(300)))
+        }
+
+
+def test_no_call_has_a_body_of_what_was_written_over_it(store: Delivery, path: Path, records: Records) -> None:
+    store.write(*(records.call(answer=f"first {number:03}") for number in range(300)))
+    lines = path.read_bytes()
+    path.unlink()
+    store.write(*(records.call(answer=f"other {number:03}") for number in range(300)))
+    other = path.read_bytes()
+    path.write_bytes(lines)
+    with closing(JsonLinesReader(path)) as reader:
+        found = reader.calls()
+        next(found)
+        path.write_bytes(other)
+        with pytest.raises(StoreError, match="written anew"):
+            list(found)
+
+
+def test_a_store_that_was_deleted_is_no_empty_one(store: Delivery, path: Path, records: Records) -> None:
+    store.write(records.call())
+    with closing(JsonLinesReader(path)) as reader:
+        assert reader.count_calls() == 1
+        path.unlink()
+        with pytest.raises(StoreError, match="no such file"):
+            reader.count_calls()
+    with pytest.raises(sqlite3.ProgrammingError):
+        reader.count_calls()
+    with pytest.raises(sqlite3.ProgrammingError):
+        reader.count_calls()
 
 
 @pytest.mark.slow

@@ -90,4 +90,4 @@ def test_every_sub_command_has_examples(tmp_path: Path) -> None:
 
 def test_what_is_paged_is_printed_where_nothing_pages(store: str) -> None:
     keep(store, *(made(f"c{at}") for at in range(60)))
-    assert len(ask("--store", store, "calls", "--limit", "60").out.splitlines()) == 61
+    assert len(ask("--store", store, "calls", "--limit", "60").out.splitlines()) == 1 + 60 + 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeAlias, cast
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import msgspec
 
@@ -66,16 +66,16 @@ class JsonLinesReader(TemporaryReader):
     def __init__(
         self, path: str | Path, wait_s: float | None = None, only: tuple[str, frozenset[str]] | None = None
     ) -> None:
-        """`wait_s` is how long reading may take from now on; None: any time. `only` are a kind, and the ids to read.
+        """`wait_s` is how long reading may take for each answer; None: any time. `only`: a kind, and ids to read.
 
         Raises StoreError if the file is missing or has another format.
         """
         self._store = Path(path)
-        self._until = float("inf") if wait_s is None else time.monotonic() + wait_s
+        self._wait_s = float("inf") if wait_s is None else wait_s
+        self._until = float("inf")
         self._only = only
         self.progress: Progress = _unseen
         self._numbers = count(1)
-        self._process = os.getpid()
         self._files: dict[int, _File] = {}
         """By inode."""
         self._open: dict[int, BinaryIO] = {}
@@ -90,7 +90,7 @@ class JsonLinesReader(TemporaryReader):
 
     def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
         """Yield the records of a kind that have one of these whole ids. Other lines are not decoded."""
-        some = JsonLinesReader(self._store, self._until - time.monotonic(), (kind, frozenset(ids)))
+        some = JsonLinesReader(self._store, self._wait_s, (kind, frozenset(ids)))
         with closing(some):
             yield from super(JsonLinesReader, some).stored(kind, ids)
 
@@ -110,13 +110,11 @@ class JsonLinesReader(TemporaryReader):
         self._open.clear()
 
     def _load(self) -> None:
-        if os.getpid() != self._process:
-            # The parent reads on with the same offsets.
-            self._process = os.getpid()
-            self._clear()
+        self._until = time.monotonic() + self._wait_s
         try:
             self._add_all(self._appended())
         except _RewrittenError:
+            check_there(self._store)
             self._add_all(self._appended())
 
     def _appended(self) -> Generator[tuple[Record, int], None, None]:
@@ -172,12 +170,22 @@ class JsonLinesReader(TemporaryReader):
                 return decode(line)
         return None
 
-    def _version(self, place: int) -> CallRecord:
-        if self._latest is None or self._latest[0] != place:
-            file = self._opened(place >> _OFFSET_BITS)
-            file.seek(place & (1 << _OFFSET_BITS) - 1)
-            self._latest = place, cast("CallRecord", decode(file.readline()))
-        return self._latest[1]
+    def _version(self, place: int, call_id: str) -> CallRecord:
+        with self._loading:
+            if os.getpid() != self._process:
+                raise StoreError(f"{self.name}: this list was begun before a fork; read it on in the parent")
+            if self._latest is None or self._latest[0] != place:
+                file = self._opened(place >> _OFFSET_BITS)
+                file.seek(place & (1 << _OFFSET_BITS) - 1)
+                self._latest = place, self._call_in(file.readline(), call_id)
+            return self._latest[1]
+
+    def _call_in(self, line: bytes, call_id: str) -> CallRecord:
+        with contextlib.suppress(*_NO_RECORD):
+            record = decode(line)
+            if isinstance(record, CallRecord) and record.call_id == call_id:
+                return record
+        raise self._rewritten()
 
     def _opened(self, number: int) -> BinaryIO:
         file = self._open.get(number)

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -46,6 +48,7 @@ class TemporaryReader(SQLiteReader):
 
     The database has no name: SQLite keeps it in memory while it is small, else in a private file that it deletes when
     it opens it. Of a call's bodies it has only the place, an integer that means something to the subclass.
+    Any thread may use it. After a fork the child loads rows of its own; a list begun before is read on in the parent.
     """
 
     def __init__(self, name: str) -> None:
@@ -54,6 +57,9 @@ class TemporaryReader(SQLiteReader):
         self._path = _PLACE
         self._running = 0
         """Queries whose results are being read."""
+        self._loading = threading.RLock()
+        self._process = os.getpid()
+        self._is_closed = False
         self._failure: StoreError | None = None
         """What failed in a function that SQLite has called."""
         self._connect()
@@ -63,18 +69,19 @@ class TemporaryReader(SQLiteReader):
         """Add what the database lacks. Raises StoreError."""
 
     @abstractmethod
-    def _version(self, place: int) -> CallRecord:
-        """Return the version of a call at a place, with its bodies. Raises StoreError."""
+    def _version(self, place: int, call_id: str) -> CallRecord:
+        """Return the version of a call at a place, with its bodies. Raises StoreError, also if it is another call's."""
 
     def _clear(self) -> None:
         """Start with an empty database."""
         self._connection.close()
-        self._connect()
+        if not self._is_closed:
+            self._connect()
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._connection.row_factory = sqlite3.Row
-        for name, arguments, function in (*FUNCTIONS, ("callspan_finds", 4, self._finds)):
+        for name, arguments, function in (*FUNCTIONS, ("callspan_finds", 5, self._finds)):
             self._connection.create_function(name, arguments, function, deterministic=True)
         self._run("PRAGMA journal_mode=OFF", "PRAGMA synchronous=OFF")
         self._run(*(one for one in statements("sqlite") if _INDEX not in one))
@@ -123,10 +130,20 @@ class TemporaryReader(SQLiteReader):
         for statement in statements:
             self._connection.execute(statement)
 
+    def _began(self) -> None:
+        """Load rows for a query, unless others are running, and count it as one of these."""
+        if os.getpid() != self._process:
+            # The connection is the parent's too, and a thread that held the lock is not here.
+            self._process, self._running, self._loading = os.getpid(), 0, threading.RLock()
+            self._clear()
+        with self._loading:
+            if not self._running:
+                self._load()
+            self._running += 1
+
     @contextmanager
     def _query(self) -> Iterator[None]:
-        """Keep the rows as they are while the block runs."""
-        self._running += 1
+        """Keep the rows as they are until the block has run, which `_began` has counted."""
         try:
             yield
         except sqlite3.OperationalError:
@@ -134,20 +151,23 @@ class TemporaryReader(SQLiteReader):
                 raise
             raise self._failure from None
         finally:
-            self._running -= 1
+            with self._loading:
+                self._running = max(0, self._running - 1)
             self._failure = None
 
     def _results(self, found: Iterator[object]) -> Iterator[object]:
+        with self._loading:
+            self._running += 1
         with self._query():
             yield from found
 
     def _request_body(self, row: Values) -> msgspec.Raw | None:
         place = cast("int | None", row["request"])
-        return None if place is None else self._version(place).request.body
+        return None if place is None else self._version(place, str(row["call_id"])).request.body
 
     def _response_body(self, row: Values) -> msgspec.Raw | None:
         place = cast("int | None", row["output"])
-        response = None if place is None else self._version(place).response
+        response = None if place is None else self._version(place, str(row["call_id"])).response
         return None if response is None else response.body
 
     def _first_with(self, which: CallFilter) -> None:
@@ -156,10 +176,10 @@ class TemporaryReader(SQLiteReader):
     def _text_condition(self, text: str) -> str:
         """Return the condition that a text of call `c` contains the case-folded text, which is `:text`, too."""
         del text
-        return "callspan_finds(c.api, c.request, c.output, :text)"
+        return "callspan_finds(c.call_id, c.api, c.request, c.output, :text)"
 
-    def _finds(self, api: str, request: int | None, output: int | None, part: str) -> bool:
-        row = {"request": request, "output": output}
+    def _finds(self, call_id: str, api: str, request: int | None, output: int | None, part: str) -> bool:
+        row = {"call_id": call_id, "request": request, "output": output}
         try:
             sent, answer = bytes(self._request_body(row) or b""), bytes(self._response_body(row) or b"")
         except StoreError as error:
@@ -170,6 +190,7 @@ class TemporaryReader(SQLiteReader):
 
     def close(self) -> None:
         """Close the temporary database."""
+        self._is_closed = True
         self._connection.close()
 
 
@@ -178,8 +199,7 @@ def _queried(query: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(query)
     def answer(reader: TemporaryReader, *arguments: object, **named: object) -> object:
-        if not reader._running:
-            reader._load()
+        reader._began()
         with reader._query():
             found = query(reader, *arguments, **named)
         return reader._results(found) if isinstance(found, Iterator) else found
@@ -214,7 +234,7 @@ class RecordsReader(TemporaryReader):
         kept = self._connection.execute("INSERT INTO versions (record) VALUES (?)", (encode(record),))
         return int(kept.lastrowid or 0)
 
-    def _version(self, place: int) -> CallRecord:
+    def _version(self, place: int, call_id: str) -> CallRecord:  # noqa: ARG002 - what is kept here stays
         (data,) = self._connection.execute("SELECT record FROM versions WHERE id = ?", (place,)).fetchone()
         return cast("CallRecord", decode(data))
 
