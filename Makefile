@@ -9,6 +9,8 @@ STAMP := $(VENV)/.callspan
 EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),groq,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
+# Databases, Collectors and hundreds of processes: on a stalled machine a test is repeated, and the report shows it.
+AGAIN := --reruns 2 -rR
 # With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they are skipped.
 CORPUS_TESTS := tests/wire tests/stores/test_rebuild.py tests/unit/semconv/test_recorded.py
 # `make bench QUICK=--quick`, also bench-peers and scale: less than two minutes, without writing results.
@@ -33,10 +35,10 @@ test: $(STAMP)-dev  ## The tests that need nothing but Python
 test-all: test test-added  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus
 
 test-added: $(STAMP)-all  ## What test-all adds to test
-	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 4 \
+	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 4 $(AGAIN) \
 	  -m "(postgres or clickhouse or hypothesis) and not slow and not backend"
 	$(PYTEST) -n 4 -m "not slow and not hypothesis and not postgres and not clickhouse" $(CORPUS_TESTS)
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 3 -m "slow and not backend and not timing"
+	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 3 $(AGAIN) -m "slow and not backend and not timing"
 	$(MAKE) older
 	$(MAKE) collector
 	$(BIN)/python tools/environments.py peers
@@ -101,7 +103,7 @@ frameworks: $(STAMP)-dev  ## Frameworks on top of the SDKs, each in an environme
 
 collector: $(STAMP)-dev  ## A real OpenTelemetry Collector and Prometheus, built by Go; CALLSPAN_OTELCOL names another one
 	$(BIN)/python tools/collector.py
-	$(PYTEST) -rs tests/otel/test_collector.py tests/otel/test_jaeger.py
+	$(PYTEST) $(AGAIN) -rs tests/otel/test_collector.py tests/otel/test_jaeger.py
 
 backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, Phoenix besides those above, and back
 	$(BIN)/python tools/environments.py backend
@@ -111,7 +113,7 @@ nightly: newest test-all coverage documents bench bench-peers matrix mutants pee
 	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
 	CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 -m slow tests/unit/test_patterns.py
-	CALLSPAN_CHAOS=all CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) tests/stores/test_outages.py
+	CALLSPAN_CHAOS=all CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(AGAIN) tests/stores/test_outages.py
 	CALLSPAN_CHAOS=all $(PYTEST) -n 3 tests/stores/test_beside_sqlite.py
 	CALLSPAN_LARGE_CALLS=1000000 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -m slow tests/stores/test_sql_examples.py
 	CALLSPAN_LARGE_CALLS=1000000 $(PYTEST) tests/stores/test_large_readers.py
