@@ -99,6 +99,7 @@ def the_rest(provider: ScriptedProvider) -> None:
         asyncio.run(by_hand())
         reported = seen.records[-1]
         assert (reported.attempts[0].status, reported.text) == (429, "Well.")
+        assert (reported.is_cut_by_length, reported.is_cut_off) == (False, False)
         assert [call.name for call in seen.records[0].tool_calls] == ["look"]
     assert Message(role="assistant", parts=[ToolCall(name="look")]).tool_calls[0].name == "look"
     with pytest.raises(TypeError, match="lacks"):
