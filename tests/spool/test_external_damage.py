@@ -43,7 +43,7 @@ class TestDirectory:
         sink = DownSink(tmp_path / "d")
         spool = Spool(place, [sink])
         spool.append(record("before"))
-        subprocess.run(("rm", "-r", str(place)), check=True)
+        subprocess.run(("rm", "-rf", str(place)), check=True)
         spool.append(record("between"))
         spool.ship(0.1)
         spool.append(record("after"))

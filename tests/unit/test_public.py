@@ -71,7 +71,7 @@ COMPLETION = {
     "replay": "anthropic_url close groq_url openai_url pending reply requests unused url webhook",
     "received request": "body content headers json method path query retry_count stream time_ns",
     "open_store, sqlite": _READER,
-    "open_store, jsonl": _READER,
+    "open_store, jsonl": _READER + " progress",
     "AnthropicInstrumentor": _INSTRUMENTOR,
     "OpenAIInstrumentor": _INSTRUMENTOR,
     "ByteBoundedExporter": _EXPORTER,
