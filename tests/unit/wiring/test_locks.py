@@ -12,6 +12,7 @@ import pytest
 
 import callspan
 from callspan import wiring
+from callspan.fail_open import forget_failures
 from callspan.sdk_profiles import SDKS
 from callspan.wiring import WIRING
 
@@ -63,3 +64,8 @@ def test_no_thread_waits_for_the_stores_that_another_thread_closes(
     assert time.monotonic() - began > CLOSING_S
     assert took < CLOSING_S
     silent.close()
+    for thread in threading.enumerate():
+        if "silent.sock" in thread.name:
+            thread.join(10)  # it logs that its connection is reset
+            assert not thread.is_alive()
+    forget_failures()
