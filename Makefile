@@ -9,7 +9,7 @@ STAMP := $(VENV)/.callspan
 EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),groq,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
-# Databases, Collectors and hundreds of processes: on a stalled machine a test is repeated, and the report shows it.
+# Sockets, databases, hundreds of processes: on a stalled machine a test is repeated, and the report shows it.
 AGAIN := --reruns 2 -rR
 # With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they are skipped.
 CORPUS_TESTS := tests/wire tests/stores/test_rebuild.py tests/unit/semconv/test_recorded.py
@@ -30,19 +30,19 @@ demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace
 
 # Quick tests often wait for sockets and processes: four at once, also on two cores.
 test: $(STAMP)-dev  ## The tests that need nothing but Python
-	CALLSPAN_WIRE_CORPUS= $(PYTEST) -n 3 -m "not slow and not timing and not postgres and not clickhouse and not backend"
+	CALLSPAN_WIRE_CORPUS= $(PYTEST) -n 3 $(AGAIN) -m "not slow and not timing and not postgres and not clickhouse and not backend"
 
 test-all: test test-added  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus
 
 test-added: $(STAMP)-all  ## What test-all adds to test
 	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 4 $(AGAIN) \
 	  -m "(postgres or clickhouse or hypothesis) and not slow and not backend"
-	$(PYTEST) -n 4 -m "not slow and not hypothesis and not postgres and not clickhouse" $(CORPUS_TESTS)
+	$(PYTEST) -n 4 $(AGAIN) -m "not slow and not hypothesis and not postgres and not clickhouse" $(CORPUS_TESTS)
 	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 3 $(AGAIN) -m "slow and not backend and not timing"
 	$(MAKE) older
 	$(MAKE) collector
 	$(BIN)/python tools/environments.py peers
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_peers.py
+	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) $(AGAIN) tests/otel/test_peers.py
 
 coverage: $(STAMP)-all  ## How much of the source the quick tests reach; at least nine tenths
 	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 -m "not slow and not timing and not backend" \
@@ -61,7 +61,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/python tools/columns.py --check
 
 older: $(STAMP)-dev  ## The capture tests on one older version of both SDKs
-	$(BIN)/python tools/matrix.py --pair older
+	$(BIN)/python tools/matrix.py --pair older $(AGAIN)
 
 matrix: $(STAMP)-dev  ## The capture tests on four versions of both SDKs and every Python found; writes docs/matrix.md
 	$(BIN)/python tools/matrix.py
@@ -91,7 +91,7 @@ scale: $(STAMP)-dev  ## Many streams, threads and processes at once, and a milli
 
 peers: $(STAMP)-dev  ## Beside the real packages of others that instrument the same SDKs
 	$(BIN)/python tools/environments.py peers
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_peers.py
+	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) $(AGAIN) tests/otel/test_peers.py
 
 newest: $(STAMP)-dev  ## Whether the coverage table has every method of the newest openai and anthropic
 	$(BIN)/python tools/environments.py newest
