@@ -365,7 +365,7 @@ def test_the_usage_of_a_session_is_no_call(mode: Mode, run: Run, seen: Captured)
         return session_id
 
     session_id = run(body)
-    stated = [record.metadata.get("stated_usage") for record in seen.everything if isinstance(record, SessionRecord)]
+    stated = [record.metadata.get("reported_usage") for record in seen.everything if isinstance(record, SessionRecord)]
     assert stated[-1] == {"input_tokens": 150, "output_tokens": 18, "cache_read_input_tokens": 40}
     assert {record.place.session_id for record in seen.records} == {session_id}
     assert len(seen.records) == 2

@@ -93,7 +93,7 @@ def test_a_turn_is_one_record(mode: Mode, run: Run, seen: Captured) -> None:
     )  # fmt: skip
     sessions = [one for one in seen.everything if isinstance(one, SessionRecord)]
     assert sessions[-1].outcome == "idle"
-    stated = sessions[-1].metadata["stated_usage"]
+    stated = sessions[-1].metadata["reported_usage"]
     assert isinstance(stated, dict)
     assert stated["total_tokens"] == 238
 

@@ -216,7 +216,7 @@ OPTIONS: Final[dict[str, Callable[[_Command], _Command]]] = {
         "--retries", "min_retries", type=Rows(0), metavar="N", help="Only calls with at least N retries."
     ),
     "rate_limited": click.option(
-        "--rate-limited/--no-rate-limited", default=None, help="Only calls that a provider answered with 429 / others."
+        "--rate-limited/--no-rate-limited", default=None, help="Only calls that a provider rejected with 429 / others."
     ),
     "min_cost_usd": click.option(
         "--min-cost", "min_cost_usd", type=Money(), metavar="USD", help="Only from this cost on."

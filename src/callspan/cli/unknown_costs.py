@@ -15,7 +15,7 @@ _MOST: Final = 3
 _STREAM, _CUT, _OTHER, _PRICE = "stream", "cut", "other", "price"
 _REASONS: Final = {
     _STREAM: "streamed without usage: set stream_usage (CALLSPAN_STREAM_USAGE=1)",
-    _CUT: "cut off or cancelled before the provider stated tokens: estimate_usage estimates those to come",
+    _CUT: "cut off or cancelled before the provider reported tokens: estimate_usage estimates those to come",
     _OTHER: "without usage from the provider: estimate_usage estimates that of calls to come",
     _PRICE: "without a price",
 }
@@ -51,5 +51,5 @@ def _reason(call: CallRecord) -> str | None:
         return _CUT
     if call.outcome in FAILED:
         return None
-    # The usage of these streams is stated only where the request asks for it.
+    # The usage of these streams is sent only where the request asks for it.
     return _STREAM if call.request.stream and call.api == "chat_completions" else _OTHER

@@ -142,7 +142,7 @@ def session_of(origin: Origin, fact: SessionFacts, now_ns: int) -> SessionRecord
     if fact.model is not None:
         metadata["agent_model"] = fact.model
     if fact.usage is not None:
-        metadata["stated_usage"] = fact.usage
+        metadata["reported_usage"] = fact.usage
     return SessionRecord(
         session_id=fact.session_id,
         seen_ns=at_ns,

@@ -27,10 +27,10 @@ from callspan.stores.protocol import Readable
 from callspan.stores.urls import readable
 
 LOOK_UP_S: Final = 5.0
-"""The longest time that a look-up takes, and for which a store that has not answered is left alone afterwards."""
+"""The longest time that a look-up takes, and for which a store that timed out is left alone afterwards."""
 _AGAIN_S: Final = 0.2
 _UNREADABLE: Final = fail_open("look up what a store knows")
-_COUNT: Final = fail_open("count a look-up that no store has answered")
+_COUNT: Final = fail_open("count a look-up that timed out")
 _V = TypeVar("_V")
 _Read: TypeAlias = Callable[[Reader, Sequence[str]], Mapping[str, _V]]
 """Returns what a store knows of each id."""
@@ -75,28 +75,28 @@ class LookUps:
     def _ask(self, ids: Sequence[str], read: _Read[_V]) -> dict[str, _V]:
         """Return what the stores know of the ids, the first one that knows an id of that id.
 
-        Raises UnansweredError if nothing is known, and a store has not answered.
+        Raises UnansweredError if nothing is known, and a store timed out or failed.
         """
         if not on_own_thread():
             raise UnansweredError("a store is only opened on a thread of callspan's own")
         deadline = time.monotonic() + LOOK_UP_S
         found: dict[str, _V] = {}
-        answered = True
+        complete = True
         for url, store in self._stores.items():
             now, missing = time.monotonic(), [one for one in ids if one not in found]
             if not missing:
                 break
             if now >= deadline or now < self._silent_until.get(url, 0.0):
-                answered = False
+                complete = False
                 continue
             try:
                 found.update(_read(store, read, missing, deadline))
             except ours(EmptyStoreError):
                 continue
             except reported(_UNREADABLE):
-                answered = False
+                complete = False
                 self._silent_until[url] = time.monotonic() + LOOK_UP_S
-        if not found and not answered:
+        if not found and not complete:
             with _COUNT:
                 directory = self._directory()
                 if directory is not None:

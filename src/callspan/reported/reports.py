@@ -202,7 +202,7 @@ class Report:
         LOOK_UPS.put(self.run)
 
     def run(self) -> None:
-        """Do it, again from its start where an interrupt came or a store is asked. Raises nothing but interrupts."""
+        """Do it, again from its start where an interrupt came or a store is queried. Raises nothing but interrupts."""
         with _REPORT:
             if self._key is not None:
                 self._claim = self._of.claims.take(self._key, self, self._adds)

@@ -183,7 +183,7 @@ class Losses(msgspec.Struct):
     threads: dict[str, Death] = {}
     """Background threads of any process, by name."""
     unanswered: Occasions = msgspec.field(default_factory=Occasions)
-    """Look-ups in a store that has not answered in time. Not a loss."""
+    """Look-ups that timed out or failed in a store. Not a loss."""
     interrupted: Occasions = msgspec.field(default_factory=Occasions)
     """Interrupts that may have cost a span, a measurement or a record."""
 

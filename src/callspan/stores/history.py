@@ -24,8 +24,8 @@ def follow(reader: Reader, call: CallRecord, limit: int) -> History:
     seen = {call.call_id}
     at = call
     while at.request.continues is not None:
-        answered = CallFilter(response_id=at.request.continues, newest_first=False, limit=1)
-        before = next(reader.calls(answered), None)
+        continued = CallFilter(response_id=at.request.continues, newest_first=False, limit=1)
+        before = next(reader.calls(continued), None)
         if before is None:
             return History(newest_first[::-1], missing=at.request.continues)
         if before.call_id in seen:

@@ -242,8 +242,8 @@ def test_sums_leave_the_unknown_out_and_say_so(anywhere: str) -> None:
     [
         ({"api": "chat_completions", "request": Request(stream=True)}, "1 streamed without usage: set stream_usage"),
         ({"usage": Usage(input_tokens=1)}, "1 without a price: gpt-5"),
-        ({"stream": Stream(end="cut_off")}, "1 cut off or cancelled before the provider stated tokens"),
-        ({"outcome": "cancelled"}, "1 cut off or cancelled before the provider stated tokens"),
+        ({"stream": Stream(end="cut_off")}, "1 cut off or cancelled before the provider reported tokens"),
+        ({"outcome": "cancelled"}, "1 cut off or cancelled before the provider reported tokens"),
         ({}, "1 without usage from the provider: estimate_usage"),
         ({"outcome": "error"}, None),
         ({"outcome": "started"}, None),

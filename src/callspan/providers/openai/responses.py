@@ -171,13 +171,13 @@ def _input(given: object) -> list[Message]:
 def _output(response: object) -> list[Message]:
     """Return one message, as the Responses API has one choice. A compaction repeats the user's messages before it."""
     echoed: list[object] = []
-    answered: list[object] = []
+    output: list[object] = []
     for item in items(response, "output"):
         is_echo = isinstance(item, dict) and item.get("role") == "user"
-        (echoed if is_echo else answered).append(item)
-    if not echoed and not answered:
+        (echoed if is_echo else output).append(item)
+    if not echoed and not output:
         return []
-    message = Message(role="assistant", parts=item_parts(answered), finish_reason=_reason(response))
+    message = Message(role="assistant", parts=item_parts(output), finish_reason=_reason(response))
     return [*item_messages(echoed), message] if echoed else [message]
 
 

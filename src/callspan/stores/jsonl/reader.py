@@ -162,7 +162,7 @@ class JsonLinesReader(TemporaryReader):
         known.tail = self._tail(file, known)
 
     def _record_in(self, line: bytes) -> Record | None:
-        """Return the record in a line; None for a line without one, and for one that was not asked for."""
+        """Return the record in a line; None for a line without one, and for one that `_only` leaves out."""
         if time.monotonic() > self._until:
             raise StoreError(f"{self.name}: too large to be read in time")
         with contextlib.suppress(*_NO_RECORD):

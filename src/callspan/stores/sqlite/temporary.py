@@ -195,7 +195,7 @@ class TemporaryReader(SQLiteReader):
 
 
 def _queried(query: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a query that is answered from rows loaded just now."""
+    """Return a query over rows loaded just now."""
 
     @wraps(query)
     def answer(reader: TemporaryReader, *arguments: object, **named: object) -> object:
