@@ -88,7 +88,7 @@ def test_calls_of_one_session_by_the_beginning_of_its_id(ask: Ask) -> None:
     rows = ask("sessions", "--json").json
     (longest,) = [row for row in rows if row["calls"] == 6]
     listed = ask("calls", "--session", longest["session_id"][:20], "--oldest-first", "--json").json
-    assert [call["timestep"] for call in listed] == [0, 0, 0, 1, 2, 3]
+    assert [call["timestep_position"] for call in listed] == [0, 0, 0, 1, 2, 3]
     assert ask("calls", "--session", "nobody").code == 1
 
 
@@ -106,7 +106,8 @@ def test_no_such_calls_is_exit_code_1_and_says_so_on_stderr(ask: Ask) -> None:
 
 def test_json_keys_are_stable(ask: Ask) -> None:
     assert set(ask("calls", "--limit", "1", "--json").json[0]) == {
-        "call_id", "session_id", "session_name", "timestep", "timestep_id", "trace_id", "span_id", "start", "start_ns",
+        "call_id", "session_id", "session_name", "timestep_position", "timestep_id", "trace_id", "span_id",
+        "start", "start_ns",
         "provider", "api", "operation", "model", "response_model", "outcome", "error_type", "error_kind",
         "error_message", "http_status", "retries", "rate_limited", "stream", "stream_end", "finish_reasons",
         "input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms",

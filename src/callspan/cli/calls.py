@@ -14,7 +14,7 @@ from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading, store_errors
 from callspan.cli.filters import Rows, call_options, resolve_session, sort_option
-from callspan.cli.json_rows import call_row, output_text, short_ids
+from callspan.cli.json_rows import call_rows, output_text, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
@@ -80,7 +80,7 @@ def calls_command(
             which, limit=limit, offset=offset, newest_first=not oldest_first, content="response"
         )
         if context.json:
-            if not context.emit_all(call_row(call) for call in reader.calls(which)):
+            if not context.emit_all(call_rows(reader, reader.calls(which))):
                 raise click.exceptions.Exit(1)
             return
         rows = limit or TABLE_ROWS
@@ -161,7 +161,7 @@ def _tail(context: CommandContext, which: CallFilter, number: int, *, follow: bo
         if number:
             last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
             for call in reversed(last):
-                _show(context, call, shown)
+                _show(context, reader, call, shown)
         running = [call.call_id for call in last if call.outcome in _RUNNING] if number else []
         for poll in itertools.count() if follow else ():
             running = _show_ended(context, reader, running)
@@ -169,7 +169,7 @@ def _tail(context: CommandContext, which: CallFilter, number: int, *, follow: bo
             if poll and poll % _DELIVER_EVERY == 0:
                 context.deliver()
             for call in _finished(reader, window, shown, began_ns):
-                _show(context, call, shown)
+                _show(context, reader, call, shown)
             time.sleep(_POLL_S)
 
 
@@ -181,7 +181,7 @@ def _show_ended(context: CommandContext, reader: Reader, running: list[str]) -> 
         if call is not None and call.outcome in _RUNNING:
             still.append(call_id)
         elif call is not None:
-            _show(context, call, set())
+            _show(context, reader, call, set())
     return still
 
 
@@ -223,10 +223,10 @@ def _end_ns(call: CallRecord) -> int:
     return call.timing.start_ns + (call.timing.duration_ns or 0)
 
 
-def _show(context: CommandContext, call: CallRecord, shown: set[str]) -> None:
+def _show(context: CommandContext, reader: Reader, call: CallRecord, shown: set[str]) -> None:
     shown.add(call.call_id)
     if context.json:
-        context.emit(call_row(call))
+        context.emit(*call_rows(reader, [call]))
         return
     usage = call.usage
     line = styled(

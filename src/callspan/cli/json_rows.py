@@ -34,16 +34,31 @@ _Place: TypeAlias = tuple[int, int]
 _Lists: TypeAlias = defaultdict[str, list[_Place]]
 """Where the JSON of entries is held, by the list that they belong to."""
 _IN_MEMORY: Final = 4 << 20
+_ROWS_AT_ONCE: Final = 500
+"""Rows of calls for which the positions of timesteps are read together."""
 
 
-def call_row(call: CallRecord) -> Row:
-    """Return a call as `callspan calls --json` prints it; None is unknown."""
+def call_rows(reader: Reader, calls: Iterable[CallRecord]) -> Iterator[Row]:
+    """Yield calls as `callspan calls --json` prints them, with the positions of their timesteps."""
+    rows = map(call_row, calls)
+    positions: Mapping[str, int] = {}
+    known: set[str] = set()
+    while some := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+        sessions = {str(row["session_id"]) for row in some if row["timestep_id"] is not None}
+        if not sessions <= known:
+            known, positions = sessions, reader.step_positions(sorted(sessions))
+        for row in some:
+            yield row | {"timestep_position": positions.get(str(row["timestep_id"]))}
+
+
+def call_row(call: CallRecord, position: int | None = None) -> Row:
+    """Return a call as a row, with the position of its timestep if it is given; None is unknown."""
     error, usage, response = call.error, call.usage, call.response
     return {
         "call_id": call.call_id,
         "session_id": call.place.session_id,
         "session_name": call.place.session_name,
-        "timestep": call.place.timestep,
+        "timestep_position": position,
         "timestep_id": call.place.timestep_id,
         "trace_id": call.trace_id,
         "span_id": call.span_id,
@@ -189,7 +204,8 @@ def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Item
 
     Entries of a session without steps are not held. Of others only their JSON is, on disk where it is long.
     """
-    steps = {step.timestep_id: encode(_step(step)) for step in reader.timesteps(summary.session.session_id)}
+    every = enumerate(reader.timesteps(summary.session.session_id))
+    steps = {step.timestep_id: (position, encode(_step(step, position))) for position, step in every}
     yield f'{encode(session_row(summary))[:-1]},"steps":['
     if not steps:
         yield from _without_steps(entries, encode)
@@ -198,9 +214,10 @@ def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Item
     with _HeldTexts() as held:
         for entry in entries:
             step_id = step_of(entry)
-            name, value = _member(entry)
-            found[step_id if step_id in steps else None][name].append(held.put(encode(value)))
-        for number, (step_id, step) in enumerate(steps.items()):
+            position, _ = steps.get(step_id or "", (None, ""))
+            name, value = _member(entry, position)
+            found[None if position is None else step_id][name].append(held.put(encode(value)))
+        for step_id, (number, step) in steps.items():
             yield f"{',' if number else ''}{step[:-1]}"
             yield from held.lists(found.get(step_id, {}))
             yield "}"
@@ -226,10 +243,10 @@ def _without_steps(entries: Iterable[Item], encode: Encode) -> Iterator[str]:
     yield "}"
 
 
-def _member(entry: Item) -> tuple[str, dict[str, object]]:
+def _member(entry: Item, position: int | None = None) -> tuple[str, dict[str, object]]:
     """Return the name of the list that an entry belongs to, and its JSON."""
     if isinstance(entry, CallRecord):
-        return "calls", call_row(entry)
+        return "calls", call_row(entry, position)
     if isinstance(entry, EventRecord):
         return ("tools" if entry.event_type == "tool" else "events"), _fields(entry)
     return ("messages" if isinstance(entry, MessageRecord) else "rewards"), _fields(entry)
@@ -240,11 +257,13 @@ def _fields(item: Event) -> dict[str, object]:
     return {"kind": item.__struct_config__.tag, **msgspec.structs.asdict(item)}
 
 
-def _step(step: TimestepRecord) -> dict[str, object]:
+def _step(step: TimestepRecord, position: int) -> dict[str, object]:
     return {
         "timestep_id": step.timestep_id,
         "user_step_id": step.user_step_id,
+        "position": position,
         "index": step.index,
+        "turn": step.turn,
         "name": step.name,
         "outcome": step.outcome,
         "terminated": step.terminated,

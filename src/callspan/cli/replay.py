@@ -15,7 +15,7 @@ from rich.rule import Rule
 
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import HttpUrl, Seconds
-from callspan.cli.json_rows import call_row
+from callspan.cli.json_rows import call_row, call_rows
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cost import priced
@@ -72,6 +72,7 @@ def replay_command(
     """
     with context.reader() as reader:
         before = reader.call(ident)
+        rows = list(call_rows(reader, [before] if before else []))
     if before is None:
         context.no_match(
             f"No call in {safe_name(context.store)} has an id that begins with {ident!r}, or several have."
@@ -81,15 +82,14 @@ def replay_command(
     except ResendError as error:
         context.fail(error_text(error))
     if context.json:
-        context.emit({"recorded": _full_row(before), "replayed": _full_row(after), "same": same_output(before, after)})
+        recorded, replayed = (
+            row | {"output": full_output(call)} for row, call in ((rows[0], before), (call_row(after), after))
+        )
+        context.emit({"recorded": recorded, "replayed": replayed, "same": same_output(before, after)})
     else:
         _show(context.screen, before, after)
     if after.outcome != "success":
         raise click.exceptions.Exit(1)
-
-
-def _full_row(call: CallRecord) -> dict[str, object]:
-    return {**call_row(call), "output": full_output(call)}
 
 
 def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from itertools import chain, islice
@@ -79,6 +79,10 @@ class RewardFilteredReader:
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start."""
         return self._reader.timesteps(session_id)
+
+    def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the position of each timestep of these sessions."""
+        return self._reader.step_positions(session_ids)
 
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""

@@ -40,19 +40,20 @@ _ODD: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 def session_tree(page: Page, width: int = 100) -> Tree:
     """Return the tree for a screen of the given width. Entries without a known step are placed below the session."""
     tree = Tree(_session_line(page), guide_style=_GUIDE)
-    steps = page.steps
+    positions = {step.timestep_id: position for position, step in page.steps.items()}
     ruler = _Ruler.of(page, width)
     calls: dict[str | None, list[CallRecord]] = defaultdict(list)
     for call in page.calls:
         calls[call.place.timestep_id].append(call)
-    below = _below(steps, page.items)
+    below = _below([*page.steps.values()], page.items)
     leaves: list[tuple[int, Tree, Item]] = []
 
     def grow(branch: Tree, step_id: str | None, depth: int) -> None:
         for entry in sorted(below.pop(step_id, ()), key=_start_order):
             if isinstance(entry, TimestepRecord):
                 inside = None if page.is_part else calls[entry.timestep_id]
-                grow(branch.add(_step_line(entry, inside)), entry.timestep_id, depth + 1)
+                line = _step_line(entry, positions[entry.timestep_id], inside)
+                grow(branch.add(line), entry.timestep_id, depth + 1)
             else:
                 leaves.append((depth, branch.add(""), entry))
 
@@ -171,7 +172,7 @@ def _objectives(rewards: Mapping[str, float]) -> str:
     return "".join(f"  {objective} {reward(value)}" for objective, value in rewards.items())
 
 
-def _step_line(step: TimestepRecord, calls: Sequence[CallRecord] | None) -> Text:
+def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] | None) -> Text:
     """Return a step's line with the sums of `calls`; None (not all known): with the sums of the step's record."""
     totals = step.totals
     lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
@@ -186,7 +187,7 @@ def _step_line(step: TimestepRecord, calls: Sequence[CallRecord] | None) -> Text
     amount = totals.reward if totals else None
     odd = "" if step.outcome in (None, "success") else f"  {step.outcome}"
     return styled(
-        (f"step {step.index}", "bold"),
+        (f"step {position}", "bold"),
         f" {step.name}" if step.name else "",
         f" ({step.user_step_id})" if step.user_step_id else "",
         *((("  ", ""), (reward(amount), reward_style(amount))) if amount is not None else ()),
@@ -308,8 +309,8 @@ class Page(NamedTuple):
     summary: SessionSummary
     sums: Summary | None
     """The sums over all calls of the session; None if it has none."""
-    steps: list[TimestepRecord]
-    """The steps of this page's entries and their ancestors; all steps if the page is the whole session."""
+    steps: dict[int, TimestepRecord]
+    """By position: the steps of this page's entries and their ancestors; all steps if the page is the whole session."""
     items: list[Item]
     """The calls and events of this page, in order of their start."""
     offset: int
@@ -325,7 +326,8 @@ class Page(NamedTuple):
         end = None if limit is None else offset + limit
         items = list(islice(entries(reader, session_id), offset, end))
         total = max(summary.events + (sums.calls if sums else 0), len(items))
-        steps = _steps_of(reader, session_id, items) if len(items) < total else list(reader.timesteps(session_id))
+        is_part = len(items) < total
+        steps = _steps_of(reader, session_id, items) if is_part else dict(enumerate(reader.timesteps(session_id)))
         return cls(summary, sums, steps, items, offset, total)
 
     @property
@@ -344,12 +346,13 @@ class Page(NamedTuple):
         return [item for item in self.items if not isinstance(item, CallRecord)]
 
 
-def _steps_of(reader: Reader, session_id: str, items: Iterable[Item]) -> list[TimestepRecord]:
-    """Return the steps of these entries and those around them."""
+def _steps_of(reader: Reader, session_id: str, items: Iterable[Item]) -> dict[int, TimestepRecord]:
+    """Return the steps of these entries and those around them, by their positions."""
     wanted = {step_of(item) for item in items}
     while True:
-        found = [step for step in reader.timesteps(session_id) if step.timestep_id in wanted]
-        around = {step.parent_timestep_id for step in found} - wanted - {None}
+        every = enumerate(reader.timesteps(session_id))
+        found = {position: step for position, step in every if step.timestep_id in wanted}
+        around = {step.parent_timestep_id for step in found.values()} - wanted - {None}
         if not around:
             return found
         wanted |= around

@@ -14,7 +14,7 @@ from rich.text import Text as RichText
 from callspan.cli.calls import outcome_text
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import Rows
-from callspan.cli.json_rows import call_row, session_json
+from callspan.cli.json_rows import call_rows, session_json
 from callspan.cli.paging import say_more
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
@@ -69,11 +69,12 @@ def show_command(context: CommandContext, ident: str, limit: int | None, offset:
         if call is None:
             context.no_match(_missing(context, reader, ident))
         history = reader.history(call)
+        row = next(call_rows(reader, [call]))
     if context.json:
-        context.emit(_call_json(call, history))
+        context.emit(row | _call_json(call, history))
     else:
         with context.screen.paged():
-            print_call(context.screen, call, history)
+            print_call(context.screen, call, history, row["timestep_position"])
             if later is not None and summary is not None:
                 before = f"\nThis call is newer than the newest session: callspan show {summary.session.session_id}"
                 context.screen.paragraph(before)
@@ -128,7 +129,7 @@ def _show_session(
 
 
 def _call_json(call: CallRecord, history: History) -> dict[str, object]:
-    """Return a call's row and record; if it continues other calls, also those and all messages."""
+    """Return a call's record; if it continues other calls, also those and all messages."""
     found: dict[str, object] = {"record": _builtins(call)}
     if _continues(call):
         found["history"] = {
@@ -137,7 +138,7 @@ def _call_json(call: CallRecord, history: History) -> dict[str, object]:
             "more": history.more,
             "conversation": _builtins(whole_conversation(call, history)),
         }
-    return call_row(call) | found
+    return found
 
 
 def _builtins(value: object) -> object:
@@ -153,12 +154,15 @@ def _plain(value: object) -> object:
     return value if isinstance(value, msgspec.Raw) else str(value)
 
 
-def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY) -> None:
-    """Print all of a call and the messages of the calls before it; recorded text is cleaned."""
+def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY, position: object = None) -> None:
+    """Print all of a call and the messages of the calls before it; recorded text is cleaned.
+
+    `position` is that of its timestep; None: unknown.
+    """
     heading = styled((f"{call.operation} {model_of(call) or UNKNOWN}", "bold cyan"), "  ")
     heading.append_text(outcome_text(call))
     screen.text(heading)
-    for label, value in _facts(call):
+    for label, value in _facts(call, position):
         screen.line((f"{label:<{_LABEL_WIDTH}}", "dim"), value)
     if call.error is not None:
         screen.line((f"{'error':<{_LABEL_WIDTH}}", "dim"), (f"{call.error.kind}: {call.error.type}", "red"))
@@ -189,11 +193,11 @@ def _earlier_calls(history: History) -> str:
     return f"{known}, and more before" if history.more else known
 
 
-def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
+def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str]]:
     place, timing = call.place, call.timing
     yield "call", call.call_id
     if place.session_id is not None:
-        step = "" if place.timestep is None else f", step {place.timestep}"
+        step = "" if position is None else f", step {position}"
         yield "session", f"{place.session_id} ({place.session_name or 'no name'}{step})"
     if call.trace_id is not None:
         yield "trace", f"{call.trace_id}  span {call.span_id}"

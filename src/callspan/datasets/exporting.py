@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ _TEXT: Final = (
     "session_metadata",
 )
 _TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-_INTEGER: Final = ("timestep", "start_ns", "duration_ns", "ttft_ns", "retries", *_TOKENS)
+_INTEGER: Final = ("timestep_position", "start_ns", "duration_ns", "ttft_ns", "retries", *_TOKENS)
 COLUMNS: Final = dict.fromkeys(_TEXT, "string") | dict.fromkeys(_INTEGER, "int64") | {"reward": "float64"}
 """Column -> type. `cost_usd` is exact decimal text; `messages`, `answer`, `tools`, `params` are JSON."""
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
@@ -42,10 +42,11 @@ _NO_SESSION: Final = SessionSummary(
 def table_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one flat row per call; unknown values are None."""
     for episode in found:
+        positions = episode.step_positions()
         for turn in turns(episode, statistics.dropped, reasoning=options.reasoning):
             statistics.messages += len(turn.messages) + 1
             statistics.count_call(turn.call)
-            row = _row(turn.call, episode)
+            row = _row(turn.call, episode, positions)
             row["messages"] = encode_json(turn.messages).decode()
             row["answer"] = encode_json(turn.answer).decode()
             row["tools"] = encode_json(turn.tools).decode() if turn.tools else None
@@ -69,7 +70,7 @@ def _pyarrow() -> tuple[ModuleType, ModuleType]:
         raise SettingError('Parquet needs pyarrow, which is not installed: pip install "callspan[datasets]"') from error
 
 
-def _row(call: CallRecord, episode: Episode) -> Row:
+def _row(call: CallRecord, episode: Episode, positions: Mapping[str, int]) -> Row:
     session, usage, response = episode.summary.session, call.usage, call.response
     reasons = response.finish_reasons if response else []
     return dict.fromkeys(COLUMNS) | {
@@ -78,7 +79,7 @@ def _row(call: CallRecord, episode: Episode) -> Row:
         "session_name": call.place.session_name,
         "task_id": session.task_id,
         "timestep_id": call.place.timestep_id,
-        "timestep": call.place.timestep,
+        "timestep_position": positions.get(call.place.timestep_id or ""),
         "trace_id": call.trace_id,
         "provider": call.provider,
         "api": call.api,

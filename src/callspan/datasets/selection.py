@@ -179,6 +179,8 @@ class Episode(NamedTuple):
     """In order, read anew by each iteration."""
     history: Callable[[CallRecord], History] = no_history
     """Returns the recorded calls before one that continues what the provider keeps, see `Reader.history`."""
+    step_positions: Callable[[], Mapping[str, int]] = dict
+    """Returns the position of each timestep, by its id, see `Reader.step_positions`."""
 
     @property
     def id(self) -> str:
@@ -209,7 +211,7 @@ def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> It
         statistics.sessions_kept += 1
         if summary.reward is not None:
             statistics.rewards.append(summary.reward)
-        yield Episode(summary, calls, events, reader.history)
+        yield Episode(summary, calls, events, reader.history, partial(reader.step_positions, [session_id]))
 
 
 def held_or_read_again(

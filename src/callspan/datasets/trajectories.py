@@ -138,7 +138,7 @@ def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Stat
     """Yield one trajectory per session."""
     for episode in found:
         # Thinking has a place here, so that nothing of it need be dropped.
-        steps, totals = _Steps(statistics.dropped), _Totals()
+        steps, totals = _Steps(statistics.dropped, episode.step_positions()), _Totals()
         for turn in turns(episode, statistics.dropped, reasoning=True):
             steps.add(turn)
             totals.add(turn)
@@ -184,11 +184,13 @@ def _plus(total: int | None, value: int | None) -> int | None:
 class _Steps:
     """The steps of one trajectory so far; those that cannot change any more are kept as JSON."""
 
-    def __init__(self, dropped: Counter[str]) -> None:
+    def __init__(self, dropped: Counter[str], positions: Mapping[str, int]) -> None:
+        """`positions` are those of the session's timesteps, by their ids."""
         self.steps: list[Row | msgspec.Raw] = []
         self._last: Row | None = None
         self._observed: set[str | None] = set()
         self._dropped = dropped
+        self._positions = positions
         self._nodes: set[bytes] = set()
         self._seen: set[bytes] = set()
         self._open_calls: dict[str, Row] = {}
@@ -203,7 +205,8 @@ class _Steps:
         self._seen.add(canonical(turn.answer))
         step = self._agent_step(turn.answer)
         step |= {"timestamp": _iso(turn.call.timing.start_ns), "llm_call_count": 1, "metrics": _metrics(turn)}
-        step["extra"] = {"call_id": turn.call.call_id, "timestep": turn.call.place.timestep}
+        position = self._positions.get(turn.call.place.timestep_id or "")
+        step["extra"] = {"call_id": turn.call.call_id, "timestep_position": position}
         if turn.call.request.model:
             step["model_name"] = turn.call.request.model
         effort = turn.call.request.params.get("reasoning_effort")

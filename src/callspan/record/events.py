@@ -136,7 +136,7 @@ class TimestepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     seen_ns: int
     """When this version was written, Unix nanoseconds: newer wins."""
     index: int
-    """Counts from 0 within the session as this process knows it."""
+    """Counts from 0 within the session as its process knows it; readers compute its position among all."""
     user_step_id: str | None = None
     """The application's own id of this step, unique within its session."""
     name: str | None = None

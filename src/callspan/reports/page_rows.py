@@ -93,7 +93,7 @@ def session_row(
         "out": summary.output_tokens,
         "cost": exact(summary.cost_usd),
         "meta": shown(encode_json(session.metadata).decode(), limit or NAME) if session.metadata else "",
-        "steps": [_step(step, start) for step in steps],
+        "steps": [_step(step, at, start) for at, step in enumerate(steps)],
         "calls": [_placed(call, start, places) for call in calls],
         "events": [row for item in events if (row := _event(item, start, places, limit)) is not None],
         "counts": [summary.timesteps, len(calls) or summary.calls],
@@ -133,12 +133,12 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _step(step: TimestepRecord, start: int) -> list[object]:
-    """Return one step: index, offset, duration, reward, outcome, and rewards of other objectives if there are any."""
+def _step(step: TimestepRecord, position: int, start: int) -> list[object]:
+    """Return one step: position, offset, duration, reward, outcome, and rewards of other objectives if any."""
     started = step.start_ns or start
     ended = "terminated" if step.terminated else "truncated" if step.truncated else ""
     row: list[object] = [
-        step.index,
+        position,
         in_ms(started - start, 1),
         None if step.end_ns is None else in_ms(step.end_ns - started, 1),
         step.totals.reward if step.totals else None,

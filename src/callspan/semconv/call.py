@@ -84,7 +84,7 @@ def _answer_first_token_s(timing: Timing) -> float | None:
 _PLACE: Final = (
     Row(SESSION_ID, STRING, "place.session_id", "The session it belongs to."),
     Row(CONVERSATION_ID, STRING, "place.session_id", "The same, by the conventions' name."),
-    Row(STEP_INDEX, INT, "place.timestep", "Index of the timestep within its session, from 0."),
+    Row(STEP_INDEX, INT, "place.timestep", "Index of the timestep as its process counts those of the session, from 0."),
 )
 START: Final = Table(Row(CALL_ID, STRING, "call_id", "callspan's id of the call, also in its record."), *_PLACE)
 

@@ -47,7 +47,7 @@ SESSION: Final = (
 WITHIN: Final = (
     *SESSION,
     text_row("callspan.step.id", "timestep_id", "The timestep it belongs to."),
-    Row(STEP_INDEX, INT, "timestep", "Index of that timestep within its session, from 0."),
+    Row(STEP_INDEX, INT, "timestep", "Index of that timestep as its process counts those of the session, from 0."),
 )
 ERROR: Final = text_row("error.type", "error.type", "The exception's class, or what the application says.")
 TERMINATED: Final = (

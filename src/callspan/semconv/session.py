@@ -102,7 +102,7 @@ SESSION_START: Final = Table(
 TIMESTEP_START: Final = Table(
     *SESSION,
     text_row("callspan.step.id", "timestep_id", "Its id."),
-    Row(STEP_INDEX, INT, "index", "Its index within the session, from 0."),
+    Row(STEP_INDEX, INT, "index", "Its index as its process counts those of the session, from 0."),
     text_row("callspan.step.user_id", "user_step_id", "As `session.timestep(step_id=...)` has it."),
     text_row("callspan.step.name", "name", "Its name."),
     Row("callspan.step.turn", INT, "turn", "The number the application gives it."),

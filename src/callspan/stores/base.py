@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args
@@ -310,7 +310,13 @@ class Reader(Protocol):
         """Return one timestep by its id or the application's own id (the first of several); else None."""
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
-        """Yield the timesteps of a session by their start."""
+        """Yield the timesteps of a session by their start, then id: that of position 0 first."""
+
+    def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the position of each timestep of these sessions, by the timestep's id.
+
+        It is the place among all timesteps of its session, by start, then id, from 0. `index` is that of its process.
+        """
 
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""

@@ -198,7 +198,7 @@ TIMESTEPS: Final = Table(
         _text("session_id"),
         _int("seen_ns", required=True, note="when it was last written"),
         _int("schema_v", "schema_version", required=True),
-        _int("timestep", "index"),
+        _int("timestep", "index", note="its `index`, that of its process; its position is computed by readers"),
         _word("name"),
         _int("turn"),
         _text("parent_timestep_id"),

@@ -7,7 +7,9 @@ from __future__ import annotations
 import heapq
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count, groupby
+from operator import itemgetter
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -21,6 +23,9 @@ from callspan.stores.rows import to_tree
 Values = Mapping[str, object]
 _R = TypeVar("_R", bound=Record)
 _REWARDED: Final = "event_id, session_id, timestep_id, event_type, time_ns, sequence, reward"
+_STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
+_AT_ONCE: Final = 500
+"""Sessions per query."""
 _ANNOUNCED: Final = f"event_type IN ({', '.join(map(repr, sorted(aggregates.ANNOUNCED)))})"
 
 
@@ -36,16 +41,28 @@ class SqlRewards(ABC):
         """Yield the same rows as plain tuples, for queries that return very many."""
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
-        """Yield the timesteps of a session by their start."""
+        """Yield the timesteps of a session by their start, then id: that of position 0 first."""
         nested = "SELECT timestep_id, parent_timestep_id FROM timesteps WHERE session_id = :id"
         nested += " AND parent_timestep_id IS NOT NULL"
         parents = {str(row["timestep_id"]): str(row["parent_timestep_id"]) for row in self._rows(nested, id=session_id)}
         given = self._rewards("session_id = :id", {"id": session_id})[session_id]
         rewards = aggregates.rewards_by_step(given, parents)
         del given
-        sql = "SELECT * FROM timesteps WHERE session_id = :id ORDER BY coalesce(start_ns, 0), timestep, timestep_id"
+        sql = f"SELECT * FROM timesteps WHERE session_id = :id ORDER BY {_STEP_ORDER}"
         for row in self._rows(sql, id=session_id):
             yield aggregates.with_rewards(record_of(TIMESTEPS, row, TimestepRecord), rewards)
+
+    def step_positions(self, session_ids: Sequence[str]) -> dict[str, int]:
+        """Return the position of each timestep of these sessions, by the timestep's id."""
+        found: dict[str, int] = {}
+        for start in range(0, len(session_ids), _AT_ONCE):
+            names = {f"id{number}": one for number, one in enumerate(session_ids[start : start + _AT_ONCE])}
+            chosen = ", ".join(f":{name}" for name in names)
+            sql = f"SELECT session_id, timestep_id FROM timesteps WHERE session_id IN ({chosen})"
+            sql += f" ORDER BY session_id, {_STEP_ORDER}"
+            for _, steps in groupby(self._tuples(sql, **names), itemgetter(0)):
+                found.update(zip((str(step_id) for _, step_id in steps), count(), strict=False))
+        return found
 
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened, without holding them."""

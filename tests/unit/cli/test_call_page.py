@@ -66,7 +66,7 @@ def test_a_call_without_data_has_dashes_and_says_why(page: Any) -> None:
     ("fields", "label", "expected"),
     [
         ({"place": Place(session_id="s")}, "session", "s (no name)"),
-        ({"place": Place(session_id="s", session_name="run", timestep=0)}, "session", "s (run, step 0)"),
+        ({"place": Place(session_id="s", session_name="run", timestep=0)}, "session", "s (run)"),
         ({"trace_id": "ab", "span_id": "cd"}, "trace", "ab  span cd"),
         ({"batch_id": "batch_1", "custom_id": "line-7"}, "batch", "batch_1, line line-7"),
         (

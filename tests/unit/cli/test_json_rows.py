@@ -34,8 +34,8 @@ from tests.points import points
 from .conftest import START_NS, made, session, summed
 
 _UNKNOWN_OF_A_CALL = {
-    "session_id", "session_name", "batch_id", "custom_id", "timestep", "timestep_id", "trace_id", "span_id", "user",
-    "response_id", "request_id", "response_model", "error_type",
+    "session_id", "session_name", "batch_id", "custom_id", "timestep_position", "timestep_id", "trace_id", "span_id",
+    "user", "response_id", "request_id", "response_model", "error_type",
     "error_kind", "error_message", "http_status", "retries", "stream_end", "input_tokens", "output_tokens",
     "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms", "first_token_ms", "server_ms", "output",
     "rate_limited", "stream", "finish_reason",
@@ -59,10 +59,12 @@ def test_all_fields_of_a_call_row() -> None:
             timing=Timing(start_ns=START_NS, duration_ns=1_234_567, first_token_ns=0),
             stream=Stream(end="dropped"),
             retries=0,
-        )
+        ),
+        4,
     )
     expected = {
-        "session_id": "s", "session_name": "run", "timestep": 0, "timestep_id": "t", "response_model": "gpt-5-x",
+        "session_id": "s", "session_name": "run", "timestep_position": 4, "timestep_id": "t",
+        "response_model": "gpt-5-x",
         "finish_reasons": ["stop", None], "input_tokens": 0, "output_tokens": 2, "cache_read_tokens": 0,
         "reasoning_tokens": 1, "cost_usd": "0.0000001", "duration_ms": 1.235, "first_token_ms": 0.0, "server_ms": None,
         "stream_end": "dropped", "retries": 0, "start_ns": START_NS,

@@ -47,7 +47,7 @@ def test_a_whole_session_is_in_order_with_every_step(long: str) -> None:
     assert not whole.is_part
     assert [step_of(item) for item in whole.items] == ["a", "a", "b", "b", "c", "c"]
     assert [when(item) for item in whole.items] == sorted(when(item) for item in whole.items)
-    assert [one.timestep_id for one in whole.steps] == ["a", "b", "c"]
+    assert [one.timestep_id for one in whole.steps.values()] == ["a", "b", "c"]
     assert (len(whole.calls), len(whole.events)) == (3, 3)
 
 
@@ -68,7 +68,7 @@ def test_a_part_has_the_steps_of_its_entries_and_those_above_them(
     assert part.is_part
     assert part.total == 6
     assert [step_of(item) for item in part.items] == entries
-    assert [one.timestep_id for one in part.steps] == steps
+    assert [one.timestep_id for one in part.steps.values()] == steps
 
 
 def test_show_says_which_part_it_shows(long: str) -> None:

@@ -38,7 +38,7 @@ def lines(
 ) -> list[str]:
     items = sorted([*calls, *events], key=when)
     sums = next(read_records("test", lambda: calls).summary("session"), None)
-    page = Page(summary or summed(session(start_ns=START_NS)), sums, list(steps), items, 0, len(items))
+    page = Page(summary or summed(session(start_ns=START_NS)), sums, dict(enumerate(steps)), items, 0, len(items))
     return [line.rstrip() for line in drawn(session_tree(page)).splitlines()]
 
 

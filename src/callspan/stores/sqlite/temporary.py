@@ -35,8 +35,8 @@ from callspan.stores.sqlite.store import POISON, insert_of
 _PLACE: Final = Path("temporary database (in the directory SQLITE_TMPDIR)")
 """What errors name."""
 _QUERIES: Final = (
-    "calls", "call", "history", "count_calls", "sessions", "session", "timestep", "timesteps", "events", "summary",
-    "times", "stored",
+    "calls", "call", "history", "count_calls", "sessions", "session", "timestep", "timesteps", "step_positions",
+    "events", "summary", "times", "stored",
 )  # fmt: skip
 _INDEX: Final = "CREATE INDEX"
 _replace: Final = msgspec.structs.replace
