@@ -183,6 +183,11 @@ def test_stats_groups_by(ask: Ask, by: str, groups: int) -> None:
         assert len(answer.json) == groups
     assert sum(row["calls"] for row in answer.json) == 14
     assert ask("stats", "--by", by).code == 0
+    both = ask("stats", "--by", by, "--by", "provider", "--json").json
+    assert sum(row["calls"] for row in both) == 14
+    assert {row[by] for row in both} == {row[by] for row in answer.json}
+    assert {row["provider"] for row in both} == {"openai", "anthropic"}
+    assert re.search(rf"^{by} +provider ", ask("stats", "--by", by, "--by", "provider").out) or by == "provider"
 
 
 def test_unknown_values_are_a_dash_or_null_and_never_zero(ask: Ask) -> None:

@@ -38,6 +38,17 @@ CALLS = [
     (CallFilter(metadata=(("run_id", "r1"),)), "alone"),
     (CallFilter(metadata=(("run_id", "r2"),)), "other"),
     (CallFilter(metadata=(("deep", "{}"),)), ""),
+    (CallFilter(metadata=(("deep.a", "1"),)), "other"),
+    (CallFilter(metadata=(("deep.a", "2"),)), ""),
+    (CallFilter(metadata=(("deep.b.c.d", "x"),)), "other"),
+    (CallFilter(metadata=(("deep.list", "y"),)), "other"),
+    (CallFilter(metadata=(("deep.list.0", "x"),)), ""),
+    (CallFilter(metadata=(("deep.a.b", "1"),)), ""),
+    (CallFilter(metadata=(("eval.run", "3"),)), "own"),
+    (CallFilter(metadata=(("a.b", "plain"),)), "inherited own"),
+    (CallFilter(metadata=(("a.b", "nested"),)), ""),
+    (CallFilter(metadata=(("a.b.", "nested"),)), ""),
+    (CallFilter(metadata=(("extra.seed", "8"),)), "own"),
     (CallFilter(metadata=(("it's :odd", 'a"b'),)), "other"),
     (CallFilter(metadata=(("missing", ""),)), ""),
     (CallFilter(timestep_id="t-1"), "own"),
@@ -52,6 +63,8 @@ SESSIONS = [
     (SessionFilter(experiment="x2"), "s2"),
     (SessionFilter(metadata=(("seed", "7"), ("variant", "b"))), "s1"),
     (SessionFilter(metadata=(("seed", "8"),)), ""),
+    (SessionFilter(metadata=(("deep.b.c.d", "x"), ("deep.a", "1"))), "s2"),
+    (SessionFilter(metadata=(("a.b", "plain"),)), "s1"),
     (SessionFilter(user="u1", experiment="x2"), ""),
     (CallFilter(user="u2", model="gpt-5"), "s2"),
     (CallFilter(user="u2", model="another"), ""),
@@ -68,6 +81,13 @@ SUMS = [
     ("meta:debug", {"true": 1, None: 3}),
     ("meta:tags", {'["x","y"]': 1, None: 3}),
     ("meta:deep", {None: 4}),
+    ("meta:deep.a", {"1": 1, None: 3}),
+    ("meta:a.b", {"plain": 2, None: 2}),
+]
+SUMS_OF_TWO = [
+    (("user", "meta:seed"), {("u1", "7"): 1, ("u1", "8"): 1, ("u2", None): 1, ("sent", None): 1}),
+    (("meta:seed", "meta:deep.a"), {("7", None): 1, ("8", None): 1, (None, "1"): 1, (None, None): 1}),
+    (("session", "model"), {("s1", "gpt-5"): 2, ("s2", "gpt-5"): 1, (None, "gpt-5"): 1}),
 ]
 
 
@@ -76,15 +96,17 @@ def reader(url: str, records: Records, deliver: Callable[[str], Delivery]) -> Re
     store = deliver(url)
     named: dict[str, object] = {"name": "gridworld", "start_ns": START_NS}
     one = {"user_id": "u1", "group_id": "g1", "task_id": "t1", "experiment": "x1"}
-    run = {"debug": True, "rate": 0.5, "deep": {"a": 1}, "run_id": "r2", "it's :odd": 'a"b'}
+    deep = {"a": 1, "b": {"c": {"d": "x"}}, "list": ["x", "y"]}
+    own = {"seed": 7, "variant": "b", "a.b": "plain", "a": {"b": "nested"}}
+    run = {"debug": True, "rate": 0.5, "deep": deep, "run_id": "r2", "it's :odd": 'a"b'}
     store.write(
-        records.session("s1", **named, **one, metadata={"seed": 7, "variant": "b"}),
+        records.session("s1", **named, **one, metadata=own),
         records.session("s2", **named, user_id="u2", experiment="x2", metadata=run),
         TimestepRecord(timestep_id="t-1", session_id="s1", seen_ns=1, index=0, user_step_id="my-step"),
         records.call(
             call_id="own",
             place=Place(session_id="s1", session_name="gridworld", timestep_id="t-1"),
-            metadata={"user_id": "u1", "extra": {"seed": 8}},
+            metadata={"user_id": "u1", "extra": {"seed": 8, "eval": {"run": 3}}},
         ),
         records.call(call_id="inherited", session_id="s1"),
         records.call(call_id="other", session_id="s2", metadata={"user_id": "u2"}),
@@ -115,7 +137,12 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
     for by, sums in SUMS:
         for latencies in (True, False):
             assert {one.key: one.calls for one in reader.summary(by, latencies=latencies)} == sums, by
-    for by in ("users", "meta:", ""):
+    for two, sums_of_two in SUMS_OF_TWO:
+        for latencies in (True, False):
+            found = list(reader.summary(two, latencies=latencies))
+            assert {one.keys: one.calls for one in found} == sums_of_two, two
+            assert all(one.p50_ms == (1000 if latencies else None) for one in found)
+    for by in ("users", "meta:", "", (), ("user", "users")):
         with pytest.raises(
             ValueError, match="use model, provider, session, day, hour, user, name, experiment or meta:KEY"
         ):

@@ -92,7 +92,9 @@ class RewardFilteredReader:
         """Yield the records of a kind with one of these whole ids, regardless of rewards."""
         return self._reader.stored(kind, ids)
 
-    def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
+    def summary(
+        self, by: str | Sequence[str], which: CallFilter = _EVERY, *, latencies: bool = True
+    ) -> Iterator[Summary]:
         """Yield sums over the calls of the sessions with enough reward, largest number of calls first."""
         with closing(self._calls_alone(which)) as reader:
             yield from reader.summary(by, latencies=latencies)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import click
@@ -42,6 +42,7 @@ Examples:
   callspan stats --by meta:variant --experiment prompts-2
   callspan stats --by day --model gpt-5-mini --json
   callspan stats --by hour --rate-limited --since 1d
+  callspan stats --by user --by model --since 1d
 
 A dash means unknown, never zero: a provider that reports no tokens, a model without a price."""
 
@@ -68,10 +69,19 @@ class By(TextType):
 
 @click.command("stats", short_help="Show sums per model, session, day, user or metadata.", epilog=_EPILOG)
 @call_options
-@click.option("--by", type=By(), default="model", show_default=True, help="Group by.")
+@click.option(
+    "--by",
+    type=By(),
+    multiple=True,
+    default=("model",),
+    show_default=True,
+    help="Group by; give it twice for two keys.",
+)
 @page_options("groups")
 @reading
-def stats_command(context: CommandContext, which: CallFilter, by: str, limit: int | None, offset: int) -> None:
+def stats_command(
+    context: CommandContext, which: CallFilter, by: tuple[str, ...], limit: int | None, offset: int
+) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries."""
     with context.reader() as reader:
         which = resolve_session(context, reader, which)
@@ -80,7 +90,7 @@ def stats_command(context: CommandContext, which: CallFilter, by: str, limit: in
         newest = msgspec.structs.replace(which, limit=_EXPLAINED, content="none")
         reasons = [] if context.json or not any(_unpriced(shown)) else list(why_unknown(reader.calls(newest)))
     if context.json:
-        context.emit_all({by: summary.key, **_row(summary)} for summary in found[offset:][:limit])
+        context.emit_all(dict(zip(by, summary.keys, strict=True)) | _row(summary) for summary in found[offset:][:limit])
     if not shown:
         context.no_match(f"No such calls in {safe_name(context.store)}.")
     if not context.json:
@@ -95,18 +105,18 @@ def stats_command(context: CommandContext, which: CallFilter, by: str, limit: in
 
 def _row(summary: Summary) -> dict[str, object]:
     row = msgspec.structs.asdict(summary)
-    del row["key"]
+    del row["keys"]
     return row | {"cost_usd": exact(summary.cost_usd)}
 
 
-def _table(by: str, found: list[Summary], width: int) -> Group:
-    columns = (Column(by, shrinks=True, least=14), *_COLUMNS)
+def _table(by: Sequence[str], found: list[Summary], width: int) -> Group:
+    columns = (*(Column(one, shrinks=True, least=14) for one in by), *_COLUMNS)
     return fitted(columns, (_cells(summary) for summary in found), width)
 
 
 def _cells(summary: Summary) -> list[Text | str]:
     return [
-        styled((summary.key or UNKNOWN, "cyan")),
+        *(styled((key or UNKNOWN, "cyan")) for key in summary.keys),
         count(summary.calls),
         styled((count(summary.errors), "red" if summary.errors else "")),
         count(summary.retries),
@@ -123,4 +133,5 @@ def _unpriced(found: list[Summary]) -> Iterator[str]:
     for summary in found:
         unknown = summary.calls_without_cost
         if unknown > summary.errors or (summary.cost_usd is None and summary.input_tokens is not None):
-            yield f"{summary.key or UNKNOWN}: {unknown:,} of {summary.calls:,} calls have no known cost"
+            name = ", ".join(key or UNKNOWN for key in summary.keys)
+            yield f"{name}: {unknown:,} of {summary.calls:,} calls have no known cost"

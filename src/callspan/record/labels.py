@@ -1,12 +1,12 @@
 """Labels: metadata values as texts for search and grouping, the same in every store.
 
-A key is looked up in the metadata, then in its `extra`. The label of a number or bool is its JSON text; a list has
-several labels, an object none.
+A key is looked up in the metadata, then in its `extra`; where neither has it, `a.b` is the key `b` of the object `a` in
+one of them. The label of a number or bool is its JSON text; a list has several labels, an object none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -38,8 +38,15 @@ def found(metadata: Mapping[str, object], key: str) -> object:
     value = metadata.get(key)
     if value is not None:
         return value
-    extra = metadata.get(EXTRA)
-    return extra.get(key) if isinstance(extra, Mapping) else None
+    paths = ((key,), key.split(".")) if "." in key else ((key,),)
+    tried = (_at(place, path) for path in paths for place in (metadata, metadata.get(EXTRA)))
+    return next((value for value in tried if value is not None), None)
+
+
+def _at(value: object, path: Iterable[str]) -> object:
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def label_of(metadata: Mapping[str, object], key: str) -> str | None:

@@ -163,11 +163,13 @@ def latencies_of(
     return found
 
 
-def summary_of_row(row: Mapping[str, object], cost: Decimal | None, latencies: Latencies) -> Summary:
+def summary_of_row(
+    keys: tuple[str | None, ...], row: Mapping[str, object], cost: Decimal | None, latencies: Latencies
+) -> Summary:
     """Return the sums of a row of SQL, see `SqlReader.sums`."""
     known = cast("dict[str, int]", row)
     return Summary(
-        key=cast("str | None", row["key"]),
+        keys=keys,
         calls=known["calls"],
         errors=known["errors"],
         cancelled=known["cancelled"],

@@ -159,8 +159,8 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over calls. A value that no call has is None, never 0, and calls without it are left out of averages."""
 
-    key: str | None
-    """Value grouped by: model, provider, session id, day (UTC, ISO), or a label; None: the calls without one."""
+    keys: tuple[str | None, ...]
+    """Value of each grouping: model, provider, session id, day (UTC, ISO), or a label; None: the calls without one."""
     calls: int
     """Number of calls."""
     errors: int
@@ -195,6 +195,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Start of the first call, Unix nanoseconds."""
     last_ns: int | None = None
     """Start of the last call, Unix nanoseconds."""
+
+    @property
+    def key(self) -> str | None:
+        """The value of the only grouping, or of the first one."""
+        return self.keys[0]
 
 
 class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -321,10 +326,10 @@ class Reader(Protocol):
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
 
-    def summary(self, by: str, which: CallFilter = ..., *, latencies: bool = True) -> Iterator[Summary]:
+    def summary(self, by: str | Sequence[str], which: CallFilter = ..., *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first. Percentiles are the slowest part and optional.
 
-        `by` is a `Grouping` or `meta:KEY`. Raises ValueError for anything else.
+        `by` is a `Grouping` or `meta:KEY`, or several of them. Raises ValueError for anything else.
         """
 
     def times(self, which: CallFilter = ...) -> Iterator[Times]:

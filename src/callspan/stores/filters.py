@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple, get_args
 
@@ -29,7 +29,7 @@ GROUPS: Final = {
 }
 """SQL expressions to group calls `c` by; days are in the readers, labels in `grouping`."""
 SUMS: Final = """
-SELECT {key} AS key, count(*) AS calls,
+SELECT {keys}, count(*) AS calls,
   sum(CASE WHEN c.outcome IN ('error', 'timeout') THEN 1 ELSE 0 END) AS errors,
   sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
   sum(CASE WHEN c.stream_end = 'cut_off' THEN 1 ELSE 0 END) AS cut_off,
@@ -38,7 +38,7 @@ SELECT {key} AS key, count(*) AS calls,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
   {pico} AS pico, {priced} AS priced, count(c.cost_picousd) AS exact,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
-FROM {source} WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
+FROM {source} WHERE {where} GROUP BY {positions} ORDER BY count(*) DESC, {order}
 """.replace("{length}", _LENGTH_WORDS)
 _PLAIN: Final = {
     "session_id": "c.session_id = :session_id",
@@ -62,7 +62,7 @@ _OF_SESSION_ITSELF: Final = frozenset(
 _STEP: Final = """(c.timestep_id = :timestep_id OR c.timestep_id IN (
     SELECT t.timestep_id FROM timesteps t WHERE t.user_step_id = :timestep_id))"""
 _USER: Final = "'user_id'"
-_BY: Final = ":label_key"
+_BY: Final = "label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id"})
 _JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
@@ -78,6 +78,12 @@ def order_of(sort: Order, cost: str) -> tuple[str, ...]:
     values = {"cost": cost, "time": "c.duration_ns", "tokens": TOKENS.strip(), "retries": "c.retries"}
     first = () if sort == "start" else (f"coalesce({values[sort]}, -1)",)
     return (*first, "c.start_ns", "c.call_id")
+
+
+def checked_groupings(by: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one or several valid groupings. Raises ValueError if there is none, or an invalid one."""
+    found = tuple(map(checked_grouping, [by] if isinstance(by, str) else by))
+    return found or (checked_grouping(""),)
 
 
 def checked_grouping(by: str) -> str:
@@ -102,36 +108,63 @@ def of_calls(which: SessionFilter) -> CallFilter | None:
 
 
 class MetadataSql(NamedTuple):
-    """How a dialect reads metadata: SQL with `{json}` for the column and `{key}` and `{value}` for parameters."""
+    """How a dialect reads metadata: SQL with `@` for the value of a key and `{value}` for a parameter."""
 
+    at: str
+    """The value in a column `{json}` at a path of parameters, joined by `step`; the first that there is counts."""
+    step: str
+    first: str
+    """The first of the values `{values}` that there is."""
     label: str
     """The text that a key is grouped under, NULL where it has none."""
     has: str
     """Whether a key has the value, or a list with it."""
 
+    def label_of(self, json: str, key: str, parameter: str) -> str:
+        """Return the SQL for the label of a key, whose parameter has this name."""
+        return self.label.replace("@", self._value(json, key, parameter))
 
-SQLITE: Final = MetadataSql(label="callspan_label({json}, {key})", has="callspan_has({json}, {key}, {value})")
-"""By functions that its reader registers."""
+    def has_value(self, json: str, key: str, parameter: str, value: str) -> str:
+        """Return the SQL condition that a key has the value of a parameter."""
+        return self.has.replace("@", self._value(json, key, parameter)).replace("{value}", value)
 
-_PG_VALUE: Final = """(CASE WHEN coalesce(json_typeof({json} -> {key}::text), 'null') <> 'null'
-  THEN {json} -> {key}::text ELSE {json} -> 'extra' -> {key}::text END)"""
+    def _value(self, json: str, key: str, parameter: str) -> str:
+        paths = [[parameter], ["'extra'", parameter]]
+        if "." in key:
+            nested = [f"{parameter}_{number}" for number, _ in enumerate(key.split("."))]
+            paths += [nested, ["'extra'", *nested]]
+        values = (self.at.format(json=json, path=self.step.join(path)) for path in paths)
+        return self.first.format(values=", ".join(values), json=json, key=parameter)
+
+
+def _key_parameters(name: str, key: str) -> dict[str, object]:
+    """Return the values of the parameters of a key of metadata."""
+    parts = enumerate(key.split(".")) if "." in key else ()
+    return {name: key, **{f"{name}_{number}": part for number, part in parts}}
+
+
+SQLITE: Final = MetadataSql("", "", "{json}, {key}", label="callspan_label(@)", has="callspan_has(@, {value})")
+"""By functions that its reader registers, which know the paths."""
 POSTGRES: Final = MetadataSql(
-    label="CASE json_typeof(@) WHEN 'object' THEN NULL ELSE @ #>> ARRAY[]::text[] END".replace("@", _PG_VALUE),
+    at="nullif(({json} -> {path}::text)::text, 'null')",
+    step="::text -> ",
+    first="coalesce({values})::json",
+    label="CASE json_typeof(@) WHEN 'object' THEN NULL ELSE @ #>> ARRAY[]::text[] END",
     has="""CASE json_typeof(@) WHEN 'object' THEN false
   WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(@) e WHERE e #>> ARRAY[]::text[] = {value})
-  ELSE @ #>> ARRAY[]::text[] = {value} END""".replace("@", _PG_VALUE),
+  ELSE @ #>> ARRAY[]::text[] = {value} END""",
 )
-
 _CH_PLAIN: Final = """multiIf(@ IN ('', 'null') OR substring(@, 1, 1) = char(123), NULL,
   startsWith(@, '"'), JSONExtractString(@), @)"""
-_CH_VALUE: Final = """if(JSONExtractRaw(ifNull({json}, ''), {key}) IN ('', 'null'),
-  JSONExtractRaw(ifNull({json}, ''), 'extra', {key}), JSONExtractRaw(ifNull({json}, ''), {key}))"""
 CLICKHOUSE: Final = MetadataSql(
-    label=_CH_PLAIN.replace("@", _CH_VALUE),
-    has="if(startsWith(@, '['), has(arrayMap(x -> ".replace("@", _CH_VALUE)
+    at="nullIf(nullIf(JSONExtractRaw(ifNull({json}, ''), {path}), ''), 'null')",
+    step=", ",
+    first="coalesce({values}, '')",
+    label=_CH_PLAIN,
+    has="if(startsWith(@, '['), has(arrayMap(x -> "
     + _CH_PLAIN.replace("@", "x")
-    + ", JSONExtractArrayRaw(@)), {value}), ifNull(".replace("@", _CH_VALUE)
-    + _CH_PLAIN.replace("@", _CH_VALUE)
+    + ", JSONExtractArrayRaw(@)), {value}), ifNull("
+    + _CH_PLAIN
     + " = {value}, false))",
 )
 
@@ -155,10 +188,10 @@ def call_conditions(which: CallFilter, metadata: MetadataSql, in_sessions: str, 
             mine = own.get(name)
             yield inherited if mine is None else f"({mine} = :{name} OR ({mine} IS NULL AND {inherited}))"
     for number, (key, _) in enumerate(which.metadata):
-        names = {"key": f":key{number}", "value": f":value{number}"}
-        inherited = in_sessions.format(condition=metadata.has.format(json="s.metadata", **names))
-        known = _own(key, metadata, names["key"])
-        mine = metadata.has.format(json="c.metadata", **names) if "(" in known else f"{known} = {names['value']}"
+        name, value = f":key{number}", f":value{number}"
+        inherited = in_sessions.format(condition=metadata.has_value("s.metadata", key, name, value))
+        known = _own(key, metadata, name)
+        mine = metadata.has_value("c.metadata", key, name, value) if "(" in known else f"{known} = {value}"
         yield f"({mine} OR ({known} IS NULL AND {inherited}))"
 
 
@@ -182,8 +215,8 @@ def _kinds(which: CallFilter) -> Iterator[str]:
 def session_condition(which: SessionFilter, metadata: MetadataSql) -> str | None:
     """Return the condition on sessions `s`; None for all sessions."""
     found = [text for name, text in _SESSION.items() if getattr(which, name) is not None]
-    for number, _ in enumerate(which.metadata):
-        found.append(metadata.has.format(json="s.metadata", key=f":key{number}", value=f":value{number}"))
+    for number, (key, _) in enumerate(which.metadata):
+        found.append(metadata.has_value("s.metadata", key, f":key{number}", f":value{number}"))
     return " AND ".join(found) or None
 
 
@@ -196,14 +229,14 @@ def parameters(which: SessionFilter) -> dict[str, object]:
     if isinstance(which, CallFilter) and which.text is not None:
         values["text"] = which.text.casefold()
     for number, (key, value) in enumerate(which.metadata):
-        values |= {f"key{number}": key, f"value{number}": value}
+        values |= _key_parameters(f"key{number}", key) | {f"value{number}": value}
     return values
 
 
-def grouping(by: str, metadata: MetadataSql) -> str | None:
+def grouping(by: str, metadata: MetadataSql, number: int) -> str | None:
     """Return the SQL expression of a label to group calls `c` of sessions `s` by; None if it is not a label.
 
-    `grouping_parameters` returns its parameters.
+    `number` is its place among the groupings. `grouping_parameters` returns the parameters of all.
     """
     if by == "user":
         return f"coalesce({_own('user_id', metadata, _USER)}, s.user_id)"
@@ -213,22 +246,35 @@ def grouping(by: str, metadata: MetadataSql) -> str | None:
         return "s.experiment"
     if not by.startswith(META):
         return None
-    own = _own(by.removeprefix(META), metadata, _BY)
-    return f"coalesce({own}, {metadata.label.format(json='s.metadata', key=_BY)})"
+    key, parameter = by.removeprefix(META), f":{_BY}{number}"
+    return f"coalesce({_own(key, metadata, parameter)}, {metadata.label_of('s.metadata', key, parameter)})"
 
 
-def grouping_parameters(by: str) -> dict[str, object]:
-    """Return the values of the parameters of a grouping."""
-    return {_BY[1:]: by.removeprefix(META)} if by.startswith(META) else {}
+def grouping_parameters(groupings: Sequence[str]) -> dict[str, object]:
+    """Return the values of the parameters of groupings."""
+    values: dict[str, object] = {}
+    for number, by in enumerate(groupings):
+        values |= _key_parameters(f"{_BY}{number}", by.removeprefix(META)) if by.startswith(META) else {}
+    return values
 
 
-def source(key: str) -> str:
-    """Return the FROM clause: the calls `c`, joined with their sessions `s` if the grouping needs them."""
-    return _JOINED if _OF_SESSION.search(key) else "calls c"
+def keyed(keys: Sequence[str]) -> str:
+    """Return the select list of what calls are grouped by: columns `group0` and so on."""
+    return ", ".join(f"{key} AS group{number}" for number, key in enumerate(keys))
+
+
+def positions(keys: Sequence[str]) -> str:
+    """Return the GROUP BY list of the same."""
+    return ", ".join(str(number + 1) for number, _ in enumerate(keys))
+
+
+def source(keys: Sequence[str]) -> str:
+    """Return the FROM clause: the calls `c`, joined with their sessions `s` if a grouping needs them."""
+    return _JOINED if any(map(_OF_SESSION.search, keys)) else "calls c"
 
 
 def _own(key: str, metadata: MetadataSql, parameter: str) -> str:
     """Return the SQL expression of a call's own value for a key: a column if there is one, else its metadata."""
     if key in _COLUMNS:
         return f"c.{key}"
-    return metadata.label.format(json="c.metadata", key=parameter)
+    return metadata.label_of("c.metadata", key, parameter)

@@ -32,7 +32,7 @@ from callspan.stores.base import (
     Times,
 )
 from callspan.stores.columns import CALLS, PICO, SESSIONS, TABLES, TIMESTEPS
-from callspan.stores.filters import checked_grouping
+from callspan.stores.filters import checked_groupings, keyed, positions
 from callspan.stores.history import follow
 from callspan.stores.session_source import session_source
 from callspan.stores.sql_rewards import SqlRewards, Values, record_of
@@ -234,49 +234,53 @@ class SqlReader(SqlRewards):
                 has_answer = kind == "call" and row["output"] is not None
                 yield Stored(record_of(table, row, _TYPES[kind]), has_answer)
 
-    def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
+    def summary(
+        self, by: str | Sequence[str], which: CallFilter = _EVERY, *, latencies: bool = True
+    ) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
+        groupings = checked_groupings(by)
         where, values = self._where(which)
-        values |= filters.grouping_parameters(checked_grouping(by))
-        yield from self._summaries(by, where, values, latencies=latencies)
+        yield from self._summaries(
+            groupings, where, values | filters.grouping_parameters(groupings), latencies=latencies
+        )
 
     def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
         """Yield the times of the calls that succeeded, in any order."""
         where, values = self._where(which)
-        sql = f"SELECT {self._group('model')}, c.duration_ns, c.ttft_ns FROM calls c"
+        sql = f"SELECT {filters.GROUPS['model']}, c.duration_ns, c.ttft_ns FROM calls c"
         yield from map(Times._make, self._tuples(f"{sql} WHERE {where} AND c.outcome = 'success'", **values))
 
-    def _sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
+    def _sums(self, keys: Sequence[str], where: str, values: Values) -> Iterator[Values]:
         """Yield one row per group of the calls `c` that match the condition, largest number of calls first.
 
-        Columns are the fields of `Summary`, and `pico`, `priced` and `exact`: the sum of picodollars, how many calls
-        have a cost, and how many of those have it in picodollars.
+        Columns are `group0` and so on, the fields of `Summary`, and `pico`, `priced` and `exact`: the sum of
+        picodollars, how many calls have a cost, and how many of those have it in picodollars.
         """
-        key = self._group(by)
         sql = filters.SUMS.format(
-            key=key, source=filters.source(key), where=where, pico=self._pico, priced=self._priced
-        )
+            keys=keyed(keys), positions=positions(keys), source=filters.source(keys), where=where, pico=self._pico,
+            priced=self._priced, order=", ".join(f"coalesce({key}, '')" for key in keys),
+        )  # fmt: skip
         yield from self._rows(sql, **values)
 
-    def _group(self, by: str) -> str:
-        """Return the SQL expression to group calls `c` by."""
+    def _group(self, by: str, number: int) -> str:
+        """Return the SQL expression to group calls `c` by; `number` is its place among several."""
         return (
             filters.GROUPS.get(by)
-            or filters.grouping(by, self._metadata)
+            or filters.grouping(by, self._metadata, number)
             or (self._hour if by == "hour" else self._day)
         )
 
-    def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
-        """Return the percentiles of the calls that succeeded, by group."""
+    def _latencies(self, keys: Sequence[str], where: str, values: Values) -> Mapping[object, Latencies]:
+        """Return the percentiles of the calls that succeeded, by group: the tuple of its keys."""
         durations: dict[object, list[float]] = defaultdict(list)
         first_tokens: dict[object, list[float]] = defaultdict(list)
-        sql = f"SELECT {key} AS key, c.duration_ns, c.ttft_ns FROM {filters.source(key)}"
+        sql = f"SELECT c.duration_ns, c.ttft_ns, {keyed(keys)} FROM {filters.source(keys)}"
         sql += f" WHERE {where} AND c.outcome = 'success'"
-        for group, duration, first_token in self._tuples(sql, **values):
+        for duration, first_token, *group in self._tuples(sql, **values):
             if duration is not None:
-                durations[group].append(cast("int", duration))
+                durations[tuple(group)].append(cast("int", duration))
             if first_token is not None:
-                first_tokens[group].append(cast("int", first_token))
+                first_tokens[tuple(group)].append(cast("int", first_token))
         return aggregates.latencies_of(durations, first_tokens)
 
     def _content(self, column: str, value: object) -> bytes:
@@ -374,7 +378,7 @@ class SqlReader(SqlRewards):
     def _sessions(self, ids: Sequence[str]) -> Iterator[SessionSummary]:
         """Yield the summaries of these sessions, with a fixed number of queries for each few hundred."""
         chosen, names = _chosen(ids)
-        sums = {one.key: one for one in self._summaries("session", f"c.{chosen}", names, latencies=False)}
+        sums = {one.key: one for one in self._summaries(["session"], f"c.{chosen}", names, latencies=False)}
         models: dict[object, list[str | None]] = defaultdict(list)
         for row in self._rows(f"{self._models} WHERE {chosen}", **names):
             models[row["session_id"]].append(cast("str | None", row["model"]))
@@ -424,18 +428,19 @@ class SqlReader(SqlRewards):
             for row in self._rows(sql, **names)
         }
 
-    def _summaries(self, by: str, where: str, values: Values, *, latencies: bool) -> Iterator[Summary]:
-        key = self._group(by)
-        percentiles = self._latencies(key, where, values) if latencies else {}
-        rows = list(self._sums(by, where, values))
+    def _summaries(self, groupings: Sequence[str], where: str, values: Values, *, latencies: bool) -> Iterator[Summary]:
+        keys = [self._group(by, number) for number, by in enumerate(groupings)]
+        percentiles = self._latencies(keys, where, values) if latencies else {}
+        rows = list(self._sums(keys, where, values))
         # These are rare, and finding them costs another scan.
         inexact = any(row["priced"] != row["exact"] for row in rows)
-        beside = self._inexact_costs(key, where, values) if inexact else {}
+        beside = self._inexact_costs(keys, where, values) if inexact else {}
         for row in rows:
             cost = None if row["pico"] is None else Decimal(str(row["pico"])) / PICO
-            if row["key"] in beside:
-                cost = aggregates.exact_sum([*beside[row["key"]], cost])
-            yield aggregates.summary_of_row(row, cost, percentiles.get(row["key"], _NO_LATENCIES))
+            group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(keys))
+            if group in beside:
+                cost = aggregates.exact_sum([*beside[group], cost])
+            yield aggregates.summary_of_row(group, row, cost, percentiles.get(group, _NO_LATENCIES))
 
     def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
         sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"
@@ -443,15 +448,15 @@ class SqlReader(SqlRewards):
         exact = [row for row in found if row[key] == prefix]
         return (exact or found)[0] if exact or len(found) == 1 else None
 
-    def _inexact_costs(self, key: str, where: str, values: Values) -> dict[object, list[Decimal]]:
+    def _inexact_costs(self, keys: Sequence[str], where: str, values: Values) -> dict[object, list[Decimal]]:
         """Return the costs that are not exact in picodollars, by group."""
         found: dict[object, list[Decimal]] = defaultdict(list)
         sql = (
-            f"SELECT {key} AS key, {self._inexact} AS usd FROM {filters.source(key)} "
+            f"SELECT {self._inexact} AS usd, {keyed(keys)} FROM {filters.source(keys)} "
             f"WHERE {where} AND c.cost_picousd IS NULL AND {self._inexact} IS NOT NULL"
         )
-        for row in self._rows(sql, **values):
-            found[row["key"]].append(Decimal(str(row["usd"])))
+        for usd, *group in self._tuples(sql, **values):
+            found[tuple(group)].append(Decimal(str(usd)))
         return found
 
 

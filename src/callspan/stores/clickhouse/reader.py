@@ -16,7 +16,7 @@ from callspan.safe_urls import safe_name
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import Content, check_layout
 from callspan.stores.clickhouse.connection import connect, explaining, layout
-from callspan.stores.filters import CLICKHOUSE, source
+from callspan.stores.filters import CLICKHOUSE, keyed, positions, source
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 
@@ -99,13 +99,13 @@ class ClickHouseReader(SqlReader):
     def _hits(self) -> str:
         return f"SELECT groupUniqArray(hash) FROM ({self._matching()})"
 
-    def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
+    def _latencies(self, keys: Sequence[str], where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""
         sql = f"""
-            SELECT {key} AS key, quantileExactInclusive(0.5)(c.duration_ns) / 1e6,
+            SELECT {keyed(keys)}, quantileExactInclusive(0.5)(c.duration_ns) / 1e6,
                    quantileExactInclusive(0.95)(c.duration_ns) / 1e6, quantileExactInclusive(0.5)(c.ttft_ns) / 1e6
-              FROM {source(key)} WHERE {where} AND c.outcome = 'success' GROUP BY 1"""
-        return {row[0]: Latencies(*row[1:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
+              FROM {source(keys)} WHERE {where} AND c.outcome = 'success' GROUP BY {positions(keys)}"""
+        return {tuple(row[:-3]): Latencies(*row[-3:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Close the connection."""

@@ -28,7 +28,7 @@ from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
-from callspan.stores.filters import POSTGRES, source
+from callspan.stores.filters import POSTGRES, keyed, positions, source
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
 from callspan.stores.retention import remove_by_sql
@@ -304,14 +304,14 @@ class PostgresReader(SqlReader):
         with explaining(self.name, self._connection), self._connection.cursor() as cursor:
             yield from cursor.execute(to_query(sql), values or None)
 
-    def _latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
+    def _latencies(self, keys: Sequence[str], where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""
         sql = f"""
-            SELECT {key}, percentile_cont(0.5) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
+            SELECT {keyed(keys)}, percentile_cont(0.5) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
                    percentile_cont(0.95) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
                    percentile_cont(0.5) WITHIN GROUP (ORDER BY c.ttft_ns) / 1e6
-              FROM {source(key)} WHERE {where} AND c.outcome = 'success' GROUP BY 1"""
-        return {row[0]: Latencies(*row[1:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
+              FROM {source(keys)} WHERE {where} AND c.outcome = 'success' GROUP BY {positions(keys)}"""
+        return {row[:-3]: Latencies(*row[-3:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Close the connection."""
