@@ -13,6 +13,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_type_hints
 
+import anthropic
 import openai
 import pytest
 from tests.points import points
@@ -256,3 +257,18 @@ def test_importing_the_provider_imports_no_sdk() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+class TestPages:
+    def test_a_list_goes_on_behind_the_last_entry_of_the_page_before(self, provider: ScriptedProvider) -> None:
+        """The first openai with batches asks for a page more until one is empty."""
+        line = {"custom_id": "a", "params": {"model": "m", "max_tokens": 9, "messages": []}}
+        with (
+            openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client,
+            anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k", max_retries=0) as other,
+        ):
+            made = [other.messages.batches.create(requests=[line]).id for _ in range(3)]  # type: ignore[list-item]
+            for size in (1, 2, 3):
+                assert [one.id for one in other.messages.batches.list(limit=size)] == made
+                assert [one.id for one in client.batches.list(limit=size)] == made
+            assert not client.batches.list(after=made[-1]).data

@@ -14,8 +14,9 @@ from datetime import datetime, timezone
 import msgspec
 
 from callspan.testing.provider.answer import base62, objects, tool_calls
+from callspan.testing.provider.pages import numbered_page
 from callspan.testing.provider.script import Choice, Json, ReceivedRequest, Reply
-from callspan.testing.provider.session_log import SessionLog, page
+from callspan.testing.provider.session_log import SessionLog
 
 _MODEL = "scripted-model"
 _ANSWERED = frozenset({"user.message", "user.custom_tool_result", "user.tool_result", "user.define_outcome"})
@@ -184,7 +185,7 @@ def _events(session: Session, request: ReceivedRequest) -> Json:
     events = [event for event in session.log.all() if not types or event["type"] in types]
     if request.query.get("order") == "desc":
         events.reverse()
-    data, following = page(events, request.query, "page")
+    data, following = numbered_page(events, request.query, "page")
     return {"data": data, "next_page": None if following is None else str(following)}
 
 

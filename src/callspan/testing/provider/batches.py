@@ -17,6 +17,7 @@ from http import HTTPStatus
 import msgspec
 
 from callspan.testing.provider.answer import Answer, Wire, base62, encode, objects
+from callspan.testing.provider.pages import page
 from callspan.testing.provider.rendering import BATCHES, MESSAGE_BATCHES, Rendering, family_of, find_route, render
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply, Script, file_content
 
@@ -170,7 +171,7 @@ class Batches:
         if segments[-1] == "files" and request.method == "POST":
             return self._upload(request)
         if segments[-1] == "batches":
-            return self._create(request, reply) if request.method == "POST" else self._list()
+            return self._create(request, reply) if request.method == "POST" else self._list(request.query)
         if segments[-1] == "content" and segments[-3] == "files":
             return self._content(segments[-2])
         return self._of_batch(segments[segments.index("batches") + 1 :])
@@ -215,9 +216,9 @@ class Batches:
         answer = Answer(request, reply, family_of(request, found).request_id(), named)
         return _Line(str(given.get("custom_id")), render(answer, found))
 
-    def _list(self) -> Json:
+    def _list(self, query: Mapping[str, str]) -> Json:
         shown = [self._shown(batch, ended=batch.polls < 0) for batch in self._batches.values()]
-        return {"object": "list", "data": shown, "has_more": False, "first_id": None, "last_id": None}
+        return page(shown, query)
 
     def _shown(self, batch: _FileBatch | _MessageBatch, *, ended: bool) -> Json:
         return batch.shown(self._url(), ended=ended) if isinstance(batch, _MessageBatch) else batch.shown(ended=ended)

@@ -18,13 +18,13 @@ from callspan.testing.provider.answer import OPENAI, Answer, encode, member, obj
 from callspan.testing.provider.anthropic_messages import MESSAGES
 from callspan.testing.provider.hosted import Scripted
 from callspan.testing.provider.openai_responses import RESPONSES, StoredResponse, conversation_id, webhook
+from callspan.testing.provider.pages import page
 from callspan.testing.provider.rendering import Rendering, Route, render, render_body
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
 
 _PATH = re.compile(r"/v1/conversations(?:/(?P<named>[^/]+)(?P<items>/items(?:/(?P<item>[^/]+))?)?)?$")
 _RESPONSE = re.compile(r"/responses/(?P<id>[^/]+)$")
 _FIRST_ID = re.compile(rb'"id"\s*:\s*"([^"]+)"')
-_LISTED = 20
 
 
 @dataclass
@@ -52,10 +52,7 @@ class _Conversation:
         listed = [*self.items.values()]
         if query.get("order") != "asc":
             listed.reverse()
-        ids = [item["id"] for item in listed]
-        start = ids.index(query["after"]) + 1 if query.get("after") in ids else 0
-        limit = query.get("limit", "")
-        return _list(listed[start:], int(limit) if limit.isdecimal() else _LISTED)
+        return page(listed, query)
 
 
 class ConversationState:
@@ -176,7 +173,7 @@ class ConversationState:
             return self._whole(of, request)
         if item is None:
             added = of.add(request.body.get("items")) if request.method == "POST" else None
-            return of.page(request.query) if added is None else _list(added, len(added))
+            return of.page(request.query) if added is None else page(added, {"limit": str(len(added))})
         if request.method == "DELETE":
             del of.items[item]
             return of.json()
@@ -199,12 +196,6 @@ def _item(sent: Json) -> Json:
         kind = output_text if item.get("role") == "assistant" else {"type": "input_text"}
         item["content"] = [{**kind, "text": item["content"]}]
     return item
-
-
-def _list(items: list[Json], limit: int) -> Json:
-    listed = items[:limit]
-    ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]} if listed else {"first_id": "", "last_id": ""}
-    return {"object": "list", "data": listed, **ends, "has_more": len(items) > limit}
 
 
 def _not_found(message: str, code: str | None = None, status: int = 404) -> Reply:

@@ -18,6 +18,7 @@ from callspan.testing.provider.answer import OPENAI, Answer, Family
 from callspan.testing.provider.anthropic_messages import ANTHROPIC
 from callspan.testing.provider.anthropic_sessions import Sessions
 from callspan.testing.provider.openai_agents import AgentSessions
+from callspan.testing.provider.pages import page
 from callspan.testing.provider.rendering import Rendering, render, render_body, render_live
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
 from callspan.testing.provider.session_log import SessionLog
@@ -164,7 +165,7 @@ class Jobs:
             return job.json(fetched=False)
         if job_id is None:
             jobs = [job.json(fetched=True) for job in self._known.values() if job.id.startswith(f"{kind}_")]
-            return {"object": "list", "data": jobs, "has_more": False}
+            return page(jobs, request.query)
         known = self._known.get(job_id)
         return None if known is None else known.json(fetched=True)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from callspan.testing.provider.answer import member, objects, tool_calls
+from callspan.testing.provider.pages import page
 from callspan.testing.provider.script import Choice, Json, ReceivedRequest, Reply
 from callspan.testing.provider.session_log import SessionLog
 
@@ -212,7 +213,7 @@ class AgentSessions:
     def answer(self, request: ReceivedRequest, rest: list[str], take: Take) -> Json | SessionLog | None:
         """Answer a request whose path has `rest` behind `/sessions`; None if there is no such session or endpoint."""
         if not rest:
-            return self._create(request, take) if request.method == "POST" else self._list()
+            return self._create(request, take) if request.method == "POST" else self._list(request.query)
         session = self._sessions.get(rest[0])
         if session is None:
             return None
@@ -226,7 +227,7 @@ class AgentSessions:
             case "GET", "events":
                 return session.log
             case "GET", "turns":
-                return _listed([turn.json() for turn in reversed(session.turns)])
+                return page([turn.json() for turn in reversed(session.turns)], request.query)
             case "GET", "turns", turn_id:
                 return next((turn.json() for turn in session.turns if turn.id == turn_id), None)
             case _:
@@ -243,17 +244,9 @@ class AgentSessions:
             session.send([{"type": "agent.session.input.message", "input": messages}], take)
         return session.log if request.stream else body
 
-    def _list(self) -> Json:
+    def _list(self, query: Mapping[str, str]) -> Json:
         with self._lock:
-            return _listed([session.json() for session in self._sessions.values()])
-
-
-def _listed(data: list[Json]) -> Json:
-    ids = [str(one["id"]) for one in data]
-    return {
-        "object": "list", "data": data, "has_more": False, "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
-    }  # fmt: skip
+            return page([session.json() for session in self._sessions.values()], query)
 
 
 def _usage_json(usage: Mapping[str, int]) -> Json:

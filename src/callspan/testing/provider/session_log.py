@@ -5,13 +5,12 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 
 from callspan.testing.provider.answer import StreamEvent
 from callspan.testing.provider.script import Json
 
 _POLL_S = 0.02
-_PAGE = 100
 
 
 class SessionLog:
@@ -64,14 +63,3 @@ def is_gone(connection: socket.socket, closing: threading.Event) -> bool:
             return bool(selector.select(0)) and not connection.recv(1, socket.MSG_PEEK)
     except (OSError, ValueError):
         return True
-
-
-def page(objects: Sequence[Json], query: Mapping[str, str], cursor: str) -> tuple[list[Json], int | None]:
-    """Return one page of a list, and the place at which the next one begins; None if there is none.
-
-    `query` has the `limit` and, under the name `cursor`, the place at which the page begins.
-    """
-    limit = int(query.get("limit", _PAGE))
-    start = int(query.get(cursor) or 0)
-    following = start + limit
-    return list(objects[start:following]), following if following < len(objects) else None
