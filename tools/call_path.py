@@ -176,7 +176,7 @@ def instructions() -> str:
     _, _, table = BENCHMARKS.read_text().partition("### Thousands of instructions added")
     rows = re.findall(r"^\| (\w+) plain sync \| call \| [\d.]+ \| [\d.]+ \| ([\d.]+)", table, re.MULTILINE)[:2]
     counts = ", ".join(f"{sdk} {float(thousands):.0f} thousand" for sdk, thousands in rows)
-    return f"instructions added to a plain call: {counts} ([benchmarks](../benchmarks.md))"
+    return f"instructions added to a plain call: {counts} ([benchmarks](benchmarks.md))"
 
 
 def summary(found: dict[str, CallPath]) -> str:

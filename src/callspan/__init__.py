@@ -1,4 +1,4 @@
-"""callspan: OpenTelemetry instrumentation for the openai and anthropic SDKs.
+"""callspan: OpenTelemetry instrumentation for the openai, anthropic and groq SDKs.
 
 One span and one record per call and stream, with sessions and timesteps around them. Importing this
 package does nothing but name what there is: every public name is loaded when it is first used.

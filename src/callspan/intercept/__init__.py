@@ -1,1 +1,1 @@
-"""Interception: the only package that touches the SDKs, their HTTP library and wrapt."""
+"""Interception: the only package that patches the SDKs and their HTTP library."""
