@@ -35,10 +35,10 @@ def on_disk(place: Path) -> int:
     return size_of(place)
 
 
-def append(spool: Spool, names: Sequence[str], *, every: int = 20) -> Iterator[int]:
+def append(spool: Spool, names: Sequence[str], *, every: int = 20, slim: str = "slim") -> Iterator[int]:
     """Append records of 1 KB that could be slimmed, waiting now and then so that a healthy sink keeps up."""
     for number, name in enumerate(names, 1):
-        assert spool.append(record(name, 1000), without_bodies=lambda: record("slim"))
+        assert spool.append(record(name, 1000), without_bodies=partial(record, slim or name))
         if number % every == 0:
             healthy = spool._shippers[-1] if spool._shippers else None
             until(lambda healthy=healthy: healthy is None or spool._segments.lag(healthy.number) == 0)  # type: ignore[misc]
@@ -57,7 +57,7 @@ def test_a_working_store_gets_complete_records_while_another_is_down(
     counts = spool.counters()
     assert (counts["slimmed"], counts["dropped.memory"], spool.drops()["memory"]) == (0, 0, 0)
     assert max(sizes) <= CAP + CAP // 8
-    until(lambda: not spool._cap._dropped)
+    until(lambda: not spool._segments.dropped)
     until(lambda: spool.counters()["given_up.down"] > 900)
     down.up.set()
     assert spool.flush(20)
@@ -184,21 +184,30 @@ def test_a_short_failure_of_the_working_store_loses_nothing(place: Path, tmp_pat
 
 
 class Locked(SqliteSink):
-    """Waits for a lock that another application holds before it opens its file."""
+    """Waits for a lock that another application holds before it opens its file; fails once it has `most` rows."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, freed: bool = False, most: int = 1 << 30) -> None:
         super().__init__(path)
+        self.path, self._most = path, most
         self.freed = threading.Event()
+        if freed:
+            self.freed.set()
 
     def open(self) -> None:
+        if not self._most:
+            raise ConnectionRefusedError("nobody listens")
         self.freed.wait(60)
         super().open()
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        if len(rows(self.path)) >= self._most:
+            raise OSError("no more")
+        super().deliver(entries)
 
 
 def test_a_lock_while_segments_of_an_ended_process_are_adopted_loses_nothing(place: Path, tmp_path: Path) -> None:
     """What a store has of them is unknown until it has looked: it does not count as what the store lacks."""
-    first = Locked(tmp_path / "l.db")
-    first.freed.set()
+    first = Locked(tmp_path / "l.db", freed=True)
     ended = Spool(place, [DownSink(tmp_path / "d"), first, SqliteSink(tmp_path / "h.db")])
     before = [f"a{number}" for number in range(330)]
     list(append(ended, before, every=10))
@@ -213,6 +222,58 @@ def test_a_lock_while_segments_of_an_ended_process_are_adopted_loses_nothing(pla
     assert spool.counters()["slimmed"] == 0
     assert read_losses(place).given_up.keys() <= {store_key(place, DownSink(tmp_path / "d"))}
     spool.close(0.2)
+
+
+def left_in_the_middle(place: Path, tmp_path: Path) -> list[str]:
+    """Leave segments of an ended process, of which a store has the first 100 records or so, and another one all."""
+    names = [f"a{number}" for number in range(330)]
+    first = Locked(tmp_path / "l.db", freed=True, most=100)
+    ended = Spool(place, [first, SqliteSink(tmp_path / "h.db")], max_bytes=CAP)
+    list(append(ended, names, every=10))
+    assert not ended.close(0.5)
+    assert 100 <= len(rows(first.path)) < 200
+    return names
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_a_store_lacks_of_adopted_segments_is_counted_once_it_has_looked(
+    place: Path, tmp_path: Path, *, answers: bool
+) -> None:
+    """It is locked while they are given up; where the process ends before that, they stay, and nothing is counted."""
+    before, locked = left_in_the_middle(place, tmp_path), Locked(tmp_path / "l.db")
+    spool = Spool(place, [locked, SqliteSink(tmp_path / "h.db")], max_bytes=CAP)
+    during = [f"b{number}" for number in range(400)]
+    list(append(spool, during, every=10, slim=""))
+    until(lambda: set(rows(tmp_path / "h.db")) == {*before, *during})
+    assert spool._segments.dropped
+    assert not read_losses(place).given_up
+    if answers:
+        locked.freed.set()
+        until(lambda: spool._segments.lag(0) == 0 and not spool._segments.dropped)
+    else:
+        spool.close(0.1)
+        locked.freed.set()
+        spool = Spool(place, [Locked(locked.path, freed=True), SqliteSink(tmp_path / "h.db")])
+        assert spool.ship(20)
+    there, given_up = rows(locked.path), read_losses(place).given_up
+    assert len(there) == len(set(there))
+    assert sum(loss.records for loss in given_up.values()) == len(before) + len(during) - len(there)
+    assert [loss.uncertain for loss in given_up.values()] == [0] * answers
+    assert spool.close(5)
+
+
+def test_what_an_unreachable_store_may_have_of_adopted_segments_is_counted_as_at_most(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left_in_the_middle(place, tmp_path)
+    spool = Spool(place, [Locked(tmp_path / "l.db", most=0), SqliteSink(tmp_path / "h.db")], max_bytes=CAP)
+    list(append(spool, [f"b{number}" for number in range(500)]))
+    until(lambda: not spool._segments.dropped)
+    (loss,) = read_losses(place).given_up.values()
+    assert 100 < loss.uncertain < loss.records
+    assert loss.what().startswith("at most ")
+    spool.close(0.1)
+    assert any("at most" in message for message in caplog.messages)
 
 
 def test_drops_are_noted_on_disk_and_warned_of_as_they_happen(
@@ -283,10 +344,10 @@ def test_a_long_outage_of_one_store_does_not_affect_the_other(place: Path, tmp_p
     assert rows(tmp_path / "h.db") == names
     assert spool.counters()["slimmed"] == 0
     assert max(sizes) <= CAP + CAP // 8
-    until(lambda: not spool._cap._dropped)
+    until(lambda: not spool._segments.dropped)
     down.up.set()
     assert spool.flush(30)
-    until(lambda: not spool._cap._dropped)
+    until(lambda: not spool._segments.dropped)
     lost = spool.counters()["given_up.down"]
     assert down.keys() == names[lost:]
     assert read_losses(place).given_up[store_key(place, down)].records == lost

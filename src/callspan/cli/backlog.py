@@ -88,8 +88,9 @@ class Backlog:
         for other in for_others(self._places):
             whose = f"for {other.store}: callspan ship delivers them"
             unnamed = "for other stores: name those with --store"
+            # Most stores keep their cursor themselves, and this one is not asked.
             what = plural(other.records, "record", "wait")
-            lines.append(f"{what} in {other.directory} {unnamed if other.store is None else whose}.")
+            lines.append(f"At most {what} in {other.directory} {unnamed if other.store is None else whose}.")
         return lines
 
     def _refused(self) -> list[str]:

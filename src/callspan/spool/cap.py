@@ -8,9 +8,9 @@ bodies; if that is not enough, the oldest segment that at least one store has is
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from callspan.background import Worker
 from callspan.fail_open import fail_open, ours
@@ -71,7 +71,6 @@ class Cap:
         self._counts = counts
         self._losses = losses
         self._measure_at = 0.0
-        self._dropped: deque[Segment] = deque()
 
     def admit(self, used: int, payload: bytes, without_bodies: WithoutBodies | None) -> tuple[bytes | None, int]:
         """Return (record to write, bytes in the directory): the record complete or without bodies, None to drop it."""
@@ -127,7 +126,7 @@ class Cap:
 
     def measure(self) -> int:
         """Return the bytes of the directory's segments, without those about to be deleted."""
-        return max(0, self._segments.measure() - sum(segment.end for segment in list(self._dropped)))
+        return max(0, self._segments.measure() - sum(segment.end for segment in list(self._segments.dropped)))
 
     def tidy(self) -> None:
         """Drop segments above the cap, even if this process appends nothing, to make room for other processes."""
@@ -144,18 +143,18 @@ class Cap:
         losers = [(failing, failing)]
         if of_all:
             everyone = frozenset(shipper.number for shipper in self._shippers())
-            # One that has not looked at an adopted segment may have all of it: nothing is lost, and nothing counted.
+            # One that has not looked at an adopted segment may have all of it: then nothing is lost.
             losers += [(everyone, failing), (everyone, everyone)]
         found = self._segments.drop_oldest(excess, losers)
         if not found:
             return 0
-        self._dropped.extend(found)
         _HOUSEKEEPING.put(self._delete_dropped)
         return sum(segment.end for segment in found)
 
     def run_deferred(self) -> None:
-        """Run the deferred work."""
+        """Run the deferred work; segments that a store has not looked at are left to the next process."""
         self._delete_dropped()
+        self._segments.release_dropped()
         self._losses.finish()
 
     def _losers(self) -> frozenset[int]:
@@ -178,50 +177,68 @@ class Cap:
         return bool(lags) and max(lags) + size <= self.full_bytes
 
     def _delete_dropped(self) -> None:
-        while (segment := self._next()) is not None:
-            if segment.readers:
-                self._dropped.append(segment)
-                _HOUSEKEEPING.put_later(_SOON_S, self._delete_dropped)
+        dropped = self._segments.dropped
+        for _ in range(len(dropped)):
+            try:
+                segment = dropped.popleft()
+            except ours(IndexError):
                 return
+            if segment.readers or self._is_awaited(segment):
+                dropped.append(segment)
+                continue
             with _DELETE:
                 self._count_loss(segment)
                 segment.remove()
                 remove_cursors(self._segments.directory, segment.name)
+        if dropped:
+            _HOUSEKEEPING.put_later(_SOON_S, self._delete_dropped)
 
-    def _next(self) -> Segment | None:
-        try:
-            return self._dropped.popleft()
-        except ours(IndexError):
-            return None
+    def _is_awaited(self, segment: Segment) -> bool:
+        """Return whether a store that takes records has not looked yet what it has of the segment."""
+        unknown = [shipper for shipper in self._shippers() if self._segments.is_unknown(segment, shipper.number)]
+        return not all(shipper.is_failing() for shipper in unknown)
 
     def _count_loss(self, segment: Segment) -> None:
         """Count the records that each store lacking a part of the segment will not get."""
         keys = self._segments.keys
         names = {shipper.number: shipper.name for shipper in self._shippers()}
         named = {key: names.get(number, key) for number, key in enumerate(keys)}
-        passed = {key: segment.passed.get(number, 0) for number, key in enumerate(keys)}
-        offsets = {
-            key: passed[key] if key in passed else read_cursor(self._segments.directory, segment.name, key)
-            for key in segment.keys or keys
-        }
+        places = {key: self._place(segment, key) for key in segment.keys or keys}
         for number in range(len(self._segments.removed)):
             self._segments.removed[number].append(segment.name)
-        lost = lacking(segment, offsets, named)
+        lost = lacking(segment, places, named)
         for loss in lost.given_up.values():
             self.given_up[loss.name] += loss.records
         self._losses.count(lost)
         self._losses.warn(lost)
 
+    def _place(self, segment: Segment, key: str) -> Place:
+        keys = self._segments.keys
+        passed = segment.passed.get(keys.index(key)) if key in keys else None
+        if passed is not None or segment.own:
+            return Place(passed or 0, certain=True)
+        # The cursor of most stores is in the store itself, and there is a file only of what they have whole.
+        kept = read_cursor(self._segments.directory, segment.name, key)
+        return Place(kept, certain=kept > 0)
 
-def lacking(source: Source, offsets: Mapping[str, int], names: Mapping[str, str]) -> Losses:
-    """Return what each store, by its key, lacks of a source from its offset on. Raises OSError."""
+
+class Place(NamedTuple):
+    """Up to where a store has a segment."""
+
+    offset: int
+    certain: bool
+    """False: it may have more."""
+
+
+def lacking(source: Source, places: Mapping[str, Place], names: Mapping[str, str]) -> Losses:
+    """Return what each store, by its key, lacks of a source. Raises OSError."""
     lost = Losses()
-    at = min(offsets.values(), default=source.end)
+    at = min((place.offset for place in places.values()), default=source.end)
     while (batch := source.batch(at, _READ_ENTRIES, _READ_BYTES)).end > at:
         for entry in batch.entries:
             record = lost_record(entry.payload)
-            for key, offset in offsets.items():
-                if entry.start >= offset:
-                    lost.note("given_up", key, loss_of(names.get(key, key), record))
+            for key, place in places.items():
+                if entry.start >= place.offset:
+                    lost.note("given_up", key, loss_of(names.get(key, key), record, certain=place.certain))
         at = batch.end
     return lost

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -60,6 +60,8 @@ class SegmentSet:
         self.corrupt_bytes = self.torn_bytes = 0
         self.removed: list[deque[str]] = []
         """For each sink, names of removed sources whose cursors it may delete."""
+        self.dropped: deque[Segment] = deque()
+        """Segments that `drop_oldest` has removed, until what stores lack of them is counted and they are deleted."""
         self._unnamed = unnamed
         self._sources: list[Source] = []
         self._seen: set[tuple[str, int]] = set()
@@ -197,11 +199,11 @@ class SegmentSet:
             source.release()
 
     def drop_oldest(self, size: int, losers: Sequence[tuple[frozenset[int], frozenset[int]]]) -> list[Segment]:
-        """Remove the oldest sealed segments that some store has, together at least `size` bytes.
+        """Move the oldest sealed segments that some store has to `dropped`, together at least `size` bytes.
 
         Only segments that no other sinks lack than the first of `losers`, then the second ones; they will not get
         them. What a sink has of an adopted segment is unknown until it has looked: only for the second sinks of a
-        pair it counts as nothing. The caller must delete them.
+        pair it counts as nothing.
         """
         found: list[Segment] = []
         with self.lock:
@@ -218,8 +220,27 @@ class SegmentSet:
                         found.append(source)
             for source in found:
                 self._sources.remove(source)
+            self.dropped.extend(found)
             self.progress.notify_all()
         return found
+
+    def is_unknown(self, segment: Source, sink: int) -> bool:
+        """Return whether it is unknown what the sink has of a segment of another process: it has not looked yet."""
+        return self.wants(segment, sink) and not segment.own and sink not in segment.passed
+
+    def dropped_unknown(self, sink: int) -> list[Segment]:
+        """Return the dropped segments of which it is unknown what the sink has."""
+        return [segment for segment in tuple(self.dropped) if self.is_unknown(segment, sink)]
+
+    def release_dropped(self) -> None:
+        """Leave the dropped segments that no shipper reads to other processes: nothing of them is lost yet."""
+        for _ in range(len(self.dropped)):
+            with suppress(IndexError):
+                segment = self.dropped.popleft()
+                if segment.readers:
+                    self.dropped.append(segment)
+                else:
+                    segment.release()
 
     @contextmanager
     def reading(self, source: Source) -> Iterator[bool]:
@@ -265,11 +286,15 @@ class SegmentSet:
             known = [(source, source.passed.get(sink, 0 if source.own else source.end)) for source in self._of(sink)]
             return sum(max(0, source.end - source.cursors.get(sink, offset)) for source, offset in known)
 
-    def behind(self, sink: int) -> list[tuple[str, int]]:
-        """Return the name of each source the sink lacks a part of, and the offset up to which it certainly has it."""
+    def behind(self, sink: int) -> list[tuple[str, int, bool]]:
+        """Return each source that the sink may lack a part of: name, up to where it has it, whether that is known."""
         with self.lock:
             known = [(source, source.passed.get(sink, 0)) for source in self._of(sink)]
-            return [(source.name, offset) for source, offset in known if offset < source.end]
+            return [
+                (source.name, offset, not self.is_unknown(source, sink))
+                for source, offset in known
+                if offset < source.end
+            ]
 
     def _of(self, sink: int) -> list[Source]:
         return [source for source in self._sources if self.wants(source, sink)]
@@ -355,9 +380,10 @@ class SegmentSet:
     def release_all(self) -> None:
         """Release every source immediately, in a forked child, where no shipper runs."""
         with self.lock:
-            for source in self._sources:
+            for source in (*self._sources, *self.dropped):
                 source.release()
             self._sources.clear()
+            self.dropped.clear()
             self.progress.notify_all()
 
 

@@ -184,6 +184,7 @@ class Shipper:
         if not self._open:
             self.sink.open()
             self._open = True
+        self._look_at_dropped()
         moved = False
         for source in self._segments.sources():
             if not self._segments.wants(source, self.number):
@@ -199,9 +200,15 @@ class Shipper:
 
     def _ship(self, source: Source) -> bool:
         """Deliver one batch; return whether to deliver another one immediately."""
+        self._look_at_dropped()
         # Until it is delivered, no one else counts the rest of a source that is given up meanwhile.
         with self._segments.reading(source) as there:
             return there and self._ship_batch(source)
+
+    def _look_at_dropped(self) -> None:
+        """Find out what the sink has of segments that are given up, so that just what it lacks is counted."""
+        for segment in self._segments.dropped_unknown(self.number):
+            segment.passed[self.number] = self._position(segment)
 
     def _ship_batch(self, source: Source) -> bool:
         cursor = self._segments.cursor(source, self.number)
@@ -298,8 +305,9 @@ class Shipper:
         """Return the records that wait for this sink in the segments of this process."""
         directory = self._segments.directory
         waiting = self._segments.behind(self.number)
-        records = sum(count_records(directory / name, offset) for name, offset in waiting)
-        return Backlog(records, self._segments.oldest_ns(self.number), str(directory))
+        records = sum(count_records(directory / name, offset) for name, offset, _ in waiting)
+        is_certain = all(known for _, _, known in waiting)
+        return Backlog(records, self._segments.oldest_ns(self.number), str(directory), is_certain=is_certain)
 
     def _close(self) -> None:
         self._open = False

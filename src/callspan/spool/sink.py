@@ -129,6 +129,8 @@ class Backlog(NamedTuple):
     since_ns: int | None
     """Earliest possible time at which the first of them was written, Unix time."""
     place: str
+    is_certain: bool = True
+    """False: the store may have a part of them; it could not be asked."""
 
 
 class Health:
@@ -164,9 +166,10 @@ class Health:
         since = "" if waits.since_ns is None else f" since {iso(waits.since_ns)}"
         log(
             logging.WARNING,
-            "%s is unavailable (%s): %s%s, kept in %s; retrying",
+            "%s is unavailable (%s): %s%s%s, kept in %s; retrying",
             self._name,
             why,
+            "" if waits.is_certain else "at most ",
             plural(waits.records, "record", "wait"),
             since,
             waits.place,
