@@ -21,6 +21,7 @@ _OF_LINES = (
     ("calls", "--text", "no such text"), ("report", "--output", "/dev/null"),
 )  # fmt: skip
 """At most 0.12 ms a record, whatever is asked."""
+_LEAST = (("--min-cost", "0.01"), ("--min-time", "2s"))
 
 
 class Bar(NamedTuple):
@@ -52,6 +53,10 @@ def bars(path: Path) -> list[Bar]:
         Bar(("calls", "--model", "gpt-5-mini"), None),
         Bar(("calls", "--error"), 1.5),
         Bar(("calls", "--user", "user-7"), 1.5),
+        *(Bar(("calls", "--sort", key), 3.0) for key in ("cost", "time", "tokens", "retries")),
+        *(Bar(("sessions", "--sort", key), 3.0) for key in ("cost", "time")),
+        *(Bar((command, *least), 3.0) for command in ("calls", "sessions") for least in _LEAST),
+        Bar(("stats", "--by", "user", "--by", "model"), None),
         Bar(("sessions",), 1.5),
         Bar(("sessions", "--user", "user-7"), 1.5),
         Bar(("stats",), 1.5),

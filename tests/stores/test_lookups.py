@@ -18,10 +18,10 @@ from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records
 
-COLUMNS = "request_id, user_id, organization_id, project_id, run_id, agent_id, tags"
+COLUMNS = "request_id, user_id, organization_id, project_id, run_id, agent_id, workflow_id, tags"
 LOOKUPS = [
     "trace_id", "span_id", "response_id", "request_id", "user_id", "run_id", "batch_id", "continues", "conversation_id",
-    "timestep_id", "organization_id", "model_req",
+    "timestep_id", "organization_id", "model_req", "workflow_id",
 ]  # fmt: skip
 METADATA = {
     "user_id": "u1",
@@ -29,9 +29,10 @@ METADATA = {
     "project_id": 5,
     "run_id": "r1",
     "agent_id": "a1",
+    "workflow_id": "w1",
     "tags": ["x", "y"],
 }
-FOUND = ("req_last", "u1", "o1", "5", "r1", "a1", ["x", "y"])
+FOUND = ("req_last", "u1", "o1", "5", "r1", "a1", "w1", ["x", "y"])
 
 
 def attempts() -> list[Attempt]:
@@ -97,9 +98,9 @@ def test_ids_of_the_metadata_are_columns(sql_url: str, records: Records, deliver
     found = [decoded(row) for row in rows(sql_url, f"SELECT {COLUMNS} FROM calls ORDER BY start_ns")]
     assert found == [
         FOUND,
-        (None, "sent", None, None, None, None, None),
-        (None, "claude's", None, None, "r2", None, None),
-        (None, None, None, None, None, None, ["one"]),
+        (None, "sent", None, None, None, None, None, None),
+        (None, "claude's", None, None, "r2", None, None, None),
+        (None, None, None, None, None, None, None, ["one"]),
     ]
 
 

@@ -64,7 +64,7 @@ _STEP: Final = """(c.timestep_id = :timestep_id OR c.timestep_id IN (
 _USER: Final = "'user_id'"
 _BY: Final = "label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
-_COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id"})
+_COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id", "workflow_id"})
 _JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
 _MOST_PICO: Final = 9 * 10**18
 """Larger amounts count as this one where calls are sorted by their cost: a sum of 63 bits has no room for them."""

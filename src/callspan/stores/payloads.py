@@ -22,7 +22,7 @@ from callspan.stores.rows import Cell, Row, RowBuilder, Tree, to_row
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DERIVED: Final = tuple(column.name for column in TABLES["call"].columns if not column.path)
-_IDS: Final = ("organization_id", "project_id", "run_id", "agent_id")
+_IDS: Final = ("organization_id", "project_id", "run_id", "agent_id", "workflow_id")
 _NO_LABELS: Final = (None,) * (len(_IDS) + 1)
 _SIDES: Final = ("request", "response")
 _INT_LIMIT: Final = 2**63
@@ -174,7 +174,7 @@ def _derived(record: CallRecord) -> tuple[Cell, ...]:
 
 
 def _findable(record: CallRecord) -> tuple[str | None, ...]:
-    """Return the user, organization, project, run, agent and tags of a call."""
+    """Return the user, organization, project, run, agent, workflow and tags of a call."""
     metadata = record.metadata
     if not metadata:
         return (record.user, *_NO_LABELS)

@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS calls (
   INDEX by_user user_id TYPE bloom_filter(0.001) GRANULARITY 1, INDEX by_run run_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_timestep timestep_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_organization organization_id TYPE bloom_filter(0.001) GRANULARITY 1,
+  INDEX by_workflow workflow_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_model_req model_req TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_batch batch_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_continues continues TYPE bloom_filter(0.001) GRANULARITY 1,

@@ -20,6 +20,7 @@ CREATE INDEX calls_run ON calls (run_id, start_ns) WHERE run_id IS NOT NULL;
 CREATE INDEX calls_tags ON calls USING gin (tags) WHERE tags IS NOT NULL;
 CREATE INDEX calls_step ON calls (timestep_id) WHERE timestep_id IS NOT NULL;
 CREATE INDEX calls_organization ON calls (organization_id) WHERE organization_id IS NOT NULL;
+CREATE INDEX calls_workflow ON calls (workflow_id) WHERE workflow_id IS NOT NULL;
 CREATE INDEX calls_model ON calls (model_req) WHERE model_req IS NOT NULL;
 CREATE INDEX calls_batch ON calls (batch_id) WHERE batch_id IS NOT NULL;
 CREATE INDEX calls_continues ON calls (continues, start_ns) WHERE continues IS NOT NULL;
