@@ -16,11 +16,11 @@ from callspan.spool.segment import Segment
 from callspan.spool.spool import Spool
 from callspan.spool.unrecorded import add_unrecorded
 from callspan.stores.jsonl.store import JsonLinesStore
-from callspan.stores.retention import delete_session, prune
+from callspan.stores.retention import prune
 from callspan.stores.sqlite.file import open_for_writing
 from tests.e2e.conftest import in_process
 from tests.spool.rig import until
-from tests.stores.conftest import Records
+from tests.stores.conftest import Records, delete_session
 
 DAY_S = 86_400
 

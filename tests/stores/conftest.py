@@ -19,13 +19,16 @@ from callspan.record import call, events
 from callspan.record.codec import encode
 from callspan.record.usage import Cost, Usage
 from callspan.spool.sink import Entry, Sink
-from callspan.stores.base import Reader
+from callspan.erasing import erase
+from callspan.stores.base import DeletionResult, Reader
+from callspan.stores.columns import TABLES
 from callspan.stores.urls import open_store, sinks_for
 
 if TYPE_CHECKING:
     from .postgres_server import PostgresServer
 
 _SCHEMAS = count(1)
+COUNTED = [table.name for table in TABLES.values()]
 START_NS = 1_760_000_000_000_000_000
 SECOND = 1_000_000_000
 
@@ -132,6 +135,12 @@ class Records:
                 reward_id="r1", session_id="s1", event_id="e1", value=0.5, source="environment", time_ns=START_NS + 3
             ),
         ]
+
+
+def delete_session(store: str | Path, session_id: str) -> DeletionResult:
+    """Erase one session; return what the store lost."""
+    (found, *_) = erase(store, sessions=[session_id]).stores
+    return DeletionResult(**{name: getattr(found, name) or 0 for name in (*COUNTED, "contents")})  # type: ignore[arg-type]
 
 
 class Delivery:

@@ -26,7 +26,7 @@ import callspan
 from callspan.cli import commands
 from callspan.cli.store_check import store_check
 from callspan.stores.base import Reader, StoreError
-from callspan.stores.retention import delete_session, prune
+from callspan.stores.retention import prune
 from callspan.stores.sqlite.recovery import recover
 from callspan.stores.sqlite.store import SQLiteStore
 from callspan.testing import capture

@@ -16,9 +16,9 @@ from callspan.record.call import CallRecord, Place, Request, Response
 from callspan.record.ids import response_call_id
 from callspan.stores.base import CallFilter, History, Reader
 from callspan.stores.history import whole_conversation
-from callspan.stores.retention import delete_session, prune
+from callspan.stores.retention import prune
 
-from .conftest import Delivery, Records, raw
+from .conftest import Delivery, Records, delete_session, raw
 
 Deliver = Callable[[str], Delivery]
 

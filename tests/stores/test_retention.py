@@ -17,11 +17,11 @@ from callspan.record import events
 from callspan.record.call import Request
 from callspan.settings import SettingError
 from callspan.stores.base import CallFilter, DeletionResult, StoreError
-from callspan.stores.retention import delete_session, prune
+from callspan.stores.retention import prune
 from callspan.stores.sqlite import removal
 from callspan.stores.urls import open_store
 
-from .conftest import SECOND, START_NS, Delivery, Records
+from .conftest import SECOND, START_NS, Delivery, Records, delete_session
 
 LONG = "an answer that is long enough to be lent to the next request, and then some more words"
 

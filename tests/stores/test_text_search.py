@@ -15,11 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callspan.stores.base import CallFilter
-from callspan.stores.retention import delete_session
 from callspan.stores.sqlite import text_search
 from callspan.stores.urls import open_store
 
-from .conftest import Delivery, Records
+from .conftest import Delivery, Records, delete_session
 
 TEXTS = st.text("aAbB%_\\ \0\u00dfsSK\u017f\u212a\u0130i\u0131.e\u0301\u00e9\u20ac\U0001f600", min_size=1, max_size=8)
 PARTS = st.text("aAbB%_\\ \u00dfsSK\u017f\u212a\u0130i\u0131.e\u0301\u00e9\u20ac\U0001f600", min_size=1, max_size=8)

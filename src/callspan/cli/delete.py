@@ -1,30 +1,36 @@
-"""`callspan delete SESSION` deletes one session with everything in it, `callspan prune` old records."""
+"""`callspan delete` erases what its filters select from every store given, `callspan prune` deletes old records."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import click
 import msgspec
 
 from callspan.cli.command_context import CommandContext, reading, store_errors, usage_error
-from callspan.cli.filters import MOMENT
+from callspan.cli.filters import MOMENT, selecting
 from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.cli.ship import spool_of
-from callspan.formatting import count, iso, local_time, plural
+from callspan.erasing import Erased, Receipt, erase, whole_ids
+from callspan.formatting import count, iso, plural
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
-from callspan.stores.base import CallFilter, DeletionResult, DeletionScope, SessionSummary
-from callspan.stores.retention import delete_session, erasable, prune, remove_uploads
+from callspan.stores.base import CallFilter
+from callspan.stores.retention import prune, remove_uploads
 from callspan.stores.urls import split_urls
 
 _EPILOG: Final = """\b
 Examples:
   callspan delete 019aa0c1-77
-  callspan delete conversation-7 --yes
-  callspan sessions --user u1 --json | jq -r '.[].session_id' | xargs -n1 callspan delete --yes"""
+  callspan delete --user u1 --dry-run
+  callspan delete --user u1 --everywhere --yes --json
+  callspan delete --tag trial --until 2026-01-01"""
+_SHOWN: Final = 10
+_COUNTED: Final = ("session", "call", "timestep", "event", "message", "reward", "content")
 _WORTH_SAYING: Final = 10**7
 """Free bytes of a file from which on they are mentioned."""
 _PRUNE_EPILOG: Final = """\b
@@ -34,86 +40,115 @@ Examples:
   callspan prune --older-than 2026-01-01"""
 
 
-@click.command("delete", short_help="Delete one session with everything in it.", epilog=_EPILOG)
-@click.argument("ident", metavar="SESSION")
+@click.command("delete", short_help="Erase sessions, calls, a user, whatever a filter selects.", epilog=_EPILOG)
+@click.argument("ids", metavar="[SESSION]...", nargs=-1)
+@click.option("--session", "sessions", metavar="ID", multiple=True, help="This session; may be repeated.")
+@click.option("--call", "calls", metavar="ID", multiple=True, help="Only this call; may be repeated.")
+@selecting
+@click.option("--everywhere", is_flag=True, help="Also calls of others whose requests hold a message of these users.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; show what would be deleted.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @reading
-def delete_command(context: CommandContext, ident: str, dry_run: bool, yes: bool) -> None:
-    """Delete one session with its calls, steps, events, messages and rewards, and content that nothing else refers to.
+def delete_command(
+    context: CommandContext,
+    which: CallFilter,
+    ids: Sequence[str],
+    sessions: Sequence[str],
+    calls: Sequence[str],
+    everywhere: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Erase sessions and calls from every store given, from what waits for it on disk, and from batches.
 
-    SESSION is its id or a unique prefix. It is deleted from every store given. For readable stores: SQLite, JSON Lines,
-    Postgres, ClickHouse.
+    A session (its id or a unique prefix) that fits the filters goes with its calls, steps, events, messages and
+    rewards, each call that fits by itself; with a filter for calls (--model, --error, --text, ...) only calls go.
+    Content goes that nothing else refers to. What arrives later of what was erased is not stored. Exit code 1 if
+    something is left.
     """
-    summary = _session(context, ident)
-    session_id = summary.session.session_id
-    if dry_run:
-        _say(context, f"{_described(summary)} would be deleted.", {"session_id": session_id, "dry_run": True})
-        return
-    if not yes:
-        _confirm(summary)
-    removed = _removed(context, session_id)
-    text = (
-        f"{clean(session_id)}: {plural(removed.calls, 'call')}, {count(removed.others)} steps and events, "
-        f"{plural(removed.contents, 'content')} deleted."
-    )
-    _say(context, text, {"session_id": session_id} | msgspec.structs.asdict(removed))
+    if not (ids or sessions or calls) and which == CallFilter():
+        raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter.")
+    context.deliver(to_all=True)
+    try:
+        chosen, single = whole_ids(context.store, (*ids, *sessions), calls)
+        act = partial(erase, context.store, which, sessions=chosen, calls=single, everywhere=everywhere)
+        _delete(context, act, dry_run=dry_run, yes=yes)
+    except KeyError as error:
+        kind, ident = error.args
+        context.no_match(f"No {kind} {clean(ident)} in {_names(context)}, or several ids begin so.")
+    except SettingError as error:
+        raise usage_error(error) from error
 
 
-def _session(context: CommandContext, ident: str) -> SessionSummary:
-    with context.reader() as reader:
-        found = reader.session(ident)
-    if found is None:
-        context.no_match(f"No session {clean(ident)} in {safe_name(context.store)}, or several ids begin so.")
-    return found
+def _delete(context: CommandContext, act: Callable[..., Receipt], *, dry_run: bool, yes: bool) -> None:
+    if dry_run or not yes:
+        planned = act(dry_run=True)
+        _end_without_any(context, planned)
+        if dry_run:
+            _show(context, planned)
+            return
+        _confirm("\n".join(_lines(planned)))
+    receipt = act()
+    _end_without_any(context, receipt)
+    _show(context, receipt)
 
 
-def _described(summary: SessionSummary) -> str:
-    session = summary.session
-    name = f" ({clean(session.name)})" if session.name else ""
-    inside = f"{plural(summary.calls, 'call')} and {plural(summary.timesteps, 'timestep')}"
-    return f"Session {clean(session.session_id)}{name} of {local_time(session.start_ns)} with {inside}"
+def _end_without_any(context: CommandContext, receipt: Receipt) -> None:
+    if receipt.is_complete and not any(one.total for one in receipt.stores):
+        with context.reader():
+            pass  # says why there is no store
+        context.no_match(f"Nothing fits in {_names(context)}.")
 
 
-def _confirm(summary: SessionSummary) -> None:
+def _names(context: CommandContext) -> str:
+    return ", ".join(map(safe_name, split_urls(context.store)))
+
+
+def _show(context: CommandContext, receipt: Receipt) -> None:
+    """Print a receipt. Ends the command with exit code 1 if something is left."""
+    if context.json:
+        context.emit(msgspec.to_builtins(receipt) | {"complete": receipt.is_complete})
+    else:
+        for line in _lines(receipt):
+            context.screen.paragraph(line)
+    if not receipt.is_complete:
+        raise click.exceptions.Exit(1)
+
+
+def _lines(receipt: Receipt) -> list[str]:
+    done = "would be deleted" if receipt.dry_run else "deleted"
+    lines = [f"{clean(one.store)}: {_counts(one)} {done}." for one in receipt.stores if one.total or one.left is None]
+    lines += [f"{clean(one.store)}: left: {clean(one.left)}." for one in receipt.stores if one.left is not None]
+    lines += [f"{clean(name)}: cannot erase; what it was sent is where it went." for name in receipt.cannot_erase]
+    if receipt.shared_by:
+        some = ", ".join(map(clean, receipt.shared_by[:_SHOWN])) + (", …" if len(receipt.shared_by) > _SHOWN else "")
+        users = f"Messages of these users stand in the requests of {plural(len(receipt.shared_by), 'other call')}"
+        lines.append(f"{users} ({some}); --everywhere deletes these calls too.")
+    return lines
+
+
+def _counts(erased: Erased) -> str:
+    found = {word: getattr(erased, f"{word}s") for word in _COUNTED}
+    return ", ".join(plural(number, word) for word, number in found.items() if number) or "nothing"
+
+
+def _confirm(question: str) -> None:
     """Ask for confirmation on a terminal. Raises UsageError without a terminal, Abort for "no"."""
     if not _is_terminal():
         raise click.UsageError("Not a terminal, so nobody can confirm: add --yes.")
-    click.confirm(f"{_described(summary)} will be deleted. Continue?", abort=True, err=True)
+    click.confirm(f"{question}\nContinue?", abort=True, err=True)
 
 
 def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _removed(context: CommandContext, session_id: str) -> DeletionResult:
-    """Deliver what waits for each store, delete the session from all of them, and return the counts of the first."""
-    context.deliver(to_all=True)
-    try:
-        urls = split_urls(context.store)
-        for url in urls:
-            erasable(url)  # before anything is deleted
-        found = [delete_session(url, session_id) for url in urls]
-        remove_uploads(spool_of(context.store), DeletionScope(session_id=session_id))
-    except SettingError as error:
-        raise usage_error(error) from error
-    except store_errors() as error:
-        context.fail(error_text(error))
-    return found[0]
-
-
-def _say(context: CommandContext, text: str, row: dict[str, object]) -> None:
-    if context.json:
-        context.emit(row)
-    else:
-        context.screen.paragraph(text)
-
-
 @click.command("prune", short_help="Delete old records.", epilog=_PRUNE_EPILOG)
 @click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", required=True, help="30d, 12h, or ISO 8601.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; show how much would be deleted.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @reading
-def prune_command(context: CommandContext, older_ns: int, dry_run: bool) -> None:
+def prune_command(context: CommandContext, older_ns: int, dry_run: bool, yes: bool) -> None:
     """Delete calls and sessions from before a time, and content that nothing else refers to.
 
     A session is deleted as a whole, by its end. For readable stores: SQLite, JSON Lines, Postgres, ClickHouse.
@@ -121,12 +156,14 @@ def prune_command(context: CommandContext, older_ns: int, dry_run: bool) -> None
     if dry_run:
         _preview(context, older_ns)
         return
+    if not yes:
+        _confirm("{} sessions and {} calls".format(*map(count, _old(context, older_ns))) + " will be deleted.")
     with context.reader():
         pass  # delivers the waiting records and reports those that still wait
     try:
         with progress("pruning", shown=not context.json):
             removed = prune(split_urls(context.store)[0], older_ns)
-            remove_uploads(spool_of(context.store), DeletionScope(older_than_ns=older_ns))
+            remove_uploads(spool_of(context.store), older_ns)
     except SettingError as error:
         raise usage_error(error) from error
     except store_errors() as error:
@@ -147,6 +184,17 @@ def prune_command(context: CommandContext, older_ns: int, dry_run: bool) -> None
 
 def _preview(context: CommandContext, older_ns: int) -> None:
     """Print how many sessions and calls would be deleted."""
+    sessions, calls = _old(context, older_ns)
+    if context.json:
+        context.emit({"sessions": sessions, "calls": calls, "dry_run": True})
+        return
+    context.screen.paragraph(
+        f"From before {iso(older_ns)}: {count(sessions)} sessions and {count(calls)} calls would be deleted."
+    )
+
+
+def _old(context: CommandContext, older_ns: int) -> tuple[int, int]:
+    """Return how many sessions and calls are from before a time."""
     with context.reader() as reader, progress("sessions", shown=not context.json) as tell:
         calls, sessions = reader.count_calls(CallFilter(until_ns=older_ns)), 0
         for number, summary in enumerate(reader.sessions(), 1):
@@ -159,9 +207,4 @@ def _preview(context: CommandContext, older_ns: int) -> None:
                 late = summary.last_ns is not None and summary.last_ns >= older_ns
                 its_own = CallFilter(session_id=session.session_id, since_ns=older_ns)
                 calls += reader.count_calls(its_own) if late else 0
-    if context.json:
-        context.emit({"sessions": sessions, "calls": calls, "dry_run": True})
-        return
-    context.screen.paragraph(
-        f"From before {iso(older_ns)}: {count(sessions)} sessions and {count(calls)} calls would be deleted."
-    )
+    return sessions, calls

@@ -250,6 +250,9 @@ OPTIONS: Final[dict[str, Callable[[_Command], _Command]]] = {
 _MIN_REWARD: Final = click.option(
     "--min-reward", "least_reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."
 )
+_TAG: Final = click.option(
+    "--tag", "tags", metavar="TAG", multiple=True, help="Only with this tag; may be repeated (all must hold)."
+)
 _SORT: Final = click.option(
     "--sort", type=click.Choice(ORDERS), default="start", show_default=True, help="The largest first; then the newest."
 )
@@ -268,19 +271,30 @@ def sort_option(function: _Command) -> _Command:
     return _SORT(function)
 
 
-def options_of(*fields: str) -> Callable[[_Command], _Command]:
-    """Return what adds the options of these fields of `CallFilter`, and `--min-reward`."""
+def selecting(function: _Command) -> _Command:
+    """Add the options that select calls, but those of one session or of a reward, for a command that has `--session`."""
+    return options_of(*(name for name in OPTIONS if name != "session_id"), least_reward=False)(function)
+
+
+def options_of(*fields: str, least_reward: bool = True) -> Callable[[_Command], _Command]:
+    """Return what adds the options of these fields of `CallFilter`, `--tag` with its metadata, and `--min-reward`."""
 
     def add(function: _Command) -> _Command:
         @functools.wraps(function)
         def filtered(*args: object, **options: object) -> None:
             names = [name for name in (*fields, "sort") if name in options]
+            tags = msgspec.convert(options.pop("tags", ()), tuple[str, ...])
             chosen = {name: whole_characters(options.pop(name)) for name in names}
-            if options["least_reward"] is None:
+            if tags:
+                given = msgspec.convert(chosen["metadata"], tuple[tuple[str, str], ...])
+                chosen["metadata"] = (*given, *(("tags", whole_characters(tag)) for tag in tags))
+            if options.get("least_reward", 0) is None:
                 del options["least_reward"]
             function(*args, which=msgspec.convert(chosen, CallFilter), **options)
 
-        added: _Command = _MIN_REWARD(filtered)
+        added: _Command = _MIN_REWARD(filtered) if least_reward else filtered
+        if "metadata" in fields:
+            added = _TAG(added)
         for name in reversed(fields):
             added = OPTIONS[name](added)
         return added

@@ -19,7 +19,7 @@ from zlib import crc32
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import OtherFormatError
-from callspan.spool.segment import HEAD_BYTES, MAGIC, SUFFIX, keys_of, other_formats
+from callspan.spool.segment import ERASED, HEAD_BYTES, MAGIC, SUFFIX, keys_of, other_formats
 from callspan.spool.sink import Sink
 
 CURSOR_SUFFIX: Final = ".cursor"
@@ -98,6 +98,11 @@ class Listing:
     def for_stores(self, keys: Collection[str], *, unnamed: bool = True) -> list[str]:
         """Return the segments that one of these stores may still need; `unnamed`: also those without store keys."""
         return [name for name in self.segments if self._needs(name, keys, unnamed=unnamed)]
+
+    def of_stores(self, keys: Collection[str], *, unnamed: bool) -> list[str]:
+        """Return all segments of these stores, those that they have too; `unnamed`: also those without store keys."""
+        named = ((name, keys_of(self.directory / name)) for name in self.segments)
+        return [name for name, its in named if (unnamed if its is None else not its.isdisjoint(keys))]
 
     def for_others(self, keys: Collection[str]) -> list[str]:
         """Return the segments that stores other than these still need, according to the cursor files."""
@@ -273,7 +278,7 @@ def _count(data: mmap.mmap, at: int) -> int:
     while 0 <= at <= len(data) - HEAD_BYTES:
         end = at + HEAD_BYTES + int(_LENGTH.unpack_from(data, at + len(MAGIC))[0])
         if data[at : at + len(MAGIC)] == MAGIC and end <= len(data):
-            count += 1
+            count += data[at + HEAD_BYTES : at + HEAD_BYTES + 1] != ERASED
             at = end
         else:
             at = data.find(MAGIC, at + 1)

@@ -31,6 +31,9 @@ MAGIC: Final = b"\xf5CS\xfe"
 MAX_PAYLOAD: Final = 64 * 1024 * 1024
 """Maximum length of a payload in bytes; a larger length in a header means damage."""
 
+ERASED: Final = b" "
+"""What the payload of a frame consists of whose record was erased; that of a record begins with a brace."""
+
 _HEAD: Final = struct.Struct("<4sII")
 _LENGTH: Final = struct.Struct("<I")
 HEAD_BYTES: Final = _HEAD.size
@@ -307,7 +310,7 @@ class Segment:
             for item in scan(data, offset, final=stop == limit):
                 if isinstance(item, Gap):
                     gaps.append(item)
-                else:
+                elif not item.payload.startswith(ERASED):
                     total += len(item.payload)
                     if taken and (len(taken) >= entries or total > size):
                         return Batch(taken, gaps, offset)
@@ -321,6 +324,16 @@ class Segment:
     def read(self, gap: Gap) -> bytes:
         """Return the bytes of a gap. Raises OSError."""
         return _read_at(self._fd, gap.end - gap.start, gap.start)
+
+    def overwrite(self, offset: int, frame: bytes) -> None:
+        """Replace the frame at `offset` by one of the same length. Raises OSError."""
+        self.unsynced = True
+        if sys.platform != "win32":
+            os.pwrite(self._fd, frame, offset)
+            return
+        with _reading:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            os.write(self._fd, frame)
 
     def discard_before(self, offset: int) -> None:
         """Do nothing: a file is freed as a whole."""

@@ -228,7 +228,11 @@ class Shipper:
         return source.sealed or bool(batch.gaps) or self._is_full(batch.end - cursor, len(batch.entries))
 
     def _read(self, source: Source, cursor: int) -> Batch:
-        batch = source.batch(cursor, max(1, self.sink.batch_entries), BATCH_BYTES)
+        most = max(1, self.sink.batch_entries)
+        batch = source.batch(cursor, most, BATCH_BYTES)
+        if batch.gaps:
+            # What another process erases at this moment looks damaged.
+            batch = source.batch(cursor, most, BATCH_BYTES)
         for gap in batch.gaps:
             kept = source.read(gap) if isinstance(source, Segment) else b""
             self._segments.damaged(source, gap, kept)

@@ -5,19 +5,15 @@ The requests of a file are full prompts, and stay until its batch is created. Wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
 from callspan.fail_open import ours
-from callspan.record.call import CallRecord
-from callspan.record.codec import decode, encode_json
-from callspan.record.formats import OtherFormatError
 from callspan.spool.segment import make_private
 
 DIRECTORY: Final = "batch_files"
@@ -26,6 +22,7 @@ REQUESTS: Final = ".jsonl"
 _UNFINISHED: Final = ".part"
 _KEPT_S: Final = 30 * 86_400
 """OpenAI deletes the files of batches after 30 days."""
+_BEING_WRITTEN_S: Final = 60.0
 _MOST_BYTES: Final = 1 << 30
 _MOST_FILES: Final = 20_000
 
@@ -68,31 +65,34 @@ def remove_before(spool: Path, time_s: float) -> None:
             path.unlink(missing_ok=True)
 
 
-def remove_session(spool: Path, session_id: str) -> None:
-    """Delete the requests that were uploaded in a session. Raises OSError."""
-    for _, _, path in _files_in(spool):
-        if path.suffix != REQUESTS:
-            continue
-        try:
-            with path.open("rb") as file:
-                if not any(_is_of(line, session_id) for line in file):
-                    continue
-                file.seek(0)
-                write(path, (line for line in file if not _is_of(line, session_id)))
-            if path.stat().st_size == 0:
-                path.unlink()
-        except ours(FileNotFoundError):
-            continue  # another process has just taken it
+def requests_in(spool: Path) -> Iterator[bytes]:
+    """Yield the requests of all files, unfinished ones included, each as a line. Raises OSError."""
+    for one in _files_in(spool):
+        if one.path.suffix in (REQUESTS, _UNFINISHED):
+            with contextlib.suppress(FileNotFoundError), one.path.open("rb") as file:
+                yield from file
 
 
-def _is_of(line: bytes, session_id: str) -> bool:
-    if encode_json(session_id) not in line:
-        return False
-    try:
-        record = decode(line)
-    except ours(msgspec.MsgspecError, OtherFormatError):
-        return False
-    return isinstance(record, CallRecord) and record.place.session_id == session_id
+def remove(spool: Path, is_gone: Callable[[bytes], bool]) -> int:
+    """Delete the requests of which `is_gone` is true, each a line; return how many they were. Raises OSError."""
+    removed = 0
+    for changed, _, path in _files_in(spool):
+        is_left = path.suffix == _UNFINISHED and time.time() - changed > _BEING_WRITTEN_S
+        if path.suffix == REQUESTS or is_left:
+            with contextlib.suppress(FileNotFoundError):  # another process has just taken it
+                removed += _remove_from(path, is_gone)
+    return removed
+
+
+def _remove_from(path: Path, is_gone: Callable[[bytes], bool]) -> int:
+    with path.open("rb") as file:
+        gone = sum(map(is_gone, file))
+        if gone:
+            file.seek(0)
+            write(path, (line for line in file if not is_gone(line)))
+    if path.stat().st_size == 0:
+        path.unlink()
+    return gone
 
 
 def write(path: Path, lines: Iterable[bytes]) -> None:

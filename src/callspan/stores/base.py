@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args, runtime_checkable
 
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.events import (
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+)
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
 from callspan.record.formats import check_format
 
@@ -58,10 +65,22 @@ def tried(*, found: bool) -> str:
 
 
 class DeletionScope(NamedTuple):
-    """What to delete: one session, or everything before a time."""
+    """What to delete: sessions with everything in them and single calls, by whole ids, or everything before a time."""
 
-    session_id: str | None = None
+    sessions: frozenset[str] = frozenset()
+    """With all calls, timesteps, events, messages and rewards in them."""
+    calls: frozenset[str] = frozenset()
+    """With the events, messages and rewards that name them. Those of the sessions may be among them."""
     older_than_ns: int | None = None
+    """Everything from before this Unix time, and nothing else."""
+    erased_ns: int = 0
+    """When this was decided, Unix time: the store remembers the ids, and takes nothing of them from before it again."""
+
+    def covers(self, record: Record) -> bool:
+        """Return whether a record is of one of the sessions, one of the calls, or about one."""
+        call_id = getattr(record, "call_id", None)
+        session_id = record.place.session_id if isinstance(record, CallRecord) else record.session_id
+        return call_id in self.calls or session_id in self.sessions
 
 
 class DeletionResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,12 +88,28 @@ class DeletionResult(msgspec.Struct, frozen=True, kw_only=True):
 
     sessions: int = 0
     calls: int = 0
-    others: int = 0
-    """Timesteps, events, messages and rewards."""
+    timesteps: int = 0
+    events: int = 0
+    messages: int = 0
+    rewards: int = 0
     contents: int = 0
     """Contents that no record referred to any more."""
     free_bytes: int | None = None
     """Space in the file that new records take; None for other stores than SQLite."""
+    left: str | None = None
+    """Why bytes of what was deleted may still be on disk; None: they are not, or only the server can know."""
+
+    @property
+    def others(self) -> int:
+        """Timesteps, events, messages and rewards."""
+        return self.timesteps + self.events + self.messages + self.rewards
+
+
+class CallIds(NamedTuple):
+    """The ids of one call."""
+
+    call_id: str
+    session_id: str | None
 
 
 class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -343,6 +378,26 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Close the store."""
+
+
+@runtime_checkable
+class Selective(Reader, Protocol):
+    """A reader that finds the ids of what is to be deleted; those of all stores of callspan do."""
+
+    def ids(self, which: CallFilter = ..., sessions: Collection[str] | None = None) -> Iterator[CallIds]:
+        """Yield the ids of the calls, in any order, that `calls` would yield without its limit.
+
+        `sessions`: only of the sessions of these whole ids.
+        """
+
+    def session_ids(self, which: CallFilter = ...) -> Iterator[str]:
+        """Yield the ids of the recorded sessions that have these labels and began between these times, in any order."""
+
+    def rows_of(self, scope: DeletionScope) -> Mapping[str, int]:
+        """Return how many records of each table a deletion of these sessions and calls would take."""
+
+    def sharing(self, calls: Collection[str]) -> frozenset[str]:
+        """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""
 
 
 class StoredCall(NamedTuple):

@@ -16,14 +16,16 @@ from callspan.settings_loader import load
 from callspan.spool import uploads
 from callspan.stores.base import DeletionResult, DeletionScope
 from callspan.stores.bodies import DAMAGE, from_row, references
+from callspan.stores.erased import digests, names
 from callspan.stores.protocol import Erasable
 from callspan.stores.spools import spool_directory
 from callspan.stores.urls import find_store
 
 _LOGGER: Final = logging.getLogger("callspan")
 _CALLS: Final = "calls"
-CHILDREN: Final = (_CALLS, "timesteps", "events", "messages", "rewards")
-_BY_SESSION: Final = "session_id = :value"
+ABOUT_CALLS: Final = ("events", "messages", "rewards")
+"""The tables whose rows may name a call."""
+CHILDREN: Final = (_CALLS, "timesteps", *ABOUT_CALLS)
 OLD: Final = {
     "calls": "start_ns < :value",
     "sessions": "coalesce(end_ns, start_ns) < :value",
@@ -56,29 +58,15 @@ Run: TypeAlias = "Callable[[str, Mapping[str, object]], Result]"
 """Runs a statement with `:name` parameters."""
 
 
-def delete_session(store: str | Path, session_id: str) -> DeletionResult:
-    """Delete a session with its calls, timesteps, events, messages, rewards, content and uploaded requests of batches.
-
-    `store` is a URL, or the path of a file. An unknown session removes nothing. The deletion is atomic in Postgres; in
-    SQLite that of the records is, and content that a failure leaves goes with the next deletion; in ClickHouse nothing
-    is: repeat it after a failure, and content goes only with `prune`. Raises StoreError if the store does not exist,
-    SettingError for a store that cannot delete, else the exceptions of the store's driver.
-    """
-    return _remove(store, DeletionScope(session_id=session_id))
-
-
 def prune(store: str | Path, older_than_ns: int) -> DeletionResult:
     """Delete the records from before `older_than_ns` (Unix nanoseconds).
 
     Calls are selected by their start, sessions by their end (their start if they have none) and deleted with all their
-    children; other records are selected by their own time. Raises the same exceptions as `delete_session`.
+    children; other records are selected by their own time. Raises StoreError if the store does not exist, SettingError
+    for one that cannot delete, else the exceptions of the store's driver.
     """
-    return _remove(store, DeletionScope(older_than_ns=older_than_ns))
-
-
-def _remove(store: str | Path, scope: DeletionScope) -> DeletionResult:
-    removed = erasable(store).remove(scope)
-    remove_uploads(spool_directory(load(warn=False), (str(store),)), scope)
+    removed = erasable(store).remove(DeletionScope(older_than_ns=older_than_ns))
+    remove_uploads(spool_directory(load(warn=False), (str(store),)), older_than_ns)
     return removed
 
 
@@ -90,12 +78,9 @@ def erasable(store: str | Path) -> Erasable:
     return found
 
 
-def remove_uploads(spool: Path, scope: DeletionScope) -> None:
-    """Delete the requests of uploaded files whose batch was never created, from a spool directory. Raises OSError."""
-    if scope.session_id is not None:
-        uploads.remove_session(spool, scope.session_id)
-    if scope.older_than_ns is not None:
-        uploads.remove_before(spool, scope.older_than_ns / 1e9)
+def remove_uploads(spool: Path, older_than_ns: int) -> None:
+    """Delete the requests of files of batches from before a Unix time from a spool directory. Raises OSError."""
+    uploads.remove_before(spool, older_than_ns / 1e9)
 
 
 class Result(Protocol):
@@ -111,17 +96,33 @@ class Result(Protocol):
 
 def remove_by_sql(run: Run, scope: DeletionScope) -> DeletionResult:
     """Delete the chosen records from Postgres within the open transaction."""
-    conditions = OLD if scope.session_id is None else dict.fromkeys(OLD, _BY_SESSION)
-    values = {"value": scope.older_than_ns if scope.session_id is None else scope.session_id}
     run("CREATE TEMP TABLE gone (session_id text PRIMARY KEY)", {})
-    run(f"INSERT INTO gone SELECT session_id FROM sessions WHERE {conditions['sessions']}", values)
-    counts = {}
+    run("CREATE TEMP TABLE gone_calls (call_id text PRIMARY KEY)", {})
+    values = {"value": scope.older_than_ns}
+    if scope.older_than_ns is None:
+        _remember(run, scope)
+        conditions = dict.fromkeys(("calls", *ABOUT_CALLS), "call_id IN (SELECT call_id FROM gone_calls)")
+    else:
+        run(f"INSERT INTO gone SELECT session_id FROM sessions WHERE {OLD['sessions']}", values)
+        conditions = OLD
+    counts: dict[str, Any] = {}
     for table in CHILDREN:
-        gone = f"session_id IN (SELECT session_id FROM gone) OR {conditions[table]}"
+        gone = f"session_id IN (SELECT session_id FROM gone) OR {conditions.get(table, 'false')}"
         counts[table] = run(f"DELETE FROM {table} WHERE {gone}", values).rowcount
-    sessions = run("DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM gone)", {}).rowcount
-    calls = counts.pop(_CALLS)
-    return DeletionResult(sessions=sessions, calls=calls, others=sum(counts.values()), contents=_sweep(run))
+    counts["sessions"] = run("DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM gone)", {}).rowcount
+    return DeletionResult(**counts, contents=_sweep(run))
+
+
+def _remember(run: Run, scope: DeletionScope) -> None:
+    """Remember what is to be erased, in the tables of this transaction and for good; erase what was rejected of it."""
+    run("INSERT INTO gone SELECT unnest(:ids::text[])", {"ids": sorted(scope.sessions)})
+    run("INSERT INTO gone_calls SELECT unnest(:ids::text[])", {"ids": sorted(scope.calls)})
+    remembered = {"ids": digests(scope), "time_ns": scope.erased_ns}
+    sql = "INSERT INTO erased SELECT unnest(:ids::bytea[]), :time_ns ON CONFLICT (id) DO UPDATE SET"
+    run(f"{sql} time_ns = excluded.time_ns", remembered)
+    rows = cast("Sequence[tuple[str, bytes]]", run("SELECT key, frame FROM dead_letter", {}).fetchall())
+    rejected = [key for key, frame in rows if names(bytes(frame), scope)]
+    run("DELETE FROM dead_letter WHERE key = ANY(:keys)", {"keys": rejected})
 
 
 def _unchanged(data: bytes | None) -> bytes | None:

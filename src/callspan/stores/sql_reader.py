@@ -35,7 +35,8 @@ from callspan.stores.columns import CALLS, PICO, SESSIONS, TABLES, TIMESTEPS
 from callspan.stores.filters import checked_groupings, keyed, positions
 from callspan.stores.history import follow
 from callspan.stores.session_source import session_source
-from callspan.stores.sql_rewards import SqlRewards, Values, record_of
+from callspan.stores.sql_choice import SqlChoice
+from callspan.stores.sql_rewards import Values, record_of
 
 _EVERY: Final = CallFilter()
 _READ_AT_ONCE: Final = 500
@@ -78,7 +79,7 @@ class _Query(NamedTuple):
         return f"SELECT {self.key}, {keys} FROM {self.source} WHERE {where} ORDER BY {order}"
 
 
-class SqlReader(SqlRewards):
+class SqlReader(SqlChoice):
     """The reader of SQL stores; subclasses run queries and define the differences of their dialect."""
 
     name: str
@@ -94,15 +95,12 @@ class SqlReader(SqlRewards):
     """SQL for the cost of a call whose cost is not exact in picodollars; NULL for no cost."""
     _row_id = "call_id"
     """The column that finds a row of `calls` the quickest."""
-    _content_id = "hash"
-    """The column of `content` that others refer to."""
     _keeps_cursors = True
     """Its sink keeps its cursors in the tables."""
     _remedy = "restore it from a backup"
     """What to do about damage."""
     _contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
-    _metadata: filters.MetadataSql
     _cost: str
     """SQL for the cost of a call `c` in whole picodollars, rounded down; NULL for no cost."""
     _models = "SELECT DISTINCT session_id, coalesce(c.model_req, c.model_resp) AS model FROM calls c"

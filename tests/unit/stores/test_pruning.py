@@ -9,8 +9,10 @@ import pytest
 
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.stores.base import DeletionResult
-from callspan.stores.retention import delete_session, prune
+from callspan.stores.retention import prune
 from callspan.stores.urls import open_store
+
+from tests.stores.conftest import delete_session
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, made
 
@@ -42,12 +44,12 @@ def records_of(removed: DeletionResult) -> DeletionResult:
         ([session(start_ns=1, end_ns=THEN - 1)], DeletionResult(sessions=1)),
         ([session()], DeletionResult()),
         ([session(start_ns=1, end_ns=2), made("c", 99, session_id="s"), event(THEN * 2, "s")],
-         DeletionResult(sessions=1, calls=1, others=1)),
+         DeletionResult(sessions=1, calls=1, events=1)),
         ([session(start_ns=THEN), made("c", 1, session_id="s")], DeletionResult(calls=1)),
-        ([event(THEN - 1)], DeletionResult(others=1)),
+        ([event(THEN - 1)], DeletionResult(events=1)),
         ([event(THEN)], DeletionResult()),
         ([TimestepRecord(timestep_id="t", session_id="x", seen_ns=1, index=0, start_ns=1)],
-         DeletionResult(others=1)),
+         DeletionResult(timesteps=1)),
         ([TimestepRecord(timestep_id="t", session_id="x", seen_ns=1, index=0)], DeletionResult()),
     ],
 )  # fmt: skip

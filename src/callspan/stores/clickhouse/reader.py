@@ -42,6 +42,7 @@ class ClickHouseReader(SqlReader):
     _contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
 
     _metadata = CLICKHOUSE
+    _at_once = 1000  # a server limits the length of each parameter
 
     def __init__(self, url: str, wait_s: float | None = None) -> None:
         """Connect at once, so that errors show early; `wait_s` is how long that and each answer may take."""
@@ -98,6 +99,17 @@ class ClickHouseReader(SqlReader):
 
     def _hits(self) -> str:
         return f"SELECT groupUniqArray(hash) FROM ({self._matching()})"
+
+    def _among(self, column: str) -> str:
+        """Return the condition that a column has one of the values of `:among`."""
+        return f"{column} IN :among"
+
+    def _sharing(self) -> str:
+        """Return the query for the calls whose requests hold a message of a user of the calls `:among`."""
+        return f"""
+            SELECT c.call_id FROM calls c WHERE hasAny(c.history, (
+              SELECT groupUniqArray(t.hash) FROM content t WHERE t.role = 'user' AND t.hash IN (
+                SELECT arrayJoin(c.history) FROM calls c WHERE {self._among("c.call_id")})))"""
 
     def _latencies(self, keys: Sequence[str], where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from decimal import Decimal
 from typing import Any, Final
@@ -31,7 +31,9 @@ from callspan.stores.base import DeletionResult, DeletionScope, check_layout, tr
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.clickhouse.reader import WritersReader
 from callspan.stores.columns import TABLES
+from callspan.stores.erased import digests, digests_of, is_erased, names
 from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
+from callspan.stores.retention import ABOUT_CALLS
 from callspan.stores.rows import Row
 
 _WRITTEN_AGAIN_S: Final = 3600.0
@@ -51,7 +53,14 @@ _POISON: Final = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 130, 131, 40
 
 _DAY_NS: Final = 86_400 * 10**9
 _FINAL: Final = {"final": 1, "cast_keep_nullable": 1}
-_EVENT_TABLES: Final = ("events", "messages", "rewards")
+_AT_ONCE: Final = 1000
+"""Ids per query: a server limits the length of each parameter."""
+_IN_SESSIONS: Final = "session_id IN {sessions:Array(String)}"
+_REFERRED: Final = "arrayJoin(arrayConcat(history, arrayFilter(x -> x IS NOT NULL, [request, system, tools, output])))"
+_IN_SKELETON: Final = "arrayJoin(extractAll(ifNull(data, ''), '[0-9a-f]{64}'))"
+_LIVE_IN_SKELETONS: Final = (
+    f"SELECT DISTINCT {_IN_SKELETON} FROM content WHERE hash IN (SELECT request FROM calls WHERE request IS NOT NULL)"
+)
 
 
 class ClickHouseStore:
@@ -65,6 +74,7 @@ class ClickHouseStore:
         self._client: Client | None = None
         self._written: dict[str, float] = {}
         """Times at which this process last wrote each content, by hash."""
+        self._last_erased_ns = 0
         self._failed: Entry | None = None
         self._failed_end = 0
 
@@ -147,12 +157,18 @@ class ClickHouseStore:
         return self._client
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
+        items = [unpack_entry(entry) for entry in entries]
+        before = self._last_erased()
+        erased = self._erased(items) if before else {}
         batch = _Batch()
-        for entry in entries:
-            batch.add(unpack_entry(entry))
+        for item in items:
+            if not is_erased(item.record, erased.get):
+                batch.add(item)
         token = f"{entries[0].segment}:{entries[0].start}-{entries[-1].end}"
         try:
             self._write(batch, token)
+            if self._last_erased() != before:
+                self._write_again(items, f"{token}:again")
         except PoisonError:
             self._written.clear()
             raise
@@ -160,6 +176,35 @@ class ClickHouseStore:
             self._written.clear()
             self._failed, self._failed_end = entries[0], entries[-1].end
             raise
+
+    def _erased(self, items: Sequence[Unpacked]) -> dict[bytes, int]:
+        """Return what was erased of the calls and sessions of a batch, and when."""
+        named = {found.hex() for item in items for found in digests_of(item.record)}
+        sql = "SELECT id, max(time_ns) FROM erased WHERE id IN {ids:Array(String)} GROUP BY id"
+        rows = self._open.query(sql, parameters={"ids": sorted(named)}).result_rows
+        return {bytes.fromhex(row[0]): int(row[1]) for row in rows}
+
+    def _last_erased(self) -> int:
+        """Return when something was last erased here; contents that were written before may be gone since."""
+        last = int(str(self._open.query("SELECT max(time_ns) FROM erased").result_rows[0][0]))
+        if last != self._last_erased_ns:
+            self._written.clear()
+            self._last_erased_ns = last
+        return last
+
+    def _write_again(self, items: Sequence[Unpacked], token: str) -> None:
+        """Write the contents of a batch again, and take out what was erased while it was written."""
+        erased = self._erased(items)
+        gone = [item for item in items if is_erased(item.record, erased.get)]
+        parts = {part.hash: part for item in items if item not in gone for part in _parts(item)}
+        self._insert("content", [_content(part) for part in parts.values()], token)
+        for item in gone:
+            kind, key = record_key(item.record)
+            table = TABLES[kind]
+            name = f"{kind}_versions" if table.merges else table.name
+            _delete(self._open, name, f"{table.key} = {{key:String}}", {"key": key})
+        lost = {part.hash.hex() for item in gone for part in _parts(item)}
+        _delete_contents(self._open, lost, time.time_ns())
 
     def _write(self, batch: _Batch, token: str) -> None:
         calls = self._newer(batch.calls)
@@ -259,6 +304,10 @@ def _call_row(item: Unpacked) -> tuple[dict[str, object], list[bodies.Piece]]:
     return row | references, parts
 
 
+def _parts(item: Unpacked) -> list[bodies.Piece]:
+    return _call_row(item)[1] if isinstance(item.record, CallRecord) else []
+
+
 def _references(record: CallRecord, item: Unpacked) -> tuple[dict[str, object], list[bodies.Piece]]:
     row: dict[str, object] = {}
     found: list[bodies.Piece] = []
@@ -305,43 +354,92 @@ def _order(row: Mapping[str, Any]) -> Order:
 def remove(url: str, scope: DeletionScope) -> DeletionResult:
     """Delete the chosen records. Safe to repeat after a failure.
 
-    A content is deleted if no remaining call can refer to it: writers rewrite the contents they refer to every hour,
-    and one day of margin is added. Raises StoreError if there are no tables.
+    By age, a content is deleted if no remaining call can refer to it: writers rewrite the contents they refer to every
+    hour, and one day of margin is added. Raises StoreError if there are no tables.
     """
     client = connect(url)
     try:
         check_layout(safe_name(url), layout(client))
-        return _remove(client, scope)
+        return _remove_old(client, scope.older_than_ns) if scope.older_than_ns is not None else _erase(client, scope)
     finally:
         client.close()
 
 
-def _remove(client: Client, scope: DeletionScope) -> DeletionResult:
-    if scope.session_id is not None:
-        gone = {"sessions": [scope.session_id], "steps": []}
-        times = dict.fromkeys(("start", "time", "seen"), "false")
-        values: dict[str, object] = {}
-    else:
-        values = {"old": scope.older_than_ns, "unseen": (scope.older_than_ns or 0) - _DAY_NS}
-        gone = {
-            "sessions": _ids(
-                client, "SELECT session_id FROM sessions WHERE coalesce(end_ns, start_ns) < {old:Int64}", values
-            ),
-            "steps": _ids(client, "SELECT timestep_id FROM timesteps WHERE start_ns < {old:Int64}", values),
-        }
-        times = {"start": "start_ns < {old:Int64}", "time": "time_ns < {old:Int64}", "seen": "seen_ns < {unseen:Int64}"}
-    values |= gone
-    ours = "session_id IN {sessions:Array(String)}"
-    others = _delete(
-        client, "timestep_versions", f"{ours} OR timestep_id IN {{steps:Array(String)}}", values, "timestep_id"
+def _remove_old(client: Client, older_than_ns: int) -> DeletionResult:
+    values: dict[str, object] = {"old": older_than_ns, "unseen": older_than_ns - _DAY_NS}
+    values["sessions"] = _ids(
+        client, "SELECT session_id FROM sessions WHERE coalesce(end_ns, start_ns) < {old:Int64}", values
     )
-    others += sum(_delete(client, table, f"{ours} OR {times['time']}", values) for table in _EVENT_TABLES)
+    values["steps"] = _ids(client, "SELECT timestep_id FROM timesteps WHERE start_ns < {old:Int64}", values)
+    condition = f"{_IN_SESSIONS} OR time_ns < {{old:Int64}}"
+    about: dict[str, Any] = {table: _delete(client, table, condition, values) for table in ABOUT_CALLS}
+    steps = f"{_IN_SESSIONS} OR timestep_id IN {{steps:Array(String)}}"
     return DeletionResult(
-        others=others,
-        calls=_delete(client, "calls", f"{ours} OR {times['start']}", values),
-        sessions=_delete(client, "session_versions", ours, values, "session_id"),
-        contents=_delete(client, "content", times["seen"], values),
+        timesteps=_delete(client, "timestep_versions", steps, values, "timestep_id"),
+        **about,
+        calls=_delete(client, "calls", f"{_IN_SESSIONS} OR start_ns < {{old:Int64}}", values),
+        sessions=_delete(client, "session_versions", _IN_SESSIONS, values, "session_id"),
+        contents=_delete(client, "content", "seen_ns < {unseen:Int64}", values),
     )
+
+
+def _erase(client: Client, scope: DeletionScope) -> DeletionResult:
+    """Delete sessions and calls with the contents that only they refer to.
+
+    A writer that does not see the remembered ids yet sees them after its batch, and writes its contents again.
+    """
+    remembered = [{"id": found.hex(), "time_ns": scope.erased_ns} for found in digests(scope)]
+    if remembered:
+        lines = b"\n".join(map(msgspec.json.encode, remembered))
+        client.raw_insert("erased", insert_block=lines, settings=_INSERT, fmt=_FORMAT)
+    began_ns = time.time_ns()
+    rows = client.query("SELECT key, frame FROM dead_letter").result_rows
+    rejected = [str(row[0]) for row in rows if names(str(row[1]).encode(), scope)]
+    _delete_among(client, "dead_letter", "key", rejected)
+    contents = set[str]()
+    for column, ids in (("session_id", scope.sessions), ("call_id", scope.calls)):
+        for some in _some(ids):
+            sql = f"SELECT DISTINCT {_REFERRED} FROM calls WHERE {column} IN {{ids:Array(String)}}"
+            contents.update(_ids(client, sql, {"ids": some}))
+    for some in _some(contents):
+        sql = f"SELECT DISTINCT {_IN_SKELETON} FROM content WHERE hash IN {{ids:Array(String)}} AND role IS NULL"
+        contents.update(_ids(client, sql, {"ids": some}))
+    counts: dict[str, Any] = {
+        table: _delete_among(client, table, "session_id", scope.sessions)
+        + _delete_among(client, table, "call_id", scope.calls)
+        for table in ("calls", *ABOUT_CALLS)
+    }
+    return DeletionResult(
+        **counts,
+        timesteps=_delete_among(client, "timestep_versions", "session_id", scope.sessions, "timestep_id"),
+        sessions=_delete_among(client, "session_versions", "session_id", scope.sessions, "session_id"),
+        contents=_delete_contents(client, contents, began_ns),
+    )
+
+
+def _delete_contents(client: Client, candidates: set[str], before_ns: int) -> int:
+    """Delete those of these contents, written before a time, that no call refers to."""
+    live = set[str]()
+    for some in _some(candidates):
+        sql = f"SELECT DISTINCT {_REFERRED} AS found FROM calls WHERE found IN {{ids:Array(String)}}"
+        live.update(_ids(client, sql, {"ids": some}))
+    if candidates - live:
+        live.update(_ids(client, _LIVE_IN_SKELETONS, {}))
+    return _delete_among(client, "content", "hash", candidates - live, also=f"seen_ns < {int(before_ns)}")
+
+
+def _delete_among(
+    client: Client, table: str, column: str, ids: Collection[str], key: str | None = None, also: str = "1 = 1"
+) -> int:
+    """Delete the rows whose column has one of these values; return how many records they were."""
+    condition = f"{column} IN {{ids:Array(String)}} AND {also}"
+    return sum(_delete(client, table, condition, {"ids": some}, key) for some in _some(ids))
+
+
+def _some(ids: Collection[str]) -> Iterator[list[str]]:
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), _AT_ONCE):
+        yield ordered[start : start + _AT_ONCE]
 
 
 def _ids(client: Client, sql: str, values: Mapping[str, object]) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
@@ -21,6 +21,8 @@ from callspan.record.merging import Order, order, order_of
 from callspan.spool.segment import make_private
 from callspan.spool.sink import Entry
 from callspan.stores.base import DeletionResult, DeletionScope, no_file, tried
+from callspan.stores.columns import TABLES
+from callspan.stores.erased import digests, is_erased, names
 from callspan.stores.payloads import ends_of, line_of, unpack_entry
 from callspan.stores.rows import merge
 
@@ -32,7 +34,6 @@ _REMEMBERED: Final = 4096
 _TAIL_BYTES: Final = 64 * 1024 * 1024
 _NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 _SESSION: Final = "session"
-_CALL: Final = "call"
 _SKIPPED_LINES: Final = (msgspec.DecodeError, UnicodeDecodeError)
 
 
@@ -77,6 +78,7 @@ class JsonLinesStore:
         self._seen: LRUCache[tuple[str, str], Order] = LRUCache(_REMEMBERED)
         self._scanned: tuple[int, int] | None = None
         """Inode and size up to which lines are indexed; None before the first scan."""
+        self._erased: tuple[tuple[int, int] | None, dict[bytes, int]] = (None, {})
 
     def open(self) -> None:
         """Create the file if needed and index its records. Raises OSError, OtherFormatError."""
@@ -100,14 +102,15 @@ class JsonLinesStore:
         records = [unpack_entry(entry).record for entry in entries]
         with locked(self.lock_path):
             self._look()
-            fresh = [record for record in records if self._is_new(record)]
+            erased = self._read_erased()
+            fresh = [one for one in records if not (erased and is_erased(one, erased.get)) and self._is_new(one)]
             if fresh:
                 self._append(b"".join(line_of(record) + b"\n" for record in fresh))
             self._move_cursors(entries)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Append a rejected entry with the reason to `<file>.rejected` and advance the cursor past it."""
-        rejected = self.path.with_name(self.path.name + ".rejected")
+        rejected = _rejected_path(self.path)
         frame = entry.payload.decode("utf-8", "replace")
         line = encode_json({"segment": entry.segment, "start": entry.start, "reason": reason, "frame": frame})
         with locked(self.lock_path):
@@ -195,6 +198,16 @@ class JsonLinesStore:
         last = int(rotated[-1].suffix[1:]) if rotated else 0
         self.path.rename(self.path.with_name(f"{self.path.name}.{last + 1}"))
 
+    def _read_erased(self) -> dict[bytes, int]:
+        """Return what was erased from the file and when, read again if that has changed."""
+        try:
+            status = erased_path(self.path).stat()
+        except FileNotFoundError:
+            return {}
+        if self._erased[0] != (status.st_ino, status.st_mtime_ns):
+            self._erased = (status.st_ino, status.st_mtime_ns), read_erased(self.path)
+        return self._erased[1]
+
     def _move_cursors(self, entries: Sequence[Entry]) -> None:
         self._write_cursors(ends_of(entries, self._read_cursors()))
 
@@ -202,11 +215,34 @@ class JsonLinesStore:
         return read_cursors(self.path)
 
     def _write_cursors(self, cursors: dict[str, int]) -> None:
-        fresh = self._cursor_path.with_name(f"{self._cursor_path.name}.{os.getpid()}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(cursors))
-        fresh.replace(self._cursor_path)
+        _replace(self._cursor_path, msgspec.json.encode(cursors))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    fresh.replace(path)
+
+
+def erased_path(path: Path) -> Path:
+    """Return the path of the side file with a hash of each id that was erased from a file, and when."""
+    return path.with_name(path.name + ".erased")
+
+
+def read_erased(path: Path) -> dict[bytes, int]:
+    """Return what was erased from a file, and when; nothing without the side file. Raises OSError."""
+    try:
+        lines = erased_path(path).read_text("ascii").splitlines()
+    except FileNotFoundError:
+        return {}
+    return {bytes.fromhex(found): int(time_ns) for found, _, time_ns in (line.partition(" ") for line in lines)}
+
+
+def _remember(path: Path, scope: DeletionScope) -> None:
+    found = read_erased(path) | dict.fromkeys(digests(scope), scope.erased_ns)
+    _replace(erased_path(path), "".join(f"{one.hex()} {time_ns}\n" for one, time_ns in found.items()).encode())
 
 
 def read_cursors(path: Path) -> dict[str, int]:
@@ -279,13 +315,26 @@ def remove(path: Path, scope: DeletionScope) -> DeletionResult:
     """
     check_there(path)
     with locked(JsonLinesStore(path).lock_path):
-        going = _Going(scope, _merged(path))
+        if scope.older_than_ns is None:
+            _remember(path, scope)
+            _rewrite_rejected(_rejected_path(path), scope)
+        going = _Going(scope, _merged(path) if scope.older_than_ns is not None else {})
         removed: set[tuple[str, str]] = set()
         for file in files_of(path):
             removed |= _rewrite(file, going, keep_empty=file == path)
     kinds = [kind for kind, _ in removed]
-    calls, sessions = kinds.count(_CALL), kinds.count(_SESSION)
-    return DeletionResult(sessions=sessions, calls=calls, others=len(kinds) - calls - sessions)
+    counts: dict[str, Any] = {table.name: kinds.count(kind) for kind, table in TABLES.items()}
+    return DeletionResult(**counts)
+
+
+def _rejected_path(path: Path) -> Path:
+    return path.with_name(path.name + ".rejected")
+
+
+def _rewrite_rejected(path: Path, scope: DeletionScope) -> None:
+    """Take the rejected entries of these sessions and calls out of their file."""
+    if path.exists():
+        _replace(path, b"".join(line + b"\n" for line in whole_lines(path) if not names(line, scope)))
 
 
 class _Going:
@@ -295,10 +344,10 @@ class _Going:
         self._scope = scope
         self._whole = whole
         self._sessions = {key for (kind, key), record in whole.items() if kind == _SESSION and self._is_old(record)}
-        if scope.session_id is not None:
-            self._sessions = {scope.session_id}
 
     def __call__(self, record: Record) -> bool:
+        if self._scope.older_than_ns is None:
+            return self._scope.covers(record)
         session_id = record.place.session_id if isinstance(record, CallRecord) else record.session_id
         if session_id in self._sessions:
             return True

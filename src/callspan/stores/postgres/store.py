@@ -28,6 +28,7 @@ from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
+from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.filters import POSTGRES, keyed, positions, source
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
@@ -82,12 +83,14 @@ class PostgresStore:
 
         Raises PoisonError if an entry can never be stored, psycopg.Error for anything else.
         """
-        batch = _Batch()
-        for entry in entries:
-            batch.add(unpack_entry(entry))
+        items = [unpack_entry(entry) for entry in entries]
         try:
             connection = self._open
             with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
+                batch, erased = _Batch(), _erased_of(cursor, items)
+                for item in items:
+                    if not is_erased(item.record, erased.get):
+                        batch.add(item)
                 batch.merge_responses(cursor, _WritersReader(self.name, connection))
                 batch.write(cursor)
                 cursor.executemany(_MOVE, sorted(ends_of(entries).items()))
@@ -225,6 +228,14 @@ class _Batch:
         return node or None
 
 
+def _erased_of(cursor: psycopg.Cursor, items: Sequence[Unpacked]) -> dict[bytes, int]:
+    """Return what was erased of the calls and sessions of a batch, and when."""
+    # A deletion waits for this transaction, or this one for the deletion, whose ids it then sees.
+    cursor.execute("LOCK TABLE content IN ROW EXCLUSIVE MODE")
+    named = list({found for item in items for found in digests_of(item.record)})
+    return {bytes(row[0]): row[1] for row in cursor.execute("SELECT * FROM erased WHERE id = ANY(%s)", (named,))}
+
+
 _MOVE: Final = (
     "INSERT INTO cursors (segment, off) VALUES (%s, %s) "
     "ON CONFLICT (segment) DO UPDATE SET off = greatest(cursors.off, excluded.off)"
@@ -287,6 +298,7 @@ class PostgresReader(SqlReader):
       CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))"""
     # A list, because `OR` with a subquery uses no index.
     _in_sessions = "c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))"
+    _no_parent = "''::bytea"
 
     def __init__(self, url: str, wait_s: float | None = None) -> None:
         """Connect at once, so that errors show early; `wait_s` is how long that and each query may take."""
@@ -303,6 +315,10 @@ class PostgresReader(SqlReader):
         """Yield the same rows as plain tuples."""
         with explaining(self.name, self._connection), self._connection.cursor() as cursor:
             yield from cursor.execute(to_query(sql), values or None)
+
+    def _among(self, column: str) -> str:
+        """Return the condition that a column has one of the values of `:among`."""
+        return f"{column} = ANY(:among)"
 
     def _latencies(self, keys: Sequence[str], where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""

@@ -64,6 +64,8 @@ CREATE TABLE IF NOT EXISTS content (
   hash String, role LowCardinality(Nullable(String)), size UInt64, data Nullable(String) CODEC(ZSTD(3)),
   text Nullable(String) CODEC(ZSTD(3)), seen_ns Int64
 ) ENGINE = ReplacingMergeTree(seen_ns) ORDER BY hash SETTINGS non_replicated_deduplication_window = 1000;
+-- A hash of the id of each session and call that was erased, and when: what is delivered late does not bring it back.
+CREATE TABLE IF NOT EXISTS erased (id String, time_ns Int64) ENGINE = ReplacingMergeTree(time_ns) ORDER BY id;
 CREATE TABLE IF NOT EXISTS dead_letter (key String, reason String, frame String, time_ns Int64)
 ENGINE = ReplacingMergeTree ORDER BY key SETTINGS non_replicated_deduplication_window = 1000;
 -- The messages of few calls are on the right side of the join, of which ClickHouse makes a table: not all contents. Where

@@ -197,6 +197,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
                 for statement in (*statements("sqlite"), *MARKS):
                     connection.execute(statement)
     connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA secure_delete=ON")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

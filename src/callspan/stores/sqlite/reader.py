@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -90,6 +90,14 @@ class SQLiteReader(SqlReader):
             self._connection.create_function(f"callspan_finds_{len(self._searches)}", 3, search.finds)
         with explaining(self._path):
             return search.condition(f"callspan_finds_{[*self._searches].index(text) + 1}")
+
+    def _among(self, column: str) -> str:
+        """Return the condition that a column has one of the values of `:among`."""
+        return f"{column} IN (SELECT value FROM json_each(:among))"
+
+    def _many(self, ids: Sequence[str]) -> object:
+        """Return the value of `:among`, a JSON array."""
+        return msgspec.json.encode(ids).decode()
 
     @staticmethod
     def _left(data: object) -> bytes | None:

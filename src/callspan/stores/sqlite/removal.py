@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from callspan.stores.base import DeletionResult, DeletionScope, no_file
 from callspan.stores.bodies import inflated
 from callspan.stores.columns import REFERENCES
-from callspan.stores.retention import CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, referred
-from callspan.stores.sqlite.file import explaining, open_for_writing
+from callspan.stores.erased import digests, names
+from callspan.stores.retention import ABOUT_CALLS, CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, referred
+from callspan.stores.sqlite.file import BUSY_MS, explaining, open_for_writing
 
 _SESSIONS: Final = "sessions"
 _KEYS: Final = {
@@ -32,6 +33,9 @@ _KEYS: Final = {
 }
 _BATCH_S: Final = 0.1
 """How long a transaction is to take; writers then have as long before the next."""
+_READERS_MS: Final = 3_000
+"""How long to wait for readers, which keep the WAL from being emptied."""
+_HELD: Final = "{path} still holds what was deleted: a reader has it open; end that one, and repeat the command"
 _LEAST, _FIRST, _MOST = 10, 100, 20_000
 """Rows of a batch: the fewest, those of the first, and the most."""
 _TABLES: Final = (
@@ -55,7 +59,7 @@ def remove(path: Path, scope: DeletionScope) -> DeletionResult:
     connection = open_for_writing(path)
     try:
         with explaining(path):
-            return _Removal(connection).remove(scope)
+            return _Removal(connection, path).remove(scope)
     finally:
         connection.close()
 
@@ -63,7 +67,8 @@ def remove(path: Path, scope: DeletionScope) -> DeletionResult:
 class _Removal:
     """One deletion, on a connection of its own."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._path = path
         self._connection = connection
         self._run = connection.execute
         self._size = _FIRST
@@ -72,18 +77,40 @@ class _Removal:
     def remove(self, scope: DeletionScope) -> DeletionResult:
         """Delete the chosen records and what only they referred to."""
         counts = dict.fromkeys((_SESSIONS, *CHILDREN), 0)
-        if scope.session_id is not None:
-            with self._transaction():
-                self._session(scope.session_id, counts)
+        if scope.older_than_ns is not None:
+            self._old(scope.older_than_ns, counts)
         else:
-            self._old(scope.older_than_ns or 0, counts)
+            self._chosen(scope, counts)
         contents = self._sweep()
+        left = self._empty_log() if scope.older_than_ns is None else None
         self._run("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         (free,) = self._run("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size").fetchone()
-        sessions, calls, *others = counts.values()
-        return DeletionResult(
-            sessions=sessions, calls=calls, others=sum(others), contents=contents, free_bytes=int(free)
-        )
+        numbers: dict[str, Any] = {**counts}
+        return DeletionResult(**numbers, contents=contents, free_bytes=int(free), left=left)
+
+    def _chosen(self, scope: DeletionScope, counts: dict[str, int]) -> None:
+        """Delete each session completely, then the calls and what is about them; first remember their ids."""
+        with self._transaction():
+            remembered = [(found, scope.erased_ns) for found in digests(scope)]
+            self._connection.executemany("INSERT OR REPLACE INTO erased (id, time_ns) VALUES (?, ?)", remembered)
+            rejected = [key for key, frame in self._run("SELECT key, frame FROM dead_letter") if names(frame, scope)]
+            self._connection.executemany("DELETE FROM dead_letter WHERE key = ?", [(key,) for key in rejected])
+        for batch in self._batches(sorted(scope.sessions)):
+            for session_id in batch:
+                self._session(session_id, counts)
+        self._delete("calls", sorted(scope.calls), counts)
+        self._run("CREATE TEMP TABLE chosen (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._connection.executemany("INSERT INTO chosen VALUES (?)", [(found,) for found in scope.calls])
+        for table in ABOUT_CALLS:
+            sql = f"SELECT {_KEYS[table]} FROM {table} WHERE call_id IN (SELECT id FROM chosen)"
+            self._delete(table, [str(row[0]) for row in self._run(sql)], counts)
+
+    def _delete(self, table: str, keys: list[str], counts: dict[str, int], condition: str = "", value: int = 0) -> None:
+        """Delete rows by their keys, if a condition still holds."""
+        sql = f"DELETE FROM {table} WHERE {_KEYS[table]} = :key {condition}"
+        for batch in self._batches(keys):
+            for key in batch:
+                counts[table] += self._run(sql, {"key": key, "value": value}).rowcount
 
     def _session(self, session_id: str, counts: dict[str, int]) -> None:
         for table in (*CHILDREN, _SESSIONS):
@@ -92,27 +119,34 @@ class _Removal:
 
     def _old(self, before_ns: int, counts: dict[str, int]) -> None:
         """Delete each old session completely, then other old records."""
-        for session_id in self._in_batches(_SESSIONS, before_ns):
-            self._session(session_id, counts)
+        still = f"SELECT 1 FROM sessions WHERE session_id = :key AND {OLD[_SESSIONS]}"
+        for batch in self._batches(self._old_keys(_SESSIONS, before_ns)):
+            for session_id in batch:
+                # One that has gone on meanwhile stays.
+                if self._run(still, {"key": session_id, "value": before_ns}).fetchone():
+                    self._session(session_id, counts)
         for table in CHILDREN:
-            sql = f"DELETE FROM {table} WHERE {_KEYS[table]} = :key AND {OLD[table]}"
-            for key in self._in_batches(table, before_ns):
-                counts[table] += self._run(sql, {"key": key, "value": before_ns}).rowcount
+            self._delete(table, self._old_keys(table, before_ns), counts, f"AND {OLD[table]}", before_ns)
 
-    def _in_batches(self, table: str, before_ns: int) -> Iterator[str]:
-        """Yield the keys of old rows in batches, each batch within one transaction."""
+    def _old_keys(self, table: str, before_ns: int) -> list[str]:
         sql = f"SELECT {_KEYS[table]} FROM {table} WHERE {OLD[table]}"
-        keys = [str(row[0]) for row in self._run(sql, {"value": before_ns})]
+        return [str(row[0]) for row in self._run(sql, {"value": before_ns})]
+
+    def _batches(self, keys: Sequence[str]) -> Iterator[Sequence[str]]:
+        """Yield the keys in batches, each within one transaction."""
         start = 0
         while start < len(keys):
             with self._transaction():
                 batch = keys[start : start + self._size]
                 start += len(batch)
-                if table == _SESSIONS:
-                    # One that has gone on meanwhile stays.
-                    sql = f"SELECT 1 FROM sessions WHERE session_id = :key AND {OLD[table]}"
-                    batch = [key for key in batch if self._run(sql, {"key": key, "value": before_ns}).fetchone()]
-                yield from batch
+                yield batch
+
+    def _empty_log(self) -> str | None:
+        """Move the WAL into the file and empty it; return who hinders that, None if it is empty."""
+        self._run(f"PRAGMA busy_timeout={_READERS_MS}")
+        busy = self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        self._run(f"PRAGMA busy_timeout={BUSY_MS}")
+        return _HELD.format(path=f"{self._path}-wal") if busy else None
 
     def _sweep(self) -> int:
         """Delete every chain node and content that no call reaches; return the number of contents."""

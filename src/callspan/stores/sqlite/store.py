@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import compress, repeat
 from operator import is_not
 from pathlib import Path
@@ -25,6 +25,7 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
+from callspan.stores.erased import is_erased
 from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
@@ -95,6 +96,7 @@ class SQLiteStore:
         self._newest = 0
         """Id of the latest content."""
         self._data_version = -1
+        self._has_erased = False
         self._inode: int | None = None
         self._log: Inode | None = None
 
@@ -103,6 +105,7 @@ class SQLiteStore:
         self.close()
         self._connection = open_for_writing(self.path)
         self._inode, self._log = self._inode_there(), log_of(self.path)
+        self._data_version = -1
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the segment is stored; 0 for one never seen."""
@@ -190,6 +193,8 @@ class SQLiteStore:
 
     def _store(self, connection: sqlite3.Connection, item: Unpacked) -> None:
         record = item.record
+        if self._has_erased and is_erased(record, partial(_erased_ns, connection)):
+            return
         if not isinstance(record, CallRecord):
             table = TABLES[record_key(record)[0]]
             cells = list(self._merged(connection, table, item).values()) if table.merges else item.cells()
@@ -273,6 +278,7 @@ class SQLiteStore:
         if version != self._data_version or len(self._contents) + len(self._nodes) > _MEMORY_ENTRIES:
             self._forget_all()
             self._data_version = version
+            self._has_erased = connection.execute("SELECT 1 FROM erased LIMIT 1").fetchone() is not None
 
     def _forget_all(self) -> None:
         self._contents.clear()
@@ -294,6 +300,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         yield
+
+
+def _erased_ns(connection: sqlite3.Connection, digest: bytes) -> int | None:
+    found = connection.execute("SELECT time_ns FROM erased WHERE id = ?", (digest,)).fetchone()
+    return None if found is None else int(found[0])
 
 
 def _content_there(connection: sqlite3.Connection, part: bodies.Piece) -> int:

@@ -9,7 +9,7 @@ import re
 import sqlite3
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -24,7 +24,7 @@ from callspan.record.merging import merged
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import CallFilter, StoreError
 from callspan.stores.columns import CALLS, TABLES
-from callspan.stores.payloads import cells_of, text_of
+from callspan.stores.payloads import cells_of, text_of, users_words
 from callspan.stores.rows import merged_row
 from callspan.stores.schema import statements
 from callspan.stores.sql_rewards import Values, record_of
@@ -36,7 +36,7 @@ _PLACE: Final = Path("temporary database (in the directory SQLITE_TMPDIR)")
 """What errors name."""
 _QUERIES: Final = (
     "calls", "call", "history", "count_calls", "sessions", "session", "timestep", "timesteps", "step_positions",
-    "events", "summary", "times", "stored",
+    "events", "summary", "times", "stored", "ids", "session_ids", "rows_of",
 )  # fmt: skip
 _INDEX: Final = "CREATE INDEX"
 _replace: Final = msgspec.structs.replace
@@ -187,6 +187,16 @@ class TemporaryReader(SQLiteReader):
             raise
         word = _word_in(part)
         return (_may_hold(sent, word) or _may_hold(answer, word)) and part in text_of(api, sent, answer).casefold()
+
+    def sharing(self, calls: Collection[str]) -> frozenset[str]:
+        """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""
+        if not self._running:
+            self._load()
+        with self._query():
+            rows = self._rows("SELECT call_id, api, request FROM calls WHERE request IS NOT NULL")
+            words = {row["call_id"]: users_words(row["api"], bytes(self._request_body(row) or b"")) for row in rows}
+        mine = frozenset[bytes]().union(*(words[call_id] for call_id in calls if call_id in words))
+        return frozenset(call_id for call_id, its in words.items() if call_id not in calls and its & mine)
 
     def close(self) -> None:
         """Close the temporary database."""

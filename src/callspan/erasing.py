@@ -1,0 +1,352 @@
+"""Erasing: deletes what a filter selects from stores, spools and the requests of batches, and returns a receipt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
+
+import msgspec
+
+from callspan.delivery.takeover import SpoolLocation, places
+from callspan.fail_open import ours
+from callspan.record.codec import decode
+from callspan.record.events import Record
+from callspan.record.formats import OtherFormatError
+from callspan.safe_urls import error_text
+from callspan.settings import SettingError
+from callspan.spool import erasing as segments
+from callspan.spool import uploads
+from callspan.stores.base import CallFilter, DeletionResult, DeletionScope, EmptyStoreError, Selective, StoreError
+from callspan.stores.columns import TABLES
+from callspan.stores.erased import names
+from callspan.stores.protocol import Erasable, Readable, Store, read_records
+from callspan.stores.urls import driver_errors, find_store, split_urls
+
+_EVERY: Final = CallFilter()
+_OF_SESSIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
+_NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
+_FOR_OTHERS: Final = "of these records also wait for stores that were not named: name those with --store"
+SPOOL: Final = "spool"
+"""The name, in a receipt, of what waits on disk: in segments and in the requests of batches."""
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True):
+    """What was erased from one store, or in a dry run what would be."""
+
+    store: str
+    """The store's name; `spool` for what waits on disk."""
+    sessions: int = 0
+    calls: int = 0
+    timesteps: int = 0
+    events: int = 0
+    messages: int = 0
+    rewards: int = 0
+    contents: int | None = None
+    """Contents that no other call referred to; None in a dry run, and where contents are parts of records."""
+    left: str | None = None
+    """Why something of it is left; None: nothing is."""
+
+    @property
+    def total(self) -> int:
+        """The number of records."""
+        return sum(int(getattr(self, table.name)) for table in TABLES.values())
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What `erase` did."""
+
+    dry_run: bool
+    erased_ns: int
+    """When, Unix time in nanoseconds."""
+    stores: list[Erased]
+    """Each store that can erase, in the order given, then what waits on disk."""
+    cannot_erase: list[str]
+    """Names of the stores that keep nothing that could be erased, or cannot erase: what they got is elsewhere."""
+    shared_by: list[str]
+    """Ids of calls of others whose requests hold a user's message that an erased call holds too; they stay, unless
+    `everywhere` took them."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left in the stores that can erase."""
+        return all(one.left is None for one in self.stores)
+
+
+class _Erasing(Erasable, Protocol):
+    """A store that can erase."""
+
+    name: str
+    url: str
+
+
+class _Choice(NamedTuple):
+    """What is to be erased."""
+
+    scope: DeletionScope
+    shared_by: frozenset[str]
+    failures: Mapping[str, str]
+    """Why stores could not be read, by name."""
+
+
+def erase(
+    stores: str | Path | Iterable[str | Path],
+    which: CallFilter = _EVERY,
+    *,
+    sessions: Collection[str] = (),
+    calls: Collection[str] = (),
+    everywhere: bool = False,
+    dry_run: bool = False,
+) -> Receipt:
+    """Delete what a filter selects from every store, from its spool, and from the requests of batches that wait.
+
+    A session that fits the filter is deleted with everything in it, and each call that fits it by itself; where the
+    filter has a condition on calls (a model, an error, a text), only calls are. Records of what was erased that arrive
+    later are not stored.
+
+    Args:
+        stores: URLs or paths of stores.
+        which: The filter; its limit and offset are not used.
+        sessions: Only these sessions, by whole ids.
+        calls: Only these calls, by whole ids.
+        everywhere: Delete the calls of others too whose requests hold a user's message that one of these holds.
+        dry_run: Delete nothing, and return what would be.
+
+    Raises:
+        SettingError: A URL is invalid, no store given can erase, or nothing says what to delete.
+
+    Example:
+        >>> handle = callspan.instrument(stores="callspan.db")
+        >>> _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}], user="u1")
+        >>> handle.force_flush()
+        True
+        >>> receipt = callspan.erase("callspan.db", CallFilter(user="u1"))
+        >>> (receipt.stores[0].calls, receipt.is_complete)
+        (1, True)
+    """
+    if which == _EVERY and not sessions and not calls:
+        raise SettingError("erase: name sessions, calls or a filter; nothing says what to delete")
+    urls = split_urls(stores)
+    found = list(map(find_store, urls))
+    able = _able(found)
+    if not able:
+        raise SettingError(f"records cannot be deleted from {', '.join(store.name for store in found)}")
+    waiting = _Waiting(urls, [store.url for store in able])
+    chosen = _chosen([*able, waiting], which, frozenset(sessions), frozenset(calls), everywhere=everywhere)
+    act = partial(_attempt, chosen=chosen, act=_counted if dry_run else _erased)
+    return Receipt(
+        dry_run=dry_run,
+        erased_ns=chosen.scope.erased_ns,
+        stores=list(map(act, (*able, waiting))),
+        cannot_erase=[store.name for store in found if not isinstance(store, Erasable)],
+        shared_by=sorted(chosen.shared_by),
+    )
+
+
+def _able(stores: Iterable[Store]) -> list[_Erasing]:
+    return [store for store in stores if isinstance(store, Erasable)]
+
+
+def whole_ids(
+    stores: str | Path | Iterable[str | Path], sessions: Collection[str], calls: Collection[str]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the whole ids of sessions and calls given by unique prefixes, wherever one of the stores knows them.
+
+    Raises KeyError of (`session` or `call`, id) for one that is unknown or ambiguous, SettingError for an invalid URL.
+    """
+    urls = split_urls(stores)
+    able = _able(map(find_store, urls))
+    readers = [reader for store in (*able, _Waiting(urls, [one.url for one in able])) if (reader := _reader(store))]
+    try:
+        return (
+            frozenset(
+                _whole("session", ident, (_session_id(reader, ident) for reader in readers)) for ident in sessions
+            ),
+            frozenset(_whole("call", ident, (_call_id(reader, ident) for reader in readers)) for ident in calls),
+        )
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+def _whole(kind: str, ident: str, found: Iterable[str | None]) -> str:
+    known = {one for one in found if one is not None}
+    if len(known) != 1:
+        raise KeyError(kind, ident)
+    return known.pop()
+
+
+def _session_id(reader: Selective, ident: str) -> str | None:
+    found = reader.session(ident)
+    return None if found is None else found.session.session_id
+
+
+def _call_id(reader: Selective, ident: str) -> str | None:
+    found = reader.call(ident)
+    # A trace may have several calls.
+    return None if found is None or (found.trace_id == ident and found.call_id != ident) else found.call_id
+
+
+class _Waiting:
+    """What waits on disk for stores, as if it were one."""
+
+    name = url = SPOOL
+
+    def __init__(self, urls: Sequence[str], able: Sequence[str]) -> None:
+        self._places: dict[Path, list[SpoolLocation]] = {}
+        for url in able:
+            for place in places(urls, url):
+                self._places.setdefault(place.directory, []).append(place)
+
+    def reader(self, wait_s: float | None = None) -> Selective:
+        del wait_s
+        return cast("Selective", read_records(self.name, self._records))
+
+    def _records(self) -> Iterator[Record]:
+        for payload in self._payloads():
+            with suppress(*_NO_RECORD):
+                yield decode(payload)
+
+    def _payloads(self) -> Iterator[bytes]:
+        for directory, found in self._places.items():
+            yield from segments.payloads_in(directory, _keys(found), unnamed=_is_own(found))
+            if _is_own(found):
+                yield from uploads.requests_in(directory)
+
+    def remove(self, scope: DeletionScope) -> DeletionResult:
+        counts = _rows(self, scope)
+        for_others = 0
+
+        def is_gone(payload: bytes) -> bool:
+            return names(payload, scope)
+
+        for directory, found in self._places.items():
+            for_others += segments.erase(directory, _keys(found), is_gone, unnamed=_is_own(found)).for_others
+            if _is_own(found):
+                uploads.remove(directory, is_gone)
+        return DeletionResult(**counts, left=f"{for_others:,} {_FOR_OTHERS}" if for_others else None)
+
+
+def _keys(found: Sequence[SpoolLocation]) -> frozenset[str]:
+    return frozenset(place.key for place in found)
+
+
+def _is_own(found: Sequence[SpoolLocation]) -> bool:
+    return any(place.own for place in found)
+
+
+class _Failures(dict[str, str]):
+    """Why stores could not be read, by name."""
+
+    def each(self, readers: Mapping[str, Selective], read: Callable[[Selective], set[str]]) -> set[str]:
+        """Return what all readers find; of one that fails, remember why."""
+        found = set[str]()
+        for name, reader in readers.items():
+            try:
+                found |= read(reader)
+            except ours(*_errors()) as error:  # noqa: PERF203 - of each its own
+                self[name] = error_text(error)
+        return found
+
+
+def _chosen(
+    stores: Sequence[_Erasing],
+    which: CallFilter,
+    sessions: frozenset[str],
+    calls: frozenset[str],
+    *,
+    everywhere: bool,
+) -> _Choice:
+    """Return what the filter selects in any of the stores."""
+    readers = {store.name: reader for store in stores if (reader := _reader(store)) is not None}
+    failures = _Failures()
+    whole = set[str]()
+    if not calls and _is_of_sessions(which):
+        whole = failures.each(readers, lambda reader: _sessions_in(reader, which, sessions))
+    single = failures.each(readers, lambda reader: _calls_in(reader, which, sessions, calls))
+    if _is_of_sessions(which) and which != _EVERY and (which.since_ns, which.until_ns) == (None, None):
+        whole |= failures.each(readers, lambda reader: _touched(reader, which)) - failures.each(
+            readers, lambda reader: _mixed(reader, which, single)
+        )
+    single |= failures.each(readers, lambda reader: {one.call_id for one in reader.ids(sessions=whole)})
+    shared = failures.each(readers, lambda reader: {*reader.sharing(single)}) - single
+    for reader in readers.values():
+        reader.close()
+    scope = DeletionScope(frozenset(whole), frozenset(single | shared if everywhere else single))
+    return _Choice(scope._replace(erased_ns=time.time_ns()), frozenset(shared), failures)
+
+
+def _is_of_sessions(which: CallFilter) -> bool:
+    """Return whether the filter has only conditions that sessions have: labels and times."""
+    return msgspec.structs.replace(which, **_OF_SESSIONS, metadata=()) == _EVERY
+
+
+def _sessions_in(reader: Selective, which: CallFilter, sessions: frozenset[str]) -> set[str]:
+    if which == _EVERY:
+        return {*sessions}
+    found = {*reader.session_ids(which)}
+    return found & sessions if sessions else found
+
+
+def _calls_in(reader: Selective, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:
+    if which == _EVERY and not sessions:
+        return {*calls}
+    found = {one.call_id for one in reader.ids(which, sessions or None)}
+    return found & calls if calls else found
+
+
+def _touched(reader: Selective, which: CallFilter) -> set[str]:
+    """Return the sessions of the calls that fit."""
+    return {one.session_id for one in reader.ids(which) if one.session_id is not None}
+
+
+def _mixed(reader: Selective, which: CallFilter, calls: set[str]) -> set[str]:
+    """Return those of them that have other calls, too; all calls of the others fit by labels of their own."""
+    found = reader.ids(sessions=_touched(reader, which))
+    return {one.session_id for one in found if one.call_id not in calls and one.session_id is not None}
+
+
+def _reader(store: _Erasing) -> Selective | None:
+    try:
+        reader = store.reader() if isinstance(store, Readable) else None
+    except ours(*_errors()):
+        return None
+    return reader if isinstance(reader, Selective) else None
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    return (StoreError, OSError, *driver_errors())
+
+
+_Act: TypeAlias = "Callable[[_Erasing, DeletionScope], Erased]"
+
+
+def _attempt(store: _Erasing, chosen: _Choice, act: _Act) -> Erased:
+    try:
+        erased = act(store, chosen.scope)
+    except ours(EmptyStoreError):
+        return Erased(store=store.name)
+    except ours(*_errors()) as error:
+        return Erased(store=store.name, left=error_text(error))
+    failure = chosen.failures.get(store.name)
+    return erased if failure is None else msgspec.structs.replace(erased, left=failure)
+
+
+def _erased(store: _Erasing, scope: DeletionScope) -> Erased:
+    removed = store.remove(scope)
+    counts: dict[str, Any] = {table.name: getattr(removed, table.name) for table in TABLES.values()}
+    return Erased(store=store.name, **counts, contents=removed.contents, left=removed.left)
+
+
+def _counted(store: _Erasing, scope: DeletionScope) -> Erased:
+    return Erased(store=store.name, **_rows(store, scope))
+
+
+def _rows(store: _Erasing, scope: DeletionScope) -> dict[str, Any]:
+    if not isinstance(store, Readable):
+        return {}
+    with closing(store.reader()) as reader:
+        return dict(reader.rows_of(scope)) if isinstance(reader, Selective) else {}

@@ -1,0 +1,72 @@
+"""Erased: a store remembers a hash of each id that was erased from it, so that no late delivery brings it back."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from callspan.fail_open import ours
+from callspan.record.call import CallRecord
+from callspan.record.codec import decode
+from callspan.record.events import SCOPE_TYPES, Record
+from callspan.record.formats import OtherFormatError
+from callspan.stores.base import DeletionScope
+
+_NAMED: Final = re.compile(rb'"(?:call|session)_id\\*":\s*\\*"([^"\\]+)')
+_NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
+_BYTES: Final = 16
+_CALL: Final = "call"
+_SESSION: Final = "session"
+
+
+def digests(scope: DeletionScope) -> list[bytes]:
+    """Return what a store is to remember of a deletion, sorted; nothing of one by age."""
+    found = [_digest(_SESSION, one) for one in scope.sessions] + [_digest(_CALL, one) for one in scope.calls]
+    return sorted(found)
+
+
+def digests_of(record: Record) -> list[bytes]:
+    """Return what a store may remember of a record's call and session."""
+    ids = ((_CALL, getattr(record, "call_id", None)), (_SESSION, _session_of(record)))
+    return [_digest(kind, one) for kind, one in ids if one is not None]
+
+
+def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
+    """Return whether a record was erased: its call was, or its session after it had happened.
+
+    `erased_ns` returns when an id was erased, Unix time; None if it was not. A session may go on after that.
+    """
+    call_id, session_id = getattr(record, "call_id", None), _session_of(record)
+    if call_id is not None and erased_ns(_digest(_CALL, call_id)) is not None:
+        return True
+    gone_ns = None if session_id is None else erased_ns(_digest(_SESSION, session_id))
+    return gone_ns is not None and _happened_ns(record) < gone_ns
+
+
+def names(payload: bytes, scope: DeletionScope) -> bool:
+    """Return whether JSON of a record is of one of the sessions or calls; of what is damaged, whether it names one."""
+    try:
+        return scope.covers(decode(payload))
+    except ours(*_NO_RECORD):
+        found = {match.decode(errors="replace") for match in _NAMED.findall(payload)}
+        return not (found.isdisjoint(scope.sessions) and found.isdisjoint(scope.calls))
+
+
+def _session_of(record: Record) -> str | None:
+    return record.place.session_id if isinstance(record, CallRecord) else record.session_id
+
+
+def _happened_ns(record: Record) -> int:
+    if isinstance(record, CallRecord):
+        return record.timing.start_ns
+    if isinstance(record, SCOPE_TYPES):
+        return record.seen_ns if record.start_ns is None else record.start_ns
+    return record.time_ns or 0
+
+
+def _digest(kind: str, ident: str) -> bytes:
+    return hashlib.sha256(f"{kind} {ident}".encode(errors="surrogatepass")).digest()[:_BYTES]

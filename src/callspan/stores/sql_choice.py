@@ -1,0 +1,103 @@
+"""SQL choice: finds the ids of what is to be deleted, how many records it is, and which other calls share its words."""
+
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from callspan.stores import filters
+from callspan.stores.base import CallFilter, CallIds, DeletionScope
+from callspan.stores.columns import TABLES
+from callspan.stores.sql_rewards import SqlRewards, Values
+
+_EVERY: Final = CallFilter()
+_TIMES: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns < :until_ns"}
+_SHARING: Final = """
+WITH RECURSIVE mine (id) AS (
+  SELECT c.ctx FROM calls c WHERE {chosen} AND c.ctx IS NOT NULL
+  UNION SELECT x.parent FROM mine JOIN ctx x ON x.id = mine.id WHERE x.parent <> {no_parent}),
+words (content) AS (
+  SELECT DISTINCT x.content FROM mine JOIN ctx x ON x.id = mine.id JOIN content t ON t.{content_id} = x.content
+   WHERE t.role = 'user'),
+hit (id) AS (
+  SELECT x.id FROM ctx x WHERE x.content IN (SELECT content FROM words)
+  UNION SELECT x.id FROM hit JOIN ctx x ON x.parent = hit.id)
+SELECT c.call_id FROM calls c WHERE c.ctx IN (SELECT id FROM hit) AND NOT {chosen}
+"""
+
+
+class SqlChoice(SqlRewards):
+    """Finds what is to be deleted; the reader of each dialect defines how a column is compared with many values."""
+
+    _metadata: filters.MetadataSql
+    _content_id = "hash"
+    """The column of `content` that others refer to."""
+    _no_parent = "0"
+    """The parent of the first node of a chain."""
+    _at_once = 200_000
+    """Ids per query."""
+
+    @abstractmethod
+    def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
+        """Return the condition on calls `c`, and its parameters."""
+
+    @abstractmethod
+    def _among(self, column: str) -> str:
+        """Return the condition that a column has one of the values of `:among`."""
+
+    def _many(self, ids: Sequence[str]) -> object:
+        """Return the value of `:among`."""
+        return ids
+
+    def ids(self, which: CallFilter = _EVERY, sessions: Collection[str] | None = None) -> Iterator[CallIds]:
+        """Yield the ids of the matching calls, in any order; `sessions`: only of these sessions."""
+        where, values = self._where(which)
+        sql = f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}"
+        if sessions is None:
+            yield from (CallIds(*map(_text, row)) for row in self._tuples(sql, **values))  # type: ignore[arg-type]
+            return
+        for row in self._chunks(f"{sql} AND {self._among('c.session_id')}", sessions, values):
+            yield CallIds(str(row[0]), _text(row[1]))
+
+    def session_ids(self, which: CallFilter = _EVERY) -> Iterator[str]:
+        """Yield the ids of the recorded sessions that have these labels and began between these times, in any order."""
+        conditions = [text for name, text in _TIMES.items() if getattr(which, name) is not None]
+        labels = filters.session_condition(which, self._metadata)
+        where = " AND ".join([*conditions, *([] if labels is None else [labels])]) or "1 = 1"
+        sql = f"SELECT s.session_id FROM sessions s WHERE {where}"
+        yield from (str(row[0]) for row in self._tuples(sql, **filters.parameters(which)))
+
+    def rows_of(self, scope: DeletionScope) -> dict[str, int]:
+        """Return how many records of each table a deletion of these sessions and calls would take."""
+        found = {}
+        for table in TABLES.values():
+            sql = f"SELECT {table.key} FROM {table.name} WHERE "
+            keys = {row[0] for row in self._chunks(sql + self._among("session_id"), scope.sessions)}
+            if "call_id" in table.names:
+                keys |= {row[0] for row in self._chunks(sql + self._among("call_id"), scope.calls)}
+            found[table.name] = len(keys)
+        return found
+
+    def sharing(self, calls: Collection[str]) -> frozenset[str]:
+        """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""
+        found = {str(row[0]) for row in self._chunks(self._sharing(), calls)}
+        return frozenset(found.difference(calls))
+
+    def _sharing(self) -> str:
+        """Return the query for the calls whose requests hold a message of a user of the calls `:among`."""
+        chosen = self._among("c.call_id")
+        return _SHARING.format(chosen=chosen, no_parent=self._no_parent, content_id=self._content_id)
+
+    def _chunks(self, sql: str, ids: Collection[str], values: Values | None = None) -> Iterator[tuple[object, ...]]:
+        """Yield the rows of a query for all ids, some at once."""
+        ordered = sorted(ids)
+        for start in range(0, len(ordered), self._at_once):
+            among = self._many(ordered[start : start + self._at_once])
+            yield from self._tuples(sql, **(values or {}), among=among)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,285 @@
+"""Erasing by a filter: what goes and what stays in every store, late deliveries, and the words in requests of others."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from callspan.erasing import Erased, Receipt, erase
+from callspan.record import events
+from callspan.settings import SettingError
+from callspan.stores.base import CallFilter
+from callspan.stores.sqlite import file
+from callspan.stores.urls import open_store
+
+from .conftest import SECOND, START_NS, Delivery, Records
+
+CANARY = "the canary sings at dawn"
+
+
+@pytest.fixture
+def store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
+    return deliver(url)
+
+
+def said(*texts: str) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
+
+
+def left(url: str) -> tuple[set[str], set[str]]:
+    """The ids of the sessions and calls that are there."""
+    with contextlib.closing(open_store(url)) as reader:
+        return {one.session.session_id for one in reader.sessions()}, {one.call_id for one in reader.calls()}
+
+
+def first(receipt: Receipt) -> Erased:
+    assert receipt.is_complete
+    return receipt.stores[0]
+
+
+def of_user(records: Records) -> list[events.Record]:
+    """A session of the user, one whose calls only name her, one that she shares, and a call outside of sessions."""
+    hers = {"user_id": "u1"}
+    return [
+        records.session("hers", start_ns=START_NS, user_id="u1", metadata={"note": CANARY}),
+        records.call(said(CANARY), call_id="a", session_id="hers"),
+        events.MessageRecord(
+            message_id="m", session_id="hers", message_type="t", sender="u", receiver="a", content=CANARY, time_ns=START_NS
+        ),
+        records.session("by-metadata", start_ns=START_NS),
+        records.call(said(f"{CANARY} twice"), call_id="b", session_id="by-metadata", metadata=hers),
+        events.EventRecord(event_id="e", session_id="by-metadata", event_type="x", time_ns=START_NS, data={"x": CANARY}),
+        records.session("mixed", start_ns=START_NS),
+        records.call(said(f"{CANARY} here"), f"{CANARY} there", call_id="c", session_id="mixed", metadata=hers),
+        events.RewardRecord(reward_id="r", call_id="c", value=1, source="human", annotation=CANARY, time_ns=START_NS),
+        records.call(said("another user"), call_id="d", session_id="mixed", metadata={"user_id": "u2"}),
+        records.call(said(f"{CANARY} outside"), call_id="e", metadata=hers),
+        records.call(said("nobody's"), call_id="f"),
+    ]
+
+
+def bytes_of(place: Path, what: str = CANARY) -> int:
+    return sum(path.read_bytes().count(what.encode()) for path in place.rglob("*") if path.is_file())
+
+
+def test_all_of_a_user_goes_and_nothing_else_does(store: Delivery, records: Records) -> None:
+    store.write(*of_user(records))
+    before = left(store.url)
+    planned = erase(store.url, CallFilter(user="u1"), dry_run=True)
+    assert left(store.url) == before
+    removed = first(erase(store.url, CallFilter(user="u1")))
+    assert msgspec.structs.replace(removed, contents=None) == first(planned)
+    assert (removed.sessions, removed.calls, removed.messages, removed.events, removed.rewards) == (2, 4, 1, 1, 1)
+    assert left(store.url) == ({"mixed"}, {"d", "f"})
+    with contextlib.closing(open_store(store.url)) as reader:
+        assert list(reader.calls(CallFilter(text="canary"))) == []
+    assert first(erase(store.url, CallFilter(user="u1"))).total == 0
+
+
+def test_no_row_and_no_content_of_it_is_left(store: Delivery, records: Records, tmp_path: Path) -> None:
+    store.write(*of_user(records))
+    assert rows_with(store.url, tmp_path)
+    erase(store.url, CallFilter(user="u1"))
+    assert not rows_with(store.url, tmp_path)
+
+
+def rows_with(url: str, place: Path) -> bool:
+    """Whether the canary is in any row that a query returns; in files also in any byte, in use or not."""
+    if url.startswith("postgresql"):
+        psycopg = pytest.importorskip("psycopg")
+        with psycopg.connect(url) as connection:
+            tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").fetchall()
+            texts = [connection.execute(f"SELECT t::text FROM {name} t").fetchall() for (name,) in tables]
+            return CANARY in repr(texts) or CANARY.encode().hex() in repr(texts)
+    if url.startswith("clickhouse"):
+        from callspan.stores.clickhouse.connection import connect
+
+        client = connect(url)
+        tables = client.query("SELECT name FROM system.tables WHERE database = currentDatabase()").result_rows
+        texts = [client.query(f"SELECT * FROM {name}").result_rows for (name,) in tables]
+        client.close()
+        return CANARY in repr(texts)
+    return bytes_of(place) > 0
+
+
+def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: Delivery, records: Records) -> None:
+    store.write(*of_user(records))
+    erase(store.url, CallFilter(user="u1"))
+    unseen = records.call(said(CANARY), call_id="late", session_id="hers", at_s=5)
+    step = events.TimestepRecord(timestep_id="t", session_id="hers", seen_ns=1, index=0, start_ns=START_NS)
+    rating = events.RewardRecord(reward_id="r2", call_id="e", value=0, source="human", time_ns=time.time_ns())
+    store.write(*of_user(records), unseen, step, rating)
+    again = Delivery(store.url)  # another process
+    again.write(*of_user(records), unseen, step, rating)
+    again.close()
+    assert left(store.url) == ({"mixed"}, {"d", "f"})
+    goes_on = records.call(
+        said("new"), call_id="new", session_id="hers", at_s=(time.time_ns() - START_NS) / SECOND + 60
+    )
+    store.write(goes_on)
+    assert left(store.url) == ({"hers", "mixed"}, {"d", "f", "new"})
+    with contextlib.closing(open_store(store.url)) as reader:
+        assert list(reader.timesteps("hers")) == list(reader.events("hers")) == []
+        assert bytes(next(reader.calls(CallFilter(session_id="hers"))).request.body) == bytes(goes_on.request.body)
+
+
+def test_a_message_in_the_requests_of_others_is_found_and_goes_everywhere(store: Delivery, records: Records) -> None:
+    shared = said(CANARY, "An answer that both of them saw.", "And then?")
+    store.write(
+        records.call(said(CANARY), call_id="hers", metadata={"user_id": "u1"}),
+        records.call(shared, call_id="theirs", metadata={"user_id": "u2"}, session_id="s"),
+        records.call(said("Something else"), call_id="other", metadata={"user_id": "u2"}),
+    )
+    assert erase(store.url, CallFilter(user="u1"), dry_run=True).shared_by == ["theirs"]
+    every = erase(store.url, CallFilter(user="u1"), everywhere=True, dry_run=True)
+    assert (first(every).calls, every.shared_by) == (2, ["theirs"])
+    assert first(erase(store.url, CallFilter(user="u1"), everywhere=True)).calls == 2
+    assert left(store.url)[1] == {"other"}
+
+
+def test_contents_that_others_use_stay(store: Delivery, records: Records) -> None:
+    """Also big values of a request that only its skeleton refers to."""
+    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"title": "x" * 400}}}
+    tools = [{"type": "function", "function": {"name": "f", "description": "y" * 300}}]
+
+    def call(call_id: str, *texts: str) -> events.Record:
+        made = records.call(said(*texts), call_id=call_id)
+        body = msgspec.json.decode(made.request.body) | {"response_format": schema, "tools": tools}
+        request = msgspec.structs.replace(made.request, body=msgspec.Raw(msgspec.json.encode(body)))
+        return msgspec.structs.replace(made, request=request)
+
+    kept = call("kept", "Hi")
+    store.write(call("gone", "Hi", "Hello there.", "More"), kept)
+    assert first(erase(store.url, calls=["gone"])).calls == 1
+    with contextlib.closing(open_store(store.url)) as reader:
+        (found,) = reader.calls()
+    assert bytes(found.request.body) == bytes(kept.request.body)  # type: ignore[union-attr]
+    store.write(again := call("again", "Hi", "Hello there.", "More"))
+    with contextlib.closing(open_store(store.url)) as reader:
+        assert bytes(reader.call("again").request.body) == bytes(again.request.body)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("which", "sessions", "calls", "gone"),
+    [
+        (CallFilter(), ["hers"], [], {"a"}),
+        (CallFilter(), ["hers", "mixed"], [], {"a", "c", "d"}),
+        (CallFilter(user="u2"), ["hers", "mixed"], [], {"d"}),
+        (CallFilter(), [], ["a", "f"], {"a", "f"}),
+        (CallFilter(user="u1"), [], ["a", "f"], {"a"}),
+        (CallFilter(in_session=False), [], [], {"e", "f"}),
+        (CallFilter(text="another user"), [], [], {"d"}),
+        (CallFilter(since_ns=START_NS + 1), [], [], set()),
+        (CallFilter(until_ns=START_NS + 1), [], [], {"a", "b", "c", "d", "e", "f"}),
+        (CallFilter(metadata=(("note", CANARY),)), [], [], {"a"}),
+    ],
+)
+def test_filters_choose_as_they_do_for_calls(
+    tmp_path: Path,
+    deliver: Callable[[str], Delivery],
+    records: Records,
+    which: CallFilter,
+    sessions: list[str],
+    calls: list[str],
+    gone: set[str],
+) -> None:
+    for url in (f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"):
+        deliver(url).write(*of_user(records))
+        erase(url, which, sessions=sessions, calls=calls)
+        assert left(url)[1] == set("abcdef") - gone
+
+
+def test_without_a_filter_nothing_is_deleted(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="nothing says what to delete"):
+        erase(tmp_path / "calls.db")
+    with pytest.raises(SettingError, match="records cannot be deleted from"):
+        erase("unix:///nowhere.sock", CallFilter(user="u1"))
+
+
+def test_a_store_that_cannot_erase_is_named_and_a_broken_one_says_so(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    url, broken = f"sqlite:///{tmp_path}/calls.db", tmp_path / "broken.db"
+    deliver(url).write(*of_user(records))
+    broken.write_bytes(b"no database at all" * 100)
+    receipt = erase([f"sqlite:///{broken}", url, "unix:///nowhere.sock"], CallFilter(user="u1"))
+    assert receipt.cannot_erase == ["unix:///nowhere.sock"]
+    assert not receipt.is_complete
+    assert [one.left is None for one in receipt.stores] == [False, True, True]
+    assert left(url) == ({"mixed"}, {"d", "f"})
+
+
+def test_free_space_is_overwritten_also_where_sqlite_would_leave_it(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each connection begins as one of an SQLite that was built without it; rows and index entries move about."""
+    connect = file._connected
+
+    def without(*arguments: object, **named: object) -> sqlite3.Connection:
+        connection = connect(*arguments, **named)  # type: ignore[arg-type]
+        connection.execute("PRAGMA secure_delete=OFF")
+        return connection
+
+    monkeypatch.setattr(file, "_connected", without)
+    path = tmp_path / "calls.db"
+    store = deliver(f"sqlite:///{path}")
+    for number in range(120):
+        user = f"canary-{number * 7919 % 120}" if number % 3 else f"user-{number * 7919 % 120}"
+        session = records.session(f"{user}-session", start_ns=START_NS, user_id=user, metadata={"name": user})
+        texts = [f"{user} says {place} {'x' * (number * place % 700)}" for place in range(5)]
+        store.write(session, *(records.call(said(*texts[: place + 1]), session_id=f"{user}-session") for place in range(5)))
+    with contextlib.closing(open_store(path)) as reader:
+        chosen = [one for one in reader.session_ids(CallFilter()) if one.startswith("canary")]  # type: ignore[attr-defined]
+    store.close()
+    assert bytes_of(tmp_path, "canary") > 1000
+    assert first(erase(path, sessions=chosen)).sessions == 80
+    assert bytes_of(tmp_path, "canary") == 0
+
+
+def test_a_reader_that_holds_the_log_is_said(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callspan.stores.sqlite.removal._READERS_MS", 100)
+    path = tmp_path / "calls.db"
+    deliver(f"sqlite:///{path}").write(*of_user(records))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM calls").fetchone()
+        receipt = erase(path, CallFilter(user="u1"))
+        assert not receipt.is_complete
+        assert "calls.db-wal still holds what was deleted" in (receipt.stores[0].left or "")
+    assert erase(path, CallFilter(user="u1")).is_complete
+    assert bytes_of(tmp_path) == 0
+
+
+def test_rejected_records_go_too(tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
+    for url in (f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"):
+        store = deliver(url)
+        store.write(*of_user(records))
+        damaged = b'{"kind":"call","call_id":"z","place":{"session_id":"hers"},"x":"' + CANARY.encode()
+        other = b'{"kind":"call","call_id":"z","place":{"session_id":"other"}'
+        for entry in store.entries([damaged, other]):
+            store.sink.set_aside(entry, "damaged")
+        erase(url, CallFilter(user="u1"))
+    assert bytes_of(tmp_path) == 0
+    assert b"other" in (tmp_path / "calls.jsonl.rejected").read_bytes()
+
+
+def test_nothing_returns_that_is_delivered_while_it_is_erased(
+    url: str, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """Between what a sink has looked up and what it writes, in whichever order."""
+    store = deliver(url)
+    made = of_user(records)
+    store.write(*made)
+    erase(url, CallFilter(user="u1"))
+    for number in range(3):
+        store.write(records.call(said(f"Still here {number}"), call_id=f"n{number}"), *made)
+        erase(url, calls=[f"n{number}"])
+    assert left(url) == ({"mixed"}, {"d", "f"})
