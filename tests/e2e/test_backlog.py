@@ -168,11 +168,11 @@ def test_forty_short_processes_lose_nothing(tmp_path: Path) -> None:
 def test_prune_delivers_first_so_that_old_sessions_are_deleted_completely(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/calls.db"
     killed(store)
-    answer = in_process("--store", store, "prune", "--older-than", "2100-01-01", "--json")
+    answer = in_process("--store", store, "prune", "--older-than", "2100-01-01", "--yes", "--json")
     assert answer.err.startswith("Delivered ")
     assert (answer.json["calls"], answer.json["sessions"]) == (3, 1)
     killed(store)
-    answer = in_process("--store", store, "prune", "--older-than", "2100-01-01", "--json", "--no-ship")
+    answer = in_process("--store", store, "prune", "--older-than", "2100-01-01", "--yes", "--json", "--no-ship")
     assert "records wait in" in answer.err
     assert answer.json["calls"] == 0
 
@@ -188,7 +188,7 @@ def test_a_session_that_waits_is_deleted_from_every_store_and_does_not_come_back
 
 def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path) -> None:
     (tmp_path / "calls.db.spool").mkdir()
-    for command in (("calls",), ("prune", "--older-than", "1d")):
+    for command in (("calls",), ("prune", "--older-than", "1d", "--yes")):
         answer = in_process("--store", f"sqlite:///{tmp_path}/calls.db", *command)
         assert answer.code == 1
         assert f"but its spool {tmp_path}/calls.db.spool is there: the file was deleted or moved" in answer.err

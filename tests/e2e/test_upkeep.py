@@ -133,14 +133,14 @@ def test_ship_says_what_could_not_be_delivered(tmp_path: Path) -> None:
 def test_prune_deletes_what_is_old_and_nothing_else(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'callspan.db'}"
     assert in_process("--store", store, "demo", "--json").code == 0
-    assert in_process("--store", store, "prune", "--older-than", "1h", "--json").json["calls"] == 0
-    removed = in_process("--store", store, "prune", "--older-than", "2200-01-01", "--json").json
+    assert in_process("--store", store, "prune", "--older-than", "1h", "--yes", "--json").json["calls"] == 0
+    removed = in_process("--store", store, "prune", "--older-than", "2200-01-01", "--yes", "--json").json
     assert (removed["sessions"], removed["calls"]) == (5, 14)
     assert in_process("--store", store, "calls").code == 1
-    assert "0 sessions, 0 calls" in in_process("--store", store, "prune", "--older-than", "1s").out
+    assert "0 sessions, 0 calls" in in_process("--store", store, "prune", "--older-than", "1s", "--yes").out
 
 
 def test_prune_of_a_store_that_keeps_nothing_is_wrong_usage() -> None:
-    answer = in_process("--store", "unix:///run/receiver.sock", "prune", "--older-than", "1d")
+    answer = in_process("--store", "unix:///run/receiver.sock", "prune", "--older-than", "1d", "--yes")
     assert answer.code == 2
     assert "unix:///run/receiver.sock cannot be read; name a store that keeps records" in answer.err

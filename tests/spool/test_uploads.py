@@ -58,7 +58,7 @@ def test_prune_and_delete_take_it_too(
     mine, note = put(spool, "mine.jsonl", "mine"), put(spool, "note.batch", "mine")
     if command:
         assert in_process("--store", str(store), "delete", "mine", "--yes").code == 0
-        assert in_process("--store", str(store), "prune", "--older-than", "7d").code == 0
+        assert in_process("--store", str(store), "prune", "--older-than", "7d", "--yes").code == 0
     else:
         delete_session(store, "mine")
         prune(f"sqlite:///{store}", time.time_ns() - 7 * DAY_S * 10**9)

@@ -15,11 +15,11 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from callspan.erasing import erase
 from callspan.record import call, events
 from callspan.record.codec import encode
 from callspan.record.usage import Cost, Usage
 from callspan.spool.sink import Entry, Sink
-from callspan.erasing import erase
 from callspan.stores.base import DeletionResult, Reader
 from callspan.stores.columns import TABLES
 from callspan.stores.urls import open_store, sinks_for

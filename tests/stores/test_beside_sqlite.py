@@ -25,7 +25,8 @@ from tests import descriptors
 import callspan
 from callspan.cli import commands
 from callspan.cli.store_check import store_check
-from callspan.stores.base import Reader, StoreError
+from callspan.erasing import erase
+from callspan.stores.base import CallFilter, Reader, StoreError
 from callspan.stores.retention import prune
 from callspan.stores.sqlite.recovery import recover
 from callspan.stores.sqlite.store import SQLiteStore
@@ -122,7 +123,7 @@ class Application:
         store.close()
 
     def delete(self) -> None:
-        delete_session(self.url, "nobody")
+        erase(self.url, CallFilter(user="nobody"))
 
     def prune(self) -> None:
         prune(self.url, 1)
@@ -177,7 +178,7 @@ CALLSPAN: Final = (sys.executable, "-m", "callspan.cli")
 PROCESSES: Final[dict[str, Act]] = {
     "doctor": process(*CALLSPAN, "doctor"),
     "calls": process(*CALLSPAN, "calls"),
-    "prune": process(*CALLSPAN, "prune", "--older-than", "300d"),
+    "prune": process(*CALLSPAN, "prune", "--older-than", "300d", "--yes"),
     "sqlite3": process("sqlite3", "{0.path}", "SELECT count(*) FROM calls"),
 }
 if shutil.which("sqlite3") is None:

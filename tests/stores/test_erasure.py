@@ -1,4 +1,4 @@
-"""Erasing by a filter: what goes and what stays in every store, late deliveries, and the words in requests of others."""
+"""Erasing by a filter: what goes and stays in every store, late deliveries, and the words in requests of others."""
 
 from __future__ import annotations
 
@@ -50,11 +50,19 @@ def of_user(records: Records) -> list[events.Record]:
         records.session("hers", start_ns=START_NS, user_id="u1", metadata={"note": CANARY}),
         records.call(said(CANARY), call_id="a", session_id="hers"),
         events.MessageRecord(
-            message_id="m", session_id="hers", message_type="t", sender="u", receiver="a", content=CANARY, time_ns=START_NS
+            message_id="m",
+            session_id="hers",
+            message_type="t",
+            sender="u",
+            receiver="a",
+            content=CANARY,
+            time_ns=START_NS,
         ),
         records.session("by-metadata", start_ns=START_NS),
         records.call(said(f"{CANARY} twice"), call_id="b", session_id="by-metadata", metadata=hers),
-        events.EventRecord(event_id="e", session_id="by-metadata", event_type="x", time_ns=START_NS, data={"x": CANARY}),
+        events.EventRecord(
+            event_id="e", session_id="by-metadata", event_type="x", time_ns=START_NS, data={"x": CANARY}
+        ),
         records.session("mixed", start_ns=START_NS),
         records.call(said(f"{CANARY} here"), f"{CANARY} there", call_id="c", session_id="mixed", metadata=hers),
         events.RewardRecord(reward_id="r", call_id="c", value=1, source="human", annotation=CANARY, time_ns=START_NS),
@@ -94,7 +102,9 @@ def rows_with(url: str, place: Path) -> bool:
     if url.startswith("postgresql"):
         psycopg = pytest.importorskip("psycopg")
         with psycopg.connect(url) as connection:
-            tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").fetchall()
+            tables = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+            ).fetchall()
             texts = [connection.execute(f"SELECT t::text FROM {name} t").fetchall() for (name,) in tables]
             return CANARY in repr(texts) or CANARY.encode().hex() in repr(texts)
     if url.startswith("clickhouse"):
@@ -233,7 +243,9 @@ def test_free_space_is_overwritten_also_where_sqlite_would_leave_it(
         user = f"canary-{number * 7919 % 120}" if number % 3 else f"user-{number * 7919 % 120}"
         session = records.session(f"{user}-session", start_ns=START_NS, user_id=user, metadata={"name": user})
         texts = [f"{user} says {place} {'x' * (number * place % 700)}" for place in range(5)]
-        store.write(session, *(records.call(said(*texts[: place + 1]), session_id=f"{user}-session") for place in range(5)))
+        store.write(
+            session, *(records.call(said(*texts[: place + 1]), session_id=f"{user}-session") for place in range(5))
+        )
     with contextlib.closing(open_store(path)) as reader:
         chosen = [one for one in reader.session_ids(CallFilter()) if one.startswith("canary")]  # type: ignore[attr-defined]
     store.close()

@@ -49,7 +49,8 @@ CALLS: Final = 5000
 IN_FLIGHT: Final = 40
 """Records that a kill may leave counted, of the store that is down, although they are delivered: a segment's."""
 COMMANDS: Final = (
-    ("doctor",), ("prune", "--older-than", "30d"), ("calls", "--limit", "5"), ("stats",), ("sessions", "--limit", "5"),
+    ("doctor",), ("prune", "--older-than", "30d", "--yes"), ("calls", "--limit", "5"), ("stats",),
+    ("sessions", "--limit", "5"),
 )  # fmt: skip
 
 

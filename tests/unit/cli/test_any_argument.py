@@ -30,7 +30,7 @@ MORE = [
     "~nobody/x.db", "a=b", "=", "{}", "[]", "null", "last", "locked/x.db",
 ]  # fmt: skip
 FIRST = {
-    "prune": ["--older-than", "9000d"], "ship": ["--timeout", "0.1"], "export": ["openai", "--dry-run"],
+    "prune": ["--older-than", "9000d", "--yes"], "ship": ["--timeout", "0.1"], "export": ["openai", "--dry-run"],
     "replay": ["nobody"], "report": ["-o", "page.html"], "demo": ["--live"],
 }  # fmt: skip
 """What each needs besides, so that the option under test is what decides."""

@@ -1,4 +1,4 @@
-"""`callspan delete`: deletes one session with everything in it, after a confirmation."""
+"""`callspan delete`: erases what its filters select, after a confirmation, and prints a receipt."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def left(url: str) -> list[str]:
 def test_a_session_is_deleted_with_everything_in_it(full: str) -> None:
     answer = ask("--store", full, "delete", "session-a", "--yes")
     assert (answer.code, answer.err) == (0, "")
-    assert "session-a: 1 call, 1 steps and events, " in answer.out
+    assert "1 session, 1 call, 1 timestep" in " ".join(answer.out.split())
     assert left(full) == ["call-b", "session-b"]
     answer = ask("--store", full, "delete", "session-a", "--yes")
     assert answer.code == 1
@@ -46,9 +46,9 @@ def test_a_session_is_deleted_with_everything_in_it(full: str) -> None:
 def test_a_dry_run_deletes_nothing(full: str) -> None:
     before = left(full)
     answer = ask("--store", full, "delete", "session-a", "--dry-run")
-    assert "Session session-a (grid)" in answer.out
-    assert "with 1 call and 1 timestep would be deleted" in " ".join(answer.out.split())
-    assert ask("--store", full, "--json", "delete", "session-a", "--dry-run").json["dry_run"] is True
+    assert "1 session, 1 call, 1 timestep would be deleted" in " ".join(answer.out.split())
+    planned = ask("--store", full, "--json", "delete", "session-a", "--dry-run").json
+    assert (planned["dry_run"], planned["complete"], planned["stores"][0]["calls"]) == (True, True, 1)
     assert left(full) == before
 
 
@@ -78,3 +78,39 @@ def test_every_store_given_loses_it(full: str, tmp_path_factory: pytest.TempPath
     assert ask("--store", f"{full},{other}", "delete", "session-a", "--yes").code == 0
     assert left(full) == ["call-b", "session-b"]
     assert left(other) == []
+
+
+def test_filters_of_calls_select_and_the_receipt_names_what_cannot_erase(full: str) -> None:
+    keep(
+        full,
+        made("tagged", metadata={"tags": ["trial", "x"], "user_id": "u1"}),
+        made("other", metadata={"user_id": "u1"}),
+    )
+    answer = ask("--store", f"{full},unix:///no.sock", "delete", "--user", "u1", "--tag", "trial", "--yes", "--json")
+    assert (answer.code, answer.json["cannot_erase"]) == (0, ["unix:///no.sock"])
+    assert "tagged" not in left(full)
+    assert ask("--store", full, "delete", "--call", "call-a", "--session", "session-b", "--yes").code == 1
+    assert ask("--store", full, "delete", "--call", "call-a", "--yes").code == 0
+    assert ask("--store", full, "delete", "--session", "session-a", "--session", "session-b", "--yes").code == 0
+    assert left(full) == ["other"]
+    assert ask("--store", full, "delete", "--user", "nobody", "--yes").code == 1
+
+
+def test_something_says_what_to_delete(full: str) -> None:
+    answer = ask("--store", full, "delete", "--yes")
+    assert (answer.code, "Say what to delete" in answer.err) == (2, True)
+    assert ask("--store", full, "delete", "--min-reward", "1", "--yes").code == 2
+
+
+def test_prune_asks_as_delete_does(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = ask("--store", full, "prune", "--older-than", "2100-01-01")
+    assert (answer.code, "--yes" in answer.err) == (2, True)
+    monkeypatch.setattr(delete, "_is_terminal", lambda: True)
+    refused = CliRunner().invoke(callspan, ["--store", full, "prune", "--older-than", "2100-01-01"], input="n\n")
+    assert (refused.exit_code, "2 sessions and 2 calls will be deleted" in refused.stderr) == (1, True)
+    assert left(full) == ["call-a", "call-b", "session-a", "session-b"]
+    assert (
+        CliRunner().invoke(callspan, ["--store", full, "prune", "--older-than", "2100-01-01"], input="y\n").exit_code
+        == 0
+    )
+    assert left(full) == []

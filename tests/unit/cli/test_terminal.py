@@ -64,7 +64,7 @@ def test_prune_says_how_much_it_would_delete_and_deletes_nothing(anywhere: str) 
         anywhere, ended, session("new", start_ns=START_NS), made("a", at_ns=START_NS - 2 * day),
         made("late", at_ns=START_NS, place=Place(session_id="old")), made("b", at_ns=START_NS),
     )  # fmt: skip
-    arguments = ("--store", anywhere, "prune", "--older-than", "2026-11-18T00:00:00Z", "--json")
+    arguments = ("--store", anywhere, "prune", "--older-than", "2026-11-18T00:00:00Z", "--yes", "--json")
     before = ask("--store", anywhere, "calls", "--json").out
     looked = ask(*arguments, "--dry-run").json
     assert looked == {"sessions": 1, "calls": 2, "dry_run": True}

@@ -11,7 +11,6 @@ from callspan.record.events import EventRecord, Record, SessionRecord, TimestepR
 from callspan.stores.base import DeletionResult
 from callspan.stores.retention import prune
 from callspan.stores.urls import open_store
-
 from tests.stores.conftest import delete_session
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, made

@@ -194,7 +194,9 @@ class TemporaryReader(SQLiteReader):
             self._load()
         with self._query():
             rows = self._rows("SELECT call_id, api, request FROM calls WHERE request IS NOT NULL")
-            words = {row["call_id"]: users_words(row["api"], bytes(self._request_body(row) or b"")) for row in rows}
+            words = {
+                str(row["call_id"]): users_words(str(row["api"]), bytes(self._request_body(row) or b"")) for row in rows
+            }
         mine = frozenset[bytes]().union(*(words[call_id] for call_id in calls if call_id in words))
         return frozenset(call_id for call_id, its in words.items() if call_id not in calls and its & mine)
 

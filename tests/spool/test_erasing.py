@@ -1,0 +1,115 @@
+"""Erasing what waits on disk: segments, also of running processes, damaged parts of them, and requests of batches."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import openai
+import pytest
+
+import callspan
+from callspan.delivery.recorder import store_sinks
+from callspan.erasing import erase
+from callspan.record.codec import encode
+from callspan.record.events import Record
+from callspan.spool import uploads
+from callspan.spool.directory import count_records, store_keys
+from callspan.spool.segment import Segment, encode_frame
+from callspan.stores.base import CallFilter
+from callspan.testing import ScriptedProvider
+from tests.stores.conftest import Records
+
+CANARY = "the canary sings at dawn"
+HERS = CallFilter(user="u1")
+
+
+def canaries(place: Path) -> int:
+    return sum(path.read_bytes().count(CANARY.encode()) for path in place.rglob("*") if path.is_file())
+
+
+def said(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def waiting(records: Records) -> list[Record]:
+    return [
+        records.call(said(CANARY), call_id="a", metadata={"user_id": "u1"}),
+        records.call(said("another one"), call_id="b", metadata={"user_id": "u2"}),
+        records.session("s", user_id="u1", metadata={"note": CANARY}),
+        records.call(said(CANARY), call_id="c", session_id="s"),
+    ]
+
+
+def held(spool: Path, urls: str, *found: Record) -> Segment:
+    """A segment that a process is writing, for these stores."""
+    segment = Segment.create(spool, store_keys(spool, store_sinks(urls)))
+    for record in found:
+        segment.append(encode_frame(encode(record)))
+    return segment
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
+def test_what_a_running_process_has_not_delivered_goes_and_the_rest_is_delivered(tmp_path: Path, kind: str) -> None:
+    url, spool = f"{kind}:///{tmp_path}/calls", tmp_path / "calls.spool"
+    segment = held(spool, url, *waiting(Records()))
+    assert erase(url, HERS, dry_run=True).stores[1].calls == 2
+    receipt = erase(url, HERS)
+    assert (receipt.stores[1].store, receipt.stores[1].sessions, receipt.stores[1].calls) == ("spool", 1, 2)
+    assert (receipt.is_complete, canaries(tmp_path)) == (True, 0)
+    assert count_records(segment.path) == 1
+    segment.append(encode_frame(encode(Records().call(said("later"), call_id="d"))))
+    segment.release()
+    Path(tmp_path / "calls").touch()
+    with contextlib.closing(callspan.open_store(url, deliver=True)) as reader:
+        assert {call.call_id for call in reader.calls()} == {"b", "d"}
+    assert not list(spool.glob("*.bad"))
+
+
+def test_a_segment_that_another_store_still_needs_stays_and_is_said(tmp_path: Path) -> None:
+    url, spool = f"sqlite:///{tmp_path}/calls", tmp_path / "calls.spool"
+    both = f"{url},jsonl:///{tmp_path}/other.jsonl"
+    segment = held(spool, both, *waiting(Records()))
+    receipt = erase(url, HERS)
+    assert not receipt.is_complete
+    assert "3 of these records also wait for stores that were not named" in (receipt.stores[1].left or "")
+    assert canaries(tmp_path) == 3
+    assert erase(both, HERS).is_complete
+    assert canaries(tmp_path) == 0
+    segment.release()
+
+
+def test_requests_of_batches_and_damaged_parts_go(tmp_path: Path) -> None:
+    url, spool = f"sqlite:///{tmp_path}/calls", tmp_path / "calls.spool"
+    found = waiting(Records())
+    uploads.write(spool / uploads.DIRECTORY / "x.jsonl", [encode(one) + b"\n" for one in found])
+    bad = held(spool, url).path
+    bad.with_name(f"{bad.name}.0.bad").write_bytes(encode(found[0])[5:])
+    bad.with_name(f"{bad.name}.9.bad").write_bytes(encode(found[1])[5:])
+    assert erase(url, HERS).is_complete
+    assert canaries(tmp_path) == 0
+    assert [b"another one" in one for one in uploads.requests_in(spool)] == [True]
+    assert [path.name for path in spool.glob("*.bad")] == [f"{bad.name}.9.bad"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
+def test_nothing_is_left_of_calls_that_were_delivered_while_their_process_goes_on(tmp_path: Path, kind: str) -> None:
+    url = f"{kind}:///{tmp_path}/calls?max_bytes=4000" if kind == "jsonl" else f"{kind}:///{tmp_path}/calls"
+    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        handle = callspan.instrument(stores=url)
+        for _ in range(5):
+            with callspan.session("talk", user_id="u1"):
+                client.chat.completions.create(model="m", messages=said(CANARY))
+            client.chat.completions.create(model="m", messages=said(CANARY + " outside"), user="u1")
+        client.chat.completions.create(model="m", messages=said("kept"))
+        assert handle.force_flush(30_000)
+        assert canaries(tmp_path) > 10
+        receipt = callspan.erase(url, HERS)
+        assert (receipt.stores[0].calls, receipt.is_complete, canaries(tmp_path)) == (10, True, 0)
+        client.chat.completions.create(model="m", messages=said("later"))
+        assert handle.force_flush(30_000)
+        handle.uninstrument()
+    assert not list(tmp_path.rglob("*.bad"))
+    with contextlib.closing(callspan.open_store(url)) as reader:
+        assert reader.count_calls() == 2
+    assert canaries(tmp_path) == 0
