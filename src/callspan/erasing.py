@@ -123,6 +123,7 @@ def erase(
         >>> _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}], user="u1")
         >>> handle.force_flush()
         True
+        >>> from callspan.stores import CallFilter
         >>> receipt = callspan.erase("callspan.db", CallFilter(user="u1"))
         >>> (receipt.stores[0].calls, receipt.is_complete)
         (1, True)
