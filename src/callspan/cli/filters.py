@@ -272,7 +272,7 @@ def sort_option(function: _Command) -> _Command:
 
 
 def selecting(function: _Command) -> _Command:
-    """Add the options that select calls, but those of one session or of a reward, for a command that has `--session`."""
+    """Add the options that select calls, without those of one session and of a reward."""
     return options_of(*(name for name in OPTIONS if name != "session_id"), least_reward=False)(function)
 
 
