@@ -283,10 +283,10 @@ def test_rejected_records_go_too(tmp_path: Path, deliver: Callable[[str], Delive
     assert b"other" in (tmp_path / "calls.jsonl.rejected").read_bytes()
 
 
-def test_nothing_returns_that_is_delivered_while_it_is_erased(
+def test_repeated_delivery_between_erasures_brings_nothing_back(
     url: str, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
-    """Between what a sink has looked up and what it writes, in whichever order."""
+    """The sink stays open and remembers what it has written."""
     store = deliver(url)
     made = of_user(records)
     store.write(*made)
