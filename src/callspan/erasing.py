@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 import msgspec
 
-from callspan.delivery.takeover import SpoolLocation, places
+from callspan.delivery.takeover import SpoolLocation, places, refused
 from callspan.fail_open import ours
 from callspan.record.codec import decode
 from callspan.record.events import Record
@@ -22,7 +22,7 @@ from callspan.spool import erasing as segments
 from callspan.spool import uploads
 from callspan.stores.base import CallFilter, DeletionResult, DeletionScope, EmptyStoreError, Selective, StoreError
 from callspan.stores.columns import TABLES
-from callspan.stores.erased import names
+from callspan.stores.erased import names, says_whose
 from callspan.stores.protocol import Erasable, Readable, Store, read_records
 from callspan.stores.urls import driver_errors, find_store, split_urls
 
@@ -30,6 +30,9 @@ _EVERY: Final = CallFilter()
 _OF_SESSIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
 _NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 _FOR_OTHERS: Final = "of these records also wait for stores that were not named: name those with --store"
+_UNFINISHED: Final = "of these requests are in a file that is being written: repeat the command in a minute"
+_UNCLEAR: Final = "a damaged part of a record, and nothing in it says of which; look at it, and delete the file"
+_NOT_SELECTIVE: Final = "its reader does not find the ids of what a filter selects"
 SPOOL: Final = "spool"
 """The name, in a receipt, of what waits on disk: in segments and in the requests of batches."""
 
@@ -67,8 +70,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     cannot_erase: list[str]
     """Names of the stores that keep nothing that could be erased, or cannot erase: what they got is elsewhere."""
     shared_by: list[str]
-    """Ids of calls of others whose requests hold a user's message that an erased call holds too; they stay, unless
-    `everywhere` took them."""
+    """Ids of calls of others whose requests hold a user's message that an erased call holds too."""
+    everywhere: bool
+    """Whether these were taken too; else they stay."""
 
     @property
     def is_complete(self) -> bool:
@@ -88,8 +92,8 @@ class _Choice(NamedTuple):
 
     scope: DeletionScope
     shared_by: frozenset[str]
-    failures: Mapping[str, str]
-    """Why stores could not be read, by name."""
+    failures: Mapping[_Erasing, str]
+    """Why stores could not be read."""
 
 
 def erase(
@@ -135,8 +139,10 @@ def erase(
     able = _able(found)
     if not able:
         raise SettingError(f"records cannot be deleted from {', '.join(store.name for store in found)}")
-    waiting = _Waiting(urls, [store.url for store in able])
-    chosen = _chosen([*able, waiting], which, frozenset(sessions), frozenset(calls), everywhere=everywhere)
+    waiting = _Waiting(urls, found)
+    # First what waits: what is delivered meanwhile is then found in its store.
+    with _reading([waiting, *able]) as readers:
+        chosen = _chosen(readers, which, frozenset(sessions), frozenset(calls), everywhere=everywhere)
     act = partial(_attempt, chosen=chosen, act=_counted if dry_run else _erased)
     return Receipt(
         dry_run=dry_run,
@@ -144,6 +150,7 @@ def erase(
         stores=list(map(act, (*able, waiting))),
         cannot_erase=[store.name for store in found if not isinstance(store, Erasable)],
         shared_by=sorted(chosen.shared_by),
+        everywhere=everywhere,
     )
 
 
@@ -156,25 +163,24 @@ def whole_ids(
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Return the whole ids of sessions and calls given by unique prefixes, wherever one of the stores knows them.
 
-    Raises KeyError of (`session` or `call`, id) for one that is unknown or ambiguous, SettingError for an invalid URL.
+    Raises KeyError of (`session` or `call`, id) for one that is unknown or ambiguous, StoreError for one that is
+    unknown where a store could not be read, SettingError for an invalid URL.
     """
     urls = split_urls(stores)
-    able = _able(map(find_store, urls))
-    readers = [reader for store in (*able, _Waiting(urls, [one.url for one in able])) if (reader := _reader(store))]
-    try:
+    found = list(map(find_store, urls))
+    with _reading([_Waiting(urls, found), *_able(found)]) as readers:
         return (
-            frozenset(
-                _whole("session", ident, (_session_id(reader, ident) for reader in readers)) for ident in sessions
-            ),
-            frozenset(_whole("call", ident, (_call_id(reader, ident) for reader in readers)) for ident in calls),
+            frozenset(_whole(readers, "session", ident, _session_id) for ident in sessions),
+            frozenset(_whole(readers, "call", ident, _call_id) for ident in calls),
         )
-    finally:
-        for reader in readers:
-            reader.close()
 
 
-def _whole(kind: str, ident: str, found: Iterable[str | None]) -> str:
-    known = {one for one in found if one is not None}
+def _whole(readers: _Readers, kind: str, ident: str, find: Callable[[Selective, str], str | None]) -> str:
+    known = readers.each(lambda reader: {one for one in (find(reader, ident),) if one is not None})
+    if ident in known:
+        return ident
+    if not known and readers.failures:
+        raise StoreError("; ".join(readers.failures.values()))
     if len(known) != 1:
         raise KeyError(kind, ident)
     return known.pop()
@@ -196,10 +202,10 @@ class _Waiting:
 
     name = url = SPOOL
 
-    def __init__(self, urls: Sequence[str], able: Sequence[str]) -> None:
+    def __init__(self, urls: Sequence[str], stores: Iterable[Store]) -> None:
         self._places: dict[Path, list[SpoolLocation]] = {}
-        for url in able:
-            for place in places(urls, url):
+        for store in stores:
+            for place in places(urls, store.url):
                 self._places.setdefault(place.directory, []).append(place)
 
     def reader(self, wait_s: float | None = None) -> Selective:
@@ -219,16 +225,27 @@ class _Waiting:
 
     def remove(self, scope: DeletionScope) -> DeletionResult:
         counts = _rows(self, scope)
-        for_others = 0
+        left = list[str]()
+        for directory, found in self._places.items():
+            left += self._erased_from(directory, found, scope)
+        return DeletionResult(**counts, left="; ".join(left) or None)
+
+    @staticmethod
+    def _erased_from(directory: Path, found: Sequence[SpoolLocation], scope: DeletionScope) -> Iterator[str]:
+        """Erase what waits in a directory; yield why something of it is left."""
 
         def is_gone(payload: bytes) -> bool:
             return names(payload, scope)
 
-        for directory, found in self._places.items():
-            for_others += segments.erase(directory, _keys(found), is_gone, unnamed=_is_own(found)).for_others
-            if _is_own(found):
-                uploads.remove(directory, is_gone)
-        return DeletionResult(**counts, left=f"{for_others:,} {_FOR_OTHERS}" if for_others else None)
+        erased = segments.erase(directory, _keys(found), is_gone, unnamed=_is_own(found))
+        if erased.for_others:
+            yield f"{erased.for_others:,} {_FOR_OTHERS}"
+        yield from refused(found)
+        unclear = [path for path in erased.damaged if not says_whose(path.read_bytes())]
+        if unclear:
+            yield f"{unclear[0]}{f' and {len(unclear) - 1} more' if len(unclear) > 1 else ''}: {_UNCLEAR}"
+        if _is_own(found) and (unfinished := uploads.remove(directory, is_gone)):
+            yield f"{unfinished:,} {_UNFINISHED}"
 
 
 def _keys(found: Sequence[SpoolLocation]) -> frozenset[str]:
@@ -239,45 +256,69 @@ def _is_own(found: Sequence[SpoolLocation]) -> bool:
     return any(place.own for place in found)
 
 
-class _Failures(dict[str, str]):
-    """Why stores could not be read, by name."""
+class _Readers:
+    """The readers of stores. What one of them cannot read is left out, and the reason remembered."""
 
-    def each(self, readers: Mapping[str, Selective], read: Callable[[Selective], set[str]]) -> set[str]:
-        """Return what all readers find; of one that fails, remember why."""
+    def __init__(self) -> None:
+        self.failures: dict[_Erasing, str] = {}
+        self._open: dict[_Erasing, Selective] = {}
+
+    def add(self, store: _Erasing, opened: ExitStack) -> None:
+        with self._noting(store):
+            reader = opened.enter_context(closing(store.reader())) if isinstance(store, Readable) else None
+            if isinstance(reader, Selective):
+                self._open[store] = reader
+            else:
+                self.failures[store] = _NOT_SELECTIVE
+
+    def each(self, read: Callable[[Selective], set[str]]) -> set[str]:
+        """Return what all of them find."""
         found = set[str]()
-        for name, reader in readers.items():
-            try:
+        for store, reader in self._open.items():
+            with self._noting(store):
                 found |= read(reader)
-            except ours(*_errors()) as error:  # noqa: PERF203 - of each its own
-                self[name] = error_text(error)
         return found
+
+    @contextmanager
+    def _noting(self, store: _Erasing) -> Iterator[None]:
+        try:
+            yield
+        except ours(EmptyStoreError):
+            pass
+        except ours(*_errors()) as error:
+            self.failures[store] = error_text(error)
+
+
+@contextmanager
+def _reading(stores: Iterable[_Erasing]) -> Iterator[_Readers]:
+    with ExitStack() as opened:
+        readers = _Readers()
+        for store in stores:
+            readers.add(store, opened)
+        yield readers
 
 
 def _chosen(
-    stores: Sequence[_Erasing],
-    which: CallFilter,
-    sessions: frozenset[str],
-    calls: frozenset[str],
-    *,
-    everywhere: bool,
+    readers: _Readers, which: CallFilter, sessions: frozenset[str], calls: frozenset[str], *, everywhere: bool
 ) -> _Choice:
     """Return what the filter selects in any of the stores."""
-    readers = {store.name: reader for store in stores if (reader := _reader(store)) is not None}
-    failures = _Failures()
-    whole = set[str]()
-    if not calls and _is_of_sessions(which):
-        whole = failures.each(readers, lambda reader: _sessions_in(reader, which, sessions))
-    single = failures.each(readers, lambda reader: _calls_in(reader, which, sessions, calls))
-    if _is_of_sessions(which) and which != _EVERY and (which.since_ns, which.until_ns) == (None, None):
-        whole |= failures.each(readers, lambda reader: _touched(reader, which)) - failures.each(
-            readers, lambda reader: _mixed(reader, which, single)
-        )
-    single |= failures.each(readers, lambda reader: {one.call_id for one in reader.ids(sessions=whole)})
-    shared = failures.each(readers, lambda reader: {*reader.sharing(single)}) - single
-    for reader in readers.values():
-        reader.close()
+    whole, single = set[str](), set[str]()
+    of_sessions = not calls and _is_of_sessions(which)
+    if which == _EVERY and not (sessions and calls):
+        whole, single = {*sessions}, {*calls}
+    else:
+        single = readers.each(lambda reader: _calls_in(reader, which, sessions, calls))
+        whole = readers.each(lambda reader: _sessions_in(reader, which, sessions)) if of_sessions else whole
+    if of_sessions and which != _EVERY and (which.since_ns, which.until_ns) == (None, None):
+        known = len(readers.failures)
+        touched = readers.each(lambda reader: _touched(reader, which))
+        mixed = readers.each(lambda reader: _mixed(reader, touched, single))
+        # Where a store fails now, nobody knows which other calls its sessions have.
+        whole |= touched - mixed if len(readers.failures) == known else frozenset()
+    single |= readers.each(lambda reader: {one.call_id for one in reader.ids(sessions=whole)})
+    shared = readers.each(lambda reader: {*reader.sharing(single)}) - single
     scope = DeletionScope(frozenset(whole), frozenset(single | shared if everywhere else single))
-    return _Choice(scope._replace(erased_ns=time.time_ns()), frozenset(shared), failures)
+    return _Choice(scope._replace(erased_ns=time.time_ns()), frozenset(shared), readers.failures)
 
 
 def _is_of_sessions(which: CallFilter) -> bool:
@@ -286,15 +327,11 @@ def _is_of_sessions(which: CallFilter) -> bool:
 
 
 def _sessions_in(reader: Selective, which: CallFilter, sessions: frozenset[str]) -> set[str]:
-    if which == _EVERY:
-        return {*sessions}
     found = {*reader.session_ids(which)}
     return found & sessions if sessions else found
 
 
 def _calls_in(reader: Selective, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:
-    if which == _EVERY and not sessions:
-        return {*calls}
     found = {one.call_id for one in reader.ids(which, sessions or None)}
     return found & calls if calls else found
 
@@ -304,18 +341,10 @@ def _touched(reader: Selective, which: CallFilter) -> set[str]:
     return {one.session_id for one in reader.ids(which) if one.session_id is not None}
 
 
-def _mixed(reader: Selective, which: CallFilter, calls: set[str]) -> set[str]:
+def _mixed(reader: Selective, touched: set[str], calls: set[str]) -> set[str]:
     """Return those of them that have other calls, too; all calls of the others fit by labels of their own."""
-    found = reader.ids(sessions=_touched(reader, which))
+    found = reader.ids(sessions=touched)
     return {one.session_id for one in found if one.call_id not in calls and one.session_id is not None}
-
-
-def _reader(store: _Erasing) -> Selective | None:
-    try:
-        reader = store.reader() if isinstance(store, Readable) else None
-    except ours(*_errors()):
-        return None
-    return reader if isinstance(reader, Selective) else None
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -332,8 +361,8 @@ def _attempt(store: _Erasing, chosen: _Choice, act: _Act) -> Erased:
         return Erased(store=store.name)
     except ours(*_errors()) as error:
         return Erased(store=store.name, left=error_text(error))
-    failure = chosen.failures.get(store.name)
-    return erased if failure is None else msgspec.structs.replace(erased, left=failure)
+    left = [why for why in (chosen.failures.get(store), erased.left) if why is not None]
+    return msgspec.structs.replace(erased, left="; ".join(left) or None)
 
 
 def _erased(store: _Erasing, scope: DeletionScope) -> Erased:

@@ -13,6 +13,7 @@ from callspan.delivery.recorder import store_sinks
 from callspan.erasing import erase
 from callspan.record.codec import encode
 from callspan.record.events import Record
+from callspan.record.formats import FORMAT
 from callspan.spool import uploads
 from callspan.spool.directory import count_records, store_keys
 from callspan.spool.segment import Segment, encode_frame
@@ -113,3 +114,30 @@ def test_nothing_is_left_of_calls_that_were_delivered_while_their_process_goes_o
     with contextlib.closing(callspan.open_store(url)) as reader:
         assert reader.count_calls() == 2
     assert canaries(tmp_path) == 0
+
+
+def test_what_waits_for_a_store_that_cannot_erase_goes_when_it_is_named(tmp_path: Path) -> None:
+    both = f"sqlite:///{tmp_path}/calls,unix://{tmp_path}/no.sock"
+    segment = held(tmp_path / "calls.spool", both, *waiting(Records()))
+    receipt = erase(both, HERS)
+    assert (receipt.is_complete, receipt.cannot_erase, canaries(tmp_path)) == (True, [f"unix://{tmp_path}/no.sock"], 0)
+    assert count_records(segment.path) == 1
+    segment.release()
+
+
+def test_what_cannot_be_erased_yet_or_not_be_told_apart_is_said(tmp_path: Path) -> None:
+    url, spool = f"sqlite:///{tmp_path}/calls", tmp_path / "calls.spool"
+    segment = held(spool, url, *waiting(Records()))
+    uploads.write(spool / uploads.DIRECTORY / "x.jsonl.5.part", [encode(waiting(Records())[0])])
+    nameless = segment.path.with_name(f"{segment.path.name}.0.bad")
+    nameless.write_bytes(CANARY.encode())
+    old = Segment.create(spool, store_keys(spool, store_sinks(url)))
+    old.append(
+        encode_frame(encode(waiting(Records())[0]).replace(b'"schema_version":%d' % FORMAT, b'"schema_version":1'))
+    )
+    left = erase(url, HERS).stores[1].left or ""
+    assert "1 of these requests are in a file that is being written" in left
+    assert f"{nameless}: a damaged part of a record, and nothing in it says of which" in left
+    assert f"{old.path} has format 1" in left
+    segment.release()
+    old.release()

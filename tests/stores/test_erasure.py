@@ -11,12 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from callspan.erasing import Erased, Receipt, erase
+from callspan.erasing import Erased, Receipt, _chosen, _reading, erase, whole_ids
 from callspan.record import events
 from callspan.settings import SettingError
-from callspan.stores.base import CallFilter
+from callspan.stores.base import CallFilter, StoreError
+from callspan.stores.jsonl.store import files_of
+from callspan.stores.payloads import line_of
 from callspan.stores.sqlite import file
-from callspan.stores.urls import open_store
+from callspan.stores.sqlite.recovery import recover
+from callspan.stores.urls import find_store, open_store
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -295,3 +298,106 @@ def test_repeated_delivery_between_erasures_brings_nothing_back(
         store.write(records.call(said(f"Still here {number}"), call_id=f"n{number}"), *made)
         erase(url, calls=[f"n{number}"])
     assert left(url) == ({"mixed"}, {"d", "f"})
+
+
+def test_single_calls_take_no_session_with_them(store: Delivery, records: Records) -> None:
+    store.write(*of_user(records))
+    assert first(erase(store.url, CallFilter(user="u1"), calls=["b"])).calls == 1
+    assert left(store.url) == ({"hers", "by-metadata", "mixed"}, set("acdef"))
+
+
+def test_two_stores_of_one_name_are_two(tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
+    """Names have no query, and so no schema of a database."""
+    one, two = f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"
+    deliver(one).write(records.session("s", user_id="u1"), records.call(call_id="a", session_id="s"))
+    deliver(two).write(records.session("t", user_id="u1"), records.call(call_id="b", session_id="t"))
+    stores = find_store(one), find_store(two)
+    for found in stores:
+        found.name = "postgresql://host/calls"
+    with _reading(stores) as readers:
+        chosen = _chosen(readers, CallFilter(user="u1"), frozenset(), frozenset(), everywhere=False)
+    assert (chosen.scope.sessions, chosen.scope.calls) == ({"s", "t"}, {"a", "b"})
+
+
+def test_an_id_that_begins_others_elsewhere_is_whole_and_a_broken_store_does_not_hinder_it(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    one, two, broken = (f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "two", "broken"))
+    deliver(one).write(records.session("s1", start_ns=START_NS))
+    deliver(two).write(records.session("s10", start_ns=START_NS))
+    (tmp_path / "broken.db").write_bytes(b"no database at all" * 100)
+    assert whole_ids([broken, one, two], ["s1"], []) == ({"s1"}, set())
+    with pytest.raises(KeyError):
+        whole_ids([one, two], ["s"], [])
+    with pytest.raises(StoreError, match="not a database"):
+        whole_ids([one, broken], ["nobody"], [])
+
+
+def test_damaged_lines_and_half_written_files_go(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    url, path = f"jsonl:///{tmp_path}/calls.jsonl?max_bytes=2000", tmp_path / "calls.jsonl"
+    store = deliver(url)
+    store.write(*of_user(records)[:4])
+    store.write(*of_user(records)[4:])
+    torn = line_of(of_user(records)[1])
+    with path.open("ab") as file:
+        file.write(torn[: torn.index(CANARY.encode()) + len(CANARY)])
+        file.write(b'\n{"kind":"call","call_id":"of another"\n')
+    assert len(files_of(path)) > 1
+    for name in ("calls.jsonl.77.new", "calls.jsonl.1.77.new", "calls.jsonl.rejected.77"):
+        (tmp_path / name).write_text(CANARY)
+    (tmp_path / "calls.jsonl.new").write_text("of the application")
+    assert first(erase(url, CallFilter(user="u1"))).calls == 4
+    assert bytes_of(tmp_path) == 0
+    assert (bytes_of(tmp_path, "of another"), bytes_of(tmp_path, "of the application")) == (1, 1)
+
+
+def test_a_recovered_file_remembers_what_was_erased(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    made = of_user(records)
+    deliver(f"sqlite:///{tmp_path}/calls.db").write(*made)
+    erase(tmp_path / "calls.db", CallFilter(user="u1"))
+    recover(tmp_path / "calls.db", tmp_path / "new.db")
+    deliver(f"sqlite:///{tmp_path}/new.db").write(*made)
+    assert left(f"sqlite:///{tmp_path}/new.db") == ({"mixed"}, {"d", "f"})
+
+
+def test_a_session_that_goes_on_keeps_its_later_version_when_an_earlier_one_comes_again(
+    store: Delivery, records: Records
+) -> None:
+    made = of_user(records)
+    store.write(*made)
+    erase(store.url, CallFilter(user="u1"))
+    now_ns = time.time_ns()
+    goes_on = msgspec.structs.replace(records.session("hers", start_ns=now_ns, user_id="u1"), seen_ns=now_ns)
+    store.write(goes_on, *made)
+    store.write(*made)
+    with contextlib.closing(open_store(store.url)) as reader:
+        found = reader.session("hers")
+    assert found is not None
+    assert (found.session.seen_ns, found.session.metadata, found.calls) == (now_ns, {}, 0)
+
+
+@pytest.mark.clickhouse
+def test_what_a_process_wrote_that_died_before_it_looked_again_goes_when_it_comes_again(
+    clickhouse_url: str, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """Between the two there is no transaction."""
+    from callspan.stores.clickhouse.connection import connect
+
+    made = of_user(records)
+    deliver(clickhouse_url).write(*made)
+    erase(clickhouse_url, CallFilter(user="u1"))
+    with contextlib.closing(connect(clickhouse_url)) as client:
+        client.command("RENAME TABLE erased TO remembered")
+        client.command("CREATE TABLE erased AS remembered")
+        died = deliver(clickhouse_url)
+        died.segment = "2-b.seg"  # else the server recognises the batch
+        died.write(*made)
+        assert len(left(clickhouse_url)[1]) == 6
+        client.command("DROP TABLE erased")
+        client.command("RENAME TABLE remembered TO erased")
+    deliver(clickhouse_url).write(*made)
+    assert left(clickhouse_url) == ({"mixed"}, {"d", "f"})

@@ -71,11 +71,16 @@ def delete_command(
     context.deliver(to_all=True)
     try:
         chosen, single = whole_ids(context.store, (*ids, *sessions), calls)
-        act = partial(erase, context.store, which, sessions=chosen, calls=single, everywhere=everywhere)
-        _delete(context, act, dry_run=dry_run, yes=yes)
     except KeyError as error:
         kind, ident = error.args
         context.no_match(f"No {kind} {clean(ident)} in {_names(context)}, or several ids begin so.")
+    except SettingError as error:
+        raise usage_error(error) from error
+    except store_errors() as error:
+        context.fail(error_text(error))
+    act = partial(erase, context.store, which, sessions=chosen, calls=single, everywhere=everywhere)
+    try:
+        _delete(context, act, dry_run=dry_run, yes=yes)
     except SettingError as error:
         raise usage_error(error) from error
 
@@ -122,8 +127,9 @@ def _lines(receipt: Receipt) -> list[str]:
     lines += [f"{clean(name)}: cannot erase; what it was sent is where it went." for name in receipt.cannot_erase]
     if receipt.shared_by:
         some = ", ".join(map(clean, receipt.shared_by[:_SHOWN])) + (", …" if len(receipt.shared_by) > _SHOWN else "")
-        users = f"Messages of these users stand in the requests of {plural(len(receipt.shared_by), 'other call')}"
-        lines.append(f"{users} ({some}); --everywhere deletes these calls too.")
+        which = plural(len(receipt.shared_by), "other call")
+        ends = "these go too" if receipt.everywhere else "--everywhere deletes these too"
+        lines.append(f"Messages of users in it stand in the requests of {which} ({some}); {ends}.")
     return lines
 
 

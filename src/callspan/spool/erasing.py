@@ -27,6 +27,8 @@ class Erased(NamedTuple):
     records: int
     for_others: int
     """Records that stay, because stores that were not meant still need them."""
+    damaged: list[Path]
+    """Files with damaged parts that stay."""
 
 
 def payloads_in(directory: Path, keys: Collection[str], *, unnamed: bool) -> Iterator[bytes]:
@@ -54,11 +56,12 @@ def erase(directory: Path, keys: Collection[str], is_gone: Callable[[bytes], boo
             for entry in gone:
                 segment.overwrite(entry.start, encode_frame(ERASED * len(entry.payload)))
             records += len(gone)
-    for path in listing.damaged():
-        if is_gone(path.read_bytes()):
-            path.unlink(missing_ok=True)
-            records += 1
-    return Erased(records, for_others)
+    damaged = listing.damaged()
+    gone_parts = [path for path in damaged if is_gone(path.read_bytes())]
+    for path in gone_parts:
+        path.unlink(missing_ok=True)
+    stay = [path for path in damaged if path not in gone_parts]
+    return Erased(records + len(gone_parts), for_others, stay)
 
 
 @contextmanager

@@ -74,25 +74,30 @@ def requests_in(spool: Path) -> Iterator[bytes]:
 
 
 def remove(spool: Path, is_gone: Callable[[bytes], bool]) -> int:
-    """Delete the requests of which `is_gone` is true, each a line; return how many they were. Raises OSError."""
-    removed = 0
+    """Delete the requests of which `is_gone` is true, each a line. Raises OSError.
+
+    Returns how many stay, because their file is being written.
+    """
+    stay = 0
     for changed, _, path in _files_in(spool):
-        is_left = path.suffix == _UNFINISHED and time.time() - changed > _BEING_WRITTEN_S
-        if path.suffix == REQUESTS or is_left:
-            with contextlib.suppress(FileNotFoundError):  # another process has just taken it
-                removed += _remove_from(path, is_gone)
-    return removed
+        if path.suffix not in (REQUESTS, _UNFINISHED):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process has just taken it
+            if path.suffix == _UNFINISHED and time.time() - changed <= _BEING_WRITTEN_S:
+                with path.open("rb") as file:
+                    stay += sum(map(is_gone, file))
+            else:
+                _remove_from(path, is_gone)
+    return stay
 
 
-def _remove_from(path: Path, is_gone: Callable[[bytes], bool]) -> int:
+def _remove_from(path: Path, is_gone: Callable[[bytes], bool]) -> None:
     with path.open("rb") as file:
-        gone = sum(map(is_gone, file))
-        if gone:
+        if any(map(is_gone, file)):
             file.seek(0)
             write(path, (line for line in file if not is_gone(line)))
     if path.stat().st_size == 0:
         path.unlink()
-    return gone
 
 
 def write(path: Path, lines: Iterable[bytes]) -> None:

@@ -56,6 +56,11 @@ def names(payload: bytes, scope: DeletionScope) -> bool:
         return not (found.isdisjoint(scope.sessions) and found.isdisjoint(scope.calls))
 
 
+def says_whose(payload: bytes) -> bool:
+    """Return whether JSON of a record, damaged perhaps, names a session or a call."""
+    return _NAMED.search(payload) is not None
+
+
 def _session_of(record: Record) -> str | None:
     return record.place.session_id if isinstance(record, CallRecord) else record.session_id
 

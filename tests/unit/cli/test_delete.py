@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from callspan.cli import delete
 from callspan.cli.commands import callspan
-from callspan.record.call import Place
+from callspan.record.call import Place, Request
 from callspan.record.events import TimestepRecord
 from callspan.stores.urls import open_store
 
@@ -114,3 +119,45 @@ def test_prune_asks_as_delete_does(full: str, monkeypatch: pytest.MonkeyPatch) -
         == 0
     )
     assert left(full) == []
+
+
+def test_of_a_broken_store_the_command_says_why_and_erases_from_the_others(full: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"no database at all" * 100)
+    stores = f"{full},{broken}"
+    answer = ask("--store", stores, "delete", "session-a", "--yes", "--json")
+    assert (answer.code, answer.json["complete"], "not a database" in answer.json["stores"][1]["left"]) == (
+        1,
+        False,
+        True,
+    )
+    assert left(full) == ["call-b", "session-b"]
+    answer = ask("--store", stores, "delete", "session-a", "--yes")
+    assert (answer.code, "broken.db: file is not a database" in " ".join(answer.err.split())) == (1, True), answer.err
+
+
+def test_a_reader_that_holds_the_log_is_named_and_the_exit_code_is_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callspan.stores.sqlite.removal._READERS_MS", 100)
+    path = tmp_path / "calls.db"
+    keep(str(path), made("a", metadata={"user_id": "u1"}))
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM calls").fetchone()
+        answer = ask("--store", str(path), "delete", "--user", "u1", "--yes", "--json")
+        assert (answer.code, answer.json["stores"][0]["calls"], answer.json["complete"]) == (1, 1, False)
+        assert f"sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'" in answer.json["stores"][0]["left"]
+        reader.execute("COMMIT")
+        assert reader.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+
+
+def test_calls_of_others_are_said_to_stay_or_to_go(full: str) -> None:
+    said = {"request": Request(body=msgspec.Raw(b'{"messages":[{"role":"user","content":"A shared line"}]}'))}
+    keep(full, made("hers", metadata={"user_id": "u1"}, **said), made("theirs", metadata={"user_id": "u2"}, **said))
+    dry = ask("--store", full, "delete", "--user", "u1", "--dry-run")
+    assert "in the requests of 1 other call (theirs); --everywhere deletes these too." in " ".join(dry.out.split())
+    done = ask("--store", full, "delete", "--user", "u1", "--everywhere", "--yes")
+    assert "2 calls" in " ".join(done.out.split())
+    assert "(theirs); these go too." in " ".join(done.out.split())
+    assert "theirs" not in left(full)

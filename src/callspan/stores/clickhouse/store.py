@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from decimal import Decimal
+from itertools import compress
+from operator import not_
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +24,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.events import record_key
+from callspan.record.events import SCOPE_TYPES, record_key
 from callspan.record.merging import Order, order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
@@ -30,13 +32,14 @@ from callspan.stores import bodies
 from callspan.stores.base import DeletionResult, DeletionScope, check_layout, tried
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.clickhouse.reader import WritersReader
-from callspan.stores.columns import TABLES
+from callspan.stores.columns import TABLES, Table
 from callspan.stores.erased import digests, digests_of, is_erased, names
 from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.retention import ABOUT_CALLS
 from callspan.stores.rows import Row
 
 _WRITTEN_AGAIN_S: Final = 3600.0
+_NOTHING: Final = (0, 0)
 _NONE: Final = (-1, 0, 0)
 """Comes before every version."""
 _TURNS: Final = 4
@@ -74,7 +77,7 @@ class ClickHouseStore:
         self._client: Client | None = None
         self._written: dict[str, float] = {}
         """Times at which this process last wrote each content, by hash."""
-        self._last_erased_ns = 0
+        self._last_erased: tuple[int, int] = _NOTHING
         self._failed: Entry | None = None
         self._failed_end = 0
 
@@ -158,16 +161,16 @@ class ClickHouseStore:
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
         items = [unpack_entry(entry) for entry in entries]
-        before = self._last_erased()
-        erased = self._erased(items) if before else {}
+        before = self._look_for_erased()
+        stay, gone = self._split(items) if before != _NOTHING else (items, [])
         batch = _Batch()
-        for item in items:
-            if not is_erased(item.record, erased.get):
-                batch.add(item)
+        for item in stay:
+            batch.add(item)
         token = f"{entries[0].segment}:{entries[0].start}-{entries[-1].end}"
         try:
+            self._take_out(gone)
             self._write(batch, token)
-            if self._last_erased() != before:
+            if self._look_for_erased() != before:
                 self._write_again(items, f"{token}:again")
         except PoisonError:
             self._written.clear()
@@ -177,34 +180,46 @@ class ClickHouseStore:
             self._failed, self._failed_end = entries[0], entries[-1].end
             raise
 
-    def _erased(self, items: Sequence[Unpacked]) -> dict[bytes, int]:
-        """Return what was erased of the calls and sessions of a batch, and when."""
+    def _split(self, items: Sequence[Unpacked]) -> tuple[list[Unpacked], list[Unpacked]]:
+        """Return the records of a batch that are to be stored, and those that were erased."""
         named = {found.hex() for item in items for found in digests_of(item.record)}
         sql = "SELECT id, max(time_ns) FROM erased WHERE id IN {ids:Array(String)} GROUP BY id"
         rows = self._open.query(sql, parameters={"ids": sorted(named)}).result_rows
-        return {bytes.fromhex(row[0]): int(row[1]) for row in rows}
+        erased = {bytes.fromhex(row[0]): int(row[1]) for row in rows}
+        gone = [is_erased(item.record, erased.get) for item in items]
+        return [*compress(items, map(not_, gone))], [*compress(items, gone)]
 
-    def _last_erased(self) -> int:
-        """Return when something was last erased here; contents that were written before may be gone since."""
-        last = int(str(self._open.query("SELECT max(time_ns) FROM erased").result_rows[0][0]))
-        if last != self._last_erased_ns:
+    def _look_for_erased(self) -> tuple[int, int]:
+        """Return what changes when something is erased here; contents that were written before may then be gone."""
+        last, number = self._open.query("SELECT max(time_ns), count() FROM erased").result_rows[0]
+        found = int(str(last)), int(str(number))
+        if found != self._last_erased:
             self._written.clear()
-            self._last_erased_ns = last
-        return last
+            self._last_erased = found
+        return found
 
     def _write_again(self, items: Sequence[Unpacked], token: str) -> None:
         """Write the contents of a batch again, and take out what was erased while it was written."""
-        erased = self._erased(items)
-        gone = [item for item in items if is_erased(item.record, erased.get)]
-        parts = {part.hash: part for item in items if item not in gone for part in _parts(item)}
+        stay, gone = self._split(items)
+        parts = {part.hash: part for item in stay for part in _parts(item)}
         self._insert("content", [_content(part) for part in parts.values()], token)
-        for item in gone:
-            kind, key = record_key(item.record)
-            table = TABLES[kind]
-            name = f"{kind}_versions" if table.merges else table.name
-            _delete(self._open, name, f"{table.key} = {{key:String}}", {"key": key})
+        self._take_out(gone)
         lost = {part.hash.hex() for item in gone for part in _parts(item)}
         _delete_contents(self._open, lost, time.time_ns())
+
+    def _take_out(self, gone: Sequence[Unpacked]) -> None:
+        """Delete what was erased before it was here: a process may have died after it had written it."""
+        keys: dict[Table, set[str]] = defaultdict(set)
+        for item in gone:
+            kind, key = record_key(item.record)
+            keys[TABLES[kind]].add(key)
+        # Of a session that goes on, later versions stay.
+        seen = ", ".join(str(item.record.seen_ns) for item in gone if isinstance(item.record, SCOPE_TYPES))
+        for table, ids in keys.items():
+            if table.merges:
+                _delete_among(self._open, f"{table.kind}_versions", table.key, ids, also=f"seen_ns IN ({seen})")
+            else:
+                _delete_among(self._open, table.name, table.key, ids)
 
     def _write(self, batch: _Batch, token: str) -> None:
         calls = self._newer(batch.calls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ _REMEMBERED: Final = 4096
 _TAIL_BYTES: Final = 64 * 1024 * 1024
 _NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 _SESSION: Final = "session"
+_STRAY: Final = re.compile(r"(\.\d+)?\.\d+\.new|\.rejected\.\d+")
+"""The end of the name of a file that is to replace another one: with the number of the process that writes it."""
 _SKIPPED_LINES: Final = (msgspec.DecodeError, UnicodeDecodeError)
 
 
@@ -315,6 +318,7 @@ def remove(path: Path, scope: DeletionScope) -> DeletionResult:
     """
     check_there(path)
     with locked(JsonLinesStore(path).lock_path):
+        _remove_strays(path)
         if scope.older_than_ns is None:
             _remember(path, scope)
             _rewrite_rejected(_rejected_path(path), scope)
@@ -325,6 +329,13 @@ def remove(path: Path, scope: DeletionScope) -> DeletionResult:
     kinds = [kind for kind, _ in removed]
     counts: dict[str, Any] = {table.name: kinds.count(kind) for kind, table in TABLES.items()}
     return DeletionResult(**counts)
+
+
+def _remove_strays(path: Path) -> None:
+    """Delete what a process that died while it rewrote a file has left of the new one."""
+    for stray in path.parent.iterdir():
+        if stray.name.startswith(path.name) and _STRAY.fullmatch(stray.name[len(path.name) :]):
+            stray.unlink(missing_ok=True)
 
 
 def _rejected_path(path: Path) -> Path:
@@ -352,6 +363,10 @@ class _Going:
         if session_id in self._sessions:
             return True
         return not isinstance(record, SessionRecord) and self._is_old(self._whole.get(record_key(record), record))
+
+    def is_damage(self, line: bytes) -> bool:
+        """Return whether a line without a record names one of the sessions or calls that are erased."""
+        return self._scope.older_than_ns is None and names(line, self._scope)
 
     def _is_old(self, record: Record) -> bool:
         time: int | None
@@ -387,20 +402,23 @@ def _records(line: bytes) -> Iterator[Record]:
 
 
 def _rewrite(file: Path, going: _Going, *, keep_empty: bool) -> set[tuple[str, str]]:
-    """Rewrite the file and return the keys of the deleted records; a file without any is not touched."""
+    """Rewrite the file and return the keys of the deleted records; a file that loses no line is not touched."""
     removed: set[tuple[str, str]] = set()
+    loses = False
     fresh = file.with_name(f"{file.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     kept = 0
     with os.fdopen(descriptor, "wb") as out:
         for line in whole_lines(file):
-            gone = [record_key(record) for record in _records(line) if going(record)]
-            removed.update(gone)
-            if not gone:
+            record = next(_records(line), None)
+            if going.is_damage(line) if record is None else going(record):
+                loses = True
+                removed.update(() if record is None else [record_key(record)])
+            else:
                 kept += out.write(line if line.endswith(b"\n") else line + b"\n")
         out.flush()
         os.fsync(out.fileno())
-    if not removed:
+    if not loses:
         fresh.unlink()
     elif kept or keep_empty:
         fresh.replace(file)

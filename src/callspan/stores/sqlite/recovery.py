@@ -38,6 +38,7 @@ _UNREADABLE: Final = (sqlite3.Error, *DAMAGE, LookupError, ArithmeticError, Recu
 """Exceptions of a row that cannot be read; KeyError: of a column whose name is damaged."""
 _DEAD_LETTERS: Final = "dead_letter"
 _DEAD_LETTER: Final = "key, reason, frame, time_ns"
+_ERASED: Final = "erased"
 _T = TypeVar("_T")
 
 
@@ -78,6 +79,7 @@ def _recovered(reader: _DamagedReader, new: Path) -> Recovered:
     with closing(open_for_writing(new)) as connection, connection:
         connection.execute("BEGIN")
         records[_DEAD_LETTERS] = connection.executemany(sql, reader.dead_letters()).rowcount
+        connection.executemany(f"INSERT OR IGNORE INTO {_ERASED} (id, time_ns) VALUES (?, ?)", reader.erased())
     if not any(records.values()):
         raise StoreError(f"{reader.path}: no record in it can be read; restore it from a backup, or move it away")
     return Recovered(records, {**reader.unread}, [*reader.cut_off], reader.bodies)
@@ -107,22 +109,31 @@ class _DamagedReader(WritersReader):
                 yield payload
 
     def dead_letters(self) -> Iterator[tuple[object, ...]]:
-        """Yield the rejected entries that can be read: their table has no row ids, so from both ends."""
+        """Yield the rejected entries that can be read."""
+        return self._from_both_ends(_DEAD_LETTERS, _DEAD_LETTER)
+
+    def erased(self) -> Iterator[tuple[object, ...]]:
+        """Yield what is remembered of what was erased, as far as it can be read."""
+        return self._from_both_ends(_ERASED, "id, time_ns")
+
+    def _from_both_ends(self, table: str, columns: str) -> Iterator[tuple[object, ...]]:
+        """Yield the rows of a table without row ids, whose key is the first column."""
         known: set[object] = set()
-        # Any blob comes after any text.
-        for sign, order, end in ((">", "ASC", ""), ("<", "DESC", b"")):
+        key = columns.partition(",")[0]
+        # Any blob comes after any text, and no hash is so long.
+        for sign, order, end in ((">", "ASC", ""), ("<", "DESC", b"\xff" * 40)):
             last: object = end
-            sql = f"SELECT {_DEAD_LETTER} FROM {_DEAD_LETTERS} WHERE key {sign} ? ORDER BY key {order} LIMIT 1"
+            sql = f"SELECT {columns} FROM {table} WHERE {key} {sign} ? ORDER BY {key} {order} LIMIT 1"
             try:
-                while (row := self._connection.execute(sql, (last,)).fetchone()) and row["key"] not in known:
-                    last = row["key"]
+                while (row := self._connection.execute(sql, (last,)).fetchone()) and row[key] not in known:
+                    last = row[key]
                     known.add(last)
                     yield tuple(row)
             except ours(sqlite3.Error):
                 continue
             if row is None:
                 return
-        self.cut_off.append(_DEAD_LETTERS)
+        self.cut_off.append(table)
 
     def _rows_of(self, table: str) -> Iterator[Values]:
         read = 0

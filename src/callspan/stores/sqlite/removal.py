@@ -35,7 +35,10 @@ _BATCH_S: Final = 0.1
 """How long a transaction is to take; writers then have as long before the next."""
 _READERS_MS: Final = 3_000
 """How long to wait for readers, which keep the WAL from being emptied."""
-_HELD: Final = "{path} still holds what was deleted: a reader has it open; end that one, and repeat the command"
+_HELD: Final = (
+    "{path}-wal still holds what was deleted: a reader has it open; SQLite empties it when the last process closes the"
+    " file, or once that reader has ended: sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+)
 _LEAST, _FIRST, _MOST = 10, 100, 20_000
 """Rows of a batch: the fewest, those of the first, and the most."""
 _TABLES: Final = (
@@ -146,7 +149,7 @@ class _Removal:
         self._run(f"PRAGMA busy_timeout={_READERS_MS}")
         busy = self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         self._run(f"PRAGMA busy_timeout={BUSY_MS}")
-        return _HELD.format(path=f"{self._path}-wal") if busy else None
+        return _HELD.format(path=self._path) if busy else None
 
     def _sweep(self) -> int:
         """Delete every chain node and content that no call reaches; return the number of contents."""

@@ -190,8 +190,7 @@ class TemporaryReader(SQLiteReader):
 
     def sharing(self, calls: Collection[str]) -> frozenset[str]:
         """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""
-        if not self._running:
-            self._load()
+        self._began()
         with self._query():
             rows = self._rows("SELECT call_id, api, request FROM calls WHERE request IS NOT NULL")
             words = {
