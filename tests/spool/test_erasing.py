@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from pathlib import Path
+from typing import Final
 
 import openai
 import pytest
@@ -17,8 +20,9 @@ from callspan.record.formats import FORMAT
 from callspan.spool import uploads
 from callspan.spool.directory import count_records, store_keys
 from callspan.spool.segment import Segment, encode_frame
-from callspan.stores.base import CallFilter
+from callspan.stores.base import CallFilter, EmptyStoreError
 from callspan.testing import ScriptedProvider
+from tests.spool.rig import until
 from tests.stores.conftest import Records
 
 CANARY = "the canary sings at dawn"
@@ -141,3 +145,47 @@ def test_what_cannot_be_erased_yet_or_not_be_told_apart_is_said(tmp_path: Path) 
     assert f"{old.path} has format 1" in left
     segment.release()
     old.release()
+
+
+_WRITER: Final = """
+import sys, time
+import callspan, openai
+from callspan.testing import ScriptedProvider
+with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+    handle = callspan.instrument(stores=sys.argv[1])
+    until, number = time.monotonic() + 4, 0
+    while time.monotonic() < until:
+        number += 1
+        for user, text in (("u1", "the canary sings at dawn"), ("u2", f"another one {number}")):
+            with callspan.session(f"talk {number % 7}", session_id=f"{user}-{number % 7}", user_id=user):
+                messages = [{"role": "user", "content": text}]
+                client.chat.completions.create(model="m", messages=messages, stream=number % 3 == 0, user=user)
+    handle.uninstrument()
+print(number)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
+def test_while_a_process_goes_on_nothing_erased_comes_back_and_nothing_of_others_is_lost(
+    tmp_path: Path, kind: str
+) -> None:
+    url = f"{kind}:///{tmp_path}/calls" + ("?max_bytes=100000" if kind == "jsonl" else "")
+    gone = set[str]()
+    with subprocess.Popen([sys.executable, "-c", _WRITER, url], stdout=subprocess.PIPE, text=True) as writer:
+        until((tmp_path / "calls").exists)
+        while writer.poll() is None:
+            with contextlib.suppress(EmptyStoreError), contextlib.closing(callspan.open_store(url)) as reader:
+                gone |= {call.call_id for call in reader.calls(HERS)}
+                receipt = erase(url, calls=gone) if gone else erase(url, HERS)
+                assert receipt.is_complete, receipt
+        written, _ = writer.communicate()
+    assert writer.returncode == 0
+    assert len(gone) > 10
+    with contextlib.closing(callspan.open_store(url, deliver=True)) as reader:
+        assert gone.isdisjoint(call.call_id for call in reader.calls())
+    receipt = erase(url, HERS)
+    assert (receipt.is_complete, canaries(tmp_path)) == (True, 0)
+    with contextlib.closing(callspan.open_store(url)) as reader:
+        assert [call.user for call in reader.calls()] == ["u2"] * int(written)
+    assert not list(tmp_path.rglob("*.bad"))

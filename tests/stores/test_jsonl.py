@@ -22,9 +22,8 @@ from callspan.spool.sink import PoisonError
 from callspan.stores.base import CallFilter, StoreError
 from callspan.stores.jsonl.reader import JsonLinesReader
 from callspan.stores.jsonl.store import JsonLinesStore, files_of
-from callspan.stores.retention import delete_session
 
-from .conftest import Delivery, Records
+from .conftest import Delivery, Records, delete_session
 
 
 @pytest.fixture

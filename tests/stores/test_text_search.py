@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from callspan.stores.base import CallFilter
 from callspan.stores.sqlite import text_search
 from callspan.stores.urls import open_store
 
-from .conftest import Delivery, Records, delete_session
+from .conftest import SECOND, START_NS, Delivery, Records, delete_session
 
 TEXTS = st.text("aAbB%_\\ \0\u00dfsSK\u017f\u212a\u0130i\u0131.e\u0301\u00e9\u20ac\U0001f600", min_size=1, max_size=8)
 PARTS = st.text("aAbB%_\\ \u00dfsSK\u017f\u212a\u0130i\u0131.e\u0301\u00e9\u20ac\U0001f600", min_size=1, max_size=8)
@@ -106,6 +107,7 @@ class _Expected:
         self._histories: dict[str, list[dict[str, str]]] = {}
         self._texts: dict[str, tuple[str, list[str]]] = {}
         self._starts: dict[str, int] = {}
+        self._since_s = 0.0
 
     def write(self, delivery: Delivery, turns: list[Turn]) -> None:
         """Deliver calls that send their session's history again."""
@@ -115,7 +117,7 @@ class _Expected:
             )
             history.append({"role": "user", "content": LONG + turn.question if turn.is_long else turn.question})
             # Neither in the order of delivery nor all at different times.
-            at_s = len(self._texts) * 3 % 5
+            at_s = self._since_s + len(self._texts) * 3 % 5
             record = self._records.call(list(history), turn.answer, session_id=turn.session, at_s=at_s)
             self._starts[record.call_id] = record.timing.start_ns
             history.append({"role": "assistant", "content": turn.answer})
@@ -123,7 +125,8 @@ class _Expected:
             delivery.write(record)
 
     def forget(self, session: str) -> None:
-        """Leave a session out, whose history continues."""
+        """Leave a session out, whose history continues after that."""
+        self._since_s = (time.time_ns() - START_NS) / SECOND + 60
         self._texts = {call_id: found for call_id, found in self._texts.items() if found[0] != session}
 
     def calls_with(self, part: str) -> set[str]:
