@@ -115,6 +115,7 @@ def session_row(summary: SessionSummary) -> Row:
         "start_ns": session.start_ns,
         "end_ns": session.end_ns,
         "duration_ms": in_ms(summary.duration_ns),
+        "active_ms": in_ms(summary.active_ns),
         "outcome": session.outcome,
         "success": session.success,
         "reward": summary.reward,

@@ -149,6 +149,7 @@ def _session_line(page: Page) -> Group:
         (f", {_plural(summary.retries, 'retry', 'retries')}" if summary.retries else "", "yellow"),
         f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
         f"  {duration(summary.duration_ns)}",
+        "" if summary.active_ns is None else f", active {duration(summary.active_ns)}",
         ("" if session.content_level == "full" else f"  content is {session.content_level}", _FAINT),
     )
     # This line, the summary, wraps instead of being truncated.

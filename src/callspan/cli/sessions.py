@@ -33,6 +33,7 @@ _COLUMNS: Final = (
     Column("tokens", right=True, rank=2),
     Column("cost", right=True, rank=5, known=True),
     Column("time", right=True, rank=9),
+    Column("active", right=True, rank=11, known=True),
 )
 _EPILOG: Final = """\b
 Examples:
@@ -119,4 +120,5 @@ def _cells(summary: SessionSummary, short: str) -> list[Text | str]:
         tokens(summary.input_tokens, summary.output_tokens),
         money(summary.cost_usd),
         duration(summary.duration_ns),
+        duration(summary.active_ns),
     ]

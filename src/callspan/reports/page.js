@@ -92,7 +92,7 @@
 
   const detail = s => {
     const box = make("div");
-    box.append(make("p", "", [s.id, s.user && "user " + s.user, others(s.rewards), s.meta].filter(Boolean).join("  ")));
+    box.append(make("p", "", [s.id, s.active === null ? "" : "active " + time(s.active), s.user && "user " + s.user, others(s.rewards), s.meta].filter(Boolean).join("  ")));
     const legend = make("p", "legend");
     for (const [look, text] of [["wait", "until the first token"], ["", "call"], ["tool", "tool"], ["error", "failed"]])
       legend.append(make("i", "key " + look), document.createTextNode(text));

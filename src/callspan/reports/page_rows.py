@@ -85,6 +85,7 @@ def session_row(
         "user": shown(session.user_id or "", NAME),
         "start": round(start / _NS_PER_MS),
         "ms": None if end is None else in_ms(max(0, end - start), 1),
+        "active": in_ms(summary.active_ns, 1),
         "outcome": shown(session.outcome or "running", NAME),
         "reward": summary.reward,
         "rewards": {shown(objective, NAME): value for objective, value in summary.rewards.items()},

@@ -210,6 +210,7 @@ def session_summary(
     timesteps: Extent,
     events: Extent,
     rewards: RewardSums,
+    active_ns: int | None,
 ) -> SessionSummary:
     """Return the summary of a session from its parts; `sums` is None if it has no calls."""
     times = [session.start_ns, session.end_ns, sums.last_ns if sums else None, timesteps.last_ns, events.last_ns]
@@ -230,5 +231,6 @@ def session_summary(
         cost_usd=sums.cost_usd if sums else None,
         reward=rewards.reward,
         rewards=dict(rewards.others),
+        active_ns=active_ns,
         last_ns=max((time for time in times if time is not None), default=None),
     )

@@ -270,6 +270,8 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The last reward given to the session itself, else the sum of its events' rewards (objective `reward`)."""
     rewards: dict[str, float] = {}
     """Reward sums of the other objectives."""
+    active_ns: int | None = None
+    """Nanoseconds in which a call or a tool of it ran, those at the same time once; None if no such time is known."""
     last_ns: int | None = None
     """Unix time in nanoseconds of the last that happened in it."""
 

@@ -50,6 +50,22 @@ _ANNOUNCES_ANOTHER: Final = f"""
 event_id IN (SELECT event_id || '{start_id("")}' FROM events WHERE {{chosen}} AND event_type IN ('tool', 'agent'))
 """
 """Condition on `events`: the row is the start event of a run whose end is stored too."""
+_IN_RANGE: Final = "{start} BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
+"""Up to the year 2116: no sum of these overflows."""
+_ACTIVE: Final = f"""
+SELECT session_id, CAST(sum(CASE WHEN before IS NULL OR before < began THEN ended - began
+    WHEN before < ended THEN ended - before ELSE 0 END) AS bigint) AS active
+FROM (SELECT session_id, began, ended,
+    max(ended) OVER (PARTITION BY session_id ORDER BY began, ended
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+  FROM (SELECT c.session_id AS session_id, c.start_ns AS began, c.start_ns + c.duration_ns AS ended FROM calls c
+      WHERE c.{{chosen}} AND {_IN_RANGE.format(start="c.start_ns", lasted="c.duration_ns")}
+    UNION ALL SELECT e.session_id, e.time_ns, e.time_ns + e.duration_ns FROM events e
+      WHERE e.{{chosen}} AND e.event_type = 'tool'
+        AND {_IN_RANGE.format(start="e.time_ns", lasted="e.duration_ns")}) runs) behind
+GROUP BY session_id
+"""
+"""The time in which a call or a tool of a session ran: each adds what is behind the latest end before it."""
 _TYPES: Final[Mapping[str, type[CallRecord | SessionRecord | TimestepRecord]]] = {
     "session": SessionRecord,
     "timestep": TimestepRecord,
@@ -395,6 +411,7 @@ class SqlReader(SqlChoice):
             self._extents("messages", "time_ns", chosen, names),
         ]
         rewards = self._rewards(chosen, names)
+        active = {row[0]: row[1] for row in self._tuples(_ACTIVE.format(chosen=chosen), **names)}
         found = []
         for session_id in ids:
             given = [record.time_ns for record in rewards[session_id] if isinstance(record, RewardRecord)]
@@ -408,6 +425,7 @@ class SqlReader(SqlChoice):
                     timesteps=steps.get(session_id, aggregates.Extent()),
                     events=aggregates.Extent(sum(part.number for part in parts), last),
                     rewards=aggregates.rewards_of(rewards[session_id]),
+                    active_ns=cast("int | None", active.get(session_id)),
                 )
             )
         return found

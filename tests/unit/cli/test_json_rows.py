@@ -186,7 +186,7 @@ def test_unknown_fields_of_a_session_row_are_none() -> None:
     unknown = {name for name, value in row.items() if value is None}
     assert unknown == {
         "name", "user_id", "group_id", "task_id", "experiment", "start", "start_ns", "end_ns", "duration_ms", "outcome",
-        "success", "reward", "input_tokens", "output_tokens", "cost_usd", "trace_id", "retries",
+        "success", "reward", "input_tokens", "output_tokens", "cost_usd", "trace_id", "retries", "active_ms",
     }  # fmt: skip
     assert (row["timesteps"], row["calls"], row["errors"], row["events"], row["models"]) == (0, 0, 0, 0, [])
 

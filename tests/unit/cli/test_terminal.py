@@ -106,6 +106,7 @@ def test_at_80_columns_names_and_tokens_stay_before_zeros(store: str, monkeypatc
         "11,807→1,150",
         "$0.000786",
         "1.38 s",
+        "1.21 s",
     ]
     head, row = drawn(fitted(sessions._COLUMNS, [cells], 80), 80).splitlines()
     assert {"session", "name", "outcome", "tokens", "reward"} <= set(head.split())
