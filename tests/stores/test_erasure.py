@@ -100,8 +100,8 @@ def test_no_row_and_no_content_of_it_is_left(store: Delivery, records: Records, 
     assert not rows_with(store.url, tmp_path)
 
 
-def rows_with(url: str, place: Path) -> bool:
-    """Whether the canary is in any row that a query returns; in files also in any byte, in use or not."""
+def rows_with(url: str, place: Path, what: str = CANARY) -> bool:
+    """Whether a text is in any row that a query returns; in files also in any byte, in use or not."""
     if url.startswith("postgresql"):
         psycopg = pytest.importorskip("psycopg")
         with psycopg.connect(url) as connection:
@@ -109,7 +109,7 @@ def rows_with(url: str, place: Path) -> bool:
                 "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
             ).fetchall()
             texts = [connection.execute(f"SELECT t::text FROM {name} t").fetchall() for (name,) in tables]
-            return CANARY in repr(texts) or CANARY.encode().hex() in repr(texts)
+            return what in repr(texts) or what.encode().hex() in repr(texts)
     if url.startswith("clickhouse"):
         from callspan.stores.clickhouse.connection import connect
 
@@ -117,8 +117,8 @@ def rows_with(url: str, place: Path) -> bool:
         tables = client.query("SELECT name FROM system.tables WHERE database = currentDatabase()").result_rows
         texts = [client.query(f"SELECT * FROM {name}").result_rows for (name,) in tables]
         client.close()
-        return CANARY in repr(texts)
-    return bytes_of(place) > 0
+        return what in repr(texts)
+    return bytes_of(place, what) > 0
 
 
 def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: Delivery, records: Records) -> None:
@@ -273,17 +273,28 @@ def test_a_reader_that_holds_the_log_is_said(
     assert bytes_of(tmp_path) == 0
 
 
-def test_rejected_records_go_too(tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
-    for url in (f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"):
-        store = deliver(url)
-        store.write(*of_user(records))
-        damaged = b'{"kind":"call","call_id":"z","place":{"session_id":"hers"},"x":"' + CANARY.encode()
-        other = b'{"kind":"call","call_id":"z","place":{"session_id":"other"}'
-        for entry in store.entries([damaged, other]):
-            store.sink.set_aside(entry, "damaged")
-        erase(url, CallFilter(user="u1"))
+def test_rejected_records_go_too(store: Delivery, records: Records, tmp_path: Path) -> None:
+    store.write(*of_user(records))
+    damaged = b'{"kind":"call","call_id":"z","place":{"session_id":"hers"},"x":"' + CANARY.encode()
+    other = b'{"kind":"call","call_id":"z","place":{"session_id":"other"},"x":"a line of another"'
+    for entry in store.entries([damaged, other]):
+        store.sink.set_aside(entry, "damaged")
+    erase(store.url, CallFilter(user="u1"))
+    assert not rows_with(store.url, tmp_path)
+    assert rows_with(store.url, tmp_path, "a line of another")
+
+
+def test_rotated_files_are_erased_where_the_newest_is_missing(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """As after a crash between the two, or `logrotate`."""
+    url, path = f"jsonl:///{tmp_path}/calls.jsonl", tmp_path / "calls.jsonl"
+    deliver(url).write(*of_user(records))
+    path.rename(tmp_path / "calls.jsonl.1")
+    assert first(erase(url, CallFilter(user="u1"), dry_run=True)).calls == 4
+    assert first(erase(url, CallFilter(user="u1"))).calls == 4
+    assert left(url) == ({"mixed"}, {"d", "f"})
     assert bytes_of(tmp_path) == 0
-    assert b"other" in (tmp_path / "calls.jsonl.rejected").read_bytes()
 
 
 def test_repeated_delivery_between_erasures_brings_nothing_back(

@@ -128,7 +128,8 @@ def _lines(receipt: Receipt) -> list[str]:
     if receipt.shared_by:
         some = ", ".join(map(clean, receipt.shared_by[:_SHOWN])) + (", …" if len(receipt.shared_by) > _SHOWN else "")
         which = plural(len(receipt.shared_by), "other call")
-        ends = "these go too" if receipt.everywhere else "--everywhere deletes these too"
+        stay = "--everywhere deletes these too" if receipt.dry_run else "these stay"
+        ends = "these go too" if receipt.everywhere else stay
         lines.append(f"Messages of users in it stand in the requests of {which} ({some}); {ends}.")
     return lines
 

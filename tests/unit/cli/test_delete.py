@@ -157,7 +157,10 @@ def test_calls_of_others_are_said_to_stay_or_to_go(full: str) -> None:
     keep(full, made("hers", metadata={"user_id": "u1"}, **said), made("theirs", metadata={"user_id": "u2"}, **said))
     dry = ask("--store", full, "delete", "--user", "u1", "--dry-run")
     assert "in the requests of 1 other call (theirs); --everywhere deletes these too." in " ".join(dry.out.split())
+    kept = ask("--store", full, "delete", "--user", "u2", "--yes")
+    assert "(hers); these stay." in " ".join(kept.out.split())
+    keep(full, made("theirs again", metadata={"user_id": "u2"}, **said))
     done = ask("--store", full, "delete", "--user", "u1", "--everywhere", "--yes")
     assert "2 calls" in " ".join(done.out.split())
-    assert "(theirs); these go too." in " ".join(done.out.split())
-    assert "theirs" not in left(full)
+    assert "(theirs again); these go too." in " ".join(done.out.split())
+    assert left(full) == ["call-a", "call-b", "session-a", "session-b"]

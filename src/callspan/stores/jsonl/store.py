@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -275,8 +275,8 @@ def check_files(path: Path) -> None:
 
 
 def check_there(path: Path) -> None:
-    """Raise StoreError for a store without its file, OtherFormatError for one of another format."""
-    if not path.is_file():
+    """Raise StoreError for a store without files, OtherFormatError for one of another format."""
+    if not path.is_file() and not (path.parent.is_dir() and files_of(path)[:-1]):
         raise no_file(path)
     check_files(path)
 
@@ -322,9 +322,10 @@ def remove(path: Path, scope: DeletionScope) -> DeletionResult:
         if scope.older_than_ns is None:
             _remember(path, scope)
             _rewrite_rejected(_rejected_path(path), scope)
-        going = _Going(scope, _merged(path) if scope.older_than_ns is not None else {})
+        there = [file for file in files_of(path) if file.is_file()]
+        going = _Going(scope, _merged(there) if scope.older_than_ns is not None else {})
         removed: set[tuple[str, str]] = set()
-        for file in files_of(path):
+        for file in there:
             removed |= _rewrite(file, going, keep_empty=file == path)
     kinds = [kind for kind, _ in removed]
     counts: dict[str, Any] = {table.name: kinds.count(kind) for kind, table in TABLES.items()}
@@ -380,11 +381,11 @@ class _Going:
         return time is not None and limit is not None and time < limit
 
 
-def _merged(path: Path) -> dict[tuple[str, str], SessionRecord | TimestepRecord]:
+def _merged(files: Iterable[Path]) -> dict[tuple[str, str], SessionRecord | TimestepRecord]:
     """Return sessions and timesteps merged from all their lines."""
     sessions: dict[tuple[str, str], list[SessionRecord]] = {}
     steps: dict[tuple[str, str], list[TimestepRecord]] = {}
-    for file in files_of(path):
+    for file in files:
         for line in whole_lines(file):
             for record in _records(line):
                 if isinstance(record, SessionRecord):
