@@ -27,6 +27,8 @@ from callspan.stores.protocol import Erasable, Readable, Store, read_records
 from callspan.stores.urls import driver_errors, find_store, split_urls
 
 _EVERY: Final = CallFilter()
+_NO_CONDITIONS: Final = {name: getattr(_EVERY, name) for name in ("limit", "offset", "newest_first", "content", "sort")}
+"""The fields of a filter that select nothing."""
 _OF_SESSIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
 _NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 _FOR_OTHERS: Final = "of these records also wait for stores that were not named: name those with --store"
@@ -100,8 +102,8 @@ def erase(
     stores: str | Path | Iterable[str | Path],
     which: CallFilter = _EVERY,
     *,
-    sessions: Collection[str] = (),
-    calls: Collection[str] = (),
+    sessions: str | Collection[str] | None = None,
+    calls: str | Collection[str] | None = None,
     everywhere: bool = False,
     dry_run: bool = False,
 ) -> Receipt:
@@ -113,14 +115,14 @@ def erase(
 
     Args:
         stores: URLs or paths of stores.
-        which: The filter; its limit and offset are not used.
-        sessions: Only these sessions, by whole ids.
-        calls: Only these calls, by whole ids.
+        which: The filter; its limit, offset and order are not used.
+        sessions: Only these sessions, by whole ids; None: any.
+        calls: Only these calls, by whole ids; None: any.
         everywhere: Delete the calls of others too whose requests hold a user's message that one of these holds.
         dry_run: Delete nothing, and return what would be.
 
     Raises:
-        SettingError: A URL is invalid, no store given can erase, or nothing says what to delete.
+        SettingError: A URL is invalid, no store given can erase, or nothing says what to delete: an empty list, say.
 
     Example:
         >>> handle = callspan.instrument(stores="callspan.db")
@@ -132,7 +134,11 @@ def erase(
         >>> (receipt.stores[0].calls, receipt.is_complete)
         (1, True)
     """
-    if which == _EVERY and not sessions and not calls:
+    which = msgspec.structs.replace(which, text=which.text or None, **_NO_CONDITIONS)
+    if which.session_id is not None and sessions is None:
+        which, sessions = msgspec.structs.replace(which, session_id=None), which.session_id
+    some = _ids(sessions), _ids(calls)
+    if frozenset() in some or (which == _EVERY and some == (None, None)):
         raise SettingError("erase: name sessions, calls or a filter; nothing says what to delete")
     urls = split_urls(stores)
     found = list(map(find_store, urls))
@@ -142,7 +148,7 @@ def erase(
     waiting = _Waiting(urls, found)
     # First what waits: what is delivered meanwhile is then found in its store.
     with _reading([waiting, *able]) as readers:
-        chosen = _chosen(readers, which, frozenset(sessions), frozenset(calls), everywhere=everywhere)
+        chosen = _chosen(readers, which, *(one or frozenset() for one in some), everywhere=everywhere)
     act = partial(_attempt, chosen=chosen, act=_counted if dry_run else _erased)
     return Receipt(
         dry_run=dry_run,
@@ -152,6 +158,10 @@ def erase(
         shared_by=sorted(chosen.shared_by),
         everywhere=everywhere,
     )
+
+
+def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
+    return None if given is None else frozenset([given] if isinstance(given, str) else given)
 
 
 def _able(stores: Iterable[Store]) -> list[_Erasing]:
@@ -176,6 +186,8 @@ def whole_ids(
 
 
 def _whole(readers: _Readers, kind: str, ident: str, find: Callable[[Selective, str], str | None]) -> str:
+    if not ident:
+        raise KeyError(kind, ident)
     known = readers.each(lambda reader: {one for one in (find(reader, ident),) if one is not None})
     if ident in known:
         return ident

@@ -204,15 +204,35 @@ def test_filters_choose_as_they_do_for_calls(
 ) -> None:
     for url in (f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"):
         deliver(url).write(*of_user(records))
-        erase(url, which, sessions=sessions, calls=calls)
+        erase(url, which, sessions=sessions or None, calls=calls or None)
         assert left(url)[1] == set("abcdef") - gone
 
 
-def test_without_a_filter_nothing_is_deleted(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="nothing says what to delete"):
-        erase(tmp_path / "calls.db")
+def test_what_selects_nothing_deletes_nothing(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    deliver(url).write(*of_user(records))
+    before = left(url)
+    for which in (
+        CallFilter(),
+        CallFilter(limit=1),
+        CallFilter(content="none", newest_first=False),
+        CallFilter(text=""),
+    ):
+        with pytest.raises(SettingError, match="nothing says what to delete"):
+            erase(url, which)
+    for empty in ({"sessions": []}, {"calls": ()}):
+        with pytest.raises(SettingError, match="nothing says what to delete"):
+            erase(url, CallFilter(user="u1"), **empty)  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        whole_ids(url, [""], [])
     with pytest.raises(SettingError, match="records cannot be deleted from"):
         erase("unix:///nowhere.sock", CallFilter(user="u1"))
+    assert left(url) == before
+    assert first(erase(url, sessions="hers")).sessions == 1
+    assert first(erase(url, CallFilter(session_id="by-metadata"))).sessions == 1
+    assert left(url) == ({"mixed"}, {"c", "d", "e", "f"})
 
 
 def test_a_store_that_cannot_erase_is_named_and_a_broken_one_says_so(

@@ -78,7 +78,7 @@ def delete_command(
         raise usage_error(error) from error
     except store_errors() as error:
         context.fail(error_text(error))
-    act = partial(erase, context.store, which, sessions=chosen, calls=single, everywhere=everywhere)
+    act = partial(erase, context.store, which, sessions=chosen or None, calls=single or None, everywhere=everywhere)
     try:
         _delete(context, act, dry_run=dry_run, yes=yes)
     except SettingError as error:

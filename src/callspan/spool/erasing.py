@@ -70,7 +70,7 @@ def _opened(path: Path) -> Iterator[Segment]:
     segment = Segment(path, os.open(path, _OPEN), own=False)
     try:
         yield segment
-        if sys.platform != "win32":
+        if segment.unsynced and sys.platform != "win32":
             segment.sync()
     finally:
         segment.release()
