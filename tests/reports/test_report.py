@@ -159,6 +159,17 @@ def test_sessions_come_with_their_steps_calls_and_events(world: World, report: R
     assert by_id[""]["name"] == "calls outside sessions"
 
 
+def test_idle_time_is_known_where_every_call_is_listed(world: World, report: Report) -> None:
+    world.session("s1", start_ns=START_NS)
+    for at_s, model in ((0, "m"), (30, "other"), (7_200, "m")):
+        timing = Timing(start_ns=START_NS + at_s * SECOND, duration_ns=5 * SECOND)
+        world.chat(QUESTION, "?", "s1", timing=timing, model=model)
+    (session,) = rows(report())["sessions"]
+    assert (session["idle"], session["active"]) == ([[35_000.0, 7_200_000.0]], 15_000.0)
+    (session,) = rows(report(model="m"))["sessions"]
+    assert session["idle"] == []
+
+
 def test_the_page_loads_nothing_and_forbids_all_else(world: World, report: Report) -> None:
     play(world)
     page = report()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import math
 import sys
-from collections import defaultdict
+from bisect import bisect_left
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Final, NamedTuple
 
 from rich.console import Group
@@ -21,7 +23,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import short_texts
-from callspan.stores.aggregates import exact_sum, known_sum, model_of
+from callspan.stores.aggregates import exact_sum, idle_gaps, known_sum, model_of
 from callspan.stores.base import CallFilter, Event, Reader, SessionSummary, Summary
 
 _GUIDE: Final = "bright_black"
@@ -34,6 +36,8 @@ _LEAST_CELLS: Final = 12
 _MOST_CELLS: Final = 40
 _RUNNING: Final = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
 _MOMENT: Final = "\N{MIDDLE DOT}"
+_IDLE_NS: Final = 60_000_000_000
+"""A longer gap is folded to one line."""
 _ODD: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
@@ -46,16 +50,25 @@ def session_tree(page: Page, width: int = 100) -> Tree:
     for call in page.calls:
         calls[call.place.timestep_id].append(call)
     below = _below([*page.steps.values()], page.items)
+    idle = deque(ruler.gaps)
     leaves: list[tuple[int, Tree, Item]] = []
 
+    # What nothing idle is shown before: the start of the session or of an entry that is already shown.
+    earliest: float = -math.inf if page.offset else page.summary.session.start_ns or math.inf
+
     def grow(branch: Tree, step_id: str | None, depth: int) -> None:
+        nonlocal earliest
         for entry in sorted(below.pop(step_id, ()), key=_start_order):
+            while idle and earliest <= idle[0][0] and idle[0][1] <= _start_order(entry)[0]:
+                began, ended = idle.popleft()
+                branch.add(styled((f"… {duration(ended - began)} idle …", _FAINT)))
             if isinstance(entry, TimestepRecord):
                 inside = None if page.is_part else calls[entry.timestep_id]
                 line = _step_line(entry, positions[entry.timestep_id], inside)
                 grow(branch.add(line), entry.timestep_id, depth + 1)
             else:
                 leaves.append((depth, branch.add(""), entry))
+                earliest = min(earliest, when(entry))
 
     while below:
         # A step occurs twice only in a cycle of parents.
@@ -95,27 +108,41 @@ class _Ruler(NamedTuple):
 
     start_ns: int
     whole_ns: int
+    """Without the gaps."""
     cells: int
+    gaps: list[tuple[float, float]]
+    """Start and end of each time in which nothing ran for long; they have no place in the waterfall."""
+    idle_ns: list[float]
+    """How long the first gaps are together, by their number."""
 
     @classmethod
     def of(cls, page: Page, width: int) -> _Ruler:
         """Return the ruler from the start of the session, or of its first known entry, to the end of the last entry."""
         start = min([page.summary.session.start_ns or sys.maxsize, *map(when, page.items)])
-        ends = [when(item) + (_lasted(item) or 0) for item in page.items]
+        before = page.running_until_ns if page.offset else start
+        times = [(when(item), _end(item)) for item in page.items]
+        gaps = idle_gaps(times if before is None else [(min(start, before), before), *times], _IDLE_NS)
+        ends = [end for _, end in times]
         if page.is_part and page.summary.last_ns is not None:
             ends.append(page.summary.last_ns)
         cells = 0 if width < _NARROW else min(_MOST_CELLS, max(_LEAST_CELLS, width // 8))
-        return cls(start, max([1, *(end - start for end in ends)]), cells)
+        idle = accumulate((ended - began for began, ended in gaps), initial=0)
+        ruler = cls(start, 1, cells, gaps, [*idle])
+        return ruler._replace(whole_ns=max([1, *map(ruler.elapsed, ends)]))
+
+    def elapsed(self, ns: int) -> int:
+        """Return the time from the start, without the gaps."""
+        number = bisect_left(self.gaps, (ns,))
+        within = max(0, self.gaps[number - 1][1] - ns) if number else 0
+        return int(ns - self.start_ns - self.idle_ns[number] + within)
 
     def bar(self, item: Item) -> Text:
         """Return an entry's bar in the waterfall; an instant is one thin mark."""
         if not self.cells:
             return styled()
-        started = when(item) - self.start_ns
-        lasted = _lasted(item)
-        first = min(self.cells - 1, self.cells * started // self.whole_ns)
-        last = min(self.cells - 1, self.cells * (started + (lasted or 0)) // self.whole_ns)
-        mark = _MOMENT if lasted is None else _RUNNING * (last - first + 1)
+        first = min(self.cells - 1, self.cells * self.elapsed(when(item)) // self.whole_ns)
+        last = min(self.cells - 1, self.cells * self.elapsed(_end(item)) // self.whole_ns)
+        mark = _MOMENT if _lasted(item) is None else _RUNNING * (last - first + 1)
         return styled((" " * first, ""), (mark, _mark_style(item)), " " * (self.cells + 1 - first - len(mark)))
 
 
@@ -130,6 +157,10 @@ def _lasted(item: Item) -> int | None:
     if isinstance(item, CallRecord):
         return item.timing.duration_ns
     return item.duration_ns if isinstance(item, EventRecord) else None
+
+
+def _end(item: Item) -> int:
+    return when(item) + (_lasted(item) or 0)
 
 
 def _session_line(page: Page) -> Group:
@@ -318,18 +349,21 @@ class Page(NamedTuple):
     """Number of entries before the page."""
     total: int
     """Calls and events of the whole session."""
+    running_until_ns: int | None = None
+    """The latest end of an entry before the page."""
 
     @classmethod
     def of(cls, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> Page:
         """Read a page of `limit` entries after `offset`; None: all. Only what is on the page is kept in memory."""
         session_id = summary.session.session_id
         sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
-        end = None if limit is None else offset + limit
-        items = list(islice(entries(reader, session_id), offset, end))
+        every = entries(reader, session_id)
+        running_until_ns = max(map(_end, islice(every, offset)), default=None)
+        items = list(islice(every, limit))
         total = max(summary.events + (sums.calls if sums else 0), len(items))
         is_part = len(items) < total
         steps = _steps_of(reader, session_id, items) if is_part else dict(enumerate(reader.timesteps(session_id)))
-        return cls(summary, sums, steps, items, offset, total)
+        return cls(summary, sums, steps, items, offset, total, running_until_ns)
 
     @property
     def is_part(self) -> bool:

@@ -47,27 +47,33 @@
   };
   const outcomes = { success: "good", error: "bad", failure: "bad", timeout: "bad", cancelled: "warn", interrupted: "warn" };
 
-  const bar = (track, look, start, length, whole) => {
-    const node = make("i", look);
-    node.style.left = Math.min(99.5, 100 * start / whole) + "%";
-    if (length !== null) node.style.width = Math.min(100 - 100 * start / whole, 100 * length / whole) + "%";
+  // Where a time is in the waterfall, as a share of all that is not idle.
+  const scaleOf = (s, ends) => {
+    const elapsed = ms => s.idle.reduce((left, [from, to]) => left - Math.max(0, Math.min(ms, to) - from), ms);
+    const whole = Math.max(1, ends.reduce((a, b) => Math.max(a, elapsed(b)), 0));
+    return ms => elapsed(ms) / whole;
+  };
+  const bar = (track, look, start, length, scale) => {
+    const node = make("i", look), left = 100 * scale(start);
+    node.style.left = Math.min(99.5, left) + "%";
+    if (length !== null) node.style.width = Math.min(100 - left, 100 * scale(start + length) - left) + "%";
     track.append(node);
   };
-  const line = (look, label, bars, end, whole) => {
+  const line = (look, label, bars, end, scale) => {
     const node = make("div", "line " + look), track = make("span", "track");
-    for (const [kind, start, length] of bars) bar(track, kind, start, length, whole);
+    for (const [kind, start, length] of bars) bar(track, kind, start, length, scale);
     const name = make("span");
     name.title = label.join(" ");
     name.append(make("b", "", label[0]), document.createTextNode(label[1] ? " " + label[1] : ""));
     node.append(name, track, make("span", "", end));
     return node;
   };
-  const callLine = (c, inside, whole) => {
+  const callLine = (c, inside, scale) => {
     const [, at, model, outcome, ms, first, inputTokens, outputTokens, cost, retries, output, error, id] = c;
     const bars = [["call " + outcome, at, ms ?? 0]];
     if (first !== null) bars.push(["wait", at, first]);
     const odd = [outcome !== "success" ? outcome : error ? "cut off" : "", !retries ? "" : retries === 1 ? "1 retry" : retries + " retries"].filter(Boolean);
-    const node = line(inside + " call", [data.models[model], odd.length ? "· " + odd.join(" · ") : output], bars, time(ms), whole);
+    const node = line(inside + " call", [data.models[model], odd.length ? "· " + odd.join(" · ") : output], bars, time(ms), scale);
     if (odd.length) node.firstChild.className = outcomes[outcome] === "bad" ? "bad" : "warn";
     node.tabIndex = 0;
     const open = () => {
@@ -82,10 +88,10 @@
     node.onkeydown = e => { if (e.key === "Enter") open(); };
     return node;
   };
-  const eventLine = (e, inside, whole) => {
+  const eventLine = (e, inside, scale) => {
     const [, at, kind, text, worth, ms] = e;
     const end = worth !== null ? reward(worth) : ms !== null ? time(ms) : "";
-    const node = line(inside + " event", [kind, text], [[kind === "tool" ? "tool" : "mark", at, kind === "tool" ? ms ?? 0 : null]], end, whole);
+    const node = line(inside + " event", [kind, text], [[kind === "tool" ? "tool" : "mark", at, kind === "tool" ? ms ?? 0 : null]], end, scale);
     if (worth !== null) node.lastChild.className = tone(worth);
     return node;
   };
@@ -98,20 +104,30 @@
       legend.append(make("i", "key " + look), document.createTextNode(text));
     box.append(legend);
     const ends = [s.ms ?? 0, ...s.calls.map(c => c[1] + (c[4] ?? 0)), ...s.steps.map(t => t[1] + (t[2] ?? 0)), ...s.events.map(e => e[1])];
-    const whole = Math.max(1, ends.reduce((a, b) => Math.max(a, b), 0));
+    const scale = scaleOf(s, ends);
     const entries = [
       ...s.steps.map((t, at) => ({ at: t[1], rank: 0, step: at, draw: () => {
-        const node = line("step", ["step " + t[0], [t[2] === null ? "" : "· " + time(t[2]), t[4] ? "· " + t[4] : "", t[5] ? "· " + others(t[5]) : ""].filter(Boolean).join(" ")], [["step", t[1], t[2] ?? 0]], t[3] === null ? "" : reward(t[3]), whole);
+        const node = line("step", ["step " + t[0], [t[2] === null ? "" : "· " + time(t[2]), t[4] ? "· " + t[4] : "", t[5] ? "· " + others(t[5]) : ""].filter(Boolean).join(" ")], [["step", t[1], t[2] ?? 0]], t[3] === null ? "" : reward(t[3]), scale);
         if (t[3] !== null) node.lastChild.className = tone(t[3]);
         return node;
       } })),
-      ...s.calls.map(c => ({ at: c[1], rank: 1, step: c[0], draw: inside => callLine(c, inside, whole) })),
-      ...s.events.map(e => ({ at: e[1], rank: 1, step: e[0], draw: inside => eventLine(e, inside, whole) }))];
+      ...s.calls.map(c => ({ at: c[1], rank: 1, step: c[0], draw: inside => callLine(c, inside, scale) })),
+      ...s.events.map(e => ({ at: e[1], rank: 1, step: e[0], draw: inside => eventLine(e, inside, scale) }))];
     const begin = step => step >= 0 ? s.steps[step][1] : null;
     const place = e => e.step >= 0 ? begin(e.step) : e.at;
     entries.sort((a, b) => place(a) - place(b) || a.step - b.step || a.rank - b.rank || a.at - b.at);
     if (!entries.length && s.counts[0] + s.counts[1])
       box.append(make("p", "none", "Its timeline is not in this page: callspan report --session " + s.id));
+    // A time in which nothing ran is one line, before what follows it.
+    for (let at = 0, gap = 0; at < entries.length && gap < s.idle.length; at++)
+      while (gap < s.idle.length && s.idle[gap][1] <= entries[at].at) {
+        const [from, to] = s.idle[gap++], draw = entries[at].draw;
+        entries[at].draw = inside => {
+          const both = document.createDocumentFragment();
+          both.append(make("div", "idle", "\u2026 " + time(to - from) + " idle \u2026"), draw(inside));
+          return both;
+        };
+      }
     for (const e of entries.slice(0, perSession)) box.append(e.draw(e.step >= 0 ? "inside" : ""));
     if (entries.length > perSession) {
       const more = make("button", "", "show all " + number(entries.length));

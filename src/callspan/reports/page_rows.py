@@ -11,7 +11,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
 from callspan.record.messages import short_texts
-from callspan.stores.aggregates import exact_sum, is_error, known_sum
+from callspan.stores.aggregates import exact_sum, idle_gaps, is_error, known_sum
 from callspan.stores.base import Event, Reader, SessionSummary
 
 Json: TypeAlias = dict[str, object]
@@ -27,6 +27,10 @@ LOOSE: Final = ""
 _NS_PER_MS: Final = 1e6
 _OUTCOME, _MS, _IN, _OUT, _COST = 1, 2, 4, 5, 6
 """Indexes in the row of a call."""
+_AT, _CALL_MS, _EVENT_MS = 1, 4, 5
+"""Indexes in the placed rows of a call and an event."""
+_IDLE_MS: Final = 60_000
+"""A longer gap is folded."""
 
 
 class Placed(NamedTuple):
@@ -79,6 +83,9 @@ def session_row(
     places = {step.timestep_id: at for at, step in enumerate(steps)}
     start = session.start_ns or (calls[0].start_ns if calls else 0)
     end = session.end_ns or summary.last_ns
+    call_rows = [_placed(call, start, places) for call in calls]
+    event_rows = [row for item in events if (row := _event(item, start, places, limit)) is not None]
+    is_known = whole and len(calls) == summary.calls
     return {
         "id": session.session_id,
         "name": shown(session.name or "", NAME),
@@ -95,8 +102,10 @@ def session_row(
         "cost": exact(summary.cost_usd),
         "meta": shown(encode_json(session.metadata).decode(), limit or NAME) if session.metadata else "",
         "steps": [_step(step, at, start) for at, step in enumerate(steps)],
-        "calls": [_placed(call, start, places) for call in calls],
-        "events": [row for item in events if (row := _event(item, start, places, limit)) is not None],
+        "calls": call_rows,
+        "events": event_rows,
+        # Calls that are not listed may have run meanwhile.
+        "idle": _idle(call_rows, event_rows, end - start if end else 0) if is_known else [],
         "counts": [summary.timesteps, len(calls) or summary.calls],
     }
 
@@ -122,6 +131,7 @@ def loose_row(calls: list[Placed]) -> Json:
         "steps": [],
         "calls": [_placed(call, start, {}) for call in calls],
         "events": [],
+        "idle": [],
         "counts": [0, len(calls)],
     }
 
@@ -148,6 +158,14 @@ def _step(step: TimestepRecord, position: int, start: int) -> list[object]:
     if step.totals and step.totals.rewards:
         row.append({shown(objective, NAME): value for objective, value in step.totals.rewards.items()})
     return row
+
+
+def _idle(calls: list[list[object]], events: list[list[object]], end_ns: int) -> list[tuple[float, float]]:
+    """Return the gaps in milliseconds, from the start of the session to its end."""
+    times = [(_number(row[_AT]), _number(row[_CALL_MS])) for row in calls]
+    times += [(_number(row[_AT]), _number(row[_EVENT_MS])) for row in events]
+    end = end_ns / _NS_PER_MS
+    return idle_gaps([(0.0, 0.0), (end, end), *((at, at + lasted) for at, lasted in times)], _IDLE_MS)
 
 
 def _placed(call: Placed, start: int, places: Places) -> list[object]:

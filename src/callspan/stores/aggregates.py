@@ -190,6 +190,17 @@ def summary_of_row(
     )
 
 
+def idle_gaps(times: Iterable[tuple[float, float]], longer_than: float) -> list[tuple[float, float]]:
+    """Return the gaps between what happened that are longer than this, in order; all are pairs of start and end."""
+    found: list[tuple[float, float]] = []
+    latest: float | None = None
+    for start, end in sorted(times):
+        if latest is not None and start - latest > longer_than:
+            found.append((latest, start))
+        latest = end if latest is None else max(latest, end)
+    return found
+
+
 class Extent(NamedTuple):
     """How many records of a kind a session has, and the time of the latest."""
 

@@ -97,6 +97,7 @@ def test_events_are_below_their_step_in_order() -> None:
         call("lost", START_NS + 4 * MINUTE, "no-such-step"),
         steps=(step(1, name="answer"), step(0, name="look")),
     )
+    found = [line for line in found if "idle" not in line]
     shown = [
         next(word for word in ("look", "answer", "late", "early", "loose", "lost") if f" {word}" in line)
         for line in found[2:]
@@ -245,6 +246,20 @@ def test_the_waterfall_shows_when_and_how_long() -> None:
     ) == ["━" * 12, "━━━" + " " * 9, "      ━━    ", " " * 11 + "·"]
 
 
+def test_idle_time_is_folded_to_a_line() -> None:
+    later = START_NS + 192 * MINUTE + 10 * SECOND
+    found = lines(
+        made("a", took_ns=10 * SECOND, place=Place(timestep_id="t0")),
+        made("b", at_ns=later, took_ns=10 * SECOND, place=Place(timestep_id="t1")),
+        made("c", at_ns=later + 70 * SECOND, took_ns=10 * SECOND, place=Place(timestep_id="t1")),
+        steps=(step(0), step(1)),
+    )[2:]
+    assert ["step 0" in found[0], "step 1" in found[2], "… 3 h 12 min idle …" in found[3]] == [True] * 3
+    assert sum("idle" in line for line in found) == 1
+    # Of 90 seconds, a minute of them idle.
+    assert [line.count("━") for line in found if "━" in line] == [2, 2, 2]
+
+
 @pytest.mark.parametrize(
     "calls",
     [
@@ -285,7 +300,7 @@ def test_entries_are_below_their_step_regardless_of_their_times() -> None:
         steps=(step(0, name="outer"), inner),
         events=(event("look", event_id="a", timestep_id="t0", time_ns=START_NS - 9 * MINUTE),),
     )
-    shown = [(line[: len(line) - len(line.lstrip("│ ├└─"))], line) for line in found[2:]]
+    shown = [(line[: len(line) - len(line.lstrip("│ ├└─"))], line) for line in found[2:] if " idle " not in line]
     assert ["outer" in shown[0][1], "look" in shown[1][1], "inner" in shown[2][1], "inside" in shown[3][1]] == [
         True
     ] * 4
