@@ -49,8 +49,12 @@ _IN_ORDER_S: Final = 1.0
 """Seconds for which a section waits for what was deferred before it and is being done."""
 
 SPAN, RECORD, MEASUREMENT, TOTALS = "span", "record", "measurement", "totals"
-TOKENS: Final = dict.fromkeys((SPAN, RECORD, MEASUREMENT, TOTALS), True)
-"""What an end may do once: before each it takes the token. After an interrupt it runs again from its start."""
+Tokens: TypeAlias = dict[str, bool]
+TOKENS: Final[Tokens] = dict.fromkeys((SPAN, RECORD, MEASUREMENT, TOTALS), True)
+"""What an end may do once: before each it takes the token. After an interrupt it runs again from its start.
+
+So what can be repeated, as everything that is only computed, comes before the token is taken.
+"""
 RunAgain: TypeAlias = Callable[[Callable[[], object], Mapping[str, bool]], object]
 """Takes an end that was interrupted, and the tokens it has left: has it run again soon, on another thread."""
 

@@ -26,6 +26,8 @@ MODES = [
     "plain", "stream", "create", "retrieve", "upload", "batch", "results", "hosted-stream", "hosted-list",
 ]  # fmt: skip
 """Requests whose interruption must not be felt later: every 13th line."""
+LOST = 0.01
+"""Of the points, at most: what an end computes comes before the token that lets it run once."""
 OTHERS = {"other endpoints": ("speech", "transcript", "fallback", "fallback-stream"), "agents": tuple(AGENT)}
 """Every 52nd."""
 
@@ -38,6 +40,14 @@ def interrupted(*options: str) -> None:
     assert not found["faults"], "\n".join(found["faults"])
     assert done.returncode == 0, done.stderr[-8000:]
     assert all(sum(kind["points"] for kind in kinds.values()) >= 5 for kinds in found["results"].values()), found
+    assert share_lost(found["results"]) <= LOST, found
+
+
+def share_lost(results: dict[str, dict[str, dict[str, int]]]) -> float:
+    """Return the share of points at which a call lost its span or record to what can be known as an interrupt."""
+    counts = [one for kinds in results.values() for kind, one in kinds.items() if kind != AMBIGUOUS]
+    lost = sum(one.get("lost at an instruction of callspan", 0) for one in counts)
+    return lost / sum(one.get("points", 0) for one in counts)
 
 
 FAULTY = f"""

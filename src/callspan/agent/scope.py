@@ -20,7 +20,7 @@ from callspan.agent.arguments import MisuseError, Time, flagged, moment
 from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content
 from callspan.agent.episode import RunningTotals
 from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, installed
-from callspan.background import MEASUREMENT, RECORD, SPAN, TOKENS, not_again
+from callspan.background import MEASUREMENT, RECORD, TOKENS, not_again
 from callspan.fail_open import fail_open
 from callspan.process import processors
 from callspan.process.callbacks import Point
@@ -224,13 +224,12 @@ class Scope(ABC):
             self._final = final = self._final or self._close(error)
             take = self._tokens.pop
             if final is not None:
-                if take(SPAN, False):
-                    self._span.end(final, error)
+                self._span.end(final, error, self._tokens)
                 if take(RECORD, False):
                     self._keep(final)
                 if take(MEASUREMENT, False):
                     self._observe_end(final)
-            self._tokens.clear()
+            self._tokens = {}
             self._final = None
 
     def _end_inner(self, scope: Scope | None, error: BaseException | None) -> None:

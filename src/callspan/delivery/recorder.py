@@ -12,7 +12,7 @@ from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.fail_open import Once, fail_open, log, ours, report, reported
 from callspan.process.content import without_bodies
-from callspan.process.processed import Processed, queue
+from callspan.process.processed import Processed, passes_first, queue
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
@@ -102,7 +102,10 @@ class Recorder:
         return self._open_spool.pop(_OPEN, None)
 
     def write(self, processed: Processed[Record]) -> None:
-        """Append a record: when this returns, the operating system has it. Anything but a processed one is refused."""
+        """Append a record: when this returns, the operating system has it. Anything but a processed one is refused.
+
+        After an interrupt it may be repeated: the record is appended once.
+        """
         if type(processed) is not Processed:
             self._refuse(processed)
             return
@@ -121,9 +124,10 @@ class Recorder:
                 # Another thread closed it in between.
                 with _KEEP:
                     self._open().append_queued(queued)
-        for listener in self._listeners:
-            with _SHOW:
-                listener(processed)
+        if self._listeners and passes_first(processed, "listeners"):
+            for listener in self._listeners:
+                with _SHOW:
+                    listener(processed)
 
     def _refuse(self, value: object) -> None:
         self.refused += 1

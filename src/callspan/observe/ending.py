@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from callspan.background import TOKENS
+from callspan.background import TOKENS, Tokens
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, StreamEnd
 from callspan.record.messages import Conversation
@@ -22,8 +22,8 @@ class Ending(msgspec.Struct, eq=False):
     processed: Processed[CallRecord] | None = None
     """The record; None before it is built, and after the end."""
     conversation: Conversation | None = None
-    tokens: dict[str, bool] = msgspec.field(default_factory=TOKENS.copy)
-    """What it has not done yet and may do once."""
+    tokens: Tokens = msgspec.field(default_factory=TOKENS.copy)
+    """What it has not done yet and may do once; empty when it is done."""
     runs: int = 0
     """How often it was begun."""
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.background import MEASUREMENT, RECORD, SPAN, TOTALS
+from callspan.background import MEASUREMENT, RECORD, TOTALS
 from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, last_limits, usage_by_attempt
@@ -309,23 +309,24 @@ class LiveCall(RecordedExchange):
             self._ports.write(self._ports.processors.process(started))
 
     def _finish(self, ending: Ending) -> None:
-        if not ending.tokens:
+        tokens = ending.tokens
+        if not tokens:
             return
         ending.runs += 1
         processed = ending.processed or self._processed(ending)
-        take = ending.tokens.pop
-        if take(SPAN, False):
-            self.span.end(processed, ending.conversation)
+        self.span.end(processed, ending.conversation, tokens)
         if self._call_ended is None:
             ending.conversation = None  # it may be large
-        if take(RECORD, False):
-            self._ports.write(processed)
-        if take(MEASUREMENT, False) and self._ports.are_measured():
-            self._ports.observed(processed)
+        if RECORD in tokens:
+            self._ports.write(processed)  # once, also where it is repeated
+            tokens.pop(RECORD, None)
+        if MEASUREMENT in tokens and self._ports.are_measured():
+            self._ports.observed(processed, tokens)
         (self._over or self._ports.begun(self._begun))()
-        if take(TOTALS, False) and self._call_ended is not None:
+        if tokens.pop(TOTALS, False) and self._call_ended is not None:
             with _TOTALS:
                 self._call_ended(processed, ending.conversation)
+        ending.tokens = {}
         ending.processed = ending.conversation = None
 
     def _processed(self, ending: Ending) -> Processed[CallRecord]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import msgspec
 
-from callspan.background import AtomicFlag, RunAgain, not_again
+from callspan.background import AtomicFlag, RunAgain, Tokens, not_again
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
 from callspan.record.call import CallRecord, Place
@@ -115,11 +115,11 @@ class CallPorts(ExchangePorts, frozen=True, kw_only=True):
     processors: Processors
     """What each record goes through before it is shown, stored or measured."""
     write: Callable[[Processed[CallRecord]], None]
-    """Stores a record; never raises."""
+    """Stores a record, once however often it is called with it; never raises."""
     are_measured: Callable[[], object] = partial(bool, True)
     """Returns something true where metrics are wanted now; in no frame of Python, as it is called for each call."""
-    observed: Callable[[Processed[CallRecord]], None]
-    """Called with every finished record, for metrics. Never raises."""
+    observed: Callable[[Processed[CallRecord], Tokens], None]
+    """Called with every finished record, for metrics; takes the token `MEASUREMENT`. Never raises."""
     begun: Callable[[Processed[CallRecord]], Callable[[], object]] = _uncounted
     """Called with every call that begins; the returned function is called at the call's end. Neither raises.
 

@@ -16,13 +16,16 @@ class Processed(Generic[_R_co]):
     What takes records to a store, span, log event or metric takes only this type, so that nothing else gets there.
     """
 
-    __slots__ = ("queued", "record")
+    __slots__ = ("passed", "queued", "record")
 
     record: _R_co
     """What may be written, shown and measured."""
 
     queued: Any
     """What was appended, or is to be; None before. An append that is repeated after an interrupt finds it."""
+
+    passed: Any
+    """Who has got the record beside the stores; None before. Nobody gets it again after an interrupt."""
 
     def __init__(self) -> None:
         raise TypeError("a processed record is made by Processors")
@@ -36,3 +39,14 @@ class Processed(Generic[_R_co]):
 
 queue: Final[Callable[[Processed[Any], object], None]] = Processed.__dict__["queued"].__set__
 """Keeps with a processed record what is about to be appended."""
+_put_passed: Final[Callable[[Processed[Any], object], None]] = Processed.__dict__["passed"].__set__
+
+
+def passes_first(processed: Processed[Any], who: str) -> bool:
+    """Return True the first time that the record is about to be passed to someone."""
+    if processed.passed is None:
+        _put_passed(processed, set[str]())
+    if who in processed.passed:
+        return False
+    processed.passed.add(who)
+    return True

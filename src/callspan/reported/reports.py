@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from callspan.agent.content_for import ContentRule
 from callspan.agent.runtime import SpanRef, UnansweredError
-from callspan.background import LOOK_UPS, MEASUREMENT, SPAN, TOKENS
+from callspan.background import LOOK_UPS, SPAN, TOKENS, Tokens
 from callspan.fail_open import fail_open, ours
 from callspan.observe.ports import CallSpanHandle, span_ids
 from callspan.process import processors
@@ -94,7 +94,7 @@ class Reports:
         self,
         look_ups: LookUps,
         write: Callable[[Processed[Any]], None],
-        measure: Callable[[Processed[CallRecord]], None],
+        measure: Callable[[Processed[CallRecord], Tokens], None],
         outlets: Mapping[Content, Outlet],
         withheld: Processors,
         rule: ContentRule | None = None,
@@ -211,7 +211,7 @@ class Report:
             if self._do() and self._claim is not None:
                 self._claim.finish()
             return
-        if self._claim is not None and SPAN in self.tokens:
+        if self._claim is not None and self.tokens == TOKENS:
             self._claim.release()
 
     def _do(self) -> bool:
@@ -276,11 +276,12 @@ class Report:
         return processed
 
     def _show(self, shown: Processed[CallRecord]) -> None:
-        span, take = self._span, self.tokens.pop
-        if take(SPAN, False) and span is not None:
-            span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
-        if take(MEASUREMENT, False):
-            self._of.measure(shown)
+        span, tokens = self._span, self.tokens
+        if span is not None:
+            span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None, tokens)
+        else:
+            tokens.pop(SPAN, None)
+        self._of.measure(shown, tokens)
 
 
 class FixedReport(Report):

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, partial
 from itertools import compress
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
@@ -33,10 +33,10 @@ from opentelemetry.trace import (
 )
 
 from callspan import private_names as names
-from callspan.background import run_reentrant
+from callspan.background import SPAN, Tokens, run_reentrant
 from callspan.fail_open import fail_open, reported
 from callspan.process.processed import Processed
-from callspan.record.call import FAILED, Attempt, CallRecord, ErrorInfo
+from callspan.record.call import FAILED, Attempt, CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import BatchReport, Projection
@@ -62,6 +62,8 @@ SHORTEST_NS: Final = 1_000
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCALARS: Final = frozenset({str, bool, int, float})
 _IS_TUPLE: Final = partial(operator.is_, tuple)
+_Event: TypeAlias = tuple[str, Attributes | None, int]
+"""Name, attributes and time of an event of a span."""
 
 
 def trace_id() -> str | None:
@@ -116,9 +118,9 @@ class CallSpan:
         except reported(_CURRENT):
             return context
 
-    def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
+    def end(self, processed: Processed[CallRecord], conversation: Conversation | None, tokens: Tokens) -> None:
         """Set the record's attributes on the span and end it at the record's end time."""
-        run_reentrant(self._end, processed.record, conversation)
+        run_reentrant(partial(self._end, tokens), processed.record, conversation)
 
     def end_at(self, end_ns: int) -> None:
         """End a span that has all its attributes, at a Unix time in nanoseconds."""
@@ -137,35 +139,59 @@ class CallSpan:
                 self._span.set_status(Status(StatusCode.ERROR, report.error_type))
         self.end_at(end_ns)
 
-    def _end(self, record: CallRecord, conversation: Conversation | None) -> None:
-        span, timing = self._span, record.timing
+    def _end(self, tokens: Tokens, record: CallRecord, conversation: Conversation | None) -> None:
+        span, timing, of = self._span, record.timing, self._of
         end_ns = max(timing.start_ns + max(timing.duration_ns or 0, SHORTEST_NS), self._least_end_ns)
-        self._show(record, conversation, end_ns)
-        if self._of.notifies:
-            with _NOTIFY:
-                self._of.notify(record, conversation, span)
+        events = self._show(record, conversation, end_ns)
+        if tokens.pop(SPAN, False):
+            if events or of.attempt_spans:
+                self._add(events, record)
+            if of.notifies:
+                with _NOTIFY:
+                    of.notify(record, conversation, span)
+            if not self._owned:
+                ADOPTED_SPANS.watch(span, record, of.version)
+        elif events is None:
+            return  # it has ended
         if self._owned:
+            # Without a token too: interrupted after it was taken, the span has not ended.
             self.end_at(end_ns)
-        else:
-            ADOPTED_SPANS.watch(span, record, self._of.version)
 
-    def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> None:
-        span, timing = self._span, record.timing
+    def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> Sequence[_Event] | None:
+        """Set attributes and status, which may be repeated; return the events to add, None where nothing records."""
+        span = self._span
+        events: Sequence[_Event] = ()
         try:
             if not span.is_recording():
-                return
-            if len(record.attempts) > 1 or (record.attempts and record.attempts[0].error_type is not None):
-                _add_attempt_events(span, record)
-            if timing.first_token_ns is not None:
-                span.add_event(call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns)
-            if record.stream is not None and record.stream.end in call.EARLY_ENDS:
-                span.add_event(f"callspan.stream.{record.stream.end}", None, end_ns)
-            if self._owned and record.error is not None:
-                _set_status(span, record, record.error, end_ns)
-            if self._of.attempt_spans:
+                return None
+            events = self._events(record, end_ns)
+            if self._owned and record.error is not None and record.outcome in FAILED:
+                span.set_status(Status(StatusCode.ERROR, record.error.message or record.error.type))
+            put_attributes(span, self._of.projection.end(record, conversation if self._of.content else None))
+        except reported(_PROJECT):
+            return events
+        return events
+
+    def _events(self, record: CallRecord, end_ns: int) -> Sequence[_Event]:
+        timing, error = record.timing, record.error
+        events: list[_Event] = []
+        if len(record.attempts) > 1 or (record.attempts and record.attempts[0].error_type is not None):
+            events += _attempt_events(record)
+        if timing.first_token_ns is not None:
+            events.append((call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns))
+        if record.stream is not None and record.stream.end in call.EARLY_ENDS:
+            events.append((f"callspan.stream.{record.stream.end}", None, end_ns))
+        if self._owned and error is not None and record.outcome in FAILED:
+            events.append((call.EXCEPTION_EVENT, call.EXCEPTION.of(error), end_ns))
+        return events
+
+    def _add(self, events: Sequence[_Event] | None, record: CallRecord) -> None:
+        span = self._span
+        try:
+            for event in events or ():
+                span.add_event(*event)
+            if self._of.attempt_spans and events is not None:
                 _add_attempt_spans(self._of.tracer, span, record)
-            shown = conversation if self._of.content else None
-            put_attributes(span, self._of.projection.end(record, shown))
         except reported(_PROJECT):
             return
 
@@ -296,21 +322,15 @@ def _parent_of(span: Span) -> Span:
     return trace.INVALID_SPAN
 
 
-def _set_status(span: Span, record: CallRecord, error: ErrorInfo, end_ns: int) -> None:
-    if record.outcome in FAILED:
-        span.set_status(Status(StatusCode.ERROR, error.message or error.type))
-        span.add_event(call.EXCEPTION_EVENT, call.EXCEPTION.of(error), end_ns)
-
-
-def _add_attempt_events(span: Span, record: CallRecord) -> None:
-    """Add an event to the span for each failed attempt, or for every attempt if there were several.
+def _attempt_events(record: CallRecord) -> Iterator[_Event]:
+    """Yield an event for each failed attempt, or for every attempt if there were several.
 
     The time of the event is that of the response headers, or of the failure.
     """
     attempts, start_ns = record.attempts, record.timing.start_ns
     for attempt in attempts:
         if len(attempts) > 1 or attempt.error_type is not None:
-            span.add_event(call.ATTEMPT_EVENT, call.ATTEMPT.of(attempt), start_ns + _known_ns(attempt))
+            yield call.ATTEMPT_EVENT, call.ATTEMPT.of(attempt), start_ns + _known_ns(attempt)
 
 
 def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
@@ -19,7 +19,7 @@ from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeterProvider, Observation
 
 from callspan import private_names
-from callspan.background import run_reentrant
+from callspan.background import MEASUREMENT, Tokens, run_reentrant
 from callspan.fail_open import fail_open, reported
 from callspan.process.processed import Processed
 from callspan.record.call import FAILED, CallRecord, ErrorInfo, RateLimit
@@ -48,6 +48,8 @@ _nothing: Final[Callable[[], object]] = bool
 """Measures nothing at the end of a call, in no frame of Python."""
 
 _Key = tuple[tuple[str, AttributeValue], ...]
+_Measurement: TypeAlias = tuple[Callable[[float, Attributes], object], float, Attributes]
+"""What records it, the value and its attributes."""
 _BY_PROVIDER: Final[WeakKeyDictionary[MeterProvider, _Instruments]] = WeakKeyDictionary()
 """Instruments by provider: a second `instrument()` must reuse those of the first."""
 
@@ -131,12 +133,12 @@ class CallMetrics:
         except reported(_COUNT_IN):
             return _nothing
 
-    def observed(self, processed: Processed[CallRecord]) -> None:
-        """Record the measurements of a finished call."""
+    def observed(self, processed: Processed[CallRecord], tokens: Tokens) -> None:
+        """Record the measurements of a finished call, once: before that it takes the token `MEASUREMENT`."""
         try:
             provider = self._in_use()
             if provider is not None:
-                run_reentrant(self._observed, provider, processed.record)
+                run_reentrant(partial(self._observed, tokens), provider, processed.record)
         except reported(_MEASURE):
             return
 
@@ -178,10 +180,13 @@ class CallMetrics:
             if (provider := self._in_use()) is not None:
                 run_reentrant(partial(self._session_ended, provider), record, record.end_ns - start_ns)
 
-    def _observed(self, provider: MeterProvider, record: CallRecord) -> None:
+    def _observed(self, tokens: Tokens, provider: MeterProvider, record: CallRecord) -> None:
         with _MEASURE:
             if (instruments := self._of(provider)) is not None:
-                instruments.measure(record)
+                measurements = list(instruments.measurements(record))
+                if tokens.pop(MEASUREMENT, False):
+                    for measure, value, about in measurements:
+                        measure(value, about)
 
     def _ended(self, provider: MeterProvider, record: EventRecord | TimestepRecord) -> None:
         with _MEASURE:
@@ -259,19 +264,24 @@ class _Instruments:
         running[record.call_id] = None
         return partial(running.pop, record.call_id, None)
 
-    def measure(self, record: CallRecord) -> None:
+    def measurements(self, record: CallRecord) -> Iterator[_Measurement]:
+        """Yield what is to be recorded of a call; only its rate limits are kept at once."""
         about = self._about(record)
-        self._count(record, about)
+        yield from self._counts(record, about)
         for unit, limit in _limits(record):
             self._limits[_key({**about, names.RATE_LIMIT_UNIT: unit})] = time.monotonic(), limit
-        self._measure_operation(record, {**about, **self._response_attributes(record)})
+        yield from self._of_operation(record, {**about, **self._response_attributes(record)})
         if record.cost is not None:
-            self.measure_cost(record, record.cost)
+            yield self._of_cost(record, record.cost)
 
     def measure_cost(self, record: CallRecord, cost: Cost) -> None:
+        measure, value, about = self._of_cost(record, cost)
+        measure(value, about)
+
+    def _of_cost(self, record: CallRecord, cost: Cost) -> _Measurement:
         source = cost.source if cost.source == names.OF_PROVIDER else names.COMPUTED
         about = {**self._about(record), names.COST_SOURCE: source, names.COST_ESTIMATED: cost.estimated}
-        self._cost.record(float(cost.usd), about)
+        return self._cost.record, float(cost.usd), about
 
     def measure_ended(self, record: EventRecord | TimestepRecord) -> None:
         if isinstance(record, TimestepRecord):
@@ -292,43 +302,44 @@ class _Instruments:
     def measure_session(self, record: SessionRecord, duration_ns: int) -> None:
         self._session.record(duration_ns / _NS, self._named(names.WORKFLOW_NAME, record.name, record.error))
 
-    def _count(self, record: CallRecord, about: Attributes) -> None:
+    def _counts(self, record: CallRecord, about: Attributes) -> Iterator[_Measurement]:
         if record.retries:
-            self._retries.add(record.retries, about)
+            yield self._retries.add, record.retries, about
         if record.rate_limited:
             hits = sum(attempt.status == _TOO_MANY_REQUESTS for attempt in record.attempts)
-            self._rate_limited.add(max(1, hits), about)
+            yield self._rate_limited.add, max(1, hits), about
         error = record.error
         if error is not None and record.outcome in FAILED:
-            self._errors.add(1, {**about, ERROR_KIND: error.kind, ERROR_RETRYABLE: error.retryable})
+            yield self._errors.add, 1, {**about, ERROR_KIND: error.kind, ERROR_RETRYABLE: error.retryable}
 
-    def _measure_operation(self, record: CallRecord, about: Attributes) -> None:
+    def _of_operation(self, record: CallRecord, about: Attributes) -> Iterator[_Measurement]:
         timing, usage = record.timing, record.usage
         if usage is not None:
             for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 if tokens is not None:
-                    self._tokens.record(tokens, {**about, names.TOKEN_TYPE: kind})
-        self._measure_stream(record, about)
+                    yield self._tokens.record, tokens, {**about, names.TOKEN_TYPE: kind}
+        yield from self._of_stream(record, about)
         if timing.duration_ns is not None:
+            about = about.copy()
             if record.outcome == "cancelled":
                 about[OUTCOME] = record.outcome
             elif record.error is not None:
                 about[gen_ai.ERROR_TYPE] = names.bounded_type(record.error.type)
             if record.stream is not None and record.stream.end != "complete":
                 about[STREAM_END] = record.stream.end
-            self._duration.record(timing.duration_ns / _NS, about)
+            yield self._duration.record, timing.duration_ns / _NS, about
 
-    def _measure_stream(self, record: CallRecord, about: Attributes) -> None:
+    def _of_stream(self, record: CallRecord, about: Attributes) -> Iterator[_Measurement]:
         first_ns, last_ns, token_ns = (
             record.timing.first_chunk_ns, record.timing.last_chunk_ns, record.timing.first_token_ns
         )  # fmt: skip
         if first_ns is not None:
-            self._first_chunk.record(first_ns / _NS, about)
+            yield self._first_chunk.record, first_ns / _NS, about
             chunks = 0 if record.stream is None else record.stream.chunks
             if chunks > 1 and last_ns is not None:
-                self._per_chunk.record((last_ns - first_ns) / _NS / (chunks - 1), about)
+                yield self._per_chunk.record, (last_ns - first_ns) / _NS / (chunks - 1), about
         if token_ns is not None and record.request.stream:
-            self._first_token.record(token_ns / _NS, about)
+            yield self._first_token.record, token_ns / _NS, about
 
     def _about(self, record: CallRecord) -> Attributes:
         """Return the attributes common to all instruments."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 from opentelemetry.context import Context, get_current
@@ -25,7 +26,7 @@ from opentelemetry.trace import (
 )
 
 from callspan.agent.runtime import ScopeSpanHandle, SpanRef
-from callspan.background import run_reentrant
+from callspan.background import SPAN, Tokens, run_reentrant
 from callspan.fail_open import fail_open
 from callspan.process.processed import Processed
 from callspan.record.call import ErrorInfo
@@ -121,16 +122,18 @@ class SessionSpan:
             else:
                 self._add_evaluation(record, record.time_ns)
 
-    def end(self, processed: Processed[Record], error: BaseException | None = None) -> None:
+    def end(self, processed: Processed[Record], error: BaseException | None, tokens: Tokens) -> None:
         """Set the final attributes on the span and end it; with an error, set its status to error."""
-        run_reentrant(self._end, processed.record, error)
+        run_reentrant(partial(self._end, tokens), processed.record, error)
 
-    def _end(self, record: Record, error: BaseException | None) -> None:
+    def _end(self, tokens: Tokens, record: Record, error: BaseException | None) -> None:
         end_ns = _end_ns(record)
         if self._span.is_recording():
             with _END:
-                self._show_end(record, error, end_ns)
-        self._span.end(end_ns)
+                if tokens.pop(SPAN, False):
+                    self._show_end(record, error, end_ns)
+            # Without a token too: interrupted after it was taken, the span has not ended.
+            self._span.end(end_ns)
 
     def _add_content(self, attributes: Attributes, content: _Content, record: Record) -> None:
         # Guarded separately: a failure with content must not prevent the event or the end.

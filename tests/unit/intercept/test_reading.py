@@ -301,7 +301,7 @@ class Span:
     sampled = True
     wants_content = False
 
-    def end(self, record: Processed[CallRecord], conversation: object) -> None: ...
+    def end(self, record: Processed[CallRecord], conversation: object, tokens: dict[str, bool]) -> None: ...
 
 
 class Call:
@@ -313,7 +313,7 @@ class Call:
             start_span=lambda _record: Span(),
             processors=UNPROCESSED,
             write=lambda processed: self.written.append(processed.record),
-            observed=lambda _record: None,
+            observed=lambda _record, _tokens: None,
             ambient=lambda: (None, None, {}),
         )
         chat = endpoint("/chat/completions")

@@ -109,7 +109,7 @@ class Span:
     sampled = True
     wants_content = False
 
-    def end(self, record: Processed[CallRecord], conversation: object) -> None: ...
+    def end(self, record: Processed[CallRecord], conversation: object, tokens: dict[str, bool]) -> None: ...
 
 
 class Observed:
@@ -121,7 +121,7 @@ class Observed:
         self.interrupts = list(interrupts)
         factory = CallFactory(
             start_span=lambda _record: Span(), processors=UNPROCESSED, write=self.write,
-            observed=lambda _record: None, ambient=lambda: (None, None, {}),
+            observed=lambda _record, _tokens: None, ambient=lambda: (None, None, {}),
         )  # fmt: skip
         chat = registry.endpoint_for("post", "/chat/completions")
         assert chat is not None

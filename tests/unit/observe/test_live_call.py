@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.background import Worker
+from callspan.background import SPAN, Worker
 from callspan.fail_open import fail_open, forget_failures
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.live_call import CallFactory, LiveCall
@@ -63,7 +63,8 @@ class Span:
         self.wants_content = wants_content
         self.ends: list[tuple[CallRecord, Conversation | None]] = []
 
-    def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
+    def end(self, processed: Processed[CallRecord], conversation: Conversation | None, tokens: dict[str, bool]) -> None:
+        tokens.pop(SPAN)
         self.ends.append((processed.record, conversation))
 
 
@@ -83,7 +84,7 @@ class Stage:
             start_span=lambda _record: self.span,
             processors=Processors([Processor(fail_open("run the test's processor"), process)], redacts=False),
             write=lambda processed: self.written.append(processed.record),
-            observed=lambda processed: self.seen.append(processed.record),
+            observed=lambda processed, _tokens: self.seen.append(processed.record),
             under_way=under_way,
             ambient=lambda: (None, None, {"purpose": "test"}),
             clock=self.time.clock(),
@@ -359,7 +360,7 @@ def test_a_stream_dropped_after_its_terminal_event_is_complete() -> None:
 def test_a_background_thread_ends_dropped_streams() -> None:
     stage = Stage()
     done = threading.Event()
-    factory = msgspec.structs.replace(stage.factory, observed=lambda _record: done.set())
+    factory = msgspec.structs.replace(stage.factory, observed=lambda _record, _tokens: done.set())
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
     call = factory.start(endpoint, CallInfo(provider="openai", stream=True))
