@@ -500,7 +500,10 @@ class Run:
         given, begun = use.prepare(), use.begun
         fail_open.forget_failures()
         UNRAISABLE.clear()
+        # Collected here, a socket's file object of the provider's would discard what is raised as it is closed.
+        gc.disable()
         came = use.run(given, armed(point, KINDS[kind], use, reached))
+        gc.enable()
         # An `__exit__` that was not begun has ended nothing; what is around it, where there is something, does.
         unbegun = at_the_end_of_a_block(came.raised)
         if not reached.done:  # some lines are executed only where a thread of ours is idle

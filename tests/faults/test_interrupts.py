@@ -5,6 +5,7 @@ A sample; every line where `CALLSPAN_INTERRUPTS=all`, as in `make nightly`.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -120,6 +121,20 @@ def test_python_does_not_raise_what_is_raised_in_the_callback_of_a_weak_referenc
     del block
     assert reference() is None
     assert lost == [KeyboardInterrupt]
+
+
+class Closing(io.RawIOBase):
+    """A file object that is written in Python, as that of a socket."""
+
+    def close(self) -> None:
+        super().close()
+
+
+@pytest.mark.skipif(sys.flags.dev_mode, reason="Python reports it then")
+def test_python_discards_what_is_thrown_into_a_thread_as_a_file_object_is_collected() -> None:
+    thrown, lost = KINDS[AMBIGUOUS], Closing()
+    thrown.trigger[thrown.of]
+    del lost
 
 
 def test_what_is_thrown_into_a_thread_has_no_frame_of_a_handler() -> None:
