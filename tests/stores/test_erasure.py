@@ -6,6 +6,8 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -127,9 +129,11 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     unseen = records.call(said(CANARY), call_id="late", session_id="hers", at_s=5)
     step = events.TimestepRecord(timestep_id="t", session_id="hers", seen_ns=1, index=0, start_ns=START_NS)
     rating = events.RewardRecord(reward_id="r2", call_id="e", value=0, source="human", time_ns=time.time_ns())
-    store.write(*of_user(records), unseen, step, rating)
+    answer = records.call(said(CANARY), CANARY, call_id="e", part="answered", seen_in="fetch", seen_ns=time.time_ns())
+    assert answer.is_merged  # type: ignore[attr-defined]
+    store.write(*of_user(records), unseen, step, rating, answer)
     again = Delivery(store.url)  # another process
-    again.write(*of_user(records), unseen, step, rating)
+    again.write(*of_user(records), unseen, step, rating, answer)
     again.close()
     assert left(store.url) == ({"mixed"}, {"d", "f"})
     goes_on = records.call(
@@ -280,7 +284,7 @@ def test_free_space_is_overwritten_also_where_sqlite_would_leave_it(
 def test_a_reader_that_holds_the_log_is_said(
     tmp_path: Path, deliver: Callable[[str], Delivery], records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callspan.stores.sqlite.removal._READERS_MS", 100)
+    monkeypatch.setattr("callspan.stores.sqlite.removal._READERS_S", 0.1)
     path = tmp_path / "calls.db"
     deliver(f"sqlite:///{path}").write(*of_user(records))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -432,3 +436,40 @@ def test_what_a_process_wrote_that_died_before_it_looked_again_goes_when_it_come
         client.command("RENAME TABLE remembered TO erased")
     deliver(clickhouse_url).write(*made)
     assert left(clickhouse_url) == ({"mixed"}, {"d", "f"})
+
+
+@pytest.mark.slow
+def test_while_others_write_what_was_erased_stays_gone_and_theirs_stays(
+    url: str, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """Contents are shared by both users, so that those of the one are erased while those of the other are written."""
+    writer, kept, ends = deliver(url), set[str](), time.monotonic() + 3
+
+    def write() -> None:
+        for number in count():
+            if time.monotonic() > ends:
+                return
+            texts = said(f"shared {number % 3}", "An answer", CANARY)
+            hers = records.call(texts, call_id=f"hers {number}", metadata={"user_id": "u1"})
+            theirs = records.call(texts[:2], call_id=f"theirs {number}", metadata={"user_id": "u2"})
+            writer.write(hers, theirs)
+            kept.add(theirs.call_id)
+
+    gone = set[str]()
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write)
+        while not written.done():
+            with contextlib.closing(open_store(url)) as reader:
+                found = {one.call_id for one in reader.calls(CallFilter(user="u1"))}
+            gone |= found
+            if found:
+                assert erase(url, calls=found).is_complete
+            assert gone.isdisjoint(left(url)[1])
+        written.result()
+    assert len(gone) > 3
+    erase(url, CallFilter(user="u1"))
+    assert left(url)[1] == kept
+    with contextlib.closing(open_store(url)) as reader:
+        for call in reader.calls():
+            assert b"shared" in bytes(call.request.body)
+            assert CANARY.encode() not in bytes(call.request.body)

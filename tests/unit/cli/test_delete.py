@@ -139,7 +139,7 @@ def test_of_a_broken_store_the_command_says_why_and_erases_from_the_others(full:
 def test_a_reader_that_holds_the_log_is_named_and_the_exit_code_is_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callspan.stores.sqlite.removal._READERS_MS", 100)
+    monkeypatch.setattr("callspan.stores.sqlite.removal._READERS_S", 0.1)
     path = tmp_path / "calls.db"
     keep(str(path), made("a", metadata={"user_id": "u1"}))
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:

@@ -33,11 +33,13 @@ _KEYS: Final = {
 }
 _BATCH_S: Final = 0.1
 """How long a transaction is to take; writers then have as long before the next."""
-_READERS_MS: Final = 3_000
+_READERS_S: Final = 3.0
 """How long to wait for readers, which keep the WAL from being emptied."""
+_AGAIN_S: Final = 0.005
+"""SQLite itself tries again so seldom that it misses the pauses of a writer that goes on all the time."""
 _HELD: Final = (
-    "{path}-wal still holds what was deleted: a reader has it open; SQLite empties it when the last process closes the"
-    " file, or once that reader has ended: sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+    "{path}-wal still holds what was deleted: another process reads it; SQLite empties it when the last process closes"
+    " the file, or once that one has ended: sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
 )
 _LEAST, _FIRST, _MOST = 10, 100, 20_000
 """Rows of a batch: the fewest, those of the first, and the most."""
@@ -146,10 +148,15 @@ class _Removal:
 
     def _empty_log(self) -> str | None:
         """Move the WAL into the file and empty it; return who hinders that, None if it is empty."""
-        self._run(f"PRAGMA busy_timeout={_READERS_MS}")
-        busy = self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        self._run("PRAGMA busy_timeout=0")
+        deadline = time.monotonic() + _READERS_S
+        while (busy := self._is_log_busy()) and time.monotonic() < deadline:
+            time.sleep(_AGAIN_S)
         self._run(f"PRAGMA busy_timeout={BUSY_MS}")
         return _HELD.format(path=self._path) if busy else None
+
+    def _is_log_busy(self) -> bool:
+        return bool(self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
     def _sweep(self) -> int:
         """Delete every chain node and content that no call reaches; return the number of contents."""
