@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +127,8 @@ class Served:
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 self.get("/process")
+            except urllib.error.HTTPError:
+                return
             except OSError:
                 time.sleep(0.05)
             else:

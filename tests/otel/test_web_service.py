@@ -1,0 +1,149 @@
+"""The service of docs/web-service.md with four workers, and the questions of those who look after it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from callspan.testing import ReceivedRequest, ScriptedProvider
+from tests.documents.pages import ROOT, examples
+from tests.otel.launching import Served, Stage
+
+pytestmark = pytest.mark.slow
+
+PAGE: Final = ROOT / "docs" / "web-service.md"
+WORKERS: Final = ("uvicorn", "service:app", "--port", "{port}", "--workers", "4")
+SECRET: Final = "my knee hurts"
+
+
+class Desk:
+    """What the browsers and the support team do."""
+
+    def __init__(self, stage: Stage, server: Served) -> None:
+        self.stage, self.server = stage, server
+
+    def send(self, method: str, path: str, body: object = None) -> tuple[dict[str, str], str]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(self.server.url + path, data=data, headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return {name.lower(): value for name, value in response.headers.items()}, response.read().decode()
+
+    def chat(self, user: str, conversation: str, text: str, tenant: str = "shop") -> str:
+        """Ask as a browser does; return the id of the call."""
+        asked = {"user": user, "tenant": tenant, "conversation": conversation, "text": text}
+        headers, _ = self.send("POST", "/chat", asked)
+        return headers["x-call-id"]
+
+    def leave(self, user: str, conversation: str, text: str) -> None:
+        """Ask, and go away while the answer comes."""
+        host, _, port = self.server.url.removeprefix("http://").partition(":")
+        asked = {"user": user, "tenant": "shop", "conversation": conversation, "text": text}
+        body = json.dumps(asked).encode()
+        with socket.create_connection((host, int(port)), 20) as browser:
+            head = f"POST /chat HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+            browser.sendall(f"{head}\r\n\r\n".encode() + body)
+            while b"word" not in browser.recv(4096):
+                pass
+
+    def command(self, *arguments: str) -> str:
+        done = self.stage.run("callspan", "--store", self.store, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def store(self) -> str:
+        return f"sqlite:///{self.stage.place / 'callspan.db'}"
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        found = json.loads(self.command(*arguments, "--json"))
+        assert isinstance(found, list)
+        return found
+
+
+def asks(text: str) -> Any:
+    def said(request: ReceivedRequest) -> bool:
+        return text in json.dumps(request.body)
+
+    return said
+
+
+def write_service(place: Path) -> None:
+    code = next(example.code for example in examples(PAGE) if example.kind == "python")
+    (place / "service.py").write_text(code)
+
+
+def script(provider: ScriptedProvider) -> None:
+    provider.reply(text="All is well.", input_tokens=10, output_tokens=5, repeat=True)
+    provider.reply(text="I was about to", finish_reason="length", output_tokens=9, on=asks("long story"))
+    provider.reply(text="word " * 400, chunk_delay_s=0.01, on=asks("impatient"))
+    provider.reply(text="Dear.", input_tokens=10, output_tokens=900_000, on=asks("everything"))
+    provider.reply(text="At last.", delay_s=1.5, on=asks("slow"))
+    for _ in range(3):
+        provider.reply(status=429, headers={"retry-after-ms": "5"}, on=asks("storm"))
+
+
+@pytest.mark.timeout(300)
+def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
+    write_service(stage.place)
+    script(stage.provider)
+    with stage.serving(*WORKERS, PYTHONPATH=str(stage.place)) as server:
+        desk = Desk(stage, server)
+        cut = desk.chat("ann", "a1", "tell a long story")
+        for number in range(6):
+            desk.chat("ann", "a1", f"question {number}")
+        dear = desk.chat("bob", "b1", "tell me everything")
+        slow = desk.chat("bob", "b2", "a slow one")
+        storms = [desk.chat("bob", "b3", f"storm {number}") for number in range(3)]
+        desk.leave("cid", "c1", "impatient")
+        ill = desk.chat("cid", "c2", SECRET, tenant="clinic")
+        rated = desk.chat("cid", "c3", "is it polite?")
+        desk.send("POST", "/rating", {"call_id": rated, "label": "thumbs_down", "comment": "rude"})
+
+        def ids(*arguments: str) -> list[str]:
+            return [row["call_id"] for row in desk.rows("calls", *arguments)]
+
+        # Which answer was cut, and why? Who went away? What was the storm, when, and which calls?
+        assert ids("--finish", "length") == [cut]
+        assert "cut by length" in desk.command("calls", "--user", "ann")
+        (gone,) = desk.rows("calls", "--outcome", "cancelled")
+        assert (gone["user_id"], gone["session_id"]) == ("cid", "c1")
+        storm = set(ids("--rate-limited"))
+        assert storm
+        assert storm <= set(storms)
+        assert set(ids("--retries", "1")) == storm
+        (hour,) = desk.rows("stats", "--by", "hour", "--rate-limited")
+        assert hour["calls"] == len(storm)
+        # Who caused the spike? What was dear, what slow? Who used which model?
+        spender = max(desk.rows("stats", "--by", "user"), key=lambda group: float(group["cost_usd"] or 0))
+        assert spender["key"] == "bob"
+        assert ids("--sort", "cost", "--limit", "1") == [dear]
+        assert ids("--sort", "time", "--user", "bob", "--limit", "1") == [slow]
+        assert len(desk.rows("stats", "--by", "user,model")) == 3
+        # What does Ann have here, what was said, in which order, and where did somebody say that?
+        assert len(ids("--user", "ann")) == 7
+        assert [row["session_id"] for row in desk.rows("sessions", "--user", "ann")] == ["a1"]
+        shown = desk.command("show", "a1")
+        assert shown.index("tell a long story") < shown.index("question 0") < shown.index("question 5")
+        assert [step["position"] for step in json.loads(desk.command("show", "a1", "--json"))["timesteps"]] == [
+            *range(7)
+        ]
+        assert ids("--text", "tell me everything") == [dear]
+        # What did people dislike? Is the clinic's text here? Is anything lost, does anything wait?
+        assert "thumbs_down" in desk.command("show", rated)
+        assert ids("--meta", "tenant=clinic") == [ill]
+        assert ids("--text", SECRET) == []
+        desk.command("doctor")
+        # What would go with Ann, and is it gone?
+        planned = json.loads(desk.command("delete", "--user", "ann", "--dry-run", "--json"))
+        assert (planned["stores"][0]["calls"], planned["stores"][0]["sessions"]) == (7, 1)
+        assert json.loads(desk.send("DELETE", "/users/ann")[1]) == {"calls": 7}
+        assert ids("--user", "ann") == []
+        assert len(ids()) == 7
+        output = server.stop()
+    assert "Traceback" not in output
