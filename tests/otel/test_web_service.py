@@ -84,8 +84,8 @@ def script(provider: ScriptedProvider) -> None:
     provider.reply(text="word " * 400, chunk_delay_s=0.01, on=asks("impatient"))
     provider.reply(text="Dear.", input_tokens=10, output_tokens=900_000, on=asks("everything"))
     provider.reply(text="At last.", delay_s=1.5, on=asks("slow"))
-    for _ in range(3):
-        provider.reply(status=429, headers={"retry-after-ms": "5"}, on=asks("storm"))
+    for number in range(3):
+        provider.reply(status=429, headers={"retry-after-ms": "5"}, on=asks(f"storm {number}"))
 
 
 @pytest.mark.timeout(300)
@@ -112,27 +112,24 @@ def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
         assert ids("--finish", "length") == [cut]
         assert "cut by length" in desk.command("calls", "--user", "ann")
         (gone,) = desk.rows("calls", "--outcome", "cancelled")
-        assert (gone["user_id"], gone["session_id"]) == ("cid", "c1")
+        assert (gone["user"], gone["session_id"]) == ("cid", "c1")
         storm = set(ids("--rate-limited"))
-        assert storm
-        assert storm <= set(storms)
+        assert storm == set(storms)
         assert set(ids("--retries", "1")) == storm
         (hour,) = desk.rows("stats", "--by", "hour", "--rate-limited")
         assert hour["calls"] == len(storm)
         # Who caused the spike? What was dear, what slow? Who used which model?
         spender = max(desk.rows("stats", "--by", "user"), key=lambda group: float(group["cost_usd"] or 0))
-        assert spender["key"] == "bob"
+        assert spender["user"] == "bob"
         assert ids("--sort", "cost", "--limit", "1") == [dear]
         assert ids("--sort", "time", "--user", "bob", "--limit", "1") == [slow]
-        assert len(desk.rows("stats", "--by", "user,model")) == 3
+        assert len(desk.rows("stats", "--by", "user", "--by", "model")) == 3
         # What does Ann have here, what was said, in which order, and where did somebody say that?
         assert len(ids("--user", "ann")) == 7
         assert [row["session_id"] for row in desk.rows("sessions", "--user", "ann")] == ["a1"]
-        shown = desk.command("show", "a1")
-        assert shown.index("tell a long story") < shown.index("question 0") < shown.index("question 5")
-        assert [step["position"] for step in json.loads(desk.command("show", "a1", "--json"))["timesteps"]] == [
-            *range(7)
-        ]
+        assert "tell a long story" in desk.command("show", cut)
+        steps = json.loads(desk.command("show", "a1", "--json"))["steps"]
+        assert [step["position"] for step in steps] == [*range(7)]
         assert ids("--text", "tell me everything") == [dear]
         # What did people dislike? Is the clinic's text here? Is anything lost, does anything wait?
         assert "thumbs_down" in desk.command("show", rated)

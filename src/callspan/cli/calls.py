@@ -123,13 +123,14 @@ def _cells(call: CallRecord, short: str) -> list[Text | str]:
 
 
 def outcome_text(call: CallRecord) -> Text:
-    """Return a call's outcome with its HTTP status and number of retries."""
+    """Return a call's outcome, what is missing of its answer, its HTTP status and its number of retries."""
     status = call.error.status if call.error else None
     word = call.outcome if status is None else f"{call.outcome} {status}"
     style = OUTCOME_STYLES.get(call.outcome, "")
-    for is_so, mark in ((call.is_cut_by_length, ", cut by length"), (call.is_cut_off, ", cut off")):
+    for is_so, mark in ((call.is_cut_by_length, "cut by length"), (call.is_cut_off, "cut off")):
         if is_so:
-            word, style = word + mark, "yellow" if call.outcome == "success" else style
+            # Instead of the word for success: 80 columns have room for one.
+            word, style = (mark, "yellow") if call.outcome == "success" else (f"{word}, {mark}", style)
     if call.response is not None and call.response.unrecognized:
         word += ", not recognized"
     retried = f", {call.retries} retr{'y' if call.retries == 1 else 'ies'}" if call.retries else ""

@@ -159,7 +159,7 @@ def test_a_call_that_was_cut_or_cancelled_is_marked_and_its_session_is_no_plain_
     )
     keep(store, made("c", outcome="cancelled", place=Place(session_id="s")), session("s", outcome="success"))
     keep(store, made("d", place=Place(session_id="whole")), session("whole", outcome="success"))
-    marks = {"a": "success, cut by length", "b": "success, cut off", "c": "cancelled"}
+    marks = {"a": "cut by length", "b": "cut off", "c": "cancelled"}
     for call_id, mark in marks.items():
         for command in (("calls",), ("tail",), ("show", call_id)):
             assert mark in ask("--store", store, *command).out
