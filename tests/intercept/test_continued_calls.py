@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Recorded:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._readers = ExitStack()
         self.start()
 
     def start(self) -> None:
@@ -41,8 +43,12 @@ class Recorded:
     def calls(self) -> tuple[Reader, list[CallRecord]]:
         """A reader, and all calls, oldest first."""
         assert self._handle.force_flush()
-        reader = open_store(self.url)
+        reader = self._readers.enter_context(closing(open_store(self.url)))
         return reader, [*reader.calls(CallFilter(newest_first=False))]
+
+    def close(self) -> None:
+        """Close the readers."""
+        self._readers.close()
 
     def texts(self, number: int) -> list[str | None]:
         """The messages of a call with those of the calls before it."""
@@ -74,7 +80,8 @@ class Recorded:
 @pytest.fixture(params=["sqlite", pytest.param("jsonl", marks=pytest.mark.slow)])
 def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recorded]:
     url = f"{request.param}:///{tmp_path}/calls.{request.param}"
-    yield Recorded(url)
+    with closing(Recorded(url)) as store:
+        yield store
     callspan.uninstrument()
 
 
