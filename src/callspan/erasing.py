@@ -329,7 +329,9 @@ def _chosen(
         whole |= touched - mixed if len(readers.failures) == known else frozenset()
     single |= readers.each(lambda reader: {one.call_id for one in reader.ids(sessions=whole)})
     shared = readers.each(lambda reader: {*reader.sharing(single)}) - single
-    scope = DeletionScope(frozenset(whole), frozenset(single | shared if everywhere else single))
+    single |= shared if everywhere else frozenset()
+    single |= readers.each(lambda reader: {*reader.named_by_rewards(single)})
+    scope = DeletionScope(frozenset(whole), frozenset(single))
     return _Choice(scope._replace(erased_ns=time.time_ns()), frozenset(shared), readers.failures)
 
 

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "sessions": "sessions",
     "calls": "calls",
     "show": "show",
+    "rewards": "rewards",
     "stats": "stats",
     "tail": "calls",
     "export": "export",

@@ -19,6 +19,7 @@ from rich.text import Text as RichText
 
 from callspan import private_names
 from callspan.cli.command_context import CommandContext, store_errors, with_context
+from callspan.cli.rewards import age
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.fail_open import ours
@@ -37,7 +38,8 @@ from callspan.spool.unrecorded import FILE as UNRECORDED
 from callspan.spool.unrecorded import read_unrecorded
 from callspan.spool.uploads import DIRECTORY, uploads_in
 from callspan.stores.base import StoreError
-from callspan.stores.urls import distribution_of, open_store, split_urls
+from callspan.stores.protocol import Readable
+from callspan.stores.urls import distribution_of, find_store, open_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _AREAS: Final = (
@@ -70,6 +72,8 @@ _OURS: Final = "callspan"
 _PLATFORMS: Final = ("traceloop-sdk", "logfire", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
 """Distributions that also instrument these SDKs, if the application enables it."""
 _CONNECT_S: Final = 2.0
+_READ_S: Final = 0.5
+"""The longest time that the rewards of a store are looked for."""
 
 
 @click.command("doctor", short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
@@ -156,6 +160,7 @@ def every_check(stores: str) -> Iterator[Check]:
     settings = load({"stores": tuple(split_urls(stores))})
     for url in settings.stores:
         yield store_state(url, settings)
+        yield from _unjoined(url)
     yield from _left_for_others(settings)
     yield from _damage(settings)
     yield from _refused(settings)
@@ -283,6 +288,22 @@ def store_state(url: str, settings: Settings) -> Check:
     running = any(one.held for one in waits)
     advice = None if not records else "A running process delivers them." if running else "Deliver them: callspan ship"
     return Check("stores", safe_name(url), state, f"{detail}{by}{backlog}", advice)
+
+
+def _unjoined(url: str) -> Iterator[Check]:
+    """Report rewards that name nothing recorded; nothing of a store that cannot be read within the time."""
+    try:
+        store = find_store(url)
+        if not isinstance(store, Readable):
+            return
+        with contextlib.closing(store.reader(_READ_S)) as reader:
+            found = list(reader.rewards(unjoined=True))
+    except store_errors(SettingError):
+        return
+    if found:
+        number = f"{plural(len(found), 'reward', 'name')} no recorded call, session, step or event"
+        detail = f"{number}; given {age(found[-1])} ago or later. They are kept, and belong to it once it is recorded"
+        yield Check("stores", f"rewards in {safe_name(url)}", "note", detail, "See: callspan rewards --unjoined")
 
 
 def _waiting(url: str, settings: Settings, *, reachable: bool) -> list[Waiting]:

@@ -249,11 +249,11 @@ def _member(entry: Item, position: int | None = None) -> tuple[str, dict[str, ob
     if isinstance(entry, CallRecord):
         return "calls", call_row(entry, position)
     if isinstance(entry, EventRecord):
-        return ("tools" if entry.event_type == "tool" else "events"), _fields(entry)
-    return ("messages" if isinstance(entry, MessageRecord) else "rewards"), _fields(entry)
+        return ("tools" if entry.event_type == "tool" else "events"), record_fields(entry)
+    return ("messages" if isinstance(entry, MessageRecord) else "rewards"), record_fields(entry)
 
 
-def _fields(item: Event) -> dict[str, object]:
+def record_fields(item: Event) -> dict[str, object]:
     """Return every field, including those that a record omits at their default."""
     return {"kind": item.__struct_config__.tag, **msgspec.structs.asdict(item)}
 

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.events import TimestepRecord
+from callspan.record.events import RewardRecord, TimestepRecord
 from callspan.stores.base import (
     MOST_CALLS,
     CallFilter,
@@ -87,6 +87,10 @@ class RewardFilteredReader:
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
         return self._reader.events(session_id)
+
+    def rewards(self, call: CallRecord | None = None, *, unjoined: bool = False) -> Iterator[RewardRecord]:
+        """Yield rewards, newest first, regardless of those of their sessions."""
+        return self._reader.rewards(call, unjoined=unjoined)
 
     def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
         """Yield the records of a kind with one of these whole ids, regardless of rewards."""

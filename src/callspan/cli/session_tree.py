@@ -238,7 +238,7 @@ def _line(item: Item) -> Text:
         way = f"{item.sender or '?'} → {item.receiver or '?'}"
         return styled((f"{item.message_type} ", "blue"), (f"{way}  ", _FAINT), _brief(item.content))
     if isinstance(item, RewardRecord):
-        return _reward_line(item)
+        return reward_line(item)
     return _EVENT_LINES.get(item.event_type, _event_line)(item)
 
 
@@ -307,7 +307,8 @@ def _event_line(event: EventRecord) -> Text:
     return styled((f"{event.event_type} ", "blue"), name, _brief(event.data), (failed, "red"))
 
 
-def _reward_line(item: RewardRecord) -> Text:
+def reward_line(item: RewardRecord) -> Text:
+    """Return the line of a reward: objective, value, what it is for, and who gave it."""
     who = "  ".join(part for part in (item.label, item.source, item.annotation) if part)
     of = "step" if item.scope == "event" and item.event_id is None and item.timestep_id is not None else item.scope
     return styled(

@@ -14,11 +14,11 @@ from rich.text import Text as RichText
 from callspan.cli.calls import outcome_text
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filters import Rows
-from callspan.cli.json_rows import call_rows, session_json
+from callspan.cli.json_rows import call_rows, record_fields, session_json
 from callspan.cli.paging import say_more
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
-from callspan.cli.session_tree import Page, entries, session_tree
+from callspan.cli.session_tree import Page, entries, reward_line, session_tree
 from callspan.cli.unknown_costs import why_unknown
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing
@@ -70,11 +70,14 @@ def show_command(context: CommandContext, ident: str, limit: int | None, offset:
             context.no_match(_missing(context, reader, ident))
         history = reader.history(call)
         row = next(call_rows(reader, [call]))
+        rewards = list(reader.rewards(call))
     if context.json:
-        context.emit(row | _call_json(call, history))
+        context.emit(row | _call_json(call, history) | {"rewards": list(map(record_fields, rewards))})
     else:
         with context.screen.paged():
             print_call(context.screen, call, history, row["timestep_position"])
+            for one in rewards:
+                context.screen.text(styled((f"{'reward':<{_LABEL_WIDTH}}", "dim")).append_text(reward_line(one)))
             if later is not None and summary is not None:
                 before = f"\nThis call is newer than the newest session: callspan show {summary.session.session_id}"
                 context.screen.paragraph(before)

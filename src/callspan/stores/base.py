@@ -363,6 +363,13 @@ class Reader(Protocol):
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
 
+    def rewards(self, call: CallRecord | None = None, *, unjoined: bool = False) -> Iterator[RewardRecord]:
+        """Yield rewards and feedback, newest first.
+
+        `call`: only those of this call, by its id, its span's, or the provider's of its response or request.
+        `unjoined`: only those of a call, session, timestep or event that the store does not have.
+        """
+
     def summary(self, by: str | Sequence[str], which: CallFilter = ..., *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first. Percentiles are the slowest part and optional.
 
@@ -397,6 +404,9 @@ class Selective(Reader, Protocol):
 
     def rows_of(self, scope: DeletionScope) -> Mapping[str, int]:
         """Return how many records of each table a deletion of these sessions and calls would take."""
+
+    def named_by_rewards(self, calls: Collection[str]) -> frozenset[str]:
+        """Return the other ids of these calls by which rewards without a session name them."""
 
     def sharing(self, calls: Collection[str]) -> frozenset[str]:
         """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""

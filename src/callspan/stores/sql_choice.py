@@ -11,7 +11,7 @@ from typing import Final
 from callspan.stores import filters
 from callspan.stores.base import CallFilter, CallIds, DeletionScope
 from callspan.stores.columns import TABLES
-from callspan.stores.sql_rewards import SqlRewards, Values
+from callspan.stores.sql_rewards import CALL_IDS, LOOSE, SqlRewards, Values
 
 _EVERY: Final = CallFilter()
 _TIMES: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns < :until_ns"}
@@ -80,6 +80,14 @@ class SqlChoice(SqlRewards):
                 keys |= {row[0] for row in self._chunks(sql + self._among("call_id"), scope.calls)}
             found[table.name] = len(keys)
         return found
+
+    def named_by_rewards(self, calls: Collection[str]) -> frozenset[str]:
+        """Return the other ids of these calls by which rewards without a session name them."""
+        found = set[str]()
+        for column in CALL_IDS[1:]:
+            sql = f"SELECT c.{column} FROM calls c WHERE c.{column} IN (SELECT call_id FROM rewards WHERE {LOOSE})"
+            found.update(str(row[0]) for row in self._chunks(f"{sql} AND {self._among('c.call_id')}", calls))
+        return frozenset(found)
 
     def sharing(self, calls: Collection[str]) -> frozenset[str]:
         """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
+from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
 from callspan.stores import aggregates
 from callspan.stores.base import Event
@@ -26,6 +27,25 @@ _REWARDED: Final = "event_id, session_id, timestep_id, event_type, time_ns, sequ
 _STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
 _AT_ONCE: Final = 500
 """Sessions per query."""
+CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
+"""By which a reward may name a call: what its process does not know is kept as it was given."""
+LOOSE: Final = "session_id IS NULL AND call_id IS NOT NULL"
+"""Of rewards: they name a call, and no session."""
+_OF_NO_CALL: Final = " AND ".join(
+    f"call_id NOT IN (SELECT {one} FROM calls WHERE {one} IN (SELECT call_id FROM rewards WHERE {LOOSE}))"
+    for one in CALL_IDS
+)
+_UNKNOWN: Final = """
+    {column} IS NOT NULL AND {column} NOT IN (SELECT {column} FROM {table} WHERE {column} IN (
+      SELECT {column} FROM rewards WHERE {column} IS NOT NULL))"""
+_UNJOINED: Final = f"""
+({LOOSE} AND {_OF_NO_CALL})
+OR (session_id IS NULL AND ({_UNKNOWN.format(column="timestep_id", table="timesteps")}))
+OR (session_id IS NULL AND ({_UNKNOWN.format(column="event_id", table="events")}))
+OR ({_UNKNOWN.format(column="session_id", table="sessions")}
+    AND {_UNKNOWN.format(column="session_id", table="calls").strip()})
+"""
+"""Rewards for what the store does not have."""
 _ANNOUNCED: Final = f"event_type IN ({', '.join(map(repr, sorted(aggregates.ANNOUNCED)))})"
 
 
@@ -55,8 +75,7 @@ class SqlRewards(ABC):
     def step_positions(self, session_ids: Sequence[str]) -> dict[str, int]:
         """Return the position of each timestep of these sessions, by the timestep's id."""
         found: dict[str, int] = {}
-        for start in range(0, len(session_ids), _AT_ONCE):
-            names = {f"id{number}": one for number, one in enumerate(session_ids[start : start + _AT_ONCE])}
+        for names in _in_parts(session_ids):
             chosen = ", ".join(f":{name}" for name in names)
             sql = f"SELECT session_id, timestep_id FROM timesteps WHERE session_id IN ({chosen})"
             sql += f" ORDER BY session_id, {_STEP_ORDER}"
@@ -64,11 +83,22 @@ class SqlRewards(ABC):
                 found.update(zip((str(step_id) for _, step_id in steps), count(), strict=False))
         return found
 
+    def rewards(self, call: CallRecord | None = None, *, unjoined: bool = False) -> Iterator[RewardRecord]:
+        """Yield rewards, newest first: those of a call, by any of its ids, or for what the store does not have."""
+        conditions, names = [_UNJOINED] if unjoined else [], dict[str, str]()
+        if call is not None:
+            known = (call.call_id, call.response.id if call.response else None, call.request_id, call.span_id)
+            names = {f"id{number}": one for number, one in enumerate(filter(None, known))}
+            conditions.append(f"call_id IN ({', '.join(f':{name}' for name in names)})")
+        where = " AND ".join(f"({one})" for one in conditions) or "1 = 1"
+        sql = f"SELECT * FROM rewards WHERE {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
+        return (record_of(REWARDS, row, RewardRecord) for row in self._rows(sql, **names))
+
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened, without holding them."""
         ended = self._rows(f"SELECT event_id FROM events WHERE session_id = :id AND {_ANNOUNCED}", id=session_id)
         announced = {start_id(str(row["event_id"])) for row in ended}
-        given = self._given_to_steps("session_id = :id", {"id": session_id})
+        given = self._given_by_id("session_id = :id", {"id": session_id})
         streams: tuple[Iterator[Event], ...] = (
             (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, session_id)),
             (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, session_id)),
@@ -87,9 +117,29 @@ class SqlRewards(ABC):
             found[values[1]].append(_rewarded(*values))
         for row in self._rows(f"SELECT * FROM rewards WHERE {chosen}", **names):
             found[row["session_id"]].append(record_of(REWARDS, row, RewardRecord))
-        for record in self._given_to_steps(chosen, names):
+        for record in self._given_by_id(chosen, names):
             found[record.session_id].append(record)
         return found
+
+    def _given_by_id(self, chosen: str, names: Values) -> list[RewardRecord]:
+        """Return rewards without a session whose call or timestep is of the chosen sessions, with that session."""
+        return [*self._given_to_steps(chosen, names), *self._given_to_calls(chosen, names)]
+
+    def _given_to_calls(self, chosen: str, names: Values) -> list[RewardRecord]:
+        """Return rewards that have only an id of a call, with the session, timestep and id of that call."""
+        if next(self._tuples(f"SELECT 1 FROM rewards WHERE {LOOSE} LIMIT 1"), None) is None:
+            return []
+        found = dict[object, RewardRecord]()
+        for column in CALL_IDS:
+            sql = f"SELECT {column}, call_id, session_id, timestep_id FROM calls WHERE {chosen} AND {column} IN"
+            sql += f" (SELECT call_id FROM rewards WHERE {LOOSE})"
+            calls = {str(row[0]): row[1:] for row in self._tuples(sql, **names)}
+            for named in _in_parts([*calls]):
+                sql = f"SELECT * FROM rewards WHERE {LOOSE} AND call_id IN ({', '.join(f':{name}' for name in named)})"
+                for row in self._rows(sql, **named):
+                    of = dict(zip(("call_id", "session_id", "timestep_id"), calls[str(row["call_id"])], strict=True))
+                    found[row["reward_id"]] = record_of(REWARDS, {**row, **of}, RewardRecord)
+        return [*found.values()]
 
     def _given_to_steps(self, chosen: str, names: Values) -> list[RewardRecord]:
         """Return rewards that have only a timestep's id, with the session of that timestep."""
@@ -106,6 +156,12 @@ class SqlRewards(ABC):
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
         sql = f"SELECT * FROM {table.name} WHERE session_id = :id ORDER BY {order}, {table.key}"
         return self._rows(sql, id=session_id)
+
+
+def _in_parts(values: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Yield the values as parameters by name, some at once."""
+    for start in range(0, len(values), _AT_ONCE):
+        yield {f"id{number}": one for number, one in enumerate(values[start : start + _AT_ONCE])}
 
 
 def _rewarded(

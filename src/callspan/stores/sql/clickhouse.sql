@@ -55,7 +55,8 @@ CREATE TABLE IF NOT EXISTS messages (
 @columns(messages)
 ) ENGINE = ReplacingMergeTree ORDER BY (session_id, message_id) SETTINGS allow_nullable_key = 1, non_replicated_deduplication_window = 1000;
 CREATE TABLE IF NOT EXISTS rewards (
-@columns(rewards)
+@columns(rewards),
+  INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1
 ) ENGINE = ReplacingMergeTree ORDER BY (session_id, reward_id) SETTINGS allow_nullable_key = 1, non_replicated_deduplication_window = 1000;
 -- Every value once, by the SHA-256 of its exact JSON. `text`: the whole text of a message. `data`: the JSON without the
 -- long texts, which stand in `text` only; NULL for a message that is nothing but its role and text.

@@ -53,6 +53,7 @@ CREATE TABLE rewards (
 @columns(rewards)
 );
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
+CREATE INDEX rewards_call ON rewards (call_id) WHERE call_id IS NOT NULL;
 
 -- Every value once, by the SHA-256 of its exact JSON. `text`: the whole text of a message. `data`: the JSON without the
 -- long texts, which stand in `text` only; NULL for a message that is nothing but its role and text.

@@ -1,0 +1,91 @@
+"""`callspan rewards`: a table of rewards and feedback, also of those whose target no store has yet."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import Final
+
+import click
+from rich.console import Group
+from rich.text import Text
+
+from callspan.cli.command_context import CommandContext, reading
+from callspan.cli.json_rows import record_fields
+from callspan.cli.paging import TABLE_ROWS, page_options, say_more
+from callspan.cli.screen import Column, fitted, reward_style, styled
+from callspan.formatting import UNKNOWN, duration, local_time, reward
+from callspan.record.events import RewardRecord
+from callspan.safe_urls import safe_name
+
+_COLUMNS: Final = (
+    Column("given", rank=4),
+    Column("age", right=True, rank=5),
+    Column("objective", shrinks=True),
+    Column("value", right=True),
+    Column("label", shrinks=True, known=True),
+    Column("for", shrinks=True, least=20),
+    Column("source", shrinks=True, rank=6, known=True),
+    Column("comment", shrinks=True, rank=7, known=True),
+)
+_EPILOG: Final = """\b
+Examples:
+  callspan rewards
+  callspan rewards --unjoined          given by ids that nothing recorded has
+  callspan rewards --json | jq -r '.[] | select(.label == "thumbs_down") | .call_id'"""
+
+
+@click.command("rewards", short_help="List rewards and feedback.", epilog=_EPILOG)
+@click.option("--unjoined", is_flag=True, help="Only those of a call, session, step or event that is not recorded.")
+@page_options("rewards")
+@reading
+def rewards_command(context: CommandContext, unjoined: bool, limit: int | None, offset: int) -> None:
+    """List rewards and feedback, newest first, with what they were given for.
+
+    One that names a call, session, step or event which is not recorded is kept, and belongs to it as soon as it is.
+    """
+    with context.reader() as reader:
+        found = reader.rewards(unjoined=unjoined)
+        if context.json:
+            end = None if limit is None else offset + limit
+            if not context.emit_all(map(record_fields, islice(found, offset, end))):
+                raise click.exceptions.Exit(1)
+            return
+        rows = limit or TABLE_ROWS
+        shown = list(islice(found, offset, offset + rows))
+        more = next(found, None)
+    if not shown:
+        context.no_match(f"No such rewards in {safe_name(context.store)}.")
+    with context.screen.paged():
+        context.screen.print(_table(shown, context.screen.console.width))
+        say_more(context, None if more else 0, offset + rows)
+
+
+def age(record: RewardRecord) -> str:
+    """Return how long ago a reward was given."""
+    return UNKNOWN if record.time_ns is None else duration(max(0, time.time_ns() - record.time_ns))
+
+
+def _table(found: list[RewardRecord], width: int) -> Group:
+    return fitted(_COLUMNS, map(_cells, found), width)
+
+
+def _cells(record: RewardRecord) -> list[Text | str]:
+    return [
+        local_time(record.time_ns),
+        age(record),
+        styled((record.objective, "magenta")),
+        styled((reward(record.value), reward_style(record.value))),
+        styled(record.label or UNKNOWN),
+        styled((_target(record), "cyan")),
+        styled(record.source or UNKNOWN),
+        styled((record.annotation or UNKNOWN, "dim")),
+    ]
+
+
+def _target(record: RewardRecord) -> str:
+    """Return what a reward was given for, the narrowest first."""
+    named = {
+        "event": record.event_id, "call": record.call_id, "step": record.timestep_id, "session": record.session_id,
+    }  # fmt: skip
+    return next((f"{kind} {ident}" for kind, ident in named.items() if ident is not None), UNKNOWN)

@@ -1,0 +1,95 @@
+"""Rewards by ids that no process knew when they were given: kept, listed, and joined when their record comes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+from click.testing import CliRunner
+
+from callspan.cli.commands import callspan
+from callspan.erasing import erase
+from callspan.record.call import Place
+from callspan.record.events import EventRecord, RewardRecord, TimestepRecord
+from callspan.stores.urls import open_store
+
+from .conftest import START_NS, Delivery, Records
+
+
+@pytest.fixture
+def store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
+    return deliver(url)
+
+
+def run(url: str, *arguments: str) -> str:
+    result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, (arguments, result.output)
+    return result.stdout
+
+
+def given(reward_id: str, number: int, **target: str) -> RewardRecord:
+    return RewardRecord(reward_id=reward_id, objective="feedback", value=1.0, time_ns=START_NS + number, **target)
+
+
+def unjoined(url: str) -> list[str]:
+    with closing(open_store(url)) as reader:
+        return [one.reward_id for one in reader.rewards(unjoined=True)]
+
+
+def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
+    url: str, store: Delivery, records: Records
+) -> None:
+    call = records.call(call_id="c", place=Place(session_id="s", timestep_id="t"), span_id="1" * 16)
+    names = {"own": "c", "response": "chatcmpl-1", "request": "req_1", "span": "1" * 16}
+    store.write(*(given(name, number, call_id=ident) for number, (name, ident) in enumerate(names.items())))
+    assert unjoined(url) == ["span", "request", "response", "own"]
+    assert json.loads(run(url, "rewards", "--unjoined", "--json"))[0]["call_id"] == "1" * 16
+    assert "call chatcmpl-1" in run(url, "rewards", "--unjoined")
+    store.write(call, TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS))
+    assert unjoined(url) == []
+    with closing(open_store(url)) as reader:
+        assert {one.reward_id for one in reader.rewards(call)} == {*names}
+        inside = [event for event in reader.events("s") if isinstance(event, RewardRecord)]
+        assert [(one.reward_id, one.call_id, one.timestep_id) for one in inside] == [(name, "c", "t") for name in names]
+        (summary,) = reader.sessions()
+        assert summary.rewards == {"feedback": 4.0}
+    assert run(url, "show", "c").count("feedback +1") == 4
+    assert len(json.loads(run(url, "show", "c", "--json"))["rewards"]) == 4
+
+
+def test_a_reward_by_the_id_of_a_response_is_erased_with_its_call(url: str, store: Delivery, records: Records) -> None:
+    store.write(given("gone", 1, call_id="chatcmpl-1"), given("other", 2, call_id="chatcmpl-2"))
+    store.write(records.call(call_id="c"))
+    store.close()
+    receipt = erase(url, calls=["c"])
+    assert (receipt.stores[0].calls, receipt.stores[0].rewards) == (1, 1)
+    assert unjoined(url) == ["other"]
+
+
+def test_a_reward_for_a_session_step_or_event_that_is_not_recorded_is_listed(
+    url: str, store: Delivery, records: Records
+) -> None:
+    store.write(
+        records.call(call_id="c", session_id="known-by-its-call"),
+        given("of-session", 1, session_id="s"),
+        given("of-step", 2, timestep_id="t"),
+        given("of-event", 3, event_id="e"),
+        given("of-call", 4, call_id="c"),
+        given("of-known", 5, session_id="known-by-its-call"),
+    )
+    assert unjoined(url) == ["of-event", "of-step", "of-session"]
+    store.write(
+        records.session("s", start_ns=START_NS),
+        TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS),
+        EventRecord(event_id="e", session_id="s", event_type="x", time_ns=START_NS),
+    )
+    assert unjoined(url) == []
+    assert len(json.loads(run(url, "rewards", "--json"))) == 5
+
+
+def test_doctor_says_how_many_rewards_name_nothing_recorded(url: str, store: Delivery) -> None:
+    store.write(given("a", 1, call_id="nobody"), given("b", 2, session_id="nowhere"))
+    store.close()
+    assert "2 rewards name no recorded call, session, step or event" in " ".join(run(url, "doctor").split())
