@@ -272,7 +272,7 @@ def store_state(url: str, settings: Settings) -> Check:
     """Return whether one of the stores takes records, and how many wait for it."""
     trouble, detail = store_check(url)
     made_by = distribution_of(url)
-    by = f"; store of {made_by}" if made_by else ""
+    by = (f"; store of {made_by}" if made_by else "") + _kept(url)
     try:
         waits = _waiting(url, settings, reachable=trouble is None)
     except store_errors(SettingError):
@@ -304,6 +304,14 @@ def _unjoined(url: str) -> Iterator[Check]:
         number = f"{plural(len(found), 'reward', 'name')} no recorded call, session, step or event"
         detail = f"{number}; given {age(found[-1])} ago or later. They are kept, and belong to it once it is recorded"
         yield Check("stores", f"rewards in {safe_name(url)}", "note", detail, "See: callspan rewards --unjoined")
+
+
+def _kept(url: str) -> str:
+    try:
+        level = find_store(url).content
+    except SettingError:
+        return ""
+    return "" if level == "full" else f"; content is {level}"
 
 
 def _waiting(url: str, settings: Settings, *, reachable: bool) -> list[Waiting]:

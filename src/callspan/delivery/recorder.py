@@ -13,18 +13,20 @@ from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.fail_open import Once, fail_open, log, ours, report, reported
 from callspan.process.content import without_bodies
 from callspan.process.processed import Processed, passes_first, queue
-from callspan.process.processors import delivery_processors
+from callspan.process.processors import delivery_processors, store_processors
 from callspan.record import codec
 from callspan.record.events import Record
-from callspan.settings import SettingError, Settings
+from callspan.safe_urls import identity_of
+from callspan.settings import Content, SettingError, Settings, strictest
 from callspan.spool.appending import Queued
 from callspan.spool.directory import Listing
 from callspan.spool.losses import Losses, Occasions, add_losses
-from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
+from callspan.spool.processed_sink import ProcessedSink, Reduction, SharedDecoder
 from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool
 from callspan.spool.unrecorded import UnrecordedCalls
+from callspan.stores.protocol import Store
 from callspan.stores.spools import spool_directory
 from callspan.stores.urls import find_store, split_urls
 
@@ -230,10 +232,20 @@ def store_sinks(
     return [
         ProcessedSink(
             store.sink(), decoder, number, delivered if number == 0 else None,
-            pauses=pauses, path=store.path, identity=store.identity,
+            pauses=pauses, path=store.path, identity=store.identity, reduction=_reduction(_level(store, stores)),
         )
         for number, store in enumerate(stores)
     ]  # fmt: skip
+
+
+def _level(store: Store, stores: Sequence[Store]) -> Content:
+    """Return the content that a store keeps; the stricter level holds where it is named twice."""
+    same = (one.content for one in stores if (one.path, identity_of(one.url)) == (store.path, identity_of(store.url)))
+    return strictest(*same)
+
+
+def _reduction(level: Content) -> Reduction | None:
+    return None if level == "full" else Reduction(store_processors(level).run, f" content={level}")
 
 
 def check_prices(prices: object) -> None:

@@ -6,12 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from callspan.forks import in_child
+from callspan.record.codec import encode
 from callspan.record.events import Record
-from callspan.spool.sink import Decoded, Entry, Sink, decode_payload
+from callspan.spool.sink import Decoded, Entry, PoisonError, Sink, decode_payload
 
 Process: TypeAlias = Callable[[Record], Record]
 """From a record as it was written to the one to store; the same object if nothing changes. Must not raise."""
@@ -88,6 +90,14 @@ class SharedDecoder:
         self.kept_bytes = 0
 
 
+class Reduction(NamedTuple):
+    """What a store keeps of records, if not all of their content."""
+
+    process: Process
+    keeps: str
+    """Distinguishes stores of one file that keep different content."""
+
+
 class ProcessedSink:
     """A sink that passes entries to another sink with a `decode` that also processes them."""
 
@@ -101,16 +111,19 @@ class ProcessedSink:
         pauses: bool = False,
         path: Path | None = None,
         identity: str | None = None,
+        reduction: Reduction | None = None,
     ) -> None:
         """`number` is its number in the decoder; `pauses`: sleep between records to let other threads run.
 
         `path` is that of a store that is a file, the same for every URL of it; `identity` distinguishes stores of the
-        same name.
+        same name. `reduction` removes what this store does not keep; the sink is given the result alone, encoded.
         """
         self._sink = sink
         self._decoder = decoder
         self._number = number
         self._delivered = delivered
+        self._reduce = None if reduction is None else reduction.process
+        self.keeps = "" if reduction is None else reduction.keeps
         self._pauses = pauses
         self._pausing = False
         self._paused_ns = 0
@@ -130,10 +143,11 @@ class ProcessedSink:
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries, processed."""
         take, delivered = self._take, self._delivered
+        deliver = self._sink.deliver if self._reduce is None else partial(self._deliver_reduced, self._reduce)
         # A full batch means that the sink is behind: do not sleep.
         self._pausing = self._pauses and len(entries) < self.batch_entries
         if delivered is None:
-            self._sink.deliver(_with(take, entries))
+            deliver(_with(take, entries))
             return
         changed: list[Record] = []
 
@@ -143,9 +157,12 @@ class ProcessedSink:
                 changed.append(decoded.record)
             return decoded
 
-        self._sink.deliver(_with(decode, entries))
+        deliver(_with(decode, entries))
         for record in changed:
             delivered(record)
+
+    def _deliver_reduced(self, reduce: Process, entries: Sequence[Entry]) -> None:
+        self._sink.deliver([_reduced(entry, entry.decode(entry).record, reduce) for entry in entries])
 
     def _take(self, entry: Entry) -> Decoded:
         if self._pausing and time.perf_counter_ns() - self._paused_ns > _AT_A_STRETCH_NS:
@@ -156,7 +173,12 @@ class ProcessedSink:
         return self._decoder.take(self._number, entry)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Save an entry that cannot be stored, as received, for inspection."""
+        """Save an entry that cannot be stored, as received, for inspection; without content that it does not keep."""
+        if self._reduce is not None:
+            try:
+                entry = _reduced(entry, decode_payload(entry.payload), self._reduce)
+            except PoisonError:
+                entry, reason = entry._replace(payload=b""), "not a record; the store keeps less than all content"
         self._sink.set_aside(entry, reason)
 
     def forget(self, segment: str) -> None:
@@ -166,6 +188,12 @@ class ProcessedSink:
     def close(self) -> None:
         """Close files and connections."""
         self._sink.close()
+
+
+def _reduced(entry: Entry, record: Record, reduce: Process) -> Entry:
+    """Return the entry as if only this had been written."""
+    reduced = reduce(record)
+    return entry._replace(payload=encode(reduced), decode=lambda _: Decoded(reduced, reduced))
 
 
 def _with(decode: Callable[[Entry], Decoded], entries: Sequence[Entry]) -> list[Entry]:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol, runtime_checkable
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from typing import Any, ClassVar, Final, Protocol, cast, get_args, runtime_checkable
+from urllib.parse import SplitResult, parse_qsl, unquote_plus, urlsplit
 
 import msgspec
 
@@ -15,11 +15,12 @@ from callspan.fail_open import ours
 from callspan.forks import late_attribute
 from callspan.record.events import Record
 from callspan.safe_urls import identity_of, names_user, safe_name, unescaped
-from callspan.settings import SettingError
+from callspan.settings import Content, SettingError, strictest
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import DeletionResult, DeletionScope, Reader
 
 SETTING: Final = "CALLSPAN_STORES"
+_LEVEL: Final = "content"
 _UNESCAPED: Final = (
     "write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 in the user and password, and a space as %20"
 )
@@ -43,6 +44,7 @@ class Store:
         url: The URL, with its password.
         name: The URL without user, password and query, fit for logs; sinks and readers have the same.
         options: The options in the URL.
+        content: The content that it keeps of what it is given, by `content=` in the URL, which `url` lacks.
         path: The path of a store that is a file or a socket; else None.
     """
 
@@ -59,8 +61,11 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Raises SettingError for a URL with an option that is unknown or has an invalid value."""
-        self.url = url
         self.name = safe_name(url)
+        self.url, levels = _without_level(url)
+        if not set(levels) <= {*get_args(Content)}:
+            raise self.error(f"has a `content` that is none of {', '.join(get_args(Content))}")
+        self.content: Content = strictest(*cast("list[Content]", levels))
         self.path: Path | None = None
         self.options = self._options()
 
@@ -68,12 +73,15 @@ class Store:
     def identity(self) -> str:
         """A text that is the same for the same store and user, whatever the password. Never to be printed."""
         own = "" if self.options_type is None else f" {msgspec.structs.astuple(self.options)}".removesuffix(" ()")
-        return identity_of(self.url) + own
+        return identity_of(self.url) + own + ("" if self.content == "full" else f" content={self.content}")
 
     @property
     def absolute_url(self) -> str:
         """The URL for a process in another directory."""
-        return self.url
+        return self._with_level(self.url)
+
+    def _with_level(self, url: str) -> str:
+        return url if self.content == "full" else f"{url}{'&' if '?' in url else '?'}{_LEVEL}={self.content}"
 
     def sink(self) -> Sink:
         """Return the sink, not opened. Raises SettingError where something that it needs is not installed."""
@@ -148,7 +156,7 @@ class FileStore(PathStore):
         """The URL for a process in another directory."""
         query = split_url(self.url).query
         kind = self.url.partition("://")[0].lower()
-        return f"{kind}:///{self.path.absolute()}" + (f"?{query}" if query else "")
+        return self._with_level(f"{kind}:///{self.path.absolute()}" + (f"?{query}" if query else ""))
 
 
 class ServerStore(Store):
@@ -161,6 +169,16 @@ class ServerStore(Store):
         scheme, _, rest = url.partition("://")
         super().__init__(f"{scheme.lower()}://{rest}")
         split_url(self.url)
+
+
+def _without_level(url: str) -> tuple[str, list[str]]:
+    """Return the URL without `content=`, and what it was given as, in whatever case its name is written."""
+    before, _, query = url.partition("?")
+    parts = query.split("&") if query else []
+    names = [unquote_plus(part.partition("=")[0]).strip().lower() for part in parts]
+    levels = [part.partition("=")[2] for part, name in zip(parts, names, strict=True) if name == _LEVEL]
+    rest = "&".join(part for part, name in zip(parts, names, strict=True) if name != _LEVEL)
+    return (url, []) if not levels else (f"{before}?{rest}" if rest else before, levels)
 
 
 def read_records(name: str, records: Callable[[], Iterable[Record]]) -> Reader:
