@@ -29,6 +29,8 @@ _AT_ONCE: Final = 500
 """Sessions per query."""
 CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
 """By which a reward may name a call: what its process does not know is kept as it was given."""
+_OF_CALL: Final = ("call_id", "session_id", "timestep_id")
+"""What a reward without a session takes from its call."""
 LOOSE: Final = "session_id IS NULL AND call_id IS NOT NULL"
 """Of rewards: they name a call, and no session."""
 _OF_NO_CALL: Final = " AND ".join(
@@ -130,15 +132,14 @@ class SqlRewards(ABC):
         if next(self._tuples(f"SELECT 1 FROM rewards WHERE {LOOSE} LIMIT 1"), None) is None:
             return []
         found = dict[object, RewardRecord]()
+        calls = f"SELECT {', '.join(CALL_IDS)}, session_id, timestep_id FROM calls WHERE {chosen}"
+        of_call = ", ".join(f"c.{one} AS of_{one}" for one in _OF_CALL)
         for column in CALL_IDS:
-            sql = f"SELECT {column}, call_id, session_id, timestep_id FROM calls WHERE {chosen} AND {column} IN"
-            sql += f" (SELECT call_id FROM rewards WHERE {LOOSE})"
-            calls = {str(row[0]): row[1:] for row in self._tuples(sql, **names)}
-            for named in _in_parts([*calls]):
-                sql = f"SELECT * FROM rewards WHERE {LOOSE} AND call_id IN ({', '.join(f':{name}' for name in named)})"
-                for row in self._rows(sql, **named):
-                    of = dict(zip(("call_id", "session_id", "timestep_id"), calls[str(row["call_id"])], strict=True))
-                    found[row["reward_id"]] = record_of(REWARDS, {**row, **of}, RewardRecord)
+            # In this order SQLite reads the rewards of these calls, not all that have no session.
+            sql = f"SELECT r.*, {of_call} FROM ({calls}) c CROSS JOIN rewards r"
+            for row in self._rows(f"{sql} WHERE r.call_id = c.{column} AND r.session_id IS NULL", **names):
+                of = {one: row[f"of_{one}"] for one in _OF_CALL}
+                found[row["reward_id"]] = record_of(REWARDS, {**row, **of}, RewardRecord)
         return [*found.values()]
 
     def _given_to_steps(self, chosen: str, names: Values) -> list[RewardRecord]:
