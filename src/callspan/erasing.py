@@ -18,8 +18,7 @@ from callspan.record.events import Record
 from callspan.record.formats import OtherFormatError
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
-from callspan.spool import erasing as segments
-from callspan.spool import uploads
+from callspan.spool import blanking, uploads
 from callspan.stores.base import CallFilter, DeletionResult, DeletionScope, EmptyStoreError, Selective, StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import names, says_whose
@@ -231,7 +230,7 @@ class _Waiting:
 
     def _payloads(self) -> Iterator[bytes]:
         for directory, found in self._places.items():
-            yield from segments.payloads_in(directory, _keys(found), unnamed=_is_own(found))
+            yield from blanking.payloads_in(directory, _keys(found), unnamed=_is_own(found))
             if _is_own(found):
                 yield from uploads.requests_in(directory)
 
@@ -249,7 +248,7 @@ class _Waiting:
         def is_gone(payload: bytes) -> bool:
             return names(payload, scope)
 
-        erased = segments.erase(directory, _keys(found), is_gone, unnamed=_is_own(found))
+        erased = blanking.erase(directory, _keys(found), is_gone, unnamed=_is_own(found))
         if erased.for_others:
             yield f"{erased.for_others:,} {_FOR_OTHERS}"
         yield from refused(found)

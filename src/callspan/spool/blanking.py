@@ -1,4 +1,4 @@
-"""Erasing: takes records out of the segments of a spool directory, also of those that running processes write.
+"""Blanking: takes records out of the segments of a spool directory, also of those that running processes write.
 
 The frame of a record is overwritten in place by one of the same length, whose payload is blank: offsets stay what they
 are, and readers pass over it.
