@@ -133,7 +133,7 @@ def erase(
         >>> (receipt.stores[0].calls, receipt.is_complete)
         (1, True)
     """
-    which = msgspec.structs.replace(which, text=which.text or None, **_NO_CONDITIONS)
+    which = _checked(which)
     if which.session_id is not None and sessions is None:
         which, sessions = msgspec.structs.replace(which, session_id=None), which.session_id
     some = _ids(sessions), _ids(calls)
@@ -144,7 +144,7 @@ def erase(
     able = _able(found)
     if not able:
         raise SettingError(f"records cannot be deleted from {', '.join(store.name for store in found)}")
-    waiting = _Waiting(urls, found)
+    waiting = _Waiting(urls)
     # First what waits: what is delivered meanwhile is then found in its store.
     with _reading([waiting, *able]) as readers:
         chosen = _chosen(readers, which, *(one or frozenset() for one in some), everywhere=everywhere)
@@ -157,6 +157,15 @@ def erase(
         shared_by=sorted(chosen.shared_by),
         everywhere=everywhere,
     )
+
+
+def _checked(which: CallFilter) -> CallFilter:
+    """Return the filter with what selects only. An empty list, say, is equal to no condition: it selects everything."""
+    try:
+        which = msgspec.convert(msgspec.to_builtins(which), CallFilter)
+    except msgspec.ValidationError as error:
+        raise SettingError(f"erase: the filter is invalid: {error}") from None
+    return msgspec.structs.replace(which, text=which.text or None, **_NO_CONDITIONS)
 
 
 def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
@@ -177,7 +186,7 @@ def whole_ids(
     """
     urls = split_urls(stores)
     found = list(map(find_store, urls))
-    with _reading([_Waiting(urls, found), *_able(found)]) as readers:
+    with _reading([_Waiting(urls), *_able(found)]) as readers:
         return (
             frozenset(_whole(readers, "session", ident, _session_id) for ident in sessions),
             frozenset(_whole(readers, "call", ident, _call_id) for ident in calls),
@@ -213,10 +222,11 @@ class _Waiting:
 
     name = url = SPOOL
 
-    def __init__(self, urls: Sequence[str], stores: Iterable[Store]) -> None:
+    def __init__(self, urls: Sequence[str]) -> None:
         self._places: dict[Path, list[SpoolLocation]] = {}
-        for store in stores:
-            for place in places(urls, store.url):
+        # What waits for the same store to keep less or more of it has a place of its own.
+        for one in dict.fromkeys(one for url in urls for one in (url, *find_store(url).at_every_level)):
+            for place in places(urls, one):
                 self._places.setdefault(place.directory, []).append(place)
 
     def reader(self, wait_s: float | None = None) -> Selective:
@@ -329,7 +339,7 @@ def _chosen(
     single |= readers.each(lambda reader: {one.call_id for one in reader.ids(sessions=whole)})
     shared = readers.each(lambda reader: {*reader.sharing(single)}) - single
     single |= shared if everywhere else frozenset()
-    single |= readers.each(lambda reader: {*reader.named_by_rewards(single)})
+    single |= readers.each(lambda reader: {*reader.other_ids(single)})
     scope = DeletionScope(frozenset(whole), frozenset(single))
     return _Choice(scope._replace(erased_ns=time.time_ns()), frozenset(shared), readers.failures)
 

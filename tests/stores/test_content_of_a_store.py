@@ -77,9 +77,10 @@ def test_a_store_keeps_less_than_another(url: str, level: str, records: Records,
         assert not [one.name for one in files if CANARY.encode() in one.read_bytes()]
 
 
-def test_the_stricter_holds_where_a_store_is_named_twice(records: Records, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["sqlite:///{place}/calls.db", "sqlite:///{place}/./calls.db"])
+def test_the_stricter_holds_where_a_store_is_named_twice(other: str, records: Records, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/calls.db"
-    for sink in store_sinks([url, f"{url}?content=off"]):
+    for sink in store_sinks([url, f"{other.format(place=tmp_path)}?content=off"]):
         sink.open()
         sink.deliver([Entry("1-a.seg", 0, 1, encode(records.call(answer=CANARY)))])
         sink.close()
@@ -92,6 +93,12 @@ def test_the_stricter_holds_where_a_store_is_named_twice(records: Records, tmp_p
 def test_what_is_no_level_is_an_error(base: str, option: str) -> None:
     with pytest.raises(SettingError, match="none of full, metadata, off"):
         find_store(with_option(base, option))
+
+
+@pytest.mark.parametrize("url", ["sqlite:///a.db#content=off", "clickhouse://h/db?a=1;content=off", "a.db;Content=off"])
+def test_a_level_that_is_no_part_of_the_query_is_an_error(url: str) -> None:
+    with pytest.raises(SettingError):
+        find_store(url)
 
 
 @pytest.mark.parametrize(

@@ -131,10 +131,14 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     rating = events.RewardRecord(reward_id="r2", call_id="e", value=0, source="human", time_ns=time.time_ns())
     answer = records.call(said(CANARY), CANARY, call_id="e", part="answered", seen_in="fetch", seen_ns=time.time_ns())
     assert answer.is_merged  # type: ignore[attr-defined]
-    store.write(*of_user(records), unseen, step, rating, answer)
+    by_response = msgspec.structs.replace(rating, reward_id="r3", call_id="chatcmpl-1", annotation=CANARY)
+    late = [unseen, step, rating, by_response, answer]
+    store.write(*of_user(records), *late)
     again = Delivery(store.url)  # another process
-    again.write(*of_user(records), unseen, step, rating, answer)
+    again.write(*of_user(records), *late)
     again.close()
+    with contextlib.closing(open_store(store.url)) as reader:
+        assert list(reader.rewards()) == []
     assert left(store.url) == ({"mixed"}, {"d", "f"})
     goes_on = records.call(
         said("new"), call_id="new", session_id="hers", at_s=(time.time_ns() - START_NS) / SECOND + 60
@@ -223,8 +227,10 @@ def test_what_selects_nothing_deletes_nothing(
         CallFilter(limit=1),
         CallFilter(content="none", newest_first=False),
         CallFilter(text=""),
+        CallFilter(metadata=[]),  # type: ignore[arg-type]
+        CallFilter(metadata={}),  # type: ignore[arg-type]
     ):
-        with pytest.raises(SettingError, match="nothing says what to delete"):
+        with pytest.raises(SettingError, match=r"nothing says what to delete|the filter is invalid"):
             erase(url, which)
     for empty in ({"sessions": []}, {"calls": ()}):
         with pytest.raises(SettingError, match="nothing says what to delete"):
@@ -351,7 +357,8 @@ def test_two_stores_of_one_name_are_two(tmp_path: Path, deliver: Callable[[str],
         found.name = "postgresql://host/calls"
     with _reading(stores) as readers:
         chosen = _chosen(readers, CallFilter(user="u1"), frozenset(), frozenset(), everywhere=False)
-    assert (chosen.scope.sessions, chosen.scope.calls) == ({"s", "t"}, {"a", "b"})
+    assert chosen.scope.sessions == {"s", "t"}
+    assert chosen.scope.calls >= {"a", "b"}
 
 
 def test_an_id_that_begins_others_elsewhere_is_whole_and_a_broken_store_does_not_hinder_it(

@@ -52,7 +52,7 @@ def test_every_setting_is_an_argument_that_the_signature_and_the_documentation_s
 _SCOPE = "end session start state using"
 _RECORDS = "environment environment_step event guardrail handoff id invoke_agent message name observation reward tool"
 _READER = (
-    "call calls close count_calls events history ids name named_by_rewards position rewards rows_of session session_ids"
+    "call calls close count_calls events history ids name other_ids position rewards rows_of session session_ids"
     " sessions sharing step_positions stored summary times timestep timesteps"
 )
 _INSTRUMENTOR = "instrument instrumentation_dependencies is_instrumented_by_opentelemetry uninstrument"

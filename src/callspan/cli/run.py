@@ -191,8 +191,10 @@ def _option(stores: tuple[str, ...], directory: Path) -> str:
 def _url(url: str, directory: Path) -> str:
     store = find_store(url)
     if store.path is None or not store.is_file:
-        return safe_name(url)
-    return f"{scheme_of(store.url)}:///{_relative(store.path, directory)}"
+        shown = safe_name(url)
+    else:
+        shown = f"{scheme_of(store.url)}:///{_relative(store.path, directory)}"
+    return shown if store.content == "full" else f"{shown}?content={store.content}"
 
 
 def _nothing(places: str) -> str:

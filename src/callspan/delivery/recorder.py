@@ -240,8 +240,11 @@ def store_sinks(
 
 def _level(store: Store, stores: Sequence[Store]) -> Content:
     """Return the content that a store keeps; the stricter level holds where it is named twice."""
-    same = (one.content for one in stores if (one.path, identity_of(one.url)) == (store.path, identity_of(store.url)))
-    return strictest(*same)
+    return strictest(*(one.content for one in stores if _place(one) == _place(store)))
+
+
+def _place(store: Store) -> str | Path:
+    return identity_of(store.url) if store.path is None else store.path.resolve()
 
 
 def _reduction(level: Content) -> Reduction | None:

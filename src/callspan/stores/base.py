@@ -70,7 +70,8 @@ class DeletionScope(NamedTuple):
     sessions: frozenset[str] = frozenset()
     """With all calls, timesteps, events, messages and rewards in them."""
     calls: frozenset[str] = frozenset()
-    """With the events, messages and rewards that name them. Those of the sessions may be among them."""
+    """With the events, messages and rewards that name them. Those of the sessions may be among them, and other ids of them,
+    by which a reward may name them."""
     older_than_ns: int | None = None
     """Everything from before this Unix time, and nothing else."""
     erased_ns: int = 0
@@ -405,8 +406,8 @@ class Selective(Reader, Protocol):
     def rows_of(self, scope: DeletionScope) -> Mapping[str, int]:
         """Return how many records of each table a deletion of these sessions and calls would take."""
 
-    def named_by_rewards(self, calls: Collection[str]) -> frozenset[str]:
-        """Return the other ids of these calls by which rewards without a session name them."""
+    def other_ids(self, calls: Collection[str]) -> frozenset[str]:
+        """Return the other ids of these calls by which a reward may name them: of response, request and span."""
 
     def sharing(self, calls: Collection[str]) -> frozenset[str]:
         """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +22,8 @@ from callspan.stores.base import DeletionResult, DeletionScope, Reader
 
 SETTING: Final = "CALLSPAN_STORES"
 _LEVEL: Final = "content"
+_MISPLACED: Final = re.compile(rf"[#?&;]\s*{_LEVEL}\s*=", re.IGNORECASE)
+"""Of a URL whose `content=` is taken out: where it stood is no query, for example behind a `#` or a `;`."""
 _UNESCAPED: Final = (
     "write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 in the user and password, and a space as %20"
 )
@@ -63,7 +66,7 @@ class Store:
         """Raises SettingError for a URL with an option that is unknown or has an invalid value."""
         self.name = safe_name(url)
         self.url, levels = _without_level(url)
-        if not set(levels) <= {*get_args(Content)}:
+        if not set(levels) <= {*get_args(Content)} or _MISPLACED.search(unquote_plus(self.url)):
             raise self.error(f"has a `content` that is none of {', '.join(get_args(Content))}")
         self.content: Content = strictest(*cast("list[Content]", levels))
         self.path: Path | None = None
@@ -80,8 +83,13 @@ class Store:
         """The URL for a process in another directory."""
         return self._with_level(self.url)
 
+    @property
+    def at_every_level(self) -> list[str]:
+        """URLs of the same store with each level of content that it may be told to keep."""
+        return [_with_level(self.url, level) for level in get_args(Content)]
+
     def _with_level(self, url: str) -> str:
-        return url if self.content == "full" else f"{url}{'&' if '?' in url else '?'}{_LEVEL}={self.content}"
+        return _with_level(url, self.content)
 
     def sink(self) -> Sink:
         """Return the sink, not opened. Raises SettingError where something that it needs is not installed."""
@@ -169,6 +177,10 @@ class ServerStore(Store):
         scheme, _, rest = url.partition("://")
         super().__init__(f"{scheme.lower()}://{rest}")
         split_url(self.url)
+
+
+def _with_level(url: str, level: Content) -> str:
+    return url if level == "full" else f"{url}{'&' if '?' in url else '?'}{_LEVEL}={level}"
 
 
 def _without_level(url: str) -> tuple[str, list[str]]:

@@ -11,7 +11,7 @@ from typing import Final
 from callspan.stores import filters
 from callspan.stores.base import CallFilter, CallIds, DeletionScope
 from callspan.stores.columns import TABLES
-from callspan.stores.sql_rewards import CALL_IDS, LOOSE, SqlRewards, Values
+from callspan.stores.sql_rewards import CALL_IDS, SqlRewards, Values
 
 _EVERY: Final = CallFilter()
 _TIMES: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns < :until_ns"}
@@ -81,11 +81,11 @@ class SqlChoice(SqlRewards):
             found[table.name] = len(keys)
         return found
 
-    def named_by_rewards(self, calls: Collection[str]) -> frozenset[str]:
-        """Return the other ids of these calls by which rewards without a session name them."""
+    def other_ids(self, calls: Collection[str]) -> frozenset[str]:
+        """Return the other ids of these calls by which a reward may name them: of response, request and span."""
         found = set[str]()
         for column in CALL_IDS[1:]:
-            sql = f"SELECT c.{column} FROM calls c WHERE c.{column} IN (SELECT call_id FROM rewards WHERE {LOOSE})"
+            sql = f"SELECT c.{column} FROM calls c WHERE c.{column} IS NOT NULL"
             found.update(str(row[0]) for row in self._chunks(f"{sql} AND {self._among('c.call_id')}", calls))
         return frozenset(found)
 

@@ -31,17 +31,17 @@ CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
 """By which a reward may name a call: what its process does not know is kept as it was given."""
 _OF_CALL: Final = ("call_id", "session_id", "timestep_id")
 """What a reward without a session takes from its call."""
-LOOSE: Final = "session_id IS NULL AND call_id IS NOT NULL"
+_LOOSE: Final = "session_id IS NULL AND call_id IS NOT NULL"
 """Of rewards: they name a call, and no session."""
 _OF_NO_CALL: Final = " AND ".join(
-    f"call_id NOT IN (SELECT {one} FROM calls WHERE {one} IN (SELECT call_id FROM rewards WHERE {LOOSE}))"
+    f"call_id NOT IN (SELECT {one} FROM calls WHERE {one} IN (SELECT call_id FROM rewards WHERE {_LOOSE}))"
     for one in CALL_IDS
 )
 _UNKNOWN: Final = """
     {column} IS NOT NULL AND {column} NOT IN (SELECT {column} FROM {table} WHERE {column} IN (
       SELECT {column} FROM rewards WHERE {column} IS NOT NULL))"""
 _UNJOINED: Final = f"""
-({LOOSE} AND {_OF_NO_CALL})
+({_LOOSE} AND {_OF_NO_CALL})
 OR (session_id IS NULL AND ({_UNKNOWN.format(column="timestep_id", table="timesteps")}))
 OR (session_id IS NULL AND ({_UNKNOWN.format(column="event_id", table="events")}))
 OR ({_UNKNOWN.format(column="session_id", table="sessions")}
@@ -125,11 +125,12 @@ class SqlRewards(ABC):
 
     def _given_by_id(self, chosen: str, names: Values) -> list[RewardRecord]:
         """Return rewards without a session whose call or timestep is of the chosen sessions, with that session."""
-        return [*self._given_to_steps(chosen, names), *self._given_to_calls(chosen, names)]
+        given = (*self._given_to_steps(chosen, names), *self._given_to_calls(chosen, names))
+        return [*{one.reward_id: one for one in given}.values()]
 
     def _given_to_calls(self, chosen: str, names: Values) -> list[RewardRecord]:
         """Return rewards that have only an id of a call, with the session, timestep and id of that call."""
-        if next(self._tuples(f"SELECT 1 FROM rewards WHERE {LOOSE} LIMIT 1"), None) is None:
+        if next(self._tuples(f"SELECT 1 FROM rewards WHERE {_LOOSE} LIMIT 1"), None) is None:
             return []
         found = dict[object, RewardRecord]()
         calls = f"SELECT {', '.join(CALL_IDS)}, session_id, timestep_id FROM calls WHERE {chosen}"
