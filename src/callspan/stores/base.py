@@ -70,8 +70,8 @@ class DeletionScope(NamedTuple):
     sessions: frozenset[str] = frozenset()
     """With all calls, timesteps, events, messages and rewards in them."""
     calls: frozenset[str] = frozenset()
-    """With the events, messages and rewards that name them. Those of the sessions may be among them, and other ids of them,
-    by which a reward may name them."""
+    """With the events, messages and rewards that name them. Those of the sessions may be among them, and other ids of
+    calls by which a reward may name one."""
     older_than_ns: int | None = None
     """Everything from before this Unix time, and nothing else."""
     erased_ns: int = 0
