@@ -37,7 +37,7 @@ def forget() -> None:
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
     if event == "open" and (_inodes or _awaited):
         _opens(arguments[0])
-    elif event == "sqlite3.connect" and arguments[0] != ":memory:":
+    elif event == "sqlite3.connect" and arguments[0] not in ("", ":memory:"):
         _awaited.add(_path(arguments[0]))
 
 
