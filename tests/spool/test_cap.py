@@ -109,6 +109,7 @@ class Busy(FileSink):
         super().deliver(entries)
 
 
+@pytest.mark.slow
 def test_a_store_that_lags_loses_nothing_for_an_outage_of_another(place: Path, tmp_path: Path) -> None:
     """Also not while the records of another process, for the store that is down, fill the directory."""
     full = Spool(place, [DownSink(tmp_path / "d"), SqliteSink(tmp_path / "f.db")], max_bytes=CAP)
@@ -235,6 +236,7 @@ def left_in_the_middle(place: Path, tmp_path: Path) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [True, False])
 def test_what_a_store_lacks_of_adopted_segments_is_counted_once_it_has_looked(
     place: Path, tmp_path: Path, *, answers: bool
@@ -262,6 +264,7 @@ def test_what_a_store_lacks_of_adopted_segments_is_counted_once_it_has_looked(
     assert spool.close(5)
 
 
+@pytest.mark.slow
 def test_what_an_unreachable_store_may_have_of_adopted_segments_is_counted_as_at_most(
     place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
