@@ -159,30 +159,23 @@ class CallSpan:
 
     def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> Sequence[_Event] | None:
         """Set attributes and status, which may be repeated; return the events to add, None where nothing records."""
-        span = self._span
-        events: Sequence[_Event] = ()
+        span, timing, error = self._span, record.timing, record.error
+        events: list[_Event] = []
         try:
             if not span.is_recording():
                 return None
-            events = self._events(record, end_ns)
-            if self._owned and record.error is not None and record.outcome in FAILED:
-                span.set_status(Status(StatusCode.ERROR, record.error.message or record.error.type))
+            if len(record.attempts) > 1 or (record.attempts and record.attempts[0].error_type is not None):
+                events += _attempt_events(record)
+            if timing.first_token_ns is not None:
+                events.append((call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns))
+            if record.stream is not None and record.stream.end in call.EARLY_ENDS:
+                events.append((f"callspan.stream.{record.stream.end}", None, end_ns))
+            if self._owned and error is not None and record.outcome in FAILED:
+                events.append((call.EXCEPTION_EVENT, call.EXCEPTION.of(error), end_ns))
+                span.set_status(Status(StatusCode.ERROR, error.message or error.type))
             put_attributes(span, self._of.projection.end(record, conversation if self._of.content else None))
         except reported(_PROJECT):
             return events
-        return events
-
-    def _events(self, record: CallRecord, end_ns: int) -> Sequence[_Event]:
-        timing, error = record.timing, record.error
-        events: list[_Event] = []
-        if len(record.attempts) > 1 or (record.attempts and record.attempts[0].error_type is not None):
-            events += _attempt_events(record)
-        if timing.first_token_ns is not None:
-            events.append((call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns))
-        if record.stream is not None and record.stream.end in call.EARLY_ENDS:
-            events.append((f"callspan.stream.{record.stream.end}", None, end_ns))
-        if self._owned and error is not None and record.outcome in FAILED:
-            events.append((call.EXCEPTION_EVENT, call.EXCEPTION.of(error), end_ns))
         return events
 
     def _add(self, events: Sequence[_Event] | None, record: CallRecord) -> None:
