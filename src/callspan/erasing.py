@@ -13,13 +13,20 @@ import msgspec
 
 from callspan.delivery.takeover import SpoolLocation, places, refused
 from callspan.fail_open import ours
-from callspan.record.codec import decode
+from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
-from callspan.record.formats import OtherFormatError
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import blanking, uploads
-from callspan.stores.base import CallFilter, DeletionResult, DeletionScope, EmptyStoreError, Selective, StoreError
+from callspan.stores.base import (
+    CallFilter,
+    DeletionResult,
+    DeletionScope,
+    EmptyStoreError,
+    RecordCounts,
+    Selective,
+    StoreError,
+)
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import names, says_whose
 from callspan.stores.protocol import Erasable, Readable, Store, read_records
@@ -29,7 +36,6 @@ _EVERY: Final = CallFilter()
 _NO_CONDITIONS: Final = {name: getattr(_EVERY, name) for name in ("limit", "offset", "newest_first", "content", "sort")}
 """The fields of a filter that select nothing."""
 _OF_SESSIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
-_NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 _FOR_OTHERS: Final = "of these records also wait for stores that were not named: name those with --store"
 _UNFINISHED: Final = "of these requests are in a file that is being written: repeat the command in a minute"
 _UNCLEAR: Final = "a damaged part of a record, and nothing in it says of which; look at it, and delete the file"
@@ -38,17 +44,11 @@ SPOOL: Final = "spool"
 """The name, in a receipt, of what waits on disk: in segments and in the requests of batches."""
 
 
-class Erased(msgspec.Struct, frozen=True, kw_only=True):
+class Erased(RecordCounts, frozen=True, kw_only=True):
     """What was erased from one store, or in a dry run what would be."""
 
     store: str
     """The store's name; `spool` for what waits on disk."""
-    sessions: int = 0
-    calls: int = 0
-    timesteps: int = 0
-    events: int = 0
-    messages: int = 0
-    rewards: int = 0
     contents: int | None = None
     """Contents that no other call referred to; None in a dry run, and where contents are parts of records."""
     left: str | None = None
@@ -231,11 +231,11 @@ class _Waiting:
 
     def reader(self, wait_s: float | None = None) -> Selective:
         del wait_s
-        return cast("Selective", read_records(self.name, self._records))
+        return cast("Selective", read_records(self.name, self._records, once=True))
 
     def _records(self) -> Iterator[Record]:
         for payload in self._payloads():
-            with suppress(*_NO_RECORD):
+            with suppress(*NO_RECORD):
                 yield decode(payload)
 
     def _payloads(self) -> Iterator[bytes]:
@@ -305,7 +305,7 @@ class _Readers:
         try:
             yield
         except ours(EmptyStoreError):
-            pass
+            return  # it has nothing
         except ours(*_errors()) as error:
             self.failures[store] = error_text(error)
 

@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from callspan.cli.commands import callspan
+from callspan.delivery.recorder import store_sinks
+from callspan.erasing import erase
+from callspan.record.codec import encode
 from callspan.record.formats import FORMAT, OtherFormatError
+from callspan.spool.directory import store_keys
+from callspan.spool.segment import Segment, encode_frame
+from callspan.stores.base import CallFilter
 from callspan.stores.retention import prune
 from callspan.stores.urls import open_store, safe_name, sinks_for
 
@@ -110,7 +118,32 @@ def test_a_store_of_another_format_is_refused_and_not_changed(
         with pytest.raises(OtherFormatError) as refused:
             attempt()
         assert str(refused.value) == SENTENCE.format(place, other, FORMAT)
+    receipt = erase(url_of_any, CallFilter(user="u1"))
+    by_id = erase(url_of_any, calls=["c"], everywhere=True)
+    rewarded = CliRunner().invoke(callspan, ["--store", url_of_any, "rewards"])
+    assert rewarded.exit_code == 1
+    for one in (receipt.stores[0].left, by_id.stores[0].left, rewarded.output.replace("\n", " ")):
+        assert SENTENCE.format(place, other, FORMAT) in str(one)
     assert content() == before
+
+
+def test_erasing_leaves_segments_of_another_format_as_they_are_and_says_so(
+    tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    url, spool = f"sqlite:///{tmp_path}/calls.db", tmp_path / "calls.db.spool"
+    deliver(url).write(records.call(call_id="c"))
+    spool.mkdir(exist_ok=True)
+    segment = Segment.create(spool, store_keys(spool, store_sinks(url)))
+    ours, theirs = (f'"schema_version":{number}'.encode() for number in (FORMAT, FORMAT - 1))
+    payload = encode(records.call(call_id="c"))
+    assert ours in payload
+    segment.append(encode_frame(payload.replace(ours, theirs)))
+    segment.release()
+    before = segment.path.read_bytes()
+    receipt = erase(url, calls=["c"])
+    assert (receipt.stores[0].calls, receipt.is_complete) == (1, False)
+    assert segment.path.name in str(receipt.stores[-1].left)
+    assert segment.path.read_bytes() == before
 
 
 def test_the_rotated_files_of_a_store_have_its_format_too(

@@ -14,7 +14,7 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.record.events import Record
-from callspan.record.formats import FORMAT, check_format
+from callspan.record.formats import FORMAT, OtherFormatError, check_format
 from callspan.record.plain_json import plain
 
 _RECORD: Final = "a record"
@@ -42,6 +42,10 @@ def encode(record: Record) -> bytes:
         return _encoder.encode(record)
     except ours(*_UNENCODABLE):
         return _encoder.encode(plain(record, keep_raw=True))
+
+
+NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
+"""What `decode` raises for JSON, or anything else, that is no record of today's format."""
 
 
 def decode(data: bytes) -> Record:

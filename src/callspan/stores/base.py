@@ -64,6 +64,11 @@ def tried(*, found: bool) -> str:
     return "a test record was written, read back and taken out again"
 
 
+def session_of(record: Record) -> str | None:
+    """Return the id of the session that a record is of, or is; None: of none."""
+    return record.place.session_id if isinstance(record, CallRecord) else record.session_id
+
+
 class DeletionScope(NamedTuple):
     """What to delete: sessions with everything in them and single calls, by whole ids, or everything before a time."""
 
@@ -79,13 +84,11 @@ class DeletionScope(NamedTuple):
 
     def covers(self, record: Record) -> bool:
         """Return whether a record is of one of the sessions, one of the calls, or about one."""
-        call_id = getattr(record, "call_id", None)
-        session_id = record.place.session_id if isinstance(record, CallRecord) else record.session_id
-        return call_id in self.calls or session_id in self.sessions
+        return getattr(record, "call_id", None) in self.calls or session_of(record) in self.sessions
 
 
-class DeletionResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of deleted records of each kind."""
+class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers of records, by their table."""
 
     sessions: int = 0
     calls: int = 0
@@ -93,6 +96,11 @@ class DeletionResult(msgspec.Struct, frozen=True, kw_only=True):
     events: int = 0
     messages: int = 0
     rewards: int = 0
+
+
+class DeletionResult(RecordCounts, frozen=True, kw_only=True):
+    """The number of deleted records of each kind."""
+
     contents: int = 0
     """Contents that no record referred to any more."""
     free_bytes: int | None = None

@@ -7,17 +7,13 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from callspan.fail_open import ours
 from callspan.record.call import CallRecord
-from callspan.record.codec import decode
+from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import SCOPE_TYPES, Record
-from callspan.record.formats import OtherFormatError
-from callspan.stores.base import DeletionScope
+from callspan.stores.base import DeletionScope, session_of
 
 _NAMED: Final = re.compile(rb'"(?:call|session)_id\\*":\s*\\*"([^"\\]+)')
-_NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 _BYTES: Final = 16
 _CALL: Final = "call"
 _SESSION: Final = "session"
@@ -31,7 +27,7 @@ def digests(scope: DeletionScope) -> list[bytes]:
 
 def digests_of(record: Record) -> list[bytes]:
     """Return what a store may remember of a record's call and session."""
-    ids = ((_CALL, getattr(record, "call_id", None)), (_SESSION, _session_of(record)))
+    ids = ((_CALL, getattr(record, "call_id", None)), (_SESSION, session_of(record)))
     return [_digest(kind, one) for kind, one in ids if one is not None]
 
 
@@ -40,7 +36,7 @@ def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
 
     `erased_ns` returns when an id was erased, Unix time; None if it was not. A session may go on after that.
     """
-    call_id, session_id = getattr(record, "call_id", None), _session_of(record)
+    call_id, session_id = getattr(record, "call_id", None), session_of(record)
     if call_id is not None and erased_ns(_digest(_CALL, call_id)) is not None:
         return True
     gone_ns = None if session_id is None else erased_ns(_digest(_SESSION, session_id))
@@ -51,7 +47,7 @@ def names(payload: bytes, scope: DeletionScope) -> bool:
     """Return whether JSON of a record is of one of the sessions or calls; of what is damaged, whether it names one."""
     try:
         return scope.covers(decode(payload))
-    except ours(*_NO_RECORD):
+    except ours(*NO_RECORD):
         found = {match.decode(errors="replace") for match in _NAMED.findall(payload)}
         return not (found.isdisjoint(scope.sessions) and found.isdisjoint(scope.calls))
 
@@ -59,10 +55,6 @@ def names(payload: bytes, scope: DeletionScope) -> bool:
 def says_whose(payload: bytes) -> bool:
     """Return whether JSON of a record, damaged perhaps, names a session or a call."""
     return _NAMED.search(payload) is not None
-
-
-def _session_of(record: Record) -> str | None:
-    return record.place.session_id if isinstance(record, CallRecord) else record.session_id
 
 
 def _happened_ns(record: Record) -> int:

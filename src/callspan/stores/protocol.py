@@ -193,13 +193,13 @@ def _without_level(url: str) -> tuple[str, list[str]]:
     return (url, []) if not levels else (f"{before}?{rest}" if rest else before, levels)
 
 
-def read_records(name: str, records: Callable[[], Iterable[Record]]) -> Reader:
-    """Return a reader of records, which it reads again for each query; `name` is that of their store.
+def read_records(name: str, records: Callable[[], Iterable[Record]], *, once: bool = False) -> Reader:
+    """Return a reader of records, which it reads for each query, or `once` for all; `name` is that of their store.
 
     `records` returns them as they were delivered: in any order, repeated ones and older versions too.
     """
     reader: Callable[..., Reader] = late_attribute("callspan.stores.sqlite.temporary:RecordsReader")
-    return reader(name, records)
+    return reader(name, records, once=once)
 
 
 @runtime_checkable

@@ -14,14 +14,13 @@ from typing import Any, BinaryIO, Final, TypeAlias
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.codec import decode
+from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
-from callspan.record.formats import OtherFormatError, check_file
+from callspan.record.formats import check_file
 from callspan.stores.base import Stored, StoreError
 from callspan.stores.jsonl.store import check_there, files_of, read_cursors
 from callspan.stores.sqlite.temporary import TemporaryReader
 
-_NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 _keys: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
     kind: msgspec.json.Decoder(
         msgspec.defstruct("Key", [("key", str)], tag_field="kind", tag=kind, rename={"key": name})
@@ -165,7 +164,7 @@ class JsonLinesReader(TemporaryReader):
         """Return the record in a line; None for a line without one, and for one that `_only` leaves out."""
         if time.monotonic() > self._until:
             raise StoreError(f"{self.name}: too large to be read in time")
-        with contextlib.suppress(*_NO_RECORD):
+        with contextlib.suppress(*NO_RECORD):
             if self._only is None or _keys[self._only[0]].decode(line).key in self._only[1]:
                 return decode(line)
         return None
@@ -181,7 +180,7 @@ class JsonLinesReader(TemporaryReader):
             return self._latest[1]
 
     def _call_in(self, line: bytes, call_id: str) -> CallRecord:
-        with contextlib.suppress(*_NO_RECORD):
+        with contextlib.suppress(*NO_RECORD):
             record = decode(line)
             if isinstance(record, CallRecord) and record.call_id == call_id:
                 return record

@@ -15,13 +15,13 @@ import msgspec
 from callspan.background import LRUCache
 from callspan.file_lock import locked, locked_soon
 from callspan.record.call import CallRecord, Part, Stage
-from callspan.record.codec import decode, encode_json
+from callspan.record.codec import NO_RECORD, decode, encode_json
 from callspan.record.events import SCOPE_TYPES, Record, SessionRecord, TimestepRecord, record_key
-from callspan.record.formats import OtherFormatError, check_file
+from callspan.record.formats import check_file
 from callspan.record.merging import Order, order, order_of
 from callspan.spool.segment import make_private
 from callspan.spool.sink import Entry
-from callspan.stores.base import DeletionResult, DeletionScope, no_file, tried
+from callspan.stores.base import DeletionResult, DeletionScope, no_file, session_of, tried
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import digests, is_erased, names
 from callspan.stores.payloads import ends_of, line_of, unpack_entry
@@ -33,7 +33,6 @@ _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 
 _REMEMBERED: Final = 4096
 """Number of records. Only the last batch of a process that died is delivered again, by another one within seconds."""
 _TAIL_BYTES: Final = 64 * 1024 * 1024
-_NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
 _SESSION: Final = "session"
 _STRAY: Final = re.compile(r"(\.\d+)?\.\d+\.new|\.rejected\.\d+")
 """The end of the name of a file that is to replace another one: with the number of the process that writes it."""
@@ -360,8 +359,7 @@ class _Going:
     def __call__(self, record: Record) -> bool:
         if self._scope.older_than_ns is None:
             return self._scope.covers(record)
-        session_id = record.place.session_id if isinstance(record, CallRecord) else record.session_id
-        if session_id in self._sessions:
+        if session_of(record) in self._sessions:
             return True
         return not isinstance(record, SessionRecord) and self._is_old(self._whole.get(record_key(record), record))
 
@@ -398,7 +396,7 @@ def _merged(files: Iterable[Path]) -> dict[tuple[str, str], SessionRecord | Time
 
 
 def _records(line: bytes) -> Iterator[Record]:
-    with contextlib.suppress(*_NO_RECORD):
+    with contextlib.suppress(*NO_RECORD):
         yield decode(line)
 
 

@@ -223,21 +223,29 @@ for _name in _QUERIES:
 
 
 class RecordsReader(TemporaryReader):
-    """A reader of records that are read again for each query: each in several versions perhaps, in any order."""
+    """A reader of records, read again for each query unless once: each in several versions perhaps, in any order."""
 
-    def __init__(self, name: str, read: Callable[[], Iterable[Record]]) -> None:
-        """`read` returns the records as they were stored."""
+    def __init__(self, name: str, read: Callable[[], Iterable[Record]], *, once: bool = False) -> None:
+        """`read` returns the records as they were stored; `once`: it is called for the first query alone."""
         super().__init__(name)
         self._records = read
+        self._once, self._is_loaded = once, False
 
     def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
         """Return None: unknown."""
         return None
 
+    def _clear(self) -> None:
+        self._is_loaded = False
+        super()._clear()
+
     def _load(self) -> None:
+        if self._once and self._is_loaded:
+            return
         self._clear()
         self._run("CREATE TABLE versions (id INTEGER PRIMARY KEY, record BLOB NOT NULL)")
         self._add_all((record, self._kept(record)) for record in self._records())
+        self._is_loaded = True
 
     def _kept(self, record: Record) -> int:
         if not isinstance(record, CallRecord):
