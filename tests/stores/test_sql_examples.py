@@ -32,6 +32,7 @@ PARAMETERS = {
     "experiment": "experiment-1",
     "conversation_id": "conv_7",
     "response_id": "resp_19",
+    "model": "gpt-5-mini",
 }
 """What the agents of `large_file` have."""
 _BLOCK = re.compile(r"<!-- sql: ([\w ]+) -->\s*```sql\n(.*?)```", re.DOTALL)

@@ -59,8 +59,7 @@ _OF_SESSION_ITSELF: Final = frozenset(
     | {"newest_first", "content"}
 )
 """Fields of a `CallFilter` that for sessions are not about one of its calls."""
-_STEP: Final = """(c.timestep_id = :timestep_id OR c.timestep_id IN (
-    SELECT t.timestep_id FROM timesteps t WHERE t.user_step_id = :timestep_id))"""
+_USERS_STEP: Final = "IN (SELECT {} FROM timesteps t WHERE t.user_step_id = :timestep_id)"
 _USER: Final = "'user_id'"
 _BY: Final = "label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
@@ -119,6 +118,22 @@ class MetadataSql(NamedTuple):
     """The text that a key is grouped under, NULL where it has none."""
     has: str
     """Whether a key has the value, or a list with it."""
+    end: str = "@"
+    """The end of a value `@`, which is all that the indexes of the columns `by_end` hold, to be small."""
+    by_end: frozenset[str] = frozenset()
+
+    def compare(self, column: str, form: str, value: str) -> str:
+        """Return the SQL condition that compares a column of calls `c` as in `= {}` with a value, by its index.
+
+        It is to be one side of an OR: elsewhere SQLite puts the value into the end of the column, and scans.
+        """
+        exact = f"c.{column} {form.format(value)}"
+        if column not in self.by_end:
+            return exact
+        return f"({self._end(f'c.{column}')} {form.format(self._end(value))} AND {exact})"
+
+    def _end(self, value: str) -> str:
+        return self.end.replace("@", value)
 
     def label_of(self, json: str, key: str, parameter: str) -> str:
         """Return the SQL for the label of a key, whose parameter has this name."""
@@ -143,7 +158,10 @@ def _key_parameters(name: str, key: str) -> dict[str, object]:
     return {name: key, **{f"{name}_{number}": part for number, part in parts}}
 
 
-SQLITE: Final = MetadataSql("", "", "{json}, {key}", label="callspan_label(@)", has="callspan_has(@, {value})")
+SQLITE: Final = MetadataSql(
+    "", "", "{json}, {key}", label="callspan_label(@)", has="callspan_has(@, {value})", end="substr(@, -4)",
+    by_end=frozenset({"timestep_id", "workflow_id", "organization_id"}),
+)  # fmt: skip
 """By functions that its reader registers, which know the paths."""
 POSTGRES: Final = MetadataSql(
     at="nullif(({json} -> {path}::text)::text, 'null')",
@@ -153,6 +171,8 @@ POSTGRES: Final = MetadataSql(
     has="""CASE json_typeof(@) WHEN 'object' THEN false
   WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(@) e WHERE e #>> ARRAY[]::text[] = {value})
   ELSE @ #>> ARRAY[]::text[] = {value} END""",
+    end="right(@, 4)",
+    by_end=frozenset({"timestep_id", "workflow_id"}),
 )
 _CH_PLAIN: Final = """multiIf(@ IN ('', 'null') OR substring(@, 1, 1) = char(123), NULL,
   startsWith(@, '"'), JSONExtractString(@), @)"""
@@ -180,7 +200,8 @@ def call_conditions(which: CallFilter, metadata: MetadataSql, in_sessions: str, 
     if which.min_cost_usd is not None:
         yield f"{cost} >= :min_cost"
     if which.timestep_id is not None:
-        yield _STEP
+        known = metadata.compare("timestep_id", "= {}", ":timestep_id")
+        yield f"({known} OR {metadata.compare('timestep_id', _USERS_STEP, 't.timestep_id')})"
     own = {"name": "c.session_name", "user": _own("user_id", metadata, _USER)}
     for name, session in _SESSION.items():
         if getattr(which, name) is not None:
@@ -191,7 +212,8 @@ def call_conditions(which: CallFilter, metadata: MetadataSql, in_sessions: str, 
         name, value = f":key{number}", f":value{number}"
         inherited = in_sessions.format(condition=metadata.has_value("s.metadata", key, name, value))
         known = _own(key, metadata, name)
-        mine = metadata.has_value("c.metadata", key, name, value) if "(" in known else f"{known} = {value}"
+        has = metadata.has_value("c.metadata", key, name, value)
+        mine = has if "(" in known else metadata.compare(known.removeprefix("c."), "= {}", value)
         yield f"({mine} OR ({known} IS NULL AND {inherited}))"
 
 
