@@ -38,16 +38,11 @@ class Kept:
 
     def open(self) -> None: ...
 
-    def position(self, segment: str) -> int | None:
-        return 7
-
     def deliver(self, entries: Sequence[Entry]) -> None:
         self.stored += [unpack_entry(entry) for entry in entries]
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         self.asides.append(reason)
-
-    def forget(self, segment: str) -> None: ...
 
     def close(self) -> None: ...
 
@@ -125,9 +120,8 @@ def test_everything_else_is_delegated_to_the_sink(call: MakeCall) -> None:
     sink = ProcessedSink(kept, SharedDecoder(delivery_processors(None).run))
     sink.open()
     sink.set_aside(Entry("s", 0, 1, b"x"), "bad")
-    sink.forget("s")
     sink.close()
-    assert (sink.name, sink.batch_entries, sink.position("s"), kept.asides) == ("kept", 10, 7, ["bad"])
+    assert (sink.name, sink.batch_entries, kept.asides) == ("kept", 10, ["bad"])
 
 
 def test_a_store_adds_sub_cent_costs_exactly(call: MakeCall, prices: Path, tmp_path: Path) -> None:

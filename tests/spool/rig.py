@@ -1,4 +1,4 @@
-"""Real sinks for the spool's tests: a SQLite file with its cursor, a text file, and failure modes of both."""
+"""Real sinks for the spool's tests: a SQLite file, a text file, and failure modes of both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from callspan.spool.sink import Entry, PoisonError
 
 
 class SqliteSink:
-    """Stores each payload as a row, together with the segment's cursor in the same transaction."""
+    """Stores each payload as a row, once: what is delivered again after a failure changes nothing."""
 
     batch_entries = 100
 
@@ -27,9 +27,8 @@ class SqliteSink:
         connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("CREATE TABLE IF NOT EXISTS rows(id TEXT NOT NULL)")
+        connection.execute("CREATE TABLE IF NOT EXISTS rows(id TEXT NOT NULL UNIQUE)")
         connection.execute("CREATE TABLE IF NOT EXISTS dead(id TEXT, reason TEXT)")
-        connection.execute("CREATE TABLE IF NOT EXISTS cursors(segment TEXT PRIMARY KEY, off INTEGER)")
         self._connection = connection
 
     @property
@@ -37,21 +36,12 @@ class SqliteSink:
         assert self._connection is not None
         return self._connection
 
-    def position(self, segment: str) -> int | None:
-        row = self._db.execute("SELECT off FROM cursors WHERE segment = ?", (segment,)).fetchone()
-        return 0 if row is None else row[0]
-
     def deliver(self, entries: Sequence[Entry]) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            # No key on purpose: a frame delivered twice shows as two rows.
             rows = [(key_of(entry.payload),) for entry in entries]
-            self._db.executemany("INSERT INTO rows VALUES (?)", rows)
+            self._db.executemany("INSERT INTO rows VALUES (?) ON CONFLICT DO NOTHING", rows)
             time.sleep(self._pause_s)
-            self._db.execute(
-                "INSERT INTO cursors VALUES (?, ?) ON CONFLICT(segment) DO UPDATE SET off = excluded.off",
-                (entries[-1].segment, entries[-1].end),
-            )
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")
@@ -60,9 +50,6 @@ class SqliteSink:
     def set_aside(self, entry: Entry, reason: str) -> None:
         self._db.execute("INSERT INTO dead VALUES (?, ?)", (key_of(entry.payload), reason))
 
-    def forget(self, segment: str) -> None:
-        self._db.execute("DELETE FROM cursors WHERE segment = ?", (segment,))
-
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -70,7 +57,7 @@ class SqliteSink:
 
 
 class FileSink:
-    """Appends keys to a text file; keeps no cursor, so that the spool's cursor files are used."""
+    """Appends keys to a text file: a frame delivered twice shows as two lines."""
 
     batch_entries = 7
 
@@ -83,9 +70,6 @@ class FileSink:
     def open(self) -> None:
         self.opened += 1
 
-    def position(self, segment: str) -> int | None:
-        return None
-
     def deliver(self, entries: Sequence[Entry]) -> None:
         self.batches.append(len(entries))
         with self.path.open("a") as file:
@@ -94,10 +78,6 @@ class FileSink:
     def set_aside(self, entry: Entry, reason: str) -> None:
         with self.path.with_suffix(".dead").open("a") as file:
             file.write(f"{key_of(entry.payload)} {reason}\n")
-
-    def forget(self, segment: str) -> None:
-        with self.path.with_suffix(".forgotten").open("a") as file:
-            file.write(f"{segment}\n")
 
     def close(self) -> None:
         pass

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
 from callspan.spool import shipper as shippers
-from callspan.spool.directory import size_of, store_key
+from callspan.spool.directory import count_records, size_of, store_key
 from callspan.spool.losses import Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import Segment
 from callspan.spool.sink import Entry
@@ -83,6 +83,7 @@ def test_a_store_that_hangs_is_handled_the_same(place: Path, tmp_path: Path, mon
     assert spool.flush(20)
     found = slow.keys()
     assert found == [name for name in names if name in set(found)], "each once, in order"
+    until(lambda: not spool._segments.dropped)
     assert len(found) + spool.counters()["given_up.hanging"] >= len(names)
     spool.close(5)
 
@@ -207,7 +208,7 @@ class Locked(SqliteSink):
 
 
 def test_a_lock_while_segments_of_an_ended_process_are_adopted_loses_nothing(place: Path, tmp_path: Path) -> None:
-    """What a store has of them is unknown until it has looked: it does not count as what the store lacks."""
+    """What the store has of them does not count as what it lacks."""
     first = Locked(tmp_path / "l.db", freed=True)
     ended = Spool(place, [DownSink(tmp_path / "d"), first, SqliteSink(tmp_path / "h.db")])
     before = [f"a{number}" for number in range(330)]
@@ -237,46 +238,20 @@ def left_in_the_middle(place: Path, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("answers", [True, False])
-def test_what_a_store_lacks_of_adopted_segments_is_counted_once_it_has_looked(
-    place: Path, tmp_path: Path, *, answers: bool
-) -> None:
-    """It is locked while they are given up; where the process ends before that, they stay, and nothing is counted."""
-    before, locked = left_in_the_middle(place, tmp_path), Locked(tmp_path / "l.db")
+@pytest.mark.parametrize("most", [1 << 30, 0])
+def test_what_a_store_lacks_of_adopted_segments_is_counted_exactly(place: Path, tmp_path: Path, most: int) -> None:
+    """It is locked, or unreachable, while they are given up: what it has of them is known all the same."""
+    before, locked = left_in_the_middle(place, tmp_path), Locked(tmp_path / "l.db", most=most)
     spool = Spool(place, [locked, SqliteSink(tmp_path / "h.db")], max_bytes=CAP)
     during = [f"b{number}" for number in range(400)]
     list(append(spool, during, every=10, slim=""))
     until(lambda: set(rows(tmp_path / "h.db")) == {*before, *during})
-    assert spool._segments.dropped
-    assert not read_losses(place).given_up
-    if answers:
-        locked.freed.set()
-        until(lambda: spool._segments.lag(0) == 0 and not spool._segments.dropped)
-    else:
-        spool.close(0.1)
-        locked.freed.set()
-        spool = Spool(place, [Locked(locked.path, freed=True), SqliteSink(tmp_path / "h.db")])
-        assert spool.ship(20)
-    there, given_up = rows(locked.path), read_losses(place).given_up
-    assert len(there) == len(set(there))
-    assert sum(loss.records for loss in given_up.values()) == len(before) + len(during) - len(there)
-    assert [loss.uncertain for loss in given_up.values()] == [0] * answers
-    assert spool.close(5)
-
-
-@pytest.mark.slow
-def test_what_an_unreachable_store_may_have_of_adopted_segments_is_counted_as_at_most(
-    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    left_in_the_middle(place, tmp_path)
-    spool = Spool(place, [Locked(tmp_path / "l.db", most=0), SqliteSink(tmp_path / "h.db")], max_bytes=CAP)
-    list(append(spool, [f"b{number}" for number in range(500)]))
     until(lambda: not spool._segments.dropped)
-    (loss,) = read_losses(place).given_up.values()
-    assert 100 < loss.uncertain < loss.records
-    assert loss.what().startswith("at most ")
-    spool.close(0.1)
-    assert any("at most" in message for message in caplog.messages)
+    (given_up,) = read_losses(place).given_up.values()
+    waiting = sum(count_records(place / name, offset) for name, offset in spool._segments.behind(0))
+    assert given_up.records == len(before) + len(during) - len(rows(locked.path)) - waiting
+    locked.freed.set()
+    spool.close(5 if most else 0.1)
 
 
 def test_drops_are_noted_on_disk_and_warned_of_as_they_happen(

@@ -20,7 +20,7 @@ from callspan.spool.segment import Segment, encode_frame
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
 
-from .rig import DownSink, FileSink, SqliteSink, python, record, rows, until
+from .rig import DownSink, FileSink, python, record, until
 
 
 @pytest.fixture
@@ -109,17 +109,12 @@ class TestCursors:
         ship_once(place, [sink], 30)
         assert sink.keys() == ["b", "c"]
 
-    def test_a_cursor_in_the_store_that_is_ahead_of_the_segment_skips_nothing(
-        self, place: Path, tmp_path: Path
-    ) -> None:
-        """The machine went down: the store's file was on the medium, the end of the segment was not."""
-        segment = orphan(place, "a", "b")
-        sink = SqliteSink(tmp_path / "s.db")
-        sink.open()
-        sink.deliver([Entry(segment.name, 0, 10**9, record("older"))])
-        sink.close()
+    def test_a_cursor_that_is_ahead_of_the_segment_skips_nothing(self, place: Path, tmp_path: Path) -> None:
+        """The machine went down: the cursor was on the medium, the end of the segment was not."""
+        segment, sink = orphan(place, "a", "b"), FileSink(tmp_path / "f")
+        write_cursor(place, segment.name, store_key(place, sink), 10**9)
         ship_once(place, [sink], 30)
-        assert sorted(rows(tmp_path / "s.db")) == ["a", "b", "older"]
+        assert sink.keys() == ["a", "b"]
 
 
 class TestClock:

@@ -67,9 +67,6 @@ class Taking:
 
     def open(self) -> None: ...
 
-    def position(self, segment: str) -> int | None:
-        return None
-
     def deliver(self, entries: Sequence[Entry]) -> None:
         taken = [entry.decode(entry).record for entry in entries]
         if self.go_on is not None:
@@ -77,8 +74,6 @@ class Taking:
         self.records += taken
 
     def set_aside(self, entry: Entry, reason: str) -> None: ...
-
-    def forget(self, segment: str) -> None: ...
 
     def close(self) -> None: ...
 

@@ -79,7 +79,6 @@ class TestDelivery:
         assert len(list(place.glob("*.segment"))) == 1
         assert spool.close(10)
         assert {path.name for path in place.iterdir()} <= {"losses.json"}
-        assert file.path.with_suffix(".forgotten").read_text().endswith(".segment\n")
 
     def test_construction_touches_neither_disk_nor_threads(self, place: Path) -> None:
         before = set(threading.enumerate())

@@ -1,4 +1,4 @@
-"""JSON Lines only: the format of the file, rotation and cursors."""
+"""JSON Lines only: the format of the file, rotation and repeated delivery."""
 
 from __future__ import annotations
 
@@ -59,19 +59,16 @@ def test_a_torn_line_is_terminated_and_loses_only_its_own_record(store: Delivery
     assert store.read().count_calls() == 2
 
 
-def test_a_crash_between_the_lines_and_the_cursor_doubles_nothing(
-    store: Delivery, path: Path, records: Records
-) -> None:
+def test_lines_that_are_delivered_again_are_not_doubled(store: Delivery, path: Path, records: Records) -> None:
     written = records.every_kind()
     store.write(*written)
-    path.with_name("calls.jsonl.cursor").unlink()
     again = Delivery(store.url)
     again.write(*written)
     assert len(path.read_bytes().splitlines()) == 6
     again.close()
 
 
-def test_a_crash_before_the_cursor_and_a_rotation_behind_it_double_nothing(
+def test_a_crash_after_the_lines_and_a_rotation_behind_it_double_nothing(
     path: Path, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
     """What the process wrote before it died now lies in a file that another one has rotated away."""
@@ -79,7 +76,6 @@ def test_a_crash_before_the_cursor_and_a_rotation_behind_it_double_nothing(
     dying, other, heir = deliver(url), deliver(url), deliver(url)
     written = [records.call()]
     dying.write(*written)
-    path.with_name("calls.jsonl.cursor").unlink()
     while len(files_of(path)) == 1:
         other.write(records.call())
     lines = sum(file.read_bytes().count(b"\n") for file in files_of(path))

@@ -92,7 +92,7 @@ def test_a_last_version_with_all_fields_needs_no_stamps() -> None:
 
 
 def test_fields_of_a_newer_callspan_are_merged_too() -> None:
-    tree: dict[str, object] = {"kind": "session", "session_id": "s", "schema_version": 9}
+    tree: dict[str, object] = {"kind": "session", "session_id": "s", "schema_version": 10}
     late = merged_row(SESSIONS, None, tree | {"seen_ns": 5, "brand_new": 5})
     row = merged_row(SESSIONS, late, tree | {"seen_ns": 3, "brand_new": 3, "other": 1})
     assert msgspec.json.decode(str(row["extra"])) == {"brand_new": 5, "other": 1}

@@ -180,7 +180,7 @@ class Lines(stores.ServerStore):
     example = "x://host"
     options_type = TableOptions
     def sink(self):
-        sink = stores.CursorlessSink()
+        sink = stores.BaseSink()
         sink.name = self.name
         return sink
 """

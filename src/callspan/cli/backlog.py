@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from callspan.spool.directory import Waiting
 
 _SHORTLY_S: Final = 0.25
-Position: TypeAlias = Callable[[str], int | None]
 ShowProgress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int], object]]]
 """Shows a progress bar with a title while a block runs; yields its update function."""
 
@@ -61,23 +60,20 @@ class Backlog:
         if done.corrupt_bytes:
             _say(f"{plural(done.corrupt_bytes, 'byte')} there are damaged: see callspan doctor.")
 
-    def say(self, position: Position | None = None) -> bool:
-        """Print on stderr which records still wait and why; return whether any do.
-
-        `position` returns the offset up to which the store has a segment.
-        """
+    def say(self) -> bool:
+        """Print on stderr which records still wait and why; return whether any do."""
         if not self._places:
             return False
-        lines = self._lines(position)
+        lines = self._lines()
         for line in (*lines, *self._losses(), *self._refused()):
             _say(line)
         return bool(lines)
 
-    def _lines(self, position: Position | None) -> list[str]:
+    def _lines(self) -> list[str]:
         from callspan.delivery.takeover import for_others, still_waiting
 
-        found = still_waiting(self._places, position)
-        moving = _moving(found, position)
+        found = still_waiting(self._places)
+        moving = self._moving(found)
         sums: defaultdict[tuple[Path, str], int] = defaultdict(int)
         for one in found:
             if one.path not in moving:
@@ -88,10 +84,20 @@ class Backlog:
         for other in for_others(self._places):
             whose = f"for {other.store}: callspan ship delivers them"
             unnamed = "for other stores: name those with --store"
-            # Most stores keep their cursor themselves, and this one is not asked.
             what = plural(other.records, "record", "wait")
-            lines.append(f"At most {what} in {other.directory} {unnamed if other.store is None else whose}.")
+            lines.append(f"{what} in {other.directory} {unnamed if other.store is None else whose}.")
         return lines
+
+    def _moving(self, found: Sequence[Waiting]) -> frozenset[Path]:
+        """Return the segments that a running process is delivering right now; they are not reported."""
+        from callspan.delivery.takeover import still_waiting
+
+        held = {one.path: one.offset for one in found if one.held}
+        if not held:
+            return frozenset()
+        time.sleep(_SHORTLY_S)
+        there = {one.path: one.offset for one in still_waiting(self._places)}
+        return frozenset(path for path, offset in held.items() if there.get(path) != offset)
 
     def _refused(self) -> list[str]:
         from callspan.delivery.takeover import refused
@@ -118,16 +124,6 @@ class Backlog:
         if self._errors:
             return self._errors[0]
         return "callspan ship delivers them"
-
-
-def _moving(found: Sequence[Waiting], position: Position | None) -> frozenset[Path]:
-    """Return the segments that a running process is delivering right now; they are not reported."""
-    held = [one.path for one in found if one.held]
-    if not held or position is None:
-        return frozenset()
-    before = {path: position(path.name) for path in held}
-    time.sleep(_SHORTLY_S)
-    return frozenset(path for path in held if not path.exists() or position(path.name) != before[path])
 
 
 def _say(line: str) -> None:

@@ -89,7 +89,7 @@ class CommandContext:
             backlog.say()
             self.fail(f"{safe_name(self.store)} cannot be opened: {_first_line(error)}")
         try:
-            backlog.say(reader.position)
+            backlog.say()
             yield reader if self.min_reward is None else RewardFilteredReader(reader, self.min_reward)
         except BrokenPipeError:
             # The process that reads stdout closed the pipe: not an error of the store.

@@ -22,7 +22,6 @@ from callspan.cli.command_context import CommandContext, store_errors, with_cont
 from callspan.cli.rewards import age
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
-from callspan.fail_open import ours
 from callspan.formatting import duration, iso, plural
 from callspan.intercept import coverage
 from callspan.intercept import other_instrumentations as others
@@ -32,14 +31,13 @@ from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import PROFILES, SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
-from callspan.spool.directory import BAD_SUFFIX, Listing, Waiting
+from callspan.spool.directory import BAD_SUFFIX, Listing
 from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.spool.unrecorded import FILE as UNRECORDED
 from callspan.spool.unrecorded import read_unrecorded
 from callspan.spool.uploads import DIRECTORY, uploads_in
-from callspan.stores.base import StoreError
 from callspan.stores.protocol import Readable
-from callspan.stores.urls import distribution_of, find_store, open_store, split_urls
+from callspan.stores.urls import distribution_of, find_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _AREAS: Final = (
@@ -270,18 +268,18 @@ def _others() -> Iterator[Check]:
 
 def store_state(url: str, settings: Settings) -> Check:
     """Return whether one of the stores takes records, and how many wait for it."""
+    from callspan.delivery.takeover import places, still_waiting
+
     trouble, detail = store_check(url)
     made_by = distribution_of(url)
     by = (f"; store of {made_by}" if made_by else "") + _kept(url)
     try:
-        waits = _waiting(url, settings, reachable=trouble is None)
-    except store_errors(SettingError):
+        waits = still_waiting(places(settings.stores, url))
+    except SettingError:
         waits = []
     records = sum(one.records for one in waits)
     directories = ", ".join(dict.fromkeys(str(one.path.parent) for one in waits))
-    # Its own position, where it has one, is unknown while it cannot be read.
-    most = "" if trouble is None else "at most "
-    backlog = f"; {most}{plural(records, 'record', 'wait')} for it in {directories}" if records else ""
+    backlog = f"; {plural(records, 'record', 'wait')} for it in {directories}" if records else ""
     if trouble is not None:
         return Check("stores", safe_name(url), "failed", trouble + by + backlog, "Records wait on disk until it works.")
     state: State = "note" if detail.startswith(NOT_YET) else "ok"
@@ -312,23 +310,6 @@ def _kept(url: str) -> str:
     except SettingError:
         return ""
     return "" if level == "full" else f"; content is {level}"
-
-
-def _waiting(url: str, settings: Settings, *, reachable: bool) -> list[Waiting]:
-    """Return the segments with records that wait for one store."""
-    from callspan.delivery.takeover import places, still_waiting
-
-    found = places(settings.stores, url)
-    if not found or not reachable:
-        return still_waiting(found)
-    try:
-        reader = open_store(url)
-    except ours(SettingError, StoreError):
-        return still_waiting(found)
-    try:
-        return still_waiting(found, reader.position)
-    finally:
-        reader.close()
 
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:

@@ -107,7 +107,6 @@ class Rewriter:
         """Write the rest of the batch and close the sink."""
         self._flush()
         if self._sink is not None:
-            self._sink.forget(_SEGMENT)
             self._sink.close()
 
     def write(self, call: CallRecord, cost: Cost) -> None:

@@ -113,10 +113,6 @@ class RewardFilteredReader:
         slim = msgspec.structs.replace(which, content="none")
         return read_records(self.name, lambda: chain(self.calls(slim), (one.session for one in self.sessions())))
 
-    def position(self, segment: str) -> int | None:
-        """Return up to which offset the store has a segment of a spool."""
-        return self._reader.position(segment)
-
     def close(self) -> None:
         """Close the store."""
         self._reader.close()

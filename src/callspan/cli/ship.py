@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import click
 
-from callspan.cli.command_context import CommandContext, store_errors, usage_error, with_context
+from callspan.cli.command_context import CommandContext, usage_error, with_context
 from callspan.cli.filters import Seconds
 from callspan.cli.progress import progress
 from callspan.delivery.recorder import store_sinks
@@ -18,7 +16,7 @@ from callspan.safe_urls import safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool.directory import Listing, refusals, size_of, store_keys
-from callspan.stores.urls import open_store, split_urls
+from callspan.stores.urls import split_urls
 
 _IDLE_S: Final = 30.0
 _LONG_S: Final = 1e6
@@ -110,29 +108,12 @@ def held_for_others(stores: str) -> list[Path]:
 
 
 def waiting_records(stores: str) -> dict[str, int]:
-    """Return how many records wait for each of these stores, by name; 0 if it has all of them.
-
-    If a store cannot report its position, records it already has may be counted too. Raises SettingError.
-    """
+    """Return how many records wait for each of these stores, by name; 0 if it has all of them. Raises SettingError."""
     from callspan.delivery.takeover import places, still_waiting
 
     urls = split_urls(stores)
     found: dict[str, int] = {}
     for url in urls:
-        with _position(url) as position:
-            left = still_waiting([place for place in places(urls, url) if place.own], position)
+        left = still_waiting([place for place in places(urls, url) if place.own])
         found[safe_name(url)] = sum(one.records for one in left)
     return found
-
-
-@contextmanager
-def _position(url: str) -> Iterator[Callable[[str], int | None] | None]:
-    try:
-        reader = open_store(url)
-    except store_errors(SettingError):
-        yield None
-        return
-    try:
-        yield reader.position
-    finally:
-        reader.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -102,14 +102,14 @@ def take_over(
     return DeliveryResult(delivered, tuple(directories), corrupt, tuple(dict.fromkeys(errors)))
 
 
-def still_waiting(found: Sequence[SpoolLocation], position: Callable[[str], int | None] | None = None) -> list[Waiting]:
-    """Return the segments that wait for the store; `position` returns the store's own offset in a segment."""
-    return [one for place in found for one in _waiting_in(place, position)]
+def still_waiting(found: Sequence[SpoolLocation]) -> list[Waiting]:
+    """Return the segments with records that wait for the store."""
+    return [one for place in found for one in _waiting_in(place)]
 
 
-def _waiting_in(place: SpoolLocation, position: Callable[[str], int | None] | None) -> list[Waiting]:
+def _waiting_in(place: SpoolLocation) -> list[Waiting]:
     try:
-        return waiting(place.directory, place.key, position, unnamed=place.unnamed)
+        return waiting(place.directory, place.key, unnamed=place.unnamed)
     except ours(OSError):
         return []  # not readable by this user
 

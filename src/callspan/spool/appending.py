@@ -173,7 +173,6 @@ class MemoryBuffer:
         self.own = True
         self.keys: frozenset[str] | None = None
         self.cursors: dict[int, int] = {}
-        self.passed: dict[int, int] = {}
         self.readers = 0
         self.created_ns = time.time_ns()
         self.caught_up_ns: dict[int, int] = {}

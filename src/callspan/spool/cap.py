@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from callspan.background import Worker
 from callspan.fail_open import fail_open, ours
@@ -108,7 +108,7 @@ class Cap:
     def forsake(self, memory: Source, entries: Sequence[Entry]) -> Losses:
         """Count records that are lost with the memory they waited in, for the stores that lack them; no warning."""
         names = [shipper.name for shipper in self._shippers()]
-        passed = [memory.passed.get(number, 0) for number in range(len(names))]
+        passed = [memory.cursors.get(number, 0) for number in range(len(names))]
         lost = Losses()
         for entry in entries:
             record = lost_record(entry.payload)
@@ -139,12 +139,9 @@ class Cap:
 
         `of_all`: if necessary also segments that stores lack which take records.
         """
-        failing = self._losers()
-        losers = [(failing, failing)]
+        losers = [self._losers()]
         if of_all:
-            everyone = frozenset(shipper.number for shipper in self._shippers())
-            # One that has not looked at an adopted segment may have all of it: then nothing is lost.
-            losers += [(everyone, failing), (everyone, everyone)]
+            losers.append(frozenset(shipper.number for shipper in self._shippers()))
         found = self._segments.drop_oldest(excess, losers)
         if not found:
             return 0
@@ -152,9 +149,8 @@ class Cap:
         return sum(segment.end for segment in found)
 
     def run_deferred(self) -> None:
-        """Run the deferred work; segments that a store has not looked at are left to the next process."""
+        """Run the deferred work."""
         self._delete_dropped()
-        self._segments.release_dropped()
         self._losses.finish()
 
     def _losers(self) -> frozenset[int]:
@@ -173,7 +169,7 @@ class Cap:
         if self._segments.sinks is None:
             # They are being built.
             return sum(source.end for source in self._segments.sources()) + size <= self.segment_bytes
-        lags = [self._segments.known_lag(shipper.number) for shipper in self._shippers() if not shipper.is_failing()]
+        lags = [self._segments.lag(shipper.number) for shipper in self._shippers() if not shipper.is_failing()]
         return bool(lags) and max(lags) + size <= self.full_bytes
 
     def _delete_dropped(self) -> None:
@@ -183,7 +179,7 @@ class Cap:
                 segment = dropped.popleft()
             except ours(IndexError):
                 return
-            if segment.readers or self._is_awaited(segment):
+            if segment.readers:
                 dropped.append(segment)
                 continue
             with _DELETE:
@@ -193,52 +189,34 @@ class Cap:
         if dropped:
             _HOUSEKEEPING.put_later(_SOON_S, self._delete_dropped)
 
-    def _is_awaited(self, segment: Segment) -> bool:
-        """Return whether a store that takes records has not looked yet what it has of the segment."""
-        unknown = [shipper for shipper in self._shippers() if self._segments.is_unknown(segment, shipper.number)]
-        return not all(shipper.is_failing() for shipper in unknown)
-
     def _count_loss(self, segment: Segment) -> None:
         """Count the records that each store lacking a part of the segment will not get."""
         keys = self._segments.keys
         names = {shipper.number: shipper.name for shipper in self._shippers()}
         named = {key: names.get(number, key) for number, key in enumerate(keys)}
-        places = {key: self._place(segment, key) for key in segment.keys or keys}
-        for number in range(len(self._segments.removed)):
-            self._segments.removed[number].append(segment.name)
-        lost = lacking(segment, places, named)
+        offsets = {key: self._offset(segment, key) for key in segment.keys or keys}
+        lost = lacking(segment, offsets, named)
         for loss in lost.given_up.values():
             self.given_up[loss.name] += loss.records
         self._losses.count(lost)
         self._losses.warn(lost)
 
-    def _place(self, segment: Segment, key: str) -> Place:
+    def _offset(self, segment: Segment, key: str) -> int:
         keys = self._segments.keys
-        passed = segment.passed.get(keys.index(key)) if key in keys else None
-        if passed is not None or segment.own:
-            return Place(passed or 0, certain=True)
-        # The cursor of most stores is in the store itself, and there is a file only of what they have whole.
-        kept = read_cursor(self._segments.directory, segment.name, key)
-        return Place(kept, certain=kept > 0)
+        if key in keys:
+            return self._segments.cursor(segment, keys.index(key))
+        return read_cursor(self._segments.directory, segment.name, key)
 
 
-class Place(NamedTuple):
-    """Up to where a store has a segment."""
-
-    offset: int
-    certain: bool
-    """False: it may have more."""
-
-
-def lacking(source: Source, places: Mapping[str, Place], names: Mapping[str, str]) -> Losses:
+def lacking(source: Source, offsets: Mapping[str, int], names: Mapping[str, str]) -> Losses:
     """Return what each store, by its key, lacks of a source. Raises OSError."""
     lost = Losses()
-    at = min((place.offset for place in places.values()), default=source.end)
+    at = min(offsets.values(), default=source.end)
     while (batch := source.batch(at, _READ_ENTRIES, _READ_BYTES)).end > at:
         for entry in batch.entries:
             record = lost_record(entry.payload)
-            for key, place in places.items():
-                if entry.start >= place.offset:
-                    lost.note("given_up", key, loss_of(names.get(key, key), record, certain=place.certain))
+            for key, offset in offsets.items():
+                if entry.start >= offset:
+                    lost.note("given_up", key, loss_of(names.get(key, key), record))
         at = batch.end
     return lost

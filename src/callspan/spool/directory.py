@@ -1,8 +1,7 @@
 """Spool directory: its segments, their stores and cursors, and the records that wait for a store.
 
 The name of a segment has a short key for each of its stores. A cursor file next to the segment has the offset up to
-which a store has it; only the holder of the segment writes it. It is the only cursor of stores that keep none. For
-other stores it is used for reports while the store is unreachable, and to know that the store is done with a segment.
+which a store has it; only the holder of the segment writes it, after each batch.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import hashlib
 import mmap
 import os
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -202,6 +201,8 @@ class Waiting(NamedTuple):
     """The records of one segment that a store does not have."""
 
     path: Path
+    offset: int
+    """Up to where the store has it."""
     records: int
     held: bool
     """A running process holds the segment and delivers it."""
@@ -213,20 +214,14 @@ class Waiting(NamedTuple):
         return int(stamp) if stamp.isdecimal() else 0
 
 
-def waiting(
-    directory: Path, key: str, position: Callable[[str], int | None] | None = None, *, unnamed: bool = True
-) -> list[Waiting]:
-    """Return the segments with records that wait for the store of this key, the oldest first. Raises OSError.
-
-    `position` returns the offset up to which the store itself has a segment; None if unknown or unreachable.
-    """
+def waiting(directory: Path, key: str, *, unnamed: bool = True) -> list[Waiting]:
+    """Return the segments with records that wait for the store of this key, the oldest first. Raises OSError."""
     found = []
     for name in Listing(directory).for_stores((key,), unnamed=unnamed):
-        path = directory / name
-        known = read_cursor(directory, name, key), (position(name) if position is not None else None) or 0
-        records = count_records(path, max(known))
+        path, offset = directory / name, read_cursor(directory, name, key)
+        records = count_records(path, offset)
         if records:
-            found.append(Waiting(path, records, is_held(path)))
+            found.append(Waiting(path, offset, records, is_held(path)))
     return found
 
 

@@ -112,8 +112,6 @@ class Loss(msgspec.Struct):
     first_ns: int = 0
     """Time of the earliest record, Unix time: its own, not that of its loss."""
     last_ns: int = 0
-    uncertain: int = 0
-    """Those of all that the store may have: it could not be asked."""
 
     def add(self, other: Loss) -> None:
         """Add the counts of another loss."""
@@ -121,27 +119,26 @@ class Loss(msgspec.Struct):
         self.calls += other.calls
         self.sessions += other.sessions
         self.timesteps += other.timesteps
-        self.uncertain += other.uncertain
         self.first_ns = min(self.first_ns or other.first_ns, other.first_ns or self.first_ns)
         self.last_ns = max(self.last_ns, other.last_ns)
 
     def what(self) -> str:
-        """Return the counts as text, such as `755 calls, 2 steps and 9 other records`, `at most` if uncertain."""
+        """Return the counts as text, such as `755 calls, 2 steps and 9 other records`."""
         named = ((self.calls, "call"), (self.sessions, "session"), (self.timesteps, "step"))
         parts = [plural(number, noun) for number, noun in named if number]
         others = self.records - self.calls - self.sessions - self.timesteps
         if others or not parts:
             parts.append(plural(others, "other record" if parts else "record"))
-        return ("at most " if self.uncertain else "") + " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+        return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
     def when(self) -> str:
         """Return the times of the records as text."""
         return f"from {iso(self.first_ns)} to {iso(self.last_ns)}"
 
 
-def loss_of(name: str, lost: Lost, *, certain: bool = True) -> Loss:
+def loss_of(name: str, lost: Lost) -> Loss:
     """Return the loss of one record."""
-    loss = Loss(name, 1, first_ns=lost.at_ns, last_ns=lost.at_ns, uncertain=int(not certain))
+    loss = Loss(name, 1, first_ns=lost.at_ns, last_ns=lost.at_ns)
     if lost.counted_as is not None:
         setattr(loss, lost.counted_as, 1)
     return loss

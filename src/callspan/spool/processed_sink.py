@@ -136,10 +136,6 @@ class ProcessedSink:
         """Connect, and create what is missing."""
         self._sink.open()
 
-    def position(self, segment: str) -> int | None:
-        """Return the offset up to which the sink itself knows it has the segment."""
-        return self._sink.position(segment)
-
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries, processed."""
         take, delivered = self._take, self._delivered
@@ -180,10 +176,6 @@ class ProcessedSink:
             except PoisonError:
                 entry, reason = entry._replace(payload=b""), "not a record; the store keeps less than all content"
         self._sink.set_aside(entry, reason)
-
-    def forget(self, segment: str) -> None:
-        """Drop the cursor of a segment that is gone."""
-        self._sink.forget(segment)
 
     def close(self) -> None:
         """Close files and connections."""

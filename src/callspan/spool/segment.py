@@ -177,11 +177,9 @@ class Source(Protocol):
     keys: frozenset[str] | None
     """Keys of the stores it is for; None: for those of the process that holds it."""
     cursors: dict[int, int]
-    """Offset each shipper, by its number, has passed."""
+    """Offset up to which each store, by the number of its shipper, has it; nothing of it where it is absent."""
     readers: int
     """Number of shippers that are reading it."""
-    passed: dict[int, int]
-    """Offset up to which each shipper has certainly delivered it, even if its cursor is invalidated."""
     created_ns: int
     """When it was created, Unix time."""
     caught_up_ns: dict[int, int]
@@ -218,7 +216,6 @@ class Segment:
         self.sealed = not own
         self.end = os.fstat(fd).st_size
         self.cursors: dict[int, int] = {}
-        self.passed: dict[int, int] = {}
         self.readers = 0
         self.created_ns = _created_ns(path.name)
         self.caught_up_ns: dict[int, int] = {}

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from callspan.fail_open import Once, fail_open, log
 from callspan.spool.directory import (
     BAD_SUFFIX,
     Listing,
+    read_cursor,
     refusals,
     remove_cursors,
     size_of,
@@ -58,8 +59,6 @@ class SegmentSet:
         """Called after each scan of the directory."""
         self.adopted = 0
         self.corrupt_bytes = self.torn_bytes = 0
-        self.removed: list[deque[str]] = []
-        """For each sink, names of removed sources whose cursors it may delete."""
         self.dropped: deque[Segment] = deque()
         """Segments that `drop_oldest` has removed, until what stores lack of them is counted and they are deleted."""
         self._unnamed = unnamed
@@ -72,7 +71,6 @@ class SegmentSet:
     def expect(self, sinks: int) -> None:
         """Set the number of sinks."""
         with self.lock:
-            self.removed = [deque() for _ in range(sinks)]
             self.sinks = sinks
             self.progress.notify_all()
 
@@ -139,34 +137,30 @@ class SegmentSet:
                 break
             segment = None if name in mine else Segment.adopt(self.directory / name)
             if segment is not None:
+                offsets = [read_cursor(self.directory, name, key) for key in self.keys]
+                # One past the end: the file lost its end in a machine failure or by hand.
+                segment.cursors = {number: at for number, at in enumerate(offsets) if at <= segment.end}
                 self.add(segment)
+                self.remove_delivered(segment)
                 found += 1
         self.adopted += found
         return found > 0
 
-    def cursor(self, source: Source, sink: int) -> int | None:
-        """Return the cursor of the sink; None if only the sink knows it."""
+    def cursor(self, source: Source, sink: int) -> int:
+        """Return the offset up to which the sink has the source."""
         with self.lock:
-            return source.cursors.get(sink)
+            return source.cursors.get(sink, 0)
 
     def advance(self, source: Source, sink: int, offset: int) -> None:
         """Set the cursor of a sink; the source is removed if this was the last sink to pass its end."""
         with self.lock:
             source.cursors[sink] = offset
-            source.passed[sink] = max(offset, source.passed.get(sink, 0))
             if offset >= source.end:
                 source.caught_up_ns[sink] = time.time_ns()
-            wanted = self._wanted(source)
-            if wanted and wanted <= source.cursors.keys():
-                source.discard_before(min(source.cursors[number] for number in wanted))
+            if wanted := self._wanted(source):
+                source.discard_before(min(source.cursors.get(number, 0) for number in wanted))
             self.progress.notify_all()
         self.remove_delivered(source)
-
-    def invalidate_cursors(self, sink: int) -> None:
-        """Drop the cursors of a sink after a failure before or after its commit."""
-        with self.lock:
-            for source in self._sources:
-                source.cursors.pop(sink, None)
 
     def wants(self, source: Source, sink: int) -> bool:
         """Return whether the source is for this sink."""
@@ -181,8 +175,6 @@ class SegmentSet:
             self._sources.remove(source)
         with _REMOVE:
             self._dispose(source, wanted)
-            for number in wanted:
-                self.removed[number].append(source.name)
         with self.lock:
             self.progress.notify_all()
 
@@ -198,49 +190,28 @@ class SegmentSet:
         else:
             source.release()
 
-    def drop_oldest(self, size: int, losers: Sequence[tuple[frozenset[int], frozenset[int]]]) -> list[Segment]:
+    def drop_oldest(self, size: int, losers: Sequence[frozenset[int]]) -> list[Segment]:
         """Move the oldest sealed segments that some store has to `dropped`, together at least `size` bytes.
 
-        Only segments that no other sinks lack than the first of `losers`, then the second ones; they will not get
-        them. What a sink has of an adopted segment is unknown until it has looked: only for the second sinks of a
-        pair it counts as nothing.
+        Only segments that no other sinks lack than the first of `losers`, then the next; they will not get them.
         """
         found: list[Segment] = []
         with self.lock:
             oldest = sorted(self._sources, key=lambda source: source.created_ns)
             sealed = [source for source in oldest if isinstance(source, Segment) and source.sealed]
-            for losing, unknown in losers:
+            for losing in losers:
                 for source in sealed:
                     if sum(one.end for one in found) >= size:
                         break
                     wanted = self._wanted(source)
-                    lacking = {number for number in wanted if source.passed.get(number, -1) < source.end}
-                    allowed = lacking <= losing and lacking - source.passed.keys() <= unknown
-                    if allowed and source not in found and len(lacking) < len(wanted):
+                    lacking = {number for number in wanted if source.cursors.get(number, 0) < source.end}
+                    if lacking <= losing and source not in found and len(lacking) < len(wanted):
                         found.append(source)
             for source in found:
                 self._sources.remove(source)
             self.dropped.extend(found)
             self.progress.notify_all()
         return found
-
-    def is_unknown(self, segment: Source, sink: int) -> bool:
-        """Return whether it is unknown what the sink has of a segment of another process: it has not looked yet."""
-        return self.wants(segment, sink) and not segment.own and sink not in segment.passed
-
-    def dropped_unknown(self, sink: int) -> list[Segment]:
-        """Return the dropped segments of which it is unknown what the sink has."""
-        return [segment for segment in tuple(self.dropped) if self.is_unknown(segment, sink)]
-
-    def release_dropped(self) -> None:
-        """Leave the dropped segments that no shipper reads to other processes: nothing of them is lost yet."""
-        for _ in range(len(self.dropped)):
-            with suppress(IndexError):
-                segment = self.dropped.popleft()
-                if segment.readers:
-                    self.dropped.append(segment)
-                else:
-                    segment.release()
 
     @contextmanager
     def reading(self, source: Source) -> Iterator[bool]:
@@ -262,7 +233,7 @@ class SegmentSet:
         if source not in self._sources:
             return True
         wanted = self._wanted(source)
-        return bool(wanted) and all(source.cursors.get(number, -1) >= offset for number in wanted)
+        return bool(wanted) and all(source.cursors.get(number, 0) >= offset for number in wanted)
 
     def wait(self, goals: list[tuple[Source, int]], deadline: float) -> bool:
         """Return True once every sink has passed each offset, False at the deadline (monotonic seconds)."""
@@ -275,26 +246,15 @@ class SegmentSet:
             return True
 
     def lag(self, sink: int) -> int:
-        """Return how many bytes the sink does not have; just after a failure, without those it certainly has."""
+        """Return how many bytes the sink does not have."""
         with self.lock:
-            known = [(source, source.passed.get(sink, 0)) for source in self._of(sink)]
-            return sum(max(0, source.end - source.cursors.get(sink, offset)) for source, offset in known)
+            return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in self._of(sink))
 
-    def known_lag(self, sink: int) -> int:
-        """Return how many bytes the sink certainly does not have: of an adopted source it may have all."""
+    def behind(self, sink: int) -> list[tuple[str, int]]:
+        """Return each source that the sink lacks a part of: its name, and up to where the sink has it."""
         with self.lock:
-            known = [(source, source.passed.get(sink, 0 if source.own else source.end)) for source in self._of(sink)]
-            return sum(max(0, source.end - source.cursors.get(sink, offset)) for source, offset in known)
-
-    def behind(self, sink: int) -> list[tuple[str, int, bool]]:
-        """Return each source that the sink may lack a part of: name, up to where it has it, whether that is known."""
-        with self.lock:
-            known = [(source, source.passed.get(sink, 0)) for source in self._of(sink)]
-            return [
-                (source.name, offset, not self.is_unknown(source, sink))
-                for source, offset in known
-                if offset < source.end
-            ]
+            known = [(source, source.cursors.get(sink, 0)) for source in self._of(sink)]
+            return [(source.name, offset) for source, offset in known if offset < source.end]
 
     def _of(self, sink: int) -> list[Source]:
         return [source for source in self._sources if self.wants(source, sink)]

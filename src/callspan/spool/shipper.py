@@ -1,7 +1,7 @@
 """Shipper: one thread per sink that delivers records from the spool to the sink, at its own pace.
 
-After any failure it closes the sink, waits (50 ms, doubling to 30 s, with jitter), opens it again, and continues from
-the sink's position. A record that a sink can never store is found by bisecting the batch and set aside.
+After any failure it closes the sink, waits (50 ms, doubling to 30 s, with jitter), opens it again, and delivers the
+batch again. A record that a sink can never store is found by bisecting the batch and set aside.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from callspan.background import LastingThread
 from callspan.fail_open import Attempt, fail_open
 from callspan.record.formats import OtherFormatError
 from callspan.safe_urls import without_passwords
-from callspan.spool.directory import count_records, read_cursor, write_cursor
+from callspan.spool.directory import count_records, write_cursor
 from callspan.spool.segment import Batch, Segment, Source
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Backlog, Entry, Health, PoisonError, Sink
@@ -81,7 +81,6 @@ class Shipper:
         self.dead_letters = 0
         self.error: str | None = None
         self._segments = segments
-        self._keeps_cursor: bool | None = None
         self._open = False
         self.failures = 0
         self._refuses = False
@@ -158,7 +157,6 @@ class Shipper:
     def _run(self) -> None:
         if self._thread.deaths:
             self._close()
-            self._segments.invalidate_cursors(self.number)
         while not self._stopping:
             if not self._unparked.is_set():
                 self._close()
@@ -172,9 +170,6 @@ class Shipper:
                 self._recover(attempt.error)
             elif not moved:
                 self._rest()
-        with fail_open(f"let {self.sink.name} forget delivered segments"):
-            if self._open:
-                self._forget()
         self._close()
         self._segments.leave()
 
@@ -184,7 +179,6 @@ class Shipper:
         if not self._open:
             self.sink.open()
             self._open = True
-        self._look_at_dropped()
         moved = False
         for source in self._segments.sources():
             if not self._segments.wants(source, self.number):
@@ -195,26 +189,16 @@ class Shipper:
         self._refuses = self.has_other_format = False
         if failures:
             self._health.recovered()
-        self._forget()
         return moved
 
     def _ship(self, source: Source) -> bool:
         """Deliver one batch; return whether to deliver another one immediately."""
-        self._look_at_dropped()
         # Until it is delivered, no one else counts the rest of a source that is given up meanwhile.
         with self._segments.reading(source) as there:
             return there and self._ship_batch(source)
 
-    def _look_at_dropped(self) -> None:
-        """Find out what the sink has of segments that are given up, so that just what it lacks is counted."""
-        for segment in self._segments.dropped_unknown(self.number):
-            segment.passed[self.number] = self._position(segment)
-
     def _ship_batch(self, source: Source) -> bool:
         cursor = self._segments.cursor(source, self.number)
-        if cursor is None:
-            cursor = self._position(source)
-            self._segments.advance(source, self.number, cursor)
         batch = self._read(source, cursor)
         if batch.end <= cursor:
             self._segments.caught_up(source, self.number)
@@ -241,22 +225,6 @@ class Shipper:
     def _is_full(self, size: int, entries: int) -> bool:
         return entries >= self.sink.batch_entries or size >= BATCH_BYTES // 2
 
-    def _position(self, source: Source) -> int:
-        position = self.sink.position(source.name)
-        self._keeps_cursor = position is not None
-        kept = 0
-        if isinstance(source, Segment):
-            kept = read_cursor(self._segments.directory, source.name, self._key)
-        # If another process left the segment to other stores, this store's cursor may be deleted.
-        if position is None or (kept == source.end and not source.own):
-            position = kept
-        # The cursor is past the end of the file, which lost its end in a machine failure or by hand.
-        return position if position <= source.end else 0
-
-    @property
-    def _key(self) -> str:
-        return self._segments.keys[self.number]
-
     def _deliver(self, source: Source, entries: Sequence[Entry]) -> None:
         try:
             self.sink.deliver(entries)
@@ -279,17 +247,11 @@ class Shipper:
         self._moved_at = self._clock()
         if self._segments.cursor(source, self.number) == offset:
             return
-        if not self._keeps_cursor and isinstance(source, Segment):
+        if isinstance(source, Segment):
             # On a full disk delivery must continue, because it frees space.
             with _KEEP_CURSOR:
-                write_cursor(self._segments.directory, source.name, self._key, offset)
+                write_cursor(self._segments.directory, source.name, self._segments.keys[self.number], offset)
         self._segments.advance(source, self.number, offset)
-
-    def _forget(self) -> None:
-        names = self._segments.removed[self.number]
-        while names:
-            self.sink.forget(names[0])
-            names.popleft()
 
     def _recover(self, error: Exception) -> None:
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self.failures, 16))
@@ -301,17 +263,14 @@ class Shipper:
         self.error = without_passwords(f"{type(error).__name__}: {error}")
         self._close()
         self._health.failed(error)
-        if self._keeps_cursor:
-            self._segments.invalidate_cursors(self.number)
         self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
 
     def _backlog(self) -> Backlog:
         """Return the records that wait for this sink in the segments of this process."""
         directory = self._segments.directory
         waiting = self._segments.behind(self.number)
-        records = sum(count_records(directory / name, offset) for name, offset, _ in waiting)
-        is_certain = all(known for _, _, known in waiting)
-        return Backlog(records, self._segments.oldest_ns(self.number), str(directory), is_certain=is_certain)
+        records = sum(count_records(directory / name, offset) for name, offset in waiting)
+        return Backlog(records, self._segments.oldest_ns(self.number), str(directory))
 
     def _close(self) -> None:
         self._open = False

@@ -61,7 +61,7 @@ class Entry(NamedTuple):
     """File name of the segment; unique for ever."""
     start: int
     end: int
-    """Offset after the frame: the cursor once this entry is delivered."""
+    """Offset after the frame: the store's cursor once this entry is delivered."""
     payload: bytes
     """JSON of one record, see `callspan.record.codec`."""
     decode: Callable[[Entry], Decoded] = decode_entry
@@ -83,11 +83,8 @@ class Sink(Protocol):
     def open(self) -> None:
         """Connect, and create what is missing. Called before the first delivery and again after each failure."""
 
-    def position(self, segment: str) -> int | None:
-        """Return the offset up to which this sink itself knows it has the segment; None if it keeps no cursors."""
-
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Store all entries durably, with the cursor if it keeps one, or raise and store none.
+        """Store all entries durably, or raise and store none.
 
         Raises PoisonError for content it can never store; any other exception means that a retry may succeed.
         """
@@ -95,28 +92,18 @@ class Sink(Protocol):
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Save an entry that cannot be stored for inspection (dead letters)."""
 
-    def forget(self, segment: str) -> None:
-        """Drop the cursor of a segment that is gone."""
-
     def close(self) -> None:
         """Close files and connections; `open` may follow."""
 
 
-class CursorlessSink:
-    """Base of sinks that keep no cursors, which the spool then keeps; opens and closes nothing by itself."""
+class BaseSink:
+    """Base of sinks; opens and closes nothing by itself."""
 
     name: str
     batch_entries = 100
 
     def open(self) -> None:
         """Do nothing."""
-
-    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
-        """Return None: no cursors."""
-        return None
-
-    def forget(self, segment: str) -> None:
-        """Do nothing: no cursors."""
 
     def close(self) -> None:
         """Do nothing."""
@@ -129,8 +116,6 @@ class Backlog(NamedTuple):
     since_ns: int | None
     """Earliest possible time at which the first of them was written, Unix time."""
     place: str
-    is_certain: bool = True
-    """False: the store may have a part of them; it could not be asked."""
 
 
 class Health:
@@ -166,10 +151,9 @@ class Health:
         since = "" if waits.since_ns is None else f" since {iso(waits.since_ns)}"
         log(
             logging.WARNING,
-            "%s is unavailable (%s): %s%s%s, kept in %s; retrying",
+            "%s is unavailable (%s): %s%s, kept in %s; retrying",
             self._name,
             why,
-            "" if waits.is_certain else "at most ",
             plural(waits.records, "record", "wait"),
             since,
             waits.place,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record
 from callspan.settings import SettingError
-from callspan.spool.sink import CursorlessSink, Entry, PoisonError, Sink
+from callspan.spool.sink import BaseSink, Entry, PoisonError, Sink
 from callspan.stores.base import (
     CallFilter,
     DeletionResult,
@@ -27,8 +27,8 @@ from callspan.stores.protocol import (
 )
 
 __all__ = [
+    "BaseSink",
     "CallFilter",
-    "CursorlessSink",
     "DeletionResult",
     "DeletionScope",
     "EmptyStoreError",

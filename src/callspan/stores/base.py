@@ -391,9 +391,6 @@ class Reader(Protocol):
     def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
         """Yield the records of a kind (`session`, `timestep`, `call`) with one of these whole ids, in any order."""
 
-    def position(self, segment: str) -> int | None:
-        """Return the offset up to which the store has a spool segment; None if it does not know."""
-
     def close(self) -> None:
         """Close the store."""
 

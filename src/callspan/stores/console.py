@@ -12,7 +12,7 @@ from callspan.providers.registry import with_conversation
 from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord
 from callspan.record.messages import Message
-from callspan.spool.sink import CursorlessSink, Entry, Sink
+from callspan.spool.sink import BaseSink, Entry, Sink
 from callspan.stores.payloads import unpack_entry
 from callspan.stores.protocol import Store
 
@@ -29,7 +29,7 @@ class Console(Store):
         return ConsoleStore(self.name)
 
 
-class ConsoleStore(CursorlessSink):
+class ConsoleStore(BaseSink):
     """Prints each ended call; messages only if the content setting allows them."""
 
     def __init__(self, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Final, NamedTuple
@@ -77,14 +77,6 @@ class Unpacked(NamedTuple):
             for side in _SIDES:
                 _remove_body(fields, side)
         return {name: msgspec.json.decode(value) for name, value in fields.items()}
-
-
-def ends_of(entries: Iterable[Entry], cursors: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Return the cursor of each segment once these entries are delivered; `cursors` are those so far."""
-    ends = dict(cursors or {})
-    for entry in entries:
-        ends[entry.segment] = max(entry.end, ends.get(entry.segment, 0))
-    return ends
 
 
 def unpack_entry(entry: Entry) -> Unpacked:

@@ -111,8 +111,6 @@ class SqlReader(SqlChoice):
     """SQL for the cost of a call whose cost is not exact in picodollars; NULL for no cost."""
     _row_id = "call_id"
     """The column that finds a row of `calls` the quickest."""
-    _keeps_cursors = True
-    """Its sink keeps its cursors in the tables."""
     _remedy = "restore it from a backup"
     """What to do about damage."""
     _contains: str
@@ -123,13 +121,6 @@ class SqlReader(SqlChoice):
     """SQL for the models of each session's calls."""
     _in_sessions = "c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})"
     """SQL condition that the session of call `c` matches a condition."""
-
-    def position(self, segment: str) -> int | None:
-        """Return the offset up to which the store has a spool segment; None if it keeps no cursors."""
-        if not self._keeps_cursors:
-            return None
-        found = next(self._tuples("SELECT off FROM cursors WHERE segment = :segment", segment=segment), None)
-        return 0 if found is None else int(str(found[0]))
 
     @abstractmethod
     def close(self) -> None:

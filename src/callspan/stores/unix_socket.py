@@ -17,7 +17,7 @@ import msgspec
 from callspan.record.codec import encode_json
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
-from callspan.spool.sink import CursorlessSink, Entry, Sink
+from callspan.spool.sink import BaseSink, Entry, Sink
 from callspan.stores.payloads import line_of, unpack_entry
 from callspan.stores.protocol import Options, PathStore
 
@@ -68,7 +68,7 @@ class UnixSocket(PathStore):
 _DEFAULTS: Final = UnixSocketOptions()
 
 
-class UnixSocketStore(CursorlessSink):
+class UnixSocketStore(BaseSink):
     """A sink without its own cursors: delivery is at least once, and receivers deduplicate by the record's key."""
 
     def __init__(self, path: str | Path, options: UnixSocketOptions = _DEFAULTS) -> None:

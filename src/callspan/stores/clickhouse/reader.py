@@ -38,7 +38,6 @@ class ClickHouseReader(SqlReader):
     _inexact = "coalesce(toString(c.cost_usd), nullIf(JSONExtractString(ifNull(c.extra, '{}'), 'cost', 'usd'), ''))"
     _inexact_usd = f"toFloat64OrNull({_inexact})"
     _cost = f"coalesce(c.cost_picousd, toInt64(if({_inexact_usd} > 9e6, 9e18, {_inexact_usd} * 1e12)))"
-    _keeps_cursors = False
     _contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
 
     _metadata = CLICKHOUSE

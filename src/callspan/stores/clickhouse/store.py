@@ -2,7 +2,7 @@
 
 Rows may be written repeatedly; the deduplication token of a batch is its position in the spool. There are no
 transactions: contents are written before the rows that refer to them, and a batch that failed halfway is written
-again. Cursors stay in the spool.
+again.
 """
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
@@ -67,7 +67,7 @@ _LIVE_IN_SKELETONS: Final = (
 
 
 class ClickHouseStore:
-    """A sink without its own cursors: delivery is at least once and idempotent."""
+    """A sink without transactions: delivery is at least once and idempotent."""
 
     def __init__(self, url: str) -> None:
         """`url` is `clickhouse://user:password@host:8123/database`, or `clickhouse+https://` for TLS."""
@@ -93,10 +93,6 @@ class ClickHouseStore:
             client.close()
             raise
         self._client = client
-
-    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
-        """Return None: the spool keeps the cursor."""
-        return None
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Write all entries. Raises PoisonError if one can never be stored, else clickhouse_connect's exceptions.
@@ -140,9 +136,6 @@ class ClickHouseStore:
                 self._client = None
                 _delete(client, table, chosen, {"key": key})
         return tried(found=found is not None)
-
-    def forget(self, segment: str) -> None:
-        """Do nothing: there is no cursor here."""
 
     def close(self) -> None:
         """Close the connection."""

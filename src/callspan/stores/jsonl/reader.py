@@ -18,7 +18,7 @@ from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
 from callspan.record.formats import check_file
 from callspan.stores.base import Stored, StoreError
-from callspan.stores.jsonl.store import check_there, files_of, read_cursors
+from callspan.stores.jsonl.store import check_there, files_of
 from callspan.stores.sqlite.temporary import TemporaryReader
 
 _keys: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
@@ -82,10 +82,6 @@ class JsonLinesReader(TemporaryReader):
         self._latest: tuple[int, CallRecord] | None = None
         check_there(self._store)
         super().__init__(f"jsonl:///{path}")
-
-    def position(self, segment: str) -> int | None:
-        """Return the offset up to which the file has a spool segment."""
-        return read_cursors(self._store).get(segment, 0)
 
     def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
         """Yield the records of a kind that have one of these whole ids. Other lines are not decoded."""

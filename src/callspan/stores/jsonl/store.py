@@ -1,4 +1,4 @@
-"""Sink for JSON Lines: one record per line, batches in single writes, cursors in a side file."""
+"""Sink for JSON Lines: one record per line, batches in single writes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from callspan.spool.sink import Entry
 from callspan.stores.base import DeletionResult, DeletionScope, no_file, session_of, tried
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import digests, is_erased, names
-from callspan.stores.payloads import ends_of, line_of, unpack_entry
+from callspan.stores.payloads import line_of, unpack_entry
 from callspan.stores.rows import merge
 
 _MODE: Final = 0o600
@@ -58,7 +58,6 @@ class _Seen(msgspec.Struct):
 
 
 _lines = msgspec.json.Decoder(_Seen)
-_cursors = msgspec.json.Decoder(dict[str, int])
 
 
 class JsonLinesStore:
@@ -74,7 +73,6 @@ class JsonLinesStore:
         self.name = f"jsonl:///{path}"
         self.batch_entries = 100
         self._max_bytes = int(max_bytes)
-        self._cursor_path = _cursor_path(self.path)
         self.lock_path = self.path.with_name(self.path.name + ".lock")
         """Held by the process that changes the file."""
         self._seen: LRUCache[tuple[str, str], Order] = LRUCache(_REMEMBERED)
@@ -91,12 +89,8 @@ class JsonLinesStore:
         with locked(self.lock_path):
             self._look()
 
-    def position(self, segment: str) -> int | None:
-        """Return the offset up to which the segment is in the file; 0 for one never seen."""
-        return self._read_cursors().get(segment, 0)
-
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Append all entries that the file does not have yet, then advance the cursor.
+        """Append all entries that the file does not have yet.
 
         Raises PoisonError for an invalid record, OtherFormatError if the file was replaced by one of another format,
         OSError for anything else; a short write is undone.
@@ -108,16 +102,14 @@ class JsonLinesStore:
             fresh = [one for one in records if not (erased and is_erased(one, erased.get)) and self._is_new(one)]
             if fresh:
                 self._append(b"".join(line_of(record) + b"\n" for record in fresh))
-            self._move_cursors(entries)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Append a rejected entry with the reason to `<file>.rejected` and advance the cursor past it."""
+        """Append a rejected entry with the reason to `<file>.rejected`."""
         rejected = _rejected_path(self.path)
         frame = entry.payload.decode("utf-8", "replace")
         line = encode_json({"segment": entry.segment, "start": entry.start, "reason": reason, "frame": frame})
         with locked(self.lock_path):
             _write(rejected, line + b"\n")
-            self._move_cursors([entry])
 
     def try_out(self, entry: Entry) -> str:
         """Open the file for appending, take its lock, and write a record to a nameless file beside it.
@@ -135,13 +127,6 @@ class JsonLinesStore:
             file.write(line_of(record))
             file.seek(0)
             return tried(found=record_key(decode(file.read())) == record_key(record))
-
-    def forget(self, segment: str) -> None:
-        """Drop the cursor of a segment."""
-        with locked(self.lock_path):
-            cursors = self._read_cursors()
-            if cursors.pop(segment, None) is not None:
-                self._write_cursors(cursors)
 
     def close(self) -> None:
         """Drop the index; no file is kept open between deliveries."""
@@ -210,15 +195,6 @@ class JsonLinesStore:
             self._erased = (status.st_ino, status.st_mtime_ns), read_erased(self.path)
         return self._erased[1]
 
-    def _move_cursors(self, entries: Sequence[Entry]) -> None:
-        self._write_cursors(ends_of(entries, self._read_cursors()))
-
-    def _read_cursors(self) -> dict[str, int]:
-        return read_cursors(self.path)
-
-    def _write_cursors(self, cursors: dict[str, int]) -> None:
-        _replace(self._cursor_path, msgspec.json.encode(cursors))
-
 
 def _replace(path: Path, data: bytes) -> None:
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
@@ -245,18 +221,6 @@ def read_erased(path: Path) -> dict[bytes, int]:
 def _remember(path: Path, scope: DeletionScope) -> None:
     found = read_erased(path) | dict.fromkeys(digests(scope), scope.erased_ns)
     _replace(erased_path(path), "".join(f"{one.hex()} {time_ns}\n" for one, time_ns in found.items()).encode())
-
-
-def read_cursors(path: Path) -> dict[str, int]:
-    """Return the offset up to which a JSON Lines store has each segment; empty if unknown."""
-    try:
-        return _cursors.decode(_cursor_path(path).read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
-        return {}
-
-
-def _cursor_path(path: Path) -> Path:
-    return path.with_name(path.name + ".cursor")
 
 
 def files_of(path: Path) -> list[Path]:

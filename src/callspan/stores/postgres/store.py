@@ -30,7 +30,7 @@ from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError,
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.filters import POSTGRES, keyed, positions, source
-from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
+from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
 from callspan.stores.retention import remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
@@ -46,7 +46,7 @@ _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.Prog
 
 
 class PostgresStore:
-    """A sink that keeps its cursors in the database, with one connection, which `open` replaces after a failure."""
+    """A sink with one connection, which `open` replaces after a failure."""
 
     def __init__(self, url: str) -> None:
         """`url` is a libpq URL; the tables are made where its `search_path` begins."""
@@ -71,15 +71,8 @@ class PostgresStore:
             raise
         self._connection = connection
 
-    def position(self, segment: str) -> int | None:
-        """Return the offset up to which the segment is stored; 0 for one never seen."""
-        connection = self._open
-        with explaining(self.name, connection):
-            found = connection.execute("SELECT off FROM cursors WHERE segment = %s", (segment,)).fetchone()
-        return int(found[0]) if found else 0
-
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Store all entries and advance their cursors in one transaction.
+        """Store all entries in one transaction.
 
         Raises PoisonError if an entry can never be stored, psycopg.Error for anything else.
         """
@@ -93,18 +86,16 @@ class PostgresStore:
                         batch.add(item)
                 batch.merge_responses(cursor, _WritersReader(self.name, connection))
                 batch.write(cursor)
-                cursor.executemany(_MOVE, sorted(ends_of(entries).items()))
         except _POISON as error:
             raise PoisonError(error_text(error)) from error
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Store a rejected entry in `dead_letter`, once, and advance the cursor past it."""
+        """Store a rejected entry in `dead_letter`, once."""
         with self._open.transaction():
             self._open.execute(
                 "INSERT INTO dead_letter (key, reason, frame, time_ns) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
                 (f"{entry.segment}:{entry.start}", _storable(reason), entry.payload, time.time_ns()),
             )
-            self._open.execute(_MOVE, (entry.segment, entry.end))
 
     def try_out(self, entry: Entry) -> str:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
@@ -118,10 +109,6 @@ class PostgresStore:
             batch.write(connection.cursor())
             found = _WritersReader(self.name, connection).session(record_key(item.record)[1])
         return tried(found=found is not None)
-
-    def forget(self, segment: str) -> None:
-        """Drop the cursor of a segment."""
-        self._open.execute("DELETE FROM cursors WHERE segment = %s", (segment,))
 
     def close(self) -> None:
         """Close the connection."""
@@ -236,10 +223,6 @@ def _erased_of(cursor: psycopg.Cursor, items: Sequence[Unpacked]) -> dict[bytes,
     return {bytes(row[0]): row[1] for row in cursor.execute("SELECT * FROM erased WHERE id = ANY(%s)", (named,))}
 
 
-_MOVE: Final = (
-    "INSERT INTO cursors (segment, off) VALUES (%s, %s) "
-    "ON CONFLICT (segment) DO UPDATE SET off = greatest(cursors.off, excluded.off)"
-)
 _CONTENT: Final = (
     "INSERT INTO content (hash, size, role, text, data) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 )

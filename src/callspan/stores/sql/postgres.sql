@@ -66,7 +66,6 @@ CREATE INDEX ctx_content ON ctx (content);
 CREATE TABLE dead_letter (key text PRIMARY KEY, reason text NOT NULL, frame bytea NOT NULL, time_ns bigint NOT NULL);
 -- A hash of the id of each session and call that was erased, and when: what is delivered late does not bring it back.
 CREATE TABLE erased (id bytea PRIMARY KEY, time_ns bigint NOT NULL);
-CREATE TABLE cursors (segment text COLLATE "C" PRIMARY KEY, off bigint NOT NULL);
 ALTER TABLE content ALTER text SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;
 ALTER TABLE calls ALTER extra SET COMPRESSION lz4, ALTER usage_raw SET COMPRESSION lz4;
 

@@ -77,7 +77,6 @@ CREATE TABLE dead_letter (
 ) WITHOUT ROWID;
 -- A hash of the id of each session and call that was erased, and when: what is delivered late does not bring it back.
 CREATE TABLE erased (id BLOB PRIMARY KEY, time_ns INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE cursors (segment TEXT PRIMARY KEY, off INTEGER NOT NULL) WITHOUT ROWID;
 
 -- One SELECT: into a union SQLite takes no condition that holds a query or joins a table, and reads all calls. A negative
 -- id marks the answer. Where a call continues another one, its own messages are not all that the model saw.

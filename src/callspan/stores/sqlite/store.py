@@ -1,4 +1,4 @@
-"""Sink for SQLite: a batch and its cursor are one transaction, and every content is stored once.
+"""Sink for SQLite: a batch is one transaction, every row has a key, and every content is stored once.
 
 Rows hold only values that are cheap to bind: for anything but `int`, `float`, `str` and `bytearray` the `sqlite3`
 module first searches for an adapter, which raises several exceptions internally (half the cost of a row of NULLs).
@@ -26,7 +26,7 @@ from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import is_erased
-from callspan.stores.payloads import Unpacked, combined, ends_of, message_key, unpack_entry
+from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
@@ -83,7 +83,7 @@ _CALL: Final = "call"
 
 
 class SQLiteStore:
-    """A sink that keeps its cursors in the file, so that nothing is stored twice or skipped."""
+    """A sink for a file that any number of processes write to; batches may be repeated."""
 
     def __init__(self, path: str | Path) -> None:
         """`path` is created on `open`, for its owner only."""
@@ -107,14 +107,8 @@ class SQLiteStore:
         self._inode, self._log = self._inode_there(), log_of(self.path)
         self._data_version = -1
 
-    def position(self, segment: str) -> int | None:
-        """Return the offset up to which the segment is stored; 0 for one never seen."""
-        with explaining(self.path):
-            found = self._open.execute("SELECT off FROM cursors WHERE segment = ?", (segment,)).fetchone()
-        return int(found[0]) if found else 0
-
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Store all entries and advance their cursors in one transaction.
+        """Store all entries in one transaction.
 
         Raises PoisonError if an entry is invalid or can never be stored, OSError if the file was deleted, sqlite3.Error
         for anything else.
@@ -128,7 +122,6 @@ class SQLiteStore:
                 for entry in entries:
                     # One at a time: the garbage collector, possibly on a caller's thread, traverses all live objects.
                     self._store(connection, unpack_entry(entry))
-                self._move_cursors(connection, entries)
         except POISON as error:
             self._forget_all()
             raise PoisonError(error_text(error)) from error
@@ -144,14 +137,13 @@ class SQLiteStore:
             raise StoreError(f"{self.path}: {_LOST}")
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Store a rejected entry in `dead_letter`, once, and advance the cursor past it."""
+        """Store a rejected entry in `dead_letter`, once."""
         connection = self._open
         with explaining(self.path), _transaction(connection):
             connection.execute(
                 "INSERT INTO dead_letter (key, reason, frame, time_ns) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (f"{entry.segment}:{entry.start}", reason, entry.payload, time.time_ns()),
             )
-            self._move_cursors(connection, [entry])
 
     def try_out(self, entry: Entry) -> str:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, sqlite3.Error."""
@@ -165,10 +157,6 @@ class SQLiteStore:
             found = WritersReader(self.path, connection).session(record_key(item.record)[1])
             connection.rollback()
         return tried(found=found is not None)
-
-    def forget(self, segment: str) -> None:
-        """Drop the cursor of a segment."""
-        self._open.execute("DELETE FROM cursors WHERE segment = ?", (segment,))
 
     def close(self) -> None:
         """Close the file."""
@@ -284,14 +272,6 @@ class SQLiteStore:
         self._contents.clear()
         self._nodes.clear()
         self._newest = 0
-
-    @staticmethod
-    def _move_cursors(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-        connection.executemany(
-            "INSERT INTO cursors (segment, off) VALUES (?, ?) "
-            "ON CONFLICT (segment) DO UPDATE SET off = max(off, excluded.off)",
-            ends_of(entries).items(),
-        )
 
 
 @contextmanager

@@ -231,10 +231,6 @@ class RecordsReader(TemporaryReader):
         self._records = read
         self._once, self._is_loaded = once, False
 
-    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
-        """Return None: unknown."""
-        return None
-
     def _clear(self) -> None:
         self._is_loaded = False
         super()._clear()
