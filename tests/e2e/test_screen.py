@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from callspan.cli.filters import MOMENT
+from callspan.cli.filter_options import MOMENT
 from callspan.cli.json_rows import short_ids
 
 A = "01a1f80a-6a2b-77e9-b42a-230a4ad2d2d1"

@@ -26,7 +26,7 @@ NOISE_S: Final = 0.2 if THOROUGH else 0.003
 _RUNS_APART: Final = ("__main__", "autostart")
 MATCHED: Final = {
     "callspan.settings._URL_START": ("match",),
-    "callspan.cli.filters._AGO": ("fullmatch",),
+    "callspan.cli.filter_options._AGO": ("fullmatch",),
 }
 """What is used in one way only; searching by these would be quadratic."""
 BOUNDED: Final = ("callspan.providers.hosts._PATTERNS",)

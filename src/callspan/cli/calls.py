@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading, store_errors
-from callspan.cli.filters import Rows, call_options, resolve_session, sort_option
+from callspan.cli.filter_options import Rows, call_options, resolve_session, sort_option
 from callspan.cli.json_rows import call_rows, output_text, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.safe_text import clean

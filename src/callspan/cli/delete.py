@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from callspan.cli.command_context import CommandContext, reading, store_errors, usage_error
-from callspan.cli.filters import MOMENT, selecting
+from callspan.cli.filter_options import MOMENT, selecting
 from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.cli.ship import spool_of

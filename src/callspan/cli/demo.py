@@ -25,7 +25,7 @@ from callspan.cli.demo_agent import (
     script_demo,
     worlds,
 )
-from callspan.cli.filters import HttpUrl
+from callspan.cli.filter_options import HttpUrl
 from callspan.cli.json_rows import short_ids
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.screen import reward_style

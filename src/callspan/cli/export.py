@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import MOMENT, OF_SESSIONS, Amount, File, KeyValue, Money, Rows
+from callspan.cli.filter_options import MOMENT, OF_SESSIONS, Amount, File, KeyValue, Money, Rows
 from callspan.cli.progress import progress
 from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import click
 
 from callspan.cli.command_context import CommandContext
-from callspan.cli.filters import Rows
+from callspan.cli.filter_options import Rows
 
 TABLE_ROWS: Final = 50
 _Command: TypeAlias = Callable[..., None]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from callspan.cli.command_context import CommandContext, store_errors, with_context
-from callspan.cli.filters import File
+from callspan.cli.filter_options import File
 from callspan.cli.progress import progress
 from callspan.formatting import plural
 from callspan.safe_urls import error_text

@@ -14,7 +14,7 @@ import msgspec
 from rich.rule import Rule
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import HttpUrl, Seconds
+from callspan.cli.filter_options import HttpUrl, Seconds
 from callspan.cli.json_rows import call_row, call_rows
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import File, call_options, resolve_session
+from callspan.cli.filter_options import File, call_options, resolve_session
 from callspan.cli.progress import progress
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import File, call_options, resolve_session
+from callspan.cli.filter_options import File, call_options, resolve_session
 from callspan.cli.progress import progress
 from callspan.cost import PriceFileError, Pricer, pricer_for
 from callspan.cost.price_table import PROVIDER

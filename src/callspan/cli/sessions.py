@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import OPTIONS, Amount, options_of, resolve_session, sort_option
+from callspan.cli.filter_options import OPTIONS, Amount, options_of, resolve_session, sort_option
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.screen import Column, fitted, marks, reward_style, session_style, styled

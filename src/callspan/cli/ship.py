@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from callspan.cli.command_context import CommandContext, usage_error, with_context
-from callspan.cli.filters import Seconds
+from callspan.cli.filter_options import Seconds
 from callspan.cli.progress import progress
 from callspan.delivery.recorder import store_sinks
 from callspan.formatting import plural

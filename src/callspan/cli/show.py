@@ -13,7 +13,7 @@ from rich.text import Text as RichText
 
 from callspan.cli.calls import outcome_text
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import Rows
+from callspan.cli.filter_options import Rows
 from callspan.cli.json_rows import call_rows, record_fields, session_json
 from callspan.cli.paging import say_more
 from callspan.cli.safe_text import clean, clean_lines

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filters import TextType, call_options, resolve_session
+from callspan.cli.filter_options import TextType, call_options, resolve_session
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean, whole_characters

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from callspan.cli.calls import outcome_text
-from callspan.cli.filters import KeyValue, Money
+from callspan.cli.filter_options import KeyValue, Money
 from callspan.cli.reprice import CostChanges, Rewriter
 from callspan.cli.screen import session_style
 from callspan.record.call import CallRecord, Place, Redaction, Request, Response, Stream

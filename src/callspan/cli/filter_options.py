@@ -1,4 +1,4 @@
-"""Filters: options that select calls, and the click types of option values (an invalid value is a usage error)."""
+"""Filter options: they select calls; and the click types of option values (an invalid value is a usage error)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from callspan.cli import command_context
 from callspan.cli.command_context import CommandContext, Defaults, with_context
-from callspan.cli.filters import MOMENT, call_options
+from callspan.cli.filter_options import MOMENT, call_options
 from callspan.cli.run import DEFAULT_STORE
 from callspan.record.call import Place
 from callspan.stores.base import CallFilter, StoreError
