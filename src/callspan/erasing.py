@@ -340,7 +340,8 @@ def _chosen(
     shared = readers.each(lambda reader: {*reader.sharing(single)}) - single
     single |= shared if everywhere else frozenset()
     single |= readers.each(lambda reader: {*reader.other_ids(single)})
-    scope = DeletionScope(frozenset(whole), frozenset(single))
+    targets = frozenset(readers.each(lambda reader: {*reader.targets(whole, single)}))
+    scope = DeletionScope(frozenset(whole), frozenset(single), targets)
     return _Choice(scope._replace(erased_ns=time.time_ns()), frozenset(shared), readers.failures)
 
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
 from callspan.erasing import erase
-from callspan.record.call import Place
-from callspan.record.events import EventRecord, RewardRecord, TimestepRecord
+from callspan.record.call import CallRecord, Place, Response
+from callspan.record.events import EventRecord, RewardRecord, TimestepRecord, Totals
 from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Delivery, Records
@@ -115,3 +115,95 @@ def test_doctor_says_how_many_rewards_name_nothing_recorded(url: str, store: Del
     store.write(given("a", 1, call_id="nobody"), given("b", 2, session_id="nowhere"))
     store.close()
     assert "2 rewards name no recorded call, session, step or event" in " ".join(run(url, "doctor").split())
+
+
+def shared(records: Records) -> list[CallRecord]:
+    """Two calls of two sessions that have one response id, as a replay has: the second, given first, began later."""
+    response = Response(id="resp_1", model="m")
+    return [
+        records.call(call_id=name, session_id=f"s-{name}", at_s=at_s, response=response, attempts=[])
+        for name, at_s in (("replay", 5), ("own", 1))
+    ]
+
+
+def test_a_reward_by_an_id_of_several_calls_belongs_to_the_first_of_them(
+    url: str, store: Delivery, records: Records
+) -> None:
+    replay, own = shared(records)
+    store.write(replay, own, given("r", 9, call_id="resp_1"))
+    with closing(open_store(url)) as reader:
+        assert [one.reward_id for one in reader.rewards(own)] == ["r"]
+        assert list(reader.rewards(replay)) == []
+        assert {one.session.session_id: one.rewards for one in reader.sessions()} == {
+            "s-own": {"feedback": 1.0}, "s-replay": {},
+        }  # fmt: skip
+        found = reader.call("resp_1")
+        assert found is not None
+        assert found.call_id == "own"
+
+
+@pytest.mark.parametrize(("erased", "rewards"), [("replay", ["r"]), ("own", [])])
+def test_a_reward_is_erased_with_the_call_that_it_belongs_to(
+    erased: str, rewards: list[str], url: str, store: Delivery, records: Records
+) -> None:
+    store.write(*shared(records), given("r", 9, call_id="resp_1"))
+    store.close()
+    assert erase(url, calls=[erased]).stores[0].rewards == 1 - len(rewards)
+    with closing(open_store(url)) as reader:
+        assert [one.reward_id for one in reader.rewards()] == rewards
+
+
+def test_a_reward_is_joined_by_any_of_its_targets(url: str, store: Delivery, records: Records) -> None:
+    store.write(
+        records.call(call_id="c", session_id="s"),
+        TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS),
+        given("nothing", 1, session_id="nowhere", call_id="nobody", timestep_id="none", event_id="none"),
+        given("by-call", 2, session_id="nowhere", call_id="c"),
+        given("by-step", 3, session_id="nowhere", call_id="nobody", timestep_id="t"),
+    )
+    assert unjoined(url) == ["nothing"]
+
+
+def test_a_reward_of_an_event_is_shown_in_its_session_and_step(url: str, store: Delivery, records: Records) -> None:
+    ended = TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS, totals=Totals())
+    store.write(
+        records.session("s", start_ns=START_NS),
+        ended,
+        EventRecord(event_id="e", session_id="s", timestep_id="t", event_type="x", time_ns=START_NS),
+        RewardRecord(reward_id="r", value=2.0, time_ns=START_NS, event_id="e"),
+        given("other", 1, event_id="elsewhere"),
+    )
+    with closing(open_store(url)) as reader:
+        inside = [event for event in reader.events("s") if isinstance(event, RewardRecord)]
+        assert [(one.reward_id, one.session_id, one.timestep_id) for one in inside] == [("r", "s", "t")]
+        (step,) = reader.timesteps("s")
+        assert step.totals is not None
+        assert step.totals.reward == 2.0
+        (summary,) = reader.sessions()
+        assert (summary.reward, summary.rewards) == (2.0, {})
+    assert "reward +2" in run(url, "show", "s")
+
+
+def test_rewards_of_erased_steps_and_events_go_and_stay_away(url: str, store: Delivery, records: Records) -> None:
+    kept = TimestepRecord(timestep_id="kept", session_id="other", index=0, seen_ns=1, start_ns=START_NS)
+    store.write(
+        records.session("s", start_ns=START_NS),
+        TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS),
+        EventRecord(event_id="e", session_id="s", event_type="x", time_ns=START_NS),
+        records.call(call_id="c"),
+        EventRecord(event_id="of-call", call_id="c", event_type="x", time_ns=START_NS),
+        kept,
+    )
+    targets = {"step": {"timestep_id": "t"}, "event": {"event_id": "e"}, "of-call": {"event_id": "of-call"}}
+    early = [given(f"early-{name}", 1, **target) for name, target in targets.items()]
+    store.write(*early, given("kept", 2, timestep_id="kept"))
+    store.close()
+    assert erase(url, calls="c").stores[0].rewards == 1
+    assert erase(url, sessions="s", dry_run=True).stores[0].rewards == 2
+    assert erase(url, sessions="s").stores[0].rewards == 2
+    again = Delivery(url)
+    again.write(*early, *(given(f"late-{name}", 3, **target) for name, target in targets.items()))
+    again.write(given("late-kept", 3, timestep_id="kept"))
+    again.close()
+    with closing(open_store(url)) as reader:
+        assert {one.reward_id for one in reader.rewards()} == {"kept", "late-kept"}

@@ -69,6 +69,15 @@ def session_of(record: Record) -> str | None:
     return record.place.session_id if isinstance(record, CallRecord) else record.session_id
 
 
+REWARDED: Final = ("timestep_id", "event_id")
+"""The columns and fields by which a reward names what has happened in a session."""
+
+
+def targets_of(record: RewardRecord) -> list[str]:
+    """Return the ids of the timestep and the event that a reward is for."""
+    return [one for one in (getattr(record, name) for name in REWARDED) if one is not None]
+
+
 class DeletionScope(NamedTuple):
     """What to delete: sessions with everything in them and single calls, by whole ids, or everything before a time."""
 
@@ -77,6 +86,8 @@ class DeletionScope(NamedTuple):
     calls: frozenset[str] = frozenset()
     """With the events, messages and rewards that name them. Those of the sessions may be among them, and other ids of
     calls by which a reward may name one."""
+    targets: frozenset[str] = frozenset()
+    """Timesteps and events of these, with the rewards that name them."""
     older_than_ns: int | None = None
     """Everything from before this Unix time, and nothing else."""
     erased_ns: int = 0
@@ -84,6 +95,8 @@ class DeletionScope(NamedTuple):
 
     def covers(self, record: Record) -> bool:
         """Return whether a record is of one of the sessions, one of the calls, or about one."""
+        if isinstance(record, RewardRecord) and not self.targets.isdisjoint(targets_of(record)):
+            return True
         return getattr(record, "call_id", None) in self.calls or session_of(record) in self.sessions
 
 
@@ -412,7 +425,13 @@ class Selective(Reader, Protocol):
         """Return how many records of each table a deletion of these sessions and calls would take."""
 
     def other_ids(self, calls: Collection[str]) -> frozenset[str]:
-        """Return the other ids of these calls by which a reward may name them: of response, request and span."""
+        """Return the other ids of these calls by which a reward may name them: of response, request and span.
+
+        An id that several calls have is that of the first that began.
+        """
+
+    def targets(self, sessions: Collection[str], calls: Collection[str]) -> frozenset[str]:
+        """Return the ids of the timesteps and events of these sessions, and of the events about these calls."""
 
     def sharing(self, calls: Collection[str]) -> frozenset[str]:
         """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""

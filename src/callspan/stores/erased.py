@@ -10,35 +10,43 @@ from typing import Final
 from callspan.fail_open import ours
 from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode
-from callspan.record.events import SCOPE_TYPES, Record
-from callspan.stores.base import DeletionScope, session_of
+from callspan.record.events import SCOPE_TYPES, Record, RewardRecord
+from callspan.stores.base import DeletionScope, session_of, targets_of
 
-_NAMED: Final = re.compile(rb'"(?:call|session)_id\\*":\s*\\*"([^"\\]+)')
+_NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id\\*":\s*\\*"([^"\\]+)')
 _BYTES: Final = 16
 _CALL: Final = "call"
 _SESSION: Final = "session"
+_TARGET: Final = "target"
 
 
 def digests(scope: DeletionScope) -> list[bytes]:
     """Return what a store is to remember of a deletion, sorted; nothing of one by age."""
-    found = [_digest(_SESSION, one) for one in scope.sessions] + [_digest(_CALL, one) for one in scope.calls]
-    return sorted(found)
+    kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls), (_TARGET, scope.targets))
+    return sorted(_digest(kind, one) for kind, ids in kinds for one in ids)
 
 
 def digests_of(record: Record) -> list[bytes]:
-    """Return what a store may remember of a record's call and session."""
-    ids = ((_CALL, getattr(record, "call_id", None)), (_SESSION, session_of(record)))
-    return [_digest(kind, one) for kind, one in ids if one is not None]
+    """Return what a store may remember of a record's call and session, and of what a reward is for."""
+    session_id = session_of(record)
+    return [*_final_digests_of(record), *([] if session_id is None else [_digest(_SESSION, session_id)])]
+
+
+def _final_digests_of(record: Record) -> list[bytes]:
+    """Return those that do not go on after they were erased."""
+    call_id = getattr(record, "call_id", None)
+    found = [] if call_id is None else [_digest(_CALL, call_id)]
+    return found + [_digest(_TARGET, one) for one in (targets_of(record) if isinstance(record, RewardRecord) else ())]
 
 
 def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
-    """Return whether a record was erased: its call was, or its session after it had happened.
+    """Return whether a record was erased: its call or target was, or its session after it had happened.
 
     `erased_ns` returns when an id was erased, Unix time; None if it was not. A session may go on after that.
     """
-    call_id, session_id = getattr(record, "call_id", None), session_of(record)
-    if call_id is not None and erased_ns(_digest(_CALL, call_id)) is not None:
+    if any(erased_ns(found) is not None for found in _final_digests_of(record)):
         return True
+    session_id = session_of(record)
     gone_ns = None if session_id is None else erased_ns(_digest(_SESSION, session_id))
     return gone_ns is not None and _happened_ns(record) < gone_ns
 
@@ -49,7 +57,7 @@ def names(payload: bytes, scope: DeletionScope) -> bool:
         return scope.covers(decode(payload))
     except ours(*NO_RECORD):
         found = {match.decode(errors="replace") for match in _NAMED.findall(payload)}
-        return not (found.isdisjoint(scope.sessions) and found.isdisjoint(scope.calls))
+        return not all(map(found.isdisjoint, (scope.sessions, scope.calls, scope.targets)))
 
 
 def says_whose(payload: bytes) -> bool:

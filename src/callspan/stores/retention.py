@@ -14,7 +14,7 @@ from callspan.formatting import plural
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.spool import uploads
-from callspan.stores.base import DeletionResult, DeletionScope
+from callspan.stores.base import REWARDED, DeletionResult, DeletionScope
 from callspan.stores.bodies import DAMAGE, from_row, references
 from callspan.stores.erased import digests, names
 from callspan.stores.protocol import Erasable
@@ -98,10 +98,12 @@ def remove_by_sql(run: Run, scope: DeletionScope) -> DeletionResult:
     """Delete the chosen records from Postgres within the open transaction."""
     run("CREATE TEMP TABLE gone (session_id text PRIMARY KEY)", {})
     run("CREATE TEMP TABLE gone_calls (call_id text PRIMARY KEY)", {})
+    run("CREATE TEMP TABLE gone_targets (id text PRIMARY KEY)", {})
     values = {"value": scope.older_than_ns}
     if scope.older_than_ns is None:
         _remember(run, scope)
         conditions = dict.fromkeys(("calls", *ABOUT_CALLS), "call_id IN (SELECT call_id FROM gone_calls)")
+        conditions["rewards"] += "".join(f" OR {column} IN (SELECT id FROM gone_targets)" for column in REWARDED)
     else:
         run(f"INSERT INTO gone SELECT session_id FROM sessions WHERE {OLD['sessions']}", values)
         conditions = OLD
@@ -117,6 +119,7 @@ def _remember(run: Run, scope: DeletionScope) -> None:
     """Remember what is to be erased, in the tables of this transaction and for good; erase what was rejected of it."""
     run("INSERT INTO gone SELECT unnest(:ids::text[])", {"ids": sorted(scope.sessions)})
     run("INSERT INTO gone_calls SELECT unnest(:ids::text[])", {"ids": sorted(scope.calls)})
+    run("INSERT INTO gone_targets SELECT unnest(:ids::text[])", {"ids": sorted(scope.targets)})
     remembered = {"ids": digests(scope), "time_ns": scope.erased_ns}
     sql = "INSERT INTO erased SELECT unnest(:ids::bytea[]), :time_ns ON CONFLICT (id) DO UPDATE SET"
     run(f"{sql} time_ns = excluded.time_ns", remembered)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from callspan.stores import filters
-from callspan.stores.base import CallFilter, CallIds, DeletionScope
+from callspan.stores.base import REWARDED, CallFilter, CallIds, DeletionScope
 from callspan.stores.columns import TABLES
 from callspan.stores.sql_rewards import CALL_IDS, SqlRewards, Values
 
@@ -78,15 +78,37 @@ class SqlChoice(SqlRewards):
             keys = {row[0] for row in self._chunks(sql + self._among("session_id"), scope.sessions)}
             if "call_id" in table.names:
                 keys |= {row[0] for row in self._chunks(sql + self._among("call_id"), scope.calls)}
+            if table.kind == "reward":
+                for column in REWARDED:
+                    keys |= {row[0] for row in self._chunks(sql + self._among(column), scope.targets)}
             found[table.name] = len(keys)
         return found
 
     def other_ids(self, calls: Collection[str]) -> frozenset[str]:
-        """Return the other ids of these calls by which a reward may name them: of response, request and span."""
+        """Return the other ids of these calls by which a reward may name them: of response, request and span.
+
+        An id that several calls have is that of the first that began.
+        """
         found = set[str]()
         for column in CALL_IDS[1:]:
-            sql = f"SELECT c.{column} FROM calls c WHERE c.{column} IS NOT NULL"
-            found.update(str(row[0]) for row in self._chunks(f"{sql} AND {self._among('c.call_id')}", calls))
+            of_these = f"SELECT c.{column} FROM calls c WHERE c.{column} IS NOT NULL AND {self._among('c.call_id')}"
+            sql = f"SELECT c.{column}, c.call_id FROM calls c WHERE c.{column} IN ({of_these})"
+            first = dict[str, str]()
+            for ident, call_id in self._chunks(f"{sql} ORDER BY c.start_ns, c.call_id", calls):
+                first.setdefault(str(ident), str(call_id))
+            found.update(ident for ident, call_id in first.items() if call_id in calls)
+        return frozenset(found)
+
+    def targets(self, sessions: Collection[str], calls: Collection[str]) -> frozenset[str]:
+        """Return the ids of the timesteps and events of these sessions, and of the events about these calls."""
+        found = set[str]()
+        for key, table, column, ids in (
+            ("timestep_id", "timesteps", "session_id", sessions),
+            ("event_id", "events", "session_id", sessions),
+            ("event_id", "events", "call_id", calls),
+        ):
+            rows = self._chunks(f"SELECT {key} FROM {table} WHERE {self._among(column)}", ids)
+            found.update(str(row[0]) for row in rows)
         return frozenset(found)
 
     def sharing(self, calls: Collection[str]) -> frozenset[str]:

@@ -36,7 +36,7 @@ from callspan.stores.filters import checked_groupings, keyed, positions
 from callspan.stores.history import follow
 from callspan.stores.session_source import session_source
 from callspan.stores.sql_choice import SqlChoice
-from callspan.stores.sql_rewards import Values, record_of
+from callspan.stores.sql_rewards import CALL_IDS, Values, record_of
 
 _EVERY: Final = CallFilter()
 _READ_AT_ONCE: Final = 500
@@ -71,7 +71,7 @@ _TYPES: Final[Mapping[str, type[CallRecord | SessionRecord | TimestepRecord]]] =
     "timestep": TimestepRecord,
     "call": CallRecord,
 }
-_KNOWN_BY: Final = ("span_id", "response_id", "request_id", "trace_id")
+_KNOWN_BY: Final = (*CALL_IDS[1:], "trace_id")
 """Columns with ids that find a call."""
 
 _NO_LATENCIES: Final = Latencies()
@@ -175,7 +175,7 @@ class SqlReader(SqlChoice):
         row = self._by_prefix("calls", "call_id", call_id)
         for column in _KNOWN_BY:
             if row is None:
-                sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns LIMIT 1"
+                sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
                 row = next(iter(self._rows(sql, id=call_id)), None)
         return None if row is None else self._call_of(row)
 

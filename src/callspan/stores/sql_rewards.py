@@ -7,10 +7,10 @@ from __future__ import annotations
 import heapq
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count, groupby
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain, count, groupby
 from operator import itemgetter
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -29,25 +29,38 @@ _AT_ONCE: Final = 500
 """Sessions per query."""
 CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
 """By which a reward may name a call: what its process does not know is kept as it was given."""
-_OF_CALL: Final = ("call_id", "session_id", "timestep_id")
-"""What a reward without a session takes from its call."""
-_LOOSE: Final = "session_id IS NULL AND call_id IS NOT NULL"
-"""Of rewards: they name a call, and no session."""
-_OF_NO_CALL: Final = " AND ".join(
-    f"call_id NOT IN (SELECT {one} FROM calls WHERE {one} IN (SELECT call_id FROM rewards WHERE {_LOOSE}))"
-    for one in CALL_IDS
+
+
+class _Target(NamedTuple):
+    """What a reward without a session may name."""
+
+    table: str
+    column: str
+    """The column of `rewards` that names it."""
+    ids: tuple[str, ...]
+    """The columns of its table with an id by which it is named."""
+    taken: tuple[str, ...]
+    """What the reward takes from it."""
+
+
+_TARGETS: Final = (
+    _Target("timesteps", "timestep_id", ("timestep_id",), ("session_id",)),
+    _Target("calls", "call_id", CALL_IDS, ("call_id", "session_id", "timestep_id")),
+    _Target("events", "event_id", ("event_id",), ("session_id", "timestep_id")),
 )
-_UNKNOWN: Final = """
-    {column} IS NOT NULL AND {column} NOT IN (SELECT {column} FROM {table} WHERE {column} IN (
-      SELECT {column} FROM rewards WHERE {column} IS NOT NULL))"""
-_UNJOINED: Final = f"""
-({_LOOSE} AND {_OF_NO_CALL})
-OR (session_id IS NULL AND ({_UNKNOWN.format(column="timestep_id", table="timesteps")}))
-OR (session_id IS NULL AND ({_UNKNOWN.format(column="event_id", table="events")}))
-OR ({_UNKNOWN.format(column="session_id", table="sessions")}
-    AND {_UNKNOWN.format(column="session_id", table="calls").strip()})
-"""
-"""Rewards for what the store does not have."""
+"""The narrowest last: a reward that names several takes the session and timestep of that one."""
+_SESSIONS: Final = tuple(_Target(table, "session_id", ("session_id",), ()) for table in ("sessions", "calls"))
+_UNKNOWN: Final = """({column} IS NULL OR {column} NOT IN (SELECT {known} FROM {table} WHERE {known} IN (
+  SELECT {column} FROM rewards WHERE {column} IS NOT NULL)))"""
+_UNJOINED: Final = " AND ".join((
+    "coalesce(session_id, timestep_id, call_id, event_id) IS NOT NULL",
+    *(
+        _UNKNOWN.format(column=target.column, table=target.table, known=one)
+        for target in (*_SESSIONS, *_TARGETS)
+        for one in target.ids
+    ),
+))  # fmt: skip
+"""Rewards of which the store has nothing that they name."""
 _ANNOUNCED: Final = f"event_type IN ({', '.join(map(repr, sorted(aggregates.ANNOUNCED)))})"
 
 
@@ -89,8 +102,11 @@ class SqlRewards(ABC):
         """Yield rewards, newest first: those of a call, by any of its ids, or for what the store does not have."""
         conditions, names = [_UNJOINED] if unjoined else [], dict[str, str]()
         if call is not None:
-            known = (call.call_id, call.response.id if call.response else None, call.request_id, call.span_id)
-            names = {f"id{number}": one for number, one in enumerate(filter(None, known))}
+            ids = (call.call_id, call.response.id if call.response else None, call.request_id, call.span_id)
+            known = [one for one in ids if one]
+            first = self.calls_named(known)
+            mine = [one for one in known if first.get(one, call.call_id) == call.call_id]
+            names = {f"id{number}": one for number, one in enumerate(mine)}
             conditions.append(f"call_id IN ({', '.join(f':{name}' for name in names)})")
         where = " AND ".join(f"({one})" for one in conditions) or "1 = 1"
         sql = f"SELECT * FROM rewards WHERE {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
@@ -124,35 +140,39 @@ class SqlRewards(ABC):
         return found
 
     def _given_by_id(self, chosen: str, names: Values) -> list[RewardRecord]:
-        """Return rewards without a session whose call or timestep is of the chosen sessions, with that session."""
-        given = (*self._given_to_steps(chosen, names), *self._given_to_calls(chosen, names))
-        return [*{one.reward_id: one for one in given}.values()]
+        """Return rewards without a session that name something of the chosen sessions, with that session."""
+        return [*dict(chain.from_iterable(self._given_to(target, chosen, names) for target in _TARGETS)).values()]
 
-    def _given_to_calls(self, chosen: str, names: Values) -> list[RewardRecord]:
-        """Return rewards that have only an id of a call, with the session, timestep and id of that call."""
-        if next(self._tuples(f"SELECT 1 FROM rewards WHERE {_LOOSE} LIMIT 1"), None) is None:
-            return []
-        found = dict[object, RewardRecord]()
-        calls = f"SELECT {', '.join(CALL_IDS)}, session_id, timestep_id FROM calls WHERE {chosen}"
-        of_call = ", ".join(f"c.{one} AS of_{one}" for one in _OF_CALL)
+    def _given_to(self, target: _Target, chosen: str, names: Values) -> Iterator[tuple[str, RewardRecord]]:
+        """Yield those that name one kind of thing, by their id."""
+        loose = f"SELECT 1 FROM rewards WHERE session_id IS NULL AND {target.column} IS NOT NULL"
+        # Where the index of the column has only such rewards, its order is what has SQLite use it.
+        order = "" if target.column == "call_id" else f" ORDER BY {target.column}"
+        if next(self._tuples(f"{loose}{order} LIMIT 1"), None) is None:
+            return
+        # No names that `rewards` has too: ClickHouse would change these.
+        columns = ", ".join(f"{one} AS of_{one}" for one in dict.fromkeys((*target.ids, *target.taken)))
+        found = f"SELECT {columns} FROM {target.table} WHERE {chosen}"
+        taken = ", ".join(f"t.of_{one}" for one in target.taken)
+        # In this order SQLite reads the rewards of what was found, not all that have no session.
+        sql = f"SELECT r.*, {taken} FROM ({found}) t CROSS JOIN rewards r WHERE r.session_id IS NULL AND"
+        rows = [row for one in target.ids for row in self._rows(f"{sql} r.{target.column} = t.of_{one}", **names)]
+        first = self.calls_named({str(row["call_id"]) for row in rows}) if target.column == "call_id" else {}
+        for row in rows:
+            of = {one: row[f"of_{one}"] for one in target.taken if row[f"of_{one}"] is not None}
+            if target.column != "call_id" or first.get(str(row["call_id"])) == of["call_id"]:
+                yield str(row["reward_id"]), record_of(REWARDS, {**row, **of}, RewardRecord)
+
+    def calls_named(self, ids: Collection[str]) -> dict[str, str]:
+        """Return which call each of these ids names, if any: of several with it, the first that began."""
+        found = dict[str, str]()
         for column in CALL_IDS:
-            # In this order SQLite reads the rewards of these calls, not all that have no session.
-            sql = f"SELECT r.*, {of_call} FROM ({calls}) c CROSS JOIN rewards r"
-            for row in self._rows(f"{sql} WHERE r.call_id = c.{column} AND r.session_id IS NULL", **names):
-                of = {one: row[f"of_{one}"] for one in _OF_CALL}
-                found[row["reward_id"]] = record_of(REWARDS, {**row, **of}, RewardRecord)
-        return [*found.values()]
-
-    def _given_to_steps(self, chosen: str, names: Values) -> list[RewardRecord]:
-        """Return rewards that have only a timestep's id, with the session of that timestep."""
-        steps = f"SELECT timestep_id FROM timesteps WHERE {chosen}"
-        sql = f"SELECT * FROM rewards WHERE session_id IS NULL AND timestep_id IN ({steps})"
-        rows = list(self._rows(sql, **names))
-        if not rows:
-            return []
-        sql = f"SELECT timestep_id, session_id FROM timesteps WHERE {chosen}"
-        sessions = {row["timestep_id"]: row["session_id"] for row in self._rows(sql, **names)}
-        return [record_of(REWARDS, {**row, "session_id": sessions[row["timestep_id"]]}, RewardRecord) for row in rows]
+            for names in _in_parts([one for one in ids if one not in found]):
+                chosen = ", ".join(f":{name}" for name in names)
+                sql = f"SELECT {column}, call_id FROM calls WHERE {column} IN ({chosen}) ORDER BY start_ns, call_id"
+                for ident, call_id in self._tuples(sql, **names):
+                    found.setdefault(str(ident), str(call_id))
+        return found
 
     def _children(self, table: Table, session_id: str) -> Iterator[Values]:
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"

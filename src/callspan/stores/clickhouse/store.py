@@ -29,7 +29,7 @@ from callspan.record.merging import Order, order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.base import DeletionResult, DeletionScope, check_layout, tried
+from callspan.stores.base import REWARDED, DeletionResult, DeletionScope, check_layout, tried
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.clickhouse.reader import WritersReader
 from callspan.stores.columns import TABLES, Table
@@ -417,6 +417,7 @@ def _erase(client: Client, scope: DeletionScope) -> DeletionResult:
         + _delete_among(client, table, "call_id", scope.calls)
         for table in ("calls", *ABOUT_CALLS)
     }
+    counts["rewards"] += sum(_delete_among(client, "rewards", column, scope.targets) for column in REWARDED)
     return DeletionResult(
         **counts,
         timesteps=_delete_among(client, "timestep_versions", "session_id", scope.sessions, "timestep_id"),

@@ -61,6 +61,9 @@ CREATE TABLE rewards (
 );
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 CREATE INDEX rewards_call ON rewards (call_id) WHERE call_id IS NOT NULL;
+-- Of those that name only a timestep or an event.
+CREATE INDEX rewards_step ON rewards (timestep_id) WHERE timestep_id IS NOT NULL AND session_id IS NULL;
+CREATE INDEX rewards_event ON rewards (event_id) WHERE event_id IS NOT NULL AND session_id IS NULL;
 
 -- Every value once, by the SHA-256 of its exact JSON. `text`: the whole text of a message. `data`: deflated, the JSON
 -- without the long texts, which stand in `text` only; NULL for a message that is nothing but its role and text.

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from callspan.stores.base import DeletionResult, DeletionScope, no_file
+from callspan.stores.base import REWARDED, DeletionResult, DeletionScope, no_file
 from callspan.stores.bodies import inflated
 from callspan.stores.columns import REFERENCES
 from callspan.stores.erased import digests, names
@@ -109,6 +109,12 @@ class _Removal:
         for table in ABOUT_CALLS:
             sql = f"SELECT {_KEYS[table]} FROM {table} WHERE call_id IN (SELECT id FROM chosen)"
             self._delete(table, [str(row[0]) for row in self._run(sql)], counts)
+        self._run("CREATE TEMP TABLE targets (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._connection.executemany("INSERT INTO targets VALUES (?)", [(found,) for found in scope.targets])
+        sql = " OR ".join(f"{column} IN (SELECT id FROM targets)" for column in REWARDED)
+        self._delete(
+            "rewards", [str(row[0]) for row in self._run(f"SELECT reward_id FROM rewards WHERE {sql}")], counts
+        )
 
     def _delete(self, table: str, keys: list[str], counts: dict[str, int], condition: str = "", value: int = 0) -> None:
         """Delete rows by their keys, if a condition still holds."""
