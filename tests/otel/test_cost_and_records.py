@@ -25,7 +25,6 @@ from callspan.record.usage import Cost, Usage
 from callspan.spans.metrics import CallMetrics
 from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.sink import Entry
-from callspan.stores.payloads import unpack_entry
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
 from tests.processed import processed
@@ -149,7 +148,7 @@ class Failing:
             self.times -= 1
             raise OSError("not now")
         for entry in entries:
-            unpack_entry(entry)
+            entry.decode(entry)
         self.taken += entries
 
     def __getattr__(self, name: str) -> Any:

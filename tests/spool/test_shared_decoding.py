@@ -68,7 +68,7 @@ class Taking:
     def open(self) -> None: ...
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        taken = [entry.decode(entry).record for entry in entries]
+        taken = [entry.decode(entry) for entry in entries]
         if self.go_on is not None:
             assert self.go_on.wait(30)
         self.records += taken
@@ -172,7 +172,7 @@ class Slow(Taking):
     def deliver(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             time.sleep(0.0005)
-            self.records.append(entry.decode(entry).record)
+            self.records.append(entry.decode(entry))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 from callspan.forks import in_child
 from callspan.record.codec import encode
 from callspan.record.events import Record
-from callspan.spool.sink import Decoded, Entry, PoisonError, Sink, decode_payload
+from callspan.spool.sink import Entry, PoisonError, Sink, decode_payload
 
 Process: TypeAlias = Callable[[Record], Record]
 """From a record as it was written to the one to store; the same object if nothing changes. Must not raise."""
@@ -25,6 +25,15 @@ _NOWHERE: Final = ("", -1)
 _AT_A_STRETCH_NS: Final = 250_000
 _PAUSE_S: Final = 0.0 if sys.platform == "win32" else 0.000_05
 """Sleep between records, longer than waking a thread takes. 0 on Windows, where it would be a millisecond or more."""
+
+
+class Decoded(NamedTuple):
+    """One record decoded from its payload."""
+
+    record: Record
+    """The record to store."""
+    is_changed: bool
+    """Whether it is another one than was written."""
 
 
 class SharedDecoder:
@@ -68,7 +77,8 @@ class SharedDecoder:
 
     def _decode(self, payload: bytes) -> Decoded:
         original = decode_payload(payload)
-        return Decoded(self._process(original), original)
+        record = self._process(original)
+        return Decoded(record, record is not original)
 
     def _is_lacking(self, place: tuple[str, int]) -> bool:
         """Return whether a sink may still need this entry: it is at an earlier one, or in another segment."""
@@ -142,23 +152,22 @@ class ProcessedSink:
         deliver = self._sink.deliver if self._reduce is None else partial(self._deliver_reduced, self._reduce)
         # A full batch means that the sink is behind: do not sleep.
         self._pausing = self._pauses and len(entries) < self.batch_entries
-        if delivered is None:
-            deliver(_with(take, entries))
-            return
         changed: list[Record] = []
 
-        def decode(entry: Entry) -> Decoded:
+        def decode(entry: Entry) -> Record:
             decoded = take(entry)
-            if decoded.record is not decoded.original:
+            if decoded.is_changed:
                 changed.append(decoded.record)
-            return decoded
+            return decoded.record
 
-        deliver(_with(decode, entries))
-        for record in changed:
-            delivered(record)
+        # Cheaper than `_replace`.
+        deliver([Entry(segment, start, end, payload, decode) for segment, start, end, payload, _ in entries])
+        if delivered is not None:
+            for record in changed:
+                delivered(record)
 
     def _deliver_reduced(self, reduce: Process, entries: Sequence[Entry]) -> None:
-        self._sink.deliver([_reduced(entry, entry.decode(entry).record, reduce) for entry in entries])
+        self._sink.deliver([_reduced(entry, entry.decode(entry), reduce) for entry in entries])
 
     def _take(self, entry: Entry) -> Decoded:
         if self._pausing and time.perf_counter_ns() - self._paused_ns > _AT_A_STRETCH_NS:
@@ -185,9 +194,4 @@ class ProcessedSink:
 def _reduced(entry: Entry, record: Record, reduce: Process) -> Entry:
     """Return the entry as if only this had been written."""
     reduced = reduce(record)
-    return entry._replace(payload=encode(reduced), decode=lambda _: Decoded(reduced, reduced))
-
-
-def _with(decode: Callable[[Entry], Decoded], entries: Sequence[Entry]) -> list[Entry]:
-    # Cheaper than `_replace`.
-    return [Entry(segment, start, end, payload, decode) for segment, start, end, payload, _ in entries]
+    return entry._replace(payload=encode(reduced), decode=lambda _: reduced)

@@ -28,15 +28,6 @@ _VARYING: Final = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|[0-9]+")
 _LONGEST: Final = 400
 
 
-class Decoded(NamedTuple):
-    """One record decoded from its payload."""
-
-    record: Record
-    """The record to store."""
-    original: Record
-    """The record as in the payload, with the fields this version knows; the same object if nothing was changed."""
-
-
 def decode_payload(payload: bytes) -> Record:
     """Return the record unprocessed. Raises PoisonError if it is not a record of a known schema."""
     try:
@@ -48,10 +39,9 @@ def decode_payload(payload: bytes) -> Record:
         raise PoisonError(f"not a record: {error}") from error
 
 
-def decode_entry(entry: Entry) -> Decoded:
+def decode_entry(entry: Entry) -> Record:
     """Return the record of an entry unprocessed. Raises PoisonError if it is not a record of a known schema."""
-    record = decode_payload(entry.payload)
-    return Decoded(record, record)
+    return decode_payload(entry.payload)
 
 
 class Entry(NamedTuple):
@@ -64,8 +54,8 @@ class Entry(NamedTuple):
     """Offset after the frame: the store's cursor once this entry is delivered."""
     payload: bytes
     """JSON of one record, see `callspan.record.codec`."""
-    decode: Callable[[Entry], Decoded] = decode_entry
-    """Returns the record of an entry; stores call it for one entry at a time. Raises only PoisonError."""
+    decode: Callable[[Entry], Record] = decode_entry
+    """Returns the record to store; stores call it for one entry at a time. Raises only PoisonError."""
 
 
 class PoisonError(Exception):

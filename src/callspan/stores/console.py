@@ -13,7 +13,6 @@ from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord
 from callspan.record.messages import Message
 from callspan.spool.sink import BaseSink, Entry, Sink
-from callspan.stores.payloads import unpack_entry
 from callspan.stores.protocol import Store
 
 _OUTPUT_BYTES: Final = 80
@@ -38,7 +37,7 @@ class ConsoleStore(BaseSink):
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Print the calls among the entries. Raises PoisonError for an invalid record, OSError if writing fails."""
-        records = [unpack_entry(entry).record for entry in entries]
+        records = [entry.decode(entry) for entry in entries]
         calls = [record for record in records if isinstance(record, CallRecord) and record.outcome != "started"]
         self._print("".join(line(call) + "\n" for call in calls))
 

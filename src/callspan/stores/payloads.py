@@ -1,11 +1,11 @@
-"""Payloads: the JSON of one record as a validated value, a tree for its row and its bodies; and as one line of JSON."""
+"""Payloads: the JSON of one record as a validated value, its row and its bodies; and as one line of JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -15,107 +15,47 @@ from callspan.record.codec import encode, encode_json
 from callspan.record.events import Record, record_key
 from callspan.record.labels import label_of, labels
 from callspan.record.merging import merged
-from callspan.spool.sink import Decoded, Entry, PoisonError, decode_payload
 from callspan.stores import bodies
 from callspan.stores.columns import PICO, TABLES, Table
-from callspan.stores.rows import Cell, Row, RowBuilder, Tree, to_row
+from callspan.stores.rows import Cell, Row, RowBuilder, to_row
 
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DERIVED: Final = tuple(column.name for column in TABLES["call"].columns if not column.path)
 _IDS: Final = ("organization_id", "project_id", "run_id", "agent_id", "workflow_id")
 _NO_LABELS: Final = (None,) * (len(_IDS) + 1)
-_SIDES: Final = ("request", "response")
 _INT_LIMIT: Final = 2**63
 _DEAR_USD: Final = 10_000
 """Calls this expensive are summed separately: a thousand of them would overflow 63 bits of picodollars."""
 _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 
 
-class Unpacked(NamedTuple):
-    """One record and its parts."""
-
-    record: Record
-    request: bytes
-    """JSON as sent; empty if it was not recorded."""
-    response: bytes
-    payload: bytes
-    decoded: Record
-    """The record before it was processed, with the payload's known fields."""
-
-    def tree(self) -> Tree:
-        """Return the record's JSON without bodies, fields of newer versions included. Raises PoisonError."""
-        if not isinstance(self.record, CallRecord) and self._is_known:
-            tree: Tree = msgspec.to_builtins(self.record)
-            return tree
-        try:
-            return self._tree_of_json()
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise PoisonError(f"not a record: {error}") from error
-
-    def cells(self) -> Sequence[Cell]:
-        """Return the row of the record's table: all columns, `extra` last. Raises PoisonError."""
-        kind = record_key(self.record)[0]
-        cells = _builder(TABLES[kind]).cells(self.record) if self._is_known else None
-        if cells is not None:
-            return cells
-        row = to_row(TABLES[kind], self.record, self.tree())
-        if isinstance(self.record, CallRecord):
-            row |= derived(self.record)
-        return list(row.values())
-
-    @property
-    def _is_known(self) -> bool:
-        """Return whether the payload has no unknown fields. Cheaper than decoding it again without types."""
-        return encode(self.decoded) == self.payload
-
-    def _tree_of_json(self) -> Tree:
-        fields = _fields.decode(self.payload)
-        if self.record is not self.decoded:
-            fields.update(_changes(self.decoded, self.record))
-        if isinstance(self.record, CallRecord):
-            fields.pop("conversation", None)
-            for side in _SIDES:
-                _remove_body(fields, side)
-        return {name: msgspec.json.decode(value) for name, value in fields.items()}
+def bodies_of(call: CallRecord) -> tuple[bytes, bytes]:
+    """Return the JSON of request and response as sent; each empty if it was not recorded."""
+    return bytes(call.request.body), b"" if call.response is None else bytes(call.response.body)
 
 
-def unpack_entry(entry: Entry) -> Unpacked:
-    """Return the parts of an entry's record after processing. Raises PoisonError for an invalid record."""
-    return _unpacked(entry.payload, entry.decode(entry))
-
-
-def unpack(payload: bytes) -> Unpacked:
-    """Return the parts of an unprocessed record. Raises PoisonError for an invalid record or one of another format."""
-    record = decode_payload(payload)
-    return _unpacked(payload, Decoded(record, record))
-
-
-def _unpacked(payload: bytes, decoded: Decoded) -> Unpacked:
-    record, original = decoded.record, decoded.original
-    if not isinstance(record, CallRecord):
-        return Unpacked(record, b"", b"", payload, original)
-    response = b"" if record.response is None else bytes(record.response.body)
-    return Unpacked(record, bytes(record.request.body), response, payload, original)
-
-
-def combined(known: CallRecord | None, others: Iterable[Record]) -> Unpacked | None:
-    """Return the payload that replaces the `known` call of a background response, merged with other versions.
+def combined(known: CallRecord | None, others: Iterable[Record]) -> CallRecord | None:
+    """Return what replaces the `known` call of a background response: it, merged with other versions.
 
     None if nothing changes.
     """
     versions = [record for record in (known, *others) if isinstance(record, CallRecord)]
     whole = _without_conversation(merged(versions))
-    return None if known is not None and whole == _without_conversation(known) else unpack(whole)
+    is_known = known is not None and encode(whole) == encode(_without_conversation(known))
+    return None if is_known else whole
 
 
-def _without_conversation(record: CallRecord) -> bytes:
-    return encode(msgspec.structs.replace(record, conversation=None))
+def _without_conversation(record: CallRecord) -> CallRecord:
+    return msgspec.structs.replace(record, conversation=None)
 
 
 def cells_of(record: Record) -> Sequence[Cell]:
-    """Return the row of a record that has no fields of newer versions: all columns, `extra` last."""
-    cells = _builder(TABLES[record_key(record)[0]]).cells(record)
-    return unpack(encode(record)).cells() if cells is None else cells
+    """Return the row of a record: all columns, `extra` last."""
+    table = TABLES[record_key(record)[0]]
+    cells = _builder(table).cells(record)
+    if cells is not None:
+        return cells
+    row = to_row(table, record)
+    return list((row | derived(record) if isinstance(record, CallRecord) else row).values())
 
 
 @cache
@@ -129,20 +69,6 @@ def _no_stamps(_: Record) -> tuple[Cell, ...]:
 
 def _nothing(_: Record) -> tuple[Cell, ...]:
     return ()
-
-
-def _changes(before: Record, after: Record) -> dict[str, msgspec.Raw]:
-    """Return the fields of `after` that differ from `before`, as JSON."""
-    changed = (name for name in after.__struct_fields__ if getattr(after, name) is not getattr(before, name, None))
-    return {name: msgspec.Raw(encode_json(getattr(after, name))) for name in changed}
-
-
-def _remove_body(fields: dict[str, msgspec.Raw], side: str) -> None:
-    """Remove and return the body of a call's request or response."""
-    if side in fields:
-        inner = _fields.decode(fields[side]) if bytes(fields[side]) != b"null" else {}
-        inner.pop("body", None)
-        fields[side] = msgspec.Raw(msgspec.json.encode(inner))
 
 
 def derived(record: CallRecord) -> Row:

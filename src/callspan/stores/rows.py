@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast, get_args, g
 
 import msgspec
 
-from callspan.record.call import PARTS, STAGES
+from callspan.record.call import PARTS, STAGES, CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation
@@ -82,9 +82,10 @@ def ranked(column: str, names: Iterable[str]) -> str:
     return f"CASE {column} {cases} END"
 
 
-def to_row(table: Table, record: Record, tree: Tree) -> Row:
-    """Return the row of a record. `tree` is its JSON without bodies and is modified."""
+def to_row(table: Table, record: Record) -> Row:
+    """Return the row of a record, without its bodies and its conversation."""
     row: Row = dict.fromkeys(table.names)
+    tree = _tree_of(record)
     for column in table.columns:
         cell = _cell(record, column) if column.path else None
         if cell is not None:
@@ -93,6 +94,16 @@ def to_row(table: Table, record: Record, tree: Tree) -> Row:
     tree.pop("kind", None)
     row["extra"] = encode_json(tree).decode() if tree else None
     return row
+
+
+def _tree_of(record: Record) -> Tree:
+    tree: Tree = msgspec.json.decode(encode_json(record))
+    if isinstance(record, CallRecord):
+        tree.pop("conversation", None)
+        for side in (tree.get("request"), tree.get("response")):
+            if isinstance(side, dict):
+                side.pop("body", None)
+    return tree
 
 
 def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
@@ -178,9 +189,10 @@ def merge(versions: Iterable[_R]) -> _R:
     return msgspec.convert(_tree(reduce(_merged, versions_of)), type(known[0]), strict=False)
 
 
-def merged_row(table: Table, there: Mapping[str, object] | None, tree: Tree) -> Row:
-    """Return the row of a record's JSON, merged with the stored row; fills in `stamps`."""
-    tree.pop("kind", None)
+def merged_row(table: Table, there: Mapping[str, object] | None, record: Record) -> Row:
+    """Return the row of a record, merged with the stored row; fills in `stamps`."""
+    tree = _tree_of(record)
+    tree.pop("kind")
     latest = _versioned(tree)
     if there is not None:
         stamps = there["stamps"]
@@ -188,7 +200,7 @@ def merged_row(table: Table, there: Mapping[str, object] | None, tree: Tree) -> 
         before.pop("kind")
         latest = _merged(_versioned(before, _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}), latest)
     whole = _tree(latest)
-    row = to_row(table, msgspec.convert(whole, RECORD_TYPES[table.kind], strict=False), whole)
+    row = to_row(table, msgspec.convert(whole, RECORD_TYPES[table.kind], strict=False))
     other = {path: stamp for path, stamp in latest.stamps.items() if stamp != latest.version}
     row["stamps"] = encode_json(other).decode() if other else None
     return row

@@ -18,7 +18,7 @@ from callspan.record.codec import encode_json
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool.sink import BaseSink, Entry, Sink
-from callspan.stores.payloads import line_of, unpack_entry
+from callspan.stores.payloads import line_of
 from callspan.stores.protocol import Options, PathStore
 
 PROTOCOL_VERSION: Final = 1
@@ -136,7 +136,7 @@ class UnixSocketStore(BaseSink):
             connection.close()
 
     def _line(self, entry: Entry) -> bytes:
-        body = line_of(unpack_entry(entry).record)
+        body = line_of(entry.decode(entry))
         head: dict[str, object] = {"protocol_version": PROTOCOL_VERSION}
         if self._acks:
             head["ack"] = _place(entry)

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Stream
-from callspan.record.codec import encode
 from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.usage import Cost, Usage
 from callspan.stores.columns import CALLS, EVENTS, MESSAGES, REWARDS, SESSIONS, TABLES, TIMESTEPS, Table
@@ -19,18 +18,6 @@ from callspan.stores.rows import on_conflict, to_row, to_tree
 from tests.points import points
 
 from .conftest import made
-
-
-def tree_of(record: Record) -> dict[str, Any]:
-    tree: dict[str, Any] = msgspec.json.decode(encode(record))
-    for side in ("request", "response"):
-        if isinstance(tree.get(side), dict):
-            tree[side].pop("body", None)
-    return tree
-
-
-def row_of(table: Table, record: Record) -> dict[str, Any]:
-    return to_row(table, record, tree_of(record))
 
 
 @points(
@@ -62,7 +49,7 @@ def row_of(table: Table, record: Record) -> dict[str, Any]:
 def test_a_field_is_in_its_column_or_in_extra_and_never_in_both(
     fields: dict[str, Any], cells: dict[str, Any], extra: dict[str, Any] | None
 ) -> None:
-    row = row_of(CALLS, msgspec.structs.replace(made("c"), **fields))
+    row = to_row(CALLS, msgspec.structs.replace(made("c"), **fields))
     assert {name: row[name] for name in cells} == cells
     left = {} if row["extra"] is None else msgspec.json.decode(row["extra"])
     # A place or request of which nothing is known is there, and empty.
@@ -88,7 +75,7 @@ def test_a_field_is_in_its_column_or_in_extra_and_never_in_both(
     ],
 )
 def test_a_row_gives_its_record_back(table: Table, record: Record) -> None:
-    tree = to_tree(table, row_of(table, record))
+    tree = to_tree(table, to_row(table, record))
     assert msgspec.convert(tree, type(record), strict=False) == record
 
 
@@ -115,14 +102,14 @@ WHOLE = st.none() | st.integers(-(2**70), 2**70)
     )
 )
 def test_any_call_is_the_same_after_being_a_row(record: CallRecord) -> None:
-    row = row_of(CALLS, record)
+    row = to_row(CALLS, record)
     assert set(row) == set(CALLS.names)
     assert all(cell is None or isinstance(cell, str | int | float) for cell in row.values())
     assert msgspec.convert(to_tree(CALLS, row), CallRecord, strict=False) == record
 
 
 def test_a_row_with_an_unreadable_extra_is_an_error() -> None:
-    row = row_of(CALLS, made("c")) | {"extra": "{"}
+    row = to_row(CALLS, made("c")) | {"extra": "{"}
     with pytest.raises(msgspec.DecodeError):
         to_tree(CALLS, row)
 

@@ -24,7 +24,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.events import SCOPE_TYPES, record_key
+from callspan.record.events import SCOPE_TYPES, Record, record_key
 from callspan.record.merging import Order, order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
@@ -34,7 +34,7 @@ from callspan.stores.clickhouse.connection import CODE, connect, explaining, lay
 from callspan.stores.clickhouse.reader import WritersReader
 from callspan.stores.columns import TABLES, Table
 from callspan.stores.erased import digests, digests_of, is_erased, names
-from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
+from callspan.stores.payloads import bodies_of, cells_of, combined, message_key
 from callspan.stores.retention import ABOUT_CALLS
 from callspan.stores.rows import Row
 
@@ -122,7 +122,7 @@ class ClickHouseStore:
 
     def try_out(self, entry: Entry) -> str:
         """Store a session, read it back and delete it by its key. Raises StoreError, the driver's errors."""
-        kind, key = record_key(unpack_entry(entry).record)
+        kind, key = record_key(entry.decode(entry))
         with explaining(self.name):
             client = connect(self._url)
         with explaining(self.name, client), closing(client):
@@ -153,18 +153,18 @@ class ClickHouseStore:
         return self._client
 
     def _deliver(self, entries: Sequence[Entry]) -> None:
-        items = [unpack_entry(entry) for entry in entries]
+        records = [entry.decode(entry) for entry in entries]
         before = self._look_for_erased()
-        stay, gone = self._split(items) if before != _NOTHING else (items, [])
+        stay, gone = self._split(records) if before != _NOTHING else (records, [])
         batch = _Batch()
-        for item in stay:
-            batch.add(item)
+        for record in stay:
+            batch.add(record)
         token = f"{entries[0].segment}:{entries[0].start}-{entries[-1].end}"
         try:
             self._take_out(gone)
             self._write(batch, token)
             if self._look_for_erased() != before:
-                self._write_again(items, f"{token}:again")
+                self._write_again(records, f"{token}:again")
         except PoisonError:
             self._written.clear()
             raise
@@ -173,14 +173,14 @@ class ClickHouseStore:
             self._failed, self._failed_end = entries[0], entries[-1].end
             raise
 
-    def _split(self, items: Sequence[Unpacked]) -> tuple[list[Unpacked], list[Unpacked]]:
+    def _split(self, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
         """Return the records of a batch that are to be stored, and those that were erased."""
-        named = {found.hex() for item in items for found in digests_of(item.record)}
+        named = {found.hex() for record in records for found in digests_of(record)}
         sql = "SELECT id, max(time_ns) FROM erased WHERE id IN {ids:Array(String)} GROUP BY id"
         rows = self._open.query(sql, parameters={"ids": sorted(named)}).result_rows
         erased = {bytes.fromhex(row[0]): int(row[1]) for row in rows}
-        gone = [is_erased(item.record, erased.get) for item in items]
-        return [*compress(items, map(not_, gone))], [*compress(items, gone)]
+        gone = [is_erased(record, erased.get) for record in records]
+        return [*compress(records, map(not_, gone))], [*compress(records, gone)]
 
     def _look_for_erased(self) -> tuple[int, int]:
         """Return what changes when something is erased here; contents that were written before may then be gone."""
@@ -191,23 +191,23 @@ class ClickHouseStore:
             self._last_erased = found
         return found
 
-    def _write_again(self, items: Sequence[Unpacked], token: str) -> None:
+    def _write_again(self, records: Sequence[Record], token: str) -> None:
         """Write the contents of a batch again, and take out what was erased while it was written."""
-        stay, gone = self._split(items)
-        parts = {part.hash: part for item in stay for part in _parts(item)}
+        stay, gone = self._split(records)
+        parts = {part.hash: part for record in stay for part in _parts(record)}
         self._insert("content", [_content(part) for part in parts.values()], token)
         self._take_out(gone)
-        lost = {part.hash.hex() for item in gone for part in _parts(item)}
+        lost = {part.hash.hex() for record in gone for part in _parts(record)}
         _delete_contents(self._open, lost, time.time_ns())
 
-    def _take_out(self, gone: Sequence[Unpacked]) -> None:
+    def _take_out(self, gone: Sequence[Record]) -> None:
         """Delete what was erased before it was here: a process may have died after it had written it."""
         keys: dict[Table, set[str]] = defaultdict(set)
-        for item in gone:
-            kind, key = record_key(item.record)
+        for record in gone:
+            kind, key = record_key(record)
             keys[TABLES[kind]].add(key)
         # Of a session that goes on, later versions stay.
-        seen = ", ".join(str(item.record.seen_ns) for item in gone if isinstance(item.record, SCOPE_TYPES))
+        seen = ", ".join(str(record.seen_ns) for record in gone if isinstance(record, SCOPE_TYPES))
         for table, ids in keys.items():
             if table.merges:
                 _delete_among(self._open, f"{table.kind}_versions", table.key, ids, also=f"seen_ns IN ({seen})")
@@ -233,10 +233,10 @@ class ClickHouseStore:
             _delete(self._open, "rewards", earlier, {"ids": known})
         self._insert("calls", calls.values(), token)
         self._written |= dict.fromkeys(contents, now)
-        for call_id, items in batch.responses.items():
-            self._write_response(call_id, items, token)
+        for call_id, records in batch.responses.items():
+            self._write_response(call_id, records, token)
 
-    def _write_response(self, call_id: str, items: Sequence[Unpacked], token: str) -> None:
+    def _write_response(self, call_id: str, records: Sequence[Record], token: str) -> None:
         """Merge the versions of a background response's call with all that are there.
 
         There is no lock: what another process has written meanwhile is found afterwards, and merged once more.
@@ -244,7 +244,7 @@ class ClickHouseStore:
         reader = WritersReader(self.name, self._open)
         for turn in range(_TURNS):
             known = reader.exact_call(call_id)
-            whole = combined(known, [*reader.versions(call_id), *(item.record for item in items)])
+            whole = combined(known, [*reader.versions(call_id), *records])
             if whole is None:
                 return
             row, parts = _call_row(whole)
@@ -284,50 +284,48 @@ class _Batch:
         self.parts: dict[str, list[bodies.Piece]] = {}
         """Contents by the id of their call."""
         self.rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
-        self.responses: dict[str, list[Unpacked]] = defaultdict(list)
+        self.responses: dict[str, list[Record]] = defaultdict(list)
         """Versions of the calls of background responses, which are merged."""
 
-    def add(self, item: Unpacked) -> None:
-        record = item.record
+    def add(self, record: Record) -> None:
         if not isinstance(record, CallRecord):
             table = TABLES[record_key(record)[0]]
-            row = _fitting(dict(zip(table.names, item.cells(), strict=True)))
+            row = _fitting(dict(zip(table.names, cells_of(record), strict=True)))
             row.pop("stamps", None)
             self.rows[f"{table.kind}_versions" if table.merges else table.name].append(row)
             return
         if record.is_merged:
-            self.responses[record.call_id].append(item)
+            self.responses[record.call_id].append(record)
             return
         known = self.calls.get(record.call_id)
         if known is None or order_of(record) > _order(known):
-            self.calls[record.call_id], self.parts[record.call_id] = _call_row(item)
+            self.calls[record.call_id], self.parts[record.call_id] = _call_row(record)
 
 
-def _call_row(item: Unpacked) -> tuple[dict[str, object], list[bodies.Piece]]:
+def _call_row(record: CallRecord) -> tuple[dict[str, object], list[bodies.Piece]]:
     """The row of a call, and the contents that it refers to."""
-    if not isinstance(item.record, CallRecord):
-        raise TypeError(item.record)
-    row = _fitting(dict(zip(TABLES["call"].names, item.cells(), strict=True)))
-    references, parts = _references(item.record, item)
+    row = _fitting(dict(zip(TABLES["call"].names, cells_of(record), strict=True)))
+    references, parts = _references(record)
     return row | references, parts
 
 
-def _parts(item: Unpacked) -> list[bodies.Piece]:
-    return _call_row(item)[1] if isinstance(item.record, CallRecord) else []
+def _parts(record: Record) -> list[bodies.Piece]:
+    return _call_row(record)[1] if isinstance(record, CallRecord) else []
 
 
-def _references(record: CallRecord, item: Unpacked) -> tuple[dict[str, object], list[bodies.Piece]]:
+def _references(record: CallRecord) -> tuple[dict[str, object], list[bodies.Piece]]:
     row: dict[str, object] = {}
     found: list[bodies.Piece] = []
-    if item.request:
-        parts = bodies.split(item.request, message_key(record.api))
+    sent, answer = bodies_of(record)
+    if sent:
+        parts = bodies.split(sent, message_key(record.api))
         found += [parts.skeleton, *parts.others, *parts.history]
         row["request"] = parts.skeleton.hash.hex()
         row["system"] = parts.system.hex() if parts.system else None
         row["tools"] = parts.tools.hex() if parts.tools else None
         row["history"] = [part.hash.hex() for part in parts.history]
-    if item.response:
-        found.append(bodies.piece(item.response, "assistant"))
+    if answer:
+        found.append(bodies.piece(answer, "assistant"))
         row["output"] = found[-1].hash.hex()
     return row, found
 

@@ -24,7 +24,7 @@ from callspan.spool.sink import Entry
 from callspan.stores.base import DeletionResult, DeletionScope, no_file, session_of, tried
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import digests, is_erased, names
-from callspan.stores.payloads import line_of, unpack_entry
+from callspan.stores.payloads import line_of
 from callspan.stores.rows import merge
 
 _MODE: Final = 0o600
@@ -95,7 +95,7 @@ class JsonLinesStore:
         Raises PoisonError for an invalid record, OtherFormatError if the file was replaced by one of another format,
         OSError for anything else; a short write is undone.
         """
-        records = [unpack_entry(entry).record for entry in entries]
+        records = [entry.decode(entry) for entry in entries]
         with locked(self.lock_path):
             self._look()
             erased = self._read_erased()
@@ -122,7 +122,7 @@ class JsonLinesStore:
         if self.lock_path.exists():
             with locked_soon(self.lock_path, _MOMENT_S):
                 pass
-        record = unpack_entry(entry).record
+        record = entry.decode(entry)
         with tempfile.TemporaryFile(dir=self.path.parent) as file:
             file.write(line_of(record))
             file.seek(0)

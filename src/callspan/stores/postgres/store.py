@@ -21,7 +21,7 @@ from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
 from callspan.record.call import CallRecord
-from callspan.record.events import record_key
+from callspan.record.events import Record, record_key
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
@@ -30,16 +30,14 @@ from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError,
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.filters import POSTGRES, keyed, positions, source
-from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
+from callspan.stores.payloads import bodies_of, cells_of, combined, message_key
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
 from callspan.stores.retention import remove_by_sql
-from callspan.stores.rows import Tree, merged_row, on_conflict
+from callspan.stores.rows import merged_row, on_conflict
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 
 _MOMENT_MS: Final = 500
-_NUL: Final = b"\\u0000"
-"""JSON's escape of NUL, which Postgres text cannot hold."""
 _KEY: Final = itemgetter(0)
 """The key of a row: the first column of every table."""
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
@@ -76,14 +74,14 @@ class PostgresStore:
 
         Raises PoisonError if an entry can never be stored, psycopg.Error for anything else.
         """
-        items = [unpack_entry(entry) for entry in entries]
+        records = [entry.decode(entry) for entry in entries]
         try:
             connection = self._open
             with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
-                batch, erased = _Batch(), _erased_of(cursor, items)
-                for item in items:
-                    if not is_erased(item.record, erased.get):
-                        batch.add(item)
+                batch, erased = _Batch(), _erased_of(cursor, records)
+                for record in records:
+                    if not is_erased(record, erased.get):
+                        batch.add(record)
                 batch.merge_responses(cursor, _WritersReader(self.name, connection))
                 batch.write(cursor)
         except _POISON as error:
@@ -99,15 +97,15 @@ class PostgresStore:
 
     def try_out(self, entry: Entry) -> str:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
-        item = unpack_entry(entry)
+        record = entry.decode(entry)
         batch = _Batch()
-        batch.add(item)
+        batch.add(record)
         connection = _opened(self._url, self.name)
         rolled_back = connection.transaction(force_rollback=True)
         with closing(connection), explaining(self.name, connection), rolled_back:
             connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
             batch.write(connection.cursor())
-            found = _WritersReader(self.name, connection).session(record_key(item.record)[1])
+            found = _WritersReader(self.name, connection).session(record_key(record)[1])
         return tried(found=found is not None)
 
     def close(self) -> None:
@@ -132,32 +130,30 @@ class _Batch:
         self._contents: dict[bytes, bodies.Piece] = {}
         self._nodes: dict[bytes, tuple[bytes, bytes, bytes, int]] = {}
         self._rows: dict[str, list[Sequence[object]]] = defaultdict(list)
-        self._versions: dict[str, list[tuple[object, Tree]]] = defaultdict(list)
-        self._responses: dict[str, list[Unpacked]] = defaultdict(list)
+        self._versions: dict[str, list[tuple[object, Record]]] = defaultdict(list)
+        self._responses: dict[str, list[Record]] = defaultdict(list)
 
-    def add(self, item: Unpacked) -> None:
-        kind, key = record_key(item.record)
-        if isinstance(item.record, CallRecord) and item.record.is_merged:
-            self._responses[key].append(item)
+    def add(self, record: Record) -> None:
+        kind, key = record_key(record)
+        if isinstance(record, CallRecord) and record.is_merged:
+            self._responses[key].append(record)
             return
-        self._add(kind, key, item)
+        self._add(kind, key, record)
 
-    def _add(self, kind: str, key: str, item: Unpacked) -> None:
+    def _add(self, kind: str, key: str, record: Record) -> None:
         if TABLES[kind].merges:
-            self._versions[kind].append((_storable(key), item.tree()))
+            self._versions[kind].append((_storable(key), record))
             return
-        cells: Sequence[object] = item.cells()
-        if _NUL in item.payload:
-            cells = [_storable(cell) for cell in cells]
-        if isinstance(item.record, CallRecord):
-            cells = (*cells, *self._references(item.record, item))
+        cells = [_storable(cell) for cell in cells_of(record)]
+        if isinstance(record, CallRecord):
+            cells += self._references(record)
         self._rows[kind].append(cells)
 
     def merge_responses(self, cursor: psycopg.Cursor, reader: ExactCalls) -> None:
         """Merge the versions of background responses' calls with the rows that are there, locked till the end."""
-        for call_id, items in sorted(self._responses.items()):
+        for call_id, records in sorted(self._responses.items()):
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (call_id,))
-            whole = combined(reader.exact_call(call_id), (item.record for item in items))
+            whole = combined(reader.exact_call(call_id), records)
             if whole is not None:
                 cursor.execute("DELETE FROM calls WHERE call_id = %s", (call_id,))
                 self._add("call", call_id, whole)
@@ -188,23 +184,25 @@ class _Batch:
         for values in cursor:
             row = dict(zip(names, values, strict=True))
             rows[str(row[table.key])] = row
-        for key, tree in self._versions[table.kind]:
-            rows[str(key)] = {name: _storable(value) for name, value in merged_row(table, rows[str(key)], tree).items()}
+        for key, record in self._versions[table.kind]:
+            row = merged_row(table, rows[str(key)], record)
+            rows[str(key)] = {name: _storable(value) for name, value in row.items()}
         return [tuple(row.values()) for row in rows.values()]
 
-    def _references(self, record: CallRecord, item: Unpacked) -> tuple[bytes | None, ...]:
+    def _references(self, record: CallRecord) -> tuple[bytes | None, ...]:
         """Return the keys of the contents, in the order of `REFERENCES`."""
         request = ctx = system = tools = output = None
-        if item.request:
-            parts = bodies.split(item.request, message_key(record.api))
+        sent, answer = bodies_of(record)
+        if sent:
+            parts = bodies.split(sent, message_key(record.api))
             for part in (parts.skeleton, *parts.others, *parts.history):
                 self._contents.setdefault(part.hash, part)
             request, system, tools = parts.skeleton.hash, parts.system, parts.tools
             ctx = self._chain(parts.history)
-        if item.response:
-            answer = bodies.piece(item.response, "assistant")
-            self._contents.setdefault(answer.hash, answer)
-            output = answer.hash
+        if answer:
+            whole = bodies.piece(answer, "assistant")
+            self._contents.setdefault(whole.hash, whole)
+            output = whole.hash
         return request, ctx, system, tools, output
 
     def _chain(self, history: Sequence[bodies.Piece]) -> bytes | None:
@@ -215,11 +213,11 @@ class _Batch:
         return node or None
 
 
-def _erased_of(cursor: psycopg.Cursor, items: Sequence[Unpacked]) -> dict[bytes, int]:
+def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes, int]:
     """Return what was erased of the calls and sessions of a batch, and when."""
     # A deletion waits for this transaction, or this one for the deletion, whose ids it then sees.
     cursor.execute("LOCK TABLE content IN ROW EXCLUSIVE MODE")
-    named = list({found for item in items for found in digests_of(item.record)})
+    named = list({found for record in records for found in digests_of(record)})
     return {bytes(row[0]): row[1] for row in cursor.execute("SELECT * FROM erased WHERE id = ANY(%s)", (named,))}
 
 

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Final
 
 from callspan.record.call import CallRecord
-from callspan.record.events import record_key
+from callspan.record.events import Record, record_key
 from callspan.safe_urls import error_text
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import is_erased
-from callspan.stores.payloads import Unpacked, combined, message_key, unpack_entry
+from callspan.stores.payloads import bodies_of, cells_of, combined, message_key
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
@@ -121,7 +121,7 @@ class SQLiteStore:
                 self._forget_if_changed(connection)
                 for entry in entries:
                     # One at a time: the garbage collector, possibly on a caller's thread, traverses all live objects.
-                    self._store(connection, unpack_entry(entry))
+                    self._store(connection, entry.decode(entry))
         except POISON as error:
             self._forget_all()
             raise PoisonError(error_text(error)) from error
@@ -147,14 +147,14 @@ class SQLiteStore:
 
     def try_out(self, entry: Entry) -> str:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, sqlite3.Error."""
-        item = unpack_entry(entry)
+        record = entry.decode(entry)
         with explaining(self.path):
             connection, version = open_as_it_is(self.path)
         with explaining(self.path), closing(connection):
             check_layout(str(self.path), version)
             connection.execute("BEGIN IMMEDIATE")
-            self._store(connection, item)
-            found = WritersReader(self.path, connection).session(record_key(item.record)[1])
+            self._store(connection, record)
+            found = WritersReader(self.path, connection).session(record_key(record)[1])
             connection.rollback()
         return tried(found=found is not None)
 
@@ -179,50 +179,49 @@ class SQLiteStore:
             raise sqlite3.OperationalError("not open")
         return self._connection
 
-    def _store(self, connection: sqlite3.Connection, item: Unpacked) -> None:
-        record = item.record
+    def _store(self, connection: sqlite3.Connection, record: Record) -> None:
         if self._has_erased and is_erased(record, partial(_erased_ns, connection)):
             return
         if not isinstance(record, CallRecord):
             table = TABLES[record_key(record)[0]]
-            cells = list(self._merged(connection, table, item).values()) if table.merges else item.cells()
+            cells = list(self._merged(connection, table, record).values()) if table.merges else cells_of(record)
             insert_of(table).run(connection, cells)
             return
         if record.is_merged:
-            self._store_response(connection, record.call_id, item)
+            self._store_response(connection, record)
             return
-        insert_of(TABLES[_CALL]).run(connection, (*item.cells(), *self._references(connection, record, item)))
+        insert_of(TABLES[_CALL]).run(connection, (*cells_of(record), *self._references(connection, record)))
 
-    def _store_response(self, connection: sqlite3.Connection, call_id: str, item: Unpacked) -> None:
+    def _store_response(self, connection: sqlite3.Connection, record: CallRecord) -> None:
         """Merge a version of a background response's call with what is there."""
-        known = WritersReader(self.path, connection).exact_call(call_id)
-        whole = combined(known, [item.record])
-        if whole is None or not isinstance(whole.record, CallRecord):
+        known = WritersReader(self.path, connection).exact_call(record.call_id)
+        whole = combined(known, [record])
+        if whole is None:
             return
-        connection.execute("DELETE FROM calls WHERE call_id = ?", (call_id,))
-        references = self._references(connection, whole.record, whole)
-        insert_of(TABLES[_CALL]).run(connection, (*whole.cells(), *references))
+        connection.execute("DELETE FROM calls WHERE call_id = ?", (record.call_id,))
+        insert_of(TABLES[_CALL]).run(connection, (*cells_of(whole), *self._references(connection, whole)))
 
     @staticmethod
-    def _merged(connection: sqlite3.Connection, table: Table, item: Unpacked) -> Row:
+    def _merged(connection: sqlite3.Connection, table: Table, record: Record) -> Row:
         cursor = connection.cursor()
         cursor.row_factory = sqlite3.Row
-        key = record_key(item.record)[1]
+        key = record_key(record)[1]
         there = cursor.execute(f"SELECT * FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone()
-        return merged_row(table, there, item.tree())
+        return merged_row(table, there, record)
 
-    def _references(self, connection: sqlite3.Connection, record: CallRecord, item: Unpacked) -> tuple[Cell, ...]:
+    def _references(self, connection: sqlite3.Connection, record: CallRecord) -> tuple[Cell, ...]:
         """Return the ids of the contents, in the order of `REFERENCES`."""
         request = ctx = system = tools = output = None
-        if item.request:
-            parts = bodies.split(item.request, message_key(record.api))
+        sent, answer = bodies_of(record)
+        if sent:
+            parts = bodies.split(sent, message_key(record.api))
             ids = {part.hash: self._content(connection, part) for part in parts.others}
             request = self._content(connection, parts.skeleton)
             system = ids.get(parts.system) if parts.system else None
             tools = ids.get(parts.tools) if parts.tools else None
             ctx = self._chain(connection, parts.history)
-        if item.response:
-            output = self._content(connection, bodies.piece(item.response, "assistant"))
+        if answer:
+            output = self._content(connection, bodies.piece(answer, "assistant"))
         return request, ctx, system, tools, output
 
     def _content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:

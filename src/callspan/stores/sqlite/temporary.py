@@ -121,7 +121,7 @@ class TemporaryReader(SQLiteReader):
             request, output = places
             cells = [*cells_of(record), request, None, None, None, output]
         elif there is not None:
-            cells = [*merged_row(table, there, msgspec.to_builtins(record)).values()]
+            cells = [*merged_row(table, there, record).values()]
         else:
             cells = [*cells_of(record)]
         insert_of(table).run(self._connection, cells)
