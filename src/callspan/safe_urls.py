@@ -64,11 +64,6 @@ def safe_name(url: str) -> str:
     return f"{name}-{sha256(url.encode('utf-8', 'replace')).hexdigest()[:8]}" if name.endswith(HIDDEN) else name
 
 
-def identity_of(url: str) -> str:
-    """Return a text that is the same for the same store and user, whatever the password. Never to be printed."""
-    return f"{user_of(url)} {safe_name(url)}"
-
-
 def names_user(url: str) -> bool:
     """Return whether user and password precede the path of a URL, which file URLs do not have."""
     rest = url.partition("://")[2]

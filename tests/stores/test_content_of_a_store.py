@@ -14,9 +14,10 @@ from callspan.delivery.recorder import store_sinks
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
-from callspan.settings import SettingError
+from callspan.settings import SettingError, Settings
 from callspan.spool.directory import store_keys
 from callspan.spool.sink import Entry
+from callspan.stores.spools import spool_directory
 from callspan.stores.sql_reader import SqlReader
 from callspan.stores.urls import find_store, open_store
 
@@ -86,6 +87,39 @@ def test_the_stricter_holds_where_a_store_is_named_twice(other: str, records: Re
         sink.close()
     with contextlib.closing(open_store(url)) as reader:
         assert CANARY not in str(list(reader.calls()))
+
+
+SPELLINGS = [
+    "postgres://host/db postgresql://host:5432/db POSTGRESQL://HOST/db postgresql://h%6fst./%64b",
+    "postgresql://host/db postgresql://ann:x@host/db postgresql:///db?host=host postgresql://host?dbname=db&sslmode=off",
+    "postgresql://localhost/db postgresql://127.0.0.1:5432/db postgresql://[::1]/db postgresql:///db?port=5432",
+    "postgresql://ann@h postgresql://h/ann postgresql://h?user=ann",
+    "postgresql://a,b:5433/db postgresql:///db?host=b,a&port=5433,5432",
+    "clickhouse://host clickhouse://HOST:8123/default clickhouse+http://bob@host/",
+    "clickhouse://host?secure=true clickhouse+https://host:8443/default",
+    "postgresql://%2Frun%2FPG/db postgresql:///db?host=/run/PG",
+]
+
+
+@pytest.mark.parametrize("urls", [pytest.param(one.split(), id=one.split()[0]) for one in SPELLINGS])
+def test_the_stricter_holds_however_a_server_is_spelled(urls: list[str]) -> None:
+    for other in urls[1:]:
+        for pair in ([urls[0], with_option(other, "content=metadata")], [with_option(urls[0], "content=off"), other]):
+            (level,) = {one.content for one in map(find_store, pair)} - {"full"}
+            assert {getattr(sink, "keeps", "") for sink in store_sinks(pair)} == {f" content={level}"}, pair
+
+
+def test_other_databases_are_others() -> None:
+    others = ["postgresql://h/dB", "postgresql://h:1/db", "postgresql://i/db", "clickhouse://h/db"]
+    sinks = store_sinks(["postgresql://h/db", *(with_option(one, "content=off") for one in others)])
+    assert [getattr(sink, "keeps", "") for sink in sinks] == ["", *[" content=off"] * 4]
+
+
+def test_what_waits_for_a_server_waits_for_it_however_it_is_spelled(tmp_path: Path) -> None:
+    one, other = "postgres://ann:x@HOST/db", "postgresql://ann:y@host:5432/db"
+    assert store_keys(tmp_path, store_sinks(one)) == store_keys(tmp_path, store_sinks(other))
+    assert spool_directory(Settings(), (one,)) == spool_directory(Settings(), (other,))
+    assert spool_directory(Settings(), (one,)) != spool_directory(Settings(), (one.replace("ann", "bob"),))
 
 
 @pytest.mark.parametrize("option", ["content=none", "content=", "content=Full", "Content=all", "content=off&content=x"])

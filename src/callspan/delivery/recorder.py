@@ -16,7 +16,6 @@ from callspan.process.processed import Processed, passes_first, queue
 from callspan.process.processors import delivery_processors, store_processors
 from callspan.record import codec
 from callspan.record.events import Record
-from callspan.safe_urls import identity_of
 from callspan.settings import Content, SettingError, Settings, strictest
 from callspan.spool.appending import Queued
 from callspan.spool.directory import Listing
@@ -240,11 +239,7 @@ def store_sinks(
 
 def _level(store: Store, stores: Sequence[Store]) -> Content:
     """Return the content that a store keeps; the stricter level holds where it is named twice."""
-    return strictest(*(one.content for one in stores if _place(one) == _place(store)))
-
-
-def _place(store: Store) -> str | Path:
-    return identity_of(store.url) if store.path is None else store.path.resolve()
+    return strictest(*(one.content for one in stores if one.address == store.address))
 
 
 def _reduction(level: Content) -> Reduction | None:

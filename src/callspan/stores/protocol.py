@@ -6,16 +6,17 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, cast, get_args, runtime_checkable
-from urllib.parse import SplitResult, parse_qsl, unquote_plus, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
 
 import msgspec
 
 from callspan.fail_open import ours
 from callspan.forks import late_attribute
 from callspan.record.events import Record
-from callspan.safe_urls import identity_of, names_user, safe_name, unescaped
+from callspan.safe_urls import HIDDEN, names_user, safe_name, unescaped, user_of
 from callspan.settings import Content, SettingError, strictest
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import DeletionResult, DeletionScope, Reader
@@ -24,6 +25,9 @@ SETTING: Final = "CALLSPAN_STORES"
 _LEVEL: Final = "content"
 _MISPLACED: Final = re.compile(rf"[#?&;]\s*{_LEVEL}\s*=", re.IGNORECASE)
 """Of a URL whose `content=` is taken out: where it stood is no query, for example behind a `#` or a `;`."""
+_LOOPBACK: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
+_OF_IPV6: Final = 2
+"""Colons that an address has at least, and host and port have not."""
 _UNESCAPED: Final = (
     "write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 in the user and password, and a space as %20"
 )
@@ -76,7 +80,17 @@ class Store:
     def identity(self) -> str:
         """A text that is the same for the same store and user, whatever the password. Never to be printed."""
         own = "" if self.options_type is None else f" {msgspec.structs.astuple(self.options)}".removesuffix(" ()")
-        return identity_of(self.url) + own + ("" if self.content == "full" else f" content={self.content}")
+        return f"{self.user} {self.address}{own}" + ("" if self.content == "full" else f" content={self.content}")
+
+    @property
+    def address(self) -> str:
+        """A text that is the same for the same file, socket or database, however its URL is written."""
+        return safe_name(self.url) if self.path is None else str(self.path.resolve())
+
+    @property
+    def user(self) -> str:
+        """The user in the URL, "" if there is none; never to be printed."""
+        return unquote(user_of(self.url))
 
     @property
     def absolute_url(self) -> str:
@@ -176,7 +190,41 @@ class ServerStore(Store):
             raise SettingError(f"{SETTING}: {safe_name(url)}: {_UNESCAPED}")
         scheme, _, rest = url.partition("://")
         super().__init__(f"{scheme.lower()}://{rest}")
-        split_url(self.url)
+        self._query = dict(parse_qsl(split_url(self.url).query))
+
+    @property
+    def address(self) -> str:
+        """A text that is the same for the same database of the same server, however the URL is written."""
+        name = safe_name(self.url)
+        hosts, _, database = name.partition("://")[2].partition("/")
+        if HIDDEN in hosts:
+            return name
+        hosts, database = self._query.get("host", hosts), self._query.get("dbname", unquote(database).rstrip("/"))
+        # As libpq reads them: a port for each host, or one for all.
+        ports = self._query.get("port", "").split(",")
+        pairs = zip_longest(hosts.split(","), ports, fillvalue=ports[-1])
+        servers = sorted({self._server(host, port) for host, port in pairs})
+        return f"{type(self).__name__} {','.join(servers)}/{database or self._default_database()}"
+
+    @property
+    def user(self) -> str:
+        """The user in the URL, "" if there is none; never to be printed."""
+        return self._query.get("user", super().user)
+
+    def _server(self, host: str, port: str) -> str:
+        bare, _, own = host.partition(":") if host.count(":") < _OF_IPV6 else host[1:].partition("]")
+        name = unquote(bare)
+        if not name.startswith("/"):
+            name = name.lower().rstrip(".")
+        return f"{'localhost' if name in _LOOPBACK else name}:{own.lstrip(':') or port or self._default_port()}"
+
+    def _default_port(self) -> int:
+        """Return the port of a URL without one."""
+        raise NotImplementedError
+
+    def _default_database(self) -> str:
+        """Return the database of a URL without one."""
+        raise NotImplementedError
 
 
 def _with_level(url: str, level: Content) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from callspan.fail_open import ours
-from callspan.safe_urls import identity_of
 from callspan.settings import Settings
 from callspan.settings_loader import load, state_directory
 from callspan.spool.losses import read_losses
@@ -28,7 +27,8 @@ def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
             return store.path.with_name(store.path.name + _SUFFIX)
     # One directory per set of stores, because a process that adopts a segment delivers it to its own stores. A
     # changed password does not make another store.
-    return state_directory() / "spool" / sha256("\n".join(map(identity_of, stores)).encode()).hexdigest()[:16]
+    named = "\n".join(f"{store.user} {store.address}" for store in map(find_store, stores))
+    return state_directory() / "spool" / sha256(named.encode()).hexdigest()[:16]
 
 
 def directories_of(url: str) -> list[Path]:

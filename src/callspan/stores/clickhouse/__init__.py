@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Final, cast
-from urllib.parse import parse_qsl
 
 from callspan.spool.sink import Sink
 from callspan.stores.base import DeletionResult, DeletionScope, Reader
-from callspan.stores.protocol import ServerStore, split_url
+from callspan.stores.protocol import ServerStore
 
 _ADDRESS: Final = frozenset({"database", "dsn", "host", "interface", "password", "port", "username"})
 
@@ -23,11 +22,17 @@ class ClickHouse(ServerStore):
     def __init__(self, url: str) -> None:
         """Raises SettingError where user or password are not escaped, or the address is in the query."""
         super().__init__(url)
-        query = split_url(self.url.replace("clickhouse+", "", 1)).query
         # The driver takes these from the part before the `?`, and raises TypeError if they are given twice.
-        if repeated := _ADDRESS.intersection(name for name, _ in parse_qsl(query)):
+        if repeated := _ADDRESS.intersection(self._query):
             names = ", ".join(sorted(repeated))
             raise self.error(f"{names} cannot be parameters; write clickhouse://user:password@host:port/db")
+
+    def _default_port(self) -> int:
+        is_secure = self.url.startswith("clickhouse+https:") or self._query.get("secure", "").lower() == "true"
+        return 8443 if is_secure else 8123
+
+    def _default_database(self) -> str:
+        return "default"
 
     def sink(self) -> Sink:
         """Return the sink, not connected. Raises SettingError without clickhouse_connect."""

@@ -26,6 +26,12 @@ class Postgres(ServerStore):
             # libpq ends the password at the first `@`, and would print the rest as the host name.
             self.url = f"{scheme}://{user.replace('@', '%40')}@{after}"
 
+    def _default_port(self) -> int:
+        return 5432
+
+    def _default_database(self) -> str:
+        return self.user
+
     def sink(self) -> Sink:
         """Return the sink, not connected. Raises SettingError without psycopg."""
         return cast("Sink", self.load("callspan.stores.postgres.store:PostgresStore")(self.url))
