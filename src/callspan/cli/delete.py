@@ -64,7 +64,7 @@ def delete_command(
     A session (its id or a unique prefix) that fits the filters goes with its calls, steps, events, messages and
     rewards, each call that fits by itself; with a filter for calls (--model, --error, --text, ...) only calls go.
     Content goes that nothing else refers to. What arrives later of what was erased is not stored. Exit code 1 if
-    something is left.
+    something is left, or no store has a session or call of a given id; 0 with a receipt where nothing fits the filters.
     """
     if not (ids or sessions or calls) and which == CallFilter():
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter.")
@@ -88,21 +88,16 @@ def delete_command(
 def _delete(context: CommandContext, act: Callable[..., Receipt], *, dry_run: bool, yes: bool) -> None:
     if dry_run or not yes:
         planned = act(dry_run=True)
-        _end_without_any(context, planned)
         if dry_run:
             _show(context, planned)
             return
-        _confirm("\n".join(_lines(planned)))
-    receipt = act()
-    _end_without_any(context, receipt)
-    _show(context, receipt)
+        if not _fits_nothing(planned):
+            _confirm("\n".join(_lines(planned)))
+    _show(context, act())
 
 
-def _end_without_any(context: CommandContext, receipt: Receipt) -> None:
-    if receipt.is_complete and not any(one.total for one in receipt.stores):
-        with context.reader():
-            pass  # says why there is no store
-        context.no_match(f"Nothing fits in {_names(context)}.")
+def _fits_nothing(receipt: Receipt) -> bool:
+    return receipt.is_complete and not any(one.total for one in receipt.stores)
 
 
 def _names(context: CommandContext) -> str:
@@ -110,7 +105,10 @@ def _names(context: CommandContext) -> str:
 
 
 def _show(context: CommandContext, receipt: Receipt) -> None:
-    """Print a receipt. Ends the command with exit code 1 if something is left."""
+    """Print a receipt. Ends the command with exit code 1 if something is left, or there is no store."""
+    if _fits_nothing(receipt):
+        with context.reader():
+            pass  # says why there is no store
     if context.json:
         context.emit(msgspec.to_builtins(receipt) | {"complete": receipt.is_complete})
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from itertools import islice
 from typing import Final
 
 import click
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.json_rows import record_fields
-from callspan.cli.paging import TABLE_ROWS, page_options, say_more
+from callspan.cli.paging import page_options, print_page
 from callspan.cli.screen import Column, fitted, reward_style, styled
 from callspan.formatting import UNKNOWN, duration, local_time, reward
 from callspan.record.events import RewardRecord
@@ -46,19 +45,8 @@ def rewards_command(context: CommandContext, unjoined: bool, limit: int | None, 
     """
     with context.reader() as reader:
         found = reader.rewards(unjoined=unjoined)
-        if context.json:
-            end = None if limit is None else offset + limit
-            if not context.emit_all(map(record_fields, islice(found, offset, end))):
-                raise click.exceptions.Exit(1)
-            return
-        rows = limit or TABLE_ROWS
-        shown = list(islice(found, offset, offset + rows))
-        more = next(found, None)
-    if not shown:
-        context.no_match(f"No such rewards in {safe_name(context.store)}.")
-    with context.screen.paged():
-        context.screen.print(_table(shown, context.screen.console.width))
-        say_more(context, None if more else 0, offset + rows)
+        if not print_page(context, found, limit, offset, json_row=record_fields, table=_table):
+            context.no_match(f"No such rewards in {safe_name(context.store)}.")
 
 
 def age(record: RewardRecord) -> str:

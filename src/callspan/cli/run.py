@@ -194,7 +194,7 @@ def _url(url: str, directory: Path) -> str:
         shown = safe_name(url)
     else:
         shown = f"{scheme_of(store.url)}:///{_relative(store.path, directory)}"
-    return shown if store.content == "full" else f"{shown}?content={store.content}"
+    return store.with_level(shown)
 
 
 def _nothing(places: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from typing import Final
 
 import click
@@ -14,7 +12,7 @@ from rich.text import Text
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filter_options import OPTIONS, Amount, options_of, resolve_session, sort_option
 from callspan.cli.json_rows import session_row, short_ids
-from callspan.cli.paging import TABLE_ROWS, page_options, say_more
+from callspan.cli.paging import page_options, print_page
 from callspan.cli.screen import Column, fitted, marks, reward_style, session_style, styled
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.safe_urls import safe_name
@@ -65,25 +63,11 @@ def sessions_command(
         which = resolve_session(context, reader, which)
         wanted = msgspec.convert(options, Wanted)
         fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns, which=which))
-        if context.json:
-            end = None if limit is None else offset + limit
-            found: object = context.emit_all(map(session_row, islice(fitting, offset, end)))
-        else:
-            found = _print_page(context, fitting, limit or TABLE_ROWS, offset)
+        found = print_page(context, fitting, limit, offset, json_row=session_row, table=_table)
     if not found and (offset or context.min_reward is not None or wanted != Wanted() or which != CallFilter()):
         context.no_match(f"No such sessions in {safe_name(context.store)}.")
     if not found:
         context.no_match(f"No sessions in {safe_name(context.store)}. Calls outside a session: `callspan calls`.")
-
-
-def _print_page(context: CommandContext, fitting: Iterator[SessionSummary], rows: int, offset: int) -> bool:
-    """Print a table of so many of the sessions; return whether there was one."""
-    found = list(islice(fitting, offset, offset + rows))
-    if found:
-        with context.screen.paged():
-            context.screen.print(_table(found, context.screen.console.width))
-            say_more(context, None if next(fitting, None) else 0, offset + rows)
-    return bool(found)
 
 
 class Wanted(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 import click
@@ -42,19 +43,23 @@ Examples:
   callspan stats --by meta:variant --experiment prompts-2
   callspan stats --by day --model gpt-5-mini --json
   callspan stats --by hour --rate-limited --since 1d
-  callspan stats --by user --by model --since 1d
+  callspan stats --by user,model --since 1d
 
 A dash means unknown, never zero: a provider that reports no tokens, a model without a price."""
 
 
 class By(TextType):
-    """What to group by: a field, or `meta:KEY`."""
+    """What to group by: fields, or `meta:KEY`; several are separated by commas."""
 
     name = "|".join((*GROUPINGS, f"{META}KEY"))
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the grouping."""
-        text = str(whole_characters(str(value)))
+    def convert(  # type: ignore[override]
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        """Return the groupings."""
+        return [self._grouping(one, param, ctx) for one in _split(str(whole_characters(str(value))))]
+
+    def _grouping(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
             return checked_grouping(text)
         except ValueError:
@@ -64,7 +69,19 @@ class By(TextType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the groupings that begin with the incomplete word."""
         del ctx, param
-        return [CompletionItem(one) for one in (*GROUPINGS, META) if one.startswith(incomplete)]
+        before, comma, word = incomplete.rpartition(",")
+        return [CompletionItem(before + comma + one) for one in (*GROUPINGS, META) if one.startswith(word)]
+
+
+def _split(text: str) -> list[str]:
+    """Return the parts between commas. A key of metadata may have commas, too."""
+    found: list[str] = []
+    for part in map(str.strip, text.split(",")):
+        if found and found[-1].startswith(META) and part not in GROUPINGS and not part.startswith(META):
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return found
 
 
 @click.command("stats", short_help="Show sums per model, session, day, user or metadata.", epilog=_EPILOG)
@@ -75,27 +92,29 @@ class By(TextType):
     multiple=True,
     default=("model",),
     show_default=True,
-    help="Group by; give it twice for two keys.",
+    help="Group by; for two keys: user,model.",
 )
 @page_options("groups")
 @reading
 def stats_command(
-    context: CommandContext, which: CallFilter, by: tuple[str, ...], limit: int | None, offset: int
+    context: CommandContext, which: CallFilter, by: tuple[list[str], ...], limit: int | None, offset: int
 ) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries."""
+    keys = [*chain.from_iterable(by)]
     with context.reader() as reader:
         which = resolve_session(context, reader, which)
-        found = list(reader.summary(by, which))
+        found = list(reader.summary(keys, which))
         shown = found[offset:][: limit or TABLE_ROWS]
         newest = msgspec.structs.replace(which, limit=_EXPLAINED, content="none")
         reasons = [] if context.json or not any(_unpriced(shown)) else list(why_unknown(reader.calls(newest)))
     if context.json:
-        context.emit_all(dict(zip(by, summary.keys, strict=True)) | _row(summary) for summary in found[offset:][:limit])
+        page = found[offset:][:limit]
+        context.emit_all(dict(zip(keys, summary.keys, strict=True)) | _row(summary) for summary in page)
     if not shown:
         context.no_match(f"No such calls in {safe_name(context.store)}.")
     if not context.json:
         with context.screen.paged():
-            context.screen.print(_table(by, shown, context.screen.console.width))
+            context.screen.print(_table(keys, shown, context.screen.console.width))
             for line in _unpriced(shown):
                 context.screen.line((line, "yellow"))
             for why in reasons:

@@ -95,14 +95,15 @@ class Store:
     @property
     def absolute_url(self) -> str:
         """The URL for a process in another directory."""
-        return self._with_level(self.url)
+        return self.with_level(self.url)
 
     @property
     def at_every_level(self) -> list[str]:
         """URLs of the same store with each level of content that it may be told to keep."""
         return [_with_level(self.url, level) for level in get_args(Content)]
 
-    def _with_level(self, url: str) -> str:
+    def with_level(self, url: str) -> str:
+        """Return a URL of the store, as it is shown or kept elsewhere, with the content that it keeps."""
         return _with_level(url, self.content)
 
     def sink(self) -> Sink:
@@ -178,7 +179,7 @@ class FileStore(PathStore):
         """The URL for a process in another directory."""
         query = split_url(self.url).query
         kind = self.url.partition("://")[0].lower()
-        return self._with_level(f"{kind}:///{self.path.absolute()}" + (f"?{query}" if query else ""))
+        return self.with_level(f"{kind}:///{self.path.absolute()}" + (f"?{query}" if query else ""))
 
 
 class ServerStore(Store):

@@ -94,11 +94,24 @@ def test_filters_of_calls_select_and_the_receipt_names_what_cannot_erase(full: s
     answer = ask("--store", f"{full},unix:///no.sock", "delete", "--user", "u1", "--tag", "trial", "--yes", "--json")
     assert (answer.code, answer.json["cannot_erase"]) == (0, ["unix:///no.sock"])
     assert "tagged" not in left(full)
-    assert ask("--store", full, "delete", "--call", "call-a", "--session", "session-b", "--yes").code == 1
+    assert ask("--store", full, "delete", "--call", "call-a", "--session", "session-b", "--yes").code == 0
+    assert "call-a" in left(full)
     assert ask("--store", full, "delete", "--call", "call-a", "--yes").code == 0
     assert ask("--store", full, "delete", "--session", "session-a", "--session", "session-b", "--yes").code == 0
     assert left(full) == ["other"]
-    assert ask("--store", full, "delete", "--user", "nobody", "--yes").code == 1
+
+
+def test_where_nothing_fits_there_is_a_receipt_of_nothing(full: str, tmp_path: Path) -> None:
+    keep(full, made("of-user", metadata={"user_id": "u1"}))
+    for calls in (1, 0):
+        receipt = ask("--store", full, "delete", "--user", "u1", "--yes", "--json")
+        assert (receipt.code, receipt.json["complete"], receipt.json["stores"][0]["calls"]) == (0, True, calls)
+    for options in (["--dry-run"], ["--yes"], []):
+        answer = ask("--store", full, "delete", "--user", "u1", *options)
+        assert (answer.code, "nothing" in answer.out) == (0, True)
+    for named in ("--call", "--session"):
+        assert ask("--store", full, "delete", named, "of-user", "--yes").code == 1
+    assert ask("--store", f"sqlite:///{tmp_path}/none.db", "delete", "--user", "u1", "--yes").code == 1
 
 
 def test_something_says_what_to_delete(full: str) -> None:

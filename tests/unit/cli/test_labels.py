@@ -70,6 +70,17 @@ def test_calls_are_summed_by_user_name_experiment_and_metadata(full: str) -> Non
         assert expected in ask("--store", full, "stats", "--by", by).out
 
 
+def test_a_comma_separates_keys_but_not_within_a_key_of_metadata(full: str) -> None:
+    keep(full, made("call-d", metadata={"a,b": "1", "user_id": "u2"}))
+    twice = ask("--store", full, "--json", "stats", "--by", "user", "--by", "model").json
+    assert ask("--store", full, "--json", "stats", "--by", "user, model").json == twice
+    rows = ask("--store", full, "--json", "stats", "--by", "meta:a,b,user").json
+    assert {"meta:a,b": "1", "user": "u2"}.items() <= next(row for row in rows if row["user"] == "u2").items()
+    for by in ("user,", ",", "user,modle"):
+        answer = ask("--store", full, "stats", "--by", by)
+        assert (answer.code, "is not one of" in answer.err) == (2, True), by
+
+
 def test_wrong_groupings_and_metadata_are_wrong_usage(full: str) -> None:
     answer = ask("--store", full, "stats", "--by", "experimnt")
     assert answer.code == 2
