@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, cast
 
 import click
 
@@ -90,7 +90,8 @@ class CommandContext:
             self.fail(f"{safe_name(self.store)} cannot be opened: {_first_line(error)}")
         try:
             backlog.say()
-            yield reader if self.min_reward is None else RewardFilteredReader(reader, self.min_reward)
+            least = self.min_reward
+            yield reader if least is None else cast("Reader", RewardFilteredReader(reader, least))
         except BrokenPipeError:
             # The process that reads stdout closed the pipe: not an error of the store.
             raise
