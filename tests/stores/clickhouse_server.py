@@ -33,8 +33,6 @@ class ClickHouseServer:
 
     def __init__(self, directory: Path) -> None:
         self.engine: Client = connect(f"clickhouse+chdb://{directory}")
-        self.inserts: list[str] = []
-        """Token of each insert that was asked for."""
         self.refusals: list[tuple[int, str]] = []
         """Status and text for the next inserts, which are not done."""
         self.lost_answers = 0
@@ -61,7 +59,7 @@ class ClickHouseServer:
             self.engine.command(f"USE `{parameters.get('database', 'default')}`")
             query = parameters.pop("query", "") or body.decode()
             if query.lstrip().upper().startswith("INSERT INTO") and "FORMAT" in query:
-                return self._insert(query, parameters, body)
+                return self._insert(query, body)
             try:
                 return 200, self._ask(query, parameters), "Native"
             except ClickHouseError as error:
@@ -76,18 +74,14 @@ class ClickHouseServer:
             return b""
         return self.engine.raw_query(query, bound or None, settings=settings, fmt=wanted.strip() or "TabSeparated")
 
-    def _insert(self, query: str, parameters: dict[str, str], body: bytes) -> tuple[int, bytes, str] | None:
-        token = parameters["insert_deduplication_token"]
-        self.inserts.append(token)
+    def _insert(self, query: str, body: bytes) -> tuple[int, bytes, str] | None:
         if self.refusals:
             status, text = self.refusals.pop(0)
             return status, text.encode(), ""
         table = query.split()[2].strip("`")
         _, _, after = body.partition(b"\n") if body.lstrip().upper().startswith(b"INSERT") else (b"", b"", body)
         try:
-            self.engine.raw_insert(
-                table, insert_block=after, fmt="JSONEachRow", settings={"insert_deduplication_token": token}
-            )
+            self.engine.raw_insert(table, insert_block=after, fmt="JSONEachRow")
         except ClickHouseError as error:
             return 500, str(error).encode(), ""
         if self.lost_answers:

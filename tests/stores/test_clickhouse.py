@@ -1,4 +1,4 @@
-"""ClickHouse only: deduplication tokens, network failures, versions merged by the server."""
+"""ClickHouse only: repeated batches, network failures, versions merged by the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from callspan.record.usage import Cost
-from callspan.spool.sink import Entry, PoisonError
+from callspan.spool.sink import PoisonError
 from callspan.spool.spool import Spool
 from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
@@ -57,14 +57,15 @@ def test_every_column_of_the_code_is_there(store: Delivery) -> None:
         assert set(table.names) - {"stamps"} <= found, table.name
 
 
-def test_a_repeated_batch_adds_no_row_even_before_any_merge(store: Delivery, records: Records) -> None:
+def test_a_repeated_batch_adds_no_row(store: Delivery, records: Records) -> None:
     entries = store.entries([*records.every_kind(), *[records.call() for _ in range(5)]])
     for _ in range(3):
         store.sink.deliver(entries)
         store.sink.close()
         store.sink.open()
     for table, number in {"calls": 6, "events": 1, "session_versions": 1, "timestep_versions": 1, "rewards": 1}.items():
-        assert ask(store.url, f"SELECT count() FROM {table}") == [(number,)], table
+        assert ask(store.url, f"SELECT count() FROM {table} FINAL") == [(number,)], table
+    assert ask(store.url, "SELECT count() FROM calls") == [(6,)], "even before any merge"
 
 
 def test_versions_of_one_call_in_one_batch_are_one_row(store: Delivery, records: Records) -> None:
@@ -126,7 +127,7 @@ def test_a_bad_entry_is_kept_as_a_dead_letter_once(store: Delivery) -> None:
         store.sink.deliver([entry])
     for _ in range(2):
         store.sink.set_aside(entry, "no record")
-    assert ask(store.url, "SELECT key, reason, frame FROM dead_letter") == [
+    assert ask(store.url, "SELECT key, reason, frame FROM dead_letter FINAL") == [
         (f"{entry.segment}:{entry.start}", "no record", "\0 not a \ufffd record")
     ]
 
@@ -135,9 +136,9 @@ def test_a_column_that_refuses_a_row_makes_it_poison(store: Delivery) -> None:
     """What the server says lies in the data is not tried again for ever."""
     sink = store.sink
     with pytest.raises(PoisonError):
-        sink._insert("content", [{"hash": "x", "enc": "no number"}], "t")  # type: ignore[attr-defined]
+        sink._insert("content", [{"hash": "x", "enc": "no number"}])  # type: ignore[attr-defined]
     with pytest.raises(PoisonError):
-        sink._insert("content", [{"hash": "x", "no_such_column": 1}], "t")  # type: ignore[attr-defined]
+        sink._insert("content", [{"hash": "x", "no_such_column": 1}])  # type: ignore[attr-defined]
 
 
 class TestNetwork:
@@ -153,10 +154,9 @@ class TestNetwork:
         assert found.place.session_id == "a'b\\"
         assert "secret" not in store.sink.name + store.read().name
 
-    def test_a_repeated_insert_whose_reply_was_lost_is_deduplicated(
+    def test_a_repeated_insert_whose_reply_was_lost_adds_nothing(
         self, server: ClickHouseServer, deliver: Callable[[str], Delivery], records: Records
     ) -> None:
-        """The batch that follows is cut where the lost one ended, so that its token is the same."""
         store = deliver(server.url)
         first = store.entries([records.call() for _ in range(3)])
         server.lost_answers = 99
@@ -167,9 +167,7 @@ class TestNetwork:
         store.sink.close()
         store.sink.deliver([*first, *later])
         assert stored(server, "calls") == (7, 7)
-        assert stored(server, "content") == stored(server, "content", distinct="hash")
-        tokens = [token for token in server.inserts if token.startswith("content:")]
-        assert tokens[0] == tokens[1]
+        assert ask(store.url, "SELECT count() FROM content FINAL") == [(stored(server, "content")[1],)]
 
     def test_a_server_that_fails_again_and_again_loses_and_doubles_nothing(
         self, server: ClickHouseServer, tmp_path: Path, records: Records
@@ -214,38 +212,11 @@ def failures() -> tuple[type[Exception], ...]:
     return (OSError, ClickHouseError)
 
 
-def stored(server: ClickHouseServer, table: str, distinct: str | None = None) -> tuple[int, int]:
+def stored(server: ClickHouseServer, table: str) -> tuple[int, int]:
     """How many rows the table holds, and how many of them differ by their key."""
-    key = distinct or {"calls": "call_id", "content": "hash", "dead_letter": "key"}[table]
+    key = {"calls": "call_id", "content": "hash", "dead_letter": "key"}[table]
     (row,) = server.engine.query(f"SELECT count(), uniqExact({key}) FROM {table}").result_rows
     return int(row[0]), int(row[1])
-
-
-def test_a_repeated_batch_is_split_where_the_failed_one_ended(clickhouse_url: str) -> None:
-    """Whatever has come since, the same bytes of the spool are one batch again."""
-    from callspan.stores.clickhouse.store import ClickHouseStore
-
-    class Watched(ClickHouseStore):
-        fails = True
-
-        def __init__(self, url: str) -> None:
-            super().__init__(url)
-            self.batches: list[list[int]] = []
-
-        def _deliver(self, entries: list[Entry]) -> None:  # type: ignore[override]
-            if self.fails:
-                self._failed, self._failed_end = entries[0], entries[-1].end
-                raise ConnectionError("down")
-            self.batches.append([entry.start for entry in entries])
-
-    sink = Watched(clickhouse_url)
-    entries = [Entry("s", start, start + 10, b"") for start in range(0, 60, 10)]
-    with pytest.raises(ConnectionError):
-        sink.deliver(entries[:2])
-    sink.fails = False
-    sink.deliver(entries)
-    sink.deliver(entries[2:4])
-    assert sink.batches == [[0, 10], [20, 30, 40, 50], [20, 30]]
 
 
 def test_the_queries_in_the_documentation_return_results(store: Delivery, records: Records) -> None:

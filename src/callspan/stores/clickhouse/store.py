@@ -1,8 +1,7 @@
 """Sink for ClickHouse.
 
-Rows may be written repeatedly; the deduplication token of a batch is its position in the spool. There are no
-transactions: contents are written before the rows that refer to them, and a batch that failed halfway is written
-again.
+Rows may be written repeatedly: those that say the same are one. There are no transactions: contents are written before
+the rows that refer to them, and a batch that failed halfway is written again.
 """
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
@@ -48,6 +47,8 @@ _SCALE: Final = 38
 _FORMAT: Final = "JSONEachRow"
 _INSERT: Final = {
     "async_insert": 0,
+    # A replicated table takes no block twice by default, not even after what it held was erased.
+    "insert_deduplicate": 0,
     "input_format_skip_unknown_fields": 0,
     "max_partitions_per_insert_block": 0,
 }
@@ -78,8 +79,6 @@ class ClickHouseStore:
         self._written: dict[str, float] = {}
         """Times at which this process last wrote each content, by hash."""
         self._last_erased: tuple[int, int] = _NOTHING
-        self._failed: Entry | None = None
-        self._failed_end = 0
 
     def open(self) -> None:
         """Connect and create the tables. Raises StoreError for another format, else clickhouse_connect's exceptions."""
@@ -95,30 +94,15 @@ class ClickHouseStore:
         self._client = client
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Write all entries. Raises PoisonError if one can never be stored, else clickhouse_connect's exceptions.
-
-        A batch that begins where the last one failed is split at that one's end: if the server had stored it and only
-        the reply was lost, it recognises the token.
-        """
+        """Write all entries. Raises PoisonError if one can never be stored, else clickhouse_connect's exceptions."""
         with explaining(self.name, self._client):
-            for part in self._as_before(entries):
-                self._deliver(part)
-
-    def _as_before(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-        """Yield the batch, split where the last failed one ended if both have the same beginning."""
-        if self._failed is not None and self._failed[:2] == entries[0][:2]:
-            repeated = [entry for entry in entries if entry.end <= self._failed_end]
-            self._failed = None
-            if 0 < len(repeated) < len(entries):
-                yield repeated
-                entries = entries[len(repeated) :]
-        yield entries
+            self._deliver(entries)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Keep a bad entry in `dead_letter`, once."""
         key = f"{entry.segment}:{entry.start}"
         frame = entry.payload.decode("utf-8", "replace")
-        self._insert("dead_letter", [{"key": key, "reason": reason, "frame": frame, "time_ns": time.time_ns()}], key)
+        self._insert("dead_letter", [{"key": key, "reason": reason, "frame": frame, "time_ns": time.time_ns()}])
 
     def try_out(self, entry: Entry) -> str:
         """Store a session, read it back and delete it by its key. Raises StoreError, the driver's errors."""
@@ -159,18 +143,13 @@ class ClickHouseStore:
         batch = _Batch()
         for record in stay:
             batch.add(record)
-        token = f"{entries[0].segment}:{entries[0].start}-{entries[-1].end}"
         try:
             self._take_out(gone)
-            self._write(batch, token)
+            self._write(batch)
             if self._look_for_erased() != before:
-                self._write_again(records, f"{token}:again")
-        except PoisonError:
-            self._written.clear()
-            raise
+                self._write_again(records)
         except BaseException:
             self._written.clear()
-            self._failed, self._failed_end = entries[0], entries[-1].end
             raise
 
     def _split(self, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
@@ -191,11 +170,11 @@ class ClickHouseStore:
             self._last_erased = found
         return found
 
-    def _write_again(self, records: Sequence[Record], token: str) -> None:
+    def _write_again(self, records: Sequence[Record]) -> None:
         """Write the contents of a batch again, and take out what was erased while it was written."""
         stay, gone = self._split(records)
         parts = {part.hash: part for record in stay for part in _parts(record)}
-        self._insert("content", [_content(part) for part in parts.values()], token)
+        self._insert("content", [_content(part) for part in parts.values()])
         self._take_out(gone)
         lost = {part.hash.hex() for record in gone for part in _parts(record)}
         _delete_contents(self._open, lost, time.time_ns())
@@ -214,7 +193,7 @@ class ClickHouseStore:
             else:
                 _delete_among(self._open, table.name, table.key, ids)
 
-    def _write(self, batch: _Batch, token: str) -> None:
+    def _write(self, batch: _Batch) -> None:
         calls = self._newer(batch.calls)
         now = time.monotonic()
         contents = {
@@ -223,34 +202,33 @@ class ClickHouseStore:
             for part in batch.parts[call_id]
             if now - self._written.get(part.hash.hex(), -_WRITTEN_AGAIN_S) >= _WRITTEN_AGAIN_S
         }
-        self._insert("content", [_content(part) for part in contents.values()], token)
+        self._insert("content", [_content(part) for part in contents.values()])
         for table, rows in batch.rows.items():
-            self._insert(table, rows, token)
+            self._insert(table, rows)
         # A first version lacks its session, by which the table is sorted: the second does not replace it.
         known = [row["reward_id"] for row in batch.rows.get("rewards", ()) if row["stage"] == "completed"]
         if known:
             earlier = "stage <> 'completed' AND reward_id IN {ids:Array(String)}"
             _delete(self._open, "rewards", earlier, {"ids": known})
-        self._insert("calls", calls.values(), token)
+        self._insert("calls", calls.values())
         self._written |= dict.fromkeys(contents, now)
         for call_id, records in batch.responses.items():
-            self._write_response(call_id, records, token)
+            self._write_response(call_id, records)
 
-    def _write_response(self, call_id: str, records: Sequence[Record], token: str) -> None:
+    def _write_response(self, call_id: str, records: Sequence[Record]) -> None:
         """Merge the versions of a background response's call with all that are there.
 
         There is no lock: what another process has written meanwhile is found afterwards, and merged once more.
         """
         reader = WritersReader(self.name, self._open)
-        for turn in range(_TURNS):
+        for _ in range(_TURNS):
             known = reader.exact_call(call_id)
             whole = combined(known, [*reader.versions(call_id), *records])
             if whole is None:
                 return
             row, parts = _call_row(whole)
-            merging = f"{token}:{call_id}:{turn}"
-            self._insert("content", [_content(part) for part in parts], merging)
-            self._insert("calls", [row], merging)
+            self._insert("content", [_content(part) for part in parts])
+            self._insert("calls", [row])
 
     def _newer(self, calls: Mapping[str, Mapping[str, object]]) -> dict[str, Mapping[str, object]]:
         """Return the calls that are not stored yet in this version or a later one."""
@@ -262,13 +240,12 @@ class ClickHouseStore:
             known[call_id] = max(order(*version), known.get(call_id, _NONE))
         return {key: row for key, row in calls.items() if _order(row) > known.get(key, _NONE)}
 
-    def _insert(self, table: str, rows: Iterable[Mapping[str, object]], token: str) -> None:
+    def _insert(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
         lines = b"\n".join(map(msgspec.json.encode, rows))
         if not lines:
             return
-        settings = _INSERT | {"insert_deduplication_token": f"{table}:{token}"}
         try:
-            self._open.raw_insert(table, insert_block=lines, settings=settings, fmt=_FORMAT)
+            self._open.raw_insert(table, insert_block=lines, settings=_INSERT, fmt=_FORMAT)
         except DatabaseError as error:
             code = CODE.search(str(error))
             if code is not None and int(code[1]) in _POISON:

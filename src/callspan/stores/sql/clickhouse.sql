@@ -20,13 +20,11 @@ CREATE TABLE IF NOT EXISTS calls (
   INDEX by_batch batch_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_continues continues TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_conversation conversation_id TYPE bloom_filter(0.001) GRANULARITY 1
-) ENGINE = ReplacingMergeTree(version) PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(start_ns, 'UTC')) ORDER BY call_id
-SETTINGS non_replicated_deduplication_window = 1000;
+) ENGINE = ReplacingMergeTree(version) PARTITION BY toYYYYMM(fromUnixTimestamp64Nano(start_ns, 'UTC')) ORDER BY call_id;
 CREATE TABLE IF NOT EXISTS session_versions (
 @columns(sessions),
   INDEX by_user user_id TYPE bloom_filter(0.001) GRANULARITY 1
-) ENGINE = ReplacingMergeTree ORDER BY (session_id, seen_ns)
-SETTINGS non_replicated_deduplication_window = 1000;
+) ENGINE = ReplacingMergeTree ORDER BY (session_id, seen_ns);
 -- All versions of a session together: of each field, and of each key of its metadata, the newest that knows it.
 CREATE VIEW IF NOT EXISTS sessions AS
 WITH arrayFold((sum, x) -> mapUpdate(sum, x), arrayMap(pair -> CAST(JSONExtractKeysAndValuesRaw(pair.2), 'Map(String, String)'),
@@ -37,8 +35,7 @@ SELECT
 FROM session_versions v GROUP BY v.session_id;
 CREATE TABLE IF NOT EXISTS timestep_versions (
 @columns(timesteps)
-) ENGINE = ReplacingMergeTree ORDER BY (session_id, timestep_id, seen_ns)
-SETTINGS non_replicated_deduplication_window = 1000;
+) ENGINE = ReplacingMergeTree ORDER BY (session_id, timestep_id, seen_ns);
 -- All versions of a timestep together: of each field, and of each key of its metadata, the newest that knows it.
 CREATE VIEW IF NOT EXISTS timesteps AS
 WITH arrayFold((sum, x) -> mapUpdate(sum, x), arrayMap(pair -> CAST(JSONExtractKeysAndValuesRaw(pair.2), 'Map(String, String)'),
@@ -50,25 +47,25 @@ FROM timestep_versions v GROUP BY v.session_id, v.timestep_id;
 CREATE TABLE IF NOT EXISTS events (
 @columns(events),
   INDEX by_event_type event_type TYPE bloom_filter(0.001) GRANULARITY 1
-) ENGINE = ReplacingMergeTree ORDER BY (session_id, event_id) SETTINGS allow_nullable_key = 1, non_replicated_deduplication_window = 1000;
+) ENGINE = ReplacingMergeTree ORDER BY (session_id, event_id) SETTINGS allow_nullable_key = 1;
 CREATE TABLE IF NOT EXISTS messages (
 @columns(messages)
-) ENGINE = ReplacingMergeTree ORDER BY (session_id, message_id) SETTINGS allow_nullable_key = 1, non_replicated_deduplication_window = 1000;
+) ENGINE = ReplacingMergeTree ORDER BY (session_id, message_id) SETTINGS allow_nullable_key = 1;
 CREATE TABLE IF NOT EXISTS rewards (
 @columns(rewards),
   INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1
-) ENGINE = ReplacingMergeTree ORDER BY (session_id, reward_id) SETTINGS allow_nullable_key = 1, non_replicated_deduplication_window = 1000;
+) ENGINE = ReplacingMergeTree ORDER BY (session_id, reward_id) SETTINGS allow_nullable_key = 1;
 -- Every value once, by the SHA-256 of its exact JSON. `text`: the whole text of a message. `data`: the JSON without the
 -- long texts, which stand in `text` only; NULL for a message that is nothing but its role and text.
 -- Writers write again what they last wrote an hour ago: what was not seen for longer than all calls is garbage.
 CREATE TABLE IF NOT EXISTS content (
   hash String, role LowCardinality(Nullable(String)), size UInt64, data Nullable(String) CODEC(ZSTD(3)),
   text Nullable(String) CODEC(ZSTD(3)), seen_ns Int64
-) ENGINE = ReplacingMergeTree(seen_ns) ORDER BY hash SETTINGS non_replicated_deduplication_window = 1000;
+) ENGINE = ReplacingMergeTree(seen_ns) ORDER BY hash;
 -- A hash of the id of each session and call that was erased, and when: what is delivered late does not bring it back.
 CREATE TABLE IF NOT EXISTS erased (id String, time_ns Int64) ENGINE = ReplacingMergeTree(time_ns) ORDER BY id;
 CREATE TABLE IF NOT EXISTS dead_letter (key String, reason String, frame String, time_ns Int64)
-ENGINE = ReplacingMergeTree ORDER BY key SETTINGS non_replicated_deduplication_window = 1000;
+ENGINE = ReplacingMergeTree ORDER BY key;
 -- The messages of few calls are on the right side of the join, of which ClickHouse makes a table: not all contents. Where
 -- a call continues another one, its own messages are not all that the model saw.
 CREATE VIEW IF NOT EXISTS call_messages AS
