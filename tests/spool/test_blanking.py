@@ -97,6 +97,50 @@ def test_requests_of_batches_and_damaged_parts_go(tmp_path: Path) -> None:
     assert [path.name for path in spool.glob("*.bad")] == [f"{bad.name}.9.bad"]
 
 
+def requests(spool: Path) -> None:
+    uploads.write(spool / uploads.DIRECTORY / "x.jsonl", [encode(one) + b"\n" for one in waiting(Records())])
+
+
+def test_requests_of_batches_go_from_every_directory_of_the_store(tmp_path: Path) -> None:
+    """Here of a process that had named the store in another way: its directory is beside another of its files."""
+    url, other, spool = (
+        f"sqlite:///{tmp_path}/calls",
+        f"jsonl:///{tmp_path}/other.jsonl",
+        tmp_path / "other.jsonl.spool",
+    )
+    requests(spool)
+    segment = held(spool, url)
+    assert erase(url, HERS, dry_run=True).stores[1].calls == 2
+    assert erase(url, HERS).is_complete
+    assert canaries(tmp_path) == 0
+    requests(spool)
+    both = held(spool, f"{other},{url}")
+    left = erase(url, HERS).stores[1].left or ""
+    assert left == "3 of these records also wait for stores that were not named: name those with --store"
+    assert erase(f"{url},{other}", HERS).is_complete
+    assert canaries(tmp_path) == 0
+    segment.release()
+    both.release()
+
+
+def test_requests_of_batches_of_nobody_knows_which_store_are_said_and_those_of_another_are_not(tmp_path: Path) -> None:
+    url, other, spool = (
+        f"sqlite:///{tmp_path}/calls",
+        f"jsonl:///{tmp_path}/other.jsonl",
+        tmp_path / "other.jsonl.spool",
+    )
+    requests(spool)
+    left = erase(url, HERS).stores[1].left or ""
+    assert left == f"3 of these requests are in {spool}: name the stores of the process that was to send them"
+    assert erase(other, HERS).is_complete
+    assert canaries(tmp_path) == 0
+    requests(spool)
+    segment = held(spool, other)
+    assert erase(url, HERS).is_complete
+    assert canaries(tmp_path) == 3
+    segment.release()
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
 def test_nothing_is_left_of_calls_that_were_delivered_while_their_process_goes_on(tmp_path: Path, kind: str) -> None:
     url = f"{kind}:///{tmp_path}/calls?max_bytes=4000" if kind == "jsonl" else f"{kind}:///{tmp_path}/calls"

@@ -119,6 +119,8 @@ def test_what_waits_for_a_server_waits_for_it_however_it_is_spelled(tmp_path: Pa
     one, other = "postgres://ann:x@HOST/db", "postgresql://ann:y@host:5432/db"
     assert store_keys(tmp_path, store_sinks(one)) == store_keys(tmp_path, store_sinks(other))
     assert spool_directory(Settings(), (one,)) == spool_directory(Settings(), (other,))
+    both = ("clickhouse://host", one)
+    assert spool_directory(Settings(), both) == spool_directory(Settings(), both[::-1])
     assert spool_directory(Settings(), (one,)) != spool_directory(Settings(), (one.replace("ann", "bob"),))
 
 

@@ -27,7 +27,7 @@ def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
             return store.path.with_name(store.path.name + _SUFFIX)
     # One directory per set of stores, because a process that adopts a segment delivers it to its own stores. A
     # changed password does not make another store.
-    named = "\n".join(f"{store.user} {store.address}" for store in map(find_store, stores))
+    named = "\n".join(sorted(f"{store.user} {store.address}" for store in map(find_store, stores)))
     return state_directory() / "spool" / sha256(named.encode()).hexdigest()[:16]
 
 
