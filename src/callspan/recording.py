@@ -15,8 +15,8 @@ import msgspec
 from opentelemetry import context as otel_context
 
 from callspan.agent.arguments import installed_or_warn
+from callspan.agent.call_ids import call_begun
 from callspan.agent.decorators import Wrappers
-from callspan.agent.scope import call_begun
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.observe.live_call import LiveCall

@@ -18,7 +18,8 @@ import openai
 import pytest
 
 import callspan
-from callspan.agent.runtime import MADE, SPAN_REFS
+from callspan.agent.call_ids import MADE
+from callspan.agent.runtime import SPAN_REFS
 from callspan.testing import Captured, ScriptedProvider, capture
 
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]

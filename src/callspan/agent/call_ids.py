@@ -1,25 +1,80 @@
-"""Call ids: which call made an object that the application holds, and which call was begun last."""
+"""Call ids: which call made an object that the application holds, which was begun last, and where its span is.
+
+What this process keeps of its calls for feedback, `callspan.call_id` and later reports is kept here.
+"""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import partial
-from typing import Final
+from itertools import count
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+import msgspec
+from opentelemetry.context import Context
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from callspan.agent.arguments import as_text
-from callspan.agent.runtime import MADE, SPAN_REFS
-from callspan.agent.scope import newest_call
-from callspan.fail_open import value_of
+from callspan.agent.context import SCOPE
+from callspan.agent.runtime import SPAN_REFS, SpanRef
+from callspan.agent.scope import current_scope
+from callspan.fail_open import ours, value_of
+from callspan.record.call import CallRecord
 from callspan.record.ids import response_call_id
 from callspan.sdk_profiles import SDKS
+from callspan.settings import Content
+
+Begun: TypeAlias = tuple[int, list[str], str | None]
+"""A call that has begun: its place in the order of all, its id (see `Exchange.named`), its session."""
 
 MAX_ID: Final = 200
 """Characters of the longest text that is taken for an id."""
 _RESPONSES: Final = ("http_response", "response", "_response")
 """Where readers, raw responses and stream helpers of the SDKs have the HTTP response that they read."""
+MADE: Final[dict[int, tuple[weakref.ref[Any], list[str]]]] = {}
+"""What calls returned, by its `id()`, with the call's id (see `Exchange.named`), while the application holds it."""
+_LAST_CALL: Final[ContextVar[Begun | None]] = ContextVar("callspan_last_call", default=None)
+_ORDER: Final = count()
+_remember: Final = SPAN_REFS["call"].put
+
+
+def call_begun(context: Context, named: list[str]) -> None:
+    """Note a call that begins in a context, the current one, and in all sessions, timesteps and tools there."""
+    scope: Any = context.get(SCOPE)
+    begun = (next(_ORDER), named, None if scope is None else scope._place.session_id)
+    _LAST_CALL.set(begun)
+    while scope is not None:
+        scope._last_call = begun
+        scope = scope._above or (None if scope._base is None else scope._base.get(SCOPE))
+
+
+def call_made(made: object, named: list[str]) -> None:
+    """Note what the request of a call returned: an object of the SDK, a raw response, a stream or an HTTP response."""
+    key = id(made)
+    try:
+        # Removed without a frame of Python's: an interrupt that came in there would be lost.
+        reference = weakref.ref(made, partial(MADE.pop, key))
+    except ours(TypeError):
+        return  # text, for example: it is indistinguishable from the same text of another call
+    MADE[key] = (reference, named)
+
+
+def call_recorded(level: Content, record: CallRecord) -> None:
+    """Keep where the span of a call is; `level` is the content level that it was begun with."""
+    place = record.place
+    ref = SpanRef(
+        trace_id=record.trace_id,
+        span_id=record.span_id,
+        sampled=record.sampled is not False,
+        place=place if place.session_name is None else msgspec.structs.replace(place, session_name=None),
+        response_id=record.response.id if record.response is not None else None,
+        request_id=record.attempts[-1].request_id if record.attempts else None,
+        level=level,
+    )
+    _remember(record.call_id, ref)
 
 
 def call_id(of: object) -> str | None:
@@ -108,4 +163,9 @@ def last_call_id() -> str | None:
         ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         ...     page = {"call_id": callspan.last_call_id()}
     """
-    return newest_call()
+    here, scope = _LAST_CALL.get(), current_scope()
+    if scope is not None:
+        # A thread of a pool has had calls of other sessions.
+        elsewhere = here is None or here[2] != scope._place.session_id
+        here = max((one for one in (None if elsewhere else here, scope._last_call) if one), default=None)
+    return None if here is None else here[1][0] or None

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 from opentelemetry.context import Context
 
 from callspan.background import LRUCache, RunAgain, not_again
-from callspan.fail_open import ours
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
@@ -30,8 +28,6 @@ SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
     "session": LRUCache(2048), "timestep": LRUCache(1024), "call": LRUCache(4096),
 }  # fmt: skip
 """The spans of recent sessions, timesteps and calls by id, for rewards given after their end: some 4 MB."""
-MADE: Final[dict[int, tuple[weakref.ref[Any], list[str]]]] = {}
-"""What calls returned, by its `id()`, with the call's id (see `Exchange.named`), while the application holds it."""
 LEVELS: Final[LRUCache[tuple[str, str], Content]] = LRUCache(4096)
 """Content levels of sessions and batches of a provider, by kind and id."""
 _installed: list[Runtime] = []
@@ -164,17 +160,6 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     def without_callbacks(self, record: Record, level: Content) -> Processed[Record]:
         """Return the record processed without callbacks, for records that are exported but not stored."""
         return self.processors(level).without_callbacks(record)
-
-
-def call_made(made: object, named: list[str]) -> None:
-    """Note what the request of a call returned: an object of the SDK, a raw response, a stream or an HTTP response."""
-    key = id(made)
-    try:
-        # Removed without a frame of Python's: an interrupt that came in there would be lost.
-        reference = weakref.ref(made, partial(MADE.pop, key))
-    except ours(TypeError):
-        return  # text, for example: it is indistinguishable from the same text of another call
-    MADE[key] = (reference, named)
 
 
 def known_level(kind: str, identity: str | None) -> Content | None:

@@ -10,7 +10,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
-from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
@@ -35,13 +34,11 @@ from callspan.settings import Content, stricter, strictest
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from callspan.agent.call_ids import Begun
+
 CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Takes an ended call and its messages."""
-_Begun: TypeAlias = tuple[int, list[str], str | None]
-"""A call that has begun: its place in the order of all, its id (see `Exchange.named`), its session."""
 _NOWHERE: Final = Place()
-_LAST_CALL: Final[contextvars.ContextVar[_Begun | None]] = contextvars.ContextVar("callspan_last_call", default=None)
-_ORDER: Final = count()
 _STARTING: Final = fail_open("record the start of a session, timestep or tool")
 _SHOWING: Final = fail_open("start the span of a session, timestep or tool")
 _RECORDING: Final = fail_open("record an event of a session")
@@ -102,7 +99,7 @@ class Scope(ABC):
         self._level: Content = "full"
         self._lasted_ns: int | None = None
         self._final: Processed[Record] | None = None
-        self._last_call: _Begun | None = None
+        self._last_call: Begun | None = None
         """The newest call begun below."""
         self._tokens = TOKENS.copy()
         """What its end has not done yet and may do once."""
@@ -438,28 +435,6 @@ def current_scope() -> Scope | None:
     """Return the innermost session, timestep or tool of the running code, or None."""
     scope: Any = get_current().get(SCOPE)
     return scope  # type: ignore[no-any-return] # `cast` is a call
-
-
-def call_begun(context: Context, named: list[str]) -> None:
-    """Note a call that begins in a context, the current one, and in all sessions, timesteps and tools there."""
-    scope: Any = context.get(SCOPE)
-    begun = (next(_ORDER), named, None if scope is None else scope._place.session_id)
-    _LAST_CALL.set(begun)
-    while scope is not None:
-        scope._last_call = begun
-        scope = scope._above or (None if scope._base is None else scope._base.get(SCOPE))
-
-
-def newest_call() -> str | None:
-    """Return the id of the newest call begun in this context or below its innermost scope; None if there is none.
-
-    Within a session those of other sessions in this context do not count: a thread of a pool has had some.
-    """
-    here, scope = _LAST_CALL.get(), current_scope()
-    if scope is not None:
-        elsewhere = here is None or here[2] != scope._place.session_id
-        here = max((one for one in (None if elsewhere else here, scope._last_call) if one), default=None)
-    return None if here is None else here[1][0] or None
 
 
 def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:

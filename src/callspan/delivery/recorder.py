@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.fail_open import Once, fail_open, log, ours, report, reported
+from callspan.process import callbacks
 from callspan.process.content import without_bodies
 from callspan.process.processed import Processed, passes_first, queue
 from callspan.process.processors import delivery_processors, store_processors
@@ -31,6 +32,7 @@ from callspan.stores.urls import find_store, split_urls
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 _OPEN: Final = "open"
+_FOR_RECORDS: Final = ("before_record", "after_record")
 _LATE_S: Final = 1.0
 _CLOSING: Final = Worker("callspan-closing")
 _KEEP: Final = fail_open("keep a record")
@@ -84,10 +86,9 @@ class Recorder:
         """URLs of the stores."""
         return self._stores
 
-    @property
-    def wanted(self) -> bool:
-        """Whether a store or a listener receives the records."""
-        return bool(self._stores or self._listeners)
+    def writes_starts(self) -> bool:
+        """Return whether a store, a listener or a callback receives the record of a stream that was sent."""
+        return bool(self._stores or self._listeners) or not callbacks.REGISTERED.keys().isdisjoint(_FOR_RECORDS)
 
     @property
     def spool(self) -> Spool | None:

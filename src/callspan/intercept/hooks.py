@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from functools import update_wrapper
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -44,6 +45,15 @@ class Follower(Protocol):
     """Receives the parsed JSON of a response. Does not raise."""
 
     data: Callable[[object], None]
+
+
+class Followed(NamedTuple):
+    """Who receives the parsed JSON of a response."""
+
+    by_id: Mapping[int, Follower]
+    """By `id()` of the response."""
+    current: ContextVar[Any]
+    """The follower of this context, which has as `read` the response that it follows if that has no other; or None."""
 
 
 class Unfollowed(NamedTuple):
@@ -85,13 +95,10 @@ def guarded(original: Function, steps: HookSteps, *, is_async: bool = False) -> 
     return update_wrapper(hooked, original)
 
 
-def guarded_data(
-    original: Function, step: fail_open, followed: Mapping[int, Follower], unfollowed: Unfollowed
-) -> Function:
+def guarded_data(original: Function, step: fail_open, followed: Followed, unfollowed: Unfollowed) -> Function:
     """Return a function that first passes `data` to the follower of `response`, then does the same as `original`.
 
-    For functions called for every chunk of a stream, at minimal cost. `followed` has the followers by `id()` of the
-    response.
+    For functions called for every chunk of a stream, at minimal cost.
     """
     make = _any_data_hook
     if inspect.isfunction(original) and not hasattr(original, "__wrapped__"):
@@ -101,16 +108,16 @@ def guarded_data(
     return update_wrapper(make(original, step, followed, unfollowed), original)
 
 
-def _data_hook(
-    original: Function, step: fail_open, followed: Mapping[int, Follower], unfollowed: Unfollowed
-) -> Function:
+def _data_hook(original: Function, step: fail_open, followed: Followed, unfollowed: Unfollowed) -> Function:
     """Return the hook of a function with the keyword-only parameters of today's SDKs, which costs half of the other."""
     are_wanted, note = unfollowed
-    follower_of = followed.get
+    follower_of, current_one = followed.by_id.get, followed.current.get
 
     def hooked(self: Any, /, *, data: Any, cast_to: Any, response: Any) -> Any:  # noqa: ANN401 - the original's own
         try:
             follower = follower_of(id(response))
+            if follower is None and (current := current_one()) is not None and current.read is response:
+                follower = current
             if follower is not None:
                 # Read first: CPython 3.11 looks up a callable that is called from a slot like a method.
                 show = follower.data
@@ -125,9 +132,7 @@ def _data_hook(
     return hooked
 
 
-def _any_data_hook(
-    original: Function, step: fail_open, followed: Mapping[int, Follower], unfollowed: Unfollowed
-) -> Function:
+def _any_data_hook(original: Function, step: fail_open, followed: Followed, unfollowed: Unfollowed) -> Function:
     """Return the hook of a function with any parameters, `data` and `response` among them."""
     are_wanted, note = unfollowed
     data_of, response_of = reader(original, "data", 1), reader(original, "response", 3)
@@ -136,7 +141,9 @@ def _any_data_hook(
         try:
             args = (self, *rest)
             data, response = data_of(args, named), response_of(args, named)
-            follower = followed.get(id(response))
+            follower = followed.by_id.get(id(response))
+            if follower is None and (current := followed.current.get()) is not None and current.read is response:
+                follower = current
             if follower is not None:
                 follower.data(data)
             elif are_wanted and data.__class__ is dict and "usage" in data and data["usage"]:

@@ -19,14 +19,14 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from callspan import private_names as names
-from callspan.agent.runtime import call_made
-from callspan.agent.scope import call_begun
+from callspan.agent.call_ids import call_begun, call_made
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours, reported
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.hooks import (
+    Followed,
     Function,
     HookContext,
     HookSteps,
@@ -83,16 +83,17 @@ class OpenCall:
         "_early_readers",
         "_outer",
         "_outer_call",
-        "_read",
         "body_seen",
         "built",
         "built_retries",
         "call",
         "context",
+        "data",
         "hook_context",
         "inject",
         "observer",
         "path",
+        "read",
         "reads_hops",
         "replaced",
     )
@@ -108,6 +109,8 @@ class OpenCall:
         """Whether `_build_request` has provided the body; else the HTTP request does."""
         self.hook_context = hook_context
         self.call = call
+        self.data = call.whole
+        """Takes the parsed body of `read`."""
         self.path = path
         self.reads_hops = False
         """A middleware sends on while the caller reads the stream: those responses are not the caller's."""
@@ -121,7 +124,7 @@ class OpenCall:
         self._early_readers: dict[int, StreamReader] | None = None
         """Readers created before their response was attached, by `id()` of the response."""
         self._outer_call: OpenCall | None = None
-        self._read: object = None
+        self.read: object = None
         """The last response, if it was read when it was attached: a middleware may drop it and send on."""
 
     def enter(self) -> None:
@@ -165,31 +168,36 @@ class OpenCall:
         A middleware may send twice, or return another response than the received one.
         """
         observer = OBSERVERS.get(id(response))
-        if (observer is not None and observer is self.observer) or self.reads_hops:
+        if (observer is not None and observer is self.observer) or response is self.read or self.reads_hops:
             return
-        if self.observer is not None:
-            if self.call.streaming:
-                follow_hops(self, response)
-            elif not self.call.has_body:
-                # A middleware that sends on need not have parsed the answer.
-                self.call.attempts.add_answer(body_of(None, self._read))
-            self.observer.on(Event.REPLACED)
-            self.observer = None
-            self.call.forget_response()
+        if self.observer is not None or self.read is not None:
+            self._replaced_by(response)
+        # Mocks may lack `is_closed`.
+        is_open = getattr(response, "is_closed", False) is not True
+        self.read = None if is_open else response
         if observer is not None and observer.call is self.call:
             observer.on(Event.RESTORED)
             self.observer = observer
-        else:
-            self.observer = self._new_observer(response)
+        elif observer is not None or is_open or self.path.read_later or self.call.streaming:
+            self.observer = self._new_observer(response, is_open=is_open)
+        # Else it has no later events, and its JSON comes to `data` while this is the current call.
 
-    def _new_observer(self, response: Any) -> ResponseObserver:  # noqa: ANN401
+    def _replaced_by(self, response: object) -> None:
+        if self.call.streaming:
+            follow_hops(self, response)
+        elif not self.call.has_body:
+            # A middleware that sends on need not have parsed the answer.
+            self.call.attempts.add_answer(body_of(None, self.read))
+        if self.observer is not None:
+            self.observer.on(Event.REPLACED)
+            self.observer = None
+        self.call.forget_response()
+
+    def _new_observer(self, response: object, *, is_open: bool) -> ResponseObserver:
         observer = ResponseObserver(self.call, self.hook_context.deferred_ends, self.path)
         if self._early_readers:
             observer.reader = self._early_readers.get(id(response))
-        # Mocks may lack `is_closed`.
-        is_open = getattr(response, "is_closed", False) is not True
         observer.attach(response, is_open=is_open)
-        self._read = None if is_open else response
         if is_open:
             self.hook_context.deferred_ends.track(self.call)
         return observer
@@ -321,7 +329,7 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
 def observe_data(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of `_process_response_data` that first passes each parsed body or chunk to its call."""
     others = Unfollowed(hook_context.unknown_posts, partial(note_answer, hook_context))
-    return guarded_data(original, _DATA, OBSERVERS, others)
+    return guarded_data(original, _DATA, Followed(OBSERVERS, CURRENT_CALL), others)
 
 
 def observe_build(hook_context: HookContext, original: Function) -> Function:
@@ -402,6 +410,7 @@ def _opened(
     raw, info = wants_raw(options), call_info(client, options, stream)
     path = CapturePath(
         raw=raw,
+        read_later=raw or endpoint is None,
         endpoint=endpoint,
         hides_usage=hook_context.stream_usage and stream and not raw and request_usage(endpoint, options),
         reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),

@@ -47,6 +47,8 @@ class CapturePath(msgspec.Struct, frozen=True, gc=False):
 
     raw: bool = False
     """The caller requested the raw response and may read its bytes directly."""
+    read_later: bool = False
+    """A response that was received whole may still be read after `request` has returned."""
     hides_usage: bool = False
     """callspan requested the last chunk of the stream and hides it from the caller."""
     endpoint: Endpoint | None = None

@@ -305,8 +305,9 @@ class LiveCall(RecordedExchange):
         return carried
 
     def _write_started_record(self, started: CallRecord) -> None:
-        if self._ports.under_way(started):
+        if self._ports.writes_starts():
             self._ports.write(self._ports.processors.process(started))
+        self._ports.keep(started)
 
     def _finish(self, ending: Ending) -> None:
         tokens = ending.tokens
@@ -319,6 +320,9 @@ class LiveCall(RecordedExchange):
             ending.conversation = None  # it may be large
         if RECORD in tokens:
             self._ports.write(processed)  # once, also where it is repeated
+            self._ports.keep(record := processed.record)
+            if record.part == "answered":
+                self._ports.answered(record)
             tokens.pop(RECORD, None)
         if MEASUREMENT in tokens and self._ports.are_measured():
             self._ports.observed(processed, tokens)

@@ -78,12 +78,6 @@ def _left(exchange: Exchange) -> None:
     del exchange
 
 
-def _always(record: CallRecord) -> bool:
-    """Return True: write every record."""
-    del record
-    return True
-
-
 def _uncounted(record: Processed[CallRecord]) -> Callable[[], object]:
     """Count nothing."""
     del record
@@ -125,8 +119,12 @@ class CallPorts(ExchangePorts, frozen=True, kw_only=True):
 
     Either may be called again for the same call after an interrupt; that counts once.
     """
-    under_way: Callable[[CallRecord], bool] = _always
-    """Called with the unprocessed record of a stream that was sent; False: do not write it. Never raises."""
+    writes_starts: Callable[[], object] = partial(bool, True)
+    """Returns something true where the record of a stream that was sent is wanted."""
+    keep: Callable[[CallRecord], object] = bool
+    """Called with the record of a call that was sent or has ended, for what refers to the call later. Never raises."""
+    answered: Callable[[CallRecord], object] = bool
+    """Called with the record of a background response that its own request has answered. Never raises."""
     estimates: bool = False
     """Estimate tokens that the provider does not return."""
     chunk_log: int = 0

@@ -19,7 +19,7 @@ by a second list, which the delivery thread of a store runs on decoded records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -34,7 +34,7 @@ from callspan.process.content import at_level, encoded, with_bodies, withhold, w
 from callspan.process.media import media_by_reference
 from callspan.process.processed import Processed, passes_first
 from callspan.process.redaction import Redactor, redacted
-from callspan.process.secrets import mask_record
+from callspan.process.secrets import CARRIES_CREDENTIALS, mask_record
 from callspan.record.bounded import json_attribute, weight
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
@@ -51,6 +51,7 @@ _WORST_ESCAPE: Final = 6
 Process: TypeAlias = Callable[[Any], Any]
 """From a record to a record of its kind; the same object if nothing changes. May raise."""
 _R = TypeVar("_R", bound=Record)
+_Step: TypeAlias = tuple[fail_open, Process, Process]
 _FAILED: Final = partial(withhold, why="processor_failed")
 _REDACTOR_FAILED: Final = partial(withhold, why="redactor_failed")
 
@@ -127,17 +128,20 @@ class Processor(NamedTuple):
     """What replaces its result when it raises: by default the record loses its content. Must not raise."""
     calls_only: bool = False
     """Whether it only applies to calls."""
+    needs_values: bool = False
+    """Whether it changes no call that has neither metadata, parameters nor an error."""
 
 
 class Processors:
     """A list of processors. Safe from any thread."""
 
-    __slots__ = ("_of_calls", "_of_others", "_redacts")
+    __slots__ = ("_of_calls", "_of_others", "_of_plain_calls", "_redacts")
 
     def __init__(self, processors: Sequence[Processor], *, redacts: bool = True) -> None:
         """`redacts` False: no processor changes a record that has neither content, settings, metadata nor error."""
-        self._of_calls = tuple((each.step, each.process, each.failed) for each in processors)
-        self._of_others = tuple((each.step, each.process, each.failed) for each in processors if not each.calls_only)
+        self._of_calls = _steps(processors)
+        self._of_plain_calls = _steps(each for each in processors if not each.needs_values)
+        self._of_others = _steps(each for each in processors if not each.calls_only)
         self._redacts = redacts
 
     def process(self, record: _R, point: Point | None = None) -> Processed[_R]:
@@ -167,14 +171,23 @@ class Processors:
             return _processed(self.run(record))
         return _processed(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
 
+    def _steps_of(self, call: Any) -> tuple[_Step, ...]:  # noqa: ANN401 - a CallRecord
+        has_values = call.metadata or call.request.params or call.error is not None or call.api in CARRIES_CREDENTIALS
+        return self._of_calls if has_values else self._of_plain_calls
+
     def run(self, record: _R) -> _R:
         """Return the result of the processors alone, for records that were processed before and are delivered now."""
-        for step, process, failed in self._of_calls if type(record) is CallRecord else self._of_others:
+        steps = self._of_others if type(record) is not CallRecord else self._steps_of(record)
+        for step, process, failed in steps:
             try:
                 record = process(record)
             except reported(step):  # noqa: PERF203 - the first failure must not end the others
                 record = failed(record)
         return record
+
+
+def _steps(processors: Iterable[Processor]) -> tuple[_Step, ...]:
+    return tuple((each.step, each.process, each.failed) for each in processors)
 
 
 def interrupted(record: CallRecord) -> Processed[CallRecord]:
@@ -209,8 +222,8 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None, *, i
     `is_known` False: no content is kept, because its level is unknown, and none is recorded.
     """
     steps = [
-        Processor(fail_open("convert the values of a record"), with_plain_values),
-        Processor(fail_open("mask the secrets of a record"), mask_record),
+        Processor(fail_open("convert the values of a record"), with_plain_values, needs_values=True),
+        Processor(fail_open("mask the secrets of a record"), mask_record, needs_values=True),
     ]
     if settings.media == "reference" and (settings.content == "full" or redactor is not None):
         steps.append(Processor(fail_open("replace the media of a record"), media_by_reference))

@@ -34,7 +34,7 @@ _MESSAGES: Final = frozenset({"messages", "input", "prompt", "system", "instruct
 _REPEATED: Final = frozenset({"tools", "mcp_servers", "metadata", "headers"})
 """Settings that an answer repeats; the rest of an answer is content."""
 _CREDENTIAL_MARKS: Final = (b"uthorization", b'"headers"', b'oken"', b'key"', b'Key"', b'ecret"', b"assw", b"ookie")
-_CARRIES_CREDENTIALS: Final = frozenset({"responses", "messages"})
+CARRIES_CREDENTIALS: Final = frozenset({"responses", "messages"})
 """APIs whose tools and servers may bring credentials of their own (MCP)."""
 
 MAX_SEARCHED: Final = 65_536
@@ -151,7 +151,7 @@ def mask_record(record: Record) -> Record:
     Of a call also the settings part of its body is masked, never its messages. How much text is searched is bounded:
     `MAX_SEARCHED` for the error, `MAX_SETTINGS_SEARCHED` for everything else.
     """
-    has_settings = isinstance(record, CallRecord) and (record.request.params or record.api in _CARRIES_CREDENTIALS)
+    has_settings = isinstance(record, CallRecord) and (record.request.params or record.api in CARRIES_CREDENTIALS)
     if has_settings or record.metadata:
         search = BoundedSearch(MAX_SETTINGS_SEARCHED)
         if has_settings and isinstance(record, CallRecord):
@@ -267,7 +267,7 @@ def _plain_name(key: str) -> str:
 
 def _may_carry_credentials(record: CallRecord) -> bool:
     request = record.request
-    if record.api not in _CARRIES_CREDENTIALS or not is_kept(request.body):
+    if record.api not in CARRIES_CREDENTIALS or not is_kept(request.body):
         return False
     body = bytes(request.body)
     if not request.tool_names and b'"mcp_servers"' not in body:

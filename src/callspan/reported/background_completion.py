@@ -35,10 +35,9 @@ class BackgroundCompletion:
         if record is not None:
             self.reports.report(FixedReport(self.reports, level, record.call_id, later("ended"), record))
 
-    def created(self, record: CallRecord) -> None:
-        """Note a call's record: a background response that ended with its request needs no fetch."""
-        if record.part == "answered":
-            self.reports.claims.take(record.call_id, None, later("answered"))
+    def answered(self, record: CallRecord) -> None:
+        """Note that a background response has ended with its request: it needs no fetch."""
+        self.reports.claims.take(record.call_id, None, later("answered"))
 
 
 class _Answer(Report):

@@ -15,6 +15,7 @@ from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from callspan.agent.call_ids import call_recorded
 from callspan.agent.content_for import ContentFor, ContentRule
 from callspan.agent.context import content_of
 from callspan.agent.runtime import Runtime
@@ -39,7 +40,6 @@ from callspan.record.events import Record, RewardRecord
 from callspan.reported.background_completion import BackgroundCompletion
 from callspan.reported.batch_files import BatchFiles
 from callspan.reported.batch_work import BatchWork
-from callspan.reported.calls import CallWriter
 from callspan.reported.hosted_work import HostedWork
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
@@ -166,15 +166,16 @@ class Pipeline:
 
     def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
         settings = self.settings
-        writer = CallWriter(self.recorder, level, self._completion.created)
         calls = CallFactory(
             start_span=spans.start,
             processors=self._processors[level],
-            write=writer.write,
+            write=partial(processors.write, store=self.recorder.write),
             are_measured=self._metrics.are_wanted,
             observed=self._metrics.observed,
             begun=self._metrics.begun,
-            under_way=writer.under_way,
+            writes_starts=self.recorder.writes_starts,
+            keep=partial(call_recorded, level),
+            answered=self._completion.answered,
             submit_end=self._submit_end,
             run_again=self._run_again,
             ambient=ambient,

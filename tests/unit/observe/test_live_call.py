@@ -74,18 +74,21 @@ class Stage:
     def __init__(
         self,
         process: Callable[[Any], Any] = lambda record: record,
-        under_way: Callable[[CallRecord], bool] = lambda _record: True,
+        *,
+        writes_starts: bool = True,
     ) -> None:
         self.time = Time()
         self.span = Span()
         self.written: list[Any] = []
         self.seen: list[CallRecord] = []
+        self.kept: list[CallRecord] = []
         self.factory = CallFactory(
             start_span=lambda _record: self.span,
             processors=Processors([Processor(fail_open("run the test's processor"), process)], redacts=False),
             write=lambda processed: self.written.append(processed.record),
             observed=lambda processed, _tokens: self.seen.append(processed.record),
-            under_way=under_way,
+            writes_starts=lambda: writes_starts,
+            keep=self.kept.append,
             ambient=lambda: (None, None, {"purpose": "test"}),
             clock=self.time.clock(),
         )
@@ -173,21 +176,16 @@ def chunk(text: str | None, finish: str | None = None) -> dict[str, Any]:
 
 def test_a_stream_without_a_listener_is_processed_and_written_at_its_end_only() -> None:
     processed: list[CallRecord] = []
-    records: list[CallRecord] = []
 
     def process(record: CallRecord) -> CallRecord:
         processed.append(record)
         return record
 
-    def under_way(record: CallRecord) -> bool:
-        records.append(record)
-        return False
-
-    stage = Stage(process, under_way)
+    stage = Stage(process, writes_starts=False)
     call = stage.call(stream=True)
     send(call)
     assert (stage.written, processed) == ([], [])
-    (started,) = records
+    (started,) = stage.kept
     assert (started.call_id, started.trace_id) == (call.record.call_id, stage.span.trace_id), "it can be found"
     call.data(chunk("Hello"))
     call.end()
