@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from callspan.file_lock import try_lock
 from callspan.record.formats import FORMAT
-from callspan.spool.appending import MemoryBuffer
 from callspan.spool.directory import (
     BAD_SUFFIX,
     Listing,
@@ -25,6 +24,7 @@ from callspan.spool.directory import (
     size_of,
     write_cursor,
 )
+from callspan.spool.memory_buffer import MemoryBuffer
 from callspan.spool.segment import HEAD_BYTES, SUFFIX, Batch, Gap, Segment, _formats, encode_frame
 from callspan.spool.segment_set import SegmentSet
 

@@ -194,7 +194,7 @@ def test_a_line_of_the_log_names_the_place_it_comes_from(caplog: pytest.LogCaptu
 
 CALLERS_PATH = (
     "agent", "cost", "delivery/recorder.py", "observe", "process", "providers", "record", "reported", "semconv",
-    "spool/appending.py", "stores/urls.py", "safe_urls.py", "wiring/pipeline.py",
+    "spool/segment.py", "spool/spool.py", "stores/urls.py", "safe_urls.py", "wiring/pipeline.py",
 )  # fmt: skip
 """What runs on the caller's thread, where a signal handler may raise anything."""
 OF_THE_PROTOCOL = {"StopAsyncIteration", "AttributeError", "BaseException"}

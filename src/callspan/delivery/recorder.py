@@ -18,13 +18,12 @@ from callspan.process.processors import delivery_processors, store_processors
 from callspan.record import codec
 from callspan.record.events import Record
 from callspan.settings import Content, SettingError, Settings, strictest
-from callspan.spool.appending import Queued
 from callspan.spool.directory import Listing
 from callspan.spool.losses import Losses, Occasions, add_losses
 from callspan.spool.processed_sink import ProcessedSink, Reduction, SharedDecoder
 from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
-from callspan.spool.spool import Spool
+from callspan.spool.spool import Queued, Spool
 from callspan.spool.unrecorded import UnrecordedCalls
 from callspan.stores.protocol import Store
 from callspan.stores.spools import spool_directory

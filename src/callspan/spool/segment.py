@@ -1,4 +1,4 @@
-"""Segment: one append-only file of frames (their format, and the scanner that recovers from damage) and its lock.
+"""Segment: one append-only file of frames (their format, the scanner that recovers from damage), its lock and writer.
 
 One process writes it, and one at a time has it locked: that process holds the segment. The writer holds it while it
 runs; afterwards any process that delivers to one of the stores in the segment's name may adopt it.
@@ -9,6 +9,7 @@ The magic has bytes that are invalid in UTF-8, so that JSON payloads never look 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -18,7 +19,7 @@ import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol
 from zlib import crc32
 
 from callspan.background import LRUCache
@@ -26,6 +27,10 @@ from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import FORMAT, format_in
 from callspan.spool.sink import Entry
+
+if TYPE_CHECKING:
+    from callspan.spool.cap import Cap
+    from callspan.spool.segment_set import SegmentSet
 
 MAGIC: Final = b"\xf5CS\xfe"
 MAX_PAYLOAD: Final = 64 * 1024 * 1024
@@ -55,6 +60,7 @@ _MOST_KEYS: Final = 8
 """File names are limited to 255 bytes, and those of cursors and damaged parts are longer than the segment's."""
 _SET: Final = "set"
 _SET_SUFFIX: Final = ".stores"
+_RETRY_S: Final = 1.0
 _reading: Final = threading.Lock()
 _BEGINNING: Final = 1 << 16
 _formats: Final[LRUCache[Path, dict[str, int]]] = LRUCache(64)
@@ -253,7 +259,7 @@ class Segment:
             if seen.st_size == 0 and time.time() - seen.st_mtime < _BEING_MADE_S:
                 return None  # just created and perhaps not locked yet
             fd = os.open(path, os.O_RDWR | os.O_APPEND | _FLAGS)
-        except (FileNotFoundError, PermissionError):
+        except ours(FileNotFoundError, PermissionError):
             return None  # delivered in between, or owned by another user
         # Between opening and locking, another process may have delivered and deleted it.
         if try_lock(fd) and os.fstat(fd).st_nlink > 0 and _format_of(path) in (FORMAT, None):
@@ -441,3 +447,69 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+class SegmentWriter:
+    """Appends frames to the active segment. Callers hold the lock of the spool."""
+
+    __slots__ = ("_active", "_cap", "_directory", "_open_at", "_segments", "_sync", "used")
+
+    def __init__(self, directory: Path, segments: SegmentSet, cap: Cap, *, sync: bool) -> None:
+        """`sync`: fsync each frame before its append returns."""
+        self.used = 0
+        """Approximate bytes in the directory: as measured at the last segment, plus those written since."""
+        self._directory = directory
+        self._segments = segments
+        self._cap = cap
+        self._sync = sync
+        self._active: Segment | None = None
+        self._open_at = 0.0
+
+    def write(self, frame: bytes) -> None:
+        """Append one frame.
+
+        Raises:
+            OSError: the disk is full or not writable, or creating a file failed a moment ago.
+        """
+        segment = self._active
+        if segment is None or segment.missing or segment.end + len(frame) > self._cap.segment_bytes:
+            segment = self._rotate()
+        try:
+            segment.append(frame)
+        except ours(OSError) as error:
+            # If the file reached a size limit, another file can be written; on a full disk it cannot.
+            if error.errno != errno.EFBIG or not segment.end:
+                raise
+            segment = self._rotate()
+            segment.append(frame)
+        if self._sync:
+            segment.sync()
+        self.used += len(frame)
+
+    def seal(self) -> None:
+        """Seal the active segment: the next frame goes to a new one."""
+        segment, self._active = self._active, None
+        if segment is None:
+            return
+        segment.seal()
+        if self._segments.sinks == 0 or not segment.end:
+            self._segments.release(segment)
+        self._segments.remove_delivered(segment)
+
+    def _rotate(self) -> Segment:
+        if self._active is not None and not self._active.end and not self._active.missing:
+            return self._active
+        now = time.monotonic()
+        if now < self._open_at:
+            raise OSError(f"{self._directory} could not create a file a moment ago")
+        try:
+            segment = self._segments.create()
+        except ours(OSError):
+            self._open_at = now + _RETRY_S
+            raise
+        self._open_at = 0.0
+        self.seal()
+        self._active = segment
+        # Other processes write here too, and their bytes count towards the cap.
+        self.used = self._cap.measure()
+        return segment

@@ -11,22 +11,24 @@ import logging
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+import msgspec
+
 from callspan import forks
-from callspan.background import AtomicFlag, LastingThread
+from callspan.background import AtomicFlag, LastingThread, frames_of
 from callspan.fail_open import fail_open, log, ours, reported
 from callspan.safe_urls import error_text
 from callspan.spool import uploads
-from callspan.spool.appending import AppendQueue, MemoryBuffer, Queued, SegmentWriter
 from callspan.spool.cap import Cap, WithoutBodies
 from callspan.spool.directory import store_keys
 from callspan.spool.losses import LossLog
-from callspan.spool.segment import MAX_PAYLOAD, Source, encode_frame
+from callspan.spool.memory_buffer import MemoryBuffer
+from callspan.spool.segment import MAX_PAYLOAD, SegmentWriter, Source, encode_frame
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.shipper import FsyncThread, Shipper, SinkState
 from callspan.spool.sink import Sink
@@ -45,9 +47,77 @@ _LOOK_S: Final = 0.1
 _NEW_TRIES: Final = 2
 """Failures after which a sink that has failed before is given up by a flush; the first may have begun before it."""
 _CLOSE_S: Final = 5.0
+_TRIES: Final = 2
+"""How often the write of one record may be interrupted before the record is dropped."""
 _APPEND: Final = fail_open("keep a record")
 _SAY: Final = fail_open("say on standard error what was lost")
 Progress: TypeAlias = Callable[[int], object]
+Keep: TypeAlias = Callable[[bytes, WithoutBodies | None], bool]
+"""Writes one record; False if it was dropped and counted."""
+
+
+class Queued(msgspec.Struct, eq=False):
+    """A record to be written. A repeated append after an interrupt passes the same object, which is written once."""
+
+    payload: bytes
+    without_bodies: WithoutBodies | None
+    tries: int = 0
+    kept: bool | None = None
+    """Whether it was written; None if not yet known."""
+
+
+class AppendQueue:
+    """Writes records one at a time, under `lock`, in the order they come. Safe from any thread and signal handler.
+
+    A record is removed from the queue after it is written: if a signal handler raises or makes a call of its own in
+    between, the next writer writes the rest, and may write a record twice.
+    """
+
+    def __init__(self, lock: threading.RLock, keep: Keep, lost: Callable[[str, bytes], object]) -> None:
+        """`lost` counts a record that could not be written, by the reason."""
+        self._lock = lock
+        self._keep = keep
+        self._lost = lost
+        self._waiting: deque[Queued] = deque()
+        self._writer = 0
+        """Id of the thread that writes, or was interrupted in it; only that thread can rely on it."""
+
+    def add(self, waiting: Queued) -> bool:
+        """Write a record, or queue it if this interrupts another append; False if it was dropped."""
+        if waiting.kept is None and waiting not in self._waiting:
+            self._waiting.append(waiting)
+        self.write()
+        return waiting.kept is not False
+
+    def write(self) -> None:
+        """Write every queued record, including those whose append was interrupted."""
+        if self._writer == threading.get_ident() and self._is_writing():
+            # Called in a signal handler during an append of the same thread, which also writes this record.
+            return
+        with self._lock:
+            self._write_all()
+
+    def _is_writing(self) -> bool:
+        return any(
+            frame.f_code is AppendQueue._write_all.__code__ and frame.f_locals["self"] is self
+            for frame in frames_of(sys._getframe())
+        )
+
+    def _write_all(self) -> None:
+        self._writer = threading.get_ident()
+        while self._waiting:
+            first = self._waiting[0]
+            if first.kept is None:  # else interrupted just before it was removed
+                first.tries += 1
+                try:
+                    first.kept = first.tries <= _TRIES and self._keep(first.payload, first.without_bodies)
+                except reported(_APPEND):
+                    first.tries = _TRIES + 1
+                if first.tries > _TRIES:
+                    first.kept = False
+                    self._lost("error", first.payload)
+            self._waiting.popleft().payload = b""
+        self._writer = 0
 
 
 class Limits(NamedTuple):
