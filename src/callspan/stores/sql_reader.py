@@ -315,10 +315,11 @@ class SqlReader(SqlChoice):
             WITH RECURSIVE up (parent, content, depth) AS (
               SELECT parent, content, depth FROM ctx WHERE id = :node
               UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
-            SELECT t.hash, t.role, t.text, t.data, up.depth FROM up JOIN content t ON t.{self._content_id} = up.content
-             ORDER BY up.depth"""
+            SELECT t.hash, t.role, t.text, t.data, up.depth
+              FROM up LEFT JOIN content t ON t.{self._content_id} = up.content ORDER BY up.depth"""
         found = list(self._rows(sql, node=row["ctx"]))
-        if not found or found[-1]["depth"] != len(found) - 1:
+        # A message that does not exist has a row too: without it the last ones could be missing unnoticed.
+        if not found or found[-1]["depth"] != len(found) - 1 or any(one["hash"] is None for one in found):
             raise KeyError(row["ctx"])
         return [self._json_of(one) for one in found]
 
