@@ -94,7 +94,7 @@ def test_where_it_cannot_erase_the_receipt_says_so_and_alone_it_is_refused(
     delivery.close()
     both = f"sqlite:///{tmp_path}/calls.db,{own}"
     done = CliRunner().invoke(command, ["--store", both, "delete", "s1", "--yes"])
-    assert (done.exit_code, "cannot erase" in done.output) == (0, True), done.output
+    assert (done.exit_code, "cannot erase" in " ".join(done.output.split())) == (0, True), done.output
     with closing(open_store(f"sqlite:///{tmp_path}/calls.db")) as reader:
         assert reader.count_calls() == 0
     done = CliRunner().invoke(command, ["--store", own, "delete", "--user", "u1", "--yes"])

@@ -219,13 +219,13 @@ class ServerStore(Store):
             name = name.lower().rstrip(".")
         return f"{'localhost' if name in _LOOPBACK else name}:{own.lstrip(':') or port or self._default_port()}"
 
-    def _default_port(self) -> int:
-        """Return the port of a URL without one."""
-        raise NotImplementedError
+    def _default_port(self) -> int | str:
+        """Return the port of a URL without one; "" if unknown."""
+        return ""
 
     def _default_database(self) -> str:
-        """Return the database of a URL without one."""
-        raise NotImplementedError
+        """Return the database of a URL without one; "" if unknown."""
+        return ""
 
 
 def _with_level(url: str, level: Content) -> str:
