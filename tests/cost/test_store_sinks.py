@@ -16,7 +16,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
 from callspan.record.usage import Cost
-from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
+from callspan.spool.processed_sink import ProcessedSink
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores.urls import open_store
 from tests.points import points
@@ -47,7 +47,7 @@ class Kept:
 
 def through(payload: bytes, prices: Path | None = None) -> Record:
     kept = Kept()
-    ProcessedSink(kept, SharedDecoder(delivery_processors(prices).run)).deliver([Entry("s", 0, len(payload), payload)])
+    ProcessedSink(kept, delivery_processors(prices).run).deliver([Entry("s", 0, len(payload), payload)])
     return kept.stored[0]
 
 
@@ -104,7 +104,7 @@ def test_a_record_is_decoded_once(call: MakeCall, prices: Path, monkeypatch: pyt
 
 def test_everything_else_is_delegated_to_the_sink(call: MakeCall) -> None:
     kept = Kept()
-    sink = ProcessedSink(kept, SharedDecoder(delivery_processors(None).run))
+    sink = ProcessedSink(kept, delivery_processors(None).run)
     sink.open()
     sink.set_aside(Entry("s", 0, 1, b"x"), "bad")
     sink.close()

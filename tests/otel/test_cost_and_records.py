@@ -23,7 +23,7 @@ from callspan.record import codec
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.usage import Cost, Usage
 from callspan.spans.metrics import CallMetrics
-from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
+from callspan.spool.processed_sink import ProcessedSink
 from callspan.spool.sink import Entry
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
@@ -158,7 +158,7 @@ class Failing:
 def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
     received: list[Any] = []
     failing: Any = Failing(times=2)
-    sink = ProcessedSink(failing, SharedDecoder(delivery_processors(prices).run), delivered=received.append)
+    sink = ProcessedSink(failing, delivery_processors(prices).run, delivered=received.append)
     call = CallRecord(
         call_id="one",
         provider="openai",

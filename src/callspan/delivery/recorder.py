@@ -20,7 +20,7 @@ from callspan.record.events import Record
 from callspan.settings import Content, SettingError, Settings, strictest
 from callspan.spool.directory import Listing
 from callspan.spool.losses import Losses, Occasions, add_losses
-from callspan.spool.processed_sink import ProcessedSink, Reduction, SharedDecoder
+from callspan.spool.processed_sink import ProcessedSink, Reduction
 from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Queued, Spool
@@ -226,11 +226,10 @@ def store_sinks(
     """
     stores = list(map(find_store, split_urls(urls)))
     delivery = delivery_processors(prices)
-    decoder = SharedDecoder(delivery.run, len(stores))
     delivered = None if priced is None else lambda record: priced(delivery.without_callbacks(record))
     return [
         ProcessedSink(
-            store.sink(), decoder, number, delivered if number == 0 else None,
+            store.sink(), delivery.run, delivered if number == 0 else None,
             pauses=pauses, path=store.path, identity=store.identity, reduction=_reduction(_level(store, stores)),
         )
         for number, store in enumerate(stores)
