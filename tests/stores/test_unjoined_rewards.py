@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -29,7 +31,7 @@ def run(url: str, *arguments: str) -> str:
     return result.stdout
 
 
-def given(reward_id: str, number: int, **target: str) -> RewardRecord:
+def given(reward_id: str, number: int, **target: Any) -> RewardRecord:
     return RewardRecord(reward_id=reward_id, objective="feedback", value=1.0, time_ns=START_NS + number, **target)
 
 
@@ -203,7 +205,11 @@ def test_rewards_of_erased_steps_and_events_go_and_stay_away(url: str, store: De
     assert erase(url, sessions="s").stores[0].rewards == 2
     again = Delivery(url)
     again.write(*early, *(given(f"late-{name}", 3, **target) for name, target in targets.items()))
-    again.write(given("late-kept", 3, timestep_id="kept"))
+    now = time.time_ns() - START_NS
+    of_session = {"session_id": "s", "scope": "session"}
+    again.write(given("late-kept", 3, timestep_id="kept"), given("late-session", now, **of_session))
+    # Of what happens when the session goes on.
+    again.write(given("later", now, session_id="s", call_id="new"))
     again.close()
     with closing(open_store(url)) as reader:
-        assert {one.reward_id for one in reader.rewards()} == {"kept", "late-kept"}
+        assert {one.reward_id for one in reader.rewards()} == {"kept", "late-kept", "later"}

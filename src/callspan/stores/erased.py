@@ -42,13 +42,19 @@ def _final_digests_of(record: Record) -> list[bytes]:
 def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
     """Return whether a record was erased: its call or target was, or its session after it had happened.
 
-    `erased_ns` returns when an id was erased, Unix time; None if it was not. A session may go on after that.
+    `erased_ns` returns when an id was erased, Unix time; None if it was not. A session may go on after that, but is not
+    stored itself, nor a reward for it as a whole.
     """
     if any(erased_ns(found) is not None for found in _final_digests_of(record)):
         return True
     session_id = session_of(record)
     gone_ns = None if session_id is None else erased_ns(_digest(_SESSION, session_id))
-    return gone_ns is not None and _happened_ns(record) < gone_ns
+    return gone_ns is not None and (_is_of_session(record) or _happened_ns(record) < gone_ns)
+
+
+def _is_of_session(record: Record) -> bool:
+    """Return whether it is a reward for the session as a whole."""
+    return isinstance(record, RewardRecord) and record.scope == "session"
 
 
 def names(payload: bytes, scope: DeletionScope) -> bool:

@@ -89,14 +89,14 @@ class SqlChoice(SqlRewards):
 
         An id that several calls have is that of the first that began.
         """
-        found = set[str]()
+        found, chosen = set[str](), frozenset(calls)
         for column in CALL_IDS[1:]:
             of_these = f"SELECT c.{column} FROM calls c WHERE c.{column} IS NOT NULL AND {self._among('c.call_id')}"
             sql = f"SELECT c.{column}, c.call_id FROM calls c WHERE c.{column} IN ({of_these})"
             first = dict[str, str]()
             for ident, call_id in self._chunks(f"{sql} ORDER BY c.start_ns, c.call_id", calls):
                 first.setdefault(str(ident), str(call_id))
-            found.update(ident for ident, call_id in first.items() if call_id in calls)
+            found.update(ident for ident, call_id in first.items() if call_id in chosen)
         return frozenset(found)
 
     def targets(self, sessions: Collection[str], calls: Collection[str]) -> frozenset[str]:
