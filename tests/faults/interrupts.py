@@ -129,12 +129,13 @@ class Kind(NamedTuple):
 AMBIGUOUS = "exception by SetAsyncExc"
 """May cost telemetry, like any bug in callspan."""
 AT_LINE = "KeyboardInterrupt at the line"
+THROWN = "KeyboardInterrupt by SetAsyncExc"
 KINDS = {
     "KeyboardInterrupt": Kind(Signalled(), signal.SIGINT, KeyboardInterrupt),
     "SystemExit": Kind(Signalled(), signal.SIGUSR1, SystemExit),
     "exception of a signal handler": Kind(Signalled(), signal.SIGUSR2, TimeIsUpError),
     AT_LINE: Kind(Raised(), KeyboardInterrupt, KeyboardInterrupt),
-    "KeyboardInterrupt by SetAsyncExc": Kind(Thrown(), KeyboardInterrupt, KeyboardInterrupt),
+    THROWN: Kind(Thrown(), KeyboardInterrupt, KeyboardInterrupt),
     AMBIGUOUS: Kind(Thrown(), TimeIsUpError, TimeIsUpError, has_frame=False),
 }
 
@@ -495,7 +496,8 @@ class Run:
             shown = "".join(f"\n      {detail}" for detail in details)
             self.faults.append(f"{what}: {self.use.name}, {kind}, {point}{shown}")
 
-    def interrupt(self, point: Point, kind: str) -> None:
+    def interrupt(self, point: Point, kind: str, *, again: bool = False) -> None:
+        """`again`: it was swallowed here. One may come where C code discards it, but hardly twice."""
         use, reached = self.use, Reached()
         given, begun = use.prepare(), use.begun
         fail_open.forget_failures()
@@ -506,11 +508,12 @@ class Run:
         gc.enable()
         # An `__exit__` that was not begun has ended nothing; what is around it, where there is something, does.
         unbegun = at_the_end_of_a_block(came.raised)
+        is_doubtful = False
         if not reached.done:  # some lines are executed only where a thread of ours is idle
             self.found.setdefault(kind, Counter())["not reached"] += 1
         else:
             self.found.setdefault(kind, Counter())["points"] += 1
-            self.judge(came.raised, reached, kind, point)
+            is_doubtful = self.judge(came.raised, reached, kind, point, again=again)
         if came.attached:
             if not unbegun:
                 self.fault("contexts left", kind, point)
@@ -519,9 +522,11 @@ class Run:
         settle(use)
         first = self.first()
         self.compare(first, kind, point, given, called=use.begun > begun, unbegun=unbegun)
+        if is_doubtful:
+            self.interrupt(point, kind, again=True)
 
-    def judge(self, raised: BaseException | None, reached: Reached, kind: str, point: Point) -> None:
-        """Whether the waiting code has received the interrupt."""
+    def judge(self, raised: BaseException | None, reached: Reached, kind: str, point: Point, *, again: bool) -> bool:
+        """Whether the waiting code has received the interrupt; True where that is not known before it is repeated."""
         found, raises = self.found[kind], KINDS[kind].raises
         if UNRAISABLE:
             found["lost by the interpreter"] += 1
@@ -531,10 +536,14 @@ class Run:
             found["in a task that nobody awaits"] += 1
         elif raised is None and (not point.is_ours or issubclass(raises, self.use.swallows)):
             found["swallowed by the SDK"] += 1
+        elif raised is None and kind == THROWN and not again:
+            found["swallowed once"] += 1
+            return True
         elif raised is None:
             self.fault("swallowed", kind, point)
         elif not is_in_chain(raised, raises):
             self.fault(f"replaced by {raised!r}", kind, point)
+        return False
 
     def compare(self, first: Done, kind: str, point: Point, given: Any, *, called: bool, unbegun: bool) -> None:
         """The interrupted run; the same again; and the next call, which is recorded as ever."""
