@@ -38,6 +38,8 @@ _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", "none"})
 _UNITS: Final = {"k": KIB, "m": KIB**2, "g": KIB**3}
 _LARGEST: Final = 2**62
+_MOST_DAYS: Final = 36_500
+_DAYS: Final = re.compile(r"[0-9]{1,5}(\.[0-9]{1,9})?", re.ASCII)
 _DIGITS: Final = re.compile("[0-9]{1,18}", re.ASCII)
 _SHOWN: Final = re.compile(r"[A-Za-z_., -]{1,24}|-?[0-9.]{1,20}[A-Za-z]{0,2}")
 _URL_START: Final = re.compile(r"\w[\w+.-]*://")
@@ -88,6 +90,8 @@ class SettingArguments(TypedDict, total=False):
     prices: str | Path | Literal[False] | None
     span_cost: bool | None
     compatibility: bool | None
+    retain_days: float | Literal[False] | None
+    retain_bytes: Size | Literal[False] | None
     strict: bool | None
     service: str | Literal[False] | None
 
@@ -134,6 +138,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         span_cost: Computed cost on spans too, at about 0.1 ms a call; a cost the provider reports is always there.
             Default: off.
         compatibility: Attribute names that backends still read, in addition to the conventions' own. Default: on.
+        retain_days: Delete sessions from the stores so many days after their end, and calls outside sessions so many
+            days after their start. Default: never.
+        retain_bytes: Beyond so many bytes in use, each store loses its oldest sessions and calls. Default: no limit.
         strict: Wrong use of the session API raises `MisuseError` instead of being flagged. Default: off.
         service: Name of the service in records; spans have that of their resource. Default: none.
 
@@ -169,6 +176,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prices: Path | None = None
     span_cost: bool = False
     compatibility: bool = True
+    retain_days: float | None = None
+    retain_bytes: int | None = None
     strict: bool = False
     service: str | None = None
 
@@ -228,6 +237,24 @@ def size(value: object) -> int:
     if not 0 < found <= _LARGEST:
         raise InvalidValueError("use a positive number of bytes, such as 32768 or 32k", value)
     return found
+
+
+def limit_of(read: Parse) -> Parse:
+    """Return a parser that also reads False, `off` and `none`: no limit."""
+
+    def parse(value: object) -> object:
+        word = value.strip().lower() if isinstance(value, str) else value
+        return None if word is False or word in ("off", "none", "no", "false") else read(value)
+
+    return parse
+
+
+def days(value: object) -> float:
+    """Read a positive number of days."""
+    found = float(value) if isinstance(value, str) and _DAYS.fullmatch(value.strip()) else value
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= _MOST_DAYS:
+        raise InvalidValueError("use a positive number of days, such as 30, or off", value)
+    return float(found)
 
 
 def count(value: object) -> int:

@@ -30,7 +30,9 @@ from callspan.settings import (
     TracePer,
     Vocabulary,
     count,
+    days,
     flag,
+    limit_of,
     one_of,
     path,
     shown,
@@ -99,6 +101,8 @@ _VARIABLES: Final[Mapping[str, tuple[str, Parse]]] = {
     "prices": ("CALLSPAN_PRICES", path),
     "span_cost": ("CALLSPAN_SPAN_COST", flag),
     "compatibility": ("CALLSPAN_COMPATIBILITY", flag),
+    "retain_days": ("CALLSPAN_RETAIN_DAYS", limit_of(days)),
+    "retain_bytes": ("CALLSPAN_RETAIN_BYTES", limit_of(size)),
     "strict": ("CALLSPAN_STRICT", flag),
     "service": ("OTEL_SERVICE_NAME", text),
 }

@@ -36,7 +36,7 @@ from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.spool.unrecorded import FILE as UNRECORDED
 from callspan.spool.unrecorded import read_unrecorded
 from callspan.spool.uploads import DIRECTORY, uploads_in
-from callspan.stores.protocol import Readable
+from callspan.stores.protocol import Readable, Retainable
 from callspan.stores.urls import distribution_of, find_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
@@ -163,6 +163,7 @@ def every_check(stores: str) -> Iterator[Check]:
     yield from _damage(settings)
     yield from _refused(settings)
     yield from _losses(settings)
+    yield from _retention(settings)
     yield from _uploads(settings)
     yield from _unrecorded(settings)
     yield from _otlp()
@@ -361,6 +362,22 @@ def _losses(settings: Settings) -> Iterator[Check]:
         detail = f"{plural(interrupted.times, 'interrupt')} in the middle of an end, last at {iso(interrupted.last_ns)}"
         why = "Each may have cost a span, a measurement or a record: see docs/durability.md#interrupts. "
         yield Check("stores", "interrupts", "note", detail, f"{why}Delete {directory / LOSSES_FILE} once you know.")
+
+
+def _retention(settings: Settings) -> Iterator[Check]:
+    """Report what was deleted by itself, and stores from which nothing is."""
+    from callspan.delivery.retaining import retained_in, retains
+
+    directory = _spool(settings)
+    for one in retained_in(directory) if directory is not None else ():
+        detail = f"{one.what} deleted by itself, last at {iso(one.last_ns)}"
+        yield Check("stores", f"retention of {one.store}", "note", detail)
+    for url in settings.stores if retains(settings) else ():
+        with contextlib.suppress(SettingError):
+            store = find_store(url)
+            if not isinstance(store, Retainable):
+                detail = "nothing is deleted from it by itself: it keeps nothing, or cannot delete"
+                yield Check("stores", f"retention of {store.name}", "note", detail)
 
 
 def _uploads(settings: Settings) -> Iterator[Check]:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
+from callspan.delivery.retaining import Retention, retains
 from callspan.fail_open import Once, fail_open, log, ours, report, reported
 from callspan.process import callbacks
 from callspan.process.content import without_bodies
@@ -25,7 +26,7 @@ from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Queued, Spool
 from callspan.spool.unrecorded import UnrecordedCalls
-from callspan.stores.protocol import Store
+from callspan.stores.protocol import Retainable, Store
 from callspan.stores.spools import spool_directory
 from callspan.stores.urls import find_store, split_urls
 
@@ -192,6 +193,14 @@ class Recorder:
         """Return the directory of the spool; None without stores."""
         return spool_directory(self._settings, self._stores) if self._stores else None
 
+    def _tended(self, sinks: Sequence[Sink]) -> Sequence[Sink]:
+        """Return the sinks; where something is to be deleted by itself, each does it whose store can."""
+        for store, sink in zip(map(find_store, self._stores), sinks, strict=True):
+            if retains(self._settings) and isinstance(store, Retainable) and isinstance(sink, ProcessedSink):
+                directory = spool_directory(self._settings, self._stores)
+                sink.tending = Retention(store, store.address, self._settings, directory)
+        return sinks
+
     def _close_late(self, spool: Spool) -> None:
         if not self.in_use and self._open_spool.get(_OPEN) is spool:
             self.close(_CLOSE_TIMEOUT_S)
@@ -201,7 +210,7 @@ class Recorder:
         # A spool creates no file or thread before its first record, so a second one created concurrently is discarded.
         spool = Spool(
             spool_directory(settings, self._stores),
-            store_sinks(self._stores, settings.prices, self._priced, pauses=True),
+            self._tended(store_sinks(self._stores, settings.prices, self._priced, pauses=True)),
             fsync=settings.fsync,
             max_bytes=settings.spool_max_bytes,
         )

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from callspan.record.codec import encode
 from callspan.record.events import Record
-from callspan.spool.sink import Entry, PoisonError, Sink, decode_payload
+from callspan.spool.sink import Entry, PoisonError, Sink, Tending, decode_payload
 
 Process: TypeAlias = Callable[[Record], Record]
 """From a record as it was written to the one to store; the same object if nothing changes. Must not raise."""
@@ -59,6 +59,8 @@ class ProcessedSink:
         self._paused_ns = 0
         self.name = sink.name
         self.path = path
+        self.tending: Tending | None = None
+        """Other work on the store; set before the first use."""
         self.identity = sink.name if identity is None else identity
         self.batch_entries = sink.batch_entries
 

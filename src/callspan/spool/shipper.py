@@ -21,7 +21,7 @@ from callspan.safe_urls import without_passwords
 from callspan.spool.directory import count_records, write_cursor
 from callspan.spool.segment import Batch, Segment, Source
 from callspan.spool.segment_set import SegmentSet
-from callspan.spool.sink import Backlog, Entry, Health, PoisonError, Sink
+from callspan.spool.sink import Backlog, Entry, Health, PoisonError, Sink, Tending
 
 BATCH_BYTES: Final = 8 * 1024 * 1024
 _FIRST_WAIT_S: Final = 0.05
@@ -74,6 +74,7 @@ class Shipper:
     ) -> None:
         """`died` is called with the thread's name and an exception's type if that ends it; it is started again."""
         self.sink = sink
+        self._tending: Tending | None = getattr(sink, "tending", None)
         self._clock = clock
         self.number = number
         self.delivered = 0
@@ -189,10 +190,18 @@ class Shipper:
         self._refuses = self.has_other_format = False
         if failures:
             self._health.recovered()
+        self._tend()
         return moved
+
+    def _tend(self) -> None:
+        """Do other work on the store, unless somebody waits for a delivery."""
+        if self._tending is not None and not self._is_urgent() and self._tending.due_s() <= 0:
+            waiting = (self._segments.oldest_ns(number) for number in range(self._segments.sinks or 0))
+            self._tending.step(min((since for since in waiting if since is not None), default=None))
 
     def _ship(self, source: Source) -> bool:
         """Deliver one batch; return whether to deliver another one immediately."""
+        self._tend()
         # Until it is delivered, no one else counts the rest of a source that is given up meanwhile.
         with self._segments.reading(source) as there:
             return there and self._ship_batch(source)
@@ -275,10 +284,13 @@ class Shipper:
     def _close(self) -> None:
         self._open = False
         with fail_open(f"close {self.sink.name}"):
+            if self._tending is not None:
+                self._tending.close()
             self.sink.close()
 
     def _rest(self) -> None:
-        if self._wait(_IDLE_S):
+        idle_s = _IDLE_S if self._tending is None else min(_IDLE_S, max(0.0, self._tending.due_s()))
+        if self._wait(idle_s):
             self._sleep(_LINGER_S)  # let a batch accumulate
 
     def _sleep(self, seconds: float) -> None:

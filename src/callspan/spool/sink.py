@@ -86,6 +86,19 @@ class Sink(Protocol):
         """Close files and connections; `open` may follow."""
 
 
+class Tending(Protocol):
+    """Work on a store that its thread does beside delivering. Used by that thread only; never raises."""
+
+    def step(self, waits_since_ns: int | None) -> None:
+        """Work for a moment, if it is time; `waits_since_ns`: since when the oldest record waits for any store."""
+
+    def due_s(self) -> float:
+        """Return in how many seconds it is time for the next step; 0: now."""
+
+    def close(self) -> None:
+        """Close files and connections; a step may follow."""
+
+
 class BaseSink:
     """Base of sinks; opens and closes nothing by itself."""
 

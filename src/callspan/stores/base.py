@@ -100,6 +100,19 @@ class DeletionScope(NamedTuple):
         return getattr(record, "call_id", None) in self.calls or session_of(record) in self.sessions
 
 
+class Keep(NamedTuple):
+    """How much a store is to keep; None: no limit."""
+
+    until_ns: int
+    """Nothing that went on at this Unix time or later goes."""
+    quiet_ns: int
+    """What has no end goes only if nothing has happened in it since this Unix time, and its process is gone."""
+    before_ns: int | None = None
+    """What ended before this Unix time goes."""
+    most_bytes: int | None = None
+    """Beyond so many bytes in use, the oldest goes."""
+
+
 class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of records, by their table."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import zip_longest
 from pathlib import Path
@@ -19,7 +20,7 @@ from callspan.record.events import Record
 from callspan.safe_urls import HIDDEN, names_user, safe_name, unescaped, user_of
 from callspan.settings import Content, SettingError, strictest
 from callspan.spool.sink import Entry, Sink
-from callspan.stores.base import DeletionResult, DeletionScope, Reader
+from callspan.stores.base import DeletionResult, DeletionScope, Keep, Reader
 
 SETTING: Final = "CALLSPAN_STORES"
 _LEVEL: Final = "content"
@@ -279,6 +280,18 @@ class Erasable(Protocol):
         """Delete the records of a scope, and what only they refer to. An unknown session removes nothing.
 
         Raises EmptyStoreError where there is no store, else StoreError or its driver's errors.
+        """
+
+
+@runtime_checkable
+class Retainable(Protocol):
+    """A store that can delete what is old or too much, bit by bit."""
+
+    def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
+        """Delete sessions with all that is in them, and calls outside sessions, oldest ended first.
+
+        Each `next` works for some milliseconds and adds to `counts` what it deleted, by table; the end is reached when
+        there is nothing more to do. It may be closed anywhere, and what was done of it stands.
         """
 
 

@@ -38,10 +38,12 @@ LIVE_CHAINS: Final = """
 INSERT INTO {nodes}
 WITH RECURSIVE up (id) AS (
   SELECT ctx FROM {calls} WHERE ctx IS NOT NULL
-  UNION SELECT x.parent FROM up JOIN ctx x ON x.id = up.id WHERE x.parent <> {no_parent})
+  UNION SELECT x.parent FROM up JOIN ctx x ON x.id = up.id WHERE x.parent <> {no_parent} {and_only})
 SELECT id FROM up WHERE 1 = 1 ON CONFLICT DO NOTHING
 """
-"""SQL that marks in the table `nodes` the chain nodes of calls in the table `calls`; first nodes have `no_parent`."""
+"""SQL that marks in the table `nodes` the chain nodes of calls in the table `calls`; first nodes have `no_parent`.
+
+`and_only` is another condition for going on to a parent `x.parent`."""
 LIVE_CONTENT: Final = """
 INSERT INTO {contents}
 SELECT request FROM {calls} WHERE request IS NOT NULL
@@ -136,7 +138,7 @@ def _sweep(run: Run) -> int:
     """Delete chain nodes and contents that no call refers to; return the number of contents."""
     run("CREATE TEMP TABLE live_ctx (id bytea PRIMARY KEY)", {})
     run("CREATE TEMP TABLE live (id bytea PRIMARY KEY)", {})
-    run(LIVE_CHAINS.format(nodes="live_ctx", calls=_CALLS, no_parent="''::bytea"), {})
+    run(LIVE_CHAINS.format(nodes="live_ctx", calls=_CALLS, no_parent="''::bytea", and_only=""), {})
     run(LIVE_CONTENT.format(contents="live", nodes="live_ctx", calls=_CALLS), {})
     for found in referred(run(SKELETONS.format(id="hash", calls=_CALLS), {}).fetchall()):
         run("INSERT INTO live SELECT hash FROM content WHERE hash = :hash ON CONFLICT DO NOTHING", {"hash": found})

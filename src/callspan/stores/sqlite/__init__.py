@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
 from callspan.spool.sink import Sink
-from callspan.stores.base import DeletionResult, DeletionScope, Reader
+from callspan.stores.base import DeletionResult, DeletionScope, Keep, Reader
 from callspan.stores.protocol import FileStore
 
 
@@ -28,6 +29,10 @@ class SQLite(FileStore):
     def remove(self, scope: DeletionScope) -> DeletionResult:
         """Delete the records of a scope, in short transactions. Raises StoreError, sqlite3.Error."""
         return cast("DeletionResult", self.load("callspan.stores.sqlite.removal:remove")(self.path, scope))
+
+    def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
+        """Delete what is old or too much, in short transactions. Raises StoreError, sqlite3.Error."""
+        return cast("Iterator[None]", self.load("callspan.stores.sqlite.removal:retain")(self.path, keep, counts))
 
     def files(self) -> Sequence[Path]:
         """Return the file with its write-ahead log."""

@@ -1,26 +1,32 @@
 """Removal from a SQLite file: in short transactions, so that writers in other processes go on meanwhile.
 
-What no call refers to is found in a snapshot, without a lock. Before each batch of it is deleted, the calls that others
-have written since are added to those that count.
+What calls refer to is marked in parts, without a lock. Before each batch of the rest is deleted, what the calls that
+others have written since refer to is marked too.
 """
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from callspan.stores.base import REWARDED, DeletionResult, DeletionScope, no_file
+from callspan.stores.base import REWARDED, DeletionResult, DeletionScope, Keep, no_file
 from callspan.stores.bodies import inflated
 from callspan.stores.columns import REFERENCES
 from callspan.stores.erased import digests, names
 from callspan.stores.retention import ABOUT_CALLS, CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, referred
+from callspan.stores.sql_retention import SqlRetention
 from callspan.stores.sqlite.file import BUSY_MS, explaining, open_for_writing
+
+_T = TypeVar("_T")
 
 _SESSIONS: Final = "sessions"
 _KEYS: Final = {
@@ -31,6 +37,9 @@ _KEYS: Final = {
     "messages": "message_id",
     "rewards": "reward_id",
 }
+_STEP_S: Final = 0.01
+_TRIES: Final = 100
+"""How often the WAL is tried to be emptied after a retention, once in a slice."""
 _BATCH_S: Final = 0.1
 """How long a transaction is to take; writers then have as long before the next."""
 _READERS_S: Final = 3.0
@@ -43,18 +52,26 @@ _HELD: Final = (
 )
 _LEAST, _FIRST, _MOST = 10, 100, 20_000
 """Rows of a batch: the fewest, those of the first, and the most."""
-_TABLES: Final = (
-    f"CREATE TEMP TABLE seen (id INTEGER PRIMARY KEY, call_id, {', '.join(REFERENCES)})",
-    "CREATE TEMP TABLE new_calls AS SELECT * FROM seen",
-    *(f"CREATE TEMP TABLE {name} (id INTEGER PRIMARY KEY)" for name in ("live_ctx", "live", "new_ctx", "new_content")),
+_TABLES: Final = {
+    **dict.fromkeys(("seen", "new_calls"), f"(id INTEGER PRIMARY KEY, call_id, {', '.join(REFERENCES)})"),
+    **dict.fromkeys(("live_ctx", "live", "started", "new_ctx", "new_content"), "(id INTEGER PRIMARY KEY)"),
+}
+"""Temporary tables of a sweep."""
+_NEW_CALLS: Final = (
+    f"INSERT INTO new_calls SELECT r.id, r.call_id, {', '.join(f'r.{name}' for name in REFERENCES)} FROM calls r"
 )
-_NEW_CALLS: Final = f"""
-INSERT INTO new_calls
-SELECT r.id, r.call_id, {", ".join(f"r.{name}" for name in REFERENCES)}
-  FROM calls r LEFT JOIN seen s ON s.id = r.id
- WHERE s.call_id IS NOT r.call_id OR {" OR ".join(f"s.{name} IS NOT r.{name}" for name in REFERENCES)}
+_SIZES: Final = ("page_count", "freelist_count", "page_size")
+_STARTED: Final = """
+INSERT OR IGNORE INTO started
+SELECT id FROM calls WHERE id IN (SELECT id FROM new_calls) AND part IN ('started', 'requested')
 """
-"""A version that is merged into a call may leave it its id, and all but what it refers to."""
+_FROM_THE_TOP: Final = f"""
+SELECT r.id, s.call_id IS r.call_id AND {" AND ".join(f"s.{name} IS r.{name}" for name in REFERENCES)}
+  FROM calls r LEFT JOIN seen s ON s.id = r.id WHERE r.id <= ? ORDER BY r.id DESC
+"""
+"""Rows that were marked, and whether they are the same. A version that is merged into a call may leave it its id."""
+_SWEPT: Final = {"ctx": "live_ctx", "content": "live"}
+"""Tables of what calls refer to, and of what of them is referred to."""
 
 
 def remove(path: Path, scope: DeletionScope) -> DeletionResult:
@@ -69,15 +86,73 @@ def remove(path: Path, scope: DeletionScope) -> DeletionResult:
         connection.close()
 
 
+def retain(path: Path, keep: Keep, counts: Counter[str]) -> Iterator[None]:
+    """Delete what is old or too much, in steps. Raises sqlite3.Error."""
+    if not path.is_file():
+        return
+    connection = open_for_writing(path)
+    try:
+        connection.execute("PRAGMA busy_timeout=0")
+        removal = _Removal(connection, path, _STEP_S)
+        before = counts.total()
+        with explaining(path):
+            yield from SqlRetention(removal, keep, counts).steps()
+            for _ in range(_TRIES if counts.total() > before else 0):
+                if not removal.is_log_busy():
+                    break
+                yield
+    finally:
+        connection.close()
+
+
 class _Removal:
     """One deletion, on a connection of its own."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    row = "rowid"
+    among = "IN (SELECT value FROM json_each(:keys))"
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, step_s: float = _BATCH_S) -> None:
         self._path = path
         self._connection = connection
         self._run = connection.execute
-        self._size = _FIRST
+        self.size = _FIRST
+        self._step_s = step_s
+        self._marked = 0
+        """Id up to which calls are marked."""
         self._data_version: object = None
+
+    def many(self, keys: Sequence[str]) -> str:
+        """Return the value of `:keys`."""
+        return json.dumps(keys)
+
+    def run(self, sql: str, values: Mapping[str, Any]) -> sqlite3.Cursor:
+        """Run a statement."""
+        return self._run(sql, values)
+
+    def used_bytes(self) -> int:
+        """Return the bytes of the file that are in use."""
+        pages, free, size = (self._run(f"PRAGMA {name}").fetchone()[0] for name in _SIZES)
+        return int((pages - free) * size)
+
+    def write(self, work: Callable[[], _T]) -> Generator[None, None, _T]:
+        """Do work in a transaction and yield; yield also while another process writes."""
+        while not self._begun():
+            yield
+        started = time.monotonic()
+        with self._connection:
+            result = work()
+        self._resize(time.monotonic() - started)
+        yield
+        return result
+
+    def _begun(self) -> bool:
+        try:
+            self._run("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            return False
+        return True
 
     def remove(self, scope: DeletionScope) -> DeletionResult:
         """Delete the chosen records and what only they referred to."""
@@ -86,7 +161,7 @@ class _Removal:
             self._old(scope.older_than_ns, counts)
         else:
             self._chosen(scope, counts)
-        contents = self._sweep()
+        contents = self._swept()
         left = self._empty_log() if scope.older_than_ns is None else None
         self._run("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         (free,) = self._run("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size").fetchone()
@@ -148,7 +223,7 @@ class _Removal:
         start = 0
         while start < len(keys):
             with self._transaction():
-                batch = keys[start : start + self._size]
+                batch = keys[start : start + self.size]
                 start += len(batch)
                 yield batch
 
@@ -156,68 +231,106 @@ class _Removal:
         """Move the WAL into the file and empty it; return who hinders that, None if it is empty."""
         self._run("PRAGMA busy_timeout=0")
         deadline = time.monotonic() + _READERS_S
-        while (busy := self._is_log_busy()) and time.monotonic() < deadline:
+        while (busy := self.is_log_busy()) and time.monotonic() < deadline:
             time.sleep(_AGAIN_S)
         self._run(f"PRAGMA busy_timeout={BUSY_MS}")
         return _HELD.format(path=self._path) if busy else None
 
-    def _is_log_busy(self) -> bool:
+    def is_log_busy(self) -> bool:
+        """Move the WAL into the file and empty it; return whether somebody hinders that."""
         return bool(self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
-    def _sweep(self) -> int:
+    def _swept(self) -> int:
         """Delete every chain node and content that no call reaches; return the number of contents."""
-        for sql in _TABLES:
-            self._run(sql)
-        self._run("BEGIN")
-        with self._connection:
-            self._mark()
-            dead = {
-                table: [row[0] for row in self._run(f"SELECT id FROM {table} WHERE id NOT IN {live} ORDER BY id DESC")]
-                for table, live in (("ctx", "live_ctx"), ("content", "live"))
-            }
-        return [self._delete_dead(table, ids) for table, ids in dead.items()][-1]
+        counts = Counter[str]()
+        started = time.monotonic()
+        for _ in self.sweep(counts):
+            time.sleep(min(time.monotonic() - started, _BATCH_S))
+            started = time.monotonic()
+        return counts["contents"]
 
-    def _delete_dead(self, table: str, ids: list[int]) -> int:
-        """Delete newest first, so that no row refers to a deleted one in between."""
-        live = {"ctx": "live_ctx", "content": "live"}[table]
-        start = deleted = 0
-        while start < len(ids):
-            with self._transaction(marked=True):
-                batch = ids[start : start + self._size]
-                start += len(batch)
-                sql = f"DELETE FROM {table} WHERE id = ? AND id NOT IN {live}"
-                deleted += self._connection.executemany(sql, [(found,) for found in batch]).rowcount
-        return deleted
+    def sweep(self, counts: Counter[str]) -> Iterator[None]:
+        """Delete, in steps, every chain node and content that no call reaches."""
+        for name, columns in _TABLES.items():
+            self._run(f"DROP TABLE IF EXISTS temp.{name}")
+            self._run(f"CREATE TEMP TABLE {name} {columns}")
+        self._marked, self._data_version = 0, None
+        # What is added from now on belongs to calls from now on.
+        newest = {table: self._newest(table) for table in ("calls", *_SWEPT)}
+        while self._marked < newest["calls"]:
+            values = {"above": self._marked, "to": self._marked + self.size}
+            self._run("BEGIN")
+            with self._connection:
+                self._mark("r.id > :above AND r.id <= :to", values)
+            self._marked = values["to"]
+            yield
+        for table, live in _SWEPT.items():
+            sql = f"DELETE FROM {table} WHERE id > :above AND id <= :to AND id NOT IN {live}"
+            to = newest[table]
+            # Newest first, so that no row refers to a deleted one in between.
+            while to > 0:
+                above = to - self.size
+                work = partial(self._run_marked, sql, {"above": above, "to": to}, counts, f"{table}s")
+                yield from self.write(work)
+                to = above
 
-    def _mark(self) -> None:
-        """Mark the rows that calls written since the last mark refer to; at first, those of all calls."""
+    def _newest(self, table: str) -> int:
+        return int(self._run(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
+
+    def _run_marked(self, sql: str, values: dict[str, int], counts: Counter[str], name: str) -> None:
+        """Delete within a transaction, after what calls refer to that were written since is marked."""
         version = self._run("PRAGMA data_version").fetchone()[0]
-        if version == self._data_version:
-            return
-        self._data_version = version
+        if version != self._data_version:
+            self._data_version = version
+            self._mark_changed()
+        counts[name] += self._run(sql, values).rowcount
+
+    def _mark_changed(self) -> None:
+        """Mark what calls refer to that were added or changed since they were marked.
+
+        A row changes in place only where it had no end yet. An id is given again only if all above it are gone: then
+        the marked row of the highest id that there is has changed, and perhaps more below it.
+        """
+        lowest = self._marked
+        for ident, same in self._run(_FROM_THE_TOP, (self._marked,)):
+            lowest = ident
+            if same:
+                break
+        else:
+            lowest = 0
+        self._mark("r.id >= :lowest OR r.id IN (SELECT id FROM started)", {"lowest": lowest})
+
+    def _mark(self, chosen: str, values: dict[str, int]) -> None:
+        """Mark what calls refer to, as far as it is not marked yet."""
         for table in ("new_calls", "new_ctx", "new_content"):
             self._run(f"DELETE FROM {table}")
-        if not self._run(_NEW_CALLS).rowcount:
-            return
-        self._run(LIVE_CHAINS.format(nodes="new_ctx", calls="new_calls", no_parent="0"))
-        self._run(LIVE_CONTENT.format(contents="new_content", nodes="new_ctx", calls="new_calls"))
-        skeletons = self._run(SKELETONS.format(id="id", calls="new_calls")).fetchall()
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO new_content SELECT id FROM content WHERE hash = ?",
-            [(found,) for found in referred(skeletons, inflated)],
-        )
-        for known, new in (("seen", "new_calls"), ("live_ctx", "new_ctx"), ("live", "new_content")):
-            self._run(f"INSERT OR REPLACE INTO {known} SELECT * FROM {new}")
+        started = time.monotonic()
+        if self._run(f"{_NEW_CALLS} WHERE {chosen}", values).rowcount:
+            only = "AND x.parent NOT IN live_ctx"
+            self._run(LIVE_CHAINS.format(nodes="new_ctx", calls="new_calls", no_parent="0", and_only=only))
+            self._run(LIVE_CONTENT.format(contents="new_content", nodes="new_ctx", calls="new_calls"))
+            skeletons = f"{SKELETONS.format(id='id', calls='new_calls')} AND id NOT IN live"
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO new_content SELECT id FROM content WHERE hash = ?",
+                [(found,) for found in referred(self._run(skeletons).fetchall(), inflated)],
+            )
+            for known, new in (("live_ctx", "new_ctx"), ("live", "new_content")):
+                self._run(f"INSERT OR IGNORE INTO {known} SELECT * FROM {new}")
+            self._run("INSERT OR REPLACE INTO seen SELECT * FROM new_calls")
+            self._run(_STARTED)
+        self._resize(time.monotonic() - started)
 
     @contextmanager
-    def _transaction(self, *, marked: bool = False) -> Iterator[None]:
-        """Commit the block's writes, after marking if requested; sizes the next batch to take `_BATCH_S`."""
+    def _transaction(self) -> Iterator[None]:
+        """Commit the block's writes."""
         self._run("BEGIN IMMEDIATE")
         with self._connection:
-            if marked:
-                self._mark()
             started = time.monotonic()
             yield
         took_s = time.monotonic() - started
-        self._size = max(_LEAST, min(_MOST, 2 * self._size, int(self._size * _BATCH_S / max(took_s, 0.001))))
+        self._resize(took_s)
         time.sleep(min(took_s, _BATCH_S))
+
+    def _resize(self, took_s: float) -> None:
+        """Size the next batch to take as long as one is to take."""
+        self.size = max(_LEAST, min(_MOST, 2 * self.size, int(self.size * self._step_s / max(took_s, 0.0001))))

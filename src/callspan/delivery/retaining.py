@@ -1,0 +1,218 @@
+"""Retaining: has the thread that delivers to a store delete what is old or too much, in slices of 50 ms a second.
+
+A file beside the spool says which process does this for a store, when the next slice may begin, and what was deleted.
+It is locked during a slice only, so that neither a fork nor a killed process leaves it locked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from callspan.fail_open import fail_open, log, ours
+from callspan.file_lock import try_lock, unlock
+from callspan.forks import in_child
+from callspan.formatting import plural
+from callspan.settings import Settings
+from callspan.spool import uploads
+from callspan.spool.segment import make_private
+from callspan.stores.base import Keep
+from callspan.stores.protocol import Retainable, Store
+
+_PREFIX: Final = "retained-"
+_SLICE_S, _EACH_S = 0.05, 1.0
+_LAST_STEP_S: Final = 0.012
+"""How long before the end of a slice no other step is begun."""
+_IDLE_S: Final = 60.0
+"""How long after a pass the next one begins."""
+_LEASE_S: Final = 5.0
+"""How long after the last slice of a process another one may go on."""
+_DAY_NS: Final = 86_400 * 10**9
+_GRAIN_NS: Final = 3600 * 10**9
+"""What becomes old within this time is deleted together: each time all contents are looked through."""
+_QUIET_NS: Final = 2 * _DAY_NS
+"""Without an end, nothing is taken for ended earlier; a batch takes up to a day."""
+_COUNTED: Final = {"sessions": "session", "calls": "call"}
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Retained(msgspec.Struct):
+    """What is known of the retention of a store."""
+
+    store: str = ""
+    """Its name."""
+    counts: dict[str, int] = {}
+    """What was deleted, by table."""
+    last_ns: int = 0
+    """When something was deleted last, Unix time; 0: never."""
+    by: str = ""
+    """The process that does it."""
+    next_ns: int = 0
+    """When the next slice may begin."""
+
+    @property
+    def what(self) -> str:
+        """The sessions, calls and other records as text."""
+        others = sum(self.counts.get(name, 0) for name in ("timesteps", "events", "messages", "rewards"))
+        parts = [plural(self.counts.get(name, 0), word) for name, word in _COUNTED.items()]
+        return ", ".join([*parts, plural(others, "other record")])
+
+
+def retained_in(directory: Path) -> list[Retained]:
+    """Return what was deleted from the stores of a spool directory. Raises OSError."""
+    found = [_decoded(path.read_bytes()) for path in sorted(directory.glob(f"{_PREFIX}*.json"))]
+    return [one for one in found if one.last_ns]
+
+
+def _decoded(data: bytes) -> Retained:
+    try:
+        return msgspec.json.decode(data, type=Retained)
+    except ours(msgspec.MsgspecError):
+        return Retained()
+
+
+def retains(settings: Settings) -> bool:
+    """Return whether something is deleted by itself."""
+    return (settings.retain_days, settings.retain_bytes) != (None, None)
+
+
+class Retention:
+    """The retention of one store in one process. Used by the thread that delivers to the store."""
+
+    def __init__(self, store: Store, place: object, settings: Settings, directory: Path) -> None:
+        """`place` is the same for every URL of the store; `directory` is that of the spool."""
+        self._store = store
+        self._settings = settings
+        self._directory = directory
+        self._path = directory / f"{_PREFIX}{hashlib.sha256(str(place).encode()).hexdigest()[:12]}.json"
+        self._me = f"{uuid4()}"
+        self._pass: Iterator[None] | None = None
+        self._counts = Counter[str]()
+        self._next = 0.0
+        self._descriptor: int | None = None
+        self._inherited: list[object] = []
+        self._failing = fail_open(f"delete what is old from {store.name}")
+        in_child(self, Retention._start_afresh)
+
+    def due_s(self) -> float:
+        """Return in how many seconds the next slice may begin."""
+        return self._next - time.monotonic()
+
+    def step(self, waits_since_ns: int | None) -> None:
+        """Work for a slice, if no other process does."""
+        started = time.monotonic()
+        self._next = started + _IDLE_S
+        wait_s = _IDLE_S
+        with self._failing:
+            wait_s = self._slice(waits_since_ns, started)
+        # What takes longer is made up for.
+        took_s = time.monotonic() - started
+        self._next = started + max(wait_s, took_s * _EACH_S / _SLICE_S)
+
+    def close(self) -> None:
+        """Give up the pass; what was deleted stays deleted."""
+        steps, self._pass = self._pass, None
+        if isinstance(steps, Generator):
+            steps.close()
+
+    def _slice(self, waits_since_ns: int | None, started: float) -> float:
+        """Work, and return in how many seconds to look again."""
+        with self._locked() as descriptor:
+            if descriptor is None:
+                return _EACH_S
+            known = _decoded(os.read(descriptor, 1 << 16))
+            now = time.time_ns()
+            # After a step back of the clock a time may be far ahead.
+            wait_ns = min(
+                known.next_ns - now + (0 if known.by in ("", self._me) else int(_LEASE_S * 1e9)), int(_IDLE_S * 1e9)
+            )
+            if wait_ns > 0:
+                return wait_ns / 1e9
+            if known.by != self._me:
+                self.close()
+            return self._work(descriptor, known, waits_since_ns, started)
+
+    def _work(self, descriptor: int, known: Retained, waits_since_ns: int | None, started: float) -> float:
+        self._counts = counts = self._counts if self._pass is not None else Counter(known.counts)
+        before = counts.total()
+        done = True
+        try:
+            if self._pass is None:
+                self._pass = self._begun(waits_since_ns)
+            done = self._work_on(self._pass, started)
+        finally:
+            if done:
+                self.close()
+            took_s = time.monotonic() - started
+            wait_s = _IDLE_S if done else max(_EACH_S, took_s * _EACH_S / _SLICE_S)
+            now = time.time_ns()
+            deleted = counts.total() > before
+            fresh = Retained(
+                self._store.name, dict(counts), now if deleted else known.last_ns, self._me, now + int(wait_s * 1e9)
+            )
+            data = msgspec.json.encode(fresh)
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, data)
+            if deleted and not known.last_ns:
+                self._say(fresh)
+        return wait_s
+
+    def _work_on(self, steps: Iterator[None], started: float) -> bool:
+        """Take steps until the slice ends; return whether the pass has ended."""
+        return all(time.monotonic() - started < _SLICE_S - _LAST_STEP_S for _ in steps)
+
+    def _begun(self, waits_since_ns: int | None) -> Iterator[None]:
+        now = time.time_ns()
+        until = now if waits_since_ns is None else min(now, waits_since_ns)
+        before = None
+        if self._settings.retain_days is not None:
+            span = int(self._settings.retain_days * _DAY_NS)
+            grain = max(1, min(_GRAIN_NS, span // 100))
+            before = min(until, (now - span) // grain * grain)
+            uploads.remove_before(self._directory, before / 1e9)
+        if not isinstance(self._store, Retainable):
+            raise TypeError(self._store)
+        return self._store.retention(Keep(until, now - _QUIET_NS, before, self._settings.retain_bytes), self._counts)
+
+    def _say(self, first: Retained) -> None:
+        settings = self._settings
+        text = (
+            "%s: the first that retention deletes (retain_days=%s, retain_bytes=%s): %s; `callspan doctor` counts all"
+        )
+        log(logging.WARNING, text, self._store.name, settings.retain_days, settings.retain_bytes, first.what)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int | None]:
+        """Open the file and hold its lock; None if another process holds it."""
+        make_private(self._directory)
+        self._descriptor = descriptor = os.open(self._path, _FLAGS, 0o600)
+        try:
+            if not try_lock(descriptor):
+                yield None
+                return
+            try:
+                yield descriptor
+            finally:
+                unlock(descriptor)
+        finally:
+            self._descriptor = None
+            os.close(descriptor)
+
+    def _start_afresh(self) -> None:
+        """In a forked child: the lock and the connections are the parent's."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._inherited.append(self._pass)
+        self._pass, self._me = None, f"{uuid4()}"

@@ -1,0 +1,185 @@
+"""SQL retention: deletes from SQLite and Postgres what is old or too much, oldest ended first, step by step."""
+
+# ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+from callspan.stores.aggregates import is_gone
+from callspan.stores.base import Keep
+from callspan.stores.retention import CHILDREN, OLD, Result
+
+_T = TypeVar("_T")
+_LOWER: Final = 0.95
+"""Part of the allowed bytes that is left after a deletion: else each record would cause the next one."""
+_ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
+_RUNS: Final = "c.outcome IN ('started', 'in_progress')"
+_AFTER: Final = "{at} >= :after AND ({at} > :after OR {key} > :key) AND {at} < :before"
+_SESSIONS: Final = f"""
+SELECT {_ENDED}, s.session_id, 'sessions', s.host, s.pid, s.end_ns IS NULL FROM sessions s
+ WHERE {_AFTER.format(at=_ENDED, key="s.session_id")} AND s.seen_ns < :before
+   AND (s.end_ns IS NOT NULL OR s.seen_ns < :quiet)
+   AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id
+     AND c.start_ns >= CASE WHEN s.end_ns IS NULL OR {_RUNS} THEN :quiet ELSE :before END)
+ ORDER BY 1, 2 LIMIT :most"""
+_LOOSE_CALLS: Final = f"""
+SELECT c.start_ns, c.call_id, 'calls', c.host, c.pid, {_RUNS} FROM calls c
+ WHERE c.session_id IS NULL AND {_AFTER.format(at="c.start_ns", key="c.call_id")}
+   AND (coalesce(c.outcome, '') NOT IN ('started', 'in_progress') OR c.start_ns < :quiet)
+ ORDER BY 1, 2 LIMIT :most"""
+_WITHOUT_SESSION: Final = """
+WITH RECURSIVE named (id) AS (
+  SELECT min(session_id) FROM {table} WHERE session_id > :after
+  UNION ALL
+  SELECT (SELECT min(x.session_id) FROM {table} x WHERE x.session_id > named.id) FROM named WHERE named.id IS NOT NULL)
+SELECT id, (SELECT 1 FROM sessions s WHERE s.session_id = id) FROM named WHERE id IS NOT NULL LIMIT :most"""
+
+
+class Candidate(NamedTuple):
+    """A session or a call outside of sessions that may go."""
+
+    at_ns: int
+    """Its end, or its start if it has none."""
+    key: str
+    table: str
+    host: str | None
+    pid: int | None
+    has_no_end: bool
+
+    @property
+    def lives(self) -> bool:
+        """Return whether it has no end, and its process runs on this host."""
+        return self.has_no_end and self.host == socket.gethostname() and not is_gone(self.host, self.pid)
+
+
+class Engine(Protocol):
+    """What the SQL of a store differs in."""
+
+    row: str
+    """Name of the column that identifies a row."""
+    among: str
+    """Condition that a value is one of `:keys`."""
+    size: int
+    """Rows that a step may take now."""
+
+    def run(self, sql: str, values: Mapping[str, object]) -> Result:
+        """Run a statement with `:name` parameters."""
+
+    def many(self, keys: Sequence[str]) -> object:
+        """Return the value of `:keys`."""
+
+    def write(self, work: Callable[[], _T]) -> Generator[None, None, _T]:
+        """Do work in a transaction and yield; yield also while another process holds a lock."""
+
+    def sweep(self, counts: Counter[str]) -> Iterator[None]:
+        """Delete, in steps, the contents that no call refers to any more, and where bytes of them stay on disk."""
+
+    def used_bytes(self) -> int:
+        """Return the bytes in use."""
+
+
+class SqlRetention:
+    """One pass over a store: each `next` of `steps` is a short transaction."""
+
+    def __init__(self, engine: Engine, keep: Keep, counts: Counter[str]) -> None:
+        self._engine, self._keep, self._counts = engine, keep, counts
+
+    def steps(self) -> Iterator[None]:
+        """Delete what is old, then what is too much, then what only that referred to."""
+        before = self._keep.before_ns
+        if before is not None:
+            yield from self._until(before, None)
+            yield from self._others(before, rejected=True)
+            yield from self._swept()
+        while (most := self._keep.most_bytes) is not None and (used := self._engine.used_bytes()) > most:
+            there = sum(self._number(f"SELECT count(*) FROM {table}") for table in ("sessions", *CHILDREN))
+            known = self._counts.total()
+            last = yield from self._until(self._keep.until_ns, known + max(1, int(there * (1 - _LOWER * most / used))))
+            yield from self._others(last, rejected=False)
+            if self._counts.total() == known:
+                return
+            yield from self._swept()
+
+    def _swept(self) -> Iterator[None]:
+        if self._counts["calls"] > self._counts["swept"]:
+            self._counts["swept"] = self._counts["calls"]
+            yield from self._engine.sweep(self._counts)
+
+    def _number(self, sql: str) -> int:
+        return int(str(self._engine.run(sql, {}).fetchall()[0][0]))
+
+    def _until(self, before_ns: int, enough: int | None) -> Generator[None, None, int]:
+        """Delete what ended before a time, or only until so many rows are counted; return the end of the last."""
+        place = Candidate(0, "", "", None, None, has_no_end=False)
+        while found := self._candidates(place, before_ns, None if enough is None else enough - self._counts.total()):
+            place = found[-1]
+            yield from self._remove([one for one in found if not one.lives], before_ns)
+            if enough is not None and self._counts.total() >= enough:
+                break
+        return place.at_ns
+
+    def _candidates(self, place: Candidate, before_ns: int, rows: int | None) -> list[Candidate]:
+        """Return the next that may go, as many as a step takes, and a part of what makes so many rows."""
+        quiet_ns = min(before_ns, self._keep.quiet_ns)
+        most = max(1, self._engine.size // 10 if rows is None else min(self._engine.size, rows) // 10)
+        values = {"after": place.at_ns, "key": place.key, "before": before_ns, "quiet": quiet_ns, "most": most}
+        found: list[Any] = [
+            row for sql in (_SESSIONS, _LOOSE_CALLS) for row in self._engine.run(sql, values).fetchall()
+        ]
+        return sorted(Candidate(*row) for row in found)[:most]
+
+    def _remove(self, gone: Sequence[Candidate], before_ns: int) -> Iterator[None]:
+        """Delete sessions with all that is in them, the row of a session last: who is killed goes on with it."""
+        sessions = [one.key for one in gone if one.table == "sessions"]
+        calls = [one.key for one in gone if one.table == "calls"]
+        if sessions:
+            for table in CHILDREN:
+                yield from self._delete(table, f"session_id {self._engine.among}", keys=sessions)
+            still = f"{_ENDED.replace('s.', '')} < :before AND seen_ns < :before"
+            yield from self._delete("sessions", f"session_id {self._engine.among} AND {still}", sessions, before_ns)
+        if calls:
+            yield from self._delete("rewards", f"call_id {self._engine.among}", keys=calls)
+            yield from self._delete("calls", f"call_id {self._engine.among}", keys=calls)
+
+    def _others(self, before_ns: int, *, rejected: bool) -> Iterator[None]:
+        """Delete old records of no session, and those delivered after their session went."""
+        if rejected:
+            sql = "DELETE FROM dead_letter WHERE time_ns < :before"
+            yield from self._engine.write(partial(self._engine.run, sql, {"before": before_ns}))
+        for table in CHILDREN:
+            if table != "calls":
+                old = OLD[table].replace(":value", ":before")
+                yield from self._delete(table, f"session_id IS NULL AND {old}", before_ns=before_ns)
+        for table in CHILDREN if rejected else ():
+            after = ""
+            while found := self._engine.run(
+                _WITHOUT_SESSION.format(table=table), {"after": after, "most": self._engine.size}
+            ).fetchall():
+                after = str(found[-1][0])
+                gone = [str(key) for key, there in found if there is None]
+                old = OLD[table].replace(":value", ":before")
+                if gone:
+                    yield from self._delete(table, f"session_id {self._engine.among} AND {old}", gone, before_ns)
+                yield
+
+    def _delete(
+        self, table: str, condition: str, keys: Sequence[str] = (), before_ns: int | None = None
+    ) -> Iterator[None]:
+        """Delete rows, as many at once as a step takes."""
+        row, number, most = self._engine.row, 0, 0
+        values = {"before": before_ns, "keys": self._engine.many(keys)}
+        sql = f"DELETE FROM {table} WHERE {row} IN (SELECT {row} FROM {table} WHERE {condition} LIMIT :most)"
+
+        def work(most: int) -> int:
+            deleted = self._engine.run(sql, {**values, "most": most}).rowcount
+            self._counts[table] += deleted
+            return deleted
+
+        while number == most:
+            most = self._engine.size
+            number = yield from self._engine.write(partial(work, most))

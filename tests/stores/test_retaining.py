@@ -1,0 +1,340 @@
+"""What stores delete by themselves: what is old or too much, whole sessions, bit by bit, one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from callspan.delivery import retaining
+from callspan.delivery.retaining import Retention, retained_in
+from callspan.record import events
+from callspan.settings import Settings
+from callspan.stores.base import CallFilter, Keep
+from callspan.stores.protocol import Retainable
+from callspan.stores.urls import find_store
+
+from .conftest import SECOND, START_NS, Delivery, Records
+
+ROOT = Path(__file__).parents[2]
+DAY = 86_400 * SECOND
+LONG = "the same long answer that a later request repeats, and then some more words of it"
+
+
+@pytest.fixture(params=["sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, deliver: Callable[[str], Delivery]) -> Delivery:
+    """A store with tables."""
+    if request.param == "sqlite":
+        return deliver(f"sqlite:///{tmp_path}/calls.db")
+    return deliver(str(request.getfixturevalue(f"{request.param}_url")))
+
+
+def retain(url: str, before_ns: int | None = None, most_bytes: int | None = None, until_ns: int = 0) -> Counter[str]:
+    """One pass."""
+    found = find_store(url)
+    assert isinstance(found, Retainable)
+    counts = Counter[str]()
+    until = until_ns or START_NS + 1000 * DAY
+    for _ in found.retention(Keep(until, until - 2 * DAY, before_ns, most_bytes), counts):
+        pass
+    return counts
+
+
+def session(
+    records: Records, session_id: str, day: float, ended: float | None = None, **fields: object
+) -> list[events.Record]:
+    """A session with one record of each kind in it."""
+    start = START_NS + int(day * DAY)
+    end = None if ended is None else START_NS + int(ended * DAY)
+    return [
+        records.session(session_id, start_ns=start, end_ns=end, **fields),
+        records.call(session_id=session_id, at_s=day * 86_400),
+        events.TimestepRecord(timestep_id=f"t-{session_id}", session_id=session_id, seen_ns=1, index=0, start_ns=start),
+        events.EventRecord(event_id=f"e-{session_id}", session_id=session_id, event_type="tool", time_ns=start),
+        events.MessageRecord(
+            message_id=f"m-{session_id}", session_id=session_id, message_type="observation", time_ns=start
+        ),
+        events.RewardRecord(reward_id=f"r-{session_id}", session_id=session_id, time_ns=start),
+    ]
+
+
+def sessions_in(store: Delivery) -> set[str]:
+    return {one.session.session_id for one in store.read().sessions()}
+
+
+def calls_in(store: Delivery) -> set[str]:
+    return {one.call_id for one in store.read().calls()}
+
+
+class TestWhatGoes:
+    def test_sessions_go_whole_by_their_end_and_calls_outside_sessions_by_their_start(
+        self, store: Delivery, records: Records
+    ) -> None:
+        loose = [records.call(at_s=0), records.call(at_s=20 * 86_400)]
+        store.write(
+            *session(records, "old", 0, 1),
+            *session(records, "ended-late", 0, 20),
+            *session(records, "new", 20, 20),
+            *loose,
+            events.RewardRecord(reward_id="of-old", call_id=loose[0].call_id, time_ns=START_NS + 30 * DAY),
+            events.EventRecord(event_id="loose", event_type="tool", time_ns=START_NS),
+        )
+        counts = retain(store.url, START_NS + 10 * DAY)
+        assert sessions_in(store) == {"ended-late", "new"}
+        assert loose[1].call_id in calls_in(store)
+        assert len(calls_in(store)) == 3
+        assert (counts["sessions"], counts["calls"], counts["timesteps"], counts["messages"]) == (1, 2, 1, 1)
+        assert (counts["events"], counts["rewards"]) == (2, 2)
+        assert list(store.read().events("old")) == list(store.read().timesteps("old")) == []
+        assert retain(store.url, START_NS + 10 * DAY).total() == counts["swept"] * 0
+
+    @pytest.mark.parametrize(
+        ("reason", "fields"),
+        [
+            ("a session without an end, of a running process", {"host": socket.gethostname(), "pid": os.getpid()}),
+            ("one in which something happened just now", {"seen": 99.9}),
+            ("one that has ended and goes on", {"ended": 1, "call": 50}),
+            ("one that has ended, with a stream that runs", {"ended": 1, "runs": 99.9}),
+        ],
+    )
+    def test_nothing_in_progress_goes(
+        self, store: Delivery, records: Records, reason: str, fields: dict[str, float]
+    ) -> None:
+        seen = fields.pop("seen", None)
+        call_day, runs = fields.pop("call", None), fields.pop("runs", None)
+        made = session(records, "s", 0, **fields)  # type: ignore[arg-type]
+        store.write(*made)
+        if seen is not None:
+            store.write(records.session("s", version=START_NS + int(seen * DAY)))
+        if call_day is not None:
+            store.write(records.call(session_id="s", at_s=call_day * 86_400))
+        if runs is not None:
+            store.write(records.call(session_id="s", at_s=runs * 86_400, part="started", outcome="started"))
+        retain(store.url, START_NS + 10 * DAY, until_ns=START_NS + 100 * DAY)
+        assert sessions_in(store) == {"s"}, reason
+        assert len(list(store.read().events("s"))) == 3
+
+    def test_what_a_dead_process_left_without_an_end_goes_once_it_is_old(
+        self, store: Delivery, records: Records
+    ) -> None:
+        dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+        gone = {"host": socket.gethostname(), "pid": int(dead.stdout)}
+        running = {"host": socket.gethostname(), "pid": os.getpid()}
+        calls = [records.call(part="started", outcome="started", **one) for one in (gone, running)]
+        store.write(*session(records, "s", 0, **gone), *session(records, "elsewhere", 0, host="other", pid=1), *calls)
+        retain(store.url, START_NS + 10 * DAY)
+        assert sessions_in(store) == set()
+        assert calls_in(store) == {calls[1].call_id}
+
+    def test_nothing_goes_that_went_on_after_what_waits_for_another_store(
+        self, store: Delivery, records: Records, tmp_path: Path
+    ) -> None:
+        """`until_ns` of the pass; the shipper gives since when something waits."""
+        store.write(*session(records, "a", 0, 1), *session(records, "b", 2, 3))
+        found = find_store(store.url)
+        retention = Retention(found, "p", Settings(retain_days=1.0), tmp_path)
+        for _ in range(50):
+            retention.step(START_NS + 2 * DAY)
+            pass_time(tmp_path)
+        retention.close()
+        assert sessions_in(store) == {"b"}
+
+    def test_records_delivered_after_their_session_went_go_with_the_next_pass(
+        self, store: Delivery, records: Records
+    ) -> None:
+        store.write(*session(records, "s", 0, 1))
+        retain(store.url, START_NS + 10 * DAY)
+        store.write(*session(records, "s", 0, 1)[1:], *session(records, "new", 0, 50))
+        store.write(records.call(session_id="s", at_s=50 * 86_400))
+        retain(store.url, START_NS + 10 * DAY)
+        (left,) = store.read().calls(CallFilter(session_id="s"))
+        assert left.timing.start_ns == START_NS + 50 * DAY
+        assert list(store.read().events("s")) == []
+        assert sessions_in(store) >= {"new"}
+
+    def test_contents_go_with_the_last_call_that_refers_to_them(self, store: Delivery, records: Records) -> None:
+        first = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a canary"}]
+        longer = [*first, {"role": "assistant", "content": LONG}, {"role": "user", "content": "And?"}]
+        later = records.call(longer, session_id="new", at_s=50 * 86_400)
+        store.write(
+            records.call(first, LONG, session_id="old"), records.session("old", start_ns=START_NS, end_ns=START_NS)
+        )
+        store.write(later, records.session("new", start_ns=START_NS + 50 * DAY, end_ns=START_NS + 50 * DAY))
+        assert retain(store.url, START_NS + 10 * DAY)["contents"] == 1  # the request's own skeleton is shared
+        (left,) = store.read().calls()
+        assert bytes(left.request.body) == bytes(later.request.body)
+        assert retain(store.url, START_NS + 60 * DAY)["contents"] > 0
+        assert list(store.read().calls(CallFilter(text="canary"))) == []
+
+    def test_rejected_records_go_when_they_are_old(self, store: Delivery, records: Records) -> None:
+        (entry,) = store.entries([b"a canary, no record"])
+        store.sink.set_aside(entry, "no record")
+        retain(store.url, START_NS + 10 * DAY)
+        assert rejected(store) == 1
+        retain(store.url, time.time_ns() + DAY)
+        assert rejected(store) == 0
+
+    def test_beyond_the_bytes_the_oldest_ended_go_first(self, store: Delivery, records: Records) -> None:
+        for number in range(40):
+            big = f"{number} " + os.urandom(10_000).hex()
+            at = (39 - number) * 86_400
+            end = START_NS + at * SECOND
+            store.write(records.call(answer=big, session_id=f"s{39 - number:02}", at_s=at))
+            store.write(records.session(f"s{39 - number:02}", start_ns=end, end_ns=end))
+        counts = retain(store.url, most_bytes=700_000)
+        left = sorted(sessions_in(store))
+        assert left == [f"s{number:02}" for number in range(40 - len(left), 40)]
+        assert 10 <= len(left) <= 25, counts
+        assert retain(store.url, most_bytes=700_000).total() == 0
+
+
+class TestSlices:
+    """What the delivering thread does of it."""
+
+    @pytest.fixture
+    def full(self, tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> Delivery:
+        store = deliver(f"sqlite:///{tmp_path}/calls.db")
+        for number in range(60):
+            day = number / 100
+            store.write(*[one for part in range(5) for one in session(records, f"{number}-{part}", day, day)])
+        return store
+
+    def retention(self, store: Delivery, directory: Path) -> Retention:
+        return Retention(find_store(store.url), "place", Settings(retain_days=1.0), directory)
+
+    def test_a_slice_works_50_ms_in_each_second_and_all_are_counted(
+        self, full: Delivery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        retention, slices = self.retention(full, tmp_path), []
+        while retention._pass is not None or not slices:
+            before, retention._next = time.thread_time(), 0.0
+            retention.step(None)
+            slices.append(time.thread_time() - before)
+            assert retention.due_s() > 0.5
+            pass_time(tmp_path)
+        assert sum(slices) / len(slices) < 0.06
+        assert sessions_in(full) == set()
+        (found,) = retained_in(tmp_path)
+        assert (found.counts["sessions"], found.counts["calls"]) == (300, 300)
+        assert found.store == f"sqlite:///{full.url.removeprefix('sqlite:///')}"
+        first = [message for message in caplog.messages if "first that retention deletes" in message]
+        assert len(first) == 1
+        assert "retain_days=1.0" in first[0]
+        retention.step(None)
+        assert len([message for message in caplog.messages if "retention" in message]) == 1
+
+    def test_one_process_at_a_time_and_another_one_once_that_has_ended(
+        self, full: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(retaining, "_LAST_STEP_S", 1.0)  # one step is a slice
+        one, other = self.retention(full, tmp_path), self.retention(full, tmp_path)
+        one.step(None)
+        (after_one,) = retained_in(tmp_path)
+        other.step(None)
+        assert retained_in(tmp_path) == [after_one]
+        assert other.due_s() > 0
+        pass_time(tmp_path, last_s=6)
+        for _ in range(20):
+            other.step(None)
+            pass_time(tmp_path)
+        (after_other,) = retained_in(tmp_path)
+        assert after_other.by != after_one.by
+        assert after_other.counts["calls"] > after_one.counts["calls"]
+        one.step(None)
+        assert [found.by for found in retained_in(tmp_path)] == [after_other.by]
+        one.close()
+        other.close()
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+    def test_a_fork_and_a_killed_process_leave_nothing_locked(self, full: Delivery, tmp_path: Path) -> None:
+        code = f"""
+import os, signal, sys, time
+from pathlib import Path
+from callspan.delivery import retaining
+from callspan.delivery.retaining import Retention
+from callspan.settings import Settings
+from callspan.stores.urls import find_store
+retention = Retention(find_store({full.url!r}), "place", Settings(retain_days=1.0), Path({str(tmp_path)!r}))
+with retention._locked():
+    if os.fork() == 0:
+        print(retention._descriptor, os.getpid(), flush=True)
+        time.sleep(60)
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            descriptor, child = process.stdout.readline().split()
+            process.wait()
+            try:
+                assert descriptor == "None"
+                with self.retention(full, tmp_path)._locked() as found:
+                    assert found is not None
+            finally:
+                os.kill(int(child), 9)
+
+    def test_what_waits_goes_before_and_a_broken_store_costs_a_pass(
+        self, full: Delivery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        retention = self.retention(full, tmp_path)
+        retention._path.mkdir()
+        retention.step(None)
+        assert any("delete what is old" in message for message in caplog.messages)
+        assert retention.due_s() > 1
+        assert len(sessions_in(full)) == 300
+
+    @pytest.mark.slow
+    def test_a_recording_process_deletes_and_doctor_counts(self, full: Delivery, tmp_path: Path) -> None:
+        full.close()
+        code = """
+import sys, time
+import callspan, openai
+from callspan.testing import ScriptedProvider
+with ScriptedProvider() as provider:
+    provider.reply(text="All is well.", repeat=True)
+    handle = callspan.instrument()
+    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and len(list(callspan.open_store(sys.argv[1]).sessions())):
+        time.sleep(0.1)
+"""
+        url = f"{full.url},console://"
+        environment = {**os.environ, "CALLSPAN_STORES": url, "CALLSPAN_RETAIN_DAYS": "30", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", code, full.url], env=environment, capture_output=True, text=True, check=True
+        )
+        assert "the first that retention deletes" in done.stderr
+        assert sessions_in(full) == set()
+        assert len(calls_in(full)) == 1
+        doctor = subprocess.run(
+            [Path(sys.executable).parent / "callspan", "doctor", "--json"],
+            check=False,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        details = {one["name"]: one["detail"] for one in json.loads(doctor.stdout)["checks"]}
+        assert details[f"retention of {full.url}"].startswith("300 sessions, 300 calls, 1,200 other records deleted")
+        assert "nothing is deleted from it by itself" in details["retention of console://"]
+
+
+def pass_time(directory: Path, last_s: float = 0) -> None:
+    """Let so many seconds pass after the time at which the next slice may begin."""
+    (path,) = directory.glob("retained-*.json")
+    known = json.loads(path.read_bytes())
+    path.write_text(json.dumps(known | {"next_ns": time.time_ns() - int(last_s * 1e9)}))
+
+
+def rejected(store: Delivery) -> int:
+    with sqlite3.connect(store.url.removeprefix("sqlite:///")) as connection:
+        return int(connection.execute("SELECT count(*) FROM dead_letter").fetchone()[0])
