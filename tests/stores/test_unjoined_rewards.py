@@ -166,6 +166,22 @@ def test_a_reward_is_joined_by_any_of_its_targets(url: str, store: Delivery, rec
     assert unjoined(url) == ["nothing"]
 
 
+def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(url: str, store: Delivery, records: Records) -> None:
+    store.write(
+        EventRecord(event_id="e", session_id="of-event", event_type="x", time_ns=START_NS),
+        records.call(call_id="c", place=Place(session_id="of-call")),
+        records.call(call_id="outside", at_s=1, response=Response(id="alone", model="m")),
+        TimestepRecord(timestep_id="t", session_id="of-step", index=0, seen_ns=1, start_ns=START_NS),
+        given("r1", 1, timestep_id="t", call_id="chatcmpl-1"),
+        given("r2", 2, timestep_id="t", call_id="c", event_id="e"),
+        given("r3", 3, timestep_id="t", call_id="alone", event_id="unknown"),
+    )
+    expected = {"of-event": ["r2"], "of-call": ["r1"], "of-step": ["r3"]}
+    with closing(open_store(url)) as reader:
+        for session_id, rewards in expected.items():
+            assert [one.reward_id for one in reader.events(session_id) if isinstance(one, RewardRecord)] == rewards
+
+
 def test_a_reward_of_an_event_is_shown_in_its_session_and_step(url: str, store: Delivery, records: Records) -> None:
     ended = TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS, totals=Totals())
     store.write(

@@ -8,7 +8,7 @@ import heapq
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain, count, groupby
+from itertools import count, groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -44,11 +44,11 @@ class _Target(NamedTuple):
 
 
 _TARGETS: Final = (
-    _Target("timesteps", "timestep_id", ("timestep_id",), ("session_id",)),
-    _Target("calls", "call_id", CALL_IDS, ("call_id", "session_id", "timestep_id")),
     _Target("events", "event_id", ("event_id",), ("session_id", "timestep_id")),
+    _Target("calls", "call_id", CALL_IDS, ("call_id", "session_id", "timestep_id")),
+    _Target("timesteps", "timestep_id", ("timestep_id",), ("session_id",)),
 )
-"""The narrowest last: a reward that names several takes the session and timestep of that one."""
+"""The narrowest first: a reward that names several is of that one's session and timestep."""
 _SESSIONS: Final = tuple(_Target(table, "session_id", ("session_id",), ()) for table in ("sessions", "calls"))
 _UNKNOWN: Final = """({column} IS NULL OR {column} NOT IN (SELECT {known} FROM {table} WHERE {known} IN (
   SELECT {column} FROM rewards WHERE {column} IS NOT NULL)))"""
@@ -141,10 +141,26 @@ class SqlRewards(ABC):
 
     def _given_by_id(self, chosen: str, names: Values) -> list[RewardRecord]:
         """Return rewards without a session that name something of the chosen sessions, with that session."""
-        return [*dict(chain.from_iterable(self._given_to(target, chosen, names) for target in _TARGETS)).values()]
+        found = dict[str, RewardRecord]()
+        for number, target in enumerate(_TARGETS):
+            for record in self._given_to(target, chosen, names):
+                if record.reward_id not in found and not self._is_of(_TARGETS[:number], record):
+                    found[record.reward_id] = record
+        return [*found.values()]
 
-    def _given_to(self, target: _Target, chosen: str, names: Values) -> Iterator[tuple[str, RewardRecord]]:
-        """Yield those that name one kind of thing, by their id."""
+    def _is_of(self, targets: Sequence[_Target], record: RewardRecord) -> bool:
+        """Return whether a reward is of another session, in which is one of these targets that it names, too."""
+        for target in targets:
+            ident = getattr(record, target.column)
+            if ident is not None and target.column == "call_id":
+                ident = self.calls_named([ident]).get(ident)
+            sql = f"SELECT 1 FROM {target.table} WHERE {target.ids[0]} = :id AND session_id IS NOT NULL LIMIT 1"
+            if ident is not None and next(self._tuples(sql, id=ident), None) is not None:
+                return True
+        return False
+
+    def _given_to(self, target: _Target, chosen: str, names: Values) -> Iterator[RewardRecord]:
+        """Yield those that name one kind of thing."""
         loose = f"SELECT 1 FROM rewards WHERE session_id IS NULL AND {target.column} IS NOT NULL"
         # Where the index of the column has only such rewards, its order is what has SQLite use it.
         order = "" if target.column == "call_id" else f" ORDER BY {target.column}"
@@ -161,7 +177,7 @@ class SqlRewards(ABC):
         for row in rows:
             of = {one: row[f"of_{one}"] for one in target.taken if row[f"of_{one}"] is not None}
             if target.column != "call_id" or first.get(str(row["call_id"])) == of["call_id"]:
-                yield str(row["reward_id"]), record_of(REWARDS, {**row, **of}, RewardRecord)
+                yield record_of(REWARDS, {**row, **of}, RewardRecord)
 
     def calls_named(self, ids: Collection[str]) -> dict[str, str]:
         """Return which call each of these ids names, if any: of several with it, the first that began."""
