@@ -7,13 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Stream
-from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.call import ErrorInfo, Place, Request, Response, Stream
 from callspan.record.usage import Cost, Usage
-from callspan.stores.columns import CALLS, EVENTS, MESSAGES, REWARDS, SESSIONS, TABLES, TIMESTEPS, Table
+from callspan.stores.columns import CALLS, MESSAGES, SESSIONS, TABLES, TIMESTEPS, Table
 from callspan.stores.rows import on_conflict, to_row, to_tree
 from tests.points import points
 
@@ -54,58 +51,6 @@ def test_a_field_is_in_its_column_or_in_extra_and_never_in_both(
     left = {} if row["extra"] is None else msgspec.json.decode(row["extra"])
     # A place or request of which nothing is known is there, and empty.
     assert {name: value for name, value in left.items() if value != {}} == (extra or {})
-
-
-@points(
-    ("table", "record"),
-    [
-        (SESSIONS, SessionRecord(session_id="s", seen_ns=1)),
-        (
-            SESSIONS,
-            SessionRecord(session_id="s", seen_ns=1, success=False, metadata={"a": {"b": None}}, end_ns=0),
-        ),
-        (TIMESTEPS, TimestepRecord(timestep_id="t", session_id="s", seen_ns=2, index=0, truncated=False)),
-        (EVENTS, EventRecord(event_id="e", event_type="x", time_ns=0, data=0, reward=-0.0, flags=["f"])),
-        (EVENTS, EventRecord(event_id="e", event_type="x", time_ns=0, data="", reward=1e300)),
-        (
-            EVENTS,
-            EventRecord(event_id="e", event_type="x", time_ns=2**70, data=[None], error=ErrorInfo(kind="a", type="b")),
-        ),
-        (REWARDS, RewardRecord(reward_id="r", time_ns=1, value=0.1, scope="call", label="")),
-    ],
-)
-def test_a_row_gives_its_record_back(table: Table, record: Record) -> None:
-    tree = to_tree(table, to_row(table, record))
-    assert msgspec.convert(tree, type(record), strict=False) == record
-
-
-TEXTS = st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)
-WHOLE = st.none() | st.integers(-(2**70), 2**70)
-
-
-@given(
-    st.builds(
-        CallRecord,
-        call_id=st.text("abc", min_size=1, max_size=3),
-        timing=st.just(made("x").timing),
-        sdk=TEXTS,
-        host=TEXTS,
-        retries=WHOLE,
-        sampled=st.none() | st.booleans(),
-        usage=st.none() | st.builds(Usage, input_tokens=WHOLE, cache_write_1h_tokens=WHOLE, estimated=st.booleans()),
-        error=st.none()
-        | st.builds(ErrorInfo, kind=st.just("k"), type=st.text("t", max_size=2), code=TEXTS, status=WHOLE),
-        place=st.builds(Place, session_id=TEXTS, timestep=WHOLE),
-        metadata=st.dictionaries(
-            st.text("ab.", max_size=2), st.none() | st.integers(0, 3) | st.lists(st.booleans(), max_size=2)
-        ),
-    )
-)
-def test_any_call_is_the_same_after_being_a_row(record: CallRecord) -> None:
-    row = to_row(CALLS, record)
-    assert set(row) == set(CALLS.names)
-    assert all(cell is None or isinstance(cell, str | int | float) for cell in row.values())
-    assert msgspec.convert(to_tree(CALLS, row), CallRecord, strict=False) == record
 
 
 def test_a_row_with_an_unreadable_extra_is_an_error() -> None:
