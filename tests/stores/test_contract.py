@@ -458,7 +458,7 @@ from callspan.stores.urls import sinks_for
 from conftest import Records
 
 def kill(event, arguments):
-    if event == "os.rename" and str(arguments[0]).endswith(".new"):
+    if event == "open" and str(arguments[0]).endswith(".cursor") and arguments[2] & os.O_CREAT:
         os.kill(os.getpid(), signal.SIGKILL)
 
 spool, records = Spool(Path(sys.argv[2]), sinks_for(sys.argv[1])), Records()

@@ -46,22 +46,20 @@ def read_cursor(directory: Path, segment: str, key: str) -> int:
 
 
 def write_cursor(directory: Path, segment: str, key: str, offset: int) -> None:
-    """Store the offset atomically. Raises OSError."""
-    path = cursor_path(directory, segment, key)
-    fresh = path.with_suffix(".new")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
+    """Store the offset by one write over the one before, which needs no room on a full disk. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    fd = os.open(cursor_path(directory, segment, key), flags, 0o600)
     try:
-        os.write(fd, _with_checksum(b"%d" % offset))
+        os.write(fd, _with_checksum(b"%020d" % offset))
     finally:
         os.close(fd)
-    fresh.replace(path)
 
 
 def remove_cursors(directory: Path, segment: str) -> None:
     """Delete the cursors of a deleted segment. Raises OSError."""
     # Not by `glob`: it leaves a compiled pattern for each segment in the cache of `re`, in place of the application's.
     for name in _names(directory):
-        if name.startswith(f"{segment}.") and name.endswith((CURSOR_SUFFIX, ".new")):
+        if name.startswith(f"{segment}.") and name.endswith(CURSOR_SUFFIX):
             directory.joinpath(name).unlink(missing_ok=True)
 
 
