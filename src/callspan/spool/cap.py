@@ -39,6 +39,8 @@ class Delivering(Protocol):
     """The part of a shipper that reports the state of its sink."""
 
     number: int
+    has_opened: bool
+    """Whether its store could be opened before."""
 
     @property
     def name(self) -> str:
@@ -169,7 +171,12 @@ class Cap:
         if self._segments.sinks is None:
             # They are being built.
             return sum(source.end for source in self._segments.sources()) + size <= self.segment_bytes
-        lags = [self._segments.lag(shipper.number) for shipper in self._shippers() if not shipper.is_failing()]
+        # What ended processes left for a store that cannot be opened is no backlog of one that takes records.
+        lags = [
+            self._segments.lag(shipper.number, own=not shipper.has_opened)
+            for shipper in self._shippers()
+            if not shipper.is_failing()
+        ]
         return bool(lags) and max(lags) + size <= self.full_bytes
 
     def _delete_dropped(self) -> None:

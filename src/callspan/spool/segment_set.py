@@ -25,7 +25,6 @@ from callspan.spool.directory import (
     refusals,
     remove_cursors,
     size_of,
-    write_cursor,
 )
 from callspan.spool.segment import Gap, Segment, Source
 
@@ -171,19 +170,15 @@ class SegmentSet:
         with self.lock:
             if source not in self._sources or not source.sealed or not self._delivered(source, source.end):
                 return
-            wanted = sorted(self._wanted(source))
             self._sources.remove(source)
         with _REMOVE:
-            self._dispose(source, wanted)
+            self._dispose(source)
         with self.lock:
             self.progress.notify_all()
 
-    def _dispose(self, source: Source, wanted: list[int]) -> None:
-        """Delete the file if every store has it; else write the cursors and leave it to other processes."""
+    def _dispose(self, source: Source) -> None:
+        """Delete the file if every store has it; else leave it to other processes."""
         others = (source.keys or frozenset()) - frozenset(self.keys)
-        if others:
-            for number in wanted:
-                write_cursor(self.directory, source.name, self.keys[number], source.end)
         if not others or Listing(self.directory).is_delivered(source.name, others):
             source.remove()
             remove_cursors(self.directory, source.name)
@@ -245,10 +240,11 @@ class SegmentSet:
                 self.progress.wait(left)
             return True
 
-    def lag(self, sink: int) -> int:
-        """Return how many bytes the sink does not have."""
+    def lag(self, sink: int, *, own: bool = False) -> int:
+        """Return how many bytes the sink does not have; `own`: of what this process has written."""
         with self.lock:
-            return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in self._of(sink))
+            sources = [source for source in self._of(sink) if source.own or not own]
+            return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in sources)
 
     def behind(self, sink: int) -> list[tuple[str, int]]:
         """Return each source that the sink lacks a part of: its name, and up to where the sink has it."""

@@ -83,6 +83,8 @@ class Shipper:
         self.error: str | None = None
         self._segments = segments
         self._open = False
+        self.has_opened = False
+        """Whether its store could be opened before."""
         self.failures = 0
         self._refuses = False
         """Whether its last attempt failed; unlike `failures` False again with the first batch that it takes."""
@@ -179,7 +181,7 @@ class Shipper:
         self._segments.adopt()
         if not self._open:
             self.sink.open()
-            self._open = True
+            self._open = self.has_opened = True
         moved = False
         for source in self._segments.sources():
             if not self._segments.wants(source, self.number):
