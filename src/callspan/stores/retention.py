@@ -114,7 +114,7 @@ def remove_by_sql(run: Run, scope: DeletionScope) -> DeletionResult:
         gone = f"session_id IN (SELECT session_id FROM gone) OR {conditions.get(table, 'false')}"
         counts[table] = run(f"DELETE FROM {table} WHERE {gone}", values).rowcount
     counts["sessions"] = run("DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM gone)", {}).rowcount
-    return DeletionResult(**counts, contents=_sweep(run))
+    return DeletionResult(**counts, contents=sweep(run))
 
 
 def _remember(run: Run, scope: DeletionScope) -> None:
@@ -134,10 +134,10 @@ def _unchanged(data: bytes | None) -> bytes | None:
     return data
 
 
-def _sweep(run: Run) -> int:
-    """Delete chain nodes and contents that no call refers to; return the number of contents."""
-    run("CREATE TEMP TABLE live_ctx (id bytea PRIMARY KEY)", {})
-    run("CREATE TEMP TABLE live (id bytea PRIMARY KEY)", {})
+def sweep(run: Run) -> int:
+    """Delete chain nodes and contents that no call refers to, in a transaction; return the number of contents."""
+    run("CREATE TEMP TABLE live_ctx (id bytea PRIMARY KEY) ON COMMIT DROP", {})
+    run("CREATE TEMP TABLE live (id bytea PRIMARY KEY) ON COMMIT DROP", {})
     run(LIVE_CHAINS.format(nodes="live_ctx", calls=_CALLS, no_parent="''::bytea", and_only=""), {})
     run(LIVE_CONTENT.format(contents="live", nodes="live_ctx", calls=_CALLS), {})
     for found in referred(run(SKELETONS.format(id="hash", calls=_CALLS), {}).fetchall()):

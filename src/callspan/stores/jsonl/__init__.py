@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated, cast
 
 from msgspec import Meta
 
 from callspan.spool.sink import Sink
-from callspan.stores.base import DeletionResult, DeletionScope, Reader
+from callspan.stores.base import DeletionResult, DeletionScope, Keep, Reader
 from callspan.stores.protocol import FileStore, Options
 
 
@@ -37,3 +39,7 @@ class JsonLines(FileStore):
     def remove(self, scope: DeletionScope) -> DeletionResult:
         """Delete the records of a scope by writing the files again. Raises StoreError, OSError."""
         return cast("DeletionResult", self.load("callspan.stores.jsonl.store:remove")(self.path, scope))
+
+    def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
+        """Delete rotated files in which everything is old, or the oldest where it is too much. Raises OSError."""
+        return cast("Iterator[None]", self.load("callspan.stores.jsonl.retention:retain")(self.path, keep, counts))

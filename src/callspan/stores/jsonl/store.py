@@ -36,10 +36,11 @@ _TAIL_BYTES: Final = 64 * 1024 * 1024
 _SESSION: Final = "session"
 _STRAY: Final = re.compile(r"(\.\d+)?\.\d+\.new|\.rejected\.\d+")
 """The end of the name of a file that is to replace another one: with the number of the process that writes it."""
-_SKIPPED_LINES: Final = (msgspec.DecodeError, UnicodeDecodeError)
+SKIPPED_LINES: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding a line raises that is no record."""
 
 
-class _Seen(msgspec.Struct):
+class Seen(msgspec.Struct):
     """The fields of a line that identify its record."""
 
     kind: str = ""
@@ -54,10 +55,11 @@ class _Seen(msgspec.Struct):
     stage: Stage = "first"
 
     def key(self) -> tuple[str, str]:
+        """Return the kind and id of the record."""
         return self.kind, getattr(self, f"{self.kind}_id", "")
 
 
-_lines = msgspec.json.Decoder(_Seen)
+_lines = msgspec.json.Decoder(Seen)
 
 
 class JsonLinesStore:
@@ -105,7 +107,7 @@ class JsonLinesStore:
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Append a rejected entry with the reason to `<file>.rejected`."""
-        rejected = _rejected_path(self.path)
+        rejected = rejected_path(self.path)
         frame = entry.payload.decode("utf-8", "replace")
         line = encode_json({"segment": entry.segment, "start": entry.start, "reason": reason, "frame": frame})
         with locked(self.lock_path):
@@ -161,7 +163,7 @@ class JsonLinesStore:
             start = self._scanned[1]
         if start < status.st_size:
             for line in whole_lines(file, start):
-                with contextlib.suppress(*_SKIPPED_LINES):
+                with contextlib.suppress(*SKIPPED_LINES):
                     seen = _lines.decode(line)
                     version = order(seen.part, seen.seen_ns, seen.stage)
                     self._seen.put(seen.key(), max(version, self._seen.get(seen.key()) or version))
@@ -284,7 +286,7 @@ def remove(path: Path, scope: DeletionScope) -> DeletionResult:
         _remove_strays(path)
         if scope.older_than_ns is None:
             _remember(path, scope)
-            _rewrite_rejected(_rejected_path(path), scope)
+            _rewrite_rejected(rejected_path(path), scope)
         there = [file for file in files_of(path) if file.is_file()]
         going = _Going(scope, _merged(there) if scope.older_than_ns is not None else {})
         removed: set[tuple[str, str]] = set()
@@ -302,7 +304,8 @@ def _remove_strays(path: Path) -> None:
             stray.unlink(missing_ok=True)
 
 
-def _rejected_path(path: Path) -> Path:
+def rejected_path(path: Path) -> Path:
+    """Return the path of the side file with the entries that could not be stored."""
     return path.with_name(path.name + ".rejected")
 
 

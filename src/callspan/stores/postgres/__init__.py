@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import cast
 
 from callspan.spool.sink import Sink
-from callspan.stores.base import DeletionResult, DeletionScope, Reader
+from callspan.stores.base import DeletionResult, DeletionScope, Keep, Reader
 from callspan.stores.protocol import ServerStore
 
 
@@ -43,3 +45,7 @@ class Postgres(ServerStore):
     def remove(self, scope: DeletionScope) -> DeletionResult:
         """Delete the records of a scope in one transaction. Raises StoreError, psycopg.Error."""
         return cast("DeletionResult", self.load("callspan.stores.postgres.store:remove")(self.url, scope))
+
+    def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
+        """Delete what is old or too much, in short transactions. Raises StoreError, psycopg.Error."""
+        return cast("Iterator[None]", self.load("callspan.stores.postgres.store:retain")(self.url, keep, counts))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from operator import itemgetter
-from typing import Final
+from typing import Final, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row
@@ -26,20 +26,27 @@ from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, StoreError, check_layout, tried
+from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, Keep, StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.filters import POSTGRES, keyed, positions, source
 from callspan.stores.payloads import bodies_of, cells_of, combined, message_key
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
-from callspan.stores.retention import remove_by_sql
+from callspan.stores.retention import remove_by_sql, sweep
 from callspan.stores.rows import merged_row, on_conflict
 from callspan.stores.sql_reader import ExactCalls, SqlReader
+from callspan.stores.sql_retention import SqlRetention
 from callspan.stores.sql_rewards import Values
 
 _MOMENT_MS: Final = 500
 _KEY: Final = itemgetter(0)
 """The key of a row: the first column of every table."""
+_T = TypeVar("_T")
+_RETENTION: Final = 0x43535032
+"""The advisory lock of the process that deletes by itself."""
+_STEP_S: Final = 0.01
+_ROWS, _MOST_ROWS = 20, 5_000
+"""Rows of the first step of a retention, and the most of one."""
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
@@ -250,6 +257,63 @@ def remove(url: str, scope: DeletionScope) -> DeletionResult:
 
         connection.execute("LOCK TABLE content, ctx IN SHARE ROW EXCLUSIVE MODE")
         return remove_by_sql(run, scope)
+
+
+def retain(url: str, keep: Keep, counts: Counter[str]) -> Iterator[None]:
+    """Delete what is old or too much, in short transactions. Raises StoreError, psycopg.Error."""
+    with closing(connect(url)) as connection, explaining(safe_name(url), connection):
+        check_layout(safe_name(url), layout(connection))
+        yield from SqlRetention(_Engine(connection), keep, counts).steps()
+
+
+class _Engine:
+    """The SQL of a retention."""
+
+    row, among = "ctid", "= ANY(:keys)"
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        self.size = _ROWS
+
+    def run(self, sql: str, values: Mapping[str, object]) -> psycopg.Cursor:
+        """Run a statement."""
+        return self._connection.execute(to_query(sql), values or None)
+
+    def many(self, keys: Sequence[str]) -> object:
+        """Return the value of `:keys`."""
+        return list(keys)
+
+    def write(self, work: Callable[[], _T]) -> Generator[None, None, _T]:
+        """Do work in a transaction and yield; yield first while another process deletes."""
+        while True:
+            started = time.monotonic()
+            with self._connection.transaction():
+                if self._connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_RETENTION,)).fetchone() == (
+                    True,
+                ):
+                    result = work()
+                    break
+            yield
+        took_s = max(0.0001, time.monotonic() - started)
+        self.size = max(1, min(_MOST_ROWS, 2 * self.size, int(self.size * _STEP_S / took_s)))
+        yield
+        return result
+
+    def sweep(self, counts: Counter[str]) -> Iterator[None]:
+        """Delete the contents that no call refers to any more, in one transaction of the server's."""
+
+        def work() -> None:
+            self._connection.execute("LOCK TABLE content, ctx IN SHARE ROW EXCLUSIVE MODE")
+            counts["contents"] += sweep(self.run)
+
+        yield from self.write(work)
+
+    def used_bytes(self) -> int:
+        """Return the bytes of the rows in use: their number, and the size of the first thousand of each table."""
+        tables = (*(table.name for table in TABLES.values()), "content", "ctx")
+        size = "(SELECT avg(pg_column_size(x.*)) FROM (SELECT * FROM {0} LIMIT 1000) x)"
+        sums = " + ".join(f"coalesce((SELECT count(*) FROM {{0}}) * {size}, 0)".format(table) for table in tables)
+        return int(self.run(f"SELECT {sums}", {}).fetchall()[0][0])
 
 
 def _opened(url: str, name: str, wait_s: float | None = None) -> psycopg.Connection:
