@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -197,11 +197,14 @@ def whole_ids(
         )
 
 
-def _whole(readers: _Readers, kind: str, ident: str, find: Callable[[Selective, str], str | None]) -> str:
+def _whole(
+    readers: _Readers, kind: Literal["session", "call"], ident: str, find: Callable[[Selective, str], str | None]
+) -> str:
     if not ident:
         raise KeyError(kind, ident)
     known = readers.each(lambda reader: {one for one in (find(reader, ident),) if one is not None})
-    if ident in known:
+    # What was erased is whole: it may be the beginning of another one's id.
+    if ident in known or readers.each(lambda reader: {ident} if reader.is_erased(kind, ident) else set()):
         return ident
     if not known and readers.failures:
         raise StoreError("; ".join(readers.failures.values()))

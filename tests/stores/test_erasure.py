@@ -303,6 +303,19 @@ def test_a_reader_that_holds_the_log_is_said(
     assert bytes_of(tmp_path) == 0
 
 
+def test_an_erased_id_that_begins_another_takes_nothing_more(store: Delivery, records: Records) -> None:
+    store.write(records.session("s1", start_ns=START_NS), records.session("s10", start_ns=START_NS))
+    store.write(records.call(call_id="c1"), records.call(call_id="c10"))
+    store.close()
+    for _ in range(2):
+        sessions, calls = whole_ids(store.url, ["s1"], ["c1"])
+        erase(store.url, sessions=sessions)
+        erase(store.url, calls=calls)
+    assert left(store.url) == ({"s10"}, {"c10"})
+    with pytest.raises(KeyError):
+        whole_ids(store.url, [], ["s1"])
+
+
 def test_rejected_records_go_too(store: Delivery, records: Records, tmp_path: Path) -> None:
     store.write(*of_user(records))
     damaged = b'{"kind":"call","call_id":"z","place":{"session_id":"hers"},"x":"' + CANARY.encode()

@@ -64,7 +64,7 @@ def delete_command(
     A session (its id or a unique prefix) that fits the filters goes with its calls, steps, events, messages and
     rewards, each call that fits by itself; with a filter for calls (--model, --error, --text, ...) only calls go.
     Content goes that nothing else refers to. What arrives later of what was erased is not stored. Exit code 1 if
-    something is left, or no store has a session or call of a given id; 0 with a receipt where nothing fits the filters.
+    something is left, or no store has or had a given id; 0 with a receipt where nothing fits the filters.
     """
     if not (ids or sessions or calls) and which == CallFilter():
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter.")

@@ -446,6 +446,9 @@ class Selective(Reader, Protocol):
     def targets(self, sessions: Collection[str], calls: Collection[str]) -> frozenset[str]:
         """Return the ids of the timesteps and events of these sessions, and of the events about these calls."""
 
+    def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
+        """Return whether the store remembers that the session or call of this whole id was erased."""
+
     def sharing(self, calls: Collection[str]) -> frozenset[str]:
         """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""
 

@@ -23,20 +23,21 @@ _TARGET: Final = "target"
 def digests(scope: DeletionScope) -> list[bytes]:
     """Return what a store is to remember of a deletion, sorted; nothing of one by age."""
     kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls), (_TARGET, scope.targets))
-    return sorted(_digest(kind, one) for kind, ids in kinds for one in ids)
+    return sorted(digest_of_id(kind, one) for kind, ids in kinds for one in ids)
 
 
 def digests_of(record: Record) -> list[bytes]:
     """Return what a store may remember of a record's call and session, and of what a reward is for."""
     session_id = session_of(record)
-    return [*_final_digests_of(record), *([] if session_id is None else [_digest(_SESSION, session_id)])]
+    return [*_final_digests_of(record), *([] if session_id is None else [digest_of_id(_SESSION, session_id)])]
 
 
 def _final_digests_of(record: Record) -> list[bytes]:
     """Return those that do not go on after they were erased."""
     call_id = getattr(record, "call_id", None)
-    found = [] if call_id is None else [_digest(_CALL, call_id)]
-    return found + [_digest(_TARGET, one) for one in (targets_of(record) if isinstance(record, RewardRecord) else ())]
+    targets = targets_of(record) if isinstance(record, RewardRecord) else []
+    found = [] if call_id is None else [digest_of_id(_CALL, call_id)]
+    return found + [digest_of_id(_TARGET, one) for one in targets]
 
 
 def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
@@ -48,7 +49,7 @@ def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
     if any(erased_ns(found) is not None for found in _final_digests_of(record)):
         return True
     session_id = session_of(record)
-    gone_ns = None if session_id is None else erased_ns(_digest(_SESSION, session_id))
+    gone_ns = None if session_id is None else erased_ns(digest_of_id(_SESSION, session_id))
     return gone_ns is not None and (_is_of_session(record) or _happened_ns(record) < gone_ns)
 
 
@@ -79,5 +80,6 @@ def _happened_ns(record: Record) -> int:
     return record.time_ns or 0
 
 
-def _digest(kind: str, ident: str) -> bytes:
+def digest_of_id(kind: str, ident: str) -> bytes:
+    """Return what a store remembers of an erased id of a `session`, a `call` or a `target` of rewards."""
     return hashlib.sha256(f"{kind} {ident}".encode(errors="surrogatepass")).digest()[:_BYTES]

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from callspan.stores import filters
 from callspan.stores.base import REWARDED, CallFilter, CallIds, DeletionScope
 from callspan.stores.columns import TABLES
+from callspan.stores.erased import digest_of_id
 from callspan.stores.sql_rewards import CALL_IDS, SqlRewards, Values
 
 _EVERY: Final = CallFilter()
@@ -110,6 +111,15 @@ class SqlChoice(SqlRewards):
             rows = self._chunks(f"SELECT {key} FROM {table} WHERE {self._among(column)}", ids)
             found.update(str(row[0]) for row in rows)
         return frozenset(found)
+
+    def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
+        """Return whether the store remembers that the session or call of this whole id was erased."""
+        remembered = self._remembered(digest_of_id(kind, ident))
+        return next(self._tuples("SELECT 1 FROM erased WHERE id = :id LIMIT 1", id=remembered), None) is not None
+
+    def _remembered(self, digest: bytes) -> object:
+        """Return a hash as it stands in the table `erased`."""
+        return digest
 
     def sharing(self, calls: Collection[str]) -> frozenset[str]:
         """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""

@@ -43,9 +43,15 @@ def test_a_session_is_deleted_with_everything_in_it(full: str) -> None:
     assert (answer.code, answer.err) == (0, "")
     assert "1 session, 1 call, 1 timestep" in " ".join(answer.out.split())
     assert left(full) == ["call-b", "session-b"]
-    answer = ask("--store", full, "delete", "session-a", "--yes")
-    assert answer.code == 1
-    assert "No session session-a" in answer.err
+
+
+def test_an_erased_id_is_not_the_beginning_of_another(full: str) -> None:
+    keep(full, session("session-a1", start_ns=START_NS), made("call-a1"))
+    for ident in ("--call=call-a", "session-a") * 2:
+        assert ask("--store", full, "delete", ident, "--yes").code == 0
+    assert left(full) == ["call-a1", "call-b", "session-a1", "session-b"]
+    answer = ask("--store", full, "delete", "session-x", "--yes")
+    assert (answer.code, "No session session-x" in answer.err) == (1, True)
 
 
 def test_a_dry_run_deletes_nothing(full: str) -> None:
@@ -109,8 +115,8 @@ def test_where_nothing_fits_there_is_a_receipt_of_nothing(full: str, tmp_path: P
     for options in (["--dry-run"], ["--yes"], []):
         answer = ask("--store", full, "delete", "--user", "u1", *options)
         assert (answer.code, "nothing" in answer.out) == (0, True)
-    for named in ("--call", "--session"):
-        assert ask("--store", full, "delete", named, "of-user", "--yes").code == 1
+    for named, code in (("--call", 0), ("--session", 1)):
+        assert ask("--store", full, "delete", named, "of-user", "--yes").code == code
     assert ask("--store", f"sqlite:///{tmp_path}/none.db", "delete", "--user", "u1", "--yes").code == 1
 
 
@@ -146,6 +152,8 @@ def test_of_a_broken_store_the_command_says_why_and_erases_from_the_others(full:
     )
     assert left(full) == ["call-b", "session-b"]
     answer = ask("--store", stores, "delete", "session-a", "--yes")
+    assert (answer.code, "broken.db: file is not a database" in " ".join(answer.out.split())) == (1, True), answer.out
+    answer = ask("--store", stores, "delete", "session-x", "--yes")
     assert (answer.code, "broken.db: file is not a database" in " ".join(answer.err.split())) == (1, True), answer.err
 
 

@@ -103,6 +103,10 @@ class ClickHouseReader(SqlReader):
         """Return the condition that a column has one of the values of `:among`."""
         return f"{column} IN :among"
 
+    def _remembered(self, digest: bytes) -> object:
+        """Return a hash as it stands in the table `erased`."""
+        return digest.hex()
+
     def _sharing(self) -> str:
         """Return the query for the calls whose requests hold a message of a user of the calls `:among`."""
         return f"""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -18,7 +18,8 @@ from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
 from callspan.record.formats import check_file
 from callspan.stores.base import Stored, StoreError
-from callspan.stores.jsonl.store import check_there, files_of
+from callspan.stores.erased import digest_of_id
+from callspan.stores.jsonl.store import check_there, files_of, read_erased
 from callspan.stores.sqlite.temporary import TemporaryReader
 
 _keys: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
@@ -88,6 +89,10 @@ class JsonLinesReader(TemporaryReader):
         some = JsonLinesReader(self._store, self._wait_s, (kind, frozenset(ids)))
         with closing(some):
             yield from super(JsonLinesReader, some).stored(kind, ids)
+
+    def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
+        """Return whether the store remembers that the session or call of this whole id was erased. Raises OSError."""
+        return digest_of_id(kind, ident) in read_erased(self._store)
 
     def close(self) -> None:
         """Close the files and the temporary database."""
