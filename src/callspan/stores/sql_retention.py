@@ -15,7 +15,7 @@ from callspan.stores.base import Keep
 from callspan.stores.retention import CHILDREN, OLD, Result
 
 _T = TypeVar("_T")
-_LOWER: Final = 0.95
+LOWER: Final = 0.95
 """Part of the allowed bytes that is left after a deletion: else each record would cause the next one."""
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
 _RUNS: Final = "c.outcome IN ('started', 'in_progress')"
@@ -99,7 +99,7 @@ class SqlRetention:
         while (most := self._keep.most_bytes) is not None and (used := self._engine.used_bytes()) > most:
             there = sum(self._number(f"SELECT count(*) FROM {table}") for table in ("sessions", *CHILDREN))
             known = self._counts.total()
-            last = yield from self._until(self._keep.until_ns, known + max(1, int(there * (1 - _LOWER * most / used))))
+            last = yield from self._until(self._keep.until_ns, known + max(1, int(there * (1 - LOWER * most / used))))
             yield from self._others(last, rejected=False)
             if self._counts.total() == known:
                 return

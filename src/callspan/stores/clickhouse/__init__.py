@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Final, cast
 
 from callspan.spool.sink import Sink
-from callspan.stores.base import DeletionResult, DeletionScope, Reader
+from callspan.stores.base import DeletionResult, DeletionScope, Keep, Reader
 from callspan.stores.protocol import ServerStore
 
 _ADDRESS: Final = frozenset({"database", "dsn", "host", "interface", "password", "port", "username"})
@@ -45,3 +47,7 @@ class ClickHouse(ServerStore):
     def remove(self, scope: DeletionScope) -> DeletionResult:
         """Delete the records of a scope; safe to repeat. Raises StoreError, ClickHouseError."""
         return cast("DeletionResult", self.load("callspan.stores.clickhouse.store:remove")(self.url, scope))
+
+    def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
+        """Delete what is old or too much, many sessions at once. Raises StoreError, ClickHouseError."""
+        return cast("Iterator[None]", self.load("callspan.stores.clickhouse.retention:retain")(self.url, keep, counts))

@@ -56,7 +56,8 @@ _POISON: Final = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 130, 131, 40
 """Error codes caused by the data: it cannot be parsed, converted, or held by its column."""
 
 _DAY_NS: Final = 86_400 * 10**9
-_FINAL: Final = {"final": 1, "cast_keep_nullable": 1}
+FINAL: Final = {"final": 1, "cast_keep_nullable": 1}
+"""Settings of a query that sees rows as they are after all merges."""
 _AT_ONCE: Final = 1000
 """Ids per query: a server limits the length of each parameter."""
 _IN_SESSIONS: Final = "session_id IN {sessions:Array(String)}"
@@ -118,7 +119,7 @@ class ClickHouseStore:
                 found = WritersReader(self.name, client).session(key)
             finally:
                 self._client = None
-                _delete(client, table, chosen, {"key": key})
+                delete(client, table, chosen, {"key": key})
         return tried(found=found is not None)
 
     def close(self) -> None:
@@ -189,9 +190,9 @@ class ClickHouseStore:
         seen = ", ".join(str(record.seen_ns) for record in gone if isinstance(record, SCOPE_TYPES))
         for table, ids in keys.items():
             if table.merges:
-                _delete_among(self._open, f"{table.kind}_versions", table.key, ids, also=f"seen_ns IN ({seen})")
+                delete_among(self._open, f"{table.kind}_versions", table.key, ids, also=f"seen_ns IN ({seen})")
             else:
-                _delete_among(self._open, table.name, table.key, ids)
+                delete_among(self._open, table.name, table.key, ids)
 
     def _write(self, batch: _Batch) -> None:
         calls = self._newer(batch.calls)
@@ -209,7 +210,7 @@ class ClickHouseStore:
         known = [row["reward_id"] for row in batch.rows.get("rewards", ()) if row["stage"] == "completed"]
         if known:
             earlier = "stage <> 'completed' AND reward_id IN {ids:Array(String)}"
-            _delete(self._open, "rewards", earlier, {"ids": known})
+            delete(self._open, "rewards", earlier, {"ids": known})
         self._insert("calls", calls.values())
         self._written |= dict.fromkeys(contents, now)
         for call_id, records in batch.responses.items():
@@ -355,30 +356,35 @@ def _remove_old(client: Client, older_than_ns: int) -> DeletionResult:
     )
     values["steps"] = _ids(client, "SELECT timestep_id FROM timesteps WHERE start_ns < {old:Int64}", values)
     condition = f"{_IN_SESSIONS} OR time_ns < {{old:Int64}}"
-    about: dict[str, Any] = {table: _delete(client, table, condition, values) for table in ABOUT_CALLS}
+    about: dict[str, Any] = {table: delete(client, table, condition, values) for table in ABOUT_CALLS}
     steps = f"{_IN_SESSIONS} OR timestep_id IN {{steps:Array(String)}}"
     return DeletionResult(
-        timesteps=_delete(client, "timestep_versions", steps, values, "timestep_id"),
+        timesteps=delete(client, "timestep_versions", steps, values, "timestep_id"),
         **about,
-        calls=_delete(client, "calls", f"{_IN_SESSIONS} OR start_ns < {{old:Int64}}", values),
-        sessions=_delete(client, "session_versions", _IN_SESSIONS, values, "session_id"),
-        contents=_delete(client, "content", "seen_ns < {unseen:Int64}", values),
+        calls=delete(client, "calls", f"{_IN_SESSIONS} OR start_ns < {{old:Int64}}", values),
+        sessions=delete(client, "session_versions", _IN_SESSIONS, values, "session_id"),
+        contents=delete(client, "content", "seen_ns < {unseen:Int64}", values),
     )
 
 
 def _erase(client: Client, scope: DeletionScope) -> DeletionResult:
+    """Delete sessions and calls with the contents that only they refer to, and remember their ids."""
+    return take(client, scope, [found.hex() for found in digests(scope)])
+
+
+def take(client: Client, scope: DeletionScope, remembered: Collection[str]) -> DeletionResult:
     """Delete sessions and calls with the contents that only they refer to.
 
-    A writer that does not see the remembered ids yet sees them after its batch, and writes its contents again.
+    A writer that does not see what is remembered yet sees it after its batch, and writes its contents again.
     """
-    remembered = [{"id": found.hex(), "time_ns": scope.erased_ns} for found in digests(scope)]
     if remembered:
-        lines = b"\n".join(map(msgspec.json.encode, remembered))
+        rows_of_erased = [{"id": found, "time_ns": scope.erased_ns} for found in remembered]
+        lines = b"\n".join(map(msgspec.json.encode, rows_of_erased))
         client.raw_insert("erased", insert_block=lines, settings=_INSERT, fmt=_FORMAT)
     began_ns = time.time_ns()
     rows = client.query("SELECT key, frame FROM dead_letter").result_rows
     rejected = [str(row[0]) for row in rows if names(str(row[1]).encode(), scope)]
-    _delete_among(client, "dead_letter", "key", rejected)
+    delete_among(client, "dead_letter", "key", rejected)
     contents = set[str]()
     for column, ids in (("session_id", scope.sessions), ("call_id", scope.calls)):
         for some in _some(ids):
@@ -388,15 +394,15 @@ def _erase(client: Client, scope: DeletionScope) -> DeletionResult:
         sql = f"SELECT DISTINCT {_IN_SKELETON} FROM content WHERE hash IN {{ids:Array(String)}} AND role IS NULL"
         contents.update(_ids(client, sql, {"ids": some}))
     counts: dict[str, Any] = {
-        table: _delete_among(client, table, "session_id", scope.sessions)
-        + _delete_among(client, table, "call_id", scope.calls)
+        table: delete_among(client, table, "session_id", scope.sessions)
+        + delete_among(client, table, "call_id", scope.calls)
         for table in ("calls", *ABOUT_CALLS)
     }
-    counts["rewards"] += sum(_delete_among(client, "rewards", column, scope.targets) for column in REWARDED)
+    counts["rewards"] += sum(delete_among(client, "rewards", column, scope.targets) for column in REWARDED)
     return DeletionResult(
         **counts,
-        timesteps=_delete_among(client, "timestep_versions", "session_id", scope.sessions, "timestep_id"),
-        sessions=_delete_among(client, "session_versions", "session_id", scope.sessions, "session_id"),
+        timesteps=delete_among(client, "timestep_versions", "session_id", scope.sessions, "timestep_id"),
+        sessions=delete_among(client, "session_versions", "session_id", scope.sessions, "session_id"),
         contents=_delete_contents(client, contents, began_ns),
     )
 
@@ -409,15 +415,15 @@ def _delete_contents(client: Client, candidates: set[str], before_ns: int) -> in
         live.update(_ids(client, sql, {"ids": some}))
     if candidates - live:
         live.update(_ids(client, _LIVE_IN_SKELETONS, {}))
-    return _delete_among(client, "content", "hash", candidates - live, also=f"seen_ns < {int(before_ns)}")
+    return delete_among(client, "content", "hash", candidates - live, also=f"seen_ns < {int(before_ns)}")
 
 
-def _delete_among(
+def delete_among(
     client: Client, table: str, column: str, ids: Collection[str], key: str | None = None, also: str = "1 = 1"
 ) -> int:
     """Delete the rows whose column has one of these values; return how many records they were."""
     condition = f"{column} IN {{ids:Array(String)}} AND {also}"
-    return sum(_delete(client, table, condition, {"ids": some}, key) for some in _some(ids))
+    return sum(delete(client, table, condition, {"ids": some}, key) for some in _some(ids))
 
 
 def _some(ids: Collection[str]) -> Iterator[list[str]]:
@@ -427,14 +433,14 @@ def _some(ids: Collection[str]) -> Iterator[list[str]]:
 
 
 def _ids(client: Client, sql: str, values: Mapping[str, object]) -> list[str]:
-    return [str(row[0]) for row in client.query(sql, parameters=dict(values), settings=_FINAL).result_rows]
+    return [str(row[0]) for row in client.query(sql, parameters=dict(values), settings=FINAL).result_rows]
 
 
-def _delete(client: Client, table: str, condition: str, values: Mapping[str, object], key: str | None = None) -> int:
+def delete(client: Client, table: str, condition: str, values: Mapping[str, object], key: str | None = None) -> int:
     """Delete rows and return how many records they were: distinct values of `key`, else rows after all merges."""
     counted = "count()" if key is None else f"uniqExact({key})"
     sql = f"SELECT {counted} FROM {table} WHERE {condition}"
-    number = int(str(client.query(sql, parameters=dict(values), settings=_FINAL).result_rows[0][0]))
+    number = int(str(client.query(sql, parameters=dict(values), settings=FINAL).result_rows[0][0]))
     if number:
         client.command(f"DELETE FROM {table} WHERE {condition}", parameters=dict(values))
     return number
