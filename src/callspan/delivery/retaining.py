@@ -161,9 +161,9 @@ class Retention:
                 self._store.name, dict(counts), now if deleted else known.last_ns, self._me, now + int(wait_s * 1e9)
             )
             data = msgspec.json.encode(fresh)
-            os.ftruncate(descriptor, 0)
+            # In one write, which a kill does not cut; never shorter than before, so that nothing is left behind it.
             os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, data)
+            os.write(descriptor, data.ljust(os.fstat(descriptor).st_size))
             if deleted and not known.last_ns:
                 self._say(fresh)
         return wait_s
