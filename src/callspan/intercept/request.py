@@ -159,6 +159,8 @@ class OpenCall:
         _REQUESTS.pop(id(self), None)
         self.leave()
         with _CLOSE:
+            if self.read is not None and not (self.call.has_body or self.call.streaming):
+                self.call.data(body_of(None, self.read))  # it was parsed in a context without this call
             info = call_error(error)
             self.call.end(how=None, outcome=outcome_of(error, info), error=info)
 
@@ -240,6 +242,7 @@ class OpenCall:
             self.attach_response(response)
             if self.hook_context.missing and self.hook_context.lacks(call.record.sdk, names.STREAM.name):
                 observe_iterator(result)
+        received = response if response is not None else self.read
         response = response if response is not None else result
         if call.byte_reader is not None and getattr(response, "is_closed", False):
             call.byte_reader.whole(response.content)
@@ -247,7 +250,7 @@ class OpenCall:
         awaited = not call.streaming and not call.has_body
         if awaited and (self.observer is None or getattr(response, "is_closed", True)):
             file = read_file(self.path.endpoint, result, response)
-            call.data(body_of(result, response) if file is None else file)
+            call.data(body_of(result, response if received is None else received) if file is None else file)
         if call.has_body or self.observer is None:
             return False
         self.observer.on(Event.HANDED_OVER)

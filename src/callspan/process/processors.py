@@ -61,6 +61,7 @@ _PUT_QUEUED: Final = Processed.__dict__["queued"].__set__
 _PUT_PASSED: Final = Processed.__dict__["passed"].__set__
 
 _PRICE: Final = fail_open("price a call")
+_CHOOSE: Final = fail_open("choose the processors of a record")
 _READ: Final = fail_open("read the price file")
 
 
@@ -129,7 +130,7 @@ class Processor(NamedTuple):
     calls_only: bool = False
     """Whether it only applies to calls."""
     needs_values: bool = False
-    """Whether it changes no call that has neither metadata, parameters nor an error."""
+    """Whether it changes no call that has neither metadata, parameters, tools nor an error."""
 
 
 class Processors:
@@ -172,12 +173,16 @@ class Processors:
         return _processed(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
 
     def _steps_of(self, call: Any) -> tuple[_Step, ...]:  # noqa: ANN401 - a CallRecord
-        has_values = call.metadata or call.request.params or call.error is not None or call.api in CARRIES_CREDENTIALS
-        return self._of_calls if has_values else self._of_plain_calls
+        request = call.request
+        has_values = call.metadata or request.params or request.tool_names is not None or call.error is not None
+        return self._of_calls if has_values or call.api in CARRIES_CREDENTIALS else self._of_plain_calls
 
     def run(self, record: _R) -> _R:
         """Return the result of the processors alone, for records that were processed before and are delivered now."""
-        steps = self._of_others if type(record) is not CallRecord else self._steps_of(record)
+        try:
+            steps = self._of_others if type(record) is not CallRecord else self._steps_of(record)
+        except reported(_CHOOSE):
+            steps = self._of_calls
         for step, process, failed in steps:
             try:
                 record = process(record)

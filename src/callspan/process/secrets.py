@@ -33,9 +33,20 @@ _HEADER_MAPS: Final = frozenset({"headers", "extraheaders", "defaultheaders"})
 _MESSAGES: Final = frozenset({"messages", "input", "prompt", "system", "instructions"})
 _REPEATED: Final = frozenset({"tools", "mcp_servers", "metadata", "headers"})
 """Settings that an answer repeats; the rest of an answer is content."""
-_CREDENTIAL_MARKS: Final = (b"uthorization", b'"headers"', b'oken"', b'key"', b'Key"', b'ecret"', b"assw", b"ookie")
+_CREDENTIAL_MARKS: Final = (
+    b"uthorization",
+    b'"headers"',
+    b'oken"',
+    b'key"',
+    b'Key"',
+    b'ecret"',
+    b"assw",
+    b"ookie",
+    b"@",
+)
+_MCP: Final = b'"mcp'
 CARRIES_CREDENTIALS: Final = frozenset({"responses", "messages"})
-"""APIs whose tools and servers may bring credentials of their own (MCP)."""
+"""APIs whose answers may repeat tools and servers with credentials of their own (MCP)."""
 
 MAX_SEARCHED: Final = 65_536
 """Characters of one error that are searched for secrets; what lies beyond is cut."""
@@ -151,7 +162,9 @@ def mask_record(record: Record) -> Record:
     Of a call also the settings part of its body is masked, never its messages. How much text is searched is bounded:
     `MAX_SEARCHED` for the error, `MAX_SETTINGS_SEARCHED` for everything else.
     """
-    has_settings = isinstance(record, CallRecord) and (record.request.params or record.api in CARRIES_CREDENTIALS)
+    has_settings = isinstance(record, CallRecord) and (
+        record.request.params or record.request.tool_names is not None or record.api in CARRIES_CREDENTIALS
+    )
     if has_settings or record.metadata:
         search = BoundedSearch(MAX_SETTINGS_SEARCHED)
         if has_settings and isinstance(record, CallRecord):
@@ -225,7 +238,9 @@ def _mask_settings(record: CallRecord, search: BoundedSearch) -> CallRecord:
     if safe is not params:
         request = msgspec.structs.replace(record.request, params=safe)
         record = msgspec.structs.replace(record, request=request)
-    if safe is not params or _may_carry_credentials(record):
+    answer = None if record.response is None else record.response.body
+    sent = safe is not params or _may_carry_credentials(record)
+    if sent or (answer is not None and record.api in CARRIES_CREDENTIALS and _MCP in bytes(answer)):
         return _mask_bodies(record, search)
     return record
 
@@ -267,10 +282,10 @@ def _plain_name(key: str) -> str:
 
 def _may_carry_credentials(record: CallRecord) -> bool:
     request = record.request
-    if record.api not in CARRIES_CREDENTIALS or not is_kept(request.body):
+    if not is_kept(request.body):
         return False
     body = bytes(request.body)
-    if not request.tool_names and b'"mcp_servers"' not in body:
+    if request.tool_names is None and b'"mcp_servers"' not in body:
         return False
     return any(mark in body for mark in _CREDENTIAL_MARKS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 from tests.points import points
@@ -193,6 +194,9 @@ def test_key_in_settings_and_error_is_in_no_byte_of_the_record(content: str) -> 
         ("responses", {"tools": [{"type": "mcp", "server_label": "s", "authorization": "plainsecret"}]}),
         ("responses", {"tools": [{"type": "mcp", "server_label": "s", "headers": {"X-Key": "plainsecret"}}]}),
         ("messages", {"mcp_servers": [{"name": "s", "authorization_token": "plainsecret"}]}),
+        ("chat_completions", {"tools": [{"type": "mcp", "server_label": "s", "authorization": "plainsecret"}]}),
+        ("chat_completions", {"tools": [{"type": "mcp", "server_url": "https://u:plainsecret@h/mcp"}]}),
+        ("chat_completions", {"functions": [{"name": "f", "api_key": "plainsecret"}]}),
     ],
 )
 def test_credentials_of_mcp_servers_are_masked_in_the_body(api: str, setting: dict[str, object]) -> None:
@@ -208,6 +212,21 @@ def test_credentials_of_mcp_servers_are_masked_in_the_body(api: str, setting: di
     assert isinstance(kept, CallRecord)
     assert b"plainsecret" not in encode(kept)
     assert json.loads(bytes(kept.request.body))["messages"] == body["messages"], "messages stay exact"
+
+
+def test_tools_that_an_answer_repeats_are_masked_also_where_the_request_had_none() -> None:
+    """As in the answer of a background response, which another request reads."""
+    body = {"output": [], "tools": [{"type": "mcp", "server_label": "s", "headers": {"X-Key": "plainsecret"}}]}
+    response = Response(body=msgspec.Raw(json.dumps(body).encode()))
+    record = CallRecord(call_id="c", api="responses", timing=Timing(start_ns=1), response=response)
+    assert b"plainsecret" not in encode(caller_processors(Settings()).process(record).record)
+
+
+@points("field", [{"metadata": type("Odd", (dict,), {"__len__": lambda _: 1 // 0})()}, {"api": []}])
+def test_a_record_that_no_processor_can_read_keeps_no_content(field: dict[str, Any]) -> None:
+    record = CallRecord(call_id="c", timing=Timing(start_ns=1), request=Request(body=msgspec.Raw(b'"plainsecret"')))
+    odd = msgspec.structs.replace(record, **field)
+    assert b"plainsecret" not in bytes(caller_processors(Settings()).process(odd).record.request.body)
 
 
 @points("field", ["messages", "input", "prompt", "system", "instructions"])
@@ -227,12 +246,11 @@ def test_content_is_exact_also_where_settings_are_masked(field: str) -> None:
 @points(
     ("api", "request_"),
     [
-        ("chat_completions", Request(tool_names=["s"], body=msgspec.Raw(b'{"authorization":"x"}'))),
         ("responses", Request(body=msgspec.Raw(b'{"authorization":"x"}'))),
         ("responses", Request(tool_names=["s"], body=msgspec.Raw(b'{"authority":"x"}'))),
         ("responses", Request(tool_names=["s"])),
     ],
-    ids=["an API without servers", "no tools", "no credentials", "no body"],
+    ids=["no tools", "no credentials", "no body"],
 )
 def test_bodies_that_cannot_carry_credentials_are_not_read(api: str, request_: Request) -> None:
     record = CallRecord(call_id="c", api=api, timing=Timing(start_ns=1), request=request_)
