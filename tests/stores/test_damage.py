@@ -237,8 +237,7 @@ def test_what_can_be_read_is_recovered(path: Path, kind: str, least: int) -> Non
         (bytes(call.request.body), bytes(before[call.call_id].request.body)) for call in after if call.call_id in before
     ]
     others = sum(found not in (b"", b"null", kept) for found, kept in bodies)
-    # At the edge of a hole a row has lost a part, of a reference too.
-    assert others <= (0 if kind == "cut" else CALLS // 20), "a changed reference between rows cannot be recognised"
+    assert others <= (CALLS // 20 if kind == "bits" else 0), "a changed reference between rows cannot be recognised"
     assert sum(found == kept for found, kept in bodies) > least // 2
 
 
