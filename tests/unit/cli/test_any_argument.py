@@ -89,6 +89,7 @@ def check(arguments: list[str]) -> None:
     assert result.exit_code == 0 or result.stderr or result.stdout, shown
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_no_typical_invalid_option_value_causes_a_traceback() -> None:
     seen: set[tuple[str, str]] = set()

@@ -84,6 +84,7 @@ CUTS: dict[str, tuple[int, Callable[[str], str]]] = {
 URLS_ONLY = ("a driver's error", "a driver's error in a command")
 
 
+@pytest.mark.slow
 @points("name", CUTS)
 @points("secret", SECRETS)
 def test_a_secret_across_a_cut_is_not_kept_in_part(name: str, secret: str) -> None:
