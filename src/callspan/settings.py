@@ -91,6 +91,7 @@ class SettingArguments(TypedDict, total=False):
     span_cost: bool | None
     compatibility: bool | None
     retain_days: float | Literal[False] | None
+    retain_content_days: float | Literal[False] | None
     retain_bytes: Size | Literal[False] | None
     strict: bool | None
     service: str | Literal[False] | None
@@ -140,6 +141,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         compatibility: Attribute names that backends still read, in addition to the conventions' own. Default: on.
         retain_days: Delete sessions from the stores so many days after their end, and calls outside sessions so many
             days after their start. Default: never.
+        retain_content_days: So many days after that end or start, SQLite and Postgres keep of a record only what
+            `content="metadata"` keeps: texts go, numbers stay. Default: never.
         retain_bytes: Beyond so many bytes in use, each store loses its oldest sessions and calls. Default: no limit.
         strict: Wrong use of the session API raises `MisuseError` instead of being flagged. Default: off.
         service: Name of the service in records; spans have that of their resource. Default: none.
@@ -177,6 +180,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     span_cost: bool = False
     compatibility: bool = True
     retain_days: float | None = None
+    retain_content_days: float | None = None
     retain_bytes: int | None = None
     strict: bool = False
     service: str | None = None

@@ -102,6 +102,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Parse]]] = {
     "span_cost": ("CALLSPAN_SPAN_COST", flag),
     "compatibility": ("CALLSPAN_COMPATIBILITY", flag),
     "retain_days": ("CALLSPAN_RETAIN_DAYS", limit_of(days)),
+    "retain_content_days": ("CALLSPAN_RETAIN_CONTENT_DAYS", limit_of(days)),
     "retain_bytes": ("CALLSPAN_RETAIN_BYTES", limit_of(size)),
     "strict": ("CALLSPAN_STRICT", flag),
     "service": ("OTEL_SERVICE_NAME", text),

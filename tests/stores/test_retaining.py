@@ -13,21 +13,29 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from callspan.cli import doctor
 from callspan.delivery import retaining
 from callspan.delivery.retaining import Retention, retained_in
-from callspan.record import events
+from callspan.process.content import at_level
+from callspan.record import call, events
+from callspan.record.events import RECORD_TYPES, record_key
 from callspan.settings import Settings
 from callspan.stores.base import CallFilter, Keep
+from callspan.stores.columns import TABLES
 from callspan.stores.jsonl.store import files_of
 from callspan.stores.protocol import Retainable
+from callspan.stores.sql_reader import SqlReader
+from callspan.stores.sql_rewards import record_of
 from callspan.stores.urls import find_store
 
-from .conftest import SECOND, START_NS, Delivery, Records
+from .conftest import SECOND, START_NS, Delivery, Records, raw
 
 ROOT = Path(__file__).parents[2]
 DAY = 86_400 * SECOND
+CANARY = "ein Kanarienvogel"
 LONG = "the same long answer that a later request repeats, and then some more words of it"
 
 
@@ -49,6 +57,18 @@ def retain(url: str, before_ns: int | None = None, most_bytes: int | None = None
     counts = Counter[str]()
     until = until_ns or START_NS + 1000 * DAY
     for _ in found.retention(Keep(until, until - 2 * DAY, before_ns, most_bytes), counts):
+        pass
+    return counts
+
+
+def retain_content(url: str, before_ns: int) -> Counter[str]:
+    """One pass that takes contents only."""
+    found = find_store(url)
+    assert isinstance(found, Retainable)
+    counts = Counter[str]()
+    until = START_NS + 1000 * DAY
+    keep = Keep(until, until - 2 * DAY, content_before_ns=before_ns, reduced=retaining._reduced)
+    for _ in found.retention(keep, counts):
         pass
     return counts
 
@@ -205,6 +225,190 @@ class TestWhatGoes:
         assert left == [f"s{number:02}" for number in range(40 - len(left), 40)]
         assert 10 <= len(left) <= 30, counts
         assert retain(store.url, most_bytes=most).total() == 0
+
+
+class TestContents:
+    """`retain_content_days`: texts go, numbers stay."""
+
+    @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+    def store(self, request: pytest.FixtureRequest, tmp_path: Path, deliver: Callable[[str], Delivery]) -> Delivery:
+        """A store whose retention can take only contents."""
+        if request.param == "sqlite":
+            return deliver(f"sqlite:///{tmp_path}/calls.db")
+        return deliver(str(request.getfixturevalue("postgres_url")))
+
+    def talkative(self, records: Records, session_id: str | None = "old") -> list[events.Record]:
+        """A record of each kind with the canary wherever it may have content; outside of sessions those that can be."""
+        error = call.ErrorInfo(kind="api", type="APIError", message=f"{CANARY} message", body={"a": f"{CANARY} body"})
+        asked = [{"role": "system", "content": f"{CANARY} system"}, {"role": "user", "content": f"{CANARY} {LONG}"}]
+        name, who = f"of-{session_id}", {"user_id": "u1"}
+        given = records.call(asked, f"{CANARY} answer", call_id=name, session_id=session_id, error=error, metadata=who)
+        tools = [{"type": "function", "function": {"name": "f", "description": f"{CANARY} tool"}}]
+        body = json.loads(bytes(given.request.body)) | {"tools": tools}
+        of_session: list[events.Record] = [
+            records.session("old", start_ns=START_NS, end_ns=START_NS, outcome="error", error=error, user_id="u1"),
+            events.TimestepRecord(
+                timestep_id="t", session_id="old", seen_ns=1, index=0, start_ns=START_NS, error=error, name="step"
+            ),
+        ]
+        return [
+            *(of_session if session_id else []),
+            msgspec.structs.replace(given, request=msgspec.structs.replace(given.request, body=raw(body))),
+            events.EventRecord(
+                event_id=f"e-{name}", session_id=session_id, event_type="tool", time_ns=START_NS, error=error,
+                data={"arguments": CANARY},
+            ),
+            events.MessageRecord(
+                message_id=f"m-{name}", session_id=session_id, message_type="observation", time_ns=START_NS,
+                content=f"{CANARY} in the grid",
+            ),
+            events.RewardRecord(
+                reward_id=f"r-{name}", session_id=session_id, call_id=name, time_ns=START_NS, value=0.5,
+                annotation=f"{CANARY} comment",
+            ),
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("session_id", ["old", None])
+    def test_each_record_keeps_what_content_metadata_keeps(
+        self, store: Delivery, records: Records, session_id: str | None
+    ) -> None:
+        made = self.talkative(records, session_id)
+        new = [*session(records, "new", 20, 20), records.call([{"role": "user", "content": LONG}], at_s=20 * 86_400)]
+        store.write(*made, *new, *([records.session("old", 0, name="first")] if session_id else []))
+        before, stamps = stored(store), versions(store)
+        assert str(before).count(CANARY) >= len(made)
+        counts = retain_content(store.url, START_NS + 10 * DAY)
+        assert counts["reduced"] == len(made)
+        assert counts.total() - counts["reduced"] == counts["contents"] + counts["ctxs"]
+        after = stored(store)
+        assert versions(store) == stamps
+        for key, record in before.items():
+            is_old = key in {record_key(one) for one in made}
+            assert after[key] == (at_level(record, "metadata", why="retention") if is_old else record), key
+        found = after["call", f"of-{session_id}"]
+        assert isinstance(found, call.CallRecord)
+        assert (found.content_level, found.usage, found.user) == ("metadata", made[-4].usage, "u1")  # type: ignore[union-attr]
+        assert list(store.read().calls(CallFilter(text=CANARY))) == []
+        assert canaries(store) == 0
+        assert retain_content(store.url, START_NS + 10 * DAY)["reduced"] == 0
+
+    @pytest.mark.parametrize("newer", [False, True])
+    def test_what_is_delivered_again_loses_its_content_in_the_next_pass(
+        self, store: Delivery, records: Records, newer: bool
+    ) -> None:
+        made = self.talkative(records)
+        store.write(*made)
+        retain_content(store.url, START_NS + 10 * DAY)
+        reduced = stored(store)
+        later = [msgspec.structs.replace(one, **newer_version(one)) for one in made] if newer else made
+        store.write(*later)
+        assert newer == any(CANARY in str(one) for one in stored(store).values())
+        retain_content(store.url, START_NS + 10 * DAY)
+        assert canaries(store) == 0
+        again = stored(store)
+        assert newer or again == reduced
+        assert {key: one.redactions for key, one in again.items()}.keys() == reduced.keys()
+
+    def test_what_goes_on_keeps_its_content_and_rejected_records_go(self, store: Delivery, records: Records) -> None:
+        store.write(*session(records, "s", 0, 1), records.call(session_id="s", at_s=50 * 86_400))
+        (entry,) = store.entries([f"{CANARY}, no record".encode()])
+        store.sink.set_aside(entry, "no record")
+        before = stored(store)
+        retain_content(store.url, START_NS + 10 * DAY)
+        assert stored(store) == before
+        retain_content(store.url, time.time_ns() + DAY)
+        assert rejected(store) == canaries(store) == 0
+
+    def test_a_damaged_record_loses_its_content_too(self, store: Delivery, records: Records) -> None:
+        store.write(*self.talkative(records))
+        execute(store, "UPDATE events SET flags = '7'")
+        damage = "data = x'00', text = NULL" if store.url.startswith("sqlite") else "data = '7', text = NULL"
+        execute(store, f"UPDATE content SET {damage} WHERE text LIKE '%answer%'")
+        retain_content(store.url, START_NS + 10 * DAY)
+        assert canaries(store) == 0
+        (left,) = store.read().calls()
+        assert (left.content_level, left.usage is None) == ("metadata", False)
+
+    def test_doctor_names_the_stores_that_cannot(self, tmp_path: Path) -> None:
+        urls = tuple(f"{kind}:///{tmp_path}/calls.{kind}" for kind in ("sqlite", "jsonl"))
+        names = {one.name for one in doctor._retention(Settings(stores=urls, retain_content_days=1.0))}
+        assert names == {f"content in {urls[1]}"}
+
+    def test_a_pass_takes_contents_once_an_hour_and_says_so(
+        self, tmp_path: Path, deliver: Callable[[str], Delivery], records: Records, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        store = deliver(f"sqlite:///{tmp_path}/calls.db")
+        store.write(*self.talkative(records))
+        retention = Retention(find_store(store.url), "p", Settings(retain_content_days=1.0), tmp_path)
+        levels = []
+        for _ in range(10):
+            retention.step(None)
+            levels += [retention._content_ns, bool(canaries(store))]
+            pass_time(tmp_path)
+        retention.close()
+        assert levels[-2:] == [levels[0], False]
+        (found,) = retained_in(tmp_path)
+        assert found.content_ns == levels[0] > 0
+        assert found.what == "0 sessions, 0 calls, 0 other records, the content of 6 records"
+        assert any("retain_content_days=1.0" in message for message in caplog.messages)
+        store.write(*self.talkative(records, None))
+        again = Retention(find_store(store.url), "p", Settings(retain_content_days=1.0), tmp_path)
+        again._me = found.by
+        again.step(None)
+        again.close()
+        assert canaries(store) > 0, "the next pass that takes contents begins in an hour"
+
+
+def newer_version(record: events.Record) -> dict[str, object]:
+    """What makes a version of a record newer; those of which the first one stays have none."""
+    if isinstance(record, events.SCOPE_TYPES):
+        return {"seen_ns": 2}
+    return {"stage": "completed"} if hasattr(record, "stage") else {}
+
+
+def stored(store: Delivery) -> dict[tuple[str, str], events.Record]:
+    """All records in a store by kind and id, without what readers derive."""
+    reader = store.read()
+    assert isinstance(reader, SqlReader)
+    found: list[events.Record] = [msgspec.structs.replace(one, conversation=None) for one in reader.calls()]
+    for kind, table in TABLES.items():
+        if kind != "call":
+            found += [record_of(table, row, RECORD_TYPES[kind]) for row in reader._rows(f"SELECT * FROM {table.name}")]
+    return {record_key(one): one for one in found}
+
+
+def versions(store: Delivery) -> set[object]:
+    """What a later version of a session is compared with."""
+    reader = store.read()
+    assert isinstance(reader, SqlReader)
+    return {row["stamps"] for row in reader._rows("SELECT stamps FROM sessions WHERE session_id = 'old'")}
+
+
+def canaries(store: Delivery) -> int:
+    """How often the canary stands in records, contents, and the bytes of the file and its WAL."""
+    reader = store.read()
+    assert isinstance(reader, SqlReader)
+    found = 0
+    for table in (*(table.name for table in TABLES.values()), "content"):
+        for row in reader._rows(f"SELECT * FROM {table}"):
+            found += str(dict(row)).count(CANARY)  # type: ignore[call-overload]
+            if table == "content":
+                found += reader._json_of(row).count(CANARY.encode())
+    if store.url.startswith("sqlite"):
+        path = Path(store.url.removeprefix("sqlite:///"))
+        found += sum(path.with_name(path.name + end).read_bytes().count(CANARY.encode()) for end in ("", "-wal"))
+    return found
+
+
+def execute(store: Delivery, sql: str) -> None:
+    if store.url.startswith("postgresql"):
+        with pytest.importorskip("psycopg").connect(store.url) as connection:
+            connection.execute(sql)
+        return
+    with sqlite3.connect(store.url.removeprefix("sqlite:///")) as connection:
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute(sql)
+    connection.close()
 
 
 class TestJsonLines:
@@ -386,14 +590,14 @@ with ScriptedProvider() as provider:
         assert "the first that retention deletes" in done.stderr
         assert sessions_in(full) == set()
         assert len(calls_in(full)) == 1
-        doctor = subprocess.run(
+        said = subprocess.run(
             [Path(sys.executable).parent / "callspan", "doctor", "--json"],
             check=False,
             env=environment,
             capture_output=True,
             text=True,
         )
-        details = {one["name"]: one["detail"] for one in json.loads(doctor.stdout)["checks"]}
+        details = {one["name"]: one["detail"] for one in json.loads(said.stdout)["checks"]}
         assert details[f"retention of {full.url}"].startswith("300 sessions, 300 calls, 1,200 other records deleted")
         assert "nothing is deleted from it by itself" in details["retention of console://"]
 

@@ -378,6 +378,10 @@ def _retention(settings: Settings) -> Iterator[Check]:
             if not isinstance(store, Retainable):
                 detail = "nothing is deleted from it by itself: it keeps nothing, or cannot delete"
                 yield Check("stores", f"retention of {store.name}", "note", detail)
+            elif settings.retain_content_days is not None and not store.reduces:
+                detail = "content is kept as long as the records: it cannot be deleted without them here"
+                advice = "Set retain_days or retain_bytes too, or let it keep less: ?content=metadata in its URL."
+                yield Check("stores", f"content in {store.name}", "note", detail, advice)
 
 
 def _uploads(settings: Settings) -> Iterator[Check]:

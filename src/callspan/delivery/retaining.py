@@ -1,4 +1,6 @@
-"""Retaining: has the thread that delivers to a store delete what is old or too much, in slices of 50 ms a second.
+"""Retaining: has the thread that delivers to a store delete what is old or too much, or only its content, in slices.
+
+A slice is 50 ms in a second.
 
 A file beside the spool says which process does this for a store, when the next slice may begin, and what was deleted.
 It is locked during a slice only, so that neither a fork nor a killed process leaves it locked.
@@ -23,6 +25,8 @@ from callspan.fail_open import fail_open, log, ours
 from callspan.file_lock import try_lock, unlock
 from callspan.forks import in_child
 from callspan.formatting import plural
+from callspan.process.content import at_level
+from callspan.record.events import Record
 from callspan.settings import Settings
 from callspan.spool import uploads
 from callspan.spool.segment import make_private
@@ -59,13 +63,17 @@ class Retained(msgspec.Struct):
     """The process that does it."""
     next_ns: int = 0
     """When the next slice may begin."""
+    content_ns: int = 0
+    """What ended before this Unix time has lost its content, if a pass did that."""
 
     @property
     def what(self) -> str:
         """The sessions, calls and other records as text."""
         others = sum(self.counts.get(name, 0) for name in ("timesteps", "events", "messages", "rewards"))
         parts = [plural(self.counts.get(name, 0), word) for name, word in _COUNTED.items()]
-        return ", ".join([*parts, plural(others, "other record")])
+        reduced = self.counts.get("reduced", 0)
+        parts += [plural(others, "other record"), *([f"the content of {plural(reduced, 'record')}"] if reduced else [])]
+        return ", ".join(parts)
 
 
 def retained_in(directory: Path) -> list[Retained]:
@@ -83,7 +91,20 @@ def _decoded(data: bytes) -> Retained:
 
 def retains(settings: Settings) -> bool:
     """Return whether something is deleted by itself."""
-    return (settings.retain_days, settings.retain_bytes) != (None, None)
+    return {settings.retain_days, settings.retain_content_days, settings.retain_bytes} != {None}
+
+
+def _before(now_ns: int, until_ns: int, days: float | None) -> int | None:
+    """Return before when what ended is older than so many days, and ended before `until_ns`."""
+    if days is None:
+        return None
+    span = int(days * _DAY_NS)
+    grain = max(1, min(_GRAIN_NS, span // 100))
+    return min(until_ns, (now_ns - span) // grain * grain)
+
+
+def _reduced(record: Record) -> Record:
+    return at_level(record, "metadata", why="retention")
 
 
 class Retention:
@@ -98,6 +119,8 @@ class Retention:
         self._me = f"{uuid4()}"
         self._pass: Iterator[None] | None = None
         self._counts = Counter[str]()
+        self._content_ns = 0
+        """`Retained.content_ns` after this pass."""
         self._next = 0.0
         self._descriptor: int | None = None
         self._inherited: list[object] = []
@@ -148,8 +171,10 @@ class Retention:
         done = True
         try:
             if self._pass is None:
-                self._pass = self._begun(waits_since_ns)
+                self._pass = self._begun(waits_since_ns, known)
             done = self._work_on(self._pass, started)
+            if done:
+                known.content_ns = self._content_ns
         finally:
             if done:
                 self.close()
@@ -158,7 +183,12 @@ class Retention:
             now = time.time_ns()
             deleted = counts.total() > before
             fresh = Retained(
-                self._store.name, dict(counts), now if deleted else known.last_ns, self._me, now + int(wait_s * 1e9)
+                self._store.name,
+                dict(counts),
+                now if deleted else known.last_ns,
+                self._me,
+                now + int(wait_s * 1e9),
+                known.content_ns,
             )
             data = msgspec.json.encode(fresh)
             # In one write, which a kill does not cut; never shorter than before, so that nothing is left behind it.
@@ -172,25 +202,30 @@ class Retention:
         """Take steps until the slice ends; return whether the pass has ended."""
         return all(time.monotonic() - started < _SLICE_S - _LAST_STEP_S for _ in steps)
 
-    def _begun(self, waits_since_ns: int | None) -> Iterator[None]:
+    def _begun(self, waits_since_ns: int | None, known: Retained) -> Iterator[None]:
         now = time.time_ns()
         until = now if waits_since_ns is None else min(now, waits_since_ns)
-        before = None
-        if self._settings.retain_days is not None:
-            span = int(self._settings.retain_days * _DAY_NS)
-            grain = max(1, min(_GRAIN_NS, span // 100))
-            before = min(until, (now - span) // grain * grain)
-            uploads.remove_before(self._directory, before / 1e9)
+        before = _before(now, until, self._settings.retain_days)
+        content_before = _before(now, until, self._settings.retain_content_days)
+        if before is not None or content_before is not None:
+            uploads.remove_before(self._directory, max(before or 0, content_before or 0) / 1e9)
+        self._content_ns = known.content_ns if content_before is None else content_before
+        if content_before == known.content_ns:
+            content_before = None
         if not isinstance(self._store, Retainable):
             raise TypeError(self._store)
-        return self._store.retention(Keep(until, now - _QUIET_NS, before, self._settings.retain_bytes), self._counts)
+        most = self._settings.retain_bytes
+        keep = Keep(until, now - _QUIET_NS, before, most, content_before, _reduced)
+        return self._store.retention(keep, self._counts)
 
     def _say(self, first: Retained) -> None:
         settings = self._settings
         text = (
-            "%s: the first that retention deletes (retain_days=%s, retain_bytes=%s): %s; `callspan doctor` counts all"
+            "%s: the first that retention deletes (retain_days=%s, retain_content_days=%s, retain_bytes=%s): %s;"
+            " `callspan doctor` counts all"
         )
-        log(logging.WARNING, text, self._store.name, settings.retain_days, settings.retain_bytes, first.what)
+        limits = settings.retain_days, settings.retain_content_days, settings.retain_bytes
+        log(logging.WARNING, text, self._store.name, *limits, first.what)
 
     @contextmanager
     def _locked(self) -> Iterator[int | None]:

@@ -67,13 +67,16 @@ def without_content(record: Record, *, keep_facts: bool, why: str = "content") -
     return replace(record, redactions=[*record.redactions, *notes], **removed)
 
 
-def at_level(record: Record, level: Content) -> Record:
-    """Return the record with only the content that the level allows; a call also states the level."""
+def at_level(record: Record, level: Content, why: str = "content") -> Record:
+    """Return the record with only the content that the level allows; a call also states the level.
+
+    `why` is the reason in the list of what was removed.
+    """
     if level == "full":
         return record
     if isinstance(record, CallRecord):
         record = replace(record, content_level=stricter(level, record.content_level))
-    return without_content(record, keep_facts=level == "metadata")
+    return without_content(record, keep_facts=level == "metadata", why=why)
 
 
 def withhold(record: _R, why: str) -> _R:

@@ -266,12 +266,12 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     what: str
     """A path such as `request.body` or `error.message`."""
     why: str
-    """`secret`, `media`, `redactor`, `content` or `size`; `redactor_failed`, `processor_failed` or `interrupted` where
-    a processor could not finish and the content was withheld."""
+    """`secret`, `media`, `redactor`, `content`, `retention` or `size`; `redactor_failed`, `processor_failed` or
+    `interrupted` where a processor could not finish and the content was withheld."""
     original_bytes: int | None = None
     """Size of the removed value in bytes."""
     sha256: str | None = None
-    """Hex digest of the removed value, only for `content`: equal values have equal digests."""
+    """Hex digest of the removed value, only for `content` and `retention`: equal values have equal digests."""
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="call"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args, runtime_checkable
@@ -111,6 +111,10 @@ class Keep(NamedTuple):
     """What ended before this Unix time goes."""
     most_bytes: int | None = None
     """Beyond so many bytes in use, the oldest goes."""
+    content_before_ns: int | None = None
+    """What ended before this Unix time loses its content."""
+    reduced: Callable[[Record], Record] | None = None
+    """Returns a record without its content; the same one where it has none."""
 
 
 class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):

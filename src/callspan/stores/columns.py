@@ -15,6 +15,15 @@ PICO: Final = Decimal(10) ** 12
 """Picodollars in a dollar."""
 REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
 """Columns of `calls` that refer to contents; `ctx` refers to the last node of the history's chain."""
+CONTENTS: Final = {
+    "calls": (*REFERENCES, "error_message"),
+    "sessions": ("error",),
+    "timesteps": ("error",),
+    "events": ("data", "error"),
+    "messages": ("content",),
+    "rewards": ("annotation",),
+}
+"""Columns that have the texts of a record, by table, if only one of them is not NULL; `extra` may then have more."""
 
 Form: TypeAlias = Literal["text", "word", "int", "count", "flag", "real", "decimal", "json", "labels"]
 """A `word` is text that takes few different values; a `count` is summed and at most `MAX_COUNT`; `labels` are a JSON

@@ -64,6 +64,8 @@ class Store:
     """The optional dependency of callspan that it needs, such as `postgres`."""
     driver_errors: ClassVar[tuple[str, ...]] = ()
     """Exceptions of its driver that it raises besides StoreError and OSError, as `module:Class`."""
+    reduces: ClassVar[bool] = False
+    """Whether its retention can take the content of records, and leave the rest."""
     is_file: ClassVar[bool] = False
     """Whether `path` is a file with records; its spool is beside it."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from itertools import chain, islice, repeat
 from typing import Final, NamedTuple, cast
@@ -16,7 +17,7 @@ import msgspec
 from callspan.fail_open import ours
 from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
-from callspan.record.events import RewardRecord, SessionRecord, TimestepRecord, start_id
+from callspan.record.events import RECORD_TYPES, Record, RewardRecord, SessionRecord, TimestepRecord, start_id
 from callspan.stores import aggregates, bodies, filters
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import (
@@ -31,7 +32,7 @@ from callspan.stores.base import (
     Summary,
     Times,
 )
-from callspan.stores.columns import CALLS, PICO, SESSIONS, TABLES, TIMESTEPS
+from callspan.stores.columns import CALLS, PICO, SESSIONS, TABLES, TIMESTEPS, Table
 from callspan.stores.filters import checked_groupings, keyed, positions
 from callspan.stores.history import follow
 from callspan.stores.session_source import session_source
@@ -475,6 +476,20 @@ class ExactCalls(SqlReader):
         """Return the call of this whole id; None if there is none."""
         row = next(self._rows("SELECT * FROM calls WHERE call_id = :id", id=call_id), None)
         return None if row is None else self._call_of(row)
+
+    def keyed_records(self, table: Table, sql: str, values: Values) -> Iterator[tuple[str, Record | None]]:
+        """Yield the key and record of rows, None for a damaged one; a call has its bodies, if these can be read."""
+        for row in self._rows(sql, **values):
+            yield str(row[table.key]), self._undamaged(table, row)
+
+    def _undamaged(self, table: Table, row: Values) -> Record | None:
+        levels: tuple[Content, ...] = ("all", "none")
+        for content in levels:
+            with suppress(StoreError, *bodies.DAMAGE):
+                if table is CALLS:
+                    return self._call_of(row, content)
+                return record_of(table, row, RECORD_TYPES[table.kind])
+        return None
 
 
 def _chosen(ids: Sequence[object], key: str = "session_id") -> tuple[str, dict[str, object]]:

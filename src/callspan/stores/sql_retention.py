@@ -1,22 +1,32 @@
-"""SQL retention: deletes from SQLite and Postgres what is old or too much, oldest ended first, step by step."""
+"""SQL retention: takes from SQLite and Postgres what is old or too much, or only its content, step by step."""
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
 
 from __future__ import annotations
 
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from callspan.record.events import Record
 from callspan.stores.aggregates import is_gone
 from callspan.stores.base import Keep
+from callspan.stores.columns import CONTENTS, REFERENCES, TABLES, Table
+from callspan.stores.payloads import cells_of
 from callspan.stores.retention import CHILDREN, OLD, Result
+from callspan.stores.sql_reader import ExactCalls
 
 _T = TypeVar("_T")
+STEP_S: Final = 0.01
+"""How long a step is to take."""
 LOWER: Final = 0.95
 """Part of the allowed bytes that is left after a deletion: else each record would cause the next one."""
+_STAMPS: Final = "stamps"
+"""What is merged later is compared with these: they stay."""
+_BY_NAME: Final = {table.name: table for table in TABLES.values()}
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
 _RUNS: Final = "c.outcome IN ('started', 'in_progress')"
 _AFTER: Final = "{at} >= :after AND ({at} > :after OR {key} > :key) AND {at} < :before"
@@ -32,6 +42,11 @@ SELECT c.start_ns, c.call_id, 'calls', c.host, c.pid, {_RUNS} FROM calls c
  WHERE c.session_id IS NULL AND {_AFTER.format(at="c.start_ns", key="c.call_id")}
    AND (coalesce(c.outcome, '') NOT IN ('started', 'in_progress') OR c.start_ns < :quiet)
  ORDER BY 1, 2 LIMIT :most"""
+_TO_REDUCE: Final = """
+SELECT * FROM {table} WHERE {key} IN (
+  SELECT {key} FROM {table} WHERE {key} || '' > :last AND {condition} AND ({full}) ORDER BY {key} || '' LIMIT :most)
+ ORDER BY {key} {lock}"""
+"""The concatenation keeps servers from reading all rows in the order of their keys."""
 _WITHOUT_SESSION: Final = """
 WITH RECURSIVE named (id) AS (
   SELECT min(session_id) FROM {table} WHERE session_id > :after
@@ -64,8 +79,14 @@ class Engine(Protocol):
     """Name of the column that identifies a row."""
     among: str
     """Condition that a value is one of `:keys`."""
+    lock: str
+    """Clause of a query that locks its rows."""
     size: int
     """Rows that a step may take now."""
+
+    @property
+    def reader(self) -> ExactCalls:
+        """A reader over the same connection."""
 
     def run(self, sql: str, values: Mapping[str, object]) -> Result:
         """Run a statement with `:name` parameters."""
@@ -83,6 +104,15 @@ class Engine(Protocol):
         """Return the bytes in use."""
 
 
+class _Take(Protocol):
+    """Deletes rows, or takes their content."""
+
+    def __call__(
+        self, table: str, condition: str, keys: Sequence[str] = (), before_ns: int | None = None
+    ) -> Iterator[None]:
+        """Take the rows of this condition, which may name `:keys` and `:before`."""
+
+
 class SqlRetention:
     """One pass over a store: each `next` of `steps` is a short transaction."""
 
@@ -93,14 +123,20 @@ class SqlRetention:
         """Delete what is old, then what is too much, then what only that referred to."""
         before = self._keep.before_ns
         if before is not None:
-            yield from self._until(before, None)
-            yield from self._others(before, rejected=True)
+            yield from self._until(before, None, self._delete)
+            yield from self._others(before, self._delete, rejected=True)
             yield from self._swept()
+        if (content_before := self._keep.content_before_ns) is not None:
+            yield from self._until(content_before, None, self._reduce)
+            yield from self._others(content_before, self._reduce, rejected=True)
+            # Also of what was delivered again, which changed no row.
+            yield from self._engine.sweep(self._counts)
         while (most := self._keep.most_bytes) is not None and (used := self._engine.used_bytes()) > most:
             there = sum(self._number(f"SELECT count(*) FROM {table}") for table in ("sessions", *CHILDREN))
             known = self._counts.total()
-            last = yield from self._until(self._keep.until_ns, known + max(1, int(there * (1 - LOWER * most / used))))
-            yield from self._others(last, rejected=False)
+            enough = known + max(1, int(there * (1 - LOWER * most / used)))
+            last = yield from self._until(self._keep.until_ns, enough, self._delete)
+            yield from self._others(last, self._delete, rejected=False)
             if self._counts.total() == known:
                 return
             yield from self._swept()
@@ -113,12 +149,12 @@ class SqlRetention:
     def _number(self, sql: str) -> int:
         return int(str(self._engine.run(sql, {}).fetchall()[0][0]))
 
-    def _until(self, before_ns: int, enough: int | None) -> Generator[None, None, int]:
-        """Delete what ended before a time, or only until so many rows are counted; return the end of the last."""
+    def _until(self, before_ns: int, enough: int | None, take: _Take) -> Generator[None, None, int]:
+        """Take what ended before a time, or only until so many rows are counted; return the end of the last."""
         place = Candidate(0, "", "", None, None, has_no_end=False)
         while found := self._candidates(place, before_ns, None if enough is None else enough - self._counts.total()):
             place = found[-1]
-            yield from self._remove([one for one in found if not one.lives], before_ns)
+            yield from self._remove([one for one in found if not one.lives], before_ns, take)
             if enough is not None and self._counts.total() >= enough:
                 break
         return place.at_ns
@@ -133,28 +169,28 @@ class SqlRetention:
         ]
         return sorted(Candidate(*row) for row in found)[:most]
 
-    def _remove(self, gone: Sequence[Candidate], before_ns: int) -> Iterator[None]:
-        """Delete sessions with all that is in them, the row of a session last: who is killed goes on with it."""
+    def _remove(self, gone: Sequence[Candidate], before_ns: int, take: _Take) -> Iterator[None]:
+        """Take sessions with all that is in them, the row of a session last: who is killed goes on with it."""
         sessions = [one.key for one in gone if one.table == "sessions"]
         calls = [one.key for one in gone if one.table == "calls"]
         if sessions:
             for table in CHILDREN:
-                yield from self._delete(table, f"session_id {self._engine.among}", keys=sessions)
+                yield from take(table, f"session_id {self._engine.among}", sessions)
             still = f"{_ENDED.replace('s.', '')} < :before AND seen_ns < :before"
-            yield from self._delete("sessions", f"session_id {self._engine.among} AND {still}", sessions, before_ns)
+            yield from take("sessions", f"session_id {self._engine.among} AND {still}", sessions, before_ns)
         if calls:
-            yield from self._delete("rewards", f"call_id {self._engine.among}", keys=calls)
-            yield from self._delete("calls", f"call_id {self._engine.among}", keys=calls)
+            yield from take("rewards", f"call_id {self._engine.among}", calls)
+            yield from take("calls", f"call_id {self._engine.among}", calls)
 
-    def _others(self, before_ns: int, *, rejected: bool) -> Iterator[None]:
-        """Delete old records of no session, and those delivered after their session went."""
+    def _others(self, before_ns: int, take: _Take, *, rejected: bool) -> Iterator[None]:
+        """Take old records of no session, and those delivered after their session went; delete old rejected ones."""
         if rejected:
             sql = "DELETE FROM dead_letter WHERE time_ns < :before"
             yield from self._engine.write(partial(self._engine.run, sql, {"before": before_ns}))
         for table in CHILDREN:
             if table != "calls":
                 old = OLD[table].replace(":value", ":before")
-                yield from self._delete(table, f"session_id IS NULL AND {old}", before_ns=before_ns)
+                yield from take(table, f"session_id IS NULL AND {old}", (), before_ns)
         for table in CHILDREN if rejected else ():
             after = ""
             while found := self._engine.run(
@@ -164,7 +200,7 @@ class SqlRetention:
                 gone = [str(key) for key, there in found if there is None]
                 old = OLD[table].replace(":value", ":before")
                 if gone:
-                    yield from self._delete(table, f"session_id {self._engine.among} AND {old}", gone, before_ns)
+                    yield from take(table, f"session_id {self._engine.among} AND {old}", gone, before_ns)
                 yield
 
     def _delete(
@@ -183,3 +219,46 @@ class SqlRetention:
         while number == most:
             most = self._engine.size
             number = yield from self._engine.write(partial(work, most))
+
+    def _reduce(
+        self, table: str, condition: str, keys: Sequence[str] = (), before_ns: int | None = None
+    ) -> Iterator[None]:
+        """Take the content of rows, as many at once as a step takes."""
+        of = _BY_NAME[table]
+        full = " OR ".join(f"{name} IS NOT NULL" for name in CONTENTS[table])
+        full += " OR content_level = 'full'" if of.kind == "call" else ""
+        sql = _TO_REDUCE.format(table=table, key=of.key, condition=condition, full=full, lock=self._engine.lock)
+        values: dict[str, object] = {"before": before_ns, "keys": self._engine.many(keys)}
+        last: str | None = ""
+        while last is not None:
+            last = yield from self._engine.write(partial(self._reduce_some, of, sql, {**values, "last": last}))
+
+    def _reduce_some(self, table: Table, sql: str, values: dict[str, object]) -> str | None:
+        """Take the content of some rows; return the key of the last one, None if there is none behind it."""
+        reduced = self._keep.reduced
+        most = max(1, self._engine.size // 10)
+        deadline = time.monotonic() + STEP_S
+        key, number = None, 0
+        for key, record in self._engine.reader.keyed_records(table, sql, {**values, "most": most}):
+            number += 1
+            bare = record if record is None or reduced is None else reduced(record)
+            if bare is not record or record is None:
+                self._set(table, key, bare)
+            if time.monotonic() >= deadline:
+                return key
+        return key if number == most else None
+
+    def _set(self, table: Table, key: str, record: Record | None) -> None:
+        """Write a record without its content; of a damaged one only what is no text and no JSON stays."""
+        if record is None:
+            names = {"extra", *CONTENTS[table.name], *(one.name for one in table.columns if one.form == "json")}
+            cells: dict[str, object] = dict.fromkeys(names)
+        else:
+            cells = dict(zip(table.names, cells_of(record), strict=True))
+            cells.pop(table.key)
+        if table.kind == "call":
+            cells |= {"content_level": getattr(record, "content_level", "metadata"), **dict.fromkeys(REFERENCES)}
+        cells.pop(_STAMPS, None)
+        sets = ", ".join(f"{name} = :{name}" for name in cells)
+        self._engine.run(f"UPDATE {table.name} SET {sets} WHERE {table.key} = :key", {**cells, "key": key})
+        self._counts["reduced"] += 1

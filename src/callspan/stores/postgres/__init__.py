@@ -18,6 +18,7 @@ class Postgres(ServerStore):
     options_type = None
     extra = "postgres"
     driver_errors = ("psycopg:Error",)
+    reduces = True
 
     def __init__(self, url: str) -> None:
         """Raises SettingError where user or password are not escaped."""

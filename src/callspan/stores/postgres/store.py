@@ -35,7 +35,7 @@ from callspan.stores.postgres.connection import connect, dropped, explaining, la
 from callspan.stores.retention import remove_by_sql, sweep
 from callspan.stores.rows import merged_row, on_conflict
 from callspan.stores.sql_reader import ExactCalls, SqlReader
-from callspan.stores.sql_retention import SqlRetention
+from callspan.stores.sql_retention import STEP_S, SqlRetention
 from callspan.stores.sql_rewards import Values
 
 _MOMENT_MS: Final = 500
@@ -44,7 +44,6 @@ _KEY: Final = itemgetter(0)
 _T = TypeVar("_T")
 _RETENTION: Final = 0x43535032
 """The advisory lock of the process that deletes by itself."""
-_STEP_S: Final = 0.01
 _ROWS, _MOST_ROWS = 20, 5_000
 """Rows of the first step of a retention, and the most of one."""
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
@@ -263,21 +262,23 @@ def retain(url: str, keep: Keep, counts: Counter[str]) -> Iterator[None]:
     """Delete what is old or too much, in short transactions. Raises StoreError, psycopg.Error."""
     with closing(connect(url)) as connection, explaining(safe_name(url), connection):
         check_layout(safe_name(url), layout(connection))
-        yield from SqlRetention(_Engine(connection), keep, counts).steps()
+        connection.adapters.register_loader("json", TextLoader)
+        yield from SqlRetention(_Engine(connection, safe_name(url)), keep, counts).steps()
 
 
 class _Engine:
     """The SQL of a retention."""
 
-    row, among = "ctid", "= ANY(:keys)"
+    row, among, lock = "ctid", "= ANY(:keys)", "FOR UPDATE"
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, name: str) -> None:
         self._connection = connection
+        self.reader = _WritersReader(name, connection)
         self.size = _ROWS
 
     def run(self, sql: str, values: Mapping[str, object]) -> psycopg.Cursor:
         """Run a statement."""
-        return self._connection.execute(to_query(sql), values or None)
+        return self._connection.execute(to_query(sql), {name: _storable(one) for name, one in values.items()} or None)
 
     def many(self, keys: Sequence[str]) -> object:
         """Return the value of `:keys`."""
@@ -295,7 +296,7 @@ class _Engine:
                     break
             yield
         took_s = max(0.0001, time.monotonic() - started)
-        self.size = max(1, min(_MOST_ROWS, 2 * self.size, int(self.size * _STEP_S / took_s)))
+        self.size = max(1, min(_MOST_ROWS, 2 * self.size, int(self.size * STEP_S / took_s)))
         yield
         return result
 

@@ -17,6 +17,7 @@ class SQLite(FileStore):
 
     example = "sqlite:///calls.db, sqlite:////absolute/calls.db"
     driver_errors = ("sqlite3:Error",)
+    reduces = True
 
     def sink(self) -> Sink:
         """Return the sink, not opened."""

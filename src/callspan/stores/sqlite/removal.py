@@ -23,8 +23,9 @@ from callspan.stores.bodies import inflated
 from callspan.stores.columns import REFERENCES
 from callspan.stores.erased import digests, names
 from callspan.stores.retention import ABOUT_CALLS, CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, referred
-from callspan.stores.sql_retention import SqlRetention
+from callspan.stores.sql_retention import STEP_S, SqlRetention
 from callspan.stores.sqlite.file import BUSY_MS, explaining, open_for_writing
+from callspan.stores.sqlite.reader import WritersReader
 
 _T = TypeVar("_T")
 
@@ -37,7 +38,6 @@ _KEYS: Final = {
     "messages": "message_id",
     "rewards": "reward_id",
 }
-_STEP_S: Final = 0.01
 _TRIES: Final = 100
 """How often the WAL is tried to be emptied after a retention, once in a slice."""
 _BATCH_S: Final = 0.1
@@ -93,11 +93,10 @@ def retain(path: Path, keep: Keep, counts: Counter[str]) -> Iterator[None]:
     connection = open_for_writing(path)
     try:
         connection.execute("PRAGMA busy_timeout=0")
-        removal = _Removal(connection, path, _STEP_S)
-        before = counts.total()
+        removal = _Removal(connection, path, STEP_S)
         with explaining(path):
             yield from SqlRetention(removal, keep, counts).steps()
-            for _ in range(_TRIES if counts.total() > before else 0):
+            for _ in range(_TRIES if connection.total_changes else 0):
                 if not removal.is_log_busy():
                     break
                 yield
@@ -110,6 +109,7 @@ class _Removal:
 
     row = "rowid"
     among = "IN (SELECT value FROM json_each(:keys))"
+    lock = ""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, step_s: float = _BATCH_S) -> None:
         self._path = path
@@ -120,6 +120,11 @@ class _Removal:
         self._marked = 0
         """Id up to which calls are marked."""
         self._data_version: object = None
+
+    @property
+    def reader(self) -> WritersReader:
+        """Return a reader over the same connection."""
+        return WritersReader(self._path, self._connection)
 
     def many(self, keys: Sequence[str]) -> str:
         """Return the value of `:keys`."""
