@@ -145,16 +145,19 @@ def _nothing(original: Any) -> Any:
 
 
 def _without_usage(original: Any) -> Any:
-    def write(self: Any, record: Any) -> Any:
-        return original(self, msgspec.structs.replace(record, usage=None))
+    def append(self: Any, queued: Any) -> Any:
+        record = msgspec.json.decode(queued.payload)
+        record.pop("usage", None)
+        queued.payload = msgspec.json.encode(record)
+        return original(self, queued)
 
-    return write
+    return append
 
 
-def _recorder(name: str, make: Callable[[Any], Any]) -> list[Any]:
-    from callspan.delivery.recorder import Recorder
+def _spool(make: Callable[[Any], Any]) -> list[Any]:
+    from callspan.spool.spool import Spool
 
-    return [_wrapping(Recorder, name, make)]
+    return [_wrapping(Spool, "append_queued", make)]
 
 
 SABOTAGES: dict[str, Callable[[], list[Any]]] = {
@@ -166,8 +169,8 @@ SABOTAGES: dict[str, Callable[[], list[Any]]] = {
     "a response is not closed": lambda: [_wrapping(library.Response, "close", _not_closing) for library in _http()],
     "bytes are read at once": lambda: [_wrapping(lib.Response, "iter_bytes", _reading_at_once) for lib in _http()],
     "a record is written twice": lambda: _calls("_build", _written_early),
-    "a row is lost": lambda: _recorder("write", _nothing),
-    "a row is not the record": lambda: _recorder("write", _without_usage),
+    "a row is lost": lambda: _spool(_nothing),
+    "a row is not the record": lambda: _spool(_without_usage),
     "cancelled calls are forgotten": lambda: _calls("end", _not_if_cancelled),
     "dropped streams are forgotten": lambda: _late("note", _nothing),
 }

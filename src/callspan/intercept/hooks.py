@@ -52,6 +52,8 @@ class Followed(NamedTuple):
 
     by_id: Mapping[int, Follower]
     """By `id()` of the response."""
+    running: Mapping[int, object]
+    """Not empty while there may be a current one."""
     current: ContextVar[Any]
     """The follower of this context, which has as `read` the response that it follows if that has no other; or None."""
 
@@ -111,12 +113,12 @@ def guarded_data(original: Function, step: fail_open, followed: Followed, unfoll
 def _data_hook(original: Function, step: fail_open, followed: Followed, unfollowed: Unfollowed) -> Function:
     """Return the hook of a function with the keyword-only parameters of today's SDKs, which costs half of the other."""
     are_wanted, note = unfollowed
-    follower_of, current_one = followed.by_id.get, followed.current.get
+    follower_of, running, current_one = followed.by_id.get, followed.running, followed.current.get
 
     def hooked(self: Any, /, *, data: Any, cast_to: Any, response: Any) -> Any:  # noqa: ANN401 - the original's own
         try:
             follower = follower_of(id(response))
-            if follower is None and (current := current_one()) is not None and current.read is response:
+            if follower is None and running and (current := current_one()) is not None and current.read is response:
                 follower = current
             if follower is not None:
                 # Read first: CPython 3.11 looks up a callable that is called from a slot like a method.

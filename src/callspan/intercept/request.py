@@ -332,7 +332,7 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
 def observe_data(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of `_process_response_data` that first passes each parsed body or chunk to its call."""
     others = Unfollowed(hook_context.unknown_posts, partial(note_answer, hook_context))
-    return guarded_data(original, _DATA, Followed(OBSERVERS, CURRENT_CALL), others)
+    return guarded_data(original, _DATA, Followed(OBSERVERS, _REQUESTS, CURRENT_CALL), others)
 
 
 def observe_build(hook_context: HookContext, original: Function) -> Function:

@@ -561,7 +561,7 @@ def test_the_hook_on_data_takes_what_the_function_takes(
         data = staticmethod(received.append)
 
     nobody: ContextVar[object] = ContextVar("nobody", default=None)
-    followed = Followed({id(RESPONSE): Observer()}, nobody)
+    followed = Followed({id(RESPONSE): Observer()}, {}, nobody)
     hooked = guarded_data(original, fail_open("observe data"), followed, Unfollowed(AtomicFlag(), lambda *_: None))
     results = []
     for function in (original, hooked):
