@@ -172,15 +172,19 @@ class Processors:
             return _processed(self.run(record))
         return _processed(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
 
-    def _steps_of(self, call: Any) -> tuple[_Step, ...]:  # noqa: ANN401 - a CallRecord
-        request = call.request
-        has_values = call.metadata or request.params or request.tool_names is not None or call.error is not None
-        return self._of_calls if has_values or call.api in CARRIES_CREDENTIALS else self._of_plain_calls
-
     def run(self, record: _R) -> _R:
         """Return the result of the processors alone, for records that were processed before and are delivered now."""
+        call: Any = record
         try:
-            steps = self._of_others if type(record) is not CallRecord else self._steps_of(record)
+            if type(record) is not CallRecord:
+                steps = self._of_others
+            elif (
+                (call.metadata or call.request.params or call.request.tool_names is not None)
+                or (call.error is not None or call.api in CARRIES_CREDENTIALS)
+            ):  # fmt: skip
+                steps = self._of_calls
+            else:
+                steps = self._of_plain_calls
         except reported(_CHOOSE):
             steps = self._of_calls
         for step, process, failed in steps:
