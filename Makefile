@@ -120,7 +120,7 @@ nightly: newest test-all coverage documents bench bench-peers matrix mutants pee
 	$(BIN)/python bench/large_store.py .cache/large.db 1000000 && $(BIN)/python bench/large_readers.py .cache/large.db
 	CALLSPAN_LONG_SESSION=100000 $(PYTEST) tests/stores/test_long_session.py
 	CALLSPAN_CHAOS=all $(PYTEST) tests/e2e/test_backlog.py tests/spool/test_cap.py
-	CALLSPAN_SOAK_MINUTES=35 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -s tests/stores/test_soak.py
+	CALLSPAN_SOAK_MINUTES=40 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -s tests/stores/test_soak.py
 	CALLSPAN_INTERRUPTS=all $(PYTEST) tests/faults/test_interrupts.py
 	CALLSPAN_SIGNALS=all $(PYTEST) tests/faults/test_calls_in_signals.py
 

@@ -39,8 +39,8 @@ from .tcp_proxy import TcpProxy
 pytestmark = pytest.mark.slow
 
 MINUTES: Final = float(os.environ.get("CALLSPAN_SOAK_MINUTES", "10"))
-WARM: Final = 0.4
-"""Part of the time after which memory is looked at."""
+WARM: Final = max(0.4, 1 - 20 / MINUTES)
+"""Part of the time after which memory is looked at: a long soak compares its last 20 minutes."""
 SLOPE_MIB: Final = 0.1 if MINUTES >= 30 else 2.5
 """How much memory may grow a minute; in a short soak caches still fill: those of spans with 4,096 calls."""
 ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
