@@ -141,7 +141,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         compatibility: Attribute names that backends still read, in addition to the conventions' own. Default: on.
         retain_days: Delete sessions from the stores so many days after their end, and calls outside sessions so many
             days after their start. Default: never.
-        retain_content_days: So many days after that end or start, SQLite and Postgres keep of a record only what
+        retain_content_days: So many days after that end or start, stores with tables keep of a record only what
             `content="metadata"` keeps: texts go, numbers stay. Default: never.
         retain_bytes: Beyond so many bytes in use, each store loses its oldest sessions and calls. Default: no limit.
         strict: Wrong use of the session API raises `MisuseError` instead of being flagged. Default: off.

@@ -251,8 +251,7 @@ class SqlRetention:
     def _set(self, table: Table, key: str, record: Record | None) -> None:
         """Write a record without its content; of a damaged one only what is no text and no JSON stays."""
         if record is None:
-            names = {"extra", *CONTENTS[table.name], *(one.name for one in table.columns if one.form == "json")}
-            cells: dict[str, object] = dict.fromkeys(names)
+            cells = bare_cells(table)
         else:
             cells = dict(zip(table.names, cells_of(record), strict=True))
             cells.pop(table.key)
@@ -262,3 +261,8 @@ class SqlRetention:
         sets = ", ".join(f"{name} = :{name}" for name in cells)
         self._engine.run(f"UPDATE {table.name} SET {sets} WHERE {table.key} = :key", {**cells, "key": key})
         self._counts["reduced"] += 1
+
+
+def bare_cells(table: Table) -> dict[str, object]:
+    """Return the cells that change where the content of a damaged row is taken: all texts and all JSON."""
+    return dict.fromkeys(("extra", *CONTENTS[table.name], *(one.name for one in table.columns if one.form == "json")))

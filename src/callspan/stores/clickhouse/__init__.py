@@ -20,6 +20,7 @@ class ClickHouse(ServerStore):
     options_type = None
     extra = "clickhouse"
     driver_errors = ("clickhouse_connect.driver.exceptions:ClickHouseError",)
+    reduces = True
 
     def __init__(self, url: str) -> None:
         """Raises SettingError where user or password are not escaped, or the address is in the query."""

@@ -7,15 +7,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import Final, cast
 
 from clickhouse_connect.driver.client import Client
 
 from callspan.record.call import CallRecord
+from callspan.record.events import Record
 from callspan.safe_urls import safe_name
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import Content, check_layout
 from callspan.stores.clickhouse.connection import connect, explaining, layout
+from callspan.stores.columns import CALLS, Table
 from callspan.stores.filters import CLICKHOUSE, keyed, positions, source
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
@@ -23,6 +26,8 @@ from callspan.stores.sql_rewards import Values
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _SETTINGS: Final = {"final": 1, "cast_keep_nullable": 1}
 _AT_ONCE: Final = 500
+_BODIES_AT_ONCE: Final = 100
+"""Calls whose bodies are in memory together."""
 _POINTERS: Final = {"all": ("request", "system", "tools", "output"), "response": ("output",), "none": ()}
 """Columns that refer to contents, by the bodies wanted."""
 
@@ -155,6 +160,16 @@ class WritersReader(ClickHouseReader, ExactCalls):
         result = self._client.query(sql, parameters={"id": call_id}, settings={**_SETTINGS, "final": 0})
         names = result.column_names
         return [self._call_of(dict(zip(names, map(_plain, row), strict=True))) for row in result.result_rows]
+
+    def rows_and_records(self, table: Table, sql: str, values: Values) -> Iterator[tuple[Values, Record | None]]:
+        """Yield rows with what `keyed_records` yields of each."""
+        rows = self._rows(sql, **values)
+        while some := list(islice(rows, _BODIES_AT_ONCE)):
+            if table is CALLS:
+                self._fetch(some)
+            for row in some:
+                yield row, self._undamaged(table, row)
+            self._pieces.clear()
 
 
 def _query(sql: str, values: Mapping[str, object]) -> str:

@@ -1,4 +1,8 @@
-"""Retention of ClickHouse: deletes what is old or too much, many sessions at once: each deletion is a mutation."""
+"""Retention of ClickHouse: takes what is old or too much, or only its content; many at once: deletions are mutations.
+
+Content goes by the row that counts, written again without it in the same version: of these the last one counts. Then
+all rows with content that were found go, each known by a hash, but those that count.
+"""
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
 
@@ -6,21 +10,27 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from clickhouse_connect.driver.client import Client
 
 from callspan.safe_urls import safe_name
 from callspan.stores.base import DeletionScope, Keep, check_layout
 from callspan.stores.clickhouse.connection import connect, explaining, layout
-from callspan.stores.clickhouse.store import FINAL, delete, take
+from callspan.stores.clickhouse.reader import WritersReader
+from callspan.stores.clickhouse.store import FINAL, delete, delete_among, insert, row_of, take, unreferred, written_to
+from callspan.stores.columns import CONTENTS, TABLES, Table
 from callspan.stores.retention import ABOUT_CALLS, CHILDREN
-from callspan.stores.sql_retention import LOWER, Candidate
+from callspan.stores.sql_retention import LOWER, Candidate, bare_cells
 
 _MOST: Final = 1000
+_MOST_CONTENTS: Final = 20_000
 _TABLES: Final = ("calls", "session_versions", "timestep_versions", *ABOUT_CALLS, "content")
+_WRITTEN: Final = {written_to(table): table for table in TABLES.values()}
+_CHAIN: Final = "ctx"
+"""In ClickHouse, calls name the messages themselves, in `history`."""
 _MARK: Final = "retention"
 """Id of a row of `erased` by which writers see that contents are deleted, and write theirs again."""
 _RUNS: Final = "outcome IN ('started', 'in_progress')"
@@ -40,16 +50,28 @@ SELECT start_ns, call_id, 'calls', host, pid, ifNull({_RUNS}, 0) FROM calls
 """
 _OLD: Final = "(session_id IS NULL OR session_id NOT IN (SELECT session_id FROM sessions)) AND {at} < {{before:Int64}}"
 """Of no session, or of one that is not there: it went before they were delivered."""
+_OF_NO_SESSION: Final = "session_id NOT IN (SELECT session_id FROM sessions) AND start_ns < {before:Int64}"
+_TO_REDUCE: Final = """
+SELECT {key} AS key, {print} AS print FROM {table}
+ WHERE {condition} AND ({full}) AND ({key}, {print}) > ({{key:String}}, {{print:String}})
+ ORDER BY key, print LIMIT {most}
+"""
+_Take: TypeAlias = Callable[[str, str, Mapping[str, object]], Iterator[None]]
+"""Deletes the rows of a table and a condition with these parameters, or takes their content."""
 
 
 def retain(url: str, keep: Keep, counts: Counter[str]) -> Iterator[None]:
-    """Delete what is old or too much. Raises StoreError, ClickHouseError."""
+    """Delete what is old or too much, or its content. Raises StoreError, ClickHouseError."""
     with closing(connect(url)) as client, explaining(safe_name(url), client):
         check_layout(safe_name(url), layout(client))
         retention = _Retention(client, keep, counts)
         if keep.before_ns is not None:
             yield from retention.until(keep.before_ns)
-            yield from retention.others(keep.before_ns)
+            yield from retention.others(keep.before_ns, retention.delete)
+        if keep.content_before_ns is not None:
+            yield from retention.until(keep.content_before_ns, reduces=True)
+            yield from retention.others(keep.content_before_ns, retention.reduce)
+            yield from retention.sweep()
         while keep.most_bytes is not None and (used := retention.used_bytes()) > keep.most_bytes:
             known = counts.total()
             yield from retention.until(keep.until_ns, 1 - LOWER * keep.most_bytes / used)
@@ -63,8 +85,8 @@ class _Retention:
     def __init__(self, client: Client, keep: Keep, counts: Counter[str]) -> None:
         self._client, self._keep, self._counts = client, keep, counts
 
-    def until(self, before_ns: int, part: float | None = None) -> Iterator[None]:
-        """Delete what ended before a time, or only a part of the calls and sessions."""
+    def until(self, before_ns: int, part: float | None = None, *, reduces: bool = False) -> Iterator[None]:
+        """Delete what ended before a time or take its content, or delete only a part of the calls and sessions."""
         place = Candidate(0, "", "", None, None, has_no_end=False)
         left = None
         if part is not None:
@@ -73,9 +95,13 @@ class _Retention:
             )
         while (left is None or left > 0) and (found := self._candidates(place, before_ns, left)):
             place = found[-1]
-            gone = self._remove([one for one in found if not one.lives])
-            left = None if left is None else left - gone
-            yield
+            gone = [one for one in found if not one.lives]
+            if reduces:
+                yield from self._reduce_all(gone)
+            else:
+                removed = self._remove(gone)
+                left = None if left is None else left - removed
+                yield
 
     def _candidates(self, place: Candidate, before_ns: int, left: int | None) -> list[Candidate]:
         most = _MOST if left is None else max(1, min(_MOST, left // 10))
@@ -95,18 +121,77 @@ class _Retention:
         self._counts.update(counts)
         return removed.calls + removed.sessions
 
-    def others(self, before_ns: int) -> Iterator[None]:
-        """Delete old records of no session, and those delivered after their session went."""
+    def others(self, before_ns: int, take: _Take) -> Iterator[None]:
+        """Take old records of no session, and those delivered after their session went; delete old rejected ones."""
         values = {"before": before_ns}
         delete(self._client, "dead_letter", "time_ns < {before:Int64}", values)
         for table in ("calls", *ABOUT_CALLS):
             at = "start_ns" if table == "calls" else "time_ns"
             running = f" AND NOT ifNull({_RUNS}, 0)" if table == "calls" else ""
-            self._counts[table] += delete(self._client, table, _OLD.format(at=at) + running, values)
-            yield
-        old = "session_id NOT IN (SELECT session_id FROM sessions) AND start_ns < {before:Int64}"
-        self._counts["timesteps"] += delete(self._client, "timestep_versions", old, values, "timestep_id")
+            yield from take(table, _OLD.format(at=at) + running, values)
+        yield from take("timestep_versions", _OF_NO_SESSION, values)
+
+    def delete(self, table: str, condition: str, values: Mapping[str, object]) -> Iterator[None]:
+        """Delete rows."""
+        of = _WRITTEN[table]
+        self._counts[of.name] += delete(self._client, table, condition, values, of.key if of.merges else None)
         yield
+
+    def _reduce_all(self, old: list[Candidate]) -> Iterator[None]:
+        """Take the content of sessions and calls with all that is theirs."""
+        for of, column, tables in (
+            ("sessions", "session_id", tuple(_WRITTEN)),
+            ("calls", "call_id", ("rewards", "calls")),
+        ):
+            if ids := [one.key for one in old if one.table == of]:
+                for table in tables:
+                    yield from self.reduce(table, f"{column} IN {{ids:Array(String)}}", {"ids": ids})
+        yield
+
+    def reduce(self, table: str, condition: str, values: Mapping[str, object]) -> Iterator[None]:
+        """Take the content of rows, some at once."""
+        of = _WRITTEN[table]
+        texts = [name for name in CONTENTS[of.name] if name != _CHAIN]
+        full = " OR ".join(f"{name} IS NOT NULL" for name in texts)
+        full += " OR content_level = 'full'" if of.kind == "call" else ""
+        hashed = ({*of.names, *texts} | ({"history"} if of.kind == "call" else set())) - {"stamps"}
+        print_ = f"toString(sipHash64(toString(({', '.join(sorted(hashed))}))))"
+        sql = _TO_REDUCE.format(table=table, key=of.key, print=print_, condition=condition, full=full, most=_MOST)
+        place, number = {"key": "", "print": ""}, _MOST
+        while number == _MOST:
+            found: Any = self._client.query(sql, parameters={**values, **place}).result_rows
+            number = len(found)
+            if found:
+                place = dict(zip(("key", "print"), found[-1], strict=True))
+                self._reduce_some(table, sorted({row[0] for row in found}), {row[1] for row in found}, print_)
+            yield
+
+    def _reduce_some(self, table: str, keys: list[str], prints: set[str], print_: str) -> None:
+        """Write the rows that count of these keys without their content, then delete those of `prints` that do not."""
+        of, bare = _WRITTEN[table], []
+        reader, chosen = WritersReader("", self._client), f"FROM {table} WHERE {of.key} IN "
+        for row, record in reader.rows_and_records(of, f"SELECT * {chosen} :keys", {"keys": keys}):
+            reduced = record if record is None or self._keep.reduced is None else self._keep.reduced(record)
+            if reduced is None:
+                bare.append(_bare_row(of, row))
+            elif reduced is not record:
+                bare.append(row_of(reduced))
+        insert(self._client, table, bare)
+        mine = f"{chosen} {{keys:Array(String)}}"
+        counting = {str(row[0]) for row in self._rows(f"SELECT {print_} {mine}", {"keys": keys})}
+        if gone := sorted(prints - counting):
+            sql = f"DELETE {mine} AND {print_} IN {{prints:Array(String)}}"
+            self._client.command(sql, parameters={"keys": keys, "prints": gone})
+        self._counts["reduced"] += len({row[of.key] for row in bare})
+
+    def sweep(self) -> Iterator[None]:
+        """Delete the contents that no call refers to any more, also of what was written again."""
+        while unreferred(self._client, time.time_ns(), 1):
+            now = time.time_ns()
+            insert(self._client, "erased", [{"id": _MARK, "time_ns": now}])
+            found = unreferred(self._client, now, _MOST_CONTENTS)
+            self._counts["contents"] += delete_among(self._client, "content", "hash", found, also=f"seen_ns < {now}")
+            yield
 
     def used_bytes(self) -> int:
         """Return the bytes of active parts, without the part of them that are deleted rows."""
@@ -125,3 +210,9 @@ class _Retention:
 
     def _number(self, sql: str, **values: object) -> int:
         return int(str(self._rows(sql, values)[0][0]))
+
+
+def _bare_row(of: Table, row: Mapping[str, object]) -> dict[str, object]:
+    """Return a damaged row without its texts and JSON."""
+    whole = {**row, **bare_cells(of)} | ({"content_level": "metadata", "history": []} if of.kind == "call" else {})
+    return {name: value for name, value in whole.items() if name != _CHAIN}

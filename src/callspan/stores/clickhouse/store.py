@@ -242,11 +242,8 @@ class ClickHouseStore:
         return {key: row for key, row in calls.items() if _order(row) > known.get(key, _NONE)}
 
     def _insert(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
-        lines = b"\n".join(map(msgspec.json.encode, rows))
-        if not lines:
-            return
         try:
-            self._open.raw_insert(table, insert_block=lines, settings=_INSERT, fmt=_FORMAT)
+            insert(self._open, table, rows)
         except DatabaseError as error:
             code = CODE.search(str(error))
             if code is not None and int(code[1]) in _POISON:
@@ -267,10 +264,7 @@ class _Batch:
 
     def add(self, record: Record) -> None:
         if not isinstance(record, CallRecord):
-            table = TABLES[record_key(record)[0]]
-            row = _fitting(dict(zip(table.names, cells_of(record), strict=True)))
-            row.pop("stamps", None)
-            self.rows[f"{table.kind}_versions" if table.merges else table.name].append(row)
+            self.rows[written_to(TABLES[record_key(record)[0]])].append(row_of(record))
             return
         if record.is_merged:
             self.responses[record.call_id].append(record)
@@ -280,11 +274,28 @@ class _Batch:
             self.calls[record.call_id], self.parts[record.call_id] = _call_row(record)
 
 
+def insert(client: Client, table: str, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write rows, if there are any. Raises DatabaseError."""
+    if lines := b"\n".join(map(msgspec.json.encode, rows)):
+        client.raw_insert(table, insert_block=lines, settings=_INSERT, fmt=_FORMAT)
+
+
+def written_to(table: Table) -> str:
+    """Return the name of the table that the rows of a kind of record are written to."""
+    return f"{table.kind}_versions" if table.merges else table.name
+
+
+def row_of(record: Record) -> dict[str, object]:
+    """Return the row of a record; that of a call refers to no contents yet."""
+    row = _fitting(dict(zip(TABLES[record_key(record)[0]].names, cells_of(record), strict=True)))
+    row.pop("stamps", None)
+    return row
+
+
 def _call_row(record: CallRecord) -> tuple[dict[str, object], list[bodies.Piece]]:
     """The row of a call, and the contents that it refers to."""
-    row = _fitting(dict(zip(TABLES["call"].names, cells_of(record), strict=True)))
     references, parts = _references(record)
-    return row | references, parts
+    return row_of(record) | references, parts
 
 
 def _parts(record: Record) -> list[bodies.Piece]:
@@ -377,10 +388,7 @@ def take(client: Client, scope: DeletionScope, remembered: Collection[str]) -> D
 
     A writer that does not see what is remembered yet sees it after its batch, and writes its contents again.
     """
-    if remembered:
-        rows_of_erased = [{"id": found, "time_ns": scope.erased_ns} for found in remembered]
-        lines = b"\n".join(map(msgspec.json.encode, rows_of_erased))
-        client.raw_insert("erased", insert_block=lines, settings=_INSERT, fmt=_FORMAT)
+    insert(client, "erased", [{"id": found, "time_ns": scope.erased_ns} for found in remembered])
     began_ns = time.time_ns()
     rows = client.query("SELECT key, frame FROM dead_letter").result_rows
     rejected = [str(row[0]) for row in rows if names(str(row[1]).encode(), scope)]
@@ -430,6 +438,15 @@ def _some(ids: Collection[str]) -> Iterator[list[str]]:
     ordered = sorted(ids)
     for start in range(0, len(ordered), _AT_ONCE):
         yield ordered[start : start + _AT_ONCE]
+
+
+def unreferred(client: Client, before_ns: int, most: int) -> list[str]:
+    """Return the hashes of some contents, written before a time, that no row of a call refers to any more."""
+    sql = (
+        f"SELECT DISTINCT hash FROM content WHERE seen_ns < {int(before_ns)}"
+        f" AND hash NOT IN (SELECT {_REFERRED} FROM calls) AND hash NOT IN ({_LIVE_IN_SKELETONS}) LIMIT {int(most)}"
+    )
+    return [str(row[0]) for row in client.query(sql).result_rows]
 
 
 def _ids(client: Client, sql: str, values: Mapping[str, object]) -> list[str]:
