@@ -1,6 +1,6 @@
 """Makes the virtual environments of tests whose packages conflict with callspan's.
 
-    python tools/environments.py peers backend frameworks newest
+    python tools/environments.py peers backend frameworks newest trainers
 
 Each is made once; an existing one that has all packages is left as it is, unless it is one of the newest versions.
 """
@@ -16,6 +16,8 @@ TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
 UPGRADE = "--upgrade"
 """Among the packages of an environment that is to have the newest versions, even if it exists."""
+ALONE = "--no-deps"
+"""Among the packages of an environment before those that are installed without what they ask for."""
 ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
     "peers": {
         ".venv-peers": [
@@ -40,6 +42,7 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
         ".venv-frameworks/strands": ["-e", ".", "strands-agents[openai]"],
         ".venv-frameworks/celery": ["-e", ".[openai,anthropic,otlp]", "celery"],
     },
+    "trainers": {".venv-trainers/trl": ["transformers", "datasets", "jinja2", ALONE, "trl"]},  # no torch
 }  # fmt: skip
 
 
@@ -53,7 +56,9 @@ def make(place: Path, packages: list[str]) -> None:
     place.parent.mkdir(exist_ok=True)
     if not (place / "bin" / "python").exists():
         subprocess.run([TOOLS / "make_venv.sh", place], env={**os.environ, "PYTHON": sys.executable}, check=True)
-    subprocess.run([TOOLS / "install.sh", place, *packages], cwd=ROOT, check=True)
+    at = packages.index(ALONE) if ALONE in packages else len(packages)
+    for some in filter(None, (packages[:at], packages[at:])):
+        subprocess.run([TOOLS / "install.sh", place, *some], cwd=ROOT, check=True)
     done.write_text(wanted)
 
 

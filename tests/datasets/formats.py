@@ -64,7 +64,6 @@ _ASSISTANT = _message(
     weight={"enum": [0, 1]},
     required=["role"],
 )
-_RESULT = ["role", "content", "tool_call_id"]
 _ANY_MESSAGE = {
     "oneOf": [
         _message(["system", "developer"], content=_TEXTS),

@@ -12,6 +12,7 @@ from callspan.datasets.selection import Options
 from callspan.record.call import CallRecord
 from callspan.stores.base import History
 from callspan.stores.sql_reader import SqlReader
+from tests.unit.cli.conftest import ask
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_fine_tuning
@@ -68,6 +69,10 @@ def test_a_session_that_forked_has_a_row_for_each_end_and_trains_on_nothing_twic
     assert len(rows) == 2
     weights = [[m["weight"] for m in row["messages"] if m["role"] == "assistant"] for row in rows]
     assert weights == [[1, 1], [0, 1]]
+
+
+def test_the_help_says_who_reads_the_weight() -> None:
+    assert "OpenAI, Together, Fireworks and Mistral read it; TRL does not." in ask("export", "--help").out
 
 
 def test_unrecorded_answers_have_no_weight(world: World, exported: Export) -> None:

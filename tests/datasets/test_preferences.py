@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import uuid
+from pathlib import Path
 from typing import Any
 
+import msgspec
+import openai
+import pytest
+
+import callspan
+from callspan.datasets import export
 from callspan.datasets.selection import Options
+from callspan.settings import SettingError
+from callspan.stores.urls import open_store
+from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
+from tests.unit.cli.conftest import ask
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_preference
@@ -63,3 +76,165 @@ def test_sessions_may_be_one_task_by_their_metadata(world: World, exported: Expo
     play(world, "c", "up", 0.0, task_id=None, metadata={"seed": 8})
     (row,) = exported("preferences", options=Options(pair_by="seed", metadata=True)).rows
     assert row["metadata"] == {"task": "7", "sessions": ["a", "b"], "rewards": [1.0, 0.0]}
+
+
+def rollouts(url: str, spool: Path, number: int) -> None:
+    """Rollouts of an agent with tools on one task; the odd ones move west, for less. All ids are random."""
+
+    def think(request: ReceivedRequest) -> Reply:
+        results = [message for message in request.body["messages"] if message["role"] == "tool"]
+        way = {"way": "west" if rollout % 2 else "east"}
+        calls = [{"name": "look", "arguments": {}}, {"name": "move", "arguments": way}][len(results) :][:1]
+        made = [{**call, "id": f"call_{uuid.uuid4().hex}"} for call in calls]
+        return Reply(tool_calls=made) if made else Reply(text=f"I am done, {rollout}.")
+
+    handle = callspan.instrument(stores=url, spool_dir=spool)
+    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+        provider.reply(responder=think, repeat=True)
+        for rollout in range(number):
+            with callspan.session("agent", task_id="maze") as session:
+                messages: list[Any] = [*START]
+                while calls := answered(client, messages):
+                    seen = [{"of": call["id"], "seen": "a fork"} for call in calls]
+                    messages += [
+                        {"role": "tool", "tool_call_id": one["of"], "content": json.dumps(one)} for one in seen
+                    ]
+                session.reward(0.1 if rollout % 2 else 1.0 - rollout / 1000)
+    assert handle.force_flush(60_000)
+    handle.uninstrument()
+
+
+def answered(client: openai.OpenAI, messages: list[Any]) -> list[dict[str, Any]]:
+    """Add the model's answer to the messages, and return its tool calls."""
+    answer = client.chat.completions.create(model="gpt-5", messages=messages, tools=TOOLS)  # type: ignore[arg-type]
+    messages.append(answer.choices[0].message.model_dump(exclude_none=True))
+    return messages[-1].get("tool_calls", [])
+
+
+@pytest.mark.parametrize("number", [6, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_pair_of_tool_agents_stands_at_the_first_real_difference(tmp_path: Path, number: int) -> None:
+    url = f"sqlite:///{tmp_path}/rollouts.db"
+    rollouts(url, tmp_path / "spool", number)
+    statistics = export(open_store(url), "preferences", tmp_path / "pairs.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert len(rows) == number - 1
+    assert not statistics.left_out
+    for row in rows:
+        check_preference(row)
+        better, worse = (row[name][0] for name in ("preferred_output", "non_preferred_output"))
+        moved = "tool_calls" in better and better["tool_calls"][0]["function"] != worse["tool_calls"][0]["function"]
+        assert moved or better["content"] != worse["content"]
+        assert len(row["input"]["messages"]) == (4 if moved else 6)
+    assert sum(len(row["input"]["messages"]) == 4 for row in rows) == number // 2
+
+
+def told(world: World, session_id: str, call_id: str, reward: float, **texts: str) -> None:
+    """A session with one tool call and its result, of these texts."""
+    text = {"system": "Play.", "result": f"Of {call_id}: a fork", "answer": "left"} | texts
+    world.session(session_id, reward, task_id="maze")
+    start = [{"role": "system", "content": text["system"]}, START[1]]
+    looked = world.chat(start, asking(tool_call("look", {}, call_id)), session_id, tools=TOOLS)
+    seen = [*start, looked, {"role": "tool", "tool_call_id": call_id, "content": text["result"]}]
+    world.chat(seen, text["answer"], session_id, tools=TOOLS)
+
+
+@pytest.mark.parametrize(
+    ("worse", "left_out"),
+    [
+        ({}, {"pair: no prompt with different answers": 1}),
+        ({"system": "Play!"}, {"pair: prompts differ only in the system message": 1}),
+        ({"system": "Play!", "answer": "right"}, {"pair: prompts differ only in the system message": 1}),
+        ({"result": "a wall", "answer": "right"}, {"pair: no prompt with different answers": 1}),
+        ({"answer": "right"}, {}),
+    ],
+)
+def test_the_reason_why_two_sessions_give_no_pair_is_counted_once(
+    world: World, exported: Export, worse: dict[str, str], left_out: dict[str, int]
+) -> None:
+    told(world, "good", "call_of_good", 1.0)
+    told(world, "bad", "call_of_bad", 0.0, **worse)
+    found = exported("preferences")
+    assert found.left_out == left_out
+    assert len(found.rows) == (not left_out)
+
+
+def test_ids_that_are_used_again_stand_for_the_newest_call(world: World, exported: Export) -> None:
+    """Some servers number the calls of each answer from 0."""
+    for session_id, ids, reward, move in (("good", ("c0", "c0"), 1.0, "left"), ("bad", ("c0", "c1"), 0.0, "right")):
+        world.session(session_id, reward, task_id="maze")
+        messages = [*START]
+        for call_id in ids:
+            messages.append(world.chat(messages, asking(tool_call("look", {}, call_id)), session_id, tools=TOOLS))
+            messages.append({"role": "tool", "tool_call_id": call_id, "content": "a fork"})
+        world.chat(messages, move, session_id, tools=TOOLS)
+    (row,) = exported("preferences").rows
+    assert row["preferred_output"] == [{"role": "assistant", "content": "left"}]
+
+
+TRL = Options(pair_format="trl")
+
+
+def test_trl_takes_messages_with_tools_and_arguments_as_objects(world: World, exported: Export) -> None:
+    for session_id, reward, way in (("good", 1.0, "left"), ("bad", 0.0, "right")):
+        world.session(session_id, reward, task_id="maze")
+        looked = world.chat(START, asking(tool_call("look", {"at": 1}, f"{session_id}_look")), session_id, tools=TOOLS)
+        seen = [*START, looked, {"role": "tool", "tool_call_id": f"{session_id}_look", "content": "a fork"}]
+        world.chat(seen, asking(tool_call("look", {"at": way}, f"{session_id}_move")), session_id, tools=TOOLS)
+    (row,) = exported("preferences", options=TRL).rows
+    call = {"id": "good_look", "type": "function", "function": {"name": "look", "arguments": {"at": 1}}}
+    assert row["prompt"] == [
+        *START,
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "good_look", "name": "look", "content": "a fork"},
+    ]
+    ((better,), (worse,)) = row["chosen"], row["rejected"]
+    assert better["tool_calls"][0]["function"] == {"name": "look", "arguments": {"at": "left"}}
+    assert worse["tool_calls"][0]["function"] == {"name": "look", "arguments": {"at": "right"}}
+    assert row["tools"] == TOOLS
+    assert set(row) == {"prompt", "chosen", "rejected", "tools"}
+
+
+def test_trl_pairs_have_no_tools_where_there_are_none_and_ids_on_request(world: World, exported: Export) -> None:
+    for session_id, reward in (("good", 1.0), ("bad", 0.0)):
+        world.session(session_id, reward, task_id="maze")
+        world.chat(START, session_id, session_id)
+    (row,) = exported("preferences", options=msgspec.structs.replace(TRL, metadata=True)).rows
+    assert row == {
+        "prompt": START,
+        "chosen": [{"role": "assistant", "content": "good"}],
+        "rejected": [{"role": "assistant", "content": "bad"}],
+        "metadata": {"task": "maze", "sessions": ["good", "bad"], "rewards": [1.0, 0.0]},
+    }
+
+
+def test_only_pairs_have_the_form_of_trl(world: World, exported: Export) -> None:
+    world.chat(START, "left")
+    with pytest.raises(SettingError, match="only of preferences"):
+        exported("openai", options=TRL)
+
+
+def test_the_command_writes_pairs_for_trl(world: World, tmp_path: Path) -> None:
+    play(world, "good", "left", 1.0)
+    play(world, "bad", "right", 0.0)
+    store, target = world.write(tmp_path / "w.db"), tmp_path / "pairs.jsonl"
+    assert ask("--store", store, "export", "preferences", "--format", "trl", "-o", str(target)).code == 0
+    assert set(json.loads(target.read_text())) == {"prompt", "chosen", "rejected", "tools"}
+    assert ask("--store", store, "export", "atif", "--format", "trl", "--dry-run").code == 2
+
+
+def test_two_conversations_by_turns_in_one_session_are_each_compared_by_themselves(
+    world: World, exported: Export
+) -> None:
+    for session_id, reward, found in (("good", 1.0, "a door"), ("bad", 0.0, "nothing")):
+        world.session(session_id, reward, task_id="maze")
+        agents = [[{"role": "user", "content": f"Agent {number}."}] for number in range(2)]
+        for step in range(2):
+            for number, messages in enumerate(agents):
+                call_id = f"call_{session_id}_{step}{number}"
+                messages.append(world.chat(messages, asking(tool_call("look", {}, call_id)), session_id, tools=TOOLS))
+                messages.append({"role": "tool", "tool_call_id": call_id, "content": "a wall"})
+        world.chat(agents[0], "Nothing.", session_id, tools=TOOLS)
+        world.chat(agents[1], f"I found {found}.", session_id, tools=TOOLS)
+    (row,) = exported("preferences").rows
+    assert row["input"]["messages"][0]["content"] == "Agent 1."
+    assert row["preferred_output"] == [{"role": "assistant", "content": "I found a door."}]

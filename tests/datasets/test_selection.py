@@ -71,7 +71,11 @@ def test_each_filter_keeps_what_it_says(exported: Export, choice: dict[str, Any]
 @pytest.mark.usefixtures("sessions")
 def test_what_is_left_out_is_counted_by_its_reason(exported: Export) -> None:
     found = exported("openai", min_reward=0.0, achievements=("wood",))
-    assert found.left_out == {"session: reward too low or unknown": 2, "session: achievements": 1}
+    assert found.left_out == {
+        "session: reward too low or unknown": 2,
+        "session: achievements": 1,
+        "call: outside sessions": 1,
+    }
     assert found.statistics.rewards == [0.5]
     assert found.statistics.as_json()["reward"] == {"min": 0.5, "median": 0.5, "mean": 0.5, "max": 0.5}
 

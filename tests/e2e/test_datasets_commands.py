@@ -102,16 +102,6 @@ def test_help_names_every_format_with_examples(ask: Any) -> None:
     assert "Examples:" in output
 
 
-def test_sessions_are_found_by_reward_and_outcome_and_paged(ask: Any) -> None:
-    every = ask("sessions", "--json").json
-    good = ask("sessions", "--json", "--min-reward", "0").json
-    assert [row for row in every if row["reward"] is not None and row["reward"] >= 0] == good
-    assert ask("sessions", "--json", "--outcome", "failure").json == [r for r in every if r["outcome"] == "failure"]
-    assert ask("sessions", "--json", "--limit", "1", "--offset", "1").json == every[1:2]
-    assert "more: --offset 1 goes on" in ask("sessions", "--limit", "1").out
-    assert "more:" not in ask("sessions").out
-
-
 def test_the_report_of_the_demo_is_one_file(demo: Demo) -> None:
     answer = in_its_own("report", cwd=demo.directory)
     assert answer.code == 0, answer.err

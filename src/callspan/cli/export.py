@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ import msgspec
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filter_options import MOMENT, OF_SESSIONS, Amount, File, KeyValue, Money, Rows
 from callspan.cli.progress import progress
+from callspan.cli.screen import styled
 from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options
 from callspan.formatting import count, reward
@@ -26,10 +27,15 @@ Formats:
 {_FORMATS}
 
 \b
+Rows of openai and openai-session say by the weight of each answer, 0 or 1, what
+to train on. OpenAI, Together, Fireworks and Mistral read it; TRL does not.
+
+\b
 Examples:
   callspan export openai-session -o train.jsonl --min-reward 0.5 --success
   callspan export openai -o calls.jsonl --model gpt-5-mini --since 7d
   callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed
+  callspan export preferences -o pairs.jsonl --format trl
   callspan export atif --dry-run"""
 
 
@@ -70,6 +76,7 @@ def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
     help="Only without this achievement.",
 )
 @click.option("--min-achievements", type=Rows(0), help="Only sessions with at least N achievements.")
+@click.option("--without-cut-off", is_flag=True, help="Only answers not cut off by the token limit or a lost stream.")
 @click.option("--limit", type=Rows(1), help="Write at most N rows.")
 @click.option("--reasoning", is_flag=True, help="Keep reasoning as reasoning_content (OpenAI rejects it).")
 @click.option("--metadata", is_flag=True, help="Add ids and rewards to rows (OpenAI rejects them).")
@@ -80,6 +87,14 @@ def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
     help="Group sessions by task_id or a metadata name.",
 )
 @click.option("--margin", type=Amount(), default=0.0, help="Pairs: minimum difference of rewards.")
+@click.option(
+    "--format",
+    "pair_format",
+    type=click.Choice(["openai", "trl"]),
+    default="openai",
+    show_default=True,
+    help="Pairs: OpenAI's fields, or prompt, chosen, rejected for TRL.",
+)
 @click.option("--agent-name", help="Trajectories: the agent's name. Default: the session's name.")
 @click.option("--agent-version", default="unknown", help="Trajectories: the agent's version.")
 @reading
@@ -113,6 +128,8 @@ def _report(context: CommandContext, statistics: Statistics, target: Path | None
     if target is not None and is_stream(target):
         # Messages of the command would be mixed with the rows.
         click.echo(f"{count(statistics.rows)} rows", err=True)
+        for line in _left_out(statistics):
+            click.echo(styled(*line).plain, err=True)
     elif context.json:
         context.emit({"file": None if target is None else str(target), **statistics.as_json()})
     else:
@@ -133,6 +150,20 @@ def _print_statistics(context: CommandContext, statistics: Statistics, target: P
     spread = summary["reward"]
     if isinstance(spread, dict):
         screen.line("  reward  " + ", ".join(f"{name} {reward(value)}" for name, value in spread.items()))
+    for line in _left_out(statistics):
+        screen.line(*line)
+
+
+def _left_out(statistics: Statistics) -> Iterator[tuple[tuple[str, str] | str, ...]]:
+    """Yield lines: whether answers that were cut off are in, and what is not."""
+    number = statistics.cut_off
+    if number:
+        cut = "1 answer that was" if number == 1 else f"{count(number)} answers that were"
+        yield (f"  {cut} cut off {'is' if number == 1 else 'are'} in", "yellow"), " (see --without-cut-off)"
+    elif statistics.rows:
+        yield ("  no answer that was cut off is in",)
     for title, counts in (("left out", statistics.left_out), ("not in this format", +statistics.dropped)):
-        for reason, number in counts.most_common():
-            screen.line((f"  {title}: ", "yellow"), f"{reason} ({count(number)})")
+        for reason, times in counts.most_common():
+            yield (f"  {title}: ", "yellow"), f"{reason} ({count(times)})"
+    if statistics.stopped_at_limit:
+        yield ("  left out: ", "yellow"), "what follows the limit of rows (not counted)"

@@ -9,8 +9,11 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import msgspec
@@ -39,6 +42,8 @@ _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _DEFINITION_FIELDS: Final = ("name", "description", "parameters", "strict")
 _AUDIO: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 _SOURCE: Final = "base64"
+_WORDS: Final = re.compile(rb"\\u[0-9a-f]{4}|\\.|[A-Za-z0-9_-]{8,}")
+"""Words of JSON that may be an id, and escapes, whose letters are no part of a word; a shorter id is no rare word."""
 
 _OF_ANTHROPIC: Final = frozenset({"messages", "sessions"})
 
@@ -74,19 +79,25 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
     )
 
 
-def canonical(message: ChatMessage) -> bytes:
+def canonical(message: ChatMessage, ids: Mapping[str, str] = MappingProxyType({})) -> bytes:
     """Return a message in canonical form: equal for equal messages.
 
     A client that sends an answer back may leave out thinking, write null for "no text", or format arguments otherwise.
+    `ids` are what stands for ids of tool calls, also where a text has them.
     """
-    calls = message.get("tool_calls")
+    calls, of = message.get("tool_calls"), message.get("tool_call_id")
     common = {
         "role": message["role"],
         "content": _bare(message.get("content")),
-        "calls": [_bare_call(call) for call in calls] if isinstance(calls, list) else [],
-        "of": message.get("tool_call_id"),
+        "calls": [_bare_call(call, ids) for call in calls] if isinstance(calls, list) else [],
+        "of": ids.get(str(of), of),
     }
-    return msgspec.json.encode(common, order="deterministic")
+    encoded = msgspec.json.encode(common, order="deterministic")
+    return _WORDS.sub(partial(_renamed, ids), encoded) if ids else encoded
+
+
+def _renamed(ids: Mapping[str, str], word: re.Match[bytes]) -> bytes:
+    return ids.get(word[0].decode(), "").encode() or word[0]
 
 
 class _Writer:
@@ -239,13 +250,14 @@ def _bare(content: object) -> object:
     return content or ""
 
 
-def _bare_call(call: dict[str, object]) -> list[object]:
+def _bare_call(call: dict[str, object], ids: Mapping[str, str]) -> list[object]:
     inner = call.get("function") or call.get("custom")
     fields = inner if isinstance(inner, dict) else {}
     arguments = fields.get("arguments", fields.get("input"))
     with contextlib.suppress(msgspec.DecodeError):
         arguments = msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
-    return [call.get("id"), fields.get("name"), arguments]
+    call_id = call.get("id")
+    return [ids.get(str(call_id), call_id), fields.get("name"), arguments]
 
 
 def flaw(messages: Sequence[ChatMessage]) -> str | None:
@@ -282,6 +294,15 @@ def called_tools(message: ChatMessage) -> list[str]:
     calls = message.get("tool_calls")
     named = (tool_name(call) for call in calls if isinstance(call, dict)) if isinstance(calls, list) else ()
     return list(named)
+
+
+def arguments_of(written: str) -> tuple[dict[str, object], bool]:
+    """Return a tool call's arguments as an object, and whether that is complete."""
+    try:
+        found = msgspec.json.decode(written) if written else {}
+    except (msgspec.DecodeError, RecursionError):
+        return {}, False
+    return (found, True) if isinstance(found, dict) else ({}, False)
 
 
 def chat_tools(tools: list[object], dropped: Counter[str]) -> list[dict[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import islice
@@ -9,9 +10,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from callspan.datasets.fine_tuning import Row, preference_rows, rows_per_call, rows_per_session
+from callspan.datasets.fine_tuning import Row, rows_per_call, rows_per_session
 from callspan.datasets.lineage import turns
-from callspan.datasets.selection import Episode, Options, Selection, Statistics, calls_outside_sessions, episodes
+from callspan.datasets.preferences import preference_rows
+from callspan.datasets.selection import (
+    Episode,
+    Options,
+    Selection,
+    Statistics,
+    calls_outside_sessions,
+    episodes,
+    is_cut_off,
+)
 from callspan.datasets.trajectories import rollout_rows, trajectory_rows
 from callspan.formatting import exact
 from callspan.output_file import replacement
@@ -21,6 +31,7 @@ from callspan.record.events import SessionRecord
 from callspan.settings import SettingError
 from callspan.stores.base import Reader, SessionSummary
 
+PREFERENCES: Final = "preferences"
 _GROUP: Final = 1000
 _TEXT: Final = (
     *("call_id", "session_id", "session_name", "task_id", "timestep_id", "trace_id", "provider", "api", "model"),
@@ -46,6 +57,7 @@ def table_rows(found: Iterable[Episode], options: Options, statistics: Statistic
         for turn in turns(episode, statistics.dropped, reasoning=options.reasoning):
             statistics.messages += len(turn.messages) + 1
             statistics.count_call(turn.call)
+            statistics.cut_off += is_cut_off(turn.call)
             row = _row(turn.call, episode, positions)
             row["messages"] = encode_json(turn.messages).decode()
             row["answer"] = encode_json(turn.answer).decode()
@@ -112,7 +124,7 @@ class Format(NamedTuple):
 FORMATS: Final[dict[str, Format]] = {
     "openai": Format("fine-tuning rows (JSON Lines), one per call", rows_per_call, "all"),
     "openai-session": Format("fine-tuning rows, one per conversation of a session", rows_per_session, "all"),
-    "preferences": Format("pairs of answers of two sessions of a task, by reward", preference_rows, "none"),
+    PREFERENCES: Format("pairs of answers of two sessions of a task, by reward", preference_rows, "none"),
     "atif": Format("agent trajectories (ATIF 1.7), one per session", trajectory_rows, "none"),
     "rollouts": Format("token ids and log-probabilities for RL, one row per session", rollout_rows, "one"),
     "parquet": Format("a table of calls (needs pyarrow)", table_rows, "all", parquet=True),
@@ -134,7 +146,7 @@ def export(
     The target is replaced when the file is complete; it stays as it was after a failure, and if there are no rows.
 
     Raises:
-        SettingError: The format is unknown, or its optional dependency is missing.
+        SettingError: The format is unknown, its optional dependency is missing, or the options do not fit it.
         OSError: The target cannot be written.
 
     Example:
@@ -147,28 +159,36 @@ def export(
     """
     if format_name not in FORMATS:
         raise SettingError(f"no format {format_name!r}: use one of {', '.join(FORMATS)}")
+    if format_name != PREFERENCES and options.pair_format != Options().pair_format:
+        raise SettingError(f"there is a form {options.pair_format!r} only of {PREFERENCES}, not of {format_name}")
     made = FORMATS[format_name]
     statistics = Statistics()
     report: Progress = progress or (lambda _: None)
     sources = _watched(_sources(reader, made, selection, statistics), statistics, report)
     limited = islice(_counted(made.rows(sources, options, statistics), statistics, report), selection.limit)
     if target is None:
-        for _ in limited:
-            continue
-        return statistics
-    with replacement(target) as fresh:
-        (write_parquet if made.parquet else _write_lines)(limited, fresh.path)
-        if statistics.rows:
-            fresh.commit()
+        deque(limited, maxlen=0)
+    else:
+        with replacement(target) as fresh:
+            (write_parquet if made.parquet else _write_lines)(limited, fresh.path)
+            if statistics.rows:
+                fresh.commit()
+    _count_beyond(selection.limit, statistics)
     return statistics
+
+
+def _count_beyond(limit: int | None, statistics: Statistics) -> None:
+    statistics.stopped_at_limit = limit is not None and statistics.rows >= limit
+    left = statistics.sessions_found - statistics.sessions
+    if statistics.stopped_at_limit and left:
+        statistics.left_out["session: not looked at, because of the limit"] = left
 
 
 def _sources(reader: Reader, made: Format, selection: Selection, statistics: Statistics) -> Iterator[Episode]:
     yield from episodes(reader, selection, statistics)
-    if made.loose != "none":
-        found = calls_outside_sessions(reader, selection, statistics)
-        for calls in [found] if made.loose == "all" else ([call] for call in found):
-            yield Episode(_NO_SESSION, calls, [], reader.history)
+    found = calls_outside_sessions(reader, selection, statistics, wanted=made.loose != "none")
+    for calls in [found] if made.loose == "all" else ([call] for call in found):
+        yield Episode(_NO_SESSION, calls, [], reader.history)
 
 
 def _watched(found: Iterable[Episode], statistics: Statistics, progress: Progress) -> Iterator[Episode]:

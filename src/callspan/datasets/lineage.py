@@ -187,11 +187,6 @@ class Leaves:
         self._last[turn.answer_node] = number
 
     @property
-    def answers(self) -> set[bytes]:
-        """The answers of all turns."""
-        return set(self._last)
-
-    @property
     def numbers(self) -> frozenset[int]:
         """The numbers of the leaves."""
         return frozenset(number for node, number in self._last.items() if node not in self._continued)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from statistics import fmean, median
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,7 +24,9 @@ MOST_HELD: Final = 500
 ACHIEVEMENT: Final = "achievement"
 """Objective of rewards whose label names an achievement; environment steps have theirs in `after.achievements`."""
 _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
-_CALL_FIELDS: Final = ("models", "providers", "since_ns", "until_ns", "session_ids", "limit", "text", "user", "meta")
+_CALL_FIELDS: Final = (
+    *("models", "providers", "since_ns", "until_ns", "session_ids", "without_cut_off", "limit", "text", "user", "meta"),
+)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Preference pairs: `task_id`, `group_id`, `name`, or the name of a field of the session's metadata."""
     margin: float = 0.0
     """Preference pairs: least difference of rewards, and more than 0."""
+    pair_format: Literal["openai", "trl"] = "openai"
+    """Preference pairs: `input`, `preferred_output`, `non_preferred_output`; or `prompt`, `chosen`, `rejected`."""
     agent_name: str | None = None
     """Trajectories: name of the agent; None: the session's name."""
     agent_version: str = "unknown"
@@ -64,8 +68,12 @@ class Statistics:
     output_tokens: int | None = None
     rewards: list[float] = field(default_factory=list)
     """Of the sessions kept, as far as they have one."""
+    cut_off: int = 0
+    """Answers to train on that ended at the limit of tokens, or with a stream that stopped without its end."""
+    stopped_at_limit: bool = False
+    """Whether the limit of rows was reached; what it leaves is counted as far as it is known."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Reason -> how many sessions, calls or rows."""
+    """Reason -> how many sessions, calls, rows or pairs."""
     dropped: Counter[str] = field(default_factory=Counter)
     """What the format cannot hold -> how often it was there."""
     models: Counter[str] | None = None
@@ -92,6 +100,8 @@ class Statistics:
             "output_tokens": self.output_tokens,
             "reward": _spread(self.rewards),
             "models": None if self.models is None else dict(self.models.most_common()),
+            "cut_off_answers": self.cut_off,
+            "stopped_at_limit": self.stopped_at_limit,
             "left_out": dict(self.left_out.most_common()),
             "dropped": dict((+self.dropped).most_common()),
         }
@@ -133,6 +143,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """All of these."""
     without_achievements: tuple[str, ...] = ()
     min_achievements: int | None = None
+    without_cut_off: bool = False
+    """Only answers that were not cut off, neither by the limit of tokens nor with their stream."""
     limit: int | None = None
     """Rows at most."""
 
@@ -221,15 +233,24 @@ def held_or_read_again(
     return list(read(statistics)) if number <= MOST_HELD else Again(read, statistics)
 
 
-def calls_outside_sessions(reader: Reader, selection: Selection, statistics: Statistics) -> Iterable[CallRecord]:
-    """Return the selected calls without a session, oldest first; none if sessions are selected."""
-    if selection.of_sessions or selection.session_ids:
+def calls_outside_sessions(
+    reader: Reader, selection: Selection, statistics: Statistics, *, wanted: bool
+) -> Iterable[CallRecord]:
+    """Return the selected calls without a session, oldest first.
+
+    None if single sessions are selected; none, and they are counted, if they are not `wanted`, or cannot match.
+    """
+    if selection.session_ids:
         return []
     which = CallFilter(
         in_session=False, since_ns=selection.since_ns, until_ns=selection.until_ns, text=selection.text,
         user=selection.user, metadata=selection.meta, newest_first=False,
     )  # fmt: skip
-    return held_or_read_again(partial(_calls, reader, which, selection), reader.count_calls(which), statistics)
+    number = reader.count_calls(which)
+    if not wanted or selection.of_sessions:
+        statistics.left_out.update({"call: outside sessions": number} if number else {})
+        return []
+    return held_or_read_again(partial(_calls, reader, which, selection), number, statistics)
 
 
 def _calls(reader: Reader, which: CallFilter, selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:
@@ -362,4 +383,9 @@ def _unfit_call(call: CallRecord, selection: Selection) -> str | None:
         return "model"
     if selection.providers and call.provider not in selection.providers:
         return "provider"
-    return None
+    return "cut off" if selection.without_cut_off and is_cut_off(call) else None
+
+
+def is_cut_off(call: CallRecord) -> bool:
+    """Return whether its answer ended at the limit of tokens, or with a stream that stopped without its end."""
+    return call.is_cut_by_length or call.is_cut_off

@@ -13,10 +13,10 @@ from typing import Final
 
 import msgspec
 
-from callspan.datasets.chat_messages import ChatMessage, canonical, tool_name
+from callspan.datasets.chat_messages import ChatMessage, arguments_of, canonical, tool_name
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
-from callspan.datasets.selection import Episode, Options, Statistics
+from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.providers.wire_json import dig, items, number, objects
 from callspan.providers.wire_json import text as text_at
 from callspan.record.call import CallRecord
@@ -91,6 +91,7 @@ def _step(turn: Turn, earned: Mapping[str | None, float], episode: Episode, stat
         statistics.left_out["call: no token ids"] += 1
         return None
     statistics.trained += 1
+    statistics.cut_off += is_cut_off(turn.call)
     statistics.count_call(turn.call)
     cut = turn.call.response.truncated if turn.call.response else False
     return {
@@ -143,6 +144,7 @@ def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Stat
             steps.add(turn)
             totals.add(turn)
             statistics.count_call(turn.call)
+            statistics.cut_off += is_cut_off(turn.call)
         if not totals.calls:
             statistics.left_out["session: content was not kept"] += 1
             continue
@@ -367,15 +369,6 @@ def content_of(content: object, dropped: Counter[str]) -> object:
     if all(part["type"] == "text" for part in parts):
         return "\n".join(str(part["text"]) for part in parts)
     return parts
-
-
-def arguments_of(written: str) -> tuple[dict[str, object], bool]:
-    """Return a tool call's arguments as an object, and whether that is complete."""
-    try:
-        found = msgspec.json.decode(written) if written else {}
-    except (msgspec.DecodeError, RecursionError):
-        return {}, False
-    return (found, True) if isinstance(found, dict) else ({}, False)
 
 
 def _content_part(item: object, dropped: Counter[str]) -> dict[str, object] | None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.datasets.chat_messages import (
+    arguments_of,
     call_ids,
     called_tools,
     canonical,
@@ -24,7 +25,7 @@ from callspan.datasets.chat_messages import (
     tool_name,
 )
 from callspan.datasets.selection import Selection, Statistics, achievements
-from callspan.datasets.trajectories import arguments_of, content_of
+from callspan.datasets.trajectories import content_of
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.record.messages import (
