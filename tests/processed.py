@@ -1,4 +1,4 @@
-"""Processed records of tests that begin behind the processors."""
+"""Processed records of tests that begin behind the processors; all that was made of calls, as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Final, TypeVar
 
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
+from callspan.record.codec import encode
 from callspan.record.events import Record
+from callspan.testing import Captured
 
 UNPROCESSED: Final = Processors(())
 """Changes nothing."""
@@ -16,3 +18,8 @@ _R = TypeVar("_R", bound=Record)
 def processed(record: _R) -> Processed[_R]:
     """Return the record as a list of no processors returns it."""
     return UNPROCESSED.process(record)
+
+
+def everywhere(seen: Captured) -> str:
+    """Return every byte of every span and record."""
+    return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])

@@ -64,9 +64,12 @@ PAIRS = {
     # Both hand their HTTP client an argument that httpx 0.28 has taken away.
     "floor": Pair("openai==1.40.0", "anthropic==0.34.0", "groq==1.0.0", ("httpx<0.28", *OLDEST_TELEMETRY)),
     "older": Pair("openai[aiohttp]==1.109.1", "anthropic[aiohttp]==0.125.0", "groq==1.0.0"),
-    "recent": Pair("openai[aiohttp]==2.54.0", "anthropic[aiohttp]==1.17.0", "groq==1.0.0"),
+    "recent": Pair("openai[aiohttp,realtime]==2.54.0", "anthropic[aiohttp]==1.17.0", "groq==1.0.0"),
+    "lanes": Pair("openai[aiohttp,realtime]==3.30.0", "anthropic[aiohttp]>=2", "groq>=1.7"),
     # Openai takes clients of the older HTTP library too, where that is there.
-    "newest": Pair("openai[aiohttp]>=3", "anthropic[aiohttp]>=2", "groq>=1.7", ("httpx>=0.28", *NEWEST_TELEMETRY)),
+    "newest": Pair(
+        "openai[aiohttp,realtime]>=3", "anthropic[aiohttp]>=2", "groq>=1.7", ("httpx>=0.28", *NEWEST_TELEMETRY)
+    ),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from collections import deque
 from functools import partial
 from typing import Final
 
@@ -9,7 +11,9 @@ from callspan.fail_open import value_of
 from callspan.providers import errors
 from callspan.providers.errors import capped
 from callspan.record.call import ErrorInfo, Outcome
+from callspan.record.codec import encodable
 
+_MAX_FRAMES, _MAX_LINE = 20, 500
 _FIRST_ERROR_STATUS: Final = 400
 _ATTRIBUTES: Final = ("status_code", "request_id", "body")
 
@@ -34,7 +38,7 @@ def call_error(error: BaseException) -> ErrorInfo:
 def application_error(error: BaseException | str | None) -> ErrorInfo | None:
     """Return the error of a session, timestep, tool or event; None for None. A text is a message without exception.
 
-    Nothing but class and message is read: the attributes of an exception of the application may mean anything.
+    Nothing but class, message and frames is read: the attributes of an exception of the application may mean anything.
     """
     if error is None:
         return None
@@ -43,7 +47,10 @@ def application_error(error: BaseException | str | None) -> ErrorInfo | None:
     name = qualified_name(type(error))
     kind = "unknown" if isinstance(error, Exception) else "cancelled"
     message = _message(error)
-    return ErrorInfo(kind=kind, type=name, exception=name, message=None if message is None else capped(message))
+    return ErrorInfo(
+        kind=kind, type=name, exception=name, message=None if message is None else capped(message),
+        frames=value_of(partial(_frames, error)) or None,
+    )  # fmt: skip
 
 
 def outcome_of(error: BaseException | None, info: ErrorInfo | None = None) -> Outcome:
@@ -61,6 +68,13 @@ def outcome_of(error: BaseException | None, info: ErrorInfo | None = None) -> Ou
 def qualified_name(kind: type[BaseException]) -> str:
     """Return the qualified name of a class; built-in ones without module."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _frames(error: BaseException) -> str:
+    """Return file, line and function of the last frames: lines of source may be content, and take time to read."""
+    last = deque(traceback.walk_tb(error.__traceback__), _MAX_FRAMES)
+    lines = [f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}' for frame, line in last]
+    return "".join(encodable(line[:_MAX_LINE]) + "\n" for line in lines)
 
 
 def _message(error: BaseException) -> str | None:

@@ -99,6 +99,22 @@ ASYNC_SEND: Final = PrivateName(
     "send", _of_http("AsyncClient"), "the SDK's count of retries is kept", "attempts of async calls"
 )
 
+HANDSHAKE: Final = PrivateName(
+    "handshake", ("websockets.sync.client:ClientConnection",), "none", "sync calls over websockets"
+)
+ASYNC_HANDSHAKE: Final = PrivateName(
+    "handshake", ("websockets.asyncio.client:ClientConnection",), "none", "async calls over websockets"
+)
+_RESPONSES: Final = ("openai.resources.responses.responses", "openai.resources.beta.responses.responses")
+CONNECT_WS: Final = PrivateName(
+    "_connect_ws", tuple(f"{module}:ResponsesConnectionManager" for module in _RESPONSES), "none",
+    "failed calls of creates that waited for a sync websocket", with_="send",
+)  # fmt: skip
+ASYNC_CONNECT_WS: Final = PrivateName(
+    "_connect_ws", tuple(f"{module}:AsyncResponsesConnectionManager" for module in _RESPONSES), "none",
+    "failed calls of creates that waited for an async websocket", with_="send",
+)  # fmt: skip
+
 # What is read or set besides.
 
 BASE_URL: Final = PrivateName(
@@ -119,10 +135,6 @@ SPAN_NAME: Final = PrivateName(
 SPAN_ROUTE: Final = PrivateName(
     "span_route", ("anthropic._models:FinalRequestOptions",), "it is left out", "http.route", with_="span_name"
 )
-SPAN_ATTRIBUTES: Final = PrivateName(
-    "span_attributes", ("anthropic._models:FinalRequestOptions",), "they are left out",
-    "what only the anthropic SDK's own span says", with_="span_name",
-)  # fmt: skip
 TRACER: Final = PrivateName(
     "_tracer", ("anthropic._base_client:BaseClient",), "the SDK's own span stays",
     "one span per call where the anthropic SDK traces itself: there are two", with_="_open_telemetry",
@@ -170,6 +182,14 @@ SDK_SPAN: Final = PrivateName(
 INTERNAL: Final = PrivateName(
     "_internal", ("opentelemetry.metrics",), "the meter provider is looked up on every call, which costs more", ""
 )
+URI: Final = PrivateName(
+    "uri", ("websockets.client:ClientProtocol",), "its name in websockets 13 is read", "", with_="process_response"
+)
+OLD_URI: Final = "wsuri"
+QUEUED: Final = PrivateName(
+    "_queue", ("openai._send_queue:SendQueue",), "they are no calls",
+    "failed calls of creates that waited for a websocket",
+)  # fmt: skip
 METER_PROVIDER: Final = PrivateName(
     "_METER_PROVIDER", ("opentelemetry.metrics._internal",),
     "the meter provider is looked up on every call, which costs more", "",
@@ -198,13 +218,14 @@ AG_RUNNING: Final = PrivateName(
 
 HOOKED: Final = (
     REQUEST, ASYNC_REQUEST, PROCESS_RESPONSE, ASYNC_PROCESS_RESPONSE, PROCESS_RESPONSE_DATA, BUILD_REQUEST,
-    RETRY_TIMEOUT, STREAM, ASYNC_STREAM, CLOSE, ACLOSE, ITER_BYTES, AITER_BYTES, SEND, ASYNC_SEND,
+    RETRY_TIMEOUT, STREAM, ASYNC_STREAM, CLOSE, ACLOSE, ITER_BYTES, AITER_BYTES, SEND, ASYNC_SEND, HANDSHAKE,
+    ASYNC_HANDSHAKE, CONNECT_WS, ASYNC_CONNECT_WS,
 )  # fmt: skip
 """Functions that are hooked; `intercept.patching` says by what."""
 READ: Final = (
-    BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, SPAN_ATTRIBUTES, TRACER, OPEN_TELEMETRY, FRAMES,
+    BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, TRACER, OPEN_TELEMETRY, FRAMES,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, SPAN_PROCESSOR, SDK_SPAN,
-    INTERNAL,
+    INTERNAL, URI, QUEUED,
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip
 """Names that are read or set."""

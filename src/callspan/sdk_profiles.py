@@ -34,6 +34,8 @@ class SdkProfile(NamedTuple):
     """What precedes the paths of the API below the base URL of its clients."""
     http: tuple[str, ...] = ("httpx2", "httpx")
     """The HTTP libraries whose clients it uses or accepts."""
+    sockets: tuple[str, ...] = ()
+    """The libraries by which it opens websockets."""
     own_scope: str | None = None
     """Beginning of the name of the tracer by which the SDK traces itself; None: it does not."""
 
@@ -41,7 +43,9 @@ class SdkProfile(NamedTuple):
 PROFILES: Final[dict[str, SdkProfile]] = {
     row.name: row
     for row in (
-        SdkProfile("openai", "OpenAI", "openai >= 1.40", "openai", "openai", "api.openai.com", ""),
+        SdkProfile(
+            "openai", "OpenAI", "openai >= 1.40", "openai", "openai", "api.openai.com", "", sockets=("websockets",)
+        ),
         SdkProfile(
             "anthropic", "Anthropic", "anthropic >= 0.34", "anthropic", "anthropic", "api.anthropic.com", "/v1",
             own_scope="com.anthropic.sdk.python",

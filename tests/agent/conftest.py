@@ -19,8 +19,9 @@ from callspan.process.processed import Processed
 from callspan.process.processors import Processor, Processors
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
+from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.settings import Content
-from callspan.spans.session import SessionSpanOptions, SessionSpans
+from callspan.spans.session import SessionSpans
 
 
 def processing(step: Callable[[Any], Any]) -> Callable[[Content | None], Processors]:
@@ -43,11 +44,11 @@ class Seen:
         decode(encode(written.record))
         self.records.append(written.record)
 
-    def runtime(self, options: SessionSpanOptions | None = None, **settings: Any) -> Runtime:
+    def runtime(self, options: ScopeSpanOptions | None = None, **settings: Any) -> Runtime:
         settings = {"processors": lambda _level: UNPROCESSED, "withheld": UNPROCESSED, "service": "tests", **settings}
         return Runtime(write=self.write, spans=SessionSpans(self.tracer, options), **settings)
 
-    def install(self, options: SessionSpanOptions | None = None, **settings: Any) -> None:
+    def install(self, options: ScopeSpanOptions | None = None, **settings: Any) -> None:
         install(self.runtime(options, **settings))
 
     @property

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -35,8 +35,9 @@ def provider() -> Any:
 
 
 @pytest.fixture
-def client(provider: ScriptedProvider) -> openai.OpenAI:
-    return openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0)
+def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 from tests.points import points
+from tests.processed import everywhere
 
 import callspan
 from callspan.fail_open import forget_failures
@@ -41,10 +42,6 @@ class Rule:
     def __call__(self, metadata: Mapping[str, object]) -> Any:
         self.asked.append(metadata)
         return "off" if metadata.get("tenant") == "a" or metadata.get("user_id") == "private" else "full"
-
-
-def everywhere(seen: Captured) -> str:
-    return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])
 
 
 def levels(seen: Captured) -> list[str]:

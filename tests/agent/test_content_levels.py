@@ -10,11 +10,11 @@ from typing import Any
 import openai
 import pytest
 from tests.points import points
+from tests.processed import everywhere
 
 import callspan
 from callspan.agent.runtime import known_level
-from callspan.record.codec import encode
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import ScriptedProvider, capture
 
 SECRET = "open sesame"
 
@@ -32,11 +32,6 @@ def ask() -> Iterator[Callable[[], None]]:
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": SECRET}])
 
         yield asked
-
-
-def everywhere(seen: Captured) -> str:
-    """Every byte of every span and record."""
-    return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])
 
 
 def begun(**known: Any) -> Any:

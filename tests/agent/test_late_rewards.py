@@ -43,12 +43,6 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 
 @pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
-
-
-@pytest.fixture
 def exporting(receiver: OtlpReceiver) -> Iterator[Callable[..., Handle]]:
     """Instrument with providers that send to the receiver, span by span."""
     shutdowns: list[Callable[[], object]] = []

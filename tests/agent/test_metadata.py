@@ -22,7 +22,7 @@ from callspan.record.events import (
     TimestepRecord,
     start_id,
 )
-from callspan.spans.session import SessionSpanOptions
+from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.testing import capture
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def test_metadata_around_is_on_the_spans_as_llm_meta(seen: Seen) -> None:
         assert "llm.meta.colour" not in span.attributes
         assert (span.attributes.get("llm.meta.user_id") == "u1") == (span.name != "invoke_workflow s")
     seen.exporter.clear()
-    seen.install(SessionSpanOptions(llm=False))
+    seen.install(ScopeSpanOptions(llm=False))
     walk()
     assert not any(name.startswith("llm.") for span in seen.spans for name in span.attributes)
 

@@ -58,14 +58,6 @@ def test_a_reward_for_a_call_within_the_session_knows_both(seen: Seen) -> None:
     assert record.scope == "call"
 
 
-def test_feedback_is_for_a_call(seen: Seen) -> None:
-    name = feedback("c1", label="thumbs up", annotation="good answer")
-    (record,) = seen.of(RewardRecord)
-    assert record.reward_id == name
-    assert (record.call_id, record.scope, record.value, record.label) == ("c1", "call", None, "thumbs up")
-    assert (record.source, record.objective) == ("human", "feedback")
-
-
 def test_rewards_are_only_ever_added(seen: Seen) -> None:
     with session("s") as own:
         own.outcome(reward=1)
@@ -114,10 +106,3 @@ def test_two_objectives_of_one_event_are_two_rewards_for_it(seen: Seen) -> None:
     assert found == [(event, "style", 0.25), (event, "speed", 0.75)]
     evaluations = [item for item in seen.named("timestep")[0].events if item.name == "gen_ai.evaluation.result"]
     assert [item.attributes["gen_ai.evaluation.name"] for item in evaluations] == ["reward", "style", "speed"]
-
-
-def test_an_event_without_a_reward_gives_none(seen: Seen) -> None:
-    with session("s") as own, own.timestep() as step:
-        step.environment("x")
-    assert seen.of(RewardRecord) == []
-    assert seen.ended(TimestepRecord)[0].totals.reward is None

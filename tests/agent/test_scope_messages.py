@@ -21,12 +21,6 @@ IN, OUT = "gen_ai.input.messages", "gen_ai.output.messages"
 
 
 @pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as running:
-        yield running
-
-
-@pytest.fixture
 def ask(provider: ScriptedProvider) -> Iterator[Callable[..., None]]:
     with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
 

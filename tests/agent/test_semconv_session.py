@@ -6,7 +6,6 @@ import json
 
 from tests.points import points
 
-from callspan.record.call import ErrorInfo
 from callspan.record.events import (
     EventRecord,
     MessageRecord,
@@ -38,12 +37,6 @@ def test_span_names_have_few_values() -> None:
     assert names.span_name(TOOL) == "execute_tool move"
 
 
-def test_unknown_values_are_left_out() -> None:
-    for record in (SESSION, STEP, TOOL):
-        found = names.start_attributes(record, compatibility=False) | names.end_attributes(record)
-        assert None not in found.values()
-
-
 def test_the_index_of_the_first_step_is_zero_and_shown() -> None:
     assert names.start_attributes(STEP, compatibility=False)["callspan.step.index"] == 0
 
@@ -57,32 +50,10 @@ def test_the_compatibility_kind_can_be_turned_off() -> None:
     assert "openinference.span.kind" not in names.start_attributes(SESSION, compatibility=False)
 
 
-def test_totals_never_use_the_usage_names_of_calls() -> None:
-    totals = Totals(calls=2, input_tokens=0, output_tokens=5, reward=0.0, model_ns=1_500_000)
-    ended = SessionRecord(session_id="s", seen_ns=1, outcome="success", success=False, totals=totals)
-    assert names.end_attributes(ended) == {
-        "callspan.outcome": "success",
-        "callspan.success": False,
-        "callspan.reward": 0.0,
-        "callspan.totals.calls": 2,
-        "callspan.totals.input_tokens": 0,
-        "callspan.totals.output_tokens": 5,
-        "callspan.totals.model_s": 0.0015,
-    }
-
-
 def test_arguments_and_results_are_json_text_and_null_is_a_result() -> None:
     content = names.span_content(TOOL, budget())
     assert json.loads(str(content["gen_ai.tool.call.arguments"])) == {"to": 1}
     assert content["gen_ai.tool.call.result"] == "null"
-
-
-def test_an_error_is_named_by_its_type() -> None:
-    failed = EventRecord(event_id="e", event_type="tool", time_ns=1, error=ErrorInfo(kind="unknown", type="KeyError"))
-    assert names.end_attributes(failed) == {"error.type": "KeyError"}
-    info = ErrorInfo(kind="unknown", type="KeyError", exception="KeyError", message="secret")
-    assert names.exception_attributes(info, content=False) == {"exception.type": "KeyError"}
-    assert names.exception_attributes(info, content=True)["exception.message"] == "secret"
 
 
 def test_the_label_of_an_environments_reward_says_whether_the_episode_continues() -> None:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,6 @@ from callspan.testing import ScriptedProvider
 pytestmark = pytest.mark.slow
 
 TOOL_CALL = {"name": "move", "arguments": {"direction": "up"}, "id": "call_1"}
-
-
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
 
 
 @pytest.fixture(params=["sqlite", "jsonl"])

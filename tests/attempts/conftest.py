@@ -7,10 +7,10 @@ from importlib import import_module
 import pytest
 
 from tests.attempts.caller import Caller
-from tests.intercept.conftest import mode, provider, run, seen
+from tests.intercept.conftest import mode, run, seen
 from tests.intercept.mode import Mode
 
-__all__ = ["mode", "provider", "run", "seen"]
+__all__ = ["mode", "run", "seen"]
 
 
 @pytest.fixture(params=["chat_completions", "messages"])

@@ -87,28 +87,6 @@ def test_it_is_the_same_as_without_callspan(
     assert seen.records[0].outcome in ("error", "timeout")
 
 
-def test_an_exception_of_the_application_is_the_very_object(mode: Mode, api: str, run: Run, seen: Captured) -> None:
-    """It is raised in a hook of the HTTP client, amid an attempt."""
-    problem = LookupError("the application's own")
-    problem.__cause__ = cause = ValueError("why")
-
-    def refuse(request: Any) -> None:
-        raise problem
-
-    async def refuse_async(request: Any) -> None:
-        raise problem
-
-    caller = Caller(mode, api, "plain")
-    client = caller.client()
-    client._client.event_hooks = {"request": [refuse_async if mode.is_async else refuse]}
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - the SDKs wrap it
-        run(lambda: caller.call(client))
-    # The one SDK lets it pass, the other wraps it.
-    assert problem in (raised.value, raised.value.__cause__)
-    assert problem.__cause__ is cause
-    assert seen.records[0].attempts[0].error_type == "LookupError"
-
-
 def test_an_error_is_not_kept_alive(mode: Mode, api: str, failing: Failing, seen: Captured) -> None:
     caller = Caller(mode, api, "plain")
     caller.script({"status": 400})

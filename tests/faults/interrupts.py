@@ -333,7 +333,6 @@ def sum_of(counts: Any) -> Counter[Any]:
 
 
 NOTHING = Done(Counter(), Counter(), Counter(), Counter(), 0)
-IN_PROGRESS = ("started", "in_progress")
 
 
 class Seen:

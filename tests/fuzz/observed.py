@@ -12,12 +12,13 @@ from opentelemetry import context as otel_context
 
 from callspan.intercept.request import CURRENT_CALL
 from callspan.providers.batches import CREATE
+from callspan.settings_loader import load
 from callspan.testing import Captured, capture
 from tests.fuzz.case import Case
 from tests.fuzz.sabotage import sabotaged
 from tests.fuzz.stored import Stored
+from tests.spans_of_records import differences
 
-NATIVE_SCOPE = "com.anthropic"
 _ENDS = frozenset({"success", "error", "timeout", "cancelled"})
 
 
@@ -107,6 +108,8 @@ class Observed:
             wrong.append(f"{calls} calls, {len(spans)} spans")
         if {f"{span.context.span_id:016x}" for span in spans if span.context} != {r.span_id for r in records}:
             wrong.append("spans and records do not belong together")
+        settings = load(self._profiles[case.profile], {}, warn=False)
+        wrong += [f"the span of a record: {one}" for one in differences(spans, records, settings)]
         wrong += [f"a record ends as {record.outcome}" for record in records if record.outcome not in _ENDS]
         wrong += [f"span {span.name} has no end" for span in spans if span.end_time is None]
         if case.profile in self._stores:

@@ -13,12 +13,6 @@ from tests.intercept.mode import Mode
 
 
 @pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as running:
-        yield running
-
-
-@pytest.fixture
 def seen() -> Iterator[Captured]:
     with capture() as captured:
         yield captured

@@ -27,7 +27,8 @@ class Mode:
 
     def openai(self, **options: Any) -> Any:
         kind = openai.AsyncOpenAI if self.is_async else openai.OpenAI
-        return self.keep(kind(api_key="sk-test", base_url=self.provider.openai_url, **{"max_retries": 0, **options}))
+        given = {"base_url": self.provider.openai_url, "max_retries": 0, **options}
+        return self.keep(kind(api_key="sk-test", **given))
 
     def anthropic(self, **options: Any) -> Any:
         kind = anthropic.AsyncAnthropic if self.is_async else anthropic.Anthropic

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import callspan
-from callspan.record.codec import encode
-from callspan.testing import Captured, capture
+from callspan.testing import capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
+from tests.processed import everywhere
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 Read = Callable[[], Awaitable[Any]]
@@ -78,10 +78,6 @@ BEGUN: Mapping[str, Any] = {
     "background": background, "background stream": background_stream, "message batch": message_batch,
     "file batch": file_batch,
 }  # fmt: skip
-
-
-def everywhere(seen: Captured) -> str:
-    return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])
 
 
 def tenant_is_a(metadata: Mapping[str, object]) -> Any:

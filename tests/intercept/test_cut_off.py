@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -111,29 +110,6 @@ def test_one_of_two_choices_without_its_end_is_cut_off(mode: Mode, run: Run, see
     mode.provider.reply(raw=[other, done])
     run(lambda: read("chat", mode))
     assert facts(the_call(seen), seen) == ("success", "cut_off", False)
-
-
-def test_a_stream_closed_by_the_caller_is_not_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text="I am well today.", end_after=4)
-
-    async def body() -> None:
-        stream = await mode.wait(open_stream("messages", mode))
-        await mode.next(stream)
-        await mode.wait(stream.close())
-
-    run(body)
-    assert facts(the_call(seen), seen) == ("cancelled", "closed", False)
-
-
-def test_a_connection_that_breaks_is_an_error_and_not_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text="I am well today.", cut_after=4)
-
-    async def body() -> None:
-        with contextlib.suppress(Exception):
-            await read("messages", mode)
-
-    run(body)
-    assert facts(the_call(seen), seen)[:2] == ("error", "error")
 
 
 @pytest.mark.parametrize("api", ["chat", "responses", "messages"])

@@ -265,19 +265,6 @@ def test_no_listener_is_a_connection_error(mode: Mode, run: Run, seen: Captured)
     assert record.response is None or not record.response.body_bytes
 
 
-def test_json_where_events_were_due_ends_the_stream(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text="whole", json_where_sse_due=True)
-    wire = Wire("chat_completions", mode)
-
-    async def body() -> list[Any]:
-        return await mode.all(await wire.stream())
-
-    assert run(body) == []
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.stream.end, record.stream.chunks, record.stream.complete) == ("cut_off", 0, False)
-
-
 def test_a_stream_may_be_read_in_another_thread(seen: Captured, provider: ScriptedProvider) -> None:
     with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
         stream = client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
@@ -285,25 +272,6 @@ def test_a_stream_may_be_read_in_another_thread(seen: Captured, provider: Script
         reader.start()
         reader.join()
     assert the_call(seen).outcome == "success"
-
-
-def test_cancelling_a_waiting_call_is_cancelled(seen: Captured, provider: ScriptedProvider) -> None:
-    provider.reply(hang=True)
-
-    async def body() -> None:
-        async with openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
-            create = client.chat.completions.create(model="gpt-5", messages=QUESTION)
-            task = asyncio.create_task(create)
-            while not provider.requests:
-                await asyncio.sleep(0.01)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-
-    asyncio.run(body())
-    record = the_call(seen)
-    assert record.outcome == "cancelled"
-    assert seen.spans[0].status.status_code is StatusCode.UNSET
 
 
 def test_cancelling_a_stream_keeps_its_text_once(seen: Captured, provider: ScriptedProvider) -> None:

@@ -237,12 +237,6 @@ def test_retrieving_a_response_counts_no_tokens_twice(mode: Mode, run: Run, seen
     assert len(seen.records) == 1
 
 
-def test_calls_of_a_client_created_before_instrumenting_are_observed(provider: ScriptedProvider) -> None:
-    with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client, capture() as seen:
-        client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
-    the_call(seen)
-
-
 def test_calls_of_the_module_level_client_are_observed(
     provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,17 +247,6 @@ def test_calls_of_the_module_level_client_are_observed(
     the_call(seen)
     openai._client.close()  # type: ignore[attr-defined]
     openai._reset_client()  # type: ignore[attr-defined]
-
-
-def test_azure_is_named_and_its_deployment_path_is_a_call(provider: ScriptedProvider) -> None:
-    with (
-        openai.AzureOpenAI(api_key="k", api_version="2024-10-21", azure_endpoint=provider.url, max_retries=0) as client,
-        capture() as seen,
-    ):
-        client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
-    record = the_call(seen)
-    assert record.provider == "azure.ai.openai"
-    assert "/deployments/" in provider.requests[0].path
 
 
 def test_a_call_with_suppressed_instrumentation_is_not_observed(provider: ScriptedProvider, seen: Captured) -> None:

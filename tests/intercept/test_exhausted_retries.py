@@ -82,42 +82,6 @@ def test_a_failure_that_stays_is_one_call_with_every_attempt(
 
 
 @both
-@plain_and_streamed
-def test_failures_of_several_kinds_are_distinguished(
-    stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
-) -> None:
-    library = sdks.http_of(sdk)
-    left = [library.ConnectError, library.ReadTimeout, library.ReadError]
-
-    def handler(request: Any) -> Any:
-        raise left.pop(0)("no", request=request)
-
-    with pytest.raises((openai.APIConnectionError, anthropic.APIConnectionError)):
-        run(lambda: ask(mode, sdk, handler, stream))
-    record = the_call(seen)
-    assert [attempt.error_kind for attempt in record.attempts] == ["connection", "timeout", "connection"]
-    assert record.outcome == "error", "the last one is the call's"
-
-
-@both
-@plain_and_streamed
-@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
-def test_a_status_that_stays_is_one_call_with_every_attempt(
-    status: int, stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
-) -> None:
-    library = sdks.http_of(sdk)
-    body = {"error": {"message": "not now", "type": "server_error"}}
-
-    with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)):
-        run(lambda: ask(mode, sdk, lambda request: library.Response(status, json=body), stream))
-    record = the_call(seen)
-    assert [attempt.status for attempt in record.attempts] == [status] * 3
-    assert record.outcome == ("timeout" if status == 408 else "error")
-    assert record.error is not None
-    assert record.error.status == status
-
-
-@both
 def test_a_timeout_during_a_stream_is_not_retried(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
     library = sdks.http_of(sdk)
     begun = transports.wire_of(sdk, "one two three four").partition(b"three")[0] + b'"}}\n\n'

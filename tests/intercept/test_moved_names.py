@@ -14,6 +14,8 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+import websockets.asyncio.client
+import websockets.sync.client  # noqa: F401
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext

@@ -61,14 +61,6 @@ def test_there_is_one_span_per_call_and_it_is_callspans(
     assert native() == []
 
 
-def test_counting_tokens_keeps_the_sdks_own_span(
-    mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
-) -> None:
-    run(lambda: mode.wait(mode.anthropic().messages.count_tokens(model="claude-sonnet-5", messages=QUESTION)))
-    assert [span.name for span in native()] == ["anthropic.messages.count_tokens"]
-    assert seen.records == []
-
-
 def test_the_traceparent_sent_is_that_of_callspans_span(
     mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
 ) -> None:
@@ -78,15 +70,6 @@ def test_the_traceparent_sent_is_that_of_callspans_span(
     sent = [request.headers.get("traceparent", "").rpartition("-")[0] for request in mode.provider.requests]
     assert sent == [f"00-{record.trace_id}-{record.span_id}"] * 2, "every attempt, as the SDK does"
     assert native() == []
-
-
-@pytest.mark.parametrize("option", [False, {"propagation": False}], ids=["off", "no propagation"])
-def test_no_traceparent_is_sent_where_the_sdk_would_send_none(
-    option: Any, mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
-) -> None:
-    run(lambda: mode.wait(mode.anthropic(open_telemetry=option).messages.create(**MESSAGE)))
-    the_call(seen)
-    assert "traceparent" not in mode.provider.requests[0].headers
 
 
 def test_spans_of_a_tool_runner_are_parents_of_callspans(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -31,34 +30,6 @@ class Weather(pydantic.BaseModel):
 @pytest.fixture(params=["chat_completions", "responses", "messages"])
 def wire(request: pytest.FixtureRequest, mode: Mode) -> Wire:
     return Wire(request.param, mode)
-
-
-def test_a_first_item_by_hand_and_the_rest_by_a_loop_is_complete(wire: Wire, run: Run, seen: Captured) -> None:
-    wire.mode.provider.reply(text=LONG)
-
-    async def body() -> None:
-        stream = await wire.stream()
-        await wire.mode.next(stream)
-        await wire.mode.all(stream)
-
-    run(body)
-    record = the_call(seen)
-    assert (record.outcome, text_of(record)) == ("success", LONG)
-
-
-def test_a_stream_may_be_read_in_another_task(seen: Captured, provider: ScriptedProvider) -> None:
-    async def body() -> None:
-        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as client:
-            stream = await client.chat.completions.create(**CHAT, stream=True)
-
-            async def read() -> None:
-                async for _ in stream:
-                    pass
-
-            await asyncio.create_task(read())
-
-    asyncio.run(body())
-    assert the_call(seen).outcome == "success"
 
 
 async def _read(wire: Wire) -> None:

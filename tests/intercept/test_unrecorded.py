@@ -36,12 +36,6 @@ ANSWER = {"id": "x", "usage": {"input_tokens": 3, "output_tokens": 4}}
 
 
 @pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as running:
-        yield running
-
-
-@pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Path]:
     forget_warnings()
     handle = callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")

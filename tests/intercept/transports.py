@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import anthropic
-import openai
-
 from callspan.testing import ScriptedProvider
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
@@ -54,6 +51,3 @@ def wire_of(sdk: str, text: str, **fields: Any) -> bytes:
         with urllib.request.urlopen(request) as response:
             content: bytes = response.read()
     return content
-
-
-SDK_TYPES: dict[str, Any] = {"openai": openai, "anthropic": anthropic}

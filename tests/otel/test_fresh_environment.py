@@ -102,37 +102,6 @@ def test_without_stores_there_are_spans_and_no_file(stage: Stage, fresh: Path) -
     assert not list(stage.place.iterdir())
 
 
-def test_a_module_run_by_its_name(stage: Stage, fresh: Path) -> None:
-    instrumented(stage, fresh, "python", "-m", "script", "1")
-    assert len(stage.spans) == len(stage.calls()) == 2
-
-
-@pytest.mark.parametrize("ending", ["late-instrumentation", "import-first"])
-def test_an_application_that_imports_the_sdk_before_or_after(stage: Stage, fresh: Path, ending: str) -> None:
-    if ending == "import-first":
-        run = f"sys.argv[1:] = ['1']; runpy.run_path({SCRIPT!r}, run_name='__main__')"
-        code = f"import anthropic, openai, runpy, sys; {run}"
-        instrumented(stage, fresh, "python", "-c", code)
-    else:
-        done = stage.run(str(fresh / "python"), SCRIPT, "1", ending, OTEL_TRACES_EXPORTER="otlp")
-        assert done.returncode == 0, done.stderr
-    assert len(stage.spans) == len(stage.calls()) == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "providers"),
-    [
-        ("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "callspan-openai", {"anthropic"}),
-        ("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "callspan-openai,callspan-anthropic", set()),
-        ("OTEL_SDK_DISABLED", "true", set()),
-    ],
-)
-def test_switches_that_turn_it_off(stage: Stage, fresh: Path, name: str, value: str, providers: set[str]) -> None:
-    instrumented(stage, fresh, "python", SCRIPT, "1", **{name: value})
-    assert {call.provider for call in stage.calls()} == providers
-    assert {span.attributes["gen_ai.provider.name"] for span in stage.spans if span.scope == "callspan"} == providers
-
-
 def test_the_exporter_is_found_by_its_name(stage: Stage, fresh: Path) -> None:
     instrumented(stage, fresh, "python", SCRIPT, "1", OTEL_TRACES_EXPORTER="otlp,callspan")
     assert len(stage.spans) == len(stage.calls()) == 2

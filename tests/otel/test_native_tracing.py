@@ -12,17 +12,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.fail_open import failures
-from callspan.intercept import other_instrumentations
+from callspan.record.call import Http
 from callspan.semconv import anthropic as semconv_anthropic
 from callspan.semconv import call as semconv_call
 from callspan.semconv import gen_ai
-from callspan.settings import Native
+from callspan.settings import Content, Native
 from callspan.testing import Captured, ScriptedProvider, capture
 
 pytestmark = pytest.mark.slow
-
-NATIVE_SCOPE = "com.anthropic.sdk.python"
 
 
 class Seen:
@@ -146,12 +143,6 @@ def test_uninstrumented_clients_trace_as_before(provider: ScriptedProvider) -> N
     assert len(captured.spans) == 1
     assert [span.name for span in exporter.get_finished_spans()] == ["anthropic.messages.create"]
     assert trace.get_current_span() is trace.INVALID_SPAN
-
-
-@pytest.mark.parametrize("seen", ["replace"], indirect=True)
-def test_the_conversation_id_given_to_the_sdk_is_on_callspans_span(provider: ScriptedProvider, seen: Seen) -> None:
-    call(provider, seen, conversation_id="conversation-7")
-    assert (seen.ours[0].attributes or {})["gen_ai.conversation.id"] == "conversation-7"
 
 
 RENAMED = {
@@ -304,22 +295,35 @@ def test_the_span_has_the_values_replaced_by_extra_body(provider: ScriptedProvid
     assert [record.request.model for record in captured.records] == ["other"] * 3
 
 
-@pytest.mark.parametrize("broken", [lambda body: 1 / 0, "no mapping"])
-def test_a_call_is_observed_even_if_the_sdks_own_attributes_fail(
-    provider: ScriptedProvider, broken: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`span_attributes` is no public part of the SDK and may become anything."""
+def test_the_url_is_that_of_the_request_where_the_client_sends_it_elsewhere(provider: ScriptedProvider) -> None:
+    class Moving(anthropic.Anthropic):
+        def _prepare_request(self, request: Any) -> None:
+            request.url = request.url.copy_with(host="localhost")
 
-    def spoiled(client: Any, options: Any) -> Any:
-        options.span_attributes = broken
-        return real(client, options)
-
-    step = "set the attributes of the anthropic SDK's own span"
-    before = failures().get(step, 0)
-    real = other_instrumentations._start_attributes
-    monkeypatch.setattr(other_instrumentations, "_start_attributes", spoiled)
-    with capture() as captured, anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as client:
+    with capture() as captured, Moving(api_key="k", base_url=provider.anthropic_url) as client:
         client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}])
-    assert [span.name for span in captured.spans] == ["chat m"]
-    # What is no mapping is left alone; what fails is reported.
-    assert failures().get(step, 0) - before == (0 if broken == "no mapping" else 1)
+    asked = (captured.spans[0].attributes or {})["url.full"]
+    assert asked == provider.anthropic_url.replace("127.0.0.1", "localhost") + "/v1/messages"
+
+
+@pytest.mark.parametrize("content", ["full", "off"])
+def test_what_the_span_shows_of_the_exchange_is_in_the_record(provider: ScriptedProvider, content: Content) -> None:
+    """A key in the path, as some gateways have it, is masked in both."""
+    provider.reply(headers=WHOSE)
+    key = "sk-ant-0123456789abcdef"
+    settings: Any = {"conversation_id": "conversation-7"}
+    with (
+        capture(content=content) as captured,
+        anthropic.Anthropic(api_key="k", base_url=f"{provider.anthropic_url}/{key}", open_telemetry=settings) as client,
+    ):
+        client.beta.messages.create(
+            model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}], betas=["one-2026-01-01"]
+        )
+    (record,), (span,) = captured.records, captured.spans
+    path = "/[secret]/v1/messages"
+    assert record.http == Http(
+        scheme="http", path=path, route="/v1/messages", betas=["one-2026-01-01"], organization_id="org-1",
+        workspace_id="wrkspc-1", conversation_id="conversation-7",
+    )  # fmt: skip
+    attributes = span.attributes or {}
+    assert (attributes["url.path"], attributes["url.full"]) == (path, provider.anthropic_url + path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import signal
 import subprocess
 import sys
 import threading
@@ -68,24 +67,6 @@ def test_run_sends_all_three_signals_under_the_scripts_name(stage: Stage, protoc
     assert events(stage).count(EVENT) == 4
     assert {found["service.name"] for found in resources(stage.receiver)} == {"script"}
     assert {found["host.name"] for found in resources(stage.receiver)} == {platform.node()}
-
-
-@pytest.mark.slow
-def test_run_follows_the_variables_that_leave_signals_out(stage: Stage) -> None:
-    follow_variables(stage)
-    done = stage.run(
-        "callspan", "--store", stage.store, "run", SCRIPT, "1", OTEL_METRICS_EXPORTER="none", CALLSPAN_LOG_EVENTS="on",
-        OTEL_TRACES_EXPORTER="none",
-    )  # fmt: skip
-    assert (done.returncode, complaints(done)) == (0, [])
-    assert (len(stage.spans), metrics(stage), events(stage).count(EVENT)) == (0, set(), 2)
-
-
-@pytest.mark.slow
-def test_log_events_are_sent_only_where_they_are_on(stage: Stage) -> None:
-    follow_variables(stage)
-    stage.run("callspan", "--store", stage.store, "run", SCRIPT, "1")
-    assert (len(stage.spans), events(stage)) == (2, [])
 
 
 @pytest.mark.slow
@@ -154,40 +135,6 @@ ask("Hi")
 """)  # fmt: skip
     assert (done.stdout, done.stderr) == ("True\n", "")
     assert not stage.receiver.raw
-
-
-@pytest.mark.slow
-def test_nothing_is_set_up_where_callspan_is_off(stage: Stage) -> None:
-    program = f"""
-import callspan, sys, threading
-callspan.instrument(otlp="{stage.receiver.url}")
-print(threading.active_count(), [name for name in sys.modules if name.startswith("opentelemetry.exporter")])
-"""
-    assert stage.run("python", "-c", program, CALLSPAN_ENABLED="off").stdout == "1 []\n"
-
-
-@pytest.mark.slow
-def test_all_three_survive_a_sigterm_without_a_handler(stage: Stage) -> None:
-    follow_variables(stage)
-    done = stage.run(
-        "callspan", "--store", stage.store, "run", SCRIPT, "1", "sigterm", CALLSPAN_LOG_EVENTS="on"
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGTERM
-    assert len(stage.spans) == events(stage).count(EVENT) == 2
-    assert metrics(stage) >= CALL_METRICS
-
-
-@pytest.mark.slow
-def test_a_missing_receiver_logs_one_line_and_loses_no_record(stage: Stage) -> None:
-    follow_variables(stage)
-    nobody = f"http://127.0.0.1:{free_port()}"
-    done = stage.run(
-        "callspan", "--store", stage.store, "run", SCRIPT, "1",
-        OTEL_EXPORTER_OTLP_ENDPOINT=nobody, CALLSPAN_LOG_EVENTS="on",
-    )  # fmt: skip
-    assert done.returncode == 0
-    assert complaints(done) == [f"Could not reach {nobody} (connection refused): telemetry is dropped until it answers"]
-    assert len(stage.calls()) == 2
 
 
 @pytest.mark.slow

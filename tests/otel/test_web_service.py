@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from callspan.record.codec import encode
+from callspan.record.events import SessionRecord
+from callspan.spool.sink import Entry
+from callspan.stores.urls import find_store
 from callspan.testing import ReceivedRequest, ScriptedProvider
 from tests.documents.pages import ROOT, examples
 from tests.otel.launching import Served, Stage
@@ -79,6 +84,15 @@ def write_service(place: Path) -> None:
     (place / "service.py").write_text(code)
 
 
+def leave_old_conversation(store: str) -> None:
+    """Put one of 40 days ago into the store."""
+    sink, at_ns = find_store(store).sink(), time.time_ns() - 40 * 86_400 * 10**9
+    sink.open()
+    old = SessionRecord(session_id="old", seen_ns=at_ns, start_ns=at_ns, end_ns=at_ns, user_id="dan")
+    sink.deliver([Entry("1-a.segment", 0, 1, encode(old))])
+    sink.close()
+
+
 def script(provider: ScriptedProvider) -> None:
     provider.reply(text="All is well.", input_tokens=10, output_tokens=5, repeat=True)
     provider.reply(text="I was about to", finish_reason="length", output_tokens=9, on=asks("long story"))
@@ -93,6 +107,7 @@ def script(provider: ScriptedProvider) -> None:
 def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
     write_service(stage.place)
     script(stage.provider)
+    leave_old_conversation(f"sqlite:///{stage.place / 'callspan.db'}")
     with stage.serving(*WORKERS, PYTHONPATH=str(stage.place)) as server:
         desk = Desk(stage, server)
         cut = desk.chat("ann", "a1", "tell a long story")
@@ -143,5 +158,8 @@ def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
         assert json.loads(desk.send("DELETE", "/users/ann")[1]) == {"calls": 7}
         assert ids("--user", "ann") == []
         assert len(ids()) == 8
+        # What was here 40 days ago?
+        assert "1 session, 0 calls, 0 other records deleted by itself" in desk.command("doctor")
+        assert desk.rows("sessions", "--user", "dan") == []
         output = server.stop()
     assert "Traceback" not in output

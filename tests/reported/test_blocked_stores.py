@@ -68,12 +68,6 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
-
-
-@pytest.fixture
 def client(provider: ScriptedProvider) -> Iterator[Any]:
     with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0, webhook_secret=SECRET) as one:
         yield one

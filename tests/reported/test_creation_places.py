@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,6 @@ import callspan
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider, capture
 from callspan.wiring import WIRING
-
-
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
 
 
 @pytest.fixture(params=["sqlite:///{}.db", "jsonl:///{}.jsonl"], ids=["sqlite", "jsonl"])

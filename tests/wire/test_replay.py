@@ -20,7 +20,9 @@ from callspan.providers.base import Api
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.record.messages import Conversation
+from callspan.settings_loader import load
 from callspan.testing import capture
+from tests.spans_of_records import differences
 from wire import facts, oracle, reading, sse
 from wire.corpus import Exchange
 from wire.entries import ENTRIES, HELPED
@@ -162,6 +164,7 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
             wire.error_message = masked(wire.error_message, read.error_message)
             score.add(each.id, wire, read)
             wrong += complaints(each, record, span, body, entry)
+        wrong += differences(seen.spans, seen.records, load({}, {}))
     report = "\n".join([f"{len(chosen)} exchanges", score.report(), *wrong])
     print(f"\n{report}")
     assert not wrong, report

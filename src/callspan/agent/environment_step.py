@@ -127,7 +127,11 @@ class EnvironmentStep(Scope):
         if self._runtime is None:
             return None
         record = msgspec.structs.replace(
-            self._event, time_ns=self._start_ns, duration_ns=self._elapsed_ns(), error=application_error(error)
+            self._event,
+            time_ns=self._start_ns,
+            duration_ns=self._elapsed_ns(),
+            error=application_error(error),
+            **self._span_ids(),
         )
         return self._runtime.process(record, self._level, "event")
 

@@ -17,6 +17,7 @@ from callspan.agent.scope import IDLE, Scope, current_scope, is_within, scope_of
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, ours, value_of
 from callspan.process.processed import Processed
+from callspan.process.processors import with_ids
 from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
 from callspan.record.plain_json import plain
@@ -150,7 +151,7 @@ class Operation(Scope, Decorating):
             msgspec.structs.replace(record, event_id=start_id(self._id), event_type=self._start_kind), self._level
         )
         self._begin_span(shown, base)
-        self._write(shown)
+        self._write(with_ids(shown, self._span_ids()))
         self._observe_end(shown)
 
     def _close(self, error: BaseException | None) -> Processed[Record] | None:
@@ -160,7 +161,8 @@ class Operation(Scope, Decorating):
             self._count(duration_ns)
         if self._runtime is None:
             return None
-        return self._runtime.process(self._record(error, duration_ns), self._level, "event")
+        record = msgspec.structs.replace(self._record(error, duration_ns), **self._span_ids())
+        return self._runtime.process(record, self._level, "event")
 
     def _count(self, duration_ns: int) -> None:
         """Add it to the totals of the enclosing scopes, if it counts there."""

@@ -296,8 +296,7 @@ def _show_late(record: RewardRecord, where: SpanRef | None, sent: Carried) -> No
             ]
             level = strictest(*known) if any(known) else None
             shown = runtime.process(record, level)
-            runtime.spans.evaluated(shown, where)
-            processors.write(shown, runtime.write)
+            processors.write(runtime.spans.evaluated(shown, where), runtime.write)
 
 
 def _scope_by_id(**ids: str | None) -> Scope | None:

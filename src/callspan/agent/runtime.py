@@ -35,16 +35,20 @@ _decided: list[bool] = []
 """Not empty once `instrument()` or `uninstrument()` has run in this process, whatever it decided."""
 
 
-class ScopeSpanHandle(SpanHandle[Processed[Record], BaseException | None], Protocol):
-    """The span of a session, timestep or operation; it ends with the exception that left the scope, if any."""
+class ScopeSpanHandle(SpanHandle[Processed[Record], None], Protocol):
+    """The span of a session, timestep or operation; its end needs nothing beside the record."""
 
     sampled: bool
     """Whether the span is sampled; part of carriers, so that other processes sample alike."""
+
     messages: ScopeMessages | None
     """Input and output, set on the span at its end; None if this span does not have them."""
 
-    def event(self, processed: Processed[Record]) -> None:
-        """Add the record (event, message, reward) as a span event at its own time; a reward also after the end."""
+    def event(self, processed: Processed[Record]) -> Processed[Record]:
+        """Add the record (event, message, reward) as a span event at its own time; a reward also after the end.
+
+        Return the record, with the ids of its own span where it has one.
+        """
 
 
 class _NoScopeSpan(NoSpan):
@@ -54,8 +58,9 @@ class _NoScopeSpan(NoSpan):
     def within(self, context: Context) -> Context:
         return context
 
-    def event(self, processed: Processed[Record]) -> None:
-        """Do nothing."""
+    def event(self, processed: Processed[Record]) -> Processed[Record]:
+        """Return the record."""
+        return processed
 
 
 NO_SPAN: Final[ScopeSpanHandle] = _NoScopeSpan()
@@ -109,8 +114,11 @@ class SpanStarter(Protocol):
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> ScopeSpanHandle:
         """Return a handle for a span of another process, used only as a parent; ending it does nothing."""
 
-    def evaluated(self, processed: Processed[Record], of: SpanRef | None) -> None:
-        """Emit a reward given by id as a child of its target span; None: the span is unknown."""
+    def evaluated(self, processed: Processed[Record], of: SpanRef | None) -> Processed[Record]:
+        """Emit a reward given by id as a child of its target span; None: the span is unknown.
+
+        Return the record, with the ids of that span.
+        """
 
 
 class UnansweredError(Exception):

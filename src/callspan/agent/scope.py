@@ -13,6 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
+import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
 
 from callspan.agent.arguments import MisuseError, Time, flagged, moment
@@ -21,13 +22,15 @@ from callspan.agent.episode import RunningTotals
 from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, installed
 from callspan.background import MEASUREMENT, RECORD, TOKENS, not_again
 from callspan.fail_open import fail_open
+from callspan.frames import FRAMES
 from callspan.process import processors
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
-from callspan.record.call import CallRecord, Place
+from callspan.record.call import CallRecord, Place, Trace
 from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.record.ids import new_id
 from callspan.record.messages import Conversation
+from callspan.record.span_handle import span_ids
 from callspan.semconv.scope_messages import Observed, observed
 from callspan.settings import Content, stricter, strictest
 
@@ -43,6 +46,8 @@ _STARTING: Final = fail_open("record the start of a session, timestep or tool")
 _SHOWING: Final = fail_open("start the span of a session, timestep or tool")
 _RECORDING: Final = fail_open("record an event of a session")
 _OBSERVING: Final = fail_open("keep what went into or came out of a session")
+_FRAMES_S: Final = 0.5
+"""Seconds to wait for the calls over websockets whose last message was received."""
 _ENDING: Final = fail_open("end a session, timestep or tool")
 
 
@@ -170,6 +175,8 @@ class Scope(ABC):
         if self._ended or not self._started:
             return
         try:
+            if FRAMES.waiting or FRAMES.reading:
+                FRAMES.drain(_FRAMES_S)  # the calls that they end count here
             if at is not None:
                 self._lasted_ns = max(0, self._moment(at) - self._start_ns)
             current: Any = get_current().get(SCOPE)
@@ -221,7 +228,7 @@ class Scope(ABC):
             self._final = final = self._final or self._close(error)
             take = self._tokens.pop
             if final is not None:
-                self._span.end(final, error, self._tokens)
+                self._span.end(final, None, self._tokens)
                 if take(RECORD, False):
                     self._keep(final)
                 if take(MEASUREMENT, False):
@@ -358,7 +365,7 @@ class Scope(ABC):
             return
         with _RECORDING:
             shown = self._runtime.process(record, stricter(self._level, level), point)
-            self._span.event(shown)
+            shown = self._span.event(shown)
             self._write(shown)
             self._observe(shown)
 
@@ -394,6 +401,13 @@ class Scope(ABC):
     def _write(self, processed: Processed[Record]) -> None:
         if self._runtime is not None:
             processors.write(processed, self._runtime.write)
+
+    def _span_ids(self) -> dict[str, Any]:
+        """Return the fields of a record that say where the span of this is."""
+        ids, step = span_ids(self._span), self._step
+        if step is not None and step._span.trace_id != self._span.trace_id:
+            ids["trace"] = msgspec.structs.replace(self._span.trace or Trace(), is_apart=True)
+        return ids
 
     def _acting(self) -> str | None:
         """Return the name of the innermost enclosing agent; None outside of agents."""

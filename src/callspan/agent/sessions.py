@@ -36,6 +36,7 @@ from callspan.process.processed import Processed
 from callspan.process.processors import with_span
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import Record, SessionRecord, Totals
+from callspan.record.span_handle import span_ids
 from callspan.settings import Content, strictest
 
 
@@ -333,8 +334,7 @@ class Session(EventRecorder, Decorating):
             user_id=identity.user_id,
             parent_session_id=self._parent_id,
             # Absent fields erase nothing: the row keeps trace, host and process of its first start.
-            trace_id=None if self._resumed else self._span.trace_id,
-            span_id=None if self._resumed else self._span.span_id,
+            **({} if self._resumed else span_ids(self._span)),
             service=runtime.service if runtime is not None else None,
             host=None if self._resumed else _host(),
             pid=None if self._resumed else os.getpid(),

@@ -21,6 +21,7 @@ from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import Record, TimestepRecord
 from callspan.record.ids import new_id
+from callspan.record.span_handle import span_ids
 
 if TYPE_CHECKING:
     from callspan.agent.sessions import Session
@@ -264,8 +265,7 @@ class Timestep(EventRecorder, Decorating):
         return msgspec.structs.replace(
             first,
             seen_ns=first.seen_ns if self._session is None else self._session._episode.next_time_ns(),
-            trace_id=self._span.trace_id,
-            span_id=self._span.span_id,
+            **span_ids(self._span),
             metadata=dict(self._info),
             terminated=self._terminated,
             truncated=self._truncated,

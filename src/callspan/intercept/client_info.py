@@ -75,11 +75,12 @@ def _is_sdks_own(kind: type) -> bool:
 
 
 def _model(options: Any) -> str | None:  # noqa: ANN401
-    for source in (getattr(options, "extra_json", None), getattr(options, "json_data", None)):
+    body = getattr(options, "json_data", None)
+    is_run_of_grader = isinstance(body, dict) and "grader" in body
+    for source in (getattr(options, "extra_json", None), body):
         if not isinstance(source, dict):
             continue
-        # The model of a grader is inside the grader.
-        model = source.get("model") or text(source, "grader", "model")
+        model = text(source, "grader", "model") if is_run_of_grader else source.get("model")
         if isinstance(model, str):
             return model if model.isascii() else encodable(model)
     return None
@@ -89,11 +90,12 @@ def _server(kind: type, url: str) -> _Server:
     profile, parts = profile_of(kind), urlsplit(url)
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
     host = _host(parts.hostname, parts.port)
-    return _sdk(profile.name), provider_of(kind.__name__, host, profile), parts.hostname, port
+    return sdk_of(profile.name), provider_of(kind.__name__, host, profile), parts.hostname, port
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
-def _sdk(name: str) -> str:
+def sdk_of(name: str) -> str:
+    """Return the name and version of an SDK."""
     version = value_of(lambda: metadata.version(name))
     return f"{name}/{version}" if version else name
 

@@ -15,15 +15,15 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from opentelemetry.trace import Span, Tracer
-from opentelemetry.util.types import AttributeValue
+import msgspec
+from opentelemetry.trace import Tracer
 
 from callspan import private_names as names
 from callspan.fail_open import Once, fail_open, log, reported
+from callspan.process.secrets import mask_text
 from callspan.providers import rate_limits
+from callspan.record.call import CallRecord, Http
 from callspan.sdk_profiles import SDKS
-from callspan.semconv import anthropic
-from callspan.semconv.call import CONVERSATION_ID
 from callspan.settings import Native
 
 _LOOK: Final = fail_open("look for other instrumentations")
@@ -67,14 +67,8 @@ REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTR
 
 _OWN: Final = ("callspan", *SDKS, "functools", "typing", "wrapt")
 _warned: Final = Once()
+_PORTS: Final = {"https": 443, "http": 80}
 _DECIDE: Final = fail_open("decide who makes the span of a call")
-_SHOW: Final = fail_open("set the attributes of the anthropic SDK's own span")
-_ABOUT_ANSWER: Final = {
-    rate_limits.ORGANIZATION: anthropic.ORGANIZATION_ID,
-    rate_limits.WORKSPACE: anthropic.WORKSPACE_ID,
-}
-"""Response headers and their attributes."""
-_SCALARS: Final = (str, bool, int, float)
 
 
 def found() -> list[str]:
@@ -128,69 +122,44 @@ class SpanOwnership(NamedTuple):
 
     inject: bool
     """Whether callspan sends `traceparent`."""
-    replaced: Mapping[str, AttributeValue] | None = None
-    """The start attributes of the SDK's span, if callspan's span replaces it."""
+    replaced: Http | None = None
+    """What the SDK's span would begin with, if callspan's span replaces it."""
 
 
 OWN_SPANS: Final = (SpanOwnership(inject=False), SpanOwnership(inject=True))
 """The arrangements of calls that have no span of the SDK, by whether callspan sends `traceparent`."""
 
 
-class NativeSpanAttributes:
-    """The SDK's span that callspan's replaces: sets the attributes that are not in the record."""
+def with_request(http: Http, call: CallRecord, request: Any) -> Http:  # noqa: ANN401 - httpx or httpx2
+    """Return what is known of a call's exchange with the URL, without credentials and query, and betas of its request.
 
-    __slots__ = ("_request_seen", "_span")
-
-    def __init__(self, span: Span, start_attributes: Mapping[str, AttributeValue]) -> None:
-        self._span = span
-        self._request_seen = False
-        try:
-            span.set_attributes(start_attributes)
-        except reported(_SHOW):
-            return
-
-    def sending(self, request: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-        """Set the URL of the first request, without credentials and query."""
-        if self._request_seen:
-            return
-        self._request_seen = True
-        try:
-            url = request.url
-            path = url.raw_path.partition(b"?")[0].decode("ascii")
-            # Mostly it is absent, and looking it up would raise and catch an exception in there.
-            beta = request.headers["anthropic-beta"] if "anthropic-beta" in request.headers else ""  # noqa: SIM401
-            shown: dict[str, AttributeValue] = {
-                anthropic.URL_SCHEME: url.scheme,
-                anthropic.URL_PATH: path,
-                anthropic.URL_FULL: f"{url.scheme}://{url.netloc.decode('ascii')}{path}",
-            }
-            if beta:
-                shown[anthropic.BETA] = [name for part in beta.split(",") if (name := part.strip())]
-            self._span.set_attributes(shown)
-        except reported(_SHOW):
-            return
-
-    def response_received(self, headers: Mapping[str, str]) -> None:
-        """Set organization and workspace of the API key from the headers that `relevant_headers` has returned."""
-        try:
-            for name, attribute in _ABOUT_ANSWER.items():
-                if name in headers:
-                    self._span.set_attribute(attribute, headers[name])
-        except reported(_SHOW):
-            return
-
-
-def replaced_by(span: Span, ownership: SpanOwnership, *, in_session: bool) -> NativeSpanAttributes | None:
-    """Return the writer of the SDK span's attributes to `span`; None if it replaces none or is not recording.
-
-    A session of callspan takes precedence over the client's conversation id.
+    The first request counts.
     """
-    start_attributes = ownership.replaced
-    if start_attributes is None or not span.is_recording():
-        return None
-    if in_session:
-        start_attributes = {name: value for name, value in start_attributes.items() if name != CONVERSATION_ID}
-    return NativeSpanAttributes(span, start_attributes)
+    if http.path is not None:
+        return http
+    url = request.url
+    path = url.raw_path.partition(b"?")[0].decode("ascii")
+    # Mostly it is absent, and looking it up would raise and catch an exception in there.
+    beta = request.headers["anthropic-beta"] if "anthropic-beta" in request.headers else ""  # noqa: SIM401
+    is_route, port = path == http.route, url.port or _PORTS.get(url.scheme)
+    is_base = (url.host, port) == (call.server_address, call.server_port)
+    return msgspec.structs.replace(
+        http,
+        scheme=url.scheme,
+        host=None if is_base else mask_text(url.netloc.decode("ascii")),
+        path=path if is_route else mask_text(path),
+        route=None if is_route else http.route,
+        betas=[mask_text(name) for part in beta.split(",") if (name := part.strip())] if beta else [],
+    )
+
+
+def with_answer(http: Http, headers: Mapping[str, str]) -> Http:
+    """Return what is known of an exchange with the headers that `relevant_headers` has returned."""
+    return msgspec.structs.replace(
+        http,
+        organization_id=headers.get(rate_limits.ORGANIZATION, http.organization_id),
+        workspace_id=headers.get(rate_limits.WORKSPACE, http.workspace_id),
+    )
 
 
 def decide_ownership(
@@ -209,38 +178,18 @@ def decide_ownership(
         settings = settings if isinstance(settings, dict) else {}
         propagates = bool(settings.get("propagation", False))
         if native == "replace":
-            start_attributes = _start_attributes(settings, options)
+            replaced = _replaced(settings, options)
             setattr(options, names.SPAN_NAME.name, None)
-            return SpanOwnership(propagate or propagates, start_attributes)
+            return SpanOwnership(propagate or propagates, replaced)
         return SpanOwnership(propagate and not propagates)
     except reported(_DECIDE):
         return ours
 
 
-def _start_attributes(settings: dict[str, Any], options: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - of the anthropic SDK
-    """Return what the SDK's span would begin with, without values OpenTelemetry rejects (`Omit`, for example)."""
-    found: dict[str, AttributeValue] = {}
-    try:
-        route = getattr(options, names.SPAN_ROUTE.name, None)
-        if isinstance(route, str):
-            found[anthropic.HTTP_ROUTE] = route
-        given = getattr(options, names.SPAN_ATTRIBUTES.name, None)
-        if callable(given):
-            body, extra = options.json_data, getattr(options, "extra_json", None)
-            # The SDK merges them only later.
-            given = given({**body, **extra} if isinstance(body, Mapping) and isinstance(extra, Mapping) else body)
-        if isinstance(given, Mapping):
-            found |= {
-                name: value
-                for name, value in given.items()
-                if isinstance(name, str) and (isinstance(value, _SCALARS) or _is_plain_list(value))
-            }
-        if isinstance(conversation := settings.get("conversation_id"), str):
-            found[CONVERSATION_ID] = conversation
-    except reported(_SHOW):
-        return found
-    return found
-
-
-def _is_plain_list(value: object) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(item, _SCALARS) for item in value)
+def _replaced(settings: dict[str, Any], options: Any) -> Http:  # noqa: ANN401 - of the anthropic SDK
+    """Return what the SDK's span would begin with, and ours takes from nowhere else."""
+    route, conversation = getattr(options, names.SPAN_ROUTE.name, None), settings.get("conversation_id")
+    return Http(
+        route=route if isinstance(route, str) else None,
+        conversation_id=mask_text(conversation) if isinstance(conversation, str) else None,
+    )

@@ -23,7 +23,7 @@ import wrapt
 from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
-from callspan.intercept import http_hooks, other_requests, request
+from callspan.intercept import http_hooks, other_requests, request, websockets
 from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
 from callspan.intercept.sdk_readers import OBSERVED
 from callspan.private_names import PrivateName
@@ -34,6 +34,8 @@ from callspan.settings import InvalidValueError, SettingError, words_of
 _CAST: Final = ("cast_to", "stream_cls")
 _PROCESSING: Final = (*_CAST, "options", "stream", "retries_taken")
 _RETRIES: Final = "remaining_retries"
+_CONNECTING: Final = ("extra_query", "extra_headers")
+_HANDSHAKE: Final = ("additional_headers", "user_agent_header")
 _SENDING: Final = ("stream", "auth", "follow_redirects")
 
 _SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
@@ -60,17 +62,20 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """Other known parameters of the original; any further one is reported as changed."""
     late: bool = False
     """The module is imported when it is used first, if ever."""
+    with_: str = ""
+    """Expected only where the class has this name too: older versions lack both."""
     without: str
     """What is lost if the name is missing."""
 
 
 def _hook(
     name: PrivateName, make: Callable[[HookContext, Function], Function], *, reads: tuple[str, ...] = (),
-    ignores: tuple[str, ...] = (), keep_while_streaming: bool = True,
+    ignores: tuple[str, ...] = (), keep_while_streaming: bool = True, late: bool = False,
 ) -> Hook:  # fmt: skip
     return Hook(
         attribute=name.name, where=name.where, make=make, reads=reads, ignores=ignores,
-        keep_while_streaming=keep_while_streaming, without=name.lost,
+        keep_while_streaming=keep_while_streaming, late=late, with_=name.with_,
+        without=name.lost,
     )  # fmt: skip
 
 
@@ -96,6 +101,21 @@ HOOKS: Final[tuple[Hook, ...]] = (
     _hook(names.AITER_BYTES, http_hooks.observe_bytes, ignores=("chunk_size",)),
     _hook(names.SEND, http_hooks.observe_send, reads=("request",), ignores=_SENDING),
     _hook(names.ASYNC_SEND, partial(http_hooks.observe_send, is_async=True), reads=("request",), ignores=_SENDING),
+    _hook(
+        names.HANDSHAKE, websockets.observe_handshake, ignores=(*_HANDSHAKE, "timeout"), keep_while_streaming=False,
+        late=True,
+    ),
+    _hook(
+        names.ASYNC_HANDSHAKE, partial(websockets.observe_handshake, is_async=True), ignores=_HANDSHAKE,
+        keep_while_streaming=False, late=True,
+    ),
+    _hook(
+        names.CONNECT_WS, websockets.observe_connect, ignores=_CONNECTING, keep_while_streaming=False, late=True
+    ),
+    _hook(
+        names.ASYNC_CONNECT_WS, partial(websockets.observe_connect, is_async=True), ignores=_CONNECTING,
+        keep_while_streaming=False, late=True,
+    ),
     Hook(
         # Public, in openai 1.99 and later.
         attribute="unwrap",
@@ -226,9 +246,13 @@ class Patches:
                     self._note(hook, HookStatus(sdk=sdk, name=full_name, state="missing", without=hook.without))
 
     def _part_imported(self, sdk: Sdk, module: ModuleType) -> None:
-        with fail_open(f"patch {module.__name__}"), self._lock:
-            if sdk in self._applied:
+        with fail_open(f"patch {module.__name__}"):
+            with self._lock:
+                if sdk not in self._applied:
+                    return
                 self._patch(sdk, module)
+            if module.__name__ in late_modules(sdk):
+                names.warn_once(module.__name__.partition(".")[0])
 
     def _patch(self, sdk: Sdk, module: ModuleType) -> None:
         applied = self._applied.setdefault(sdk, [])
@@ -236,6 +260,8 @@ class Patches:
             for name, owner in _places(sdk, hook):
                 # One at a time: if classes share a function, the next row finds it hooked.
                 if name == module.__name__:
+                    if hook.with_ and not hasattr(getattr(module, owner, None), hook.with_):
+                        continue
                     patch, status = self._one(sdk, hook, module, owner)
                     applied.extend([] if patch is None or patch in applied else [patch])
                     self._note(hook, status)
@@ -280,12 +306,17 @@ def _places(sdk: Sdk, hook: Hook) -> Iterator[tuple[str, str]]:
     """Yield the module and class of each place where the SDK, or an HTTP library of it, has the hooked function."""
     for place in hook.where:
         module, _, owner = place.partition(":")
-        if module.partition(".")[0] in (sdk, *PROFILES[sdk].http):
+        if module.partition(".")[0] in (sdk, *PROFILES[sdk].http, *PROFILES[sdk].sockets):
             yield module, owner
 
 
 def _modules(sdk: Sdk) -> list[str]:
     return list(dict.fromkeys(module for hook in HOOKS for module, _ in _places(sdk, hook)))
+
+
+def late_modules(sdk: Sdk) -> list[str]:
+    """Return the modules that have hooks of an SDK and are imported when they are used first, if ever."""
+    return list(dict.fromkeys(module for hook in HOOKS if hook.late for module, _ in _places(sdk, hook)))
 
 
 def _defining(owner: Any, attribute: str) -> type | None:  # noqa: ANN401

@@ -14,8 +14,8 @@ from functools import partial
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from opentelemetry import context as otel_context
-from opentelemetry import trace
 from opentelemetry.context import Context
 
 from callspan import private_names as names
@@ -95,7 +95,6 @@ class OpenCall:
         "path",
         "read",
         "reads_hops",
-        "replaced",
     )
 
     def __init__(
@@ -116,8 +115,6 @@ class OpenCall:
         """A middleware sends on while the caller reads the stream: those responses are not the caller's."""
         self.inject = inject
         """Whether to send `traceparent` with each attempt."""
-        self.replaced: other_instrumentations.NativeSpanAttributes | None = None
-        """The SDK's own span that this call's span replaces, if any."""
         self._outer = outer
         self.context = call.span.within(outer)
         self.observer: ResponseObserver | None = None
@@ -422,10 +419,8 @@ def _opened(
         call: Exchange = route.start(route.found, getattr(options, "params", None), info, context)
     else:
         call = factory.start(route, info, alone=not context)
-    opened = OpenCall(hook_context, call, path, context, inject=ownership.inject)
-    if ownership.replaced is not None:
-        with _OPEN:
-            opened.replaced = other_instrumentations.replaced_by(
-                trace.get_current_span(opened.context), ownership, in_session=call.record.place.session_id is not None
-            )
-    return opened
+    http = ownership.replaced
+    if http is not None:
+        in_session = call.record.place.session_id is not None
+        call.http = msgspec.structs.replace(http, conversation_id=None) if in_session else http
+    return OpenCall(hook_context, call, path, context, inject=ownership.inject)

@@ -51,6 +51,8 @@ class AttemptLog(msgspec.Struct, eq=False):
     """The SDK's own number of retries; None if unknown."""
     _attempts: list[_Open] = []
     _rate_limited: bool = False
+    limits: RateLimits | None = None
+    """The rate limits that an event contained, where there are no responses."""
     has_answers: bool = False
     """Whether a middleware sent on after an answer."""
 

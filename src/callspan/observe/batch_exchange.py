@@ -12,7 +12,7 @@ from callspan.observe.forms import file_in
 from callspan.observe.ports import CallSpanHandle, ExchangePorts
 from callspan.providers.batches import CREATE, UPLOAD
 from callspan.providers.wire_json import text
-from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.call import CallRecord, ErrorInfo, Http
 from callspan.record.codec import exact_json
 
 _OBSERVE: Final = fail_open("observe a request about batches")
@@ -27,7 +27,7 @@ class BatchReporter(Protocol):
     def uploaded(self, lines: UploadedLines, file_id: str) -> None:
         """Take the requests in a file that was uploaded."""
 
-    def created(self, requests: bytes, body: object, error: ErrorInfo | None, end_ns: int) -> None:
+    def created(self, requests: bytes, body: object, error: ErrorInfo | None, end_ns: int, http: Http | None) -> None:
         """Take the body that was sent to create a batch, and its answer; None: it was not created.
 
         `end_ns` is Unix nanoseconds.
@@ -84,7 +84,8 @@ class BatchExchange(Exchange):
             if isinstance(self.byte_reader, LineReader) and self.byte_reader.missed:
                 reporter.missed()
         elif self._operation == CREATE:
-            reporter.created(self._sent, body, ending.error, self.record.timing.start_ns + ending.duration_ns)
+            end_ns = self.record.timing.start_ns + ending.duration_ns
+            reporter.created(self._sent, body, ending.error, end_ns, self.http)
         elif self._upload is not None and file_id is not None:
             reporter.uploaded(self._upload, file_id)
         elif self._operation != UPLOAD and body is not None:

@@ -17,6 +17,7 @@ from typing import Final
 
 from callspan.background import LOOK_UPS, Worker, drain_deferred
 from callspan.fail_open import fail_open
+from callspan.frames import FRAMES
 from callspan.observe.batch_lines import LINES
 from callspan.observe.exchange import Exchange
 from callspan.record.call import StreamEnd
@@ -76,18 +77,21 @@ class DeferredEnds:
 
     def end_open(self, timeout_s: float) -> None:
         """End every call whose response is open as dropped; wait for those being ended on other threads."""
+        deadline = time.monotonic() + timeout_s
+        FRAMES.drain(timeout_s)
         if self._tracked_in == os.getpid():
             for call in self._calls():
                 self.note(call, "dropped")
-        self.drain(timeout_s)
+        self.drain(max(0.0, deadline - time.monotonic()))
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
-        """Run every queued end and the deferred rests of others; read waiting lines of batches; wait for look-ups.
+        """Run every queued end and the deferred rests of others; wait for what came over websockets and for look-ups.
 
-        False on timeout.
+        And for lines of batches. False on timeout.
         """
         deadline = time.monotonic() + timeout_s
-        ended = self.worker.drain(timeout_s)
+        ended = FRAMES.drain(timeout_s)
+        ended = self.worker.drain(max(0.0, deadline - time.monotonic())) and ended
         ended = LINES.drain(max(0.0, deadline - time.monotonic())) and ended
         ended = LOOK_UPS.drain(max(0.0, deadline - time.monotonic())) and ended
         return drain_deferred(max(0.0, deadline - time.monotonic())) and ended

@@ -17,7 +17,7 @@ from callspan.observe.attempts import TOO_MANY_REQUESTS, last_limits, usage_by_a
 from callspan.observe.ending import Ending, bodies
 from callspan.observe.exchange import NOWHERE, Exchange, started
 from callspan.observe.forms import form_fields
-from callspan.observe.ports import NO_SPAN, CallEnded, CallInfo, CallPorts, CallSpanHandle, span_ids
+from callspan.observe.ports import NO_SPAN, CallEnded, CallInfo, CallPorts, CallSpanHandle, Clock
 from callspan.observe.stream_timing import ChunkLog, ChunkTiming, no_piece
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
@@ -31,6 +31,7 @@ from callspan.record.call import NO_BODY, CallRecord, ChunkNote, ErrorInfo, Requ
 from callspan.record.codec import encode_json, encode_response, exact_messages
 from callspan.record.ids import new_id
 from callspan.record.messages import Conversation, RawConversation
+from callspan.record.span_handle import span_ids
 
 _READ_REQUEST: Final = fail_open("read the request of a call")
 _READ_CHUNK: Final = fail_open("read a chunk of a stream")
@@ -200,6 +201,8 @@ class RecordedExchange(Exchange):
             "span_id": span.span_id,
             "parent_span_id": span.parent_span_id,
             "sampled": span.sampled,
+            "trace": span.trace,
+            "http": self.http,
             "part": "ended",
             "request": self._request,
             "timing": timing,
@@ -237,7 +240,7 @@ class RecordedExchange(Exchange):
             "response": response,
             "usage": usage,
             "attempts": attempts,
-            "rate_limits": last_limits(attempts),
+            "rate_limits": last_limits(attempts) or self.attempts.limits,
         }
 
 
@@ -377,6 +380,10 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
     webhook: WebhookReport | None = None
     """Called with the end of a background response that a webhook has reported; None: not wanted."""
 
+    def with_clock(self, clock: Clock) -> CallFactory:
+        """Return a factory whose calls have this clock."""
+        return msgspec.structs.replace(self, clock=clock)
+
     def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
         """Return a new call that has just begun, with its span started in the current context.
 
@@ -409,6 +416,10 @@ class LateFactory(CallFactory, frozen=True, kw_only=True):
     def of(cls, base: CallFactory, choose: Callable[[], CallFactory]) -> LateFactory:
         """Return a factory that starts calls by the chosen one; for anything else it is `base`."""
         return cls(**{name: getattr(base, name) for name in CallFactory.__struct_fields__}, choose=choose)
+
+    def with_clock(self, clock: Clock) -> CallFactory:
+        """Return the chosen factory, whose calls have this clock."""
+        return self.choose().with_clock(clock)
 
     def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
         """Return a new call of the chosen factory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -38,27 +38,15 @@ SYSTEM_CLOCK: Final = Clock()
 class CallSpanHandle(SpanHandle[Processed[CallRecord], Conversation | None], Protocol):
     """The span of a call; `end` takes its messages, None if they may not be exported."""
 
-    parent_span_id: str | None
     wants_content: bool
     """False if the span would not have the messages: it is not recording, or content is off for spans."""
 
 
 class _NoCallSpan(NoSpan):
-    parent_span_id: str | None = None
     wants_content: bool = False
 
 
 NO_SPAN: Final[CallSpanHandle] = _NoCallSpan()
-
-
-def span_ids(span: CallSpanHandle) -> dict[str, Any]:
-    """Return the fields of a record that say where its span is."""
-    return {
-        "trace_id": span.trace_id,
-        "span_id": span.span_id,
-        "parent_span_id": span.parent_span_id,
-        "sampled": span.sampled,
-    }
 
 
 class CallInfo(msgspec.Struct, frozen=True, kw_only=True):

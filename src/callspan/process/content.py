@@ -100,6 +100,13 @@ def withhold(record: _R, why: str) -> _R:
         removed["place"] = replace(record.place, session_name=None)
         removed["request"] = replace(record.request, params={})
         notes.append(Redaction(what="request.params", why=why))
+        if record.http is not None:
+            removed["http"] = None
+            notes.append(Redaction(what="http", why=why))
+    error = getattr(record, "error", None)
+    if isinstance(error, ErrorInfo) and error.frames is not None:
+        removed["error"] = replace(error, frames=None)
+        notes.append(Redaction(what="error", why=why))
     bare = replace(record, metadata={}, redactions=[*record.redactions, *notes], **removed)
     return cast("_R", without_content(bare, keep_facts=False, why=why))
 

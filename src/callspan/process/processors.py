@@ -40,7 +40,7 @@ from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record
 from callspan.record.plain_json import plain
-from callspan.record.span_handle import SpanHandle
+from callspan.record.span_handle import SpanHandle, span_ids
 from callspan.settings import Content, Settings
 
 TRUNCATED_KEY: Final = "callspan_truncated"
@@ -207,7 +207,13 @@ def interrupted(record: CallRecord) -> Processed[CallRecord]:
 def with_span(processed: Processed[_R], span: SpanHandle[Any, Any]) -> Processed[_R]:
     """Return a processed record with the ids of its span, which are known only once the span shows the record."""
     record: Any = processed.record
-    return _processed(msgspec.structs.replace(record, trace_id=span.trace_id, span_id=span.span_id))
+    return _processed(msgspec.structs.replace(record, **span_ids(span)))
+
+
+def with_ids(processed: Processed[_R], ids: dict[str, Any]) -> Processed[_R]:
+    """Return a processed record with the fields that say where its span is."""
+    record: Any = processed.record
+    return _processed(msgspec.structs.replace(record, **ids))
 
 
 def write(processed: Processed[_R], store: Callable[[Processed[_R]], None]) -> None:

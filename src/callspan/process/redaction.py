@@ -22,7 +22,7 @@ Redactor: TypeAlias = Callable[[Record], Record]
 
 _IDENTITY: Final = frozenset(
     {"kind", "call_id", "timestep_id", "session_id", "event_id", "message_id", "reward_id", "trace_id", "span_id"}
-    | {"parent_span_id", "parent_session_id", "parent_timestep_id"}
+    | {"parent_span_id", "parent_session_id", "parent_timestep_id", "trace"}
 )
 """Fields that identify a record; a redactor that changes one has returned another record."""
 

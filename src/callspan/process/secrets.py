@@ -53,7 +53,7 @@ MAX_SEARCHED: Final = 65_536
 MAX_SETTINGS_SEARCHED: Final = 262_144
 """Characters of the texts with URLs in one record's settings and metadata that are searched; the rest is cut."""
 _CUT: Final = "…[cut: {} characters]"
-_ERROR_TEXTS: Final = ("type", "code", "param", "request_id", "message")
+_ERROR_TEXTS: Final = ("type", "code", "param", "request_id", "frames", "message")
 """Texts of an error that others have written, beside its body; the long one last, so that it costs no other."""
 
 _V: Final = r"""(?!\[secret)[^\s"',;}\]&]{6,}"""

@@ -39,7 +39,8 @@ _EXCEPTIONS: Final = {
         "APIConnectionError ConnectError ReadError WriteError CloseError NetworkError TransportError ProtocolError"
         " RemoteProtocolError LocalProtocolError ProxyError ConnectionError ConnectionResetError BrokenPipeError"
         " ConnectionRefusedError ConnectionAbortedError ClientConnectionError ClientConnectorError ClientOSError"
-        " ClientPayloadError ServerDisconnectedError SSLError gaierror IncompleteRead"
+        " ClientPayloadError ServerDisconnectedError SSLError gaierror IncompleteRead ConnectionClosedError"
+        " ConnectionClosedOK InvalidMessage"
     ),
     "parsing": (
         "APIResponseValidationError JSONDecodeError ValidationError UnicodeDecodeError DecodingError DecodeError"

@@ -95,6 +95,11 @@ def provider_of(client_class: str, host: str | None, sdk: SdkProfile) -> str:
     return _by_name(name.rstrip("."), sdk.wire) or _PORTS.get(port, sdk.provider)
 
 
+def known_provider(host: str, sdk: SdkProfile) -> str | None:
+    """Return the provider that a host name belongs to; None for any other host. Never raises."""
+    return _by_name(host.casefold().rstrip("."), sdk.wire)
+
+
 def _by_name(name: str, wire: str) -> str | None:
     if len(name) > _LONGEST:
         return None

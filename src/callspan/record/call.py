@@ -215,6 +215,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """HTTP status; None without a response."""
     request_id: str | None = None
     """The provider's id of the request."""
+    frames: str | None = None
+    """File, line and function of the last frames of the exception that left a session, timestep or operation."""
     body: object = None
     """The error body as received, truncated if large; None where the content setting keeps none."""
 
@@ -247,6 +249,27 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first chunks in order; empty unless the setting `chunk_log` is set."""
 
 
+class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the HTTP exchange of a call says beside its attempts; only where its span replaces one of the SDK's own."""
+
+    scheme: str = "https"
+    """`https` or `http`."""
+    path: str | None = None
+    """The path of the first request, without its query; None: nothing was sent."""
+    host: str | None = None
+    """Host and port of the first request; None: those of the base URL."""
+    route: str | None = None
+    """The path without ids, as the SDK states it; None: it is the path."""
+    betas: list[str] = []
+    """The betas that were requested."""
+    organization_id: str | None = None
+    """The organization of the key, as the answer states it."""
+    workspace_id: str | None = None
+    """The workspace of the key, as the answer states it."""
+    conversation_id: str | None = None
+    """The id of the conversation that the application gave to the SDK; None within a session."""
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The session and timestep in which a call was made."""
 
@@ -258,6 +281,32 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Id of the timestep; None: none."""
     timestep: int | None = None
     """Index of the timestep within its session, from 0."""
+
+
+class SpanLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A link to another span."""
+
+    trace_id: str
+    """32 hex digits."""
+    span_id: str
+    """16 hex digits."""
+    is_remote: bool = False
+    """Whether its context came from another process."""
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What few spans have: a record without it has a span whose parent, if any, is in the same process."""
+
+    state: str | None = None
+    """The `tracestate` of W3C; None: empty."""
+    is_apart: bool = False
+    """Whether its timestep's span is in another trace: else stores have the trace id of an event there alone."""
+    is_parent_remote: bool = False
+    """Whether the parent is a span of another process."""
+    links: list[SpanLink] = []
+    """The spans that it is linked to."""
+    start_ns: int | None = None
+    """When the span begins, Unix time in nanoseconds; None: with what it is the span of."""
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -330,6 +379,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
     """Whether the span was sampled; None without a span."""
+    trace: Trace | None = None
+    """What its span has of the trace beside these; None: nothing."""
     place: Place = Place()
     """The session and timestep in which it was made."""
     batch_id: str | None = None
@@ -354,6 +405,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """The times."""
     attempts: list[Attempt] = []
     """Its HTTP requests, in order."""
+    http: Http | None = None
+    """What its span has of the HTTP exchange, as the SDK's own would; None: the SDK makes none."""
     retries: int | None = None
     """Attempts of the SDK minus one; None when unknown."""
     rate_limits: RateLimits | None = None

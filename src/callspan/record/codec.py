@@ -103,7 +103,7 @@ class _Response(msgspec.Struct):
     completion: msgspec.Raw = _ABSENT
 
 
-_MESSAGE_KEYS: Final = frozenset(_Response.__struct_fields__)
+_MESSAGE_KEYS: Final = frozenset({"choices", "output", _CONTENT})
 
 
 def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | None:

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from callspan.record.call import CallRecord, ErrorInfo, Redaction, Stage, always_written, schema_field
+from callspan.record.call import CallRecord, ErrorInfo, Redaction, Stage, Trace, always_written, schema_field
 from callspan.settings import Content
 
 TOOL_START: Final = "tool_start"
@@ -98,6 +98,12 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """32 hex digits; None without a trace."""
     span_id: str | None = None
     """16 hex digits; None without a span."""
+    parent_span_id: str | None = None
+    """16 hex digits; None for the root of a trace."""
+    sampled: bool | None = None
+    """Whether the span was sampled; None without a span."""
+    trace: Trace | None = None
+    """What its span has of the trace beside these; None: nothing."""
     service: str | None = None
     """Name of the service."""
     host: str | None = None
@@ -149,6 +155,12 @@ class TimestepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """32 hex digits; None without a trace."""
     span_id: str | None = None
     """16 hex digits; None without a span."""
+    parent_span_id: str | None = None
+    """16 hex digits; None for the root of a trace."""
+    sampled: bool | None = None
+    """Whether the span was sampled; None without a span."""
+    trace: Trace | None = None
+    """What its span has of the trace beside these; None: nothing."""
     start_ns: int | None = None
     """Unix time in nanoseconds."""
     end_ns: int | None = None
@@ -220,6 +232,16 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """Fields given by the application."""
     redactions: list[Redaction] = []
     """What was removed from the record, and why."""
+    trace_id: str | None = None
+    """32 hex digits; None without a span of its own. Stores have it with its timestep alone, if that has it too."""
+    span_id: str | None = None
+    """16 hex digits; None where it has no span of its own: it is an event of the span around it."""
+    parent_span_id: str | None = None
+    """16 hex digits; None for the root of a trace."""
+    sampled: bool | None = None
+    """Whether the span was sampled; None without a span."""
+    trace: Trace | None = None
+    """What its span has of the trace beside these; None: nothing."""
 
 
 class MessageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="message"):
@@ -299,6 +321,16 @@ class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Fields given by the application."""
     redactions: list[Redaction] = []
     """What was removed from the record, and why."""
+    trace_id: str | None = None
+    """32 hex digits; None without a span of its own."""
+    span_id: str | None = None
+    """16 hex digits; None where it has no span of its own: it is an event of the span that it is given to."""
+    parent_span_id: str | None = None
+    """16 hex digits; None for the root of a trace."""
+    sampled: bool | None = None
+    """Whether the span was sampled; None without a span."""
+    trace: Trace | None = None
+    """What its span has of the trace beside these; None: nothing."""
 
 
 Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
+from callspan.record.call import Trace
+
 _Record_contra = TypeVar("_Record_contra", contravariant=True)
 _Last_contra = TypeVar("_Last_contra", contravariant=True)
 
@@ -24,8 +26,16 @@ class SpanHandle(Protocol[_Record_contra, _Last_contra]):
         """16 hexadecimal digits; None without tracing."""
 
     @property
+    def parent_span_id(self) -> str | None:
+        """16 hexadecimal digits; None for the root of a trace, or without tracing."""
+
+    @property
     def sampled(self) -> bool | None:
         """Whether the span is sampled; None without tracing."""
+
+    @property
+    def trace(self) -> Trace | None:
+        """What the span has of its trace beside these; None: nothing."""
 
     def within(self, context: Any) -> Any:  # noqa: ANN401 - OpenTelemetry's, of which records know nothing
         """Return OpenTelemetry's `context` with this span as the current one."""
@@ -37,12 +47,25 @@ class SpanHandle(Protocol[_Record_contra, _Last_contra]):
         """
 
 
+def span_ids(span: SpanHandle[Any, Any]) -> dict[str, Any]:
+    """Return the fields of a record that say where its span is."""
+    return {
+        "trace_id": span.trace_id,
+        "span_id": span.span_id,
+        "parent_span_id": span.parent_span_id,
+        "sampled": span.sampled,
+        "trace": span.trace,
+    }
+
+
 class NoSpan:
     """Replaces a span that does not exist or could not be started; records are made anyway."""
 
     trace_id: str | None = None
     span_id: str | None = None
+    parent_span_id: str | None = None
     sampled: bool | None = None
+    trace: Trace | None = None
 
     def within(self, context: Any) -> Any:  # noqa: ANN401
         """Return the context unchanged."""

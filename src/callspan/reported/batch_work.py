@@ -27,7 +27,7 @@ from callspan.observe.batch_lines import (
     submit,
 )
 from callspan.observe.exchange import NOWHERE, started
-from callspan.observe.ports import NO_SPAN, CallEnded, CallInfo, ExchangePorts, span_ids
+from callspan.observe.ports import NO_SPAN, CallEnded, CallInfo, ExchangePorts
 from callspan.process import processors
 from callspan.providers.batches import (
     BATCHES,
@@ -41,8 +41,8 @@ from callspan.providers.batches import (
     result_in,
 )
 from callspan.providers.routes import Found
-from callspan.record.call import CallRecord, ErrorInfo, Place, Timing
-from callspan.record.span_handle import SpanHandle
+from callspan.record.call import CallRecord, ErrorInfo, Http, Place, Timing
+from callspan.record.span_handle import SpanHandle, span_ids
 from callspan.reported.batch_files import BatchFiles, Upload
 from callspan.reported.look_ups import LookUps, is_before
 from callspan.reported.reports import BatchSpanHandle, Known, Level, Report, Reports, span_context
@@ -61,7 +61,7 @@ _FEW: Final = 8
 _AT_ONCE_BYTES: Final = 1 << 17
 """Size of files whose requests are kept before the upload returns."""
 FIELDS_FROM_CREATION: Final = (
-    "place", "metadata", "trace_id", "span_id", "parent_span_id", "sampled", "service", "host", "pid", "sdk",
+    "place", "metadata", "trace_id", "span_id", "parent_span_id", "sampled", "trace", "service", "host", "pid", "sdk",
     "server_address", "server_port", "timing",
 )  # fmt: skip
 """What the record of a request has of the creation of its batch, and not of the upload of its file."""
@@ -201,7 +201,7 @@ class _Request:
                 base = msgspec.structs.replace(self.started, timing=Timing(start_ns=start_ns))
                 self._write(batch, base, b"")
 
-    def created(self, requests: bytes, body: object, error: ErrorInfo | None, end_ns: int) -> None:
+    def created(self, requests: bytes, body: object, error: ErrorInfo | None, end_ns: int, http: Http | None) -> None:
         """Record the requests of a batch, and end the span of its creation."""
         batch, span = next(iter(batches_in(body)), None), self._span
         try:
@@ -209,7 +209,8 @@ class _Request:
                 self._begin(batch, requests)
         finally:
             if span is not None:
-                span.end_batch(self._report(CREATE, batch, error), end_ns)
+                report = msgspec.structs.replace(self._report(CREATE, batch, error), http=http)
+                span.end_batch(report, end_ns)
 
     def _begin(self, batch: BatchInfo, requests: bytes) -> None:
         provider, span = self.started.provider, self._span

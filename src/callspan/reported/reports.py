@@ -21,7 +21,7 @@ from callspan.agent.content_for import ContentRule
 from callspan.agent.runtime import SpanRef, UnansweredError
 from callspan.background import LOOK_UPS, SPAN, TOKENS, Tokens
 from callspan.fail_open import fail_open, ours
-from callspan.observe.ports import CallSpanHandle, span_ids
+from callspan.observe.ports import CallSpanHandle
 from callspan.process import processors
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
@@ -29,7 +29,7 @@ from callspan.providers import registry
 from callspan.record.call import CallRecord, Stage
 from callspan.record.events import Record
 from callspan.record.merging import staged
-from callspan.record.span_handle import SpanHandle
+from callspan.record.span_handle import SpanHandle, span_ids
 from callspan.reported.claims import Claim, Claims, unless_known
 from callspan.reported.look_ups import LookUps
 from callspan.semconv.call import BatchReport

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from callspan.record.call import CallRecord
 from callspan.record.usage import Usage
 from callspan.semconv.table import (
     INT,
@@ -15,34 +16,44 @@ from callspan.semconv.table import (
     Each,
     From,
     Row,
-    SetByCode,
     as_int,
     as_text,
+    as_texts,
     output_type,
     output_type_of_text,
 )
 
-BETA: Final = "anthropic.beta"
-ORGANIZATION_ID: Final = "anthropic.organization.id"
-WORKSPACE_ID: Final = "anthropic.workspace.id"
-HTTP_ROUTE: Final = "http.route"
-URL_SCHEME: Final = "url.scheme"
-URL_PATH: Final = "url.path"
-URL_FULL: Final = "url.full"
-
 API: Final = "messages"
 """The endpoint, as `CallRecord.api` has it."""
+_PORTS: Final = {"https": 443, "http": 80}
 _INPUT: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-NATIVE: Final = (
-    Row(BETA, STRINGS, SetByCode("request header"), "The requested betas."),
-    Row(ORGANIZATION_ID, STRING, SetByCode("response header"), "As the answer's header states it."),
-    Row(WORKSPACE_ID, STRING, SetByCode("response header"), "As the answer's header states it."),
-    Row(HTTP_ROUTE, STRING, SetByCode("request"), "The path without ids."),
-    Row(URL_SCHEME, STRING, SetByCode("request"), "`https` or `http`."),
-    Row(URL_PATH, STRING, SetByCode("request"), "The path."),
-    Row(URL_FULL, STRING, SetByCode("request"), "Without credentials and query."),
+
+
+def _url(record: CallRecord) -> str | None:
+    http, host = record.http, record.server_address
+    if http is None or http.path is None or (host is None and http.host is None):
+        return None
+    if http.host is not None or host is None:
+        return f"{http.scheme}://{http.host}{http.path}"
+    host = f"[{host}]" if ":" in host else host
+    port = "" if record.server_port in (None, _PORTS.get(http.scheme)) else f":{record.server_port}"
+    return f"{http.scheme}://{host}{port}{http.path}"
+
+
+NATIVE: Final = tuple(
+    row._replace(when="http")
+    for row in (
+        Row("anthropic.beta", STRINGS, From("http.betas", as_texts), "The requested betas."),
+        Row("anthropic.organization.id", STRING, "http.organization_id", "As the answer's header states it."),
+        Row("anthropic.workspace.id", STRING, "http.workspace_id", "As the answer's header states it."),
+        Row("http.route", STRING, From("http", lambda http: http.route or http.path), "The path without ids."),
+        Row("url.scheme", STRING, From("http", lambda http: http.path and http.scheme), "`https` or `http`."),
+        Row("url.path", STRING, "http.path", "The path."),
+        Row("url.full", STRING, _url, "Without credentials and query."),
+        Row("gen_ai.conversation.id", STRING, "http.conversation_id", "As the SDK's client has it, outside a session."),
+    )
 )
-"""Attributes from the HTTP exchange, set by the interception if callspan's span replaces the SDK's own."""
+"""Attributes from the HTTP exchange, as the SDK's own span would have them."""
 
 
 def _output_type(params: dict[str, object]) -> str | None:

@@ -1,19 +1,20 @@
 """Attributes of a call: those of the chosen vocabularies, put together by `Projection`, and its own `callspan.*` ones.
 
 The latter are its session, timestep and attempts, and what no convention covers; and the spans of batches of calls.
+Of the span of a call also its times, events and status: the record alone decides what it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from callspan.record.call import Attempt, CallRecord, Place, Timing
+from callspan.record.call import FAILED, Attempt, CallRecord, Http, Place, Timing
 from callspan.record.codec import encodable
 from callspan.record.messages import Conversation
-from callspan.semconv import gen_ai, llm, openinference
+from callspan.semconv import anthropic, gen_ai, llm, openinference
 from callspan.semconv.content import NOTHING_SHOWN, Attributes, ByteBudget, Shown
 from callspan.semconv.llm import rate_limit_rows
 from callspan.semconv.table import (
@@ -51,6 +52,8 @@ EARLY_ENDS: Final = frozenset({"cut_off", "closed", "dropped", "cancelled"})
 ATTEMPT_SPAN_NAME: Final = "POST"
 """Name of an attempt's span, like that of an HTTP client's: every endpoint uses POST."""
 TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
+SHORTEST_NS: Final = 1_000
+"""Length of a span that took no time: backends count in microseconds, and warn of spans that have no length."""
 _NS: Final = 1e9
 _SHOWN_TIMES: Final = 8
 """How many times vocabularies may repeat the same body."""
@@ -155,6 +158,7 @@ END: Final = Table(
     Row("callspan.request.tools", STRINGS, From("request.tool_names", tuple), "Names of the tools.", content=False),
     Row("callspan.request.bytes", INT, "request.body_bytes", "Size of the body that was sent.", content=False),
     Row("callspan.response.bytes", INT, "response.body_bytes", "Size of the body of the answer.", content=False),
+    *anthropic.NATIVE,
 )  # fmt: skip
 
 
@@ -213,6 +217,79 @@ def attempt_span_attributes(record: CallRecord, attempt: Attempt) -> Attributes:
     return ATTEMPT_SPAN.of(attempt) | ATTEMPT_SPAN_OF_CALL.of(record)
 
 
+class SpanEvent(msgspec.Struct, frozen=True):
+    """One event of a span. Made without a frame of Python, as a named tuple is not."""
+
+    name: str
+    attributes: Attributes | None
+    time_ns: int
+    """Unix time in nanoseconds."""
+
+
+def call_start_ns(record: CallRecord) -> int:
+    """Return when the span of a call begins, Unix nanoseconds."""
+    trace = record.trace
+    return record.timing.start_ns if trace is None or trace.start_ns is None else trace.start_ns
+
+
+def call_end_ns(record: CallRecord) -> int:
+    """Return when the span of a call ends, Unix nanoseconds."""
+    timing = record.timing
+    end_ns = timing.start_ns + max(timing.duration_ns or 0, SHORTEST_NS)
+    return end_ns if record.trace is None else max(end_ns, call_start_ns(record) + SHORTEST_NS)
+
+
+def call_failure(record: CallRecord) -> str | None:
+    """Return why the span of a call has the status `ERROR`; None where it has none."""
+    error = record.error
+    return None if error is None or record.outcome not in FAILED else error.message or error.type
+
+
+def call_events(record: CallRecord, end_ns: int) -> list[SpanEvent]:
+    """Return the events of a call's span in their order, but for its exception.
+
+    An event for each failed attempt, or for every attempt if there were several, at the time of the response headers or
+    of the failure; the first content of a stream; its early end.
+    """
+    events: list[SpanEvent] = []
+    attempts, timing, stream = record.attempts, record.timing, record.stream
+    if len(attempts) > 1 or (attempts and attempts[0].error_type is not None):
+        events += _attempt_events(record)
+    if timing.first_token_ns is not None:
+        events.append(SpanEvent(FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns))
+    if stream is not None and stream.end in EARLY_ENDS:
+        events.append(SpanEvent(f"callspan.stream.{stream.end}", None, end_ns))
+    return events
+
+
+def call_exception(record: CallRecord, end_ns: int) -> SpanEvent | None:
+    """Return the event of the exception of a failed call."""
+    error = record.error
+    if error is None or record.outcome not in FAILED:
+        return None
+    return SpanEvent(EXCEPTION_EVENT, EXCEPTION.of(error), end_ns)
+
+
+def attempt_end_ns(attempt: Attempt) -> int:
+    """Return when the span of an attempt ends, in nanoseconds from the start of its call."""
+    known = (attempt.end_ns, attempt.headers_ns, attempt.start_ns)
+    return max(*(offset for offset in known if offset is not None), attempt.start_ns + SHORTEST_NS)
+
+
+def _attempt_events(record: CallRecord) -> Iterator[SpanEvent]:
+    attempts, start_ns = record.attempts, record.timing.start_ns
+    for attempt in attempts:
+        if len(attempts) > 1 or attempt.error_type is not None:
+            yield SpanEvent(ATTEMPT_EVENT, ATTEMPT.of(attempt), start_ns + _known_ns(attempt))
+
+
+def _known_ns(attempt: Attempt) -> int:
+    """Return the offset at which the attempt's outcome was known."""
+    if attempt.headers_ns is not None:
+        return attempt.headers_ns
+    return attempt.start_ns if attempt.end_ns is None else max(attempt.end_ns, attempt.start_ns)
+
+
 class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
     """The data of a batch for one of its two spans. None: unknown."""
 
@@ -230,6 +307,8 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
     requests: Mapping[str, int] = {}
     usage: Mapping[str, object] | None = None
     error_type: str | None = None
+    http: Http | None = None
+    """As in the record of a call."""
 
 
 def _put_counts(name: str, read: Callable[[BatchReport], Mapping[str, object] | None]) -> Put:
@@ -268,6 +347,11 @@ BATCH_SPAN: Final = Table(
         "Usage of the whole batch as the provider states it: that of its calls, never to be added to it.",
     ),
     Row(gen_ai.ERROR_TYPE, STRING, "error_type", "Why a batch was not created, as of a call that failed."),
+    Row(
+        "anthropic.message.batch.request_count", INT, From("requests", lambda counts: sum(counts.values())),
+        "Number of its requests.", when="http",
+    ),
+    *anthropic.NATIVE,
 )  # fmt: skip
 """The attributes of a batch's spans: the request that created it, and the first read of its results."""
 

@@ -35,13 +35,11 @@ from callspan.semconv.table import (
     Each,
     Put,
     Row,
-    SetByCode,
     Table,
     in_metadata,
     text_row,
 )
 
-EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 _NS: Final = 1e9
 
 
@@ -146,7 +144,7 @@ OPERATION_CONTENT: Final = Table(
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,
     Row("exception.message", STRING, "message", "Its message.", content=True, if_empty=True),
-    Row(EXCEPTION_STACKTRACE, STRING, SetByCode("the exception"), "Its last frames, without the message."),
+    Row("exception.stacktrace", STRING, "frames", "File, line and function of its last frames."),
 )
 
 

@@ -25,8 +25,8 @@ from callspan import private_names as names
 from callspan.background import AtomicFlag, Worker
 from callspan.fail_open import fail_open
 from callspan.forks import in_child, late_import
-from callspan.record.call import FAILED, CallRecord
-from callspan.semconv import gen_ai
+from callspan.record.call import CallRecord
+from callspan.semconv import call, gen_ai
 from callspan.semconv.call import CALL_ID
 
 _SDK: Final = "opentelemetry.sdk.trace"
@@ -163,8 +163,9 @@ class _EndGuard:
         self._version = version
         self._name = gen_ai.span_name(record)
         self._start_ns = record.timing.start_ns
-        self._end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
-        self._status = _status(record)
+        self._end_ns = call.call_end_ns(record)
+        failure = call.call_failure(record)
+        self._status = Status(StatusCode.UNSET) if failure is None else Status(StatusCode.ERROR, failure)
         self._limits = getattr(span, names.LIMITS.name, None)
         # Kept for the time after the span is collected; the attributes are a live view.
         self._context, self._parent, self._resource = span.context, span.parent, span.resource
@@ -249,12 +250,6 @@ class _EndGuard:
     def _readable_span(self, fields: dict[str, object]) -> object:
         times = {"start_time": self._start_ns, "end_time": self._end_ns}
         return sys.modules[_SDK].ReadableSpan(**fields, **times, status=self._status)
-
-
-def _status(record: CallRecord) -> Status:
-    if record.error is not None and record.outcome in FAILED:
-        return Status(StatusCode.ERROR, record.error.message or record.error.type)
-    return Status(StatusCode.UNSET)
 
 
 ADOPTED_SPANS: Final = AdoptedSpans()

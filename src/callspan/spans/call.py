@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache, partial
 from itertools import compress
 from types import ModuleType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.trace import (
+    DEFAULT_TRACE_STATE,
     Link,
     NoOpTracer,
     Span,
@@ -36,10 +37,10 @@ from callspan import private_names as names
 from callspan.background import SPAN, Tokens, run_reentrant
 from callspan.fail_open import fail_open, reported
 from callspan.process.processed import Processed
-from callspan.record.call import FAILED, Attempt, CallRecord
+from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
-from callspan.semconv.call import BatchReport, Projection
+from callspan.semconv.call import SHORTEST_NS, BatchReport, Projection, SpanEvent
 from callspan.semconv.content import Attributes, AttributeValue
 from callspan.settings import Settings
 from callspan.spans import adopted
@@ -57,13 +58,9 @@ _NOTIFY: Final = fail_open("pass a call to log events and the completion hook")
 _ONE_STEP: Final = fail_open("put attributes on a span in one step")
 _ABSENT: Final = object()
 _SECOND_NS: Final = 1_000_000_000
-SHORTEST_NS: Final = 1_000
-"""Length of a span that took no time: backends count in microseconds, and warn of spans that have no length."""
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCALARS: Final = frozenset({str, bool, int, float})
 _IS_TUPLE: Final = partial(operator.is_, tuple)
-_Event: TypeAlias = tuple[str, Attributes | None, int]
-"""Name, attributes and time of an event of a span."""
 
 
 def trace_id() -> str | None:
@@ -82,19 +79,24 @@ class CallSpan:
     """The span of one call. No method raises; all are safe after the end."""
 
     __slots__ = (
-        "_least_end_ns", "_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace_id",
-        "wants_content",
+        "_least_end_ns", "_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace",
+        "trace_id", "wants_content",
     )  # fmt: skip
 
-    def __init__(self, of: CallSpans, span: Span, parent: Span, *, owned: bool = True, least_end_ns: int = 0) -> None:
+    def __init__(
+        self, of: CallSpans, span: Span, parent: Span, *, owned: bool = True, start_ns: int | None = None,
+        link: SpanContext | None = None,
+    ) -> None:  # fmt: skip
+        """`start_ns` is when the span begins, where that is not with its record; `link` is what it is linked to."""
         self._of = of
-        self._least_end_ns = least_end_ns
+        self._least_end_ns = 0 if start_ns is None else start_ns + SHORTEST_NS
         self._span = span
         self._owned = owned
         self.trace_id: str | None = None
         self.span_id: str | None = None
         self.parent_span_id: str | None = None
         self.sampled: bool | None = None
+        self.trace: Trace | None = None
         self.wants_content = of.content_elsewhere
         # Spans of other implementations may raise.
         try:
@@ -106,7 +108,13 @@ class CallSpan:
                 self.sampled = context.trace_flags.sampled
             self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
             above = parent.get_span_context()
-            self.parent_span_id = above.span_id.to_bytes(8, "big").hex() if above.is_valid else None
+            is_child = above.is_valid
+            if is_child:
+                self.parent_span_id = above.span_id.to_bytes(8, "big").hex()
+            # As `trace_of` decides it, which mostly has nothing to say.
+            state = getattr(context, "trace_state", None)
+            if is_child or link is not None or start_ns is not None or state is not DEFAULT_TRACE_STATE:
+                self.trace = trace_of(context, above, link, start_ns)
         except reported(_IDENTIFY):
             self.parent_span_id = None
 
@@ -140,8 +148,8 @@ class CallSpan:
         self.end_at(end_ns)
 
     def _end(self, tokens: Tokens, record: CallRecord, conversation: Conversation | None) -> None:
-        span, timing, of = self._span, record.timing, self._of
-        end_ns = max(timing.start_ns + max(timing.duration_ns or 0, SHORTEST_NS), self._least_end_ns)
+        span, of = self._span, self._of
+        end_ns = call.call_end_ns(record)
         events = self._show(record, conversation, end_ns)
         if tokens.pop(SPAN, False):
             if events or of.attempt_spans:
@@ -157,32 +165,29 @@ class CallSpan:
             # Without a token too: interrupted after it was taken, the span has not ended.
             self.end_at(end_ns)
 
-    def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> Sequence[_Event] | None:
+    def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> list[SpanEvent] | None:
         """Set attributes and status, which may be repeated; return the events to add, None where nothing records."""
-        span, timing, error = self._span, record.timing, record.error
-        events: list[_Event] = []
+        span = self._span
+        events: list[SpanEvent] = []
         try:
             if not span.is_recording():
                 return None
-            if len(record.attempts) > 1 or (record.attempts and record.attempts[0].error_type is not None):
-                events += _attempt_events(record)
-            if timing.first_token_ns is not None:
-                events.append((call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns))
-            if record.stream is not None and record.stream.end in call.EARLY_ENDS:
-                events.append((f"callspan.stream.{record.stream.end}", None, end_ns))
-            if self._owned and error is not None and record.outcome in FAILED:
-                events.append((call.EXCEPTION_EVENT, call.EXCEPTION.of(error), end_ns))
-                span.set_status(Status(StatusCode.ERROR, error.message or error.type))
+            events = call.call_events(record, end_ns)
+            if record.error is not None and self._owned:
+                if (exception := call.call_exception(record, end_ns)) is not None:
+                    events.append(exception)
+                if (failure := call.call_failure(record)) is not None:
+                    span.set_status(Status(StatusCode.ERROR, failure))
             put_attributes(span, self._of.projection.end(record, conversation if self._of.content else None))
         except reported(_PROJECT):
             return events
         return events
 
-    def _add(self, events: Sequence[_Event] | None, record: CallRecord) -> None:
+    def _add(self, events: Sequence[SpanEvent] | None, record: CallRecord) -> None:
         span = self._span
         try:
             for event in events or ():
-                span.add_event(*event)
+                span.add_event(event.name, event.attributes, event.time_ns)
             if self._of.attempt_spans and events is not None:
                 _add_attempt_spans(self._of.tracer, span, record)
         except reported(_PROJECT):
@@ -256,6 +261,7 @@ class CallSpans:
         try:
             parent = trace.get_current_span(context)
             start_ns = _start_below(parent, record.timing.start_ns)
+            later_ns = None if start_ns == record.timing.start_ns else start_ns
             span = self.tracer.start_span(
                 gen_ai.span_name(record),
                 context=context,
@@ -264,7 +270,7 @@ class CallSpans:
                 links=[] if call is None else [Link(call)],
                 start_time=start_ns,
             )
-            return CallSpan(self, span, parent, least_end_ns=start_ns + SHORTEST_NS)
+            return CallSpan(self, span, parent, start_ns=later_ns, link=call)
         except reported(_START):
             return None
 
@@ -284,7 +290,7 @@ class CallSpans:
                 links=[] if created is None else [Link(created)],
                 start_time=start_ns,
             )
-            return CallSpan(self, span, trace.get_current_span(context), least_end_ns=start_ns + SHORTEST_NS)
+            return CallSpan(self, span, trace.get_current_span(context), start_ns=start_ns, link=created)
         except reported(_START):
             return None
 
@@ -294,6 +300,27 @@ class CallSpans:
             self._events.emit(record, conversation, span)
         if self._hook is not None and conversation is not None:
             self._hook(record, conversation, span)
+
+
+def trace_of(
+    context: SpanContext, above: SpanContext, link: SpanContext | None, start_ns: int | None = None
+) -> Trace | None:
+    """Return what a span has of its trace beside ids and sampling, given its parent and link; None: nothing."""
+    # Contexts of other implementations may lack some of it, or raise.
+    try:
+        state, is_remote = context.trace_state, above.is_remote
+        if state is DEFAULT_TRACE_STATE and not (is_remote or link is not None or start_ns is not None):
+            return None
+        if not (state or is_remote or link is not None or start_ns is not None):
+            return None
+        links = [] if link is None else [_link(link)]
+        return Trace(state=state.to_header() or None, is_parent_remote=is_remote, links=links, start_ns=start_ns)
+    except reported(_IDENTIFY):
+        return None
+
+
+def _link(to: SpanContext) -> SpanLink:
+    return SpanLink(trace_id=f"{to.trace_id:032x}", span_id=f"{to.span_id:016x}", is_remote=to.is_remote)
 
 
 def _start_below(parent: Span, start_ns: int) -> int:
@@ -315,17 +342,6 @@ def _parent_of(span: Span) -> Span:
     return trace.INVALID_SPAN
 
 
-def _attempt_events(record: CallRecord) -> Iterator[_Event]:
-    """Yield an event for each failed attempt, or for every attempt if there were several.
-
-    The time of the event is that of the response headers, or of the failure.
-    """
-    attempts, start_ns = record.attempts, record.timing.start_ns
-    for attempt in attempts:
-        if len(attempts) > 1 or attempt.error_type is not None:
-            yield call.ATTEMPT_EVENT, call.ATTEMPT.of(attempt), start_ns + _known_ns(attempt)
-
-
 def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
     """Create a CLIENT span for every attempt, a child of the call's span, with the attempt's times.
 
@@ -343,19 +359,7 @@ def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
         )
         if attempt.error_type is not None:
             child.set_status(Status(StatusCode.ERROR, attempt.error_type))
-        last_ns = _last_ns((attempt.end_ns, attempt.headers_ns, attempt.start_ns))
-        child.end(start_ns + max(last_ns, attempt.start_ns + SHORTEST_NS))
-
-
-def _known_ns(attempt: Attempt) -> int:
-    """Return the time at which the attempt's outcome was known."""
-    if attempt.headers_ns is not None:
-        return attempt.headers_ns
-    return _last_ns((attempt.end_ns, attempt.start_ns))
-
-
-def _last_ns(offsets: Iterable[int | None]) -> int:
-    return max(offset for offset in offsets if offset is not None)
+        child.end(start_ns + call.attempt_end_ns(attempt))
 
 
 def put_attributes(span: Span, attributes: Attributes) -> None:

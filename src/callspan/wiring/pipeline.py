@@ -43,12 +43,13 @@ from callspan.reported.batch_work import BatchWork
 from callspan.reported.hosted_work import HostedWork
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
+from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
 from callspan.spans.adopted import ADOPTED_SPANS
 from callspan.spans.call import CallSpans, tracer_of
 from callspan.spans.log_events import EvaluationLog
 from callspan.spans.metrics import CallMetrics
-from callspan.spans.session import SessionSpanOptions, SessionSpans
+from callspan.spans.session import SessionSpans
 from callspan.stores.urls import load_sinks
 
 _CALLBACKS: Final = {"redact": "record to record", "content_for": "metadata to content level"}
@@ -103,13 +104,7 @@ class Pipeline:
             processors=self._processors_at,
             spans=SessionSpans(
                 tracer_of(self._version, providers.tracer_provider),
-                SessionSpanOptions(
-                    content=settings.content == "full" and settings.content_on_spans,
-                    compatibility=settings.compatibility,
-                    attribute_bytes=settings.max_attribute_bytes,
-                    span_bytes=settings.max_span_bytes,
-                    llm="llm" in settings.vocabularies,
-                ),
+                ScopeSpanOptions.of(settings),
                 EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
             ),
             find=look_ups.find if look_ups else None,

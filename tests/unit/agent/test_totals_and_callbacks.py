@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.agent import episode
-from callspan.agent.arguments import MisuseError, flagged, forget_warnings
 from callspan.agent.episode import RunningTotals
-from callspan.agent.runtime import Runtime
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process import callbacks
 from callspan.process.processors import Processor, Processors, caller_processors, write
@@ -26,7 +23,7 @@ from callspan.record.events import EventRecord, MessageRecord, Record, SessionRe
 from callspan.record.usage import Usage
 from callspan.settings import Content, Settings
 from tests.points import points
-from tests.processed import UNPROCESSED, processed
+from tests.processed import processed
 
 
 def call(outcome: Any = "success", duration_ns: int | None = None, usage: Usage | None = None) -> CallRecord:
@@ -313,28 +310,3 @@ def test_callback_after_a_record_run_once_it_is_written(hooked: Any) -> None:
     hooked("after_record", lambda _: order.append("called"))
     write(processed(EVENT), lambda _: order.append("written"))
     assert order == ["written", "called"]
-
-
-def runtime(*, strict: bool) -> Runtime:
-    return Runtime(
-        write=lambda _: None, spans=None, processors=lambda _level: UNPROCESSED, withheld=UNPROCESSED, strict=strict
-    )  # type: ignore[arg-type]
-
-
-def test_wrong_use_is_reported_once_for_each_flag(caplog: pytest.LogCaptureFixture) -> None:
-    forget_warnings()
-    with caplog.at_level(logging.WARNING, "callspan"):
-        marks = [flagged(flag, f"do not {flag}", runtime(strict=False)) for flag in ("a", "a", "b")]
-    assert marks == ["a", "a", "b"]
-    assert [entry.getMessage() for entry in caplog.records] == [
-        f"do not {flag} (recorded as '{flag}'; logged once)" for flag in "ab"
-    ]
-    forget_warnings()
-
-
-def test_strict_raises_every_time_and_off_is_silent(nothing_warned: list[str]) -> None:
-    forget_warnings()
-    for _ in range(2):
-        with pytest.raises(MisuseError, match="do this instead"):
-            flagged("a", "do this instead", runtime(strict=True))
-    assert flagged("a", "x", None) == "a"

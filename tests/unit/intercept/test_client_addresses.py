@@ -48,11 +48,3 @@ def test_an_address_that_was_changed_is_the_new_one(kind: type) -> None:
     client.base_url = "http://two.example:8080/v1"
     assert _address(client) == ("two.example", 8080)
     assert _address(client.with_options(base_url="https://three.example")) == ("three.example", 443)
-
-
-def test_the_url_of_a_client_like_object_is_read() -> None:
-    class Looks:
-        _base_url = "https://wrong.example"
-        base_url = "https://right.example/v1"
-
-    assert _address(Looks()) == ("right.example", 443)

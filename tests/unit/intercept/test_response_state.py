@@ -105,7 +105,7 @@ def _is_handed_over(events: Sequence[Event]) -> bool:
 
 
 class Span:
-    trace_id = span_id = parent_span_id = None
+    trace_id = span_id = parent_span_id = trace = None
     sampled = True
     wants_content = False
 

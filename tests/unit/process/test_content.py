@@ -28,10 +28,6 @@ def applied(record: Record, content: str) -> Record:
     return caller_processors(msgspec.structs.replace(Settings(), content=content)).process(record).record
 
 
-def test_full_returns_the_same_record(call: CallRecord) -> None:
-    assert applied(call, "full") is call
-
-
 @points("content", ["metadata", "off"])
 def test_no_content_is_left(call: CallRecord, content: str) -> None:
     assert b"SESAME" not in encode(applied(call, content))

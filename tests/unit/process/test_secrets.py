@@ -277,6 +277,7 @@ def test_credentials_that_an_answer_repeats_are_masked_and_listed() -> None:
     [
         ("message", "key sk-abcdefghijklm", f"key {MASK}"),
         ("param", "sk-abcdefghijklm", MASK),
+        ("frames", 'client = OpenAI(api_key="sk-abcdefghijklm")', f'client = OpenAI(api_key="{MASK}")'),
         ("body", {"a": ["sk-abcdefghijklm", ("x", 3)]}, {"a": [MASK, ["x", 3]]}),
         ("body", "Bearer abcdefghijkl", f"Bearer {MASK}"),
     ],

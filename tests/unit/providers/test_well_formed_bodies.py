@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from callspan.providers.anthropic.messages import Messages
 from callspan.providers.base import ResponseInfo
-from callspan.providers.openai.chat import ChatCompletions
 from callspan.record.usage import Usage
 
 _COUNT = st.none() | st.integers(min_value=0, max_value=2**63 - 1)
@@ -20,35 +19,6 @@ def _some(**fields: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, ob
     return st.fixed_dictionaries({}, optional=fields)
 
 
-_INPUT_DETAILS = _some(cached_tokens=_COUNT, audio_tokens=_COUNT, text_tokens=_COUNT, image_tokens=_COUNT)
-_OUTPUT_DETAILS = _some(reasoning_tokens=_COUNT, audio_tokens=_COUNT, accepted_prediction_tokens=_COUNT)
-_CHAT_USAGE = _some(
-    prompt_tokens=_COUNT,
-    completion_tokens=_COUNT,
-    total_tokens=_COUNT,
-    prompt_tokens_details=st.none() | _INPUT_DETAILS,
-    completion_tokens_details=st.none() | _OUTPUT_DETAILS,
-)
-_RESPONSES_USAGE = _some(
-    input_tokens=_COUNT,
-    output_tokens=_COUNT,
-    input_tokens_details=st.none() | _INPUT_DETAILS,
-    output_tokens_details=st.none() | _OUTPUT_DETAILS,
-)
-_CHAT = _some(
-    id=_WORD,
-    model=_WORD,
-    created=st.integers(min_value=-1, max_value=2**64),
-    service_tier=_WORD,
-    choices=st.lists(
-        _some(
-            finish_reason=st.sampled_from([None, "", "stop", "length", "content_filter", "tool_calls", "eos"]),
-            message=_some(role=_WORD, content=_WORD, refusal=_WORD),
-        ),
-        max_size=2,
-    ),
-    usage=_CHAT_USAGE | _RESPONSES_USAGE,
-)
 _MESSAGE = _some(
     id=_WORD,
     model=_WORD,
@@ -72,23 +42,6 @@ def _bare(facts: ResponseInfo) -> ResponseInfo:
     usage: Usage | None = facts.usage and msgspec.structs.replace(facts.usage, raw=None)
     response = msgspec.structs.replace(facts.response, id=None)
     return msgspec.structs.replace(facts, response=response, usage=usage, recognized=True)
-
-
-@settings(max_examples=80, deadline=None)
-@given(body=_CHAT)
-def test_an_invalid_id_changes_nothing_else_of_a_chat_response(body: dict[str, object]) -> None:
-    endpoint = ChatCompletions()
-    assert _bare(endpoint.response_info(body)) == _bare(endpoint.response_info({**body, "id": 5}))
-
-
-@settings(max_examples=80, deadline=None)
-@given(usage=_CHAT_USAGE | _RESPONSES_USAGE)
-def test_a_field_of_a_gateway_changes_nothing_else_of_openai_usage(usage: dict[str, object]) -> None:
-    endpoint = ChatCompletions()
-    plain, with_more = (endpoint.response_info({"usage": found}) for found in (usage, {**usage, "of_a_gateway": 1}))
-    assert (plain.usage is None) == (usage == {})
-    if usage:
-        assert _bare(plain) == _bare(with_more)
 
 
 @settings(max_examples=80, deadline=None)

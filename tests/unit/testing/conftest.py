@@ -16,12 +16,6 @@ from callspan.testing.provider import ScriptedProvider
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
-
-
 class Sdk:
     """The two SDKs, pointed at a provider; what is called on them is run to its end and collected."""
 

@@ -84,7 +84,7 @@ class ConversationState:
 
     def refusal(self, request: ReceivedRequest, route: Route | None) -> Reply | None:
         """Return the error for a request that continues a missing object; None for any other."""
-        if route is None or request.method != "POST" or not route.inference:
+        if route is None or request.method not in ("POST", "WEBSOCKET") or not route.inference:
             return None
         if route.wire is MESSAGES:
             return self._thread_refusal(_continued_message(request.body))

@@ -12,6 +12,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import count
 
 from callspan.testing.provider.answer import (
@@ -96,7 +97,14 @@ def _output(choice: Choice, request: Json) -> list[Json]:
     return items
 
 
-def _usage(reply: Reply) -> Json:
+def _is_warm_up(request: Json) -> bool:
+    """Whether it only prepares what later requests need."""
+    return request.get("generate") is False or request.get("prewarm") is True
+
+
+def _usage(reply: Reply, request: Json) -> Json:
+    if _is_warm_up(request):
+        reply = replace(reply, output_tokens=0, reasoning_tokens=0)
     return {
         "input_tokens": reply.input_tokens,
         "input_tokens_details": {
@@ -129,7 +137,7 @@ def _response(answer: Answer) -> Json:
         **_end(choice, answer.reply),
         "background": False,
         "model": answer.model,
-        "output": _output(choice, request),
+        "output": [] if _is_warm_up(request) else _output(choice, request),
         "reasoning": {"effort": None, "summary": None, **member(request, "reasoning")},
         "service_tier": "default",
         "text": {"format": {"type": "text"}, "verbosity": "medium", **member(request, "text")},
@@ -137,7 +145,7 @@ def _response(answer: Answer) -> Json:
     }
     if conversation := conversation_id(request):
         body["conversation"] = {"id": conversation}
-    whole = with_usage(body, answer.reply, _usage(answer.reply))
+    whole = with_usage(body, answer.reply, _usage(answer.reply, request))
     return in_background(whole) if request.get("background") is True else whole
 
 

@@ -60,6 +60,7 @@ _ROUTES = (
     Route("POST", re.compile(r"/chat/completions$"), CHAT),
     Route("POST", re.compile(r"/completions$"), COMPLETIONS),
     Route("POST", re.compile(r"/responses$"), RESPONSES),
+    Route("WEBSOCKET", re.compile(r"/responses$"), RESPONSES),
     Route("POST", re.compile(r"/embeddings$"), EMBEDDINGS),
     Route("POST", re.compile(r"/moderations$"), MODERATIONS),
     Route("POST", re.compile(r"/vector_stores/[^/]+/search$"), SEARCH),
@@ -140,7 +141,8 @@ def render(answer: Answer, route: Route | None, known: Json | None = None) -> Re
     else:
         body = known or route.wire.body(answer)
     events = route.wire.events if route else None
-    if events is None or not answer.request.stream or reply.json_where_sse_due or not isinstance(body, Mapping):
+    plain = not answer.request.stream or reply.json_where_sse_due or reply.status >= HTTPStatus.BAD_REQUEST
+    if events is None or plain or not isinstance(body, Mapping):
         return _plain(answer, family, body)
     return _stream(answer, family, events(body, answer), body)
 

@@ -25,7 +25,7 @@ class ReceivedRequest:
     """
 
     method: str
-    """`GET`, `POST`, ..."""
+    """`GET`, `POST`, ...; `WEBSOCKET` for a `response.create` that came over a websocket."""
     path: str
     """The path without the query."""
     query: Mapping[str, str]
@@ -48,10 +48,16 @@ class ReceivedRequest:
     @property
     def stream(self) -> bool:
         """Whether the client requested a stream; for Bedrock the path says it."""
-        requested = self.body.get("stream") in (True, "true") or self.query.get("stream") == "true"
+        requested = self.method == "WEBSOCKET" or self.body.get("stream") in (True, "true")
+        requested = requested or self.query.get("stream") == "true"
         requested = requested or self.body.get("stream_format") == "sse"
         requested = requested or self.headers.get("accept") == "text/event-stream" or self.path.endswith("/stream")
         return requested or self.path.endswith("/invoke-with-response-stream")
+
+    @property
+    def is_upgrade(self) -> bool:
+        """Whether it opens a websocket."""
+        return self.method == "GET" and self.headers.get("upgrade", "").lower() == "websocket"
 
     @property
     def retry_count(self) -> int | None:
@@ -147,6 +153,8 @@ class Reply(Choice):
     """In a stream: end the body properly after so many events, without what should follow; negative as above."""
     error_after: int | None = None
     """In a stream: an error event after so many events, and the end."""
+    steer_after: int | None = None
+    """Over a websocket: send so many events, then wait until the client steers this response."""
     malformed: bool = False
     """Broken JSON: the body, or the second event of a stream, stops in the middle."""
     body_cut: bool = False
@@ -204,6 +212,7 @@ class ReplyFields(TypedDict, total=False):
     cut_after: int | None
     end_after: int | None
     error_after: int | None
+    steer_after: int | None
     malformed: bool
     body_cut: bool
     gzip: bool
@@ -234,7 +243,10 @@ class Line:
         """Whether it answers this request; without a match it answers inference only."""
         if self.on is None:
             return inference
-        return request.path.endswith(self.on) if isinstance(self.on, str) else self.on(request)
+        if isinstance(self.on, str):
+            # A path means what is sent to it, not that a websocket is opened there.
+            return request.path.endswith(self.on) and not request.is_upgrade
+        return self.on(request)
 
 
 class Script:

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -25,6 +26,7 @@ from callspan.testing.provider.batches import Batches
 from callspan.testing.provider.conversation_state import ConversationState
 from callspan.testing.provider.hosted import HostedAgents
 from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
+from callspan.testing.provider.responses_socket import ResponsesSocket
 from callspan.testing.provider.script import (
     DEFAULT_REPLY,
     Line,
@@ -51,6 +53,13 @@ _FAILED = (
 )
 
 
+class Answering(Protocol):
+    """Answers a request by the script."""
+
+    def __call__(self, request: ReceivedRequest, *, received: bool = True) -> Rendering:
+        """`received` False: the provider has made the request itself, as for steered input."""
+
+
 class Server(socketserver.ThreadingTCPServer):
     """Listens on a free port of 127.0.0.1 from its construction, one thread for each connection."""
 
@@ -59,7 +68,7 @@ class Server(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 256
 
-    def __init__(self, answer: Callable[[ReceivedRequest], Rendering]) -> None:
+    def __init__(self, answer: Answering) -> None:
         self.answer = answer
         self.closing = threading.Event()
         self.failures: list[Exception] = []
@@ -133,12 +142,19 @@ class _Connection(BaseHTTPRequestHandler):
             self._wait_for_hang_up()
             return
         self._wait(rendering.reply.delay_s)
-        if rendering.live is not None:
+        if rendering.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._serve_socket(request)
+        elif rendering.live is not None:
             self._send_live(rendering, rendering.live(partial(is_gone, self.connection, self.server.closing)))
         elif rendering.events is None:
             self._send_body(rendering)
         else:
             self._send_events(rendering, rendering.events)
+
+    def _serve_socket(self, upgrade: ReceivedRequest) -> None:
+        self.close_connection = True
+        server = self.server
+        ResponsesSocket(upgrade, self.connection, self.rfile, server.answer, server.closing, server.failures).serve()
 
     do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve  # noqa: N815 (http.server's names)
 
@@ -376,9 +392,12 @@ class ScriptedProvider:
             self._server.failures.clear()
         self.close()
 
-    def _answer(self, request: ReceivedRequest) -> Rendering:
-        with self._lock:
-            self._requests.append(request)
+    def _answer(self, request: ReceivedRequest, *, received: bool = True) -> Rendering:
+        if received:
+            with self._lock:
+                self._requests.append(request)
+        if request.is_upgrade:
+            return self._upgraded(request)
         take = self._script.reply_to
         hosted = self._hosted.rendering(request, take) or self._state.rendering(request, take)
         if hosted is not None:
@@ -393,3 +412,10 @@ class ScriptedProvider:
         known = self._state.fetched(answer) if reply is DEFAULT_REPLY else None
         rendering = render(answer, found, known)
         return rendering if known is not None else self._state.add(answer, found, rendering)
+
+    def _upgraded(self, request: ReceivedRequest) -> Rendering:
+        """Accept a websocket, unless an error is scripted by a predicate, or there is nothing that speaks on it."""
+        reply = self._script.take(request, inference=False) or Reply(status=HTTPStatus.SWITCHING_PROTOCOLS)
+        if reply.status < HTTPStatus.BAD_REQUEST and request.path.endswith("/responses"):
+            return Rendering(reply, HTTPStatus.SWITCHING_PROTOCOLS, {}, b"", None, None)
+        return render(Answer(request, reply, family_of(request, None).request_id(), {}), None)

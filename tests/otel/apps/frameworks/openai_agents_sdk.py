@@ -1,10 +1,11 @@
-"""openai-agents: its Runner on the Responses API and on chat completions."""
+"""openai-agents: its Runner on the Responses API, over HTTP and websockets, and on chat completions."""
 
 import asyncio
 from typing import Any
 
 import openai
 from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
+from agents.models.openai_responses import OpenAIResponsesWSModel
 from pydantic import BaseModel
 from stage import run
 
@@ -53,5 +54,9 @@ def scenes(kind: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    kinds = {"responses": OpenAIResponsesModel, "chat": OpenAIChatCompletionsModel}
+    kinds = {
+        "responses": OpenAIResponsesModel,
+        "websocket": OpenAIResponsesWSModel,
+        "chat": OpenAIChatCompletionsModel,
+    }
     run({f"{api}:{name}": scene for api, kind in kinds.items() for name, scene in scenes(kind).items()})

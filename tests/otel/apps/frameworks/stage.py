@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from callspan.frames import FRAMES
 from callspan.testing import ScriptedProvider
 from callspan.testing.provider import Reply
 from callspan.testing.provider.script import ReceivedRequest
@@ -70,7 +71,8 @@ def _play(name: str, scene: Scene, exporter: InMemorySpanExporter) -> dict[str, 
         script(provider, name.partition(":")[2] or name)
         with trace.get_tracer("app").start_as_current_span("caller") as caller:
             result = scene(provider)
-        paths = [request.path for request in provider.requests]
+        paths = [request.path for request in provider.requests if not request.is_upgrade]
+    FRAMES.drain(5)
     spans = exporter.get_finished_spans()
     above = {span.context.span_id: span.parent.span_id if span.parent else None for span in spans}
     # A framework's own span of the call carries our call id, too: there is one span per call, regardless of its maker.

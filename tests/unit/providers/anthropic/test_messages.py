@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
+from tests.unit.providers.test_folding import messages
 
 from callspan.providers.anthropic.messages import Messages
 from callspan.providers.base import Endpoint
@@ -114,93 +114,9 @@ def test_parameters_are_copies() -> None:
     assert request.params == {"metadata": {"user_id": "u"}}
 
 
-PIECE = st.text(max_size=4)
-TEXT_BLOCK = st.builds(lambda text: {"type": "text", "text": text}, st.text(max_size=12))
-THINKING_BLOCK = st.builds(
-    lambda text, signature: {"type": "thinking", "thinking": text, "signature": signature},
-    st.text(max_size=12),
-    st.text(min_size=1, max_size=4),
-)
-TOOL_BLOCK = st.builds(
-    lambda kind, given: {"type": kind, "id": "t", "name": "n", "input": given},
-    st.sampled_from(["tool_use", "server_tool_use", "mcp_tool_use"]),
-    st.dictionaries(
-        st.text(max_size=3), st.integers() | st.text(max_size=5) | st.lists(st.none(), max_size=2), max_size=3
-    ),
-)
-WHOLE_BLOCK = st.sampled_from(
-    [
-        {"type": "redacted_thinking", "data": "blob"},
-        {"type": "web_search_tool_result", "tool_use_id": "t", "content": [{"url": "u"}]},
-    ]
-)
-BLOCKS = st.lists(TEXT_BLOCK | THINKING_BLOCK | TOOL_BLOCK | WHOLE_BLOCK, max_size=4)
-
-
-def split(draw: st.DrawFn, whole: str) -> list[str]:
-    cuts = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=4)))
-    return [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-
-
-def block_events(draw: st.DrawFn, index: int, block: dict[str, Any]) -> list[dict[str, object]]:
-    """The events a server may send for one block: started empty, then in pieces of any size."""
-    begin, deltas = dict(block), []
-    if block["type"] == "text":
-        begin["text"] = ""
-        deltas = [{"type": "text_delta", "text": piece} for piece in split(draw, block["text"])]
-    elif block["type"] == "thinking":
-        begin.update(thinking="", signature="")
-        deltas = [{"type": "thinking_delta", "thinking": piece} for piece in split(draw, block["thinking"])]
-        deltas.append({"type": "signature_delta", "signature": block["signature"]})
-    elif "input" in block:
-        begin["input"] = {}
-        pieces = split(draw, json.dumps(block["input"]))
-        deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
-    return [
-        {"type": "content_block_start", "index": index, "content_block": begin},
-        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
-        {"type": "content_block_stop", "index": index},
-    ]
-
-
-@st.composite
-def streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, object]]]:
-    """A message, and its events split and interleaved in any way."""
-    blocks = draw(BLOCKS)
-    envelope = {"id": "m", "type": "message", "role": "assistant", "model": "claude-x", "stop_sequence": None}
-    queues = [block_events(draw, index, block) for index, block in enumerate(blocks)]
-    middle = []
-    while any(queues):
-        queue = draw(st.sampled_from([queue for queue in queues if queue]))
-        middle.append(queue.pop(0))
-        if draw(st.booleans()):
-            middle.append({"type": "ping"})
-    start = {**envelope, "content": [], "stop_reason": None, "usage": {"input_tokens": 3, "output_tokens": 1}}
-    end = {"stop_reason": "end_turn", "stop_sequence": None}
-    events = [
-        {"type": "message_start", "message": start},
-        *middle,
-        {"type": "message_delta", "delta": end, "usage": {"output_tokens": 8}},
-        {"type": "message_stop"},
-    ]
-    usage = {"input_tokens": 3, "output_tokens": 8}
-    return {**envelope, "content": blocks, "stop_reason": "end_turn", "usage": usage}, events
-
-
-@given(streams())
-def test_a_stream_split_in_any_way_is_the_whole_message(stream: tuple[dict[str, Any], list[dict[str, object]]]) -> None:
-    message, events = stream
-    accumulator = MESSAGES.accumulator()
-    for event in events:
-        accumulator.add(event)
-
-    assert accumulator.complete
-    assert accumulator.body() == message
-
-
-@given(streams())
+@given(messages())
 def test_after_any_prefix_the_body_is_the_part_that_came(
-    stream: tuple[dict[str, Any], list[dict[str, object]]],
+    stream: tuple[dict[str, Any], list[dict[str, Any]]],
 ) -> None:
     message, events = stream
     accumulator = MESSAGES.accumulator()
@@ -218,8 +134,8 @@ def test_after_any_prefix_the_body_is_the_part_that_came(
                 assert any(whole.get("text", "").startswith(block["text"]) for whole in message["content"])
 
 
-@given(streams())
-def test_reading_the_body_changes_nothing(stream: tuple[dict[str, Any], list[dict[str, object]]]) -> None:
+@given(messages())
+def test_reading_the_body_changes_nothing(stream: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
     message, events = stream
     accumulator = MESSAGES.accumulator()
     for event in events:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tests.points import points
-
 from callspan.providers.openai.single_body import Embeddings
 from callspan.record.messages import Conversation, Message, Text
 
@@ -33,19 +31,3 @@ def test_vectors_are_never_shown() -> None:
 def test_parameters_are_those_sent() -> None:
     request = Embeddings().request({"model": "m", "input": "a", "dimensions": 8, "encoding_format": "base64"})
     assert request.params == {"dimensions": 8, "encoding_format": "base64"}
-
-
-def test_the_one_body_is_kept_detached() -> None:
-    accumulator = Embeddings().accumulator()
-    assert accumulator.body() is None
-    assert accumulator.add(BODY) is True
-    assert accumulator.complete
-    assert accumulator.body() == BODY
-    assert accumulator.body() is not BODY
-
-
-@points("odd", [None, 3, [], "x"])
-def test_anything_but_an_object_is_ignored(odd: object) -> None:
-    accumulator = Embeddings().accumulator()
-    assert accumulator.add(odd) is False
-    assert accumulator.body() is None

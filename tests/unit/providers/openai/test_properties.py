@@ -225,61 +225,6 @@ def test_the_fast_path_of_plain_chunks_gives_the_same_result(
     assert short.complete == long.complete
 
 
-@st.composite
-def responses_streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A final response, and the events of a stream without the terminal one, with or without `done` twins."""
-    twins = draw(st.booleans())
-    threads, output = [], []
-    for at, (text, arguments) in enumerate(draw(st.lists(st.tuples(TEXTS, st.none() | TEXTS), max_size=4))):
-        if arguments is None:
-            item = {
-                "type": "message",
-                "id": f"i{at}",
-                "role": "assistant",
-                "content": [{"type": "output_text", "text": text}],
-            }
-            start, kind, key = {**item, "content": []}, "response.output_text", "text"
-            whole = text
-        else:
-            item = {
-                "type": "function_call",
-                "id": f"i{at}",
-                "call_id": f"call_{at}",
-                "name": "f",
-                "arguments": arguments,
-            }
-            start, kind, key = {**item, "arguments": ""}, "response.function_call_arguments", "arguments"
-            whole = arguments
-        about = {"output_index": at, "content_index": 0, "item_id": f"i{at}"}
-        events = [{"type": "response.output_item.added", "output_index": at, "item": start}]
-        events += [{"type": f"{kind}.delta", "delta": piece, **about} for piece in pieces(draw, whole)]
-        if twins:
-            events.append({"type": f"{kind}.done", key: whole, **about})
-            events.append({"type": "response.output_item.done", "output_index": at, "item": item})
-        threads.append(events)
-        output.append(item)
-    response = {"id": "resp_1", "object": "response", "status": "completed", "output": output}
-    created = {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}}
-    return response, [created, *interleaved(draw, threads)]
-
-
-@given(responses_streams())
-def test_any_interleaving_of_response_events_is_the_response(case: tuple[dict[str, Any], list[Any]]) -> None:
-    whole, events = case
-    before = copy.deepcopy(events)
-    endpoint = Responses()
-    accumulator = endpoint.accumulator()
-    for event in events:
-        accumulator.add(event)
-    body = accumulator.body()
-    assert [part for _, _, part in without_marks(endpoint.conversation(None, body))] == [
-        part for _, _, part in without_marks(endpoint.conversation(None, whole))
-    ]
-    accumulator.add({"type": "response.completed", "response": whole})
-    assert accumulator.body() == whole
-    assert events == before
-
-
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
 @given(given_json=JSON, answer=JSON)
 def test_readers_take_any_json_and_change_nothing(endpoint: Endpoint, given_json: Any, answer: Any) -> None:

@@ -1,0 +1,198 @@
+"""Session spans: the whole spans of a session, made of its records in the order in which their parts happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from callspan.record.call import CallRecord, Trace
+from callspan.record.events import (
+    AGENT_START,
+    SCOPE_TYPES,
+    TOOL_START,
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+)
+from callspan.record.messages import Conversation
+from callspan.semconv import session as semconv
+from callspan.semconv.call import Projection, SpanEvent
+from callspan.semconv.scope_messages import observed
+from callspan.semconv.scope_spans import ScopeSpan, ScopeSpanOptions, evaluation, scope_end_ns, scope_start_ns
+from callspan.semconv.spans import Span, span_of_call
+
+_NO_TRACE: Final = Trace()
+_STARTS: Final = frozenset({AGENT_START, TOOL_START})
+_AGENTS: Final = frozenset({AGENT_START, "agent"})
+_OBSERVED: Final = frozenset({AGENT_START, "agent", "environment"})
+"""What went in or came out of the scope around it; a tool did not."""
+_OfScope: TypeAlias = SessionRecord | TimestepRecord | EventRecord
+
+
+class _Open:
+    """A scope whose records are being read."""
+
+    __slots__ = ("above", "events", "final", "is_aside", "shown")
+
+    def __init__(self, final: _OfScope, above: _Open | None, options: ScopeSpanOptions) -> None:
+        self.final = final
+        self.above = above
+        self.is_aside = isinstance(final, EventRecord) and final.event_type not in _AGENTS
+        self.events: list[SpanEvent] = []
+        self.shown = ScopeSpan(options, _begun(final))
+
+    def add(self, record: EventRecord | MessageRecord | RewardRecord) -> None:
+        """Add what is an event of this span."""
+        self.events += self.shown.events(record, record.time_ns)
+        self.observe(record)
+
+    def observe(self, record: Record, conversation: Conversation | None = None) -> None:
+        """Add what went in or came out to this scope and those around it."""
+        scope: _Open | None = self
+        while scope is not None and not scope.is_aside:
+            messages = scope.shown.messages
+            if messages is not None and (seen := observed(record, conversation, messages.room)) is not None:
+                messages.add(seen)
+            scope = scope.above
+
+
+class SessionSpans:
+    """The spans of a session's records, or of records outside of sessions."""
+
+    def __init__(
+        self,
+        projection: Projection,
+        options: ScopeSpanOptions,
+        conversations: Callable[[CallRecord], Conversation | None],
+    ) -> None:
+        """`conversations` returns the messages of a call that spans may have, None: none."""
+        self._projection, self._options, self._conversations = projection, options, conversations
+        self._open: dict[str, _Open] = {}
+        self._workflow: str | None = None
+
+    def of(self, records: Iterable[Record]) -> Iterator[Span]:
+        """Yield the spans of the last versions of all records of a session: first what is inside another, then that.
+
+        What has no end has no span yet.
+        """
+        parts = [*records]
+        for record in sorted(parts, key=lambda one: scope_start_ns(one) or 0):
+            self._begin(record)
+        begun = [_begun(one) for one in parts if isinstance(one, EventRecord) and one.event_type == "agent"]
+        for record in sorted([*begun, *parts], key=_written_ns):
+            yield from self._ended(record)
+        for scope in reversed({id(one): one for one in self._open.values()}.values()):
+            if (span := self._span(scope)) is not None:
+                yield span
+
+    def _begin(self, record: Record) -> None:
+        if isinstance(record, SessionRecord):
+            self._workflow = record.name
+        if isinstance(record, MessageRecord | RewardRecord | CallRecord) or not _has_own_span(record):
+            return
+        scope = _Open(record, self._around(record), self._options)
+        ids = {SessionRecord: "session_id", TimestepRecord: "timestep_id", EventRecord: "event_id"}
+        for name in (record.span_id, getattr(record, ids[type(record)])):
+            if name is not None:
+                self._open[name] = scope
+
+    def _around(self, record: Record) -> _Open | None:
+        """Return the scope that a record is in: that of the span above, else its timestep or session."""
+        place = record.place if isinstance(record, CallRecord) else record
+        names = [None if isinstance(record, MessageRecord) else record.parent_span_id]
+        if isinstance(record, TimestepRecord):
+            names += [record.parent_timestep_id]
+        elif not isinstance(record, SessionRecord):
+            names += [getattr(place, "timestep_id", None)]
+        names += [] if isinstance(record, SessionRecord) else [getattr(place, "session_id", None)]
+        return next((self._open[name] for name in names if name is not None and name in self._open), None)
+
+    def _ended(self, record: Record) -> Iterator[Span]:
+        around = self._around(record)
+        match record:
+            case CallRecord():
+                conversation = self._conversations(record)
+                if around is not None and conversation is not None:
+                    around.observe(record, conversation)
+                if record.sampled and (span := span_of_call(record, self._projection, conversation)) is not None:
+                    yield span
+            case EventRecord() if _has_own_span(record):
+                if around is not None and record.event_type in _OBSERVED:
+                    around.observe(record)
+            case EventRecord() | RewardRecord() if record.span_id is not None:
+                if (span := _evaluated(record, self._options)) is not None:
+                    yield span
+            case EventRecord() | MessageRecord() | RewardRecord():
+                if around is not None:
+                    around.add(record)
+
+    def _span(self, scope: _Open) -> Span | None:
+        record, options = scope.final, self._options
+        start_ns, end_ns = scope_start_ns(record), scope_end_ns(record)
+        is_open = isinstance(record, EventRecord) and record.event_type in _STARTS
+        if start_ns is None or end_ns is None or is_open or not record.sampled:
+            return None
+        workflow = self._workflow if isinstance(record, TimestepRecord) else None
+        attributes = semconv.start_attributes(
+            _begun(record), compatibility=options.compatibility, llm=options.llm, workflow=workflow
+        )
+        end = scope.shown.end(record, end_ns)
+        return _span(
+            record,
+            name=semconv.span_name(record),
+            start_ns=start_ns,
+            end_ns=end_ns,
+            attributes=attributes | end.attributes,
+            events=[*scope.events, *end.events],
+            failure=end.failure,
+        )
+
+
+def _evaluated(record: EventRecord | RewardRecord, options: ScopeSpanOptions) -> Span | None:
+    found = evaluation(record, None, options, content=options.content)
+    if found is None or not record.sampled:
+        return None
+    return _span(
+        record, name=found.name, start_ns=found.event.time_ns, end_ns=found.end_ns, attributes=found.attributes,
+        events=[found.event],
+    )  # fmt: skip
+
+
+def _span(record: SessionRecord | TimestepRecord | EventRecord | RewardRecord, **fields: Any) -> Span | None:  # noqa: ANN401
+    trace = record.trace or _NO_TRACE
+    if record.trace_id is None or record.span_id is None:
+        return None
+    return Span(
+        trace_id=record.trace_id, span_id=record.span_id, parent_span_id=record.parent_span_id,
+        is_parent_remote=trace.is_parent_remote, trace_state=trace.state, links=trace.links, is_client=False, **fields,
+    )  # fmt: skip
+
+
+def _has_own_span(record: Record) -> bool:
+    """Return whether a record is that of a scope: an event without a duration is one of another span, or late."""
+    if isinstance(record, EventRecord):
+        return record.span_id is not None and (record.duration_ns is not None or record.event_type in _STARTS)
+    return isinstance(record, SCOPE_TYPES)
+
+
+def _begun(record: _OfScope) -> _OfScope:
+    """Return what the span of a scope began with."""
+    if not isinstance(record, EventRecord) or record.event_type not in _AGENTS:
+        return record
+    data = record.data if isinstance(record.data, dict) else {}
+    given = {name: value for name, value in data.items() if name == "input"}
+    return msgspec.structs.replace(record, event_type=AGENT_START, data=given or None, duration_ns=None)
+
+
+def _written_ns(record: Record) -> int:
+    """Return when a record was written, Unix nanoseconds: at its end."""
+    if isinstance(record, CallRecord):
+        return record.timing.start_ns + (record.timing.duration_ns or 0)
+    if isinstance(record, EventRecord):
+        return record.time_ns + (record.duration_ns or 0)
+    return record.end_ns or 0 if isinstance(record, SCOPE_TYPES) else record.time_ns

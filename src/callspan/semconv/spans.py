@@ -1,0 +1,69 @@
+"""Spans: the whole span of a record as data, made of the record alone: what the SDK's exporter would send of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from callspan.record.call import CallRecord, SpanLink, Trace
+from callspan.record.messages import Conversation
+from callspan.semconv import call, gen_ai
+from callspan.semconv.call import Projection, SpanEvent
+from callspan.semconv.content import Attributes
+
+_NO_TRACE: Final = Trace()
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished span."""
+
+    trace_id: str
+    """32 hex digits."""
+    span_id: str
+    """16 hex digits."""
+    parent_span_id: str | None = None
+    """16 hex digits; None for the root of a trace."""
+    is_parent_remote: bool = False
+    """Whether the parent is a span of another process."""
+    trace_state: str | None = None
+    """The `tracestate` of W3C; None: empty."""
+    name: str
+    is_client: bool
+    """Whether its kind is `CLIENT`; else it is `INTERNAL`."""
+    start_ns: int
+    """Unix time in nanoseconds."""
+    end_ns: int
+    """Unix time in nanoseconds."""
+    attributes: Attributes
+    """In the order in which they were set."""
+    events: Sequence[SpanEvent] = ()
+    links: Sequence[SpanLink] = ()
+    failure: str | None = None
+    """The description of the status `ERROR`; None: the status is unset."""
+
+
+def span_of_call(record: CallRecord, projection: Projection, conversation: Conversation | None) -> Span | None:
+    """Return the span of a call that has ended, with its content if there is a conversation; None if it has none."""
+    trace_id, span_id, trace = record.trace_id, record.span_id, record.trace or _NO_TRACE
+    if trace_id is None or span_id is None:
+        return None
+    end_ns = call.call_end_ns(record)
+    events = call.call_events(record, end_ns)
+    exception = call.call_exception(record, end_ns)
+    return Span(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=record.parent_span_id,
+        is_parent_remote=trace.is_parent_remote,
+        trace_state=trace.state,
+        name=gen_ai.span_name(record),
+        is_client=True,
+        start_ns=call.call_start_ns(record),
+        end_ns=end_ns,
+        attributes=projection.start(record) | projection.end(record, conversation),
+        events=events if exception is None else [*events, exception],
+        links=trace.links,
+        failure=call.call_failure(record),
+    )

@@ -1,0 +1,344 @@
+"""The Responses API over a websocket: lanes that answer their creates in order, steering, errors and cuts.
+
+Wire reference: https://platform.openai.com/docs/guides/websocket-mode
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from io import BufferedIOBase
+from itertools import count
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from callspan.testing.provider.answer import StreamEvent, encode, member, objects
+from callspan.testing.provider.script import Json, ReceivedRequest, Reply
+
+if TYPE_CHECKING:
+    from websockets.server import ServerProtocol
+
+    from callspan.testing.provider.rendering import Rendering
+    from callspan.testing.provider.server import Answering
+
+_READ = 65536
+_POLL_S = 0.02
+_NORMAL = 1000
+_ENDS = ("response.completed", "response.failed", "response.incomplete")
+_TOLD = ("x-ratelimit-", "retry-after", "x-request-id")
+"""Beginnings of the headers that an error repeats."""
+_MISSING = {"code": "response_not_found", "message": "The response is not available on this connection."}
+
+
+@dataclass
+class _Running:
+    """A response, while input may be queued for it."""
+
+    lane: _Lane
+    steers: list[object] = field(default_factory=list)
+    steered: threading.Event = field(default_factory=threading.Event)
+
+
+class _CutError(ConnectionError):
+    """The connection is to be hung up."""
+
+
+class ResponsesSocket:
+    """One accepted connection: reads what the client sends; each lane sends its events from a thread of its own."""
+
+    def __init__(
+        self, upgrade: ReceivedRequest, connection: socket.socket, file: BufferedIOBase, answer: Answering,
+        closing: threading.Event, failures: list[Exception],
+    ) -> None:  # fmt: skip
+        """`file` reads from `connection`; `failures` takes what a responder raises."""
+        self.closing = closing
+        self.ended = threading.Event()
+        self.upgrade = upgrade
+        self.answer = answer
+        self.running: dict[str, _Running] = {}
+        self.failures = failures
+        self._connection = connection
+        self._file = file
+        self._lanes: dict[object, _Lane] = {}
+        self.lock = threading.RLock()
+        self._protocol = _protocol()
+
+    def serve(self) -> None:
+        """Accept, and serve until either side closes."""
+        from websockets.http11 import Request
+
+        headers = "".join(f"{name}: {value}\r\n" for name, value in self.upgrade.headers.items())
+        with self.lock:
+            self._protocol.receive_data(f"GET {self.upgrade.path} HTTP/1.1\r\n{headers}\r\n".encode())
+            for request in self._protocol.events_received():
+                if isinstance(request, Request):
+                    self._protocol.send_response(self._protocol.accept(request))
+            self._flush()
+        try:
+            with contextlib.suppress(OSError):
+                self._read()
+        finally:
+            self.ended.set()
+            for lane in self._lanes.values():
+                lane.requests.put(None)
+
+    def send(self, message: Json | bytes, *, cut: bool = False, malformed: bool = False) -> None:
+        """Send an object as a text, bytes as they are; `cut`: hang up in the middle of it."""
+        data = message if isinstance(message, bytes) else encode(message)
+        data = data[: len(data) // 2] if malformed else data
+        with self.lock:
+            # The client may be closing it.
+            if self.ended.is_set() or self._protocol.state.name != "OPEN":
+                raise _CutError
+            (self._protocol.send_binary if isinstance(message, bytes) else self._protocol.send_text)(data)
+            if cut:
+                whole = b"".join(self._protocol.data_to_send())
+                self._connection.sendall(whole[: len(whole) // 2])
+                raise _CutError
+            self._flush()
+
+    def close(self) -> None:
+        """Close properly."""
+        with self.lock, contextlib.suppress(Exception):
+            self._protocol.send_close(_NORMAL)
+            self._flush()
+
+    def hang_up(self) -> None:
+        """Close without saying so."""
+        self.ended.set()
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, unless the provider is closed or the connection ends."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self.closing.is_set() or self.ended.wait(min(left, _POLL_S)):
+                raise _CutError
+
+    def _read(self) -> None:
+        from websockets.frames import DATA_OPCODES, Frame
+
+        parts: list[bytes] = []
+        while data := self._file.read1(_READ):
+            with self.lock:
+                self._protocol.receive_data(data)
+                events = self._protocol.events_received()
+                self._flush()
+            for event in events:
+                if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+                    parts.append(bytes(event.data))
+                    if event.fin:
+                        self._take(b"".join(parts))
+                        parts.clear()
+            if self._protocol.close_expected():
+                return
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:
+                self._connection.sendall(data)
+            else:
+                with contextlib.suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_WR)
+
+    def _take(self, content: bytes) -> None:
+        try:
+            frame: Any = msgspec.json.decode(content)
+        except msgspec.DecodeError:
+            frame = None
+        kind = frame.get("type") if isinstance(frame, dict) else None
+        if kind == "response.create":
+            lane = frame.get("stream_id")
+            with self.lock:
+                known = self._lanes.setdefault(lane, _Lane(self, lane))
+            known.put(
+                replace(self.upgrade, method="WEBSOCKET", content=content, json=frame, time_ns=time.monotonic_ns())
+            )
+        elif kind == "response.steer":
+            self._steer(frame)
+        elif kind == "response.inject":
+            self._inject(frame)
+        else:
+            error = {"type": "invalid_request_error", "code": "invalid_event", "message": f"Unknown event {kind!r}."}
+            self.send({"type": "error", "status": 400, "error": error})
+
+    def _steer(self, frame: Json) -> None:
+        previous = str(frame.get("previous_response_id"))
+        with self.lock:
+            running = self.running.get(previous)
+            steer = {"id": f"steer_{time.monotonic_ns()}", "previous_response_id": previous}
+            if running is None:
+                error = {"type": "invalid_request_error", **_MISSING}
+                self.send({
+                    "type": "response.steer.failed", "sequence_number": 0, "error": error,
+                    "steer": {"previous_response_id": previous, "input": frame.get("input")},
+                })  # fmt: skip
+                return
+            running.steers.append(frame.get("input"))
+            self.send({"type": "response.steer.accepted", "sequence_number": 0, "steer": steer, **running.lane.named})
+            running.steered.set()
+
+    def _inject(self, frame: Json) -> None:
+        """Take input for a response of the beta that runs; it changes nothing."""
+        named = {"response_id": frame.get("response_id"), "sequence_number": 0}
+        if str(frame.get("response_id")) in self.running:
+            self.send({"type": "response.inject.created", **named})
+        else:
+            self.send({"type": "response.inject.failed", **named, "error": _MISSING, "input": frame.get("input")})
+
+
+class _Lane:
+    """Answers the creates of one `stream_id`, one after the other."""
+
+    def __init__(self, owner: ResponsesSocket, stream_id: object) -> None:
+        self.named: dict[str, object] = {} if stream_id is None else {"stream_id": stream_id}
+        self.requests: SimpleQueue[ReceivedRequest | None] = SimpleQueue()
+        self._owner = owner
+        self._thread: threading.Thread | None = None
+
+    def put(self, request: ReceivedRequest) -> None:
+        """Answer a create when those before it are answered."""
+        self.requests.put(request)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="callspan-scripted-lane", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while (request := self.requests.get()) is not None:
+                following: ReceivedRequest | None = request
+                received = True
+                while following is not None:
+                    following = self._answer(following, received=received)
+                    received = False
+        except OSError:
+            self._owner.hang_up()
+        except Exception as failure:  # noqa: BLE001 - of a responder: raised on close
+            self._owner.failures.append(failure)
+            self._owner.hang_up()
+
+    def _answer(self, request: ReceivedRequest, *, received: bool) -> ReceivedRequest | None:
+        """Send the answer; return the create of the automatic successor, if input was queued meanwhile."""
+        owner = self._owner
+        rendering = owner.answer(request, received=received)
+        reply = rendering.reply
+        if reply.hang:
+            owner.wait(float("inf"))
+        owner.wait(reply.delay_s)
+        if isinstance(reply.raw, bytes):
+            owner.send(reply.raw)
+            return None
+        if rendering.events is None:
+            owner.send(self._error(rendering))
+            return None
+        steers = self._send(rendering, rendering.events)
+        if reply.cut_after is not None:
+            raise _CutError
+        if reply.end_after is not None:
+            owner.close()
+            return None
+        if not steers:
+            return None
+        following = {**request.body, "input": _joined(steers), "previous_response_id": _id(rendering.events)}
+        return replace(request, json=following, content=encode(following))
+
+    def _send(self, rendering: Rendering, events: list[StreamEvent]) -> list[object]:
+        """Send the events; return the input that the successor takes."""
+        owner, reply, numbers = self._owner, rendering.reply, count()
+        running = _Running(self)
+        response_id = _id(events)
+        if response_id is not None:
+            owner.running[response_id] = running
+        first = next((index for index, event in enumerate(events) if event.content), len(events))
+        try:
+            for index, event in enumerate(events[: reply.cut_after]):
+                if index >= first:
+                    owner.wait(reply.first_token_delay_s if index == first else reply.chunk_delay_s)
+                if index == reply.steer_after:
+                    while not running.steered.is_set():
+                        owner.wait(_POLL_S)
+                if running.steers and index and _kind(event) not in _ENDS:
+                    self._send_event(_steered(events, index), next(numbers), reply)
+                    break
+                self._send_event(event, next(numbers), reply)
+        finally:
+            with owner.lock:
+                owner.running.pop(response_id or "", None)
+                steers = running.steers
+        if steers and _requests_tools(events):
+            self._pend(response_id, next(numbers))
+            return []
+        return steers
+
+    def _pend(self, response_id: str | None, number: int) -> None:
+        steer = {"id": "steer_pending", "previous_response_id": response_id}
+        self._owner.send({
+            "type": "response.steer.pending", "reason": "waiting_for_required_input", "required_input": [],
+            "sequence_number": number, "steer": steer, **self.named,
+        })  # fmt: skip
+
+    def _send_event(self, event: StreamEvent, number: int, reply: Reply) -> None:
+        data = event.data if isinstance(event.data, Mapping) else {"type": "unknown", "data": event.data}
+        if "type" not in data and "error" in data:
+            data = {"type": "error", **data}
+        if "type" in data:
+            data = {**data, "sequence_number": number, **self.named}
+        second = number == 1
+        self._owner.send(data, cut=second and reply.body_cut, malformed=second and reply.malformed)
+
+    def _error(self, rendering: Rendering) -> Json:
+        headers = {name: value for name, value in rendering.headers.items() if name.startswith(_TOLD)}
+        error = member(rendering.json or msgspec.json.decode(rendering.body), "error")
+        return {"type": "error", "status": int(rendering.status), "error": {**error, "headers": headers}, **self.named}
+
+
+def _protocol() -> ServerProtocol:
+    from websockets.server import ServerProtocol
+
+    return ServerProtocol(max_size=None)
+
+
+def _kind(event: StreamEvent) -> object:
+    return event.data.get("type") if isinstance(event.data, Mapping) else None
+
+
+def _id(events: Iterable[StreamEvent]) -> str | None:
+    for event in events:
+        found = member(event.data, "response").get("id") if isinstance(event.data, Mapping) else None
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def _steered(events: list[StreamEvent], index: int) -> StreamEvent:
+    """The end of a response that stops before the event `index` for the input of its successor."""
+    bodies = [member(event.data, "response") for event in events if isinstance(event.data, Mapping)]
+    last: Json = next((body for body in reversed(bodies) if body), {})
+    done = [event.data for event in events[:index] if _kind(event) == "response.output_item.done"]
+    output = [member(data, "item") for data in done if isinstance(data, Mapping)]
+    ended = {"status": "incomplete", "incomplete_details": {"reason": "steered"}, "output": output}
+    return StreamEvent({"type": "response.incomplete", "response": {**last, **ended}}, "response.incomplete")
+
+
+def _requests_tools(events: Iterable[StreamEvent]) -> bool:
+    bodies = (
+        member(event.data, "response") for event in events if _kind(event) in _ENDS and isinstance(event.data, Mapping)
+    )
+    return any(item.get("type") == "function_call" for body in bodies for item in objects(body.get("output")))
+
+
+def _joined(steers: list[object]) -> object:
+    """The input of a successor: as it was sent, of several one list of items."""
+    if len(steers) == 1:
+        return steers[0]
+    items: list[object] = []
+    for steer in steers:
+        items += steer if isinstance(steer, list) else [{"role": "user", "content": steer}]
+    return items

@@ -1,0 +1,211 @@
+"""Calls over websockets where the process forks, ends, is killed or interrupted, or reads too fast; their memory."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+import callspan
+from callspan.frames import FRAMES, MOST_BYTES, SMALL_BYTES
+from callspan.testing import Captured, ScriptedProvider, capture
+
+pytest.importorskip("websockets")
+
+PROGRAM = """
+import os, signal, sys, time
+import openai
+import callspan
+from callspan.testing import ScriptedProvider
+from callspan.wiring import WIRING
+
+WIRING.flush_before_sigterm(callspan.instrument(stores="sqlite:///calls.db").settings)
+provider = ScriptedProvider()
+provider.reply(text="one two three four", chunk_delay_s=0 if sys.argv[1] == "fork" else 5)
+client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
+connection = client.responses.connect().enter()
+connection.send({"type": "response.create", "model": "m", "input": "Hi"})
+
+def until(kind):
+    while connection.recv().type != kind:
+        pass
+
+until("response.output_text.delta")
+if sys.argv[1] == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[1] == "term":
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+if sys.argv[1] == "fork":
+    if os.fork() == 0:
+        del connection
+        sys.exit(0)
+    os.wait()
+    until("response.completed")
+"""
+ENDS = {
+    "return": ("cancelled", "dropped", "one"),
+    "term": ("cancelled", "dropped", "one"),
+    "fork": ("success", "complete", "one two three four"),
+    "kill": ("started", None, None),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ENDS)
+def test_a_call_is_recorded_once_however_the_process_ends(ending: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROGRAM, ending],
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == {"kill": -signal.SIGKILL, "term": -signal.SIGTERM}.get(ending, 0), done.stderr
+    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
+    (call,) = store.calls()
+    store.close()
+    assert (call.outcome, call.stream and call.stream.end, call.text) == ENDS[ending]
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as running:
+        yield running
+
+
+@pytest.fixture
+def seen() -> Iterator[Captured]:
+    with capture() as captured:
+        yield captured
+
+
+def create(connection: Any) -> None:
+    connection.send({"type": "response.create", "model": "gpt-5", "input": "Hi"})
+
+
+def events_of(text: str, number: int) -> list[dict[str, Any]]:
+    """A response of so many pieces of a text."""
+    response = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
+    about = {"item_id": "m", "output_index": 0, "content_index": 0}
+    deltas = [{"type": "response.output_text.delta", **about, "delta": text} for _ in range(number)]
+    content = [{"type": "output_text", "text": text * number, "annotations": []}]
+    output = [{"type": "message", "id": "m", "role": "assistant", "content": content}]
+    usage = {"input_tokens": 3, "output_tokens": number, "total_tokens": 3 + number}
+    ended = {**response, "status": "completed", "output": output, "usage": usage}
+    return [
+        {"type": "response.created", "response": response},
+        *deltas,
+        {"type": "response.completed", "response": ended},
+    ]
+
+
+def test_at_most_8_mib_wait_and_what_is_more_is_said(
+    provider: ScriptedProvider, seen: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    goes_on = threading.Event()
+    provider.reply(raw=events_of("x" * 100_000, 200))
+    provider.reply(text="Fine.")
+    with (
+        openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
+        client.responses.connect() as connection,
+        caplog.at_level(logging.WARNING),
+    ):
+        FRAMES.put(lambda *_: goes_on.wait(), None)
+        create(connection)
+        waits, events = 0, [connection.recv()]
+        while events[-1].type != "response.completed":
+            events.append(connection.recv())
+            waits = max(waits, sum(len(message) for _, message, _ in FRAMES.waiting if isinstance(message, bytes)))
+        goes_on.set()
+        assert len(events) == 202, "the application has all of them"
+        create(connection)
+        while connection.recv().type != "response.completed":
+            pass
+        assert MOST_BYTES - SMALL_BYTES - 100_500 < waits <= MOST_BYTES + 100_500
+    lost, fine = sorted(seen.records, key=lambda record: record.timing.start_ns)
+    assert lost.stream is not None
+    assert (lost.stream.end, lost.stream.complete, lost.usage) == ("complete", False, None)
+    assert 40 < lost.stream.chunks < 100
+    assert (fine.text, fine.stream and fine.stream.complete) == ("Fine.", True)
+    assert "messages of a websocket" in caplog.text
+
+
+class _ImpatientError(Exception):
+    """What the application's time limit raises."""
+
+
+def test_a_time_limit_of_the_application_interrupts_a_wait_and_nothing_else(
+    provider: ScriptedProvider, seen: Captured
+) -> None:
+    provider.reply(text="Hi.")
+    provider.reply(text="one two three", chunk_delay_s=0.05)
+
+    def expired(*_: object) -> None:
+        raise _ImpatientError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    interrupted = 0
+    try:
+        with (
+            openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
+            client.responses.connect() as connection,
+        ):
+            create(connection)
+            while connection.recv().type != "response.completed":  # the first events take the SDK a second
+                pass
+            create(connection)
+            kind = None
+            while kind != "response.completed":
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
+                try:
+                    kind = connection.recv().type
+                except _ImpatientError:
+                    interrupted += 1
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
+    assert [(record.outcome, record.text) for record in seen.records] == [
+        ("success", "Hi."),
+        ("success", "one two three"),
+    ]
+
+
+def held() -> int:
+    """Bytes that callspan holds of what was made since tracing began."""
+    gc.collect()
+    ours = tracemalloc.Filter(True, f"{Path(callspan.__file__).parent}/*")
+    tests = tracemalloc.Filter(False, f"{Path(callspan.__file__).parent}/testing/*")
+    found = tracemalloc.take_snapshot().filter_traces([ours, tests]).statistics("filename")
+    return sum(one.size for one in found)
+
+
+def test_connections_at_rest_and_open_responses_are_small(provider: ScriptedProvider, seen: Captured) -> None:
+    number, text = 10, "x" * 200_000
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        connections = [client.responses.connect().enter() for _ in range(number)]
+        for events in (events_of(text, 2), events_of(text, 2)[:-1]):
+            tracemalloc.start()
+            for connection in connections:
+                provider.reply(raw=events)
+                create(connection)
+                for _ in events:
+                    connection.recv()
+            assert FRAMES.drain(10)
+            assert len(seen.spans) == (number if events[-1]["type"] == "response.completed" else 0)
+            seen._exporter.clear()
+            seen._all.clear()
+            open_text = 0 if events[-1]["type"] == "response.completed" else 2 * len(text)
+            assert held() / number < (64 << 10) + 2 * open_text
+            tracemalloc.stop()
+        for connection in connections:
+            connection.close()

@@ -1,0 +1,56 @@
+"""Responses over websockets with the sync and the async client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+
+exceptions = pytest.importorskip("websockets.exceptions", reason="websockets come with openai[realtime]")
+sdks.needs_module("openai", "2.30", "responses.connect")
+ConnectionClosed: type[Exception] = exceptions.ConnectionClosed
+ENDS = ("response.completed", "response.failed", "response.incomplete", "error")
+
+
+class Socket:
+    """An open connection of either colour."""
+
+    def __init__(self, mode: Mode, connection: Any) -> None:
+        self.mode = mode
+        self.connection = connection
+
+    async def create(self, **fields: Any) -> None:
+        await self.send({"type": "response.create", "model": "gpt-5", "input": "Hi", **fields})
+
+    async def send(self, frame: dict[str, Any]) -> None:
+        await self.mode.wait(self.connection.send(frame))
+
+    async def steer(self, response_id: str, given: Any) -> None:
+        await self.send({"type": "response.steer", "previous_response_id": response_id, "input": given})
+
+    async def recv(self) -> Any:
+        return await self.mode.wait(self.connection.recv())
+
+    async def until(self, *kinds: str) -> list[Any]:
+        """The events up to the first of these types, by default up to the end of a response."""
+        events: list[Any] = []
+        while not events or events[-1].type not in (kinds or ENDS):
+            events.append(await self.recv())
+        return events
+
+
+@asynccontextmanager
+async def connected(mode: Mode, **options: Any) -> AsyncIterator[Socket]:
+    async with mode.entered(mode.openai().responses.connect(**options)) as connection:
+        yield Socket(mode, connection)
+
+
+def needs_queue(manager: Any) -> None:
+    """Skip the test where this version of the SDK queues no messages."""
+    if not hasattr(manager, "send"):
+        pytest.skip("this openai queues no messages for a websocket")

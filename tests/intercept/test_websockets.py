@@ -1,0 +1,462 @@
+"""Responses over websockets: each is one call, one span and one record, as over a stream."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket as socket_module
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry import trace
+
+import callspan
+from callspan.record.call import CallRecord
+from callspan.testing import Captured, Reply, ScriptedProvider, capture
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+from tests.intercept.sockets import ConnectionClosed, Socket, connected, exceptions, needs_queue
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+
+
+def the_call(seen: Captured) -> CallRecord:
+    (record,) = seen.records
+    (span,) = [span for span in seen.spans if span.name.startswith("chat")]
+    assert span.attributes is not None
+    assert span.attributes["callspan.call_id"] == record.call_id
+    return record
+
+
+def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mode, run: Run) -> None:
+    fields = {"instructions": "Be brief.", "temperature": 0.5, "input": [{"role": "user", "content": "How are you?"}]}
+    reply = Reply(text="I am well today.", reasoning="Hm.", tool_calls=[{"name": "look", "arguments": {"at": "it"}}])
+
+    async def over_websocket() -> None:
+        mode.provider.reply(reply)
+        async with connected(mode) as socket:
+            await socket.create(**fields)
+            await socket.until()
+
+    async def over_stream() -> None:
+        mode.provider.reply(reply)
+        await mode.all(await mode.wait(mode.openai().responses.create(model="gpt-5", stream=True, **fields)))
+
+    with capture() as seen:
+        run(over_websocket)
+        socket_record = the_call(seen)
+    with capture() as seen:
+        run(over_stream)
+        stream_record = the_call(seen)
+    ours, theirs = comparable(socket_record), comparable(stream_record)
+    assert ours == theirs
+    assert socket_record.retries is None
+    timing = socket_record.timing
+    assert timing.first_chunk_ns is not None
+    assert timing.first_token_ns is not None
+    assert 0 < timing.first_chunk_ns <= timing.first_token_ns
+    assert timing.first_token_ns <= (timing.last_chunk_ns or 0) <= (timing.duration_ns or 0)
+
+
+def comparable(record: CallRecord) -> dict[str, Any]:
+    """What does not depend on time, ids and transport."""
+    conversation, usage = record.conversation, record.usage
+    assert conversation is not None
+    assert usage is not None
+    assert record.stream is not None
+    tool_calls = [(call.name, call.arguments) for call in record.tool_calls]
+    sent = json.loads(bytes(record.request.body))
+    sent.pop("stream", None)
+    return {
+        "sent": sent,
+        "input": conversation.input,
+        "system": conversation.system,
+        "text": record.text,
+        "tool_calls": tool_calls,
+        "usage": usage,
+        "stream": record.stream,
+        "outcome": record.outcome,
+        "request": (record.request.model, record.request.stream, record.request.params, record.request.message_count),
+        "finish": record.finish_reason,
+        "sdk": (record.sdk, record.provider, record.api, record.operation, record.server_address, record.server_port),
+    }
+
+
+def test_each_create_of_a_connection_is_a_call(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        async with connected(mode) as socket:
+            for number in range(3):
+                mode.provider.reply(text=f"Answer {number}.", input_tokens=number + 1)
+                await socket.create(input=f"Question {number}")
+                await socket.until()
+
+    run(body)
+    assert [(record.text, record.usage and record.usage.input_tokens) for record in seen.records] == [
+        ("Answer 0.", 1),
+        ("Answer 1.", 2),
+        ("Answer 2.", 3),
+    ]
+    assert len(seen.spans) == 3
+
+
+def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(mode: Mode, run: Run, seen: Captured) -> None:
+    tracer = trace.get_tracer("application")
+
+    async def body() -> None:
+        async with connected(mode) as socket:
+            with callspan.session("first"), callspan.metadata(user_id="ann"):
+                await socket.create()
+            with callspan.session("second"), tracer.start_as_current_span("reading"), callspan.metadata(user_id="bob"):
+                await socket.until()
+
+    run(body)
+    record = the_call(seen)
+    first = next(session for session in seen.sessions if session.name == "first")
+    assert (record.place.session_id, record.metadata) == (first.session_id, {"user_id": "ann"})
+    assert record.parent_span_id == first.span_id
+
+
+def test_the_totals_of_a_session_have_its_calls(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        async with connected(mode) as socket:
+            with callspan.session("chat"):
+                await socket.create()
+                await socket.until()
+
+    run(body)
+    assert seen.sessions[-1].totals.calls == 1
+    assert seen.sessions[-1].totals.input_tokens == 12
+
+
+ENDINGS = {
+    "completed": (Reply(text="Well."), "success", "complete", True, "completed"),
+    "length": (Reply(text="Well.", finish_reason="length"), "success", "complete", True, "max_output_tokens"),
+    "failed": (Reply(text="Well.", finish_reason="failed"), "error", "complete", True, "failed"),
+    "error": (Reply(text="Well.", error_after=3), "error", "error", False, None),
+    "refused": (Reply(status=429, retry_after_s=1), "error", "error", False, None),
+    "cut": (Reply(text="Well.", cut_after=5), "error", "cut_off", False, None),
+    "stops": (Reply(text="Well.", end_after=5), "success", "cut_off", False, None),
+    "nothing": (Reply(text="Well.", end_after=0), "error", "cut_off", False, None),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captured) -> None:
+    reply, outcome, how, complete, finish = ENDINGS[name]
+
+    async def body() -> None:
+        mode.provider.reply(reply)
+        async with connected(mode) as socket:
+            await socket.create()
+            with contextlib.suppress(ConnectionClosed):
+                await socket.until()
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, record.stream.complete) == (outcome, how, complete)
+    assert record.finish_reason == finish
+    assert (record.error is not None) == (outcome == "error")
+
+
+def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        mode.provider.reply(status=429)
+        async with connected(mode) as socket:
+            await socket.create()
+            await socket.until()
+
+    run(body)
+    record = the_call(seen)
+    assert record.error is not None
+    assert (record.error.kind, record.error.status, record.error.code) == ("rate_limit", 429, "rate_limit_exceeded")
+    assert record.error.request_id is not None
+    assert "headers" not in str(record.error.body)
+    assert record.rate_limited is True
+    assert record.rate_limits is not None
+    assert record.rate_limits.requests is not None
+    assert (record.rate_limits.requests.limit, record.retries) == (10000, None)
+
+
+def test_the_application_closes_in_the_middle(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        mode.provider.reply(text="One two three.", chunk_delay_s=5)
+        async with connected(mode) as socket:
+            await socket.create()
+            await socket.until("response.output_text.delta")
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, record.text) == ("cancelled", "closed", "One")
+
+
+def test_a_create_that_is_not_answered_before_the_close_is_a_call(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        mode.provider.reply(hang=True)
+        async with connected(mode) as socket:
+            await socket.create()
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, record.response) == ("cancelled", "closed", None)
+
+
+def test_a_reconnect_cuts_off_what_ran_and_sends_what_was_queued(mode: Mode, run: Run, seen: Captured) -> None:
+    second = json.dumps({"type": "response.create", "model": "gpt-5", "input": "second"})
+    opened: list[Socket] = []
+
+    def reconnecting(_: object) -> None:
+        opened[0].connection._send_queue.enqueue(second)  # as `send` does meanwhile
+
+    async def body() -> None:
+        needs_queue(mode.openai().responses.connect())
+        mode.provider.reply(text="Lost.", cut_after=4)
+        mode.provider.reply(text="Found.")
+        async with connected(mode, on_reconnecting=reconnecting, initial_delay=0.01) as socket:
+            opened.append(socket)
+            await socket.create(input="first")
+            async for event in mode.items(socket.connection):
+                if event.type == "response.completed":
+                    return
+
+    run(body)
+    lost, found = sorted(seen.records, key=lambda record: record.timing.start_ns)
+    assert lost.stream is not None
+    assert (lost.stream.end, lost.outcome) == ("cut_off", "error")
+    assert (found.text, json.loads(bytes(found.request.body))["input"]) == ("Found.", "second")
+
+
+def test_messages_queued_before_the_connection_are_calls_when_they_are_sent(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> None:
+        manager = mode.openai().responses.connect()
+        needs_queue(manager)
+        manager.send({"type": "response.create", "model": "gpt-5", "input": "early"})
+        async with mode.entered(manager) as connection:
+            await Socket(mode, connection).until()
+
+    run(body)
+    assert json.loads(bytes(the_call(seen).request.body))["input"] == "early"
+
+
+def test_what_was_queued_and_never_sent_is_no_call(mode: Mode, seen: Captured) -> None:
+    manager = mode.openai().responses.connect()
+    needs_queue(manager)
+    manager.send({"type": "response.create", "model": "gpt-5", "input": "early"})
+    assert seen.records == []
+
+
+@pytest.mark.parametrize("waiting", [0, 2])
+def test_a_connection_that_fails_is_a_failed_call_for_each_create_that_waited(
+    waiting: int, mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> None:
+        mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
+        manager = mode.openai().responses.connect()
+        needs_queue(manager)
+        for number in range(waiting):
+            manager.send({"type": "response.create", "model": "gpt-5", "input": f"waits {number}"})
+        with pytest.raises(exceptions.InvalidStatus):
+            async with mode.entered(manager):
+                pass
+
+    with callspan.session("s"):
+        run(body)
+    assert [json.loads(bytes(one.request.body))["input"] for one in seen.records] == ["waits 0", "waits 1"][:waiting]
+    assert len(seen.spans) == 1 + waiting
+    for record in seen.records:
+        assert record.error is not None
+        assert (record.outcome, record.error.kind, record.error.status) == ("error", "auth", 401)
+        assert record.error.exception == "websockets.exceptions.InvalidStatus"
+        assert record.place.session_name == "s"
+
+
+def test_a_server_that_is_not_there_is_a_failed_call(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        manager = mode.openai(base_url="http://127.0.0.1:1/v1").responses.connect()
+        needs_queue(manager)
+        manager.send({"type": "response.create", "model": "gpt-5", "input": "waits"})
+        with pytest.raises(ConnectionRefusedError):
+            async with mode.entered(manager):
+                pass
+
+    run(body)
+    record = the_call(seen)
+    assert record.error is not None
+    assert (record.outcome, record.error.kind, record.server_port) == ("error", "connection", 1)
+
+
+@pytest.mark.parametrize("field", ["generate", "prewarm"])
+def test_a_warm_up_is_a_call_without_output(field: str, mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        async with connected(mode) as socket:
+            await socket.create(**{field: field == "prewarm"})
+            await socket.until()
+
+    run(body)
+    record = the_call(seen)
+    assert record.conversation is not None
+    assert record.usage is not None
+    assert (record.outcome, record.conversation.output, record.usage.output_tokens) == ("success", [], 0)
+
+
+def test_a_suppressed_create_is_no_call_and_shifts_no_other(mode: Mode, run: Run, seen: Captured) -> None:
+    from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+    async def body() -> None:
+        mode.provider.reply(text="Hidden.")
+        mode.provider.reply(text="Shown.")
+        async with connected(mode) as socket:
+            with suppress_instrumentation():
+                await socket.create()
+            await socket.create()
+            await socket.until()
+            await socket.until()
+
+    run(body)
+    assert the_call(seen).text == "Shown."
+
+
+def test_a_call_goes_on_after_uninstrument(mode: Mode, run: Run) -> None:
+    async def body() -> None:
+        mode.provider.reply(text="Well.")
+        async with connected(mode) as socket:
+            with capture() as seen:
+                pass
+            await socket.create()
+            await socket.until()
+            assert seen.records == []
+
+    run(body)
+
+
+def test_a_connection_of_others_keeps_its_own_functions(provider: ScriptedProvider, seen: Captured) -> None:
+    from websockets.sync.client import connect
+
+    with connect(f"{provider.openai_url.replace('http', 'ws')}/responses") as connection:
+        assert vars(connection).keys().isdisjoint({"send", "recv", "close"})
+
+
+def test_a_steered_response_and_its_successor_are_two_calls(mode: Mode, run: Run, seen: Captured) -> None:
+    tools = [{"type": "function", "name": "look", "parameters": {"type": "object"}}]
+
+    async def body() -> None:
+        mode.provider.reply(text="A long story.", steer_after=4, output_tokens=4)
+        mode.provider.reply(text="Short.", output_tokens=1)
+        with callspan.session("opened"):
+            async with connected(mode) as socket:
+                with callspan.session("asked"):
+                    await socket.create(stream_id="a", tools=tools)
+                    response = (await socket.recv()).response
+                    await socket.steer(response.id, "Be brief.")
+                    await socket.until()
+                    await socket.until()
+
+    run(body)
+    parent, successor = sorted(seen.records, key=lambda record: record.timing.start_ns)
+    assert (parent.outcome, parent.finish_reason) == ("success", "steered")
+    assert parent.response is not None
+    assert (successor.text, successor.request.continues) == ("Short.", parent.response.id)
+    assert json.loads(bytes(successor.request.body)) == {
+        "model": "gpt-5", "tools": tools, "input": "Be brief.", "previous_response_id": parent.response.id,
+    }  # fmt: skip
+    assert successor.request.tool_names == ["look"]
+    assert [record.usage and record.usage.output_tokens for record in (parent, successor)] == [4, 1]
+    places = {session.name: session.session_id for session in seen.sessions}
+    assert parent.place.session_id == places["asked"]
+    assert successor.place.session_id == places["opened"], "no create was sent for it"
+
+
+def test_responses_of_lanes_run_at_the_same_time(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        for lane in ("a", "b"):
+            mode.provider.reply(
+                text=f"I am lane {lane}.",
+                chunk_delay_s=0.01,
+                on=lambda request, lane=lane: request.body.get("input") == lane,
+            )
+        async with connected(mode) as socket:
+            for lane in ("a", "b"):
+                await socket.create(input=lane, stream_id=lane)
+            await socket.until()
+            await socket.until()
+
+    run(body)
+    first, second = seen.records
+    assert {first.text, second.text} == {"I am lane a.", "I am lane b."}
+    for record in (first, second):
+        assert json.loads(bytes(record.request.body))["input"] in (record.text or "")
+    assert second.timing.start_ns < first.timing.start_ns + (first.timing.duration_ns or 0)
+
+
+def test_the_beta_surface_is_the_same(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        client = mode.openai()
+        sdks.needs_name(client, "beta.responses.connect")
+        async with mode.entered(client.beta.responses.connect()) as connection:
+            socket = Socket(mode, connection)
+            await socket.create()
+            await socket.send({"type": "response.inject", "response_id": "r", "input": []})
+            await socket.until()
+
+    run(body)
+    assert the_call(seen).outcome == "success"
+
+
+def test_azure_is_known_by_its_client(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        kind = openai.AsyncAzureOpenAI if mode.is_async else openai.AzureOpenAI
+        url = mode.provider.url.replace("http", "ws")
+        client: Any = mode.keep(
+            kind(
+                api_key="k", api_version="preview", base_url=f"{mode.provider.url}/openai/v1",
+                websocket_base_url=f"{url}/openai/v1",
+            )
+        )  # fmt: skip
+        async with mode.entered(client.responses.connect()) as connection:
+            socket = Socket(mode, connection)
+            await socket.create()
+            await socket.until()
+
+    run(body)
+    record = the_call(seen)
+    assert (record.provider, record.outcome) == ("azure.ai.openai", "success")
+    assert mode.provider.requests[0].path == "/openai/v1/responses"
+
+
+HOSTS = {
+    "ws://api.openai.com/v1/responses": "openai",
+    "ws://res.openai.azure.com/openai/v1/responses?api-version=preview": "azure.ai.openai",
+    "ws://example.com/v1/responses": None,
+    "ws://api.openai.com/v1/chat": None,
+    "ws://api.openai.com/v1/realtime": None,
+}
+
+
+@pytest.mark.parametrize("url", HOSTS)
+def test_a_connection_that_no_sdk_has_opened_counts_by_its_host(
+    url: str, provider: ScriptedProvider, seen: Captured
+) -> None:
+    from websockets.sync.client import connect
+
+    path = url.partition("?")[0].removeprefix("ws://").partition("/")[2]
+    address = ("127.0.0.1", int(provider.url.rpartition(":")[2]))
+    if not path.endswith("/responses"):
+        provider.reply(status=404, on=lambda request: request.is_upgrade)
+    with socket_module.create_connection(address) as sock:
+        try:
+            connection = connect(url, sock=sock, compression=None)
+        except exceptions.InvalidStatus:
+            assert seen.records == []
+            return
+        assert ("recv" in vars(connection)) == (HOSTS[url] is not None)
+        connection.send(json.dumps({"type": "response.create", "model": "gpt-5", "input": "Hi"}))
+        while '"response.completed"' not in connection.recv().replace(" ", ""):
+            pass
+        connection.close()
+    assert [(record.provider, record.sdk) for record in seen.records] == ([(HOSTS[url], None)] if HOSTS[url] else [])

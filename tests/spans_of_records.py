@@ -1,0 +1,95 @@
+"""What differs between the spans of calls, as OpenTelemetry's exporter sends them, and those made of their records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
+from opentelemetry.sdk.trace import ReadableSpan
+
+from callspan.otlp.encoding import encode_span
+from callspan.providers.registry import conversation_of
+from callspan.record import codec
+from callspan.record.call import CallRecord
+from callspan.record.events import Record, record_key, start_id
+from callspan.semconv.call import Projection
+from callspan.semconv.scope_spans import ScopeSpanOptions
+from callspan.semconv.session_spans import SessionSpans
+from callspan.semconv.spans import span_of_call
+from callspan.settings import Settings
+
+
+def sent(span: ReadableSpan) -> SentSpan:
+    """Return the message that OpenTelemetry's exporter makes of a span."""
+    return encode_spans([span]).resource_spans[0].scope_spans[0].spans[0]
+
+
+def of_record(record: CallRecord, settings: Settings) -> bytes | None:
+    """Return the encoded span of a record, as it is read back from the spool."""
+    read = codec.decode(codec.encode(record))
+    assert isinstance(read, CallRecord)
+    shows_content = settings.content == "full" and settings.content_on_spans
+    span = span_of_call(read, Projection(settings), conversation_of(read) if shows_content else None)
+    return None if span is None else encode_span(span)
+
+
+def differences(spans: Iterable[ReadableSpan], records: Iterable[CallRecord], settings: Settings) -> Iterator[str]:
+    """Yield what differs, span by span; spans without a record are left out."""
+    of_id = {record.span_id: record for record in records}
+    for span in spans:
+        context = span.get_span_context()
+        record = None if context is None else of_id.get(f"{context.span_id:016x}")
+        if record is not None:
+            made, theirs = of_record(record, settings), sent(span)
+            if made != theirs.SerializeToString():
+                yield f"{span.name}: {_difference(made, theirs)}"
+
+
+def of_records(records: Iterable[Record], settings: Settings) -> dict[str, bytes]:
+    """Return the encoded spans of all records, by the span's id, made session by session of what the spool has."""
+    last = {record_key(record): codec.decode(codec.encode(record)) for record in records}
+    ended = {start_id(ident) for kind, ident in last if kind == "event"}
+    kept = [record for (_, ident), record in last.items() if ident not in ended]
+    shows_content = settings.content == "full" and settings.content_on_spans
+    made = dict[str, bytes]()
+    for session in {_session(record) for record in kept}:
+        spans = SessionSpans(
+            Projection(settings), ScopeSpanOptions.of(settings), conversation_of if shows_content else lambda _: None
+        )
+        parts = [record for record in kept if _session(record) == session]
+        made |= {span.span_id: encode_span(span) for span in spans.of(parts)}
+    return made
+
+
+def session_differences(spans: Iterable[ReadableSpan], records: Iterable[Record], settings: Settings) -> Iterator[str]:
+    """Yield what differs between spans and those of the records, and which of them the other side lacks."""
+    made = of_records(records, settings)
+    for span in spans:
+        theirs = sent(span)
+        ours = made.pop(theirs.span_id.hex(), None)
+        if ours != theirs.SerializeToString():
+            yield f"{span.name}: {_difference(ours, theirs)}"
+    yield from (f"{SentSpan.FromString(one).name} is no span" for one in made.values())
+
+
+def _session(record: Record) -> str | None:
+    return (record.place if isinstance(record, CallRecord) else record).session_id
+
+
+def _difference(made: bytes | None, theirs: SentSpan) -> str:
+    if made is None:
+        return "the record has no span"
+    ours = SentSpan.FromString(made)
+    for field in SentSpan.DESCRIPTOR.fields:
+        one, other = getattr(ours, field.name), getattr(theirs, field.name)
+        if field.name == "attributes":
+            one, other = ([(each.key, str(each.value).strip()) for each in side] for side in (one, other))
+            if one != other:
+                lacking = [each for each in other if each not in one]
+                added = [each for each in one if each not in other]
+                order = f"{[name for name, _ in one]} for {[name for name, _ in other]}"
+                return f"attributes: lacks {lacking}, adds {added}: {order}"
+        elif one != other:
+            return f"{field.name}: {one} for {other}"
+    return "the bytes differ, the messages do not"
