@@ -33,7 +33,7 @@ _FIRST, _COUNTED = 200, 300
 BEFORE = {"sqlite": 2_900_785, "jsonl": 1_530_461, "postgresql": 2_764_644}
 """Instructions per record when they were first counted."""
 MOST_MS = {"sqlite": 0.20, "jsonl": 0.10, "postgresql": 0.30}
-MOST_PART = 0.36
+MOST_PART = 0.375
 _HERE = Path(__file__).resolve().parent
 
 

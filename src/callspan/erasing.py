@@ -361,7 +361,7 @@ def _chosen(
         known = len(readers.failures)
         touched = readers.each(lambda reader: _touched(reader, which))
         mixed = readers.each(lambda reader: _mixed(reader, touched, single))
-        # Where a store fails now, nobody knows which other calls its sessions have.
+        # Where a store fails now, it is unknown which other calls its sessions have.
         whole |= touched - mixed if len(readers.failures) == known else frozenset()
     single |= readers.each(lambda reader: {one.call_id for one in reader.ids(sessions=whole)})
     shared = readers.each(lambda reader: {*reader.sharing(single)}) - single

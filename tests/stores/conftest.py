@@ -14,7 +14,9 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from callspan.cli.commands import callspan
 from callspan.erasing import erase
 from callspan.record import call, events
 from callspan.record.codec import encode
@@ -173,6 +175,12 @@ class Delivery:
         self.sink.close()
         for reader in self._readers:
             reader.close()
+
+
+def run(url: str, *arguments: str) -> str:
+    result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, (arguments, result.output)
+    return result.stdout
 
 
 @pytest.fixture(

@@ -58,6 +58,11 @@ def make_session(path: Path, steps: int) -> None:
     _make(path, long_agent(Records()), steps // ORIGINALS, repeated)
 
 
+def make_chats(path: Path, user_id: str) -> None:
+    """Make a file with 10,000 sessions of 10 calls of one user."""
+    _make(path, chats(Records(), user_id), 100, {**_REPEATED, "user_id": "{0}"})
+
+
 def _make(path: Path, originals: Iterable[events.Record], times: int, repeated: Mapping[str, str]) -> None:
     delivery = Delivery(f"sqlite:///{path}")
     delivery.write(*originals)
@@ -98,6 +103,22 @@ def agents(records: Records) -> Iterator[events.Record]:
     """Yield the records of `SESSIONS` sessions: a turn is a step, a call, a tool that ran and its reward."""
     for number in range(SESSIONS):
         yield from _agent(records, number)
+
+
+def chats(records: Records, user_id: str) -> Iterator[events.Record]:
+    """Yield the records of 100 sessions of 10 calls; each call has all of its history."""
+    for number in range(100):
+        session_id = records.new_id()
+        yield records.session(session_id, user_id=user_id, start_ns=START_NS, end_ns=START_NS + 10 * SECOND)
+        history: list[object] = [{"role": "system", "content": _WORDS * 20}]
+        for turn in range(10):
+            history = [*history, {"role": "user", "content": f"Question {turn} of chat {number}. {_WORDS}"}]
+            answer = f"Answer {turn} of chat {number}. {_WORDS}"
+            yield records.call(
+                history, answer, at_s=turn, call_id=records.new_id(), session_id=session_id,
+                metadata={"user_id": user_id},
+            )  # fmt: skip
+            history = [*history, {"role": "assistant", "content": answer}]
 
 
 def _agent(records: Records, number: int) -> Iterator[events.Record]:

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from click.testing import CliRunner
 
-from callspan.cli.commands import callspan
 from callspan.record.call import CallRecord, Place, Request, Response, Timing
 from callspan.record.ids import response_call_id
 from callspan.record.usage import Cost, Usage
 from callspan.stores.base import CallFilter
 
-from .conftest import SECOND, START_NS, Delivery, Records, raw
+from .conftest import SECOND, START_NS, Delivery, Records, raw, run
 
 Deliver = Callable[[str], Delivery]
 QUEUED = {"id": "resp_1", "status": "queued", "background": True, "output": []}
@@ -95,12 +93,6 @@ def test_two_writers_bring_a_call_together(url: str, deliver: Deliver) -> None:
     fetcher.write(ENDED)
     (call,) = creator.read().calls()
     assert (call.outcome, call.usage, call.request.model) == ("success", ANSWER.usage, "gpt-5")
-
-
-def run(url: str, *arguments: str) -> str:
-    result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
-    assert result.exit_code == 0, (arguments, result.output)
-    return result.stdout
 
 
 def test_new_prices_leave_what_is_in_progress_alone_and_count_a_completed_call_once(

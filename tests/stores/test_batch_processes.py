@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -72,12 +71,6 @@ PROCESS = """
         Path(job).write_text(json.dumps(jobs))
     os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
 
 
 def run(url: str, provider: ScriptedProvider, place: Path, spool: str, *does: str) -> None:

@@ -8,13 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from callspan.cli.commands import callspan
 from callspan.record import events
 from callspan.stores import sql_reader
 
-from .conftest import Delivery, Records
+from .conftest import Delivery, Records, run
 
 PRICES = {"version": "mine", "models": {"gpt-5": {"input": "0.003", "output": "0.29"}}}
 
@@ -34,12 +32,6 @@ def filled(url: str, records: Records, deliver: Callable[[str], Delivery]) -> st
     # The embedded ClickHouse lets one process at a time have its directory open for each connection it makes.
     store.sink.close()
     return url
-
-
-def run(url: str, *arguments: str) -> str:
-    result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
-    assert result.exit_code == 0, (arguments, result.output)
-    return result.stdout
 
 
 def test_lists_and_sums(filled: str) -> None:

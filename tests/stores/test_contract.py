@@ -146,17 +146,6 @@ def test_a_newer_version_replaces_a_call_and_an_older_one_changes_nothing(store:
     assert store.read().count_calls() == 1
 
 
-def test_a_later_session_record_adds_fields_and_absent_ones_erase_nothing(store: Delivery, records: Records) -> None:
-    store.write(records.session(version=5, name="run", user_id="u1", start_ns=START_NS))
-    store.write(records.session(version=9, end_ns=START_NS + 5, success=True))
-    store.write(records.session(version=7, name="older", group_id="g"))
-    found = store.read().session("s1")
-    assert found is not None
-    session = found.session
-    assert (session.user_id, session.start_ns, session.end_ns) == ("u1", START_NS, START_NS + 5)
-    assert (session.success, session.group_id, session.seen_ns) == (True, "g", 9)
-
-
 VERSIONS = {
     5: {"name": "run", "start_ns": START_NS + 3, "metadata": {"a": 1, "b": 1}, "user_id": "u1", "content_level": "off"},
     7: {
@@ -203,27 +192,6 @@ def test_versions_of_a_timestep_merge_in_any_order(store: Delivery, records: Rec
     for one in (ended, begun, amended):
         store.write(one)
     assert list(store.read().timesteps("s1")) == [msgspec.structs.replace(ended, start_ns=START_NS)]
-
-
-def test_cancelled_calls_are_not_errors(store: Delivery, records: Records) -> None:
-    outcomes = ["success", "error", "timeout", "cancelled", "cancelled", "started"]
-    made = [records.call(session_id="s1", outcome=one, at_s=at) for at, one in enumerate(outcomes)]
-    store.write(*made)
-    reader = store.read()
-    (sums,) = reader.summary("session")
-    assert (sums.calls, sums.errors, sums.cancelled) == (6, 2, 2)
-    session = reader.session("s1")
-    assert session is not None
-    assert (session.calls, session.errors, session.cancelled) == (6, 2, 2)
-    assert [one.outcome for one in reader.calls(CallFilter(errors=True))] == ["timeout", "error"]
-
-
-def test_sums_without_latencies_are_the_same_sums(store: Delivery, records: Records) -> None:
-    store.write(*[records.call(model=f"m{number % 2}", at_s=number) for number in range(5)])
-    reader = store.read()
-    bare_sums = list(reader.summary("model", latencies=False))
-    unknown = {"p50_ms": None, "p95_ms": None, "ttft_p50_ms": None}
-    assert bare_sums == [msgspec.structs.replace(one, **unknown) for one in reader.summary("model")]
 
 
 def test_many_sessions_are_listed_whole_and_in_order(store: Delivery, records: Records) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,6 @@ from .conftest import Delivery
 from .test_unix_socket import Receiver
 
 HI: Any = [{"role": "user", "content": "Hi"}]
-
-
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
 
 
 def lines_of(path: Path, kind: str = "call") -> list[dict[str, Any]]:

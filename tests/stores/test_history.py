@@ -9,16 +9,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from click.testing import CliRunner
 
-from callspan.cli.commands import callspan
 from callspan.record.call import CallRecord, Place, Request, Response
 from callspan.record.ids import response_call_id
 from callspan.stores.base import CallFilter, History, Reader
 from callspan.stores.history import whole_conversation
 from callspan.stores.retention import prune
 
-from .conftest import Delivery, Records, delete_session, raw
+from .conftest import Delivery, Records, delete_session, raw, run
 
 Deliver = Callable[[str], Delivery]
 
@@ -203,12 +201,6 @@ def test_calls_without_content_keep_their_links(url: str, deliver: Deliver, chai
     reader = store.read()
     assert ids(found(reader, "call-2")) == ["call-0", "call-1"]
     assert texts_of(reader, "call-2") == ["Question 2", "Answer 2"]
-
-
-def run(url: str, *arguments: str) -> str:
-    result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
-    assert result.exit_code == 0, (arguments, result.output)
-    return result.stdout
 
 
 def test_show_prints_the_whole_conversation_and_says_what_is_missing(url: str, deliver: Deliver, chain: Chain) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from .large_file import make_sessions
+from .large_file import make_chats, make_sessions
 from .test_long_session import run
 
 CALLS = int(os.environ.get("CALLSPAN_LARGE_CALLS", "200000"))
@@ -63,3 +65,14 @@ def test_a_command_over_a_large_file(
 @pytest.mark.parametrize("arguments", [("calls", "--model", "gpt-5-mini"), ("sessions",)], ids="-".join)
 def test_json_of_all_rows_is_not_held(large: Path, arguments: tuple[str, ...]) -> None:
     assert run(large, *arguments, "--json").rss_mb < 120
+
+
+def test_10000_sessions_are_erased_in_15_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    make_chats(path, "ann")
+    cost = run(path, "delete", "--user", "ann", "--yes")
+    assert "10,000 sessions" in " ".join(path.with_name("out").read_text().split())
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("sessions", "calls", "content"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    assert cost.cpu_s < 15

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -56,12 +55,6 @@ PROCESS = """
             session.event("seen", secret)
     assert handle.force_flush(100_000)
 """
-
-
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
 
 
 def test_another_process_reads_the_level_from_the_store(provider: ScriptedProvider, url: str, tmp_path: Path) -> None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
 
 from callspan.cli import doctor
 from callspan.delivery import retaining
-from callspan.delivery.retaining import Retention, retained_in
+from callspan.delivery.retaining import Retained, Retention, retained
 from callspan.process.content import at_level
 from callspan.record import call, events
 from callspan.record.events import RECORD_TYPES, record_key
@@ -50,25 +53,37 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, deliver: Callable[[str
     return deliver(str(request.getfixturevalue(f"{request.param}_url")))
 
 
-def retain(url: str, before_ns: int | None = None, most_bytes: int | None = None, until_ns: int = 0) -> Counter[str]:
-    """One pass."""
+def passing(
+    url: str,
+    before_ns: int | None,
+    counts: Counter[str],
+    *,
+    most_bytes: int | None = None,
+    until_ns: int = 0,
+    takes: str = "records",
+) -> Iterator[None]:
+    """The steps of one pass."""
     found = find_store(url)
     assert isinstance(found, Retainable)
-    counts = Counter[str]()
     until = until_ns or START_NS + 1000 * DAY
-    for _ in found.retention(Keep(until, until - 2 * DAY, before_ns, most_bytes), counts):
+    if takes == "records":
+        return found.retention(Keep(until, until - 2 * DAY, before_ns, most_bytes), counts)
+    keep = Keep(until, until - 2 * DAY, content_before_ns=before_ns, reduced=retaining._reduced)
+    return found.retention(keep, counts)
+
+
+def retain(url: str, before_ns: int | None = None, most_bytes: int | None = None, until_ns: int = 0) -> Counter[str]:
+    """One pass."""
+    counts = Counter[str]()
+    for _ in passing(url, before_ns, counts, most_bytes=most_bytes, until_ns=until_ns):
         pass
     return counts
 
 
 def retain_content(url: str, before_ns: int) -> Counter[str]:
     """One pass that takes contents only."""
-    found = find_store(url)
-    assert isinstance(found, Retainable)
     counts = Counter[str]()
-    until = START_NS + 1000 * DAY
-    keep = Keep(until, until - 2 * DAY, content_before_ns=before_ns, reduced=retaining._reduced)
-    for _ in found.retention(keep, counts):
+    for _ in passing(url, before_ns, counts, takes="contents"):
         pass
     return counts
 
@@ -166,12 +181,23 @@ class TestWhatGoes:
         """`until_ns` of the pass; the shipper gives since when something waits."""
         store.write(*session(records, "a", 0, 1), *session(records, "b", 2, 3))
         found = find_store(store.url)
-        retention = Retention(found, "p", Settings(retain_days=1.0), tmp_path)
+        retention = Retention(found, Settings(retain_days=1.0), tmp_path)
         for _ in range(50):
-            retention.step(START_NS + 2 * DAY)
+            retention.step(lambda: START_NS + 2 * DAY)
             pass_time(tmp_path)
         retention.close()
         assert sessions_in(store) == {"b"}
+
+    def test_a_call_that_was_read_after_that_stays(self, store: Delivery, records: Records) -> None:
+        """The results of a batch, or of a background response, which may wait for another store."""
+        late = {"seen_ns": START_NS + 60 * DAY, "part": "answered"}
+        store.write(*session(records, "s", 0, 1), *session(records, "gone", 0, 1))
+        store.write(*(records.call(session_id=name, call_id=f"c-{name}", **late) for name in ("s", None)))
+        retain(store.url, START_NS + 10 * DAY, until_ns=START_NS + 50 * DAY)
+        assert sessions_in(store) == {"s"}
+        assert {"c-s", "c-None"} <= calls_in(store)
+        retain(store.url, START_NS + 10 * DAY)
+        assert calls_in(store) == set()
 
     def test_records_delivered_after_their_session_went_go_with_the_next_pass(
         self, store: Delivery, records: Records
@@ -202,6 +228,80 @@ class TestWhatGoes:
         if store.url.startswith("sqlite"):
             path = Path(store.url.removeprefix("sqlite:///"))
             assert all(b"a canary" not in file.read_bytes() for file in path.parent.glob("calls.db*") if file.is_file())
+
+    def test_what_is_written_again_during_a_pass_stays(self, store: Delivery, records: Records) -> None:
+        """The contents of calls that go, in calls that come after each step."""
+        asked = [[{"role": "user", "content": f"question {number}"}] for number in range(200)]
+        store.write(records.session("old", start_ns=START_NS, end_ns=START_NS))
+        store.write(*(records.call(one, f"answer {one}", session_id="old", at_s=0) for one in asked))
+        written: list[call.CallRecord] = []
+        for _, one in zip(passing(store.url, START_NS + 10 * DAY, Counter()), asked, strict=False):
+            written.append(records.call(one, f"answer {one}", at_s=50 * 86_400))
+            store.write(written[-1])
+        there = {one.call_id: one for one in store.read().calls()}
+        for one in written:
+            assert one.request is not None
+            assert one.response is not None
+            assert bytes(there[one.call_id].request.body) == bytes(one.request.body)
+            assert bytes(there[one.call_id].response.body) == bytes(one.response.body)
+        retain(store.url, START_NS + 10 * DAY)
+        assert calls_in(store) == {one.call_id for one in written}
+        assert len(written) < len(asked)
+
+    def test_of_long_sessions_no_more_goes_than_has_to(self, store: Delivery, records: Records) -> None:
+        for number in range(20):
+            at = START_NS + number * DAY
+            in_it = {"session_id": f"s{number}", "at_s": number * 86_400}
+            made = [records.call(answer=os.urandom(2_000).hex(), **in_it) for _ in range(50)]  # type: ignore[arg-type]
+            store.write(records.session(f"s{number}", start_ns=at, end_ns=at), *made)
+        counts = retain(store.url, most_bytes=int(used_bytes(store) * 0.9))
+        assert 1 <= counts["sessions"] <= 5
+
+    @pytest.mark.parametrize("takes", ["records", "contents"])
+    def test_two_hosts_at_once_take_what_one_would(self, store: Delivery, records: Records, takes: str) -> None:
+        old = [one for number in range(20) for one in session(records, f"old-{number}", 0, 1)]
+        new = [records.call([{"role": "user", "content": f"{one}"}], f"{one}", at_s=50 * 86_400) for one in range(20)]
+        store.write(*old, *new, records.call([{"role": "user", "content": CANARY}], CANARY, session_id="old-1"))
+        counts, pace = Counter[str](), random.Random(1)
+        turns = [passing(store.url, START_NS + 10 * DAY, counts, takes=takes) for _ in range(2)]
+        while turns:
+            one = pace.choice(turns)
+            for _ in range(pace.randrange(1, 30)):
+                if next(one, one) is one:
+                    turns.remove(one)
+                    break
+        assert canaries(store) == 0
+        there = {one.call_id: one for one in store.read().calls()}
+        assert len(there) == (20 if takes == "records" else 41)
+        for one in new:
+            assert bytes(there[one.call_id].response.body) == bytes(one.response.body)  # type: ignore[union-attr]
+        assert sum(bool(one.response and one.response.body) for one in there.values()) == 20
+
+    @pytest.mark.postgres
+    @pytest.mark.parametrize("first", range(8))
+    def test_of_two_sweeps_the_later_one_goes_on(
+        self, postgres_url: str, deliver: Callable[[str], Delivery], records: Records, first: int
+    ) -> None:
+        """Wherever the first one is: it may not delete by marks that the second one has taken away."""
+        from callspan.stores.postgres.connection import connect
+        from callspan.stores.postgres.retention import _Engine
+
+        store = deliver(postgres_url)
+        store.write(*(records.call([{"role": "user", "content": f"{number}"}], f"{number}") for number in range(20)))
+        execute(store, "INSERT INTO content (hash, size, text) VALUES ('garbage', 1, 'garbage')")
+        for second in range(1, 8):
+            with closing(connect(postgres_url)) as one, closing(connect(postgres_url)) as other:
+                sweeps = [_Engine(connection, "").sweep(Counter()) for connection in (one, other)]
+                for sweep, number in zip(sweeps, (first, second), strict=True):
+                    for _ in zip(range(number), sweep, strict=False):
+                        pass
+                for sweep in sweeps:
+                    for _ in sweep:
+                        pass
+            assert all(call.response is not None and call.response.body for call in store.read().calls()), second
+        with pytest.importorskip("psycopg").connect(postgres_url) as connection:
+            assert connection.execute("SELECT count(*) FROM content WHERE text = 'garbage'").fetchone() == (0,)
+            assert connection.execute("SELECT count(*) FROM in_use").fetchone() == (0,)
 
     def test_rejected_records_go_when_they_are_old(self, store: Delivery, records: Records) -> None:
         (entry,) = store.entries([b"a canary, no record"])
@@ -344,6 +444,34 @@ class TestContents:
         (left,) = store.read().calls()
         assert (left.content_level, left.usage is None) == ("metadata", False)
 
+    @pytest.mark.clickhouse
+    def test_a_newer_version_that_comes_between_a_read_and_its_write_counts(
+        self, clickhouse_url: str, deliver: Callable[[str], Delivery], records: Records
+    ) -> None:
+        """Elsewhere a transaction locks what it reads."""
+        store = deliver(clickhouse_url)
+        made = self.talkative(records)
+        newer = [msgspec.structs.replace(one, **newer_version(one)) for one in made]
+        store.write(*made)
+        coming = {record_key(one): one for one in newer}
+
+        def reduced(record: events.Record) -> events.Record:
+            if one := coming.pop(record_key(record), None):
+                store.write(one)
+            return retaining._reduced(record)
+
+        until = START_NS + 1000 * DAY
+        keep = Keep(until, until, content_before_ns=START_NS + 10 * DAY, reduced=reduced)
+        for _ in cast("Retainable", find_store(store.url)).retention(keep, Counter()):
+            pass
+        assert not coming
+        there = stored(store)
+        for one in newer:
+            found = there[record_key(one)]
+            assert {name: getattr(found, name) for name in newer_version(one)} == newer_version(one), one
+        retain_content(store.url, START_NS + 10 * DAY)
+        assert stored(store) == {record_key(one): retaining._reduced(one) for one in newer}
+
     def test_doctor_names_the_stores_that_cannot(self, tmp_path: Path) -> None:
         urls = (*(f"{kind}:///{tmp_path}/calls.{kind}" for kind in ("sqlite", "jsonl")), "clickhouse://u@h/d")
         names = {one.name for one in doctor._retention(Settings(stores=urls, retain_content_days=1.0))}
@@ -354,22 +482,22 @@ class TestContents:
     ) -> None:
         store = deliver(f"sqlite:///{tmp_path}/calls.db")
         store.write(*self.talkative(records))
-        retention = Retention(find_store(store.url), "p", Settings(retain_content_days=1.0), tmp_path)
+        retention = Retention(find_store(store.url), Settings(retain_content_days=1.0), tmp_path)
         levels = []
         for _ in range(10):
-            retention.step(None)
+            retention.step(nothing_waits)
             levels += [retention._content_ns, bool(canaries(store))]
             pass_time(tmp_path)
         retention.close()
         assert levels[-2:] == [levels[0], False]
-        (found,) = retained_in(tmp_path)
+        found = known_of(store, tmp_path)
         assert found.content_ns == levels[0] > 0
         assert found.what == "0 sessions, 0 calls, 0 other records, the content of 6 records"
         assert any("retain_content_days=1.0" in message for message in caplog.messages)
         store.write(*self.talkative(records, None))
-        again = Retention(find_store(store.url), "p", Settings(retain_content_days=1.0), tmp_path)
+        again = Retention(find_store(store.url), Settings(retain_content_days=1.0), tmp_path)
         again._me = found.by
-        again.step(None)
+        again.step(nothing_waits)
         again.close()
         assert canaries(store) > 0, "the next pass that takes contents begins in an hour"
 
@@ -428,6 +556,23 @@ def every_row(store: Delivery, table: str) -> list[Mapping[str, object]]:
     written = {one.name: f"{one.kind}_versions" for one in TABLES.values() if one.merges}.get(table, table)
     found = connect(store.url).query(f"SELECT * FROM {written}", settings={"final": 0})
     return [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]
+
+
+def used_bytes(store: Delivery) -> int:
+    if store.url.startswith("clickhouse"):
+        from callspan.stores.clickhouse.connection import connect
+        from callspan.stores.clickhouse.retention import _Retention
+
+        return _Retention(connect(store.url), Keep(0, 0), Counter()).used_bytes()
+    if store.url.startswith("postgresql"):
+        from callspan.stores.postgres.connection import connect as connect_postgres
+        from callspan.stores.postgres.retention import _Engine
+
+        with closing(connect_postgres(store.url)) as connection:
+            return _Engine(connection, "").used_bytes()
+    with closing(sqlite3.connect(store.url.removeprefix("sqlite:///"))) as connection:
+        pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        return int(pages * size)
 
 
 def execute(store: Delivery, sql: str) -> None:
@@ -520,7 +665,7 @@ class TestSlices:
         return store
 
     def retention(self, store: Delivery, directory: Path) -> Retention:
-        return Retention(find_store(store.url), "place", Settings(retain_days=1.0), directory)
+        return Retention(find_store(store.url), Settings(retain_days=1.0), directory)
 
     def test_a_slice_works_50_ms_in_each_second_and_all_are_counted(
         self, full: Delivery, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -528,40 +673,43 @@ class TestSlices:
         retention, slices = self.retention(full, tmp_path), []
         while retention._pass is not None or not slices:
             before, retention._next = time.thread_time(), 0.0
-            retention.step(None)
+            retention.step(nothing_waits)
             slices.append(time.thread_time() - before)
             assert retention.due_s() > 0.5
             pass_time(tmp_path)
         assert sum(slices) / len(slices) < 0.06
         assert sessions_in(full) == set()
-        (found,) = retained_in(tmp_path)
+        found = known_of(full, tmp_path)
         assert (found.counts["sessions"], found.counts["calls"]) == (300, 300)
-        assert found.store == f"sqlite:///{full.url.removeprefix('sqlite:///')}"
-        first = [message for message in caplog.messages if "first that retention deletes" in message]
+        first = [message for message in caplog.messages if "retention has begun to delete" in message]
         assert len(first) == 1
         assert "retain_days=1.0" in first[0]
-        retention.step(None)
+        retention.step(nothing_waits)
         assert len([message for message in caplog.messages if "retention" in message]) == 1
 
     def test_one_process_at_a_time_and_another_one_once_that_has_ended(
         self, full: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Also if it has another spool, and names the file otherwise."""
         monkeypatch.setattr(retaining, "_LAST_STEP_S", 1.0)  # one step is a slice
-        one, other = self.retention(full, tmp_path), self.retention(full, tmp_path)
-        one.step(None)
-        (after_one,) = retained_in(tmp_path)
-        other.step(None)
-        assert retained_in(tmp_path) == [after_one]
+        link = tmp_path / "link.db"
+        link.symlink_to(tmp_path / "calls.db")
+        one = self.retention(full, tmp_path)
+        other = Retention(find_store(f"sqlite:///{link}"), Settings(retain_days=1.0), tmp_path / "another")
+        one.step(nothing_waits)
+        after_one = known_of(full, tmp_path)
+        other.step(nothing_waits)
+        assert known_of(full, tmp_path) == after_one
         assert other.due_s() > 0
         pass_time(tmp_path, last_s=6)
         for _ in range(20):
-            other.step(None)
+            other.step(nothing_waits)
             pass_time(tmp_path)
-        (after_other,) = retained_in(tmp_path)
+        after_other = known_of(full, tmp_path)
         assert after_other.by != after_one.by
         assert after_other.counts["calls"] > after_one.counts["calls"]
-        one.step(None)
-        assert [found.by for found in retained_in(tmp_path)] == [after_other.by]
+        one.step(nothing_waits)
+        assert known_of(full, tmp_path).by == after_other.by
         one.close()
         other.close()
 
@@ -574,7 +722,7 @@ from callspan.delivery import retaining
 from callspan.delivery.retaining import Retention
 from callspan.settings import Settings
 from callspan.stores.urls import find_store
-retention = Retention(find_store({full.url!r}), "place", Settings(retain_days=1.0), Path({str(tmp_path)!r}))
+retention = Retention(find_store({full.url!r}), Settings(retain_days=1.0), Path({str(tmp_path)!r}))
 with retention._locked():
     if os.fork() == 0:
         print(retention._descriptor, os.getpid(), flush=True)
@@ -598,7 +746,7 @@ with retention._locked():
     ) -> None:
         retention = self.retention(full, tmp_path)
         retention._path.mkdir()
-        retention.step(None)
+        retention.step(nothing_waits)
         assert any("delete what is old" in message for message in caplog.messages)
         assert retention.due_s() > 1
         assert len(sessions_in(full)) == 300
@@ -624,7 +772,7 @@ with ScriptedProvider() as provider:
         done = subprocess.run(
             [sys.executable, "-c", code, full.url], env=environment, capture_output=True, text=True, check=True
         )
-        assert "the first that retention deletes" in done.stderr
+        assert "retention has begun to delete" in done.stderr
         assert sessions_in(full) == set()
         assert len(calls_in(full)) == 1
         said = subprocess.run(
@@ -639,9 +787,20 @@ with ScriptedProvider() as provider:
         assert "nothing is deleted from it by itself" in details["retention of console://"]
 
 
+def nothing_waits() -> None:
+    """There is nothing that waits for a store."""
+
+
+def known_of(store: Delivery, directory: Path) -> Retained:
+    """What was deleted from a store by itself."""
+    known = retained(find_store(store.url), directory)
+    assert known is not None
+    return known
+
+
 def pass_time(directory: Path, last_s: float = 0) -> None:
     """Let so many seconds pass after the time at which the next slice may begin."""
-    (path,) = directory.glob("retained-*.json")
+    (path,) = directory.glob("*.retained")
     known = json.loads(path.read_bytes())
     path.write_text(json.dumps(known | {"next_ns": time.time_ns() - int(last_s * 1e9)}))
 

@@ -196,18 +196,6 @@ def test_content_shared_with_another_session_stays(store: Delivery, path: Path, 
     assert counts(path)["content"] == counts(path)["ctx"] == 0
 
 
-def test_a_writer_continues_after_content_in_its_cache_was_deleted(
-    store: Delivery, path: Path, records: Records
-) -> None:
-    """The writer's memory of stored content must not outlive the content."""
-    store.write(records.call(session_id="a", answer=LONG))
-    delete_session(path, "a")
-    again = records.call([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": LONG}], session_id="b")
-    store.write(again)
-    (found,) = store.read().calls()
-    assert bytes(found.request.body) == bytes(again.request.body)
-
-
 def test_what_is_sent_again_during_a_deletion_stays(
     store: Delivery, path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,13 +283,6 @@ def test_a_damaged_request_of_another_call_does_not_stop_a_deletion_from_postgre
         )
     removed = delete_session(postgres_url, "a")
     assert (removed.calls, removed.contents) == (1, 3)
-
-
-def test_an_unknown_session_removes_nothing(store: Delivery, path: Path, records: Records) -> None:
-    store.write(*records.every_kind())
-    before = counts(path)
-    assert delete_session(path, "nobody").calls == 0
-    assert counts(path) == before
 
 
 def test_a_missing_file_is_an_error_and_is_not_created(tmp_path: Path) -> None:

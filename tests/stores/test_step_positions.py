@@ -10,13 +10,12 @@ import textwrap
 from contextlib import closing
 from pathlib import Path
 
-from click.testing import CliRunner
-
-from callspan.cli.commands import callspan
 from callspan.datasets import export
 from callspan.datasets.exporting import table_rows
 from callspan.datasets.selection import Options, Selection, Statistics, episodes
 from callspan.stores.urls import open_store
+
+from .conftest import run
 
 _WORKER = """
     import sys
@@ -36,12 +35,6 @@ _WORKER = """
                                    "choices": [{"index": 0, "message": answer, "finish_reason": "stop"}]})
     assert handle.force_flush(100_000)
 """
-
-
-def run(url: str, *arguments: str) -> str:
-    result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
-    assert result.exit_code == 0, (arguments, result.output)
-    return result.stdout
 
 
 def test_steps_are_numbered_by_their_position_whatever_process_began_them(url: str, tmp_path: Path) -> None:

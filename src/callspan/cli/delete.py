@@ -140,7 +140,7 @@ def _counts(erased: Erased) -> str:
 def _confirm(question: str) -> None:
     """Ask for confirmation on a terminal. Raises UsageError without a terminal, Abort for "no"."""
     if not _is_terminal():
-        raise click.UsageError("Not a terminal, so nobody can confirm: add --yes.")
+        raise click.UsageError("Not a terminal, so the deletion cannot be confirmed: add --yes.")
     click.confirm(f"{question}\nContinue?", abort=True, err=True)
 
 

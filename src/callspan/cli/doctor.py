@@ -191,6 +191,7 @@ def _version(distribution: str) -> str | None:
 def _hooks() -> Iterator[Check]:
     """Patch the SDKs in this process, report the status of each patch, and remove the patches."""
     import callspan
+    from callspan.intercept.patching import late_modules
     from callspan.settings import Settings as Fresh
     from callspan.wiring import WIRING
     from callspan.wiring.pipeline import Providers
@@ -203,6 +204,9 @@ def _hooks() -> Iterator[Check]:
                 yield Check("SDKs", sdk, "note", "not installed", f'pip install "callspan[{sdk}]"')
                 continue
             importlib.import_module(sdk)
+            for module in late_modules(sdk):
+                with contextlib.suppress(ImportError):  # of another version, or an extra of it
+                    importlib.import_module(module)
             statuses = [status for status in callspan.patch_status() if status.sdk == sdk]
             drifted = [status for status in statuses if status.state != "on"]
             there = sum(status.state != "missing" for status in statuses)
@@ -366,15 +370,17 @@ def _losses(settings: Settings) -> Iterator[Check]:
 
 def _retention(settings: Settings) -> Iterator[Check]:
     """Report what was deleted by itself, and stores from which nothing is."""
-    from callspan.delivery.retaining import retained_in, retains
+    from callspan.delivery.retaining import retained, retains
 
     directory = _spool(settings)
-    for one in retained_in(directory) if directory is not None else ():
-        detail = f"{one.what} deleted by itself, last at {iso(one.last_ns)}"
-        yield Check("stores", f"retention of {one.store}", "note", detail)
-    for url in settings.stores if retains(settings) else ():
+    for url in settings.stores if directory is not None else ():
         with contextlib.suppress(SettingError):
             store = find_store(url)
+            if directory is not None and (one := retained(store, directory)) is not None:
+                detail = f"{one.what} deleted by itself, last at {iso(one.last_ns)}"
+                yield Check("stores", f"retention of {store.name}", "note", detail)
+            if not retains(settings):
+                continue
             if not isinstance(store, Retainable):
                 detail = "nothing is deleted from it by itself: it keeps nothing, or cannot delete"
                 yield Check("stores", f"retention of {store.name}", "note", detail)

@@ -198,7 +198,7 @@ class Recorder:
         for store, sink in zip(map(find_store, self._stores), sinks, strict=True):
             if retains(self._settings) and isinstance(store, Retainable) and isinstance(sink, ProcessedSink):
                 directory = spool_directory(self._settings, self._stores)
-                sink.tending = Retention(store, store.address, self._settings, directory)
+                sink.tending = Retention(store, self._settings, directory)
         return sinks
 
     def _close_late(self, spool: Spool) -> None:

@@ -2,8 +2,9 @@
 
 A slice is 50 ms in a second.
 
-A file beside the spool says which process does this for a store, when the next slice may begin, and what was deleted.
-It is locked during a slice only, so that neither a fork nor a killed process leaves it locked.
+A file says which process does this for a store, when the next slice may begin, and what was deleted: beside a store
+that is a file, so that it is one whatever spool a process has, else in the spool directory. It is locked during a slice
+only, so that neither a fork nor a killed process leaves it locked.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from callspan.record.events import Record
 from callspan.settings import Settings
 from callspan.spool import uploads
 from callspan.spool.segment import make_private
+from callspan.spool.sink import Since
 from callspan.stores.base import Keep
 from callspan.stores.protocol import Retainable, Store
 
-_PREFIX: Final = "retained-"
+_SUFFIX: Final = ".retained"
 _SLICE_S, _EACH_S = 0.05, 1.0
 _LAST_STEP_S: Final = 0.012
 """How long before the end of a slice no other step is begun."""
@@ -53,8 +55,6 @@ _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(o
 class Retained(msgspec.Struct):
     """What is known of the retention of a store."""
 
-    store: str = ""
-    """Its name."""
     counts: dict[str, int] = {}
     """What was deleted, by table."""
     last_ns: int = 0
@@ -76,10 +76,21 @@ class Retained(msgspec.Struct):
         return ", ".join(parts)
 
 
-def retained_in(directory: Path) -> list[Retained]:
-    """Return what was deleted from the stores of a spool directory. Raises OSError."""
-    found = [_decoded(path.read_bytes()) for path in sorted(directory.glob(f"{_PREFIX}*.json"))]
-    return [one for one in found if one.last_ns]
+def retained(store: Store, directory: Path) -> Retained | None:
+    """Return what was deleted from a store by itself, None if nothing was; `directory` is that of the spool."""
+    try:
+        known = _decoded(_place(store, directory).read_bytes())
+    except ours(OSError):
+        return None
+    return known if known.last_ns else None
+
+
+def _place(store: Store, directory: Path) -> Path:
+    """Return the file of a store; it is the same for every URL of it."""
+    if store.is_file and store.path is not None:
+        path = store.path.resolve()
+        return path.with_name(path.name + _SUFFIX)
+    return directory / (hashlib.sha256(store.address.encode()).hexdigest()[:12] + _SUFFIX)
 
 
 def _decoded(data: bytes) -> Retained:
@@ -110,12 +121,12 @@ def _reduced(record: Record) -> Record:
 class Retention:
     """The retention of one store in one process. Used by the thread that delivers to the store."""
 
-    def __init__(self, store: Store, place: object, settings: Settings, directory: Path) -> None:
-        """`place` is the same for every URL of the store; `directory` is that of the spool."""
+    def __init__(self, store: Store, settings: Settings, directory: Path) -> None:
+        """`directory` is that of the spool."""
         self._store = store
         self._settings = settings
         self._directory = directory
-        self._path = directory / f"{_PREFIX}{hashlib.sha256(str(place).encode()).hexdigest()[:12]}.json"
+        self._path = _place(store, directory)
         self._me = f"{uuid4()}"
         self._pass: Iterator[None] | None = None
         self._counts = Counter[str]()
@@ -131,7 +142,7 @@ class Retention:
         """Return in how many seconds the next slice may begin."""
         return self._next - time.monotonic()
 
-    def step(self, waits_since_ns: int | None) -> None:
+    def step(self, waits_since_ns: Since) -> None:
         """Work for a slice, if no other process does."""
         started = time.monotonic()
         self._next = started + _IDLE_S
@@ -148,7 +159,7 @@ class Retention:
         if isinstance(steps, Generator):
             steps.close()
 
-    def _slice(self, waits_since_ns: int | None, started: float) -> float:
+    def _slice(self, waits_since_ns: Since, started: float) -> float:
         """Work, and return in how many seconds to look again."""
         with self._locked() as descriptor:
             if descriptor is None:
@@ -165,7 +176,7 @@ class Retention:
                 self.close()
             return self._work(descriptor, known, waits_since_ns, started)
 
-    def _work(self, descriptor: int, known: Retained, waits_since_ns: int | None, started: float) -> float:
+    def _work(self, descriptor: int, known: Retained, waits_since_ns: Since, started: float) -> float:
         self._counts = counts = self._counts if self._pass is not None else Counter(known.counts)
         before = counts.total()
         done = True
@@ -183,7 +194,6 @@ class Retention:
             now = time.time_ns()
             deleted = counts.total() > before
             fresh = Retained(
-                self._store.name,
                 dict(counts),
                 now if deleted else known.last_ns,
                 self._me,
@@ -202,9 +212,10 @@ class Retention:
         """Take steps until the slice ends; return whether the pass has ended."""
         return all(time.monotonic() - started < _SLICE_S - _LAST_STEP_S for _ in steps)
 
-    def _begun(self, waits_since_ns: int | None, known: Retained) -> Iterator[None]:
+    def _begun(self, waits_since_ns: Since, known: Retained) -> Iterator[None]:
         now = time.time_ns()
-        until = now if waits_since_ns is None else min(now, waits_since_ns)
+        since = waits_since_ns()
+        until = now if since is None else min(now, since)
         before = _before(now, until, self._settings.retain_days)
         content_before = _before(now, until, self._settings.retain_content_days)
         if before is not None or content_before is not None:
@@ -221,8 +232,8 @@ class Retention:
     def _say(self, first: Retained) -> None:
         settings = self._settings
         text = (
-            "%s: the first that retention deletes (retain_days=%s, retain_content_days=%s, retain_bytes=%s): %s;"
-            " `callspan doctor` counts all"
+            "%s: retention has begun to delete (retain_days=%s, retain_content_days=%s, retain_bytes=%s): %s so far,"
+            " more may follow; `callspan doctor` counts all"
         )
         limits = settings.retain_days, settings.retain_content_days, settings.retain_bytes
         log(logging.WARNING, text, self._store.name, *limits, first.what)
@@ -230,7 +241,7 @@ class Retention:
     @contextmanager
     def _locked(self) -> Iterator[int | None]:
         """Open the file and hold its lock; None if another process holds it."""
-        make_private(self._directory)
+        make_private(self._path.parent)
         self._descriptor = descriptor = os.open(self._path, _FLAGS, 0o600)
         try:
             if not try_lock(descriptor):

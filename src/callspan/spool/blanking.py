@@ -66,7 +66,7 @@ def erase(directory: Path, keys: Collection[str], is_gone: Callable[[bytes], boo
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Segment]:
-    # Without its lock: whoever holds the segment goes on.
+    # Without its lock: the process that holds the segment goes on.
     segment = Segment(path, os.open(path, _OPEN), own=False)
     try:
         yield segment

@@ -18,7 +18,7 @@ from zlib import crc32
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import OtherFormatError
-from callspan.spool.segment import ERASED, HEAD_BYTES, MAGIC, SUFFIX, keys_of, other_formats
+from callspan.spool.segment import ERASED, HEAD_BYTES, MAGIC, SUFFIX, created_ns, keys_of, other_formats
 from callspan.spool.sink import Sink
 
 CURSOR_SUFFIX: Final = ".cursor"
@@ -117,6 +117,19 @@ class Listing:
             return True  # deleted in between
         return all(read_cursor(self.directory, name, key) >= size for key in marked)
 
+    def waiting_since_ns(self, held: Collection[str], keys: Collection[str]) -> list[int]:
+        """Return when each segment was made that some store lacks a part of; of the `held` ones, a store not of `keys`.
+
+        Those without store keys count until they are deleted.
+        """
+        found = []
+        for name in self.segments:
+            named = keys_of(self.directory / name)
+            lacking = None if named is None else named.difference(keys if name in held else ())
+            if name not in held if lacking is None else not self.is_delivered(name, lacking):
+                found.append(created_ns(name))
+        return found
+
     def remove_stray_cursors(self) -> None:
         """Delete the cursor files of deleted segments. Raises OSError."""
         segments = {*self.segments, *self.others}
@@ -208,8 +221,7 @@ class Waiting(NamedTuple):
     @property
     def since_ns(self) -> int:
         """Creation time of the segment, Unix time."""
-        stamp = self.path.name.partition("-")[0]
-        return int(stamp) if stamp.isdecimal() else 0
+        return created_ns(self.path.name)
 
 
 def waiting(directory: Path, key: str, *, unnamed: bool = True) -> list[Waiting]:

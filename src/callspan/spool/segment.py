@@ -223,7 +223,7 @@ class Segment:
         self.end = os.fstat(fd).st_size
         self.cursors: dict[int, int] = {}
         self.readers = 0
-        self.created_ns = _created_ns(path.name)
+        self.created_ns = created_ns(path.name)
         self.caught_up_ns: dict[int, int] = {}
         self.unsynced = False
         self.missing = False
@@ -426,7 +426,8 @@ def _named(directory: Path, keys: Sequence[str]) -> Sequence[str]:
     return [key]
 
 
-def _created_ns(name: str) -> int:
+def created_ns(name: str) -> int:
+    """Return when a segment was created, Unix time, by its file name."""
     stamp = name.partition("-")[0]
     return int(stamp) if stamp.isdecimal() else time.time_ns()
 

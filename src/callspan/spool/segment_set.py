@@ -266,6 +266,17 @@ class SegmentSet:
             waiting = [source for source in self._of(sink) if source.end > source.cursors.get(sink, 0)]
             return min((source.caught_up_ns.get(sink, source.created_ns) for source in waiting), default=None)
 
+    def waits_since_ns(self) -> int | None:
+        """Return since when the oldest record waits for any store, here or in a segment of another process.
+
+        Unix time; None if none waits. Raises OSError.
+        """
+        listing = Listing(self.directory)
+        mine = {source.name for source in self.sources()}
+        own = [self.oldest_ns(number) for number in range(self.sinks or 0)]
+        others = listing.waiting_since_ns(mine, self.keys)
+        return min((since for since in (*own, *others) if since is not None), default=None)
+
     def damaged(self, source: Source, gap: Gap, skipped: bytes) -> None:
         """Count, report and save a damaged part once for all sinks; an incomplete last frame is only counted."""
         size = gap.end - gap.start

@@ -196,10 +196,9 @@ class Shipper:
         return moved
 
     def _tend(self) -> None:
-        """Do other work on the store, unless somebody waits for a delivery."""
+        """Do other work on the store, unless a thread waits for a delivery."""
         if self._tending is not None and not self._is_urgent() and self._tending.due_s() <= 0:
-            waiting = (self._segments.oldest_ns(number) for number in range(self._segments.sinks or 0))
-            self._tending.step(min((since for since in waiting if since is not None), default=None))
+            self._tending.step(self._segments.waits_since_ns)
 
     def _ship(self, source: Source) -> bool:
         """Deliver one batch; return whether to deliver another one immediately."""

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -86,11 +86,15 @@ class Sink(Protocol):
         """Close files and connections; `open` may follow."""
 
 
+Since: TypeAlias = Callable[[], int | None]
+"""Returns since when the oldest record waits for any store, Unix time; None if none waits. Raises OSError."""
+
+
 class Tending(Protocol):
     """Work on a store that its thread does beside delivering. Used by that thread only; never raises."""
 
-    def step(self, waits_since_ns: int | None) -> None:
-        """Work for a moment, if it is time; `waits_since_ns`: since when the oldest record waits for any store."""
+    def step(self, waits_since_ns: Since) -> None:
+        """Work for a moment, if it is time."""
 
     def due_s(self) -> float:
         """Return in how many seconds it is time for the next step; 0: now."""

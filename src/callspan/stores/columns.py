@@ -196,6 +196,8 @@ SESSIONS: Final = Table(
         _json("redactions"),
         _json("stamps", _COMPUTED, note="when a value was seen, where not in the last version; not in ClickHouse"),
         _word("content_level", note="the content setting it was begun with"),
+        _text("parent_span_id"),
+        _flag("sampled"),
     ),
     merges=True,
 )
@@ -225,6 +227,8 @@ TIMESTEPS: Final = Table(
         _json("redactions"),
         _json("stamps", _COMPUTED, note="when a value was seen, where not in the last version; not in ClickHouse"),
         _text("user_step_id", note="as given to `session.timestep(step_id=...)`"),
+        _text("parent_span_id"),
+        _flag("sampled"),
     ),
     merges=True,
 )
@@ -255,6 +259,10 @@ EVENTS: Final = Table(
         _json("metadata"),
         _int("external_sequence", note="as given by the application"),
         _word("stage", required=True, note="`withheld`, `first`, `completed`: with what a store knew of it"),
+        _text("trace_id", note="of its own span; NULL where it is that of its timestep"),
+        _text("span_id", note="of its own span, as of a tool; NULL where it has none"),
+        _text("parent_span_id"),
+        _flag("sampled"),
     ),
 )
 MESSAGES: Final = Table(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from functools import cache
 from typing import Final
 
 import msgspec
@@ -12,12 +11,12 @@ import msgspec
 from callspan.providers.registry import by_api, with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
-from callspan.record.events import Record, record_key
+from callspan.record.events import EventRecord, Record, record_key
 from callspan.record.labels import label_of, labels
 from callspan.record.merging import merged
 from callspan.stores import bodies
-from callspan.stores.columns import PICO, TABLES, Table
-from callspan.stores.rows import Cell, Row, RowBuilder, to_row
+from callspan.stores.columns import PICO, TABLES
+from callspan.stores.rows import Cell, to_row
 
 _DERIVED: Final = tuple(column.name for column in TABLES["call"].columns if not column.path)
 _IDS: Final = ("organization_id", "project_id", "run_id", "agent_id", "workflow_id")
@@ -50,33 +49,20 @@ def _without_conversation(record: CallRecord) -> CallRecord:
 
 def cells_of(record: Record) -> Sequence[Cell]:
     """Return the row of a record: all columns, `extra` last."""
-    table = TABLES[record_key(record)[0]]
-    cells = _builder(table).cells(record)
-    if cells is not None:
-        return cells
-    row = to_row(table, record)
-    return list((row | derived(record) if isinstance(record, CallRecord) else row).values())
-
-
-@cache
-def _builder(table: Table) -> RowBuilder:
-    return RowBuilder(table, _derived if table is TABLES["call"] else _no_stamps if table.merges else _nothing)
-
-
-def _no_stamps(_: Record) -> tuple[Cell, ...]:
-    return (None,)
-
-
-def _nothing(_: Record) -> tuple[Cell, ...]:
-    return ()
-
-
-def derived(record: CallRecord) -> Row:
-    """Return the computed columns of a call; None for those whose inputs are unknown."""
-    return dict(zip(_DERIVED, _derived(record), strict=True))
+    if (
+        isinstance(record, EventRecord)
+        and record.timestep_id is not None
+        and not (record.trace and record.trace.is_apart)
+    ):
+        record = msgspec.structs.replace(record, trace_id=None)
+    row = to_row(TABLES[record_key(record)[0]], record)
+    if isinstance(record, CallRecord):
+        row.update(zip(_DERIVED, _derived(record), strict=True))
+    return [*row.values()]
 
 
 def _derived(record: CallRecord) -> tuple[Cell, ...]:
+    """Return the computed columns of a call; None for those whose inputs are unknown."""
     status = record.error.status if record.error else None
     if status is None and record.attempts:
         status = record.attempts[-1].status

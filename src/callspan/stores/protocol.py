@@ -102,7 +102,7 @@ class Store:
 
     @property
     def at_every_level(self) -> list[str]:
-        """URLs of the same store with each level of content that it may be told to keep."""
+        """URLs of the same store with each level of content that can be set for it."""
         return [_with_level(self.url, level) for level in get_args(Content)]
 
     def with_level(self, url: str) -> str:

@@ -142,6 +142,8 @@ def sweep(run: Run) -> int:
     run(LIVE_CONTENT.format(contents="live", nodes="live_ctx", calls=_CALLS), {})
     for found in referred(run(SKELETONS.format(id="hash", calls=_CALLS), {}).fetchall()):
         run("INSERT INTO live SELECT hash FROM content WHERE hash = :hash ON CONFLICT DO NOTHING", {"hash": found})
+    # May be left by a process that died; a retention that looks through the contents now gives up.
+    run("DELETE FROM in_use", {})
     run("DELETE FROM ctx WHERE NOT EXISTS (SELECT 1 FROM live_ctx l WHERE l.id = ctx.id)", {})
     return run("DELETE FROM content WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.id = content.hash)", {}).rowcount
 

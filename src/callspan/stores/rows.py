@@ -4,29 +4,25 @@ A row holds the columns and `extra`, the JSON of everything no column holds; tog
 When versions are merged, in any order, each field and each key of `metadata` has the value of the newest version that
 has it; `start_ns` is the earliest, `content_level` the strictest. `stamps` in the row has the version of each value
 that is not of the newest.
-
-Row builders make the cells directly from the fields of a record. They are generated once for each table from
-`callspan.stores.columns` and the record types, and return the same as `to_row`, to which a record with a value outside
-its column's range is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache, reduce
-from operator import attrgetter, itemgetter
+from functools import cache, lru_cache, reduce
+from operator import attrgetter
 from types import NoneType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 
-from callspan.record.call import PARTS, STAGES, CallRecord
+from callspan.record.call import PARTS, STAGES
 from callspan.record.codec import encode_json
 from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation
 from callspan.settings import Content, stricter
-from callspan.stores.columns import MAX_COUNT, TABLES, Column, Form, Table
+from callspan.stores.columns import MAX_COUNT, TABLES, Form, Table
 
 Cell: TypeAlias = str | int | float | bytes | bytearray | None
 Row: TypeAlias = dict[str, Cell]
@@ -43,6 +39,8 @@ _R = TypeVar("_R", SessionRecord, TimestepRecord)
 _SEEN: Final = "seen_ns"
 _START: Final = "start_ns"
 _LEVEL: Final = "content_level"
+_SPAN: Final = "span_id"
+_OF_SPAN: Final = ("trace_id", _SPAN, "parent_span_id", "sampled", "trace")
 _KEYED: Final = "metadata"
 _PREFIX: Final = _KEYED + "."
 
@@ -50,9 +48,9 @@ _PREFIX: Final = _KEYED + "."
 _stamps = msgspec.json.Decoder(dict[str, int])
 _ELSEWHERE: Final = (msgspec.Raw, Conversation | None)
 """Types of fields not stored in rows: contents are stored once, see `callspan.stores.bodies`."""
-Computed: TypeAlias = Callable[[Any], tuple[Cell, ...]]
-"""Returns the values of the computed columns, in the order of the table."""
-_Values: TypeAlias = Callable[[object], tuple[object, ...]]
+_PLAIN: Final = (str, bool, float)
+_CELLS: Final[frozenset[type]] = frozenset(_PLAIN)
+_JSON: Final[Form] = "json"
 
 
 def on_conflict(table: Table, names: Sequence[str]) -> str:
@@ -82,28 +80,93 @@ def ranked(column: str, names: Iterable[str]) -> str:
     return f"CASE {column} {cases} END"
 
 
+class _Field(NamedTuple):
+    """A field of a record, or of a struct in it."""
+
+    name: str
+    place: str | None
+    """The name of its column; None: it has none."""
+    form: Form
+    cells: frozenset[type]
+    """Types of values that are the cell as they are, beside integers in range; empty where it is JSON."""
+    default: object
+    """What is left out of the row."""
+
+
+class _Holder(NamedTuple):
+    """A struct whose fields have columns: the record itself, which has no name, or one in it."""
+
+    name: str
+    values: Callable[[object], tuple[Any, ...]]
+    fields: Sequence[_Field]
+    default: object
+
+
 def to_row(table: Table, record: Record) -> Row:
-    """Return the row of a record, without its bodies and its conversation."""
-    row: Row = dict.fromkeys(table.names)
-    tree = _tree_of(record)
-    for column in table.columns:
-        cell = _cell(record, column) if column.path else None
-        if cell is not None:
-            row[column.name] = cell
-            _take(tree, column.path)
-    tree.pop("kind", None)
-    row["extra"] = encode_json(tree).decode() if tree else None
+    """Return the row of a record, without its bodies and its conversation; computed columns are None."""
+    row, extra = _empty(table.kind).copy(), Tree()
+    for name, values, fields, default in _holders(table.kind):
+        held = getattr(record, name) if name else record
+        if held is None:
+            continue
+        rest: Tree = {} if name else extra
+        number = 0
+        for value, (field, place, form, cells, usual) in zip(values(held), fields, strict=True):
+            if value is usual:
+                continue
+            if place is not None:
+                # For most a call would take as long as all else here.
+                kind = type(value)
+                is_cell = kind in cells or (kind is int and -MAX_COUNT < value < MAX_COUNT and cells)
+                cell = value if is_cell else _cell(value, form)
+                if cell is not None:
+                    row[place] = cell
+                    number += 1
+                    continue
+            if value != usual:
+                rest[field] = value
+        if name and (rest or not (number or held == default)):
+            extra[name] = rest
+    row["extra"] = encode_json(extra).decode() if extra else None
     return row
 
 
-def _tree_of(record: Record) -> Tree:
-    tree: Tree = msgspec.json.decode(encode_json(record))
-    if isinstance(record, CallRecord):
-        tree.pop("conversation", None)
-        for side in (tree.get("request"), tree.get("response")):
-            if isinstance(side, dict):
-                side.pop("body", None)
-    return tree
+@cache
+def _empty(tag: str) -> Row:
+    return dict.fromkeys(TABLES[tag].names)
+
+
+@cache
+def _holders(tag: str) -> list[_Holder]:
+    table, kind = TABLES[tag], RECORD_TYPES[tag]
+    names = list(dict.fromkeys(path[0] for path in (column.path for column in table.columns) if len(path) > 1))
+    hints = get_type_hints(kind)
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    found = [_holder(table, "", kind, None, names)]
+    for name in names:
+        struct = next(one for one in get_args(hints[name]) or (hints[name],) if one is not NoneType)
+        found.append(_holder(table, name, struct, _default(fields[name])))
+    return found
+
+
+def _holder(table: Table, name: str, kind: type, default: object, beside: Sequence[str] = ()) -> _Holder:
+    columns = {column.path: column for column in table.columns}
+    fields = []
+    for field in msgspec.structs.fields(kind):
+        if field.name not in beside and field.type not in _ELSEWHERE:
+            column = columns.get((name, field.name) if name else (field.name,))
+            usual = _default(field)
+            is_left_out = column is None or usual in (None, [], {})
+            place, form = (None, _JSON) if column is None else (column.name, column.form)
+            cells = frozenset() if form == _JSON else _CELLS
+            fields.append(_Field(field.name, place, form, cells, usual if is_left_out else msgspec.UNSET))
+    return _Holder(name, attrgetter(*(field.name for field in fields)), fields, default)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> object:
+    if field.default is not msgspec.NODEFAULT:
+        return field.default
+    return msgspec.UNSET if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
@@ -138,38 +201,22 @@ def _fields(kind: str, names: tuple[str, ...]) -> list[tuple[int, tuple[str, ...
     return [(places[column.name], column.path, column.form) for column in TABLES[kind].columns if column.path]
 
 
-def _cell(record: Record, column: Column) -> Cell:
-    """Return the value of a column; None if it is unknown, or out of range and left in `extra`."""
-    value: object = record
-    for name in column.path:
-        value = getattr(value, name, None)
-    if column.form == "json":
-        return None if value is None or value in ([], {}) else encode_json(value).decode()
-    if isinstance(value, bool):
-        return value
+def _cell(value: object, form: Form) -> Cell:
+    """Return the value of a column; None for an empty one of JSON, and one out of range, which is left in `extra`."""
+    if form == "json":
+        return None if value in ([], {}) else encode_json(value).decode()
+    if isinstance(value, _PLAIN):
+        return cast("Cell", value)
     if isinstance(value, int):
-        limit = LIMITS.get(column.form, _INT_LIMIT)
+        limit = LIMITS.get(form, _INT_LIMIT)
         return value if -limit <= value < limit else None
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return value if isinstance(value, str | float) else None
+    return format(value, "f") if isinstance(value, Decimal) else None
 
 
 def _json(cell: object) -> object:
     if isinstance(cell, bytes):
         return msgspec.Raw(cell)
     return msgspec.json.decode(cell) if isinstance(cell, str) else cell
-
-
-def _take(tree: Tree, path: tuple[str, ...]) -> None:
-    """Remove and return the value at `path`, and remove its parent object if that is then empty."""
-    inner = tree.get(path[0])
-    if len(path) == 1:
-        tree.pop(path[0], None)
-    elif isinstance(inner, dict):
-        inner.pop(path[1], None)
-        if not inner:
-            del tree[path[0]]
 
 
 class _Versioned(NamedTuple):
@@ -191,7 +238,7 @@ def merge(versions: Iterable[_R]) -> _R:
 
 def merged_row(table: Table, there: Mapping[str, object] | None, record: Record) -> Row:
     """Return the row of a record, merged with the stored row; fills in `stamps`."""
-    tree = _tree_of(record)
+    tree: Tree = msgspec.json.decode(encode_json(record))
     tree.pop("kind")
     latest = _versioned(tree)
     if there is not None:
@@ -220,6 +267,9 @@ def _merged(one: _Versioned, other: _Versioned) -> _Versioned:
     for path, value in other.values.items():
         if path not in values or other.stamps[path] > stamps[path]:
             values[path], stamps[path] = value, other.stamps[path]
+    spans = {side.values[_SPAN] for side in (one, other) if _SPAN in side.values}
+    if len(spans) > 1:
+        _take_span(values, stamps, max(one, other, key=lambda side: side.stamps[_SPAN]))
     starts = [versioned.values[_START] for versioned in (one, other) if _START in versioned.values]
     if starts:
         values[_START] = min(cast("list[int]", starts))
@@ -229,152 +279,17 @@ def _merged(one: _Versioned, other: _Versioned) -> _Versioned:
     return _Versioned(values, stamps, max(one.version, other.version))
 
 
+def _take_span(values: Tree, stamps: dict[str, int], of: _Versioned) -> None:
+    """Take all that says where a span is from the one that counts: what it lacks is of another span."""
+    for path in _OF_SPAN:
+        if path in of.values:
+            values[path], stamps[path] = of.values[path], of.stamps[path]
+        else:
+            values.pop(path, None)
+            stamps.pop(path, None)
+
+
 def _tree(versioned: _Versioned) -> Tree:
     tree: Tree = {path: value for path, value in versioned.values.items() if not path.startswith(_PREFIX)}
     keyed = {path[len(_PREFIX) :]: value for path, value in versioned.values.items() if path.startswith(_PREFIX)}
     return tree | {_SEEN: versioned.version} | ({_KEYED: keyed} if keyed else {})
-
-
-class _Source(NamedTuple):
-    """A source of column values: the record itself, or a struct in it."""
-
-    name: str
-    """Field of the record that holds it; empty: the record itself."""
-    columns: Sequence[Column]
-    defaults: Sequence[object]
-    """Defaults of the fields that have a column."""
-    taken: _Values
-    """Values of the columns."""
-    others: _Values
-    """Values of the fields without a column, which are stored in `extra`."""
-    other_fields: Sequence[tuple[str, Any, object]]
-    """The fields without a column, in the form `msgspec.defstruct` takes."""
-    optional: bool
-    """It may be absent; if present, `extra` has it, even if it is empty."""
-
-
-class RowBuilder:
-    """Makes the rows of one table. Safe from any thread."""
-
-    def __init__(self, table: Table, computed: Computed) -> None:
-        """`computed` returns the values of the computed columns."""
-        record = RECORD_TYPES[table.kind]
-        columns = [column for column in table.columns if column.path]
-        inner = list(dict.fromkeys(column.path[0] for column in columns if len(column.path) > 1))
-        self._record = _source(record, "", columns, inner)
-        self._inner = [_Inner(_source(record, name, columns, ())) for name in inner]
-        rest = [(one.name, object, msgspec.UNSET) for one in self._inner]
-        self._extra = msgspec.defstruct("Extra", [*self._record.other_fields, *rest], omit_defaults=True)
-        self._no_extra = msgspec.json.encode(self._extra())
-        self._computed = computed
-        sources = (self._record, *(one.source for one in self._inner))
-        found = [column for one in sources for column in one.columns]
-        places = {form: [place for place, column in enumerate(found) if column.form == form] for form in LIMITS}
-        self._limits = [(_all_of(each), LIMITS[form]) for form, each in places.items() if each]
-        self._decimals = [place for place, column in enumerate(found) if column.form == "decimal"]
-        defaults = [default for one in sources for default in one.defaults]
-        self._json = [(place, defaults[place]) for place, column in enumerate(found) if column.form == "json"]
-        order = [*(column.name for column in found), *(column.name for column in table.columns if not column.path)]
-        self._in_order = itemgetter(*(order.index(column.name) for column in table.columns))
-
-    def cells(self, record: Record) -> tuple[Cell, ...] | None:
-        """Return the cells of all columns, `extra` last; None where a value does not fit its column."""
-        found = [*self._record.taken(record)]
-        extra = [*self._record.others(record)]
-        for inner in self._inner:
-            taken, rest = inner.read(getattr(record, inner.name))
-            found += taken
-            extra.append(rest)
-        if not self._made_cells(found):
-            return None
-        found += self._computed(record)
-        text = encode_json(self._extra(*extra))
-        cells = cast("tuple[Cell, ...]", self._in_order(found))
-        return (*cells, None if text == self._no_extra else text.decode())
-
-    def _made_cells(self, found: list[object]) -> bool:
-        """Convert the values to cells in place; return whether all fit their columns."""
-        for numbers_of, limit in self._limits:
-            numbers = [*filter(None, numbers_of(found))]
-            if numbers and (max(numbers) >= limit or min(numbers) < -limit):
-                return False
-        for place in self._decimals:
-            if found[place] is not None:
-                found[place] = format(found[place], "f")
-        for place, default in self._json:
-            value = found[place]
-            if value == default:
-                found[place] = None
-            elif value is None or value in ([], {}):
-                return False
-            else:
-                found[place] = encode_json(value).decode()
-        return True
-
-
-def _all_of(places: Sequence[int]) -> Callable[[list[Any]], tuple[int | None, ...]]:
-    """Return a function that returns the items at these indexes as a tuple."""
-    return itemgetter(*places) if len(places) > 1 else lambda found: (found[places[0]],)
-
-
-class _Inner:
-    """A struct within a record."""
-
-    def __init__(self, source: _Source) -> None:
-        self.source, self.name = source, source.name
-        self._nothing = (None,) * len(source.columns)
-        self._defaults = tuple(default for _, _, default in source.other_fields)
-        self._rest = msgspec.defstruct("Rest", source.other_fields, omit_defaults=True)
-
-    def read(self, value: object) -> tuple[tuple[object, ...], object]:
-        """Return the values of the columns and the rest; UNSET if that is nothing."""
-        source = self.source
-        if value is None:
-            return self._nothing, msgspec.UNSET
-        taken, others = source.taken(value), source.others(value)
-        # Mostly the first value says it. A Decimal compared with None asks whether that is a number, which takes long.
-        if others == self._defaults and not (
-            source.optional and (not taken or taken[0] is None) and taken == self._nothing
-        ):
-            return taken, msgspec.UNSET
-        return taken, self._rest(*others)
-
-
-def _source(record: type[Record], name: str, columns: Sequence[Column], inner: Collection[str]) -> _Source:
-    struct, optional = (record, False) if not name else _type_of(record, name)
-    mine = [column for column in columns if (column.path[0] if len(column.path) > 1 else "") == name]
-    held = {column.path[-1] for column in mine} | {*inner}
-    fields = {field.name: field for field in msgspec.structs.fields(struct)}
-    others = [field for field in fields.values() if field.name not in held and field.type not in _ELSEWHERE]
-    return _Source(
-        name,
-        mine,
-        [_default(fields[column.path[-1]]) for column in mine],
-        _values([column.path[-1] for column in mine]),
-        _values([field.name for field in others]),
-        [(field.name, object, _default(field)) for field in others],
-        optional,
-    )
-
-
-def _type_of(record: type[Record], name: str) -> tuple[type[msgspec.Struct], bool]:
-    """Return the struct type of a field, and whether it may be None."""
-    hint = get_type_hints(record)[name]
-    kinds = get_args(hint) or (hint,)
-    return next(kind for kind in kinds if kind is not NoneType), NoneType in kinds
-
-
-def _default(field: msgspec.structs.FieldInfo) -> object:
-    if field.default is not msgspec.NODEFAULT:
-        return field.default
-    return msgspec.UNSET if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-
-
-def _values(names: Sequence[str]) -> _Values:
-    """Return a function that returns these attributes as a tuple."""
-    if not names:
-        return lambda _: ()
-    getter = attrgetter(*names)
-    if len(names) == 1:
-        return lambda value: (getter(value),)
-    return getter

@@ -27,6 +27,8 @@ APPLICATION_ID: Final = 0x43535031
 
 _WIDTH: Final = 118
 _PLACEHOLDER: Final = re.compile(r"@(columns|merged|version|format)\((\w*)\)")
+_SHARED: Final = "@shared()\n"
+"""Where a script has what SQLite and Postgres have alike."""
 _STATEMENT_END: Final = re.compile(r";\n")
 _RELATION: Final = re.compile(r"CREATE (?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)")
 _NAMED: Final = 3
@@ -83,19 +85,24 @@ _TYPES: Final[dict[Dialect, _Types]] = {
 _CODECS: Final = {("calls", _EARLIEST): "CODEC(Delta, ZSTD)"}
 MARKS: Final = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={FORMAT}")
 """Statements that mark an SQLite file as callspan's, and its format."""
-_VERSION: Final = (
-    f"bitShiftLeft(toUInt128({ranked('part', PARTS)}), 72) + bitShiftLeft(toUInt128(ifNull(seen_ns, 0)), 8)"
-    f" + toUInt128({ranked('stage', STAGES)})"
-)
-"""ClickHouse's number of a version, in the order of `callspan.record.merging.order`."""
+_VERSION: Final = {
+    "part": f"bitShiftLeft(toUInt128({ranked('part', PARTS)}), 72)",
+    "seen_ns": "bitShiftLeft(toUInt128(ifNull(seen_ns, 0)), 8)",
+    "stage": f"toUInt128({ranked('stage', STAGES)})",
+}
+"""Summands of ClickHouse's number of a version, in the order of `callspan.record.merging.order`."""
 _EXTRA: Final = Column("extra", ("extra",), "json")
 
 
 def statements(dialect: Dialect) -> list[str]:
     """Return the SQL that creates the tables, but not the mark of their format in SQLite."""
-    script = resources.files(__package__).joinpath("sql").joinpath(f"{dialect}.sql").read_text(encoding="utf-8")
+    script = _script(dialect).replace(_SHARED, _script("shared"))
     filled = _PLACEHOLDER.sub(lambda found: _filled(dialect, found[2], found[1]), script)
     return [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
+
+
+def _script(name: str) -> str:
+    return resources.files(__package__).joinpath("sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
 @cache
@@ -128,7 +135,7 @@ def _filled(dialect: Dialect, name: str, what: str) -> str:
         return str(FORMAT)
     table = next(table for table in TABLES.values() if table.name == name)
     if what == "version":
-        return _VERSION
+        return " + ".join(part for name, part in _VERSION.items() if name in table.names)
     return _merged(table) if what == "merged" else _wrapped(_definitions(dialect, table))
 
 

@@ -35,13 +35,16 @@ SELECT {_ENDED}, s.session_id, 'sessions', s.host, s.pid, s.end_ns IS NULL FROM 
  WHERE {_AFTER.format(at=_ENDED, key="s.session_id")} AND s.seen_ns < :before
    AND (s.end_ns IS NOT NULL OR s.seen_ns < :quiet)
    AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id
-     AND c.start_ns >= CASE WHEN s.end_ns IS NULL OR {_RUNS} THEN :quiet ELSE :before END)
+     AND (c.seen_ns >= :until OR c.start_ns >= CASE WHEN s.end_ns IS NULL OR {_RUNS} THEN :quiet ELSE :before END))
  ORDER BY 1, 2 LIMIT :most"""
 _LOOSE_CALLS: Final = f"""
 SELECT c.start_ns, c.call_id, 'calls', c.host, c.pid, {_RUNS} FROM calls c
  WHERE c.session_id IS NULL AND {_AFTER.format(at="c.start_ns", key="c.call_id")}
    AND (coalesce(c.outcome, '') NOT IN ('started', 'in_progress') OR c.start_ns < :quiet)
+   AND coalesce(c.seen_ns, 0) < :until
  ORDER BY 1, 2 LIMIT :most"""
+MAY_GO: Final = """
+SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM calls WHERE session_id IS NULL)"""
 _TO_REDUCE: Final = """
 SELECT * FROM {table} WHERE {key} IN (
   SELECT {key} FROM {table} WHERE {key} || '' > :last AND {condition} AND ({full}) ORDER BY {key} || '' LIMIT :most)
@@ -81,6 +84,8 @@ class Engine(Protocol):
     """Condition that a value is one of `:keys`."""
     lock: str
     """Clause of a query that locks its rows."""
+    first: int
+    """Rows of a first step."""
     size: int
     """Rows that a step may take now."""
 
@@ -118,6 +123,10 @@ class SqlRetention:
 
     def __init__(self, engine: Engine, keep: Keep, counts: Counter[str]) -> None:
         self._engine, self._keep, self._counts = engine, keep, counts
+        self._sizes: dict[str, int] = {}
+        """Rows that a step may delete now, by table."""
+        self._at_once = max(1, engine.first // 10)
+        """Sessions and calls that are looked for together."""
 
     def steps(self) -> Iterator[None]:
         """Delete what is old, then what is too much, then what only that referred to."""
@@ -132,10 +141,9 @@ class SqlRetention:
             # Also of what was delivered again, which changed no row.
             yield from self._engine.sweep(self._counts)
         while (most := self._keep.most_bytes) is not None and (used := self._engine.used_bytes()) > most:
-            there = sum(self._number(f"SELECT count(*) FROM {table}") for table in ("sessions", *CHILDREN))
-            known = self._counts.total()
-            enough = known + max(1, int(there * (1 - LOWER * most / used)))
-            last = yield from self._until(self._keep.until_ns, enough, self._delete)
+            known, there = self._counts.total(), self._number(MAY_GO)
+            part = max(1, int(there * (1 - LOWER * most / used)))
+            last = yield from self._until(self._keep.until_ns, part, self._delete)
             yield from self._others(last, self._delete, rejected=False)
             if self._counts.total() == known:
                 return
@@ -149,21 +157,26 @@ class SqlRetention:
     def _number(self, sql: str) -> int:
         return int(str(self._engine.run(sql, {}).fetchall()[0][0]))
 
-    def _until(self, before_ns: int, enough: int | None, take: _Take) -> Generator[None, None, int]:
-        """Take what ended before a time, or only until so many rows are counted; return the end of the last."""
+    def _until(self, before_ns: int, left: int | None, take: _Take) -> Generator[None, None, int]:
+        """Take what ended before a time, or only so many sessions and calls; return the end of the last."""
         place = Candidate(0, "", "", None, None, has_no_end=False)
-        while found := self._candidates(place, before_ns, None if enough is None else enough - self._counts.total()):
+        while left != 0 and (found := self._candidates(place, before_ns, left)):
             place = found[-1]
-            yield from self._remove([one for one in found if not one.lives], before_ns, take)
-            if enough is not None and self._counts.total() >= enough:
-                break
+            gone = [one for one in found if not one.lives]
+            known = self._counts.total()
+            yield from self._remove(gone, before_ns, take)
+            # Each step is short whatever these hold; few of them with little in them would be many steps.
+            size = self._sizes.get("calls", self._engine.first)
+            self._at_once = min(2 * self._at_once, size) if self._counts.total() - known < size else self._at_once
+            left = None if left is None else left - len(gone)
         return place.at_ns
 
-    def _candidates(self, place: Candidate, before_ns: int, rows: int | None) -> list[Candidate]:
-        """Return the next that may go, as many as a step takes, and a part of what makes so many rows."""
+    def _candidates(self, place: Candidate, before_ns: int, left: int | None) -> list[Candidate]:
+        """Return the next that may go, as many as a step takes."""
         quiet_ns = min(before_ns, self._keep.quiet_ns)
-        most = max(1, self._engine.size // 10 if rows is None else min(self._engine.size, rows) // 10)
+        most = self._at_once if left is None else min(self._at_once, left)
         values = {"after": place.at_ns, "key": place.key, "before": before_ns, "quiet": quiet_ns, "most": most}
+        values |= {"until": self._keep.until_ns}
         found: list[Any] = [
             row for sql in (_SESSIONS, _LOOSE_CALLS) for row in self._engine.run(sql, values).fetchall()
         ]
@@ -199,6 +212,7 @@ class SqlRetention:
                 after = str(found[-1][0])
                 gone = [str(key) for key, there in found if there is None]
                 old = OLD[table].replace(":value", ":before")
+                old += " AND coalesce(seen_ns, 0) < :before" if table == "calls" else ""
                 if gone:
                     yield from take(table, f"session_id {self._engine.among} AND {old}", gone, before_ns)
                 yield
@@ -217,8 +231,10 @@ class SqlRetention:
             return deleted
 
         while number == most:
-            most = self._engine.size
+            # Rows of one table cost many times those of another, and an empty step says nothing.
+            self._engine.size = most = self._sizes.get(table, self._engine.first)
             number = yield from self._engine.write(partial(work, most))
+            self._sizes[table] = self._engine.size if 2 * number >= most else min(most, self._engine.size)
 
     def _reduce(
         self, table: str, condition: str, keys: Sequence[str] = (), before_ns: int | None = None

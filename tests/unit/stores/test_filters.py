@@ -1,21 +1,18 @@
-"""Filters of calls, their order and pages; the same for both kinds of file."""
+"""Filters of calls, their order and pages."""
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from callspan.record.call import CallRecord, Stream
+from callspan.record.call import Stream
 from callspan.record.events import SessionRecord
 from callspan.stores.base import CallFilter, Reader
 from callspan.stores.urls import open_store
 from tests.points import points
 
-from .conftest import MIDNIGHT_NS, SECOND, Holding, chat, deliver, made
+from .conftest import MIDNIGHT_NS, SECOND, Holding, chat, made
 
 
 def ids(reader: Reader, **which: Any) -> list[str]:
@@ -218,64 +215,6 @@ def test_a_session_is_known_by_its_whole_id_or_a_beginning_of_its_own(
     )
     summary = reader.session(prefix)
     assert (summary.session.session_id if summary else None) == found
-
-
-CALLS = st.lists(
-    st.builds(
-        made,
-        st.uuids().map(str),
-        st.integers(0, 4),
-        session_id=st.sampled_from([None, "s1", "s2"]),
-        model=st.sampled_from([None, "m1", "m2"]),
-        response_model=st.sampled_from([None, "m2", "m3"]),
-        provider=st.sampled_from(["openai", "anthropic"]),
-        outcome=st.sampled_from(["started", "success", "error", "timeout", "cancelled"]),
-    ),
-    max_size=12,
-    unique_by=lambda call: call.call_id,
-)
-FILTERS = st.builds(
-    CallFilter,
-    session_id=st.sampled_from([None, None, "s1"]),
-    model=st.sampled_from([None, None, "m2"]),
-    provider=st.sampled_from([None, None, "openai"]),
-    since_ns=st.sampled_from([None, MIDNIGHT_NS + SECOND]),
-    until_ns=st.sampled_from([None, MIDNIGHT_NS + 3 * SECOND]),
-    errors=st.sampled_from([None, None, True, False]),
-    limit=st.sampled_from([None, 0, 2, 5]),
-    offset=st.integers(0, 3),
-    newest_first=st.booleans(),
-)
-
-
-def fits(call: CallRecord, which: CallFilter) -> bool:
-    models = {call.request.model, call.response.model if call.response else None}
-    wanted = {None: set(), True: {"error", "timeout"}, False: {"success"}}[which.errors]
-    return all(
-        (
-            which.session_id is None or call.place.session_id == which.session_id,
-            which.model is None or which.model in models,
-            which.provider is None or call.provider == which.provider,
-            which.since_ns is None or call.timing.start_ns >= which.since_ns,
-            which.until_ns is None or call.timing.start_ns < which.until_ns,
-            which.errors is None or call.outcome in wanted,
-        )
-    )
-
-
-@settings(max_examples=12, deadline=None)
-@given(CALLS, st.lists(FILTERS, min_size=8, max_size=8))
-def test_both_kinds_of_file_apply_the_text_filter_literally(calls: list[CallRecord], many: list[CallFilter]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        for url in (f"sqlite:///{folder}/a.db", f"jsonl:///{folder}/a.jsonl"):
-            reader = deliver(url, calls)
-            for which in many:
-                expected = [call for call in calls if fits(call, which)]
-                expected.sort(key=lambda call: (call.timing.start_ns, call.call_id), reverse=which.newest_first)
-                end = None if which.limit is None else which.offset + which.limit
-                assert reader.count_calls(which) == len(expected)
-                assert [c.call_id for c in reader.calls(which)] == [c.call_id for c in expected[which.offset : end]]
-            reader.close()
 
 
 def test_a_store_opened_twice_gives_the_same(holding: Holding) -> None:

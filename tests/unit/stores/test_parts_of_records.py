@@ -16,6 +16,7 @@ from callspan.record.codec import decode
 from callspan.record.events import EventRecord
 from callspan.spool.sink import PoisonError, decode_payload
 from callspan.stores import bodies, payloads
+from callspan.stores.columns import CALLS
 from callspan.stores.payloads import line_of
 from tests.points import points
 
@@ -78,7 +79,7 @@ def test_no_text_breaks_a_line(text: str) -> None:
     ],
 )  # fmt: skip
 def test_derived_columns(record: CallRecord, expected: tuple[object, ...]) -> None:
-    row = payloads.derived(record)
+    row = dict(zip(CALLS.names, payloads.cells_of(record), strict=True))
     assert (row["finish_reason"], row["http_status"], row["end_ns"], row["cost_picousd"]) == expected
 
 

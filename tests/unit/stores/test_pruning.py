@@ -11,7 +11,6 @@ from callspan.record.events import EventRecord, Record, SessionRecord, TimestepR
 from callspan.stores.base import DeletionResult
 from callspan.stores.retention import prune
 from callspan.stores.urls import open_store
-from tests.stores.conftest import delete_session
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, made
 
@@ -59,14 +58,4 @@ def test_which_records_are_from_before_a_time(holding: Holding, records: list[Re
     assert records_of(prune(reader.name, THEN)) == DeletionResult()
     left = open_store(reader.name)
     assert left.count_calls() == sum(getattr(one, "call_id", None) == "c" for one in records) - removed.calls
-    left.close()
-
-
-def test_a_session_is_deleted_by_its_whole_id_only(holding: Holding) -> None:
-    reader = holding(made("a", session_id="run-1"), made("b", session_id="run-12"), made("c"))
-    reader.close()
-    assert records_of(delete_session(reader.name, "run")) == DeletionResult()
-    assert records_of(delete_session(reader.name, "run-1")) == DeletionResult(calls=1)
-    left = open_store(reader.name)
-    assert {call.call_id for call in left.calls()} == {"b", "c"}
     left.close()

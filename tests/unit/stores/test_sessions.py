@@ -8,7 +8,6 @@ import subprocess
 import sys
 from decimal import Decimal
 from functools import cache
-from itertools import permutations
 from typing import Any
 
 import pytest
@@ -105,34 +104,6 @@ def test_the_last_time_of_a_session_is_that_of_its_latest_record(
     holding: Holding, records: list[Record], last: int | None
 ) -> None:
     assert shown(holding(*records)).last_ns == last
-
-
-@pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_versions_merge_to_one_record_in_any_order_of_arrival(holding: Holding, order: tuple[int, ...]) -> None:
-    versions = [
-        session(version=10, name="begun", start_ns=1, metadata={"a": 1, "b": 1}, host=HERE, pid=os.getpid()),
-        session(version=20, user_id="u", metadata={"b": 2}),
-        session(version=30, end_ns=9, outcome="success", success=False, metadata={"c": 3}),
-    ]
-    merged = shown(holding(*(versions[at] for at in order))).session
-    assert merged == session(
-        version=30, name="begun", start_ns=1, end_ns=9, user_id="u", outcome="success", success=False,
-        metadata={"a": 1, "b": 2, "c": 3}, host=HERE, pid=os.getpid(),
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_a_running_call_never_covers_the_ended_one(holding: Holding, order: tuple[int, ...]) -> None:
-    versions = [
-        made("c", part="started", outcome="started"),
-        made("c", outcome="error", input_tokens=3),
-        made("c", seen_ns=3, outcome="success", input_tokens=4),
-    ]
-    reader = holding(*(versions[at] for at in order))
-    found = reader.call("c")
-    assert found is not None
-    assert (found.seen_ns, found.outcome, reader.count_calls()) == (3, "success", 1)
-    assert [summary.input_tokens for summary in reader.summary("model")] == [4]
 
 
 def test_of_two_records_of_the_same_version_the_first_stays(holding: Holding) -> None:

@@ -146,7 +146,7 @@ class ClickHouseReader(SqlReader):
                 self._pieces[str(row["hash"])] = self._json_of(row)
 
 
-class WritersReader(ClickHouseReader, ExactCalls):
+class ClickHouseWritersReader(ClickHouseReader, ExactCalls):
     """Reads over a writer's client, also versions of a call that are to be merged."""
 
     def __init__(self, name: str, client: Client) -> None:

@@ -30,7 +30,7 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import REWARDED, DeletionResult, DeletionScope, check_layout, tried
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
-from callspan.stores.clickhouse.reader import WritersReader
+from callspan.stores.clickhouse.reader import ClickHouseWritersReader
 from callspan.stores.columns import TABLES, Table
 from callspan.stores.erased import digests, digests_of, is_erased, names
 from callspan.stores.payloads import bodies_of, cells_of, combined, message_key
@@ -116,7 +116,7 @@ class ClickHouseStore:
             try:
                 self._client = client
                 self._deliver([entry])
-                found = WritersReader(self.name, client).session(key)
+                found = ClickHouseWritersReader(self.name, client).session(key)
             finally:
                 self._client = None
                 delete(client, table, chosen, {"key": key})
@@ -221,7 +221,7 @@ class ClickHouseStore:
 
         There is no lock: what another process has written meanwhile is found afterwards, and merged once more.
         """
-        reader = WritersReader(self.name, self._open)
+        reader = ClickHouseWritersReader(self.name, self._open)
         for _ in range(_TURNS):
             known = reader.exact_call(call_id)
             whole = combined(known, [*reader.versions(call_id), *records])
@@ -379,16 +379,11 @@ def _remove_old(client: Client, older_than_ns: int) -> DeletionResult:
 
 
 def _erase(client: Client, scope: DeletionScope) -> DeletionResult:
-    """Delete sessions and calls with the contents that only they refer to, and remember their ids."""
-    return take(client, scope, [found.hex() for found in digests(scope)])
-
-
-def take(client: Client, scope: DeletionScope, remembered: Collection[str]) -> DeletionResult:
-    """Delete sessions and calls with the contents that only they refer to.
+    """Delete sessions and calls with the contents that only they refer to, and remember their ids.
 
     A writer that does not see what is remembered yet sees it after its batch, and writes its contents again.
     """
-    insert(client, "erased", [{"id": found, "time_ns": scope.erased_ns} for found in remembered])
+    insert(client, "erased", [{"id": found.hex(), "time_ns": scope.erased_ns} for found in digests(scope)])
     began_ns = time.time_ns()
     rows = client.query("SELECT key, frame FROM dead_letter").result_rows
     rejected = [str(row[0]) for row in rows if names(str(row[1]).encode(), scope)]

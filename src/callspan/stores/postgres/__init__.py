@@ -49,4 +49,4 @@ class Postgres(ServerStore):
 
     def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
         """Delete what is old or too much, in short transactions. Raises StoreError, psycopg.Error."""
-        return cast("Iterator[None]", self.load("callspan.stores.postgres.store:retain")(self.url, keep, counts))
+        return cast("Iterator[None]", self.load("callspan.stores.postgres.retention:retain")(self.url, keep, counts))

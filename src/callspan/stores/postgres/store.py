@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from operator import itemgetter
-from typing import Final, TypeVar
+from typing import Final
 
 import psycopg
 from psycopg.rows import dict_row
@@ -26,26 +26,22 @@ from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, Keep, StoreError, check_layout, tried
+from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.filters import POSTGRES, keyed, positions, source
 from callspan.stores.payloads import bodies_of, cells_of, combined, message_key
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
-from callspan.stores.retention import remove_by_sql, sweep
+from callspan.stores.retention import remove_by_sql
 from callspan.stores.rows import merged_row, on_conflict
 from callspan.stores.sql_reader import ExactCalls, SqlReader
-from callspan.stores.sql_retention import STEP_S, SqlRetention
 from callspan.stores.sql_rewards import Values
 
 _MOMENT_MS: Final = 500
 _KEY: Final = itemgetter(0)
 """The key of a row: the first column of every table."""
-_T = TypeVar("_T")
-_RETENTION: Final = 0x43535032
-"""The advisory lock of the process that deletes by itself."""
-_ROWS, _MOST_ROWS = 20, 5_000
-"""Rows of the first step of a retention, and the most of one."""
+_SWEEPS: Final = b""
+"""Key of the row of `in_use` that is there while a retention looks through the contents."""
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
@@ -88,8 +84,10 @@ class PostgresStore:
                 for record in records:
                     if not is_erased(record, erased.get):
                         batch.add(record)
-                batch.merge_responses(cursor, _WritersReader(self.name, connection))
+                batch.merge_responses(cursor, WritersReader(self.name, connection))
                 batch.write(cursor)
+                if _SWEEPS in erased:
+                    batch.mark(cursor)
         except _POISON as error:
             raise PoisonError(error_text(error)) from error
 
@@ -98,7 +96,7 @@ class PostgresStore:
         with self._open.transaction():
             self._open.execute(
                 "INSERT INTO dead_letter (key, reason, frame, time_ns) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                (f"{entry.segment}:{entry.start}", _storable(reason), entry.payload, time.time_ns()),
+                (f"{entry.segment}:{entry.start}", storable(reason), entry.payload, time.time_ns()),
             )
 
     def try_out(self, entry: Entry) -> str:
@@ -111,7 +109,7 @@ class PostgresStore:
         with closing(connection), explaining(self.name, connection), rolled_back:
             connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
             batch.write(connection.cursor())
-            found = _WritersReader(self.name, connection).session(record_key(record)[1])
+            found = WritersReader(self.name, connection).session(record_key(record)[1])
         return tried(found=found is not None)
 
     def close(self) -> None:
@@ -148,9 +146,9 @@ class _Batch:
 
     def _add(self, kind: str, key: str, record: Record) -> None:
         if TABLES[kind].merges:
-            self._versions[kind].append((_storable(key), record))
+            self._versions[kind].append((storable(key), record))
             return
-        cells = [_storable(cell) for cell in cells_of(record)]
+        cells = [storable(cell) for cell in cells_of(record)]
         if isinstance(record, CallRecord):
             cells += self._references(record)
         self._rows[kind].append(cells)
@@ -174,6 +172,11 @@ class _Batch:
             if found:
                 cursor.executemany(_insert(table), sorted(found, key=_KEY))
 
+    def mark(self, cursor: psycopg.Cursor) -> None:
+        """Mark what these calls refer to, so that a retention that looked for it before leaves it."""
+        marks = sorted([*self._contents, *self._nodes])
+        cursor.execute("INSERT INTO in_use (id) SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING", (marks,))
+
     def _merge(self, cursor: psycopg.Cursor, table: Table) -> list[Sequence[object]]:
         """Merge the versions in this batch with the stored rows, which stay locked until the transaction ends."""
         keys = sorted({str(key) for key, _ in self._versions[table.kind]})
@@ -192,7 +195,7 @@ class _Batch:
             rows[str(row[table.key])] = row
         for key, record in self._versions[table.kind]:
             row = merged_row(table, rows[str(key)], record)
-            rows[str(key)] = {name: _storable(value) for name, value in row.items()}
+            rows[str(key)] = {name: storable(value) for name, value in row.items()}
         return [tuple(row.values()) for row in rows.values()]
 
     def _references(self, record: CallRecord) -> tuple[bytes | None, ...]:
@@ -220,11 +223,12 @@ class _Batch:
 
 
 def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes, int]:
-    """Return what was erased of the calls and sessions of a batch, and when."""
+    """Return what was erased of the calls and sessions of a batch, and when; and `_SWEEPS`, if a retention does."""
     # A deletion waits for this transaction, or this one for the deletion, whose ids it then sees.
     cursor.execute("LOCK TABLE content IN ROW EXCLUSIVE MODE")
     named = list({found for record in records for found in digests_of(record)})
-    return {bytes(row[0]): row[1] for row in cursor.execute("SELECT * FROM erased WHERE id = ANY(%s)", (named,))}
+    sql = "SELECT id, time_ns FROM erased WHERE id = ANY(%s) UNION ALL SELECT id, 0 FROM in_use WHERE id = %s"
+    return {bytes(row[0]): row[1] for row in cursor.execute(sql, (named, _SWEEPS))}
 
 
 _CONTENT: Final = (
@@ -241,7 +245,7 @@ def _insert(table: Table) -> bytes:
     return sql.encode()
 
 
-def _storable(value: object) -> object:
+def storable(value: object) -> object:
     """Return text without NUL, which Postgres cannot store."""
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
@@ -256,65 +260,6 @@ def remove(url: str, scope: DeletionScope) -> DeletionResult:
 
         connection.execute("LOCK TABLE content, ctx IN SHARE ROW EXCLUSIVE MODE")
         return remove_by_sql(run, scope)
-
-
-def retain(url: str, keep: Keep, counts: Counter[str]) -> Iterator[None]:
-    """Delete what is old or too much, in short transactions. Raises StoreError, psycopg.Error."""
-    with closing(connect(url)) as connection, explaining(safe_name(url), connection):
-        check_layout(safe_name(url), layout(connection))
-        connection.adapters.register_loader("json", TextLoader)
-        yield from SqlRetention(_Engine(connection, safe_name(url)), keep, counts).steps()
-
-
-class _Engine:
-    """The SQL of a retention."""
-
-    row, among, lock = "ctid", "= ANY(:keys)", "FOR UPDATE"
-
-    def __init__(self, connection: psycopg.Connection, name: str) -> None:
-        self._connection = connection
-        self.reader = _WritersReader(name, connection)
-        self.size = _ROWS
-
-    def run(self, sql: str, values: Mapping[str, object]) -> psycopg.Cursor:
-        """Run a statement."""
-        return self._connection.execute(to_query(sql), {name: _storable(one) for name, one in values.items()} or None)
-
-    def many(self, keys: Sequence[str]) -> object:
-        """Return the value of `:keys`."""
-        return list(keys)
-
-    def write(self, work: Callable[[], _T]) -> Generator[None, None, _T]:
-        """Do work in a transaction and yield; yield first while another process deletes."""
-        while True:
-            started = time.monotonic()
-            with self._connection.transaction():
-                if self._connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_RETENTION,)).fetchone() == (
-                    True,
-                ):
-                    result = work()
-                    break
-            yield
-        took_s = max(0.0001, time.monotonic() - started)
-        self.size = max(1, min(_MOST_ROWS, 2 * self.size, int(self.size * STEP_S / took_s)))
-        yield
-        return result
-
-    def sweep(self, counts: Counter[str]) -> Iterator[None]:
-        """Delete the contents that no call refers to any more, in one transaction of the server's."""
-
-        def work() -> None:
-            self._connection.execute("LOCK TABLE content, ctx IN SHARE ROW EXCLUSIVE MODE")
-            counts["contents"] += sweep(self.run)
-
-        yield from self.write(work)
-
-    def used_bytes(self) -> int:
-        """Return the bytes of the rows in use: their number, and the size of the first thousand of each table."""
-        tables = (*(table.name for table in TABLES.values()), "content", "ctx")
-        size = "(SELECT avg(pg_column_size(x.*)) FROM (SELECT * FROM {0} LIMIT 1000) x)"
-        sums = " + ".join(f"coalesce((SELECT count(*) FROM {{0}}) * {size}, 0)".format(table) for table in tables)
-        return int(self.run(f"SELECT {sums}", {}).fetchall()[0][0])
 
 
 def _opened(url: str, name: str, wait_s: float | None = None) -> psycopg.Connection:
@@ -380,7 +325,7 @@ class PostgresReader(SqlReader):
         self._connection.close()
 
 
-class _WritersReader(PostgresReader, ExactCalls):
+class WritersReader(PostgresReader, ExactCalls):
     """Reads within a writer's transaction, over its connection."""
 
     def __init__(self, name: str, connection: psycopg.Connection) -> None:

@@ -46,15 +46,17 @@ SELECT
 FROM timestep_versions v GROUP BY v.session_id, v.timestep_id;
 CREATE TABLE IF NOT EXISTS events (
 @columns(events),
+  version UInt128 MATERIALIZED @version(events),
   INDEX by_event_type event_type TYPE bloom_filter(0.001) GRANULARITY 1
-) ENGINE = ReplacingMergeTree ORDER BY (session_id, event_id) SETTINGS allow_nullable_key = 1;
+) ENGINE = ReplacingMergeTree(version) ORDER BY (session_id, event_id) SETTINGS allow_nullable_key = 1;
 CREATE TABLE IF NOT EXISTS messages (
 @columns(messages)
 ) ENGINE = ReplacingMergeTree ORDER BY (session_id, message_id) SETTINGS allow_nullable_key = 1;
 CREATE TABLE IF NOT EXISTS rewards (
 @columns(rewards),
+  version UInt128 MATERIALIZED @version(rewards),
   INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1
-) ENGINE = ReplacingMergeTree ORDER BY (session_id, reward_id) SETTINGS allow_nullable_key = 1;
+) ENGINE = ReplacingMergeTree(version) ORDER BY (session_id, reward_id) SETTINGS allow_nullable_key = 1;
 -- Every value once, by the SHA-256 of its exact JSON. `text`: the whole text of a message. `data`: the JSON without the
 -- long texts, which stand in `text` only; NULL for a message that is nothing but its role and text.
 -- Writers write again what they last wrote an hour ago: what was not seen for longer than all calls is garbage.

@@ -110,6 +110,7 @@ class _Removal:
     row = "rowid"
     among = "IN (SELECT value FROM json_each(:keys))"
     lock = ""
+    first = _FIRST
 
     def __init__(self, connection: sqlite3.Connection, path: Path, step_s: float = _BATCH_S) -> None:
         self._path = path
@@ -242,7 +243,7 @@ class _Removal:
         return _HELD.format(path=self._path) if busy else None
 
     def is_log_busy(self) -> bool:
-        """Move the WAL into the file and empty it; return whether somebody hinders that."""
+        """Move the WAL into the file and empty it; return whether another connection prevents that."""
         return bool(self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
     def _swept(self) -> int:

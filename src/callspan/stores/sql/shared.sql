@@ -1,0 +1,46 @@
+CREATE INDEX calls_failed ON calls (start_ns) WHERE outcome IN ('error', 'timeout');
+-- Lookups by the ids that applications and providers know. An index without the calls that have no such id.
+CREATE INDEX calls_span ON calls (span_id) WHERE span_id IS NOT NULL;
+CREATE INDEX calls_trace ON calls (trace_id) WHERE trace_id IS NOT NULL;
+CREATE INDEX calls_response ON calls (response_id) WHERE response_id IS NOT NULL;
+CREATE INDEX calls_request ON calls (request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX calls_user ON calls (user_id, start_ns) WHERE user_id IS NOT NULL;
+CREATE INDEX calls_run ON calls (run_id, start_ns) WHERE run_id IS NOT NULL;
+CREATE INDEX calls_batch ON calls (batch_id) WHERE batch_id IS NOT NULL;
+CREATE INDEX calls_continues ON calls (continues, start_ns) WHERE continues IS NOT NULL;
+CREATE INDEX calls_conversation ON calls (conversation_id, start_ns) WHERE conversation_id IS NOT NULL;
+
+-- Several versions of a session or timestep are one row; `stamps`: when a value was seen, where not in the last one.
+CREATE TABLE sessions (
+@columns(sessions)
+);
+CREATE INDEX sessions_user ON sessions (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX sessions_name ON sessions (name) WHERE name IS NOT NULL;
+CREATE INDEX sessions_group ON sessions (group_id) WHERE group_id IS NOT NULL;
+CREATE INDEX sessions_task ON sessions (task_id) WHERE task_id IS NOT NULL;
+-- Retention begins with what ended first.
+CREATE INDEX sessions_ended ON sessions (coalesce(end_ns, start_ns));
+CREATE INDEX sessions_experiment ON sessions (experiment) WHERE experiment IS NOT NULL;
+CREATE TABLE timesteps (
+@columns(timesteps)
+);
+CREATE INDEX timesteps_session ON timesteps (session_id, start_ns);
+CREATE INDEX timesteps_user_step ON timesteps (user_step_id) WHERE user_step_id IS NOT NULL;
+CREATE TABLE events (
+@columns(events)
+);
+CREATE INDEX events_session ON events (session_id, time_ns);
+CREATE INDEX events_type ON events (event_type) WHERE event_type IS NOT NULL;
+CREATE TABLE messages (
+@columns(messages)
+);
+CREATE INDEX messages_session ON messages (session_id, time_ns);
+CREATE TABLE rewards (
+@columns(rewards)
+);
+CREATE INDEX rewards_session ON rewards (session_id, time_ns);
+CREATE INDEX rewards_call ON rewards (call_id) WHERE call_id IS NOT NULL;
+-- Of those that name only a timestep or an event.
+CREATE INDEX rewards_step ON rewards (timestep_id) WHERE timestep_id IS NOT NULL AND session_id IS NULL;
+CREATE INDEX rewards_event ON rewards (event_id) WHERE event_id IS NOT NULL AND session_id IS NULL;
+
