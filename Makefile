@@ -23,7 +23,7 @@ ONLY := *
 NUMBER := 400
 MINUTES := 20
 
-.PHONY: demo test test-all test-added coverage check documents older matrix mutants fuzz path peers newest frameworks backend collector bench bench-peers scale nightly clean
+.PHONY: demo test test-all test-added coverage check documents older matrix mutants fuzz path peers newest frameworks trainers backend collector bench bench-peers scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -101,6 +101,10 @@ frameworks: $(STAMP)-dev  ## Frameworks on top of the SDKs, each in an environme
 	$(BIN)/python tools/environments.py frameworks
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_frameworks.py tests/otel/test_celery.py
 
+trainers: $(STAMP)-dev  ## Datasets as the trainers' own functions read them
+	$(BIN)/python tools/environments.py trainers
+	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/datasets/test_trl.py
+
 collector: $(STAMP)-dev  ## A real OpenTelemetry Collector and Prometheus, built by Go; CALLSPAN_OTELCOL names another one
 	$(BIN)/python tools/collector.py
 	$(PYTEST) $(AGAIN) -rs tests/otel/test_collector.py tests/otel/test_jaeger.py
@@ -109,7 +113,7 @@ backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, 
 	$(BIN)/python tools/environments.py backend
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
 
-nightly: newest test-all coverage documents bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
+nightly: newest test-all coverage documents bench bench-peers matrix mutants peers frameworks trainers backend scale  ## Everything there is
 	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
 	CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 -m slow tests/unit/test_patterns.py
@@ -121,11 +125,12 @@ nightly: newest test-all coverage documents bench bench-peers matrix mutants pee
 	CALLSPAN_LONG_SESSION=100000 $(PYTEST) tests/stores/test_long_session.py
 	CALLSPAN_CHAOS=all $(PYTEST) tests/e2e/test_backlog.py tests/spool/test_cap.py
 	CALLSPAN_SOAK_MINUTES=40 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -s tests/stores/test_soak.py
+	CALLSPAN_SOCKET_FRAMES=10000 $(PYTEST) -n 2 tests/intercept/test_socket_scripts.py
 	CALLSPAN_INTERRUPTS=all $(PYTEST) tests/faults/test_interrupts.py
 	CALLSPAN_SIGNALS=all $(PYTEST) tests/faults/test_calls_in_signals.py
 
 clean:  ## Remove what the targets above have made
-	rm -rf .cache mutants $(VENV) .venv-matrix .venv-peers .venv-newest .venv-bench .venv-frameworks .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf .cache mutants $(VENV) .venv-matrix .venv-peers .venv-newest .venv-bench .venv-frameworks .venv-trainers .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)

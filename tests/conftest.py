@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from callspan.testing.provider import ScriptedProvider
 from tests import descriptors
 from tests.logs import nothing_is_warned_of
 
@@ -60,6 +61,12 @@ def nothing_warned() -> Iterator[list[str]]:
     """Fail the test if anybody warns of anything while it runs; what was heard so far."""
     with nothing_is_warned_of() as messages:
         yield messages
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

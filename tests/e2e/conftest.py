@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -19,23 +18,13 @@ from callspan.cli.commands import callspan
 from callspan.stores.base import Reader
 from callspan.wiring import Handle
 from tests.e2e.receiver import Receiver
-from tests.intercept.conftest import mode, provider, run, seen
+from tests.intercept.conftest import mode, run, seen
+from tests.unit.cli.conftest import Answer
+from tests.unit.cli.conftest import ask as in_process
 
-__all__ = ["mode", "provider", "run", "seen"]
+__all__ = ["Answer", "in_process", "mode", "run", "seen"]
 
 ROOT = Path(__file__).parents[2]
-
-
-class Answer(NamedTuple):
-    """What a run of the command gave."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 class Demo(NamedTuple):
@@ -52,12 +41,6 @@ def plain_environment(**more: str) -> dict[str, str]:
     """The environment without settings of callspan, OpenTelemetry or the SDKs."""
     ours = ("CALLSPAN_", "OTEL_", "OPENAI_", "ANTHROPIC_", "COLUMNS", "PYTHONPATH")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
-
-
-def in_process(*arguments: str) -> Answer:
-    """The command in this process; an exception of its own fails the test."""
-    result = CliRunner().invoke(callspan, list(arguments), catch_exceptions=False)
-    return Answer(result.exit_code, result.stdout, result.stderr)
 
 
 def in_its_own(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Answer:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.record.events import EventRecord, MessageRecord
+from callspan.record.events import EventRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
 from tests.e2e.ask import QUESTION
@@ -38,19 +37,6 @@ def test_an_event_of_any_kind_is_on_the_steps_span_and_in_the_log(seen: Captured
     attributes = {one.name: dict(one.attributes or {}) for one in span.events}
     assert attributes["callspan.retrieval"]["callspan.system"] == "search"
     assert "callspan.action" in attributes
-
-
-def test_a_pair_of_messages_is_joined_by_the_call(provider: ScriptedProvider, seen: Captured) -> None:
-    """What the environment showed and what the agent answered name the call between them, and what caused what."""
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, callspan.session("s") as session:
-        client.chat.completions.create(model="gpt-5", messages=QUESTION)
-        (call,) = seen.records
-        shown = session.message({"wall": "north"}, "observation", "env", "agent", call=call.call_id)
-        session.message("go south", "action", "agent", "env", call=call.call_id, causal_influence=[shown])
-    first, second = (one for one in seen.events if isinstance(one, MessageRecord))
-    assert first.call_id == second.call_id == call.call_id
-    assert (first.message_type, second.message_type) == ("observation", "action")
-    assert second.causal_influence == [first.message_id]
 
 
 def test_the_breakdown_of_a_step_adds_up_in_seconds(provider: ScriptedProvider, seen: Captured) -> None:
@@ -127,25 +113,3 @@ def test_captures_know_nothing_of_each_others_sessions() -> None:
         with around.timestep():
             pass
     assert [record.index for record in outer.timesteps] == [0, 0, 1, 1]
-
-
-def test_a_decorated_async_generator_is_covered_for_as_long_as_it_is_read(
-    provider: ScriptedProvider, seen: Captured
-) -> None:
-    """A call after the first item still lies in the step, which ends with the iteration and not with the call."""
-
-    @callspan.timestep("think")
-    async def thoughts(client: openai.AsyncOpenAI) -> AsyncIterator[int]:
-        for number in range(3):
-            await client.chat.completions.create(model="gpt-5", messages=QUESTION)
-            yield number
-
-    async def body() -> list[int]:
-        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as client, callspan.session("s"):
-            return [number async for number in thoughts(client)]
-
-    assert asyncio.run(body()) == [0, 1, 2]
-    (step,) = [record for record in seen.timesteps if record.end_ns is not None]
-    assert {record.place.timestep_id for record in seen.records} == {step.timestep_id}
-    assert step.totals is not None
-    assert step.totals.calls == 3

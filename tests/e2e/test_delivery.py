@@ -7,10 +7,8 @@ import gc
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.otlp.providers import OtlpProviders
 from callspan.record.formats import FORMAT
 from callspan.stores.base import Reader
 from callspan.stores.unix_socket import PROTOCOL_VERSION
@@ -156,48 +153,6 @@ def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
     assert stderr[0].isprintable()
     assert ("'How are you?' -> 'I am" in stderr[0]) is (content == "full")
     assert "error bad_input" in stderr[-1]
-
-
-class Answers(BaseHTTPRequestHandler):
-    """An OTLP receiver that answers with the statuses it is given, one after the other."""
-
-    statuses: list[int]
-    requests: list[tuple[float, int]]
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        status = self.statuses.pop(0) if self.statuses else 200
-        self.requests.append((time.monotonic(), status))
-        self.send_response(status)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *args: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.mark.parametrize(("statuses", "tries"), [([503, 200], [503, 200]), ([400, 200], [400])])
-def test_spans_are_sent_again_where_that_may_help_and_not_where_it_cannot(
-    statuses: list[int], tries: list[int], provider: ScriptedProvider
-) -> None:
-    """A receiver that is overloaded is asked again after a while; one that refuses is not."""
-    Answers.statuses, Answers.requests = list(statuses), []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    own = OtlpProviders(f"http://127.0.0.1:{server.server_port}").tracer_provider()
-    handle = callspan.instrument(tracer_provider=own)
-    try:
-        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-            client.chat.completions.create(model="gpt-5", messages=QUESTION)
-        own.force_flush(60_000)
-    finally:
-        handle.uninstrument()
-        own.shutdown()
-        server.shutdown()
-        server.server_close()
-        thread.join()
-    assert [status for _, status in Answers.requests] == tries
 
 
 def test_the_version_of_the_lines_is_written_down() -> None:

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,12 +32,6 @@ WAYS = list(every_way())
 RECORDED = [way for way in WAYS if not (ENDPOINTS[way.split()[0]].job and "failed" in way)]
 """A job that was not created is no call."""
 INPUT_USD, OUTPUT_USD = Decimal("0.000002"), Decimal("0.000008")
-
-
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
 
 
 def tokens(way: str) -> tuple[int, int]:

@@ -173,22 +173,6 @@ def test_tools_agents_and_sessions_have_the_durations_of_the_conventions(
     }
 
 
-def test_names_after_the_first_two_hundred_are_counted_as_other(
-    reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
-) -> None:
-    """Names of one kind, such as sessions named by a user's words, take none of another's."""
-    instrumented(meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
-    for number in range(203):
-        with callspan.session(f"chat {number}"):
-            pass
-    with callspan.session("s"), callspan.tool("look"):
-        pass
-    found = points(reader)
-    sessions = {one.attributes["gen_ai.workflow.name"]: one.count for one in found["gen_ai.invoke_workflow.duration"]}
-    assert (len(sessions), sessions["_OTHER"]) == (201, 4)
-    assert [one.attributes["gen_ai.tool.name"] for one in found["gen_ai.execute_tool.duration"]] == ["look"]
-
-
 def test_the_applications_resource_is_left_as_it_is(
     provider: ScriptedProvider, reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
 ) -> None:

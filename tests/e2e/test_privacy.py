@@ -21,22 +21,18 @@ from hypothesis import strategies as st
 from callspan.record.codec import encode, encode_json, exact_json
 from callspan.settings_loader import load
 from callspan.stores.base import CallFilter, Reader
-from callspan.testing import Captured, capture
+from callspan.testing import capture
 from callspan.wiring import Handle
 from tests.e2e.ask import chat
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
+from tests.processed import everywhere
 
 pytestmark = pytest.mark.slow
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 SECRET = "open sesame"
 MESSAGES: list[Any] = [{"role": "user", "content": SECRET}]
-
-
-def everywhere(seen: Captured) -> str:
-    """Every byte of every span and record."""
-    return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])
 
 
 def test_a_thousand_messages_are_a_short_record_in_metadata_mode(mode: Mode, run: Run) -> None:

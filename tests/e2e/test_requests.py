@@ -20,27 +20,6 @@ pytestmark = pytest.mark.slow
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
-def test_every_sampling_parameter_of_each_api_has_its_attribute(mode: Mode, run: Run, seen: Captured) -> None:
-    """By the names that chat completions, Responses and Messages give them."""
-    penalties = {"frequency_penalty": 0.5, "presence_penalty": -0.5, "max_completion_tokens": 9, "n": 2, "seed": 7}
-    run(lambda: response_of(mode, "chat_completions", **penalties))
-    run(lambda: response_of(mode, "responses", max_output_tokens=8, temperature=0.25, user="u2"))
-    sampling = {"top_k": 3, "top_p": 0.75, "stop_sequences": ["END"], "metadata": {"user_id": "u3"}}
-    run(lambda: response_of(mode, "messages", max_tokens=7, extra_body=sampling))
-    chat, response, message = (dict(span.attributes or {}) for span in seen.spans)
-    assert {name: chat[f"gen_ai.request.{name}"] for name in ("frequency_penalty", "presence_penalty", "seed")} == {
-        name: penalties[name] for name in ("frequency_penalty", "presence_penalty", "seed")
-    }
-    assert (chat["llm.frequency_penalty"], chat["llm.presence_penalty"]) == (0.5, -0.5)
-    assert chat["gen_ai.request.choice.count"] == 2
-    for attributes, tokens in ((chat, 9), (response, 8), (message, 7)):
-        assert (attributes["gen_ai.request.max_tokens"], attributes["llm.request.max_tokens"]) == (tokens, tokens)
-    assert (response["llm.temperature"], response["llm.user"]) == (0.25, "u2")
-    assert (message["gen_ai.request.top_k"], message["llm.top_p"], message["llm.user"]) == (3, 0.75, "u3")
-    assert json.loads(message["llm.chat.stop_sequences"]) == ["END"]
-    assert message["gen_ai.request.stop_sequences"] == ("END",)
-
-
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("api", APIS)
 def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import socket
-import sqlite3
 from pathlib import Path
 
-import openai
 import pytest
 
 from callspan.cli import doctor
@@ -15,7 +12,6 @@ from callspan.fail_open import Once
 from callspan.intercept import coverage, other_instrumentations
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
-from callspan.spool.segment import SUFFIX
 from callspan.spool.spool import Spool
 from tests.e2e.conftest import Demo, in_its_own, in_process
 
@@ -32,22 +28,17 @@ def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: Demo) -> N
     answer = in_process("--store", demo.store, "doctor", "--json")
     assert answer.code == 0
     found = {(check["area"], check["name"]): check for check in answer.json["checks"]}
+    hooks = {}
     for sdk in ("openai", "anthropic"):
         check = found["SDKs", sdk]
         assert check["state"] == "ok"
-        assert re.search(r", (\d+) of \1 hooks can be set$", check["detail"])
+        set_ = re.search(r", (\d+) of \1 hooks can be set$", check["detail"])
+        assert set_
+        hooks[sdk] = int(set_[1])
+    assert hooks["openai"] > hooks["anthropic"], "those of websockets and webhooks are looked at too"
     (store,) = [check for (area, _), check in found.items() if area == "stores"]
     assert (store["state"], store["detail"]) == ("ok", "a test record was written, read back and taken out again")
     assert found["settings", "content"]["detail"] == "full"
-
-
-@pytest.mark.slow
-def test_doctor_leaves_nothing_behind(demo: Demo) -> None:
-    before = in_process("--store", demo.store, "sessions", "--json").out
-    original = openai._base_client.SyncAPIClient.request
-    assert in_process("--store", demo.store, "doctor").code == 0
-    assert in_process("--store", demo.store, "sessions", "--json").out == before
-    assert openai._base_client.SyncAPIClient.request is original
 
 
 @pytest.mark.slow
@@ -59,27 +50,6 @@ def test_doctor_reads_as_a_page(tmp_path: Path) -> None:
     assert "All checks passed." in answer.out
     assert "off  (CALLSPAN_CONTENT)" in answer.out
     assert max(map(len, answer.out.splitlines())) <= 100
-
-
-def test_doctor_fails_where_a_store_does(tmp_path: Path) -> None:
-    path = tmp_path / "other.db"
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE notes (text)")
-    connection.close()
-    answer = in_process("--store", f"sqlite:///{path}", "doctor")
-    assert answer.code == 1
-    assert "another application" in " ".join(answer.out.split())
-    assert "1 failed" in answer.out
-
-
-def test_doctor_reports_whether_a_receiver_accepts_spans(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        out = in_process("--store", demo.store, "doctor").out
-        assert out.count("✓ OTLP") == 3
-    answer = in_process("--store", demo.store, "doctor")
-    assert answer.code == 1
-    assert "cannot connect to http://127.0.0.1" in answer.out
 
 
 def test_doctor_names_the_methods_that_the_table_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,33 +81,12 @@ def test_doctor_names_other_instrumentations_like_the_warning(
     assert caplog.messages == [f"{warning.name} {warning.detail}. {warning.advice}".rstrip(".")]
 
 
-def test_ship_delivers_what_was_left_behind(tmp_path: Path) -> None:
-    leave_behind(tmp_path / "callspan.db.spool", 3)
-    store = f"sqlite:///{tmp_path / 'callspan.db'}"
-    answer = in_process("--store", store, "ship", "--json")
-    assert answer.code == 0
-    assert answer.json["waiting_bytes"] == 0
-    assert len(in_process("--store", store, "sessions", "--json").json) == 3
-    assert not list((tmp_path / "callspan.db.spool").glob(f"*{SUFFIX}"))
-
-
 def test_ship_says_what_could_not_be_delivered(tmp_path: Path) -> None:
     leave_behind(tmp_path / "callspan.db.spool", 1)
     (tmp_path / "callspan.db").mkdir()
     answer = in_process("--store", f"sqlite:///{tmp_path / 'callspan.db'}", "ship", "--timeout", "0.3")
     assert answer.code == 1
     assert "1 record still waits" in " ".join(answer.out.split())
-
-
-@pytest.mark.slow
-def test_prune_deletes_what_is_old_and_nothing_else(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path / 'callspan.db'}"
-    assert in_process("--store", store, "demo", "--json").code == 0
-    assert in_process("--store", store, "prune", "--older-than", "1h", "--yes", "--json").json["calls"] == 0
-    removed = in_process("--store", store, "prune", "--older-than", "2200-01-01", "--yes", "--json").json
-    assert (removed["sessions"], removed["calls"]) == (5, 14)
-    assert in_process("--store", store, "calls").code == 1
-    assert "0 sessions, 0 calls" in in_process("--store", store, "prune", "--older-than", "1s", "--yes").out
 
 
 def test_prune_of_a_store_that_keeps_nothing_is_wrong_usage() -> None:

@@ -70,7 +70,7 @@ COMPLETION = {
     "capture": "events everything records rewards sessions spans timesteps",
     "scripted provider": "anthropic_url close groq_url openai_url pending reply requests url webhook",
     "replay": "anthropic_url close groq_url openai_url pending reply requests unused url webhook",
-    "received request": "body content headers json method path query retry_count stream time_ns",
+    "received request": "body content headers is_upgrade json method path query retry_count stream time_ns",
     "open_store, sqlite": _READER,
     "open_store, jsonl": _READER + " progress",
     "AnthropicInstrumentor": _INSTRUMENTOR,

@@ -45,15 +45,6 @@ def test_a_session_is_deleted_with_everything_in_it(full: str) -> None:
     assert left(full) == ["call-b", "session-b"]
 
 
-def test_an_erased_id_is_not_the_beginning_of_another(full: str) -> None:
-    keep(full, session("session-a1", start_ns=START_NS), made("call-a1"))
-    for ident in ("--call=call-a", "session-a") * 2:
-        assert ask("--store", full, "delete", ident, "--yes").code == 0
-    assert left(full) == ["call-a1", "call-b", "session-a1", "session-b"]
-    answer = ask("--store", full, "delete", "session-x", "--yes")
-    assert (answer.code, "No session session-x" in answer.err) == (1, True)
-
-
 def test_a_dry_run_deletes_nothing(full: str) -> None:
     before = left(full)
     answer = ask("--store", full, "delete", "session-a", "--dry-run")

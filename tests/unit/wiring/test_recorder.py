@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from callspan.delivery.recorder import Recorder
 from callspan.fail_open import failures
 from callspan.process.processed import Processed
 from callspan.record.events import Record
 from callspan.settings import Settings
-from callspan.stores.spools import spool_directory
 from callspan.wiring.pipeline import Providers
 from tests.points import points
 from tests.processed import processed
@@ -76,25 +73,6 @@ def test_stores_are_added_once_and_in_order(store: str, other: str) -> None:
     one.add_stores((other, store))
     one.add_stores(())
     assert one.stores == (store, other)
-
-
-@pytest.mark.parametrize(
-    ("stores", "expected"),
-    [
-        (("sqlite:///a.db",), "a.db.spool"),
-        (("unix:///run/x.sock", "jsonl:////b/c.jsonl"), "/b/c.jsonl.spool"),
-        (("sqlite:////a/b.db", "jsonl:////c/d.jsonl"), "/a/b.db.spool"),
-    ],
-)
-def test_records_wait_beside_the_first_store_in_a_file(stores: tuple[str, ...], expected: str) -> None:
-    assert spool_directory(Settings(), stores) == Path(expected)
-    assert spool_directory(Settings(spool_dir=Path("/mine")), stores) == Path("/mine")
-
-
-def test_each_set_of_stores_without_files_has_a_directory() -> None:
-    one, two = "postgresql://h/a", "postgresql://h/b"
-    assert spool_directory(Settings(), (one, two)) == spool_directory(Settings(), (two, one))
-    assert spool_directory(Settings(), (one,)) != spool_directory(Settings(), (two,))
 
 
 # Parts

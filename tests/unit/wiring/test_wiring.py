@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import callspan
 from callspan.agent import runtime
 from callspan.sdk_profiles import Sdk
-from callspan.settings import SettingError, Settings
+from callspan.settings import Settings
 from callspan.wiring import WIRING, Wiring
 from callspan.wiring.pipeline import Providers
 from tests.points import points
@@ -107,26 +107,6 @@ def test_uninstrument_of_a_handle_with_the_same_settings_works() -> None:
     callspan.instrument(sdks=NONE)
     callspan.instrument(sdks=NONE).uninstrument()
     assert WIRING.pipeline is None
-
-
-@points(
-    ("given", "error", "named"),
-    [
-        ({"stores": "teapot://x"}, SettingError, "teapot"),
-        ({"stores": ["sqlite:///a.db", "sqlite:///"]}, SettingError, "has no path"),
-        ({"content": "some"}, SettingError, "content='some'"),
-        ({"vocabularies": ["klingon"]}, SettingError, "klingon"),
-        ({"prices": "/no/such/prices.json"}, SettingError, "prices.json"),
-        ({"max_span_bytes": 0.5}, SettingError, "positive number of bytes"),
-        ({"colour": "red"}, TypeError, "colour"),
-    ],
-)
-def test_a_wrong_setting_leaves_what_is_in_use_alone(given: dict[str, Any], error: type[Exception], named: str) -> None:
-    callspan.instrument(sdks=NONE)
-    before = WIRING.pipeline
-    with pytest.raises(error, match=named):
-        callspan.instrument(sdks=NONE, **given)
-    assert WIRING.pipeline is before
 
 
 def test_disabled_callspan_installs_no_hooks_and_no_runtime(store: str) -> None:
