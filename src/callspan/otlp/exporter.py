@@ -275,10 +275,15 @@ class _Attempt:
             self._read_text(str(argument))
 
     def _read_text(self, text: str) -> None:
-        found = next((cause for pattern, cause in _CAUSES if pattern.search(text)), None)
+        found = cause_of(text)
         if found is not None and (self._word is None or self._word == "connection lost"):
             self._word = found
             self.unreachable = found != _TOO_LARGE
+
+
+def cause_of(text: str) -> str | None:
+    """Return the cause of a failure that the text of an exception or log message names; None for an unknown one."""
+    return next((cause for pattern, cause in _CAUSES if pattern.search(text)), None)
 
 
 class _Listener(logging.Filter):
