@@ -279,3 +279,39 @@ def test_a_tool_of_a_step_that_is_not_current_is_a_child_of_that_step(seen: Seen
     (step,) = seen.named("timestep aside")
     inside = [seen.named(name)[0] for name in ("execute_tool one", "execute_tool two", "environment")]
     assert [parent_of(span) for span in inside] == [step.context.span_id] * 3
+
+
+LABELS: Any = {"system": "desk", "metadata": {"why": "asked", "none": None}, "sequence": 41}
+
+
+def test_tools_agents_and_guardrails_take_what_other_events_take(seen: Seen) -> None:
+    """As functions, as methods and as decorators: component, metadata and a number of the application's own."""
+
+    @tool("decorated", **LABELS)
+    def look() -> None: ...
+
+    @invoke_agent("decorated", **LABELS)
+    def act() -> None: ...
+
+    @guardrail("decorated", **LABELS)
+    def check() -> bool:
+        return True
+
+    with metadata(application="shop", extra={"why": "around"}), session("s") as own_session:
+        for opened in (
+            tool("t", **LABELS), own_session.tool("t", **LABELS), invoke_agent("a", description="d", **LABELS),
+            own_session.invoke_agent("a", description="d", **LABELS), guardrail("g", **LABELS),
+            own_session.guardrail("g", **LABELS),
+        ):  # fmt: skip
+            with opened:
+                pass
+        for function in (look, act, check):
+            function()
+    events = [one for one in seen.records if isinstance(one, EventRecord)]
+    assert len(events) == 3 * 3 + 2 * 3  # tools and agents have a row at their start too
+    assert {(one.system, one.external_sequence) for one in events} == {("desk", 41)}
+    own_fields = {"application": "shop", "extra": {"why": "around"}, "why": "asked"}
+    assert all(own_fields.items() <= one.metadata.items() and "none" not in one.metadata for one in events)
+    with session("s"), invoke_agent("a", system="desk"), tool("inner"):
+        pass
+    assert seen.of(EventRecord)[-2].system == "a"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar, overload
 
 from callspan.agent.arguments import Time, as_text, flagged
-from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
+from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Tool
 from callspan.agent.runtime import installed
 from callspan.agent.scope import current_scope
 from callspan.agent.sessions import Identity, Session
@@ -140,11 +140,25 @@ def tool(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
 
 
 @overload
-def tool(name: str | None = None, call: object = None, arguments: object = None) -> Tool: ...
+def tool(
+    name: str | None = None,
+    call: object = None,
+    arguments: object = None,
+    *,
+    system: str | None = None,
+    metadata: Mapping[str, object] | None = None,
+    sequence: int | None = None,
+) -> Tool: ...
 
 
 def tool(
-    name: str | Callable[_P, _R] | None = None, call: object = None, arguments: object = None
+    name: str | Callable[_P, _R] | None = None,
+    call: object = None,
+    arguments: object = None,
+    *,
+    system: str | None = None,
+    metadata: Mapping[str, object] | None = None,
+    sequence: int | None = None,
 ) -> Tool | Callable[_P, _R]:
     """Return the run of a tool in the current timestep, for `with`, `async with` or as a decorator.
 
@@ -153,6 +167,9 @@ def tool(
         call: The model's tool call, whose id, name and arguments are used: a tool call of chat
             completions, a function call item of Responses, a tool use block of messages; object, dict or id.
         arguments: Replace those of `call`; for a decorated function: its arguments.
+        system: The component that acts; None: the agent it runs in.
+        metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
+        sequence: Your own number of it.
 
     Raises:
         MisuseError: With the setting `strict`, on entry: it was entered before.
@@ -166,7 +183,7 @@ def tool(
     """
     if callable(name):
         return Tool()(name)
-    return Tool(name, call, arguments)
+    return Tool(name, call, arguments, None, Labels(metadata, system, sequence))
 
 
 @overload
@@ -174,7 +191,15 @@ def invoke_agent(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
 
 
 @overload
-def invoke_agent(name: str | None = None, *, input: object = None, description: str | None = None) -> Agent: ...
+def invoke_agent(
+    name: str | None = None,
+    *,
+    input: object = None,
+    description: str | None = None,
+    system: str | None = None,
+    metadata: Mapping[str, object] | None = None,
+    sequence: int | None = None,
+) -> Agent: ...
 
 
 def invoke_agent(
@@ -182,6 +207,9 @@ def invoke_agent(
     *,
     input: object = None,  # noqa: A002 - the public word
     description: str | None = None,
+    system: str | None = None,
+    metadata: Mapping[str, object] | None = None,
+    sequence: int | None = None,
 ) -> Agent | Callable[_P, _R]:
     """Return the run of one of several agents, for `with`, `async with` or as a decorator.
 
@@ -189,6 +217,9 @@ def invoke_agent(
         name: The agent's name; None: that of the decorated function.
         input: Its input; for a decorated function: its arguments.
         description: The purpose of the agent.
+        system: The component that acts; None: the agent it runs in.
+        metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
+        sequence: Your own number of it.
 
     Raises:
         MisuseError: With the setting `strict`, on entry: it was entered before.
@@ -199,7 +230,7 @@ def invoke_agent(
     """
     if callable(name):
         return Agent()(name)
-    return Agent(name, input, None, description)
+    return Agent(name, input, None, description, Labels(metadata, system, sequence))
 
 
 @overload
@@ -207,19 +238,32 @@ def guardrail(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
 
 
 @overload
-def guardrail(name: str | None = None, *, input: object = None) -> Guardrail: ...
+def guardrail(
+    name: str | None = None,
+    *,
+    input: object = None,
+    system: str | None = None,
+    metadata: Mapping[str, object] | None = None,
+    sequence: int | None = None,
+) -> Guardrail: ...
 
 
 def guardrail(
     name: str | Callable[_P, _R] | None = None,
     *,
     input: object = None,  # noqa: A002 - the public word
+    system: str | None = None,
+    metadata: Mapping[str, object] | None = None,
+    sequence: int | None = None,
 ) -> Guardrail | Callable[_P, _R]:
     """Return a check of a model's input or output, for `with`, `async with` or as a decorator.
 
     Args:
         name: The check's name; None: that of the decorated function.
         input: The checked value; for a decorated function: its arguments.
+        system: The component that acts; None: the agent it runs in.
+        metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
+        sequence: Your own number of it.
 
     Raises:
         MisuseError: With the setting `strict`, on entry: it was entered before.
@@ -233,7 +277,7 @@ def guardrail(
     """
     if callable(name):
         return Guardrail()(name)
-    return Guardrail(name, input)
+    return Guardrail(name, input, None, Labels(metadata, system, sequence))
 
 
 def handoff(

@@ -10,7 +10,7 @@ from opentelemetry.context import Context, get_current
 from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, flagged, moment
 from callspan.agent.context import metadata_of
 from callspan.agent.environment_step import EnvironmentStep, StepResult, count_event, environment_event
-from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
+from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Tool
 from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
@@ -204,9 +204,18 @@ class EventRecorder(Scope):
         """
         return EnvironmentStep(self, StepResult(before=before, system=system, metadata=metadata, sequence=sequence))
 
-    def tool(self, name: str | None = None, call: object = None, arguments: object = None) -> Tool:
+    def tool(
+        self,
+        name: str | None = None,
+        call: object = None,
+        arguments: object = None,
+        *,
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
+    ) -> Tool:
         """Return the run of a tool, to be used with `with`, see `callspan.tool`."""
-        return Tool(name, call, arguments, owner=self)
+        return Tool(name, call, arguments, self, Labels(metadata, system, sequence))
 
     def invoke_agent(
         self,
@@ -214,13 +223,24 @@ class EventRecorder(Scope):
         *,
         input: object = None,  # noqa: A002 - the public word
         description: str | None = None,
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
     ) -> Agent:
         """Return the run of an agent among several, to be used with `with`, see `callspan.invoke_agent`."""
-        return Agent(name, input, self, description)
+        return Agent(name, input, self, description, Labels(metadata, system, sequence))
 
-    def guardrail(self, name: str | None = None, *, input: object = None) -> Guardrail:  # noqa: A002
+    def guardrail(
+        self,
+        name: str | None = None,
+        *,
+        input: object = None,  # noqa: A002 - the public word
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
+    ) -> Guardrail:
         """Return a check, to be used with `with`, see `callspan.guardrail`."""
-        return Guardrail(name, input, self)
+        return Guardrail(name, input, self, Labels(metadata, system, sequence))
 
     def handoff(
         self,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.arguments import Time, as_bool, as_text, installed_or_warn
+from callspan.agent.arguments import Time, as_bool, as_dict, as_int, as_text, installed_or_warn
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.runtime import Runtime
@@ -44,6 +44,20 @@ def tool_call_field(call: object, field: str) -> object:
     return None
 
 
+class Labels(NamedTuple):
+    """What any event may have beside its content; None: not given."""
+
+    metadata: Mapping[str, object] | None = None
+    """Merged into that of the running code."""
+    system: object = None
+    """Which component acts."""
+    sequence: object = None
+    """The application's own number of it."""
+
+
+_UNLABELLED: Final = Labels()
+
+
 class Operation(Scope, Decorating):
     """An operation in a timestep, a session or another operation, or on its own.
 
@@ -51,7 +65,7 @@ class Operation(Scope, Decorating):
     Created by a session or timestep it belongs to that one, else to the innermost scope at its start.
     """
 
-    __slots__ = ("_counted", "_flags", "_id", "_input", "_metadata", "_output", "_owner", "_parent", "error", "name")
+    __slots__ = ("_counted", "_flags", "_id", "_input", "_labels", "_metadata", "_output", "_owner", "_parent", "error", "name")
 
     _kind: ClassVar[str]
     """Type of its event."""
@@ -62,8 +76,15 @@ class Operation(Scope, Decorating):
     _is_aside = True
     _reads_arguments = True
 
-    def __init__(self, name: str | None = None, given: object = None, owner: EventRecorder | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        given: object = None,
+        owner: EventRecorder | None = None,
+        labels: Labels = _UNLABELLED,
+    ) -> None:
         super().__init__()
+        self._labels = labels
         self._parent = owner
         self._owner: Scope | None = owner
         self._flags: list[str] = []
@@ -110,11 +131,11 @@ class Operation(Scope, Decorating):
         self._flags.append(flag)
 
     def _system(self) -> str | None:
-        """Return the name of the agent it runs in, or None."""
-        return None if self._above is None else self._above._acting()
+        """Return the component that acts: as given, else the agent it runs in, or None."""
+        return as_text(self._labels.system) or super()._acting()
 
     def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
-        return type(self)(self.name or name, arguments if self._input is None else self._input, self._parent)
+        return type(self)(self.name or name, arguments if self._input is None else self._input, self._parent, self._labels)
 
     def _is_unrecorded(self) -> bool:
         scope = current_scope()
@@ -142,7 +163,8 @@ class Operation(Scope, Decorating):
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
-        self._metadata = metadata_of(base)
+        around, own = metadata_of(base), self._labels.metadata
+        self._metadata = around if own is None else {**around, **as_dict(own)}
         record = self._record(None, None)
         if self._start_kind is None:
             self._begin_span(runtime.process(record, self._level), base)
@@ -183,6 +205,7 @@ class Operation(Scope, Decorating):
             name=self.name,
             duration_ns=duration_ns,
             sequence=self._sequence(),
+            external_sequence=as_int(self._labels.sequence),
             system=self._system(),
             data=data or None,
             error=application_error(error if error is not None else self.error),
@@ -225,10 +248,11 @@ class Tool(Operation):
         call: object = None,
         arguments: object = None,
         owner: EventRecorder | None = None,
+        labels: Labels = _UNLABELLED,
     ) -> None:
         requested = None if isinstance(call, str) else call
         given = tool_call_field(requested, "arguments") if arguments is None else arguments
-        super().__init__(as_text(name) or _text(tool_call_field(requested, "name")) or "tool", given, owner)
+        super().__init__(as_text(name) or _text(tool_call_field(requested, "name")) or "tool", given, owner, labels)
         self._given = (name, call, arguments)
         self._tool_call_id = call if isinstance(call, str) else _text(tool_call_field(requested, "id"))
 
@@ -247,7 +271,7 @@ class Tool(Operation):
 
     def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given, call, own = self._given
-        return Tool(given or name, call, arguments if own is None else own, self._parent)
+        return Tool(given or name, call, arguments if own is None else own, self._parent, self._labels)
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         with fail_open("read the arguments of a tool"):
@@ -284,8 +308,9 @@ class Agent(Operation):
         given: object = None,
         owner: EventRecorder | None = None,
         description: str | None = None,
+        labels: Labels = _UNLABELLED,
     ) -> None:
-        super().__init__(name, given, owner)
+        super().__init__(name, given, owner, labels)
         self.description = as_text(description)
 
     def _acting(self) -> str | None:
@@ -294,7 +319,7 @@ class Agent(Operation):
 
     def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given = arguments if self._input is None else self._input
-        return Agent(self.name or name, given, self._parent, self.description)
+        return Agent(self.name or name, given, self._parent, self.description, self._labels)
 
     def _own_metadata(self) -> dict[str, object]:
         about = {} if self.description is None else {"description": self.description}
@@ -311,8 +336,14 @@ class Guardrail(Operation):
 
     _kind = "guardrail"
 
-    def __init__(self, name: str | None = None, given: object = None, owner: EventRecorder | None = None) -> None:
-        super().__init__(name, given, owner)
+    def __init__(
+        self,
+        name: str | None = None,
+        given: object = None,
+        owner: EventRecorder | None = None,
+        labels: Labels = _UNLABELLED,
+    ) -> None:
+        super().__init__(name, given, owner, labels)
         self.triggered: bool | None = None
 
     def _returned(self, result: object) -> None:
