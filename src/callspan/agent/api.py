@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ParamSpec, TypeVar, overload
+from typing import Literal, ParamSpec, TypeVar, overload
 
 from callspan.agent.arguments import Time, as_text, flagged
 from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Tool
+from callspan.agent.requirement import SessionRequirement
 from callspan.agent.runtime import installed
 from callspan.agent.scope import current_scope
 from callspan.agent.sessions import Identity, Session
@@ -18,6 +19,10 @@ _R = TypeVar("_R")
 
 @overload
 def session(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+@overload
+def session(*, require: Literal[True]) -> SessionRequirement: ...
 
 
 @overload
@@ -48,7 +53,8 @@ def session(  # noqa: PLR0913 - what a session is known by
     carrier: Mapping[str, str] | None = None,
     parent: Session | Timestep | str | None = None,
     at: Time | None = None,
-) -> Session | Callable[_P, _R]:
+    require: bool = False,
+) -> Session | SessionRequirement | Callable[_P, _R]:
     """Return a session for `with`, `async with` or as a decorator (with or without arguments).
 
     Args:
@@ -62,9 +68,12 @@ def session(  # noqa: PLR0913 - what a session is known by
         carrier: The result of `Session.carrier()` in another process, to continue that session.
         parent: The parent session or timestep, or a session's id; None: the current one.
         at: Start time; None: when the block is entered.
+        require: Open no session, but record calls in the block or function only below one: a call without a session
+            around it runs unrecorded, without a span too. Alone; tasks, and threads by `copy_context`, follow it.
 
     Raises:
         MisuseError: With the setting `strict`, on entry: it was entered before, or `at` is not a valid time.
+        TypeError: `require=True` with another argument.
 
     Example:
         >>> with callspan.session("support", session_id="conversation-7", user_id="u1") as session:
@@ -83,6 +92,10 @@ def session(  # noqa: PLR0913 - what a session is known by
         parent=parent,
         at=at,
     )
+    if require:
+        if name is not None or identity != Identity():
+            raise TypeError("session(require=True) opens no session, so it takes no other argument")
+        return SessionRequirement()
     if callable(name):
         return Session(identity)(name)
     return Session(identity)

@@ -78,7 +78,7 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
     return set_value(_METADATA, merged, context)
 
 
-class _ContextBlock(ABC):
+class ContextBlock(ABC):
     """Context manager: `_key` of the context has another value for a block. An object is entered once."""
 
     __slots__ = ("_inner", "_outer")
@@ -124,7 +124,7 @@ class _ContextBlock(ABC):
         return set_value(self._key, outer.get(self._key), current)
 
 
-class metadata(_ContextBlock):  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
+class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
     """Context manager: fields for every call, span and record made within; the innermost value wins.
 
     Fields: application, environment, organization_id, project_id, user_id (these three also with `internal_`
@@ -184,7 +184,7 @@ def with_content(context: Context, block: Content | None, level: Content | None 
     return context
 
 
-class content(_ContextBlock):  # noqa: N801 - reads as a statement: with callspan.content("off")
+class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan.content("off")
     """Context manager: `full`, `metadata` or `off` for every call, session and event made within.
 
     It only takes away: neither the setting of `instrument()` nor that of a block around can be loosened. What was begun

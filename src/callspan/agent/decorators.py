@@ -54,7 +54,7 @@ class Decorating(ABC):
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with a scope around each call; for a generator the scope covers its iteration."""
-        return _WRAPPERS.wrapped(function, _opener(self, function))
+        return WRAPPERS.wrapped(function, _opener(self, function))
 
 
 def _opener(prototype: Decorating, function: Callable[..., Any]) -> Callable[..., Scope]:
@@ -256,4 +256,4 @@ def _unattended(inner: AsyncGenerator[Any, Any]) -> Any:  # noqa: ANN401 - an aw
         sys.set_asyncgen_hooks(*hooks)
 
 
-_WRAPPERS: Final = Wrappers(_plain, _coroutine, _generator, _async_generator)
+WRAPPERS: Final = Wrappers(_plain, _coroutine, _generator, _async_generator)

@@ -65,7 +65,19 @@ class Operation(Scope, Decorating):
     Created by a session or timestep it belongs to that one, else to the innermost scope at its start.
     """
 
-    __slots__ = ("_counted", "_flags", "_id", "_input", "_labels", "_metadata", "_output", "_owner", "_parent", "error", "name")
+    __slots__ = (
+        "_counted",
+        "_flags",
+        "_id",
+        "_input",
+        "_labels",
+        "_metadata",
+        "_output",
+        "_owner",
+        "_parent",
+        "error",
+        "name",
+    )
 
     _kind: ClassVar[str]
     """Type of its event."""
@@ -135,7 +147,9 @@ class Operation(Scope, Decorating):
         return as_text(self._labels.system) or super()._acting()
 
     def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
-        return type(self)(self.name or name, arguments if self._input is None else self._input, self._parent, self._labels)
+        return type(self)(
+            self.name or name, arguments if self._input is None else self._input, self._parent, self._labels
+        )
 
     def _is_unrecorded(self) -> bool:
         scope = current_scope()

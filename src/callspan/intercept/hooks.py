@@ -18,6 +18,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.context import content_of
+from callspan.agent.requirement import lacks_session
 from callspan.background import AtomicFlag
 from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
@@ -354,10 +355,13 @@ class HookContext:
         """Takes the path of each call that is, or may be, inference and leaves no record, see `unrecorded`."""
 
     def factory(self) -> CallFactory | None:
-        """Return the factory for a call made now; None if the call must not be observed (suppressed, for example)."""
+        """Return the factory for a call made now; None if it must not be observed (suppressed, for example)."""
         if not is_instrumentation_enabled():
             return None
-        requested = content_of(otel_context.get_current())
+        context = otel_context.get_current()
+        if lacks_session(context):
+            return None
+        requested = content_of(context)
         return self.factories.get(self.content if requested is None else stricter(self.content, requested))
 
     def lacks(self, sdk: str | None, name: str) -> bool:
