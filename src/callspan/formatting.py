@@ -91,6 +91,11 @@ def reward(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:+.4g}"
 
 
+def score(mean: float, count: int, last: float) -> str:
+    """Return the values of an objective: the only one, else their mean, number and last one."""
+    return reward(last) if count == 1 else f"mean {reward(mean)} of {count:,}, last {reward(last)}"
+
+
 def duration(ns: float | None) -> str:
     """Return a duration in nanoseconds with a suitable unit."""
     return milliseconds(None if ns is None else ns / _NS_PER_MS)

@@ -51,7 +51,7 @@ def test_the_last_outcome_counts_also_within_a_step_which_it_says_nothing_of(see
     assert rewards(seen.named("timestep")[0]) == {"callspan.reward": 0.5}
 
 
-def test_each_objective_is_summed_separately(seen: Seen) -> None:
+def test_each_other_objective_has_its_mean(seen: Seen) -> None:
     with session("s") as own:
         for style in (0.25, 0.5):
             with own.timestep() as step:
@@ -61,8 +61,8 @@ def test_each_objective_is_summed_separately(seen: Seen) -> None:
         own.reward(4, objective="style")
     assert rewards(seen.named(SPAN)[0]) == {
         "callspan.reward": 2.0,
-        "callspan.reward.style": 4.75,
-        "callspan.reward.cost": -4.0,
+        "callspan.reward.style": (0.25 + 0.5 + 4) / 3,
+        "callspan.reward.cost": -2.0,
     }
     assert rewards(seen.named("timestep")[1]) == {
         "callspan.reward": 1.0,
@@ -70,8 +70,8 @@ def test_each_objective_is_summed_separately(seen: Seen) -> None:
         "callspan.reward.cost": -2.0,
     }
     totals = seen.ended(SessionRecord)[0].totals
-    assert (totals.reward, totals.rewards) == (2.0, {"style": 4.75, "cost": -4.0})
-    assert (read(seen).reward, read(seen).others) == (totals.reward, totals.rewards)
+    assert (totals.reward, totals.rewards) == (2.0, {"style": (0.25 + 0.5 + 4) / 3, "cost": -2.0})
+    assert (read(seen).reward, read(seen).means) == (totals.reward, totals.rewards)
 
 
 def test_another_objective_is_not_the_reward(seen: Seen) -> None:
@@ -98,7 +98,7 @@ def test_a_reward_of_a_call_counts_in_no_session_or_step(seen: Seen) -> None:
         reward(1, call_id="c1", objective="style")
         feedback("c1", 1)
     assert rewards(seen.named(SPAN)[0]) == rewards(seen.named("timestep")[0]) == {}
-    assert (read(seen).reward, read(seen).others) == (None, {})
+    assert (read(seen).reward, read(seen).means) == (None, {})
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -117,7 +117,7 @@ def test_a_thread_that_knows_only_the_ids_counts_while_the_session_is_open(seen:
         if named:
             judge(session_id=own.id)
     inner_span, outer_span = seen.named("timestep")
-    assert rewards(inner_span) == rewards(outer_span) == {"callspan.reward": 0.75, "callspan.reward.style": 0.75}
+    assert rewards(inner_span) == rewards(outer_span) == {"callspan.reward": 0.75, "callspan.reward.style": 0.375}
     assert rewards(seen.named(SPAN)[0])["callspan.reward"] == (0.25 if named else 0.75)
     assert read(seen).reward == (0.25 if named else 0.75)
 
@@ -134,10 +134,10 @@ def test_the_number_of_objectives_in_memory_is_bounded(seen: Seen) -> None:
     with session("s") as own:
         for number in range(300):
             own.reward(1, objective=f"o{number}")
-        own.reward(1, objective="o1")
+        own.reward(2, objective="o1")
     totals = seen.ended(SessionRecord)[0].totals
     assert len(totals.rewards) == 64
-    assert totals.rewards["o1"] == 2
+    assert totals.rewards["o1"] == 1.5
 
 
 _AMOUNTS = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
@@ -159,9 +159,9 @@ def test_spans_totals_and_readers_agree_on_any_episode(seen: Seen, acts: list[tu
         _play(own, acts)
     found = read(seen)
     totals = seen.ended(SessionRecord)[-1].totals
-    assert (totals.reward, totals.rewards) == (found.reward, found.others)
+    assert (totals.reward, totals.rewards) == (found.reward, found.means)
     expected = {} if found.reward is None else {"callspan.reward": found.reward}
-    expected |= {f"callspan.reward.{name}": value for name, value in found.others.items()}
+    expected |= {f"callspan.reward.{name}": value for name, value in found.means.items()}
     assert rewards(seen.named(SPAN)[-1]) == expected
     steps = {one.timestep_id: one.totals for one in seen.ended(TimestepRecord)}
     records = list(seen.ended(TimestepRecord))

@@ -14,6 +14,7 @@ import pytest
 from callspan.erasing import erase
 from callspan.record.call import CallRecord, Place, Response
 from callspan.record.events import EventRecord, RewardRecord, TimestepRecord, Totals
+from callspan.record.reward_sums import Score
 from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Delivery, Records, run
@@ -49,7 +50,7 @@ def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
         inside = [event for event in reader.events("s") if isinstance(event, RewardRecord)]
         assert [(one.reward_id, one.call_id, one.timestep_id) for one in inside] == [(name, "c", "t") for name in names]
         (summary,) = reader.sessions()
-        assert summary.rewards == {"feedback": 4.0}
+        assert summary.scores == {"feedback": Score(1.0, 4, 1.0)}
     assert run(url, "show", "c").count("feedback +1") == 4
     assert len(json.loads(run(url, "show", "c", "--json"))["rewards"]) == 4
 
@@ -131,8 +132,8 @@ def test_a_reward_by_an_id_of_several_calls_belongs_to_the_first_of_them(
     with closing(open_store(url)) as reader:
         assert [one.reward_id for one in reader.rewards(own)] == ["r"]
         assert list(reader.rewards(replay)) == []
-        assert {one.session.session_id: one.rewards for one in reader.sessions()} == {
-            "s-own": {"feedback": 1.0}, "s-replay": {},
+        assert {one.session.session_id: one.scores for one in reader.sessions()} == {
+            "s-own": {"feedback": Score(1.0, 1, 1.0)}, "s-replay": {},
         }  # fmt: skip
         found = reader.call("resp_1")
         assert found is not None
@@ -193,7 +194,7 @@ def test_a_reward_of_an_event_is_shown_in_its_session_and_step(url: str, store: 
         assert step.totals is not None
         assert step.totals.reward == 2.0
         (summary,) = reader.sessions()
-        assert (summary.reward, summary.rewards) == (2.0, {})
+        assert (summary.reward, summary.scores) == (2.0, {})
     assert "reward +2" in run(url, "show", "s")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from typing import Final
 
@@ -17,9 +18,10 @@ from callspan.cli.filter_options import Rows, call_options, resolve_session, sor
 from callspan.cli.json_rows import call_rows, output_text, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.safe_text import clean
-from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
+from callspan.cli.score_filter import ScoredReader, ScoresOf
+from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, reward_style, score_columns, styled
 from callspan.cli.unknown_costs import why_unknown
-from callspan.formatting import UNKNOWN, duration, local_time, money, tokens
+from callspan.formatting import UNKNOWN, duration, local_time, money, reward, tokens
 from callspan.record.call import CallRecord
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
@@ -45,6 +47,7 @@ Examples:
   callspan calls --sort cost --user u1
   callspan calls --session 019aa0 --oldest-first
   callspan calls --user u1 --meta variant=b
+  callspan calls --objective feedback --min-score 1
   callspan calls --text "refund" --json | jq '.[].call_id'"""
 _POLL_S: Final = 0.5
 _OVERLAP_NS: Final = 600_000_000_000
@@ -79,8 +82,9 @@ def calls_command(
         which = msgspec.structs.replace(
             which, limit=limit, offset=offset, newest_first=not oldest_first, content="response"
         )
+        scores = reader.scores_of if isinstance(reader, ScoredReader) else None
         if context.json:
-            if not context.emit_all(call_rows(reader, reader.calls(which))):
+            if not context.emit_all(call_rows(reader, reader.calls(which), scores)):
                 raise click.exceptions.Exit(1)
             return
         rows = limit or TABLE_ROWS
@@ -92,20 +96,32 @@ def calls_command(
     if not found:
         context.no_match(f"No such calls in {safe_name(context.store)}.")
     with context.screen.paged():
-        context.screen.print(calls_table(found[:rows], context.screen.console.width))
+        context.screen.print(
+            calls_table(found[:rows], context.screen.console.width, context.scoring.objectives, scores)
+        )
         for why in why_unknown(found[:rows]):
             context.screen.line((why, "dim"))
         say_more(context, more, offset + rows)
 
 
-def calls_table(found: list[CallRecord], width: int) -> Group:
+def calls_table(
+    found: list[CallRecord], width: int, objectives: Sequence[str] = (), scores: ScoresOf | None = None
+) -> Group:
     """Return calls as a table of the given width; a narrow table omits the least important columns."""
     ids = short_ids(
         (call.call_id for call in found),
         # `show` resolves a prefix that a call and a session share to the session.
         besides=(call.place.session_id for call in found if call.place.session_id is not None),
     )
-    return fitted(_COLUMNS, (_cells(call, ids[call.call_id]) for call in found), width)
+    rows = ([*_cells(call, ids[call.call_id]), *_scores(call, objectives, scores)] for call in found)
+    return fitted((*_COLUMNS, *score_columns(objectives)), rows, width)
+
+
+def _scores(call: CallRecord, objectives: Sequence[str], scores: ScoresOf | None) -> Iterator[Text]:
+    given = scores(call) if scores is not None and objectives else {}
+    for objective in objectives:
+        value = given.get(objective)
+        yield styled((reward(value), reward_style(value)))
 
 
 def _cells(call: CallRecord, short: str) -> list[Text | str]:

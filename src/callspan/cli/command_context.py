@@ -13,9 +13,9 @@ import click
 
 from callspan.cli.backlog import Backlog
 from callspan.cli.progress import progress
-from callspan.cli.reward_filter import RewardFilteredReader
 from callspan.cli.run import stores_of_environment
 from callspan.cli.safe_text import ascii_json, clean, is_unicode, whole_characters
+from callspan.cli.score_filter import NO_SCORING, ScoredReader, Scoring
 from callspan.cli.screen import Screen, json_text
 from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
 from callspan.settings import SettingError
@@ -53,12 +53,12 @@ class CommandContext:
     """The context of one run of a sub-command."""
 
     def __init__(
-        self, store: str, *, json: bool, pager: bool = False, min_reward: float | None = None, deliver: bool = False
+        self, store: str, *, json: bool, pager: bool = False, scoring: Scoring = NO_SCORING, deliver: bool = False
     ) -> None:
         """`deliver`: deliver the records that ended processes left for the store before reading it."""
         self.store = store
         self._deliver = deliver
-        self.min_reward = min_reward
+        self.scoring = scoring
         self.json = json
         self.screen = Screen(pager=pager)
 
@@ -90,8 +90,7 @@ class CommandContext:
             self.fail(f"{safe_name(self.store)} cannot be opened: {_first_line(error)}")
         try:
             backlog.say()
-            least = self.min_reward
-            yield reader if least is None else cast("Reader", RewardFilteredReader(reader, least))
+            yield reader if self.scoring == NO_SCORING else cast("Reader", ScoredReader(reader, self.scoring))
         except BrokenPipeError:
             # The process that reads stdout closed the pipe: not an error of the store.
             raise
@@ -192,7 +191,7 @@ def with_context(function: Callable[..., None]) -> Callable[..., None]:
         store: str | None,
         as_json: bool,
         no_ship: bool = True,
-        least_reward: float | None = None,
+        scoring: Scoring = NO_SCORING,
         **options: object,
     ) -> None:
         defaults = ctx.obj if isinstance(ctx.obj, Defaults) else Defaults()
@@ -200,7 +199,7 @@ def with_context(function: Callable[..., None]) -> Callable[..., None]:
         if not split_urls(url):
             raise click.UsageError(f"--store {url!r} names no store")
         as_json = as_json or defaults.json
-        context = CommandContext(url, json=as_json, pager=defaults.pager, min_reward=least_reward, deliver=not no_ship)
+        context = CommandContext(url, json=as_json, pager=defaults.pager, scoring=scoring, deliver=not no_ship)
         function(context, **{name: whole_characters(value) for name, value in options.items()})
 
     # click keeps a command's help and its options so far on the function.

@@ -18,6 +18,7 @@ from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options
 from callspan.formatting import count, reward
 from callspan.output_file import is_stream, written_to
+from callspan.record.reward_sums import REWARD
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 
@@ -36,6 +37,7 @@ Examples:
   callspan export openai -o calls.jsonl --model gpt-5-mini --since 7d
   callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed
   callspan export preferences -o pairs.jsonl --format trl
+  callspan export openai -o liked.jsonl --objective feedback --min-score 1
   callspan export atif --dry-run"""
 
 
@@ -64,6 +66,14 @@ def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--text", metavar="PART", help="Only sessions whose messages contain PART (case-insensitive).")
 @click.option("--min-reward", type=Amount(), help="Only sessions with at least this reward.")
 @click.option("--max-reward", type=Amount(), help="Only sessions with at most this reward.")
+@click.option(
+    "--objective",
+    metavar="NAME",
+    default=REWARD,
+    show_default=True,
+    help="What --min-score is of, and what pairs are ranked by.",
+)
+@click.option("--min-score", type=Amount(), help="Only sessions, and calls outside of them, with at least this score.")
 @click.option("--max-cost", type=Money(), help="Only sessions that cost at most this many dollars.")
 @click.option("--max-tokens", type=Rows(0), help="Only sessions with at most N input and output tokens together.")
 @click.option("--success/--failure", default=None, help="Only successful / only failed sessions.")
@@ -121,10 +131,10 @@ def export_command(
             raise
         except OSError as error:
             context.fail(f"{error.filename or output}: {error.strerror or error}")
-    _report(context, statistics, target)
+    _report(context, statistics, target, choice.objective)
 
 
-def _report(context: CommandContext, statistics: Statistics, target: Path | None) -> None:
+def _report(context: CommandContext, statistics: Statistics, target: Path | None, objective: str) -> None:
     if target is not None and is_stream(target):
         # Messages of the command would be mixed with the rows.
         click.echo(f"{count(statistics.rows)} rows", err=True)
@@ -133,12 +143,12 @@ def _report(context: CommandContext, statistics: Statistics, target: Path | None
     elif context.json:
         context.emit({"file": None if target is None else str(target), **statistics.as_json()})
     else:
-        _print_statistics(context, statistics, target)
+        _print_statistics(context, statistics, target, objective)
     if not statistics.rows:
         context.no_match(f"Nothing in {safe_name(context.store)} matches.")
 
 
-def _print_statistics(context: CommandContext, statistics: Statistics, target: Path | None) -> None:
+def _print_statistics(context: CommandContext, statistics: Statistics, target: Path | None, objective: str) -> None:
     screen, summary = context.screen, statistics.as_json()
     where = "would be written" if target is None else f"written to {target}"
     rows = "1 row" if statistics.rows == 1 else f"{count(statistics.rows)} rows"
@@ -149,7 +159,7 @@ def _print_statistics(context: CommandContext, statistics: Statistics, target: P
     )
     spread = summary["reward"]
     if isinstance(spread, dict):
-        screen.line("  reward  " + ", ".join(f"{name} {reward(value)}" for name, value in spread.items()))
+        screen.line(f"  {objective}  " + ", ".join(f"{word} {reward(value)}" for word, value in spread.items()))
     for line in _left_out(statistics):
         screen.line(*line)
 

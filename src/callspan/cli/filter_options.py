@@ -18,6 +18,7 @@ import msgspec
 
 from callspan.cli.command_context import CommandContext
 from callspan.cli.safe_text import clean, whole_characters
+from callspan.cli.score_filter import NO_SCORING, Scoring
 from callspan.record.call import Outcome, StreamEnd
 from callspan.safe_urls import is_http_url, safe_name, safe_url
 from callspan.stores.base import ORDERS, CallFilter, Reader
@@ -247,21 +248,37 @@ OPTIONS: Final[dict[str, Callable[[_Command], _Command]]] = {
     ),
 }  # fmt: skip
 """The options that select calls, by the field of `CallFilter` they set; `callspan.stores.filters` has their SQL."""
-_MIN_REWARD: Final = click.option(
-    "--min-reward", "least_reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."
+_SCORES: Final = (
+    click.option("--min-reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."),
+    click.option(
+        "--objective",
+        "objectives",
+        metavar="NAME",
+        multiple=True,
+        help="Show the score of this objective: of a session the mean, of a call its own or its session's; may be "
+        "repeated.",
+    ),
+    click.option(
+        "--min-score", type=Amount(), metavar="S", help="Only with at least this score of each --objective, or reward."
+    ),
 )
+_SCORE: Final = "score"
 _TAG: Final = click.option(
     "--tag", "tags", metavar="TAG", multiple=True, help="Only with this tag; may be repeated (all must hold)."
 )
 _SORT: Final = click.option(
-    "--sort", type=click.Choice(ORDERS), default="start", show_default=True, help="The largest first; then the newest."
+    "--sort",
+    type=click.Choice((*ORDERS, _SCORE)),
+    default="start",
+    show_default=True,
+    help="The largest first; then the newest. score: of the first --objective, else the reward.",
 )
 
 
 def call_options(function: _Command) -> _Command:
     """Add the options that select calls; the command gets them as one `CallFilter`, its argument `which`.
 
-    `--min-reward` is applied by the context's reader.
+    Options about scores are applied by the context's reader.
     """
     return options_of(*OPTIONS)(function)
 
@@ -272,27 +289,28 @@ def sort_option(function: _Command) -> _Command:
 
 
 def selecting(function: _Command) -> _Command:
-    """Add the options that select calls, without those of one session and of a reward."""
-    return options_of(*(name for name in OPTIONS if name != "session_id"), least_reward=False)(function)
+    """Add the options that select calls, without those of one session and of scores."""
+    return options_of(*(name for name in OPTIONS if name != "session_id"), scores=False)(function)
 
 
-def options_of(*fields: str, least_reward: bool = True) -> Callable[[_Command], _Command]:
-    """Return what adds the options of these fields of `CallFilter`, `--tag` with its metadata, and `--min-reward`."""
+def options_of(*fields: str, scores: bool = True) -> Callable[[_Command], _Command]:
+    """Return what adds the options of these fields of `CallFilter`, `--tag` with its metadata, and those of scores."""
 
     def add(function: _Command) -> _Command:
         @functools.wraps(function)
         def filtered(*args: object, **options: object) -> None:
+            scoring = _scoring(options) if scores else {}
             names = [name for name in (*fields, "sort") if name in options]
             tags = msgspec.convert(options.pop("tags", ()), tuple[str, ...])
             chosen = {name: whole_characters(options.pop(name)) for name in names}
             if tags:
                 given = msgspec.convert(chosen["metadata"], tuple[tuple[str, str], ...])
                 chosen["metadata"] = (*given, *(("tags", whole_characters(tag)) for tag in tags))
-            if options.get("least_reward", 0) is None:
-                del options["least_reward"]
-            function(*args, which=msgspec.convert(chosen, CallFilter), **options)
+            function(*args, which=msgspec.convert(chosen, CallFilter), **scoring, **options)
 
-        added: _Command = _MIN_REWARD(filtered) if least_reward else filtered
+        added: _Command = filtered
+        for option in reversed(_SCORES if scores else ()):
+            added = option(added)
         if "metadata" in fields:
             added = _TAG(added)
         for name in reversed(fields):
@@ -300,6 +318,15 @@ def options_of(*fields: str, least_reward: bool = True) -> Callable[[_Command], 
         return added
 
     return add
+
+
+def _scoring(options: dict[str, object]) -> dict[str, Scoring]:
+    """Take the options about scores, and `--sort score`; return them for the context, if there are any."""
+    given = {name: whole_characters(options.pop(name)) for name in ("objectives", "min_score", "min_reward")}
+    if options.get("sort") == _SCORE:
+        given["sorts"], options["sort"] = True, "start"
+    scoring = msgspec.convert(given, Scoring)
+    return {} if scoring == NO_SCORING else {"scoring": scoring}
 
 
 def resolve_session(context: CommandContext, reader: Reader, which: CallFilter) -> CallFilter:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from callspan.cli.score_filter import ScoresOf
 from callspan.formatting import exact, in_ms, iso
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
@@ -38,9 +39,9 @@ _ROWS_AT_ONCE: Final = 500
 """Rows of calls for which the positions of timesteps are read together."""
 
 
-def call_rows(reader: Reader, calls: Iterable[CallRecord]) -> Iterator[Row]:
-    """Yield calls as `callspan calls --json` prints them, with the positions of their timesteps."""
-    rows = map(call_row, calls)
+def call_rows(reader: Reader, calls: Iterable[CallRecord], scores: ScoresOf | None = None) -> Iterator[Row]:
+    """Yield calls as `callspan calls --json` prints them, with the positions of their timesteps, and their scores."""
+    rows = (call_row(call) | ({} if scores is None else {"scores": scores(call)}) for call in calls)
     positions: Mapping[str, int] = {}
     known: set[str] = set()
     while some := list(itertools.islice(rows, _ROWS_AT_ONCE)):
@@ -119,7 +120,7 @@ def session_row(summary: SessionSummary) -> Row:
         "outcome": session.outcome,
         "success": session.success,
         "reward": summary.reward,
-        "rewards": summary.rewards,
+        "scores": summary.scores,
         "timesteps": summary.timesteps,
         "calls": summary.calls,
         "errors": summary.errors,

@@ -140,6 +140,11 @@ class Column(NamedTuple):
     """Dropped if no value in it is known."""
 
 
+def score_columns(objectives: Sequence[str]) -> list[Column]:
+    """Return a column for the scores of each objective."""
+    return [Column(clean(objective), right=True, rank=1) for objective in objectives]
+
+
 class _Layout(NamedTuple):
     gap: int
     widths: dict[int, int]

@@ -18,11 +18,12 @@ from rich.tree import Tree
 from callspan.cli.calls import outcome_text
 from callspan.cli.json_rows import Item, step_of, when
 from callspan.cli.screen import marks, reward_style, session_style, styled
-from callspan.formatting import UNKNOWN, count, duration, money, reward, tokens
+from callspan.formatting import UNKNOWN, count, duration, money, reward, score, tokens
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import short_texts
+from callspan.record.reward_sums import REWARD
 from callspan.stores.aggregates import exact_sum, idle_gaps, known_sum, model_of
 from callspan.stores.base import CallFilter, Event, Reader, SessionSummary, Summary
 
@@ -173,7 +174,7 @@ def _session_line(page: Page) -> Group:
         (outcome, session_style(summary)),
         "  ",
         (reward(summary.reward), reward_style(summary.reward)),
-        _objectives(summary.rewards),
+        _scores({name: score(one.mean, one.count, one.last) for name, one in summary.scores.items()}),
         f"  {_plural(summary.timesteps, 'step')}, {_plural(summary.calls, 'call')}",
         (f", {_plural(summary.errors, 'error')}" if summary.errors else "", "red"),
         *((f", {mark}", "yellow") for mark in marks(summary)),
@@ -199,9 +200,9 @@ def _labels(session: SessionRecord) -> str:
     return "".join(f"  {name}={value}" for name, value in known.items())
 
 
-def _objectives(rewards: Mapping[str, float]) -> str:
-    """Return the reward sums of objectives other than `reward`."""
-    return "".join(f"  {objective} {reward(value)}" for objective, value in rewards.items())
+def _scores(scores: Mapping[str, str]) -> str:
+    """Return the scores of objectives other than `reward`, which may have any name."""
+    return "".join(f"  score of {objective}: {value}" for objective, value in scores.items())
 
 
 def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] | None) -> Text:
@@ -223,7 +224,7 @@ def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] 
         f" {step.name}" if step.name else "",
         f" ({step.user_step_id})" if step.user_step_id else "",
         *((("  ", ""), (reward(amount), reward_style(amount))) if amount is not None else ()),
-        _objectives(totals.rewards if totals else {}),
+        _scores({name: reward(mean) for name, mean in totals.rewards.items()} if totals else {}),
         f"  {tokens(input_tokens, output_tokens)} tokens" if calls or input_tokens is not None else "",
         f"  {money(cost)}" if cost is not None else "",
         f"  {duration(lasted)}",
@@ -312,6 +313,7 @@ def reward_line(item: RewardRecord) -> Text:
     who = "  ".join(part for part in (item.label, item.source, item.annotation) if part)
     of = "step" if item.scope == "event" and item.event_id is None and item.timestep_id is not None else item.scope
     return styled(
+        ("" if item.objective == REWARD else "score of ", "blue"),
         (f"{item.objective} ", "blue"),
         (reward(item.value), reward_style(item.value)),
         f" of the {of}{f'  {who}' if who else ''}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import click
@@ -13,7 +15,7 @@ from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filter_options import OPTIONS, Amount, options_of, resolve_session, sort_option
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import page_options, print_page
-from callspan.cli.screen import Column, fitted, marks, reward_style, session_style, styled
+from callspan.cli.screen import Column, fitted, marks, reward_style, score_columns, session_style, styled
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.safe_urls import safe_name
 from callspan.stores.base import CallFilter, SessionSummary
@@ -39,6 +41,7 @@ Examples:
   callspan sessions --min-reward 0.5 --outcome success
   callspan sessions --model gpt-5-mini --error
   callspan sessions --sort cost --since 1d
+  callspan sessions --objective judge --min-score 0.8 --sort score
   callspan sessions --finish length
   callspan sessions --user u1 --meta variant=b
   callspan sessions --json | jq '.[] | select(.reward > 0.5) | .session_id'"""
@@ -63,8 +66,10 @@ def sessions_command(
         which = resolve_session(context, reader, which)
         wanted = msgspec.convert(options, Wanted)
         fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns, which=which))
-        found = print_page(context, fitting, limit, offset, json_row=session_row, table=_table)
-    if not found and (offset or context.min_reward is not None or wanted != Wanted() or which != CallFilter()):
+        found = print_page(
+            context, fitting, limit, offset, json_row=session_row, table=partial(_table, context.scoring.objectives)
+        )
+    if not found and (offset or context.scoring.chooses or wanted != Wanted() or which != CallFilter()):
         context.no_match(f"No such sessions in {safe_name(context.store)}.")
     if not found:
         context.no_match(f"No sessions in {safe_name(context.store)}. Calls outside a session: `callspan calls`.")
@@ -83,9 +88,18 @@ class Wanted(msgspec.Struct, frozen=True):
         ) and self.outcome in (None, summary.session.outcome or "running")
 
 
-def _table(found: list[SessionSummary], width: int) -> Group:
+def _table(objectives: Sequence[str], found: list[SessionSummary], width: int) -> Group:
     ids = short_ids(summary.session.session_id for summary in found)
-    return fitted(_COLUMNS, (_cells(summary, ids[summary.session.session_id]) for summary in found), width)
+    rows = ([*_cells(one, ids[one.session.session_id]), *_scores(one, objectives)] for one in found)
+    return fitted((*_COLUMNS, *score_columns(objectives)), rows, width)
+
+
+def _scores(summary: SessionSummary, objectives: Sequence[str]) -> Iterator[Text | str]:
+    """Yield the mean of each objective, with its number where that is not one."""
+    for objective in objectives:
+        value, given = summary.score(objective), summary.scores.get(objective)
+        number = f" ({count(given.count)})" if given is not None and given.count > 1 else ""
+        yield styled((f"{reward(value)}{number}", reward_style(value)))
 
 
 def _cells(summary: SessionSummary, short: str) -> list[Text | str]:

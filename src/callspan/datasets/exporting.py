@@ -37,11 +37,12 @@ _TEXT: Final = (
     *("call_id", "session_id", "session_name", "task_id", "timestep_id", "trace_id", "provider", "api", "model"),
     *("response_model", "outcome", "finish_reason", "cost_usd", "messages", "answer", "tools", "params"),
     "session_metadata",
+    "scores",
 )
 _TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _INTEGER: Final = ("timestep_position", "start_ns", "duration_ns", "ttft_ns", "retries", *_TOKENS)
 COLUMNS: Final = dict.fromkeys(_TEXT, "string") | dict.fromkeys(_INTEGER, "int64") | {"reward": "float64"}
-"""Column -> type. `cost_usd` is exact decimal text; `messages`, `answer`, `tools`, `params` are JSON."""
+"""Column -> type. `cost_usd` is exact decimal text; `messages`, `answer`, `tools`, `params`, `scores` are JSON."""
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
 Progress: TypeAlias = Callable[[Statistics], None]
 _LINE_ENDS: Final = tuple((chr(code).encode(), f"\\u{code:04x}".encode()) for code in (0x85, 0x2028, 0x2029))
@@ -107,6 +108,7 @@ def _row(call: CallRecord, episode: Episode, positions: Mapping[str, int]) -> Ro
         "ttft_ns": call.timing.first_token_ns,
         "retries": call.retries,
         "reward": episode.summary.reward,
+        "scores": encode_json(episode.scores).decode() if episode.scores else None,
         **{name: getattr(usage, name) if usage else None for name in _TOKENS},
     }
 

@@ -97,7 +97,7 @@ def _metadata(episode: Episode, turn: Turn) -> Row:
         "reward": episode.summary.reward,
         "model": turn.call.request.model,
         "task_id": session.task_id,
-    }
+    } | ({"scores": episode.scores} if episode.scores else {})
 
 
 def _count(messages: Sequence[ChatMessage], turn: Turn, statistics: Statistics) -> None:

@@ -1,6 +1,6 @@
 """Preferences: pairs of a better and a worse answer to one prompt, for DPO at OpenAI or with TRL.
 
-A pair is two sessions of one task, ranked by their rewards, at the first output where they differ.
+A pair is two sessions of one task, ranked by their rewards or scores, at the first output where they differ.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, Turns, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.record.events import SessionRecord
+from callspan.record.reward_sums import REWARD
 
 _FIELDS: Final = ("task_id", "group_id", "name")
 _SYSTEM: Final = frozenset({"system", "developer"})
@@ -27,13 +28,13 @@ def preference_rows(found: Iterable[Episode], options: Options, statistics: Stat
     Sessions that share no prompt, or have the same answers, give no pair. Ids of tool calls are no difference.
     """
     for key, group in _by_task(found, options, statistics).items():
-        ranked = sorted(group, key=lambda episode: episode.summary.reward or 0.0, reverse=True)
+        ranked = sorted(group, key=lambda episode: episode.score or 0.0, reverse=True)
         best = ranked[0]
         if len(ranked) == 1:
             statistics.left_out["pair: only one session of its task"] += 1
         answers: _Answers | None = None
         for worse in ranked[1:]:
-            difference = (best.summary.reward or 0.0) - (worse.summary.reward or 0.0)
+            difference = (best.score or 0.0) - (worse.score or 0.0)
             if difference <= 0 or difference < options.margin:
                 statistics.left_out["pair: rewards too alike"] += 1
                 continue
@@ -52,8 +53,9 @@ def _by_task(found: Iterable[Episode], options: Options, statistics: Statistics)
     groups: dict[str, list[Episode]] = defaultdict(list)
     for episode in found:
         key = _key(episode.summary.session, options.pair_by)
-        if key is None or episode.summary.reward is None:
-            statistics.left_out[f"session: no {options.pair_by}" if key is None else "session: no reward"] += 1
+        if key is None or episode.score is None:
+            missing = options.pair_by if key is None else "reward" if episode.objective == REWARD else "score"
+            statistics.left_out[f"session: no {missing}"] += 1
             continue
         groups[key].append(episode)
     return groups
@@ -145,7 +147,7 @@ def _preference_row(key: str, good: Turn, bad: Turn, pair: tuple[Episode, Episod
     row = _row_for_trl(good, bad) if options.pair_format == "trl" else _row_for_openai(good, bad)
     if options.metadata:
         sessions = [episode.id for episode in pair]
-        row["metadata"] = {"task": key, "sessions": sessions, "rewards": [e.summary.reward for e in pair]}
+        row["metadata"] = {"task": key, "sessions": sessions, "rewards": [episode.score for episode in pair]}
     return row
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -15,8 +15,10 @@ import msgspec
 from callspan.providers.base import MEDIA_APIS
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
+from callspan.record.reward_sums import REWARD
 from callspan.stores.aggregates import known_sum
 from callspan.stores.base import CallFilter, Event, History, Reader, SessionFilter, SessionSummary
+from callspan.stores.scores import call_scores
 
 _T = TypeVar("_T")
 MOST_HELD: Final = 500
@@ -26,6 +28,7 @@ ACHIEVEMENT: Final = "achievement"
 _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
 _CALL_FIELDS: Final = (
     *("models", "providers", "since_ns", "until_ns", "session_ids", "without_cut_off", "limit", "text", "user", "meta"),
+    *("objective", "min_score"),
 )
 
 
@@ -134,6 +137,10 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Metadata of sessions, and of calls outside sessions; keys in `extra` too, a list has each of its values."""
     min_reward: float | None = None
     max_reward: float | None = None
+    objective: str = REWARD
+    """What `min_score` is of, and what sessions are ranked by: the reward, or the mean of another objective."""
+    min_score: float | None = None
+    """Sessions, and calls outside sessions, with at least this score of the objective."""
     max_cost: Decimal | None = None
     """US dollars of the whole session."""
     max_tokens: int | None = None
@@ -193,6 +200,18 @@ class Episode(NamedTuple):
     """Returns the recorded calls before one that continues what the provider keeps, see `Reader.history`."""
     step_positions: Callable[[], Mapping[str, int]] = dict
     """Returns the position of each timestep, by its id, see `Reader.step_positions`."""
+    objective: str = REWARD
+    """What it is ranked by."""
+
+    @property
+    def score(self) -> float | None:
+        """Its reward, or the mean of its objective."""
+        return self.summary.score(self.objective)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The mean of each objective other than the reward."""
+        return {objective: score.mean for objective, score in self.summary.scores.items()}
 
     @property
     def id(self) -> str:
@@ -221,9 +240,11 @@ def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> It
             statistics.left_out["session: no call that fits"] += 1
             continue
         statistics.sessions_kept += 1
-        if summary.reward is not None:
-            statistics.rewards.append(summary.reward)
-        yield Episode(summary, calls, events, reader.history, partial(reader.step_positions, [session_id]))
+        positions = partial(reader.step_positions, [session_id])
+        episode = Episode(summary, calls, events, reader.history, positions, selection.objective)
+        if episode.score is not None:
+            statistics.rewards.append(episode.score)
+        yield episode
 
 
 def held_or_read_again(
@@ -250,11 +271,27 @@ def calls_outside_sessions(
     if not wanted or selection.of_sessions:
         statistics.left_out.update({"call: outside sessions": number} if number else {})
         return []
-    return held_or_read_again(partial(_calls, reader, which, selection), number, statistics)
+    least = selection.min_score
+    given = {} if least is None else call_scores(reader, {selection.objective})
+    liked = {call_id for call_id, scores in given.items() if least is not None and scores[selection.objective] >= least}
+    chosen = None if least is None else liked
+    return held_or_read_again(partial(_calls, reader, which, selection, chosen=chosen), number, statistics)
 
 
-def _calls(reader: Reader, which: CallFilter, selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:
-    yield from selected_calls(reader.calls(which), selection, statistics)
+def _calls(
+    reader: Reader,
+    which: CallFilter,
+    selection: Selection,
+    statistics: Statistics,
+    *,
+    chosen: Collection[str] | None = None,
+) -> Iterator[CallRecord]:
+    """Yield the selected calls; `chosen`: the ids of those with enough score, None for all."""
+    for call in selected_calls(reader.calls(which), selection, statistics):
+        if chosen is None or call.call_id in chosen:
+            yield call
+        else:
+            statistics.left_out["call: score too low or unknown"] += 1
 
 
 def _events(reader: Reader, session_id: str, _: Statistics) -> Iterator[Event]:
@@ -326,6 +363,7 @@ def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
     session, reward = summary.session, summary.reward
     tokens = None if summary.input_tokens is None else summary.input_tokens + (summary.output_tokens or 0)
     start, until = session.start_ns, selection.until_ns
+    score, least = summary.score(selection.objective), selection.min_score
     checks = (
         ("began too late", until is not None and (start is None or start >= until)),
         (
@@ -336,6 +374,7 @@ def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
             "reward too high or unknown",
             selection.max_reward is not None and (reward is None or reward > selection.max_reward),
         ),
+        ("score too low or unknown", least is not None and (score is None or score < least)),
         (
             "cost too high or unknown",
             selection.max_cost is not None and (summary.cost_usd is None or summary.cost_usd > selection.max_cost),

@@ -64,7 +64,7 @@ def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statist
             "example_id": session.task_id,
             "group_id": session.group_id,
             "task": session.name,
-            "reward": episode.summary.reward,
+            "reward": episode.score,
             "steps": steps,
             "info": session.metadata,
             "stop_condition": session.outcome,
@@ -319,7 +319,8 @@ def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row | msgspec
         "total_cached_tokens": totals.cached,
         "total_cost_usd": None if cost is None else msgspec.Raw(format(cost, "f").encode()),
         "total_steps": len(steps),
-        "extra": {"reward": summary.reward, "success": session.success, "outcome": session.outcome},
+        "extra": {"reward": summary.reward, "success": session.success, "outcome": session.outcome}
+        | ({"scores": episode.scores} if episode.scores else {}),
     }
     agent: Row = {
         "name": options.agent_name or session.name or "agent",

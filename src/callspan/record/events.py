@@ -66,7 +66,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reward: float | None = None
     """Of a session: the last reward it was given as a whole, else the sum over its events; of a timestep: that sum."""
     rewards: dict[str, float] = {}
-    """Sums of other objectives than `reward`, by objective; 64 of them at most."""
+    """Means of other objectives than `reward`, by objective; 64 of them at most."""
     model_ns: int = 0
     """Time inside calls."""
     tool_ns: int = 0

@@ -1,22 +1,80 @@
-"""Reward sums: the one definition of how rewards are summed, for spans, totals and stores.
+"""Reward sums: the one definition of the reward and the scores of a session, for spans, totals and stores.
 
 The reward of a session is the last one given to the session itself, else the sum of its events' rewards of the
-objective `reward`; that of a timestep is always the sum. Other objectives are summed separately. A call's reward
-counts in neither.
+objective `reward`; that of a timestep is always the sum. Any other objective has a score: the mean of its values, with
+their number and the last one. What a call was given counts in neither, but readers count its scores in its session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Context, Decimal
+from functools import reduce
 from types import MappingProxyType
 from typing import Final, NamedTuple
+
+import msgspec
 
 from callspan.record.events import EventRecord, RewardRecord
 
 REWARD: Final = "reward"
 MAX_OBJECTIVES: Final = 64
-"""Maximum number of objectives besides `reward` that are summed; later ones are ignored."""
-_NO_OTHERS: Final[Mapping[str, float]] = MappingProxyType({})
+"""Maximum number of objectives besides `reward` that are counted; later ones are ignored."""
+_DECIMAL: Final = Context(prec=40, traps=[])
+"""Amounts are added as they are written: three times 0.8 is 2.4, in any order. Infinities are no errors."""
+
+
+class Score(msgspec.Struct, frozen=True):
+    """What was given for one objective other than `reward`."""
+
+    mean: float
+    """The mean of all values."""
+    count: int
+    """How many values there are."""
+    last: float
+    """The value with the latest time."""
+
+
+class Ratings(NamedTuple):
+    """The values of one objective, summed. Immutable."""
+
+    total: Decimal
+    number: int
+    last: tuple[int, str, float]
+    """Time (Unix nanoseconds), id and value."""
+
+    def plus(self, other: Ratings) -> Ratings:
+        """Return both together."""
+        total = _DECIMAL.add(self.total, other.total)
+        return Ratings(total, self.number + other.number, max(self.last, other.last))
+
+    @property
+    def score(self) -> Score:
+        """Their score."""
+        return Score(mean(self.total, self.number), self.number, self.last[2])
+
+
+_NO_RATINGS: Final[Mapping[str, Ratings]] = MappingProxyType({})
+
+
+def written(value: float) -> Decimal:
+    """Return a number as it is written, `0.8`, not as it is held, 0.8000000000000000444."""
+    return Decimal(repr(float(value)))
+
+
+def mean(total: Decimal, count: int) -> float:
+    """Return the mean of `count` numbers by their exact sum."""
+    return float(_DECIMAL.divide(total, Decimal(count)))
+
+
+def mean_of(values: Sequence[float]) -> float | None:
+    """Return the mean of numbers as they are written; None if there are none."""
+    return mean(exact_total(values), len(values)) if values else None
+
+
+def exact_total(values: Iterable[float]) -> Decimal:
+    """Return the sum of numbers as they are written."""
+    return reduce(_DECIMAL.add, map(written, values), Decimal(0))
 
 
 class RewardSums(NamedTuple):
@@ -24,26 +82,40 @@ class RewardSums(NamedTuple):
 
     given: tuple[int, str, float] | None = None
     """The last reward given to the session itself: time (Unix nanoseconds), id, value."""
-    events: float | None = None
+    events: Decimal | None = None
     """Sum over events of the objective `reward`; None: none."""
-    others: Mapping[str, float] = _NO_OTHERS
-    """Sums by objective, without `reward`."""
+    others: Mapping[str, Ratings] = _NO_RATINGS
+    """By objective, without `reward`."""
 
     @property
     def reward(self) -> float | None:
         """The reward; None (not 0) if there is none."""
-        return self.events if self.given is None else self.given[2]
+        if self.given is not None:
+            return self.given[2]
+        return None if self.events is None else float(self.events)
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """The score of each other objective."""
+        return {objective: ratings.score for objective, ratings in self.others.items()}
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean of each other objective."""
+        return {objective: score.mean for objective, score in self.scores.items()}
 
     def plus(self, other: RewardSums) -> RewardSums:
         """Return the sums of both."""
         given = self.given if other.given is None or (self.given or other.given) > other.given else other.given
-        events = self.events if other.events is None else other.events + (self.events or 0.0)
+        events = self.events if other.events is None else _DECIMAL.add(other.events, self.events or Decimal(0))
         others = self.others
         if other.others:
             merged = dict(others)
-            for objective, value in other.others.items():
-                if objective in merged or len(merged) < MAX_OBJECTIVES:
-                    merged[objective] = merged.get(objective, 0.0) + value
+            for objective, ratings in other.others.items():
+                if objective in merged:
+                    merged[objective] = merged[objective].plus(ratings)
+                elif len(merged) < MAX_OBJECTIVES:
+                    merged[objective] = ratings
             others = merged
         return RewardSums(given, events, others)
 
@@ -51,17 +123,23 @@ class RewardSums(NamedTuple):
 NO_REWARD: Final = RewardSums()
 
 
-def sums_of(record: object) -> RewardSums:
-    """Return the sums of one record; empty if it is not a reward, has no value, or is a call's reward."""
+def sums_of(record: object, *, of_calls: bool = False) -> RewardSums:
+    """Return the sums of one record; empty if it is not a reward, or has no value.
+
+    What a call was given counts only with `of_calls`, and only its scores: a call has no part of the reward.
+    """
     if isinstance(record, EventRecord):
-        return NO_REWARD if record.reward is None else RewardSums(events=record.reward)
-    if not isinstance(record, RewardRecord) or record.value is None or record.scope == "call":
+        return NO_REWARD if record.reward is None else RewardSums(events=written(record.reward))
+    if not isinstance(record, RewardRecord) or record.value is None:
+        return NO_REWARD
+    given = (record.time_ns, record.reward_id, record.value)
+    if record.scope == "call" and (record.objective == REWARD or not of_calls):
         return NO_REWARD
     if record.objective != REWARD:
-        return RewardSums(others={record.objective: record.value})
+        return RewardSums(others={record.objective: Ratings(written(record.value), 1, given)})
     if record.scope == "session":
-        return RewardSums(given=(record.time_ns, record.reward_id, record.value))
-    return RewardSums(events=record.value)
+        return RewardSums(given=given)
+    return RewardSums(events=written(record.value))
 
 
 def event_rewarded(record: EventRecord | RewardRecord) -> str | None:
@@ -88,9 +166,9 @@ def counted(records: Iterable[EventRecord | RewardRecord]) -> Iterator[EventReco
         yield record
 
 
-def total(records: Iterable[EventRecord | RewardRecord]) -> RewardSums:
-    """Return the sums over records that count."""
+def total(records: Iterable[EventRecord | RewardRecord], *, of_calls: bool = False) -> RewardSums:
+    """Return the sums over records that count, see `sums_of`."""
     sums = NO_REWARD
     for record in records:
-        sums = sums.plus(sums_of(record))
+        sums = sums.plus(sums_of(record, of_calls=of_calls))
     return sums

@@ -39,7 +39,7 @@
     return minutes + " min" + (whole % 60 ? " " + two(whole % 60) + " s" : "");
   };
   const reward = r => r === null || r === undefined ? unknown : (r > 0 ? "+" : "") + Number(r.toPrecision(4));
-  const others = rewards => Object.entries(rewards).map(([name, r]) => name + " " + reward(r)).join(", ");
+  const others = scores => Object.entries(scores).map(([name, [, text]]) => "score of " + name + ": " + text).join(", ");
   const tone = r => r === null || r === undefined ? "" : r > 0 ? "good" : r < 0 ? "bad" : "";
   const when = ms => {
     const at = new Date(ms);
@@ -98,7 +98,7 @@
 
   const detail = s => {
     const box = make("div");
-    box.append(make("p", "", [s.id, s.active === null ? "" : "active " + time(s.active), s.user && "user " + s.user, others(s.rewards), s.meta].filter(Boolean).join("  ")));
+    box.append(make("p", "", [s.id, s.active === null ? "" : "active " + time(s.active), s.user && "user " + s.user, others(s.scores), s.meta].filter(Boolean).join("  ")));
     const legend = make("p", "legend");
     for (const [look, text] of [["wait", "until the first token"], ["", "call"], ["tool", "tool"], ["error", "failed"]])
       legend.append(make("i", "key " + look), document.createTextNode(text));

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple, TypeAlias
 
-from callspan.formatting import exact, in_ms, shown
+import msgspec
+
+from callspan.formatting import exact, in_ms, reward, score, shown
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
 from callspan.record.messages import short_texts
+from callspan.record.reward_sums import REWARD
 from callspan.stores.aggregates import exact_sum, idle_gaps, is_error, known_sum
 from callspan.stores.base import Event, Reader, SessionSummary
 
@@ -95,7 +98,9 @@ def session_row(
         "active": in_ms(summary.active_ns, 1),
         "outcome": shown(session.outcome or "running", NAME),
         "reward": summary.reward,
-        "rewards": {shown(objective, NAME): value for objective, value in summary.rewards.items()},
+        "scores": {
+            shown(name, NAME): [one.mean, score(*msgspec.structs.astuple(one))] for name, one in summary.scores.items()
+        },
         "errors": summary.errors,
         "in": summary.input_tokens,
         "out": summary.output_tokens,
@@ -122,7 +127,7 @@ def loose_row(calls: list[Placed]) -> Json:
         "ms": in_ms(max(ends) - start, 1),
         "outcome": "",
         "reward": None,
-        "rewards": {},
+        "scores": {},
         "errors": sum(is_error(str(call.row[_OUTCOME])) for call in calls),
         "in": known_sum(_whole(call.row[_IN]) for call in calls),
         "out": known_sum(_whole(call.row[_OUT]) for call in calls),
@@ -145,7 +150,7 @@ def _whole(value: object) -> int | None:
 
 
 def _step(step: TimestepRecord, position: int, start: int) -> list[object]:
-    """Return one step: position, offset, duration, reward, outcome, and rewards of other objectives if any."""
+    """Return one step: position, offset, duration, reward, outcome, and scores of other objectives if any."""
     started = step.start_ns or start
     ended = "terminated" if step.terminated else "truncated" if step.truncated else ""
     row: list[object] = [
@@ -156,7 +161,7 @@ def _step(step: TimestepRecord, position: int, start: int) -> list[object]:
         ended if step.outcome in (None, "success") else shown(f"{step.outcome} {ended}", NAME),
     ]
     if step.totals and step.totals.rewards:
-        row.append({shown(objective, NAME): value for objective, value in step.totals.rewards.items()})
+        row.append({shown(objective, NAME): [mean, reward(mean)] for objective, mean in step.totals.rewards.items()})
     return row
 
 
@@ -187,7 +192,18 @@ def _event(item: Event, start: int, places: Places, limit: int) -> list[object] 
             return [place, at, shown(item.message_type, NAME), shown(way, limit) if limit else "", None, None]
         case RewardRecord(scope="event"):
             return None
-    return [place, at, f"reward of the {item.scope}", shown(item.label or item.objective, NAME), item.value, None]
+    return [
+        place,
+        at,
+        f"{_given(item)} of the {item.scope}",
+        shown(item.label or item.objective, NAME),
+        item.value,
+        None,
+    ]
+
+
+def _given(item: RewardRecord) -> str:
+    return REWARD if item.objective == REWARD else f"score {shown(item.objective, NAME)}"
 
 
 def _event_text(event: EventRecord, limit: int) -> str:

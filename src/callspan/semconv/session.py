@@ -78,7 +78,7 @@ _OF_INPUT_AND_OUTPUT: Final = Put(_put_input_and_output)
 
 _TOTALS: Final = (
     Row("callspan.reward", DOUBLE, "totals.reward", "The last of the whole session, else the sum over events."),
-    Row("callspan.reward.*", DOUBLE, _OF_REWARDS, "Sum of each other objective, by its name."),
+    Row("callspan.reward.*", DOUBLE, _OF_REWARDS, "Mean of each other objective, by its name."),
     Row("callspan.totals.timesteps", INT, "totals.timesteps", "Timesteps.", if_true=True),
     Row("callspan.totals.calls", INT, "totals.calls", "Calls.", if_true=True),
     Row("callspan.totals.errors", INT, "totals.errors", "Calls that failed.", if_true=True),

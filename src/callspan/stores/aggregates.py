@@ -77,9 +77,9 @@ def model_of(record: CallRecord) -> str | None:
     return record.request.model or (record.response.model if record.response else None)
 
 
-def rewards_of(events: Iterable[Event]) -> RewardSums:
-    """Return the sums of a session's rewards. The order of `events` does not matter."""
-    return reward_sums.total(_counted(events))
+def rewards_of(events: Iterable[Event], *, of_calls: bool = False) -> RewardSums:
+    """Return the sums of a session's rewards, see `reward_sums.sums_of`. The order of `events` does not matter."""
+    return reward_sums.total(_counted(events), of_calls=of_calls)
 
 
 def rewards_by_step(events: Iterable[Event], parents: Mapping[str, str | None]) -> dict[str, RewardSums]:
@@ -106,7 +106,7 @@ def with_rewards(step: TimestepRecord, rewards: Mapping[str, RewardSums]) -> Tim
 def _rewarded(record: _Summed, sums: RewardSums) -> _Summed:
     if record.totals is None:
         return record
-    totals = msgspec.structs.replace(record.totals, reward=sums.reward, rewards=dict(sums.others))
+    totals = msgspec.structs.replace(record.totals, reward=sums.reward, rewards=sums.means)
     return msgspec.structs.replace(record, totals=totals)
 
 
@@ -241,7 +241,7 @@ def session_summary(
         output_tokens=sums.output_tokens if sums else None,
         cost_usd=sums.cost_usd if sums else None,
         reward=rewards.reward,
-        rewards=dict(rewards.others),
+        scores=rewards.scores,
         active_ns=active_ns,
         last_ns=max((time for time in times if time is not None), default=None),
     )

@@ -20,6 +20,7 @@ from callspan.record.events import (
 )
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
 from callspan.record.formats import check_format
+from callspan.record.reward_sums import REWARD, Score
 
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
 Grouping: TypeAlias = Literal["model", "provider", "session", "day", "hour", "user", "name", "experiment"]
@@ -307,12 +308,18 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Sum in US dollars, exact; None if no cost is known."""
     reward: float | None = None
     """The last reward given to the session itself, else the sum of its events' rewards (objective `reward`)."""
-    rewards: dict[str, float] = {}
-    """Reward sums of the other objectives."""
+    scores: dict[str, Score] = {}
+    """What was given for each other objective, also for its calls."""
     active_ns: int | None = None
     """Nanoseconds in which a call or a tool of it ran, those at the same time once; None if no such time is known."""
     last_ns: int | None = None
     """Unix time in nanoseconds of the last that happened in it."""
+
+    def score(self, objective: str = REWARD) -> float | None:
+        """Return its reward, or the mean of another objective; None if nothing was given for it."""
+        if objective == REWARD:
+            return self.reward
+        return self.scores[objective].mean if objective in self.scores else None
 
     @property
     def duration_ns(self) -> int | None:
@@ -401,6 +408,12 @@ class Reader(Protocol):
 
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
+
+    def calls_named(self, ids: Collection[str]) -> Mapping[str, str]:
+        """Return the id of the call that each of these ids names: its own, its span's, its response's or its request's.
+
+        Of several calls with an id the first that began.
+        """
 
     def rewards(self, call: CallRecord | None = None, *, unjoined: bool = False) -> Iterator[RewardRecord]:
         """Yield rewards and feedback, newest first.

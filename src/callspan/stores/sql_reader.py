@@ -417,7 +417,7 @@ class SqlReader(SqlChoice):
                     models=models.get(session_id, []),
                     timesteps=steps.get(session_id, aggregates.Extent()),
                     events=aggregates.Extent(sum(part.number for part in parts), last),
-                    rewards=aggregates.rewards_of(rewards[session_id]),
+                    rewards=aggregates.rewards_of(rewards[session_id], of_calls=True),
                     active_ns=cast("int | None", active.get(session_id)),
                 )
             )

@@ -224,7 +224,7 @@ def test_a_message_in_one_line(fields: dict[str, Any], expected: str) -> None:
         ({"value": 0.0, "scope": "session"}, "reward +0 of the session"),
         (
             {"value": -1.0, "objective": "taste", "label": "bad", "annotation": "too salty", "scope": "call"},
-            "taste -1 of the call  bad  too salty",
+            "score of taste -1 of the call  bad  too salty",
         ),
         ({"source": "human"}, "reward \N{EN DASH} of the event  human"),
     ],

@@ -21,6 +21,7 @@ from callspan.record.events import (
     TimestepRecord,
     Totals,
 )
+from callspan.record.reward_sums import Score
 from callspan.stores import aggregates
 from callspan.stores.base import Reader, SessionSummary
 
@@ -262,8 +263,8 @@ def test_rewards_that_come_late_are_in_the_totals_of_their_session_and_timesteps
         RewardRecord(reward_id="r5", timestep_id="of another", value=99, time_ns=4),
     )
     found = shown(reader)
-    assert (found.reward, found.rewards, found.events, found.last_ns) == (1.625, {"style": 8.25}, 5, 20)
-    assert found.session.totals == Totals(timesteps=2, reward=1.625, rewards={"style": 8.25})
+    assert (found.reward, found.scores, found.events, found.last_ns) == (1.625, {"style": Score(4.125, 2, 8.0)}, 5, 20)
+    assert found.session.totals == Totals(timesteps=2, reward=1.625, rewards={"style": 4.125})
     outer, inner, killed = reader.timesteps("s")
     assert outer.totals == Totals(reward=1.625, rewards={"style": 0.25})
     assert inner.totals == Totals(calls=1, reward=0.625, rewards={"style": 0.25})

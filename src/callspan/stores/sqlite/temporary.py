@@ -36,7 +36,8 @@ _PLACE: Final = Path("temporary database (in the directory SQLITE_TMPDIR)")
 """What errors name."""
 _QUERIES: Final = (
     "calls", "call", "history", "count_calls", "sessions", "session", "timestep", "timesteps", "step_positions",
-    "events", "rewards", "summary", "times", "stored", "ids", "session_ids", "rows_of", "other_ids", "targets",
+    "events", "rewards", "calls_named", "summary", "times", "stored", "ids", "session_ids", "rows_of", "other_ids",
+    "targets",
 )  # fmt: skip
 _INDEX: Final = "CREATE INDEX"
 _replace: Final = msgspec.structs.replace

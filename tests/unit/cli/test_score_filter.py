@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.reward_filter import RewardFilteredReader
+from callspan.cli.score_filter import ScoredReader, Scoring
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.stores.base import CallFilter
@@ -52,7 +52,7 @@ def test_pages_apply_to_the_filtered_sessions(rewarded: str) -> None:
 
 def test_a_reward_filtered_reader_finds_single_records_regardless_of_reward(rewarded: str) -> None:
     reader = open_store(rewarded)
-    narrow = RewardFilteredReader(reader, 1.0)
+    narrow = ScoredReader(reader, Scoring(min_reward=1.0))
     assert narrow.call("loose") == reader.call("loose")
     assert narrow.session("s0") == reader.session("s0")
     assert narrow.count_calls(CallFilter(session_id="s0")) == 0

@@ -1,0 +1,110 @@
+"""Scores: the mean of an objective over a session, in lists, filters, orders, exports and pairs of every store."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callspan.record.events import RewardRecord
+from callspan.record.reward_sums import Score
+from callspan.stores.urls import open_store
+
+from .conftest import START_NS, Delivery, Records, run
+
+
+def given(number: int, objective: str, value: float, scope: str = "event", **target: Any) -> RewardRecord:
+    return RewardRecord(
+        reward_id=f"r{number}", objective=objective, value=value, scope=scope, time_ns=START_NS + number, **target
+    )  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def judged(url: str, records: Records, deliver: Callable[[str], Delivery]) -> str:
+    """Two sessions of a task, one judged 0.8 three times, and two calls outside: one liked, one not."""
+    question = [{"role": "user", "content": "Which way?"}]
+    store = deliver(url)
+    store.write(
+        records.session("good", name="maze", task_id="t", start_ns=START_NS, outcome="success"),
+        records.session("bad", name="maze", task_id="t", start_ns=START_NS + 1, outcome="success"),
+        records.session("none", name="maze", start_ns=START_NS + 2),
+        records.call(question, "East.", call_id="c-good", session_id="good"),
+        records.call(question, "West.", call_id="c-bad", session_id="bad"),
+        records.call(question, "Up.", call_id="c-liked", at_s=5),
+        records.call(question, "Down.", call_id="c-disliked", at_s=6),
+        *(given(number, "judge", 0.8, session_id="good") for number in range(3)),
+        *(given(10 + number, "reward", 0.8, session_id="good") for number in range(3)),
+        given(3, "judge", 0.2, session_id="bad"),
+        given(4, "feedback", 1, "call", session_id="good", call_id="c-good"),
+        given(5, "feedback", -1, "call", session_id="bad", call_id="c-bad"),
+        given(6, "feedback", 1, "call", call_id="c-liked"),
+        given(7, "feedback", 0, "call", call_id="c-disliked"),
+    )
+    store.sink.close()
+    return url
+
+
+def rows(url: str, *arguments: str) -> list[Any]:
+    found: list[Any] = json.loads(run(url, *arguments, "--json"))
+    return found
+
+
+def test_only_the_reward_is_summed_and_without_noise(judged: str) -> None:
+    by_id = {row["session_id"]: row for row in rows(judged, "sessions")}
+    assert by_id["good"]["reward"] == 2.4
+    assert by_id["good"]["scores"] == {
+        "judge": {"mean": 0.8, "count": 3, "last": 0.8},
+        "feedback": {"mean": 1.0, "count": 1, "last": 1.0},
+    }
+    assert by_id["none"]["scores"] == {}
+    reader = open_store(judged)
+    summary = reader.session("bad")
+    assert summary is not None
+    assert summary.scores == {"judge": Score(0.2, 1, 0.2), "feedback": Score(-1.0, 1, -1.0)}
+    assert [summary.score(name) for name in ("judge", "reward", "nobody")] == [0.2, None, None]
+    reader.close()
+    shown = run(judged, "show", "good")
+    assert "score of judge: mean +0.8 of 3, last +0.8" in shown
+    assert "score of feedback +1 of the call" in shown
+
+
+def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> None:
+    def ids(command: str, *arguments: str) -> list[str]:
+        return [row["session_id" if command == "sessions" else "call_id"] for row in rows(judged, command, *arguments)]
+
+    assert ids("sessions", "--sort", "score", "--objective", "judge") == ["good", "bad", "none"]
+    assert ids("sessions", "--objective", "judge", "--min-score", "0.5") == ["good"]
+    assert ids("sessions", "--objective", "judge", "--objective", "feedback", "--min-score", "-1") == ["bad", "good"]
+    assert ids("sessions", "--min-score", "2.4") == ["good"]
+    assert ids("calls", "--objective", "feedback", "--min-score", "1") == ["c-liked", "c-good"]
+    assert ids("calls", "--objective", "judge", "--min-score", "0") == ["c-good", "c-bad"]
+    assert ids("calls", "--objective", "feedback", "--sort", "score", "--limit", "3") == [
+        "c-liked", "c-good", "c-disliked",
+    ]  # fmt: skip
+    (sums,) = rows(judged, "stats", "--objective", "feedback", "--min-score", "1")
+    assert sums["calls"] == 2
+    assert rows(judged, "calls", "--objective", "feedback", "--limit", "1")[0]["scores"]["feedback"] == 0.0
+    table = run(judged, "sessions", "--objective", "judge", "--objective", "feedback")
+    assert re.search(r"judge +feedback\n", table), table
+    assert re.search(r"good .*\+0\.8 \(3\) +\+1\n", table), table
+    assert re.search(r"feedback\n.*\+0\n", run(judged, "calls", "--objective", "feedback"))
+
+
+def test_what_users_liked_is_exported_and_pairs_are_ranked_by_an_objective(judged: str, tmp_path: Path) -> None:
+    target = tmp_path / "rows.jsonl"
+
+    def exported(*arguments: str) -> list[Any]:
+        run(judged, "export", arguments[0], "-o", str(target), *arguments[1:])
+        return [json.loads(line) for line in target.read_text().splitlines()]
+
+    liked = exported("openai", "--objective", "feedback", "--min-score", "1", "--metadata")
+    assert [row["messages"][-1]["content"] for row in liked] == ["East.", "Up."]
+    assert liked[0]["metadata"]["scores"] == {"judge": 0.8, "feedback": 1.0}
+    (pair,) = exported("preferences", "--objective", "judge", "--margin", "0.5")
+    assert pair["preferred_output"][0]["content"] == "East."
+    rollouts = run(judged, "export", "preferences", "--dry-run", "--objective", "judge")
+    assert "judge  min +0.2" in rollouts
