@@ -5,8 +5,10 @@ A client of your own reports what it sends and receives; everything else is as f
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -14,13 +16,15 @@ from urllib.parse import urlsplit
 import msgspec
 from opentelemetry import context as otel_context
 
-from callspan.agent.arguments import installed_or_warn
+from callspan.agent.arguments import Time, installed_or_warn, mark, moment, offset
 from callspan.agent.call_ids import call_begun
 from callspan.agent.decorators import Wrappers
+from callspan.agent.runtime import installed
 from callspan.errors import call_error, outcome_of
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, ours
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo
+from callspan.observe.stated_times import StatedTimes
 from callspan.providers import registry
 from callspan.providers.base import HOSTED_APIS, Api, Endpoint
 from callspan.record.codec import encodable, encode_json
@@ -37,7 +41,10 @@ _END: Final = fail_open("finish recording a call")
 
 
 class RecordedCall:
-    """One call recorded manually, see `record_call`. No method raises, and all do nothing after the end.
+    """One call recorded manually, see `record_call`. All methods do nothing after the end.
+
+    Raises:
+        MisuseError: With the setting `strict`, from what takes `at`: an invalid time, or one before the start.
 
     Example:
         >>> with callspan.record_call(provider="my_gateway", model="m") as call:
@@ -45,14 +52,15 @@ class RecordedCall:
         ...     call.response({"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]})
     """
 
-    def __init__(self, endpoint: Endpoint | None, info: CallInfo) -> None:
+    def __init__(self, endpoint: Endpoint | None, info: CallInfo, at: Time | None = None) -> None:
         self._endpoint = endpoint
+        self._at = at
         self._info = info
         self._call: LiveCall | None = None
         self._outer = otel_context.Context()
         self._inner: otel_context.Context | None = None
-        self._body: Mapping[str, object] | bytes | None = None
-        """What a decorated function sends."""
+        self._sent: Callable[[], Mapping[str, object] | bytes | None] | None = None
+        """Returns what a decorated function sends."""
 
     def __repr__(self) -> str:
         """Return its id and state."""
@@ -92,6 +100,48 @@ class RecordedCall:
                 lowered = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
                 call.attempts.headers_received(call.offset_ns(), status, lowered)
 
+    def first_token(self, *, at: Time | None = None) -> None:
+        """Record when the first content came, if no chunk shows it. Only the first one counts.
+
+        `at` None: now; of a call with `at`, whose times are not those of now, nothing.
+        """
+        call = self._call
+        if call is None or call.ended:
+            return
+        if at is not None:
+            offset_ns, times = self._offset(call, at), call.state_times()
+        else:
+            times = call.stated = call.stated or StatedTimes()
+            offset_ns = None if times.is_past else call.offset_ns()
+        if times.first_token_ns is None:
+            times.first_token_ns = offset_ns
+
+    def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
+        """End the call, with the exception that ended it if there was one; the end of the block does it too.
+
+        `at` is when it ended; None: now, or unknown of a call with `at`. Only the first end counts.
+        """
+        call = self._call
+        if call is None:
+            return
+        duration_ns = None
+        if at is not None and not call.ended:
+            duration_ns = self._offset(call, at)
+            call.state_times().duration_ns = duration_ns
+        try:
+            self._end(call, error, duration_ns)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _offset(self, call: LiveCall, at: Time) -> int | None:
+        """Return when something was, from the start of the call; None: before it."""
+        flags: list[str] = []
+        offset_ns = offset(at, call.record.timing.start_ns, flags, installed())
+        for flag in flags:
+            mark(call.record.metadata, flag)
+        return offset_ns
+
     def chunk(self, data: object) -> None:
         """Record one event of a stream, parsed."""
         call = self._call
@@ -109,13 +159,18 @@ class RecordedCall:
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with each of its calls recorded, see `record_call`."""
-        return _WRAPPERS.wrapped(function, self._fresh)
+        signature = None
+        with _FEED:
+            signature = inspect.signature(function)
+        return _WRAPPERS.wrapped(function, partial(self._fresh, signature))
 
-    def _fresh(self, args: Sequence[object], kwargs: Mapping[str, object]) -> RecordedCall:
-        """Return a new call like this one, with its request: the first of these arguments that is a body."""
+    def _fresh(
+        self, signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> RecordedCall:
+        """Return a new call like this one, for one call of a function with these arguments."""
         call = RecordedCall(self._endpoint, self._info)
-        body = next((value for value in (*args, *kwargs.values()) if isinstance(value, Mapping | bytes)), None)
-        call._body = body
+        if self._endpoint is not None:
+            call._sent = partial(_body_of, self._endpoint.message_key, signature, args, kwargs)
         return call
 
     def _closed(self) -> None:
@@ -137,32 +192,34 @@ class RecordedCall:
         return self
 
     def _start(self, *, current: bool = True) -> None:
+        flags: list[str] = []
+        start_ns = None if self._at is None else moment(self._at, flags, installed())
         with _START:
             hook_context = WIRING.hook_context
             factory = hook_context.factory()
             if factory is None:
                 installed_or_warn()
             elif self._endpoint is not None:
-                self._call = factory.start(self._endpoint, self._info)
+                if start_ns is None:
+                    self._call = factory.start(self._endpoint, self._info)
+                else:
+                    self._call = factory.start_past(self._endpoint, self._info, start_ns)
+                    for flag in flags:
+                        mark(self._call.record.metadata, flag)
                 call_begun(otel_context.get_current(), self._call.named)
                 if current:
                     self._inner = self._call.span.within(self._outer)
                     otel_context.attach(self._inner)
-        if self._body is not None:
-            self.request(self._body)
+        if self._call is not None and self._sent is not None:
+            with _FEED:
+                if (body := self._sent()) is not None:
+                    self.request(body)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the call; an exception passes on and makes it a failed, timed out or cancelled one."""
-        call = self._call
-        if call is None:
-            return
-        try:
-            self._end(call, error)
-        except BaseException:
-            self._let_go()
-            raise
+        self.end(error)
 
     def _let_go(self) -> None:
         """Release an interrupted call, which is then ended by a background thread."""
@@ -174,16 +231,18 @@ class RecordedCall:
         if otel_context.get_current() is self._inner:
             otel_context.attach(self._outer)
 
-    def _end(self, call: LiveCall, error: BaseException | None) -> None:
+    def _end(self, call: LiveCall, error: BaseException | None, at_ns: int | None = None) -> None:
         with _END:
             self._restore()
         with _END:
             if error is None:
-                call.end()
+                call.end(at_ns=at_ns)
             else:
                 info = call_error(error)
                 outcome = outcome_of(error, info)
-                call.end(how="cancelled" if outcome == "cancelled" else "error", outcome=outcome, error=info)
+                call.end(
+                    how="cancelled" if outcome == "cancelled" else "error", outcome=outcome, error=info, at_ns=at_ns
+                )
 
     async def __aenter__(self) -> Self:
         """As `with`."""
@@ -196,6 +255,72 @@ class RecordedCall:
         self.__exit__(kind, error, trace)
 
 
+def _body_of(
+    key: str, signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
+) -> Mapping[str, object] | bytes | None:
+    """Return the request that the arguments of a function make; None if they show none.
+
+    `key` is where a body of the API has its messages.
+    """
+    passed, model = _named(signature, args, kwargs)
+    messages = next(
+        (passed[name] for name in (key, *_MESSAGES) if isinstance(passed.get(name), str | list | tuple)), None
+    )
+    if messages is None:
+        body = next((value for value in passed.values() if isinstance(value, Mapping | bytes)), None)
+        if body is not None:
+            return body if model is None or not isinstance(body, Mapping) else {"model": model, **body}
+        messages = _unnamed_messages(key, passed)
+    if isinstance(messages, str) and key == "messages":
+        messages = [{"role": "user", "content": messages}]
+    found = {"model": model, key: messages}
+    return {name: value for name, value in found.items() if value is not None} or None
+
+
+def _named(
+    signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
+) -> tuple[dict[str, object], str | None]:
+    """Return the arguments by their names, without `self`, and the model, which may be a default."""
+    default = None if signature is None else signature.parameters.get("model")
+    passed: dict[str, object] = {}
+    for name, value, kind in _bound(signature, args, kwargs):
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            passed.update(value)
+        elif kind is inspect.Parameter.VAR_POSITIONAL:
+            passed.update({f"{name} {place}": one for place, one in enumerate(value)})
+        elif name not in _OWNERS:
+            passed[name] = value
+    model = passed.pop("model", None if default is None else default.default)
+    return passed, model if isinstance(model, str) else None
+
+
+def _bound(
+    signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
+) -> list[tuple[str, Any, object]]:
+    """Return name, value and kind of the arguments, as far as the signature is known and they fit it."""
+    if signature is not None:
+        try:
+            bound = signature.bind(*args, **kwargs).arguments
+        except ours(TypeError):
+            pass  # the function itself will raise
+        else:
+            return [(name, value, signature.parameters[name].kind) for name, value in bound.items()]
+    return [("", args, inspect.Parameter.VAR_POSITIONAL), ("", kwargs, inspect.Parameter.VAR_KEYWORD)]
+
+
+def _unnamed_messages(key: str, passed: Mapping[str, object]) -> object:
+    """Return the first list of messages (where they are no objects: of texts), else the only text; None without."""
+    kind: type = Mapping if key == "messages" else str
+    for value in passed.values():
+        if isinstance(value, list | tuple) and value and all(isinstance(one, Mapping | kind) for one in value):
+            return value
+    texts = [value for value in passed.values() if isinstance(value, str)]
+    return texts[0] if len(texts) == 1 else None
+
+
+_OWNERS: Final = frozenset({"self", "cls"})
+_MESSAGES: Final = ("messages", "input", "prompt")
+"""What functions call their messages, whatever the API calls them."""
 _Fresh: TypeAlias = Callable[[Sequence[object], Mapping[str, object]], RecordedCall]
 
 
@@ -265,12 +390,14 @@ _WRAPPERS: Final = Wrappers(_plain, _coroutine, _generator, _async_generator)
 
 def record_call(
     *, provider: str, api: Api | Endpoint = "chat_completions", model: str | None = None, server: str | None = None,
-    client: str | None = None, stream: bool | None = None,
+    client: str | None = None, stream: bool | None = None, at: Time | None = None,
 ) -> RecordedCall:  # fmt: skip
     """Record a call of a home-made client: a context manager, with `with` or `async with`, or a decorator.
 
-    The first argument of a decorated function or coroutine that is a mapping or bytes is the request's body, its result
-    the response's body. The values that a decorated generator or async generator yields are the events of a stream.
+    Of a decorated function the arguments make the request's body: `messages`, `input` or `prompt` by name, as list or
+    text, with `model`; else the first mapping or bytes is the body; else the first list of messages, or the only text,
+    with `model`. The result is the response's body; the values that a generator or async generator yields are the
+    events of a stream.
 
     Args:
         provider: name for `gen_ai.provider.name`, such as `vllm`.
@@ -282,6 +409,10 @@ def record_call(
         server: URL of the server; None: unknown.
         client: name and version of the client, such as `mine/1.0`; None: unknown.
         stream: whether it is a stream, if it is known before the body or the first chunk; None: they show it.
+        at: when the call began, for one of the past, as of a log: Unix nanoseconds (int), Unix seconds (float) or a
+            datetime with its zone. Its first token and end are what `first_token(at=)` and `end(at=)` state, else
+            unknown; it is priced as of its day, and in no metric of this process. None: now. A decorated function
+            is recorded when it is called.
 
     Returns:
         The call; without `instrument()` it records nothing.
@@ -289,6 +420,7 @@ def record_call(
     Raises:
         ValueError: `api` is not one of the above, an endpoint has the name of one of them, or `server` is no URL.
         TypeError: `api` is an object that lacks something of an endpoint.
+        MisuseError: With the setting `strict`, on entry: `at` is not a valid time.
 
     Example:
         >>> with callspan.record_call(provider="vllm", api="chat_completions", model="m", stream=True) as call:
@@ -309,4 +441,4 @@ def record_call(
         model=None if model is None else encodable(model), stream=stream, server_address=address.hostname,
         server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
     )  # fmt: skip
-    return RecordedCall(endpoint, info)
+    return RecordedCall(endpoint, info, at)

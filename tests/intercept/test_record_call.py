@@ -285,3 +285,75 @@ def test_a_decorated_function_runs_alike_where_nothing_is_instrumented() -> None
 
     assert complete(BODY) is ANSWER
     assert list(stream(BODY)) == CHUNKS
+
+
+SENT: list[dict[str, object]] = [{"role": "user", "content": "Hi"}]
+
+
+def test_a_decorated_function_may_take_model_and_messages_instead_of_a_body(seen: Captured) -> None:
+    """By name, as a list or as text; a whole body, a second text or another list is not mistaken for them."""
+    mine: Any = callspan.record_call(provider="mine")
+
+    @mine
+    def create(*, model: str, messages: object, options: object = None, key: str = "k") -> object:
+        return ANSWER
+
+    @mine
+    def ask(question: str, model: str = "m", system: str = "Be short.") -> object:
+        return ANSWER
+
+    @mine
+    def chat(user_id: str, history: object, *more: object, **rest: object) -> object:
+        return ANSWER
+
+    @mine
+    def prompted(tenant: str, prompt: str) -> object:
+        return ANSWER
+
+    class Client:
+        @mine
+        async def send(self, messages: object, model: str) -> object:
+            return ANSWER
+
+    create(model="m", messages=SENT, options={"a": 1})
+    create(model="m", messages="Hi", key="other")
+    ask("Hi")
+    chat("u1", SENT, "x", model="m")
+    chat("u1", (), **BODY)
+    chat("u1", {"messages": SENT}, model="m")
+    asyncio.run(Client().send(tuple(SENT), "m"))
+    sent = [msgspec.json.decode(call.request.body) for call in seen.records]
+    assert sent == [{"model": "m", "messages": SENT}] * 7
+    prompted("t1", "Hi")
+    chat("u1", ["no", "messages"], "which text?")
+    assert [bytes(call.request.body) for call in seen.records[7:]] == [
+        b'{"messages":[{"role":"user","content":"Hi"}]}', b"",
+    ]  # fmt: skip
+
+
+def test_what_an_api_calls_its_messages_is_read_as_it_is(seen: Captured) -> None:
+    @callspan.record_call(provider="mine", api="responses")
+    def respond(model: str, text: str) -> None: ...
+
+    @callspan.record_call(provider="mine", api="embeddings")
+    def embed(texts: list[str], model: str = "e") -> None: ...
+
+    respond("m", "Hi")
+    embed(["a", "b"])
+    assert [msgspec.json.decode(call.request.body) for call in seen.records] == [
+        {"model": "m", "input": "Hi"}, {"model": "e", "input": ["a", "b"]},
+    ]  # fmt: skip
+
+
+def test_arguments_that_do_not_fit_are_an_error_of_the_function_alone(
+    seen: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    @callspan.record_call(provider="mine")
+    def ask(question: str) -> None: ...
+
+    with pytest.raises(TypeError, match="missing 1 required"):
+        ask()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        ask(body=BODY)  # type: ignore[call-arg]
+    assert [call.request.model for call in seen.records] == [None, "m"]
+    assert caplog.records == []

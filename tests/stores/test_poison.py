@@ -45,7 +45,7 @@ _FIELDS: Final[dict[str, dict[str, object]]] = {
     "an id of nothing": {"call_id": ""},
     "an id with a NUL": {"call_id": "a\0b"},
 }
-_CALL: Final = b'{"kind":"call","schema_version":11,"call_id":"x","timing":{"start_ns":1},'
+_CALL: Final = b'{"kind":"call","schema_version":12,"call_id":"x","timing":{"start_ns":1},'
 _PAYLOADS: Final = {
     "metadata too deep": _CALL + b'"metadata":{"a":' + _DEEP + b"}}",
     "an unknown field too deep": _CALL + b'"new_field":' + _DEEP + b"}",
@@ -53,8 +53,8 @@ _PAYLOADS: Final = {
     "no response": _CALL + b'"response":null}',
     "an unknown number of 300 digits": _CALL + b'"new_field":' + b"9" * 300 + b"}",
     "an unknown half of a pair": _CALL + rb'"new_field":"\ud800"}',
-    "half a pair as id": rb'{"kind":"call","schema_version":11,"call_id":"\ud800","timing":{"start_ns":1}}',
-    "a version beyond 63 bits": b'{"kind":"session","session_id":"s","schema_version":11,"seen_ns":' + b"9" * 20 + b"}",
+    "half a pair as id": rb'{"kind":"call","schema_version":12,"call_id":"\ud800","timing":{"start_ns":1}}',
+    "a version beyond 63 bits": b'{"kind":"session","session_id":"s","schema_version":12,"seen_ns":' + b"9" * 20 + b"}",
     "nothing": b"",
     "no object": b"[]",
     "bytes": bytes(range(256)),

@@ -65,7 +65,7 @@ COMPLETION = {
     "invoke_agent": f"{_OPERATION} description",
     "guardrail": f"{_OPERATION} triggered",
     "environment_step": f"{_SCOPE} set_result",
-    "record_call": "attempt_started call_id chunk request response response_headers",
+    "record_call": "attempt_started call_id chunk end first_token request response response_headers",
     "instrument": "counters force_flush settings uninstrument",
     "capture": "events everything records rewards sessions spans timesteps",
     "scripted provider": "anthropic_url close groq_url openai_url pending reply requests url webhook",

@@ -92,7 +92,7 @@ def session(  # noqa: PLR0913 - what a session is known by
         parent=parent,
         at=at,
     )
-    if require:
+    if require is True:
         if name is not None or identity != Identity():
             raise TypeError("session(require=True) opens no session, so it takes no other argument")
         return SessionRequirement()

@@ -159,6 +159,15 @@ def moment(at: Time | None, flags: list[str], runtime: Runtime | None) -> int:
     return time.time_ns() if read is None else read
 
 
+def offset(at: Time, start_ns: int, flags: list[str], runtime: Runtime | None) -> int | None:
+    """Return how many nanoseconds after `start_ns` the moment `at` is; None and flagged if it is before."""
+    offset_ns = moment(at, flags, runtime) - start_ns
+    if offset_ns >= 0:
+        return offset_ns
+    flags.append(flagged("time_before_start", "an end or first token is not before the start (`at`)", runtime))
+    return None
+
+
 def _nanoseconds(at: object) -> int | None:
     if isinstance(at, datetime):
         since = (at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)) - _EPOCH

@@ -133,7 +133,9 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """What `callspan.instrument()` provides to the session API."""
 
     write: Callable[[Processed[Record]], None]
-    """Stores a record; never raises."""
+    """Stores and measures a record; never raises."""
+    write_unmeasured: Callable[[Processed[Record]], None] | None = None
+    """Stores a record whose times the application has stated; None: `write` does."""
     spans: SpanStarter
     processors: Callable[[Content | None], Processors]
     """Returns what each record goes through once, by the stricter one of the content level that the record belongs to

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.agent.arguments import MisuseError, Time, flagged, moment
+from callspan.agent.arguments import MisuseError, Time, flagged, moment, offset
 from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content
 from callspan.agent.episode import RunningTotals
 from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, installed
@@ -76,6 +76,7 @@ class Scope(ABC):
         "_clock_ns",
         "_ended",
         "_final",
+        "_is_stated",
         "_last_call",
         "_lasted_ns",
         "_level",
@@ -103,6 +104,8 @@ class Scope(ABC):
         self._start_ns = self._clock_ns = 0
         self._level: Content = "full"
         self._lasted_ns: int | None = None
+        self._is_stated = False
+        """Whether its start or end was given by `at`."""
         self._final: Processed[Record] | None = None
         self._last_call: Begun | None = None
         """The newest call begun below."""
@@ -178,7 +181,8 @@ class Scope(ABC):
             if FRAMES.waiting or FRAMES.reading:
                 FRAMES.drain(_FRAMES_S)  # the calls that they end count here
             if at is not None:
-                self._lasted_ns = max(0, self._moment(at) - self._start_ns)
+                self._lasted_ns = self._offset(at) or 0
+                self._is_stated = True
             current: Any = get_current().get(SCOPE)
             if current is not self and is_within(current, self):
                 self._end_inner(current, error)
@@ -263,6 +267,7 @@ class Scope(ABC):
         self._last_call = None
 
     def _began(self, at: Time | None) -> int:
+        self._is_stated = at is not None
         return time.time_ns() if at is None else self._moment(at)
 
     def _moment(self, at: Time) -> int:
@@ -271,6 +276,13 @@ class Scope(ABC):
         for flag in flags:
             self._flag(flag)
         return time_ns
+
+    def _offset(self, at: Time) -> int | None:
+        flags: list[str] = []
+        offset_ns = offset(at, self._start_ns, flags, self._runtime)
+        for flag in flags:
+            self._flag(flag)
+        return offset_ns
 
     def _flag(self, flag: str) -> None:  # noqa: B027 - most have nowhere to keep it
         """Flag its record, where it has one."""
@@ -399,8 +411,9 @@ class Scope(ABC):
                 self._span = spans.start(processed, parent=parent, link=link, root=root, workflow=workflow)
 
     def _write(self, processed: Processed[Record]) -> None:
-        if self._runtime is not None:
-            processors.write(processed, self._runtime.write)
+        runtime = self._runtime
+        if runtime is not None:
+            processors.write(processed, runtime.write_unmeasured or runtime.write if self._is_stated else runtime.write)
 
     def _span_ids(self) -> dict[str, Any]:
         """Return the fields of a record that say where the span of this is."""

@@ -204,6 +204,7 @@ class Session(EventRecorder, Decorating):
         if not self._started:
             flag = flagged("before_start", "use the session with `with` before its first timestep", installed())
             self.start(current=False, at=start_ns if self._identity.at is None else None)
+            self._is_stated = self._identity.at is not None
         elif self._ended:
             advice = "the session has ended; open another one, of the same id if you like"
             flag = flagged("after_end", advice, self._runtime)
@@ -306,7 +307,7 @@ class Session(EventRecorder, Decorating):
 
     def _observe_end(self, final: Processed[Record]) -> None:
         # A session of another process is measured there.
-        if self._runtime is not None:
+        if self._runtime is not None and not self._is_stated:
             self._runtime.session_ended(final, self._start_ns)
 
     def _outcome(self, error: BaseException | None) -> str:

@@ -184,6 +184,7 @@ class Timestep(EventRecorder, Decorating):
         self._session = session
         if self._owns_session:
             session.start(current=False, at=self._start_ns)
+            session._is_stated = self._is_stated
         if flag is not None:
             self._flag(flag)
         self._runtime = session._runtime

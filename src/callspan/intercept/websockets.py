@@ -25,8 +25,8 @@ from callspan.frames import FRAMES, SMALL_BYTES
 from callspan.intercept.client_info import call_info, sdk_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.observe.live_call import LiveCall
-from callspan.observe.ports import CallInfo
-from callspan.observe.socket_calls import LOST, Create, Ended, Sending, SocketCalls, Timeline, begin, decoded, refusal
+from callspan.observe.ports import CallInfo, Timeline
+from callspan.observe.socket_calls import LOST, Create, Ended, Sending, SocketCalls, begin, decoded, refusal
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.providers.hosts import known_provider, provider_of

@@ -35,6 +35,27 @@ class Clock(msgspec.Struct, frozen=True):
 SYSTEM_CLOCK: Final = Clock()
 
 
+class Timeline:
+    """The time of one call: stands at that of what is read or stated, else it goes."""
+
+    __slots__ = ("_wall_ns", "at_ns")
+
+    def __init__(self, at_ns: int, wall_ns: int | None = None) -> None:
+        """The call begins at the monotonic time `at_ns`, in Unix time `wall_ns`; None: at the same moment."""
+        self.at_ns: int | None = at_ns
+        self._wall_ns = time.time_ns() - (time.perf_counter_ns() - at_ns) if wall_ns is None else wall_ns
+
+    def clock(self) -> Clock:
+        """Return it as the clock of the call."""
+        return Clock(wall_ns=self._wall, monotonic_ns=self._monotonic)
+
+    def _wall(self) -> int:
+        return self._wall_ns
+
+    def _monotonic(self) -> int:
+        return time.perf_counter_ns() if self.at_ns is None else self.at_ns
+
+
 class CallSpanHandle(SpanHandle[Processed[CallRecord], Conversation | None], Protocol):
     """The span of a call; `end` takes its messages, None if they may not be exported."""
 

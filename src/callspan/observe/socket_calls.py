@@ -19,7 +19,7 @@ from callspan.fail_open import fail_open, ours, value_of
 from callspan.frames import FRAMES, Read, WaitingBytes
 from callspan.observe.deferred_ends import end_abandoned
 from callspan.observe.live_call import CallFactory, LiveCall
-from callspan.observe.ports import CallInfo, Clock
+from callspan.observe.ports import CallInfo, Timeline
 from callspan.providers import errors, rate_limits
 from callspan.providers.base import Endpoint
 from callspan.providers.openai.lanes import Lanes, Step, body_of
@@ -30,27 +30,8 @@ from callspan.record.codec import encode_json
 _END: Final = fail_open("end the calls of a websocket")
 _FIRST_ERROR: Final = 400
 
-Start: TypeAlias = Callable[["Timeline", dict[str, Any]], "LiveCall | None"]
+Start: TypeAlias = Callable[[Timeline, dict[str, Any]], "LiveCall | None"]
 """Begins the call of a successor: takes its times and the body of its request."""
-
-
-class Timeline:
-    """The clock of one call: stands at the time of the frame that is read, else it goes."""
-
-    __slots__ = ("_wall_ns", "at_ns")
-
-    def __init__(self, at_ns: int) -> None:
-        """`at_ns` is the monotonic time at which the call begins."""
-        self.at_ns: int | None = at_ns
-        self._wall_ns = time.time_ns() - (time.perf_counter_ns() - at_ns)
-
-    def wall_ns(self) -> int:
-        """Return the Unix time at which the call began."""
-        return self._wall_ns
-
-    def monotonic_ns(self) -> int:
-        """Return the time of the frame that is read."""
-        return time.perf_counter_ns() if self.at_ns is None else self.at_ns
 
 
 class Observed:
@@ -223,8 +204,7 @@ def begin(
 ) -> LiveCall:  # fmt: skip
     """Begin a call in the current context, at the time where its clock stands; then its clock goes."""
     info = msgspec.structs.replace(info, model=text(body, "model"), stream=True)
-    timed = factory.with_clock(Clock(wall_ns=clock.wall_ns, monotonic_ns=clock.monotonic_ns))
-    call = timed.start(endpoint, info)
+    call = factory.with_clock(clock.clock()).start(endpoint, info)
     clock.at_ns = None
     if body:
         content = encode_json(body)

@@ -19,8 +19,10 @@ NO_BODY: Final = msgspec.Raw(b"")
 Part: TypeAlias = Literal["started", "requested", "ended", "answered"]
 """How much of a call a version of its record has, the least first, see `callspan.record.merging`."""
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
-SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "events"]
+SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "events", "import"]
 """What a version of a call's record was made of."""
+_OWN: Final = frozenset({"call", "import"})
+"""Of these there is one version of the end."""
 Stage: TypeAlias = Literal["withheld", "first", "completed"]
 """How a version was written, the earliest first: without its content, because its content level was not known yet; at
 once; once more, with what a store knew."""
@@ -348,7 +350,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     one, or is merged with it, see `callspan.record.merging`."""
     seen_in: SeenIn = "call"
     """`call`: the application's request; `fetch`: a request for a background response; `webhook`; `batch`: a line of a
-    batch; `events`: what a hosted agent did."""
+    batch; `events`: what a hosted agent did; `import`: a call whose times the application has stated (`at=`)."""
     seen_ns: int | None = None
     """When this was read from the provider, or computed anew, Unix time: of two versions with the same part the later
     one counts. None: of the call's own request, a webhook or a batch."""
@@ -431,7 +433,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     @property
     def is_merged(self) -> bool:
         """Whether it is answered by another request than its own: several processes may write versions of it."""
-        return self.seen_in != "call" or self.part == "answered" or self.outcome == "in_progress"
+        return self.seen_in not in _OWN or self.part == "answered" or self.outcome == "in_progress"
 
     @property
     def text(self) -> str | None:

@@ -146,7 +146,7 @@ class CallMetrics:
         """Record the cost of a call priced later, during delivery; ignore other records."""
         with _MEASURE:
             record = processed.record
-            if not isinstance(record, CallRecord) or record.cost is None:
+            if not isinstance(record, CallRecord) or record.cost is None or record.seen_in == "import":
                 return
             provider = self._in_use()
             instruments = None if provider is None else self._of(provider)

@@ -96,7 +96,7 @@ CALLS: Final = Table(
     columns=(
         _text("call_id", required=True),
         _word("part", required=True, note="`started`, `requested`, `ended`, `answered`"),
-        _word("seen_in", required=True, note="`call`, `fetch`, `webhook`, `batch`, `events`"),
+        _word("seen_in", required=True, note="`call`, `fetch`, `webhook`, `batch`, `events`, `import`"),
         _word("stage", required=True, note="`withheld`, `first`, `completed`"),
         _int("seen_ns", note="when that was read; NULL: it is the call's own"),
         _int("first_seen_ns", note="when its end was first read, if before `seen_ns`"),

@@ -101,6 +101,7 @@ class Pipeline:
         """The call factory for each content setting that is at least as strict as the configured one."""
         self.runtime = Runtime(
             write=self._emitted,
+            write_unmeasured=self.recorder.write,
             processors=self._processors_at,
             spans=SessionSpans(
                 tracer_of(self._version, providers.tracer_provider),

@@ -1,0 +1,33 @@
+"""Stated times: what an application says of the times of a call that it records, as of one from a log."""
+
+from __future__ import annotations
+
+import msgspec
+
+from callspan.record.call import Attempt, Timing
+
+
+class StatedTimes:
+    """Offsets from the start of a call, in nanoseconds; None: not stated."""
+
+    __slots__ = ("duration_ns", "first_token_ns", "is_past")
+
+    def __init__(self, *, is_past: bool = False) -> None:
+        """`is_past`: its start is stated too, so that no time was observed."""
+        self.is_past = is_past
+        self.duration_ns: int | None = None
+        self.first_token_ns: int | None = None
+
+    def timing(self, observed: Timing) -> Timing:
+        """Return the times of the call, given those that were observed."""
+        if self.is_past:
+            observed = Timing(start_ns=observed.start_ns, duration_ns=self.duration_ns, server_ns=observed.server_ns)
+        if self.first_token_ns is None:
+            return observed
+        return msgspec.structs.replace(observed, first_token_ns=self.first_token_ns)
+
+    def attempts(self, observed: list[Attempt]) -> list[Attempt]:
+        """Return the attempts of the call, given the observed ones: of one that is past their times are unknown."""
+        if not self.is_past:
+            return observed
+        return [msgspec.structs.replace(one, headers_ns=None, end_ns=None, wait_s=None) for one in observed]
