@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "tail": "calls",
     "export": "export",
     "report": "report",
+    "send": "send",
     "replay": "replay",
     "reprice": "reprice",
     "doctor": "doctor",

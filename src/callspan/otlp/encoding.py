@@ -38,6 +38,16 @@ def encode_request(resource: bytes, resource_schema: str, scope: bytes, schema: 
     return _part(b"\x0a", of_resource)
 
 
+def encode_resource(attributes: Attributes) -> bytes:
+    """Return attributes as the message `Resource`."""
+    return _attributes(b"\x0a", attributes)
+
+
+def encode_scope(name: str, version: str) -> bytes:
+    """Return the message `InstrumentationScope`."""
+    return _text(b"\x0a", name) + _text(b"\x12", version)
+
+
 def encode_span(span: Span) -> bytes:
     """Return a span as the message `Span`."""
     parent = span.parent_span_id

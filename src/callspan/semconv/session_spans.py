@@ -69,9 +69,14 @@ class SessionSpans:
         projection: Projection,
         options: ScopeSpanOptions,
         conversations: Callable[[CallRecord], Conversation | None],
+        response_id: Callable[[str], str | None] | None = None,
     ) -> None:
-        """`conversations` returns the messages of a call that spans may have, None: none."""
+        """`conversations` returns the messages of a call that spans may have, None: none.
+
+        `response_id` returns the provider's id of the response of the call of an id; None: no span of a reward has it.
+        """
         self._projection, self._options, self._conversations = projection, options, conversations
+        self._response_id = response_id
         self._open: dict[str, _Open] = {}
         self._workflow: str | None = None
 
@@ -125,11 +130,22 @@ class SessionSpans:
                 if around is not None and record.event_type in _OBSERVED:
                     around.observe(record)
             case EventRecord() | RewardRecord() if record.span_id is not None:
-                if (span := _evaluated(record, self._options)) is not None:
+                if (span := self._evaluated(record)) is not None:
                     yield span
             case EventRecord() | MessageRecord() | RewardRecord():
                 if around is not None:
                     around.add(record)
+
+    def _evaluated(self, record: EventRecord | RewardRecord) -> Span | None:
+        judged = record.call_id if isinstance(record, RewardRecord) else None
+        response_id = None if judged is None or self._response_id is None else self._response_id(judged)
+        found = evaluation(record, response_id, self._options, content=self._options.content)
+        if found is None or not record.sampled:
+            return None
+        return _span(
+            record, name=found.name, start_ns=found.event.time_ns, end_ns=found.end_ns, attributes=found.attributes,
+            events=[found.event],
+        )  # fmt: skip
 
     def _span(self, scope: _Open) -> Span | None:
         record, options = scope.final, self._options
@@ -151,16 +167,6 @@ class SessionSpans:
             events=[*scope.events, *end.events],
             failure=end.failure,
         )
-
-
-def _evaluated(record: EventRecord | RewardRecord, options: ScopeSpanOptions) -> Span | None:
-    found = evaluation(record, None, options, content=options.content)
-    if found is None or not record.sampled:
-        return None
-    return _span(
-        record, name=found.name, start_ns=found.event.time_ns, end_ns=found.end_ns, attributes=found.attributes,
-        events=[found.event],
-    )  # fmt: skip
 
 
 def _span(record: SessionRecord | TimestepRecord | EventRecord | RewardRecord, **fields: Any) -> Span | None:  # noqa: ANN401

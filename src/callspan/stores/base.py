@@ -406,8 +406,8 @@ class Reader(Protocol):
         It is the place among all timesteps of its session, by start, then id, from 0. `index` is that of its process.
         """
 
-    def events(self, session_id: str) -> Iterator[Event]:
-        """Yield events, messages and rewards of a session in the order they happened."""
+    def events(self, session_id: str | None) -> Iterator[Event]:
+        """Yield events, messages and rewards of a session in the order they happened; None: outside of sessions."""
 
     def calls_named(self, ids: Collection[str]) -> Mapping[str, str]:
         """Return the id of the call that each of these ids names: its own, its span's, its response's or its request's.

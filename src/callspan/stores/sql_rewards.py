@@ -112,15 +112,19 @@ class SqlRewards(ABC):
         sql = f"SELECT * FROM rewards WHERE {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
         return (record_of(REWARDS, row, RewardRecord) for row in self._rows(sql, **names))
 
-    def events(self, session_id: str) -> Iterator[Event]:
-        """Yield events, messages and rewards of a session in the order they happened, without holding them."""
-        ended = self._rows(f"SELECT event_id FROM events WHERE session_id = :id AND {_ANNOUNCED}", id=session_id)
+    def events(self, session_id: str | None) -> Iterator[Event]:
+        """Yield events, messages and rewards of a session in the order they happened, without holding them.
+
+        None: those outside of sessions.
+        """
+        chosen, names = ("session_id IS NULL", {}) if session_id is None else ("session_id = :id", {"id": session_id})
+        ended = self._rows(f"SELECT event_id FROM events WHERE {chosen} AND {_ANNOUNCED}", **names)
         announced = {start_id(str(row["event_id"])) for row in ended}
-        given = self._given_by_id("session_id = :id", {"id": session_id})
+        given = [] if session_id is None else self._given_by_id(chosen, names)
         streams: tuple[Iterator[Event], ...] = (
-            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, session_id)),
-            (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, session_id)),
-            (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, session_id)),
+            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, chosen, names)),
+            (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, chosen, names)),
+            (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, chosen, names)),
             iter(sorted(given, key=aggregates.event_order)),
         )
         for record in heapq.merge(*streams, key=aggregates.event_order):
@@ -190,10 +194,10 @@ class SqlRewards(ABC):
                     found.setdefault(str(ident), str(call_id))
         return found
 
-    def _children(self, table: Table, session_id: str) -> Iterator[Values]:
+    def _children(self, table: Table, chosen: str, names: Values) -> Iterator[Values]:
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
-        sql = f"SELECT * FROM {table.name} WHERE session_id = :id ORDER BY {order}, {table.key}"
-        return self._rows(sql, id=session_id)
+        sql = f"SELECT * FROM {table.name} WHERE {chosen} ORDER BY {order}, {table.key}"
+        return self._rows(sql, **names)
 
 
 def _in_parts(values: Sequence[str]) -> Iterator[dict[str, str]]:
