@@ -35,7 +35,7 @@ def frames() -> Iterator[str]:
     """A response that has only begun."""
     about = {"item_id": "msg_0123456789abcdef0123456789abcdef", "output_index": 0, "content_index": 0}
     response = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
-    yield json.dumps({"type": "response.created", "sequence_number": 0, "response": response})
+    yield encoded({"type": "response.created", "sequence_number": 0, "response": response})
     for number in range(1, MESSAGES + WARM_UP):
         delta = {
             "type": "response.output_text.delta",
@@ -44,7 +44,12 @@ def frames() -> Iterator[str]:
             "delta": " word",
             "logprobs": [],
         }
-        yield json.dumps(delta)
+        yield encoded(delta)
+
+
+def encoded(event: dict[str, Any]) -> str:
+    """As providers send it."""
+    return json.dumps(event, separators=(",", ":"))
 
 
 @contextmanager

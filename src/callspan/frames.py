@@ -20,7 +20,6 @@ SMALL_BYTES: Final = MOST_BYTES >> 7
 """What may wait of each connection before they are added up, see `FrameQueue.has_room`."""
 _NAP_S: Final = 0.01
 _IDLE_S: Final = 5.0
-_POLL_S: Final = 0.0005
 _READ: Final = fail_open("read a message of a websocket")
 
 Read: TypeAlias = Callable[[Any, int], object]
@@ -91,20 +90,16 @@ class FrameQueue:
             raise
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all that was received is read; False if that took longer. At once on the thread itself."""
+        """Wait until what was received so far is read; False if that took longer. At once on the thread itself."""
         if not (self.waiting or self.reading) or threading.get_ident() == self._reader:
             return True
-        deadline = time.monotonic() + timeout_s
+        is_read = _thread.allocate_lock()
+        is_read.acquire()
+        self.put(lambda *_: is_read.release(), None)
         self._wake.put(None)
-        while self.waiting or self.reading:
-            self.rouse()
-            if self._unstarted:
-                self._read_all()
-            elif time.monotonic() >= deadline:
-                return False
-            else:
-                time.sleep(_POLL_S)
-        return True
+        if self._unstarted:
+            self._read_all()
+        return is_read.acquire(timeout=max(0.0, timeout_s))
 
     def _rest(self) -> None:
         self._unstarted.set()

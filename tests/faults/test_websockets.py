@@ -18,6 +18,7 @@ import pytest
 
 import callspan
 from callspan.frames import FRAMES, MOST_BYTES, SMALL_BYTES
+from callspan.intercept import websockets
 from callspan.testing import Captured, ScriptedProvider, capture
 
 pytest.importorskip("websockets")
@@ -31,7 +32,7 @@ from callspan.wiring import WIRING
 
 WIRING.flush_before_sigterm(callspan.instrument(stores="sqlite:///calls.db").settings)
 provider = ScriptedProvider()
-provider.reply(text="one two three four", chunk_delay_s=0 if sys.argv[1] == "fork" else 5)
+provider.reply(text="one two three four", chunk_delay_s=0 if sys.argv[1] in ("fork", "kill after the end") else 5)
 client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
 connection = client.responses.connect().enter()
 connection.send({"type": "response.create", "model": "m", "input": "Hi"})
@@ -41,7 +42,11 @@ def until(kind):
         pass
 
 until("response.output_text.delta")
-if sys.argv[1] == "kill":
+if sys.argv[1] == "kill after the end":
+    until("response.completed")
+if sys.argv[1] == "kill after the close":
+    connection.close()
+if sys.argv[1].startswith("kill"):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[1] == "term":
     os.kill(os.getpid(), signal.SIGTERM)
@@ -58,6 +63,8 @@ ENDS = {
     "term": ("cancelled", "dropped", "one"),
     "fork": ("success", "complete", "one two three four"),
     "kill": ("started", None, None),
+    "kill after the end": ("success", "complete", "one two three four"),
+    "kill after the close": ("cancelled", "closed", "one"),
 }
 
 
@@ -68,7 +75,8 @@ def test_a_call_is_recorded_once_however_the_process_ends(ending: str, tmp_path:
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROGRAM, ending],
         capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
     )  # fmt: skip
-    assert done.returncode == {"kill": -signal.SIGKILL, "term": -signal.SIGTERM}.get(ending, 0), done.stderr
+    code = {"kill": -signal.SIGKILL, "term": -signal.SIGTERM}.get(ending.split()[0], 0)
+    assert done.returncode == code, done.stderr
     store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
     (call,) = store.calls()
     store.close()
@@ -108,8 +116,9 @@ def events_of(text: str, number: int) -> list[dict[str, Any]]:
 
 
 def test_at_most_8_mib_wait_and_what_is_more_is_said(
-    provider: ScriptedProvider, seen: Captured, caplog: pytest.LogCaptureFixture
+    provider: ScriptedProvider, seen: Captured, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(websockets, "_END_S", 0.01)
     goes_on = threading.Event()
     provider.reply(raw=events_of("x" * 100_000, 200))
     provider.reply(text="Fine.")

@@ -4,7 +4,8 @@ The hook of `handshake` looks at each connection that the `websockets` library o
 an SDK opened it or its host is a known provider's, `send`, `recv` and `close` of that one object are replaced; other
 connections stay as they are. What an SDK queues, flushes after a reconnect or multiplexes passes here once, as sent.
 
-The application gets the very messages and exceptions, in their order. What is received is only put into `frames`.
+The application gets the very messages and exceptions, in their order. What is received is only put into `frames`; what
+ends a call is read there before the application has it, so that its record survives a `kill -9`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from callspan.observe.socket_calls import LOST, Create, Ended, Sending, SocketCa
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.providers.hosts import known_provider, provider_of
-from callspan.providers.openai.lanes import CREATE, STEER, body_of
+from callspan.providers.openai.lanes import CREATE, STEER, body_of, may_end
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe a websocket")
@@ -39,6 +40,11 @@ _SEND: Final = fail_open("observe what is sent over a websocket")
 _RECEIVE: Final = fail_open("observe what is received over a websocket")
 _BEGIN: Final = fail_open("begin a call over a websocket")
 _LOSE: Final = fail_open("keep all messages of a websocket until they are read")
+_TYPE: Final = 20
+_R, _DOT, _SECOND = b"r"[0], b"."[0], tuple(b"ue")
+"""Bytes of the types of most messages, at fixed places: `response.output_`, `.function_`, `.reasoning_`."""
+_END_S: Final = 1.0
+"""How long the application waits, at most, until the record of a call that has ended is written."""
 METHOD: Final = "WEBSOCKET"
 """The method of a path in `routes` that is a websocket's."""
 _AGENT: Final = "/Python "
@@ -121,14 +127,19 @@ class _Socket:
         self._info = info
         self._opened_in = contextvars.copy_context()
         self._calls = SocketCalls(self._begin_successor)
+        self._returned: list[str | bytes] = []
+        """What an interrupt has kept from the application: it is received next."""
 
     def replace(self, connection: Any) -> None:  # noqa: ANN401 - of websockets
         """Replace the functions of a connection of threads."""
         send, close, recv = connection.send, connection.close, connection.recv
         size, read, append, resting = self._calls.waiting_bytes, self._calls.read, FRAMES.waiting.append, FRAMES.resting
-        rouse, has_room, now = FRAMES.rouse, FRAMES.has_room, time.perf_counter_ns
+        rouse, has_room, drain, now = FRAMES.rouse, FRAMES.has_room, FRAMES.drain, time.perf_counter_ns
+        returned = self._returned
 
         def observed_recv(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+            if returned:
+                return returned.pop()
             try:
                 message = recv(*args, **kwargs)
             except BaseException as error:
@@ -137,15 +148,23 @@ class _Socket:
             # Inline: a call of a function is a large part of what a message costs.
             try:
                 at_ns = now()
-                size.added = added = size.added + len(message)
+                length = len(message)
+                size.added = added = size.added + length
                 if added - size.taken > SMALL_BYTES and not has_room():
                     self._lose(message)
                 else:
                     append((read, message, at_ns))
                 if resting:
                     rouse()
+                # `{"type":"response.output_text.delta"` and its like end nothing: a search would cost far more to say so.
+                is_other = length < _TYPE or message[9] != _R or message[17] != _DOT or message[19] not in _SECOND
+                if is_other and may_end(message):
+                    drain(_END_S)
             except reported(_RECEIVE):
                 return message
+            except BaseException:
+                returned.append(message)
+                raise
             return message
 
         def observed_send(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -173,9 +192,12 @@ class _Socket:
         """Replace the functions of a connection of asyncio."""
         send, close, recv = connection.send, connection.close, connection.recv
         size, read, append, resting = self._calls.waiting_bytes, self._calls.read, FRAMES.waiting.append, FRAMES.resting
-        rouse, has_room, now = FRAMES.rouse, FRAMES.has_room, time.perf_counter_ns
+        rouse, has_room, drain, now = FRAMES.rouse, FRAMES.has_room, FRAMES.drain, time.perf_counter_ns
+        returned = self._returned
 
         async def observed_recv(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if returned:
+                return returned.pop()
             try:
                 message = await recv(*args, **kwargs)
             except BaseException as error:
@@ -184,15 +206,23 @@ class _Socket:
             # Inline: a call of a function is a large part of what a message costs.
             try:
                 at_ns = now()
-                size.added = added = size.added + len(message)
+                length = len(message)
+                size.added = added = size.added + length
                 if added - size.taken > SMALL_BYTES and not has_room():
                     self._lose(message)
                 else:
                     append((read, message, at_ns))
                 if resting:
                     rouse()
+                # `{"type":"response.output_text.delta"` and its like end nothing: a search would cost far more to say so.
+                is_other = length < _TYPE or message[9] != _R or message[17] != _DOT or message[19] not in _SECOND
+                if is_other and may_end(message):
+                    drain(_END_S)
             except reported(_RECEIVE):
                 return message
+            except BaseException:
+                returned.append(message)
+                raise
             return message
 
         async def observed_send(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -296,6 +326,7 @@ class _Socket:
     def _end(self, ended: Ended) -> None:
         try:
             FRAMES.put(self._calls.read, ended)
+            FRAMES.drain(_END_S)
         except reported(_RECEIVE):
             return
 

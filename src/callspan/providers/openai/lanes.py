@@ -9,6 +9,7 @@ Wire reference: https://platform.openai.com/docs/guides/websocket-mode
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
@@ -21,6 +22,11 @@ _CREATED: Final = "response.created"
 _STEER_ACCEPTED: Final = "response.steer.accepted"
 _STEER_FAILED: Final = "response.steer.failed"
 _ENDS: Final = ("response.completed", "response.failed", "response.incomplete", "response.cancelled")
+_ENDING: Final = rf'"type"\s*:\s*"(?:{"|".join(_ENDS)}|error)"'
+_ENDING_TEXT: Final = re.compile(_ENDING)
+_ENDING_BYTES: Final = re.compile(_ENDING.encode())
+_HEAD: Final = 128
+"""Where the type of a message stands."""
 _BESIDE: Final = ("response.steer.", "response.inject.", "response.queued")
 """Events that do not show that a response runs."""
 _OWN: Final = frozenset({"type", "stream_id"})
@@ -221,6 +227,13 @@ class Lanes(Generic[_C]):
                     del self._lanes[key]
             lane = self._lanes[name] = _Lane()
         return lane
+
+
+def may_end(message: str | bytes) -> bool:
+    """Whether a message may end a response, by the type among its first 128 characters."""
+    if isinstance(message, str):
+        return _ENDING_TEXT.search(message, 0, _HEAD) is not None
+    return _ENDING_BYTES.search(message, 0, _HEAD) is not None
 
 
 def body_of(frame: _Json) -> _Json:
