@@ -75,7 +75,7 @@ def test_a_call_is_recorded_once_however_the_process_ends(ending: str, tmp_path:
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROGRAM, ending],
         capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
     )  # fmt: skip
-    code = {"kill": -signal.SIGKILL, "term": -signal.SIGTERM}.get(ending.split()[0], 0)
+    code = {"kill": -signal.SIGKILL, "term": -signal.SIGTERM}.get(ending.split(maxsplit=1)[0], 0)
     assert done.returncode == code, done.stderr
     store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
     (call,) = store.calls()

@@ -11,6 +11,9 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
 from callspan.record.call import CallRecord
@@ -274,6 +277,46 @@ def test_a_connection_that_fails_is_a_failed_call_for_each_create_that_waited(
         assert (record.outcome, record.error.kind, record.error.status) == ("error", "auth", 401)
         assert record.error.exception == "websockets.exceptions.InvalidStatus"
         assert record.place.session_name == "s"
+
+
+def test_a_connection_that_fails_and_for_which_nothing_waits_is_counted(mode: Mode, run: Run) -> None:
+    reader = InMemoryMetricReader()
+
+    async def body() -> None:
+        mode.provider.reply(status=401, repeat=True, on=lambda request: request.is_upgrade)
+        manager = mode.openai().responses.connect()
+        needs_queue(manager)
+        with pytest.raises(exceptions.InvalidStatus):
+            async with mode.entered(manager):
+                pass
+        address = ("127.0.0.1", int(mode.provider.url.rpartition(":")[2]))
+        with socket_module.create_connection(address) as sock, pytest.raises(exceptions.InvalidStatus):
+            await mode.wait(connect_of(mode)("ws://res.openai.azure.com/openai/v1/responses", sock=sock))
+
+    handle = callspan.instrument(
+        meter_provider=MeterProvider([reader]), tracer_provider=TracerProvider(), stores=[], otlp=False
+    )
+    try:
+        run(body)
+    finally:
+        handle.uninstrument()
+    data: Any = reader.get_metrics_data()
+    (scope,) = data.resource_metrics[0].scope_metrics
+    points = {metric.name: metric.data.data_points for metric in scope.metrics}
+    counted = {
+        (point.value, point.attributes["gen_ai.provider.name"], point.attributes["callspan.error.kind"])
+        for point in points["callspan.client.connection.errors"]
+    }
+    assert counted == {(1, "openai", "auth"), (1, "azure.ai.openai", "auth")}
+    assert "callspan.client.errors" not in points
+
+
+def connect_of(mode: Mode) -> Any:
+    """The function of `websockets` itself, without an SDK."""
+    from websockets.asyncio.client import connect as connect_async
+    from websockets.sync.client import connect
+
+    return connect_async if mode.is_async else connect
 
 
 def test_a_server_that_is_not_there_is_a_failed_call(mode: Mode, run: Run, seen: Captured) -> None:

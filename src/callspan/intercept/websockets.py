@@ -14,6 +14,7 @@ import contextvars
 import sys
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
@@ -45,6 +46,7 @@ _R, _DOT, _SECOND = b"r"[0], b"."[0], tuple(b"ue")
 """Bytes of the types of most messages, at fixed places: `response.output_`, `.function_`, `.reasoning_`."""
 _END_S: Final = 1.0
 """How long the application waits, at most, until the record of a call that has ended is written."""
+_REDIRECTION: Final = 3
 METHOD: Final = "WEBSOCKET"
 """The method of a path in `routes` that is a websocket's."""
 _AGENT: Final = "/Python "
@@ -69,11 +71,21 @@ def observe_handshake(hook_context: HookContext, original: Function, *, is_async
             socket = _Socket(hook_context, endpoint, info)
             (socket.replace_async if is_async else socket.replace)(connection)
 
-    return guarded(original, HookSteps(step=_OPEN, begin=opening, returned=opened), is_async=is_async)
+    def failed(state: tuple[Any, Endpoint], error: BaseException) -> None:
+        # Those of an SDK are counted by `observe_connect`, which knows what waited.
+        info, factory, refused = _info(state[0]), hook_context.factory(), refusal(error)
+        is_redirected = refused.status is not None and refused.status // 100 == _REDIRECTION
+        if info is not None and info.sdk is None and factory is not None and not is_redirected:
+            factory.connection_failed(info, refused)
+
+    return guarded(original, HookSteps(step=_OPEN, begin=opening, returned=opened, raised=failed), is_async=is_async)
 
 
 def observe_connect(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
-    """Return a replacement of a manager's `_connect_ws`: where it fails, each create that waits is a failed call."""
+    """Return a replacement of a manager's `_connect_ws`: where it fails, each create that waits is a failed call.
+
+    If none waits, the failure is only counted.
+    """
 
     def connecting(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, int] | None:
         del kwargs
@@ -84,25 +96,33 @@ def observe_connect(hook_context: HookContext, original: Function, *, is_async: 
         # The names begin with that of the class.
         fields = {name.rpartition("__")[2]: value for name, value in vars(manager).items()}
         factory = hook_context.factory()
-        if factory is None or fields.get("connection") is not None:
-            return  # it connects again, and may try more often
-        info, endpoint = call_info(fields["client"], None, stream=True), registry.endpoint_for(METHOD, "/responses")
-        if endpoint is None:
+        endpoint = registry.endpoint_for(METHOD, "/responses")
+        if factory is None or endpoint is None:
             return
-        for data, *_ in list(getattr(fields.get("send_queue"), names.QUEUED.name, ())):
-            frame = decoded(data)
-            if frame is not None and frame.get("type") == CREATE:
-                call = begin(factory, endpoint, info, Timeline(at_ns), body_of(frame))
-                refused = refusal(error)
-                call.end(how=None, outcome=outcome_of(error, refused), error=refused)
+        info, refused = call_info(fields["client"], None, stream=True), refusal(error)
+        # Where it connects again, it may try more often: the creates still wait.
+        waiting = [] if fields.get("connection") is not None else list(_queued_creates(fields.get("send_queue")))
+        for frame in waiting:
+            call = begin(factory, endpoint, info, Timeline(at_ns), body_of(frame))
+            call.end(how=None, outcome=outcome_of(error, refused), error=refused)
+        if not waiting and isinstance(error, Exception):
+            factory.connection_failed(info, refused)
 
     return guarded(original, HookSteps(step=_CONNECT, begin=connecting, raised=failed), is_async=is_async)
+
+
+def _queued_creates(queue: object) -> Iterator[dict[str, Any]]:
+    for data, *_ in list(getattr(queue, names.QUEUED.name, ())):
+        frame = decoded(data)
+        if frame is not None and frame.get("type") == CREATE:
+            yield frame
 
 
 def _info(connection: Any) -> CallInfo | None:  # noqa: ANN401 - of websockets
     """Return whom a connection talks to; None where that is no known provider, and no SDK has opened it."""
     uri, profile = _uri(connection), PROFILES["openai"]
-    client, _, version = (connection.request.headers.get("User-Agent") or "").partition(_AGENT)
+    headers = getattr(connection.request, "headers", None) or {}
+    client, _, version = (headers.get("User-Agent") or "").partition(_AGENT)
     is_sdk = client.isidentifier() and version[:1].isdigit()
     provider = known_provider(uri.host, profile)
     if is_sdk:
@@ -132,7 +152,30 @@ class _Socket:
 
     def replace(self, connection: Any) -> None:  # noqa: ANN401 - of websockets
         """Replace the functions of a connection of threads."""
-        send, close, recv = connection.send, connection.close, connection.recv
+        send, close = connection.send, connection.close
+
+        def observed_send(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            sending = self._sending(args, kwargs)
+            if sending is None:
+                return send(*args, **kwargs)
+            try:
+                result = send(*args, **kwargs)
+            except BaseException as error:
+                self._sent(sending, error)
+                raise
+            self._sent(sending)
+            return result
+
+        def observed_close(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            self._calls.is_closing = True
+            try:
+                return close(*args, **kwargs)
+            finally:
+                self._end(Ended("closed"))
+
+        self._put(connection, observed_send, self._receiver(connection.recv), observed_close)
+
+    def _receiver(self, recv: Function) -> Function:
         size, read, append, resting = self._calls.waiting_bytes, self._calls.read, FRAMES.waiting.append, FRAMES.resting
         rouse, has_room, drain, now = FRAMES.rouse, FRAMES.has_room, FRAMES.drain, time.perf_counter_ns
         returned = self._returned
@@ -156,7 +199,7 @@ class _Socket:
                     append((read, message, at_ns))
                 if resting:
                     rouse()
-                # `{"type":"response.output_text.delta"` and its like end nothing: a search would cost far more to say so.
+                # `{"type":"response.output_text.delta"` and its like end nothing; a search would cost far more.
                 is_other = length < _TYPE or message[9] != _R or message[17] != _DOT or message[19] not in _SECOND
                 if is_other and may_end(message):
                     drain(_END_S)
@@ -167,30 +210,34 @@ class _Socket:
                 raise
             return message
 
-        def observed_send(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return observed_recv
+
+    def replace_async(self, connection: Any) -> None:  # noqa: ANN401
+        """Replace the functions of a connection of asyncio."""
+        send, close = connection.send, connection.close
+
+        async def observed_send(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             sending = self._sending(args, kwargs)
             if sending is None:
-                return send(*args, **kwargs)
+                return await send(*args, **kwargs)
             try:
-                result = send(*args, **kwargs)
+                result = await send(*args, **kwargs)
             except BaseException as error:
                 self._sent(sending, error)
                 raise
             self._sent(sending)
             return result
 
-        def observed_close(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        async def observed_close(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             self._calls.is_closing = True
             try:
-                return close(*args, **kwargs)
+                return await close(*args, **kwargs)
             finally:
                 self._end(Ended("closed"))
 
-        self._put(connection, observed_send, observed_recv, observed_close)
+        self._put(connection, observed_send, self._receiver_async(connection.recv), observed_close)
 
-    def replace_async(self, connection: Any) -> None:  # noqa: ANN401
-        """Replace the functions of a connection of asyncio."""
-        send, close, recv = connection.send, connection.close, connection.recv
+    def _receiver_async(self, recv: Function) -> Function:
         size, read, append, resting = self._calls.waiting_bytes, self._calls.read, FRAMES.waiting.append, FRAMES.resting
         rouse, has_room, drain, now = FRAMES.rouse, FRAMES.has_room, FRAMES.drain, time.perf_counter_ns
         returned = self._returned
@@ -214,7 +261,7 @@ class _Socket:
                     append((read, message, at_ns))
                 if resting:
                     rouse()
-                # `{"type":"response.output_text.delta"` and its like end nothing: a search would cost far more to say so.
+                # `{"type":"response.output_text.delta"` and its like end nothing; a search would cost far more.
                 is_other = length < _TYPE or message[9] != _R or message[17] != _DOT or message[19] not in _SECOND
                 if is_other and may_end(message):
                     drain(_END_S)
@@ -225,26 +272,7 @@ class _Socket:
                 raise
             return message
 
-        async def observed_send(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            sending = self._sending(args, kwargs)
-            if sending is None:
-                return await send(*args, **kwargs)
-            try:
-                result = await send(*args, **kwargs)
-            except BaseException as error:
-                self._sent(sending, error)
-                raise
-            self._sent(sending)
-            return result
-
-        async def observed_close(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            self._calls.is_closing = True
-            try:
-                return await close(*args, **kwargs)
-            finally:
-                self._end(Ended("closed"))
-
-        self._put(connection, observed_send, observed_recv, observed_close)
+        return observed_recv
 
     def _put(self, connection: Any, send: Function, recv: Function, close: Function) -> None:  # noqa: ANN401
         calls = self._calls

@@ -386,6 +386,11 @@ class LiveCall(RecordedExchange):
             return None
 
 
+def _uncounted(info: CallInfo, error: ErrorInfo) -> None:
+    """Count nothing."""
+    del info, error
+
+
 class CallFactory(CallPorts, frozen=True, kw_only=True):
     """Starts calls; one per `instrument()`. Safe from any thread."""
 
@@ -393,6 +398,8 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
     """Starts to observe a request of another kind; a kind without a function is not observed."""
     webhook: WebhookReport | None = None
     """Called with the end of a background response that a webhook has reported; None: not wanted."""
+    connection_failed: Callable[[CallInfo, ErrorInfo], object] = _uncounted
+    """Called with each websocket that could not be opened while no call waited for it. Never raises."""
 
     def with_clock(self, clock: Clock) -> CallFactory:
         """Return a factory whose calls have this clock."""

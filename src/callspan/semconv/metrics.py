@@ -147,6 +147,11 @@ ERRORS: Final = Instrument(
     "callspan.client.errors", "counter", "{call}", "Calls that failed or timed out.",
     (*_CALL, ERROR_KIND, ERROR_RETRYABLE),
 )  # fmt: skip
+CONNECTION_ERRORS: Final = Instrument(
+    "callspan.client.connection.errors", "counter", "{connection}",
+    "Websockets that could not be opened while no call waited for them.",
+    (PROVIDER_NAME, SERVER_ADDRESS, SERVER_PORT, ERROR_KIND),
+)  # fmt: skip
 IN_FLIGHT: Final = Instrument(
     "callspan.client.in_flight", "up-down counter", "{call}", "Calls that have not ended.", _CALL
 )
@@ -170,8 +175,8 @@ RECORDS_WAITING: Final = Instrument(
 
 INSTRUMENTS: Final = (
     DURATION, TOKEN_USAGE, TIME_TO_FIRST_CHUNK, TIME_TO_FIRST_TOKEN, TIME_PER_CHUNK, COST, TOOL_DURATION,
-    AGENT_DURATION, WORKFLOW_DURATION, TIMESTEP_DURATION, RETRIES, RATE_LIMITED, ERRORS, IN_FLIGHT, REMAINING,
-    LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED, RECORDS_WAITING,
+    AGENT_DURATION, WORKFLOW_DURATION, TIMESTEP_DURATION, RETRIES, RATE_LIMITED, ERRORS,
+    CONNECTION_ERRORS, IN_FLIGHT, REMAINING, LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED, RECORDS_WAITING,
 )  # fmt: skip
 
 

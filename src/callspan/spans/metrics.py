@@ -21,6 +21,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from callspan import private_names
 from callspan.background import MEASUREMENT, Tokens, run_reentrant
 from callspan.fail_open import fail_open, reported
+from callspan.observe.ports import CallInfo
 from callspan.process.processed import Processed
 from callspan.record.call import FAILED, CallRecord, ErrorInfo, RateLimit
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
@@ -180,6 +181,17 @@ class CallMetrics:
             if (provider := self._in_use()) is not None:
                 run_reentrant(partial(self._session_ended, provider), record, record.end_ns - start_ns)
 
+    def connection_failed(self, info: CallInfo, error: ErrorInfo) -> None:
+        """Count a websocket that could not be opened while no call waited for it."""
+        with _MEASURE:
+            if (provider := self._in_use()) is not None:
+                run_reentrant(partial(self._connection_failed, provider), info, error)
+
+    def _connection_failed(self, provider: MeterProvider, info: CallInfo, error: ErrorInfo) -> None:
+        with _MEASURE:
+            if (instruments := self._of(provider)) is not None:
+                instruments.count_connection_error(info, error)
+
     def _observed(self, tokens: Tokens, provider: MeterProvider, record: CallRecord) -> None:
         with _MEASURE:
             if (instruments := self._of(provider)) is not None:
@@ -252,6 +264,7 @@ class _Instruments:
         self._retries = meter.create_counter(*names.RETRIES.described)
         self._rate_limited = meter.create_counter(*names.RATE_LIMITED.described)
         self._errors = meter.create_counter(*names.ERRORS.described)
+        self._connection_errors = meter.create_counter(*names.CONNECTION_ERRORS.described)
         meter.create_observable_up_down_counter(*names.IN_FLIGHT.read_by(self._in_flight))
         meter.create_observable_gauge(*names.REMAINING.read_by(self._remaining))
         meter.create_observable_gauge(*names.LIMIT.read_by(self._whole_limit))
@@ -301,6 +314,10 @@ class _Instruments:
 
     def measure_session(self, record: SessionRecord, duration_ns: int) -> None:
         self._session.record(duration_ns / _NS, self._named(names.WORKFLOW_NAME, record.name, record.error))
+
+    def count_connection_error(self, info: CallInfo, error: ErrorInfo) -> None:
+        about = {gen_ai.PROVIDER_NAME: info.provider, ERROR_KIND: error.kind, **_server(info)}
+        self._connection_errors.add(1, about)
 
     def _counts(self, record: CallRecord, about: Attributes) -> Iterator[_Measurement]:
         if record.retries:
@@ -352,10 +369,7 @@ class _Instruments:
         found: Attributes = {}
         if record.response is not None and record.response.model:
             found[gen_ai.RESPONSE_MODEL] = self._bounded(_MODEL, record.response.model)
-        if record.server_address:
-            found[gen_ai.SERVER_ADDRESS] = record.server_address
-            if record.server_port is not None:
-                found[gen_ai.SERVER_PORT] = record.server_port
+        found.update(_server(record))
         return found
 
     def _named(self, attribute: str, name: str | None, error: ErrorInfo | None) -> Attributes:
@@ -400,6 +414,13 @@ class _Instruments:
 
 def _key(attributes: Attributes) -> _Key:
     return tuple(attributes.items())
+
+
+def _server(found: CallRecord | CallInfo) -> Attributes:
+    if not found.server_address:
+        return {}
+    port: Attributes = {} if found.server_port is None else {gen_ai.SERVER_PORT: found.server_port}
+    return {gen_ai.SERVER_ADDRESS: found.server_address, **port}
 
 
 def _limits(record: CallRecord) -> Iterator[tuple[str, RateLimit]]:

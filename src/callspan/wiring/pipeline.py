@@ -191,6 +191,7 @@ class Pipeline:
                 "hosted": partial(self._hosted.start, calls, level, settings.hosted_spans),
             },
             webhook=partial(self._completion.ended, calls.clock, level),
+            connection_failed=self._metrics.connection_failed,
         )
 
 
