@@ -9,6 +9,8 @@ STAMP := $(VENV)/.callspan
 EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),groq,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
+# Compiled modules are kept, whatever the shell says: half of what it takes to collect the tests, and hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
 # Sockets, databases, hundreds of processes: on a stalled machine a test is repeated, and the report shows it.
 AGAIN := --reruns 2 -rR
 # With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they are skipped.
