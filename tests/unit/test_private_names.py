@@ -7,8 +7,9 @@ import importlib
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,10 +35,10 @@ def is_private(name: str) -> bool:
     return name.startswith(GENERATORS) or (name.startswith("_") and not dunder and name != "_")
 
 
-def own_names(trees: list[ast.Module]) -> set[str]:
+def own_names(nodes: Iterable[ast.AST]) -> set[str]:
     """What the source defines itself: functions, classes, fields, attributes of `self`, slots."""
     found: set[str] = set()
-    for node in (node for tree in trees for node in ast.walk(tree)):
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and of_self(node):
@@ -51,9 +52,9 @@ def of_self(node: ast.Attribute) -> bool:
     return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
 
 
-def foreign(tree: ast.Module, own: set[str]) -> Iterator[tuple[int, str]]:
+def foreign(nodes: list[ast.AST], own: set[str]) -> Iterator[tuple[int, str]]:
     """The private names of others that a module touches, with their lines."""
-    for node in ast.walk(tree):
+    for node in nodes:
         for name in filter(is_private, names_in(node, own)):
             yield getattr(node, "lineno", 0), name
 
@@ -76,12 +77,12 @@ def names_in(node: ast.AST, own: set[str]) -> list[str]:
 
 def touched(source: Path) -> dict[str, str]:
     """Every private name of others that the source touches, with a place where it does."""
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in source.rglob("*.py")}
-    own = own_names(list(trees.values()))
+    modules = {path: [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))] for path in source.rglob("*.py")}
+    own = own_names(chain.from_iterable(modules.values()))
     return {
         name: f"{path.relative_to(source)}:{line}"
-        for path, tree in trees.items() if path.name != "private_names.py"
-        for line, name in foreign(tree, own)
+        for path, nodes in modules.items() if path.name != "private_names.py"
+        for line, name in foreign(nodes, own)
     }  # fmt: skip
 
 

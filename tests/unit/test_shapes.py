@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -13,13 +13,11 @@ import callspan
 SOURCE = Path(callspan.__file__).parent
 
 
-def _classes() -> list[ast.ClassDef]:
-    trees = [ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")]
-    return [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+CLASS = re.compile(r"^ *class ([A-Za-z]\w*)", re.MULTILINE)
 
 
 def test_no_class_name_stands_for_three_things() -> None:
-    names = Counter(node.name for node in _classes() if not node.name.startswith("_"))
+    names = Counter(name for path in SOURCE.rglob("*.py") for name in CLASS.findall(path.read_text()))
     assert [name for name, count in names.items() if count > 2] == []
 
 

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from callspan.fail_open import ours
 from callspan.otlp.exporter import cause_of
-from callspan.otlp.transport import Options, RefusedError, Rejection, UnavailableError, rejection_of
+from callspan.otlp.transport import RefusedError, Rejection, RequestOptions, UnavailableError, rejection_of
 
 _METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _TOO_LARGE: Final = re.compile(r"(?i)larger than|too large|exceeds (?:the )?(?:configured )?max")
@@ -34,7 +34,7 @@ _RECONNECT_MS: Final = 5_000
 class GrpcTransport:
     """Sends to `host:port`. Its threads are not copied by a fork: a child needs a transport of its own."""
 
-    def __init__(self, server: str, options: Options) -> None:
+    def __init__(self, server: str, options: RequestOptions) -> None:
         self._server = server
         self._options = options
         self._credentials = None if options.is_insecure else _credentials(options)
@@ -74,7 +74,7 @@ class GrpcTransport:
         return grpc.secure_channel(self._server, self._credentials, options, compression)
 
 
-def _credentials(options: Options) -> Any:  # noqa: ANN401
+def _credentials(options: RequestOptions) -> Any:  # noqa: ANN401
     files = (options.certificate, options.client_key, options.client_certificate)
     return grpc.ssl_channel_credentials(*(None if path is None else Path(path).read_bytes() for path in files))
 

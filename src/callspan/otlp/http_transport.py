@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from callspan.fail_open import ours
 from callspan.otlp.exporter import cause_of
-from callspan.otlp.transport import Options, RefusedError, Rejection, UnavailableError, rejection_of
+from callspan.otlp.transport import RefusedError, Rejection, RequestOptions, UnavailableError, rejection_of
 
 _REFUSED: Final = frozenset({
     HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY
@@ -37,7 +37,7 @@ _PACKED: Final[dict[str, Callable[[bytes], bytes]]] = {
 class HttpTransport:
     """Sends to a URL. Follows no redirect: the headers belong to the receiver that was named."""
 
-    def __init__(self, url: str, options: Options) -> None:
+    def __init__(self, url: str, options: RequestOptions) -> None:
         self._session = requests.Session()
         self._pack = _PACKED[options.compression]
         self._timeout_s = options.timeout_s

@@ -68,7 +68,7 @@ class Transport(Protocol):
         """Close connections. `send` may follow."""
 
 
-class Options(NamedTuple):
+class RequestOptions(NamedTuple):
     """What OpenTelemetry's environment variables say of sending spans."""
 
     headers: Mapping[str, str]
@@ -128,7 +128,7 @@ def address_of(url: str) -> str:
     return server if is_grpc else f"{protocol}://{server}{path or _PATH}"
 
 
-def _options(source: Mapping[str, str]) -> Options:
+def _options(source: Mapping[str, str]) -> RequestOptions:
     def read(name: str) -> tuple[str, str]:
         """Return the variable that is set, and its value; "" if none is."""
         names = (f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}")
@@ -142,7 +142,7 @@ def _options(source: Mapping[str, str]) -> Options:
 
     certificate = file("CERTIFICATE")
     insecure = read("INSECURE")[1].lower()
-    return Options(
+    return RequestOptions(
         headers=parse_env_headers(read("HEADERS")[1], liberal=True),
         timeout_s=_seconds(*read("TIMEOUT")),
         compression=_compression(*read("COMPRESSION")),
