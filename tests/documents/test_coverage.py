@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 import os
 import re
 import subprocess
@@ -149,7 +150,9 @@ def functions_of(method: Method) -> Iterator[tuple[Any, ModuleType]]:
 def posted(method: Method) -> str | None:
     """The path a method posts to, ids in it as they are named; None: it posts to none."""
     for function, _ in functions_of(method):
-        found = POST.search(inspect.getsource(inspect.unwrap(function)))
+        code = inspect.unwrap(function).__code__
+        last = max(line for *_, line in code.co_lines() if line)
+        found = POST.search("".join(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 : last]))
         return None if found is None else found[1]
     return None
 

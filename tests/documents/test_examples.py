@@ -25,11 +25,10 @@ _LONG = ("callspan demo", "callspan report", "opentelemetry-instrument")
 
 
 def _alone(example: Example) -> object:
-    """Those of the README are quick, but for the demos and those that continue another one."""
-    slow = example.page.name != "README.md" or example.page.parent != ROOT
-    slow = slow or any(word in example.code for word in _LONG)
-    slow = slow or ("after" in example.directives and example.kind == "python")
-    return pytest.param(example, marks=[pytest.mark.slow] if slow else [])
+    """The first of the README of each kind is quick, but for the demos."""
+    first = [one for one in PAGES[ROOT / "README.md"] if one in RUN and not any(word in one.code for word in _LONG)]
+    quick = example in {one.kind: one for one in reversed(first)}.values()
+    return pytest.param(example, marks=[] if quick else [pytest.mark.slow])
 
 
 def test_every_example_says_its_effect_or_why_it_is_not_run() -> None:

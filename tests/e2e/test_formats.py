@@ -25,7 +25,7 @@ from callspan.testing import ScriptedProvider
 from .conftest import in_process
 from .test_backlog import killed
 
-OTHERS = [1, FORMAT + 1]
+OTHERS = [pytest.param(1, marks=pytest.mark.slow), FORMAT + 1]
 STATED = b'"schema_version":%d'
 
 

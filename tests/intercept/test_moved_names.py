@@ -303,7 +303,7 @@ def test_observers_are_invisible_on_a_response(transport: str, sdk: str, mode: M
         assert len(seen.records) == (2 if transport == "network" else 1)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _nothing_is_left() -> Iterator[None]:
     from callspan.intercept.response_observer import OBSERVERS
 

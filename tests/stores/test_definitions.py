@@ -122,7 +122,11 @@ def store(url: str) -> Iterator[Delivery]:
     delivery.close()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=min(12, settings().max_examples // 2),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(made=st.lists(calls(), min_size=1, max_size=10), episode=episodes())
 def test_every_store_returns_the_results_of_the_definition(
     store: Delivery, made: list[call.CallRecord], episode: list[events.Record]

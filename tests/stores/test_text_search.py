@@ -50,7 +50,7 @@ PATHS = st.fixed_dictionaries({"_FEW": st.sampled_from([0, 2, 99]), "MOST_LOOKUP
 """Limits that decide how a part is looked for."""
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=min(25, settings().max_examples), deadline=None)
 @given(
     before=TURNS,
     after=TURNS,

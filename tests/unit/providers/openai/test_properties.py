@@ -6,8 +6,7 @@ import copy
 import itertools
 from typing import Any
 
-import pytest
-from hypothesis import given
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from callspan.providers.base import Endpoint
@@ -23,6 +22,8 @@ ENDPOINTS: list[Endpoint] = [
     ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions(), Moderations(), VectorStoreSearch(),
     GraderRuns(), Images(), ImageEdits(), ImageVariations(), Transcriptions(), Translations(), Speech(),
 ]  # fmt: skip
+OFTEN = settings(max_examples=3 * settings().max_examples)
+"""Of what is made once for all endpoints."""
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "m"}
 
 VOCABULARY = (
@@ -225,9 +226,15 @@ def test_the_fast_path_of_plain_chunks_gives_the_same_result(
     assert short.complete == long.complete
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
+@OFTEN
 @given(given_json=JSON, answer=JSON)
-def test_readers_take_any_json_and_change_nothing(endpoint: Endpoint, given_json: Any, answer: Any) -> None:
+def test_readers_take_any_json_and_change_nothing(given_json: Any, answer: Any) -> None:
+    for endpoint in ENDPOINTS:
+        note(endpoint.api)
+        reads(endpoint, given_json, answer)
+
+
+def reads(endpoint: Endpoint, given_json: Any, answer: Any) -> None:
     before = repr(given_json), repr(answer)
     wrapped = {endpoint.message_key: given_json, "tools": given_json, "choices": answer, "output": answer}
     for sent, body in ((given_json, answer), (wrapped, wrapped)):
@@ -239,7 +246,7 @@ def test_readers_take_any_json_and_change_nothing(endpoint: Endpoint, given_json
     assert (repr(given_json), repr(answer)) == before
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
+@OFTEN
 @given(
     chunks=st.lists(
         JSON
@@ -260,7 +267,13 @@ def test_readers_take_any_json_and_change_nothing(endpoint: Endpoint, given_json
         max_size=6,
     )
 )
-def test_accumulators_take_any_json_at_any_time(endpoint: Endpoint, chunks: list[Any]) -> None:
+def test_accumulators_take_any_json_at_any_time(chunks: list[Any]) -> None:
+    for endpoint in ENDPOINTS:
+        note(endpoint.api)
+        accumulates(endpoint, chunks)
+
+
+def accumulates(endpoint: Endpoint, chunks: list[Any]) -> None:
     before = repr(chunks)
     accumulator = endpoint.accumulator()
     for chunk in chunks:
@@ -273,11 +286,13 @@ def test_accumulators_take_any_json_at_any_time(endpoint: Endpoint, chunks: list
     assert repr(chunks) == before
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
+@OFTEN
 @given(deltas=st.lists(st.dictionaries(WORDS, JSON, max_size=5), max_size=6), key=st.sampled_from(["delta", "message"]))
-def test_accumulators_take_any_delta(endpoint: Endpoint, deltas: list[Any], key: str) -> None:
-    accumulator = endpoint.accumulator()
-    for delta in deltas:
-        accumulator.add({**HEAD, "choices": [{"index": 0, key: delta, "finish_reason": None}]})
-        endpoint.conversation(None, accumulator.body())
-        endpoint.response_info(accumulator.body())
+def test_accumulators_take_any_delta(deltas: list[Any], key: str) -> None:
+    for endpoint in ENDPOINTS:
+        note(endpoint.api)
+        accumulator = endpoint.accumulator()
+        for delta in deltas:
+            accumulator.add({**HEAD, "choices": [{"index": 0, key: delta, "finish_reason": None}]})
+            endpoint.conversation(None, accumulator.body())
+            endpoint.response_info(accumulator.body())
