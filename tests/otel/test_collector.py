@@ -5,11 +5,13 @@ Run by `make collector`, which builds it.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 import callspan
 from callspan.cli.commands import callspan as command
 from callspan.otlp.providers import OtlpProviders
+from callspan.otlp.sending import SpanSender, request_of
+from callspan.otlp.transport import UnavailableError, transport_of
 from callspan.testing import ScriptedProvider
 from tests.otel.collector import Collector
 from tests.otel.receiver import OtlpReceiver, plain
+from tests.otel.test_sending import encoded
 
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(120)]
 
@@ -312,3 +317,67 @@ def test_a_collector_without_metrics_and_logs_causes_one_log_line_each(
     assert len(logged) == 2
     assert all(f"({answer}): they are not sent" in line for line in logged)
     assert len(receiver.spans) == 3
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_was_recorded_is_sent_with_the_ids_and_values_of_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, protocol: str
+) -> None:
+    play_demo(tmp_path, monkeypatch, collector, protocol)
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "callspan-demo")
+    live = {span.span_id: span for span in receiver.spans}
+    before, arguments = len(live), ["--store", f"sqlite:///{tmp_path / 'calls.db'}", "send", "--json"]
+    address = collector.address(protocol).replace("http", "otlp+grpc" if protocol == "grpc" else "otlp+http")
+    for sent in (before, 0):
+        done = CliRunner().invoke(command, [*arguments, "--otlp", address], catch_exceptions=False)
+        assert (done.exit_code, json.loads(done.stdout)["sent"]) == (0, sent)
+    again = receiver.spans[before:]
+    assert {span.span_id for span in again} == live.keys()
+    for span in again:
+        mine = live[span.span_id]
+        # The demo gives rewards after the end of its sessions too.
+        for each in (span, mine):
+            each.attributes = {name: one for name, one in each.attributes.items() if name != "callspan.reward"}
+        mine.resource = span.resource
+        assert vars(span) == vars(mine)
+        assert span.resource["service.name"] == "callspan-demo"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_span_above_the_limit_is_refused_alone(collector: Collector, receiver: OtlpReceiver, protocol: str) -> None:
+    """Over HTTP the Collector takes 20 MiB, and hands on by gRPC to a receiver that takes 4."""
+    address = collector.address(protocol).replace("http", "otlp+grpc" if protocol == "grpc" else "otlp+http")
+    refused = dict[int, str]()
+    sizes = [10, 5 << 20 if protocol == "grpc" else 21 << 20, 10]
+    spans = [encoded(number, size=size) for number, size in enumerate(sizes)]
+    transport = transport_of(address, {})
+    SpanSender(transport).send(spans, lambda _: None, refused.__setitem__)
+    transport.close()
+    assert [*refused] == [1]
+    assert len(receiver.spans) == 2
+
+
+def test_a_collector_that_is_down_or_has_nowhere_to_go_is_unavailable(
+    collector: Collector, receiver: OtlpReceiver
+) -> None:
+    request = request_of([encoded(0)])
+    for protocol in PROTOCOLS:
+        address = collector.address(protocol).replace("http", "otlp+grpc" if protocol == "grpc" else "otlp+http")
+        with closing(transport_of(address, {})) as transport:
+            receiver.status, receiver.refusal = 503, ("UNAVAILABLE", "not now", ())
+            with pytest.raises(UnavailableError, match=r"503|UNAVAILABLE"):
+                transport.send(request)
+            receiver.status = 200
+            assert transport.send(request) is None
+            collector.stop()
+            with pytest.raises(UnavailableError, match="connection refused"):
+                transport.send(request)
+            collector.start()
+            deadline = time.monotonic() + 10
+            while True:
+                try:
+                    transport.send(request)
+                    break
+                except UnavailableError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)

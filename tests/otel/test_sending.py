@@ -22,7 +22,7 @@ SHOP, BANK = (
 )
 
 
-def span(number: int, trace: int = 1, *, size: int = 0, envelope: Envelope = SHOP) -> EncodedSpan:
+def encoded(number: int, trace: int = 1, *, size: int = 0, envelope: Envelope = SHOP) -> EncodedSpan:
     made = Span(
         trace_id=f"{trace:032x}", span_id=f"{number + 1:016x}", name="n", is_client=True, start_ns=1, end_ns=2,
         attributes={"text": "x" * size},
@@ -64,7 +64,7 @@ def deliver(receiver: Receiver, spans: Sequence[EncodedSpan]) -> tuple[SpanSende
 def test_requests_are_small_enough_and_have_each_span_once_in_order(plan: list[tuple[int, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sending, "MAX_REQUEST_BYTES", 1_500)
-        spans = [span(number, trace, size=size) for number, (trace, size) in enumerate(plan)]
+        spans = [encoded(number, trace, size=size) for number, (trace, size) in enumerate(plan)]
         receiver = Receiver()
         _, taken, _ = deliver(receiver, spans)
         assert taken == [*range(len(spans))]
@@ -75,14 +75,14 @@ def test_requests_are_small_enough_and_have_each_span_once_in_order(plan: list[t
 def test_spans_of_one_trace_stay_together() -> None:
     third = MAX_REQUEST_BYTES // 3
     sizes = [(1, 1.5), (2, 0.9), (2, 0.9), (3, 0.5), (4, 1), (4, 1), (4, 1)]
-    spans = [span(number, trace, size=int(third * part)) for number, (trace, part) in enumerate(sizes)]
+    spans = [encoded(number, trace, size=int(third * part)) for number, (trace, part) in enumerate(sizes)]
     receiver = Receiver()
     deliver(receiver, spans)
     assert receiver.requests == [[0], [1, 2, 3], [4, 5], [6]]
 
 
 def test_spans_of_several_services_are_one_request(receiver: OtlpReceiver) -> None:
-    spans = [span(0), span(1, envelope=BANK), span(2, envelope=BANK), span(3)]
+    spans = [encoded(0), encoded(1, envelope=BANK), encoded(2, envelope=BANK), encoded(3)]
     transport = transport_of(f"otlp+{receiver.url}", {})
     SpanSender(transport).send(spans, lambda _: None, lambda *_: None)
     transport.close()
@@ -96,7 +96,7 @@ def test_what_is_refused_is_found_by_halves() -> None:
             raise RefusedError("413 Request Entity Too Large")
 
     receiver = Receiver(answer)
-    sender, taken, refused = deliver(receiver, [span(number) for number in range(16)])
+    sender, taken, refused = deliver(receiver, [encoded(number) for number in range(16)])
     assert refused == dict.fromkeys((3, 11), "413 Request Entity Too Large")
     assert taken == [number for number in range(16) if number not in refused]
     assert (sender.taken, sender.refused, sender.rejected) == (14, 2, 0)
@@ -107,7 +107,7 @@ def test_a_real_receiver_takes_all_but_what_is_too_large(receiver: OtlpReceiver)
     receiver.max_bytes = 20_000
     sizes = [100, 30_000, 15_000, 9_000, 9_000, 40_000, 10]
     sender, refused = SpanSender(transport_of(f"otlp+{receiver.url}", {})), dict[int, str]()
-    sender.send([span(number, size=size) for number, size in enumerate(sizes)], lambda _: None, refused.__setitem__)
+    sender.send([encoded(number, size=size) for number, size in enumerate(sizes)], lambda _: None, refused.__setitem__)
     assert [*refused] == [1, 5]
     assert sorted(int(one.span_id, 16) - 1 for one in receiver.spans) == [0, 2, 3, 4, 6]
     assert max(receiver.accepted) <= 20_000
@@ -115,17 +115,17 @@ def test_a_real_receiver_takes_all_but_what_is_too_large(receiver: OtlpReceiver)
 
 def test_what_was_rejected_is_counted_and_not_sent_again() -> None:
     receiver = Receiver(lambda numbers: Rejection(2 if len(numbers) > 1 else 9, "too old"))
-    sender, taken, refused = deliver(receiver, [span(number) for number in range(4)])
+    sender, taken, refused = deliver(receiver, [encoded(number) for number in range(4)])
     assert (taken, refused) == ([0, 1, 2, 3], {})
     assert (sender.taken, sender.rejected, sender.message) == (4, 2, "too old")
-    sender.send([span(5)], taken.extend, refused.__setitem__)
+    sender.send([encoded(5)], taken.extend, refused.__setitem__)
     assert sender.rejected == 3
     assert len(receiver.requests) == 2
 
 
 def test_after_an_outage_only_the_rest_is_to_be_sent() -> None:
     third = MAX_REQUEST_BYTES // 3
-    spans = [span(number, number, size=third) for number in range(5)]
+    spans = [encoded(number, number, size=third) for number in range(5)]
 
     def answer(_: Sequence[int]) -> None:
         if len(receiver.requests) == 2:
