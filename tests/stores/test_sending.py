@@ -174,6 +174,25 @@ def test_a_second_run_sends_what_is_new(url: str, record: Callable[..., Captured
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_background_call_is_sent_with_its_answer(
+    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
+) -> None:
+    def background(provider: ScriptedProvider) -> None:
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+            waits = client.responses.create(model="m", input="Hi", background=True)
+            other = client.responses.create(model="m", input="Hi", background=True)
+            assert other.status != "completed"
+            while client.responses.retrieve(waits.id).status != "completed":
+                pass
+
+    seen = record(background)
+    assert [span.name for span in seen.spans] == ["chat m", "chat m", "fetch_response"]
+    assert send(url, receiver).exit_code == 0
+    (span,) = receiver.spans
+    assert (span.span_id, span.attributes["callspan.outcome"]) == (f"{seen.spans[0].context.span_id:016x}", "success")
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_filters_choose_calls_and_the_sessions_around_them(
     url: str, record: Callable[..., Captured], receiver: OtlpReceiver
 ) -> None:
@@ -201,6 +220,7 @@ def test_what_was_not_sampled_or_has_not_ended_is_not_sent(
         records.call(session_id="s1", **ids, span_id="3" * 16, sampled=False),
         records.call(session_id="s1", **ids, span_id="4" * 16, sampled=True, outcome="in_progress"),
         records.call(session_id="s1"),
+        records.call(session_id="s1", **ids, span_id="5" * 16, sampled=True, batch_id="batch_1"),
     )
     assert send(url, receiver).exit_code == 0
     (span,) = receiver.spans

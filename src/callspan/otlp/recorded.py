@@ -136,7 +136,8 @@ class RecordedSpans:
     def _calls(self, which: CallFilter) -> Iterator[CallRecord]:
         content = "all" if self._shows_content else "none"
         for call in self._reader.calls(msgspec.structs.replace(which, content=content)):
-            if call.outcome not in _UNENDED:
+            # The lines of a batch name the span of its creation: they have none of their own.
+            if call.outcome not in _UNENDED and call.batch_id is None:
                 yield self._shown(call)
 
     def _shown(self, call: CallRecord) -> CallRecord:
