@@ -13,6 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 export PYTHONDONTWRITEBYTECODE :=
 # Sockets, databases, hundreds of processes: on a stalled machine a test is repeated, and the report shows it.
 AGAIN := --reruns 2 -rR
+ONLY_QUICK := -m "not slow and not timing and not postgres and not clickhouse and not backend"
 # With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they are skipped.
 CORPUS_TESTS := tests/wire tests/stores/test_rebuild.py tests/unit/semconv/test_recorded.py
 # `make bench QUICK=--quick`, also bench-peers and scale: less than two minutes, without writing results.
@@ -25,14 +26,18 @@ ONLY := *
 NUMBER := 400
 MINUTES := 20
 
-.PHONY: demo test test-all test-added coverage check documents older matrix mutants fuzz path peers newest frameworks trainers backend collector bench bench-peers scale nightly clean
+.PHONY: demo test test-all test-added coverage check documents alone older matrix mutants fuzz path peers newest frameworks trainers backend collector bench bench-peers scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
 
 # Quick tests often wait for sockets and processes: four at once, also on two cores.
 test: $(STAMP)-dev  ## The tests that need nothing but Python
-	CALLSPAN_WIRE_CORPUS= $(PYTEST) -n 3 $(AGAIN) -m "not slow and not timing and not postgres and not clickhouse and not backend"
+	CALLSPAN_WIRE_CORPUS= $(PYTEST) -n 3 $(AGAIN) $(ONLY_QUICK)
+
+alone: $(STAMP)-dev  ## Each file of the quick tests in a process of its own: none needs what another imports or leaves
+	@find tests -name "test_*.py" | CALLSPAN_WIRE_CORPUS= xargs -P 2 -I @ sh -c \
+	  'said=$$($(PYTEST) $$0 "$$1" @ 2>&1) || [ $$? = 5 ] || { echo "$$said"; exit 1; }' $(ONLY_QUICK)
 
 test-all: test test-added  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus
 
@@ -115,7 +120,7 @@ backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, 
 	$(BIN)/python tools/environments.py backend
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
 
-nightly: newest test-all coverage documents bench bench-peers matrix mutants peers frameworks trainers backend scale  ## Everything there is
+nightly: newest test-all alone coverage documents bench bench-peers matrix mutants peers frameworks trainers backend scale  ## Everything there is
 	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
 	CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 -m slow tests/unit/test_patterns.py

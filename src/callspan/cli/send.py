@@ -21,7 +21,7 @@ from callspan.cli.ship import spool_of
 from callspan.formatting import plural
 from callspan.otlp.recorded import Group, RecordedSpans
 from callspan.otlp.sending import EncodedSpan, SpanSender
-from callspan.otlp.sent import Sent
+from callspan.otlp.sent import SentKeys
 from callspan.otlp.transport import UnavailableError, address_of, transport_of
 from callspan.safe_urls import safe_name
 from callspan.settings import SettingError
@@ -62,7 +62,7 @@ def send_command(context: CommandContext, which: CallFilter, url: str, again: bo
         memory = spool_of(context.store) / f"sent-{sha256(address_of(url).encode()).hexdigest()[:16]}.db"
     except SettingError as error:
         raise usage_error(error) from error
-    with closing(transport), context.reader() as reader, Sent(memory) as before, Sent(None) as now:
+    with closing(transport), context.reader() as reader, SentKeys(memory) as before, SentKeys(None) as now:
         is_filtered = which != CallFilter() or context.scoring.chooses
         found = RecordedSpans(reader, settings, resolve_session(context, reader, which), is_filtered=is_filtered)
         run = _Run(SpanSender(transport), now if again else before, [now, before])
@@ -78,7 +78,7 @@ def send_command(context: CommandContext, which: CallFilter, url: str, again: bo
 class _Run:
     """Sends spans that were not sent before, many at a time."""
 
-    def __init__(self, sender: SpanSender, known: Sent, remember: Sequence[Sent]) -> None:
+    def __init__(self, sender: SpanSender, known: SentKeys, remember: Sequence[SentKeys]) -> None:
         """`known` has what is not to be sent, `remember` takes what was."""
         self.sender = sender
         self.calls = 0

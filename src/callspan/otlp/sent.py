@@ -20,7 +20,7 @@ _AT_ONCE: Final = 500
 _BUSY_S: Final = 30.0
 
 
-class Sent:
+class SentKeys:
     """Remembers keys, one for each span or state of a session. Not for several threads."""
 
     def __init__(self, path: Path | None) -> None:
