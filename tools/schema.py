@@ -1,6 +1,6 @@
 """Writes docs/call_record.schema.json, the JSON Schema of records, from their types and the docstrings of their fields.
 
-`--check` only says whether it is up to date.
+And docs/fields.md, the same as tables. `--check` only says whether they are up to date.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import inspect as source
 import json
 import sys
 from pathlib import Path
-from typing import Final, TypeAlias, get_args
+from typing import Any, Final, TypeAlias, get_args
 
 import msgspec
 from msgspec import inspect
@@ -19,7 +19,7 @@ from callspan.record import call, events, messages, usage
 from callspan.record.events import Record
 from callspan.record.formats import FORMAT
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "call_record.schema.json"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 _Schema: TypeAlias = dict[str, object]
 _Structs: TypeAlias = dict[str, inspect.StructType]
@@ -30,6 +30,15 @@ _ABOUT: Final = (
     "One record per line. A field that is absent is unknown, or has its default where one is named; times are integer "
     "nanoseconds."
 )
+_FIELDS_PAGE: Final = """\
+# The fields of a record
+
+Everything that [a record](records.md) may have, in JSON Lines, the spool, the socket and in Python
+(`callspan.CallRecord` and what readers, callbacks and `callspan.testing.capture` give). A field that is absent is
+unknown, or has its default: false, 0 or empty. Names end in `_ns` (nanoseconds), `_s` (seconds) or `_ms`. SQL stores
+have most of them as [columns](stores.md). `tools/schema.py` writes this page and the
+[JSON Schema](call_record.schema.json).
+"""
 _EMPTY: Final = (list, dict)
 _MODULES: Final = (call, events, messages, usage)
 _PLAIN: Final[dict[type[inspect.Type], _Schema]] = {
@@ -125,16 +134,61 @@ def _notes_of(node: ast.ClassDef) -> dict[str, str]:
     return notes
 
 
+def fields_page(schema: _Schema) -> str:
+    """Return the page of fields: a table for each kind of record, and one for each type that these refer to."""
+    definitions: Any = schema["$defs"]
+    kinds = [kind.__name__ for kind in get_args(Record)]
+    types = [name for name in definitions if name not in kinds]
+    return "\n".join([_FIELDS_PAGE, *(_section(name, definitions[name]) for name in (*kinds, *types))])
+
+
+def _section(name: str, definition: Any) -> str:  # noqa: ANN401 - of JSON Schema
+    kind = definition["properties"].get("kind", {}).get("const")
+    title = f"{name}: `{kind}`" if kind else name
+    rows = [_row(field, of) for field, of in definition["properties"].items() if "const" not in of]
+    about = definition["description"].partition("\n\n")[0].replace("\n", " ")
+    return "\n".join([f"## {title}", "", about, "", "| Field | Type | Meaning |", "| --- | --- | --- |", *rows, ""])
+
+
+def _row(field: str, of: Any) -> str:  # noqa: ANN401
+    about = of.get("description", "").replace("|", "\\|")
+    return f"| `{field}` | {_type(of)} | {about} |"
+
+
+def _type(of: Any) -> str:  # noqa: ANN401
+    """Return the type of a field, in a word or two."""
+    if "$ref" in of:
+        name = of["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in of:
+        return " or ".join(_type(one) for one in of["anyOf"] if one.get("type") != "null")
+    if "enum" in of:
+        return "text"
+    words = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "object": "object"}
+    if of.get("type") == "array":
+        return f"list of {_type(of['items'])}"
+    return str(of.get("format") or words.get(of.get("type"), "any JSON"))
+
+
 def main() -> int:
-    """Write or check the file; return 1 where a check fails."""
-    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    """Write or check the files; return 1 where a check fails."""
+    schema = json_schema()
+    texts = {
+        "call_record.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
+        "fields.md": fields_page(schema),
+    }
+    stale = [name for name, text in texts.items() if not _has(DOCS / name, text)]
     if "--check" not in sys.argv[1:]:
-        TARGET.write_text(text, encoding="utf-8")
+        for name, text in texts.items():
+            (DOCS / name).write_text(text, encoding="utf-8")
         return 0
-    if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
-        return 0
-    print("docs/call_record.schema.json is not what the record types say; run: python tools/schema.py")
-    return 1
+    for name in stale:
+        print(f"docs/{name} is not what the record types say; run: python tools/schema.py")
+    return int(bool(stale))
+
+
+def _has(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import callspan
 from callspan.fail_open import forget_failures
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode
-from callspan.record.events import RewardRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
 
@@ -200,7 +199,7 @@ def test_rewards_for_unknown_targets_are_decided_by_the_metadata_in_force() -> N
             with callspan.metadata(tenant=tenant):
                 callspan.reward(1.0, session_id="unknown", annotation=SECRET)
                 callspan.feedback("unknown", annotation=SECRET)
-    given = [record.annotation for record in seen.events if isinstance(record, RewardRecord)]
+    given = [record.annotation for record in seen.rewards]
     assert given == [None, None, SECRET, SECRET]
 
 

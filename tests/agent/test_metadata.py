@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +15,7 @@ from callspan.agent.api import session, tool
 from callspan.agent.context import copy_context, metadata
 from callspan.process.callbacks import add_callback
 from callspan.record.events import (
+    METADATA_FIELDS,
     EventRecord,
     MessageRecord,
     Record,
@@ -207,3 +209,9 @@ def test_one_trace_for_a_session_or_for_each_step_as_set(trace_per: str) -> None
     assert [span.links[0].context.span_id for span in steps] == [other.context.span_id for other in before]
     written = {record.timestep_id: record.trace_id for record in captured.timesteps}
     assert set(written.values()) == {f"{span.context.trace_id:032x}" for span in steps}
+
+
+def test_its_documentation_names_all_its_fields() -> None:
+    named = re.search(r"Fields: (.*?)Unknown names", callspan.metadata.__doc__ or "", re.DOTALL)
+    assert named is not None
+    assert METADATA_FIELDS | {"extra"} <= set(re.findall(r"\w+", named[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import runpy
@@ -10,6 +11,7 @@ from pathlib import Path
 from callspan.cost.price_table import read_prices
 from callspan.settings import Settings
 from callspan.settings_loader import variables
+from callspan.testing import Captured, Reply
 from tests.documents.pages import ROOT, links, pages, readme
 from tests.points import points
 
@@ -78,3 +80,22 @@ def test_the_price_file_of_the_documents_is_taken(tmp_path: Path) -> None:
     file = tmp_path / "prices.json"
     file.write_text(block)
     assert read_prices(file).version == "contract-7"
+
+
+def test_every_field_of_a_scripted_reply_is_documented() -> None:
+    page = (ROOT / "docs/testing.md").read_text()
+    table = page.partition("### The fields of a reply")[2].partition("###")[0]
+    named = {
+        name for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert named == {field.name for field in dataclasses.fields(Reply)}
+
+
+def test_every_property_of_a_capture_is_documented() -> None:
+    page = (ROOT / "docs/testing.md").read_text()
+    named = {
+        name
+        for row in re.findall(r"^\| (`[^|]+) \|", page.partition("| `seen.`")[2], re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert named == {name for name, member in vars(Captured).items() if isinstance(member, property)}

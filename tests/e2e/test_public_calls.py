@@ -92,9 +92,11 @@ def the_rest(provider: ScriptedProvider) -> None:
         carrier = a_session(provider)
         (session,) = {record.session_id for record in seen.sessions if record.name == "s"}
         assert {record.session_id for record in seen.timesteps} == {session}
-        assert all(one in seen.events for one in seen.rewards)
+        assert {type(one).__name__ for one in seen.events} == {"EventRecord"}
+        assert {type(one).__name__ for one in seen.messages} == {"MessageRecord"}
+        assert {type(one).__name__ for one in seen.rewards} == {"RewardRecord"}
         assert session in str(carrier)
-        kinds = {getattr(event, "event_type", None) for event in seen.events}
+        kinds = {event.event_type for event in seen.events}
         assert {"tool", "guardrail", "handoff", "agent", "environment"} <= kinds
         asyncio.run(by_hand())
         reported = seen.records[-1]

@@ -195,3 +195,23 @@ def refused_chat(url: str) -> None:
         pytest.raises(openai.InternalServerError),
     ):
         ask(client, "One?")
+
+
+def test_records_are_replayed_without_a_store() -> None:
+    """Those that a capture has seen; of one session by its id or the beginning of it."""
+    with ScriptedProvider() as provider, capture() as seen:
+        client = openai.OpenAI(base_url=provider.openai_url, api_key="any")
+        for text in ("One.", "Two."):
+            provider.reply(text)
+            with callspan.session("s", session_id=f"session-{text}"):
+                ask(client, "Which?")
+        client.close()
+    records = seen.records
+    for session, expected in ((None, ["One.", "Two."]), ("session-Two.", ["Two."]), ("session-T", ["Two."])):
+        with replay(records, session=session) as again:
+            with openai.OpenAI(base_url=again.openai_url, api_key="any") as client:
+                found = [ask(client, "Which?").choices[0].message.content for _ in expected]
+            assert (found, again.unused) == (expected, [])
+    for session in (None, "other"):
+        with pytest.raises(ReplayError, match="nothing to replay in the records"), replay([], session=session):
+            pass

@@ -127,10 +127,10 @@ class ContextBlock(ABC):
 class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
     """Context manager: fields for every call, span and record made within; the innermost value wins.
 
-    Fields: application, environment, organization_id, project_id, user_id (these three also with `internal_`
-    before them), workflow_id, workflow_name, run_id, step, step_index, prompt_id, prompt_version, purpose, and
-    `extra`, a dict of anything else. Unknown names are collected in `extra`; a field that is None changes nothing.
-    An object is entered once.
+    Fields: application, environment; organization_id, project_id, user_id, and of the platform's operator
+    internal_organization_id, internal_project_id, internal_user_id; agent_id, workflow_id, workflow_name, run_id, step,
+    step_index, prompt_id, prompt_version, purpose; tags, a list of texts; and `extra`, a dict of anything else.
+    Unknown names are collected in `extra`; a field that is None changes nothing. An object is entered once.
 
     Example:
         >>> with callspan.metadata(user_id="u1", prompt_id="greet", extra={"variant": "b"}):

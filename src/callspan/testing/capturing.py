@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -45,18 +46,21 @@ class Captured:
     @property
     def spans(self) -> list[ReadableSpan]:
         """Finished spans in the order they ended."""
-        WIRING.hook_context.deferred_ends.drain()
+        _settle()
         return list(self._exporter.get_finished_spans())
 
     @property
     def everything(self) -> list[Record]:
         """Every record in the order it was written, `started` records of streams among them."""
-        WIRING.hook_context.deferred_ends.drain()
+        _settle()
         return list(self._all)
 
     @property
     def records(self) -> list[CallRecord]:
-        """One record per finished call, with its conversation; background responses in their present state."""
+        """One record per finished call, with its conversation; background responses in their present state.
+
+        Collects garbage first if a stream is open: one whose iterator is gone has ended.
+        """
         calls: dict[str | int, list[CallRecord]] = {}
         for number, record in enumerate(self.everything):
             if isinstance(record, CallRecord) and record.outcome != "started":
@@ -75,17 +79,29 @@ class Captured:
         return [record for record in self.everything if isinstance(record, TimestepRecord)]
 
     @property
-    def events(self) -> list[EventRecord | MessageRecord | RewardRecord]:
-        """Events, messages and rewards in order."""
-        return [r for r in self.everything if isinstance(r, EventRecord | MessageRecord | RewardRecord)]
+    def events(self) -> list[EventRecord]:
+        """Events in order: actions, steps of the environment, tools, agents, guardrails, handoffs and your own."""
+        return [record for record in self.everything if isinstance(record, EventRecord)]
+
+    @property
+    def messages(self) -> list[MessageRecord]:
+        """Observations and other messages between systems, in order; those of calls are in their records."""
+        return [record for record in self.everything if isinstance(record, MessageRecord)]
 
     @property
     def rewards(self) -> list[RewardRecord]:
         """Rewards and feedback, oldest first."""
-        return [one for one in self.events if isinstance(one, RewardRecord)]
+        return [record for record in self.everything if isinstance(record, RewardRecord)]
 
     def _add(self, processed: Processed[Record]) -> None:
         self._all.append(processed.record)
+
+
+def _settle() -> None:
+    """Have everything end that will: also streams that only the garbage collector would find."""
+    if WIRING.hook_context.deferred_ends.under_way:
+        gc.collect()
+    WIRING.hook_context.deferred_ends.drain()
 
 
 @contextmanager

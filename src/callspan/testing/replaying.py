@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal, TypeAlias
 
@@ -111,7 +111,9 @@ class Replayed(ScriptedProvider):
 
 
 @contextmanager
-def replay(store: str | Reader, *, session: str | None = None, match: Match = "order") -> Iterator[Replayed]:
+def replay(
+    store: str | Reader | Sequence[CallRecord], *, session: str | None = None, match: Match = "order"
+) -> Iterator[Replayed]:
     """Serve recorded calls on loopback, as their own providers; nothing leaves the machine.
 
     A request with the same JSON body as a recorded one gets its response, streamed if it requests a stream; several
@@ -120,7 +122,7 @@ def replay(store: str | Reader, *, session: str | None = None, match: Match = "o
     the end of the block. Recorded errors are served as errors, without retries.
 
     Args:
-        store: URL of a store, or one that is open.
+        store: URL of a store, or one that is open; or records, such as `Captured.records`.
         session: only the calls of this session, by its id or the beginning of it.
         match: `order` or `body`.
 
@@ -171,7 +173,12 @@ def body_hash(content: bytes) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _recorded(store: str | Reader, session: str | None) -> list[CallRecord]:
+def _recorded(store: str | Reader | Sequence[CallRecord], session: str | None) -> list[CallRecord]:
+    if isinstance(store, Sequence) and not isinstance(store, str):
+        given = [call for call in store if session is None or (call.place.session_id or "").startswith(session)]
+        if not given:
+            raise ReplayError("nothing to replay in the records" + (f" of session {session}" if session else ""))
+        return given
     reader = open_store(store) if isinstance(store, str) else store
     try:
         which = CallFilter(newest_first=False)
