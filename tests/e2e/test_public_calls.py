@@ -93,8 +93,8 @@ def the_rest(provider: ScriptedProvider) -> None:
         (session,) = {record.session_id for record in seen.sessions if record.name == "s"}
         assert {record.session_id for record in seen.timesteps} == {session}
         assert {type(one).__name__ for one in seen.events} == {"EventRecord"}
-        assert {type(one).__name__ for one in seen.messages} == {"MessageRecord"}
-        assert {type(one).__name__ for one in seen.rewards} == {"RewardRecord"}
+        assert not seen.messages
+        assert not seen.rewards
         assert session in str(carrier)
         kinds = {event.event_type for event in seen.events}
         assert {"tool", "guardrail", "handoff", "agent", "environment"} <= kinds

@@ -67,7 +67,7 @@ COMPLETION = {
     "environment_step": f"{_SCOPE} set_result",
     "record_call": "attempt_started call_id chunk end first_token request response response_headers",
     "instrument": "counters force_flush settings uninstrument",
-    "capture": "events everything records rewards sessions spans timesteps",
+    "capture": "events everything messages records rewards sessions spans timesteps",
     "scripted provider": "anthropic_url close groq_url openai_url pending reply requests url webhook",
     "replay": "anthropic_url close groq_url openai_url pending reply requests unused url webhook",
     "received request": "body content headers is_upgrade json method path query retry_count stream time_ns",
