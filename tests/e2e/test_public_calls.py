@@ -165,6 +165,8 @@ async def by_hand() -> None:
         call.attempt_started()
         call.response_headers(429, {"x-request-id": "r1"})
         call.response({"choices": [{"message": {"content": "Well."}}]})
+        call.first_token()
+        call.end()
 
 
 def exporters() -> None:
