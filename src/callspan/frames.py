@@ -97,8 +97,11 @@ class FrameQueue:
         is_read.acquire()
         self.put(lambda *_: is_read.release(), None)
         self._wake.put(None)
-        if self._unstarted:
-            self._read_all()
+        if self._unstarted.test_and_clear():  # no thread can be started, or none has been yet
+            try:
+                self._read_all()
+            finally:
+                self._rest()
         return is_read.acquire(timeout=max(0.0, timeout_s))
 
     def _rest(self) -> None:

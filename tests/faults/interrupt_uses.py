@@ -8,6 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
+from unittest import mock
 
 import openai
 from opentelemetry import context as otel_context
@@ -273,6 +274,26 @@ async def request(mode: Mode, client: Any, *, stream: bool) -> Any:
     return await mode.wait(client.messages.create(model="claude", max_tokens=9, messages=MESSAGES, stream=stream))
 
 
+async def over_websocket(mode: Mode, client: Any, _: Any) -> None:
+    """A response over a websocket; what is sent over the socket counts, as the SDK's `request` does."""
+    import websockets.asyncio.client
+    import websockets.sync.client
+
+    kind: Any = (websockets.asyncio.client if mode.is_async else websockets.sync.client).ClientConnection
+    send, use = kind.send, client.use
+
+    def counted(self: Any, message: Any) -> Any:
+        use.begun += 1
+        return send(self, message)
+
+    vars(client).pop("_prepare_options", None)  # a connection calls it too
+    with mock.patch.object(kind, "send", counted):
+        async with mode.entered(client.responses.connect()) as connection:
+            await mode.wait(connection.send({"type": "response.create", "model": "gpt-5", "input": "hi"}))
+            while (await mode.wait(connection.recv())).type != "response.completed":
+                pass
+
+
 async def speech(mode: Mode, client: Any, _: Any) -> None:
     """A call that is answered by a file."""
     (await mode.wait(client.audio.speech.create(model="tts-1", voice="alloy", input="hi"))).read()
@@ -400,6 +421,7 @@ def watched(client: Any, use: Use) -> Any:
         return original(options)
 
     client._prepare_options = prepare
+    client.use = use
     return client
 
 
@@ -518,6 +540,7 @@ OPENAI: Table = {
     "results": Requests(read_file_results, ended_file_batch, replays=True),
     "hosted-stream": Requests(stream_turns, begin_agent, again=list_turns, replays=True, loses_content=True),
     "hosted-list": Requests(list_turns, begin_agent, replays=True),
+    "websocket": Requests(over_websocket, paired=True),
     "speech": Requests(speech, paired=True),
     "transcript": Requests(transcript, paired=True),
 }

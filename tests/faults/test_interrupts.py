@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 HARNESS = "tests.faults.interrupts"
 EVERY_LINE = os.environ.get("CALLSPAN_INTERRUPTS") == "all"
 MODES = [
-    "plain", "stream", "create", "retrieve", "upload", "batch", "results", "hosted-stream", "hosted-list",
+    "plain", "stream", "create", "retrieve", "upload", "batch", "results", "hosted-stream", "hosted-list", "websocket",
 ]  # fmt: skip
 """Requests whose interruption must not be felt later: every 13th line."""
 LOST = 0.01

@@ -28,7 +28,17 @@ from callspan.intercept.client_info import call_info, sdk_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo, Timeline
-from callspan.observe.socket_calls import LOST, Create, Ended, Sending, SocketCalls, begin, decoded, refusal
+from callspan.observe.socket_calls import (
+    LOST,
+    Create,
+    Ended,
+    Sending,
+    SocketCalls,
+    decoded,
+    refusal,
+    sent,
+    start,
+)
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.providers.hosts import known_provider, provider_of
@@ -103,7 +113,8 @@ def observe_connect(hook_context: HookContext, original: Function, *, is_async: 
         # Where it connects again, it may try more often: the creates still wait.
         waiting = [] if fields.get("connection") is not None else list(_queued_creates(fields.get("send_queue")))
         for frame in waiting:
-            call = begin(factory, endpoint, info, Timeline(at_ns), body_of(frame))
+            call = start(factory, endpoint, info, Timeline(at_ns), body_of(frame))
+            sent(call, body_of(frame))
             call.end(how=None, outcome=outcome_of(error, refused), error=refused)
         if not waiting and isinstance(error, Exception):
             factory.connection_failed(info, refused)
@@ -158,6 +169,7 @@ class _Socket:
             sending = self._sending(args, kwargs)
             if sending is None:
                 return send(*args, **kwargs)
+            sending.create.is_sent = True
             try:
                 result = send(*args, **kwargs)
             except BaseException as error:
@@ -220,6 +232,7 @@ class _Socket:
             sending = self._sending(args, kwargs)
             if sending is None:
                 return await send(*args, **kwargs)
+            sending.create.is_sent = True
             try:
                 result = await send(*args, **kwargs)
             except BaseException as error:
@@ -302,43 +315,54 @@ class _Socket:
             kind = None if frame is None else frame.get("type")
             if frame is None or kind not in (CREATE, STEER):
                 return None
-            create = Create(frame) if kind == CREATE else None
+            create = None
+            if kind == CREATE:
+                # Here, as for a request: an interrupt that comes meanwhile keeps it from being sent.
+                create = Create(frame)
+                with _BEGIN:
+                    create.observe(self._started(create.clock, create.body()))
             FRAMES.put(self._calls.read, frame if create is None else create)
         except reported(_SEND):
             return None
         return None if create is None else Sending(create, self._calls.read)
 
     def _sent(self, sending: Sending, error: BaseException | None = None) -> None:
-        """Begin the call of a create that was sent, where it was sent."""
-        create = sending.create
+        """Take the end of the sending of a create."""
+        create, observed = sending.create, sending.create.observed
         try:
             # What is cancelled may have been sent, what fails was not.
             create.is_sent = not isinstance(error, Exception)
-            create.is_begun = True
-            if create.is_sent:
-                create.observe(self._begin(create))
+            if observed is not None and create.is_sent:
+                self._was_sent(observed.call, create.body())
+            elif observed is not None:
+                observed.call.discard()
         except reported(_BEGIN):
-            create.observed = None
+            return
         finally:
             sending.done()
 
-    def _begin(self, create: Create) -> LiveCall | None:
-        return self._begun(create.clock, create.body())
-
     def _begin_successor(self, clock: Timeline, body: dict[str, Any]) -> LiveCall | None:
-        return self._opened_in.copy().run(self._begun, clock, body)
+        return self._opened_in.copy().run(self._succeeded, clock, body)
 
-    def _begun(self, clock: Timeline, body: dict[str, Any]) -> LiveCall | None:
+    def _succeeded(self, clock: Timeline, body: dict[str, Any]) -> LiveCall | None:
+        call = self._started(clock, body)
+        if call is not None:
+            self._was_sent(call, body)
+        return call
+
+    def _started(self, clock: Timeline, body: dict[str, Any]) -> LiveCall | None:
         hook_context = self._hook_context
         factory = hook_context.factory()
         if factory is None:
             return None
         if not hook_context.warned_about_other_tracers:
             hook_context.warn_about_other_tracers()
-        call = begin(factory, self._endpoint, self._info, clock, body)
+        return start(factory, self._endpoint, self._info, clock, body)
+
+    def _was_sent(self, call: LiveCall, body: dict[str, Any]) -> None:
         call_begun(otel_context.get_current(), call.named)
-        hook_context.deferred_ends.track(call)
-        return call
+        self._hook_context.deferred_ends.track(call)
+        sent(call, body)
 
     def _raised(self, error: BaseException) -> None:
         """Take what `recv` raises: the end of the connection, or only of the wait."""

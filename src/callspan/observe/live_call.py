@@ -307,6 +307,11 @@ class LiveCall(RecordedExchange):
         self.stated = self.stated or StatedTimes(is_past=is_past)
         return self.stated
 
+    def discard(self) -> None:
+        """End a call that turns out not to be one: nothing was sent. It has neither span nor record."""
+        self._endings.append(Ending(None, "cancelled", None, 0))
+        (self._over or self._ports.begun(self._begun))()
+
     def form(self, fields: object, files: object, size: int | None) -> None:
         """Record the fields of a form as JSON, with a reference to each file."""
         if self._request.body is NO_BODY:  # a retry sends the same, and its files are not hashed again

@@ -50,16 +50,15 @@ _Step: TypeAlias = Step[Observed | None]
 class Create:
     """A create that is being sent. What is received meanwhile waits for `is_done`."""
 
-    __slots__ = ("clock", "frame", "is_begun", "is_done", "is_sent", "observed")
+    __slots__ = ("clock", "frame", "is_done", "is_sent", "observed")
 
     def __init__(self, frame: dict[str, Any]) -> None:
         self.frame = frame
         self.clock = Timeline(time.perf_counter_ns())
         self.observed: Observed | None = None
         """None: it is not to be observed."""
-        self.is_sent = True
-        self.is_begun = False
-        """Whether it was decided where it was sent: an interrupt may come before."""
+        self.is_sent = False
+        """Whether it was sent, or may have been."""
         self.is_done = False
 
     def body(self) -> dict[str, Any]:
@@ -142,8 +141,7 @@ class SocketCalls:
             self._received(item, at_ns)
         elif type(item) is Create:
             if item.is_sent:
-                begun = item.observed if item.is_begun else self._begin(item.clock, item.body())
-                self._lanes.create(item.frame, begun)
+                self._lanes.create(item.frame, item.observed)
         elif isinstance(item, dict):
             self._lanes.steer(item)
         elif type(item) is Ended:
@@ -182,7 +180,7 @@ class SocketCalls:
         observed.clock.at_ns = None
 
     def _begin(self, clock: Timeline, body: dict[str, Any]) -> Observed | None:
-        """Begin a call here: of a successor, or of a create whose sending was interrupted."""
+        """Begin the call of a successor."""
         call = None if self._inherited else self._start(clock, body)
         return None if call is None else Observed(call, clock)
 
@@ -199,17 +197,21 @@ LOST: Final = object()
 """Stands for messages that could not wait to be read."""
 
 
-def begin(
+def start(
     factory: CallFactory, endpoint: Endpoint, info: CallInfo, clock: Timeline, body: dict[str, Any]
 ) -> LiveCall:  # fmt: skip
-    """Begin a call in the current context, at the time where its clock stands; then its clock goes."""
+    """Start a call in the current context, at the time where its clock stands; then its clock goes."""
     info = msgspec.structs.replace(info, model=text(body, "model"), stream=True)
     call = factory.with_clock(clock.clock()).start(endpoint, info)
     clock.at_ns = None
+    return call
+
+
+def sent(call: LiveCall, body: dict[str, Any]) -> None:
+    """Give a call the body of its request."""
     if body:
         content = encode_json(body)
         call.sent(content, body, len(content))
-    return call
 
 
 def decoded(message: str | bytes | bytearray | memoryview) -> dict[str, Any] | None:
