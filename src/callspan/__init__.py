@@ -28,6 +28,7 @@ if _typing.TYPE_CHECKING:
     from callspan.agent.rewards import feedback, reward
     from callspan.agent.sessions import Session
     from callspan.agent.timesteps import Timestep
+    from callspan.comparison.call_sums import summary
     from callspan.opening import open_store
     from callspan.otlp.byte_bounds import ByteBoundedExporter
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, GroqInstrumentor, OpenAIInstrumentor
@@ -74,6 +75,7 @@ _HOMES = {
     "redact_texts": "callspan.process.redaction",
     "reward": "callspan.agent.rewards",
     "session": "callspan.agent.api",
+    "summary": "callspan.comparison.call_sums",
     "timestep": "callspan.agent.api",
     "tool": "callspan.agent.api",
     "trace_id": "callspan.spans.call",
@@ -115,6 +117,7 @@ __all__ = [
     "redact_texts",
     "reward",
     "session",
+    "summary",
     "timestep",
     "tool",
     "trace_id",

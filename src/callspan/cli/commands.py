@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "demo": "demo",
     "run": "run",
     "sessions": "sessions",
+    "compare": "compare",
     "calls": "calls",
     "show": "show",
     "rewards": "rewards",
@@ -46,6 +47,7 @@ Examples:
   callspan calls --error --since 2h    recent failures
   callspan show 019aa0                 a session as a tree, or one call in full
   callspan stats --by model --json     sums, for scripts
+  callspan compare meta:variant=a =b   two groups of sessions
   callspan report                      one HTML page: timeline, rewards, cost
   callspan export openai-session -o train.jsonl --min-reward 0.5
 

@@ -268,6 +268,8 @@ def _show_records(context: CommandContext, since: str | None) -> None:
         *(["show", short] for short in _session_ids(context, newer)),
         ["calls", "--oldest-first", *newer],
         ["stats", *newer],
+        ["sessions", "--by", "task", *newer],
+        ["compare", "meta:mode=sync", "=async", *newer],
     ):
         context.screen.print()
         context.screen.line((f"$ callspan {' '.join(arguments)}", "bold yellow"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Final
 
 import click
@@ -13,9 +14,12 @@ from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filter_options import OPTIONS, Amount, options_of, resolve_session, sort_option
+from callspan.cli.groups import print_groups
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import page_options, print_page
 from callspan.cli.screen import Column, fitted, marks, reward_style, score_columns, session_style, styled
+from callspan.cli.stats import By
+from callspan.comparison.groups import SESSION_GROUPINGS, checked_session_grouping
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.safe_urls import safe_name
 from callspan.stores.base import CallFilter, SessionSummary
@@ -43,6 +47,8 @@ Examples:
   callspan sessions --sort cost --since 1d
   callspan sessions --objective judge --min-score 0.8 --sort score
   callspan sessions --finish length
+  callspan sessions --by meta:prompt_version
+  callspan sessions --by task,model --json
   callspan sessions --user u1 --meta variant=b
   callspan sessions --json | jq '.[] | select(.reward > 0.5) | .session_id'"""
 
@@ -50,14 +56,25 @@ Examples:
 @click.command("sessions", short_help="List sessions: outcome, reward, tokens, cost, time.", epilog=_EPILOG)
 @options_of(*(field for field in OPTIONS if field != "outcome"))
 @click.option("--max-reward", type=Amount(), metavar="R", help="Only sessions with at most this reward.")
+@click.option(
+    "--by",
+    type=By(SESSION_GROUPINGS, checked_session_grouping),
+    multiple=True,
+    help="Sums and means of groups instead of sessions; for two keys: task,model.",
+)
 @click.option("--outcome", metavar="WORD", help="Only sessions with this outcome: success, error, interrupted, …")
 @page_options("sessions")
 @sort_option
 @reading
 def sessions_command(
-    context: CommandContext, which: CallFilter, limit: int | None, offset: int, **options: object
+    context: CommandContext,
+    which: CallFilter,
+    limit: int | None,
+    offset: int,
+    by: tuple[list[str], ...],
+    **options: object,
 ) -> None:
-    """List sessions, newest first, with outcome, reward, tokens, cost and time.
+    """List sessions, newest first, with outcome, reward, tokens, cost and time; with --by groups of them.
 
     --since and --until apply to the start of a session, --min-cost, --min-time and --sort to all of it, the other
     options that select calls to one of its calls.
@@ -66,9 +83,11 @@ def sessions_command(
         which = resolve_session(context, reader, which)
         wanted = msgspec.convert(options, Wanted)
         fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns, which=which))
-        found = print_page(
-            context, fitting, limit, offset, json_row=session_row, table=partial(_table, context.scoring.objectives)
-        )
+        if by:
+            found = print_groups(context, fitting, [*chain.from_iterable(by)], limit, offset)
+        else:
+            table = partial(_table, context.scoring.objectives)
+            found = print_page(context, fitting, limit, offset, json_row=session_row, table=table)
     if not found and (offset or context.scoring.chooses or wanted != Wanted() or which != CallFilter()):
         context.no_match(f"No such sessions in {safe_name(context.store)}.")
     if not found:

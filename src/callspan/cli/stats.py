@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Final
 
@@ -51,37 +51,39 @@ A dash means unknown, never zero: a provider that reports no tokens, a model wit
 class By(TextType):
     """What to group by: fields, or `meta:KEY`; several are separated by commas."""
 
-    name = "|".join((*GROUPINGS, f"{META}KEY"))
+    def __init__(self, groupings: Sequence[str] = GROUPINGS, check: Callable[[str], str] = checked_grouping) -> None:
+        """`check` returns a valid grouping, and raises ValueError for another."""
+        self.name = "|".join((*groupings, f"{META}KEY"))
+        self._groupings, self._check = groupings, check
 
     def convert(  # type: ignore[override]
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> list[str]:
         """Return the groupings."""
-        return [self._grouping(one, param, ctx) for one in _split(str(whole_characters(str(value))))]
+        return [self._grouping(one, param, ctx) for one in self._split(str(whole_characters(str(value))))]
 
     def _grouping(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return checked_grouping(text)
+            return self._check(text)
         except ValueError:
-            meant = did_you_mean(text, GROUPINGS)
-            self.fail(f"{clean(text)!r} is not one of {', '.join(GROUPINGS)}, {META}KEY.{meant}", param, ctx)
+            meant = did_you_mean(text, self._groupings)
+            self.fail(f"{clean(text)!r} is not one of {', '.join(self._groupings)}, {META}KEY.{meant}", param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the groupings that begin with the incomplete word."""
         del ctx, param
         before, comma, word = incomplete.rpartition(",")
-        return [CompletionItem(before + comma + one) for one in (*GROUPINGS, META) if one.startswith(word)]
+        return [CompletionItem(before + comma + one) for one in (*self._groupings, META) if one.startswith(word)]
 
-
-def _split(text: str) -> list[str]:
-    """Return the parts between commas. A key of metadata may have commas, too."""
-    found: list[str] = []
-    for part in map(str.strip, text.split(",")):
-        if found and found[-1].startswith(META) and part not in GROUPINGS and not part.startswith(META):
-            found[-1] += f",{part}"
-        else:
-            found.append(part)
-    return found
+    def _split(self, text: str) -> list[str]:
+        """Return the parts between commas. A key of metadata may have commas, too."""
+        found: list[str] = []
+        for part in map(str.strip, text.split(",")):
+            if found and found[-1].startswith(META) and part not in self._groupings and not part.startswith(META):
+                found[-1] += f",{part}"
+            else:
+                found.append(part)
+        return found
 
 
 @click.command("stats", short_help="Show sums per model, session, day, user or metadata.", epilog=_EPILOG)

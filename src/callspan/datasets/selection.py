@@ -383,17 +383,9 @@ def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
             "too many tokens or unknown",
             selection.max_tokens is not None and (tokens is None or tokens > selection.max_tokens),
         ),
-        ("success", selection.success is not None and _succeeded(summary) is not selection.success),
+        ("success", selection.success is not None and summary.succeeded is not selection.success),
     )
     return next((reason for reason, failed in checks if failed), None)
-
-
-def _succeeded(summary: SessionSummary) -> bool | None:
-    """Return the session's own success, else that of its outcome; None if neither is known."""
-    session = summary.session
-    if session.success is not None or session.outcome is None:
-        return session.success
-    return session.outcome == "success"
 
 
 def _lacking(events: Iterable[Event], selection: Selection) -> str | None:

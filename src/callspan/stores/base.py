@@ -315,6 +315,14 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     last_ns: int | None = None
     """Unix time in nanoseconds of the last that happened in it."""
 
+    @property
+    def succeeded(self) -> bool | None:
+        """Its own success, else that of its outcome; None if neither is known."""
+        session = self.session
+        if session.success is not None or session.outcome is None:
+            return session.success
+        return session.outcome == "success"
+
     def score(self, objective: str = REWARD) -> float | None:
         """Return its reward, or the mean of another objective; None if nothing was given for it."""
         if objective == REWARD:

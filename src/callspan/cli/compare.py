@@ -1,0 +1,179 @@
+"""`callspan compare A B`: the differences of two groups of sessions, with their intervals."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+import click
+from rich.text import Text
+
+from callspan.cli.command_context import CommandContext, reading
+from callspan.cli.filter_options import OPTIONS, options_of, resolve_session
+from callspan.cli.groups import bounds, plain, shown_measure
+from callspan.cli.safe_text import clean
+from callspan.cli.screen import Column, fitted, reward_style, styled
+from callspan.comparison.differences import Difference, Number, choice_of, compared
+from callspan.comparison.groups import Group
+from callspan.comparison.intervals import FEWEST, NO_SCIPY, Interval, has_scipy
+from callspan.formatting import UNKNOWN, plural, reward
+from callspan.record.reward_sums import REWARD
+from callspan.safe_urls import safe_name
+from callspan.stores.base import CallFilter
+
+_EPILOG: Final = """\b
+Examples:
+  callspan compare meta:prompt_version=3 =4
+  callspan compare baseline prompts-2             two experiments
+  callspan compare model=gpt-5 =gpt-5-mini --since 7d
+  callspan compare meta:variant=a =b --task t1 --json"""
+_WORDS: Final = {
+    "input_tokens": "tokens in",
+    "output_tokens": "tokens out",
+    "cost_usd": "cost",
+    "duration_ns": "time",
+    "active_ns": "active",
+}
+_TOO_FEW: Final = "too few to tell"
+_POINTS: Final = " points"
+
+
+@click.command("compare", short_help="Compare two groups of sessions.", epilog=_EPILOG)
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@options_of(*OPTIONS)
+@reading
+def compare_command(context: CommandContext, which: CallFilter, first: str, second: str) -> None:
+    """Compare two groups of sessions: success, scores, and the means of steps, calls, tokens, cost and time.
+
+    A group is KEY=VALUE, with a key of `callspan sessions --by`; a word alone is an experiment, and =VALUE has A's key.
+    Where both have at least five tasks in common, each task is compared with itself. The options select the sessions.
+    """
+    try:
+        a = choice_of(first)
+        b = choice_of(second, a)
+    except ValueError as error:
+        raise click.UsageError(clean(str(error))) from error
+    groups = Group((a.label,)), Group((b.label,))
+    with context.reader() as reader:
+        which = resolve_session(context, reader, which)
+        both = 0
+        for summary in reader.sessions(since_ns=which.since_ns, which=which):
+            is_in = [choice.has(summary) for choice in (a, b)]
+            both += all(is_in)
+            for group in (group for group, here in zip(groups, is_in, strict=True) if here):
+                group.sessions.append(summary)
+    for choice, group in zip((a, b), groups, strict=True):
+        if not group.sessions:
+            context.no_match(f"No session with {choice.label} in {safe_name(context.store)}.")
+    found = compared(*groups)
+    if context.json:
+        sizes = {name: _size(group) for name, group in zip("ab", groups, strict=True)}
+        note = None if has_scipy() else NO_SCIPY
+        context.emit({**sizes, "in_both": both, "measures": [_row(one) for one in found], "note": note})
+    else:
+        _print(context, groups, found, both)
+
+
+def _size(group: Group) -> dict[str, object]:
+    return {"group": group.keys[0], "sessions": len(group.sessions)}
+
+
+def _row(one: Difference) -> dict[str, object]:
+    unit = _unit(one)
+    return {
+        "kind": one.kind,
+        "measure": unit.replace("_ns", "_ms") or one.name,
+        "a": plain(unit, one.first),
+        "b": plain(unit, one.second),
+        "difference": plain(unit, one.difference),
+        **bounds(_scaled(unit, one.interval)),
+        "n": list(one.numbers),
+        "paired": one.paired,
+        "too_few": one.is_too_few,
+    }
+
+
+def _unit(one: Difference) -> str:
+    """Return the name of a sum; nothing for a score, which may have the same name."""
+    return one.name if one.kind == "sum" else ""
+
+
+def _scaled(unit: str, interval: Interval | None) -> Interval | None:
+    """Return an interval of times in milliseconds, another as it is."""
+    if interval is None or not unit.endswith("_ns"):
+        return interval
+    return Interval(interval.low / 1e6, interval.high / 1e6)
+
+
+def _print(context: CommandContext, groups: tuple[Group, Group], found: list[Difference], both: int) -> None:
+    names = [clean(group.keys[0] or UNKNOWN) for group in groups]
+    columns = (
+        Column(""),
+        *(Column(name, right=True, shrinks=True, least=12) for name in names),
+        Column("difference", shrinks=True, least=24),
+        Column("n", right=True),
+    )
+    screen = context.screen
+    with screen.paged():
+        for name, group in zip(names, groups, strict=True):
+            screen.line((name, "cyan"), f"  {plural(len(group.sessions), 'session')}")
+        shown = [_cells(one) for one in found if one.first is not None or one.second is not None]
+        screen.print(fitted(columns, shown, screen.console.width))
+        for line in _footer(found, both):
+            screen.paragraph(line)
+
+
+def _cells(one: Difference) -> list[Text | str]:
+    number = f"{one.numbers[0]:,} tasks" if one.paired else "{:,}, {:,}".format(*one.numbers)
+    seen = one.interval is not None and not one.interval.low <= 0 <= one.interval.high
+    style = reward_style(float(one.difference or 0)) if seen and one.kind != "sum" else ""
+    name = f"score {one.name}" if one.kind == "score" and one.name != REWARD else _WORDS.get(one.name, one.name)
+    return [
+        styled(name),
+        _shown(one, one.first),
+        _shown(one, one.second),
+        styled((_TOO_FEW, "dim")) if one.is_too_few else styled((_difference(one), style)),
+        number,
+    ]
+
+
+def _shown(one: Difference, value: Number | None) -> str:
+    if value is None:
+        return UNKNOWN
+    match one.kind:
+        case "success":
+            return f"{100 * float(value):.0f} %"
+        case "score":
+            return reward(float(value))
+    return shown_measure(one.name, value)
+
+
+def _difference(one: Difference) -> str:
+    if one.difference is None:
+        return UNKNOWN
+    bounds_shown = ""
+    if one.interval is not None:
+        low, high = (_signed(one, bound).removesuffix(_POINTS) for bound in one.interval)
+        bounds_shown = f" ({low} to {high})"
+    return f"{_signed(one, one.difference)}{bounds_shown}"
+
+
+def _signed(one: Difference, value: Number) -> str:
+    match one.kind:
+        case "success":
+            return f"{100 * float(value):+.0f}{_POINTS}"
+        case "score":
+            return reward(float(value))
+    size = abs(value) if isinstance(value, Decimal) else abs(float(value))
+    return f"{'-' if value < 0 else '+'}{shown_measure(one.name, size)}"
+
+
+def _footer(found: list[Difference], both: int) -> list[str]:
+    tasks = "; or tasks, each compared with itself" if any(one.paired for one in found) else ""
+    lines = [f"Difference: B less A, with its 95 % interval where it is known. n: sessions of A and B{tasks}."]
+    if any(one.is_too_few for one in found):
+        lines.append(f"Fewer than {FEWEST}: {_TOO_FEW}.")
+    if both:
+        lines.append(f"{plural(both, 'session')} in both groups.")
+    return lines if has_scipy() else [*lines, f"{NO_SCIPY}."]
