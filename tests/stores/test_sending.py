@@ -129,6 +129,7 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, str]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_the_settings_of_the_environment_say_what_spans_show(
     url: str, provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
