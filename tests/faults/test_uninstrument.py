@@ -99,7 +99,6 @@ def test_whether_a_call_is_under_way_is_known_without_a_look_at_every_object() -
 
 HEAP = """
 import time
-import openai
 from callspan.intercept.request import in_flight
 heap = [[number] for number in range(500_000)]
 taken = []

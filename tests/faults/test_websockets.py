@@ -198,6 +198,7 @@ def held() -> int:
     return sum(one.size for one in found)
 
 
+@pytest.mark.slow
 def test_connections_at_rest_and_open_responses_are_small(provider: ScriptedProvider, seen: Captured) -> None:
     number, text = 10, "x" * 200_000
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
