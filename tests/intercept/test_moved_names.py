@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import gc
 import json
 import logging
 import pickle
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import anthropic
 import openai
 import pytest
-import websockets.asyncio.client
-import websockets.sync.client  # noqa: F401
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext
@@ -34,6 +34,9 @@ from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION
 
+with contextlib.suppress(ImportError):  # older SDKs come without it; their hooks wait for the import
+    import_module("websockets.asyncio.client")
+    import_module("websockets.sync.client")
 VARIABLES = {value: name for name, value in vars(private_names).items() if isinstance(value, PrivateName)}
 SAMPLE = (private_names.ITERATOR, private_names.SPAN_LIMITS)
 ROWS = pytest.mark.parametrize(
