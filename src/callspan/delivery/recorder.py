@@ -18,6 +18,7 @@ from callspan.process.processed import Processed, passes_first, queue
 from callspan.process.processors import delivery_processors, store_processors
 from callspan.record import codec
 from callspan.record.events import Record
+from callspan.record.span_frames import SpanFrame, encode_frame_of
 from callspan.settings import Content, SettingError, Settings, strictest
 from callspan.spool.directory import Listing
 from callspan.spool.losses import Losses, Occasions, add_losses
@@ -64,10 +65,15 @@ class Recorder:
     """Writes processed records to the spool of the configured stores. Safe from any thread; never raises."""
 
     def __init__(
-        self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Listener | None = None
-    ) -> None:
-        """`priced` is called with each call whose cost was computed during delivery, once the first store has it."""
+        self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Listener | None = None,
+        head: Callable[[], bytes] = bytes,
+    ) -> None:  # fmt: skip
+        """`priced` is called with each call whose cost was computed during delivery, once the first store has it.
+
+        `head` is that of the spool, see there.
+        """
         self._settings = settings
+        self._head = head
         self._priced = priced
         self._stores = settings.stores
         self._listeners = listeners
@@ -130,6 +136,15 @@ class Recorder:
             for listener in self._listeners:
                 with _SHOW:
                     listener(processed)
+
+    def write_span(self, span: SpanFrame) -> None:
+        """Append a finished span for the stores that take spans. Never raises."""
+        with _KEEP:
+            queued = Queued(encode_frame_of(span), None)
+            spool = self._open_spool.get(_OPEN) or self._open()
+            if not spool.append_queued(queued) and self.spool is not spool:
+                # Another thread closed it in between.
+                self._open().append_queued(queued)
 
     def _refuse(self, value: object) -> None:
         self.refused += 1
@@ -213,6 +228,7 @@ class Recorder:
             self._tended(store_sinks(self._stores, settings.prices, self._priced, pauses=True)),
             fsync=settings.fsync,
             max_bytes=settings.spool_max_bytes,
+            head=self._head,
         )
         spool = self._open_spool.setdefault(_OPEN, spool)
         if not self.in_use:
@@ -228,7 +244,7 @@ def _encoded_without_bodies(record: Record) -> bytes:
 def store_sinks(
     urls: str | Iterable[str], prices: Path | None = None, priced: Listener | None = None, *, pauses: bool = False
 ) -> list[Sink]:
-    """Return one unopened sink per URL, in order; the first one calls `priced` with each call that it priced.
+    """Return one unopened sink per URL, in order; the first of records calls `priced` with each call that it priced.
 
     `pauses`: sleep between records, so that threads of the application can make calls.
     Raises SettingError for an invalid URL, or one whose optional dependency is not installed.
@@ -236,9 +252,11 @@ def store_sinks(
     stores = list(map(find_store, split_urls(urls)))
     delivery = delivery_processors(prices)
     delivered = None if priced is None else lambda record: priced(delivery.without_callbacks(record))
+    # One that takes spans is given what was written, and prices nothing unless there is no other.
+    first = next((number for number, store in enumerate(stores) if not store.takes_spans), 0)
     return [
         ProcessedSink(
-            store.sink(), delivery.run, delivered if number == 0 else None,
+            store.sink(), delivery.run, delivered if number == first else None,
             pauses=pauses, path=store.path, identity=store.identity, reduction=_reduction(_level(store, stores)),
         )
         for number, store in enumerate(stores)

@@ -88,7 +88,7 @@ class OtlpProviders:
     def resource(self) -> Resource:
         """OpenTelemetry's default resource with host, instance id and, if the environment has none, a service name."""
         if self._resource is None:
-            self._resource = _resource(self._service)
+            self._resource = resource_of(self._service)
         return self._resource
 
     def end(self, timeout_s: float = _LAST_S) -> None:
@@ -201,7 +201,8 @@ def _warn_of_protocol(signal: Signal) -> None:
         log(logging.WARNING, "OTLP protocol %s is not known for %s: http/protobuf is used", named, signal)
 
 
-def _resource(service: str | None) -> Resource:
+def resource_of(service: str | None) -> Resource:
+    """Return OpenTelemetry's default resource with host, instance id and, if it has none, a service name."""
     found = Resource.create()
     added: dict[str, str] = {}
     if str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -67,3 +68,28 @@ def span_of_call(record: CallRecord, projection: Projection, conversation: Conve
         links=trace.links,
         failure=call.call_failure(record),
     )
+
+
+def spans_of_attempts(record: CallRecord) -> list[Span]:
+    """Return a span for each HTTP request of a call that has a span, below it.
+
+    Their ids are made of that of the call: made again they are the same spans.
+    """
+    trace_id, above, start_ns = record.trace_id, record.span_id, record.timing.start_ns
+    if trace_id is None or above is None:
+        return []
+    return [
+        Span(
+            trace_id=trace_id,
+            span_id=sha256(f"{trace_id}{above}{attempt.number}".encode()).hexdigest()[:16],
+            parent_span_id=above,
+            trace_state=None if record.trace is None else record.trace.state,
+            name=call.ATTEMPT_SPAN_NAME,
+            is_client=True,
+            start_ns=start_ns + attempt.start_ns,
+            end_ns=start_ns + call.attempt_end_ns(attempt),
+            attributes=call.attempt_span_attributes(record, attempt),
+            failure=attempt.error_type,
+        )
+        for attempt in record.attempts
+    ]

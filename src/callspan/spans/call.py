@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache, partial
 from itertools import compress
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
@@ -85,9 +85,12 @@ class CallSpan:
 
     def __init__(
         self, of: CallSpans, span: Span, parent: Span, *, owned: bool = True, start_ns: int | None = None,
-        link: SpanContext | None = None,
+        link: SpanContext | None = None, is_shown_above: bool = False,
     ) -> None:  # fmt: skip
-        """`start_ns` is when the span begins, where that is not with its record; `link` is what it is linked to."""
+        """`start_ns` is when the span begins, where that is not with its record; `link` is what it is linked to.
+
+        `is_shown_above`: spans around it show its content, though this one records nothing.
+        """
         self._of = of
         self._least_end_ns = 0 if start_ns is None else start_ns + SHORTEST_NS
         self._span = span
@@ -106,7 +109,8 @@ class CallSpan:
                 self.trace_id = context.trace_id.to_bytes(16, "big").hex()
                 self.span_id = context.span_id.to_bytes(8, "big").hex()
                 self.sampled = context.trace_flags.sampled
-            self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
+            shown = span.is_recording() or (is_shown_above and context.trace_flags.sampled)
+            self.wants_content = (of.content and shown) or of.content_elsewhere
             above = parent.get_span_context()
             is_child = above.is_valid
             if is_child:
@@ -189,7 +193,7 @@ class CallSpan:
             for event in events or ():
                 span.add_event(event.name, event.attributes, event.time_ns)
             if self._of.attempt_spans and events is not None:
-                _add_attempt_spans(self._of.tracer, span, record)
+                _add_attempt_spans(self._of.others, span, record)
         except reported(_PROJECT):
             return
 
@@ -201,6 +205,17 @@ def tracer_of(version: str, provider: TracerProvider | None) -> Tracer:
     return NoOpTracer()
 
 
+class Tracers(NamedTuple):
+    """The tracers where a store takes spans."""
+
+    calls: Tracer
+    """Starts the contexts of calls, whose spans are made of their records."""
+    others: Tracer
+    """Collects all other spans."""
+    are_read: Callable[[], bool]
+    """Returns whether a sampler may read the attributes that the span of a call begins with."""
+
+
 class CallSpans:
     """Starts the spans of calls. Safe from any thread."""
 
@@ -210,9 +225,13 @@ class CallSpans:
         tracer_provider: TracerProvider | None,
         version: str,
         logger_provider: LoggerProvider | None = None,
+        tracers: Tracers | None = None,
     ) -> None:
+        """`tracers`: those of a store that takes spans; None: the provider's tracer starts all."""
         # A provider of None is looked up on use, because an application may set its own after `instrument()`.
-        self.tracer = tracer_of(version, tracer_provider)
+        self.tracer = tracer_of(version, tracer_provider) if tracers is None else tracers.calls
+        self.others = self.tracer if tracers is None else tracers.others
+        self._tracers = tracers
         self.version = version
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
@@ -230,7 +249,7 @@ class CallSpans:
         outer: Span | None = None
         try:
             parent = trace.get_current_span()
-            if parent is not trace.INVALID_SPAN:
+            if parent is not trace.INVALID_SPAN and self._tracers is None:
                 outer = adopted.outer_span(parent)
         except reported(_LOOK):
             outer = None
@@ -243,12 +262,18 @@ class CallSpans:
             span = self.tracer.start_span(
                 gen_ai.span_name(record),
                 kind=SpanKind.CLIENT,
-                attributes=self.projection.start(record),
+                attributes=self.projection.start(record) if self._are_read() else None,
                 start_time=record.timing.start_ns,
             )
         except reported(_START):
             span = trace.INVALID_SPAN
-        return CallSpan(self, span, parent)
+        # Made of its record later, it needs no content now; what was collected around it does.
+        above = self._tracers is not None and (record.place.session_id is not None or parent.is_recording())
+        return CallSpan(self, span, parent, is_shown_above=above)
+
+    def _are_read(self) -> bool:
+        """Return whether a sampler or a span reads the attributes that the span of a call begins with."""
+        return self._tracers is None or self._tracers.are_read()
 
     def start_fetch_span(
         self, processed: Processed[CallRecord], context: Context, call: SpanContext | None
@@ -262,7 +287,7 @@ class CallSpans:
             parent = trace.get_current_span(context)
             start_ns = _start_below(parent, record.timing.start_ns)
             later_ns = None if start_ns == record.timing.start_ns else start_ns
-            span = self.tracer.start_span(
+            span = self.others.start_span(
                 gen_ai.span_name(record),
                 context=context,
                 kind=SpanKind.CLIENT,
@@ -282,7 +307,7 @@ class CallSpans:
         `start_ns` is Unix nanoseconds. None where it cannot be started. End it with `end_batch` or `end_at`.
         """
         try:
-            span = self.tracer.start_span(
+            span = self.others.start_span(
                 report.operation,
                 context=context,
                 kind=SpanKind.CLIENT,
@@ -313,13 +338,14 @@ def trace_of(
             return None
         if not (state or is_remote or link is not None or start_ns is not None):
             return None
-        links = [] if link is None else [_link(link)]
+        links = [] if link is None else [link_to(link)]
         return Trace(state=state.to_header() or None, is_parent_remote=is_remote, links=links, start_ns=start_ns)
     except reported(_IDENTIFY):
         return None
 
 
-def _link(to: SpanContext) -> SpanLink:
+def link_to(to: SpanContext) -> SpanLink:
+    """Return a link to the span of a context."""
     return SpanLink(trace_id=f"{to.trace_id:032x}", span_id=f"{to.span_id:016x}", is_remote=to.is_remote)
 
 

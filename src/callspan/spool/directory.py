@@ -18,6 +18,7 @@ from zlib import crc32
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import OtherFormatError
+from callspan.record.span_frames import HEAD
 from callspan.spool.segment import ERASED, HEAD_BYTES, MAGIC, SUFFIX, created_ns, keys_of, other_formats
 from callspan.spool.sink import Sink
 
@@ -284,7 +285,8 @@ def _count(data: mmap.mmap, at: int) -> int:
     while 0 <= at <= len(data) - HEAD_BYTES:
         end = at + HEAD_BYTES + int(_LENGTH.unpack_from(data, at + len(MAGIC))[0])
         if data[at : at + len(MAGIC)] == MAGIC and end <= len(data):
-            count += data[at + HEAD_BYTES : at + HEAD_BYTES + 1] != ERASED
+            begins = data[at + HEAD_BYTES : at + HEAD_BYTES + len(HEAD)]
+            count += not begins.startswith((ERASED, HEAD))
             at = end
         else:
             at = data.find(MAGIC, at + 1)

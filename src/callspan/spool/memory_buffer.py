@@ -14,7 +14,9 @@ from callspan.spool.sink import Entry
 class MemoryBuffer:
     """A source in memory. Safe from any thread; lost when the process ends."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, head: bytes = b"") -> None:
+        """`head` is what its spans have in common."""
+        self.head = head
         self.name = f"memory-{uuid.uuid4().hex}"
         self.end = 0
         self.sealed = False

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from callspan.record.codec import encode
 from callspan.record.events import Record
-from callspan.spool.sink import Entry, PoisonError, Sink, Tending, decode_payload
+from callspan.record.span_frames import SPAN
+from callspan.spool.sink import Entry, PoisonError, Sink, TakesSpans, Tending, decode_payload
 
 Process: TypeAlias = Callable[[Record], Record]
 """From a record as it was written to the one to store; the same object if nothing changes. Must not raise."""
@@ -54,6 +55,7 @@ class ProcessedSink:
         self._delivered = delivered
         self._reduce = None if reduction is None else reduction.process
         self.keeps = "" if reduction is None else reduction.keeps
+        self._takes_spans = sink.begin if isinstance(sink, TakesSpans) else None
         self._pauses = pauses
         self._pausing = False
         self._paused_ns = 0
@@ -68,9 +70,18 @@ class ProcessedSink:
         """Connect, and create what is missing."""
         self._sink.open()
 
+    def begin(self, segment: str, head: bytes, *, own: bool) -> None:
+        """Pass on from which segment the next entries are, to a sink that takes spans."""
+        if self._takes_spans is not None:
+            self._takes_spans(segment, head, own=own)
+
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Store all entries, processed."""
-        delivered = self._delivered
+        """Store all entries, processed; finished spans only where the store takes them."""
+        if self._takes_spans is None:
+            entries = [entry for entry in entries if not entry.payload.startswith(SPAN)]
+            if not entries:
+                return
+        delivered, takes_spans = self._delivered, self._takes_spans is not None
         deliver = self._sink.deliver if self._reduce is None else partial(self._deliver_reduced, self._reduce)
         # A full batch means that the sink is behind: do not sleep.
         self._pausing = self._pauses and len(entries) < self.batch_entries
@@ -79,10 +90,12 @@ class ProcessedSink:
         def decode(entry: Entry) -> Record:
             self._pause()
             written = decode_payload(entry.payload)
+            if takes_spans and delivered is None:
+                return written
             record = self._process(written)
             if delivered is not None and record is not written:
                 changed.append(record)
-            return record
+            return written if takes_spans else record
 
         # Cheaper than `_replace`.
         deliver([Entry(segment, start, end, payload, decode) for segment, start, end, payload, _ in entries])

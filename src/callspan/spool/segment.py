@@ -26,6 +26,7 @@ from callspan.background import LRUCache
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import FORMAT, format_in
+from callspan.record.span_frames import HEAD
 from callspan.spool.sink import Entry
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ MAX_PAYLOAD: Final = 64 * 1024 * 1024
 ERASED: Final = b" "
 """What the payload of a frame consists of whose record was erased; that of a record begins with a brace."""
 
+_NO_RECORD: Final = (ERASED, HEAD)
 _HEAD: Final = struct.Struct("<4sII")
 _LENGTH: Final = struct.Struct("<I")
 HEAD_BYTES: Final = _HEAD.size
@@ -191,6 +193,10 @@ class Source(Protocol):
     caught_up_ns: dict[int, int]
     """Time at which each shipper last reached its end, Unix time."""
 
+    @property
+    def head(self) -> bytes:
+        """What its spans have in common, see `callspan.record.span_frames`; empty: it is not there."""
+
     def batch(self, offset: int, entries: int, size: int) -> Batch:
         """Read at most `entries` entries of about `size` bytes together, but at least one if there is one."""
 
@@ -231,12 +237,13 @@ class Segment:
         self._listed = False
         """Whether the file's directory entry was synced to disk."""
         self._fd = fd
+        self._head: bytes | None = None
 
     @classmethod
-    def create(cls, directory: Path, keys: Collection[str] = ()) -> Segment:
+    def create(cls, directory: Path, keys: Collection[str] = (), head: bytes = b"") -> Segment:
         """Create, lock and return a new segment, and its directory if needed. Raises OSError.
 
-        The keys of the stores it is for become part of its name.
+        The keys of the stores it is for become part of its name; `head` becomes its first frame.
         """
         make_private(directory)
         name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
@@ -245,7 +252,11 @@ class Segment:
         try:
             if not try_lock(fd):
                 raise OSError(f"{path} cannot be locked; use a spool directory on a local disk")  # noqa: TRY301
-            return cls(path, fd, own=True)
+            segment = cls(path, fd, own=True)
+            segment._head = head
+            if head:
+                segment.append(encode_frame(head))
+            return segment  # noqa: TRY300 - undone below
         except BaseException:
             path.unlink()
             os.close(fd)
@@ -266,6 +277,20 @@ class Segment:
             return cls(path, fd, own=False)
         os.close(fd)
         return None
+
+    @property
+    def head(self) -> bytes:
+        """What its spans have in common; empty: it is not there, or damaged."""
+        if self._head is None:
+            first = next(scan(_read_at(self._fd, min(self.end, _BEGINNING), 0), final=False), None)
+            is_head = isinstance(first, Frame) and first.payload.startswith(HEAD)
+            self._head = first.payload if isinstance(first, Frame) and is_head else b""
+        return self._head
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no record yet, at most a head."""
+        return self.end <= (HEAD_BYTES + len(self.head) if self.head else 0)
 
     def append(self, frame: bytes) -> None:
         """Add one frame whole, or raise OSError and leave the file as it was."""
@@ -313,7 +338,7 @@ class Segment:
             for item in scan(data, offset, final=stop == limit):
                 if isinstance(item, Gap):
                     gaps.append(item)
-                elif not item.payload.startswith(ERASED):
+                elif not item.payload.startswith(_NO_RECORD):
                     total += len(item.payload)
                     if taken and (len(taken) >= entries or total > size):
                         return Batch(taken, gaps, offset)
@@ -479,7 +504,7 @@ class SegmentWriter:
             segment.append(frame)
         except ours(OSError) as error:
             # If the file reached a size limit, another file can be written; on a full disk it cannot.
-            if error.errno != errno.EFBIG or not segment.end:
+            if error.errno != errno.EFBIG or segment.is_empty:
                 raise
             segment = self._rotate()
             segment.append(frame)
@@ -493,12 +518,12 @@ class SegmentWriter:
         if segment is None:
             return
         segment.seal()
-        if self._segments.sinks == 0 or not segment.end:
+        if self._segments.sinks == 0 or segment.is_empty:
             self._segments.release(segment)
         self._segments.remove_delivered(segment)
 
     def _rotate(self) -> Segment:
-        if self._active is not None and not self._active.end and not self._active.missing:
+        if self._active is not None and self._active.is_empty and not self._active.missing:
             return self._active
         now = time.monotonic()
         if now < self._open_at:

@@ -45,6 +45,8 @@ class SegmentSet:
         self.directory = directory
         self.keys: tuple[str, ...] = ()
         """Keys of the stores this process delivers to, in the order of its sinks; empty until known."""
+        self.head: Callable[[], bytes] = bytes
+        """Returns the first frame of new segments; empty: none."""
         self.foreign = 0
         """Number of segments at the last scan that only other stores need."""
         self.lock = threading.RLock()
@@ -96,7 +98,7 @@ class SegmentSet:
 
     def create(self) -> Segment:
         """Return a new segment for this process to write. Raises OSError."""
-        segment = Segment.create(self.directory, self.keys)
+        segment = Segment.create(self.directory, self.keys, self.head())
         self.add(segment)
         return segment
 

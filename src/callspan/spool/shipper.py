@@ -21,11 +21,12 @@ from callspan.safe_urls import without_passwords
 from callspan.spool.directory import count_records, write_cursor
 from callspan.spool.segment import Batch, Segment, Source
 from callspan.spool.segment_set import SegmentSet
-from callspan.spool.sink import Backlog, Entry, Health, PoisonError, Sink, Tending
+from callspan.spool.sink import Backlog, Entry, Health, PoisonError, Sink, TakesSpans, Tending
 
 BATCH_BYTES: Final = 8 * 1024 * 1024
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 30.0
+_LONGEST_ASKED_S: Final = 600.0
 _LINGER_S: Final = 0.05
 _IDLE_S: Final = 5.0
 _PATIENCE: Final = 5
@@ -75,6 +76,7 @@ class Shipper:
         """`died` is called with the thread's name and an exception's type if that ends it; it is started again."""
         self.sink = sink
         self._tending: Tending | None = getattr(sink, "tending", None)
+        self._begin = sink.begin if isinstance(sink, TakesSpans) else None
         self._clock = clock
         self.number = number
         self.delivered = 0
@@ -215,6 +217,8 @@ class Shipper:
             self._segments.remove_delivered(source)
             return False
         if batch.entries:
+            if self._begin is not None:
+                self._begin(source.name, source.head, own=source.own)
             self._deliver(source, batch.entries)
         self._move(source, batch.end)
         # A growing source is read again only when a batch has accumulated: following it record by record
@@ -273,7 +277,9 @@ class Shipper:
         self.error = without_passwords(f"{type(error).__name__}: {error}")
         self._close()
         self._health.failed(error)
-        self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
+        # What a server asks for, if it says so.
+        asked_s: float = getattr(error, "retry_after_s", None) or 0.0
+        self._sleep(max(longest * _CHANCE.uniform(0.5, 1.0), min(asked_s, _LONGEST_ASKED_S)))
 
     def _backlog(self) -> Backlog:
         """Return the records that wait for this sink in the segments of this process."""

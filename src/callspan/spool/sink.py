@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -88,6 +88,14 @@ class Sink(Protocol):
 
 Since: TypeAlias = Callable[[], int | None]
 """Returns since when the oldest record waits for any store, Unix time; None if none waits. Raises OSError."""
+
+
+@runtime_checkable
+class TakesSpans(Protocol):
+    """A sink that also takes the finished spans in segments, and makes those of calls."""
+
+    def begin(self, segment: str, head: bytes, *, own: bool) -> None:
+        """Called before each delivery with the segment whose entries follow, and its head; `own`: of this process."""
 
 
 class Tending(Protocol):

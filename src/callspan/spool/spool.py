@@ -152,14 +152,19 @@ class Spool:
         max_bytes: int = 1 << 30,
         memory_bytes: int = _MEMORY_BYTES,
         unnamed: bool = True,
+        head: Callable[[], bytes] = bytes,
     ) -> None:
-        """`unnamed` False: do not adopt segments of other processes that have no store keys."""
+        """`unnamed` False: do not adopt segments of other processes that have no store keys.
+
+        `head` returns what the spans of this process have in common, where a store takes spans; else it is empty.
+        """
         self.directory = directory
         self._sinks = sinks
         self._fsync = fsync
         self._max_bytes = max_bytes
         self._memory_bytes = memory_bytes
         self._unnamed = unnamed
+        self._head = head
         self._inherited: list[object] = []
         self._closed = False
         self._begin()
@@ -167,6 +172,7 @@ class Spool:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._segments = SegmentSet(self.directory, unnamed=self._unnamed)
+        self._segments.head = self._head
         if not callable(self._sinks):
             self._segments.keys = store_keys(self.directory, self._sinks)
         self._shippers: tuple[Shipper, ...] = ()
@@ -418,7 +424,7 @@ class Spool:
             self._cap.drop("memory", payload)
             return False
         if self._memory is None:
-            self._memory = MemoryBuffer(self._memory_bytes)
+            self._memory = MemoryBuffer(self._memory_bytes, self._head())
             self._segments.add(self._memory)
         dropped = self._memory.append(payload)
         kept = not dropped or dropped[0].payload is not payload

@@ -66,6 +66,8 @@ class Store:
     """Exceptions of its driver that it raises besides StoreError and OSError, as `module:Class`."""
     reduces: ClassVar[bool] = False
     """Whether its retention can take the content of records, and leave the rest."""
+    takes_spans: ClassVar[bool] = False
+    """Whether it takes spans, not records: its sink has the method of `TakesSpans`."""
     is_file: ClassVar[bool] = False
     """Whether `path` is a file with records; its spool is beside it."""
 

@@ -37,20 +37,23 @@ from callspan.process.redaction import Redactor
 from callspan.process_end import ForkedWorkers
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record, RewardRecord
+from callspan.record.span_frames import SpanFrame
 from callspan.reported.background_completion import BackgroundCompletion
 from callspan.reported.batch_files import BatchFiles
 from callspan.reported.batch_work import BatchWork
 from callspan.reported.hosted_work import HostedWork
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
+from callspan.semconv.call import SESSION_ID
 from callspan.semconv.scope_spans import ScopeSpanOptions
+from callspan.semconv.spans import Span
 from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
 from callspan.spans.adopted import ADOPTED_SPANS
-from callspan.spans.call import CallSpans, tracer_of
+from callspan.spans.call import CallSpans, Tracers, tracer_of
 from callspan.spans.log_events import EvaluationLog
 from callspan.spans.metrics import CallMetrics
 from callspan.spans.session import SessionSpans
-from callspan.stores.urls import load_sinks
+from callspan.stores.urls import find_store, load_sinks
 
 _CALLBACKS: Final = {"redact": "record to record", "content_for": "metadata to content level"}
 _METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
@@ -72,8 +75,11 @@ class Pipeline:
         self.settings = settings
         self.providers = providers
         self._deferred_ends = deferred_ends
-        self.recorder = Recorder(settings, providers.listeners, self._priced)
         self._version = _version()
+        takes_spans = any(find_store(url).takes_spans for url in settings.stores)
+        head = _head(settings, providers, self._version) if takes_spans else bytes
+        self.recorder = Recorder(settings, providers.listeners, self._priced, head)
+        self._tracers = _tracers(providers, self.recorder) if takes_spans else None
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
         self._rule = None if providers.content_for is None else ContentRule(providers.content_for)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
@@ -104,7 +110,7 @@ class Pipeline:
             write_unmeasured=self.recorder.write,
             processors=self._processors_at,
             spans=SessionSpans(
-                tracer_of(self._version, providers.tracer_provider),
+                tracer_of(self._version, providers.tracer_provider) if self._tracers is None else self._tracers.others,
                 ScopeSpanOptions.of(settings),
                 EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
             ),
@@ -158,7 +164,7 @@ class Pipeline:
 
     def _spans(self, level: Content) -> CallSpans:
         settings, providers = msgspec.structs.replace(self.settings, content=level), self.providers
-        return CallSpans(settings, providers.tracer_provider, self._version, providers.logger_provider)
+        return CallSpans(settings, providers.tracer_provider, self._version, providers.logger_provider, self._tracers)
 
     def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
         settings = self.settings
@@ -193,6 +199,30 @@ class Pipeline:
             webhook=partial(self._completion.ended, calls.clock, level),
             connection_failed=self._metrics.connection_failed,
         )
+
+
+def _head(settings: Settings, providers: Providers, version: str) -> Callable[[], bytes]:
+    """Return what makes the head of segments, where a store takes spans; its imports are those of OTLP."""
+    from callspan.otlp.heads import Head
+
+    return Head(settings, providers.tracer_provider, version)
+
+
+def _tracers(providers: Providers, recorder: Recorder) -> Tracers:
+    """Return the tracers for a store that takes spans, instead of those of the provider."""
+    from callspan.otlp.encoding import encode_span
+    from callspan.spans.contexts import ContextTracer
+
+    def ended(span: Span) -> None:
+        session = span.attributes.get(SESSION_ID)
+        recorder.write_span(
+            SpanFrame(
+                trace_id=span.trace_id, session_id=None if session is None else str(session), span=encode_span(span)
+            )
+        )
+
+    calls = ContextTracer(providers.tracer_provider)
+    return Tracers(calls, ContextTracer(providers.tracer_provider, ended), lambda: calls.reads_attributes)
 
 
 def _decided(factories: Mapping[Content, CallFactory], rule: ContentRule) -> Mapping[Content, CallFactory]:

@@ -1,0 +1,56 @@
+"""Heads: what the spans that this process writes to its spool have in common."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits as SdkLimits
+
+from callspan.otlp.encoding import encode_resource, encode_scope
+from callspan.otlp.providers import resource_of
+from callspan.record.span_frames import SegmentHead, SpanLimits, encode_frame_of, settings_of_spans
+from callspan.semconv import gen_ai
+from callspan.settings import Settings
+
+_SCOPE: Final = "callspan"
+
+
+class Head:
+    """Makes the head of segments, once: when the first record is written, the application has its providers."""
+
+    def __init__(self, settings: Settings, provider: trace.TracerProvider | None, version: str) -> None:
+        """`provider` is the one whose resource the spans have; None: the global one then."""
+        self._settings, self._provider, self._version = settings, provider, version
+        self._made: bytes | None = None
+
+    def __call__(self) -> bytes:
+        """Return the head as the payload of a frame. Safe from any thread."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def _make(self) -> bytes:
+        provider = self._provider or trace.get_tracer_provider()
+        given = getattr(provider, "resource", None)
+        resource = given if isinstance(given, Resource) else resource_of(self._settings.service)
+        return encode_frame_of(
+            SegmentHead(
+                resource=encode_resource(dict(resource.attributes)),  # type: ignore[arg-type] # the same values
+                resource_schema=resource.schema_url,
+                scope=encode_scope(_SCOPE, self._version),
+                scope_schema=gen_ai.SCHEMA_URL,
+                limits=_limits(),
+                settings=settings_of_spans(self._settings),
+            )
+        )
+
+
+def _limits() -> SpanLimits:
+    of_sdk = SdkLimits()
+    return SpanLimits(
+        attributes=of_sdk.max_span_attributes, events=of_sdk.max_events, links=of_sdk.max_links,
+        event_attributes=of_sdk.max_event_attributes, value_chars=of_sdk.max_span_attribute_length,
+        event_value_chars=of_sdk.max_attribute_length,
+    )  # fmt: skip

@@ -1,0 +1,181 @@
+"""OTLP store: sends the spans of what is recorded to a receiver, from the spool; it cannot be read.
+
+A span is sent once it is final: that of a call when its record is delivered, any other as its process wrote it. Where
+no answer came it is sent again, with equal bytes; what the receiver refused is counted, and not sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+
+from callspan.fail_open import log, ours
+from callspan.otlp.encoding import encode_request, encode_span
+from callspan.otlp.transport import RefusedError, Transport, transport_of
+from callspan.providers.registry import conversation_of
+from callspan.record.call import CallRecord
+from callspan.record.span_frames import SPAN, SegmentHead, decode_head, decode_span, with_settings
+from callspan.safe_urls import names_user
+from callspan.semconv.call import Projection
+from callspan.semconv.spans import span_of_call, spans_of_attempts
+from callspan.settings import Settings
+from callspan.spool.sink import BaseSink, Entry, PoisonError, Sink
+from callspan.stores.protocol import ServerStore
+
+MAX_REQUEST_BYTES: Final = 3 << 20
+"""Less than the 4 MiB that receivers take by default."""
+_NOTHING: Final = b""
+_Spans: TypeAlias = tuple[Entry, list[bytes]]
+"""The spans of an entry."""
+
+
+class Otlp(ServerStore):
+    """A receiver of OTLP. It takes spans, made of the records; nothing can be read from it."""
+
+    example = "otlp+http://localhost:4318"
+    extra = "otlp"
+    options_type = None
+    takes_spans = True
+
+    def __init__(self, url: str) -> None:
+        """Raises SettingError for a URL with a user, a query or a content level."""
+        super().__init__(url)
+        if names_user(url) or "?" in self.url:
+            raise self.error("has a user or options: headers, TLS and time limit are those of OTEL_EXPORTER_OTLP_*")
+        if self.content != "full":
+            raise self.error("has a `content`: what spans show is said by the settings `content`, `content_on_spans`")
+
+    def sink(self) -> Sink:
+        """Return the sink, not connected. Raises SettingError where a package that it needs is not installed."""
+        return OtlpSink(transport_of(self.url), self.name)
+
+
+class OtlpSink(BaseSink):
+    """Sends finished spans and those of calls. Used by one thread at a time."""
+
+    batch_entries = 512
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        """Connect to nothing yet."""
+        self.name = name
+        self._transport = transport
+        self._maker: SpanMaker | None = None
+        self._segment = ""
+        self._answered: set[tuple[str, int]] = set()
+        """Entries of the batch in progress that the receiver has answered for."""
+        self.rejected = 0
+        """Number of spans that the receiver refused of requests that it took."""
+
+    def begin(self, segment: str, head: bytes, *, own: bool) -> None:
+        """Take what the spans that follow have in common."""
+        del own
+        if segment != self._segment or self._maker is None:
+            self._segment, self._maker = segment, SpanMaker.of(head)
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Send the spans of all entries, in requests of at most 3 MiB.
+
+        Raises PoisonError where the receiver refuses a request for good or an entry is no record, UnavailableError
+        where it may take it later.
+        """
+        maker = self._maker
+        if maker is None:
+            raise PoisonError("the segment has no head: what its spans have in common is not known")
+        for part in _parts(self._spans(maker, entries)):
+            self._send(maker, part)
+        self._answered.clear()
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Say that a span was refused; the record itself stays in the other stores."""
+        self._answered.discard((entry.segment, entry.end))
+        log(logging.WARNING, "%s refuses a span for good: %s", self.name, reason)
+
+    def try_out(self, entry: Entry) -> str:  # noqa: ARG002 - the protocol's name
+        """Send a request without spans. Raises UnavailableError, or StoreError where it is refused."""
+        self._transport.send(_NOTHING)
+        return "it takes requests; no span was sent, because it could not be taken back"
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
+
+    def _spans(self, maker: SpanMaker, entries: Sequence[Entry]) -> Iterator[_Spans]:
+        for entry in entries:
+            if (entry.segment, entry.end) not in self._answered and (spans := maker.spans(entry)):
+                yield entry, spans
+
+    def _send(self, maker: SpanMaker, part: Sequence[_Spans]) -> None:
+        try:
+            rejection = self._transport.send(maker.request([span for _, spans in part for span in spans]))
+        except ours(RefusedError) as error:
+            raise PoisonError(str(error)) from error
+        self._answered.update((entry.segment, entry.end) for entry, _ in part)
+        if rejection is not None and rejection.spans:
+            self.rejected += rejection.spans
+            log(logging.WARNING, "%s refused %d spans: %s", self.name, rejection.spans, rejection.message)
+
+
+class SpanMaker:
+    """Makes the spans of the records of one process."""
+
+    def __init__(self, head: SegmentHead) -> None:
+        """`head` says what they have in common. Raises msgspec.ValidationError for unknown settings."""
+        self._head = head
+        settings: Settings = with_settings(head)
+        self._shows_content = settings.content == "full" and settings.content_on_spans
+        self._shows_attempts = settings.attempt_spans
+        self._projection = Projection(settings)
+
+    @classmethod
+    def of(cls, head: bytes) -> SpanMaker | None:
+        """Return the maker of a head; None where it is not there or damaged."""
+        try:
+            return cls(decode_head(head)) if head else None
+        except ours(msgspec.MsgspecError, TypeError):
+            return None
+
+    def spans(self, entry: Entry) -> list[bytes]:
+        """Return the encoded spans of an entry; most records have none. Raises PoisonError."""
+        if entry.payload.startswith(SPAN):
+            try:
+                return [decode_span(entry.payload).span]
+            except ours(msgspec.MsgspecError) as error:
+                raise PoisonError(f"not a span: {error}") from error
+        record = entry.decode(entry)
+        return self._of_call(record) if isinstance(record, CallRecord) and _is_final(record) else []
+
+    def request(self, spans: Sequence[bytes]) -> bytes:
+        """Return a request to export spans."""
+        head = self._head
+        return encode_request(head.resource, head.resource_schema, head.scope, head.scope_schema, spans)
+
+    def _of_call(self, record: CallRecord) -> list[bytes]:
+        shows = self._shows_content and record.content_level == "full"
+        span = span_of_call(record, self._projection, conversation_of(record) if shows else None)
+        attempts = spans_of_attempts(record) if self._shows_attempts else []
+        return [encode_span(one) for one in (*attempts, span) if one is not None]
+
+
+def _is_final(record: CallRecord) -> bool:
+    """Return whether a record is the end of a call of its own request, with a sampled span.
+
+    What another request answers has a span of that request, which its process collected.
+    """
+    return bool(record.sampled) and record.seen_in == "call" and record.part == "ended"
+
+
+def _parts(found: Iterator[_Spans]) -> Iterator[list[_Spans]]:
+    part: list[_Spans] = []
+    size = 0
+    for entry, spans in found:
+        more = sum(map(len, spans))
+        if part and size + more > MAX_REQUEST_BYTES:
+            yield part
+            part, size = [], 0
+        part.append((entry, spans))
+        size += more
+    if part:
+        yield part
