@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,3 +90,53 @@ def difference(found: Counter[Any], expected: Counter[Any]) -> list[str]:
         other = next((each for each in expected - found if each[:3] == one[:3]), None)
         lines.append(f"{one[:3]}: {[(a, b) for a, b in zip(one, other or one[:1], strict=False) if a != b][:3]}")
     return lines
+
+
+KILLED = """
+import os, signal, sys
+import openai
+import callspan
+
+provider, store, spool = sys.argv[1:]
+handle = callspan.instrument(stores=[store, f"sqlite:///{spool}/calls.db"], spool_dir=spool)
+client = openai.OpenAI(api_key="k", base_url=provider)
+chat = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+with callspan.session("whole"):
+    client.chat.completions.create(**chat)
+with callspan.session("left") as session, session.timestep("half"), callspan.tool("hangs", arguments={"x": 1}):
+    client.chat.completions.create(**chat)
+    stream = client.chat.completions.create(**chat, stream=True)
+    next(stream)
+    if "now" not in spool:
+        handle.force_flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("spool", ["now", "delivered"])
+def test_what_a_killed_process_had_begun_is_sent_as_interrupted(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path, spool: str
+) -> None:
+    """Once, whether or not the process could deliver before; what had ended is sent as ever."""
+    directory = tmp_path / spool
+    directory.mkdir()
+    program = [sys.executable, "-c", KILLED, provider.openai_url, store, str(directory)]
+    assert subprocess.run(program, check=False, timeout=60).returncode == -signal.SIGKILL
+    for _ in range(2):
+        stores = [store, f"sqlite:///{directory}/calls.db"]
+        with instrumented(stores=stores, spool_dir=directory) as handle:
+            assert handle.force_flush()
+    names = {span.span_id: span.name for span in receiver.spans}
+    parents = {span.span_id: names.get(span.parent_id or "") for span in receiver.spans}
+    found = sorted((span.name, parents[span.span_id], span.status, span.status_text) for span in receiver.spans)
+    ended = "Its process ended before it did."
+    assert found == [
+        ("chat m", "execute_tool hangs", "ERROR", ended),
+        ("chat m", "execute_tool hangs", "UNSET", ""),
+        ("chat m", "invoke_workflow whole", "UNSET", ""),
+        ("execute_tool hangs", "timestep half", "ERROR", ended),
+        ("invoke_workflow left", None, "ERROR", ended),
+        ("invoke_workflow whole", None, "UNSET", ""),
+        ("timestep half", "invoke_workflow left", "ERROR", ended),
+    ]
+    assert not list(directory.glob("*.segment"))

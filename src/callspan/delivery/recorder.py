@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
+from callspan.delivery.begun_records import BegunRecords
 from callspan.delivery.retaining import Retention, retains
 from callspan.fail_open import Once, fail_open, log, ours, report, reported
 from callspan.process import callbacks
@@ -18,7 +19,7 @@ from callspan.process.processed import Processed, passes_first, queue
 from callspan.process.processors import delivery_processors, store_processors
 from callspan.record import codec
 from callspan.record.events import Record
-from callspan.record.span_frames import SpanFrame, encode_frame_of
+from callspan.record.span_frames import SegmentHead, SpanFrame, encode_frame_of
 from callspan.settings import Content, SettingError, Settings, strictest
 from callspan.spool.directory import Listing
 from callspan.spool.losses import Losses, Occasions, add_losses
@@ -66,14 +67,14 @@ class Recorder:
 
     def __init__(
         self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Listener | None = None,
-        head: Callable[[], bytes] = bytes,
+        head: Callable[[], SegmentHead] | None = None,
     ) -> None:  # fmt: skip
         """`priced` is called with each call whose cost was computed during delivery, once the first store has it.
 
-        `head` is that of the spool, see there.
+        `head` returns what the spans of this process have in common; None: no store takes spans.
         """
         self._settings = settings
-        self._head = head
+        self._begun = None if head is None else BegunRecords(head)
         self._priced = priced
         self._stores = settings.stores
         self._listeners = listeners
@@ -125,6 +126,8 @@ class Recorder:
                 if queued is None:
                     queued = Queued(codec.encode(record), partial(_encoded_without_bodies, record))
                     queue(processed, queued)
+                    if self._begun is not None:
+                        self._begun.note(record, queued.payload)
                 refused = not spool.append_queued(queued) and self.spool is not spool
             except reported(_KEEP):
                 refused = False
@@ -228,7 +231,7 @@ class Recorder:
             self._tended(store_sinks(self._stores, settings.prices, self._priced, pauses=True)),
             fsync=settings.fsync,
             max_bytes=settings.spool_max_bytes,
-            head=self._head,
+            head=bytes if self._begun is None else self._begun.head,
         )
         spool = self._open_spool.setdefault(_OPEN, spool)
         if not self.in_use:

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import SpanLimits as SdkLimits
 
 from callspan.otlp.encoding import encode_resource, encode_scope
 from callspan.otlp.providers import resource_of
-from callspan.record.span_frames import SegmentHead, SpanLimits, encode_frame_of, settings_of_spans
+from callspan.record.span_frames import SegmentHead, SpanLimits, settings_of_spans
 from callspan.semconv import gen_ai
 from callspan.settings import Settings
 
@@ -23,27 +23,25 @@ class Head:
     def __init__(self, settings: Settings, provider: trace.TracerProvider | None, version: str) -> None:
         """`provider` is the one whose resource the spans have; None: the global one then."""
         self._settings, self._provider, self._version = settings, provider, version
-        self._made: bytes | None = None
+        self._made: SegmentHead | None = None
 
-    def __call__(self) -> bytes:
-        """Return the head as the payload of a frame. Safe from any thread."""
+    def __call__(self) -> SegmentHead:
+        """Return the head. Safe from any thread."""
         if self._made is None:
             self._made = self._make()
         return self._made
 
-    def _make(self) -> bytes:
+    def _make(self) -> SegmentHead:
         provider = self._provider or trace.get_tracer_provider()
         given = getattr(provider, "resource", None)
         resource = given if isinstance(given, Resource) else resource_of(self._settings.service)
-        return encode_frame_of(
-            SegmentHead(
-                resource=encode_resource(dict(resource.attributes)),  # type: ignore[arg-type] # the same values
-                resource_schema=resource.schema_url,
-                scope=encode_scope(_SCOPE, self._version),
-                scope_schema=gen_ai.SCHEMA_URL,
-                limits=_limits(),
-                settings=settings_of_spans(self._settings),
-            )
+        return SegmentHead(
+            resource=encode_resource(dict(resource.attributes)),  # type: ignore[arg-type] # the same values
+            resource_schema=resource.schema_url,
+            scope=encode_scope(_SCOPE, self._version),
+            scope_schema=gen_ai.SCHEMA_URL,
+            limits=_limits(),
+            settings=settings_of_spans(self._settings),
         )
 
 

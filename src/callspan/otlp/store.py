@@ -7,19 +7,23 @@ no answer came it is sent again, with equal bytes; what the receiver refused is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
 
 from callspan.fail_open import log, ours
 from callspan.otlp.encoding import encode_request, encode_span
+from callspan.otlp.interrupted import interrupted_spans
 from callspan.otlp.transport import RefusedError, Transport, transport_of
 from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord
+from callspan.record.messages import Conversation
 from callspan.record.span_frames import SPAN, SegmentHead, decode_head, decode_span, with_settings
 from callspan.safe_urls import names_user
 from callspan.semconv.call import Projection
+from callspan.semconv.scope_spans import ScopeSpanOptions
+from callspan.semconv.session_spans import SessionSpans
 from callspan.semconv.spans import span_of_call, spans_of_attempts
 from callspan.settings import Settings
 from callspan.spool.sink import BaseSink, Entry, PoisonError, Sink
@@ -57,6 +61,7 @@ class OtlpSink(BaseSink):
     """Sends finished spans and those of calls. Used by one thread at a time."""
 
     batch_entries = 512
+    takes_spans = True
 
     def __init__(self, transport: Transport, name: str) -> None:
         """Connect to nothing yet."""
@@ -69,9 +74,8 @@ class OtlpSink(BaseSink):
         self.rejected = 0
         """Number of spans that the receiver refused of requests that it took."""
 
-    def begin(self, segment: str, head: bytes, *, own: bool) -> None:
+    def begin(self, segment: str, head: bytes) -> None:
         """Take what the spans that follow have in common."""
-        del own
         if segment != self._segment or self._maker is None:
             self._segment, self._maker = segment, SpanMaker.of(head)
 
@@ -87,6 +91,14 @@ class OtlpSink(BaseSink):
         for part in _parts(self._spans(maker, entries)):
             self._send(maker, part)
         self._answered.clear()
+
+    def take_over(self, segment: str, head: bytes, payloads: Iterable[bytes]) -> None:
+        """Send the spans of what a process had begun when it was killed. Raises as `deliver`."""
+        maker, left = SpanMaker.of(head), list(payloads)
+        if maker is not None and left:
+            entry = Entry(segment, 0, 0, b"")
+            for span in maker.interrupted(left):
+                self._send_alone(maker, entry, span)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Say that a span was refused; the record itself stays in the other stores."""
@@ -106,6 +118,12 @@ class OtlpSink(BaseSink):
         for entry in entries:
             if (entry.segment, entry.end) not in self._answered and (spans := maker.spans(entry)):
                 yield entry, spans
+
+    def _send_alone(self, maker: SpanMaker, entry: Entry, span: bytes) -> None:
+        try:
+            self._send(maker, [(entry, [span])])
+        except ours(PoisonError) as error:
+            self.set_aside(entry, str(error))
 
     def _send(self, maker: SpanMaker, part: Sequence[_Spans]) -> None:
         try:
@@ -127,6 +145,7 @@ class SpanMaker:
         settings: Settings = with_settings(head)
         self._shows_content = settings.content == "full" and settings.content_on_spans
         self._shows_attempts = settings.attempt_spans
+        self._options = ScopeSpanOptions.of(settings)
         self._projection = Projection(settings)
 
     @classmethod
@@ -147,16 +166,24 @@ class SpanMaker:
         record = entry.decode(entry)
         return self._of_call(record) if isinstance(record, CallRecord) and _is_final(record) else []
 
+    def interrupted(self, payloads: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the encoded spans of what was begun in a segment, and not ended."""
+        make = SessionSpans(self._projection, self._options, self._conversation)
+        yield from map(encode_span, interrupted_spans(self._head, payloads, make))
+
     def request(self, spans: Sequence[bytes]) -> bytes:
         """Return a request to export spans."""
         head = self._head
         return encode_request(head.resource, head.resource_schema, head.scope, head.scope_schema, spans)
 
     def _of_call(self, record: CallRecord) -> list[bytes]:
-        shows = self._shows_content and record.content_level == "full"
-        span = span_of_call(record, self._projection, conversation_of(record) if shows else None)
+        span = span_of_call(record, self._projection, self._conversation(record))
         attempts = spans_of_attempts(record) if self._shows_attempts else []
         return [encode_span(one) for one in (*attempts, span) if one is not None]
+
+    def _conversation(self, record: CallRecord) -> Conversation | None:
+        """Return the messages of a call that its span may show."""
+        return conversation_of(record) if self._shows_content and record.content_level == "full" else None
 
 
 def _is_final(record: CallRecord) -> bool:

@@ -60,6 +60,10 @@ class SegmentHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """The message `InstrumentationScope`."""
     scope_schema: str = ""
     """The URL of the schema of its spans."""
+    process: str = ""
+    """An id of the process, or of the fork of it, that wrote the segment."""
+    begun: list[msgspec.Raw] = []
+    """The first records of what had begun in it, and not ended, when it began the segment."""
     limits: SpanLimits = SpanLimits()
     """The limits in force in its process."""
     settings: dict[str, object] = {}
@@ -70,6 +74,8 @@ _SHOWN: Final = (
     "vocabularies", "content", "content_on_spans", "compatibility", "llm_raw", "max_attribute_bytes", "max_span_bytes",
     "attempt_spans",
 )  # fmt: skip
+NO_HEAD: Final = (msgspec.MsgspecError,)
+"""What `decode_head` raises for anything else."""
 _encode: Final = msgspec.json.Encoder().encode
 _span: Final = msgspec.json.Decoder(SpanFrame).decode
 _head: Final = msgspec.json.Decoder(SegmentHead).decode

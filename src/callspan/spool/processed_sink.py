@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -55,7 +55,8 @@ class ProcessedSink:
         self._delivered = delivered
         self._reduce = None if reduction is None else reduction.process
         self.keeps = "" if reduction is None else reduction.keeps
-        self._takes_spans = sink.begin if isinstance(sink, TakesSpans) else None
+        self._spans = sink if isinstance(sink, TakesSpans) else None
+        self.takes_spans = self._spans is not None
         self._pauses = pauses
         self._pausing = False
         self._paused_ns = 0
@@ -70,18 +71,23 @@ class ProcessedSink:
         """Connect, and create what is missing."""
         self._sink.open()
 
-    def begin(self, segment: str, head: bytes, *, own: bool) -> None:
+    def begin(self, segment: str, head: bytes) -> None:
         """Pass on from which segment the next entries are, to a sink that takes spans."""
-        if self._takes_spans is not None:
-            self._takes_spans(segment, head, own=own)
+        if self._spans is not None:
+            self._spans.begin(segment, head)
+
+    def take_over(self, segment: str, head: bytes, payloads: Iterable[bytes]) -> None:
+        """Pass on what an ended process has left, to a sink that takes spans."""
+        if self._spans is not None:
+            self._spans.take_over(segment, head, payloads)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries, processed; finished spans only where the store takes them."""
-        if self._takes_spans is None:
+        if not self.takes_spans:
             entries = [entry for entry in entries if not entry.payload.startswith(SPAN)]
             if not entries:
                 return
-        delivered, takes_spans = self._delivered, self._takes_spans is not None
+        delivered, takes_spans = self._delivered, self.takes_spans
         deliver = self._sink.deliver if self._reduce is None else partial(self._deliver_reduced, self._reduce)
         # A full batch means that the sink is behind: do not sleep.
         self._pausing = self._pauses and len(entries) < self.batch_entries

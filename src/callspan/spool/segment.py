@@ -55,6 +55,7 @@ _BAD: Final = -2
 SUFFIX: Final = ".segment"
 _FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _WINDOW: Final = 1 << 20
+_AT_ONCE: Final = 1000
 _BEING_MADE_S: Final = 60.0
 _FIRST_KEY: Final = 3
 """Index of the first store key among the dash-separated parts of a file name."""
@@ -282,10 +283,18 @@ class Segment:
     def head(self) -> bytes:
         """What its spans have in common; empty: it is not there, or damaged."""
         if self._head is None:
-            first = next(scan(_read_at(self._fd, min(self.end, _BEGINNING), 0), final=False), None)
-            is_head = isinstance(first, Frame) and first.payload.startswith(HEAD)
-            self._head = first.payload if isinstance(first, Frame) and is_head else b""
+            self._head = head_of(self.path)
         return self._head
+
+    def payloads(self) -> Iterator[bytes]:
+        """Yield the payloads of all its frames. Raises OSError."""
+        offset = 0
+        while offset < self.end:
+            batch = self.batch(offset, _AT_ONCE, _WINDOW)
+            if batch.end == offset:
+                return
+            yield from (entry.payload for entry in batch.entries)
+            offset = batch.end
 
     @property
     def is_empty(self) -> bool:
@@ -420,6 +429,16 @@ def _first_frame(file: BinaryIO) -> Frame | None:
             if isinstance(item, Frame):
                 return item
     return None
+
+
+def head_of(path: Path) -> bytes:
+    """Return the payload of a segment's head; empty where it is not there, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            first = _first_frame(file)
+    except ours(OSError):
+        return b""
+    return first.payload if first is not None and first.payload.startswith(HEAD) else b""
 
 
 def keys_of(path: Path) -> frozenset[str] | None:

@@ -13,11 +13,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from callspan.fail_open import Once, fail_open, log
+from callspan.record.span_frames import NO_HEAD, decode_head
 from callspan.spool.directory import (
     BAD_SUFFIX,
     Listing,
@@ -26,7 +27,7 @@ from callspan.spool.directory import (
     remove_cursors,
     size_of,
 )
-from callspan.spool.segment import Gap, Segment, Source
+from callspan.spool.segment import Gap, Segment, Source, head_of
 
 _ADOPTED_AT_ONCE: Final = 64
 _SCAN_S: Final = 5.0
@@ -146,6 +147,13 @@ class SegmentSet:
                 found += 1
         self.adopted += found
         return found > 0
+
+    def is_last_of_process(self, segment: Segment) -> bool:
+        """Return whether no later segment here is of the process that wrote this one. Raises OSError."""
+        later = (name for name in Listing(self.directory).segments if name > segment.name)
+        mine, process = _pid_of(segment.name), _process_of(segment.head)
+        same = (name for name in later if _pid_of(name) == mine)
+        return all(_process_of(head_of(self.directory / name)) != process for name in same)
 
     def cursor(self, source: Source, sink: int) -> int:
         """Return the offset up to which the sink has the source."""
@@ -354,6 +362,16 @@ class SegmentSet:
             self._sources.clear()
             self.dropped.clear()
             self.progress.notify_all()
+
+
+def _pid_of(name: str) -> str:
+    return name.split("-", 2)[1]
+
+
+def _process_of(head: bytes) -> str | None:
+    with suppress(*NO_HEAD):
+        return decode_head(head).process
+    return None
 
 
 def _kept(path: Path, content: bytes) -> bool:

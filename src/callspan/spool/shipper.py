@@ -76,7 +76,7 @@ class Shipper:
         """`died` is called with the thread's name and an exception's type if that ends it; it is started again."""
         self.sink = sink
         self._tending: Tending | None = getattr(sink, "tending", None)
-        self._begin = sink.begin if isinstance(sink, TakesSpans) else None
+        self._spans = sink if isinstance(sink, TakesSpans) and sink.takes_spans else None
         self._clock = clock
         self.number = number
         self.delivered = 0
@@ -210,15 +210,16 @@ class Shipper:
             return there and self._ship_batch(source)
 
     def _ship_batch(self, source: Source) -> bool:
-        cursor = self._segments.cursor(source, self.number)
+        cursor = self._position(source)
         batch = self._read(source, cursor)
         if batch.end <= cursor:
+            self._take_over(source)
             self._segments.caught_up(source, self.number)
             self._segments.remove_delivered(source)
             return False
         if batch.entries:
-            if self._begin is not None:
-                self._begin(source.name, source.head, own=source.own)
+            if self._spans is not None:
+                self._spans.begin(source.name, source.head)
             self._deliver(source, batch.entries)
         self._move(source, batch.end)
         # A growing source is read again only when a batch has accumulated: following it record by record
@@ -257,15 +258,34 @@ class Shipper:
             self._refuses = False
         self._move(source, entries[-1].end)
 
-    def _move(self, source: Source, offset: int) -> None:
+    def _position(self, source: Source) -> int:
+        """Return where to read on."""
+        at = self._segments.cursor(source, self.number)
+        return at + 1 if self._spans is not None and not source.own and 0 < at < source.end else at
+
+    def _take_over(self, source: Source) -> None:
+        """Let a sink that takes spans see what a process has left that did not end it."""
+        if self._spans is None or not isinstance(source, Segment) or source.own:
+            return
+        if self._segments.cursor(source, self.number) < source.end:
+            is_last = self._segments.is_last_of_process(source)
+            self._spans.take_over(source.name, source.head, (source.payloads() if is_last else ()))
+            self._move(source, source.end, is_all=True)
+
+    def _move(self, source: Source, offset: int, *, is_all: bool = False) -> None:
+        """Note that the sink has a source up to an offset; `is_all`: and nothing in it is left to take over."""
         self._moved_at = self._clock()
-        if self._segments.cursor(source, self.number) == offset:
+        # For a sink that takes spans, a segment is done only once its process has ended. That is said by a cursor one
+        # byte before the end of what it has, in the file, and here of what this process has adopted.
+        before = offset - 1 if self._spans is not None and offset and not is_all else offset
+        here = offset if source.own else before
+        if self._segments.cursor(source, self.number) == here:
             return
         if isinstance(source, Segment):
             # On a full disk delivery must continue, because it frees space.
             with _KEEP_CURSOR:
-                write_cursor(self._segments.directory, source.name, self._segments.keys[self.number], offset)
-        self._segments.advance(source, self.number, offset)
+                write_cursor(self._segments.directory, source.name, self._segments.keys[self.number], before)
+        self._segments.advance(source, self.number, here)
 
     def _recover(self, error: Exception) -> None:
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self.failures, 16))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
@@ -92,10 +92,20 @@ Since: TypeAlias = Callable[[], int | None]
 
 @runtime_checkable
 class TakesSpans(Protocol):
-    """A sink that also takes the finished spans in segments, and makes those of calls."""
+    """A sink that may also take the finished spans in segments, and make those of calls."""
 
-    def begin(self, segment: str, head: bytes, *, own: bool) -> None:
-        """Called before each delivery with the segment whose entries follow, and its head; `own`: of this process."""
+    takes_spans: bool
+    """Whether it does."""
+
+    def begin(self, segment: str, head: bytes) -> None:
+        """Called before each delivery with the segment whose entries follow, and its head."""
+
+    def take_over(self, segment: str, head: bytes, payloads: Iterable[bytes]) -> None:
+        """Called once for each segment that an ended process has left, when all of it is delivered.
+
+        `payloads` are those of all its frames where the process wrote no later segment; else there are none. Raises as
+        `deliver`, and is then called again.
+        """
 
 
 class Tending(Protocol):

@@ -37,7 +37,7 @@ from callspan.process.redaction import Redactor
 from callspan.process_end import ForkedWorkers
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record, RewardRecord
-from callspan.record.span_frames import SpanFrame
+from callspan.record.span_frames import SegmentHead, SpanFrame
 from callspan.reported.background_completion import BackgroundCompletion
 from callspan.reported.batch_files import BatchFiles
 from callspan.reported.batch_work import BatchWork
@@ -77,7 +77,7 @@ class Pipeline:
         self._deferred_ends = deferred_ends
         self._version = _version()
         takes_spans = any(find_store(url).takes_spans for url in settings.stores)
-        head = _head(settings, providers, self._version) if takes_spans else bytes
+        head = _head(settings, providers, self._version) if takes_spans else None
         self.recorder = Recorder(settings, providers.listeners, self._priced, head)
         self._tracers = _tracers(providers, self.recorder) if takes_spans else None
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
@@ -201,7 +201,7 @@ class Pipeline:
         )
 
 
-def _head(settings: Settings, providers: Providers, version: str) -> Callable[[], bytes]:
+def _head(settings: Settings, providers: Providers, version: str) -> Callable[[], SegmentHead]:
     """Return what makes the head of segments, where a store takes spans; its imports are those of OTLP."""
     from callspan.otlp.heads import Head
 
