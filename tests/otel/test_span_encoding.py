@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import SpanLimits as SdkLimits
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceState
 
 from callspan.otlp.encoding import encode_request, encode_span
 from callspan.record.call import SpanLink
+from callspan.record.span_frames import SpanLimits
 from callspan.semconv.call import SpanEvent
 from callspan.semconv.spans import Span
 from tests.spans_of_records import sent
@@ -92,3 +94,35 @@ def test_values_that_are_defaults_of_protobuf_are_kept(value: Any) -> None:
         attributes={"a": value},
     )
     assert encode_span(ours) == sent(theirs).SerializeToString()
+
+
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=9), VALUES, max_size=9),
+    st.lists(ATTRIBUTES, max_size=5), st.integers(0, 4), st.integers(0, 3), st.integers(0, 2),
+    st.none() | st.integers(0, 5),
+)  # fmt: skip
+def test_what_the_limits_leave_is_what_a_span_of_the_sdk_keeps(
+    attributes: dict[str, Any], events: list[dict[str, Any]], most: int, events_most: int, inner: int, chars: int | None
+) -> None:
+    """The last of what there are too many of, with the number of the others, and short texts."""
+    provider = TracerProvider(
+        resource=RESOURCE, span_limits=SdkLimits(
+            max_span_attributes=most, max_events=events_most, max_event_attributes=inner, max_links=1,
+            max_attribute_length=chars,
+        ),
+    )  # fmt: skip
+    other = SpanContext(2**100, 7, is_remote=False)
+    theirs: Any = provider.get_tracer("t").start_span("s", attributes=attributes, links=[Link(other), Link(other)])
+    for number, one in enumerate(events):
+        theirs.add_event(f"e{number}", one, 5)
+    theirs.end(9)
+    ours = Span(
+        trace_id=f"{theirs.context.trace_id:032x}", span_id=f"{theirs.context.span_id:016x}", name="s", is_client=False,
+        start_ns=theirs.start_time, end_ns=9, attributes=attributes,
+        events=[SpanEvent(f"e{number}", one, 5) for number, one in enumerate(events)],
+        links=[SpanLink(trace_id=f"{2**100:032x}", span_id=f"{7:016x}")] * 2,
+    )  # fmt: skip
+    limits = SpanLimits(
+        attributes=most, events=events_most, links=1, event_attributes=inner, value_chars=chars, event_value_chars=chars
+    )
+    assert encode_span(ours, limits) == sent(theirs).SerializeToString()

@@ -10,9 +10,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 from callspan.record.call import SpanLink
+from callspan.record.span_frames import SpanLimits
 from callspan.semconv.call import SpanEvent
 from callspan.semconv.content import Attributes, AttributeValue
 from callspan.semconv.spans import Span
@@ -27,6 +28,10 @@ _INTERNAL, _CLIENT = b"\x30\x01", b"\x30\x03"
 _ERROR: Final = b"\x18\x02"
 _HAS_REMOTE, _IS_REMOTE = 0x100, 0x200
 """Flags: whether the parent is remote is known; and it is."""
+_DEFAULT: Final = SpanLimits()
+_FEW: Final = 128
+"""What the limits allow by default."""
+_T = TypeVar("_T")
 _NAMES: Final = 1024
 """How many names of attributes are kept encoded."""
 
@@ -48,9 +53,21 @@ def encode_scope(name: str, version: str) -> bytes:
     return _text(b"\x0a", name) + _text(b"\x12", version)
 
 
-def encode_span(span: Span) -> bytes:
-    """Return a span as the message `Span`."""
+def limits_or_default(limits: SpanLimits) -> SpanLimits:
+    """Return the limits; those by default as the one object of them, for which less is looked at."""
+    return _DEFAULT if limits == _DEFAULT else limits
+
+
+def encode_span(span: Span, limits: SpanLimits = _DEFAULT) -> bytes:
+    """Return a span as the message `Span`, with at most what the limits allow: of more, the last ones."""
     parent = span.parent_span_id
+    attributes, events, links = span.attributes, span.events, span.links
+    dropped_attributes = dropped_events = dropped_links = b""
+    is_short = len(attributes) <= _FEW and len(events) <= _FEW and len(links) <= _FEW
+    if not (is_short and limits is _DEFAULT):
+        attributes, dropped_attributes = _bounded(attributes, limits.attributes, limits.value_chars, b"\x50")
+        events, dropped_events = _last(events, limits.events, b"\x60")
+        links, dropped_links = _last(links, limits.links, b"\x70")
     return b"".join((
         b"\x0a\x10", bytes.fromhex(span.trace_id),
         b"\x12\x08", bytes.fromhex(span.span_id),
@@ -60,21 +77,44 @@ def encode_span(span: Span) -> bytes:
         _CLIENT if span.is_client else _INTERNAL,
         b"\x39", _fixed64(span.start_ns),
         b"\x41", _fixed64(span.end_ns),
-        _attributes(b"\x4a", span.attributes),
-        _events(span.events),
-        _links(span.links),
+        _attributes(b"\x4a", attributes), dropped_attributes,
+        _events(events, limits), dropped_events,
+        _links(links), dropped_links,
         _status(span.failure),
         b"\x85\x01", _flags(span.is_parent_remote),
     ))  # fmt: skip
 
 
-def _events(events: Sequence[SpanEvent]) -> bytes:
-    return b"".join([_part(b"\x5a", _event(one)) for one in events])
+def _bounded(attributes: Attributes, most: int | None, value_chars: int | None, tag: bytes) -> tuple[Attributes, bytes]:
+    """Return the last attributes, with short values, and the field of the number of others."""
+    names, dropped = _last(list(attributes), most, tag)
+    return {name: _short(attributes[name], value_chars) for name in names}, dropped
 
 
-def _event(event: SpanEvent) -> bytes:
-    attributes = _attributes(b"\x1a", event.attributes)
-    return b"\x09" + _fixed64(event.time_ns) + _text(b"\x12", event.name) + attributes
+def _last(items: Sequence[_T], most: int | None, tag: bytes) -> tuple[Sequence[_T], bytes]:
+    if most is None or len(items) <= most:
+        return items, b""
+    return items[len(items) - most :], tag + _varint(len(items) - most)
+
+
+def _short(value: AttributeValue, chars: int | None) -> AttributeValue:
+    if chars is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return value[:chars]
+    return [one[:chars] if isinstance(one, str) else one for one in value]  # type: ignore[return-value] # of one type
+
+
+def _events(events: Sequence[SpanEvent], limits: SpanLimits) -> bytes:
+    return b"".join([_part(b"\x5a", _event(one, limits)) for one in events])
+
+
+def _event(event: SpanEvent, limits: SpanLimits) -> bytes:
+    attributes, dropped = event.attributes, b""
+    if attributes and not (limits is _DEFAULT and len(attributes) <= _FEW):
+        attributes, dropped = _bounded(attributes, limits.event_attributes, limits.event_value_chars, b"\x20")
+    encoded = _attributes(b"\x1a", attributes)
+    return b"\x09" + _fixed64(event.time_ns) + _text(b"\x12", event.name) + encoded + dropped
 
 
 def _links(links: Sequence[SpanLink]) -> bytes:

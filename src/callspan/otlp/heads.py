@@ -8,7 +8,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits as SdkLimits
 
-from callspan.otlp.encoding import encode_resource, encode_scope
+from callspan.otlp.encoding import encode_resource, encode_scope, limits_or_default
 from callspan.otlp.providers import resource_of
 from callspan.record.span_frames import SegmentHead, SpanLimits, settings_of_spans
 from callspan.semconv import gen_ai
@@ -40,15 +40,17 @@ class Head:
             resource_schema=resource.schema_url,
             scope=encode_scope(_SCOPE, self._version),
             scope_schema=gen_ai.SCHEMA_URL,
-            limits=_limits(),
+            limits=limits_in_force(),
             settings=settings_of_spans(self._settings),
         )
 
 
-def _limits() -> SpanLimits:
+def limits_in_force() -> SpanLimits:
+    """Return the limits of OpenTelemetry's environment variables."""
     of_sdk = SdkLimits()
-    return SpanLimits(
+    found = SpanLimits(
         attributes=of_sdk.max_span_attributes, events=of_sdk.max_events, links=of_sdk.max_links,
         event_attributes=of_sdk.max_event_attributes, value_chars=of_sdk.max_span_attribute_length,
         event_value_chars=of_sdk.max_attribute_length,
     )  # fmt: skip
+    return limits_or_default(found)

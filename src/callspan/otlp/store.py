@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.fail_open import log, ours
-from callspan.otlp.encoding import encode_request, encode_span
+from callspan.otlp.encoding import encode_request, encode_span, limits_or_default
 from callspan.otlp.interrupted import interrupted_spans
 from callspan.otlp.transport import RefusedError, Transport, transport_of
 from callspan.providers.registry import conversation_of
@@ -144,6 +144,7 @@ class SpanMaker:
         self._head = head
         settings: Settings = with_settings(head)
         self._shows_content = settings.content == "full" and settings.content_on_spans
+        self._limits = limits_or_default(head.limits)
         self._shows_attempts = settings.attempt_spans
         self._options = ScopeSpanOptions.of(settings)
         self._projection = Projection(settings)
@@ -169,7 +170,8 @@ class SpanMaker:
     def interrupted(self, payloads: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the encoded spans of what was begun in a segment, and not ended."""
         make = SessionSpans(self._projection, self._options, self._conversation)
-        yield from map(encode_span, interrupted_spans(self._head, payloads, make))
+        for span in interrupted_spans(self._head, payloads, make):
+            yield encode_span(span, self._limits)
 
     def request(self, spans: Sequence[bytes]) -> bytes:
         """Return a request to export spans."""
@@ -179,7 +181,7 @@ class SpanMaker:
     def _of_call(self, record: CallRecord) -> list[bytes]:
         span = span_of_call(record, self._projection, self._conversation(record))
         attempts = spans_of_attempts(record) if self._shows_attempts else []
-        return [encode_span(one) for one in (*attempts, span) if one is not None]
+        return [encode_span(one, self._limits) for one in (*attempts, span) if one is not None]
 
     def _conversation(self, record: CallRecord) -> Conversation | None:
         """Return the messages of a call that its span may show."""

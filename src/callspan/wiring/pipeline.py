@@ -211,15 +211,15 @@ def _head(settings: Settings, providers: Providers, version: str) -> Callable[[]
 def _tracers(providers: Providers, recorder: Recorder) -> Tracers:
     """Return the tracers for a store that takes spans, instead of those of the provider."""
     from callspan.otlp.encoding import encode_span
+    from callspan.otlp.heads import limits_in_force
     from callspan.spans.contexts import ContextTracer
+
+    limits = limits_in_force()
 
     def ended(span: Span) -> None:
         session = span.attributes.get(SESSION_ID)
-        recorder.write_span(
-            SpanFrame(
-                trace_id=span.trace_id, session_id=None if session is None else str(session), span=encode_span(span)
-            )
-        )
+        session_id = None if session is None else str(session)
+        recorder.write_span(SpanFrame(trace_id=span.trace_id, session_id=session_id, span=encode_span(span, limits)))
 
     calls = ContextTracer(providers.tracer_provider)
     return Tracers(calls, ContextTracer(providers.tracer_provider, ended), lambda: calls.reads_attributes)
