@@ -166,7 +166,7 @@ def every_check(stores: str) -> Iterator[Check]:
     yield from _retention(settings)
     yield from _uploads(settings)
     yield from _unrecorded(settings)
-    yield from _otlp()
+    yield from _otlp(settings)
     yield from _settings(settings)
 
 
@@ -435,11 +435,16 @@ def _unrecorded(settings: Settings) -> Iterator[Check]:
         yield Check("not recorded", path, "warning", detail, advice)
 
 
-def _otlp() -> Iterator[Check]:
-    """Report for each signal its OTLP endpoint, and whether the receiver accepts connections."""
+def _otlp(settings: Settings) -> Iterator[Check]:
+    """Report the stores that take spans, and each signal's endpoint, and whether the receiver accepts connections."""
+    taking = [store.name for store in map(find_store, settings.stores) if store.takes_spans]
+    for name in taking:
+        yield Check(
+            "spans", name, "ok", "callspan's spans go there, from the spool; no exporter of the process has them"
+        )
     if not otlp_is_named():
         detail = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
-        yield Check("spans", "OTLP", "note", detail)
+        yield from () if taking else [Check("spans", "OTLP", "note", detail)]
         return
     found = {destination.signal: destination for destination in destinations(otlp=True)}
     refusals: dict[tuple[str, int], str | None] = {}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -22,6 +23,7 @@ from callspan.record.merging import merged
 from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingArguments
 from callspan.settings_loader import load
+from callspan.stores.urls import find_store
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Providers
 
@@ -112,7 +114,8 @@ def capture(
 
     The environment is not read; `settings` are those of `callspan.instrument()`, by default with
     `strict=True`, so that a wrong use of the session API fails the test. Spans go to a provider of their own,
-    not to the global one. Captures may be nested; the innermost sees the calls, and knows no session of another.
+    not to the global one, and to no store. Captures may be nested; the innermost sees the calls, and knows no
+    session of another.
 
     Raises:
         SettingError: A setting is invalid.
@@ -128,6 +131,9 @@ def capture(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Captured(exporter)
     loaded = load({"strict": True, **settings}, environment={})
+    # Their spans would be made elsewhere; here they are what is captured.
+    stores = tuple(url for url in loaded.stores if not find_store(url).takes_spans)
+    loaded = msgspec.structs.replace(loaded, stores=stores)
     providers = Providers(tracer_provider=provider, redact=redact, content_for=content_for, listeners=(captured._add,))
     before = WIRING.pipeline
     WIRING.install(loaded, providers, SDKS)
