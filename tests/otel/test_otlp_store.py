@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+import openai
 import pytest
+from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
 
 import callspan
 from callspan.agent.episode import forgotten
-from callspan.testing import ScriptedProvider
+from callspan.safe_urls import safe_name
+from callspan.settings import SettingError
+from callspan.spool.losses import read_losses
+from callspan.stores.base import CallFilter
+from callspan.stores.urls import open_store
+from callspan.testing import ScriptedProvider, capture
 from tests.agent.test_spans_of_records import demo, everything, support_desk
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
@@ -140,3 +151,113 @@ def test_what_a_killed_process_had_begun_is_sent_as_interrupted(
         ("timestep half", "invoke_workflow left", "ERROR", ended),
     ]
     assert not list(directory.glob("*.segment"))
+
+
+def chats(provider: ScriptedProvider, number: int, **more: Any) -> None:
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+        for _ in range(number):
+            client.chat.completions.create(**CHAT | more)
+
+
+def test_a_request_that_is_refused_is_halved_down_to_the_span_that_is(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    """Which is counted and noted without its content; all others arrive, once."""
+    receiver.max_bytes = 10_000
+    with instrumented(stores=store, spool_dir=tmp_path, max_attribute_bytes=50_000) as handle:
+        chats(provider, 2)
+        chats(provider, 1, messages=[{"role": "user", "content": "u" * 12_000}])
+        chats(provider, 2)
+        assert handle.force_flush()
+        counted = handle.counters()
+    assert [span.name for span in receiver.spans] == ["chat m"] * 4
+    assert len({span.span_id for span in receiver.spans}) == 4
+    assert counted["dead_letters"] == 1
+    (line,) = (tmp_path / "dead_letter.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "413 Request Entity Too Large"
+    assert "uuu" not in line
+    (loss,) = read_losses(tmp_path).all()
+    assert (loss.name, loss.records) == (safe_name(store), 1)
+
+
+@pytest.mark.parametrize(("sampler", "sent"), [(ALWAYS_OFF, 0), (TraceIdRatioBased(1.0), 3)])
+def test_the_sampler_of_the_application_decides(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path, sampler: Any, sent: int
+) -> None:
+    """By the attributes it has always been given; and what is current below is not recording."""
+    seen: list[Any] = []
+
+    class Sampler(type(sampler)):  # type: ignore[misc] # either of two
+        def should_sample(self, *given: Any, **named: Any) -> Any:
+            seen.append(given)
+            return super().should_sample(*given, **named)
+
+    application = TracerProvider(sampler=Sampler(*([1.0] if sent else [sampler._decision])))
+    with instrumented(tracer_provider=application, stores=store, spool_dir=tmp_path) as handle:
+        with callspan.session("s") as session, session.timestep():
+            chats(provider, 1)
+        assert handle.force_flush()
+    assert len(receiver.spans) == sent
+    (call,) = (given for given in seen if given[2] == "chat m")
+    assert call[4]["gen_ai.request.model"] == "m"
+
+
+def test_what_an_application_sets_on_the_span_of_a_call_is_said_once_not_to_be_sent(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path, logged: list[str]
+) -> None:
+    def hook(request: Any) -> None:
+        span = trace.get_current_span()
+        assert span.get_span_context().is_valid
+        span.set_attribute("mine", 1)
+
+    with instrumented(stores=store, spool_dir=tmp_path) as handle:
+        http = httpx.Client(event_hooks={"request": [hook]})
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url, http_client=http) as client:
+            client.chat.completions.create(**CHAT)
+            client.chat.completions.create(**CHAT)
+        assert handle.force_flush()
+    assert ["mine" in span.attributes for span in receiver.spans] == [False, False]
+    assert len([line for line in logged if "callspan.metadata()" in line]) == 1
+
+
+def test_spans_wait_for_a_receiver_that_is_away_and_sqlite_does_not(provider: ScriptedProvider, tmp_path: Path) -> None:
+    with OtlpReceiver() as gone:
+        url = gone.url.replace("http://", "otlp+http://")
+    with instrumented(stores=[f"sqlite:///{tmp_path}/calls.db", url], spool_dir=tmp_path / "spool") as handle:
+        chats(provider, 3)
+        started = time.monotonic()
+        assert not handle.force_flush(5_000)
+        assert time.monotonic() - started < 4
+        with closing(open_store(f"sqlite:///{tmp_path}/calls.db")) as reader:
+            assert len(list(reader.calls(CallFilter()))) == 3
+    assert list((tmp_path / "spool").glob("*.segment"))
+
+
+def test_several_receivers_by_both_protocols_get_the_same_spans(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    with OtlpReceiver() as other:
+        stores = [store, f"otlp+grpc://{other.serve_grpc()}"]
+        with instrumented(stores=stores, spool_dir=tmp_path) as handle:
+            with callspan.session("s"):
+                chats(provider, 2)
+            assert handle.force_flush()
+        assert len(receiver.spans) == 3
+        one, two = (sorted((span.span_id, str(span.attributes)) for span in each.spans) for each in (receiver, other))
+        assert one == two
+
+
+def test_capture_has_the_spans_and_sends_none(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    with capture(stores=store, spool_dir=tmp_path) as seen, callspan.session("s"):
+        chats(provider, 1)
+    assert [span.name for span in seen.spans] == ["chat m", "invoke_workflow s"]
+    assert receiver.spans == []
+
+
+@pytest.mark.parametrize("rest", ["u:p@h:1", "h:1?content=off", "h:1?timeout=3"])
+def test_a_url_with_credentials_or_options_is_refused(rest: str) -> None:
+    with pytest.raises(SettingError) as raised:
+        callspan.instrument(stores=f"otlp+http://{rest}")
+    assert "u:p" not in str(raised.value)

@@ -437,7 +437,11 @@ def _unrecorded(settings: Settings) -> Iterator[Check]:
 
 def _otlp(settings: Settings) -> Iterator[Check]:
     """Report the stores that take spans, and each signal's endpoint, and whether the receiver accepts connections."""
-    taking = [store.name for store in map(find_store, settings.stores) if store.takes_spans]
+    taking: list[str] = []
+    for url in settings.stores:
+        with contextlib.suppress(SettingError):
+            store = find_store(url)
+            taking += [store.name] if store.takes_spans else []
     for name in taking:
         yield Check(
             "spans", name, "ok", "callspan's spans go there, from the spool; no exporter of the process has them"

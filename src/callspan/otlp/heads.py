@@ -1,18 +1,23 @@
-"""Heads: what the spans that this process writes to its spool have in common."""
+"""Heads: what this process does for stores that take spans: the head of its segments, and the tracers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits as SdkLimits
 
-from callspan.otlp.encoding import encode_resource, encode_scope, limits_or_default
+from callspan.otlp.encoding import encode_resource, encode_scope, encode_span, limits_or_default
 from callspan.otlp.providers import resource_of
-from callspan.record.span_frames import SegmentHead, SpanLimits, settings_of_spans
+from callspan.record.span_frames import SegmentHead, SpanFrame, SpanLimits, settings_of_spans
 from callspan.semconv import gen_ai
+from callspan.semconv.call import SESSION_ID
+from callspan.semconv.spans import Span
 from callspan.settings import Settings
+from callspan.spans.call import Tracers
+from callspan.spans.contexts import ContextTracer
 
 _SCOPE: Final = "callspan"
 
@@ -54,3 +59,16 @@ def limits_in_force() -> SpanLimits:
         event_value_chars=of_sdk.max_attribute_length,
     )  # fmt: skip
     return limits_or_default(found)
+
+
+def tracers_of(provider: trace.TracerProvider | None, write: Callable[[SpanFrame], object]) -> Tracers:
+    """Return the tracers of spans that a store takes; `write` keeps those that are finished here."""
+    limits = limits_in_force()
+
+    def ended(span: Span) -> None:
+        session = span.attributes.get(SESSION_ID)
+        session_id = None if session is None else str(session)
+        write(SpanFrame(trace_id=span.trace_id, session_id=session_id, span=encode_span(span, limits)))
+
+    calls = ContextTracer(provider)
+    return Tracers(calls, ContextTracer(provider, ended), lambda: calls.reads_attributes)

@@ -7,17 +7,23 @@ no answer came it is sent again, with equal bytes; what the receiver refused is 
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.fail_open import log, ours
+from callspan.fail_open import fail_open, log, ours
+from callspan.formatting import plural
 from callspan.otlp.encoding import encode_request, encode_span, limits_or_default
 from callspan.otlp.interrupted import interrupted_spans
 from callspan.otlp.transport import RefusedError, Transport, transport_of
 from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord
+from callspan.record.codec import encode_json
+from callspan.record.events import record_key
 from callspan.record.messages import Conversation
 from callspan.record.span_frames import SPAN, SegmentHead, decode_head, decode_span, with_settings
 from callspan.safe_urls import names_user
@@ -26,12 +32,15 @@ from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SessionSpans
 from callspan.semconv.spans import span_of_call, spans_of_attempts
 from callspan.settings import Settings
-from callspan.spool.sink import BaseSink, Entry, PoisonError, Sink
+from callspan.spool.losses import Loss, Losses, add_losses
+from callspan.spool.sink import BaseSink, Entry, PoisonError, Sink, decode_payload
 from callspan.stores.protocol import ServerStore
 
 MAX_REQUEST_BYTES: Final = 3 << 20
 """Less than the 4 MiB that receivers take by default."""
 _NOTHING: Final = b""
+DEAD_LETTERS: Final = "dead_letter.jsonl"
+_COUNT: Final = fail_open("count spans that a receiver refuses")
 _Spans: TypeAlias = tuple[Entry, list[bytes]]
 """The spans of an entry."""
 
@@ -68,13 +77,11 @@ class OtlpSink(BaseSink):
         self.name = name
         self._transport = transport
         self._maker: SpanMaker | None = None
-        self._segment = ""
+        self._segment: Path | None = None
         self._answered: set[tuple[str, int]] = set()
         """Entries of the batch in progress that the receiver has answered for."""
-        self.rejected = 0
-        """Number of spans that the receiver refused of requests that it took."""
 
-    def begin(self, segment: str, head: bytes) -> None:
+    def begin(self, segment: Path, head: bytes) -> None:
         """Take what the spans that follow have in common."""
         if segment != self._segment or self._maker is None:
             self._segment, self._maker = segment, SpanMaker.of(head)
@@ -92,18 +99,26 @@ class OtlpSink(BaseSink):
             self._send(maker, part)
         self._answered.clear()
 
-    def take_over(self, segment: str, head: bytes, payloads: Iterable[bytes]) -> None:
+    def take_over(self, segment: Path, head: bytes, payloads: Iterable[bytes]) -> None:
         """Send the spans of what a process had begun when it was killed. Raises as `deliver`."""
-        maker, left = SpanMaker.of(head), list(payloads)
+        maker, left, self._segment = SpanMaker.of(head), list(payloads), segment
         if maker is not None and left:
-            entry = Entry(segment, 0, 0, b"")
+            entry = Entry(segment.name, 0, 0, b"")
             for span in maker.interrupted(left):
                 self._send_alone(maker, entry, span)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Say that a span was refused; the record itself stays in the other stores."""
+        """Note a span that is refused for good in `dead_letter.jsonl` of the spool, without content, and count it."""
         self._answered.discard((entry.segment, entry.end))
-        log(logging.WARNING, "%s refuses a span for good: %s", self.name, reason)
+        self._refused(1, reason)
+        if self._segment is not None:
+            line = encode_json(
+                {"store": self.name, "reason": reason, "segment": entry.segment, "start": entry.start} | _ids(entry)
+            )
+            path = self._segment.with_name(DEAD_LETTERS)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            with os.fdopen(fd, "ab") as file:
+                file.write(line + b"\n")
 
     def try_out(self, entry: Entry) -> str:  # noqa: ARG002 - the protocol's name
         """Send a request without spans. Raises UnavailableError, or StoreError where it is refused."""
@@ -132,8 +147,16 @@ class OtlpSink(BaseSink):
             raise PoisonError(str(error)) from error
         self._answered.update((entry.segment, entry.end) for entry, _ in part)
         if rejection is not None and rejection.spans:
-            self.rejected += rejection.spans
-            log(logging.WARNING, "%s refused %d spans: %s", self.name, rejection.spans, rejection.message)
+            self._refused(rejection.spans, rejection.message)
+
+    def _refused(self, spans: int, reason: str) -> None:
+        """Count spans that are not sent again, as given up for this store."""
+        log(logging.WARNING, "%s refuses %s: %s", self.name, plural(spans, "span"), reason)
+        if self._segment is not None:
+            now = time.time_ns()
+            loss = Loss(self.name, spans, first_ns=now, last_ns=now)
+            with _COUNT:
+                add_losses(self._segment.parent, Losses(given_up={self.name: loss}))
 
 
 class SpanMaker:
@@ -186,6 +209,17 @@ class SpanMaker:
     def _conversation(self, record: CallRecord) -> Conversation | None:
         """Return the messages of a call that its span may show."""
         return conversation_of(record) if self._shows_content and record.content_level == "full" else None
+
+
+def _ids(entry: Entry) -> dict[str, object]:
+    """Return what is known of an entry without its content."""
+    try:
+        if entry.payload.startswith(SPAN):
+            return {"kind": "span", "trace_id": decode_span(entry.payload).trace_id}
+        kind, ident = record_key(decode_payload(entry.payload))
+    except ours(PoisonError, msgspec.MsgspecError):
+        return {}
+    return {"kind": kind, "id": ident}
 
 
 def _is_final(record: CallRecord) -> bool:

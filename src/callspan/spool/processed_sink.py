@@ -71,12 +71,12 @@ class ProcessedSink:
         """Connect, and create what is missing."""
         self._sink.open()
 
-    def begin(self, segment: str, head: bytes) -> None:
+    def begin(self, segment: Path, head: bytes) -> None:
         """Pass on from which segment the next entries are, to a sink that takes spans."""
         if self._spans is not None:
             self._spans.begin(segment, head)
 
-    def take_over(self, segment: str, head: bytes, payloads: Iterable[bytes]) -> None:
+    def take_over(self, segment: Path, head: bytes, payloads: Iterable[bytes]) -> None:
         """Pass on what an ended process has left, to a sink that takes spans."""
         if self._spans is not None:
             self._spans.take_over(segment, head, payloads)

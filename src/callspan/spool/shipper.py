@@ -219,7 +219,7 @@ class Shipper:
             return False
         if batch.entries:
             if self._spans is not None:
-                self._spans.begin(source.name, source.head)
+                self._spans.begin(self._segments.directory / source.name, source.head)
             self._deliver(source, batch.entries)
         self._move(source, batch.end)
         # A growing source is read again only when a batch has accumulated: following it record by record
@@ -269,7 +269,7 @@ class Shipper:
             return
         if self._segments.cursor(source, self.number) < source.end:
             is_last = self._segments.is_last_of_process(source)
-            self._spans.take_over(source.name, source.head, (source.payloads() if is_last else ()))
+            self._spans.take_over(source.path, source.head, (source.payloads() if is_last else ()))
             self._move(source, source.end, is_all=True)
 
     def _move(self, source: Source, offset: int, *, is_all: bool = False) -> None:

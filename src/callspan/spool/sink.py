@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
@@ -97,10 +98,10 @@ class TakesSpans(Protocol):
     takes_spans: bool
     """Whether it does."""
 
-    def begin(self, segment: str, head: bytes) -> None:
+    def begin(self, segment: Path, head: bytes) -> None:
         """Called before each delivery with the segment whose entries follow, and its head."""
 
-    def take_over(self, segment: str, head: bytes, payloads: Iterable[bytes]) -> None:
+    def take_over(self, segment: Path, head: bytes, payloads: Iterable[bytes]) -> None:
         """Called once for each segment that an ended process has left, when all of it is delivered.
 
         `payloads` are those of all its frames where the process wrote no later segment; else there are none. Raises as

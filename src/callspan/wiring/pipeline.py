@@ -24,6 +24,7 @@ from callspan.background import TOKENS
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
+from callspan.forks import late_attribute
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.exchange import Exchange
 from callspan.observe.fetches import FetchExchange
@@ -37,16 +38,13 @@ from callspan.process.redaction import Redactor
 from callspan.process_end import ForkedWorkers
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record, RewardRecord
-from callspan.record.span_frames import SegmentHead, SpanFrame
 from callspan.reported.background_completion import BackgroundCompletion
 from callspan.reported.batch_files import BatchFiles
 from callspan.reported.batch_work import BatchWork
 from callspan.reported.hosted_work import HostedWork
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
-from callspan.semconv.call import SESSION_ID
 from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.semconv.spans import Span
 from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
 from callspan.spans.adopted import ADOPTED_SPANS
 from callspan.spans.call import CallSpans, Tracers, tracer_of
@@ -64,6 +62,8 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
 )
 
 
+_HEAD: Final = "callspan.otlp.heads:Head"
+_TRACERS: Final = "callspan.otlp.heads:tracers_of"
 _LOAD_STORES: Final = fail_open("import what delivers to the stores")
 
 
@@ -77,9 +77,13 @@ class Pipeline:
         self._deferred_ends = deferred_ends
         self._version = _version()
         takes_spans = any(find_store(url).takes_spans for url in settings.stores)
-        head = _head(settings, providers, self._version) if takes_spans else None
+        tracer_provider = providers.tracer_provider
+        # Only now: they import OpenTelemetry's SDK.
+        head = late_attribute(_HEAD)(settings, tracer_provider, self._version) if takes_spans else None
         self.recorder = Recorder(settings, providers.listeners, self._priced, head)
-        self._tracers = _tracers(providers, self.recorder) if takes_spans else None
+        self._tracers: Tracers | None = None
+        if takes_spans:
+            self._tracers = late_attribute(_TRACERS)(tracer_provider, self.recorder.write_span)
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
         self._rule = None if providers.content_for is None else ContentRule(providers.content_for)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
@@ -199,30 +203,6 @@ class Pipeline:
             webhook=partial(self._completion.ended, calls.clock, level),
             connection_failed=self._metrics.connection_failed,
         )
-
-
-def _head(settings: Settings, providers: Providers, version: str) -> Callable[[], SegmentHead]:
-    """Return what makes the head of segments, where a store takes spans; its imports are those of OTLP."""
-    from callspan.otlp.heads import Head
-
-    return Head(settings, providers.tracer_provider, version)
-
-
-def _tracers(providers: Providers, recorder: Recorder) -> Tracers:
-    """Return the tracers for a store that takes spans, instead of those of the provider."""
-    from callspan.otlp.encoding import encode_span
-    from callspan.otlp.heads import limits_in_force
-    from callspan.spans.contexts import ContextTracer
-
-    limits = limits_in_force()
-
-    def ended(span: Span) -> None:
-        session = span.attributes.get(SESSION_ID)
-        session_id = None if session is None else str(session)
-        recorder.write_span(SpanFrame(trace_id=span.trace_id, session_id=session_id, span=encode_span(span, limits)))
-
-    calls = ContextTracer(providers.tracer_provider)
-    return Tracers(calls, ContextTracer(providers.tracer_provider, ended), lambda: calls.reads_attributes)
 
 
 def _decided(factories: Mapping[Content, CallFactory], rule: ContentRule) -> Mapping[Content, CallFactory]:
