@@ -37,6 +37,7 @@ _COLUMNS: Final = (
     Column("cost", right=True, rank=5, known=True),
     Column("time", right=True, rank=3),
     Column("outcome", shrinks=True, least=16),
+    Column("line", shrinks=True, rank=6, known=True),
     Column("user", shrinks=True, rank=7, known=True),
     Column("output", shrinks=True, rank=6),
 )
@@ -133,6 +134,7 @@ def _cells(call: CallRecord, short: str) -> list[Text | str]:
         money(call.cost.usd if call.cost else None),
         duration(call.timing.duration_ns),
         outcome_text(call),
+        styled(call.custom_id or UNKNOWN),
         styled(call.user or UNKNOWN),
         styled((output_text(call) or (call.error.message if call.error else None) or "", "dim")),
     ]

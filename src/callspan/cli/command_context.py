@@ -180,16 +180,18 @@ def _first_line(error: Exception) -> str:
 
 
 def with_context(function: Callable[..., None]) -> Callable[..., None]:
-    """Add `--store` and `--json` to a sub-command, and pass it a `CommandContext` as its first argument."""
+    """Add `--store`, `--json`, `--no-pager` to a sub-command, and pass it a `CommandContext` as its first argument."""
 
     @click.option("--store", metavar="URL", help="Store. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
+    @click.option("--no-pager", is_flag=True, help="Never show long output through $PAGER.")
     @click.pass_context
     def with_options(
         ctx: click.Context,
         /,
         store: str | None,
         as_json: bool,
+        no_pager: bool = False,
         no_ship: bool = True,
         scoring: Scoring = NO_SCORING,
         **options: object,
@@ -199,7 +201,9 @@ def with_context(function: Callable[..., None]) -> Callable[..., None]:
         if not split_urls(url):
             raise click.UsageError(f"--store {url!r} names no store")
         as_json = as_json or defaults.json
-        context = CommandContext(url, json=as_json, pager=defaults.pager, scoring=scoring, deliver=not no_ship)
+        context = CommandContext(
+            url, json=as_json, pager=defaults.pager and not no_pager, scoring=scoring, deliver=not no_ship
+        )
         function(context, **{name: whole_characters(value) for name, value in options.items()})
 
     # click keeps a command's help and its options so far on the function.

@@ -77,8 +77,13 @@ class Screen:
             click.echo_via_pager(shown)
 
     def print(self, what: RenderableType = "") -> None:
-        """Print a text, a table or a tree."""
-        self.console.print(what)
+        """Print a text, a table or a tree; without a terminal no line ends with spaces."""
+        if self.console.is_terminal or self._pager:
+            self.console.print(what)
+            return
+        with self.console.capture() as captured:
+            self.console.print(what)
+        self.console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
     def text(self, text: Text) -> None:
         """Print one line, truncated with an ellipsis at the width of the screen."""

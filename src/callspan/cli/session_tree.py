@@ -197,7 +197,14 @@ def _labels(session: SessionRecord) -> str:
         "experiment": session.experiment,
     }
     known = {name: value for name, value in ids.items() if value is not None} | session.metadata
-    return "".join(f"  {name}={value}" for name, value in known.items())
+    return "".join(f"  {name}={_label(value)}" for name, value in known.items())
+
+
+def _label(value: object) -> str:
+    """Return a value as text: a list of texts with commas, else as JSON."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ",".join(value)
+    return value if isinstance(value, str) else encode_json(value).decode()
 
 
 def _scores(scores: Mapping[str, str]) -> str:
@@ -250,6 +257,7 @@ def _call_line(call: CallRecord) -> Text:
         (f"{call.operation} ", "cyan"),
         (model_of(call) or UNKNOWN, "bold cyan"),
         f"  {tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN}",
+        f"  line {call.custom_id}" if call.custom_id else "",
         f"  {money(call.cost.usd)}" if call.cost else "",
         f"  {duration(call.timing.duration_ns)}",
         (f" (first token {duration(first)})" if first is not None and call.request.stream else "", _FAINT),

@@ -28,7 +28,7 @@ _COLUMNS: Final = (
     Column("started", rank=4),
     Column("session"),
     Column("name", shrinks=True, rank=1),
-    Column("user", shrinks=True, rank=10, known=True),
+    Column("user", shrinks=True, rank=2, known=True),
     Column("outcome", shrinks=True, least=48),
     Column("reward", right=True, rank=3),
     Column("steps", right=True, rank=8),

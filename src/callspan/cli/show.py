@@ -166,6 +166,11 @@ def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY,
     heading.append_text(outcome_text(call))
     screen.text(heading)
     for label, value in _facts(call, position):
+        if label == "metadata":
+            # Never cut: it is what the application looks for.
+            screen.print(styled((f"{label:<{_LABEL_WIDTH}}", "dim")))
+            screen.print(Padding(RichText(clean(value), overflow="fold"), (0, 0, 0, _LABEL_WIDTH)))
+            continue
         screen.line((f"{label:<{_LABEL_WIDTH}}", "dim"), value)
     if call.error is not None:
         screen.line((f"{'error':<{_LABEL_WIDTH}}", "dim"), (f"{call.error.kind}: {call.error.type}", "red"))

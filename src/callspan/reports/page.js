@@ -4,7 +4,7 @@
   const perPage = 100, perSession = 400;
   const table = document.getElementById("sessions"), find = document.getElementById("find");
   const columns = [
-    ["started", s => s.start], ["session", s => s.name || s.id], ["outcome", s => s.outcome],
+    ["started", s => s.start], ["session", s => s.name || s.id], ["user", s => s.user ?? "", 1], ["outcome", s => s.outcome],
     ["reward", s => s.reward], ["steps", s => s.counts[0], 1], ["calls", s => s.counts[1], 1], ["errors", s => s.errors, 1],
     ["tokens", s => (s.in ?? 0) + (s.out ?? 0), 1], ["cost", s => s.cost === null ? null : Number(s.cost)], ["time", s => s.ms, 1]];
   let order = 0, down = true, first = 0;
@@ -81,7 +81,7 @@
       const more = make("div", "output", output || (error ? "" : "no output, or it was not kept"));
       if (error) more.append(make("div", "bad", error));
       more.append(make("small", "", `${number(inputTokens)} in, ${number(outputTokens)} out · ${money(cost)}`
-        + (first === null ? "" : ` · first token ${time(first)}`) + ` · ${id}`));
+        + (first === null ? "" : ` · first token ${time(first)}`) + ` · callspan show ${id}`));
       node.after(more);
     };
     node.onclick = open;
@@ -139,10 +139,10 @@
 
   const row = s => {
     const node = make("tr", "session");
-    const cells = [when(s.start), s.name || s.id, s.outcome || unknown, reward(s.reward), number(s.counts[0]), number(s.counts[1]),
+    const cells = [when(s.start), s.name || s.id, s.user || unknown, s.outcome || unknown, reward(s.reward), number(s.counts[0]), number(s.counts[1]),
       number(s.errors), brief(s.in) + "\u2192" + brief(s.out), money(s.cost), time(s.ms)];
     cells.forEach((text, at) => {
-      const look = at === 2 ? outcomes[s.outcome] : at === 3 ? tone(s.reward) : at === 6 && s.errors ? "bad" : "";
+      const look = at === 3 ? outcomes[s.outcome] : at === 4 ? tone(s.reward) : at === 7 && s.errors ? "bad" : "";
       const cell = make("td", [look, columns[at][2] ? "wide" : ""].filter(Boolean).join(" "), at ? text : null);
       // A phone does without the year.
       if (!at) cell.append(make("span", "wide", text.slice(0, 5)), document.createTextNode(text.slice(5)));
@@ -167,7 +167,7 @@
 
   const draw = () => {
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const fits = s => words.every(w => [s.name, s.id, s.user, s.outcome, s.meta].join(" ").toLowerCase().includes(w));
+    const fits = s => words.every(w => [s.name, s.id, s.user, s.outcome, s.meta, ...Object.keys(s.scores)].join(" ").toLowerCase().includes(w));
     const found = data.sessions.filter(fits), key = columns[order][1];
     found.sort((a, b) => {
       const x = key(a), y = key(b);

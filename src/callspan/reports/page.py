@@ -286,7 +286,7 @@ def _sessions(found: Gathered) -> str:
     left_out = f'<p class="none">{escaped(found.left_out)}</p>' if found.left_out else ""
     return (
         f'<section><h2>Sessions</h2>{left_out}<p class="find"><label>Find <input id="find" type="search" '
-        'placeholder="name, id, outcome, metadata"></label> <span id="count"></span></p>'
+        'placeholder="name, id, user, outcome, objective, metadata"></label> <span id="count"></span></p>'
         '<noscript><p class="none">The list of sessions needs JavaScript, which this browser does not run.</p>'
         '</noscript><div class="scroll"><table id="sessions" class="numbers"></table></div>'
         '<p id="pages"></p></section>'

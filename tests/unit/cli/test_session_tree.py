@@ -67,7 +67,7 @@ def test_a_session_sums_what_is_known() -> None:
     )
     assert lines(summary=summary) == [
         "run  success  -1.5  1 step, 1 call  1,000→0 tokens  cost $0.25  1 min 30 s",
-        "session-1  seed=7  x=None",
+        "session-1  seed=7  x=null",
     ]
 
 
