@@ -133,6 +133,7 @@ nightly: newest test-all alone coverage documents bench bench-peers matrix mutan
 	CALLSPAN_CHAOS=all $(PYTEST) tests/e2e/test_backlog.py tests/spool/test_cap.py
 	CALLSPAN_SOAK_MINUTES=40 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -s tests/stores/test_soak.py
 	CALLSPAN_SOCKET_FRAMES=10000 $(PYTEST) -n 2 tests/intercept/test_socket_scripts.py
+	CALLSPAN_SOCKET_SOAK=1800000 $(PYTEST) tests/faults/test_websockets.py -k flat
 	CALLSPAN_INTERRUPTS=all $(PYTEST) tests/faults/test_interrupts.py
 	CALLSPAN_SIGNALS=all $(PYTEST) tests/faults/test_calls_in_signals.py
 
