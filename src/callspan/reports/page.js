@@ -139,7 +139,7 @@
 
   const row = s => {
     const node = make("tr", "session");
-    const cells = [when(s.start), s.name || s.id, s.user || unknown, s.outcome || unknown, reward(s.reward), number(s.counts[0]), number(s.counts[1]),
+    const cells = [when(s.start), s.name || s.id, s.user || unknown, [s.outcome || unknown, s.marks].filter(Boolean).join(", "), reward(s.reward), number(s.counts[0]), number(s.counts[1]),
       number(s.errors), brief(s.in) + "\u2192" + brief(s.out), money(s.cost), time(s.ms)];
     cells.forEach((text, at) => {
       const look = at === 3 ? outcomes[s.outcome] : at === 4 ? tone(s.reward) : at === 7 && s.errors ? "bad" : "";

@@ -101,6 +101,7 @@ def session_row(
         "scores": {
             shown(name, NAME): [one.mean, score(*msgspec.structs.astuple(one))] for name, one in summary.scores.items()
         },
+        "marks": _marks(summary),
         "errors": summary.errors,
         "in": summary.input_tokens,
         "out": summary.output_tokens,
@@ -113,6 +114,12 @@ def session_row(
         "idle": _idle(call_rows, event_rows, end - start if end else 0) if is_known else [],
         "counts": [summary.timesteps, len(calls) or summary.calls],
     }
+
+
+def _marks(summary: SessionSummary) -> str:
+    """Return what was less than whole among its calls, as `2 cut off`."""
+    odd = {"cut by length": summary.cut_by_length, "cut off": summary.cut_off, "cancelled": summary.cancelled}
+    return ", ".join(f"{number:,} {word}" for word, number in odd.items() if number)
 
 
 def loose_row(calls: list[Placed]) -> Json:
@@ -128,6 +135,7 @@ def loose_row(calls: list[Placed]) -> Json:
         "outcome": "",
         "reward": None,
         "scores": {},
+        "marks": "",
         "errors": sum(is_error(str(call.row[_OUTCOME])) for call in calls),
         "in": known_sum(_whole(call.row[_IN]) for call in calls),
         "out": known_sum(_whole(call.row[_OUT]) for call in calls),

@@ -210,6 +210,7 @@ def test_a_report_has_other_rewards_users_metadata_and_streams_that_were_cut_off
     assert found is not None
     sessions = {row["id"]: row for row in json.loads(found[1])["sessions"]}
     one = sessions["s-u1"]
+    assert (one["marks"], sessions[""]["marks"]) == ("", "")
     assert (one["reward"], one["scores"], one["user"]) == (1.0, {"style": [0.5, "+0.5"]}, "u1")
     assert json.loads(one["meta"]) == {"seed": 7, "of": "u1"}
     assert one["steps"][0][5] == {"style": [0.5, "+0.5"]}
