@@ -14,6 +14,7 @@ import msgspec
 from callspan.cost.price_table import PROVIDER
 from callspan.fail_open import value_of
 from callspan.otlp.encoding import encode_resource, encode_scope, encode_span
+from callspan.otlp.heads import limits_in_force
 from callspan.otlp.sending import EncodedSpan, Envelope
 from callspan.record.call import CallRecord
 from callspan.record.events import (
@@ -32,7 +33,7 @@ from callspan.semconv.call import Projection
 from callspan.semconv.content import Attributes
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SessionSpans
-from callspan.semconv.spans import Span
+from callspan.semconv.spans import Span, spans_of_attempts
 from callspan.settings import Settings
 from callspan.stores.base import CallFilter, Reader, SessionSummary
 
@@ -74,6 +75,7 @@ class RecordedSpans:
         self._is_filtered = is_filtered
         self._shows_content = settings.content == "full" and settings.content_on_spans
         self._spans = Projection(settings), ScopeSpanOptions.of(settings)
+        self._limits = limits_in_force()
 
     def sessions(self) -> Iterator[SessionSummary]:
         """Yield the sessions that have such a call; without a filter all."""
@@ -158,13 +160,17 @@ class RecordedSpans:
         known = [*records]
         of_call = {call.span_id: _process(call) for call in known if isinstance(call, CallRecord)}
         spans = [*SessionSpans(*self._spans, self._conversation, self._response_id).of(known)]
-        processes = [of_call.get(span.span_id) or process or _Process(None, None, None) for span in spans]
+        if self._settings.attempt_spans:
+            sampled = (record for record in known if isinstance(record, CallRecord) and record.sampled)
+            spans += [span for record in sampled for span in spans_of_attempts(record)]
+        above = (of_call.get(span.span_id) or of_call.get(span.parent_span_id) for span in spans)
+        processes = [found or process or _Process(None, None, None) for found in above]
         encoded = [self._encoded(span, of) for span, of in zip(spans, processes, strict=True)]
         return Group(calls, encoded, [key_of(span.trace_id, span.span_id) for span in spans], version)
 
     def _encoded(self, span: Span, process: _Process) -> EncodedSpan:
         service = process.service or self._settings.service or _UNKNOWN_SERVICE
-        return EncodedSpan(span.trace_id, encode_span(span), _envelope(process._replace(service=service)))
+        return EncodedSpan(span.trace_id, encode_span(span, self._limits), _envelope(process._replace(service=service)))
 
 
 def key_of(trace_id: str, span_id: str) -> str:
