@@ -40,6 +40,9 @@ MAX_REQUEST_BYTES: Final = 3 << 20
 """Less than the 4 MiB that receivers take by default."""
 _NOTHING: Final = b""
 DEAD_LETTERS: Final = "dead_letter.jsonl"
+_OWN: Final = frozenset({"call", "import"})
+_ENDS: Final = frozenset({"ended", "requested"})
+"""A background response has a span of its request; its answer belongs to the request that reads it."""
 _COUNT: Final = fail_open("count spans that a receiver refuses")
 _Spans: TypeAlias = tuple[Entry, list[bytes]]
 """The spans of an entry."""
@@ -227,7 +230,7 @@ def _is_final(record: CallRecord) -> bool:
 
     What another request answers has a span of that request, which its process collected.
     """
-    return bool(record.sampled) and record.seen_in == "call" and record.part == "ended"
+    return bool(record.sampled) and record.seen_in in _OWN and record.part in _ENDS
 
 
 def _parts(found: Iterator[_Spans]) -> Iterator[list[_Spans]]:
