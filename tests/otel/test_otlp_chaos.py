@@ -18,7 +18,7 @@ from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 from tests.otel.unreliable_receiver import FAULTS, UnreliableReceiver
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SPANS = int(os.environ.get("CALLSPAN_CHAOS_SPANS", "20000"))
 WRITER = """
 import sys
