@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import page
 import wire_bodies as wire
 from columns import ENCODING
-from rows import BARE, DEFAULT, FLOOR, SQLITE, SUPPRESSED
+from rows import BARE, DEFAULT, FLOOR, SPANS, SQLITE, SUPPRESSED
 from timing import Measured
 
 _PLAIN = tuple(f"{family} plain {mode}" for family in ("openai", "anthropic") for mode in ("sync", "async"))
 _TEN, _LONG = "openai plain 10 KB", "openai 200 KB request"
+_WITH_SPANS = {"openai": 1.4, "anthropic": 0.9}
 _CHUNK_PERCENT = {"openai": 2.5, "anthropic": 5.0}
 
 
@@ -42,6 +43,9 @@ def _plain(found: Mapping[str, Measured]) -> Iterator[Budget]:
     there = {name: found[name] for name in _PLAIN if name in found}
     for name, each in there.items():
         yield Budget(f"{name}, spans only", 2.0, _added(each, DEFAULT) / _added(each, FLOOR), "floors")
+    for name, each in there.items():
+        most = _WITH_SPANS[name.split()[0]]
+        yield Budget(f"{name}, records and spans to stores", most, _added(each, SPANS) / _added(each, FLOOR), "floors")
     for each in (found[name] for name in (_TEN,) if name in found):
         more = (_added(each, SQLITE) - _added(each, DEFAULT)) / _added(each, FLOOR)
         yield Budget(f"{_TEN}, what records to SQLite add to that", 1.2, more, "floors")
