@@ -190,6 +190,7 @@ def test_a_decorated_function_is_recorded_when_it_is_called() -> None:
 
 def test_it_is_priced_as_of_its_day_and_in_no_metric(tmp_path: Path) -> None:
     """The price of o3 fell to a fifth in June 2025. Sessions, steps and tools of the past are measured no more."""
+    pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
     reader = InMemoryMetricReader()
     provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
     handle = callspan.instrument(stores=tmp_path / "calls.db", meter_provider=provider)

@@ -236,9 +236,13 @@ def details(draw: st.DrawFn) -> tuple[Json, list[Json]]:
 
 
 def annotated(draw: st.DrawFn) -> tuple[Json, list[Json]]:
-    """Citations and pictures, which come whole, one or several at a time, or each time all there are."""
+    """Citations and pictures, which come whole, one or several at a time, or each time all there are.
+
+    No two are alike: of those nothing says whether they are the next ones, or all there are.
+    """
     key = draw(st.sampled_from(["annotations", "images"]))
-    listed = [{"type": "url_citation", "url_citation": {"url": url}} for url in draw(st.lists(TEXTS, min_size=1))]
+    urls = draw(st.lists(TEXTS, min_size=1, unique=True))
+    listed = [{"type": "url_citation", "url_citation": {"url": url}} for url in urls]
     at = draw(st.integers(0, len(listed)))
     again = draw(st.booleans()) and 0 < at < len(listed)
     return {key: listed}, [{key: part} for part in (listed[:at], listed if again else listed[at:]) if part]
