@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +20,7 @@ import openai
 import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -26,6 +29,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
 import callspan
 from callspan.agent.episode import forgotten
 from callspan.safe_urls import safe_name
+from callspan.semconv.call import SHORTEST_NS
 from callspan.settings import SettingError
 from callspan.spool.losses import read_losses
 from callspan.stores.base import CallFilter
@@ -150,6 +154,9 @@ def test_what_a_killed_process_had_begun_is_sent_as_interrupted(
         ("invoke_workflow whole", None, "UNSET", ""),
         ("timestep half", "invoke_workflow left", "ERROR", ended),
     ]
+    (stream,) = (span for span in receiver.spans if span.name == "chat m" and span.status == "ERROR")
+    (left,) = (span for span in receiver.spans if span.name == "invoke_workflow left")
+    assert abs(stream.end_ns - left.end_ns) <= SHORTEST_NS
     assert not list(directory.glob("*.segment"))
 
 
@@ -233,10 +240,11 @@ def test_a_call_of_the_past_and_what_a_background_response_became_are_sent(
             created = client.responses.create(model="b", input="Hi", background=True)
             while client.responses.retrieve(created.id).status != "completed":
                 pass
+            list(client.responses.create(model="c", input="Hi", background=True, stream=True))
         assert handle.force_flush()
         handle.uninstrument()
     names = sorted(span.name for span in receiver.spans)
-    assert names == ["chat b", "chat old", "fetch_response"]
+    assert names == ["chat b", "chat c", "chat old", "fetch_response"]
     (old,) = (span for span in receiver.spans if span.name == "chat old")
     assert (old.start_ns, old.end_ns) == (int(then.timestamp() * 1e9), int(then.timestamp() * 1e9) + 2 * 10**9)
 
@@ -280,3 +288,51 @@ def test_a_url_with_credentials_or_options_is_refused(rest: str) -> None:
     with pytest.raises(SettingError) as raised:
         callspan.instrument(stores=f"otlp+http://{rest}")
     assert "u:p" not in str(raised.value)
+
+
+def test_a_resource_that_is_no_unicode_costs_no_record(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    application = TracerProvider(resource=Resource({"team": "caf\udce9", "service.name": "shop"}))
+    stores = [store, f"sqlite:///{tmp_path}/calls.db"]
+    with instrumented(tracer_provider=application, stores=stores, spool_dir=tmp_path) as handle:
+        chats(provider, 1)
+        assert handle.force_flush()
+    assert [span.resource for span in receiver.spans] == [{"team": "caf\ufffd", "service.name": "shop"}]
+
+
+def test_a_session_that_is_open_while_callspan_is_set_up_again_is_not_interrupted(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    receiver.status = 503
+    with instrumented(stores=store, spool_dir=tmp_path):
+        session = callspan.session("s").start()
+        chats(provider, 1)
+    receiver.status = 200
+    with instrumented(stores=store, spool_dir=tmp_path) as handle:
+        chats(provider, 1)
+        assert handle.force_flush()
+        time.sleep(0.2)
+        session.end()
+        receiver.wait_for(3)
+    assert sorted((span.name, span.status) for span in receiver.spans) == [
+        ("chat m", "UNSET"), ("chat m", "UNSET"), ("invoke_workflow s", "UNSET"),
+    ]  # fmt: skip
+
+
+def test_a_session_is_erased_from_what_waits_for_a_receiver(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    """Also where its process was killed, and the beginnings in the heads of segments."""
+    program = [sys.executable, "-c", KILLED, provider.openai_url, store, str(tmp_path)]
+    receiver.status = 503
+    assert subprocess.run(program, check=False, timeout=60).returncode == -signal.SIGKILL
+    stores = f"sqlite:///{tmp_path}/calls.db,{store}"
+    with closing(open_store(f"sqlite:///{tmp_path}/calls.db")) as reader:
+        ids = [one.session.session_id for one in reader.sessions()]
+    environment = {**os.environ, "CALLSPAN_STORES": stores, "CALLSPAN_SPOOL_DIR": str(tmp_path)}
+    delete = [str(Path(sys.executable).with_name("callspan")), "delete", "--yes", *ids]
+    erased = subprocess.run(delete, env=environment, capture_output=True, text=True, check=False)
+    assert erased.returncode == 0, erased.stdout + erased.stderr
+    assert len(ids) == 2
+    assert not any(ident.encode() in path.read_bytes() for path in tmp_path.glob("*.segment") for ident in ids)

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.fail_open import fail_open
 from callspan.process.content import without_bodies
 from callspan.record import codec
 from callspan.record.call import CallRecord
@@ -20,42 +21,67 @@ from callspan.record.events import AGENT_START, SCOPE_TYPES, TOOL_START, EventRe
 from callspan.record.span_frames import SegmentHead, encode_frame_of
 
 _STARTS: Final = frozenset({AGENT_START, TOOL_START})
-_LARGE_BYTES: Final = 16_384
-_MOST: Final = 4096
-"""More are not kept: the oldest of what never ends makes room."""
+_LARGE_BYTES: Final = 2048
+_MOST_BYTES: Final = 1 << 18
+"""Of more, the oldest are not kept: what never ends makes room."""
+_HEAD: Final = fail_open("make the head of a segment; its spans cannot be sent")
+
+
+class _Process:
+    """What one process has begun; a fork begins anew, so that no one says of a parent's that it was interrupted."""
+
+    def __init__(self) -> None:
+        self.pid, self.ident = os.getpid(), uuid.uuid4().hex
+        self.records: dict[tuple[str, str], bytes] = {}
+        self.bytes = 0
+
+    def add(self, key: tuple[str, str], payload: bytes) -> None:
+        self.remove(key)
+        self.records[key] = payload
+        self.bytes += len(payload)
+        while self.bytes > _MOST_BYTES and self.records:
+            self.remove(next(iter(self.records)))
+
+    def remove(self, key: tuple[str, str]) -> None:
+        self.bytes -= len(self.records.pop(key, b""))
+
+
+_here: Final[list[_Process]] = []
+"""That of this process, whichever recorder writes: one that is replaced leaves what it began to the next."""
+
+
+def _process() -> _Process:
+    if not _here or _here[0].pid != os.getpid():
+        _here[:] = [_Process()]
+    return _here[0]
 
 
 class BegunRecords:
-    """Keeps them while a store takes spans. Safe from any thread; a fork begins without those of its parent."""
+    """Keeps them while a store takes spans. Safe from any thread."""
 
     def __init__(self, head: Callable[[], SegmentHead]) -> None:
         """`head` returns what the spans of this process have in common."""
         self._head = head
-        self._begin()
 
     def note(self, record: Record, payload: bytes) -> None:
         """Keep a record that begins something; forget the one whose end this is."""
-        if os.getpid() != self._pid:
-            self._begin()
         if is_begin(record):
-            if len(self._records) >= _MOST:
-                self._records.pop(next(iter(self._records)), None)
-            # Without bodies where it is large: all of them go into the head of each segment.
-            large = len(payload) > _LARGE_BYTES
-            self._records[begin_key(record)] = codec.encode(without_bodies(record)) if large else payload
-        else:
-            self._records.pop(begin_key(record), None)
+            # Without its content where that is large: all of them go into the head of each segment.
+            _process().add(begin_key(record), codec.encode(_slim(record)) if len(payload) > _LARGE_BYTES else payload)
+        elif (process := _process()).records:
+            process.remove(begin_key(record))
 
     def head(self) -> bytes:
-        """Return the payload of a new segment's head."""
-        if os.getpid() != self._pid:
-            self._begin()
-        begun = [msgspec.Raw(payload) for payload in list(self._records.values())]
-        return encode_frame_of(msgspec.structs.replace(self._head(), process=self._process, begun=begun))
+        """Return the payload of a new segment's head; empty where it cannot be made. Never raises."""
+        with _HEAD:
+            process = _process()
+            begun = [msgspec.Raw(payload) for payload in list(process.records.values())]
+            return encode_frame_of(msgspec.structs.replace(self._head(), process=process.ident, begun=begun))
+        return b""
 
-    def _begin(self) -> None:
-        self._pid, self._process = os.getpid(), uuid.uuid4().hex
-        self._records: dict[tuple[str, str], bytes] = {}
+
+def _slim(record: Record) -> Record:
+    return msgspec.structs.replace(record, data=None) if isinstance(record, EventRecord) else without_bodies(record)
 
 
 def is_begin(record: Record) -> bool:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final, TypeVar
 
 from callspan.record.call import SpanLink
+from callspan.record.codec import encodable
 from callspan.record.span_frames import SpanLimits
 from callspan.semconv.call import SpanEvent
 from callspan.semconv.content import Attributes, AttributeValue
@@ -44,8 +45,9 @@ def encode_request(resource: bytes, resource_schema: str, scope: bytes, schema: 
 
 
 def encode_resource(attributes: Attributes) -> bytes:
-    """Return attributes as the message `Resource`."""
-    return _attributes(b"\x0a", attributes)
+    """Return attributes as the message `Resource`; text that is no Unicode as far as it is, what is no value not."""
+    named = {encodable(name): _unicode(value) for name, value in attributes.items()}
+    return _attributes(b"\x0a", {name: value for name, value in named.items() if value is not None})
 
 
 def encode_scope(name: str, version: str) -> bytes:
@@ -103,6 +105,21 @@ def _short(value: AttributeValue, chars: int | None) -> AttributeValue:
     if isinstance(value, str):
         return value[:chars]
     return [one[:chars] if isinstance(one, str) else one for one in value]  # type: ignore[return-value] # of one type
+
+
+def span_id_of(span: bytes) -> str:
+    """Return the id of a span that `encode_span` has encoded."""
+    return span[20:28].hex()
+
+
+def _unicode(value: AttributeValue) -> AttributeValue | None:
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(encodable(one) if isinstance(one, str) else one for one in value)
+    return None
 
 
 def _events(events: Sequence[SpanEvent], limits: SpanLimits) -> bytes:

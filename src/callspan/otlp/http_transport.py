@@ -58,6 +58,9 @@ class HttpTransport:
                 body = _body(response, until_s)
         except ours(requests.RequestException) as error:
             raise UnavailableError(_cause(error)) from None
+        except ours(ValueError):
+            # Of the headers: their text may not be quoted. A setting can be mended.
+            raise UnavailableError("a header of OTEL_EXPORTER_OTLP_HEADERS cannot be sent") from None
         if response.ok and not response.is_redirect:
             return _rejection(response.headers.get("content-type", ""), body)
         status = f"{response.status_code} {_phrase(response.status_code)}".strip()

@@ -41,8 +41,8 @@ MAX_REQUEST_BYTES: Final = 3 << 20
 _NOTHING: Final = b""
 DEAD_LETTERS: Final = "dead_letter.jsonl"
 _OWN: Final = frozenset({"call", "import"})
-_ENDS: Final = frozenset({"ended", "requested"})
-"""A background response has a span of its request; its answer belongs to the request that reads it."""
+_ENDS: Final = frozenset({"ended", "requested", "answered"})
+"""The request of a background response has a span; its answer too, unless another request has read it."""
 _COUNT: Final = fail_open("count spans that a receiver refuses")
 _Spans: TypeAlias = tuple[Entry, list[bytes]]
 """The spans of an entry."""
@@ -63,6 +63,11 @@ class Otlp(ServerStore):
             raise self.error("has a user or options: headers, TLS and time limit are those of OTEL_EXPORTER_OTLP_*")
         if self.content != "full":
             raise self.error("has a `content`: what spans show is said by the settings `content`, `content_on_spans`")
+
+    @property
+    def at_every_level(self) -> list[str]:
+        """Its URL: it has no level of its own."""
+        return [self.url]
 
     def sink(self) -> Sink:
         """Return the sink, not connected. Raises SettingError where a package that it needs is not installed."""
@@ -100,15 +105,32 @@ class OtlpSink(BaseSink):
             raise PoisonError("the segment has no head: what its spans have in common is not known")
         for part in _parts(self._spans(maker, entries)):
             self._send(maker, part)
-        self._answered.clear()
+        self._answered.difference_update((entry.segment, entry.end) for entry in entries)
 
     def take_over(self, segment: Path, head: bytes, payloads: Iterable[bytes]) -> None:
-        """Send the spans of what a process had begun when it was killed. Raises as `deliver`."""
-        maker, left, self._segment = SpanMaker.of(head), list(payloads), segment
-        if maker is not None and left:
-            entry = Entry(segment.name, 0, 0, b"")
-            for span in maker.interrupted(left):
-                self._send_alone(maker, entry, span)
+        """Send the spans of what a process had begun when it was killed. Raises as `deliver`, and then goes on."""
+        maker, self._segment = SpanMaker.of(head), segment
+        if maker is None:
+            return
+        # Each has a key of its own, below those of entries.
+        found = (
+            (Entry(segment.name, 0, -number, b""), span) for number, span in enumerate(maker.interrupted(payloads))
+        )
+        waiting = ((entry, [span]) for entry, span in found if (entry.segment, entry.end) not in self._answered)
+        for part in _parts(waiting):
+            self._send_halved(maker, part)
+        self._answered.clear()
+
+    def _send_halved(self, maker: SpanMaker, part: Sequence[_Spans]) -> None:
+        try:
+            self._send(maker, part)
+        except ours(PoisonError) as error:
+            if len(part) == 1:
+                self.set_aside(part[0][0], str(error))
+                self._answered.add((part[0][0].segment, part[0][0].end))
+                return
+            for half in (part[: len(part) // 2], part[len(part) // 2 :]):
+                self._send_halved(maker, half)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Note a span that is refused for good in `dead_letter.jsonl` of the spool, without content, and count it."""
@@ -136,12 +158,6 @@ class OtlpSink(BaseSink):
         for entry in entries:
             if (entry.segment, entry.end) not in self._answered and (spans := maker.spans(entry)):
                 yield entry, spans
-
-    def _send_alone(self, maker: SpanMaker, entry: Entry, span: bytes) -> None:
-        try:
-            self._send(maker, [(entry, [span])])
-        except ours(PoisonError) as error:
-            self.set_aside(entry, str(error))
 
     def _send(self, maker: SpanMaker, part: Sequence[_Spans]) -> None:
         try:

@@ -107,8 +107,11 @@ class Listing:
         named = ((name, others_of(self.directory / name, keys)) for name in self.segments)
         return [name for name, others in named if others and not self.is_delivered(name, others)]
 
-    def is_delivered(self, name: str, keys: Collection[str]) -> bool:
-        """Return whether each of these stores has the complete segment, according to the cursor files."""
+    def is_delivered(self, name: str, keys: Collection[str], *, but: int = 0) -> bool:
+        """Return whether each of these stores has the complete segment, according to the cursor files.
+
+        `but`: 1 where a segment is complete, too, that a store which takes spans has and has yet to take over.
+        """
         marked = [key for key in keys if cursor_path(self.directory, name, key).name in self._names]
         if len(marked) < len(keys):
             return False
@@ -116,7 +119,7 @@ class Listing:
             size = (self.directory / name).stat().st_size
         except ours(OSError):
             return True  # deleted in between
-        return all(read_cursor(self.directory, name, key) >= size for key in marked)
+        return all(read_cursor(self.directory, name, key) >= size - but for key in marked)
 
     def waiting_since_ns(self, held: Collection[str], keys: Collection[str]) -> list[int]:
         """Return when each segment was made that some store lacks a part of; of the `held` ones, a store not of `keys`.
@@ -127,7 +130,7 @@ class Listing:
         for name in self.segments:
             named = keys_of(self.directory / name)
             lacking = None if named is None else named.difference(keys if name in held else ())
-            if name not in held if lacking is None else not self.is_delivered(name, lacking):
+            if name not in held if lacking is None else not self.is_delivered(name, lacking, but=1):
                 found.append(created_ns(name))
         return found
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from callspan.fail_open import Once, fail_open, log
 from callspan.record.span_frames import NO_HEAD, decode_head
@@ -27,7 +27,7 @@ from callspan.spool.directory import (
     remove_cursors,
     size_of,
 )
-from callspan.spool.segment import Gap, Segment, Source, head_of
+from callspan.spool.segment import Gap, Segment, Source, head_of, keys_of
 
 _ADOPTED_AT_ONCE: Final = 64
 _SCAN_S: Final = 5.0
@@ -148,12 +148,24 @@ class SegmentSet:
         self.adopted += found
         return found > 0
 
-    def is_last_of_process(self, segment: Segment) -> bool:
-        """Return whether no later segment here is of the process that wrote this one. Raises OSError."""
-        later = (name for name in Listing(self.directory).segments if name > segment.name)
+    def place_in_process(self, segment: Segment, sink: int) -> Literal["last", "before", "waits"]:
+        """Return where an adopted segment is among those of its process, for a sink that takes spans.
+
+        `last`: what was begun in it, and not ended, never was; `before`: a later segment, perhaps one of this process,
+        has what it lacks; `waits`: the last, while the sink lacks something of an earlier one. Raises OSError.
+        """
         mine, process = _pid_of(segment.name), _process_of(segment.head)
-        same = (name for name in later if _pid_of(name) == mine)
-        return all(_process_of(head_of(self.directory / name)) != process for name in same)
+        if process is not None and process == _process_of(self.head()):
+            return "before"
+        names = (name for name in Listing(self.directory).segments if name != segment.name and _pid_of(name) == mine)
+        same = [name for name in names if _process_of(head_of(self.directory / name)) == process]
+        if any(name > segment.name for name in same):
+            return "before"
+        return "waits" if any(not self._has_taken(name, sink) for name in same) else "last"
+
+    def _has_taken(self, name: str, sink: int) -> bool:
+        path, key = self.directory / name, self.keys[sink]
+        return key not in (keys_of(path) or ()) or read_cursor(self.directory, name, key) >= path.stat().st_size
 
     def cursor(self, source: Source, sink: int) -> int:
         """Return the offset up to which the sink has the source."""

@@ -268,9 +268,11 @@ class Shipper:
         if self._spans is None or not isinstance(source, Segment) or source.own:
             return
         if self._segments.cursor(source, self.number) < source.end:
-            is_last = self._segments.is_last_of_process(source)
-            self._spans.take_over(source.path, source.head, (source.payloads() if is_last else ()))
-            self._move(source, source.end, is_all=True)
+            place = self._segments.place_in_process(source, self.number)
+            if place == "last":
+                self._spans.take_over(source.path, source.head, source.payloads())
+            if place != "waits":
+                self._move(source, source.end, is_all=True)
 
     def _move(self, source: Source, offset: int, *, is_all: bool = False) -> None:
         """Note that the sink has a source up to an offset; `is_all`: and nothing in it is left to take over."""
