@@ -90,7 +90,7 @@ class RunningTotals:
             input_tokens=read,
             output_tokens=written,
             reward=rewards.reward,
-            rewards=rewards.means,
+            rewards=rewards.means if rewards.others else {},
             model_ns=model_ns,
             tool_ns=tool_ns,
         )
