@@ -75,6 +75,15 @@ def answer(exchange: Exchange) -> Json | None:
     return body if isinstance(body, dict) else None
 
 
+def ran_at_provider(exchange: Exchange) -> list[str]:
+    """Return the ids of the tools that the provider ran for the answer, in their order."""
+    found = (answer(exchange) or {}) if exchange.status == 200 else {}
+    items = [item for item in found.get("output") or [] if item["type"].endswith("_call")]
+    own = [item for item in items if item["type"] not in APPLICATION_TOOLS and item.get("execution") != "client"]
+    blocks = [block for block in found.get("content") or [] if block["type"] in {"server_tool_use", "mcp_tool_use"}]
+    return [item.get("call_id") or item["id"] for item in (*own, *blocks)]
+
+
 def _read_request(facts: Facts, endpoint: str, request: Json) -> None:
     facts.request_model = stated(request.get("model"))
     facts.request_params = tuple((key, request[key]) for key in SETTINGS if request.get(key) is not None)

@@ -145,6 +145,17 @@ def complaints(exchange: Exchange, record: CallRecord, span: ReadableSpan, sent:
     return [f"{exchange.id} {name}: {got!r}, not {want!r}" for name, (got, want) in checks.items() if got != want]
 
 
+def is_tool(span: ReadableSpan) -> bool:
+    return (span.attributes or {}).get("gen_ai.operation.name") == "execute_tool"
+
+
+def tool_checks(exchange: Exchange, call: ReadableSpan, tools: list[ReadableSpan]) -> list[str]:
+    """What of the tools that ran at the provider is not as the exchange was: each is a span below its call, once."""
+    below = [tool.attributes or {} for tool in tools if tool.parent and call.context == tool.parent]
+    got, want = [found.get("gen_ai.tool.call.id") for found in below], oracle.ran_at_provider(exchange)
+    return [] if got == want else [f"{exchange.id} tools at the provider: {got!r}, not {want!r}"]
+
+
 def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None, entry: str = "create") -> None:
     """Play the exchanges with callspan on; fail with a table of facts and the ids of what went wrong."""
     expected = bare(asynchronous, entry, tuple(chosen))
@@ -156,14 +167,17 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
             sent.append(replayer.sent_body())
             if outcome != expected[each.id]:
                 wrong.append(f"{each.id} the caller got something else: {facts.shortened(outcome, 400)}")
-            made = sum(not_started(record) for record in seen.everything), len(seen.spans)
+            calls = sum(not is_tool(span) for span in seen.spans)
+            made = sum(not_started(record) for record in seen.everything), calls
             assert made == (number, number), f"{each.id}: {made} records and spans after {number} calls"
-        for each, record, span, body in zip(chosen, seen.records, seen.spans, sent, strict=True):
+        tools, spans = ([span for span in seen.spans if is_tool(span) is of_tool] for of_tool in (True, False))
+        for each, record, span, body in zip(chosen, seen.records, spans, sent, strict=True):
             conversation = record.conversation or Conversation()
             wire, read = expected_facts(each, expected[each.id], entry), reading.read_from_record(record, conversation)
             wire.error_message = masked(wire.error_message, read.error_message)
             score.add(each.id, wire, read)
             wrong += complaints(each, record, span, body, entry)
+            wrong += tool_checks(each, span, tools)
         wrong += differences(seen.spans, seen.records, load({}, {}))
     report = "\n".join([f"{len(chosen)} exchanges", score.report(), *wrong])
     print(f"\n{report}")

@@ -22,6 +22,10 @@ class Ending(msgspec.Struct, eq=False):
     processed: Processed[CallRecord] | None = None
     """The record; None before it is built, and after the end."""
     conversation: Conversation | None = None
+    wire: Conversation | None = None
+    """The messages as they were sent and received, for a tool loop, and where tools of the provider have run."""
+    has_runs: bool = False
+    """Whether tools of the provider may have run."""
     tokens: Tokens = msgspec.field(default_factory=TOKENS.copy)
     """What it has not done yet and may do once; empty when it is done."""
     runs: int = 0

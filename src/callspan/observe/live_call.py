@@ -17,7 +17,16 @@ from callspan.observe.attempts import TOO_MANY_REQUESTS, last_limits, usage_by_a
 from callspan.observe.ending import Ending, bodies
 from callspan.observe.exchange import NOWHERE, Exchange, started
 from callspan.observe.forms import form_fields
-from callspan.observe.ports import NO_SPAN, CallEnded, CallInfo, CallPorts, CallSpanHandle, Clock, Timeline
+from callspan.observe.ports import (
+    NO_SPAN,
+    CallEnded,
+    CallInfo,
+    CallPorts,
+    CallSpanHandle,
+    Clock,
+    Exchanged,
+    Timeline,
+)
 from callspan.observe.stated_times import StatedTimes
 from callspan.observe.stream_timing import ChunkLog, ChunkTiming, no_piece
 from callspan.observe.token_estimates import estimated
@@ -26,6 +35,7 @@ from callspan.process.processed import Processed
 from callspan.process.processors import interrupted
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Accumulator, Endpoint, ResponseInfo
+from callspan.providers.hosted_tools import has_runs
 from callspan.providers.routes import Found, Kind
 from callspan.providers.wire_json import text
 from callspan.record.call import NO_BODY, CallRecord, ChunkNote, ErrorInfo, Request, Stream, StreamEnd
@@ -254,7 +264,7 @@ class RecordedExchange(Exchange):
 class LiveCall(RecordedExchange):
     """One call from its start to its record."""
 
-    __slots__ = ("_begun", "_call_ended", "_input", "_over", "_raw_input", "_started")
+    __slots__ = ("_begun", "_call_ended", "_exchanged", "_input", "_over", "_raw_input", "_started")
 
     def __init__(
         self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, begun: Processed[CallRecord],
@@ -262,6 +272,7 @@ class LiveCall(RecordedExchange):
     ) -> None:  # fmt: skip
         """`begun` is `record` as it may be shown and measured."""
         self._call_ended = call_ended
+        self._exchanged: Exchanged | None = call_ended and getattr(call_ended, "exchanged", None)
         self._begun = begun
         self._started: CallRecord | None = None
         self._input: Conversation | None = None
@@ -288,7 +299,7 @@ class LiveCall(RecordedExchange):
                 request, model=request.model or self._request.model, stream=self.streaming,
                 body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
-            if self.span.wants_content:
+            if self.span.wants_content or self._exchanged is not None:
                 self._input = self._endpoint.conversation(body, None)
         except reported(_READ_REQUEST):
             self._input = None
@@ -349,11 +360,21 @@ class LiveCall(RecordedExchange):
         if MEASUREMENT in tokens and self._ports.are_measured():
             self._ports.observed(processed, tokens)
         (self._over or self._ports.begun(self._begun))()
-        if tokens.pop(TOTALS, False) and self._call_ended is not None:
+        if tokens.pop(TOTALS, False) and (self._call_ended is not None or ending.wire is not None):
             with _TOTALS:
-                self._call_ended(processed, ending.conversation)
+                self._tell(processed, ending)
         ending.tokens = {}
-        ending.processed = ending.conversation = None
+        ending.processed = ending.conversation = ending.wire = None
+
+    def _tell(self, processed: Processed[CallRecord], ending: Ending) -> None:
+        """Tell the session, timestep or loop around it; record the tools that have run at the provider."""
+        if self._call_ended is not None:
+            self._call_ended(processed, ending.conversation)
+        if ending.wire is not None:
+            if self._exchanged is not None:
+                self._exchanged(ending.wire, processed.record)
+            if ending.has_runs:
+                self._ports.tools_ran(ending.wire, processed.record)
 
     def _processed(self, ending: Ending) -> Processed[CallRecord]:
         """Return the record, processed; from here on it is kept, and what it is made of is not."""
@@ -369,8 +390,12 @@ class LiveCall(RecordedExchange):
                     flag_unrecognized(fields, self.record, ending.body)
             record = msgspec.structs.replace(self.record, **fields)
             processed = self._ports.processors.process(record)
+            ending.has_runs = has_runs(ending.body)
+            if self._exchanged is not None or ending.has_runs:
+                ending.wire = self._conversation(record, record, ending.body)
             if self.span.wants_content:
-                ending.conversation = self._conversation(record, processed.record, ending.body)
+                same = ending.wire is not None and bodies(processed.record) == bodies(record)
+                ending.conversation = ending.wire if same else self._conversation(record, processed.record, ending.body)
         ending.processed = processed
         ending.body = self._body = self._input = self._raw_input = self._raw_output = None
         self._request = self.record.request

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
+Exchanged: TypeAlias = Callable[[Conversation, CallRecord], None]
+"""Takes what a call of a tool loop has sent and received, as the wire has it, and its processed record."""
 
 
 class Clock(msgspec.Struct, frozen=True):
@@ -93,6 +95,11 @@ def _uncounted(record: Processed[CallRecord]) -> Callable[[], object]:
     return bool
 
 
+def _without_tools(wire: Conversation, record: CallRecord) -> None:
+    """Record none."""
+    del wire, record
+
+
 class ExchangePorts(msgspec.Struct, frozen=True, kw_only=True):
     """The ports of an observed request. Safe from any thread."""
 
@@ -134,6 +141,8 @@ class CallPorts(ExchangePorts, frozen=True, kw_only=True):
     """Called with the record of a call that was sent or has ended, for what refers to the call later. Never raises."""
     answered: Callable[[CallRecord], object] = bool
     """Called with the record of a background response that its own request has answered. Never raises."""
+    tools_ran: Exchanged = _without_tools
+    """Called with the messages and the record of a call in which tools of the provider have run. Never raises."""
     estimates: bool = False
     """Estimate tokens that the provider does not return."""
     chunk_log: int = 0

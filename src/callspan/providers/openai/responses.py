@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.parts import media, parts_of
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
@@ -44,10 +45,6 @@ _RESULT: Final = ("_call_output", "_output")
 _NOT_EXTRA: Final = frozenset({"type", "id", "call_id", "name", "incomplete"})
 
 _NAMED: Final = ("function", "custom")
-_OF_APPLICATION: Final = frozenset(
-    {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
-)
-"""Types of tool calls that the application runs; the output of a hosted shell is next to its call."""
 _OF_USER: Final = ("mcp_approval_response", "item_reference")
 
 
@@ -204,7 +201,7 @@ def requests_tools(output: Iterable[object]) -> bool:
     requested, returned = set(), set()
     for item in output:
         kind = text(item, "type") or ""
-        if kind in _OF_APPLICATION or (kind == "tool_search_call" and text(item, "execution") == "client"):
+        if kind.endswith(_CALL) and is_of_application(kind.removesuffix(_CALL), item):
             requested.add(text(item, "call_id"))
         elif kind.endswith(_RESULT):
             returned.add(text(item, "call_id"))

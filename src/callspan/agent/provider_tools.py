@@ -1,0 +1,61 @@
+"""Provider tools: the runs of tools that the provider has made within a call, each a span below it and an event row.
+
+They are made of the blocks of the answer, which state no times: their time is that of the call's end.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry.context import Context
+
+from callspan.agent.operations import parsed
+from callspan.agent.runtime import Runtime, known_level
+from callspan.background import TOKENS
+from callspan.fail_open import fail_open
+from callspan.process.processors import with_ids, write
+from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
+from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.events import EventRecord
+from callspan.record.messages import Conversation
+from callspan.record.span_handle import span_ids
+
+_RECORD: Final = fail_open("record a tool that ran at the provider")
+
+
+def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallRecord) -> None:
+    """Record each tool that has run at the provider within a call, as a child of the call's span."""
+    level = known_level("call", record.call_id)
+    above = Context()
+    if record.trace_id is not None and record.span_id is not None:
+        call = runtime.spans.joined(record.trace_id, record.span_id, sampled=record.sampled is not False)
+        above = call.within(above)
+    seen: set[str] = set()
+    for run in runs_at_provider(wire.output):
+        name = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id
+        seen.add(name)
+        with _RECORD:
+            processed = runtime.process(_event(run, record, name), level, "event")
+            span = runtime.spans.start(processed, parent=above)
+            span.end(processed, None, TOKENS.copy())
+            write(with_ids(processed, span_ids(span)), runtime.write)
+
+
+def _event(run: ProviderRun, record: CallRecord, name: str) -> EventRecord:
+    place, call = record.place, run.call
+    facts = {"provider": record.provider, "tool_type": run.kind, "server": run.server}
+    data = {"arguments": parsed(call.arguments), "result": run.result}
+    return EventRecord(
+        event_id=f"{record.call_id}-{name}",
+        session_id=place.session_id,
+        timestep_id=place.timestep_id,
+        timestep=place.timestep,
+        call_id=record.call_id,
+        event_type="tool",
+        name=call.name or call.tool_type,
+        time_ns=record.timing.start_ns + (record.timing.duration_ns or 0),
+        data={name: value for name, value in data.items() if value is not None} or None,
+        tool_call_id=call.id,
+        error=ErrorInfo(kind="unknown", type="tool_error") if run.failed else None,
+        metadata={**record.metadata, **{name: value for name, value in facts.items() if value is not None}},
+    )

@@ -1,0 +1,83 @@
+"""Hosted tools: the runs of tools at the provider that an answer contains: web search, code, files, MCP servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from callspan.providers.wire_json import text
+from callspan.record.messages import Message, ToolCall, ToolResult
+
+_OF_APPLICATION: Final = frozenset(
+    {"function", "custom", "custom_tool", "toolset", "computer", "local_shell", "apply_patch"}
+)
+"""Types of tools that the application alone runs."""
+_ANSWERED: Final = frozenset(f"{name}_call" for name in _OF_APPLICATION)
+"""Types of their items."""
+_SUFFIXES: Final = ("_tool_use", "_call")
+_DATASTORES: Final = frozenset({"file_search"})
+_RESULTS: Final = ("output", "outputs", "results")
+"""Fields of an item of Responses that have what its tool returned."""
+_SERVERS: Final = ("server_name", "server_label")
+
+
+class ProviderRun(NamedTuple):
+    """One run of a tool at the provider."""
+
+    call: ToolCall
+    position: int
+    """Its place in the answer, from 0."""
+    kind: str
+    """`extension` or `datastore`."""
+    server: str | None
+    """The MCP server that has the tool."""
+    result: object
+    """None: none was returned."""
+    failed: bool
+
+
+def is_of_application(tool_type: str, fields: object) -> bool:
+    """Return whether the application answers a call of a tool.
+
+    A shell is the provider's in a container of its own; a search for tools is the application's where it says so.
+
+    Args:
+        tool_type: The type of the tool, as of `ToolCall`, or of its item without `_call`.
+        fields: What its item says besides, or the item.
+    """
+    if tool_type == "tool_search":
+        return text(fields, "execution") == "client"
+    if tool_type == "shell":
+        return text(fields, "environment", "type") != "container_reference"
+    return tool_type in _OF_APPLICATION
+
+
+def has_runs(body: object) -> bool:
+    """Return whether an answer may contain the run of a tool at the provider. Called for each answer."""
+    if not isinstance(body, dict) or "choices" in body:
+        return False
+    blocks = body.get("content") or body.get("output")
+    for block in blocks if isinstance(blocks, list) else ():
+        kind = block.get("type") if isinstance(block, dict) else None
+        if isinstance(kind, str) and kind.endswith(_SUFFIXES) and kind not in _ANSWERED:
+            return True
+    return False
+
+
+def runs_at_provider(output: list[Message]) -> Iterator[ProviderRun]:
+    """Yield the runs of tools at the provider in the messages of an answer, with what they returned there."""
+    parts = [part for message in output for part in message.parts]
+    results = {part.id: part for part in parts if isinstance(part, ToolResult) and part.id is not None}
+    calls = [part for part in parts if isinstance(part, ToolCall)]
+    runs = [call for call in calls if not is_of_application(call.tool_type, call.extra)]
+    for position, call in enumerate(runs):
+        extra, answer = call.extra or {}, None if call.id is None else results.get(call.id)
+        error = extra.get("error")
+        result = next((extra[name] for name in _RESULTS if extra.get(name) is not None), error)
+        yield ProviderRun(
+            call, position,
+            "datastore" if call.tool_type in _DATASTORES else "extension",
+            next((text(extra, name) for name in _SERVERS if name in extra), None),
+            result if answer is None else answer.content,
+            error is not None or extra.get("status") == "failed" or (answer is not None and answer.is_error is True),
+        )  # fmt: skip
