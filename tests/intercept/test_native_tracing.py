@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from callspan.testing import Captured
-from tests.intercept import sdks
+from callspan.testing import Captured, capture
+from tests.intercept import loops, sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, the_call
 
@@ -72,38 +72,31 @@ def test_the_traceparent_sent_is_that_of_callspans_span(
     assert native() == []
 
 
-def test_spans_of_a_tool_runner_are_parents_of_callspans(
-    mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
+@pytest.mark.parametrize("setting", ["replace", "keep"])
+def test_spans_of_a_tool_runner_are_replaced_or_below_callspans(
+    setting: Any, mode: Mode, run: Run, native: Callable[[], list[ReadableSpan]]
 ) -> None:
-    def weather(city: str) -> str:
-        """Say the weather.
-
-        Args:
-            city: Where.
-        """
-        return f"Sunny in {city}"
-
-    async def weather_async(city: str) -> str:
-        return weather(city)
-
-    tool = anthropic.beta_tool(weather)
-    if mode.is_async:
-        weather_async.__doc__ = weather.__doc__
-        tool = anthropic.beta_async_tool(weather_async, name="weather")
-    mode.provider.reply(tool_calls=[{"name": "weather", "arguments": {"city": "Paris"}}])
+    mode.provider.reply(tool_calls=[loops.request()])
     mode.provider.reply(text="It is sunny.")
 
-    async def body() -> None:
-        runner = mode.anthropic().beta.messages.tool_runner(**MESSAGE, tools=[tool])
-        await mode.wait(runner.until_done())
-
-    run(body)
-    names = {span.name: span for span in native()}
-    assert "anthropic.messages.tool_runner" in names
-    above = names["anthropic.messages.tool_runner"].context
-    assert above is not None
-    assert [span.parent and span.parent.span_id for span in seen.spans] == [above.span_id] * 2
-    assert not [name for name in names if name.endswith("messages.create")]
+    with capture(native=setting) as seen:
+        run(lambda: mode.wait(loops.of_anthropic(mode, lambda city: f"Sunny in {city}").until_done()))
+        ours = {span.name.partition(" ")[0]: span for span in seen.spans}
+        assert len(loops.rows(seen, "tool")) == len(loops.rows(seen, "agent")) == 1
+    theirs = {span.name: span for span in native()}
+    if setting == "replace":
+        assert not theirs
+        return
+    above = {"anthropic.messages.tool_runner": "invoke_agent", "anthropic.custom_tool_use weather": "execute_tool"}
+    for name, our_name in above.items():
+        parent, our_span = theirs[name].parent, ours[our_name]
+        assert parent is not None
+        assert our_span.context is not None
+        assert parent.span_id == our_span.context.span_id
+        shown = {**(our_span.attributes or {})}
+        expected = {**(theirs[name].attributes or {})}
+        expected.pop("anthropic.tool_result.content", None)  # `gen_ai.tool.call.result`
+        assert {key: shown.get(key) for key in expected} == expected
 
 
 @pytest.mark.parametrize("status", [200, 500])

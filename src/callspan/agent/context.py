@@ -33,6 +33,8 @@ _NOTHING: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
 SCOPE: Final = "callspan.scope"
 """Key of the current scope in the OpenTelemetry context."""
+_SUPPRESSION: Final = "suppress"
+"""In the names of the values by which OpenTelemetry suppresses instrumentation; the names themselves are private."""
 _BLOCK: Final = "callspan.content_block"
 """Key of the content level of the enclosing blocks."""
 _CONTENT: Final = "callspan.content"
@@ -128,9 +130,10 @@ class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspa
     """Context manager: fields for every call, span and record made within; the innermost value wins.
 
     Fields: application, environment; organization_id, project_id, user_id, and of the platform's operator
-    internal_organization_id, internal_project_id, internal_user_id; agent_id, workflow_id, workflow_name, run_id, step,
-    step_index, prompt_id, prompt_version, purpose; tags, a list of texts; and `extra`, a dict of anything else.
-    Unknown names are collected in `extra`; a field that is None changes nothing. An object is entered once.
+    internal_organization_id, internal_project_id, internal_user_id; agent, agent_id, workflow_id, workflow_name,
+    run_id, step, step_index, prompt_id, prompt_version, purpose; tags, a list of texts; and `extra`, a dict of
+    anything else. Unknown names are collected in `extra`; a field that is None changes nothing. An object is entered
+    once.
 
     Example:
         >>> with callspan.metadata(user_id="u1", prompt_id="greet", extra={"variant": "b"}):
@@ -163,6 +166,15 @@ def block_of(context: Context) -> Content | None:
     """Return the content level of the blocks in `context`; None if there is none."""
     level: Any = context.get(_BLOCK)
     return level  # type: ignore[no-any-return]
+
+
+def within_block(context: Context, outer: Context) -> Context:
+    """Return `context` as it is current within `outer`: with its content level, and suppressed where that is."""
+    context = with_content(context, block_of(outer))
+    for key in outer:
+        if _SUPPRESSION in key and outer[key] and not context.get(key):
+            context = set_value(key, outer[key], context)
+    return context
 
 
 def with_content(context: Context, block: Content | None, level: Content | None = None) -> Context:

@@ -184,7 +184,9 @@ class _Step:
             if isinstance(error, StopIteration) and error.value is not None:
                 self._scope._returned(error.value)
             self._scope.end()
-        elif error is not None or self.is_last:
+        elif self.is_last:
+            self._scope._closed(error)
+        elif error is not None:
             self._scope.end(error)
 
     def abandon(self, error: BaseException) -> None:

@@ -18,6 +18,7 @@ from callspan.errors import application_error
 from callspan.fail_open import fail_open, ours, value_of
 from callspan.process.processed import Processed
 from callspan.process.processors import with_ids
+from callspan.record.call import ErrorInfo
 from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
 from callspan.record.plain_json import plain
@@ -37,7 +38,7 @@ _TOOL_CALL_PATHS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
 
 def tool_call_field(call: object, field: str) -> object:
     """Return the `id`, `name` or `arguments` of a provider's tool call, an object or dict; None where it has none."""
-    for path in _TOOL_CALL_PATHS[field]:
+    for path in () if call is None else _TOOL_CALL_PATHS[field]:
         value = functools.reduce(_member, path, call)
         if value is not None:
             return value
@@ -75,6 +76,7 @@ class Operation(Scope, Decorating):
         "_output",
         "_owner",
         "_parent",
+        "_tool_call_id",
         "error",
         "name",
     )
@@ -102,6 +104,7 @@ class Operation(Scope, Decorating):
         self._flags: list[str] = []
         self._id = new_id()
         self._counted = False
+        self._tool_call_id: str | None = None
         self._input = given
         self._output: object = _ABSENT
         self._metadata: Mapping[str, object] = {}
@@ -180,8 +183,9 @@ class Operation(Scope, Decorating):
         around, own = metadata_of(base), self._labels.metadata
         self._metadata = around if own is None else {**around, **as_dict(own)}
         record = self._record(None, None)
-        if self._start_kind is None:
-            self._begin_span(runtime.process(record, self._level), base)
+        if self._start_kind is None or (self._is_aside and not runtime.writes_starts()):
+            # The start of a span shows no content of an operation that is no agent.
+            self._begin_span(runtime.process(msgspec.structs.replace(record, data=None), self._level), base)
             return
         shown = runtime.process(
             msgspec.structs.replace(record, event_id=start_id(self._id), event_type=self._start_kind), self._level
@@ -222,10 +226,14 @@ class Operation(Scope, Decorating):
             external_sequence=as_int(self._labels.sequence),
             system=self._system(),
             data=data or None,
-            error=application_error(error if error is not None else self.error),
+            tool_call_id=self._tool_call_id,
+            error=self._failure(error),
             flags=list(self._flags),
             metadata=self._own_metadata(),
         )
+
+    def _failure(self, error: BaseException | None) -> ErrorInfo | None:
+        return application_error(error if error is not None else self.error)
 
     def _own_metadata(self) -> dict[str, object]:
         return dict(self._metadata)
@@ -247,7 +255,7 @@ class Tool(Operation):
         'call_1'
     """
 
-    __slots__ = ("_given", "_tool_call_id")
+    __slots__ = ("_given",)
 
     _kind = "tool"
     _start_kind = TOOL_START
@@ -288,9 +296,12 @@ class Tool(Operation):
         return Tool(given or name, call, arguments if own is None else own, self._parent, self._labels)
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
-        with fail_open("read the arguments of a tool"):
-            self._input = plain(_parsed(self._input))
+        self._read_arguments()
         super()._announce(runtime, base)
+
+    def _read_arguments(self) -> None:
+        with fail_open("read the arguments of a tool"):
+            self._input = plain(parsed(self._input))
 
     def _count(self, duration_ns: int) -> None:
         # The time of a tool inside a tool is part of the outer tool's time.
@@ -300,9 +311,6 @@ class Tool(Operation):
             scope._running.add_tool(own_ns)
             scope = scope._above
 
-    def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
-        return msgspec.structs.replace(super()._record(error, duration_ns), tool_call_id=self._tool_call_id)
-
 
 class Agent(Operation):
     """One run of an agent among several: a span `invoke_agent {name}`, parent of its calls and operations.
@@ -310,7 +318,7 @@ class Agent(Operation):
     An event row `agent`, announced at its start by a row `agent_start`. Set `output` to its result.
     """
 
-    __slots__ = ("description",)
+    __slots__ = ("_facts", "_has_loop", "description")
 
     _kind = "agent"
     _start_kind = AGENT_START
@@ -326,6 +334,10 @@ class Agent(Operation):
     ) -> None:
         super().__init__(name, given, owner, labels)
         self.description = as_text(description)
+        self._facts: dict[str, object] = {}
+        """What is known of the tool loop of an SDK that it is."""
+        self._has_loop = False
+        """Whether it holds such a loop."""
 
     def _acting(self) -> str | None:
         """Return its name, the agent of everything that runs inside."""
@@ -335,9 +347,13 @@ class Agent(Operation):
         given = arguments if self._input is None else self._input
         return Agent(self.name or name, given, self._parent, self.description, self._labels)
 
+    def _renew(self) -> None:
+        super()._renew()
+        self._facts, self._has_loop = {}, False
+
     def _own_metadata(self) -> dict[str, object]:
-        about = {} if self.description is None else {"description": self.description}
-        return {**self._metadata, **about}
+        about = {**self._facts, "description": self.description}
+        return {**self._metadata, **{name: value for name, value in about.items() if value is not None}}
 
 
 class Guardrail(Operation):
@@ -378,7 +394,7 @@ class Guardrail(Operation):
 class Handoff(Operation):
     """A handoff from one agent to another: a span `handoff {to}` and an event row `handoff`."""
 
-    __slots__ = ("_sender", "_tool_call_id")
+    __slots__ = ("_sender",)
 
     _kind = "handoff"
 
@@ -408,9 +424,6 @@ class Handoff(Operation):
         """Return the sending agent: as given, else the agent it runs in."""
         return self._sender or super()._system()
 
-    def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
-        return msgspec.structs.replace(super()._record(error, duration_ns), tool_call_id=self._tool_call_id)
-
 
 def _member(value: object, name: str) -> object:
     if value is None or isinstance(value, str):
@@ -420,7 +433,8 @@ def _member(value: object, name: str) -> object:
     return value_of(functools.partial(getattr, value, name, None))
 
 
-def _parsed(arguments: object) -> object:
+def parsed(arguments: object) -> object:
+    """Return the arguments of a tool call, parsed where they are JSON text."""
     if not isinstance(arguments, str):
         return arguments
     try:

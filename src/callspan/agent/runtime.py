@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
@@ -136,6 +137,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """Stores and measures a record; never raises."""
     write_unmeasured: Callable[[Processed[Record]], None] | None = None
     """Stores a record whose times the application has stated; None: `write` does."""
+    writes_starts: Callable[[], object] = partial(bool, True)
+    """Returns something true where the record that announces a tool is wanted."""
     spans: SpanStarter
     processors: Callable[[Content | None], Processors]
     """Returns what each record goes through once, by the stricter one of the content level that the record belongs to

@@ -17,7 +17,7 @@ import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
 
 from callspan.agent.arguments import MisuseError, Time, flagged, moment, offset
-from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content
+from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content, within_block
 from callspan.agent.episode import RunningTotals
 from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, installed
 from callspan.background import MEASUREMENT, RECORD, TOKENS, not_again
@@ -312,6 +312,14 @@ class Scope(ABC):
     def _returned(self, result: object) -> None:  # noqa: B027 - most have no use for it
         """Called with the return value of a decorated function."""
 
+    def _takes_calls(self) -> CallEnded:
+        """Return what takes the calls made in it as they end; with an `exchanged`, also what they sent and received."""
+        return self._call_ended
+
+    def _closed(self, error: BaseException | None) -> None:
+        """End, as a decorated generator is closed before its end; `error` is what it raised then."""
+        self.end(error)
+
     def _call_ended(self, processed: Processed[CallRecord], conversation: Conversation | None = None) -> None:
         """Add an ended call to the totals, and its conversation to the input and output, of this and outer scopes."""
         record = processed.record
@@ -474,7 +482,7 @@ def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
         return None, None, {}
     scope: Any = context.get(SCOPE)
     metadata = dict(metadata_of(context))
-    return (None, None, metadata) if scope is None else (scope._place, scope._call_ended, metadata)
+    return (None, None, metadata) if scope is None else (scope._place, scope._takes_calls(), metadata)
 
 
 def scope_of(context: Context) -> Scope | None:
@@ -522,7 +530,7 @@ class Using:
         """Make the scope current."""
         self._outer = get_current()
         try:
-            attach(with_content(self._scope._inner or self._outer, block_of(self._outer)))
+            attach(within_block(self._scope._inner or self._outer, self._outer))
         except BaseException:
             leave(self._scope, self._outer)
             raise

@@ -98,6 +98,21 @@ def guarded(original: Function, steps: HookSteps, *, is_async: bool = False) -> 
     return update_wrapper(hooked, original)
 
 
+def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[Any, ...]], bool]) -> Function:
+    """Return a function that does the same as `original`; where `is_replaced`, given the arguments, nothing."""
+
+    def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+        try:
+            if is_replaced(args):
+                return None
+        except Exception:
+            if not _swallowed(step):
+                raise
+        return original(*args, **kwargs)
+
+    return update_wrapper(hooked, original)
+
+
 def guarded_data(original: Function, step: fail_open, followed: Followed, unfollowed: Unfollowed) -> Function:
     """Return a function that first passes `data` to the follower of `response`, then does the same as `original`.
 

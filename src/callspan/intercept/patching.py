@@ -23,7 +23,7 @@ import wrapt
 from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
-from callspan.intercept import http_hooks, other_requests, request, websockets
+from callspan.intercept import http_hooks, other_requests, request, tool_loops, websockets
 from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
 from callspan.intercept.sdk_readers import OBSERVED
 from callspan.private_names import PrivateName
@@ -37,6 +37,14 @@ _RETRIES: Final = "remaining_retries"
 _CONNECTING: Final = ("extra_query", "extra_headers")
 _HANDSHAKE: Final = ("additional_headers", "user_agent_header")
 _SENDING: Final = ("stream", "auth", "follow_redirects")
+
+_RESPONSES: Final = "openai.lib.responses_tool_runner"
+_DECISIONS: Final = "openai.lib.decisions_tool_runner"
+_ITERATING: Final = (
+    "client", "params", "max_steps", "stream", "eager", "max_concurrent_calls", "on_event", "cancelled",
+    "approve_safety_checks", "before_action", "ledger", "context_budget", "on_diagnostic", "approve_mcp",
+    "before_early_call",
+)  # fmt: skip
 
 _SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
 _ANCHOR: Final = "_base_client"
@@ -115,6 +123,23 @@ HOOKS: Final[tuple[Hook, ...]] = (
     _hook(
         names.ASYNC_CONNECT_WS, partial(websockets.observe_connect, is_async=True), ignores=_CONNECTING,
         keep_while_streaming=False, late=True,
+    ),
+    _hook(names.RUN_LOOP, tool_loops.observe_loop, late=True),
+    _hook(names.ASYNC_RUN_LOOP, tool_loops.observe_loop, late=True),
+    _hook(names.LOOP_SPAN, tool_loops.observe_loop_span, ignores=("client",), late=True),
+    _hook(
+        names.TOOL_SPAN, tool_loops.observe_tool_span, reads=("tool", "tool_use"), ignores=("client",), late=True
+    ),
+    _hook(names.EXECUTE_FUNCTION, tool_loops.observe_function, reads=("item",), ignores=("run",), late=True),
+    Hook(
+        # Public, as the next.
+        attribute="iterate",
+        where=(f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
+        make=tool_loops.observe_loop, ignores=_ITERATING, late=True, without="agents and tools of Responses runners",
+    ),
+    Hook(
+        attribute="run", where=(f"{_DECISIONS}:DecisionsToolRunner", f"{_DECISIONS}:AsyncDecisionsToolRunner"),
+        make=tool_loops.observe_run, ignores=_ITERATING, late=True, without="agents and tools of Decisions runners",
     ),
     Hook(
         # Public, in openai 1.99 and later.

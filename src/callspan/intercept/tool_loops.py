@@ -1,0 +1,164 @@
+"""Tool loops: hooks the runners of the SDKs, so that each run is an agent, and each run of a tool has its time."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from types import TracebackType
+from typing import Any, Final
+
+from msgspec import UNSET
+
+from callspan import private_names as names
+from callspan.agent.decorators import WRAPPERS
+from callspan.agent.loops import Loop, LoopTool, running_loop
+from callspan.fail_open import fail_open
+from callspan.intercept.hooks import Function, HookContext, HookSteps, argument, guarded, parameters, silenced
+
+_START: Final = fail_open("start the agent of a tool loop")
+_MCP: Final = "mcp_tool"
+"""The SDK's tag of the tools that it makes of those of MCP servers."""
+_DIAGNOSTICS: Final = "on_diagnostic"
+_RUN: Final = fail_open("record the run of a tool")
+
+
+def observe_loop(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of a runner's generator: what it runs while it advances is in the loop's agent."""
+    return guarded(original, HookSteps(step=_START, begin=_beginner(hook_context, original), returned=_within))
+
+
+def observe_run(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of a runner's method that runs the whole loop."""
+
+    def raised(loop: Loop, error: BaseException) -> None:
+        loop.end(error)
+
+    def returned(loop: Loop, result: object) -> None:
+        del result
+        loop.end()
+
+    begin = _beginner(hook_context, original)
+    return guarded(original, HookSteps(step=_START, begin=begin, enter=Loop.start, returned=returned, raised=raised))
+
+
+def _beginner(hook_context: HookContext, original: Function) -> Callable[[tuple[Any, ...], dict[str, Any]], object]:
+    """Return what begins a loop, and receives its diagnostics if the runner gives any."""
+    is_diagnosed = _DIAGNOSTICS in parameters(original)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Loop | None:
+        if hook_context.factory() is None:
+            return None
+        loop = Loop(args[0])
+        if is_diagnosed:
+            kwargs[_DIAGNOSTICS] = partial(_diagnosed, loop, kwargs.get(_DIAGNOSTICS))
+        return loop
+
+    return begin
+
+
+def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: Any) -> Any:  # noqa: ANN401
+    """Take a diagnostic, and pass it on to the observer of the application."""
+    with _RUN:
+        loop.diagnosed(diagnostic)
+    return None if observer is None else observer(diagnostic)
+
+
+def _within(loop: Loop, advances: Any) -> Any:  # noqa: ANN401 - a generator of either colour
+    wrap = WRAPPERS.async_generator if inspect.isasyncgen(advances) else WRAPPERS.generator
+    made = wrap(lambda: advances, lambda: loop)()
+    made.__name__, made.__qualname__ = advances.__name__, advances.__qualname__
+    return made
+
+
+def observe_loop_span(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of what starts the SDK's own span of a loop: none where the loop's agent replaces it."""
+    return silenced(
+        original, _START, lambda args: hook_context.native == "replace" and running_loop(args[0]) is not None
+    )
+
+
+def observe_tool_span(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of what returns the block in which the anthropic SDK runs a tool."""
+    tool_of, tool_use = argument(original, "tool", 2), argument(original, "tool_use", 3)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Loop, Any, Any] | None:
+        loop = _recorded_loop(hook_context, args[0])
+        return None if loop is None else (loop, tool_of.read(args, kwargs), tool_use.read(args, kwargs))
+
+    def returned(state: tuple[Loop, Any, Any], native: AbstractContextManager[Any]) -> _ToolBlock:
+        return _ToolBlock(*state, None if hook_context.native == "replace" else native)
+
+    return guarded(original, HookSteps(step=_RUN, begin=begin, returned=returned))
+
+
+def observe_function(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of what runs a function in a runner of openai."""
+    item_of = argument(original, "item", 2)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoopTool | None:
+        loop, item = _recorded_loop(hook_context, args[0]), item_of.read(args, kwargs)
+        return None if loop is None else loop.ran(item.call_id, item.name, getattr(item, "arguments", None))
+
+    def returned(tool: LoopTool, result: Any) -> None:  # noqa: ANN401 - a dict of the SDK
+        tool.halt(None, result.get("output") if isinstance(result, dict) else UNSET)
+
+    def raised(tool: LoopTool, error: BaseException) -> None:
+        tool.halt(error, UNSET)
+
+    return guarded(original, HookSteps(step=_RUN, begin=begin, returned=returned, raised=raised))
+
+
+def _recorded_loop(hook_context: HookContext, runner: object) -> Loop | None:
+    """Return the loop that a runner runs; None where nothing may be recorded, as in a suppressed block."""
+    loop = running_loop(runner)
+    return None if loop is None or hook_context.factory() is None else loop
+
+
+class _Run:
+    """Takes what the runner makes of a run, as the SDK's `ToolRun` does; what else is called of it has no effect."""
+
+    result: Any = None
+    content: Any = None
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        del name
+        return _ignore
+
+
+def _ignore(*args: object, **kwargs: object) -> None:
+    del args, kwargs
+
+
+class _ToolBlock:
+    """The block in which a tool runs; the SDK's own span, if it has one, is within."""
+
+    def __init__(
+        self, loop: Loop, tool: Any, tool_use: Any, native: AbstractContextManager[Any] | None,  # noqa: ANN401
+    ) -> None:  # fmt: skip
+        self._loop, self._called, self._tool_use, self._native = loop, tool, tool_use, native
+        self._tool: LoopTool | None = None
+        self._run: Any = None
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - the SDK's own, or ours
+        with _RUN:
+            helpers: Any = sys.modules.get(names.HELPER_TAG.where[0])
+            tag_of = getattr(helpers, names.HELPER_TAG.name, None)
+            kind = "extension" if tag_of is not None and tag_of(self._called) == _MCP else None
+            block = self._tool_use
+            self._tool = self._loop.ran(str(block.id), block.name, block.input, tool_type=kind)
+        self._run = _Run() if self._native is None else self._native.__enter__()
+        return self._run
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        try:
+            return None if self._native is None else self._native.__exit__(kind, error, trace)
+        finally:
+            with _RUN:
+                if self._tool is not None:
+                    result = self._run.result or {"content": UNSET}
+                    self._tool.halt(error, result.get("content"), failed=result.get("is_error") is True)

@@ -1,0 +1,147 @@
+"""Tool loops used in unusual ways: ids used again, tools run after the end, suppressed blocks, words of errors."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anthropic
+import pytest
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept import loops, sdks
+from tests.intercept.loops import request, rows
+from tests.intercept.mode import Mode
+from tests.points import points
+
+INPUT: dict[str, Any] = {"model": "gpt-5", "input": [{"role": "user", "content": "Which weather?"}]}
+
+
+@pytest.fixture(autouse=True)
+def _has_loops() -> None:
+    sdks.needs("anthropic", "2.10", "these tool runners")
+
+
+@pytest.fixture
+def mode(provider: ScriptedProvider) -> Mode:
+    return Mode("sync", provider)
+
+
+@pytest.fixture
+def seen(mode: Mode) -> Iterator[Captured]:
+    with capture() as captured:
+        yield captured
+
+
+def sunny(city: str) -> str:
+    return f"Sunny in {city}"
+
+
+def runs(seen: Captured) -> list[tuple[Any, Any]]:
+    """City and result of each recorded run; each has a start, and a span of its own."""
+    found = rows(seen, "tool")
+    assert len(rows(seen, "tool_start")) == len(found) == len([span for span in seen.spans if "weather" in span.name])
+    return [((one.data.get("arguments") or {}).get("city"), one.data.get("result")) for one in found]
+
+
+def again(mode: Mode) -> None:
+    mode.provider.reply(tool_calls=[request()])
+    runner = loops.of_anthropic(mode, sunny)
+    for turn in runner:
+        if turn.stop_reason == "tool_use":
+            runner.generate_tool_call_response()
+            runner.append_messages({"role": "user", "content": "Hurry."})
+            runner.generate_tool_call_response()
+
+
+def twice_in_a_turn(mode: Mode) -> None:
+    mode.provider.reply(tool_calls=[request("Paris"), request("Oslo")])
+    loops.of_anthropic(mode, sunny).until_done()
+
+
+def eagerly_in_each_turn(mode: Mode) -> None:
+    mode.provider.reply(tool_calls=[request("Paris", 1), request("Bonn", 2)])
+    mode.provider.reply(tool_calls=[request("Oslo", 1), request("Rome", 2)])
+    loops.of_anthropic(mode, sunny, stream=True, run_tools_eagerly=True).until_done()
+
+
+@points(
+    ("use", "cities"),
+    [
+        (again, ["Paris", "Paris"]),
+        (twice_in_a_turn, ["Paris", "Oslo"]),
+        (eagerly_in_each_turn, ["Paris", "Bonn", "Oslo", "Rome"]),
+    ],
+)
+def test_each_run_of_an_id_that_is_used_again_is_recorded_with_its_own_result(
+    use: Callable[[Mode], None], cities: list[str]
+) -> None:
+    with ScriptedProvider() as provider, capture() as captured:
+        provider.reply(text="Done.", repeat=True)
+        use(Mode("sync", provider))
+        assert sorted(runs(captured)) == sorted((city, f"Sunny in {city}") for city in cities)
+
+
+def test_a_tool_that_runs_after_its_loop_leaves_nothing_open(mode: Mode, seen: Captured) -> None:
+    mode.provider.reply(tool_calls=[request()])
+    kept: list[contextvars.Context] = []
+
+    def keep(city: str) -> str:
+        kept.append(contextvars.copy_context())
+        return sunny(city)
+
+    runner = loops.of_anthropic(mode, keep, max_iterations=1)
+    runner.until_done()
+    runner.append_messages({"role": "user", "content": "Hurry."})
+    runner.generate_tool_call_response()
+    assert len(rows(seen, "tool_start")) == len(rows(seen, "tool"))
+
+
+def suppressed_tool(mode: Mode) -> None:
+    runner = loops.of_anthropic(mode, sunny, max_iterations=1)
+    next(runner)
+    with suppress_instrumentation():
+        list(runner)
+
+
+def suppressed_run(mode: Mode) -> None:
+    turns = loops.of_openai(mode, sunny).iterate(mode.openai(), INPUT)
+    with suppress_instrumentation():
+        list(turns)
+
+
+@points("use", [suppressed_tool, suppressed_run])
+def test_what_runs_in_a_suppressed_block_is_not_recorded(use: Callable[[Mode], None]) -> None:
+    with ScriptedProvider() as provider, capture() as captured:
+        provider.reply(tool_calls=[request("Atlantis")])
+        provider.reply(text="Done.", repeat=True)
+        use(Mode("sync", provider))
+        assert "Sunny in Atlantis" not in str(captured.events)
+        assert [one.metadata.get("outcome") for one in rows(captured, "agent") if use is suppressed_run] in ([], [None])
+
+
+def test_the_words_of_a_provider_are_no_outcome(mode: Mode, seen: Captured) -> None:
+    refusal = {"type": "invalid_request_error", "message": "max_steps is unknown; the plan was cancelled"}
+    mode.provider.reply(status=400, raw={"type": "error", "error": refusal})
+    with pytest.raises(anthropic.BadRequestError):
+        loops.of_anthropic(mode, sunny).until_done()
+    assert [one.metadata["outcome"] for one in rows(seen, "agent")] == ["error"]
+
+
+def test_the_generator_of_a_loop_has_the_name_of_the_sdks(mode: Mode, seen: Captured) -> None:
+    del seen
+    turns = loops.of_openai(mode, sunny).iterate(mode.openai(), INPUT)
+    assert (turns.__name__, turns.__qualname__) == ("iterate", "ResponsesToolRunner.iterate")
+    turns.close()
+
+
+def test_a_loop_that_was_not_started_does_not_hide_the_one_that_runs(mode: Mode, seen: Captured) -> None:
+    mode.provider.reply(tool_calls=[request()])
+    runner = loops.of_openai(mode, sunny)
+    turns = runner.iterate(mode.openai(), INPUT)
+    runner.run(mode.openai(), INPUT)
+    turns.close()
+    assert runs(seen) == [("Paris", "Sunny in Paris")]
+    assert rows(seen, "tool")[0].duration_ns
