@@ -80,6 +80,7 @@ def _agent(found: Mapping[str, Measured]) -> Iterator[Budget]:
     for each in found.values():
         if each.agent:
             yield Budget(each.name, 3.0, _added(each, DEFAULT) / _added(each, FLOOR), "raw spans")
+            yield Budget(f"{each.name}, and to stores", 1.0, _added(each, SPANS) / _added(each, FLOOR), "raw spans")
 
 
 def _added(measured: Measured, row: str) -> float:

@@ -97,6 +97,7 @@ def columns(**anthropic_options: Any) -> list[Column]:
         Column(f"openai {TURNS}-turn conversation, 10 to 200 KB", "call", TURNS, 1, _growing(), long=True, warm=2),
         *streams,
         Column("session, timesteps with an event", "timestep", STEPS, 10, _agent, agent=True, warm=10),
+        Column("session, tools", "tool", STEPS, 10, _tools, agent=True, warm=10),
     ]
 
 
@@ -149,6 +150,13 @@ def _agent() -> None:
         for _ in range(STEPS):
             with session.timestep() as step:
                 step.environment([1, 2], reward=0.5, terminated=False, truncated=False)
+
+
+def _tools() -> None:
+    with callspan.session("gridworld") as session:
+        for _ in range(STEPS):
+            with session.tool("look", arguments={"x": 1}) as tool:
+                tool.result = "a wall"
 
 
 def _create(family: str, client: Any) -> Callable[..., Any]:

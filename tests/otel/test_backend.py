@@ -75,8 +75,15 @@ class Phoenix:
         self._process.wait(timeout=20)
 
 
+@pytest.fixture(scope="module", params=["exporter", "store"])
+def way(request: pytest.FixtureRequest) -> str:
+    """How spans are sent: each to a Phoenix of its own."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
+def phoenix(tmp_path_factory: pytest.TempPathFactory, way: str) -> Iterator[Phoenix]:
+    del way
     running = Phoenix(tmp_path_factory.mktemp("phoenix"))
     try:
         running.wait()
@@ -86,16 +93,19 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
 
 
 @pytest.fixture(scope="module")
-def spans(phoenix: Phoenix, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def spans(phoenix: Phoenix, tmp_path_factory: pytest.TempPathFactory, way: str) -> list[dict[str, Any]]:
     """The spans of one run of the demo."""
     place = tmp_path_factory.mktemp("demo")
     environment = {**os.environ, "OTEL_METRICS_EXPORTER": "none"}  # Phoenix takes spans only
+    stores, given = f"sqlite:///{place / 'calls.db'}", ["--otlp", phoenix.url]
+    if way == "store":
+        stores, given = f"{stores},otlp+{phoenix.url}", []
     done = subprocess.run(
-        [str(BIN / "callspan"), "--store", f"sqlite:///{place / 'calls.db'}", "demo", "--otlp", phoenix.url],
+        [str(BIN / "callspan"), "--store", stores, "demo", *given],
         cwd=place, capture_output=True, text=True, timeout=120, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return phoenix.spans(38)
+    return phoenix.spans(100)
 
 
 def llm(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -105,7 +115,7 @@ def llm(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_every_span_is_there_with_its_kind(spans: list[dict[str, Any]]) -> None:
     kinds = Counter(span["span_kind"] for span in spans)
     print(f"Phoenix: {dict(kinds)}", file=sys.stderr)
-    assert kinds == {"LLM": 14, "TOOL": 8, "CHAIN": 16}
+    assert kinds == {"LLM": 39, "TOOL": 8, "CHAIN": 53}
 
 
 def test_calls_and_tools_lie_under_timesteps_and_these_under_sessions(spans: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ import math
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_the_demo_arrives_whole_with_the_values_the_process_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, protocol: str
 ) -> None:
     held = play_demo(tmp_path, monkeypatch, collector, protocol)
-    assert len(receiver.spans) == len(held.spans) == 38
+    assert len(receiver.spans) == len(held.spans) == 100
     sent = {f"{span.context.span_id:016x}": span for span in held.spans}
     for span in receiver.spans:
         mine = sent[span.span_id]
@@ -148,7 +149,7 @@ def test_the_demo_arrives_whole_with_the_values_the_process_held(
         assert (span.start_ns, span.end_ns) == (mine.start_time, mine.end_time)
         assert span.resource == lists(mine.resource.attributes)
         assert span.resource["service.name"] == "callspan-demo"
-    assert [name for name, _, _ in receiver.logs].count(EVENT) == 14
+    assert [name for name, _, _ in receiver.logs].count(EVENT) == 39
     assert len(receiver.logs) == len(held.logs)
     for (name, attributes, record), mine in zip(receiver.logs, held.logs, strict=True):
         log = mine.log_record
@@ -183,7 +184,7 @@ def test_prometheus_shows_the_names_units_and_values_that_the_alerts_ask_for(
     expected = {name: value for (name, _, _), value in held_points(held.metrics).items()}
     assert {"callspan.client.retries", "gen_ai.client.token.usage"} <= set(expected)
     assert _sum(samples, "callspan_client_retries_total") == expected["callspan.client.retries"] == 1
-    assert _sum(samples, "gen_ai_client_operation_duration_seconds_count") == 14
+    assert _sum(samples, "gen_ai_client_operation_duration_seconds_count") == 39
     durations = [v[1] for (name, _, _), v in held_points(held.metrics).items() if name.endswith("operation.duration")]
     assert math.isclose(_sum(samples, "gen_ai_client_operation_duration_seconds_sum"), sum(durations))
     assert {found["job"] for name, found, _ in samples if name.startswith("gen_ai_")} == {"callspan-demo"}
@@ -381,3 +382,39 @@ def test_a_collector_that_is_down_or_has_nowhere_to_go_is_unavailable(
                 except UnavailableError:
                     assert time.monotonic() < deadline
                     time.sleep(0.1)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_store_sends_each_span_once_to_a_collector_that_is_away_for_a_while(
+    tmp_path: Path, collector: Collector, receiver: OtlpReceiver, provider: ScriptedProvider, protocol: str
+) -> None:
+    """Also of what ends after callspan."""
+    provider.reply(text="All is well.", repeat=True)
+    address = collector.address(protocol).replace("http", "otlp+grpc" if protocol == "grpc" else "otlp+http")
+    file = f"sqlite:///{tmp_path / 'calls.db'}"
+    settings: dict[str, Any] = {"stores": [file, address], "spool_dir": tmp_path / "spool"}
+    handle = callspan.instrument(**settings)
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+
+        def ask(text: str) -> None:
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}])
+
+        with callspan.session("s") as session, session.timestep(), callspan.tool("t"):
+            ask("Hi")
+        assert handle.force_flush()
+        collector.stop()
+        with callspan.session("away"):
+            ask("Hi")
+        left = callspan.session("left").start()
+        assert not handle.force_flush(500)
+        collector.start()
+        assert handle.force_flush(60_000)
+        handle.uninstrument()
+        left.end()
+    receiver.wait_for(7)
+    found = Counter(span.name for span in receiver.spans)
+    assert found == {
+        "chat m": 2, "execute_tool t": 1, "timestep": 1, "invoke_workflow s": 1, "invoke_workflow away": 1,
+        "invoke_workflow left": 1,
+    }  # fmt: skip
+    assert {span.parent_id for span in receiver.spans} - {span.span_id for span in receiver.spans} == {None}

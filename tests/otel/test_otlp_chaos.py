@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from callspan.spool.losses import read_losses
 from callspan.stores.base import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
@@ -91,3 +92,37 @@ def test_every_span_of_what_had_returned_arrives(provider: ScriptedProvider, tmp
         calls = {call.call_id: call.span_id for call in reader.calls(CallFilter())}
     assert lines - returned <= calls.keys()
     assert set(calls.values()) <= receiver.spans.keys()
+
+
+def test_what_a_full_disk_takes_from_a_receiver_is_counted(provider: ScriptedProvider, tmp_path: Path) -> None:
+    """What had returned arrives, or is counted as lost for the receiver; SQLite, on another disk, has all."""
+    provider.reply(text="I am well.", repeat=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)], check=False).returncode:
+        pytest.skip("cannot mount a small tmpfs here")
+    try:
+        with UnreliableReceiver(7, hang_s=0.5) as receiver:
+            receiver.faulty = 1.0
+            stores, spool = f"sqlite:///{tmp_path}/calls.db {receiver.url}", disk / "spool"
+            environment = {**os.environ, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.3", "CALLSPAN_SPOOL_DIR": str(spool)}
+            given = [provider.openai_url, stores, str(spool), str(tmp_path / "0.ids"), "120"]
+            written = subprocess.run([sys.executable, "-c", WRITER, *given], env=environment, check=True)
+            receiver.faulty = 0.0
+            environment["CALLSPAN_STORES"] = stores.replace(" ", ",")
+            ship = [Path(sys.executable).with_name("callspan"), "ship"]
+            subprocess.run(ship, env=environment, check=True)
+        lost = [loss for loss in read_losses(spool).all() if loss.name == receiver.url]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert written.returncode == 0
+    with closing(open_store(f"sqlite:///{tmp_path}/calls.db")) as reader:
+        calls = {call.call_id: str(call.span_id) for call in reader.calls(CallFilter())}
+        sessions = [summary.session.span_id for summary in reader.sessions()]
+    lines = set((tmp_path / "0.ids").read_text().split())
+    assert {line for line in lines if len(line) != SPAN_DIGITS} <= calls.keys()
+    assert 0 < sum(ident not in receiver.spans for ident in calls.values()) <= sum(loss.calls for loss in lost)
+    assert sum(ident not in receiver.spans for ident in sessions) <= sum(loss.sessions for loss in lost)
+    lacking = {line for line in lines if len(line) == SPAN_DIGITS} - receiver.spans.keys()
+    assert len(lacking) <= sum(loss.records for loss in lost)
+    assert receiver.changed == []

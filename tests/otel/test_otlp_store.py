@@ -21,7 +21,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
@@ -301,6 +301,7 @@ def test_a_resource_that_is_no_unicode_costs_no_record(
     assert [span.resource for span in receiver.spans] == [{"team": "caf\ufffd", "service.name": "shop"}]
 
 
+@pytest.mark.slow
 def test_a_session_that_is_open_while_callspan_is_set_up_again_is_not_interrupted(
     provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
 ) -> None:
@@ -320,6 +321,7 @@ def test_a_session_that_is_open_while_callspan_is_set_up_again_is_not_interrupte
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_session_is_erased_from_what_waits_for_a_receiver(
     provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
 ) -> None:
@@ -332,7 +334,170 @@ def test_a_session_is_erased_from_what_waits_for_a_receiver(
         ids = [one.session.session_id for one in reader.sessions()]
     environment = {**os.environ, "CALLSPAN_STORES": stores, "CALLSPAN_SPOOL_DIR": str(tmp_path)}
     delete = [str(Path(sys.executable).with_name("callspan")), "delete", "--yes", *ids]
+    planned = subprocess.run([*delete, "--dry-run", "--json"], env=environment, capture_output=True, check=True)
+    assert json.loads(planned.stdout)["cannot_erase"] == [safe_name(store)]
     erased = subprocess.run(delete, env=environment, capture_output=True, text=True, check=False)
     assert erased.returncode == 0, erased.stdout + erased.stderr
+    assert f"{safe_name(store)}: cannot erase: what it was sent cannot be taken back." in erased.stdout
     assert len(ids) == 2
     assert not any(ident.encode() in path.read_bytes() for path in tmp_path.glob("*.segment") for ident in ids)
+
+
+def test_the_content_of_an_open_session_that_was_erased_does_not_return(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path))
+    receiver.status = 503
+    stores = [f"sqlite:///{tmp_path}/calls.db", store]
+    said: Any = [{"role": "user", "content": "private"}]
+    with (
+        instrumented(stores=stores) as handle,
+        callspan.session("s") as session,
+        callspan.invoke_agent("a", input="private"),
+        callspan.tool("t", arguments={"x": "private"}),
+        openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
+        client.chat.completions.create(model="m", messages=said, stream=True) as stream,
+    ):
+        next(iter(stream))
+        handle.uninstrument()
+        assert callspan.erase(stores, sessions=session.id).is_complete
+        with instrumented(stores=stores):
+            chats(provider, 1)
+            found = [path.read_bytes() for path in tmp_path.glob("*.segment")]
+        assert any(b"agent_start" in one for one in found)
+        assert not any(b"private" in one for one in found)
+
+
+LEFT_OPEN = """
+import sys
+import openai
+import callspan
+
+provider, store, spool = sys.argv[1:]
+callspan.instrument(stores=[store, f"sqlite:///{spool}/calls.db"], spool_dir=spool)
+session = callspan.session("open").start()
+openai.OpenAI(api_key="k", base_url=provider).chat.completions.create(
+    model="m", messages=[{"role": "user", "content": "Hi"}]
+)
+"""
+
+
+def test_what_a_process_leaves_open_at_its_end_is_sent_by_the_next(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-c", LEFT_OPEN, provider.openai_url, store, str(tmp_path)]
+    assert subprocess.run(program, check=False, timeout=60).returncode == 0
+    assert [span.name for span in receiver.spans] == ["chat m"]
+    for _ in range(2):
+        with instrumented(stores=[store, f"sqlite:///{tmp_path}/calls.db"], spool_dir=tmp_path) as handle:
+            assert handle.force_flush()
+    call, left = receiver.spans
+    assert (left.name, left.status, left.attributes["error.type"]) == ("invoke_workflow open", "ERROR", "interrupted")
+    assert abs(left.end_ns - call.end_ns) <= SHORTEST_NS
+    assert not list(tmp_path.glob("*.segment"))
+
+
+def test_a_session_that_ends_after_callspan_is_no_interrupted_one(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    """Though the file with its beginning was left when callspan ended."""
+    with instrumented(stores=store, spool_dir=tmp_path):
+        session = callspan.session("s").start()
+        chats(provider, 1)
+    session.end()
+    receiver.wait_for(2)
+    with instrumented(stores=store, spool_dir=tmp_path) as handle:
+        chats(provider, 1)
+        assert handle.force_flush()
+    assert [span.status for span in receiver.spans] == ["UNSET"] * 3
+
+
+MALFORMED = """
+import sys
+import openai
+import callspan
+
+provider, store, spool = sys.argv[1:]
+callspan.instrument(stores=store, spool_dir=spool).uninstrument()
+handle = callspan.instrument(otlp=store.removeprefix("otlp+"), stores=store, spool_dir=spool)
+with callspan.session("s"):
+    openai.OpenAI(api_key="k", base_url=provider).chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "Hi"}]
+    )
+"""
+
+
+@pytest.mark.parametrize("variable", ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"])
+def test_a_limit_that_is_no_number_is_warned_of_and_not_in_force(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path, variable: str
+) -> None:
+    program = [sys.executable, "-c", MALFORMED, provider.openai_url, store, str(tmp_path)]
+    environment = {**os.environ, variable: "-3x", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"{variable} is no number") == 1
+    assert [span.name for span in receiver.spans] == ["chat m", "invoke_workflow s"]
+    assert len(receiver.spans[0].attributes) > 30
+
+
+def test_the_limits_of_the_provider_of_the_application_hold(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    application = TracerProvider(span_limits=SpanLimits(max_span_attributes=5, max_attribute_length=3))
+    with instrumented(tracer_provider=application, stores=store, spool_dir=tmp_path) as handle:
+        with callspan.session("s"):
+            chats(provider, 1)
+        assert handle.force_flush()
+    assert [len(span.attributes) for span in receiver.spans] == [5, 5]
+    texts = [value for span in receiver.spans for value in span.attributes.values() if isinstance(value, str)]
+    assert max(map(len, texts)) == 3
+
+
+def test_only_receivers_count_the_spans_of_sessions(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    file = f"sqlite:///{tmp_path}/calls.db"
+    with instrumented(stores=[file, store], spool_dir=tmp_path) as handle:
+        with callspan.session("s"):
+            chats(provider, 1)
+        assert handle.force_flush()
+        counted = handle.counters()
+    assert (counted["appended"], counted[f"shipped.{safe_name(file)}"], counted[f"shipped.{store}"]) == (4, 3, 4)
+
+
+@pytest.mark.slow
+def test_ship_says_that_what_a_process_left_open_waits(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-c", LEFT_OPEN, provider.openai_url, store, str(tmp_path)]
+    assert subprocess.run(program, check=False, timeout=60).returncode == 0
+    stores = f"sqlite:///{tmp_path}/calls.db,{store}"
+    environment = {**os.environ, "CALLSPAN_STORES": stores, "CALLSPAN_SPOOL_DIR": str(tmp_path)}
+    ship = [str(Path(sys.executable).with_name("callspan")), "ship", "--timeout", "2"]
+    receiver.status = 503
+    waits = subprocess.run(ship, env=environment, capture_output=True, text=True, check=False)
+    assert (waits.returncode, f"1 record still waits for {store}" in " ".join(waits.stdout.split())) == (1, True), (
+        waits.stdout
+    )
+    receiver.status = 200
+    done = subprocess.run(ship, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Nothing waits." in done.stdout) == (0, True), done.stdout
+    assert [span.name for span in receiver.spans] == ["chat m", "invoke_workflow open"]
+
+
+@pytest.mark.slow
+def test_what_a_receiver_lacks_that_is_in_no_settings_any_more_goes_after_a_day(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    """Unless it lacks what had ended: that waits, as for any store. What goes is counted."""
+    program = [sys.executable, "-c", LEFT_OPEN, provider.openai_url, store, str(tmp_path)]
+    assert subprocess.run(program, check=False, timeout=60).returncode == 0
+    for age_s, there in ((3_600, 1), (90_000, 0)):
+        for segment in tmp_path.glob("*.segment"):
+            os.utime(segment, (time.time() - age_s,) * 2)
+        with instrumented(stores=f"sqlite:///{tmp_path}/calls.db", spool_dir=tmp_path) as handle:
+            chats(provider, 1)
+            assert handle.force_flush()
+        assert len(list(tmp_path.glob("*.segment"))) == there
+    (loss,) = read_losses(tmp_path).all()
+    assert (loss.records, "no settings" in loss.name) == (1, True)

@@ -19,6 +19,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry import context
 
+from callspan.fail_open import Once
 from callspan.otlp.encoding import encode_request, encode_span
 from callspan.otlp.transport import RefusedError, Rejection, Transport, UnavailableError, address_of, transport_of
 from callspan.semconv.spans import Span
@@ -262,11 +263,21 @@ def test_a_url_that_is_none_or_has_secrets_is_an_error() -> None:
         assert "sesa" not in str(raised.value), url
 
 
-def test_variables_that_are_not_understood_are_errors() -> None:
-    wrong = {"TIMEOUT": "0", "TRACES_TIMEOUT": "soon", "COMPRESSION": "zstd", "CERTIFICATE": "/nowhere/at/all.pem"}
-    for name, value in wrong.items():
-        with pytest.raises(SettingError, match=f"OTEL_EXPORTER_OTLP_{name}"):
+def test_variables_that_are_not_understood_are_warned_of_once(
+    logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callspan.otlp.transport._WARNED", Once())
+    for name, value in {"TIMEOUT": "0", "TRACES_TIMEOUT": "soon", "COMPRESSION": "zstd"}.items():
+        for _ in range(2):
             transport_of("otlp+http://host", {f"OTEL_EXPORTER_OTLP_{name}": value})
+        assert [f"OTEL_EXPORTER_OTLP_{name} " in line for line in logged] == [True]
+        logged.clear()
+
+
+def test_a_certificate_that_is_not_there_is_an_error() -> None:
+    """Without it another server might be trusted."""
+    with pytest.raises(SettingError, match="OTEL_EXPORTER_OTLP_CERTIFICATE"):
+        transport_of("otlp+http://host", {"OTEL_EXPORTER_OTLP_CERTIFICATE": "/nowhere/at/all.pem"})
 
 
 def test_ports_and_paths_that_are_left_out_are_those_of_the_protocol() -> None:

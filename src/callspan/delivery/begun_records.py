@@ -14,13 +14,12 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import fail_open
-from callspan.process.content import without_bodies
+from callspan.process.content import without_bodies, without_content
 from callspan.record import codec
 from callspan.record.call import CallRecord
-from callspan.record.events import AGENT_START, SCOPE_TYPES, TOOL_START, EventRecord, Record, record_key, start_id
+from callspan.record.events import RUN_TYPES, SCOPE_TYPES, EventRecord, Record, record_key, start_id
 from callspan.record.span_frames import SegmentHead, encode_frame_of
 
-_STARTS: Final = frozenset({AGENT_START, TOOL_START})
 _LARGE_BYTES: Final = 2048
 _MOST_BYTES: Final = 1 << 18
 """Of more, the oldest are not kept: what never ends makes room."""
@@ -66,7 +65,7 @@ class BegunRecords:
     def note(self, record: Record, payload: bytes) -> None:
         """Keep a record that begins something; forget the one whose end this is."""
         if is_begin(record):
-            # Without its content where that is large: all of them go into the head of each segment.
+            # Without its bodies where these are large: all of them are in memory.
             _process().add(begin_key(record), codec.encode(_slim(record)) if len(payload) > _LARGE_BYTES else payload)
         elif (process := _process()).records:
             process.remove(begin_key(record))
@@ -75,7 +74,9 @@ class BegunRecords:
         """Return the payload of a new segment's head; empty where it cannot be made. Never raises."""
         with _HEAD:
             process = _process()
-            begun = [msgspec.Raw(payload) for payload in list(process.records.values())]
+            # Without content: what is erased meanwhile would come back with the next segment.
+            records = map(codec.decode, list(process.records.values()))
+            begun = [msgspec.Raw(codec.encode(without_content(record, keep_facts=False))) for record in records]
             return encode_frame_of(msgspec.structs.replace(self._head(), process=process.ident, begun=begun))
         return b""
 
@@ -90,10 +91,10 @@ def is_begin(record: Record) -> bool:
         return record.part == "started" and bool(record.sampled)
     if isinstance(record, SCOPE_TYPES):
         return record.end_ns is None and bool(record.sampled)
-    return isinstance(record, EventRecord) and record.event_type in _STARTS and bool(record.sampled)
+    return isinstance(record, EventRecord) and record.event_type in RUN_TYPES and bool(record.sampled)
 
 
 def begin_key(record: Record) -> tuple[str, str]:
     """Return the key of the record that begins what this one is the begin or end of."""
     kind, ident = record_key(record)
-    return kind, start_id(ident) if isinstance(record, EventRecord) and record.event_type not in _STARTS else ident
+    return kind, start_id(ident) if isinstance(record, EventRecord) and record.event_type not in RUN_TYPES else ident

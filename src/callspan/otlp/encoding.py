@@ -55,18 +55,13 @@ def encode_scope(name: str, version: str) -> bytes:
     return _text(b"\x0a", name) + _text(b"\x12", version)
 
 
-def limits_or_default(limits: SpanLimits) -> SpanLimits:
-    """Return the limits; those by default as the one object of them, for which less is looked at."""
-    return _DEFAULT if limits == _DEFAULT else limits
-
-
 def encode_span(span: Span, limits: SpanLimits = _DEFAULT) -> bytes:
     """Return a span as the message `Span`, with at most what the limits allow: of more, the last ones."""
     parent = span.parent_span_id
     attributes, events, links = span.attributes, span.events, span.links
     dropped_attributes = dropped_events = dropped_links = b""
     is_short = len(attributes) <= _FEW and len(events) <= _FEW and len(links) <= _FEW
-    if not (is_short and limits is _DEFAULT):
+    if not (is_short and limits == _DEFAULT):
         attributes, dropped_attributes = _bounded(attributes, limits.attributes, limits.value_chars, b"\x50")
         events, dropped_events = _last(events, limits.events, b"\x60")
         links, dropped_links = _last(links, limits.links, b"\x70")
@@ -128,7 +123,7 @@ def _events(events: Sequence[SpanEvent], limits: SpanLimits) -> bytes:
 
 def _event(event: SpanEvent, limits: SpanLimits) -> bytes:
     attributes, dropped = event.attributes, b""
-    if attributes and not (limits is _DEFAULT and len(attributes) <= _FEW):
+    if attributes and not (limits == _DEFAULT and len(attributes) <= _FEW):
         attributes, dropped = _bounded(attributes, limits.event_attributes, limits.event_value_chars, b"\x20")
     encoded = _attributes(b"\x1a", attributes)
     return b"\x09" + _fixed64(event.time_ns) + _text(b"\x12", event.name) + encoded + dropped

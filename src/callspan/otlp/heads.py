@@ -7,11 +7,11 @@ from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits as SdkLimits
 
-from callspan.otlp.encoding import encode_resource, encode_scope, encode_span, limits_or_default
+from callspan.otlp.encoding import encode_resource, encode_scope, encode_span
+from callspan.otlp.limits import limits_of
 from callspan.otlp.providers import resource_of
-from callspan.record.span_frames import SegmentHead, SpanFrame, SpanLimits, settings_of_spans
+from callspan.record.span_frames import SegmentHead, SpanFrame, settings_of_spans
 from callspan.semconv import gen_ai
 from callspan.semconv.call import SESSION_ID
 from callspan.semconv.spans import Span
@@ -45,29 +45,18 @@ class Head:
             resource_schema=resource.schema_url,
             scope=encode_scope(_SCOPE, self._version),
             scope_schema=gen_ai.SCHEMA_URL,
-            limits=limits_in_force(),
+            limits=limits_of(provider),
             settings=settings_of_spans(self._settings),
         )
 
 
-def limits_in_force() -> SpanLimits:
-    """Return the limits of OpenTelemetry's environment variables."""
-    of_sdk = SdkLimits()
-    found = SpanLimits(
-        attributes=of_sdk.max_span_attributes, events=of_sdk.max_events, links=of_sdk.max_links,
-        event_attributes=of_sdk.max_event_attributes, value_chars=of_sdk.max_span_attribute_length,
-        event_value_chars=of_sdk.max_attribute_length,
-    )  # fmt: skip
-    return limits_or_default(found)
-
-
 def tracers_of(provider: trace.TracerProvider | None, write: Callable[[SpanFrame], object]) -> Tracers:
     """Return the tracers of spans that a store takes; `write` keeps those that are finished here."""
-    limits = limits_in_force()
 
     def ended(span: Span) -> None:
         session = span.attributes.get(SESSION_ID)
         session_id = None if session is None else str(session)
+        limits = limits_of(provider or trace.get_tracer_provider())
         write(SpanFrame(trace_id=span.trace_id, session_id=session_id, span=encode_span(span, limits)))
 
     calls = ContextTracer(provider)

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from callspan.delivery.begun_records import begin_key, is_begin
 from callspan.otlp.encoding import span_id_of
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.codec import NO_RECORD, decode
-from callspan.record.events import AGENT_START, EventRecord, MessageRecord, Record, RewardRecord
+from callspan.record.events import (
+    RUN_TYPES,
+    EventRecord,
+    MessageRecord,
+    Record,
+    SessionRecord,
+    TimestepRecord,
+    latest_ns,
+)
 from callspan.record.span_frames import SPAN, SegmentHead, decode_span
 from callspan.semconv.session_spans import SessionSpans
 from callspan.semconv.spans import Span
 
 OUTCOME: Final = "interrupted"
 _SUFFIX: Final = "-start"
+_R = TypeVar("_R", bound=Record)
 
 
 def interrupted_spans(head: SegmentHead, payloads: Iterable[bytes], make: SessionSpans) -> Iterator[Span]:
@@ -33,11 +42,11 @@ def interrupted_spans(head: SegmentHead, payloads: Iterable[bytes], make: Sessio
             begun.pop(begin_key(record), None)
     last_ns: dict[str | None, int] = {}
     for record in records:
-        last_ns[_session(record)] = max(last_ns.get(_session(record), 0), _seen_ns(record))
-    ended = {key: _ended(record, last_ns[_session(record)]) for key, record in begun.items()}
-    others = [record for record in records if begin_key(record) not in ended]
-    left = {record.span_id for record in ended.values() if not isinstance(record, MessageRecord)} - finished
-    yield from (span for span in make.of([*ended.values(), *others]) if span.span_id in left)
+        last_ns[_session(record)] = max(last_ns.get(_session(record), 0), latest_ns(record))
+    interrupted = {key: ended(record, last_ns[_session(record)]) for key, record in begun.items()}
+    others = [record for record in records if begin_key(record) not in interrupted]
+    left = {record.span_id for record in interrupted.values() if not isinstance(record, MessageRecord)} - finished
+    yield from (span for span in make.of([*interrupted.values(), *others]) if span.span_id in left)
 
 
 def _decoded(payloads: Iterable[bytes], finished: set[str]) -> Iterator[Record]:
@@ -50,35 +59,26 @@ def _decoded(payloads: Iterable[bytes], finished: set[str]) -> Iterator[Record]:
                 yield decode(payload)
 
 
-def _ended(record: Record, last_ns: int) -> Record:
-    """Return the record of what was begun as if it had ended when it was last heard of."""
+def ended(record: _R, last_ns: int) -> _R:
+    """Return the record of what was begun as if it had ended when it was last heard of; any other unchanged."""
+    if not is_begin(record):
+        return record
     error = ErrorInfo(type=OUTCOME, kind="unknown", message="Its process ended before it did.")
+    last_ns = max(last_ns, latest_ns(record))
     match record:
         case CallRecord():
-            timing = msgspec.structs.replace(record.timing, duration_ns=max(0, last_ns - record.timing.start_ns))
-            return msgspec.structs.replace(record, part="ended", outcome="error", error=error, timing=timing)
+            timing = replace(record.timing, duration_ns=last_ns - record.timing.start_ns)
+            return replace(record, part="ended", outcome="error", error=error, timing=timing)
         case EventRecord():
-            kind = "agent" if record.event_type == AGENT_START else "tool"
-            return msgspec.structs.replace(
-                record, event_id=record.event_id.removesuffix(_SUFFIX), event_type=kind, error=error,
-                duration_ns=max(0, last_ns - record.time_ns),
+            return replace(
+                record, event_id=record.event_id.removesuffix(_SUFFIX), event_type=RUN_TYPES[record.event_type],
+                error=error, duration_ns=last_ns - record.time_ns,
             )  # fmt: skip
-        case RewardRecord() | MessageRecord():
-            return record
+        case SessionRecord() | TimestepRecord():
+            return replace(record, end_ns=last_ns, outcome=OUTCOME, error=error)
         case _:
-            end_ns = max(last_ns, record.start_ns or 0)
-            return msgspec.structs.replace(record, end_ns=end_ns, outcome=OUTCOME, error=error)
+            return record
 
 
 def _session(record: Record) -> str | None:
     return (record.place if isinstance(record, CallRecord) else record).session_id
-
-
-def _seen_ns(record: Record) -> int:
-    if isinstance(record, CallRecord):
-        return record.timing.start_ns + (record.timing.duration_ns or 0)
-    if isinstance(record, EventRecord):
-        return record.time_ns + (record.duration_ns or 0)
-    if isinstance(record, MessageRecord | RewardRecord):
-        return record.time_ns
-    return record.end_ns or record.start_ns or 0

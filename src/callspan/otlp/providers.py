@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
 from callspan.fail_open import fail_open, log
 from callspan.otlp.exporter import OtlpExporter, Patience
+from callspan.otlp.limits import sdk_limits
 from callspan.otlp.variables import Destination, Signal, destinations, main_name, unknown_protocol
 from callspan.safe_urls import is_http_url, safe_name
 from callspan.settings import SettingError
@@ -54,7 +55,7 @@ class OtlpProviders:
         exporter = self._exporter("traces", SpanExportResult.FAILURE)
         if exporter is None:
             return None
-        provider = TracerProvider(resource=self.resource)
+        provider = TracerProvider(resource=self.resource, span_limits=sdk_limits())
         processor: Any = BatchSpanProcessor
         provider.add_span_processor(processor(exporter))
         return self._made(provider, exporter)

@@ -7,25 +7,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from importlib import metadata
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from callspan.cost.price_table import PROVIDER
 from callspan.fail_open import value_of
 from callspan.otlp.encoding import encode_resource, encode_scope, encode_span
-from callspan.otlp.heads import limits_in_force
+from callspan.otlp.interrupted import OUTCOME, ended
+from callspan.otlp.limits import limits_in_force
 from callspan.otlp.sending import EncodedSpan, Envelope
 from callspan.record.call import CallRecord
 from callspan.record.events import (
-    AGENT_START,
-    TOOL_START,
     EventRecord,
     MessageRecord,
     Record,
     RewardRecord,
     SessionRecord,
-    TimestepRecord,
 )
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai
@@ -35,14 +33,15 @@ from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SessionSpans
 from callspan.semconv.spans import Span, spans_of_attempts
 from callspan.settings import Settings
+from callspan.stores.aggregates import is_gone
 from callspan.stores.base import CallFilter, Reader, SessionSummary
 
 _UNENDED: Final = frozenset({"started", "in_progress"})
-_ENDS: Final = {AGENT_START: "agent", TOOL_START: "tool"}
 _LOOSE_AT_ONCE: Final = 100
 """Calls outside of sessions in one group."""
 _UNKNOWN_SERVICE: Final = "unknown_service"
 """What OpenTelemetry has for a service without a name."""
+_R = TypeVar("_R", bound=Record)
 
 
 class Group(NamedTuple):
@@ -73,8 +72,7 @@ class RecordedSpans:
         """
         self._reader, self._settings, self._which = reader, settings, which
         self._is_filtered = is_filtered
-        self._shows_content = settings.content == "full" and settings.content_on_spans
-        self._spans = Projection(settings), ScopeSpanOptions.of(settings)
+        self._projection, self._options = Projection(settings), ScopeSpanOptions.of(settings)
         self._limits = limits_in_force()
 
     def sessions(self) -> Iterator[SessionSummary]:
@@ -89,11 +87,17 @@ class RecordedSpans:
     def of_session(self, summary: SessionSummary) -> Group:
         """Return the spans of a session and all in it."""
         ident = summary.session.session_id
-        session = _ended(summary.session, summary)
-        steps = {step.timestep_id: _ended(step, summary) for step in self._reader.timesteps(ident)}
+        last_ns = summary.last_ns or 0
+        is_left = summary.session.outcome == OUTCOME and summary.session.end_ns is None
+
+        def end(record: _R) -> _R:
+            return ended(record, last_ns) if is_left else record
+
+        session = end(summary.session)
+        steps = {step.timestep_id: end(step) for step in self._reader.timesteps(ident)}
         traces = {ident: getattr(step, "trace_id", None) for ident, step in steps.items()}
-        events = [_in_trace(_ended(event, summary), traces) for event in self._reader.events(ident)]
-        calls = [*self._calls(CallFilter(session_id=ident, newest_first=False))]
+        events = [_in_trace(end(event), traces) for event in self._reader.events(ident)]
+        calls = [*self._calls(CallFilter(session_id=ident, newest_first=False), last_ns)]
         records = [session, *steps.values(), *events, *calls]
         return self._group(records, _process(summary.session), len(calls), self.version(summary))
 
@@ -135,9 +139,12 @@ class RecordedSpans:
                 judged = None if event.parent_span_id is None else key_of(event.trace_id, event.parent_span_id)
                 yield self._group([event], None, 0), judged
 
-    def _calls(self, which: CallFilter) -> Iterator[CallRecord]:
-        content = "all" if self._shows_content else "none"
+    def _calls(self, which: CallFilter, last_ns: int = 0) -> Iterator[CallRecord]:
+        """Yield the final calls; those that their process left are ended at `last_ns`, Unix time."""
+        content = "all" if self._options.content else "none"
         for call in self._reader.calls(msgspec.structs.replace(which, content=content)):
+            if call.part == "started" and is_gone(call.host, call.pid):
+                call = ended(call, last_ns)  # noqa: PLW2901
             # The lines of a batch name the span of its creation: they have none of their own.
             if call.outcome not in _UNENDED and call.batch_id is None:
                 yield self._shown(call)
@@ -148,7 +155,7 @@ class RecordedSpans:
         return msgspec.structs.replace(call, cost=None) if is_computed and not self._settings.span_cost else call
 
     def _conversation(self, call: CallRecord) -> Conversation | None:
-        return call.conversation if self._shows_content and call.content_level == "full" else None
+        return call.conversation if self._options.content and call.content_level == "full" else None
 
     def _response_id(self, call_id: str) -> str | None:
         found = next((one.record for one in self._reader.stored("call", [call_id])), None)
@@ -159,7 +166,7 @@ class RecordedSpans:
     ) -> Group:
         known = [*records]
         of_call = {call.span_id: _process(call) for call in known if isinstance(call, CallRecord)}
-        spans = [*SessionSpans(*self._spans, self._conversation, self._response_id).of(known)]
+        spans = [*SessionSpans(self._projection, self._options, self._conversation, self._response_id).of(known)]
         if self._settings.attempt_spans:
             sampled = (record for record in known if isinstance(record, CallRecord) and record.sampled)
             spans += [span for record in sampled for span in spans_of_attempts(record)]
@@ -189,19 +196,6 @@ def _envelope(process: _Process) -> Envelope:
 
 def _process(record: CallRecord | SessionRecord) -> _Process:
     return _Process(record.service, record.host, record.pid)
-
-
-def _ended(record: Record, summary: SessionSummary) -> Record:
-    """Return what the end of its process left open, as ended with the last that is known of the session."""
-    if summary.session.outcome != "interrupted" or summary.session.end_ns is not None:
-        return record
-    last_ns = summary.last_ns or summary.session.start_ns
-    if isinstance(record, SessionRecord | TimestepRecord) and record.end_ns is None:
-        return msgspec.structs.replace(record, end_ns=last_ns, outcome="interrupted")
-    if isinstance(record, EventRecord) and record.event_type in _ENDS:
-        duration_ns = max(0, (last_ns or 0) - record.time_ns)
-        return msgspec.structs.replace(record, event_type=_ENDS[record.event_type], duration_ns=duration_ns)
-    return record
 
 
 def _in_trace(record: Record, traces: dict[str, str | None]) -> Record:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -17,9 +17,10 @@ import msgspec
 
 from callspan.fail_open import fail_open, log, ours
 from callspan.formatting import plural
-from callspan.otlp.encoding import encode_request, encode_span, limits_or_default
+from callspan.otlp.encoding import encode_span
 from callspan.otlp.interrupted import interrupted_spans
-from callspan.otlp.transport import RefusedError, Transport, transport_of
+from callspan.otlp.sending import EncodedSpan, Envelope, SpanSender
+from callspan.otlp.transport import Transport, transport_of
 from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
@@ -30,22 +31,18 @@ from callspan.safe_urls import names_user
 from callspan.semconv.call import Projection
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SessionSpans
-from callspan.semconv.spans import span_of_call, spans_of_attempts
-from callspan.settings import Settings
+from callspan.semconv.spans import Span, span_of_call, spans_of_attempts
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.sink import BaseSink, Entry, PoisonError, Sink, decode_payload
 from callspan.stores.protocol import ServerStore
 
-MAX_REQUEST_BYTES: Final = 3 << 20
-"""Less than the 4 MiB that receivers take by default."""
 _NOTHING: Final = b""
 DEAD_LETTERS: Final = "dead_letter.jsonl"
-_OWN: Final = frozenset({"call", "import"})
 _ENDS: Final = frozenset({"ended", "requested", "answered"})
 """The request of a background response has a span; its answer too, unless another request has read it."""
 _COUNT: Final = fail_open("count spans that a receiver refuses")
-_Spans: TypeAlias = tuple[Entry, list[bytes]]
-"""The spans of an entry."""
+_Key: TypeAlias = tuple[str, int, int]
+"""A span: its segment, the end of its entry in that, and its number among the spans of the entry."""
 
 
 class Otlp(ServerStore):
@@ -84,10 +81,11 @@ class OtlpSink(BaseSink):
         """Connect to nothing yet."""
         self.name = name
         self._transport = transport
+        self._sender = SpanSender(transport)
         self._maker: SpanMaker | None = None
         self._segment: Path | None = None
-        self._answered: set[tuple[str, int]] = set()
-        """Entries of the batch in progress that the receiver has answered for."""
+        self._answers: dict[_Key, str | None] = {}
+        """The spans in progress that the receiver has answered for: None, or why it refused one."""
 
     def begin(self, segment: Path, head: bytes) -> None:
         """Take what the spans that follow have in common."""
@@ -95,50 +93,45 @@ class OtlpSink(BaseSink):
             self._segment, self._maker = segment, SpanMaker.of(head)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Send the spans of all entries, in requests of at most 3 MiB.
+        """Send the spans of all entries that the receiver has not answered for.
 
-        Raises PoisonError where the receiver refuses a request for good or an entry is no record, UnavailableError
-        where it may take it later.
+        Raises PoisonError where the receiver refused one for good or an entry is no record, UnavailableError where it
+        may take it later.
         """
         maker = self._maker
         if maker is None:
             raise PoisonError("the segment has no head: what its spans have in common is not known")
-        for part in _parts(self._spans(maker, entries)):
-            self._send(maker, part)
-        self._answered.difference_update((entry.segment, entry.end) for entry in entries)
+        found = {
+            (entry.segment, entry.end, number): span
+            for entry in entries
+            for number, span in enumerate(maker.spans(entry))
+        }
+        self._send(found)
+        if refused := [why for key in found if (why := self._answers[key]) is not None]:
+            raise PoisonError(refused[0])
+        for key in found:
+            del self._answers[key]
 
     def take_over(self, segment: Path, head: bytes, payloads: Iterable[bytes]) -> None:
-        """Send the spans of what a process had begun when it was killed. Raises as `deliver`, and then goes on."""
+        """Send the spans of what a process had begun when it was killed. Raises UnavailableError."""
         maker, self._segment = SpanMaker.of(head), segment
         if maker is None:
             return
-        # Each has a key of its own, below those of entries.
-        found = (
-            (Entry(segment.name, 0, -number, b""), span) for number, span in enumerate(maker.interrupted(payloads))
-        )
-        waiting = ((entry, [span]) for entry, span in found if (entry.segment, entry.end) not in self._answered)
-        for part in _parts(waiting):
-            self._send_halved(maker, part)
-        self._answered.clear()
-
-    def _send_halved(self, maker: SpanMaker, part: Sequence[_Spans]) -> None:
-        try:
-            self._send(maker, part)
-        except ours(PoisonError) as error:
-            if len(part) == 1:
-                self.set_aside(part[0][0], str(error))
-                self._answered.add((part[0][0].segment, part[0][0].end))
-                return
-            for half in (part[: len(part) // 2], part[len(part) // 2 :]):
-                self._send_halved(maker, half)
+        # Each is an entry of its own, below those of the segment.
+        found = {(segment.name, -number, 0): span for number, span in enumerate(maker.interrupted(payloads), 1)}
+        self._send(found)
+        for name, end, _ in [key for key in found if self._answers[key] is not None]:
+            self.set_aside(Entry(name, 0, end, b""), "")
+        self._answers.clear()
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Note a span that is refused for good in `dead_letter.jsonl` of the spool, without content, and count it."""
-        self._answered.discard((entry.segment, entry.end))
-        self._refused(1, reason)
+        """Note what is refused for good in `dead_letter.jsonl` of the spool, without content, and count its spans."""
+        keys = [key for key in self._answers if key[:2] == (entry.segment, entry.end)]
+        refused = [why for key in keys if (why := self._answers.pop(key)) is not None] or [reason]
+        self._refused(len(refused), refused[0])
         if self._segment is not None:
             line = encode_json(
-                {"store": self.name, "reason": reason, "segment": entry.segment, "start": entry.start} | _ids(entry)
+                {"store": self.name, "reason": refused[0], "segment": entry.segment, "start": entry.start} | _ids(entry)
             )
             path = self._segment.with_name(DEAD_LETTERS)
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
@@ -154,19 +147,19 @@ class OtlpSink(BaseSink):
         """Close the connection."""
         self._transport.close()
 
-    def _spans(self, maker: SpanMaker, entries: Sequence[Entry]) -> Iterator[_Spans]:
-        for entry in entries:
-            if (entry.segment, entry.end) not in self._answered and (spans := maker.spans(entry)):
-                yield entry, spans
+    def _send(self, found: Mapping[_Key, EncodedSpan]) -> None:
+        keys = [key for key in found if key not in self._answers]
 
-    def _send(self, maker: SpanMaker, part: Sequence[_Spans]) -> None:
-        try:
-            rejection = self._transport.send(maker.request([span for _, spans in part for span in spans]))
-        except ours(RefusedError) as error:
-            raise PoisonError(str(error)) from error
-        self._answered.update((entry.segment, entry.end) for entry, _ in part)
-        if rejection is not None and rejection.spans:
-            self._refused(rejection.spans, rejection.message)
+        def taken(indices: Sequence[int]) -> None:
+            self._answers.update((keys[index], None) for index in indices)
+            rejected, self._sender.rejected = self._sender.rejected, 0
+            if rejected:
+                self._refused(rejected, self._sender.message or "")
+
+        def refused(index: int, why: str) -> None:
+            self._answers[keys[index]] = why
+
+        self._sender.send([found[key] for key in keys], taken, refused)
 
     def _refused(self, spans: int, reason: str) -> None:
         """Count spans that are not sent again, as given up for this store."""
@@ -184,12 +177,11 @@ class SpanMaker:
     def __init__(self, head: SegmentHead) -> None:
         """`head` says what they have in common. Raises msgspec.ValidationError for unknown settings."""
         self._head = head
-        settings: Settings = with_settings(head)
-        self._shows_content = settings.content == "full" and settings.content_on_spans
-        self._limits = limits_or_default(head.limits)
+        settings = with_settings(head)
         self._shows_attempts = settings.attempt_spans
         self._options = ScopeSpanOptions.of(settings)
         self._projection = Projection(settings)
+        self._envelope = Envelope(head.resource, head.resource_schema, head.scope, head.scope_schema)
 
     @classmethod
     def of(cls, head: bytes) -> SpanMaker | None:
@@ -199,35 +191,33 @@ class SpanMaker:
         except ours(msgspec.MsgspecError, TypeError):
             return None
 
-    def spans(self, entry: Entry) -> list[bytes]:
-        """Return the encoded spans of an entry; most records have none. Raises PoisonError."""
+    def spans(self, entry: Entry) -> list[EncodedSpan]:
+        """Return the spans of an entry; most records have none. Raises PoisonError."""
         if entry.payload.startswith(SPAN):
             try:
-                return [decode_span(entry.payload).span]
+                frame = decode_span(entry.payload)
             except ours(msgspec.MsgspecError) as error:
                 raise PoisonError(f"not a span: {error}") from error
+            return [EncodedSpan(frame.trace_id, frame.span, self._envelope)]
         record = entry.decode(entry)
         return self._of_call(record) if isinstance(record, CallRecord) and _is_final(record) else []
 
-    def interrupted(self, payloads: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the encoded spans of what was begun in a segment, and not ended."""
+    def interrupted(self, payloads: Iterable[bytes]) -> Iterator[EncodedSpan]:
+        """Yield the spans of what was begun in a segment, and not ended."""
         make = SessionSpans(self._projection, self._options, self._conversation)
-        for span in interrupted_spans(self._head, payloads, make):
-            yield encode_span(span, self._limits)
+        return map(self._encoded, interrupted_spans(self._head, payloads, make))
 
-    def request(self, spans: Sequence[bytes]) -> bytes:
-        """Return a request to export spans."""
-        head = self._head
-        return encode_request(head.resource, head.resource_schema, head.scope, head.scope_schema, spans)
-
-    def _of_call(self, record: CallRecord) -> list[bytes]:
+    def _of_call(self, record: CallRecord) -> list[EncodedSpan]:
         span = span_of_call(record, self._projection, self._conversation(record))
         attempts = spans_of_attempts(record) if self._shows_attempts else []
-        return [encode_span(one, self._limits) for one in (*attempts, span) if one is not None]
+        return [self._encoded(one) for one in (*attempts, span) if one is not None]
+
+    def _encoded(self, span: Span) -> EncodedSpan:
+        return EncodedSpan(span.trace_id, encode_span(span, self._head.limits), self._envelope)
 
     def _conversation(self, record: CallRecord) -> Conversation | None:
         """Return the messages of a call that its span may show."""
-        return conversation_of(record) if self._shows_content and record.content_level == "full" else None
+        return conversation_of(record) if self._options.content and record.content_level == "full" else None
 
 
 def _ids(entry: Entry) -> dict[str, object]:
@@ -246,18 +236,4 @@ def _is_final(record: CallRecord) -> bool:
 
     What another request answers has a span of that request, which its process collected.
     """
-    return bool(record.sampled) and record.seen_in in _OWN and record.part in _ENDS
-
-
-def _parts(found: Iterator[_Spans]) -> Iterator[list[_Spans]]:
-    part: list[_Spans] = []
-    size = 0
-    for entry, spans in found:
-        more = sum(map(len, spans))
-        if part and size + more > MAX_REQUEST_BYTES:
-            yield part
-            part, size = [], 0
-        part.append((entry, spans))
-        size += more
-    if part:
-        yield part
+    return bool(record.sampled) and record.is_own and record.part in _ENDS

@@ -6,6 +6,7 @@ repeats them himself, for as long as it takes, and must know what to repeat.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 from opentelemetry.util.re import parse_env_headers
 
-from callspan.fail_open import ours
+from callspan.fail_open import Once, log, ours
 from callspan.forks import late_attribute
 from callspan.safe_urls import is_http_url, safe_name, without_passwords
 from callspan.settings import SettingError
@@ -29,6 +30,7 @@ _PATH: Final = "/v1/traces"
 _COMPRESSIONS: Final = ("none", "gzip", "deflate")
 _TIME_LIMIT_S: Final = "10"
 _MOST_MESSAGE: Final = 200
+_WARNED: Final = Once()
 
 
 class RefusedError(Exception):
@@ -91,7 +93,8 @@ def transport_of(url: str, environment: Mapping[str, str] | None = None) -> Tran
     Headers, TLS files, compression and time limit are those of OTEL_EXPORTER_OTLP_[TRACES_]*. gRPC is encrypted where
     OTEL_EXPORTER_OTLP_CERTIFICATE is set or OTEL_EXPORTER_OTLP_INSECURE is false. Connects to nothing yet.
 
-    Raises SettingError for an invalid URL or variable, and where a package of the extra `otlp` is missing.
+    A time limit or compression that is not understood is warned of once, and the default taken. Raises SettingError
+    for an invalid URL, a file that is not there, and where a package of the extra `otlp` is missing.
     """
     address = address_of(url)
     driver = _DRIVERS[url.strip().partition("://")[0].lower()][0]
@@ -159,12 +162,19 @@ def _seconds(variable: str, text: str) -> float:
     except ours(ValueError):
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise SettingError(f"{variable}: {text!r} is no number of seconds above 0")
+        _warn(variable, f"is no number of seconds above 0: {_TIME_LIMIT_S} are taken")
+        return float(_TIME_LIMIT_S)
     return seconds
 
 
 def _compression(variable: str, text: str) -> str:
     name = text.lower() or _COMPRESSIONS[0]
     if name not in _COMPRESSIONS:
-        raise SettingError(f"{variable}: use one of {', '.join(_COMPRESSIONS)}")
+        _warn(variable, f"is none of {', '.join(_COMPRESSIONS)}: nothing is compressed")
+        return _COMPRESSIONS[0]
     return name
+
+
+def _warn(variable: str, why: str) -> None:
+    if _WARNED.first(variable):
+        log(logging.WARNING, "%s %s", variable, why)

@@ -381,12 +381,35 @@ SESSION_START: Final = Table(
 TIMESTEP_START: Final = Table(
     Row(WORKFLOW_NAME, STRING, SetByCode("its session"), "Name of its session, also where that has no span yet."),
 )
+
+
+def _tool_type(record: EventRecord) -> str:
+    kind = record.metadata.get("tool_type")
+    return kind if isinstance(kind, str) else "function"
+
+
 TOOL_START: Final = Table(
     _operation("execute_tool"),
     text_row("gen_ai.tool.name", "name", "Name of the tool."),
-    Row("gen_ai.tool.type", STRING, Constant("function"), "`function`."),
+    Row("gen_ai.tool.type", STRING, _tool_type, "`function`, or `extension` if a server runs it."),
     text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that it answers."),
     text_row("gen_ai.agent.name", "system", "The agent that runs it."),
+)
+_OF_LOOPS: Final = (
+    Row(PROVIDER_NAME, STRING, in_metadata("provider"), "The provider whose SDK runs it."),
+    Row("gen_ai.conversation.id", STRING, in_metadata("conversation_id"), "As the client has it, outside a session."),
+)
+TOOL_END: Final = Table(
+    *_OF_LOOPS,
+    Row("gen_ai.tool.description", STRING, in_metadata("description"), "What the request says that it does."),
+    Row("anthropic.toolset.name", STRING, in_metadata("toolset"), "The toolset that it is of."),
+    Row("mcp.server.name", STRING, in_metadata("server"), "The MCP server that has it."),
+)
+AGENT_END: Final = Table(
+    *_OF_LOOPS,
+    Row("gen_ai.output.type", STRING, in_metadata("output_type"), "What the first call of a tool loop requests."),
+    Row(REQUEST_MODEL, STRING, in_metadata("model"), "The model of the first call of a tool loop."),
+    Row("callspan.outcome", STRING, in_metadata("outcome"), "How a tool loop ended."),
 )
 TOOL_CONTENT: Final = Table(
     Row("gen_ai.tool.call.arguments", JSON, _OF_ARGUMENTS_AND_RESULT, "The arguments."),

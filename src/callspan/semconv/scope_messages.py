@@ -11,7 +11,7 @@ import msgspec
 from callspan.record.bounded import fitted, text_attribute, weight
 from callspan.record.call import CallRecord
 from callspan.record.events import AGENT_START, SCOPE_TYPES, EventRecord, MessageRecord, Record
-from callspan.record.messages import Conversation, Message
+from callspan.record.messages import INSTRUCTION_ROLES, Conversation, Message
 from callspan.semconv.content import (
     TOOL,
     Attributes,
@@ -32,7 +32,6 @@ _INCOMING, _ANSWER, _ENVIRONMENT, _CALL = range(4)
 _MOST_INCOMING: Final = 8
 """Maximum number of input messages kept before the first output."""
 _OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content"})
-_INSTRUCTIONS: Final = frozenset({"system", "developer"})
 _AGENT: Final = "agent"
 _ENVIRONMENTS: Final = frozenset({"env", "environment"})
 """The senders of an environment's messages: `env` by default."""
@@ -55,7 +54,7 @@ class Observed:
         if self._requested is None:
             found = self.conversation or Conversation()
             system: list[_Json] = [{"role": "system", "parts": parts_json(found.system)}] if found.system else []
-            system += [message_json(message) for message in found.input if message.role in _INSTRUCTIONS]
+            system += [message_json(message) for message in found.input if message.role in INSTRUCTION_ROLES]
             news = messages_json(_since_the_last_answer(found.input))
             self._requested = _within(system, room), _within(news, room)
         return self._requested
@@ -180,7 +179,7 @@ def _of_call(record: CallRecord, conversation: Conversation | None) -> Observed 
 
 def _since_the_last_answer(messages: Sequence[Message]) -> list[Message]:
     last = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=-1)
-    return [message for message in messages[last + 1 :] if message.role not in _INSTRUCTIONS]
+    return [message for message in messages[last + 1 :] if message.role not in INSTRUCTION_ROLES]
 
 
 def _incoming(content: object, room: int, sender: str | None) -> _Json:

@@ -184,13 +184,13 @@ _OF_TIMESTEPS: Final = _spans(
 _OF_TOOLS: Final = _spans(
     "execute_tool",
     gen_ai.TOOL_START + OPERATION_START + openinference.TOOL_START,
-    OPERATION_END,
+    gen_ai.TOOL_END + OPERATION_END,
     gen_ai.TOOL_CONTENT,
 )
 _OF_AGENTS: Final = _spans(
     "invoke_agent",
     gen_ai.INVOKED_AGENT_START + OPERATION_START + openinference.INVOKED_AGENT_START,
-    OPERATION_END,
+    gen_ai.AGENT_END + OPERATION_END,
     OPERATION_CONTENT,
 )
 _OF_EVENTS: Final = {

@@ -10,14 +10,15 @@ import msgspec
 from callspan.record.call import CallRecord, Trace
 from callspan.record.events import (
     AGENT_START,
+    RUN_TYPES,
     SCOPE_TYPES,
-    TOOL_START,
     EventRecord,
     MessageRecord,
     Record,
     RewardRecord,
     SessionRecord,
     TimestepRecord,
+    latest_ns,
 )
 from callspan.record.messages import Conversation
 from callspan.semconv import session as semconv
@@ -27,7 +28,6 @@ from callspan.semconv.scope_spans import ScopeSpan, ScopeSpanOptions, evaluation
 from callspan.semconv.spans import Span, span_of_call
 
 _NO_TRACE: Final = Trace()
-_STARTS: Final = frozenset({AGENT_START, TOOL_START})
 _AGENTS: Final = frozenset({AGENT_START, "agent"})
 _OBSERVED: Final = frozenset({AGENT_START, "agent", "environment"})
 """What went in or came out of the scope around it; a tool did not."""
@@ -89,7 +89,7 @@ class SessionSpans:
         for record in sorted(parts, key=lambda one: scope_start_ns(one) or 0):
             self._begin(record)
         begun = [_begun(one) for one in parts if isinstance(one, EventRecord) and one.event_type == "agent"]
-        for record in sorted([*begun, *parts], key=_written_ns):
+        for record in sorted([*begun, *parts], key=latest_ns):
             yield from self._ended(record)
         for scope in reversed({id(one): one for one in self._open.values()}.values()):
             if (span := self._span(scope)) is not None:
@@ -150,7 +150,7 @@ class SessionSpans:
     def _span(self, scope: _Open) -> Span | None:
         record, options = scope.final, self._options
         start_ns, end_ns = scope_start_ns(record), scope_end_ns(record)
-        is_open = isinstance(record, EventRecord) and record.event_type in _STARTS
+        is_open = isinstance(record, EventRecord) and record.event_type in RUN_TYPES
         if start_ns is None or end_ns is None or is_open or not record.sampled:
             return None
         workflow = self._workflow if isinstance(record, TimestepRecord) else None
@@ -182,7 +182,7 @@ def _span(record: SessionRecord | TimestepRecord | EventRecord | RewardRecord, *
 def _has_own_span(record: Record) -> bool:
     """Return whether a record is that of a scope: an event without a duration is one of another span, or late."""
     if isinstance(record, EventRecord):
-        return record.span_id is not None and (record.duration_ns is not None or record.event_type in _STARTS)
+        return record.span_id is not None and (record.duration_ns is not None or record.event_type in RUN_TYPES)
     return isinstance(record, SCOPE_TYPES)
 
 
@@ -193,12 +193,3 @@ def _begun(record: _OfScope) -> _OfScope:
     data = record.data if isinstance(record.data, dict) else {}
     given = {name: value for name, value in data.items() if name == "input"}
     return msgspec.structs.replace(record, event_type=AGENT_START, data=given or None, duration_ns=None)
-
-
-def _written_ns(record: Record) -> int:
-    """Return when a record was written, Unix nanoseconds: at its end."""
-    if isinstance(record, CallRecord):
-        return record.timing.start_ns + (record.timing.duration_ns or 0)
-    if isinstance(record, EventRecord):
-        return record.time_ns + (record.duration_ns or 0)
-    return record.end_ns or 0 if isinstance(record, SCOPE_TYPES) else record.time_ns

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
+from msgspec.structs import replace
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
 from opentelemetry.trace import (
     DEFAULT_TRACE_STATE,
@@ -133,16 +134,13 @@ class CollectedSpan(Span):
         """Pass it on, once; its end is in Unix nanoseconds, None: now."""
         if self._is_open:
             self._is_open = False
-            self._ended(self._finished(time.time_ns() if end_time is None else end_time))
-
-    def _finished(self, end_ns: int) -> FinishedSpan:
-        begun = self._begun
-        return FinishedSpan(
-            trace_id=begun.trace_id, span_id=begun.span_id, parent_span_id=begun.parent_span_id,
-            is_parent_remote=begun.is_parent_remote, trace_state=begun.trace_state, name=self._name,
-            is_client=begun.is_client, start_ns=begun.start_ns, end_ns=end_ns, attributes=self._attributes,
-            events=self._events, links=begun.links, failure=self._failure,
-        )  # fmt: skip
+            end_ns = time.time_ns() if end_time is None else end_time
+            self._ended(
+                replace(
+                    self._begun, name=self._name, end_ns=end_ns, attributes=self._attributes, events=self._events,
+                    failure=self._failure,
+                )
+            )  # fmt: skip
 
 
 class ContextTracer(Tracer):
@@ -228,7 +226,8 @@ def _deciding(provider: trace.TracerProvider) -> _Deciding:
 
 @cache
 def _of_environment() -> _Deciding:
-    return _deciding(TracerProvider(shutdown_on_exit=False))
+    # Its limits are not used; those of the environment may be malformed.
+    return _deciding(TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(*[SpanLimits.UNSET] * 8)))
 
 
 def _say(what: str) -> None:

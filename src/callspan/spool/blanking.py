@@ -18,10 +18,8 @@ import msgspec
 from callspan.record.span_frames import NO_HEAD, decode_head, encode_frame_of
 from callspan.spool.directory import Listing, others_of
 from callspan.spool.segment import ERASED, Segment, encode_frame
-from callspan.spool.sink import Entry
 
 _OPEN: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_ENTRIES, _BYTES = 1000, 8 << 20
 
 
 class Erased(NamedTuple):
@@ -42,7 +40,7 @@ def payloads_in(directory: Path, keys: Collection[str], *, unnamed: bool) -> Ite
     listing = Listing(directory)
     for name in listing.of_stores(keys, unnamed=unnamed):
         with suppress(FileNotFoundError), _opened(directory / name) as segment:
-            yield from (entry.payload for entry in _entries(segment))
+            yield from (entry.payload for entry in segment.entries())
 
 
 def erase(directory: Path, keys: Collection[str], is_gone: Callable[[bytes], bool], *, unnamed: bool) -> Erased:
@@ -52,7 +50,7 @@ def erase(directory: Path, keys: Collection[str], is_gone: Callable[[bytes], boo
     for name in listing.of_stores(keys, unnamed=unnamed):
         others = others_of(directory / name, keys)
         with suppress(FileNotFoundError), _opened(directory / name) as segment:
-            gone = [entry for entry in _entries(segment) if is_gone(entry.payload)]
+            gone = [entry for entry in segment.entries() if is_gone(entry.payload)]
             if others and not listing.is_delivered(name, others):
                 for_others += len(gone)
                 continue
@@ -88,13 +86,3 @@ def _opened(path: Path) -> Iterator[Segment]:
             segment.sync()
     finally:
         segment.release()
-
-
-def _entries(segment: Segment) -> Iterator[Entry]:
-    offset = 0
-    while offset < segment.end:
-        batch = segment.batch(offset, _ENTRIES, _BYTES)
-        if batch.end == offset:
-            return
-        yield from batch.entries
-        offset = batch.end

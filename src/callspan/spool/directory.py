@@ -10,6 +10,7 @@ import hashlib
 import mmap
 import os
 import struct
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,7 +19,7 @@ from zlib import crc32
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import OtherFormatError
-from callspan.record.span_frames import HEAD
+from callspan.record.span_frames import HEAD, SPAN
 from callspan.spool.segment import ERASED, HEAD_BYTES, MAGIC, SUFFIX, created_ns, keys_of, other_formats
 from callspan.spool.sink import Sink
 
@@ -27,6 +28,7 @@ BAD_SUFFIX: Final = ".bad"
 """Suffix of files that hold the damaged parts of segments."""
 
 _DIGITS: Final = 12
+_LEFT_S: Final = 86_400.0
 _LENGTH: Final = struct.Struct("<I")
 _OPEN: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -121,6 +123,17 @@ class Listing:
             return True  # deleted in between
         return all(read_cursor(self.directory, name, key) >= size - but for key in marked)
 
+    def is_left(self, name: str, keys: Collection[str]) -> bool:
+        """Return whether these stores have a segment but for what its process left open, and nobody sends it.
+
+        That is so a day after it was written: a store that takes spans is then in no settings any more.
+        """
+        try:
+            age_s = time.time() - (self.directory / name).stat().st_mtime
+        except ours(OSError):
+            return True  # deleted in between
+        return age_s > _LEFT_S and self.is_delivered(name, keys, but=1)
+
     def waiting_since_ns(self, held: Collection[str], keys: Collection[str]) -> list[int]:
         """Return when each segment was made that some store lacks a part of; of the `held` ones, a store not of `keys`.
 
@@ -147,7 +160,11 @@ class Listing:
             return unnamed
         mine = sorted(named.intersection(keys))
         # A segment that every store has is deleted by whichever process finds it.
-        return bool(mine) and (not self.is_delivered(name, mine) or self.is_delivered(name, sorted(named)))
+        return bool(mine) and (
+            not self.is_delivered(name, mine)
+            or self.is_delivered(name, sorted(named))
+            or self.is_left(name, sorted(named))
+        )
 
 
 def refusals(directory: Path, keys: Collection[str] | None = None) -> list[OtherFormatError]:
@@ -233,10 +250,20 @@ def waiting(directory: Path, key: str, *, unnamed: bool = True) -> list[Waiting]
     found = []
     for name in Listing(directory).for_stores((key,), unnamed=unnamed):
         path, offset = directory / name, read_cursor(directory, name, key)
-        records = count_records(path, offset)
+        records, held = count_records(path, offset), is_held(path)
+        # A store that takes spans has all of it, but for what its process left open.
+        if not held and not records and offset and _ends_at(path, offset + 1):
+            records = 1
         if records:
-            found.append(Waiting(path, offset, records, is_held(path)))
+            found.append(Waiting(path, offset, records, held))
     return found
+
+
+def _ends_at(path: Path, offset: int) -> bool:
+    try:
+        return path.stat().st_size == offset
+    except ours(FileNotFoundError):
+        return False
 
 
 def waiting_for_others(directory: Path, keys: Collection[str]) -> int:
@@ -271,7 +298,7 @@ def is_held(path: Path) -> bool:
 
 
 def count_records(path: Path, offset: int = 0) -> int:
-    """Return how many frames begin at or after `offset`, by their lengths; 0 if the file cannot be read."""
+    """Return how many records begin at or after `offset`, by their lengths; 0 if the file cannot be read."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -289,7 +316,7 @@ def _count(data: mmap.mmap, at: int) -> int:
         end = at + HEAD_BYTES + int(_LENGTH.unpack_from(data, at + len(MAGIC))[0])
         if data[at : at + len(MAGIC)] == MAGIC and end <= len(data):
             begins = data[at + HEAD_BYTES : at + HEAD_BYTES + len(HEAD)]
-            count += not begins.startswith((ERASED, HEAD))
+            count += not begins.startswith((ERASED, HEAD, SPAN))
             at = end
         else:
             at = data.find(MAGIC, at + 1)

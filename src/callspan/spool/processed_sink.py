@@ -11,7 +11,6 @@ from typing import Final, NamedTuple, TypeAlias
 
 from callspan.record.codec import encode
 from callspan.record.events import Record
-from callspan.record.span_frames import SPAN
 from callspan.spool.sink import Entry, PoisonError, Sink, TakesSpans, Tending, decode_payload
 
 Process: TypeAlias = Callable[[Record], Record]
@@ -82,11 +81,7 @@ class ProcessedSink:
             self._spans.take_over(segment, head, payloads)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Store all entries, processed; finished spans only where the store takes them."""
-        if not self.takes_spans:
-            entries = [entry for entry in entries if not entry.payload.startswith(SPAN)]
-            if not entries:
-                return
+        """Store all entries, processed."""
         delivered, takes_spans = self._delivered, self.takes_spans
         deliver = self._sink.deliver if self._reduce is None else partial(self._deliver_reduced, self._reduce)
         # A full batch means that the sink is behind: do not sleep.

@@ -19,11 +19,11 @@ import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from zlib import crc32
 
 from callspan.background import LRUCache
-from callspan.fail_open import ours
+from callspan.fail_open import fail_open, ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import FORMAT, format_in
 from callspan.record.span_frames import HEAD
@@ -66,6 +66,9 @@ _SET_SUFFIX: Final = ".stores"
 _RETRY_S: Final = 1.0
 _reading: Final = threading.Lock()
 _BEGINNING: Final = 1 << 16
+_LEAVE: Final = fail_open("leave on disk what is open; it is not sent")
+_left: Final[set[tuple[int, Path]]] = set()
+"""Processes and directories in which a segment was left that says what is open."""
 _formats: Final[LRUCache[Path, dict[str, int]]] = LRUCache(64)
 """Formats of the segments of directories, by name; a name is never used again."""
 
@@ -233,6 +236,8 @@ class Segment:
         self.created_ns = created_ns(path.name)
         self.caught_up_ns: dict[int, int] = {}
         self.unsynced = False
+        self.outlives = False
+        """Whether it stays when every store of this process has it: it says what its process left open."""
         self.missing = False
         """Appends would be lost: the file was deleted, or its torn end could not be truncated."""
         self._listed = False
@@ -286,14 +291,14 @@ class Segment:
             self._head = head_of(self.path)
         return self._head
 
-    def payloads(self) -> Iterator[bytes]:
-        """Yield the payloads of all its frames. Raises OSError."""
+    def entries(self) -> Iterator[Entry]:
+        """Yield its records and finished spans, without the head. Raises OSError."""
         offset = 0
         while offset < self.end:
             batch = self.batch(offset, _AT_ONCE, _WINDOW)
             if batch.end == offset:
                 return
-            yield from (entry.payload for entry in batch.entries)
+            yield from batch.entries
             offset = batch.end
 
     @property
@@ -409,36 +414,31 @@ def _format_of(path: Path) -> int | None:
 
     A frame that does not begin as a record is taken for one of today, of which it is left to stores what to do with it.
     """
-    try:
-        with path.open("rb") as file:
-            first = _first_frame(file)
-    except ours(OSError):
-        return None
-    if first is None:
-        return None
-    number = format_in(first.payload)
-    return FORMAT if number is None else number
-
-
-def _first_frame(file: BinaryIO) -> Frame | None:
-    data, final = b"", False
-    while not final:
-        more = file.read(max(_BEGINNING, len(data)))
-        data, final = data + more, not more
-        for item in scan(data, final=final):
-            if isinstance(item, Frame):
-                return item
-    return None
+    first = _first_payload(path)
+    number = None if first is None else format_in(first)
+    return FORMAT if first is not None and number is None else number
 
 
 def head_of(path: Path) -> bytes:
     """Return the payload of a segment's head; empty where it is not there, or cannot be read."""
+    first = _first_payload(path)
+    return first if first is not None and first.startswith(HEAD) else b""
+
+
+def _first_payload(path: Path) -> bytes | None:
+    """Return the payload of a segment's first whole frame; None without one, or if it cannot be read."""
+    data, final = b"", False
     try:
         with path.open("rb") as file:
-            first = _first_frame(file)
+            while not final:
+                more = file.read(max(_BEGINNING, len(data)))
+                data, final = data + more, not more
+                for item in scan(data, final=final):
+                    if isinstance(item, Frame):
+                        return item.payload
     except ours(OSError):
-        return b""
-    return first.payload if first is not None and first.payload.startswith(HEAD) else b""
+        return None
+    return None
 
 
 def keys_of(path: Path) -> frozenset[str] | None:
@@ -530,6 +530,17 @@ class SegmentWriter:
         if self._sync:
             segment.sync()
         self.used += len(frame)
+
+    def leave(self) -> None:
+        """Seal the active segment at the end; what this process has begun, and not ended, is in the file that stays."""
+        here = os.getpid(), self._directory
+        with _LEAVE:
+            # What an earlier file of this process says is open may have ended in this one.
+            if self._segments.has_begun() or (here in _left and self._active is not None):
+                segment = self._active or self._rotate()
+                segment.outlives = True
+                _left.add(here)
+        self.seal()
 
     def seal(self) -> None:
         """Seal the active segment: the next frame goes to a new one."""

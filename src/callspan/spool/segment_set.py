@@ -27,10 +27,12 @@ from callspan.spool.directory import (
     remove_cursors,
     size_of,
 )
+from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import Gap, Segment, Source, head_of, keys_of
 
 _ADOPTED_AT_ONCE: Final = 64
 _SCAN_S: Final = 5.0
+_REMOVED: Final = "a receiver of spans that is in no settings any more"
 _CHANCE: Final = random.SystemRandom()
 _ADOPT: Final = fail_open("look for records that other processes left behind")
 _REFUSED: Final = Once()
@@ -102,6 +104,12 @@ class SegmentSet:
         segment = Segment.create(self.directory, self.keys, self.head())
         self.add(segment)
         return segment
+
+    def has_begun(self) -> bool:
+        """Return whether this process has begun something whose end a store that takes spans lacks."""
+        with suppress(*NO_HEAD):
+            return bool(decode_head(self.head()).begun)
+        return False
 
     def adopt(self, *, now: bool = False) -> bool:
         """Adopt segments whose processes have ended; True if there were any. Scans every few seconds unless `now`."""
@@ -201,11 +209,20 @@ class SegmentSet:
     def _dispose(self, source: Source) -> None:
         """Delete the file if every store has it; else leave it to other processes."""
         others = (source.keys or frozenset()) - frozenset(self.keys)
-        if not others or Listing(self.directory).is_delivered(source.name, others):
-            source.remove()
-            remove_cursors(self.directory, source.name)
-        else:
+        if isinstance(source, Segment) and source.outlives:
             source.release()
+            return
+        listing = Listing(self.directory)
+        is_delivered = not others or listing.is_delivered(source.name, others)
+        if not is_delivered and not listing.is_left(source.name, others):
+            source.release()
+            return
+        source.remove()
+        remove_cursors(self.directory, source.name)
+        if not is_delivered:
+            now = time.time_ns()
+            loss = Loss(_REMOVED, 1, first_ns=source.created_ns, last_ns=now)
+            add_losses(self.directory, Losses(given_up={_REMOVED: loss}))
 
     def drop_oldest(self, size: int, losers: Sequence[frozenset[int]]) -> list[Segment]:
         """Move the oldest sealed segments that some store has to `dropped`, together at least `size` bytes.

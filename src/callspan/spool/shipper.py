@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from callspan.background import LastingThread
 from callspan.fail_open import Attempt, fail_open
 from callspan.record.formats import OtherFormatError
+from callspan.record.span_frames import SPAN
 from callspan.safe_urls import without_passwords
 from callspan.spool.directory import count_records, write_cursor
 from callspan.spool.segment import Batch, Segment, Source
@@ -27,7 +28,8 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 30.0
 _LONGEST_ASKED_S: Final = 600.0
-_LINGER_S: Final = 0.05
+_LINGER_S: Final = 0.25
+"""For so long a batch accumulates: each costs its store much more than the records in it."""
 _IDLE_S: Final = 5.0
 _PATIENCE: Final = 5
 _STUCK_S: Final = 30.0
@@ -217,10 +219,13 @@ class Shipper:
             self._segments.caught_up(source, self.number)
             self._segments.remove_delivered(source)
             return False
-        if batch.entries:
-            if self._spans is not None:
-                self._spans.begin(self._segments.directory / source.name, source.head)
-            self._deliver(source, batch.entries)
+        entries = batch.entries
+        if self._spans is None:
+            entries = [entry for entry in entries if not entry.payload.startswith(SPAN)]
+        elif entries:
+            self._spans.begin(self._segments.directory / source.name, source.head)
+        if entries:
+            self._deliver(source, entries)
         self._move(source, batch.end)
         # A growing source is read again only when a batch has accumulated: following it record by record
         # would keep this thread, and the interpreter, busy for as long as there are calls.
@@ -270,7 +275,7 @@ class Shipper:
         if self._segments.cursor(source, self.number) < source.end:
             place = self._segments.place_in_process(source, self.number)
             if place == "last":
-                self._spans.take_over(source.path, source.head, source.payloads())
+                self._spans.take_over(source.path, source.head, (entry.payload for entry in source.entries()))
             if place != "waits":
                 self._move(source, source.end, is_all=True)
 

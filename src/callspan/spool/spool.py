@@ -315,7 +315,7 @@ class Spool:
             with self._segments.lock:
                 self._stopping = True
                 shippers, fsync_thread = self._shippers, self._fsync_thread
-            self._writer.seal()
+            self._writer.leave()
         if self._memory is not None:
             self._memory.sealed = True
             self._segments.remove_delivered(self._memory)

@@ -18,6 +18,7 @@ from opentelemetry.trace import TracerProvider
 from callspan.agent.call_ids import call_recorded
 from callspan.agent.content_for import ContentFor, ContentRule
 from callspan.agent.context import content_of
+from callspan.agent.provider_tools import record_provider_tools
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import ambient
 from callspan.background import TOKENS
@@ -38,6 +39,7 @@ from callspan.process.redaction import Redactor
 from callspan.process_end import ForkedWorkers
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record, RewardRecord
+from callspan.record.messages import Conversation
 from callspan.reported.background_completion import BackgroundCompletion
 from callspan.reported.batch_files import BatchFiles
 from callspan.reported.batch_work import BatchWork
@@ -112,6 +114,7 @@ class Pipeline:
         self.runtime = Runtime(
             write=self._emitted,
             write_unmeasured=self.recorder.write,
+            writes_starts=self.recorder.writes_starts,
             processors=self._processors_at,
             spans=SessionSpans(
                 tracer_of(self._version, providers.tracer_provider) if self._tracers is None else self._tracers.others,
@@ -146,6 +149,9 @@ class Pipeline:
         self.recorder.write(record)
         if type(record.record) is not RewardRecord or record.record.stage != "completed":
             self._metrics.measure_event(record)
+
+    def _tools_ran(self, wire: Conversation, record: CallRecord) -> None:
+        record_provider_tools(self.runtime, wire, record)
 
     def _submit_end(self, call: Exchange) -> None:
         if self._deferred_ends is not None:
@@ -182,6 +188,7 @@ class Pipeline:
             writes_starts=self.recorder.writes_starts,
             keep=partial(call_recorded, level),
             answered=self._completion.answered,
+            tools_ran=self._tools_ran,
             submit_end=self._submit_end,
             run_again=self._run_again,
             ambient=ambient,
