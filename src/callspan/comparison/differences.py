@@ -85,10 +85,15 @@ def compared(first: Group, second: Group) -> list[Difference]:
     """Return the differences of two groups: success, each score, then what is summed."""
     objectives = objectives_of([*first.sessions, *second.sessions])
     return [
-        _difference("success", "success", first, second, _succeeded),
+        success_difference(first, second),
         *(_difference("score", name, first, second, methodcaller("score", name)) for name in objectives),
         *(_difference("sum", name, first, second, partial(_measure, name)) for name in MEASURES),
     ]
+
+
+def success_difference(first: Group, second: Group) -> Difference:
+    """Return the difference of the shares that succeeded."""
+    return _difference("success", "success", first, second, _succeeded)
 
 
 def _succeeded(summary: SessionSummary) -> float | None:

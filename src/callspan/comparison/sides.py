@@ -1,0 +1,154 @@
+"""Sides: a call or a session as a diff compares it: facts, parameters, tools, and each message once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Final, Literal
+
+import msgspec
+
+from callspan.comparison.groups import MEASURES, measure_of
+from callspan.record.call import CallRecord
+from callspan.record.messages import (
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+    tool_name,
+)
+from callspan.stores.aggregates import model_of
+from callspan.stores.base import CallFilter, Reader, SessionSummary
+from callspan.stores.history import whole_conversation
+from callspan.stores.new_messages import ConversationReader
+
+_SESSION_FIELDS: Final = ("name", "experiment", "task_id", "group_id", "user_id", "outcome")
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the two: a call or a session."""
+
+    id: str
+    kind: Literal["call", "session"]
+    facts: dict[str, object]
+    """What is known of it, by name: words, numbers, `Decimal` dollars; times end in `_ns`."""
+    parameters: dict[str, object]
+    tools: dict[str, object]
+    """The definitions by name."""
+    messages: list[Message]
+    """Of a session each once, in the order in which its calls have them."""
+
+
+def read_side(reader: Reader, named: SessionSummary | CallRecord, limit: int) -> Side:
+    """Return a call, or a session with its first `limit` calls, read from a store."""
+    if isinstance(named, CallRecord):
+        return side_of_call(named, whole_conversation(named, reader.history(named)))
+    calls = reader.calls(CallFilter(session_id=named.session.session_id, newest_first=False))
+    return side_of_session(named, islice(calls, limit))
+
+
+def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
+    """Return a call with its whole conversation, that of the calls it continues included."""
+    usage, response = call.usage, call.response
+    facts: dict[str, object] = {
+        "model": model_of(call),
+        "answered_by": response.model if response else None,
+        "provider": call.provider,
+        "api": call.api,
+        "outcome": call.outcome,
+        "error": call.error.kind if call.error else None,
+        "finish_reason": call.finish_reason,
+        "input_tokens": usage.input_tokens if usage else None,
+        "cache_read_tokens": usage.cache_read_tokens if usage else None,
+        "output_tokens": usage.output_tokens if usage else None,
+        "reasoning_tokens": usage.reasoning_tokens if usage else None,
+        "cost_usd": call.cost.usd if call.cost else None,
+        "duration_ns": call.timing.duration_ns,
+        "first_token_ns": call.timing.first_token_ns,
+        "retries": call.retries,
+        "user": call.user,
+        **_named("meta", call.metadata),
+    }
+    messages = [*_system(conversation.system), *conversation.input, *conversation.output]
+    return Side(
+        id=call.call_id,
+        kind="call",
+        facts=facts,
+        parameters=call.request.params,
+        tools=_by_name(conversation.tools),
+        messages=messages,
+    )
+
+
+def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Side:
+    """Return a session with these of its calls, oldest first; each message once."""
+    session = summary.session
+    scores = {name: score.mean for name, score in summary.scores.items()}
+    facts: dict[str, object] = {
+        **{name.removesuffix("_id"): getattr(session, name) for name in _SESSION_FIELDS},
+        "success": summary.succeeded,
+        "models": ", ".join(summary.models) or None,
+        "reward": summary.reward,
+        **_named("score", scores),
+        **{name: measure_of(summary, name) for name in MEASURES},
+        **_named("meta", session.metadata),
+    }
+    parameters: dict[str, object] = {}
+    tools: dict[str, object] = {}
+    messages: list[Message] = []
+    reader = ConversationReader()
+    for call in calls:
+        new = reader.add(call)
+        parameters |= call.request.params
+        tools |= _by_name(call.conversation.tools if call.conversation else [])
+        messages += [*_system(new.instructions), *new.messages, *new.answers]
+    return Side(
+        id=session.session_id, kind="session", facts=facts, parameters=parameters, tools=tools, messages=messages
+    )
+
+
+def text_of(message: Message) -> str:
+    """Return a message as it is compared: its parts as text, each on lines of its own, without ids of tool calls."""
+    return "\n".join(map(part_text, message.parts))
+
+
+def part_text(part: Part) -> str:
+    """Return one part as text."""
+    match part:
+        case Text(text=text):
+            return text
+        case Refusal(text=text):
+            return f"(refused) {text}"
+        case Reasoning(text=text):
+            return f"(thinking) {text or 'sealed'}"
+        case ToolCall():
+            cut = " (cut off)" if part.incomplete else ""
+            return f"{part.name or 'tool'}({part.arguments or ''}){cut}"
+        case ToolResult(content=content):
+            mark = "(error) " if part.is_error else ""
+            return mark + (content if isinstance(content, str) else _json(content))
+        case Media():
+            where = part.url or part.file_id or part.sha256 or "inline"
+            return f"({part.modality} {part.mime or ''} {where[:80]})"
+    return _json(part)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def _named(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+    return {f"{prefix}:{name}": value for name, value in values.items()}
+
+
+def _system(parts: list[Part]) -> list[Message]:
+    return [Message(role="system", parts=parts)] if parts else []
+
+
+def _by_name(tools: Iterable[object]) -> dict[str, object]:
+    return {(tool_name(tool) if isinstance(tool, dict) else None) or _json(tool): tool for tool in tools}

@@ -1,0 +1,142 @@
+"""`callspan diff`: two calls or two sessions side by side."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import callspan
+from callspan.comparison.diff import diff
+from callspan.comparison.sides import side_of_call
+from callspan.comparison.text_changes import Run, Unit, text_changes
+from callspan.record.messages import Conversation, Message, Text, ToolCall, ToolResult
+from callspan.testing import ScriptedProvider
+
+from .conftest import ask, made
+
+_TEXTS = st.text(alphabet="ab .\n", max_size=40)
+
+
+@given(_TEXTS, _TEXTS, st.sampled_from(["words", "lines"]))
+def test_the_stretches_of_each_text_are_the_text(a: str, b: str, unit: Unit) -> None:
+    runs = text_changes(a, b, unit)
+    assert "".join(run.text for run in runs if run.where != "b") == a
+    assert "".join(run.text for run in runs if run.where != "a") == b
+    assert all(one.where != other.where for one, other in pairwise(runs))
+    assert a != b or [run.where for run in runs] == ["both"] * bool(a)
+
+
+def test_words_and_lines() -> None:
+    assert text_changes("a red tent.", "a blue tent.") == [
+        Run("both", "a"), Run("a", " red"), Run("b", " blue"), Run("both", " tent."),
+    ]  # fmt: skip
+    assert text_changes("x\na red tent", "x\na blue tent", "lines") == [
+        Run("both", "x\n"), Run("a", "a red tent"), Run("b", "a blue tent"),
+    ]  # fmt: skip
+
+
+def test_long_texts_are_compared_as_a_whole_in_no_time() -> None:
+    a, b = "same words " * 9_000, "same words\n" * 9_000
+    assert [run.where for run in text_changes(a, b)] == ["a", "b"]
+
+
+def _talk(call_id: str, *, place: str, answer: str, **fields: Any) -> Any:
+    conversation = Conversation(
+        system=[Text(text="Be brief.")],
+        input=[
+            Message(role="user", parts=[Text(text="Where?")]),
+            Message(role="assistant", parts=[ToolCall(id=f"id-{call_id}", name="look", arguments='{"at":1}')]),
+            Message(role="tool", parts=[ToolResult(id=f"id-{call_id}", content=place)]),
+        ],
+        output=[Message(role="assistant", parts=[Text(text=answer)])],
+        tools=[{"type": "function", "function": {"name": "look"}}],
+    )
+    return side_of_call(made(call_id, **fields), conversation)
+
+
+def test_ids_of_tool_calls_are_no_difference() -> None:
+    found = diff(_talk("a", place="a door", answer="Left."), _talk("b", place="a door", answer="Right."))
+    assert [pair.status for pair in found.messages] == ["same", "same", "same", "same", "differs"]
+    assert found.first_difference == ("messages", 4)
+    assert [fact.status for fact in found.tools] == ["same"]
+    assert diff(_talk("a", place="a", answer="b"), _talk("c", place="a", answer="b")).first_difference is None
+
+
+def test_messages_that_only_one_has_stand_alone() -> None:
+    one = _talk("a", place="a door", answer="Left.")
+    other = _talk("b", place="a door", answer="Left.")
+    del other.messages[2:4]
+    statuses = [(pair.role, pair.status, pair.a, pair.b) for pair in diff(one, other).messages]
+    assert statuses == [
+        ("system", "same", 0, 0), ("user", "same", 1, 1), ("assistant", "only_a", 2, None), ("tool", "only_a", 3, None),
+        ("assistant", "same", 4, 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "difference"),
+    [(1, 3, 2), (Decimal("0.1"), Decimal("0.3"), Decimal("0.2")), (True, False, None), (2, 2, None), (None, 2, None)],
+)
+def test_the_difference_of_numbers(a: Any, b: Any, difference: Any) -> None:
+    one, other = (side_of_call(made(), Conversation()) for _ in "ab")
+    one.parameters["n"], other.parameters["n"] = a, b
+    assert [fact.difference for fact in diff(one, other).parameters] == [difference]
+
+
+@pytest.fixture(scope="module")
+def rollouts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two sessions that differ in their last answer."""
+    store = f"sqlite:///{tmp_path_factory.mktemp('diff') / 'calls.db'}"
+    with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        handle = callspan.instrument(stores=store)
+        try:
+            for name, answers in (("a", ["North.", "East."]), ("b", ["North.", "West."])):
+                messages: list[Any] = [{"role": "user", "content": "Where to?"}]
+                with callspan.session(name, session_id=f"rollout-{name}", metadata={"prompt": name}):
+                    for answer in answers:
+                        provider.reply(answer)
+                        done = client.chat.completions.create(model="gpt-5", messages=messages, seed=len(name))
+                        messages += [
+                            done.choices[0].message.model_dump(exclude_none=True),
+                            {"role": "user", "content": "?"},
+                        ]
+        finally:
+            handle.uninstrument()
+    return store
+
+
+def test_two_sessions(rollouts: str) -> None:
+    answer = ask("--store", rollouts, "--json", "diff", "rollout-a", "rollout-b")
+    assert answer.json["first_difference"] == {"section": "messages", "place": 3}
+    assert answer.json["messages"][3] == {
+        "role": "assistant", "status": "differs", "a": 3, "b": 3,
+        "changes": [["a", "East"], ["b", "West"], ["both", "."]],
+    }  # fmt: skip
+    facts = {fact["name"]: (fact["status"], fact["a"]) for fact in answer.json["facts"]}
+    assert facts["meta:prompt"] == ("differs", "a")
+    assert facts["calls"] == ("same", 2)
+    shown = ask("--store", rollouts, "diff", "rollout-a", "rollout-b")
+    assert shown.code == 0
+    assert "[-East-]{+West+}." in shown.out
+    assert "3 messages the same" in shown.out
+    assert shown.out.endswith("First difference: message 4, assistant.\n")
+    assert (
+        "only its first 1 call of 2" in ask("--store", rollouts, "diff", "rollout-a", "rollout-b", "--limit", "1").err
+    )
+
+
+def test_two_calls_and_what_cannot_be_compared(rollouts: str) -> None:
+    calls = [row["call_id"] for row in ask("--store", rollouts, "--json", "calls").json]
+    same = ask("--store", rollouts, "diff", calls[0], calls[0], "--all")
+    assert "Parameters, tools and messages are equal." in same.out
+    assert "gpt-5" in same.out
+    mixed = ask("--store", rollouts, "diff", calls[0], "rollout-a")
+    assert mixed.code == 2
+    assert "A is a call and B a session" in mixed.err
+    assert ask("--store", rollouts, "diff", calls[0], "nothing").code == 1
