@@ -177,9 +177,9 @@ class Delivery:
             reader.close()
 
 
-def run(url: str, *arguments: str) -> str:
+def run(url: str, *arguments: str, code: int = 0) -> str:
     result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
-    assert result.exit_code == 0, (arguments, result.output)
+    assert result.exit_code == code, (arguments, result.output)
     return result.stdout
 
 

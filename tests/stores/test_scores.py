@@ -108,3 +108,24 @@ def test_what_users_liked_is_exported_and_pairs_are_ranked_by_an_objective(judge
     assert pair["preferred_output"][0]["content"] == "East."
     rollouts = run(judged, "export", "preferences", "--dry-run", "--objective", "judge")
     assert "judge  min +0.2" in rollouts
+
+
+def test_a_label_without_a_value_is_shown_and_is_no_score(
+    url: str, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    store = deliver(url)
+    store.write(
+        records.session("s", start_ns=START_NS),
+        records.call([{"role": "user", "content": "Which way?"}], "East.", call_id="c", session_id="s"),
+        RewardRecord(
+            reward_id="r", objective="feedback", label="thumbs up", scope="call", call_id="c", session_id="s",
+            time_ns=START_NS,
+        ),
+    )  # fmt: skip
+    store.sink.close()
+    (row,) = rows(url, "sessions", "--objective", "feedback", "--sort", "score")
+    assert row["scores"] == {}
+    assert "thumbs up" in run(url, "show", "s")
+    assert [one["label"] for one in rows(url, "rewards")] == ["thumbs up"]
+    for command in ("sessions", "calls"):
+        assert run(url, command, "--objective", "feedback", "--min-score", "-1", "--json", code=1).strip() == "[]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -247,17 +248,22 @@ def test_a_session_whose_process_was_killed_ends_with_its_last_record(
         event_id="e:start", session_id="s1", timestep_id="t", event_type="agent_start", name="a", time_ns=START_NS,
         **ids, span_id="3" * 16, parent_span_id="2" * 16,
     )  # fmt: skip
+    gone = {"host": socket.gethostname(), "pid": int(process.stdout)}
+    started = {"part": "started", "outcome": "started", **ids, **gone}
     deliver(url).write(
-        records.session(
-            "s1", start_ns=START_NS, **ids, span_id="1" * 16, host=socket.gethostname(), pid=int(process.stdout)
-        ),
+        records.session("s1", start_ns=START_NS, **ids, span_id="1" * 16, **gone),
         step, agent, records.call(session_id="s1", at_s=9, **ids, span_id="4" * 16, parent_span_id="3" * 16),
+        records.call(session_id="s1", at_s=1, **started, span_id="5" * 16, parent_span_id="3" * 16),
+        records.call(**started, span_id="6" * 16),
+        records.call(**{**started, "pid": os.getpid()}, span_id="7" * 16),
     )  # fmt: skip
     assert send(url, receiver).exit_code == 0
     assert [(span.span_id[0], (span.parent_id or "-")[0]) for span in receiver.spans] == [
-        ("4", "3"), ("3", "2"), ("2", "1"), ("1", "-"),
+        ("5", "3"), ("4", "3"), ("3", "2"), ("2", "1"), ("1", "-"), ("6", "-"),
     ]  # fmt: skip
-    assert len({span.end_ns for span in receiver.spans[1:]}) == 1
+    assert [span.span_id[0] for span in receiver.spans if span.status != "ERROR"] == ["4"]
+    assert {span.attributes["error.type"] for span in receiver.spans if span.status == "ERROR"} == {"interrupted"}
+    assert len({span.end_ns for span in receiver.spans if span.span_id[0] in "123"}) == 1
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

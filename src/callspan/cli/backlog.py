@@ -69,6 +69,10 @@ class Backlog:
             _say(line)
         return bool(lines)
 
+    def sentences(self) -> list[str]:
+        """Return which records still wait and why, and what was lost."""
+        return [*self._lines(), *self._losses(), *self._refused()] if self._places else []
+
     def _lines(self) -> list[str]:
         from callspan.delivery.takeover import for_others, still_waiting
 

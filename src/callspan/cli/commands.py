@@ -23,8 +23,10 @@ _COMMANDS: Final = {
     "run": "run",
     "sessions": "sessions",
     "compare": "compare",
+    "diff": "diff",
     "calls": "calls",
     "show": "show",
+    "view": "view",
     "rewards": "rewards",
     "stats": "stats",
     "tail": "calls",
@@ -48,6 +50,7 @@ Examples:
   callspan show 019aa0                 a session as a tree, or one call in full
   callspan stats --by model --json     sums, for scripts
   callspan compare meta:variant=a =b   two groups of sessions
+  callspan view --open                 the same in the browser, live
   callspan report                      one HTML page: timeline, rewards, cost
   callspan export openai-session -o train.jsonl --min-reward 0.5
 

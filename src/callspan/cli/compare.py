@@ -110,14 +110,14 @@ def _print(context: CommandContext, groups: tuple[Group, Group], found: list[Dif
     names = [clean(group.keys[0] or UNKNOWN) for group in groups]
     columns = (
         Column(""),
-        *(Column(name, right=True, shrinks=True, least=12) for name in names),
+        *(Column(letter, right=True) for letter in "AB"),
         Column("difference", shrinks=True, least=24),
         Column("n", right=True),
     )
     screen = context.screen
     with screen.paged():
-        for name, group in zip(names, groups, strict=True):
-            screen.line((name, "cyan"), f"  {plural(len(group.sessions), 'session')}")
+        for letter, name, group in zip("AB", names, groups, strict=True):
+            screen.line((f"{letter}  ", "bold"), (name, "cyan"), f"  {plural(len(group.sessions), 'session')}")
         shown = [_cells(one) for one in found if one.first is not None or one.second is not None]
         screen.print(fitted(columns, shown, screen.console.width))
         for line in _footer(found, both):

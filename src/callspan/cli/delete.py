@@ -122,7 +122,7 @@ def _lines(receipt: Receipt) -> list[str]:
     done = "would be deleted" if receipt.dry_run else "deleted"
     lines = [f"{clean(one.store)}: {_counts(one)} {done}." for one in receipt.stores if one.total or one.left is None]
     lines += [f"{clean(one.store)}: left: {clean(one.left)}." for one in receipt.stores if one.left is not None]
-    lines += [f"{clean(name)}: cannot erase; what it was sent is where it went." for name in receipt.cannot_erase]
+    lines += [f"{clean(name)}: cannot erase: what it was sent cannot be taken back." for name in receipt.cannot_erase]
     if receipt.shared_by:
         some = ", ".join(map(clean, receipt.shared_by[:_SHOWN])) + (", …" if len(receipt.shared_by) > _SHOWN else "")
         which = plural(len(receipt.shared_by), "other call")

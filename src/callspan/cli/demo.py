@@ -18,11 +18,14 @@ from callspan.cli.command_context import CommandContext, store_errors, usage_err
 from callspan.cli.demo_agent import (
     ACTOR,
     POLICY,
+    PROMPTS,
+    TRIAL,
     GridWorld,
     play_rollout,
     play_with_anthropic,
     play_with_openai,
     script_demo,
+    trial_worlds,
     worlds,
 )
 from callspan.cli.filter_options import HttpUrl
@@ -76,11 +79,11 @@ class _Clients(NamedTuple):
 def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
     """Run an agent in a small grid world and show its trace and its records.
 
-    Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One agent
-    is synchronous and uses chat completions and the Responses API, two are asynchronous and use streamed
-    messages, and two are rollouts of one task by a self-hosted model. One call is retried after a 429, one is
-    rejected with a 400, one stream is stopped early. Records are added to the store; nothing is deleted. Exit code 1
-    if a receiver is configured and has not accepted every span.
+    Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One agent is
+    synchronous and uses chat completions and the Responses API, two are asynchronous and use streamed messages, and
+    two are rollouts of one task by a self-hosted model. One call is retried after a 429, one is rejected with a
+    400, one stream is stopped early. Then two versions of a prompt are tried in six worlds each. Records are added
+    to the store; nothing is deleted. Exit code 1 if a receiver is configured and has not accepted every span.
     """
     started_ns = time.time_ns()
     existed = _has_records(context)
@@ -171,6 +174,7 @@ def _providers(
 
 def _episodes(context: CommandContext, clients: _Clients) -> None:
     one, two, three, *rollouts = worlds()
+    trial = trial_worlds()
     if not context.json:
         context.screen.line(("An agent in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
     with clients.openai as client:
@@ -187,12 +191,17 @@ def _episodes(context: CommandContext, clients: _Clients) -> None:
                     for number, world in enumerate(rollouts)
                 ),
             )
+            await asyncio.gather(
+                *(play_rollout(policy, world, model=ACTOR, number=version, is_trial=True) for version, world in trial),
+            )
 
     asyncio.run(all_at_once())
     _print_episode(context, two, "anthropic, async")
     _print_episode(context, three, "anthropic, async, hasty")
     for number, world in enumerate(rollouts):
         _print_episode(context, world, f"{clients.policy_model}, rollout {number}")
+    for version in PROMPTS:
+        _print_trial(context, version, [world for of, world in trial if of == version])
 
 
 def _print_episode(context: CommandContext, world: GridWorld, who: str) -> None:
@@ -205,6 +214,12 @@ def _print_episode(context: CommandContext, world: GridWorld, who: str) -> None:
         (f"{reward(world.total):>7}", reward_style(world.total)),
         (f"  {who}", "dim"),
     )
+
+
+def _print_trial(context: CommandContext, version: int, played: list[GridWorld]) -> None:
+    if not context.json:
+        solved = sum(world.success for world in played)
+        context.screen.line(f"  prompt {version}: {solved} of {len(played)} small worlds solved", (f"  {ACTOR}", "dim"))
 
 
 def _settle(handle: Handle) -> None:
@@ -266,10 +281,10 @@ def _show_records(context: CommandContext, since: str | None) -> None:
     for arguments in (
         ["sessions", *newer],
         *(["show", short] for short in _session_ids(context, newer)),
-        ["calls", "--oldest-first", *newer],
+        ["calls", "--oldest-first", "--user", "demo", *newer],
         ["stats", *newer],
-        ["sessions", "--by", "task", *newer],
-        ["compare", "meta:mode=sync", "=async", *newer],
+        ["sessions", "--by", "meta:prompt_version", *newer],
+        ["compare", "meta:prompt_version=1", "=2", *newer],
     ):
         context.screen.print()
         context.screen.line((f"$ callspan {' '.join(arguments)}", "bold yellow"))
@@ -278,16 +293,15 @@ def _show_records(context: CommandContext, since: str | None) -> None:
 
 
 def _session_ids(context: CommandContext, newer: list[str]) -> list[str]:
-    """Return the ids of this demo's sessions, oldest first, read by another process."""
+    """Return the ids of this demo's episodes, without those of the trial, oldest first, read by another process."""
     import msgspec
 
     found = subprocess.run(  # noqa: S603 - our own command
         _callspan(context, "sessions", "--json", *newer), check=True, capture_output=True
     )
     rows = msgspec.json.decode(found.stdout.decode(sys.stdout.encoding), type=list[dict[str, object]])
-    ids = [str(row["session_id"]) for row in reversed(rows)]
-    short = short_ids(ids)
-    return [short[one] for one in ids]
+    short = short_ids(str(row["session_id"]) for row in rows)
+    return [short[str(row["session_id"])] for row in reversed(rows) if row["group_id"] != TRIAL]
 
 
 def _callspan(context: CommandContext, *arguments: str) -> list[str]:
@@ -341,3 +355,4 @@ def _say_where(context: CommandContext, traced: _Emitted) -> None:
     line(
         ("Your app ", "bold"), ("callspan run app.py", "cyan"), "   or   ", ('callspan.instrument(stores="…")', "cyan")
     )
+    line(("Page     ", "bold"), (f"callspan{option} view --open", "cyan"), ("  (the same in the browser, live)", "dim"))

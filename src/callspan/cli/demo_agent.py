@@ -30,6 +30,22 @@ CLAUDE: Final = "claude-haiku-4-5"
 POLICY: Final = "my-policy-4b"
 """The user's own model in training: its price is unknown, and its server returns token ids."""
 TASK: Final = "You are a robot on a grid. Fetch the key, then leave by the exit. Pits end the episode. Seed {seed}."
+PROMPTS: Final[Mapping[int, str]] = {
+    1: "Answer with one direction.",
+    2: "Answer with one direction. Never enter a pit, and do not leave without the key.",
+}
+"""The versions of what the rollouts are told; the trial compares them."""
+_TRIAL: Final[Mapping[int, tuple[tuple[str, ...], str, str]]] = {
+    21: (("~Rk", "..E"), "west", "east south"),
+    22: (("Rk", "~E"), "south", "east south"),
+    23: (("RkE",), "east east", "east east"),
+    24: (("kRE",), "east west west east east", "west east east"),
+    25: (("~R", "kE"), "west", "south west east"),
+    26: (("R~", "kE"), "east", "south east"),
+}
+"""The worlds of the trial by seed, with the ways that the agent goes by the first and the second prompt."""
+TRIAL: Final = "trial"
+"""The group of the sessions that try the prompts."""
 _LOOKS_PER_TURN: Final = 3
 _PARAMETERS: Final[dict[str, object]] = {
     "type": "object",
@@ -125,6 +141,11 @@ def worlds() -> tuple[GridWorld, ...]:
     )
 
 
+def trial_worlds() -> list[tuple[int, GridWorld]]:
+    """Return the worlds of the trial, each twice: once for each version of the prompt, which is the first item."""
+    return [(version, GridWorld(rows, seed)) for version in PROMPTS for seed, (rows, *_) in _TRIAL.items()]
+
+
 def script_demo(provider: ScriptedProvider) -> None:
     """Script the episodes: a retried 429, a refused request, a stream read fully and one stopped early, rollouts."""
     _sync_episode(provider)
@@ -140,6 +161,7 @@ def script_demo(provider: ScriptedProvider) -> None:
     )
     provider.reply(text=musing, first_token_delay_s=0.04, chunk_delay_s=0.01, input_tokens=139, on=_episode(12))
     _rollouts(provider)
+    _trial(provider)
 
 
 def _sync_episode(provider: ScriptedProvider) -> None:
@@ -165,7 +187,15 @@ def _sync_episode(provider: ScriptedProvider) -> None:
 def _rollouts(provider: ScriptedProvider) -> None:
     """Script two rollouts of one task: the first falls into the pit, the second finds the key and then the exit."""
     for rollout, direction, tokens in ((0, "west", 39), (1, "east", 39), (1, "south", 57)):
-        provider.reply(text=direction, input_tokens=tokens, output_tokens=1, delay_s=0.02, on=_rollout(rollout))
+        provider.reply(text=direction, input_tokens=tokens, output_tokens=1, delay_s=0.02, on=_rollout(13, rollout))
+
+
+def _trial(provider: ScriptedProvider) -> None:
+    for seed, (_, *ways) in _TRIAL.items():
+        for version, way in zip(PROMPTS, ways, strict=True):
+            for turn, direction in enumerate(way.split()):
+                tokens = 39 + 16 * (version - 1) + 18 * turn
+                provider.reply(text=direction, input_tokens=tokens, output_tokens=1, on=_rollout(seed, version))
 
 
 def _tool(
@@ -193,8 +223,9 @@ def _with_tools(request: ReceivedRequest) -> bool:
     return request.path.endswith("/chat/completions") and "tools" in request.body
 
 
-def _rollout(number: int) -> Callable[[ReceivedRequest], bool]:
-    return lambda request: request.body.get("seed") == number
+def _rollout(seed: int, number: int) -> Callable[[ReceivedRequest], bool]:
+    """Requests of one rollout in the world of this seed."""
+    return lambda request: request.body.get("seed") == number and f"Seed {seed}." in str(request.body.get("messages"))
 
 
 def _without_system(request: ReceivedRequest) -> bool:
@@ -245,16 +276,21 @@ async def play_with_anthropic(client: AsyncAnthropic, world: GridWorld, *, hasty
         _finish(session, world)
 
 
-async def play_rollout(client: AsyncOpenAI, world: GridWorld, *, model: str, number: int) -> None:
+async def play_rollout(
+    client: AsyncOpenAI, world: GridWorld, *, model: str, number: int, is_trial: bool = False
+) -> None:
     """Play one of several episodes of one task, as for reinforcement learning: one word a turn, sampled.
 
-    Only servers of open models accept the request for token ids.
+    In the trial the number is the version of the prompt. Only servers of open models accept the request for token ids.
     """
     more = {"return_token_ids": True} if model == POLICY else None
-    metadata = {"seed": world.seed, "rollout": number}
-    async with callspan.session("gridworld", task_id=world.task, group_id="rollouts", metadata=metadata) as session:
+    group, label, prompt = (
+        (TRIAL, "prompt_version", PROMPTS[number]) if is_trial else ("rollouts", "rollout", PROMPTS[1])
+    )
+    metadata = {"seed": world.seed, label: number}
+    async with callspan.session("gridworld", task_id=world.task, group_id=group, metadata=metadata) as session:
         messages: list[ChatCompletionMessageParam] = [
-            {"role": "system", "content": f"{TASK.format(seed=world.seed)} Answer with one direction."}
+            {"role": "system", "content": f"{TASK.format(seed=world.seed)} {prompt}"}
         ]
         while not world.over:
             async with session.timestep() as step:

@@ -43,7 +43,7 @@ _EPOCH: Final = 1970
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 
 _NS_PER_S: Final = 1_000_000_000
-_Command: TypeAlias = Callable[..., None]
+_Command: TypeAlias = Callable[..., Any]
 
 
 class Rows(click.IntRange):
@@ -298,7 +298,7 @@ def options_of(*fields: str, scores: bool = True) -> Callable[[_Command], _Comma
 
     def add(function: _Command) -> _Command:
         @functools.wraps(function)
-        def filtered(*args: object, **options: object) -> None:
+        def filtered(*args: object, **options: object) -> object:
             scoring = _scoring(options) if scores else {}
             names = [name for name in (*fields, "sort") if name in options]
             tags = msgspec.convert(options.pop("tags", ()), tuple[str, ...])
@@ -306,7 +306,7 @@ def options_of(*fields: str, scores: bool = True) -> Callable[[_Command], _Comma
             if tags:
                 given = msgspec.convert(chosen["metadata"], tuple[tuple[str, str], ...])
                 chosen["metadata"] = (*given, *(("tags", whole_characters(tag)) for tag in tags))
-            function(*args, which=msgspec.convert(chosen, CallFilter), **scoring, **options)
+            return function(*args, which=msgspec.convert(chosen, CallFilter), **scoring, **options)
 
         added: _Command = filtered
         for option in reversed(_SCORES if scores else ()):

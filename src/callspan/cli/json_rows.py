@@ -128,6 +128,8 @@ def session_row(summary: SessionSummary) -> Row:
         "cut_off": summary.cut_off,
         "cut_by_length": summary.cut_by_length,
         "retries": summary.retries,
+        "first_error": summary.first_error,
+        "calls_without_cost": summary.calls_without_cost,
         "events": summary.events,
         "models": summary.models,
         "input_tokens": summary.input_tokens,

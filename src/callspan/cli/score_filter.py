@@ -122,10 +122,16 @@ class ScoredReader:
         return sum(map(self._fits, self._reader.calls(slim)))
 
     def sessions(
-        self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _ANY
+        self,
+        *,
+        since_ns: int | None = None,
+        limit: int | None = None,
+        which: SessionFilter = _ANY,
+        after: Sequence[int | str] | None = None,
     ) -> Iterator[SessionSummary]:
         """Yield the sessions with enough score, newest first unless sorted."""
-        found: Iterator[SessionSummary] = filter(self._has, self._reader.sessions(since_ns=since_ns, which=which))
+        every = self._reader.sessions(since_ns=since_ns, which=which, after=after)
+        found: Iterator[SessionSummary] = filter(self._has, every)
         if self._scoring.sorts:
             first = self._scoring.judged[0]
             # The newest of the same score is first as it is.

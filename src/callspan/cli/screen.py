@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, NamedTuple
 
 import click
@@ -76,22 +77,23 @@ class Screen:
         else:
             click.echo_via_pager(shown)
 
-    def print(self, what: RenderableType = "") -> None:
+    def print(self, what: RenderableType = "", *, no_wrap: bool | None = None) -> None:
         """Print a text, a table or a tree; without a terminal no line ends with spaces."""
+        shown = partial(self.console.print, what, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else None)
         if self.console.is_terminal or self._pager:
-            self.console.print(what)
+            shown()
             return
         with self.console.capture() as captured:
-            self.console.print(what)
+            shown()
         self.console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
     def text(self, text: Text) -> None:
         """Print one line, truncated with an ellipsis at the width of the screen."""
-        self.console.print(text, no_wrap=True, overflow="ellipsis")
+        self.print(text, no_wrap=True)
 
     def paragraph(self, text: str) -> None:
         """Print cleaned text, wrapped at the width of the screen."""
-        self.console.print(Text(clean(text)))
+        self.print(Text(clean(text)))
 
     def line(self, *parts: tuple[str, str] | str) -> None:
         """Print one line of parts, each a text or (text, style); texts are cleaned."""

@@ -21,12 +21,12 @@ from callspan.cli.ship import spool_of
 from callspan.formatting import plural
 from callspan.otlp.recorded import Group, RecordedSpans
 from callspan.otlp.sending import EncodedSpan, SpanSender
-from callspan.otlp.sent import SentKeys
 from callspan.otlp.transport import UnavailableError, address_of, transport_of
 from callspan.safe_urls import safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.stores.base import CallFilter
+from callspan.stores.sqlite.sent import SentKeys
 
 _BATCH_BYTES: Final = 1 << 20
 _WAITS_S: Final = (1.0, 2.0, 4.0, 8.0)

@@ -72,6 +72,7 @@ def sessions_command(
     limit: int | None,
     offset: int,
     by: tuple[list[str], ...],
+    outcome: str | None,
     **options: object,
 ) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time; with --by groups of them.
@@ -82,6 +83,7 @@ def sessions_command(
     with context.reader() as reader:
         which = resolve_session(context, reader, which)
         wanted = msgspec.convert(options, Wanted)
+        which = msgspec.structs.replace(which, session_outcome=outcome)
         fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns, which=which))
         if by:
             found = print_groups(context, fitting, [*chain.from_iterable(by)], limit, offset)
@@ -98,13 +100,10 @@ class Wanted(msgspec.Struct, frozen=True):
     """Which sessions to list; None applies no filter. A session without a known reward matches no bound."""
 
     max_reward: float | None = None
-    outcome: str | None = None
 
     def fits(self, summary: SessionSummary) -> bool:
         """Return whether a session matches the filters."""
-        return (
-            self.max_reward is None or (summary.reward is not None and summary.reward <= self.max_reward)
-        ) and self.outcome in (None, summary.session.outcome or "running")
+        return self.max_reward is None or (summary.reward is not None and summary.reward <= self.max_reward)
 
 
 def _table(objectives: Sequence[str], found: list[SessionSummary], width: int) -> Group:

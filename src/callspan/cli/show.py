@@ -9,6 +9,7 @@ from typing import Final
 import click
 import msgspec
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan.cli.calls import outcome_text
@@ -20,18 +21,18 @@ from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_tree import Page, entries, reward_line, session_tree
 from callspan.cli.unknown_costs import why_unknown
+from callspan.comparison.sides import part_text
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
-from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, tool_name
+from callspan.record.messages import Message, tool_name
 from callspan.record.usage import Cost, Usage, UsageIteration
-from callspan.safe_urls import safe_name
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, History, Reader, SessionSummary
 from callspan.stores.history import whole_conversation
+from callspan.stores.named import named_by, why_unnamed
 
 _LIMIT: Final = 1000
-_NAMED: Final = 3
 _NO_HISTORY: Final = History([])
 _EPILOG: Final = """\b
 Examples:
@@ -56,18 +57,17 @@ def show_command(context: CommandContext, ident: str, limit: int | None, offset:
     session, or a later call outside of sessions.
     """
     with context.reader() as reader:
-        summary = next(reader.sessions(limit=1), None) if ident == "last" else reader.session(ident)
+        named = next(reader.sessions(limit=1), None) if ident == "last" else named_by(reader, ident)
+        summary = named if isinstance(named, SessionSummary) else None
         later = _later_call(reader, summary) if ident == "last" and summary is not None else None
-        found = None if ident == "last" or summary is not None else reader.call(ident)
-        if found is None and summary is None and ident != "last":
-            summary = _session_of_step(reader, ident)
         if summary is not None and later is None:
             _show_session(context, reader, summary, limit, offset)
             return
-        newest = later or next(reader.calls(CallFilter(limit=1)), None)
-        call = newest if ident == "last" else found
+        call = named if isinstance(named, CallRecord) else None
+        if ident == "last":
+            call = later or next(reader.calls(CallFilter(limit=1)), None)
         if call is None:
-            context.no_match(_missing(context, reader, ident))
+            context.no_match(why_unnamed(reader, ident, context.store))
         history = reader.history(call)
         row = next(call_rows(reader, [call]))
         rewards = list(reader.rewards(call))
@@ -83,11 +83,6 @@ def show_command(context: CommandContext, ident: str, limit: int | None, offset:
                 context.screen.paragraph(before)
 
 
-def _session_of_step(reader: Reader, ident: str) -> SessionSummary | None:
-    step = reader.timestep(ident)
-    return None if step is None else reader.session(step.session_id)
-
-
 def _later_call(reader: Reader, summary: SessionSummary) -> CallRecord | None:
     """Return the newest call if it belongs to no session and began after the newest session; else None."""
     call = next(reader.calls(CallFilter(limit=1)), None)
@@ -95,22 +90,6 @@ def _later_call(reader: Reader, summary: SessionSummary) -> CallRecord | None:
     if call is None or call.place.session_id is not None or began is None or call.timing.start_ns <= began:
         return None
     return call
-
-
-def _missing(context: CommandContext, reader: Reader, ident: str) -> str:
-    """Return why nothing is shown: the store is empty, the id is unknown, or the prefix is ambiguous."""
-    store = safe_name(context.store)
-    if ident == "last":
-        return f"There is nothing in {store} yet."
-    listed = (summary.session.session_id for summary in reader.sessions(limit=_LIMIT))
-    several = [session_id for session_id in listed if ident and session_id.startswith(ident)]
-    if len(several) > 1:
-        more = f" and {len(several) - _NAMED:,} more" if len(several) > _NAMED else ""
-        return f"{len(several):,} sessions begin with {ident!r}: {', '.join(several[:_NAMED])}{more}."
-    return (
-        f"Nothing in {store} has an id that begins with {ident!r}, or several calls have. "
-        "See `callspan sessions` and `callspan calls`."
-    )
 
 
 def _show_session(
@@ -166,12 +145,7 @@ def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY,
     heading.append_text(outcome_text(call))
     screen.text(heading)
     for label, value in _facts(call, position):
-        if label == "metadata":
-            # Never cut: it is what the application looks for.
-            screen.print(styled((f"{label:<{_LABEL_WIDTH}}", "dim")))
-            screen.print(Padding(RichText(clean(value), overflow="fold"), (0, 0, 0, _LABEL_WIDTH)))
-            continue
-        screen.line((f"{label:<{_LABEL_WIDTH}}", "dim"), value)
+        _print_fact(screen, label, value)
     if call.error is not None:
         screen.line((f"{'error':<{_LABEL_WIDTH}}", "dim"), (f"{call.error.kind}: {call.error.type}", "red"))
         if call.error.message:
@@ -188,6 +162,15 @@ def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY,
         screen.line((f"{'continues':<{_LABEL_WIDTH}}", "dim"), name)
         screen.print(Padding(RichText(clean(_earlier_calls(history))), (0, 0, 0, _LABEL_WIDTH)))
     _print_conversation(screen, call, history)
+
+
+def _print_fact(screen: Screen, label: str, value: str) -> None:
+    """Print a fact whole: what is too long for a line is continued below it."""
+    grid = Table.grid()
+    grid.add_column(width=_LABEL_WIDTH, style="dim")
+    grid.add_column(overflow="fold")
+    grid.add_row(label, RichText(clean(value)))
+    screen.print(grid)
 
 
 def _earlier_calls(history: History) -> str:
@@ -319,28 +302,7 @@ def _print_message(screen: Screen, message: Message, note: str) -> None:
     ended = f" {message.finish_reason}" if message.finish_reason else ""
     screen.line((role, f"bold {_ROLE_STYLES.get(role, '')}"), (f" {note}{ended}".rstrip(), "dim"))
     for part in message.parts:
-        screen.print(Padding(RichText(clean_lines(_part(part))), (0, 0, 0, 2)))
-
-
-def _part(part: Part) -> str:
-    match part:
-        case Text(text=text):
-            return text
-        case Refusal(text=text):
-            return f"(refused) {text}"
-        case Reasoning(text=text):
-            return f"(thinking) {text or 'sealed'}"
-        case ToolCall():
-            cut = " (cut off)" if part.incomplete else ""
-            return f"{part.name or 'tool'}({part.arguments or ''}){cut}"
-        case ToolResult(content=content):
-            mark = "(error) " if part.is_error else ""
-            return mark + (content if isinstance(content, str) else encode_json(content).decode())
-        case Media():
-            where = part.url or part.file_id or part.sha256 or "inline"
-            return f"({part.modality} {part.mime or ''} {where[:80]})"
-        case _:
-            return encode_json(part).decode()
+        screen.print(Padding(RichText(clean_lines(part_text(part))), (0, 0, 0, 2)))
 
 
 def _tool_name(tool: object) -> str:

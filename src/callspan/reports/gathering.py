@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from callspan.comparison.groups import Group, grouped
 from callspan.formatting import shown
 from callspan.record.call import CallRecord
 from callspan.reports.page_rows import ERROR, LOOSE, NAME, Json, Placed, call_row, loose_row, session_row
@@ -29,6 +30,8 @@ _SESSIONS: Final = 20_000
 """Number of newest sessions that are listed."""
 _ENTRIES: Final = 100_000
 """Number of steps and events after which only the sessions of these calls have theirs."""
+BREAKDOWNS: Final = {"user": "user", "meta:prompt_version": "prompt version", "day": "day"}
+"""What the sessions are grouped by, and its name on the page."""
 Rows: TypeAlias = dict[str, list[Placed]]
 """Session id -> its calls."""
 
@@ -97,6 +100,8 @@ class Gathered:
     """Number of sessions that are listed without their steps and events."""
     session_count: int = 0
     """Number of all sessions, not counting calls outside of sessions."""
+    breakdowns: dict[str, list[Group]] = field(default_factory=dict)
+    """The groups of all sessions by each of `BREAKDOWNS` that some session has."""
     rewards: list[tuple[str, float, bool | None]] = field(default_factory=list)
     """Name, reward and success of sessions, oldest first."""
     first_ns: int | None = None
@@ -169,6 +174,7 @@ def _add_sessions(
             found.rewards.append((name, summary.reward, summary.session.success))
         progress(number, len(summaries), "sessions")
     found.rewards.reverse()
+    found.breakdowns = _breakdowns(summaries)
     found.left_out = _left_out(found)
     if loose:
         found.sessions.append(loose_row(loose))
@@ -188,6 +194,12 @@ def _summaries(reader: Reader, which: CallFilter, rows: Rows) -> list[SessionSum
     known = {summary.session.session_id for summary in found}
     older = (reader.session(session_id) for session_id in rows if session_id not in known)
     return [*found, *(summary for summary in older if summary is not None)]
+
+
+def _breakdowns(summaries: list[SessionSummary]) -> dict[str, list[Group]]:
+    groups = {by: grouped(summaries, [by]) for by in BREAKDOWNS}
+    groups["day"].sort(key=lambda group: group.keys[0] or "", reverse=True)
+    return {by: some for by, some in groups.items() if any(group.keys != (None,) for group in some)}
 
 
 def _left_out(found: Gathered) -> str:

@@ -3,9 +3,11 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const perPage = 100, perSession = 400;
   const table = document.getElementById("sessions"), find = document.getElementById("find");
+  const user = document.getElementById("user"), objective = document.getElementById("objective");
+  const scoreOf = s => ["", "reward"].includes(objective.value) ? s.reward : s.scores[objective.value]?.[0] ?? null;
   const columns = [
     ["started", s => s.start], ["session", s => s.name || s.id], ["user", s => s.user ?? "", 1], ["outcome", s => s.outcome],
-    ["reward", s => s.reward], ["steps", s => s.counts[0], 1], ["calls", s => s.counts[1], 1], ["errors", s => s.errors, 1],
+    ["reward", scoreOf], ["steps", s => s.counts[0], 1], ["calls", s => s.counts[1], 1], ["errors", s => s.errors, 1],
     ["tokens", s => (s.in ?? 0) + (s.out ?? 0), 1], ["cost", s => s.cost === null ? null : Number(s.cost)], ["time", s => s.ms, 1]];
   let order = 0, down = true, first = 0;
 
@@ -81,7 +83,7 @@
       const more = make("div", "output", output || (error ? "" : "no output, or it was not kept"));
       if (error) more.append(make("div", "bad", error));
       more.append(make("small", "", `${number(inputTokens)} in, ${number(outputTokens)} out · ${money(cost)}`
-        + (first === null ? "" : ` · first token ${time(first)}`) + ` · callspan show ${id}`));
+        + (first === null ? "" : ` · first token ${time(first)}`) + ` · ${data.command} show ${id}`));
       node.after(more);
     };
     node.onclick = open;
@@ -117,7 +119,7 @@
     const place = e => e.step >= 0 ? begin(e.step) : e.at;
     entries.sort((a, b) => place(a) - place(b) || a.step - b.step || a.rank - b.rank || a.at - b.at);
     if (!entries.length && s.counts[0] + s.counts[1])
-      box.append(make("p", "none", "Its timeline is not in this page: callspan report --session " + s.id));
+      box.append(make("p", "none", "Its timeline is not in this page: " + data.command + " report --session " + s.id));
     // A time in which nothing ran is one line, before what follows it.
     for (let at = 0, gap = 0; at < entries.length && gap < s.idle.length; at++)
       while (gap < s.idle.length && s.idle[gap][1] <= entries[at].at) {
@@ -139,13 +141,15 @@
 
   const row = s => {
     const node = make("tr", "session");
-    const cells = [when(s.start), s.name || s.id, s.user || unknown, [s.outcome || unknown, s.marks].filter(Boolean).join(", "), reward(s.reward), number(s.counts[0]), number(s.counts[1]),
+    const cells = [when(s.start), s.name || s.id, s.user || unknown, [s.outcome || unknown, s.marks].filter(Boolean).join(", "), reward(scoreOf(s)), number(s.counts[0]), number(s.counts[1]),
       number(s.errors), brief(s.in) + "\u2192" + brief(s.out), money(s.cost), time(s.ms)];
     cells.forEach((text, at) => {
-      const look = at === 3 ? outcomes[s.outcome] : at === 4 ? tone(s.reward) : at === 7 && s.errors ? "bad" : "";
+      const look = at === 3 ? s.outcome === "success" && s.marks ? "warn" : outcomes[s.outcome] : at === 4 ? tone(scoreOf(s)) : at === 7 && s.errors ? "bad" : "";
       const cell = make("td", [look, columns[at][2] ? "wide" : ""].filter(Boolean).join(" "), at ? text : null);
       // A phone does without the year.
       if (!at) cell.append(make("span", "wide", text.slice(0, 5)), document.createTextNode(text.slice(5)));
+      if (at === 1) cell.title = s.id;
+      if (at === 1 && s.last) cell.append(make("small", "", s.last));
       node.append(cell);
     });
     node.tabIndex = 0;
@@ -167,8 +171,9 @@
 
   const draw = () => {
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const fits = s => words.every(w => [s.name, s.id, s.user, s.outcome, s.meta, ...Object.keys(s.scores)].join(" ").toLowerCase().includes(w));
-    const found = data.sessions.filter(fits), key = columns[order][1];
+    const fits = s => words.every(w => [s.name, s.id, s.user, s.outcome, s.meta, s.last, ...Object.keys(s.scores)].join(" ").toLowerCase().includes(w));
+    const found = data.sessions.filter(s => fits(s) && (!user.value || s.user === user.value)
+      && (!objective.value || scoreOf(s) !== null)), key = columns[order][1];
     found.sort((a, b) => {
       const x = key(a), y = key(b);
       if (x === y) return 0;
@@ -179,7 +184,7 @@
     first = Math.min(first, Math.max(0, Math.floor((found.length - 1) / perPage) * perPage));
     const head = make("tr");
     columns.forEach(([name, , wide], at) => {
-      const cell = make("th", wide ? "wide" : "", name + (at === order ? (down ? " \u2193" : " \u2191") : ""));
+      const cell = make("th", wide ? "wide" : "", (name === "reward" && objective.value || name) + (at === order ? (down ? " \u2193" : " \u2191") : ""));
       const sort = () => { down = at === order ? !down : true; order = at; first = 0; draw(); };
       if (at === order) cell.setAttribute("aria-sort", down ? "descending" : "ascending");
       cell.tabIndex = 0;
@@ -206,6 +211,12 @@
     }
     if (data.sessions.length === 1) body.firstChild.click();
   };
-  find.oninput = () => { first = 0; draw(); };
+  const choices = (select, values) => {
+    for (const value of ["", ...new Set(values)]) select.append(new Option(value || "all", value));
+    select.parentNode.hidden = select.length < 2;
+  };
+  choices(user, data.sessions.map(s => s.user).filter(Boolean).sort());
+  choices(objective, data.sessions.flatMap(s => [...(s.reward === null ? [] : ["reward"]), ...Object.keys(s.scores)]).sort());
+  user.onchange = objective.onchange = find.oninput = () => { first = 0; draw(); };
   draw();
 })();

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from callspan.comparison.groups import Group, objectives_of
 from callspan.formatting import (
     UNKNOWN,
     count,
@@ -21,11 +24,15 @@ from callspan.formatting import (
     money,
     percent,
     plural,
+    reward,
     short_count,
+    shown,
     time_range,
 )
 from callspan.output_file import replacement
-from callspan.reports.gathering import Gathered, ModelTotals, Progress, gather
+from callspan.record.reward_sums import mean_of
+from callspan.reports.gathering import BREAKDOWNS, Gathered, ModelTotals, Progress, gather
+from callspan.reports.page_rows import NAME
 from callspan.stores.aggregates import percentile
 from callspan.stores.base import CallFilter, Reader
 
@@ -46,6 +53,10 @@ _SECOND: Final = 3
 """Power of ten of milliseconds in a second."""
 _MODEL_HEADS: Final = ("model", "calls", "errors", "retries", "tokens in", "out", "cost", "p50", "p95", "first token")
 _ERROR_HEADS: Final = ("kind", "error", "calls", "models", "last", "last message")
+_GROUP_HEADS: Final = ("calls", "errors", "tokens in", "out", "cost", "time each")
+_GROUPS: Final = 100
+"""Maximum number of groups in a breakdown."""
+_OBJECTIVES: Final = 4
 _WIDE: Final = frozenset({"retries", "tokens in", "out", "p50", "p95", "first token", "kind", "models", "last"})
 """Columns hidden on narrow screens."""
 
@@ -108,11 +119,11 @@ def reward_curve(rewards: Sequence[tuple[str, float, bool | None]]) -> str:
 
     zero = place(0, 0.0)[1]
     drawn = [f'<line class="zero" x1="{_LEFT}" x2="{_WIDTH}" y1="{zero:.1f}" y2="{zero:.1f}"/>']
-    for at, (name, reward, success) in enumerate(rewards):
-        if math.isfinite(reward):
-            x, y = place(at, reward)
+    for at, (name, value, success) in enumerate(rewards):
+        if math.isfinite(value):
+            x, y = place(at, value)
             look = few + {True: "good", False: "bad", None: "plain"}[success]
-            title = f"<title>{escaped(name)}: {reward:+.4g}</title>"
+            title = f"<title>{escaped(name)}: {value:+.4g}</title>"
             drawn.append(f'<circle class="{look}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>')
     if len(values) > _FEW:
         means = [sum(values[max(0, at - window + 1) : at + 1]) / min(at + 1, window) for at in range(len(values))]
@@ -184,7 +195,8 @@ def page(found: Gathered) -> str:
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    data = {"models": found.model_names, "sessions": found.sessions}
+    command = f"callspan --store {shlex.quote(found.store)}"
+    data = {"models": found.model_names, "sessions": found.sessions, "command": command}
     return "".join(
         (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
@@ -193,7 +205,7 @@ def page(found: Gathered) -> str:
             '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">',
             f"<title>callspan report</title><style>{style}</style></head><body>",
             _header(found),
-            f"<main>{_models(found)}{_charts(found)}{_errors(found)}{_sessions(found)}</main>",
+            f"<main>{_models(found)}{_charts(found)}{_errors(found)}{_breakdowns(found)}{_sessions(found)}</main>",
             f'<script type="application/json" id="data">{json_block(data)}</script><script>{script}</script>',
             "</body></html>\n",
         )
@@ -282,11 +294,43 @@ def _errors(found: Gathered) -> str:
     return f"<section><h2>Errors</h2>{_table(_ERROR_HEADS, rows, 'errors')}</section>"
 
 
+def _breakdowns(found: Gathered) -> str:
+    """Return a table of the sessions by each of their labels."""
+    return "".join(
+        f"<section><h2>Sessions by {BREAKDOWNS[by]}</h2>{_groups(BREAKDOWNS[by], groups)}</section>"
+        for by, groups in found.breakdowns.items()
+    )
+
+
+def _groups(name: str, groups: Sequence[Group]) -> str:
+    objectives = objectives_of(one for group in groups for one in group.sessions)[:_OBJECTIVES]
+    heads = (name, "sessions", "success", *(escaped(shown(one, NAME)) for one in objectives), *_GROUP_HEADS)
+    rows = (list(_group_row(group, objectives)) for group in groups[:_GROUPS])
+    more = f'<p class="none">and {len(groups) - _GROUPS:,} more</p>' if len(groups) > _GROUPS else ""
+    return _table(heads, rows, "numbers") + more
+
+
+def _group_row(group: Group, objectives: Sequence[str]) -> Iterator[str]:
+    yield f'<span class="name">{escaped(shown(group.keys[0] or "none", NAME))}</span>'
+    yield count(len(group.sessions))
+    rate = group.success_rate
+    yield UNKNOWN if rate is None else f"{100 * rate:.0f} %"
+    yield from (reward(mean_of(group.scores(objective))) for objective in objectives)
+    sums = {name: group.amount(name).sum for name in ("calls", "errors", "input_tokens", "output_tokens", "cost_usd")}
+    *numbers, cost = sums.values()
+    yield from (short_count(None if number is None else float(number)) for number in numbers)
+    yield money(cost if isinstance(cost, Decimal) else None)
+    mean = group.amount("duration_ns").mean
+    yield duration(None if mean is None else float(mean))
+
+
 def _sessions(found: Gathered) -> str:
     left_out = f'<p class="none">{escaped(found.left_out)}</p>' if found.left_out else ""
     return (
         f'<section><h2>Sessions</h2>{left_out}<p class="find"><label>Find <input id="find" type="search" '
-        'placeholder="name, id, user, outcome, objective, metadata"></label> <span id="count"></span></p>'
+        'placeholder="name, id, user, outcome, objective, metadata, last message"></label> '
+        '<label hidden>User <select id="user"></select></label> '
+        '<label hidden>Objective <select id="objective"></select></label> <span id="count"></span></p>'
         '<noscript><p class="none">The list of sessions needs JavaScript, which this browser does not run.</p>'
         '</noscript><div class="scroll"><table id="sessions" class="numbers"></table></div>'
         '<p id="pages"></p></section>'

@@ -28,7 +28,7 @@ NAME: Final = 80
 LOOSE: Final = ""
 """Placeholder for the session of calls outside of sessions."""
 _NS_PER_MS: Final = 1e6
-_OUTCOME, _MS, _IN, _OUT, _COST = 1, 2, 4, 5, 6
+_OUTCOME, _MS, _IN, _OUT, _COST, _OUTPUT = 1, 2, 4, 5, 6, 8
 """Indexes in the row of a call."""
 _AT, _CALL_MS, _EVENT_MS = 1, 4, 5
 """Indexes in the placed rows of a call and an event."""
@@ -102,6 +102,7 @@ def session_row(
             shown(name, NAME): [one.mean, score(*msgspec.structs.astuple(one))] for name, one in summary.scores.items()
         },
         "marks": _marks(summary),
+        "last": _last_message(calls),
         "errors": summary.errors,
         "in": summary.input_tokens,
         "out": summary.output_tokens,
@@ -122,6 +123,11 @@ def _marks(summary: SessionSummary) -> str:
     return ", ".join(f"{number:,} {word}" for word, number in odd.items() if number)
 
 
+def _last_message(calls: list[Placed]) -> str:
+    """Return the last answer with a text, as its call shows it."""
+    return next((str(call.row[_OUTPUT]) for call in reversed(calls) if call.row[_OUTPUT]), "")
+
+
 def loose_row(calls: list[Placed]) -> Json:
     """Return the calls without a session as one row."""
     start = calls[0].start_ns
@@ -136,6 +142,7 @@ def loose_row(calls: list[Placed]) -> Json:
         "reward": None,
         "scores": {},
         "marks": "",
+        "last": _last_message(calls),
         "errors": sum(is_error(str(call.row[_OUTCOME])) for call in calls),
         "in": known_sum(_whole(call.row[_IN]) for call in calls),
         "out": known_sum(_whole(call.row[_OUT]) for call in calls),

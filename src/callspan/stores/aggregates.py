@@ -22,7 +22,7 @@ from callspan.record.events import (
     record_key,
 )
 from callspan.record.reward_sums import RewardSums
-from callspan.stores.base import Event, SessionSummary, Summary
+from callspan.stores.base import CallError, Event, SessionSummary, Summary
 from callspan.stores.columns import MAX_COUNT
 
 _Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
@@ -222,6 +222,7 @@ def session_summary(
     events: Extent,
     rewards: RewardSums,
     active_ns: int | None,
+    first_error: CallError | None = None,
 ) -> SessionSummary:
     """Return the summary of a session from its parts; `sums` is None if it has no calls."""
     times = [session.start_ns, session.end_ns, sums.last_ns if sums else None, timesteps.last_ns, events.last_ns]
@@ -240,6 +241,8 @@ def session_summary(
         input_tokens=sums.input_tokens if sums else None,
         output_tokens=sums.output_tokens if sums else None,
         cost_usd=sums.cost_usd if sums else None,
+        calls_without_cost=sums.calls_without_cost if sums else 0,
+        first_error=first_error,
         reward=rewards.reward,
         scores=rewards.scores,
         active_ns=active_ns,

@@ -165,6 +165,10 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """The session's `task_id`."""
     experiment: str | None = None
     """The session's experiment."""
+    session_outcome: str | None = None
+    """The outcome of the session; `running` without one, `interrupted` where its process was gone before its end."""
+    success: bool | None = None
+    """Whether the session succeeded, see `SessionSummary.succeeded`."""
     metadata: tuple[tuple[str, str], ...] = ()
     """Keys and their values as text (`7`, `true`); a list has each of its values. Of a call: its own metadata, else
     that of its session."""
@@ -277,6 +281,34 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return self.keys[0]
 
 
+class CallError(msgspec.Struct, frozen=True):
+    """Why a call failed."""
+
+    call_id: str
+    """The call's id."""
+    kind: str | None
+    """As `ErrorInfo.kind`, such as `rate_limit`."""
+    status: int | None
+    """HTTP status; None without a response."""
+
+
+class Run(NamedTuple):
+    """When a call or a tool of a session ran."""
+
+    kind: Literal["call", "tool"]
+    """What ran."""
+    start_ns: int
+    """Unix time in nanoseconds."""
+    duration_ns: int | None
+    """Nanoseconds; None while it runs, or where unknown."""
+    first_token_ns: int | None = None
+    """Nanoseconds from the start to the first token; None where unknown, and for tools."""
+    outcome: str | None = None
+    """Of a call; of a tool `error` where it failed, else None."""
+    retries: int | None = None
+    """The SDK's retries of a call."""
+
+
 class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One session with its counts."""
 
@@ -296,6 +328,8 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Number of calls whose answer ended at the limit of tokens."""
     retries: int | None = None
     """Sum of the SDK's retries; None if none is known."""
+    first_error: CallError | None = None
+    """Why the first call failed that did; None: none failed."""
     events: int
     """Number of events, messages and rewards; the start of a run that has ended is not counted."""
     models: list[str]
@@ -306,6 +340,8 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     """As `input_tokens`."""
     cost_usd: Decimal | None = None
     """Sum in US dollars, exact; None if no cost is known."""
+    calls_without_cost: int = 0
+    """Number of calls whose cost is unknown."""
     reward: float | None = None
     """The last reward given to the session itself, else the sum of its events' rewards (objective `reward`)."""
     scores: dict[str, Score] = {}
@@ -314,6 +350,11 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Nanoseconds in which a call or a tool of it ran, those at the same time once; None if no such time is known."""
     last_ns: int | None = None
     """Unix time in nanoseconds of the last that happened in it."""
+
+    @property
+    def outcome(self) -> str:
+        """The outcome of the session; `running` without one."""
+        return self.session.outcome or "running"
 
     @property
     def succeeded(self) -> bool | None:
@@ -392,11 +433,35 @@ class Reader(Protocol):
         """Return how many calls `calls` would yield without its limit."""
 
     def sessions(
-        self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = ...
+        self,
+        *,
+        since_ns: int | None = None,
+        limit: int | None = None,
+        which: SessionFilter = ...,
+        after: Sequence[int | str] | None = None,
     ) -> Iterator[SessionSummary]:
         """Yield sessions, newest first unless sorted. Those known only from their calls match no filter of labels.
 
-        Of a `CallFilter`, see there: sessions with such a call.
+        Of a `CallFilter`, see there: sessions with such a call. `after` is the place of the last one before this page,
+        see `callspan.stores.session_source.place_of`; None: from the first on.
+        """
+
+    def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return what was said first in each of these sessions, on one line, where that is kept.
+
+        It is the first message of type `question`, else the first text of a user in the first call.
+        """
+
+    def courses(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
+        """Return when the calls and tools of each of these sessions ran, in order; for sessions with few of them."""
+
+    def reward_curves(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """Return the reward so far (objective `reward`) after each that was given, by session, with its time."""
+
+    def version(self) -> str | None:
+        """Return a text that differs when something was written since; None: the store cannot tell.
+
+        Raises StoreError where the store is gone.
         """
 
     def session(self, session_id: str) -> SessionSummary | None:
@@ -414,8 +479,11 @@ class Reader(Protocol):
         It is the place among all timesteps of its session, by start, then id, from 0. `index` is that of its process.
         """
 
-    def events(self, session_id: str | None) -> Iterator[Event]:
-        """Yield events, messages and rewards of a session in the order they happened; None: outside of sessions."""
+    def events(self, session_id: str | None, *, since_ns: int | None = None) -> Iterator[Event]:
+        """Yield events, messages and rewards of a session in the order they happened; None: outside of sessions.
+
+        `since_ns`: only from this time on, Unix nanoseconds.
+        """
 
     def calls_named(self, ids: Collection[str]) -> Mapping[str, str]:
         """Return the id of the call that each of these ids names: its own, its span's, its response's or its request's.

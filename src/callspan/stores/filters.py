@@ -15,12 +15,19 @@ META: Final = "meta:"
 """Prefix of a metadata key to group by."""
 GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
 _LENGTH_WORDS: Final = ", ".join(map(repr, sorted(WORDS[LENGTH])))
+OPEN: Final = "running"
+"""The word for the outcome of a session that has none."""
+UNENDED: Final = frozenset({OPEN, "interrupted"})
+"""Outcomes of sessions without one in the store: readers tell them apart by their process."""
+_SUCCESS: Final = "coalesce(s.success, s.outcome = 'success')"
 _SESSION: Final = {
     "user": "s.user_id = :user",
     "name": "s.name = :name",
     "group": "s.group_id = :group",
     "task": "s.task_id = :task",
     "experiment": "s.experiment = :experiment",
+    "session_outcome": f"coalesce(s.outcome, {OPEN!r}) = :session_outcome",
+    "success": f"CASE WHEN {_SUCCESS} THEN 1 WHEN NOT ({_SUCCESS}) THEN 0 END = :success",
 }
 GROUPS: Final = {
     "model": "coalesce(c.model_req, c.model_resp)",
@@ -246,6 +253,10 @@ def parameters(which: SessionFilter) -> dict[str, object]:
     """Return the values of the parameters of these conditions."""
     named = (*_SESSION, *_PLAIN, "timestep_id", "finish")
     values: dict[str, object] = {name: value for name in named if (value := getattr(which, name, None)) is not None}
+    if which.success is not None:
+        values["success"] = int(which.success)
+    if which.session_outcome in UNENDED:
+        values["session_outcome"] = OPEN
     if which.min_cost_usd is not None:
         values["min_cost"] = whole_pico(which.min_cost_usd)
     if isinstance(which, CallFilter) and which.text is not None:

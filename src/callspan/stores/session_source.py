@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from callspan.stores.base import SessionFilter
-from callspan.stores.filters import TOKENS
+from callspan.stores.aggregates import known_sum
+from callspan.stores.base import Order, SessionFilter, SessionSummary
+from callspan.stores.filters import TOKENS, whole_pico
 
 
 class SessionSource(NamedTuple):
@@ -39,13 +40,27 @@ _MEASURES: Final = {
     "retries": "CAST(sum(retried) AS bigint)",
 }
 _OF_CALLS: Final = {
-    "cost": "{cost}",
-    "time": "coalesce(c.end_ns, c.start_ns)",
-    "tokens": TOKENS,
-    "retries": "c.retries",
+    "cost": "CAST(sum({cost}) AS bigint)",
+    "time": "max(coalesce(c.end_ns, c.start_ns))",
+    "tokens": f"CAST(sum({TOKENS}) AS bigint)",
+    "retries": "CAST(sum(c.retries) AS bigint)",
 }
+"""Summed by session here already: an index has the calls in this order, and few rows are left to be joined."""
 _COLUMN_OF: Final = {"cost": "spent", "time": "latest", "tokens": "used", "retries": "retried"}
 """Names of their own: ClickHouse takes an alias for the column inside of its sum."""
+
+
+def place_of(summary: SessionSummary, sort: Order = "start") -> tuple[int | str, ...]:
+    """Return the place of a session in an order, behind which `Reader.sessions` goes on."""
+    measures = {
+        "cost": None if summary.cost_usd is None else whole_pico(summary.cost_usd),
+        "time": summary.duration_ns,
+        "tokens": known_sum((summary.input_tokens, summary.output_tokens)),
+        "retries": summary.retries,
+    }
+    value = measures.get(sort)
+    first = () if sort == "start" else (-1 if value is None else value,)
+    return (*first, summary.session.start_ns or 0, summary.session.session_id)
 
 
 def session_source(
@@ -65,11 +80,12 @@ def session_source(
         found.append("time >= :min_duration_ns")
     names = sorted(needed)
     own = ["s.session_id", "1 AS known", "s.start_ns AS recorded", f"{_NOTHING} AS called", "s.end_ns AS ended"]
-    of_call = ["c.session_id", "1", _NOTHING, "c.start_ns", _NOTHING]
+    of_call = ["c.session_id", "1", _NOTHING, "min(c.start_ns)", _NOTHING]
     own += [f"{_NOTHING} AS {_COLUMN_OF[name]}" for name in names]
     of_call += [_OF_CALLS[name].format(cost=cost) for name in names]
     parts = [f"SELECT {', '.join(own)} FROM sessions s WHERE {sessions}"]
-    parts.append(f"SELECT {', '.join(of_call)} FROM calls c WHERE c.session_id IS NOT NULL AND {calls}")
+    of_calls = f"SELECT {', '.join(of_call)} FROM calls c WHERE c.session_id IS NOT NULL AND {calls}"
+    parts.append(f"{of_calls} GROUP BY c.session_id")
     if "time" in needed:
         for table, time in _LATEST:
             last = [time if name == "time" else _NOTHING for name in names]

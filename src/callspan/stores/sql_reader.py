@@ -36,7 +36,7 @@ from callspan.stores.columns import CALLS, PICO, SESSIONS, TABLES, TIMESTEPS, Ta
 from callspan.stores.filters import checked_groupings, keyed, positions
 from callspan.stores.history import follow
 from callspan.stores.session_source import session_source
-from callspan.stores.sql_choice import SqlChoice
+from callspan.stores.sql_courses import SqlCourses
 from callspan.stores.sql_rewards import CALL_IDS, Values, record_of
 
 _EVERY: Final = CallFilter()
@@ -96,7 +96,7 @@ class _Query(NamedTuple):
         return f"SELECT {self.key}, {keys} FROM {self.source} WHERE {where} ORDER BY {order}"
 
 
-class SqlReader(SqlChoice):
+class SqlReader(SqlCourses):
     """The reader of SQL stores; subclasses run queries and define the differences of their dialect."""
 
     name: str
@@ -148,13 +148,20 @@ class SqlReader(SqlChoice):
             if one in rows:
                 yield self._call_of(rows[one], content)
 
-    def _in_pages(self, query: _Query, values: Values, limit: int | None, offset: int = 0) -> Iterator[object]:
-        """Yield the ids of a query's rows in order.
+    def _in_pages(
+        self,
+        query: _Query,
+        values: Values,
+        limit: int | None,
+        offset: int = 0,
+        after: Sequence[int | str] | None = None,
+    ) -> Iterator[object]:
+        """Yield the ids of a query's rows in order, `after` the row with these keys.
 
         Each page begins where the one before it ended: drivers of servers hold all rows of a result.
         """
         names = {f"last{number}": key for number, key in enumerate(query.order)}
-        last: dict[str, object] = {}
+        last: dict[str, object] = {} if after is None else dict(zip(names, after, strict=True))
         for size in chain((_READ_AT_ONCE,), repeat(_IDS_AT_ONCE)):
             number = size if limit is None else min(size, limit)
             sql = f"{query.sql(names if last else {})} {self._page(number, offset)}"
@@ -190,15 +197,30 @@ class SqlReader(SqlChoice):
         return int(str(next(self._rows(f"SELECT count(*) AS n FROM calls c WHERE {where}", **values))["n"]))
 
     def sessions(
-        self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _EVERY
+        self,
+        *,
+        since_ns: int | None = None,
+        limit: int | None = None,
+        which: SessionFilter = _EVERY,
+        after: Sequence[int | str] | None = None,
     ) -> Iterator[SessionSummary]:
         """Yield sessions, newest first; without a filter also sessions known only from their calls."""
+        if which.session_outcome in filters.UNENDED:
+            found = self._ordered(since_ns, None, which, after)
+            yield from islice((one for one in found if one.outcome == which.session_outcome), limit)
+            return
+        yield from self._ordered(since_ns, limit, which, after)
+
+    def _ordered(
+        self, since_ns: int | None, limit: int | None, which: SessionFilter, after: Sequence[int | str] | None
+    ) -> Iterator[SessionSummary]:
         chosen = filters.session_condition(which, self._metadata)
         named = "1 = 1" if chosen is None else self._in_sessions.format(condition=chosen)
         source = session_source(which, chosen or "1 = 1", named, self._cost, self._with_calls(which))
         values = filters.parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
         where = source.where if "since_ns" not in values else f"{source.where} AND at >= :since_ns"
-        ids = map(str, self._in_pages(_Query("session_id", source.sql, where, source.order), values, limit))
+        query = _Query("session_id", source.sql, where, source.order)
+        ids = map(str, self._in_pages(query, values, limit, after=after))
         while some := list(islice(ids, _SUMMED_AT_ONCE)):
             yield from self._sessions(some)
 
@@ -405,6 +427,7 @@ class SqlReader(SqlChoice):
         ]
         rewards = self._rewards(chosen, names)
         active = {row[0]: row[1] for row in self._tuples(_ACTIVE.format(chosen=chosen), **names)}
+        errors = self._first_errors([one for one in ids if (known := sums.get(one)) is not None and known.errors])
         found = []
         for session_id in ids:
             given = [record.time_ns for record in rewards[session_id] if isinstance(record, RewardRecord)]
@@ -419,6 +442,7 @@ class SqlReader(SqlChoice):
                     events=aggregates.Extent(sum(part.number for part in parts), last),
                     rewards=aggregates.rewards_of(rewards[session_id], of_calls=True),
                     active_ns=cast("int | None", active.get(session_id)),
+                    first_error=errors.get(session_id),
                 )
             )
         return found

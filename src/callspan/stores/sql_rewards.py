@@ -112,20 +112,26 @@ class SqlRewards(ABC):
         sql = f"SELECT * FROM rewards WHERE {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
         return (record_of(REWARDS, row, RewardRecord) for row in self._rows(sql, **names))
 
-    def events(self, session_id: str | None) -> Iterator[Event]:
+    def events(self, session_id: str | None, *, since_ns: int | None = None) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened, without holding them.
 
         None: those outside of sessions.
         """
-        chosen, names = ("session_id IS NULL", {}) if session_id is None else ("session_id = :id", {"id": session_id})
+        chosen, names = "session_id IS NULL", dict[str, object]()
+        if session_id is not None:
+            chosen, names = "session_id = :id", {"id": session_id}
+        since = -(2**63) if since_ns is None else since_ns
+        shown, times = (
+            (chosen, names) if since_ns is None else (f"{chosen} AND time_ns >= :since", names | {"since": since})
+        )
         ended = self._rows(f"SELECT event_id FROM events WHERE {chosen} AND {_ANNOUNCED}", **names)
         announced = {start_id(str(row["event_id"])) for row in ended}
         given = [] if session_id is None else self._given_by_id(chosen, names)
         streams: tuple[Iterator[Event], ...] = (
-            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, chosen, names)),
-            (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, chosen, names)),
-            (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, chosen, names)),
-            iter(sorted(given, key=aggregates.event_order)),
+            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, shown, times)),
+            (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, shown, times)),
+            (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, shown, times)),
+            iter(sorted((one for one in given if one.time_ns >= since), key=aggregates.event_order)),
         )
         for record in heapq.merge(*streams, key=aggregates.event_order):
             if not isinstance(record, EventRecord) or record.event_id not in announced:

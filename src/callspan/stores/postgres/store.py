@@ -311,6 +311,10 @@ class PostgresReader(SqlReader):
         """Return the condition that a column has one of the values of `:among`."""
         return f"{column} = ANY(:among)"
 
+    def version(self) -> str | None:
+        """Return a text that differs when something was written since, also elsewhere on the server."""
+        return str(next(self._tuples("SELECT CAST(txid_current_snapshot() AS text)"))[0])
+
     def _latencies(self, keys: Sequence[str], where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""
         sql = f"""

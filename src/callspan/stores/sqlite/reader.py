@@ -14,7 +14,7 @@ import msgspec
 from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
 from callspan.stores import bodies
-from callspan.stores.base import CallFilter
+from callspan.stores.base import CallFilter, StoreError, no_file
 from callspan.stores.filters import SQLITE, order_of
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
@@ -42,6 +42,7 @@ class SQLiteReader(SqlReader):
         self._path = Path(path)
         self._remedy = remedy(self._path)
         self._connection = open_for_reading(self._path, BUSY_MS / 1000 if wait_s is None else wait_s)
+        self._inode = self._path.stat().st_ino
         self._is_open = True
         in_child(self, _inherit)
         self._connection.row_factory = sqlite3.Row
@@ -103,6 +104,15 @@ class SQLiteReader(SqlReader):
     def _left(data: object) -> bytes | None:
         """Return the JSON in the column `data`, which is deflated."""
         return bodies.inflated(cast("bytes | None", data))
+
+    def version(self) -> str | None:
+        """Return a text that differs when something was written since. Raises StoreError where the file is another."""
+        if not self._path.exists():
+            raise no_file(self._path)
+        if self._path.stat().st_ino != self._inode:
+            raise StoreError(f"{self._path}: another file has taken its place")
+        with explaining(self._path):
+            return f"{self._inode} {self._connection.execute('PRAGMA data_version').fetchone()[0]}"
 
     def close(self) -> None:
         """Close the file."""

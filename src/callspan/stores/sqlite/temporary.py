@@ -37,7 +37,7 @@ _PLACE: Final = Path("temporary database (in the directory SQLITE_TMPDIR)")
 _QUERIES: Final = (
     "calls", "call", "history", "count_calls", "sessions", "session", "timestep", "timesteps", "step_positions",
     "events", "rewards", "calls_named", "summary", "times", "stored", "ids", "session_ids", "rows_of", "other_ids",
-    "targets",
+    "targets", "first_words", "courses", "reward_curves",
 )  # fmt: skip
 _INDEX: Final = "CREATE INDEX"
 _replace: Final = msgspec.structs.replace
@@ -193,6 +193,10 @@ class TemporaryReader(SQLiteReader):
         """Return whether the store remembers that the session or call of this whole id was erased."""
         del kind, ident
         return False
+
+    def version(self) -> str | None:
+        """Return None: what was appended is seen by the next query."""
+        return None
 
     def sharing(self, calls: Collection[str]) -> frozenset[str]:
         """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""

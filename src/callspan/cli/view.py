@@ -1,0 +1,165 @@
+"""`callspan view`: a page in the browser, on this machine only."""
+
+from __future__ import annotations
+
+import re
+import webbrowser
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from callspan.cli.backlog import Backlog
+from callspan.cli.command_context import CommandContext, reading, store_errors
+from callspan.cli.filter_options import OPTIONS, TextType, options_of, sort_option
+from callspan.cli.progress import progress
+from callspan.cli.score_filter import NO_SCORING, ScoredReader, Scoring
+from callspan.safe_urls import error_text, is_http_url, safe_name
+from callspan.stores.base import CallFilter, Reader, StoreError
+from callspan.stores.urls import open_store
+
+if TYPE_CHECKING:
+    from callspan.view.source import Chosen
+
+_NEEDED: Final = 'The page needs {name}: pip install "callspan[view]"'
+_LAST_PORT: Final = 65_535
+_WORDS: Final = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*"|")+')
+"""The words of a filter line: a value with spaces or quotes stands in double quotes; `filters.js` reads the same."""
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_EPILOG: Final = """\b
+Examples:
+  callspan view
+  callspan view --open
+  callspan --store postgresql://me@db/calls view --port 8765
+  callspan view --trace-url 'http://localhost:16686/trace/{trace_id}'
+
+The address that is printed works once and for one browser. Ctrl-C ends it."""
+
+
+class TraceUrl(TextType):
+    """An address with `{trace_id}` in it."""
+
+    name = "url"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the address."""
+        text = str(value)
+        fits = is_http_url(text.replace("{trace_id}", "0")) and "{trace_id}" in text
+        return text if fits else self.fail("write http://host/trace/{trace_id}", param, ctx)
+
+
+@click.command("view", short_help="Show sessions and calls in the browser.", epilog=_EPILOG)
+@click.option("--port", type=click.IntRange(0, _LAST_PORT), default=0, help="Port on 127.0.0.1; 0: any that is free.")
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@click.option("--trace-url", type=TraceUrl(), metavar="URL", help="Link traces to this address, with {trace_id} in it.")
+@reading
+def view_command(context: CommandContext, port: int, opens: bool, trace_url: str | None) -> None:
+    """Serve a page that shows the store: sessions with their course, conversations, calls, as they are recorded.
+
+    Only this machine can reach it, and only the browser that opened the printed address. The store is opened for
+    reading; what ended processes left for it is delivered first.
+    """
+    with context.reader():
+        pass  # what is missing, foreign or damaged ends the command as it does others
+    try:
+        from callspan.view import ServerOptions, serve
+        from callspan.view.source import Access
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
+            raise
+        context.fail(_NEEDED.format(name=error.name))
+    access = Access(
+        open=partial(open_store, context.store),
+        chosen=chosen,
+        arguments=arguments,
+        said=partial(_said, context),
+        errors=store_errors,
+        waiting=partial(_waiting, context),
+        name=safe_name(context.store),
+        trace_url=trace_url,
+    )
+    try:
+        serve(access, ServerOptions(port, partial(_ready, context, opens=opens)))
+    except OSError as error:
+        context.fail(f"127.0.0.1:{port}: {error.strerror or error}")
+
+
+def _ready(context: CommandContext, url: str, *, opens: bool) -> None:
+    if context.json:
+        context.emit({"url": url, "store": safe_name(context.store)})
+    else:
+        click.echo(f"{safe_name(context.store)} is shown at\n  {url}\nCtrl-C ends it.")
+    if opens and not webbrowser.open(url):
+        click.echo("No browser was found: open the address yourself.", err=True)
+
+
+def _said(context: CommandContext, error: Exception) -> str:
+    if isinstance(error, StoreError):
+        return error_text(error)
+    return f"{safe_name(context.store)} cannot be read: {error_text(error)}"
+
+
+def _waiting(context: CommandContext) -> list[str]:
+    backlog = Backlog(context.store, partial(progress, shown=False), deliver=False)
+    backlog.deliver()
+    return backlog.sentences()
+
+
+@click.command()
+@options_of(*OPTIONS)
+@click.option("--session-outcome")
+@click.option("--success/--failure", default=None)
+@sort_option
+def _line(which: CallFilter, scoring: Scoring = NO_SCORING, **of_session: object) -> tuple[CallFilter, Scoring]:
+    return msgspec.structs.replace(which, **of_session), scoring
+
+
+def chosen(line: str) -> Chosen:
+    """Return what a filter line stands for: `user:mara error since:7d`, the options of `calls` and `sessions` as words.
+
+    Other words are a text to be found. Raises BadQueryError for an option's invalid value.
+    """
+    from callspan.view.source import BadQueryError, Chosen
+
+    try:
+        found, scoring = _line.main(arguments(line), prog_name="filter", standalone_mode=False)
+    except (click.ClickException, ValueError) as error:
+        raise BadQueryError(error.format_message() if isinstance(error, click.ClickException) else str(error)) from None
+    limited: Callable[[Reader], Reader] = (lambda reader: reader) if scoring == NO_SCORING else _scored(scoring)
+    return Chosen(found, limited)
+
+
+def _scored(scoring: Scoring) -> Callable[[Reader], Reader]:
+    return lambda reader: ScoredReader(reader, scoring)
+
+
+def arguments(line: str) -> list[str]:
+    """Return a filter line as arguments of the command: `user:mara` is `--user mara`, `error` is `--error`.
+
+    Raises ValueError for quotes that are not closed.
+    """
+    names = {name.removeprefix("--") for one in _line.params for name in (*one.opts, *one.secondary_opts)}
+    flags = {
+        name.removeprefix("--")
+        for one in _line.params
+        if isinstance(one, click.Option) and one.is_flag
+        for name in (*one.opts, *one.secondary_opts)
+    }
+    found, words = [], []
+    for word in _WORDS.findall(line):
+        name, colon, value = word.partition(":")
+        if word in flags:
+            found.append(f"--{word}")
+        elif colon and name in names - flags:
+            found.append(f"--{name}={_unquoted(value)}")
+        else:
+            words.append(_unquoted(word))
+    return [*found, *([f"--text={' '.join(words)}"] if words else [])]
+
+
+def _unquoted(word: str) -> str:
+    if '"' in _QUOTED.sub("", word):
+        raise ValueError("a quote is not closed")
+    return _QUOTED.sub(lambda found: re.sub(r"\\(.)", r"\1", found[1]), word)

@@ -1,0 +1,37 @@
+"""Named: the session or call that is named by an id or the beginning of one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from callspan.record.call import CallRecord
+from callspan.safe_urls import safe_name
+from callspan.stores.base import Reader, SessionSummary
+
+_LIMIT: Final = 1000
+_NAMED: Final = 3
+
+
+def named_by(reader: Reader, ident: str) -> SessionSummary | CallRecord | None:
+    """Return what has an id or a unique prefix of it: a session, else a call, else the session of a timestep."""
+    found = reader.session(ident) or reader.call(ident)
+    if found is not None:
+        return found
+    step = reader.timestep(ident)
+    return None if step is None else reader.session(step.session_id)
+
+
+def why_unnamed(reader: Reader, ident: str, url: str) -> str:
+    """Return why an id names nothing in a store: it is empty, the id is unknown, or the prefix is ambiguous."""
+    store = safe_name(url)
+    if ident == "last":
+        return f"There is nothing in {store} yet."
+    listed = (summary.session.session_id for summary in reader.sessions(limit=_LIMIT))
+    several = [session_id for session_id in listed if ident and session_id.startswith(ident)]
+    if len(several) > 1:
+        more = f" and {len(several) - _NAMED:,} more" if len(several) > _NAMED else ""
+        return f"{len(several):,} sessions begin with {ident!r}: {', '.join(several[:_NAMED])}{more}."
+    return (
+        f"Nothing in {store} has an id that begins with {ident!r}, or several calls have. "
+        "See `callspan sessions` and `callspan calls`."
+    )

@@ -1,0 +1,136 @@
+"""New messages: what each call of a session adds to the conversation; most calls send again what came before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from callspan.record.call import CallRecord
+from callspan.record.messages import INSTRUCTION_ROLES, Message, Part, Reasoning, Text, ToolCall
+
+
+def instructions(call: CallRecord) -> list[Part]:
+    """Return the instructions of a request, given apart from its messages or among them."""
+    if call.conversation is None:
+        return []
+    among = (one for one in call.conversation.input if one.role in INSTRUCTION_ROLES)
+    return [*call.conversation.system, *(part for message in among for part in message.parts)]
+
+
+def spoken(call: CallRecord) -> list[Message]:
+    """Return the messages of a request that are no instructions."""
+    messages = call.conversation.input if call.conversation is not None else []
+    return [one for one in messages if one.role not in INSTRUCTION_ROLES]
+
+
+class NewMessages(NamedTuple):
+    """One call, without what calls before it have sent or were answered."""
+
+    call: CallRecord
+    instructions: list[Part]
+    """Its instructions, if they are not those of the call before."""
+    messages: list[Message]
+    """The messages that no call before it had, in order."""
+    sent_before: int
+    """How many messages it repeats; instructions don't count."""
+    before: CallRecord | None
+    """The call that sent the last of them, or whose answer it was; None: unknown, or none."""
+    answers: list[Message]
+    """Its own answers, one for each choice."""
+
+
+class ConversationReader:
+    """Tells what is new in calls that are given one after the other, oldest first.
+
+    A message is repeated if it and all before it are equal to those of an earlier call, an answer among them counted;
+    reasoning, annotations and finish reasons are no difference, as requests repeat an answer without them. Of a request
+    that sends only the last messages those are repeated that were sent at all, but for the last one.
+
+    Example:
+        >>> reader = ConversationReader()
+        >>> [len(reader.add(call).messages) for call in calls]
+        [1, 1, 1]
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, CallRecord | None] = {}
+        """The hash of each part that was sent or answered, and of all before it, and the call that had it last."""
+        self._seen: set[bytes] = set()
+        """The hashes of messages alone."""
+        self._instructions: list[Part] = []
+
+    def add(self, call: CallRecord, *, is_whole: bool = False) -> NewMessages:
+        """Return what a call adds to those given before.
+
+        `is_whole`: its messages begin with those of the calls that it continues at its provider, which sends only new
+        ones otherwise.
+        """
+        messages, answers = spoken(call), call.conversation.output if call.conversation is not None else []
+        node = b"" if is_whole else _root(call)
+        self._known.setdefault(node, None)
+        repeated, before = 0, None
+        for number, message in enumerate(messages):
+            nodes = _nodes(node, message)
+            node = nodes[-1]
+            if repeated == number and node in self._known:
+                repeated, before = number + 1, self._known[node]
+            self._known.update(dict.fromkeys(nodes[1:], call))
+        repeated = repeated or self._of_window(messages)
+        self._seen.update(_nodes(b"", message)[-1] for message in (*messages, *answers))
+        for answer in answers:
+            self._known.update(dict.fromkeys(_nodes(node, answer)[1:], call))
+        return NewMessages(call, self._changed(call), messages[repeated:], repeated, before, answers)
+
+    def _of_window(self, messages: list[Message]) -> int:
+        new = 0
+        while new < len(messages) - 1 and _nodes(b"", messages[new])[-1] in self._seen:
+            new += 1
+        return new
+
+    def _changed(self, call: CallRecord) -> list[Part]:
+        found = instructions(call)
+        if not found or found == self._instructions:
+            return []
+        self._instructions = found
+        return found
+
+
+def _root(call: CallRecord) -> bytes:
+    """Return what the first message of a call comes after: nothing, or what its provider keeps."""
+    request = call.request
+    if request.continues is not None:
+        return request.continues.encode()
+    return b"" if request.conversation_id is None else call.call_id.encode()
+
+
+def _nodes(before: bytes, message: Message) -> list[bytes]:
+    """Return the hash of all before a message, and of it and each part; one answer may be sent again as several."""
+    found = [before]
+    for part in _compared(message.parts):
+        compared = msgspec.json.encode([message.role, message.name, part])
+        found.append(hashlib.sha256(found[-1] + compared).digest())
+    return found
+
+
+def _compared(parts: Iterable[Part]) -> Iterable[object]:
+    for part in parts:
+        match part:
+            case Reasoning():
+                continue
+            case Text(text=text):
+                yield text
+            case ToolCall():
+                yield [part.id, part.name, _arguments(part.arguments)]
+            case _:
+                yield part
+
+
+def _arguments(text: str | None) -> object:
+    """Return arguments as an object: a request may write them with other spaces than the answer."""
+    try:
+        return msgspec.json.decode(text or "{}")
+    except msgspec.DecodeError:
+        return text

@@ -1,0 +1,137 @@
+"""SQL courses: what lists show of sessions beside their sums: their first words, when what ran, why calls failed."""
+
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from callspan.formatting import shown
+from callspan.record import reward_sums
+from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, RewardRecord
+from callspan.record.reward_sums import REWARD
+from callspan.stores import aggregates
+from callspan.stores.base import CallError, Content, Run
+from callspan.stores.sql_choice import SqlChoice
+
+_AT_ONCE: Final = 200
+"""Sessions per query."""
+_MOST_RUNS: Final = 256
+"""A session with more calls and tools has no course."""
+_WORDS: Final = 160
+"""Characters of the first words."""
+_QUESTION: Final = "question"
+_FIRST: Final = """
+SELECT c.{row_id}, c.session_id FROM calls c JOIN (
+    SELECT session_id AS of_session, min(start_ns) AS first_ns FROM calls WHERE {chosen} GROUP BY session_id) f
+  ON f.of_session = c.session_id AND f.first_ns = c.start_ns WHERE c.{chosen} ORDER BY c.call_id
+"""
+_RUNS: Final = """
+SELECT * FROM (
+SELECT c.session_id AS of_session, 'call' AS kind, c.start_ns AS began, c.duration_ns AS lasted,
+    c.ttft_ns, c.outcome, c.retries FROM calls c WHERE c.{chosen}
+UNION ALL SELECT e.session_id, 'tool', e.time_ns, e.duration_ns, NULL,
+    CASE WHEN e.error IS NULL THEN NULL ELSE 'error' END, NULL
+  FROM events e WHERE e.{chosen} AND e.event_type = 'tool') runs ORDER BY began, lasted
+"""
+_COUNT: Final = "SELECT session_id, count(*) FROM {table} WHERE {chosen} GROUP BY session_id"
+_ERRORS: Final = """
+SELECT c.session_id, c.call_id, c.error_kind, c.http_status FROM calls c
+ WHERE c.{chosen} AND c.outcome IN ('error', 'timeout') ORDER BY c.start_ns, c.call_id
+"""
+
+
+class SqlCourses(SqlChoice):
+    """Reads what lists show of sessions."""
+
+    _row_id: str
+
+    @abstractmethod
+    def _read(self, ids: Sequence[object], content: Content) -> Iterator[CallRecord]:
+        """Yield the calls of these ids, in this order."""
+
+    def version(self) -> str | None:
+        """Return a text that differs when something was written since; None: the store cannot tell."""
+        return None
+
+    def first_words(self, session_ids: Sequence[str]) -> dict[str, str]:
+        """Return what was said first in each of these sessions, on one line, where that is kept."""
+        found: dict[str, str] = {}
+        for chosen, names in _parts(session_ids):
+            asked = f"SELECT session_id, content FROM messages WHERE {chosen} AND message_type = '{_QUESTION}'"
+            for session_id, content in self._tuples(f"{asked} ORDER BY time_ns, message_id", **names):
+                if content is not None:
+                    found.setdefault(str(session_id), _text_of(content))
+            first: dict[str, object] = {}
+            for row_id, session_id in self._tuples(_FIRST.format(row_id=self._row_id, chosen=chosen), **names):
+                first.setdefault(str(session_id), row_id)
+            rest = [row_id for session_id, row_id in first.items() if session_id not in found]
+            for call in self._read(rest, "all") if rest else ():
+                said = _asked(call)
+                if said and call.place.session_id is not None:
+                    found[call.place.session_id] = said
+        return {session_id: words for session_id, words in found.items() if words}
+
+    def courses(self, session_ids: Sequence[str]) -> dict[str, list[Run]]:
+        """Return when the calls and tools of each of these sessions ran, in order; for sessions with few of them."""
+        found: dict[str, list[Run]] = defaultdict(list)
+        for chosen, names in _parts(session_ids):
+            numbers: dict[str, int] = defaultdict(int)
+            for table in ("calls", "events"):
+                for session_id, number in self._tuples(_COUNT.format(table=table, chosen=chosen), **names):
+                    numbers[str(session_id)] += int(str(number))
+            short = [session_id for session_id, number in numbers.items() if number <= _MOST_RUNS]
+            for some, of_short in _parts(short):
+                for row in cast("Iterator[tuple[Any, ...]]", self._tuples(_RUNS.format(chosen=some), **of_short)):
+                    found[row[0]].append(Run._make(row[1:]))
+        return dict(found)
+
+    def reward_curves(self, session_ids: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+        """Return the reward so far after each that was given, by session, with its time."""
+        found: dict[str, list[tuple[int, float]]] = {}
+        for chosen, names in _parts(session_ids):
+            for session_id, records in self._rewards(chosen, names).items():
+                found[str(session_id)] = list(reward_sums.running(_in_steps(records)))
+        return {session_id: curve for session_id, curve in found.items() if curve}
+
+    def _first_errors(self, session_ids: Sequence[str]) -> dict[str, CallError]:
+        """Return why the first call of each of these sessions failed that did."""
+        found: dict[str, CallError] = {}
+        for chosen, names in _parts(session_ids):
+            for session_id, call_id, kind, status in self._tuples(_ERRORS.format(chosen=chosen), **names):
+                error = CallError(str(call_id), cast("str | None", kind), cast("int | None", status))
+                found.setdefault(str(session_id), error)
+        return found
+
+
+def _parts(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the condition that `session_id` is one of some ids, with its parameters, until there were all."""
+    for start in range(0, len(ids), _AT_ONCE):
+        names: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids[start : start + _AT_ONCE])}
+        yield f"session_id IN ({', '.join(f':{name}' for name in names)})", names
+
+
+def _text_of(content: object) -> str:
+    """Return the text in a column of JSON, on one line."""
+    value = msgspec.json.decode(content) if isinstance(content, str) else content
+    return shown(value, _WORDS) if isinstance(value, str) else ""
+
+
+def _asked(call: CallRecord) -> str:
+    """Return the first text of a user in the request of a call; "" if there is none."""
+    messages = call.conversation.input if call.conversation is not None else []
+    return next((shown(one.text, _WORDS) for one in messages if one.role == "user" and one.text), "")
+
+
+def _in_steps(records: Sequence[object]) -> Iterator[EventRecord | RewardRecord]:
+    """Yield the records that count towards the reward so far, in order; what the session itself was given does not."""
+    given = [one for one in records if isinstance(one, EventRecord | RewardRecord)]
+    for one in reward_sums.counted(sorted(given, key=aggregates.event_order)):
+        if isinstance(one, EventRecord) or (one.objective == REWARD and one.scope != "session"):
+            yield one

@@ -1,0 +1,199 @@
+"""Call: one call, what is new in it first, then what was sent before, its times, tokens, cost and exact bodies."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from callspan.formatting import exact
+from callspan.record.call import CallRecord
+from callspan.record.codec import encode_json
+from callspan.record.events import EventRecord
+from callspan.stores.base import CallFilter, History, Reader
+from callspan.stores.history import whole_conversation
+from callspan.stores.new_messages import ConversationReader, NewMessages, spoken
+from callspan.view.calls import CallRow, call_row
+from callspan.view.session import EntryRow, TurnRow, event_row, instructions_key, turn_row
+from callspan.view.source import View
+from callspan.view.turns import messages_with, plain_messages
+
+_BEFORE: Final = 20
+"""Calls of the session that are looked at for what they have sent."""
+_FOLLOWING: Final = 500
+"""Entries after the call that are looked at for the runs of its tools."""
+_CHARACTERS: Final = 500_000
+
+
+class Neighbour(msgspec.Struct):
+    """Another call of the session."""
+
+    id: str
+    number: int
+    """Its place in the session, from 1."""
+
+
+class CallPage(msgspec.Struct):
+    """One call."""
+
+    row: CallRow
+    turn: TurnRow
+    earlier: list[dict[str, object]]
+    """Messages that calls before it have sent or answered, newest first."""
+    earlier_in: Neighbour | None
+    """The call that had them."""
+    results: list[dict[str, object]]
+    """Messages of the next call with results of tools that this one asked for."""
+    runs: list[EntryRow]
+    """The runs of these tools."""
+    instructions: dict[str, object] | None
+    number: int | None
+    of: int | None
+    before: Neighbour | None
+    after: Neighbour | None
+    record: dict[str, object]
+    """Without bodies."""
+    params: dict[str, object]
+    continues: str | None
+    missing: str | None
+    """Id of a response that it continues and that no recorded call has."""
+    rewards: list[dict[str, object]]
+    exact_cost: str | None
+    request_bytes: int | None
+    response_bytes: int | None
+
+
+class Bodies(msgspec.Struct):
+    """The exact bodies; None: not kept."""
+
+    request: str | None
+    response: str | None
+
+
+def page(view: View) -> CallPage:
+    """Return call `id`. Raises LookupError where there is none."""
+    reader, call = view.reader, _call(view)
+    known: dict[str, dict[str, object]] = {}
+    history = reader.history(call)
+    whole = _whole(call, history)
+    turn = _turn(reader, whole)
+    messages = spoken(whole)
+    key = instructions_key(whole, known)
+    numbers = _Numbers(reader, call)
+    return CallPage(
+        row=call_row(call),
+        turn=turn_row(call, turn.messages, key),
+        earlier=plain_messages(reversed(messages[: turn.sent_before]), _CHARACTERS),
+        earlier_in=numbers.of(turn.before),
+        results=_results(reader, call, numbers.after),
+        runs=_runs(reader, call),
+        instructions=known.get(key or ""),
+        number=numbers.number,
+        of=numbers.all,
+        before=numbers.of(numbers.before),
+        after=numbers.of(numbers.after),
+        record=_without_bodies(call),
+        params=call.request.params,
+        continues=call.request.continues or call.request.conversation_id,
+        missing=history.missing,
+        rewards=[msgspec.to_builtins(one) for one in reader.rewards(call)],
+        exact_cost=exact(call.cost.usd if call.cost else None),
+        request_bytes=len(bytes(call.request.body)) or None,
+        response_bytes=(len(bytes(call.response.body)) or None) if call.response else None,
+    )
+
+
+def bodies(view: View) -> Bodies:
+    """Return the bodies of call `id` as text, whole. Raises LookupError where there is no such call."""
+    call = _call(view)
+    response = bytes(call.response.body) if call.response else b""
+    return Bodies(_text(bytes(call.request.body)), _text(response))
+
+
+def _text(body: bytes) -> str | None:
+    return body.decode("utf-8", "replace") if body else None
+
+
+def _call(view: View) -> CallRecord:
+    call = view.reader.call(view.required("id"))
+    if call is None:
+        raise LookupError("There is no such call: it was erased, or its id is another one.")
+    return call
+
+
+def _whole(call: CallRecord, history: History) -> CallRecord:
+    return msgspec.structs.replace(call, conversation=whole_conversation(call, history))
+
+
+def _turn(reader: Reader, call: CallRecord) -> NewMessages:
+    turns = ConversationReader()
+    if call.place.session_id is not None:
+        before = CallFilter(session_id=call.place.session_id, until_ns=call.timing.start_ns, limit=_BEFORE)
+        for one in reversed(list(reader.calls(before))):
+            turns.add(_whole(one, reader.history(one)), is_whole=True)
+    return turns.add(call, is_whole=True)
+
+
+def _asked(call: CallRecord) -> set[str | None]:
+    return {one.id for one in call.tool_calls} - {None}
+
+
+def _results(reader: Reader, call: CallRecord, following: CallRecord | None) -> list[dict[str, object]]:
+    asked = _asked(call)
+    later = None if following is None or not asked else reader.call(following.call_id)
+    return [] if later is None else plain_messages(messages_with(spoken(later), asked), _CHARACTERS)
+
+
+def _runs(reader: Reader, call: CallRecord) -> list[EntryRow]:
+    """Return the runs of the tools that a call asked for, among what followed it."""
+    asked, session_id = _asked(call), call.place.session_id
+    if not asked or session_id is None:
+        return []
+    later = islice(reader.events(session_id, since_ns=call.timing.start_ns), _FOLLOWING)
+    return [event_row(one) for one in later if isinstance(one, EventRecord) and one.tool_call_id in asked]
+
+
+class _Numbers:
+    """The places of calls in the session of one of them; nothing where it has none."""
+
+    def __init__(self, reader: Reader, call: CallRecord) -> None:
+        session_id, start = call.place.session_id, call.timing.start_ns
+        self.number: int | None = None
+        self.all: int | None = None
+        self.before: CallRecord | None = None
+        self.after: CallRecord | None = None
+        self._known: dict[str, int] = {}
+        if session_id is None:
+            return
+        every = CallFilter(session_id=session_id, content="none", newest_first=False)
+        earlier = msgspec.structs.replace(every, until_ns=start)
+        same = [*reader.calls(msgspec.structs.replace(every, since_ns=start, until_ns=start + 1))]
+        place = next((number for number, one in enumerate(same) if one.call_id == call.call_id), 0)
+        self.number = reader.count_calls(earlier) + place + 1
+        self.all = reader.count_calls(every)
+        last = msgspec.structs.replace(earlier, newest_first=True, limit=_BEFORE)
+        nearby = [*reversed(list(reader.calls(last))), *same]
+        later = list(reader.calls(msgspec.structs.replace(every, since_ns=start + 1, limit=1)))
+        first = self.number - place - (len(nearby) - len(same))
+        self._known = {one.call_id: first + number for number, one in enumerate([*nearby, *later])}
+        ordered = [*nearby, *later]
+        at = next((number for number, one in enumerate(ordered) if one.call_id == call.call_id), None)
+        if at is not None:
+            self.before = ordered[at - 1] if at else None
+            self.after = ordered[at + 1] if at + 1 < len(ordered) else None
+
+    def of(self, call: CallRecord | None) -> Neighbour | None:
+        """Return a call with its number; None if it has none."""
+        number = None if call is None else self._known.get(call.call_id)
+        return None if call is None or number is None else Neighbour(call.call_id, number)
+
+
+def _without_bodies(call: CallRecord) -> dict[str, object]:
+    slim = msgspec.structs.replace(call, conversation=None)
+    found: dict[str, object] = msgspec.json.decode(encode_json(slim))
+    for name in ("request", "response"):
+        part = found.get(name)
+        if isinstance(part, dict):
+            part.pop("body", None)
+    return found

@@ -1,0 +1,113 @@
+"""Compare: two calls or two sessions side by side, as `callspan diff` compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from callspan.comparison.diff import Fact, Pair, Status, diff
+from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_difference_text, name_text, value_text
+from callspan.comparison.sides import Side, read_side, text_of
+from callspan.comparison.text_changes import Run
+from callspan.record.call import CallRecord
+from callspan.stores.base import SessionSummary
+from callspan.stores.named import named_by, why_unnamed
+from callspan.view.source import BadQueryError, View
+
+_CALLS: Final = 1_000
+"""Calls of a session that are compared."""
+_LINE: Final = 300
+"""Characters of a message that both have."""
+_TEXT: Final = 20_000
+"""Characters of any other."""
+
+
+class FactRow(msgspec.Struct):
+    """A fact, parameter or tool of both, in words."""
+
+    name: str
+    status: Status
+    a: str
+    b: str
+    against: str
+
+
+class MessageRow(msgspec.Struct):
+    """A message of both, or of one."""
+
+    role: str
+    status: Status
+    against: str
+    text: str
+    """What both have, or the only one; "" where they differ."""
+    changes: list[Run]
+    """Of two that differ."""
+
+
+class Compared(msgspec.Struct):
+    """Two calls or sessions."""
+
+    kind: str
+    ids: list[str]
+    facts: list[FactRow]
+    parameters: list[FactRow]
+    tools: list[FactRow]
+    messages: list[MessageRow]
+    first: str
+    """A sentence on where they differ first."""
+    cut: int | None
+    """So many calls of each session are compared; None: all."""
+
+
+def page(view: View) -> Compared:
+    """Return the comparison of the calls or sessions `a` and `b`, by words, or by lines if `unit` is `lines`.
+
+    Raises LookupError where there is no such call or session, and BadQueryError for a call and a session.
+    """
+    named = [_named(view, view.required(name)) for name in "ab"]
+    a, b = (read_side(view.reader, one, _CALLS) for one in named)
+    cut = any(isinstance(one, SessionSummary) and one.calls > _CALLS for one in named)
+    if a.kind != b.kind:
+        raise BadQueryError(f"A is a {a.kind} and B a {b.kind}: choose two calls or two sessions")
+    found = diff(a, b, "lines" if view.query.get("unit") == "lines" else "words")
+    return Compared(
+        kind=a.kind,
+        ids=[a.id, b.id],
+        facts=_rows(found.facts),
+        parameters=_rows(found.parameters),
+        tools=_rows(found.tools),
+        messages=[_message(a, b, pair) for pair in found.messages],
+        first=first_difference_text(found) if found.first_difference or not cut else "",
+        cut=_CALLS if cut else None,
+    )
+
+
+def _named(view: View, ident: str) -> SessionSummary | CallRecord:
+    named = named_by(view.reader, ident)
+    if named is None:
+        raise LookupError(why_unnamed(view.reader, ident, view.access.name))
+    return named
+
+
+def _rows(facts: Iterable[Fact]) -> list[FactRow]:
+    return [
+        FactRow(
+            name=name_text(fact),
+            status=fact.status,
+            a=value_text(fact.name, fact.a)[:_TEXT],
+            b=value_text(fact.name, fact.b)[:_TEXT],
+            against=against_text(fact),
+        )
+        for fact in facts
+    ]
+
+
+def _message(a: Side, b: Side, pair: Pair) -> MessageRow:
+    text = ""
+    if pair.status != "differs":
+        only = b.messages[pair.b or 0] if pair.a is None else a.messages[pair.a]
+        text = text_of(only)[: _LINE if pair.status == "same" else _TEXT]
+    changes = [Run(run.where, run.text[:_TEXT]) for run in pair.changes]
+    return MessageRow(role=pair.role, status=pair.status, against=STATUS_WORDS[pair.status], text=text, changes=changes)

@@ -1,0 +1,172 @@
+"""Find: where a text stands, by session, and what has an id or a user of that name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Final
+
+import msgspec
+
+from callspan.formatting import shown
+from callspan.record.call import CallRecord
+from callspan.record.codec import encode_json
+from callspan.record.messages import Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.stores.base import CallFilter, Reader
+from callspan.stores.new_messages import instructions, spoken
+from callspan.view.sessions import SessionRow, session_rows
+from callspan.view.source import View
+
+_CALLS: Final = 200
+"""Calls with the text that are looked at, newest first."""
+_HITS: Final = 5
+"""Shown of each session."""
+_AROUND: Final = 60
+"""Characters before a hit."""
+_LENGTH: Final = 200
+_SHORTEST_ID: Final = 4
+_WHERE: Final = {"tool": "tool result"}
+SCOPES: Final = ("messages", "answers", "questions", "tools", "reasoning", "instructions")
+
+
+class Hit(msgspec.Struct):
+    """A place where the text stands."""
+
+    call_id: str
+    where: str
+    """The role, `tool call`, `tool result`, `reasoning` or `instructions`."""
+    text: str
+    at: int
+    """Where in `text` it begins."""
+    length: int
+    start_ms: float
+
+
+class Found(msgspec.Struct):
+    """Something with this id or name."""
+
+    kind: str
+    """`session`, `call` or `user`."""
+    id: str
+
+
+class FoundSession(msgspec.Struct):
+    """A session with hits, or calls outside of sessions."""
+
+    id: str
+    session: SessionRow | None
+    hits: list[Hit]
+    more: int
+    """Hits that are not shown."""
+
+
+class FindPage(msgspec.Struct):
+    """What was found."""
+
+    exact: list[Found]
+    rows: list[FoundSession]
+    more: bool
+    """There are older calls with the text that were not looked at."""
+    text: str | None
+    arguments: list[str]
+    """Of the command that finds the same calls."""
+
+
+def page(view: View) -> FindPage:
+    """Return where the words of the line `q` stand; `scope` is one of `SCOPES`."""
+    reader, which = view.chosen()
+    scope, text = view.query.get("scope", SCOPES[0]), which.text
+    if text is None:
+        return FindPage(_exact(view.reader, which), [], more=False, text=None, arguments=[])
+    found = list(reader.calls(msgspec.structs.replace(which, limit=_CALLS)))
+    hits: dict[str, dict[tuple[str, str], Hit]] = {}
+    for call in found:
+        of = hits.setdefault(call.place.session_id or "", {})
+        for hit in _hits(call, text.casefold(), scope):
+            # A later call repeats the message: its first one counts, which comes later here.
+            of[hit.where, hit.text] = hit
+    return FindPage(
+        _exact(view.reader, which),
+        _rows(reader, hits),
+        more=len(found) == _CALLS,
+        text=text,
+        arguments=view.access.arguments(view.query.get("q", "")),
+    )
+
+
+def _rows(reader: Reader, hits: dict[str, dict[tuple[str, str], Hit]]) -> list[FoundSession]:
+    summaries = [one for session_id in hits if session_id and (one := reader.session(session_id)) is not None]
+    rows = {row.id: row for row in session_rows(reader, summaries)}
+    found = []
+    for session_id, of in hits.items():
+        ordered = sorted(of.values(), key=lambda hit: hit.start_ms)
+        if ordered:
+            row = rows.get(session_id)
+            found.append(FoundSession(session_id, row, ordered[:_HITS], max(0, len(ordered) - _HITS)))
+    return found
+
+
+def _exact(reader: Reader, which: CallFilter) -> list[Found]:
+    word = which.text or ""
+    is_id = len(word) >= _SHORTEST_ID and " " not in word
+    session, call = (reader.session(word), reader.call(word)) if is_id else (None, None)
+    user = None if not word else next(reader.sessions(which=CallFilter(user=word), limit=1), None)
+    found = [] if session is None else [Found("session", session.session.session_id)]
+    found += [] if call is None else [Found("call", call.call_id)]
+    return found + ([] if user is None else [Found("user", word)])
+
+
+def _hits(call: CallRecord, text: str, scope: str) -> Iterator[Hit]:
+    for where, said in _texts(call, scope):
+        at = _position(said, text)
+        if at is not None:
+            first = max(0, at - _AROUND)
+            before = shown(said[first:at]).lstrip() + (" " if at and said[at - 1].isspace() else "")
+            before = f"\N{HORIZONTAL ELLIPSIS}{before}" if first else before
+            excerpt = before + shown(said[at : at + _LENGTH], _LENGTH)
+            yield Hit(call.call_id, where, excerpt, len(before), len(text), call.timing.start_ns / 1e6)
+
+
+def _position(said: str, text: str) -> int | None:
+    """Return where the case-folded text begins; None where it is not. Folding may make one character two."""
+    folded = said.casefold()
+    at = folded.find(text)
+    if at < 0 or len(folded) == len(said):
+        return None if at < 0 else at
+    ends = accumulate(len(character.casefold()) for character in said)
+    return next(number for number, end in enumerate(ends) if end > at)
+
+
+def _texts(call: CallRecord, scope: str) -> Iterator[tuple[str, str]]:
+    """Yield the texts of a call that are in the scope, with where they stand."""
+    conversation = call.conversation
+    if conversation is None:
+        return
+    if scope == "instructions":
+        yield from (("instructions", one.text) for one in instructions(call) if isinstance(one, Text))
+        return
+    messages = conversation.output if scope == "answers" else [*spoken(call), *conversation.output]
+    for message in messages:
+        for part in message.parts:
+            where, said = _said(message, part)
+            if said and _is_in(scope, where):
+                yield where, said
+
+
+def _is_in(scope: str, where: str) -> bool:
+    tools = {"tool call", "tool result"}
+    wanted = {"answers": {"assistant"}, "questions": {"user"}, "tools": tools, "reasoning": {"reasoning"}}
+    return where in wanted.get(scope, {where})
+
+
+def _said(message: Message, part: Part) -> tuple[str, str]:
+    match part:
+        case Text(text=text) | Refusal(text=text):
+            return _WHERE.get(message.role, message.role), text
+        case Reasoning(text=text):
+            return "reasoning", text or ""
+        case ToolCall():
+            return "tool call", f"{part.name or ''} {part.arguments or ''}"
+        case ToolResult(content=content):
+            return "tool result", content if isinstance(content, str) else encode_json(content).decode()
+    return message.role, ""

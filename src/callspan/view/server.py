@@ -1,0 +1,201 @@
+"""Server: the page's files, its data and its live changes, for one browser on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import resources
+from typing import Final, NamedTuple
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from callspan.view import call, calls, charts, compare, find, live, now, session, sessions
+from callspan.view.source import Access, BadQueryError, StoreSource, View
+
+PAGES: Final[dict[str, Callable[[View], object]]] = {
+    "now": now.page,
+    "sessions": sessions.page,
+    "session": session.page,
+    "calls": calls.page,
+    "call": call.page,
+    "bodies": call.bodies,
+    "find": find.page,
+    "compare": compare.page,
+    "charts": charts.page,
+    "table": charts.table,
+    "scores": charts.scores,
+}
+"""What `/api/NAME?query` answers with."""
+_LIVE: Final = ("sessions", "session", "now")
+"""Pages of which what changes can be followed."""
+_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_LONGEST_NAME: Final = 64
+_ADDRESS: Final = "127.0.0.1"
+_CLOSED: Final = "This page is for the browser that opened the address which `callspan view` printed, once.\n"
+
+
+class ServerOptions(NamedTuple):
+    """What the command says of the server."""
+
+    port: int = 0
+    """0: any that is free."""
+    ready: Callable[[str], object] = print
+    """Is given the address to open, when it can be opened."""
+
+
+class _Gate:
+    """Lets in requests of the browser that opened the printed address, made to this address by its own page."""
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self._app = app
+        self._hosts = {f"{name}:{port}" for name in (_ADDRESS, "localhost")}
+        self._cookie = f"callspan_{port}"
+        self.token: str | None = secrets.token_urlsafe(32)
+        self._key = secrets.token_urlsafe(32)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+
+        async def with_headers(message: dict[str, object]) -> None:
+            if message["type"] == "http.response.start":
+                found = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+                message["headers"] = [*message.get("headers", []), *found]  # type: ignore[misc]
+            await send(message)
+
+        answer: ASGIApp = self._refusal(request) or self._app
+        await answer(scope, receive, with_headers)  # type: ignore[arg-type]
+
+    def _refusal(self, request: Request) -> Response | None:
+        if request.headers.get("host") not in self._hosts or request.method not in {"GET", "HEAD"}:
+            return PlainTextResponse(_CLOSED, 403)
+        origin = request.headers.get("origin")
+        if origin is not None and origin.removeprefix("http://") not in self._hosts:
+            return PlainTextResponse(_CLOSED, 403)
+        if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+            return PlainTextResponse(_CLOSED, 403)
+        given = request.cookies.get(self._cookie, "")
+        knows = hmac.compare_digest(given.encode(), self._key.encode())
+        if request.url.path == "/" and "token" in request.query_params:
+            return self._exchanged(request.query_params["token"], knows=knows)
+        return None if knows else PlainTextResponse(_CLOSED, 403)
+
+    def _exchanged(self, given: str, *, knows: bool) -> Response:
+        """Return the answer to the printed address, whose token is used up by it."""
+        if self.token is not None and hmac.compare_digest(given.encode(), self.token.encode()):
+            self.token = None
+        elif not knows:
+            return PlainTextResponse(_CLOSED, 403)
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(self._cookie, self._key, httponly=True, samesite="strict", path="/")
+        return answer
+
+
+async def _data(source: StoreSource, request: Request) -> Response:
+    page = PAGES.get(request.path_params["name"])
+    if page is None:
+        return _failed("there is no such page", 404)
+    try:
+        body = await source.ask(page, dict(request.query_params))
+    except BadQueryError as error:
+        return _failed(str(error), 400)
+    except LookupError as error:
+        return _failed(str(error.args[0] if error.args else error), 404)
+    except source.access.errors() as error:
+        return _failed(source.access.said(error), 503)
+    return Response(body, media_type="application/json")
+
+
+def _failed(text: str, status: int) -> Response:
+    return Response(msgspec.json.encode({"error": text}), status, media_type="application/json")
+
+
+async def _changes(source: StoreSource, ended: Callable[[], bool], request: Request) -> Response:
+    name = request.query_params.get("page", "")
+    if name not in _LIVE:
+        return _failed("nothing of this page changes by itself", 404)
+    query = {key: value for key, value in request.query_params.items() if key != "page"}
+    events = live.events(source, PAGES[name], query, ended)
+    return StreamingResponse(events, media_type="text/event-stream")
+
+
+async def _file(request: Request) -> Response:
+    name = request.path_params.get("name", "index.html")
+    kind = _TYPES.get(name.rpartition(".")[2])
+    place = resources.files("callspan.view").joinpath("static").joinpath(name)
+    if kind is None or "/" in name or len(name) > _LONGEST_NAME or not place.is_file():
+        return PlainTextResponse("There is no such file.\n", 404)
+    return Response(place.read_bytes(), media_type=kind)
+
+
+def application(access: Access, port: int, ended: Callable[[], bool]) -> tuple[ASGIApp, str]:
+    """Return the application, and the token that opens it, once; `ended` says whether the server is to end."""
+    reading, watching = StoreSource(access), StoreSource(access)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(reading.close)
+        await asyncio.to_thread(watching.close)
+
+    routes = [
+        Route("/", _file),
+        Route("/static/{name}", _file),
+        Route("/api/live", partial(_changes, watching, ended)),
+        Route("/api/{name}", partial(_data, reading)),
+    ]
+    gate = _Gate(Starlette(routes=routes, lifespan=lifespan), port)
+    return gate, gate.token or ""
+
+
+def listening(port: int) -> socket.socket:
+    """Return a socket of this machine alone; port 0: any that is free. Raises OSError where it is taken."""
+    made = socket.socket()
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((_ADDRESS, port))
+        made.listen(64)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def serve(access: Access, options: ServerOptions) -> None:
+    """Serve the page until the process is interrupted. Raises OSError where the port is taken."""
+    with listening(options.port) as opened:
+        port = opened.getsockname()[1]
+        servers: list[uvicorn.Server] = []
+        app, token = application(access, port, lambda: any(one.should_exit for one in servers))
+        options.ready(f"http://{_ADDRESS}:{port}/?token={token}")
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1, ws="none"
+        )
+        servers.append(uvicorn.Server(config))
+        servers[0].run(sockets=[opened])

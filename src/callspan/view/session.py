@@ -1,0 +1,294 @@
+"""Session: one session with its steps, and its calls, tools, events, messages and rewards by time, in pages."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from itertools import islice
+from typing import Final, TypeAlias
+
+import msgspec
+
+from callspan.formatting import in_ms
+from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
+from callspan.record.messages import tool_name
+from callspan.stores.aggregates import idle_gaps
+from callspan.stores.base import CallFilter, Event, Reader
+from callspan.stores.new_messages import ConversationReader, instructions
+from callspan.view.calls import CallRow, call_row
+from callspan.view.sessions import SessionRow, session_rows, thinned
+from callspan.view.source import View
+from callspan.view.turns import plain, plain_messages
+
+Instructions: TypeAlias = dict[str, dict[str, object]]
+"""Instructions and tools of requests, by a key."""
+_ROWS: Final = 300
+_CHARACTERS: Final = 20_000
+"""Of each text; the page of the call has more."""
+_POINTS: Final = 600
+_IDLE_NS: Final = 20_000_000_000
+"""A longer gap is cut out of the time axis."""
+_WHOLE: Final = 2_000
+"""Of a session with more steps only those of the page are read."""
+
+
+class TurnRow(msgspec.Struct):
+    """What a call adds to the conversation."""
+
+    new: list[dict[str, object]]
+    """Messages of its request that no call before it has sent or answered."""
+    answer: list[dict[str, object]]
+    instructions: str | None
+    """Key of its instructions and tools; None: it has none."""
+    sent: int | None
+    """Messages of its request."""
+    sent_bytes: int | None
+    error: str | None
+    kept: str
+    """The level of content that was kept: `full`, `metadata`, `off`."""
+    redactions: list[dict[str, object]]
+
+
+class EntryRow(msgspec.Struct):
+    """Something that happened in the session."""
+
+    id: str
+    kind: str
+    """`call`, `message`, `reward`, or the type of an event."""
+    step_id: str | None
+    start_ms: float
+    lasted_ms: float | None
+    call: CallRow | None = None
+    turn: TurnRow | None = None
+    record: dict[str, object] | None = None
+    """Of all but calls: the record."""
+
+
+class StepRow(msgspec.Struct):
+    """One timestep."""
+
+    id: str
+    position: int
+    name: str | None
+    user_step_id: str | None
+    turn: int | None
+    parent_id: str | None
+    start_ms: float | None
+    lasted_ms: float | None
+    outcome: str | None
+    terminated: bool | None
+    truncated: bool | None
+    reward: float | None
+
+
+class SessionPage(msgspec.Struct):
+    """A page of a session."""
+
+    session: SessionRow
+    record: dict[str, object]
+    rows: list[EntryRow]
+    steps: list[StepRow]
+    instructions: Instructions
+    """By their keys: `parts` and `tools`."""
+    curve: list[float]
+    """The reward so far."""
+    before: float
+    """The reward that was given before this page."""
+    gaps: list[tuple[float, float]]
+    """Times in which nothing ran, Unix milliseconds."""
+    next: list[int | str] | None
+
+
+def page(view: View) -> SessionPage:
+    """Return the entries of session `id` behind `after`. Raises LookupError where there is no such session."""
+    reader = view.reader
+    summary = reader.session(view.required("id"))
+    if summary is None:
+        raise LookupError("There is no such session: it was erased, or its id is another one.")
+    session_id, place = summary.session.session_id, view.after()
+    items = list(islice(_entries(reader, session_id, place), _ROWS + 1))
+    more, items = len(items) > _ROWS, items[:_ROWS]
+    known: Instructions = {}
+    rows = _rows(items, _turns_before(reader, session_id, place), known)
+    curves = reader.reward_curves([session_id])
+    curve = [value for _, value in curves.get(session_id, [])]
+    return SessionPage(
+        session=session_rows(reader, [summary], curves)[0],
+        record=_plain_session(summary.session),
+        rows=rows,
+        steps=_steps(reader, session_id, rows, whole=summary.timesteps <= _WHOLE),
+        instructions=known,
+        curve=thinned(curve, _POINTS),
+        before=_reward_before(curves.get(session_id, ()), place),
+        gaps=[(start / 1e6, end / 1e6) for start, end in idle_gaps(map(_extent, items), _IDLE_NS)],
+        next=[*_place(items[-1])] if more else None,
+    )
+
+
+def _reward_before(curve: Sequence[tuple[int, float]], place: Sequence[int | str] | None) -> float:
+    """Return the reward that had been given at a place, of the reward so far by time."""
+    given = [value for time_ns, value in curve if place is not None and time_ns <= int(place[0])]
+    return given[-1] if given else 0.0
+
+
+def _entries(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> Iterator[CallRecord | Event]:
+    """Yield the entries behind a place, by time and id."""
+    since = None if place is None else int(place[0])
+    which = CallFilter(session_id=session_id, newest_first=False, since_ns=since)
+    every = heapq.merge(reader.calls(which), reader.events(session_id, since_ns=since), key=_time)
+    if place is None:
+        yield from every
+        return
+    last = tuple(place)
+    same: list[CallRecord | Event] = []
+    for item in every:
+        if _time(item) == last[0]:
+            same.append(item)
+            continue
+        yield from _behind(same, last)
+        same = []
+        yield item
+    yield from _behind(same, last)
+
+
+def _behind(same: list[CallRecord | Event], last: tuple[int | str, ...]) -> Iterator[CallRecord | Event]:
+    """Yield the entries of the same time that come after the one with this id."""
+    ids = [_place(item)[1] for item in same]
+    yield from same[ids.index(str(last[1])) + 1 :] if last[1] in ids else same
+
+
+def _time(item: CallRecord | Event) -> int:
+    return item.timing.start_ns if isinstance(item, CallRecord) else item.time_ns
+
+
+def _place(item: CallRecord | Event) -> tuple[int, str]:
+    match item:
+        case CallRecord():
+            return item.timing.start_ns, item.call_id
+        case EventRecord():
+            return item.time_ns, item.event_id
+        case MessageRecord():
+            return item.time_ns, item.message_id
+    return item.time_ns, item.reward_id
+
+
+def _lasted(item: CallRecord | Event) -> int | None:
+    if isinstance(item, CallRecord):
+        return item.timing.duration_ns
+    return item.duration_ns if isinstance(item, EventRecord) else None
+
+
+def _extent(item: CallRecord | Event) -> tuple[int, int]:
+    return _time(item), _time(item) + (_lasted(item) or 0)
+
+
+def _turns_before(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> ConversationReader:
+    turns = ConversationReader()
+    if place is not None:
+        before = CallFilter(session_id=session_id, until_ns=int(place[0]) + 1, limit=2)
+        for call in reversed(list(reader.calls(before))):
+            turns.add(call)
+    return turns
+
+
+def _rows(items: Sequence[CallRecord | Event], turns: ConversationReader, known: Instructions) -> list[EntryRow]:
+    return [_call(item, turns, known) if isinstance(item, CallRecord) else event_row(item) for item in items]
+
+
+def _call(call: CallRecord, turns: ConversationReader, known: Instructions) -> EntryRow:
+    row = call_row(call)
+    return EntryRow(
+        id=call.call_id,
+        kind="call",
+        step_id=call.place.timestep_id,
+        start_ms=row.start_ms,
+        lasted_ms=row.lasted_ms,
+        call=row,
+        turn=turn_row(call, turns.add(call).messages, instructions_key(call, known)),
+    )
+
+
+def turn_row(call: CallRecord, new: Sequence[object], instructed: str | None) -> TurnRow:
+    """Return what a call adds, with these new messages."""
+    outputs = call.conversation.output if call.conversation is not None else []
+    return TurnRow(
+        new=plain_messages(new, _CHARACTERS),  # type: ignore[arg-type]
+        answer=plain_messages(outputs, _CHARACTERS),
+        instructions=instructed,
+        sent=call.request.message_count,
+        sent_bytes=call.request.body_bytes,
+        error=call.error.message or call.error.type if call.error else None,
+        kept=call.content_level,
+        redactions=[msgspec.to_builtins(one) for one in call.redactions],
+    )
+
+
+def instructions_key(call: CallRecord, known: Instructions) -> str | None:
+    """Return the key of a call's instructions and tools, which are added to the known ones; None: it has none."""
+    parts = [*map(plain, instructions(call))]
+    tools = call.conversation.tools if call.conversation is not None else []
+    if not parts and not tools:
+        return None
+    key = sha256(msgspec.json.encode([parts, tools], enc_hook=str)).hexdigest()[:16]
+    known.setdefault(key, {"parts": parts, "tools": [_tool(tool) for tool in tools]})
+    return key
+
+
+def _tool(tool: object) -> dict[str, object]:
+    fields = tool if isinstance(tool, dict) else {}
+    inner = fields.get("function", fields)
+    text = inner.get("description") if isinstance(inner, dict) else None
+    return {"name": tool_name(fields), "description": text, "definition": tool}
+
+
+def event_row(item: Event) -> EntryRow:
+    """Return the row of an event, message or reward."""
+    time_ns, ident = _place(item)
+    kind = "message" if isinstance(item, MessageRecord) else "reward"
+    kind = item.event_type if isinstance(item, EventRecord) else kind
+    return EntryRow(
+        id=ident,
+        kind=kind,
+        step_id=item.timestep_id,
+        start_ms=time_ns / 1e6,
+        lasted_ms=in_ms(_lasted(item)),
+        record=msgspec.to_builtins(item, enc_hook=str),
+    )
+
+
+def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, whole: bool) -> list[StepRow]:
+    positions = reader.step_positions([session_id])
+    if whole:
+        found: list[TimestepRecord] = list(reader.timesteps(session_id))
+    else:
+        ids = list(dict.fromkeys(row.step_id for row in rows if row.step_id is not None))
+        stored = (one.record for one in reader.stored("timestep", ids))
+        found = [record for record in stored if isinstance(record, TimestepRecord)]
+    steps = [_step(one, positions.get(one.timestep_id, one.index)) for one in found]
+    return sorted(steps, key=lambda one: one.position)
+
+
+def _step(step: TimestepRecord, position: int) -> StepRow:
+    lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
+    return StepRow(
+        id=step.timestep_id,
+        position=position,
+        name=step.name,
+        user_step_id=step.user_step_id,
+        turn=step.turn,
+        parent_id=step.parent_timestep_id,
+        start_ms=in_ms(step.start_ns),
+        lasted_ms=in_ms(lasted),
+        outcome=step.outcome,
+        terminated=step.terminated,
+        truncated=step.truncated,
+        reward=step.totals.reward if step.totals else None,
+    )
+
+
+def _plain_session(session: SessionRecord) -> dict[str, object]:
+    found: dict[str, object] = msgspec.to_builtins(session, enc_hook=str)
+    found.pop("totals", None)
+    return found

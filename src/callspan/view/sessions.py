@@ -1,0 +1,155 @@
+"""Sessions: the list, a page of rows with what was said first, marks, scores, course and sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from callspan.formatting import exact, in_ms
+from callspan.record.reward_sums import Score
+from callspan.stores.base import CallError, Reader, Run, SessionSummary
+from callspan.stores.session_source import place_of
+from callspan.view.source import View
+
+_ROWS: Final = 100
+_POINTS: Final = 64
+"""Of a curve of rewards in a list."""
+_EVENTS: Final = 10_000
+"""A session with more has no curve in a list."""
+
+
+class CourseBar(msgspec.Struct, array_like=True):
+    """One call or tool in the drawing of a session's course."""
+
+    kind: str
+    start_ms: float
+    """Since the first of them."""
+    lasted_ms: float | None
+    first_token_ms: float | None
+    outcome: str | None
+    retries: int | None
+
+
+class SessionRow(msgspec.Struct):
+    """One session in a list; None is unknown."""
+
+    id: str
+    name: str | None
+    title: str | None
+    user: str | None
+    group: str | None
+    task: str | None
+    experiment: str | None
+    start_ms: float | None
+    lasted_ms: float | None
+    active_ms: float | None
+    outcome: str
+    succeeded: bool | None
+    errors: int
+    first_error: CallError | None
+    cancelled: int
+    cut_off: int
+    cut_by_length: int
+    retries: int | None
+    reward: float | None
+    scores: dict[str, Score]
+    steps: int
+    calls: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: str | None
+    calls_without_cost: int
+    metadata: dict[str, object]
+    content_level: str
+    course: list[CourseBar]
+    curve: list[float]
+    """The reward so far, where the environment gave several."""
+
+
+class SessionsPage(msgspec.Struct):
+    """A page of the list."""
+
+    rows: list[SessionRow]
+    next: list[int | str] | None
+    """The place behind which the next page begins; None: this is the last."""
+
+
+def page(view: View) -> SessionsPage:
+    """Return a page of the sessions that the filter line `q` selects, `after` a place."""
+    reader, which = view.chosen()
+    found = reader.sessions(since_ns=which.since_ns, which=which, after=view.after(), limit=_ROWS + 1)
+    some = list(found)
+    last = [*place_of(some[_ROWS - 1], which.sort)] if len(some) > _ROWS else None
+    return SessionsPage(rows=session_rows(reader, some[:_ROWS]), next=last)
+
+
+def session_rows(
+    reader: Reader, found: list[SessionSummary], curves: Mapping[str, Sequence[tuple[int, float]]] | None = None
+) -> list[SessionRow]:
+    """Return the rows of these sessions; `curves` are their rewards where they were read already."""
+    ids = [one.session.session_id for one in found]
+    words = reader.first_words(ids)
+    if curves is None:
+        curves = reader.reward_curves([key for one, key in zip(found, ids, strict=True) if one.events <= _EVENTS])
+    drawn = {key: [value for _, value in curve] for key, curve in curves.items() if len(curve) > 1}
+    courses = reader.courses([one for one in ids if one not in drawn])
+    return [
+        _row(one, words.get(key), courses.get(key, []), thinned(drawn.get(key, []), _POINTS))
+        for one, key in zip(found, ids, strict=True)
+    ]
+
+
+def _row(summary: SessionSummary, title: str | None, runs: Sequence[Run], curve: list[float]) -> SessionRow:
+    session = summary.session
+    return SessionRow(
+        id=session.session_id,
+        name=session.name,
+        title=title,
+        user=session.user_id,
+        group=session.group_id,
+        task=session.task_id,
+        experiment=session.experiment,
+        start_ms=in_ms(session.start_ns),
+        lasted_ms=in_ms(summary.duration_ns),
+        active_ms=in_ms(summary.active_ns),
+        outcome=summary.outcome,
+        succeeded=summary.succeeded,
+        errors=summary.errors,
+        first_error=summary.first_error,
+        cancelled=summary.cancelled,
+        cut_off=summary.cut_off,
+        cut_by_length=summary.cut_by_length,
+        retries=summary.retries,
+        reward=summary.reward,
+        scores=summary.scores,
+        steps=summary.timesteps,
+        calls=summary.calls,
+        input_tokens=summary.input_tokens,
+        output_tokens=summary.output_tokens,
+        cost_usd=exact(summary.cost_usd),
+        calls_without_cost=summary.calls_without_cost,
+        metadata=session.metadata,
+        content_level=session.content_level,
+        course=[_bar(run, runs[0].start_ns) for run in runs],
+        curve=curve,
+    )
+
+
+def _bar(run: Run, first_ns: int) -> CourseBar:
+    start, lasted = round((run.start_ns - first_ns) / 1e6, 1), in_ms(run.duration_ns, 1)
+    return CourseBar(run.kind, start, lasted, in_ms(run.first_token_ns, 1), run.outcome, run.retries)
+
+
+def thinned(values: list[float], most: int) -> list[float]:
+    """Return a curve of at most so many points that keeps the least and the largest value of each part."""
+    if len(values) <= most:
+        return values
+    parts = most // 2
+    found: list[float] = []
+    for number in range(parts):
+        some = values[number * len(values) // parts : (number + 1) * len(values) // parts]
+        low, high = min(some), max(some)
+        found += [low, high] if some.index(low) < some.index(high) else [high, low]
+    return found

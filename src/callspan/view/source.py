@@ -1,0 +1,150 @@
+"""Source: the store as the pages read it, on a thread of its own, with the filter that the filter line stands for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from callspan.stores.base import CallFilter, Reader
+
+Query: TypeAlias = Mapping[str, str]
+"""The query of a request for data, by name."""
+
+
+_PLACES: Final = ([int], [int, str], [int, int, str])
+"""The types of a place: an offset, or a time and an id, perhaps behind the value by which the rows are sorted."""
+_LARGEST: Final = 2**63 - 1
+
+
+class BadQueryError(Exception):
+    """The query means nothing; the text says why."""
+
+
+class Chosen(NamedTuple):
+    """What a filter line stands for."""
+
+    which: CallFilter
+    limited: Callable[[Reader], Reader]
+    """Returns the reader limited by scores; the same where the line has no conditions on scores."""
+
+
+class Access(NamedTuple):
+    """How the page gets at the store."""
+
+    open: Callable[[], Reader]
+    """Opens the store for reading. Raises what its drivers raise."""
+    chosen: Callable[[str], Chosen]
+    """Reads a filter line. Raises BadQueryError."""
+    arguments: Callable[[str], list[str]]
+    """Reads a filter line as arguments of the command."""
+    said: Callable[[Exception], str]
+    """Returns the sentence that the command would print for an error of the store."""
+    errors: Callable[[], tuple[type[Exception], ...]]
+    """Returns the exceptions of a store that cannot be read."""
+    waiting: Callable[[], list[str]]
+    """Returns sentences on records that wait to be delivered, and on losses."""
+    name: str
+    """The store, without its password."""
+    trace_url: str | None = None
+    """Address of a trace, with `{trace_id}`; None: none is linked."""
+
+
+class View(NamedTuple):
+    """What a page is made of."""
+
+    reader: Reader
+    access: Access
+    query: Query
+
+    def chosen(self) -> tuple[Reader, CallFilter]:
+        """Return the reader and the filter that the query's line `q` stands for. Raises BadQueryError."""
+        chosen = self.access.chosen(self.query.get("q", ""))
+        return chosen.limited(self.reader), chosen.which
+
+    def session_id(self) -> str:
+        """Return the id in the query. Raises BadQueryError where there is none."""
+        return self.required("id")
+
+    def required(self, name: str) -> str:
+        """Return a value of the query. Raises BadQueryError where there is none."""
+        if not self.query.get(name):
+            raise BadQueryError(f"{name} is missing")
+        return self.query[name]
+
+    def after(self) -> list[int | str] | None:
+        """Return the place behind which the page begins; None: at the first. Raises BadQueryError."""
+        text = self.query.get("after")
+        if not text:
+            return None
+        try:
+            found = msgspec.json.decode(text, type=list[int | str])
+        except msgspec.DecodeError:
+            raise BadQueryError("after is no place") from None
+        if [type(one) for one in found] not in _PLACES or any(
+            abs(one) > _LARGEST for one in found if isinstance(one, int)
+        ):
+            raise BadQueryError("after is no place")
+        return found
+
+
+class StoreSource:
+    """A store that one thread reads; it is opened by the first use, and again after an error."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="callspan-view")
+        self._reader: Reader | None = None
+
+    async def ask(self, page: Callable[[View], object], query: Query) -> bytes:
+        """Return the JSON of a page. Raises the errors of the store, and BadQueryError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.answer, page, query)
+
+    def answer(self, page: Callable[[View], object], query: Query) -> bytes:
+        """Return the JSON of a page, on the thread that reads."""
+        try:
+            return encoder.encode(page(View(self._opened(), self.access, query)))
+        except self.access.errors():
+            self._close()
+            raise
+
+    async def version(self) -> str | None:
+        """Return a text that differs when something was written since; None: the store cannot tell."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._version)
+
+    def close(self) -> None:
+        """Close the store, after the page that is being read."""
+        self._thread.submit(self._close)
+        self._thread.shutdown()
+
+    def _version(self) -> str | None:
+        try:
+            return self._opened().version()
+        except self.access.errors():
+            self._close()
+            raise
+
+    def _opened(self) -> Reader:
+        if self._reader is not None:
+            try:
+                self._reader.version()
+            except self.access.errors():
+                self._close()  # the file was deleted or replaced: opening it says so, or opens the other
+        if self._reader is None:
+            self._reader = self.access.open()
+        return self._reader
+
+    def _close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, msgspec.Raw) else str(value)
+
+
+encoder = msgspec.json.Encoder(enc_hook=_plain, decimal_format="string")

@@ -1,0 +1,84 @@
+// The page: its top bar, its addresses, and which module draws what.
+import { h, link, mark, button } from "./dom.js";
+import { get, Failure } from "./api.js";
+import { clock, time } from "./format.js";
+import { setKeys } from "./keys.js";
+import { unquoted } from "./filters.js";
+
+const PAGES = { "": "start", calls: "calls", session: "session", call: "call", find: "find", compare: "compare", charts: "charts" };
+const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: "calls", call: "calls", compare: "compare", charts: "charts" };
+const main = document.getElementById("main"), state = document.querySelector(".state");
+
+export const app = { store: "", live: false, trace: null, order: [], marked: JSON.parse(sessionStorage.getItem("marked") || "[]"), scroll: {} };
+let drawn = null, turn = 0, at = null;
+
+export const address = (page, id, values) => {
+  const text = new URLSearchParams(Object.entries(values || {}).filter(([, value]) => value)).toString();
+  return `#/${page}${id ? "/" + encodeURIComponent(id) : ""}${text ? "?" + text : ""}`;
+};
+const parsed = () => {
+  try { return read(); } catch { return { page: "start", values: {}, hash: location.hash }; }
+};
+const read = () => {
+  const [path, values = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const [page, id] = path.split("/");
+  return { page: PAGES[page] ?? "start", id: id && decodeURIComponent(id), values: Object.fromEntries(new URLSearchParams(values)), hash: location.hash };
+};
+
+export const say = (kind, reason) => {
+  const where = app.store ? [" · ", app.store] : [];
+  if (kind === "live") state.replaceChildren(h("i.live"), "live", ...where);
+  else if (kind === "still") state.replaceChildren(`as of ${clock(Date.now())} `, button("read again", () => draw()), ...where);
+  else if (kind === "report") state.replaceChildren(app.store);
+  else state.replaceChildren(mark("cut", `not live since ${clock(Date.now())}: ${reason}`), " ", button("try again", () => draw()));
+};
+
+export const title = text => { document.title = `${text ? text + " – " : ""}callspan`; };
+
+export const draw = async () => {
+  const mine = ++turn, place = parsed();
+  if (at) app.scroll[at] = main.scrollTop;
+  at = place.hash;
+  drawn?.close?.();
+  drawn = null;
+  for (const one of document.querySelectorAll("nav a")) {
+    if (one.dataset.page === TABS[place.page]) one.setAttribute("aria-current", "page"); else one.removeAttribute("aria-current");
+  }
+  setKeys([]);
+  document.getElementById("find").value = place.page === "find" ? unquoted(place.values.q || "") : "";
+  // What takes longer than a moment shows rows of the final height.
+  const waiting = setTimeout(() => { if (mine === turn) main.replaceChildren(h("div.waiting", { "aria-busy": "true" }, Array.from({ length: 9 }, () => h("div", null, h("i"), h("i"))))); }, 300);
+  const stop = new AbortController();
+  const slow = setTimeout(() => { if (mine === turn) main.append(h("p.soft.pad", null, `reading ${app.store}; `, button("stop", () => stop.abort()))); }, 2000);
+  try {
+    const module = await import(`./${place.page}.js`);
+    const made = await module.default({ place, app, signal: stop.signal, fresh: () => mine === turn });
+    if (mine !== turn) { made.close?.(); return; }
+    main.replaceChildren(made.body);
+    main.className = place.page;
+    drawn = made;
+    title(made.title);
+    setKeys(made.keys || []);
+    main.scrollTop = app.scroll[place.hash] || 0;
+    made.ready?.();
+    if (globalThis.CALLSPAN_DATA) say("report");
+  } catch (error) {
+    if (mine === turn) main.replaceChildren(failed(error));
+    if (!(error instanceof Failure) && error.name !== "AbortError") console.error(error);
+  } finally {
+    clearTimeout(waiting);
+    clearTimeout(slow);
+  }
+};
+
+const failed = error => h("div.pad", null, mark("error", error.name === "AbortError" ? "stopped" : error.message), h("p", null, button("try again", () => draw()), " ", link("#/", "Sessions")));
+
+document.querySelector("form.find").addEventListener("submit", event => {
+  event.preventDefault();
+  const text = document.getElementById("find").value.trim();
+  document.getElementById("find").blur();
+  // What is written here is text, also where it looks like a filter.
+  if (text) location.hash = address("find", null, { q: `"${text.replace(/["\\]/g, "\\$&")}"` });
+});
+addEventListener("hashchange", draw);
+get("now").then(now => { app.store = now.store.replace(/^.*\//, ""); app.trace = now.trace_url; app.live = now.live; }).catch(() => {}).finally(draw);

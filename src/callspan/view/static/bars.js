@@ -1,0 +1,76 @@
+// Bars: hollow waits for the first token, full answers, a red line is a failed attempt, hatched is the wait after it.
+import { h, svg } from "./dom.js";
+import { time } from "./format.js";
+
+const piece = (kind, from, to, axis, title) => h(`i.${kind}`, { title, style: { left: `${axis.at(from)}%`, width: `${Math.max(0, axis.at(to) - axis.at(from))}%` } });
+
+// The pieces of a call that began at `start` (ms); attempts are arrays of start, end, status, error, wait, asked.
+export const callPieces = (start, call, axis, now) => {
+  const found = [], lasted = call.lasted_ms ?? Math.max(0, now - start), end = start + lasted;
+  const tries = call.attempts || [];
+  for (const [from, to, status, error, wait] of tries.slice(0, -1)) {
+    found.push(h("i.failed", { title: `${error || "failed"} ${status || ""}`, style: { left: `${axis.at(start + from)}%` } }));
+    if (wait) found.push(piece("pause", start + (to ?? from), start + (to ?? from) + wait, axis, `then waited ${time(wait)}`));
+  }
+  const began = start + (tries.length ? tries.at(-1)[0] : 0);
+  if (["error", "timeout"].includes(call.outcome)) {
+    found.push(piece("wait", began, end, axis), h("i.failed", { style: { left: `${axis.at(end)}%` } }));
+    return found;
+  }
+  if (call.outcome === "started" || call.outcome === "in_progress") return [...found, piece("wait", began, end, axis, "running")];
+  const first = call.first_token_ms !== null && call.first_token_ms !== undefined ? start + call.first_token_ms : null;
+  if (first !== null) found.push(piece("wait", began, first, axis, `first token after ${time(call.first_token_ms)}`));
+  found.push(piece(call.outcome === "cancelled" ? "stopped" : "model", first ?? began, end, axis, time(lasted)));
+  return found;
+};
+
+export const toolPiece = (start, lasted, axis, failed) => piece(failed ? "tool broken" : "tool", start, start + (lasted || 0), axis, time(lasted));
+export const dot = (at, axis) => h("i.dot", { style: { left: `${axis.at(at)}%` } });
+export const span = (from, to, axis) => piece("line", from, to, axis);
+
+// The axis: per cent of a time, with idle time cut out to a narrow column each.
+export const axisOf = (start, end, gaps = []) => {
+  const cut = gaps.filter(([from, to]) => from >= start && to <= end), each = 2.5;
+  const busy = Math.max(1, end - start - cut.reduce((total, [from, to]) => total + to - from, 0)), room = 100 - each * cut.length;
+  const at = ms => {
+    let idle = 0, columns = 0;
+    for (const [from, to] of cut) {
+      if (ms >= to) { idle += to - from; columns += each; } else if (ms > from) { idle += ms - from; columns += each * (ms - from) / (to - from); }
+    }
+    return Math.max(0, Math.min(100, (ms - start - idle) / busy * room + columns));
+  };
+  return { at, cut, busy };
+};
+
+// The course of a session in a list: the same drawing, as wide as the root of the busy time.
+export const course = row => {
+  if (row.curve.length) return curve([row.curve], 128, 20);
+  const box = h("span.track.course", { title: row.active_ms ? `busy for ${time(row.active_ms)}; width is the root of it` : null });
+  if (!row.course.length) return box;
+  const now = Date.now() - (row.start_ms || 0), moved = [];
+  let reach = null, idle = 0;
+  for (const [kind, start, lasted, first, outcome, retries] of row.course) {
+    if (reach !== null && start - reach > 3000) idle += start - reach - 200;
+    moved.push([kind, start - idle, lasted ?? Math.max(0, now - start), first, outcome, retries, lasted === null]);
+    reach = Math.max(reach ?? 0, start + (lasted ?? Math.max(0, now - start)));
+  }
+  const whole = Math.max(1, ...moved.map(([, start, lasted]) => start + lasted)), width = Math.min(100, Math.max(18, Math.sqrt(whole / 40000) * 100));
+  const axis = { at: ms => ms / whole * width };
+  for (const [kind, start, lasted, first, outcome, retries, open] of moved) {
+    if (kind === "tool") box.append(toolPiece(start, lasted, axis, outcome === "error"));
+    else {
+      const tries = retries ? Array.from({ length: retries + 1 }, (_, at) => [at * lasted * 0.6 / (retries + 1), null, null, "failed", null]) : [];
+      box.append(...callPieces(start, { lasted_ms: open ? null : lasted, first_token_ms: first, outcome, attempts: tries }, axis, start + lasted));
+    }
+  }
+  return box;
+};
+
+export const curve = (lines, width, height) => {
+  const all = lines.flat(), low = Math.min(0, ...all), high = Math.max(0, ...all), rise = high - low || 1;
+  const y = value => 2 + (high - value) / rise * (height - 4);
+  const best = lines.reduce((found, line) => (line.at(-1) > found.at(-1) ? line : found), lines[0]);
+  const drawn = line => svg("polyline", { class: line === best ? "best" : "rest", points: line.map((value, at) => `${line.length > 1 ? at / (line.length - 1) * width : 0},${y(value)}`).join(" ") });
+  return svg("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, width, height, preserveAspectRatio: "none", "aria-hidden": "true" },
+    svg("line", { class: "zero", x1: 0, x2: width, y1: y(0), y2: y(0) }), lines.filter(line => line !== best).map(drawn), drawn(best));
+};

@@ -1,0 +1,171 @@
+// Charts: strips of cost, tokens, time and scores that share one axis, and tables; every number leads to its rows.
+import { h, svg, link, soft, strong, button, mark } from "./dom.js";
+import { get } from "./api.js";
+import { brief, count, money, plain, plural, signed, sum, time, DASH } from "./format.js";
+import { address, say } from "./app.js";
+import { filterLine, quoted, wordsOf } from "./filters.js";
+
+const LEFT = 56, HEIGHT = 112, TOP = 6, BOTTOM = 18, MOST_SLOTS = 240, MODELS = 4;
+const FILLS = ["model", "tool", "env", "wait"];
+const SERIES = ["env", "model", "tool", "wait"];
+const HOUR = 3600e3;
+const TABLES = [["User", "user"], ["Model", "model"]];
+
+// Times as the store names them: 2026-11-20, or 2026-11-20T08:00Z.
+const begin = key => Date.parse(key.length > 10 ? key : `${key}T00:00Z`);
+const keyOf = (ms, unit) => { const text = new Date(ms).toISOString(); return unit === "day" ? text.slice(0, 10) : `${text.slice(0, 13)}:00Z`; };
+const nameOf = (key, unit) => {
+  const at = new Date(begin(key));
+  return unit === "day" ? `${at.getUTCDate()} ${at.toLocaleDateString("en-GB", { weekday: "short", timeZone: "UTC" })}` : `${String(at.getUTCHours()).padStart(2, "0")}:00`;
+};
+const every = (keys, unit) => {
+  const step = unit === "day" ? 24 * HOUR : HOUR, known = keys.filter(Boolean).sort();
+  if (!known.length) return [];
+  const last = begin(known.at(-1)), first = Math.max(begin(known[0]), last - (MOST_SLOTS - 1) * step);
+  return Array.from({ length: Math.round((last - first) / step) + 1 }, (_, at) => keyOf(first + at * step, unit));
+};
+const within = (line, key, unit) => {
+  const end = keyOf(begin(key) + (unit === "day" ? 24 * HOUR : HOUR), unit);
+  const iso = one => (one.length > 10 ? one.replace("Z", "+00:00") : `${one}T00:00+00:00`);
+  return [...wordsOf(line).filter(word => !/^(since|until):/.test(word)), `since:${iso(key)}`, `until:${iso(end)}`].join(" ");
+};
+
+// A strip has a drawing for each width, and the same numbers as a table.
+const strip = ({ name, about, slots, unit, top, low = 0, unitText, paint, words, href, columns, cells }) => {
+  const box = h("div.drawing"), table = h("table.numbers", { hidden: true },
+    h("thead", null, h("tr", null, [unit, ...columns].map((one, at) => h("th", { scope: "col", class: at ? "right" : "" }, one)))),
+    h("tbody", null, slots.map(key => h("tr", null, h("th", { scope: "row" }, link(href(key), key)), cells(key).map(one => h("td.right", null, one))))));
+  const draw = () => {
+    const width = Math.max(240, box.clientWidth), inner = HEIGHT - TOP - BOTTOM, step = (width - LEFT - 8) / slots.length;
+    const x = at => LEFT + (at + .5) * step, y = value => TOP + inner - (value - low) / ((top - low) || 1) * inner;
+    const skip = Math.ceil(slots.length / Math.max(1, Math.floor((width - LEFT) / 64)));
+    box.replaceChildren(svg("svg", { width, height: HEIGHT, role: "group", "aria-label": name },
+      svg("path", { d: `M${LEFT} ${y(top)}H${width}M${LEFT} ${y(low)}H${width}`, class: "rule" }), low < 0 && svg("path", { d: `M${LEFT} ${y(0)}H${width}`, class: "rule dotted" }),
+      svg("text", { x: LEFT - 6, y: y(top) + 4, "text-anchor": "end" }, unitText(top)), svg("text", { x: LEFT - 6, y: y(low) + 4, "text-anchor": "end" }, unitText(low)),
+      paint({ x, y, step: Math.min(step, 96), svg }),
+      slots.map((key, at) => svg("a", { href: href(key), "aria-label": `${nameOf(key, unit)}: ${words(key)}`, tabindex: "-1", class: "slot" }, svg("title", {}, `${key}: ${words(key)}`), svg("rect", { x: x(at) - step / 2, y: TOP, width: step, height: inner, class: "cover" }))),
+      slots.map((key, at) => at % skip === 0 && svg("text", { x: x(at), y: HEIGHT - 4, "text-anchor": "middle" }, nameOf(key, unit)))));
+  };
+  const toggle = () => { table.hidden = !table.hidden; box.hidden = !table.hidden; flip.setAttribute("aria-pressed", String(!table.hidden)); if (!box.hidden) draw(); };
+  const flip = button("table", toggle, { class: "plain soft", "aria-pressed": "false", "aria-label": `${name} as a table` });
+  const part = h("section.strip", { "aria-label": name }, h("h2", null, name, " ", about, h("span.right", null, flip)), box, table);
+  return Object.assign(part, { draw, toggle, slots: () => [...box.querySelectorAll(".slot")] });
+};
+
+const key = (fill, ...words) => h("span.legend", null, h(`i.${fill}`), ...words, " ");
+const bar = (tools, at, from, to, fill) => tools.svg("rect", { x: tools.x(at) - tools.step * .28, width: tools.step * .56, y: tools.y(to), height: Math.max(0, tools.y(from) - tools.y(to)), class: fill });
+const byTime = rows => { const found = new Map(); for (const row of rows) found.set(row.keys[0], [...(found.get(row.keys[0]) || []), row]); return found; };
+const largest = values => Math.max(0, ...values.map(Number).filter(Number.isFinite)) || 1;
+
+const stacked = (slots, parts) => tools => slots.flatMap((slot, at) => { let from = 0; return parts(slot).filter(([value]) => value > 0).map(([value, fill]) => { const one = bar(tools, at, from, from + value, fill); from += value; return one; }); });
+
+const costStrip = (found, slots, common) => {
+  const sums = byTime(found.sums), cells = byTime(found.by_model), totals = new Map();
+  for (const row of found.by_model) totals.set(row.keys[1], (totals.get(row.keys[1]) || 0) + Number(row.cost_usd || 0));
+  const models = [...totals].filter(([, usd]) => usd).sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  const fill = model => FILLS[Math.min(models.indexOf(model), MODELS - 1)];
+  const cost = slot => Number(sums.get(slot)?.[0].cost_usd ?? 0), seen = slots.map(slot => sums.get(slot)?.[0]).filter(Boolean), without = sum(seen.map(row => row.calls_without_cost)), left = found.sums.length - seen.length;
+  return strip({ ...common, name: "Cost", top: largest(slots.map(cost)), unitText: value => (value ? money(value) : "0"),
+    about: [strong(money(sum(seen.map(row => row.cost_usd)))), " ", models.slice(0, MODELS - 1).map(model => key(fill(model), model || "no model")), models.length >= MODELS ? key(FILLS[MODELS - 1], models.length === MODELS ? models.at(-1) : "others") : "", without ? soft(`${plural(without, "call")} without a known price`) : "", left ? h("span.warn", null, `${plural(left, common.unit)} before ${slots[0]} left out: choose a time`) : ""],
+    words: slot => `${money(sums.get(slot)?.[0].cost_usd ?? null)}, ${plural(sums.get(slot)?.[0].calls ?? 0, "call")}`,
+    paint: stacked(slots, slot => (cells.get(slot) || []).map(row => [Number(row.cost_usd || 0), fill(row.keys[1])]).sort((a, b) => FILLS.indexOf(a[1]) - FILLS.indexOf(b[1]))),
+    columns: ["calls", "failed", "cost"], cells: slot => { const row = sums.get(slot)?.[0]; return [count(row?.calls), count(row?.errors), money(row?.cost_usd)]; } });
+};
+
+const tokenStrip = (found, slots, common) => {
+  const sums = byTime(found.sums), of = slot => sums.get(slot)?.[0] || {};
+  const parts = slot => { const row = of(slot), cached = row.cache_read_tokens || 0; return [[cached, "wait"], [(row.input_tokens || 0) - cached, "model"], [row.output_tokens || 0, "tool"]]; };
+  return strip({ ...common, name: "Tokens", about: [key("wait", "from cache"), key("model", "new input"), key("tool", "output")], top: largest(slots.map(slot => sum(parts(slot).map(([value]) => value)))), unitText: value => brief(value),
+    words: slot => `${brief(of(slot).input_tokens)} in, ${brief(of(slot).output_tokens)} out`, paint: stacked(slots, parts),
+    columns: ["from cache", "input", "output"], cells: slot => [of(slot).cache_read_tokens, of(slot).input_tokens, of(slot).output_tokens].map(count) });
+};
+
+const timeStrip = (found, slots, common) => {
+  const sums = byTime(found.sums), of = slot => sums.get(slot)?.[0] || {};
+  return strip({ ...common, name: "Time of a call", about: [key("model", "p50"), key("wait", "to p95"), soft("successful calls")], top: largest(found.sums.map(row => row.p95_ms)), unitText: value => (value ? time(value) : "0"),
+    words: slot => `p50 ${time(of(slot).p50_ms)}, p95 ${time(of(slot).p95_ms)}`,
+    paint: tools => slots.flatMap((slot, at) => { const row = of(slot); return row.p50_ms == null ? [] : [
+      svg("rect", { x: tools.x(at) - 5, width: 10, y: tools.y(row.p95_ms), height: Math.max(1, tools.y(row.p50_ms) - tools.y(row.p95_ms)), class: "wait" }),
+      svg("rect", { x: tools.x(at) - 9, width: 18, y: tools.y(row.p50_ms) - 1, height: 3, class: "model" })]; }),
+    columns: ["p50", "p95"], cells: slot => [time(of(slot).p50_ms), time(of(slot).p95_ms)] });
+};
+
+const path = (tools, slots, values, fill = "model") => {
+  const known = slots.map((slot, at) => [at, values.get(slot)]).filter(([, value]) => value !== undefined && value !== null);
+  return svg("path", { d: known.map(([at, value], number) => `${number ? "L" : "M"}${tools.x(at)} ${tools.y(value)}`).join(""), class: `curveline ${fill}` });
+};
+
+const scoreStrip = (found, slots, common) => {
+  const means = new Map(found.by_time.map(row => [row.time, row.mean])), points = new Map(), values = found.points.map(([, , value]) => value);
+  for (const one of found.points) points.set(one[0], [...(points.get(one[0]) || []), one]);
+  const low = Math.min(0, ...values);
+  return strip({ ...common, name: found.objective === "reward" ? "Reward" : `Score ${found.objective}`, about: [key("goodbar", "succeeded"), key("env", "did not"), key("model", "mean"), found.more ? soft("of the newest sessions") : ""], top: Math.max(...values, low + 1e-9), low, unitText: value => (value ? signed(value) : "0"),
+    words: slot => `mean ${plain(means.get(slot))} of ${count(points.get(slot)?.length ?? 0)}`,
+    paint: tools => [path(tools, slots, means), ...slots.flatMap((slot, at) => (points.get(slot) || []).map(([, , value, good], number, all) => svg("circle", { cx: tools.x(at) + ((number + .5) / all.length - .5) * tools.step * .5, cy: tools.y(value), r: 3, class: good ? "goodbar" : "env" })))],
+    columns: ["sessions", "succeeded", "mean"], cells: slot => { const row = found.by_time.find(one => one.time === slot); return [count(row?.sessions), row?.judged ? `${row.successes} of ${row.judged}` : DASH, plain(row?.mean)]; } });
+};
+
+const successStrip = (found, slots, common) => {
+  const named = [...new Set(found.by_key_and_time.map(row => row.key))].filter(name => name !== null), rate = row => (row.judged ? row.successes / row.judged : null);
+  const of = name => new Map(found.by_key_and_time.filter(row => row.key === name).map(row => [row.time, row]));
+  return strip({ ...common, name: `Succeeded, by ${found.key}`, top: 1, unitText: value => `${Math.round(value * 100)} %`, about: [named.map((name, at) => key(SERIES[at % 4], name)), soft("larger dot: more sessions")],
+    words: slot => named.map(name => { const row = of(name).get(slot); return row?.judged ? `${name} ${row.successes} of ${row.judged}` : ""; }).filter(Boolean).join(", ") || "none",
+    paint: tools => named.flatMap((name, number) => { const rows = of(name), fill = SERIES[number % 4], values = new Map([...rows].map(([slot, row]) => [slot, rate(row)])); return [path(tools, slots, values, fill), ...slots.flatMap((slot, at) => { const row = rows.get(slot); return row?.judged ? [svg("circle", { cx: tools.x(at), cy: tools.y(rate(row)), r: Math.min(7, 2 + Math.sqrt(row.judged)), class: fill })] : []; })]; }),
+    columns: named, cells: slot => named.map(name => { const row = of(name).get(slot); return row?.judged ? `${row.successes} of ${row.judged}` : DASH; }) });
+};
+
+const share = (part, whole) => h("span.track.inline", null, h("i.model", { style: { left: "0", width: `${whole ? part / whole * 100 : 0}%` } }));
+const sumsTable = (name, by, found, line) => {
+  const most = largest(found.rows.map(row => row.calls));
+  return h("section.sums", { "aria-label": name }, h("h2", null, name), h("table.numbers", null,
+    h("thead", null, h("tr", null, [by, "calls", "failed", "tokens in", "cost", "p50"].map((one, at) => h("th", { scope: "col", class: at > 1 ? "right" : "" }, one)))),
+    h("tbody", null, found.rows.map(row => { const [value] = row.keys, q = value === null ? line : `${line} ${by}:${quoted(value)}`.trim(); return h("tr", null,
+      h("th", { scope: "row" }, value === null ? soft(`no ${by}`) : link(address("calls", null, { q }), value)), h("td", null, share(row.calls, most), " ", count(row.calls)),
+      h("td.right", null, row.errors ? (value === null ? String(row.errors) : link(address("calls", null, { q: `${q} error` }), h("span.bad", null, row.errors))) : soft(DASH)), h("td.right", null, brief(row.input_tokens)),
+      h("td.right", null, row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : "")), h("td.right", null, time(row.p50_ms))); }))),
+    found.more ? h("p.soft.pad", null, `and ${plural(found.more, "more")}`) : "");
+};
+
+const versionsTable = (found, line, choose) => {
+  if (!found.key) return "";
+  const select = h("select", { "aria-label": "Key of metadata", onchange: event => choose(event.target.value) }, found.keys.map(one => h("option", { value: one, selected: one === found.key }, one)));
+  const points = value => `${signed(Math.round(value * 100))}`;
+  return h("section.sums", { "aria-label": found.key }, h("h2", null, "By ", select), h("table.numbers", null,
+    h("thead", null, h("tr", null, [found.key, "sessions", "succeeded", found.objective || "", "cost each", "time each"].map((one, at) => h("th", { scope: "col", class: at > 2 || at === 1 ? "right" : "" }, one)))),
+    h("tbody", null, found.by_key.map(row => h("tr", null, h("th", { scope: "row" }, link(address("", null, { q: `${line} meta:${quoted(`${found.key}=${row.key}`)}`.trim() }), row.key)), h("td.right", null, count(row.sessions)),
+      h("td", null, row.judged ? [share(row.successes, row.judged), ` ${Math.round(row.successes / row.judged * 100)} %`] : DASH), h("td.right", null, signed(row.mean)), h("td.right", null, money(row.cost_usd)), h("td.right", null, time(row.lasted_ms)))))),
+    h("p.soft.pad", null, found.difference ? [found.difference[1], " succeeds ", strong(`${points(found.difference[2])} points`), ` against ${found.difference[0]} (95 % interval ${points(found.difference[3])} to ${points(found.difference[4])}).`] : "Too few to tell a difference."));
+};
+
+export default async ({ place, signal, fresh }) => {
+  const line = place.values.q || "", go = values => { location.hash = address("charts", null, { q: line, key: place.values.key, objective: place.values.objective, ...values }); };
+  const found = await get("charts", { q: line }, signal);
+  const slots = every(found.sums.map(row => row.keys[0]), found.unit), strips = [];
+  const common = { slots, unit: found.unit, href: slot => address("calls", null, { q: within(line, slot, found.unit) }) };
+  const left = h("div.strips"), right = h("div.tables", null, h("p.soft.pad", { role: "status" }, "summing …"));
+  const filters = filterLine(line, q => { location.hash = address("charts", null, { q }); }, { marks: [] });
+  const add = (...some) => { for (const one of some) { strips.push(one); left.append(one); } redraw(); };
+  const redraw = () => { if (left.isConnected) strips.forEach(one => one.draw()); };
+  const watch = new ResizeObserver(redraw);
+  let at = [0, 0];
+  const focus = (number, slot) => { const every = strips[number]?.slots() || []; if (!every.length) return; at = [number, Math.max(0, Math.min(every.length - 1, slot))]; every[at[1]].focus(); };
+  const rest = async () => {
+    const tables = [];
+    for (const [name, by] of TABLES) tables.push(sumsTable(name, by, await get("table", { q: line, by }, signal), line));
+    const scores = await get("scores", { q: line, key: place.values.key, objective: place.values.objective }, signal);
+    if (!fresh()) return;
+    const mine = { unit: scores.unit, slots: every(scores.by_time.map(row => row.time), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
+    if (scores.points.length) add(scoreStrip(scores, mine.slots, mine));
+    if (scores.key && scores.by_key_and_time.some(row => row.judged)) add(successStrip(scores, mine.slots, mine));
+    right.replaceChildren(versionsTable(scores, line, key => go({ key })), ...tables, scores.objectives.length > 1 ? h("p.pad", null, "Score: ", scores.objectives.map(one => [button(one, () => go({ objective: one }), { "aria-pressed": String(one === scores.objective) }), " "])) : "");
+  };
+  if (!slots.length) left.append(h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."));
+  return {
+    title: "Charts",
+    body: h("div", null, filters.form, h("div.panes.charts", null, left, right), h("p.soft.pad", null, `by ${found.unit}, times in UTC`)),
+    ready: () => { if (slots.length) add(costStrip(found, slots, common), tokenStrip(found, slots, common), timeStrip(found, slots, common)); watch.observe(left); say("still"); rest().catch(error => { if (error.name !== "AbortError") right.replaceChildren(h("p.pad", null, mark("error", error.message))); }); },
+    close: () => watch.disconnect(),
+    keys: [["1 … 5", "strip"], ...[1, 2, 3, 4, 5].map(number => [String(number), "", () => focus(number - 1, at[1])]), ["← →", "time"], ["ArrowLeft", "", () => focus(at[0], at[1] - 1)], ["ArrowRight", "", () => focus(at[0], at[1] + 1)],
+      ["Enter", "its rows"], ["t", "as a table", () => strips[at[0]]?.toggle()], ["f", "filter", filters.focus], ["Escape", "back", () => history.back()]],
+  };
+};

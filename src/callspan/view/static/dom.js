@@ -1,0 +1,54 @@
+// Elements: everything recorded becomes text nodes, never markup.
+import { shown } from "./format.js";
+
+export const h = (spec, props, ...children) => {
+  const [tag, ...classes] = spec.split(".");
+  const node = document.createElement(tag || "div");
+  if (classes.length) node.className = classes.join(" ");
+  return fill(node, props, children);
+};
+
+const fill = (node, props, children) => {
+  for (const [name, value] of Object.entries(props || {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "style") for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
+    else if (name === "data") Object.assign(node.dataset, value);
+    else node.setAttribute(name, value === true ? "" : shown(value));
+  }
+  node.append(...children.flat(Infinity).filter(one => one !== null && one !== undefined && one !== false && one !== "").map(one => (one instanceof Node ? one : shown(one))));
+  return node;
+};
+
+const SVG = "http://www.w3.org/2000/svg";
+export const svg = (tag, props, ...children) => {
+  const node = document.createElementNS(SVG, tag);
+  return fill(node, props, children);
+};
+
+const SHAPES = {
+  running: ["M6 1a5 5 0 1 0 5 5", "M6 6V1a5 5 0 0 1 5 5z"],
+  error: [null, "M6 .5 11.5 6 6 11.5 .5 6z"],
+  cut: ["M1 2.5h7M1 6h10M1 9.5h5", null],
+  cancelled: ["M1.8 1.8h8.4v8.4H1.8z", null],
+  retried: ["M9.8 3.6A4.6 4.6 0 1 0 10.6 6.6M10.2 .8v3.2H7", null],
+  triggered: ["M6 .9 10.6 2.6V6c0 2.6-2 4.4-4.6 5.2C3.400 10.400 1.400 8.600 1.400 6V2.600z", null],
+  success: ["M1.800 6.400 4.600 9.200 10.200 2.800", null],
+  failure: ["M2 2l8 8M10 2l-8 8", null],
+};
+const LOOKS = { running: "accent", error: "bad", cut: "warn", cancelled: "warn", retried: "warn", triggered: "warn", success: "soft", failure: "bad" };
+
+// A mark is a shape, a word and a colour.
+export const mark = (kind, word) => {
+  const [line, full] = SHAPES[kind];
+  const shape = svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true", class: "shape" },
+    line && svg("path", { d: line, fill: "none", stroke: "currentColor", "stroke-width": "1.6" }),
+    full && svg("path", { d: full, fill: "currentColor" }));
+  return h(`span.mark.${LOOKS[kind]}`, null, shape, word ?? kind);
+};
+
+export const link = (href, ...children) => h("a", { href }, ...children);
+export const soft = (...children) => h("span.soft", null, ...children);
+export const strong = (...children) => h("b", null, ...children);
+export const button = (label, action, props) => h("button", { type: "button", onclick: action, ...props }, label);
+export const spaced = parts => parts.filter(Boolean).flatMap((one, at) => (at ? [" ", one] : [one]));

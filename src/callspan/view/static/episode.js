@@ -1,0 +1,82 @@
+// An episode of reinforcement learning: the reward so far above a table of steps; equal steps are one row.
+import { h, soft, strong, link } from "./dom.js";
+import { clock, oneLine, plural, signed, time } from "./format.js";
+import { axisOf, callPieces, curve } from "./bars.js";
+import { address } from "./app.js";
+import { actionText, answers, contextOf, footLine, observationText, rewardText, turnOf } from "./conversation.js";
+import { text, turnBox } from "./parts.js";
+
+const stepsOf = data => {
+  const inside = new Map(data.steps.map(step => [step.id, []]));
+  for (const entry of data.rows) inside.get(entry.step_id)?.push(entry);
+  let soFar = data.before || 0;
+  return data.steps.filter(step => inside.get(step.id).length).map(step => {
+    const entries = inside.get(step.id), of = kind => entries.filter(entry => entry.kind === kind);
+    const environment = of("environment").at(-1), action = of("action").at(-1), calls = of("call");
+    const reward = step.reward ?? environment?.record.reward ?? null;
+    soFar += reward ?? 0;
+    return { step, entries, calls, action, environment, reward, soFar };
+  });
+};
+
+// A table instead of a tree where most steps have an action, a reward of the environment, and at most one call.
+export const isEpisode = data => {
+  const steps = stepsOf(data), fit = steps.filter(one => one.action && one.environment?.record.reward !== undefined && one.calls.length <= 1);
+  return steps.length > 1 && fit.length > steps.length / 2 ? { course, detail, callOf } : null;
+};
+
+const runsOf = steps => {
+  const runs = [];
+  for (const one of steps) {
+    const key = `${one.action ? actionText(one.action) : ""} ${one.reward}`, last = runs.at(-1);
+    const odd = one.calls.some(call => call.call.outcome !== "success");
+    if (last && last.key === key && !odd && !last.odd) last.steps.push(one); else runs.push({ key, odd, steps: [one] });
+  }
+  return runs;
+};
+
+const word = one => oneLine(one.action ? actionText(one.action).replace(/^(move|action) /, "") : one.calls[0]?.call.label || "–");
+const callOf = (data, row) => stepsOf(data).find(one => one.step.id === row.dataset.id)?.calls[0]?.id || "";
+
+const course = data => {
+  const steps = stepsOf(data), times = data.rows.filter(entry => entry.step_id);
+  const start = Math.min(...times.map(entry => entry.start_ms)), end = Math.max(...times.map(entry => entry.start_ms + (entry.lasted_ms || 0)));
+  const axis = axisOf(start, end), big = Math.max(0, ...steps.map(one => Math.abs(one.reward ?? 0)));
+  const values = data.curve.length ? data.curve : [0], high = Math.max(0, ...values), low = Math.min(0, ...values);
+  const head = h("div.bigcurve", null, h("div.axis", null, h("span", null, signed(high)), h("span", null, low < 0 ? signed(low) : "0")), curve([values], 600, 72),
+    h("span"), h("div.axis", null, h("span", null, "first step"), h("span", null, "last")));
+  const rows = runsOf(steps).map(({ steps: some }) => {
+    const first = some[0], last = some.at(-1), given = some.filter(one => one.reward !== null), reward = given.length ? given.reduce((total, one) => total + one.reward, 0) : null, rare = Math.abs(first.reward ?? 0) > big / 2 && big > 0;
+    const seen = [first, last].map(one => (one.environment ? observationText(one.environment) : ""));
+    return h("div.row", { role: "row", tabindex: "-1", data: { id: last.step.id } },
+      h("span.right.soft", { role: "gridcell" }, some.length > 1 ? `${first.step.position}–${last.step.position}` : first.step.position),
+      h("span", { role: "gridcell" }, rare ? strong(word(first)) : word(first), some.length > 1 ? soft(` × ${some.length}`) : ""),
+      h("span.right", { role: "gridcell" }, rare && reward !== null ? rewardText(reward) : soft(signed(reward))),
+      h("span.right.soft", { role: "gridcell" }, signed(last.soFar)),
+      h("span", { role: "gridcell" }, some.length > 1 && seen[0] !== seen[1] ? `${seen[0]} → ${seen[1]}` : seen[1]),
+      h("span.track", { role: "gridcell" }, some.flatMap(one => one.calls.flatMap(call => callPieces(call.start_ms, call.call, axis, Date.now())))),
+      h("span.right.soft", { role: "gridcell" }, time(some.reduce((total, one) => total + (one.step.lasted_ms || 0), 0))));
+  });
+  const heads = ["step", "action", "reward", "so far", "observation after", "when", "time"].map((name, at) => h(`span${[0, 2, 3, 6].includes(at) ? ".right" : ""}`, { role: "columnheader" }, name));
+  const others = data.rows.filter(entry => !entry.step_id && entry.kind === "reward");
+  return [head, h("div.episode", { role: "grid", "aria-label": "Steps" }, h("div.row.head", { role: "row" }, heads), rows),
+    others.length ? h("p.pad.soft", null, "scores: ", others.map(entry => [entry.record.objective, " ", strong(signed(entry.record.value ?? null)), " "])) : ""];
+};
+
+// The chosen step: what was observed, done and earned, then what was sent with its call.
+const detail = (data, row) => {
+  const steps = stepsOf(data), at = steps.findIndex(one => one.step.id === row.dataset.id), one = steps[at];
+  if (!one) return [];
+  const before = steps[at - 1]?.environment, call = one.calls[0], context = contextOf(data.rows, data.instructions);
+  const seen = one.environment?.record.data?.before ?? before?.record.data?.after;
+  return [
+    h("div.stepline", null, strong(`step ${one.step.position}`), soft(clock(one.step.start_ms)), h("span.right", null, call ? [h("a.linked", { href: address("call", call.id) }, "call"), soft(`  ${call.call.model || ""}  ${time(call.lasted_ms)}`)] : "")),
+    seen !== undefined && seen !== null ? turnBox("observation", "environment", [text(typeof seen === "string" ? seen : JSON.stringify(seen))]) : "",
+    ...one.entries.filter(entry => !["action", "environment"].includes(entry.kind)).flatMap(entry => (entry.kind === "call" ? [turnBox("assistant", one.calls.length > 1 ? clock(entry.start_ms) : "policy", [answers(entry, context.join), footLine(entry.call)], { class: entry === call ? "turn picked" : "turn" })] : turnOf(entry, context))),
+    one.action ? turnBox("", "action", [h("p", null, strong(actionText(one.action)))]) : "",
+    turnBox("", "reward", [h("p", null, one.reward === null ? soft("none is recorded") : rewardText(one.reward), soft(`  so far ${signed(one.soFar)}`), one.step.terminated ? soft("  terminated") : one.step.truncated ? soft("  truncated") : "")]),
+    one.environment ? turnBox("observation", "environment", [text(observationText(one.environment))]) : "",
+    call?.turn.new.length ? h("div.stepline", null, strong("Sent with this call"), soft(`${plural(call.turn.sent ?? call.turn.new.length, "message")}, new ${call.turn.new.length}`)) : "",
+    ...(call?.turn.new || []).map(message => turnBox(message.role, "", [text(message.parts.map(part => part.text || "").join("\n"))])),
+  ].filter(Boolean);
+};

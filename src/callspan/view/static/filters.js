@@ -1,0 +1,27 @@
+// The filter line: words as `user:mara error since:7d`, typed or clicked; each is a chip that can be taken away.
+import { h, mark, button } from "./dom.js";
+
+const MARKS = [["running", "session-outcome:running"], ["error", "error"], ["cut", "finish:length"], ["cancelled", "outcome:cancelled"], ["retried", "retries:1"], ["failure", "failure"]];
+const TIMES = [["1 h", "since:1h"], ["24 h", "since:24h"], ["7 d", "since:7d"], ["all", ""]];
+
+// A value with spaces or quotes stands in double quotes, with \ before a quote; `cli/view.py` reads the same.
+export const wordsOf = line => line.match(/(?:[^\s"]|"(?:[^"\\]|\\.)*")+/g) || [];
+export const quoted = value => (/[\s"]/.test(value) || value === "" ? `"${String(value).replace(/["\\]/g, "\\$&")}"` : String(value));
+export const unquoted = word => word.replace(/"((?:[^"\\]|\\.)*)"/g, (_, text) => text.replace(/\\(.)/g, "$1"));
+const without = (line, word) => wordsOf(line).filter(one => one !== word).join(" ");
+const withWord = (line, word) => [...wordsOf(line), word].filter(Boolean).join(" ");
+
+export const filterLine = (line, go, { marks = MARKS, known = [], counts = {} } = {}) => {
+  const every = wordsOf(line), since = every.find(word => word.startsWith("since:")) || "";
+  const quick = new Set([...marks.map(([, word]) => word), ...TIMES.map(([, word]) => word)]);
+  const times = h("div.segments", { role: "group", "aria-label": "Time" }, TIMES.map(([name, word]) => button(name, () => go(withWord(without(line, since), word)), { "aria-pressed": String(word === since) })));
+  const chips = marks.map(([kind, word]) => {
+    const on = every.includes(word), chip = h("button.chip", { type: "button", "aria-pressed": String(on), onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind), counts[kind] ? h("span.soft", null, counts[kind]) : "", on && " ×");
+    return chip;
+  });
+  const given = every.filter(word => !quick.has(word)).map(word => h("button.chip", { type: "button", "aria-pressed": "true", "aria-label": `without ${word}`, onclick: () => go(without(line, word)) }, word.replace(/^([\w-]+):/, "$1 "), " ×"));
+  const field = h("input.line", { type: "text", "aria-label": "Filter: user:NAME model:NAME meta:KEY=VALUE min-cost:0.01, or words of a message", placeholder: "filter: user:NAME model:NAME meta:KEY=VALUE …", list: "known", value: "", spellcheck: "false" });
+  const form = h("form.filters", { role: "search", "aria-label": "Filters", onsubmit: event => { event.preventDefault(); if (field.value.trim()) go(withWord(line, field.value.trim())); } },
+    times, chips, given, field, h("datalist", { id: "known" }, known.map(word => h("option", { value: word }))));
+  return { form, focus: () => field.focus() };
+};

@@ -1,0 +1,67 @@
+// Numbers and times as people read them; what is unknown is a dash, never 0.
+export const DASH = "–";
+const known = value => value !== null && value !== undefined;
+
+export const count = value => (known(value) ? value.toLocaleString("en-US") : DASH);
+export const plural = (value, one, many = one + "s") => `${count(value)} ${value === 1 ? one : many}`;
+
+export const brief = value => {
+  if (!known(value)) return DASH;
+  for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]])
+    if (Math.abs(value) >= size * 0.9995) return Number((value / size).toPrecision(3)) + unit;
+  return String(Math.round(value * 100) / 100);
+};
+export const tokens = (sent, got) => (known(sent) || known(got) ? `${brief(sent)} → ${brief(got)}` : DASH);
+
+export const money = text => {
+  if (!known(text) || !Number.isFinite(Number(text))) return DASH;
+  const usd = Number(text), size = Math.abs(usd), sign = usd < 0 ? "−" : "";
+  if (size === 0) return "$0.00";
+  if (size < 0.0001) return `${sign}<$0.0001`;
+  if (size >= 0.995) return sign + "$" + size.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  return sign + "$" + size.toFixed(size < 0.00995 ? 4 : size < 0.0995 ? 3 : 2);
+};
+
+export const time = ms => {
+  if (!known(ms)) return DASH;
+  if (ms < 1) return ms > 0 ? "<1 ms" : "0 ms";
+  if (ms < 999.5) return Math.round(ms) + " ms";
+  if (ms < 9950) return (ms / 1000).toFixed(1) + " s";
+  if (ms < 59500) return Math.round(ms / 1000) + " s";
+  const seconds = Math.round(ms / 1000), minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return seconds % 60 ? `${minutes} min ${String(seconds % 60).padStart(2, "0")}` : `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h ${String(minutes % 60).padStart(2, "0")}` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+};
+
+export const signed = value => {
+  if (!known(value)) return DASH;
+  const text = String(Number(Math.abs(value).toPrecision(4)));
+  return (value < 0 ? "−" : value > 0 ? "+" : "") + text;
+};
+export const plain = value => (known(value) ? (value < 0 ? "−" : "") + Number(Math.abs(value).toPrecision(4)) : DASH);
+export const bytes = value => (!known(value) ? DASH : value < 1000 ? `${value} bytes` : value < 1e6 ? `${brief(value / 1000)} kB` : `${brief(value / 1e6)} MB`);
+
+const two = number => String(number).padStart(2, "0");
+export const clock = (ms, seconds = true) => {
+  if (!known(ms)) return DASH;
+  const at = new Date(ms);
+  return `${two(at.getHours())}:${two(at.getMinutes())}${seconds ? ":" + two(at.getSeconds()) : ""}`;
+};
+export const day = ms => {
+  const at = new Date(ms), today = new Date(), yesterday = new Date();
+  yesterday.setDate(today.getDate() - 1);
+  if (at.toDateString() === today.toDateString()) return "Today";
+  if (at.toDateString() === yesterday.toDateString()) return "Yesterday";
+  return at.toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short", year: at.getFullYear() === today.getFullYear() ? undefined : "numeric" });
+};
+export const words = text => (text.trim() ? text.trim().split(/\s+/).length : 0);
+export const sum = values => {
+  const some = values.filter(known);
+  return some.length ? some.reduce((a, b) => a + Number(b), 0) : null;
+};
+// One line without characters that change the direction of what stands beside them, or do nothing visible.
+export const shown = text => String(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g, "\ufffd");
+export const oneLine = text => shown(text).replace(/\s+/g, " ").trim();
+// One word of a shell's command line.
+export const shell = word => (/^[\w.:@%+=/-]+$/.test(word) ? word : `'${String(word).replaceAll("'", "'\\''")}'`);

@@ -1,0 +1,88 @@
+// Keyboard: one map for each page, shown in the key line; single letters can be switched off (WCAG 2.1.4).
+import { h, button, mark } from "./dom.js";
+
+const ALWAYS = [
+  ["/", "find"], ["g s", "sessions"], ["g a", "calls"], ["g c", "charts"], ["g n", "now"], ["?", "all keys"],
+];
+let page = [], first = "", letters = localStorage.getItem("letters") !== "off";
+
+// Entries: [keys, words, action, hidden]; keys as "j k" stand for two entries of one line.
+export const setKeys = entries => {
+  page = entries;
+  const line = document.querySelector("footer.keys");
+  line.replaceChildren(...entries.filter(([, words]) => words).map(([keys, words]) => h("span", null, h("kbd", null, keys === "Escape" ? "Esc" : keys), " ", words)),
+    button("all keys", sheet, { class: "plain all", "aria-haspopup": "dialog" }));
+  line.querySelector(".all").prepend(h("kbd", null, "?"), " ");
+};
+
+const actionOf = key => page.find(([keys, , action]) => action && keys === key)?.[2];
+
+document.addEventListener("keydown", event => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const inField = event.target.closest("input, textarea, select");
+  if (inField) {
+    if (event.key === "Escape") { inField.blur(); event.preventDefault(); }
+    return;
+  }
+  const single = event.key.length === 1;
+  if (single && !letters) return;
+  const key = first ? `${first} ${event.key}` : event.key;
+  first = "";
+  if (event.key === "g" && key === "g") { first = "g"; return; }
+  const places = { "g s": "#/", "g a": "#/calls", "g c": "#/charts", "g n": "#/" };
+  const action = key === "?" ? sheet : key === "/" ? () => document.getElementById("find").focus()
+    : places[key] ? () => { location.hash = places[key]; } : actionOf(key);
+  if (!action) return;
+  if (key === "Enter" && event.target.closest("a, button, summary")) return;
+  event.preventDefault();
+  action(event);
+});
+
+const MARKS = [["running", "not ended, its process lives"], ["error", "kind of the error and its status"], ["cut", "stopped at a length limit, or a stream without its end"],
+  ["cancelled", "the application closed it"], ["retried", "attempts of the SDK less one"], ["triggered", "a check said stop"], ["success", "what the application said"], ["failure", "what the application said"]];
+const BARS = [["wait", "waits for the first token"], ["model", "answers"], ["failed", "failed attempt"], ["pause", "wait before the next attempt"], ["stopped", "cancelled"], ["tool", "tool"], ["dot", "an instant: message, action, check"], ["gap", "idle time cut out; how much stands on the axis"]];
+
+export const sheet = () => {
+  const every = [...page.filter(([, words]) => words), ...ALWAYS];
+  const box = h("dialog.sheet", { "aria-label": "Keys, marks and bars" },
+    h("h2", null, "Keys"),
+    h("dl", null, every.flatMap(([keys, words]) => [h("dt", null, h("kbd", null, keys === "Escape" ? "Esc" : keys)), h("dd", null, words)])),
+    h("label", null, h("input", { type: "checkbox", checked: letters, onchange: event => { letters = event.target.checked; localStorage.setItem("letters", letters ? "on" : "off"); } }), " keys of one letter work"),
+    h("h2", null, "Marks"),
+    h("dl.wide", null, MARKS.flatMap(([kind, words]) => [h("dt", null, mark(kind)), h("dd", null, words)])),
+    h("h2", null, "Bars"),
+    h("dl.wide", null, BARS.flatMap(([kind, words]) => [h("dt", null, h("span.track", null, h(`i.${kind}`, { style: { left: "0", width: kind === "dot" ? "6px" : kind === "failed" ? "2px" : "70%" } }))), h("dd", null, words)])),
+    button("close", () => box.close()));
+  box.addEventListener("close", () => box.remove());
+  document.body.append(box);
+  box.showModal();
+};
+
+// Lists: one tab stop each; the chosen row has the focus while the list has it.
+export const roving = (box, { rows = "[role=row],[role=treeitem]", choose } = {}) => {
+  const all = () => [...box.querySelectorAll(rows)].filter(one => !one.hidden && one.offsetParent !== null);
+  const chosen = () => box.querySelector("[aria-selected=true]");
+  const select = (row, { quiet = false, still = false } = {}) => {
+    if (!row) return;
+    for (const one of box.querySelectorAll(rows)) { one.tabIndex = -1; if (one !== row) one.removeAttribute("aria-selected"); }
+    row.tabIndex = 0;
+    row.setAttribute("aria-selected", "true");
+    if (!still) { row.focus({ preventScroll: true }); row.scrollIntoView({ block: "nearest" }); }
+    if (!quiet) choose?.(row);
+  };
+  const move = by => {
+    const list = all(), at = list.indexOf(chosen());
+    select(list[Math.max(0, Math.min(list.length - 1, at < 0 ? 0 : at + by))]);
+  };
+  const jump = (by, fits) => {
+    const list = all(), at = list.indexOf(chosen());
+    for (let number = at + by; number >= 0 && number < list.length; number += by) if (fits(list[number])) return select(list[number]);
+  };
+  box.addEventListener("click", event => { const row = event.target.closest(rows); if (row && box.contains(row)) select(row, { still: true }); });
+  box.addEventListener("keydown", event => {
+    const by = { ArrowDown: 1, ArrowUp: -1, PageDown: 20, PageUp: -20, Home: -1e6, End: 1e6 }[event.key];
+    if (by && !event.target.closest("input, select")) { event.preventDefault(); move(by); }
+  });
+  const settle = () => { if (!chosen()) { const row = all()[0]; if (row) row.tabIndex = 0; } };
+  return { all, chosen, select, move, jump, settle };
+};

@@ -1,0 +1,46 @@
+// What the lists of sessions and calls have in common: marks, outcomes, scores, sums.
+import { h, mark, soft, strong, spaced } from "./dom.js";
+import { count, signed, plain, money, tokens, DASH } from "./format.js";
+
+export const errorWord = (kind, status) => `${(kind || "error").replaceAll("_", " ")}${status ? " " + status : ""}`;
+export const retriesWord = number => `${number} ${number === 1 ? "retry" : "retries"}`;
+
+// Marks say what the calls did; the outcome says what the application said.
+export const sessionMarks = row => [
+  row.errors && mark("error", row.first_error ? errorWord(row.first_error.kind, row.first_error.status) : `${row.errors} failed`),
+  (row.cut_by_length || row.cut_off) && mark("cut", "cut"),
+  row.cancelled && mark("cancelled", "cancelled"),
+  row.retries && mark("retried", retriesWord(row.retries)),
+].filter(Boolean);
+
+export const callMarks = row => [
+  ["started", "in_progress"].includes(row.outcome) && mark("running", row.outcome === "started" ? "running" : "in the background"),
+  ["error", "timeout"].includes(row.outcome) && mark("error", errorWord(row.error_kind || row.outcome, row.status)),
+  row.outcome === "cancelled" && mark("cancelled", "cancelled"),
+  row.cut_by_length && mark("cut", "cut by length"),
+  row.cut_off && mark("cut", "cut off"),
+  row.retries && mark("retried", retriesWord(row.retries)),
+].filter(Boolean);
+
+export const outcome = row => {
+  if (row.outcome === "running") return mark("running");
+  if (row.succeeded === false) return mark("failure", row.outcome === "success" ? "failure" : row.outcome);
+  if (row.succeeded) return mark("success", row.outcome);
+  return soft(row.outcome);
+};
+
+const tone = value => (value > 0 ? "good" : value < 0 ? "bad" : "");
+export const scores = row => {
+  const parts = row.reward !== null ? [h(`b.${tone(row.reward) || "none"}`, null, signed(row.reward))] : [];
+  for (const [name, one] of Object.entries(row.scores)) {
+    const binary = one.last <= 0 ? "bad" : "";
+    parts.push(h("span", null, soft(name), " ", h(`b.${binary || "none"}`, null, plain(one.mean)), one.count > 1 && soft(` mean of ${one.count}`)));
+  }
+  return parts.length ? spaced(parts) : [soft(DASH)];
+};
+
+export const cost = row => (row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : ""));
+export const costTitle = row => (row.calls_without_cost ? `${count(row.calls_without_cost)} calls without a known price` : null);
+export const tokensOf = row => tokens(row.input_tokens, row.output_tokens);
+export const titleOf = row => [row.task, row.title].filter(Boolean).join(" · ") || row.experiment || row.id;
+export { strong };

@@ -1,0 +1,209 @@
+// A session: its course on the left, its conversation on the right; selecting in one selects in the other.
+import { h, link, mark, soft, strong, button } from "./dom.js";
+import { get, follow } from "./api.js";
+import { clock, count, money, oneLine, plural, signed, sum, time, DASH, day } from "./format.js";
+import { axisOf, callPieces, dot, span, toolPiece } from "./bars.js";
+import { roving } from "./keys.js";
+import { address, say } from "./app.js";
+import { callMarks, cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
+import { actionText, contextOf, instructionsBox, scoreLine, turnOf } from "./conversation.js";
+import { isEpisode } from "./episode.js";
+import { quoted } from "./filters.js";
+
+export const facts = (row, record) => {
+  const labels = [["user", row.user], ["task", row.task], ["experiment", row.experiment], ...Object.entries(row.metadata).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : value])].filter(([, value]) => value !== null && value !== undefined);
+  return h("div.facts", null,
+    h("span", null, outcome(row), sessionMarks(row)), h("span", null, scores(row)),
+    h("span", null, row.steps ? [strong(count(row.steps)), row.steps === 1 ? " step, " : " steps, "] : "", strong(count(row.calls)), row.calls === 1 ? " call" : " calls"),
+    h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"),
+    row.cost_usd === null ? soft("cost unknown") : strong(cost(row)),
+    row.group ? h("span", null, soft("group "), h("a.linked", { href: address("", null, { q: `group:${quoted(row.group)}` }) }, row.group)) : "",
+    labels.map(([name, value]) => h("span", null, soft(name), " ", strong(oneLine(value)))),
+    h("span", null, row.start_ms === null ? "" : strong(`${day(row.start_ms) === "Today" ? "" : day(row.start_ms) + " "}${clock(row.start_ms)}`), row.outcome === "running" ? `, running for ${time(Date.now() - row.start_ms)}` : `, ${time(row.lasted_ms)}`, row.active_ms !== null ? soft(`, busy ${time(row.active_ms)}`) : ""),
+    row.content_level !== "full" ? soft(`content is ${row.content_level}`) : "",
+    record.error ? h("span", null, mark("error", oneLine(record.error.message || record.error.type))) : "",
+    h("span.id", null, row.id));
+};
+
+const NAMES = { guardrail: "check", environment: "env", tool_start: "tool", agent_start: "agent", reward: "score" };
+const label = entry => {
+  const { record } = entry;
+  if (entry.kind === "call") return [callMarks(entry.call).map(one => one), entry.call.error && !entry.call.label ? soft(oneLine(entry.call.error)) : oneLine(entry.call.label || entry.call.model || "")];
+  if (entry.kind === "reward") return scoreLine(record);
+  if (entry.kind === "message") return [oneLine(typeof record.content === "string" ? record.content : JSON.stringify(record.content ?? ""))];
+  if (entry.kind.startsWith("tool")) {
+    const said = record.error ? record.error.message || record.error.type : record.data?.result ?? record.data?.arguments;
+    return [record.error ? mark("error", "failed") : entry.kind === "tool_start" ? mark("running") : "", oneLine(record.name || "tool"), " ", soft(oneLine(typeof said === "string" ? said : JSON.stringify(said ?? "")))];
+  }
+  if (entry.kind === "guardrail") return [record.metadata?.triggered ? mark("triggered") : soft("passed "), " ", oneLine(record.name || "")];
+  if (entry.kind === "environment") return [record.reward !== undefined ? [h(`b.${record.reward > 0 ? "good" : record.reward < 0 ? "bad" : "none"}`, null, signed(record.reward)), " "] : "", soft(actionText({ record: { data: record.data?.after ?? record.data } }))];
+  return [oneLine(record.name || ""), " ", record.error ? mark("error", record.error.type) : "", soft(record.data === undefined ? "" : actionText(entry))];
+};
+
+const bar = (entry, axis, now) => {
+  if (entry.kind === "call") return callPieces(entry.start_ms, entry.call, axis, now);
+  if (entry.lasted_ms !== null && entry.lasted_ms !== undefined) return [toolPiece(entry.start_ms, entry.lasted_ms, axis, entry.record.error)];
+  return entry.kind === "reward" ? [] : [dot(entry.start_ms, axis)];
+};
+
+const entryRow = (entry, axis, now, depth) => h(`div.entry${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 2, data: { id: entry.id } },
+  h("span", null, entry.kind === "message" && entry.record.message_type === "question" ? "user" : entry.kind === "message" ? entry.record.message_type : NAMES[entry.kind] || entry.kind),
+  h("span", null, label(entry)),
+  h("span.track", null, bar(entry, axis, now)),
+  h("span.right.quiet", null, entry.kind === "call" && entry.lasted_ms === null ? time(now - entry.start_ms) : entry.lasted_ms === null || entry.lasted_ms === undefined ? "" : time(entry.lasted_ms)),
+  h("span.right.quiet", null, entry.kind === "call" && entry.call.cost_usd !== null ? money(entry.call.cost_usd) : ""));
+
+// The tree: steps with their entries in order of time, then what belongs to no step; what came after the end is apart.
+const order = data => {
+  const steps = new Map(data.steps.map(step => [step.id, { step, inside: [] }])), top = [];
+  const ended = data.record.end_ns ? data.record.end_ns / 1e6 : Infinity;
+  for (const { step, inside } of steps.values()) {
+    const parent = steps.get(step.parent_id);
+    (parent && parent.inside !== inside ? parent.inside : top).push({ step, inside, at: step.start_ms ?? 0 });
+  }
+  const late = [];
+  for (const entry of data.rows) {
+    const node = { entry, at: entry.start_ms };
+    if (entry.kind === "reward" && (entry.start_ms >= ended || entry.record.scope === "session")) late.push(node);
+    else (steps.get(entry.step_id)?.inside || top).push(node);
+  }
+  const sort = nodes => { nodes.sort((a, b) => a.at - b.at); for (const node of nodes) if (node.inside) sort(node.inside); return nodes; };
+  return { top: sort(top), late };
+};
+const entriesIn = nodes => nodes.flatMap(node => (node.entry ? [node.entry] : entriesIn(node.inside)));
+const sums = nodes => {
+  const calls = entriesIn(nodes).filter(entry => entry.kind === "call").map(entry => entry.call);
+  return { calls: calls.length, cost: sum(calls.map(call => call.cost_usd)) };
+};
+const stepName = step => [strong(`${step.position} ${step.name || step.user_step_id || ""}`), step.turn !== null ? ` turn ${step.turn}` : ""];
+const stepFacts = step => [step.reward !== null ? [" ", h(`b.${step.reward > 0 ? "good" : step.reward < 0 ? "bad" : "none"}`, null, signed(step.reward))] : "", !["success", null].includes(step.outcome) ? [" ", mark(step.outcome === "cancelled" ? "cancelled" : "error", step.outcome)] : "", step.terminated ? soft(" terminated") : step.truncated ? soft(" truncated") : ""];
+
+const courseOf = (data, folded, toggle) => {
+  const now = Date.now(), starts = data.rows.map(entry => entry.start_ms), { top, late } = order(data);
+  const timed = data.rows.filter(entry => !late.some(node => node.entry === entry));
+  const start = Math.min(...(data.session.start_ms !== null && !data.after ? [data.session.start_ms] : []), ...starts), end = Math.max(start + 1, ...timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0))));
+  const axis = axisOf(start, end, data.gaps), rows = [];
+  const walk = (nodes, depth) => {
+    for (const node of nodes) {
+      if (node.entry) { rows.push(entryRow(node.entry, axis, now, depth)); continue; }
+      const { step } = node, all = sums(node.inside), shut = folded.has(step.id);
+      rows.push(h(`div.entry.step${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.id, step: "1" } },
+        h("span", null, button(shut ? "▸" : "▾", () => toggle(step.id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }), " ", stepName(step), stepFacts(step)),
+        h("span.track", null, step.start_ms === null ? "" : span(step.start_ms, step.start_ms + (step.lasted_ms ?? now - step.start_ms), axis)),
+        h("span.right", null, time(step.lasted_ms ?? (step.start_ms === null ? null : now - step.start_ms))), h("span.right", null, all.cost === null ? "" : money(all.cost))));
+      if (!shut) walk(node.inside, depth + 1);
+    }
+  };
+  walk(top, 0);
+  if (late.length) rows.push(h("div.entry.step", { role: "presentation" }, strong("after the end")), ...late.map(node => entryRow(node.entry, axis, now, 0)));
+  const gapMarks = axis.cut.map(([from, to]) => h("span", { style: { left: `${axis.at(from)}%`, transform: "translateX(-40%)" } }, `⋯ ${time(to - from)} idle`));
+  const head = h("div.entry.axisline", { role: "presentation" }, h("span", null, "steps, calls, tools"), h("span.track", null, h("span", { style: { left: 0 } }, "0"), gapMarks, gapMarks.length ? "" : h("span", { style: { right: 0 } }, `${time(axis.busy)}`)), h("span.right", null, "time"), h("span.right", null, "cost"));
+  for (const row of rows) { const track = row.querySelector(".track"); if (track) track.prepend(...axis.cut.map(([from, to]) => h("i.gap", { style: { left: `${axis.at(from)}%`, width: `${axis.at(to) - axis.at(from)}%` } }))); }
+  return [head, ...rows];
+};
+
+const conversationOf = data => {
+  const { top, late } = order(data), context = contextOf(data.rows, data.instructions), found = [];
+  const first = data.rows.find(entry => entry.turn?.instructions)?.turn.instructions;
+  const same = new Set(data.rows.filter(entry => entry.turn?.instructions).map(entry => entry.turn.instructions)).size === 1;
+  if (first && !data.after) { found.push(instructionsBox(data.instructions[first], same ? `all ${plural(data.session.calls, "call")}` : "")); context.instructions = first; }
+  const walk = nodes => {
+    for (const node of nodes) {
+      if (node.entry) { found.push(...turnOf(node.entry, context)); continue; }
+      const { step } = node, all = sums(node.inside);
+      found.push(h("div.stepline", { data: { entry: step.id } }, h("span", null, stepName(step), stepFacts(step)), soft(clock(step.start_ms)), h("span.right.soft", null, [all.calls ? plural(all.calls, "call") : "", all.cost === null ? "" : money(all.cost), time(step.lasted_ms)].filter(Boolean).join("  "))));
+      walk(node.inside);
+    }
+  };
+  walk(top);
+  if (late.length) found.push(h("div.stepline", null, strong("after the end"), h("span.right.soft", null, plural(late.length, "score"))), ...late.flatMap(node => turnOf(node.entry, context)));
+  return found;
+};
+
+export default async ({ place, app, signal }) => {
+  const after = place.values.after, query = { id: place.id, after };
+  let data = await get("session", query, signal), stop = () => {}, held = null, reasoningOpen = false, raw = false;
+  data.after = after;
+  const id = data.session.id, folded = new Set();
+  const titlebar = h("div.titlebar"), left = h("div", { "aria-label": "Course", tabindex: "-1" }), right = h("section", { "aria-label": "Conversation", tabindex: "0" });
+  const panes = h("div.panes.two", null, left, right), fresh = button("", () => take(held), { class: "new", hidden: true });
+  const table = isEpisode(data);
+  left.setAttribute("role", table ? "region" : "tree");
+  const tab = (name, which) => button(name, () => { panes.className = `panes ${which}`; for (const one of tabs.children) one.setAttribute("aria-selected", String(one.textContent === name)); }, { role: "tab", "aria-selected": String(which === "two") });
+  const tabs = h("div.tabs", { role: "tablist" }, tab("Course", "one"), tab("Conversation", "two"));
+  const show = row => {
+    if (table) { right.replaceChildren(...table.detail(data, row)); return; }
+    for (const one of right.querySelectorAll(".picked")) one.classList.remove("picked");
+    const found = right.querySelector(`[data-entry="${CSS.escape(row.dataset.id)}"]`) || (joined(row.dataset.id) && right.querySelector(`[data-entry="${CSS.escape(joined(row.dataset.id))}"]`));
+    if (found) { found.classList.add("picked"); found.scrollIntoView({ block: "nearest" }); }
+  };
+  // A tool's run is drawn with the call that asked for it.
+  const joined = of => {
+    const tool = data.rows.find(entry => entry.id === of)?.record?.tool_call_id;
+    return tool && data.rows.find(entry => entry.turn?.answer.some(message => message.parts.some(one => one.type === "tool_call" && one.id === tool)))?.id;
+  };
+  const cursor = roving(left, { choose: show });
+  right.addEventListener("click", event => {
+    const entry = event.target.closest("[data-entry]");
+    if (entry && !event.target.closest("a, summary, button") && !table) cursor.select(left.querySelector(`[data-id="${CSS.escape(entry.dataset.entry)}"]`), { still: true });
+  });
+  const toggle = step => { if (folded.has(step)) folded.delete(step); else folded.add(step); drawLeft(); };
+  const drawLeft = () => {
+    const kept = cursor.chosen()?.dataset.id, inside = left.contains(document.activeElement);
+    left.replaceChildren(...(table ? table.course(data) : courseOf(data, folded, toggle)), ...pages());
+    if (kept) cursor.select(left.querySelector(`[data-id="${CSS.escape(kept)}"]`), { quiet: true, still: !inside });
+    cursor.settle();
+  };
+  const pages = () => (data.next || after ? [h("p.pad", null, after ? link(address("session", id), "from the beginning") : "", " ", data.next ? h("a.linked", { href: address("session", id, { after: JSON.stringify(data.next) }) }, `the next ${table ? "steps" : "entries"}`) : "")] : []);
+  const drawAll = () => {
+    titlebar.replaceChildren(h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record));
+    drawLeft();
+    if (!table) right.replaceChildren(...conversationOf(data));
+    open();
+  };
+  const open = () => { for (const one of right.querySelectorAll(".reasoning")) one.open = reasoningOpen; };
+  const take = changes => {
+    if (!changes) return;
+    held = null;
+    fresh.hidden = true;
+    const rows = new Map(data.rows.map(row => [row.id, row]));
+    for (const row of changes.rows) rows.set(row.id, row);
+    data = { ...data, ...changes.head, rows: changes.order.map(one => rows.get(one)).filter(Boolean), after };
+    const place_ = right.scrollTop;
+    drawAll();
+    right.scrollTop = place_;
+  };
+  // What is new comes in by itself while nobody has chosen a row; else on a key.
+  const changed = changes => {
+    if (held) changes = { ...changes, rows: [...held.rows, ...changes.rows] };
+    if (!cursor.chosen()) return take(changes);
+    held = changes;
+    fresh.hidden = false;
+    fresh.replaceChildren(plural(changes.rows.length, "new entry", "new entries"), " ", h("kbd", null, "."));
+  };
+  const neighbour = by => { const at = app.order.indexOf(id); const next = at >= 0 && app.order[at + by]; if (next) location.hash = address("session", next); };
+  const enter = () => { const row = cursor.chosen(); if (row?.dataset.step) return toggle(row.dataset.step); const call = row && (table ? table.callOf(data, row) : data.rows.find(entry => entry.id === row.dataset.id)?.kind === "call" ? row.dataset.id : joined(row.dataset.id)); if (call) location.hash = address("call", call); };
+  const isMark = row => row.querySelector(table ? "b.good" : ".mark");
+  drawAll();
+  let ticking = null;
+  return {
+    title: oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80),
+    body: h("div", null, titlebar, tabs, h("div.newline", null, fresh), panes),
+    ready: () => {
+      if (table) cursor.select(left.querySelector("[role=row][data-id]"), { still: true });
+      if (globalThis.CALLSPAN_DATA) return;
+      stop = follow("session", query, data, { rows: changed, state: say });
+      if (data.session.outcome === "running") ticking = setInterval(() => { if (data.session.outcome === "running" && !document.hidden) drawLeft(); }, 1000);
+    },
+    close: () => { stop(); clearInterval(ticking); },
+    keys: [["j k", table ? "step" : "row"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)],
+      ["h l", table ? "" : "fold, open"], ["h", "", () => { const row = cursor.chosen(); if (row?.dataset.step && !folded.has(row.dataset.step)) toggle(row.dataset.step); else cursor.jump(-1, one => one.dataset.step); }], ["l", table ? "open the step's call" : "", enter], ["Enter", "", enter],
+      ["Tab", "conversation"], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; open(); }],
+      ["b", "bodies", () => { raw = !raw; for (const box of right.querySelectorAll(".box")) { box.nextElementSibling?.matches(".raw") && box.nextElementSibling.remove(); if (raw) box.after(h("pre.raw", null, box.dataset.raw || "")); } }],
+      ["n p", table ? "next, previous reward" : "next, previous mark"], ["n", "", () => cursor.jump(1, isMark)], ["p", "", () => cursor.jump(-1, isMark)],
+      ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)], [".", "", () => take(held)],
+      ["x", "mark to compare", () => { app.marked = [...app.marked.filter(one => one !== id), id].slice(-2); sessionStorage.setItem("marked", JSON.stringify(app.marked)); }],
+      ["c", "", () => { if (app.marked.length) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] || id }); }],
+      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = "#/"; }]],
+  };
+};

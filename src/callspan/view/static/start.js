@@ -1,0 +1,166 @@
+// Start: what goes on now, the filter line, and the list of sessions.
+import { h, link, mark, soft, strong, button, spaced } from "./dom.js";
+import { get, follow } from "./api.js";
+import { clock, count, day, money, plural, sum, time, DASH, oneLine } from "./format.js";
+import { course, curve } from "./bars.js";
+import { roving } from "./keys.js";
+import { filterLine, quoted, wordsOf } from "./filters.js";
+import { address, draw, say, title } from "./app.js";
+import { callMarks, cost, costTitle, outcome, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
+
+const HEADS = ["started", "session", "user", "outcome", "scores", "course", "lasted", "calls", "tokens", "cost"];
+
+export const sessionRow = row => h("div.row.session", { role: "row", tabindex: "-1", data: { id: row.id, at: row.start_ms ?? "" } },
+  h("span", { role: "gridcell" }, row.start_ms === null ? DASH : clock(row.start_ms, false)),
+  h("span.name", { role: "gridcell" }, soft(row.name || "session"),
+    h("a.words", { href: address("session", row.id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row))),
+  h("span", { role: "gridcell" }, row.user || soft(DASH)),
+  h("span", { role: "gridcell" }, outcome(row)),
+  h("span.scores", { role: "gridcell" }, scores(row)),
+  h("span.of-course", { role: "gridcell" }, course(row)),
+  h("span.right", { role: "gridcell" }, time(row.lasted_ms)),
+  h("span.right.soft", { role: "gridcell" }, count(row.calls)),
+  h("span.right.soft", { role: "gridcell" }, tokensOf(row)),
+  h("span.right", { role: "gridcell", title: costTitle(row) }, cost(row)));
+
+// More than two rollouts of a group on one day are one row, which unfolds.
+const groupRow = (rows, unfold) => {
+  const values = rows.map(row => row.reward).filter(value => value !== null), judged = rows.filter(row => row.succeeded !== null), good = judged.filter(row => row.succeeded).length;
+  const curves = rows.map(row => row.curve).filter(one => one.length);
+  const mean = values.length ? sum(values) / values.length : null;
+  const box = h("div.row.session.group", { role: "row", tabindex: "-1", data: { id: rows[0].id, group: "1", at: rows[0].start_ms ?? "" }, "aria-expanded": "false" },
+    h("span", { role: "gridcell" }, clock(rows[0].start_ms, false)),
+    h("span.name", { role: "gridcell" }, soft(rows[0].name || "session"), h("span.words", null, "▸ ", strong(`${rows.length} rollouts`), ` of ${rows.every(row => row.task === rows[0].task) && rows[0].task || rows[0].group}`)),
+    h("span", { role: "gridcell" }, soft(rows[0].user || DASH)),
+    h("span", { role: "gridcell" }, judged.length ? mark(good ? "success" : "failure", `${good} of ${judged.length}`) : rows.some(row => row.outcome === "running") ? mark("running") : soft(DASH)),
+    h("span.scores", { role: "gridcell" }, values.length ? scores({ reward: Math.max(...values), scores: {} }).flatMap(one => [soft("best "), one]) : soft(DASH), mean === null ? "" : [" ", soft("mean "), ...scores({ reward: mean, scores: {} })]),
+    h("span.of-course", { role: "gridcell" }, curves.length ? curve(curves, 128, 20) : ""),
+    h("span.right", { role: "gridcell" }, time(rows.some(row => row.lasted_ms !== null) ? Math.max(...rows.map(row => row.lasted_ms ?? 0)) : null)),
+    h("span.right.soft", { role: "gridcell" }, count(sum(rows.map(row => row.calls)))),
+    h("span.right.soft", { role: "gridcell" }, tokensOf({ input_tokens: sum(rows.map(row => row.input_tokens)), output_tokens: sum(rows.map(row => row.output_tokens)) })),
+    h("span.right", { role: "gridcell" }, costOf(rows)));
+  box.unfold = unfold;
+  return box;
+};
+
+// A star: some of the calls have no known price.
+const costOf = rows => money(sum(rows.map(row => row.cost_usd))) + (rows.some(row => row.calls_without_cost && row.cost_usd !== null) ? "*" : "");
+
+const band = now => {
+  const { hour } = now, top = Math.max(1, ...hour.minutes);
+  return h("section.band", { "aria-label": "Now" },
+    h("div", null, h("h2", null, "Last hour ", soft(strong(count(hour.calls)), hour.more ? "+ calls, of the newest  " : " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "", "  p50 ", strong(time(hour.p50_ms)), "  ", strong(count(hour.retries)), " retries")),
+      h("div.minutes", { role: "img", "aria-label": `${hour.calls} calls in the last hour` }, hour.minutes.map(number => h("i", { style: { height: `${number / top * 100}%` } }))),
+      h("p.axis", null, h("span", null, "60 min ago"), h("span", null, "30"), h("span", null, "now"))),
+    h("div", null, h("h2", null, "Running ", soft(now.running.length || "nothing")), now.running.map(row => h("p.line", null, link(address("session", row.id), mark("running", ""), strong(row.name || "session"), " ", row.user || "", " ", soft(oneLine(titleOf(row)))), h("span.right", null, time(now.at_ms - row.start_ms))))),
+    h("div", null, h("h2", null, "Worth a look ", soft(now.worth.length ? "in the last day" : "nothing failed, was cut or cancelled in the last day")), now.worth.slice(0, 3).map(row => h("p.line", null, link(address("call", row.id), callMarks(row)[0] || "", " ", row.model || "", row.cut_by_length && row.max_tokens ? `, max_tokens ${count(row.max_tokens)}` : "", " ", soft(row.error || row.session_name || "")), h("span.right.soft", null, clock(row.start_ms, false))))));
+};
+
+export default async ({ place, app, signal }) => {
+  const line = place.values.q || "";
+  const go = text => { location.hash = address("", null, { q: text }); };
+  const [now, first] = await Promise.all([get("now", {}, signal), get("sessions", { q: line }, signal)]);
+  app.store = now.store.replace(/^.*\//, "");
+  const sorted = wordsOf(line).some(word => word.startsWith("sort:"));
+  const rows = new Map(first.rows.map(row => [row.id, row])), unfolded = new Set(), later = new Set();
+  let next = first.next, waitingRows = [], stop = () => {};
+
+  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad", null);
+  const head = h("div.row.head", { role: "row" }, HEADS.map((name, at) => h(`span${at > 5 ? ".right" : ""}`, { role: "columnheader" }, name + (at || sorted ? "" : " ↓"))));
+  const table = h("div.table", { role: "treegrid", "aria-label": "Sessions" }, head, list);
+  const fresh = button("", () => showNew(), { class: "new", hidden: true });
+  const known = [...new Set(first.rows.flatMap(row => [row.user && `user:${quoted(row.user)}`, row.name && `name:${quoted(row.name)}`, row.group && `group:${quoted(row.group)}`, row.task && `task:${quoted(row.task)}`, row.experiment && `experiment:${quoted(row.experiment)}`]).filter(Boolean))];
+  const counts = first.next ? {} : Object.fromEntries([["running", row => row.outcome === "running"], ["error", row => row.errors], ["cut", row => row.cut_by_length], ["cancelled", row => row.cancelled], ["retried", row => row.retries], ["failure", row => row.succeeded === false]].map(([kind, fits]) => [kind, first.rows.filter(fits).length]));
+  const filters = filterLine(line, go, { known, counts });
+  const cursor = roving(list, { rows: "[role=row][data-id]" });
+
+  const fill = () => {
+    const kept = cursor.chosen()?.dataset.id, inside = list.contains(document.activeElement), every = [...rows.values()], found = [];
+    const days = Map.groupBy ? Map.groupBy(every, row => (row.start_ms === null ? "unknown" : day(row.start_ms))) : every.reduce((map, row) => { const key = row.start_ms === null ? "unknown" : day(row.start_ms); map.set(key, [...(map.get(key) || []), row]); return map; }, new Map());
+    for (const [name, some] of days) {
+      found.push(h("div.day", { role: "row" }, h("span", { role: "gridcell" }, strong(name), soft(`  ${plural(some.length, "session")} · ${plural(sum(some.map(row => row.calls)) || 0, "call")} · ${costOf(some)}${next && some.at(-1) === every.at(-1) ? ", and more" : ""}`))));
+      const groups = new Map();
+      for (const row of some) if (row.group) groups.set(row.group, [...(groups.get(row.group) || []), row]);
+      const done = new Set();
+      for (const row of some) {
+        const group = groups.get(row.group) || [];
+        if (group.length > 2 && !unfolded.has(row.group)) {
+          if (!done.has(row.group)) found.push(groupRow(group, () => { unfolded.add(row.group); fill(); }));
+          done.add(row.group);
+        } else found.push(sessionRow(row));
+      }
+    }
+    list.replaceChildren(...(found.length ? found : [nothing(line, go, rows.size)]));
+    if (kept) cursor.select(list.querySelector(`[data-id="${CSS.escape(kept)}"]`), { quiet: true, still: !inside });
+    cursor.settle();
+    more.replaceChildren(...(next ? [button("more sessions", load)] : []));
+    app.order = [...rows.keys()];
+    const running = every.filter(row => row.outcome === "running").length;
+    title(running ? `${running} running` : "Sessions");
+  };
+  let loading = false;
+  const load = async () => {
+    if (loading || !next) return;
+    loading = true;
+    const page = await get("sessions", { q: line, after: next });
+    for (const row of page.rows) { rows.set(row.id, row); later.add(row.id); }
+    next = page.next;
+    loading = false;
+    fill();
+  };
+  const main = document.getElementById("main");
+  const scrolled = () => { if (main.scrollTop + main.clientHeight > main.scrollHeight - 400) load(); };
+  main.addEventListener("scroll", scrolled, { passive: true });
+
+  // What is new slides in at the top; further down it waits behind a button.
+  const take = (found, order) => {
+    // What is no longer on the first page has gone, or moved behind it.
+    const shown = new Set(order);
+    for (const id of first.rows.map(row => row.id)) if (!later.has(id) && !shown.has(id)) rows.delete(id);
+    for (const row of found) if (rows.has(row.id)) rows.set(row.id, row);
+    const added = found.filter(row => !rows.has(row.id) && !waitingRows.some(one => one.id === row.id));
+    waitingRows = [...added, ...waitingRows.map(one => found.find(row => row.id === one.id) || one)];
+    if (main.scrollTop < 40 && !cursor.chosen() && !sorted) return showNew();
+    fresh.hidden = !waitingRows.length;
+    fresh.replaceChildren(plural(waitingRows.length, "new session"), " ", h("kbd", null, "."));
+    fill();
+  };
+  const showNew = () => {
+    if (sorted) return draw();
+    const every = [...waitingRows, ...rows.values()].sort((a, b) => (b.start_ms ?? 0) - (a.start_ms ?? 0));
+    waitingRows = [];
+    rows.clear();
+    for (const row of every) rows.set(row.id, row);
+    fresh.hidden = true;
+    fill();
+  };
+  const top = h("div", null);
+  const drawBand = found => top.replaceChildren(...(found.last_ms === null && !rows.size ? [] : [band(found)]), ...found.waiting.map(text => h("p.pad.warn", { role: "status" }, text)));
+  drawBand(now);
+  fill();
+  let again = null;
+  const live = () => follow("sessions", { q: line }, first, { rows: ({ rows: found, order }) => { take(found, order); clearTimeout(again); again = setTimeout(() => get("now").then(drawBand).catch(() => {}), 1000); }, state: say });
+  const open = () => { const row = cursor.chosen(); if (row?.unfold) row.unfold(); else if (row) location.hash = address("session", row.dataset.id); };
+  list.addEventListener("click", event => { const row = event.target.closest("[role=row]"); if (row?.unfold) row.unfold(); else if (row?.dataset.id && !event.target.closest("a")) location.hash = address("session", row.dataset.id); });
+  const pick = () => {
+    const id = cursor.chosen()?.dataset.id;
+    if (!id) return;
+    app.marked = app.marked.includes(id) ? app.marked.filter(one => one !== id) : [...app.marked, id].slice(-2);
+    sessionStorage.setItem("marked", JSON.stringify(app.marked));
+    for (const row of list.children) row.classList.toggle("picked", app.marked.includes(row.dataset.id));
+  };
+  const hasMark = row => row.querySelector(".marks .mark, .mark.bad, .mark.accent") !== null;
+  return {
+    title: "Sessions",
+    body: h("div", null, h("h1.hidden", null, "Sessions"), top, first.rows.length || line ? filters.form : "", h("div.newline", null, fresh), table, more),
+    ready: () => { if (!globalThis.CALLSPAN_DATA) stop = live(); },
+    close: () => { stop(); clearTimeout(again); main.removeEventListener("scroll", scrolled); },
+    keys: [["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open", open], ["l", "", open], ["n p", "next, previous mark"], ["n", "", () => cursor.jump(1, hasMark)], ["p", "", () => cursor.jump(-1, hasMark)],
+      ["f", "filter", filters.focus], [".", "show what is new", showNew], ["x", "mark to compare", pick], ["c", "compare", () => { if (app.marked.length === 2) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] }); }],
+      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || "")], ["r", "", () => draw()], ["Escape", "", () => { if (line) go(""); }]],
+  };
+};
+
+const nothing = (line, go, known) => h("div.pad", null, line
+  ? [h("p", null, "No session has ", strong(line), "."), h("p", null, button("without the filters", () => go("")))]
+  : [h("p", null, "Nothing recorded yet. This page fills by itself. Run one of these in the directory of the store:"), h("pre", null, "callspan demo\ncallspan run app.py")]);

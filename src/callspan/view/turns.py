@@ -1,0 +1,47 @@
+"""Turns: messages and their parts as the page gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import msgspec
+
+from callspan.record.messages import Media, Message, ToolResult
+
+_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+"""Media that a page may show: no form of an image that can hold a script or a link."""
+
+
+def messages_with(messages: Iterable[Message], asked: Collection[str | None]) -> list[Message]:
+    """Return the messages with a result of one of these tool calls."""
+    return [one for one in messages if any(isinstance(part, ToolResult) and part.id in asked for part in one.parts)]
+
+
+def plain_messages(messages: Iterable[Message], most: int) -> list[dict[str, object]]:
+    """Return messages for JSON; of each text so many characters."""
+    return [
+        {
+            "role": one.role,
+            "name": one.name,
+            "finish": one.finish_reason,
+            "parts": [_cut(plain(part), most) for part in one.parts],
+        }
+        for one in messages
+    ]
+
+
+def plain(part: object) -> object:
+    """Return a part for JSON: of media the bytes only where the page may show them."""
+    if isinstance(part, Media) and part.mime not in _IMAGES:
+        part = msgspec.structs.replace(part, data=None)
+    return msgspec.to_builtins(part, enc_hook=str)
+
+
+def _cut(value: object, most: int) -> object:
+    if isinstance(value, str) and len(value) > most:
+        return f"{value[:most]}\N{HORIZONTAL ELLIPSIS} {len(value) - most:,} more characters"
+    if isinstance(value, dict):
+        is_media = value.get("type") == "media"
+        return {key: one if is_media and key == "data" else _cut(one, most) for key, one in value.items()}
+    return [_cut(one, most) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,107 @@
+"""A store with sessions, and the page's server in this process, over real HTTP on loopback."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import uvicorn
+
+from callspan.cli.command_context import store_errors
+from callspan.cli.view import arguments, chosen
+from callspan.stores.urls import open_store
+from callspan.view.server import application, listening
+from callspan.view.source import Access
+from tests.stores.conftest import Delivery, Records
+
+__all__ = ["Delivery", "Records"]
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Page:
+    """A server of a store's page, and a browser's requests to it."""
+
+    def __init__(self, url: str) -> None:
+        access = Access(
+            open=lambda: open_store(url),
+            chosen=chosen,
+            arguments=arguments,
+            said=str,
+            errors=store_errors,
+            waiting=list,
+            name=url,
+        )
+        self.socket = listening(0)
+        self.port = self.socket.getsockname()[1]
+        app, self.token = application(access, self.port, lambda: self.server.should_exit)
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
+        self.thread.start()
+        self.cookie = ""
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """Send a request; `cookie=""` sends none."""
+        given = {"Host": f"127.0.0.1:{self.port}", "Cookie": self.cookie} | {
+            name.replace("_", "-").title(): value for name, value in headers.items()
+        }
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+            connection.request(method, path, headers={name: value for name, value in given.items() if value})
+            answer = connection.getresponse()
+            return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+
+    def enter(self) -> Answer:
+        answer = self.ask(f"/?token={self.token}")
+        self.cookie = answer.headers["set-cookie"].partition(";")[0]
+        return answer
+
+    def get(self, path: str) -> Any:
+        answer = self.ask(path)
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def close(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(20)
+        self.socket.close()
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Delivery]:
+    delivery = Delivery(f"sqlite:///{tmp_path}/calls.db")
+    yield delivery
+    delivery.close()
+
+
+@pytest.fixture
+def show() -> Iterator[Callable[[str], Page]]:
+    """Serve the page of a store, with the browser let in."""
+    opened: list[Page] = []
+
+    def serve(url: str) -> Page:
+        opened.append(Page(url))
+        opened[-1].enter()
+        return opened[-1]
+
+    yield serve
+    for page in opened:
+        page.close()

@@ -1,0 +1,284 @@
+"""The page in a real browser: live, by keyboard alone, in the dark, on a phone, to screen readers, hostile texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from callspan.cli.view import arguments
+from callspan.record import call, events
+from tests.reports import browser as chromium
+from tests.stores.conftest import SECOND, START_NS, raw
+
+from .conftest import Delivery, Page, Records
+
+pytestmark = pytest.mark.slow
+MS = 1_000_000
+HOSTILE = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    "<svg onload=\"document.title='owned'\"></svg>\u202egnp.exe\x1b[31mred</style></title>"
+    "javascript:document.title='owned' data:text/html,<script>1</script> ${1} {{1}} '\"`"
+)
+TOOL = {"id": "t1", "type": "function", "function": {"name": "look", "arguments": '{"order": "48213"}'}}
+SENT = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Where is my tent?"}]
+PLACES = {
+    "": ".row.session",
+    "session/chat": ".titlebar",
+    "session/episode": ".titlebar",
+    "session/hostile": ".titlebar",
+    "call/c1": ".fact",
+    "call/c4": ".fact",
+    "calls": ".row.call",
+    "find?q=postcode": "mark.hit",
+    "find?q=owned": "mark.hit",
+}
+"""What each address shows when it is drawn."""
+WIDER = """() => Math.max(...["html", "main"].map(name => {
+  const box = document.querySelector(name);
+  return box.scrollWidth - box.clientWidth;
+}))"""
+
+
+class Tab:
+    """A tab of the browser that was let in, and what its console said."""
+
+    def __init__(self, context: Any, page: Page) -> None:
+        self.console: list[str] = []
+        self.requested: list[str] = []
+        self.tab = context.new_page()
+        self.tab.on("console", lambda message: self.console.append(message.text))
+        self.tab.on("pageerror", lambda error: self.console.append(str(error)))
+        self.tab.on("request", lambda request: self.requested.append(request.url))
+        self.base = f"http://127.0.0.1:{page.port}/"
+        self.tab.goto(f"{self.base}?token={page.token}")
+
+    def open(self, place: str, selector: str) -> None:
+        self.tab.goto(f"{self.base}#/{place}")
+        self.tab.wait_for_selector(selector)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.tab.keyboard.press(key)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium.executable(), args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Callable[..., Tab]]:
+    """Open a tab on the page of a store; at the end its console is empty, and it has asked nobody else."""
+    opened: list[tuple[Tab, Page]] = []
+    contexts = []
+
+    def start(url: str, **options: Any) -> Tab:
+        page = Page(url)
+        contexts.append(browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | options)))
+        opened.append((Tab(contexts[-1], page), page))
+        return opened[-1][0]
+
+    yield start
+    for one, page in opened:
+        assert one.console == []
+        assert [url for url in one.requested if not url.startswith((one.base, "data:"))] == []
+        one.tab.close()
+        page.close()
+    for context in contexts:
+        context.close()
+
+
+def event(session_id: str, at_s: float, event_type: str, **fields: Any) -> events.EventRecord:
+    made = {"event_id": f"{session_id}-{event_type[:5]}-{at_s}", "time_ns": START_NS + int(at_s * SECOND)}
+    return events.EventRecord(**(made | {"session_id": session_id, "event_type": event_type} | fields))
+
+
+@pytest.fixture
+def told(store: Delivery, records: Records) -> Delivery:
+    """A conversation with a retried call, a failed tool and a cut answer; a failed call; an episode; hostile texts."""
+    used = {"role": "assistant", "content": None, "tool_calls": [TOOL]}
+    answer = {"choices": [{"index": 0, "message": used, "finish_reason": "tool_calls"}], "object": "chat.completion"}
+    attempts = [
+        call.Attempt(number=1, start_ns=0, end_ns=5 * MS, status=429, error_kind="rate_limit", wait_s=0.2),
+        call.Attempt(number=2, start_ns=205 * MS, end_ns=900 * MS, status=200),
+    ]
+    done = [*SENT, used, {"role": "tool", "tool_call_id": "t1", "content": "postcode missing"}]
+    failed = call.ErrorInfo(kind="other", type="ValueError", message="postcode missing")
+    refused = call.ErrorInfo(kind="bad_input", type="BadRequestError", message="max_tokens: too small", status=400)
+    hostile = [{"role": HOSTILE, "content": HOSTILE}, {"role": "user", "content": HOSTILE}]
+    store.write(
+        records.session("chat", start_ns=START_NS, end_ns=START_NS + 9 * SECOND, user_id="mara", outcome="success"),
+        records.call(
+            call_id="c1", session_id="chat", messages=SENT, response=call.Response(body=raw(answer)), attempts=attempts,
+            retries=1,
+        ),
+        records.call(call_id="c2", session_id="chat", at_s=2, messages=done, answer="Which postcode"),
+        event("chat", 1, "tool", name="look", duration_ns=9 * MS, tool_call_id="t1", error=failed),
+        records.session("bad", start_ns=START_NS + 60 * SECOND, name="eval", outcome="failure"),
+        records.call(call_id="c3", session_id="bad", at_s=60, outcome="error", error=refused),
+        records.session(
+            "hostile", start_ns=START_NS + 90 * SECOND, name=HOSTILE, user_id=HOSTILE, metadata={HOSTILE: HOSTILE}
+        ),
+        records.call(call_id="c4", session_id="hostile", at_s=90, messages=hostile, answer=HOSTILE),
+        event("hostile", 91, HOSTILE, name=HOSTILE, data={HOSTILE: [HOSTILE]}),
+        records.session("episode", start_ns=START_NS + 120 * SECOND, name="grid", task_id="pick", outcome="success"),
+    )  # fmt: skip
+    for number, reward in enumerate((-0.02, -0.02, 0.98)):
+        at_s, step = 121 + number, f"s{number}"
+        place = call.Place(session_id="episode", timestep_id=step)
+        store.write(
+            events.TimestepRecord(
+                timestep_id=step, session_id="episode", seen_ns=1, index=number, start_ns=START_NS + at_s * SECOND
+            ),
+            records.call(call_id=f"p{number}", place=place, at_s=at_s, answer="south"),
+            event("episode", at_s + 0.2, "action", timestep_id=step, data={"move": "south"}),
+            event("episode", at_s + 0.3, "environment", timestep_id=step, reward=reward, data={"after": "at 1"}),
+        )
+    return store
+
+
+def test_what_is_recorded_comes_in_and_nothing_moves_while_somebody_reads(
+    told: Delivery, records: Records, tab: Callable[..., Tab]
+) -> None:
+    one = tab(told.url)
+    one.open("", "text=live")
+    told.write(records.session("new1", start_ns=START_NS + 200 * SECOND, name="arrived"))
+    one.tab.wait_for_selector("[data-id=new1]", timeout=3000)
+    one.press("j", "j")
+    told.write(records.session("new2", start_ns=START_NS + 201 * SECOND))
+    one.tab.wait_for_selector("button.new:has-text('1 new session')", timeout=3000)
+    assert one.tab.query_selector("[data-id=new2]") is None
+    one.press(".")
+    one.tab.wait_for_selector("[data-id=new2]")
+    one.open("session/new1", ".titlebar")
+    one.tab.wait_for_selector("text=live")
+    told.write(records.call(session_id="new1", at_s=200, answer="streamed in"))
+    one.tab.wait_for_selector(".text:has-text('streamed in')", timeout=3000)
+
+
+def test_course_and_conversation_belong_together(told: Delivery, tab: Callable[..., Tab]) -> None:
+    one = tab(told.url)
+    one.open("session/chat", "[role=treeitem]")
+    page = one.tab
+    assert page.inner_text(".box.failed").split()[:2] == ["look", "call"]
+    assert "postcode missing" in page.inner_text(".box.failed")
+    assert page.locator(".box").count() == 1, "the run, the call and the result of a tool are one box"
+    page.click("[role=treeitem][data-id=c2]")
+    assert page.get_attribute("[data-entry=c2]", "class") == "turn picked"
+    page.click("[data-entry=c1]")
+    assert page.get_attribute("[role=treeitem][data-id=c1]", "aria-selected") == "true"
+    assert "1 retry" in page.inner_text("[role=treeitem][data-id=c1]")
+
+
+def test_by_keyboard_alone(told: Delivery, tab: Callable[..., Tab]) -> None:
+    one = tab(told.url)
+    one.open("", ".row.session")
+    one.press("n", "n", "n")
+    assert one.tab.get_attribute("[aria-selected=true]", "data-id") == "chat"
+    one.press("Enter")
+    one.tab.wait_for_selector("[role=treeitem]")
+    one.press("n", "n", "Enter")
+    one.tab.wait_for_selector("h1:has-text('call 1 of 2')")
+    one.press("]")
+    one.tab.wait_for_selector("h1:has-text('call 2 of 2')")
+    one.press("Escape")
+    one.tab.wait_for_selector("[role=tree]")
+    one.press("Escape")
+    one.tab.wait_for_selector(".row.session")
+    one.press("?")
+    assert "next, previous mark" in one.tab.inner_text("dialog")
+    one.press("Escape")
+    one.tab.wait_for_selector("dialog", state="detached")
+    one.press("/")
+    one.tab.keyboard.type("postcode")
+    one.press("Enter")
+    one.tab.wait_for_selector("mark.hit")
+    one.press("g", "a")
+    one.tab.wait_for_selector(".row.call")
+
+
+def test_by_names_alone_the_failed_the_retried_and_the_best_in_three_activations(
+    told: Delivery, tab: Callable[..., Tab]
+) -> None:
+    one = tab(told.url)
+    page = one.tab
+    one.open("", ".row.session")
+    page.get_by_role("button", name="error").click()
+    page.get_by_role("button", name="error", pressed=True).wait_for()
+    page.get_by_role("link", name="Hi", exact=True).click()
+    page.get_by_role("tree", name="Course").get_by_text("bad input 400").wait_for()
+    assert "max_tokens: too small" in page.get_by_role("region", name="Conversation").inner_text()
+    one.open("", ".row.session")
+    page.get_by_role("button", name="retried").click()
+    page.get_by_role("button", name="retried", pressed=True).wait_for()
+    page.get_by_role("link", name="Where is my tent?").click()
+    page.get_by_role("tree", name="Course").get_by_text("1 retry").wait_for()
+    one.open("?q=sort:cost", ".row.session")
+    page.get_by_role("link", name="pick").click()
+    page.get_by_role("grid", name="Steps").get_by_text("+0.94").wait_for()
+    assert "south" in page.get_by_role("region", name="Conversation").inner_text()
+
+
+def test_hostile_texts_stay_texts(told: Delivery, tab: Callable[..., Tab]) -> None:
+    one = tab(told.url)
+    for place, selector in PLACES.items():
+        one.open(place, selector)
+        one.tab.wait_for_timeout(200)
+        assert "owned" not in one.tab.title()[:5]
+        assert one.tab.locator("main script, main iframe, main svg[onload], main img, main style").count() == 0
+        assert one.tab.locator("a[href^='javascript'], a[href^='data']").count() == 0
+        assert "\u202e" not in one.tab.inner_text("main")
+        assert "\x1b" not in one.tab.inner_text("main")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 360)])
+def test_everybody_can_read_it(told: Delivery, tab: Callable[..., Tab], scheme: str, width: int) -> None:
+    axe = resources.files(pytest.importorskip("axe_core_python")).joinpath("axe.min.js").read_text()
+    one = tab(told.url, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")
+    for place, selector in PLACES.items():
+        one.open(place, selector)
+        one.tab.wait_for_timeout(100)
+        found = one.tab.evaluate(f"async () => {{ {axe}; return (await axe.run(document)).violations }}")
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == [], place
+        wide = one.tab.evaluate(WIDER)
+        assert wide <= 0, f"{place} is wider than {width}"
+    dark = one.tab.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(18, 20, 23)"
+    assert dark is (scheme == "dark")
+
+
+def test_a_server_that_ended_is_said_and_what_was_read_stays(
+    browser: Any, told: Delivery, show: Callable[[str], Page]
+) -> None:
+    page = Page(told.url)
+    tab = browser.new_page()
+    tab.goto(f"http://127.0.0.1:{page.port}/?token={page.token}")
+    tab.wait_for_selector("text=live")
+    page.close()
+    tab.wait_for_selector(".state:has-text('not live since')", timeout=5000)
+    assert tab.locator(".row.session").count() == 4
+    tab.close()
+
+
+def test_numbers_words_and_commands_are_written_as_they_are(told: Delivery, tab: Callable[..., Tab]) -> None:
+    one = tab(told.url)
+
+    def of(module: str, function: str, value: object) -> Any:
+        return one.tab.evaluate(f"async value => (await import('/static/{module}.js')).{function}(value)", value)
+
+    found = [of("format", "brief", number) for number in (0, 12.5, 999.9, 1000, 120_000, 250_000, 1e8, 3.97e9)]
+    assert found == ["0", "12.5", "1k", "1k", "120k", "250k", "100M", "3.97G"]
+    assert of("format", "shell", "chat-8843") == "chat-8843"
+    assert of("format", "shell", "$(touch x)'s") == "'$(touch x)'\\''s'"
+    for user in ("o'brien", 'Mara "S" Smith', "a\\b", "", "plain"):
+        word = "user:" + of("filters", "quoted", user)
+        assert arguments(word) == [f"--user={user}"], user
+        assert of("filters", "wordsOf", f"error {word} x") == ["error", word, "x"]
+    one.open("find?q=postcode", "mark.hit")
+    assert one.tab.locator("p.summary code").inner_text() == "callspan calls --text=postcode"

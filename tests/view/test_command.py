@@ -1,0 +1,99 @@
+"""`callspan view`: what it prints, how it ends, and the errors that it has in common with other commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from callspan.cli.commands import callspan
+from callspan.cli.view import arguments, chosen
+from callspan.view.source import BadQueryError
+
+from .conftest import Delivery, Records
+
+VIEW = (sys.executable, "-m", "callspan.cli")
+
+
+def refused(*given: str) -> str:
+    result = CliRunner().invoke(callspan, given, catch_exceptions=False)
+    assert result.exit_code == 1, result.output
+    return result.output
+
+
+def test_a_store_that_is_missing_foreign_or_damaged_ends_it(tmp_path: Path) -> None:
+    assert "there is no such file" in refused("--store", f"sqlite:///{tmp_path}/none.db", "view")
+    foreign = tmp_path / "foreign.db"
+    foreign.write_bytes(b"no database" * 1000)
+    assert str(foreign) in refused("--store", f"sqlite:///{foreign}", "view")
+
+
+def test_a_port_that_is_taken_ends_it(store: Delivery, records: Records) -> None:
+    store.write(records.session("s1", start_ns=1))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen(1)
+        port = other.getsockname()[1]
+        assert f"127.0.0.1:{port}: Address already in use" in refused("--store", store.url, "view", "--port", str(port))
+
+
+def test_an_address_of_traces_needs_its_place(store: Delivery) -> None:
+    result = CliRunner().invoke(callspan, ["--store", store.url, "view", "--trace-url", "http://localhost/trace"])
+    assert (result.exit_code, "{trace_id}" in result.output) == (2, True)
+
+
+@pytest.mark.slow
+def test_it_prints_the_address_where_there_is_no_browser_and_ends_with_ctrl_c(
+    store: Delivery, records: Records, tmp_path: Path
+) -> None:
+    store.write(records.session("s1", start_ns=1))
+    environment = {name: value for name, value in os.environ.items() if name not in {"DISPLAY", "BROWSER"}}
+    command = [*VIEW, "--store", store.url, "--json", "view", "--open"]
+    with subprocess.Popen(
+        command, env=environment | {"PATH": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(), urllib.request.ProxyHandler({}))
+        assert b"callspan" in opener.open(said["url"], timeout=20).read()
+        base = said["url"].partition("?")[0]
+        rows: Any = json.load(opener.open(f"{base}api/sessions", timeout=20))["rows"]
+        assert [row["id"] for row in rows] == ["s1"]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode in {0, 130, -signal.SIGINT}
+    assert errors == "No browser was found: open the address yourself.\n"
+
+
+@pytest.mark.slow
+def test_it_says_which_extra_it_needs(store: Delivery, records: Records) -> None:
+    store.write(records.session("s1", start_ns=1))
+    code = "import sys; sys.modules['starlette'] = None; from callspan.cli import main; main()"
+    command = [sys.executable, "-c", code, "--store", store.url, "view"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, 'pip install "callspan[view]"' in done.stderr) == (1, True), done.stderr
+
+
+def test_a_filter_line_is_the_options_of_the_commands() -> None:
+    assert arguments("user:mara error since:7d no-cut-off") == ["--user=mara", "--error", "--since=7d", "--no-cut-off"]
+    assert arguments('http://x text:"a b" c d') == ["--text=a b", "--text=http://x c d"]
+    which = chosen("user:mara min-cost:0.5 session-outcome:running failure sort:cost").which
+    assert (which.user, str(which.min_cost_usd), which.session_outcome, which.success, which.sort) == (
+        "mara",
+        "0.5",
+        "running",
+        False,
+        "cost",
+    )
+    for line in ("since:never", "sort:age", '"open', "retries:x"):
+        with pytest.raises(BadQueryError):
+            chosen(line)

@@ -1,0 +1,182 @@
+"""The data of the pages: what is new in a call, pages of entries, filters, what was found, and states of the store."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from callspan.cli.view import arguments
+from callspan.record import call, events
+from tests.stores.conftest import SECOND, START_NS
+
+from .conftest import Delivery, Page, Records
+
+SYSTEM = {"role": "system", "content": "Be short."}
+ASK = {"role": "user", "content": "Where is my parcel?"}
+ANSWER = {"role": "assistant", "content": "In Leipzig."}
+AGAIN = {"role": "user", "content": "And tomorrow?"}
+CALLED = {"id": "t1", "type": "function", "function": {"name": "look", "arguments": '{"order": 7}'}}
+USES_TOOL = {"role": "assistant", "content": None, "tool_calls": [CALLED]}
+RESULT = {"role": "tool", "tool_call_id": "t1", "content": "delivered"}
+
+
+def texts(messages: list[dict[str, Any]]) -> list[str]:
+    return [part.get("text") or part["type"] for message in messages for part in message["parts"]]
+
+
+@pytest.fixture
+def conversation(store: Delivery, records: Records, show: Callable[[str], Page]) -> Page:
+    """Two calls, the second with the first and its answer; then one that asks for a tool, and one with its result."""
+    store.write(
+        records.session("s1", start_ns=START_NS, end_ns=START_NS + 9 * SECOND, name="support", user_id="mara"),
+        records.call(call_id="c1", session_id="s1", messages=[SYSTEM, ASK], answer="In Leipzig."),
+        records.call(call_id="c2", session_id="s1", at_s=2, messages=[SYSTEM, ASK, ANSWER, AGAIN], answer="In Jena."),
+        records.call(call_id="c3", session_id="s1", at_s=4, messages=[SYSTEM, ASK, ANSWER, AGAIN, USES_TOOL, RESULT]),
+        events.RewardRecord(
+            reward_id="r1",
+            session_id="s1",
+            scope="session",
+            objective="helpful",
+            value=1.0,
+            time_ns=START_NS + 99 * SECOND,
+        ),
+    )
+    return show(store.url)
+
+
+def test_a_session_is_one_conversation_without_repetition(conversation: Page) -> None:
+    page = conversation.get("/api/session?id=s1")
+    calls = [row for row in page["rows"] if row["kind"] == "call"]
+    assert [texts(row["turn"]["new"]) for row in calls] == [
+        ["Where is my parcel?"],
+        ["And tomorrow?"],
+        ["tool_call", "tool_result"],
+    ]
+    assert [texts(row["turn"]["answer"]) for row in calls[:2]] == [["In Leipzig."], ["In Jena."]]
+    assert {row["turn"]["instructions"] for row in calls} == set(page["instructions"])
+    assert texts([{"parts": next(iter(page["instructions"].values()))["parts"]}]) == ["Be short."]
+    assert page["session"]["title"] == "Where is my parcel?"
+    assert page["session"]["scores"]["helpful"]["mean"] == 1.0
+
+
+def test_a_call_says_what_is_new_and_which_call_had_the_rest(conversation: Page) -> None:
+    page = conversation.get("/api/call?id=c2")
+    assert texts(page["turn"]["new"]) == ["And tomorrow?"]
+    assert texts(page["earlier"]) == ["In Leipzig.", "Where is my parcel?"], "the last one first"
+    assert page["earlier_in"] == {"id": "c1", "number": 1}
+    assert (page["number"], page["of"], page["before"]["id"], page["after"]["id"]) == (2, 3, "c1", "c3")
+    assert conversation.get("/api/call?id=c1")["earlier"] == []
+    bodies = conversation.get("/api/bodies?id=c1")
+    assert '"Where is my parcel?"' in bodies["request"]
+    assert "In Leipzig." in bodies["response"]
+
+
+def test_a_long_session_comes_in_pages_without_gap_or_repetition(
+    store: Delivery, records: Records, show: Callable[[str], Page]
+) -> None:
+    store.write(records.session("s1", start_ns=START_NS))
+    made = [
+        events.EventRecord(event_id=f"e{number:04}", session_id="s1", event_type="note", time_ns=START_NS + number // 7)
+        for number in range(700)
+    ]
+    store.write(*made)
+    page, after, found = show(store.url), "", list[str]()
+    while after is not None:
+        part = page.get(f"/api/session?id=s1&after={quote(after)}")
+        found += [row["id"] for row in part["rows"]]
+        after = part["next"] and json.dumps(part["next"])
+    assert found == [one.event_id for one in made]
+
+
+def test_the_list_of_sessions_comes_in_pages(store: Delivery, records: Records, show: Callable[[str], Page]) -> None:
+    store.write(*(records.session(f"s{number:03}", start_ns=START_NS + number) for number in range(150)))
+    page = show(store.url)
+    first = page.get("/api/sessions")
+    second = page.get(f"/api/sessions?after={quote(json.dumps(first['next']))}")
+    assert [row["id"] for row in first["rows"] + second["rows"]] == [f"s{number:03}" for number in range(149, -1, -1)]
+    assert second["next"] is None
+
+
+def test_a_filter_line_is_the_options_of_the_command(conversation: Page) -> None:
+    assert arguments('user:mara error retries:1 meta:k=v "two words"') == [
+        "--user=mara",
+        "--error",
+        "--retries=1",
+        "--meta=k=v",
+        "--text=two words",
+    ]
+
+    def ids(line: str) -> list[str]:
+        return [row["id"] for row in conversation.get(f"/api/sessions?q={quote(line)}")["rows"]]
+
+    assert ids("user:mara") == ids("leipzig") == ids("objective:helpful min-score:0.5") == ["s1"]
+    assert ids("user:nobody") == ids("error") == ids("objective:helpful min-score:2") == []
+
+
+def test_what_is_found_counts_once_and_not_in_instructions(conversation: Page) -> None:
+    found = conversation.get("/api/find?q=parcel")
+    (session,) = found["rows"]
+    (hit,) = session["hits"]
+    assert (hit["where"], hit["call_id"], hit["text"][hit["at"] :][: hit["length"]]) == ("user", "c1", "parcel")
+    assert conversation.get("/api/find?q=short")["rows"] == []
+    assert conversation.get("/api/find?q=short&scope=instructions")["rows"][0]["hits"][0]["where"] == "instructions"
+    assert conversation.get("/api/find?q=mara")["exact"] == [{"kind": "user", "id": "mara"}]
+
+
+def test_a_hit_behind_a_letter_that_folds_to_two(
+    store: Delivery, records: Records, show: Callable[[str], Page]
+) -> None:
+    store.write(records.session("s1", start_ns=START_NS), records.call(session_id="s1", answer="Straße, then Postcode"))
+    (hit,) = show(store.url).get("/api/find?q=postcode")["rows"][0]["hits"]
+    assert hit["text"][hit["at"] :] == "Postcode"
+
+
+def test_the_start_says_what_runs_and_what_is_worth_a_look(
+    store: Delivery, records: Records, show: Callable[[str], Page]
+) -> None:
+    now = time.time_ns()
+    failed = records.call(
+        call_id="bad",
+        outcome="error",
+        error=call.ErrorInfo(kind="rate_limit", type="E", status=429),
+        timing=call.Timing(start_ns=now),
+    )
+    store.write(records.session("s1", start_ns=now, name="open"), failed)
+    page = show(store.url).get("/api/now")
+    assert [row["id"] for row in page["running"]] == ["s1"]
+    assert [(row["id"], row["error_kind"], row["status"]) for row in page["worth"]] == [("bad", "rate_limit", 429)]
+    assert (page["hour"]["calls"], page["live"]) == (1, True)
+
+
+def test_a_store_that_is_gone_says_so_and_comes_back(
+    store: Delivery, records: Records, show: Callable[[str], Page], tmp_path: Path
+) -> None:
+    store.write(records.session("s1", start_ns=START_NS))
+    page = show(store.url)
+    assert page.get("/api/sessions")["rows"]
+    path = tmp_path / "calls.db"
+    path.rename(tmp_path / "moved.db")
+    answer = page.ask("/api/sessions")
+    assert (answer.status, "no such file" in answer.json["error"]) == (503, True)
+    (tmp_path / "moved.db").rename(path)
+    assert page.get("/api/sessions")["rows"]
+
+
+def test_json_lines_are_shown_and_said_to_be_still(
+    records: Records, show: Callable[[str], Page], tmp_path: Path
+) -> None:
+    delivery = Delivery(f"jsonl:///{tmp_path}/calls.jsonl")
+    delivery.write(records.session("s1", start_ns=START_NS), records.call(session_id="s1", messages=[ASK]))
+    page = show(delivery.url)
+    assert page.get("/api/sessions")["rows"][0]["title"] == "Where is my parcel?"
+    assert page.get("/api/now")["live"] is False
+    delivery.write(records.session("s2", start_ns=START_NS + 1))
+    assert len(page.get("/api/sessions")["rows"]) == 2
+    assert b"event: still" in page.ask("/api/live?page=sessions").body
+    delivery.close()
