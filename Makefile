@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.callspan
-EXTRAS := openai,anthropic,cli,cost,otlp,compare
+EXTRAS := openai,anthropic,cli,cost,otlp,compare,view
 DEV_EXTRAS := $(EXTRAS),groq,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 # Compiled modules are kept, whatever the shell says: half of what it takes to collect the tests, and hundreds of processes.
@@ -26,7 +26,7 @@ ONLY := *
 NUMBER := 400
 MINUTES := 20
 
-.PHONY: demo test test-all test-added coverage check documents alone older matrix mutants fuzz path peers newest frameworks trainers backend collector bench bench-peers scale nightly clean
+.PHONY: demo test test-all test-added coverage check documents alone older matrix mutants fuzz path peers newest frameworks trainers backend collector bench bench-peers bench-service scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -92,6 +92,10 @@ bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw
 
 bench-peers: $(STAMP)-dev  ## The same beside others that trace these SDKs, each in an environment of its own
 	$(BIN)/python bench/run_peers.py $(QUICK)
+
+bench-service: $(STAMP)-dev  ## What a FastAPI service pays: CPU of a request, memory of a worker
+	$(BIN)/python tools/environments.py service
+	.venv-service/bin/python bench/service.py $(STORES)
 
 scale: $(STAMP)-dev  ## Many streams, threads and processes at once, and a million calls with a dead store
 	$(BIN)/python bench/scale.py $(QUICK)

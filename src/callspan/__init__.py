@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as _typing
 
 from callspan.forks import late_import as _late_import
+from callspan.sdk_import import import_sdk as _import_sdk
 
 if _typing.TYPE_CHECKING:
     from callspan.agent.api import (
@@ -123,6 +124,8 @@ __all__ = [
     "trace_id",
     "uninstrument",
 ]
+
+_import_sdk()
 
 
 def __getattr__(name: str) -> object:

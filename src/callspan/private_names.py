@@ -115,8 +115,35 @@ ASYNC_CONNECT_WS: Final = PrivateName(
     "failed calls of creates that waited for an async websocket", with_="send",
 )  # fmt: skip
 
+_RUNNERS: Final = "anthropic.lib.tools._beta_runner"
+RUN_LOOP: Final = PrivateName(
+    "__run__", (f"{_RUNNERS}:BaseSyncToolRunner",), "none", "agents and tools of sync tool runners"
+)
+ASYNC_RUN_LOOP: Final = PrivateName(
+    "__run__", (f"{_RUNNERS}:BaseAsyncToolRunner",), "none", "agents and tools of async tool runners"
+)
+LOOP_SPAN: Final = PrivateName(
+    "_start_tool_runner_span", (f"{_RUNNERS}:BaseToolRunner",), "the SDK's own span stays",
+    "one span per loop of the anthropic SDK: there are two", with_="_tool_use_span",
+)  # fmt: skip
+TOOL_SPAN: Final = PrivateName(
+    "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), "they are made of what is sent and received",
+    "times of the tools of a runner, runs whose result is never sent; the SDK's own span stays",
+    with_="_start_tool_runner_span",
+)  # fmt: skip
+
+_OPENAI_RUNNER: Final = "openai.lib.responses_tool_runner"
+EXECUTE_FUNCTION: Final = PrivateName(
+    "_execute_function", (f"{_OPENAI_RUNNER}:ResponsesToolRunner", f"{_OPENAI_RUNNER}:AsyncResponsesToolRunner"),
+    "the runner's diagnostics are read", "the exceptions of functions, and that what they do is below them",
+)  # fmt: skip
+
 # What is read or set besides.
 
+HELPER_TAG: Final = PrivateName(
+    "get_helper_tag", ("anthropic.lib._stainless_helpers",), "tools of MCP servers count as functions",
+    "that the tools of `mcp_tool` are of MCP servers",
+)  # fmt: skip
 BASE_URL: Final = PrivateName(
     "_base_url", _of_sdks("_base_client", "BaseClient"), "the public `base_url` is read, which costs more", ""
 )
@@ -167,6 +194,10 @@ LIMITS: Final = PrivateName("_limits", ("opentelemetry.sdk.trace:Span",), "event
 SPAN_LIMITS: Final = PrivateName(
     "SpanLimits", ("opentelemetry.sdk.trace",), "events are added by the public method", ""
 )
+PROVIDER_LIMITS: Final = PrivateName(
+    "_span_limits", ("opentelemetry.sdk.trace:TracerProvider",), "the limits of the environment are taken",
+    "limits given to a provider, on spans that a store sends",
+)  # fmt: skip
 EVENT: Final = PrivateName("Event", ("opentelemetry.sdk.trace",), "events are added by the public method", "")
 ADD_EVENT: Final = PrivateName(
     "_add_event", ("opentelemetry.sdk.trace:Span",), "events are added by the public method", ""
@@ -219,13 +250,13 @@ AG_RUNNING: Final = PrivateName(
 HOOKED: Final = (
     REQUEST, ASYNC_REQUEST, PROCESS_RESPONSE, ASYNC_PROCESS_RESPONSE, PROCESS_RESPONSE_DATA, BUILD_REQUEST,
     RETRY_TIMEOUT, STREAM, ASYNC_STREAM, CLOSE, ACLOSE, ITER_BYTES, AITER_BYTES, SEND, ASYNC_SEND, HANDSHAKE,
-    ASYNC_HANDSHAKE, CONNECT_WS, ASYNC_CONNECT_WS,
+    ASYNC_HANDSHAKE, CONNECT_WS, ASYNC_CONNECT_WS, RUN_LOOP, ASYNC_RUN_LOOP, LOOP_SPAN, TOOL_SPAN, EXECUTE_FUNCTION,
 )  # fmt: skip
 """Functions that are hooked; `intercept.patching` says by what."""
 READ: Final = (
-    BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, TRACER, OPEN_TELEMETRY, FRAMES,
-    ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, SPAN_PROCESSOR, SDK_SPAN,
-    INTERNAL, URI, QUEUED,
+    HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, TRACER, OPEN_TELEMETRY, FRAMES,
+    ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, PROVIDER_LIMITS, EVENT, ADD_EVENT,
+    SPAN_PROCESSOR, SDK_SPAN, INTERNAL, URI, QUEUED,
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip
 """Names that are read or set."""

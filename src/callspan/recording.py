@@ -298,14 +298,17 @@ def _bound(
     signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> list[tuple[str, Any, object]]:
     """Return name, value and kind of the arguments, as far as the signature is known and they fit it."""
-    if signature is not None:
-        try:
-            bound = signature.bind(*args, **kwargs).arguments
-        except ours(TypeError):
-            pass  # the function itself will raise
-        else:
-            return [(name, value, signature.parameters[name].kind) for name, value in bound.items()]
-    return [("", args, inspect.Parameter.VAR_POSITIONAL), ("", kwargs, inspect.Parameter.VAR_KEYWORD)]
+    unnamed: list[tuple[str, Any, object]] = [
+        ("", args, inspect.Parameter.VAR_POSITIONAL),
+        ("", kwargs, inspect.Parameter.VAR_KEYWORD),
+    ]
+    if signature is None:
+        return unnamed
+    try:
+        bound = signature.bind(*args, **kwargs).arguments
+    except ours(TypeError):
+        return unnamed  # the function itself will raise
+    return [(name, value, signature.parameters[name].kind) for name, value in bound.items()]
 
 
 def _unnamed_messages(key: str, passed: Mapping[str, object]) -> object:

@@ -111,11 +111,17 @@ def answered(client: openai.OpenAI, messages: list[Any]) -> list[dict[str, Any]]
     return messages[-1].get("tool_calls", [])
 
 
-@pytest.mark.parametrize("number", [6, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_pair_of_tool_agents_stands_at_the_first_real_difference(tmp_path: Path, number: int) -> None:
-    url = f"sqlite:///{tmp_path}/rollouts.db"
+@pytest.mark.slow
+def test_of_200_rollouts_each_pair_stands_at_the_first_real_difference(tmp_path: Path) -> None:
+    check_pairs_of_rollouts(f"sqlite:///{tmp_path}/rollouts.db", tmp_path, 200)
+
+
+def check_pairs_of_rollouts(url: str, tmp_path: Path, number: int) -> None:
+    """Of a store to which so many rollouts are written; 0 pairs are equal but for ids."""
     rollouts(url, tmp_path / "spool", number)
-    statistics = export(open_store(url), "preferences", tmp_path / "pairs.jsonl")
+    reader = open_store(url)
+    statistics = export(reader, "preferences", tmp_path / "pairs.jsonl")
+    reader.close()
     rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert len(rows) == number - 1
     assert not statistics.left_out

@@ -16,6 +16,7 @@ import pytest
 import callspan
 import callspan.testing
 from callspan import datasets, endpoints
+from callspan.record.events import METADATA_FIELDS
 from callspan.testing import ScriptedProvider, capture
 from callspan.wiring import WIRING
 from tests.points import points
@@ -117,6 +118,11 @@ def test_an_exception_of_incorrect_use_is_documented(
         MISUSE[name]()
     documented = re.findall(r"^ +(\w+Error): ", inspect.getdoc(_public(name)) or "", re.MULTILINE)
     assert {kind.__name__ for kind in type(raised.value).__mro__} & set(documented), f"{name}: {raised.value!r}"
+
+
+def test_the_docstring_of_metadata_names_all_its_fields() -> None:
+    named = set(re.findall(r"\w+", callspan.metadata.__doc__ or ""))
+    assert {*METADATA_FIELDS, "extra"} <= named
 
 
 def _public(name: str) -> object:

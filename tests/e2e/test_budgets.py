@@ -99,8 +99,8 @@ def test_a_chunk_calls_few_functions(column: str, most: float, mode: str) -> Non
 
 def test_a_timestep_with_an_event_calls_no_more_functions_than_it_has_to() -> None:
     counted = calls("session, timesteps with an event")
-    # 2.50 before the records had the ids, parent and trace of their spans.
-    assert counted["default"] <= 2.55 * counted["floor"]
+    # 2.50 before records had the ids, parent and trace of their spans; 2.55 before loops took the calls below them.
+    assert counted["default"] <= 2.56 * counted["floor"]
 
 
 def test_a_long_history_is_read_with_few_calls_for_each_message() -> None:

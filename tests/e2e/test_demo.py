@@ -17,8 +17,8 @@ Ask = Callable[..., Answer]
 
 
 def sessions(ask: Ask) -> list[dict[str, Any]]:
-    """The sessions with all that is in them, oldest first."""
-    listed = ask("sessions", "--json").json
+    """The sessions with all that is in them, oldest first; without those of the trial."""
+    listed = [row for row in ask("sessions", "--json").json if row["group_id"] != "trial"]
     return [ask("show", row["session_id"], "--json").json for row in reversed(listed)]
 
 
@@ -41,7 +41,7 @@ def test_both_providers_and_three_apis_are_recorded(ask: Ask) -> None:
     calls = ask("calls", "--json").json
     assert Counter((call["provider"], call["api"]) for call in calls) == {
         ("openai", "responses"): 1,
-        ("openai", "chat_completions"): 8,
+        ("openai", "chat_completions"): 33,
         ("anthropic", "messages"): 5,
     }
 
@@ -141,7 +141,17 @@ def test_the_page_shows_the_trees_the_table_and_where_everything_is(page: str) -
         "sqlite:///callspan.db", "docker run", "4318:4318", "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318",
     ):  # fmt: skip
         assert part in page
-    assert "38 in 5 traces: 14 chat, 11 timestep, 8 execute_tool, 5 invoke_workflow" in page
+    assert "100 in 17 traces: 39 chat, 36 timestep, 17 invoke_workflow, 8 execute_tool" in page
+
+
+@pytest.mark.slow
+def test_the_page_shows_one_comparison_that_tells_the_prompts_apart(page: str) -> None:
+    compared = page.partition("$ callspan compare meta:prompt_version=1 =2")[2].partition("Records")[0]
+    (success,) = [line for line in compared.splitlines() if line.startswith("success")]
+    (reward,) = [line for line in compared.splitlines() if line.startswith("reward")]
+    assert " ".join(success.split()) == "success 33 % 100 % +67 points (+17 to +100) 6 tasks"
+    assert " ".join(reward.split()) == "reward -0.2583 +1.383 +1.642 (+0.4583 to +2.442) 6 tasks"
+    assert "too few to tell" not in compared
 
 
 @pytest.mark.slow
@@ -168,9 +178,9 @@ def test_a_second_demo_adds_to_the_store(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     for runs in (1, 2):
         answer = in_process("demo", "--json")
-        assert (answer.code, answer.json["spans"]) == (0, 38)
-        assert len(in_process("sessions", "--json").json) == 5 * runs
-    assert len(in_process("sessions", "--since", answer.json["since"], "--json").json) == 5
+        assert (answer.code, answer.json["spans"]) == (0, 100)
+        assert len(in_process("sessions", "--json").json) == 17 * runs
+    assert len(in_process("sessions", "--since", answer.json["since"], "--json").json) == 17
 
 
 def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,5 +221,5 @@ def test_the_demo_reports_whether_its_spans_were_accepted(
     url = receiver.url if somebody else "http://127.0.0.1:9"
     answer = in_process("demo", "--json", "--otlp", url)
     result = answer.json
-    assert (answer.code, result["spans"], result["spans_taken"]) == ((0, 38, 38) if somebody else (1, 38, 0))
+    assert (answer.code, result["spans"], result["spans_taken"]) == ((0, 100, 100) if somebody else (1, 100, 0))
     assert len(receiver.spans) == result["spans_taken"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from callspan.record.call import CallRecord
 from tests.datasets.conftest import World
 
 from . import browser, png
 from .conftest import Report
-from .test_report import play
+from .test_report import judged, play
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +39,40 @@ def test_a_page_of_many_sessions_shows_them_by_the_hundred(world: World, report:
     assert console == ""
     assert document.count('<tr class="session"') == 100
     assert "1 to 100" in document
+
+
+def acted(page: Path, tmp_path: Path, script: str) -> str:
+    """The document after a script, which the page's own policy would refuse, has used it."""
+    used = page.with_name("used.html")
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    used.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    return browser.opened(used, tmp_path)[0]
+
+
+CHOOSE = """
+const choose = (id, value) => { const s = document.getElementById(id); s.value = value; s.onchange(); };
+choose("user", "ann");
+choose("objective", "judge");
+document.querySelector("tr.session").click();
+document.querySelectorAll(".line.call")[1].click();
+"""
+
+
+def test_sessions_are_filtered_by_user_and_objective_and_calls_have_their_line(
+    world: World, report: Report, tmp_path: Path
+) -> None:
+    browser.executable()
+    judged(world)
+    report()
+    document = acted(tmp_path / "report.html", tmp_path, CHOOSE)
+    assert '<option value="ann">ann</option><option value="bob">bob</option>' in document
+    assert '<span id="count">1 of 4</span>' in document
+    assert document.count('<tr class="session"') == 1
+    assert '<td title="s0">game<small>Last of ann.</small></td>' in document
+    assert '<td class="warn">success, 1 cut by length</td>' in document
+    assert '<td class="good">+0.8</td>' in document, "the score that was chosen"
+    last = [one.call_id for one in world.records if isinstance(one, CallRecord)][1]
+    assert f"callspan --store sqlite:///{tmp_path}/1.db show {last}" in document
 
 
 PHONE = 390

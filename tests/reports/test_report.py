@@ -159,6 +159,53 @@ def test_sessions_come_with_their_steps_calls_and_events(world: World, report: R
     assert by_id[""]["name"] == "calls outside sessions"
 
 
+def judged(world: World) -> None:
+    """Sessions of two users with two versions of a prompt, on two days; a judge scored two of them."""
+    day = 24 * 3600 * SECOND
+    for number, (user, version, reward) in enumerate((("ann", 3, 1.0), ("ann", 4, 0.0), ("bob", 4, 1.0))):
+        metadata = {"prompt_version": version}
+        start = START_NS + number * day // 2
+        world.session(f"s{number}", reward, user_id=user, start_ns=start, success=reward > 0, metadata=metadata)
+        world.chat(QUESTION, f"First of {user}.", f"s{number}")
+        world.chat(QUESTION, f"Last of {user}.", f"s{number}", choice={"finish_reason": "length"})
+        world.chat(QUESTION, "", f"s{number}")
+    world.reward("s0", 0.8, objective="judge")
+    world.reward("s2", 0.4, objective="judge")
+    world.chat(QUESTION, "Loose.")
+
+
+def test_sessions_have_their_user_outcome_marks_and_last_message(world: World, report: Report) -> None:
+    judged(world)
+    *sessions, loose = rows(report())["sessions"]
+    shown = [(s["id"], s["user"], s["outcome"], s["marks"], s["last"]) for s in sessions]
+    assert shown == [
+        ("s2", "bob", "success", "1 cut by length", "Last of bob."),
+        ("s1", "ann", "success", "1 cut by length", "Last of ann."),
+        ("s0", "ann", "success", "1 cut by length", "Last of ann."),
+    ]
+    assert loose["last"] == "Loose."
+    assert [s["scores"] for s in sessions] == [{"judge": [0.4, "+0.4"]}, {}, {"judge": [0.8, "+0.8"]}]
+
+
+def test_sessions_are_broken_down_by_user_prompt_version_and_day(world: World, report: Report) -> None:
+    judged(world)
+    text = Reading(report()).text
+    heads = "sessions success reward judge calls errors tokens in out cost time each"
+    ann, bob = "2 50 % +0.5 +0.8 6 0 60 30 $0.006", "1 100 % +1 +0.4 3 0 30 15 $0.003"
+    assert f"Sessions by user user {heads} ann {ann}" in text
+    assert f" bob {bob}" in text
+    assert f"Sessions by prompt version prompt version {heads} 4 2 50 % +0.5 +0.4 6 " in text
+    assert "Sessions by day day" in text
+    assert "2026-11-19" in text
+
+
+def test_a_label_that_no_session_has_has_no_breakdown(world: World, report: Report) -> None:
+    play(world)
+    text = Reading(report()).text
+    assert "Sessions by user" not in text
+    assert "Sessions by day" in text
+
+
 def test_idle_time_is_known_where_every_call_is_listed(world: World, report: Report) -> None:
     world.session("s1", start_ns=START_NS)
     for at_s, model in ((0, "m"), (30, "other"), (7_200, "m")):

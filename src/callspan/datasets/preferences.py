@@ -16,10 +16,10 @@ from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, Turns, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.record.events import SessionRecord
+from callspan.record.messages import INSTRUCTION_ROLES
 from callspan.record.reward_sums import REWARD
 
 _FIELDS: Final = ("task_id", "group_id", "name")
-_SYSTEM: Final = frozenset({"system", "developer"})
 
 
 def preference_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
@@ -108,7 +108,7 @@ class _Places:
 def _after(place: _Place, message: ChatMessage, ids: Mapping[str, str]) -> _Place:
     own = hashlib.sha256(canonical(message, ids)).digest()
     prompt, without_system = (hashlib.sha256(before + own).digest() for before in place[:2])
-    return _Place(prompt, place.prompt_without_system if message["role"] in _SYSTEM else without_system)
+    return _Place(prompt, place.prompt_without_system if message["role"] in INSTRUCTION_ROLES else without_system)
 
 
 class _Answers:

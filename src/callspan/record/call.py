@@ -431,9 +431,14 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Derived from the bodies by readers; absent in the spool."""
 
     @property
+    def is_own(self) -> bool:
+        """Whether it was read from a request of its own, or stated: it has a span of its own then."""
+        return self.seen_in in _OWN
+
+    @property
     def is_merged(self) -> bool:
         """Whether it is answered by another request than its own: several processes may write versions of it."""
-        return self.seen_in not in _OWN or self.part == "answered" or self.outcome == "in_progress"
+        return not self.is_own or self.part == "answered" or self.outcome == "in_progress"
 
     @property
     def text(self) -> str | None:

@@ -19,7 +19,8 @@ TOOL_START: Final = "tool_start"
 
 AGENT_START: Final = "agent_start"
 """Event type of what announces the run of an agent."""
-
+RUN_TYPES: Final = {AGENT_START: "agent", TOOL_START: "tool"}
+"""The event type of a run, by that of what announces it."""
 
 Scope: TypeAlias = Literal["event", "session", "call"]
 _EVENT: Final[Scope] = "event"
@@ -30,6 +31,7 @@ METADATA_FIELDS: Final = frozenset(
         "organization_id",
         "project_id",
         "user_id",
+        "agent",
         "agent_id",
         "tags",
         "workflow_id",
@@ -343,6 +345,15 @@ SCOPE_TYPES: Final = (SessionRecord, TimestepRecord)
 def start_id(event_id: str) -> str:
     """Return the id of the event that announced the run of a tool or agent."""
     return f"{event_id}-start"
+
+
+def latest_ns(record: Record) -> int:
+    """Return the latest Unix time, nanoseconds, that a record states of what it is of; 0 if it states none."""
+    if isinstance(record, CallRecord):
+        return record.timing.start_ns + (record.timing.duration_ns or 0)
+    if isinstance(record, EventRecord):
+        return record.time_ns + (record.duration_ns or 0)
+    return record.end_ns or record.start_ns or 0 if isinstance(record, SCOPE_TYPES) else record.time_ns
 
 
 def record_key(record: Record) -> tuple[str, str]:

@@ -16,6 +16,8 @@ STOP: Final = "stop"
 LENGTH: Final = "length"
 TOOL_CALLS: Final = "tool_calls"
 CONTENT_FILTER: Final = "content_filter"
+INSTRUCTION_ROLES: Final = frozenset({"system", "developer"})
+"""The roles of messages that instruct the model instead of speaking with it."""
 
 _SYNONYMS: Final = {
     STOP: "stop completed complete end end_turn stop_sequence eos eos_token end_of_turn finish_reason_stop",

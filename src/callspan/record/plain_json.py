@@ -28,6 +28,10 @@ _BYTES: Final = (bytes, bytearray, memoryview)
 _ONLY_INTEGERS: Final = frozenset({int})
 _ONLY_FLOATS: Final = frozenset({float})
 _ONLY_LISTS: Final = frozenset({list})
+_FLAT: Final = 2
+"""Levels of dicts that are copied without looking for cycles."""
+_SMALL: Final = 16
+"""Most entries of such a dict."""
 _MAX_DIMENSIONS: Final = 8
 _LEAST, _MOST = -(2**63), 2**63
 _T = TypeVar("_T")
@@ -43,7 +47,28 @@ def plain(value: object, depth: int = 0, *, keep_raw: bool = False) -> object:
 
     `depth` is that of `value` within another one. `keep_raw` leaves `msgspec.Raw` unchanged, for records.
     """
+    if type(value) is dict and (copied := _copied(value, _FLAT)) is not None:
+        return copied
     return None if value is None else _Reading(keep_raw).value(value, depth)
+
+
+def _copied(value: dict[object, object], depth: int) -> object:
+    """Return a copy of a small dict of plain values; None where it has any other."""
+    copied = value.copy()  # in one step, as another thread may change it
+    if len(copied) > _SMALL:
+        return None
+    for key, item in copied.items():
+        if type(key) is not str or not key.isascii() or "\0" in key:
+            return None
+        kind = type(item)
+        if kind is str:
+            if not item.isascii() or "\0" in item:  # type: ignore[attr-defined, operator]
+                return None
+        elif kind is dict and depth and (inner := _copied(item, depth - 1)) is not None:  # type: ignore[arg-type]
+            copied[key] = inner
+        elif item is not None and kind is not bool:
+            return None
+    return copied
 
 
 class _Reading:

@@ -166,6 +166,16 @@ def counted(records: Iterable[EventRecord | RewardRecord]) -> Iterator[EventReco
         yield record
 
 
+def running(records: Iterable[EventRecord | RewardRecord]) -> Iterator[tuple[int, float]]:
+    """Yield the time of each reward of an event that counts, see `sums_of`, with the sum so far."""
+    so_far = Decimal(0)
+    for record in records:
+        value = sums_of(record).events
+        if value is not None:
+            so_far = _DECIMAL.add(so_far, value)
+            yield record.time_ns, float(so_far)
+
+
 def total(records: Iterable[EventRecord | RewardRecord], *, of_calls: bool = False) -> RewardSums:
     """Return the sums over records that count, see `sums_of`."""
     sums = NO_REWARD

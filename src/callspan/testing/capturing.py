@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan.agent.content_for import ContentFor
 from callspan.agent.episode import forgotten
+from callspan.otlp.limits import sdk_limits
 from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor
 from callspan.providers import registry
@@ -127,7 +128,7 @@ def capture(
         True
     """
     exporter = InMemorySpanExporter()
-    provider = TracerProvider()
+    provider = TracerProvider(span_limits=sdk_limits())
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Captured(exporter)
     loaded = load({"strict": True, **settings}, environment={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,14 @@ FIRST = {
 """What each needs besides, so that the option under test is what decides."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_served() -> Iterator[None]:
+    """A port that is taken ends `view`, which would serve its page until it is interrupted."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        FIRST["view"] = ["--port", str(taken.getsockname()[1])]
+        yield
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a store and with what is none."""
@@ -68,7 +77,7 @@ def command_lines(values: list[str]) -> Iterator[list[str]]:
             first = FIRST.get(name, [])
             if isinstance(parameter, click.Argument):
                 yield [name, *first[1:], "--", value]
-            else:
+            elif (name, parameter.opts[-1], value) != ("view", "--port", "0"):  # any port that is free
                 yield [name, *first, parameter.opts[-1], value]
     for value in values:
         yield from (["--store", value, "calls"], [value], [f"--{value}", "calls"], ["calls", f"--{value}"])

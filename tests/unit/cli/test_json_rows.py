@@ -185,6 +185,7 @@ def test_unknown_fields_of_a_session_row_are_none() -> None:
     row = session_row(summed())
     unknown = {name for name, value in row.items() if value is None}
     assert unknown == {
+        "first_error",
         "name", "user_id", "group_id", "task_id", "experiment", "start", "start_ns", "end_ns", "duration_ms", "outcome",
         "success", "reward", "input_tokens", "output_tokens", "cost_usd", "trace_id", "retries", "active_ms",
     }  # fmt: skip

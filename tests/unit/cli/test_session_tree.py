@@ -331,6 +331,20 @@ def test_parts_of_several_agents_are_reported_in_a_line(record: EventRecord, lin
     assert only(record) == line
 
 
+def test_an_agent_is_shown_with_the_sums_of_its_calls_and_what_ran_in_it_below() -> None:
+    priced = {"usage": Usage(input_tokens=3, output_tokens=2), "cost": Cost(usd=Decimal("0.5"), source="provider")}
+    agent = event(
+        "agent", name="triage", span_id="a", duration_ns=9 * SECOND, time_ns=START_NS - 1,
+        metadata={"outcome": "step_limit"},
+    )  # fmt: skip
+    tool = event("tool", event_id="t", name="look", span_id="b", parent_span_id="a", time_ns=START_NS + 1)
+    inside = made("c", span_id="c", parent_span_id="b", **priced)
+    outside = made("d", at_ns=START_NS + SECOND, span_id="d", **priced)
+    found = [line[17:].rstrip() for line in lines(inside, outside, events=(agent, tool))[2:]]
+    assert found[0] == "agent triage  1 call  3→2  $0.50  9.00 s  step_limit"
+    assert [len(line) - len(line.lstrip()) for line in found] == [0, 4, 4, 0]
+
+
 def test_a_reward_of_a_step_is_not_reported_as_of_an_event() -> None:
     given = {"reward_id": "r", "time_ns": START_NS, "timestep_id": "t0", "value": 1.0}
     found = lines(steps=(step(0),), events=(RewardRecord(**given), RewardRecord(**given, event_id="e")))

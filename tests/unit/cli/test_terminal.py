@@ -109,7 +109,7 @@ def test_at_80_columns_names_and_tokens_stay_before_zeros(store: str, monkeypatc
         "1.21 s",
     ]
     head, row = drawn(fitted(sessions._COLUMNS, [cells], 80), 80).splitlines()
-    assert {"session", "name", "outcome", "tokens", "reward"} <= set(head.split())
+    assert {"session", "name", "user", "outcome", "tokens", "reward"} <= set(head.split())
     assert "errors" not in head
     assert "11,807→1,150" in row
     assert "gridworld" in row
