@@ -151,7 +151,8 @@ def is_tool(span: ReadableSpan) -> bool:
 
 def tool_checks(exchange: Exchange, call: ReadableSpan, tools: list[ReadableSpan]) -> list[str]:
     """What of the tools that ran at the provider is not as the exchange was: each is a span below its call, once."""
-    below = [tool.attributes or {} for tool in tools if tool.parent and call.context == tool.parent]
+    parent = call.get_span_context().span_id
+    below = [tool.attributes or {} for tool in tools if tool.parent and tool.parent.span_id == parent]
     got, want = [found.get("gen_ai.tool.call.id") for found in below], oracle.ran_at_provider(exchange)
     return [] if got == want else [f"{exchange.id} tools at the provider: {got!r}, not {want!r}"]
 
