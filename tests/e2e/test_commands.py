@@ -38,7 +38,7 @@ def test_sessions_lists_newest_first_with_sums(ask: Ask) -> None:
         ("failure", -1.05, 1, 1),
         ("failure", -1.05, 1, 1),
         ("success", 1.3, 4, 6),
-        ("success", 1.35, 3, 4),
+        ("success", 1.35, 3, 6),
         ("success", 1.4, 2, 2),
     ]
     starts = [row["start_ns"] for row in rows]
@@ -49,7 +49,7 @@ def test_calls_shows_one_line_a_call(ask: Ask) -> None:
     answer = ask("calls")
     assert answer.code == 0
     lines = answer.out.splitlines()
-    assert len(lines) == 42
+    assert len(lines) == 44
     assert lines[-2].endswith("without a price: my-policy-4b")
     assert "success, 1 retry" in answer.out
     assert "error 400" in answer.out
@@ -57,7 +57,7 @@ def test_calls_shows_one_line_a_call(ask: Ask) -> None:
 
 def test_calls_of_one_session_by_the_beginning_of_its_id(ask: Ask) -> None:
     rows = ask("sessions", "--json").json
-    (longest,) = [row for row in rows if row["calls"] == 6]
+    (longest,) = [row for row in rows if row["metadata"].get("mode") == "sync"]
     listed = ask("calls", "--session", longest["session_id"][:20], "--oldest-first", "--json").json
     assert [call["timestep_position"] for call in listed] == [0, 0, 0, 1, 2, 3]
     assert ask("calls", "--session", "nobody").code == 1
@@ -76,7 +76,7 @@ def test_json_keys_are_stable(ask: Ask) -> None:
 
 
 def test_show_draws_a_session_with_its_steps_in_order(ask: Ask) -> None:
-    (longest,) = [row for row in ask("sessions", "--json").json if row["calls"] == 6]
+    (longest,) = [row for row in ask("sessions", "--json").json if row["metadata"].get("mode") == "sync"]
     answer = ask("show", longest["session_id"])
     assert answer.code == 0
     lines = answer.out.splitlines()
@@ -113,7 +113,7 @@ def test_show_lists_attempts_and_errors_of_a_call(ask: Ask) -> None:
 def test_stats_sums_by_model(ask: Ask) -> None:
     rows = {row["model"]: row for row in ask("stats", "--json").json}
     assert {model: (row["calls"], row["errors"], row["retries"]) for model, row in rows.items()} == {
-        "claude-haiku-4-5": (5, 1, 0),
+        "claude-haiku-4-5": (7, 1, 0),
         "gpt-4.1-mini": (30, 0, 1),
         "gpt-5-mini": (1, 0, 0),
         "my-policy-4b": (3, 0, 0),
@@ -127,10 +127,10 @@ def test_stats_groups_by(ask: Ask, by: str, groups: int) -> None:
     answer = ask("stats", "--by", by, "--json")
     if by != "day":
         assert len(answer.json) == groups
-    assert sum(row["calls"] for row in answer.json) == 39
+    assert sum(row["calls"] for row in answer.json) == 41
     assert ask("stats", "--by", by).code == 0
     both = ask("stats", "--by", by, "--by", "provider", "--json").json
-    assert sum(row["calls"] for row in both) == 39
+    assert sum(row["calls"] for row in both) == 41
     assert {row[by] for row in both} == {row[by] for row in answer.json}
     assert {row["provider"] for row in both} == {"openai", "anthropic"}
     assert re.search(rf"^{by} +provider ", ask("stats", "--by", by, "--by", "provider").out) or by == "provider"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def test_both_providers_and_three_apis_are_recorded(ask: Ask) -> None:
     assert Counter((call["provider"], call["api"]) for call in calls) == {
         ("openai", "responses"): 1,
         ("openai", "chat_completions"): 33,
-        ("anthropic", "messages"): 5,
+        ("anthropic", "messages"): 7,
     }
 
 
@@ -110,6 +111,21 @@ def test_a_server_of_open_models_returns_as_many_token_ids_as_it_counts(ask: Ask
         assert call["cost_usd"] is None, "nobody knows its price"
 
 
+def test_a_tool_loop_reads_as_one_agent_with_its_turns_tools_and_cost(ask: Ask) -> None:
+    (session,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 11]
+    lines = [line.lstrip("│├└─━· ") for line in ask("show", session["session_id"]).out.splitlines()]
+    start = next(number for number, line in enumerate(lines) if line.startswith("agent scout"))
+    agent, first, north, east, last, after = lines[start : start + 6]
+    assert re.fullmatch(r"agent scout  2 calls  909→108  \$0\.00145  \d+ ms", agent)
+    assert re.match(r"chat claude-haiku-4-5  388→92  \$0\.000848  \d+ ms  I look both ways", first)
+    assert re.fullmatch(r'tool look \{"direction":"north"\}  [\d.]+ ms → key', north)
+    assert re.fullmatch(r'tool look \{"direction":"east"\}  [\d.]+ ms → wall', east)
+    assert re.match(r"chat claude-haiku-4-5  521→16  \$0\.000601  \d+ ms  The key is to the north", last)
+    assert after.startswith("chat claude-haiku-4-5  421→58"), "the next call of the step"
+    (agent_row,) = [event for event in session["steps"][0]["events"] if event["event_type"] == "agent"]
+    assert (agent_row["name"], agent_row["metadata"]["outcome"]) == ("scout", "success")
+
+
 def test_a_tool_is_linked_to_the_call_that_requested_it(ask: Ask) -> None:
     (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
     step = sync["steps"][0]
@@ -141,7 +157,7 @@ def test_the_page_shows_the_trees_the_table_and_where_everything_is(page: str) -
         "sqlite:///callspan.db", "docker run", "4318:4318", "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318",
     ):  # fmt: skip
         assert part in page
-    assert "100 in 17 traces: 39 chat, 36 timestep, 17 invoke_workflow, 8 execute_tool" in page
+    assert "105 in 17 traces: 41 chat, 36 timestep, 17 invoke_workflow, 10 execute_tool, 1 invoke_agent" in page
 
 
 @pytest.mark.slow
@@ -178,7 +194,7 @@ def test_a_second_demo_adds_to_the_store(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     for runs in (1, 2):
         answer = in_process("demo", "--json")
-        assert (answer.code, answer.json["spans"]) == (0, 100)
+        assert (answer.code, answer.json["spans"]) == (0, 105)
         assert len(in_process("sessions", "--json").json) == 17 * runs
     assert len(in_process("sessions", "--since", answer.json["since"], "--json").json) == 17
 
@@ -221,5 +237,5 @@ def test_the_demo_reports_whether_its_spans_were_accepted(
     url = receiver.url if somebody else "http://127.0.0.1:9"
     answer = in_process("demo", "--json", "--otlp", url)
     result = answer.json
-    assert (answer.code, result["spans"], result["spans_taken"]) == ((0, 100, 100) if somebody else (1, 100, 0))
+    assert (answer.code, result["spans"], result["spans_taken"]) == ((0, 105, 105) if somebody else (1, 105, 0))
     assert len(receiver.spans) == result["spans_taken"]

@@ -105,7 +105,7 @@ def spans(phoenix: Phoenix, tmp_path_factory: pytest.TempPathFactory, way: str) 
         cwd=place, capture_output=True, text=True, timeout=120, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return phoenix.spans(100)
+    return phoenix.spans(105)
 
 
 def llm(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ def llm(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_every_span_is_there_with_its_kind(spans: list[dict[str, Any]]) -> None:
     kinds = Counter(span["span_kind"] for span in spans)
     print(f"Phoenix: {dict(kinds)}", file=sys.stderr)
-    assert kinds == {"LLM": 39, "TOOL": 8, "CHAIN": 53}
+    assert kinds == {"LLM": 41, "TOOL": 10, "CHAIN": 53, "AGENT": 1}
 
 
 def test_calls_and_tools_lie_under_timesteps_and_these_under_sessions(spans: list[dict[str, Any]]) -> None:
@@ -123,7 +123,10 @@ def test_calls_and_tools_lie_under_timesteps_and_these_under_sessions(spans: lis
     above = {
         (span["name"].split()[0], by_id[span["parent_id"]]["name"].split()[0]) for span in spans if span["parent_id"]
     }
-    assert above == {("chat", "timestep"), ("execute_tool", "timestep"), ("timestep", "invoke_workflow")}
+    assert above == {
+        ("chat", "timestep"), ("execute_tool", "timestep"), ("timestep", "invoke_workflow"),
+        ("invoke_agent", "timestep"), ("chat", "invoke_agent"), ("execute_tool", "invoke_agent"),
+    }  # fmt: skip
     assert {span["name"] for span in spans if not span["parent_id"]} == {"invoke_workflow gridworld"}
 
 

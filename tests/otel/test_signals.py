@@ -359,10 +359,10 @@ def test_the_demo_sends_under_its_own_name_and_reports_what_was_accepted(stage: 
     follow_variables(stage)
     done = stage.run("callspan", "--store", stage.store, "demo", CALLSPAN_LOG_EVENTS="on")
     assert (done.returncode, complaints(done)) == (0, [])
-    assert len(stage.receiver.spans) == 100
-    assert events(stage).count(EVENT) == 39
+    assert len(stage.receiver.spans) == 105
+    assert events(stage).count(EVENT) == 41
     assert {found["service.name"] for found in resources(stage.receiver)} == {"callspan-demo"}
-    for taken in ("traces taken, all 100 spans", "metrics taken", "logs taken"):
+    for taken in ("traces taken, all 105 spans", "metrics taken", "logs taken"):
         assert f"{taken}: {stage.receiver.url}/v1/{taken.partition(' ')[0]}" in done.stdout
 
 

@@ -80,10 +80,11 @@ def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
     """Run an agent in a small grid world and show its trace and its records.
 
     Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One agent is
-    synchronous and uses chat completions and the Responses API, two are asynchronous and use streamed messages, and
-    two are rollouts of one task by a self-hosted model. One call is retried after a 429, one is rejected with a
-    400, one stream is stopped early. Then two versions of a prompt are tried in six worlds each. Records are added
-    to the store; nothing is deleted. Exit code 1 if a receiver is configured and has not accepted every span.
+    synchronous and uses chat completions and the Responses API, two are asynchronous and use streamed messages, one
+    of them after a scout that is a tool loop of the SDK, and two are rollouts of one task by a self-hosted model.
+    One call is retried after a 429, one is rejected with a 400, one stream is stopped early. Then two versions of a
+    prompt are tried in six worlds each. Records are added to the store; nothing is deleted. Exit code 1 if a
+    receiver is configured and has not accepted every span.
     """
     started_ns = time.time_ns()
     existed = _has_records(context)
