@@ -22,7 +22,7 @@ if _typing.TYPE_CHECKING:
         timestep,
         tool,
     )
-    from callspan.agent.arguments import MisuseError
+    from callspan.agent.arguments import UsageError
     from callspan.agent.call_ids import call_id, last_call_id
     from callspan.agent.context import content, copy_context, metadata
     from callspan.agent.operations import Tool
@@ -48,7 +48,7 @@ _HOMES = {
     "CallRecordExporter": "callspan.plugin",
     "GroqInstrumentor": "callspan.plugin",
     "Handle": "callspan.wiring",
-    "MisuseError": "callspan.agent.arguments",
+    "UsageError": "callspan.agent.arguments",
     "OpenAIInstrumentor": "callspan.plugin",
     "RecordedCall": "callspan.recording",
     "Session": "callspan.agent.sessions",
@@ -90,7 +90,6 @@ __all__ = [
     "CallRecordExporter",
     "GroqInstrumentor",
     "Handle",
-    "MisuseError",
     "OpenAIInstrumentor",
     "RecordedCall",
     "Session",
@@ -98,6 +97,7 @@ __all__ = [
     "Settings",
     "Timestep",
     "Tool",
+    "UsageError",
     "add_callback",
     "call_id",
     "content",

@@ -69,7 +69,7 @@ class FrameQueue:
             self.rouse()
 
     def has_room(self) -> bool:
-        """Whether what was added last may wait; asked only where more than `SMALL_BYTES` of its connection wait."""
+        """Whether what was added last may wait; called only where more than `SMALL_BYTES` of its connection wait."""
         return sum(one.added - one.taken for one in list(self.waiting_bytes.values())) <= MOST_BYTES
 
     def rouse(self) -> None:

@@ -22,9 +22,9 @@ from callspan.agent.decorators import Wrappers
 from callspan.agent.runtime import installed
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours
+from callspan.observe.explicit_times import ExplicitTimes
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo
-from callspan.observe.stated_times import StatedTimes
 from callspan.providers import registry
 from callspan.providers.base import HOSTED_APIS, Api, Endpoint
 from callspan.record.codec import encodable, encode_json
@@ -44,7 +44,7 @@ class RecordedCall:
     """One call recorded manually, see `record_call`. All methods do nothing after the end.
 
     Raises:
-        MisuseError: With the setting `strict`, from what takes `at`: an invalid time, or one before the start.
+        UsageError: With the setting `strict`, from what takes `at`: an invalid time, or one before the start.
 
     Example:
         >>> with callspan.record_call(provider="my_gateway", model="m") as call:
@@ -111,7 +111,7 @@ class RecordedCall:
         if at is not None:
             offset_ns, times = self._offset(call, at), call.state_times()
         else:
-            times = call.stated = call.stated or StatedTimes()
+            times = call.explicit = call.explicit or ExplicitTimes()
             offset_ns = None if times.is_past else call.offset_ns()
         if times.first_token_ns is None:
             times.first_token_ns = offset_ns
@@ -423,7 +423,7 @@ def record_call(
     Raises:
         ValueError: `api` is not one of the above, an endpoint has the name of one of them, or `server` is no URL.
         TypeError: `api` is an object that lacks something of an endpoint.
-        MisuseError: With the setting `strict`, on entry: `at` is not a valid time.
+        UsageError: With the setting `strict`, on entry: `at` is not a valid time.
 
     Example:
         >>> with callspan.record_call(provider="vllm", api="chat_completions", model="m", stream=True) as call:

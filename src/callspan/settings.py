@@ -144,7 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         retain_content_days: So many days after that end or start, stores with tables keep of a record only what
             `content="metadata"` keeps: texts go, numbers stay. Default: never.
         retain_bytes: Beyond so many bytes in use, each store loses its oldest sessions and calls. Default: no limit.
-        strict: Wrong use of the session API raises `MisuseError` instead of being flagged. Default: off.
+        strict: Wrong use of the session API raises `UsageError` instead of being flagged. Default: off.
         service: Name of the service in records; spans have that of their resource. Default: none.
 
     Example:

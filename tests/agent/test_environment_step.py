@@ -12,7 +12,7 @@ from opentelemetry.trace import StatusCode
 from tests.processed import processed
 
 from callspan.agent.api import current_timestep, session, tool
-from callspan.agent.arguments import MisuseError
+from callspan.agent.arguments import UsageError
 from callspan.agent.scope import current_scope
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, TimestepRecord
@@ -91,7 +91,7 @@ def test_a_timed_step_after_the_end_is_kept_and_flagged_or_refused(seen: Seen) -
     seen.install(strict=True)
     with session("s") as own, own.timestep() as step:
         pass
-    with pytest.raises(MisuseError):
+    with pytest.raises(UsageError):
         step.environment_step().start()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import callspan
 from callspan.agent.api import session, timestep
-from callspan.agent.arguments import MisuseError
+from callspan.agent.arguments import UsageError
 from callspan.agent.rewards import feedback, reward
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.wiring import Handle
@@ -128,13 +128,13 @@ def test_invalid_times_flag_every_kind_of_record(seen: Seen) -> None:
 def test_strict_refuses_an_invalid_time_before_anything_is_changed(seen: Seen) -> None:
     seen.install(strict=True)
     odd: Any = "now"
-    with pytest.raises(MisuseError, match="Unix nanoseconds"), session("s", at=odd):
+    with pytest.raises(UsageError, match="Unix nanoseconds"), session("s", at=odd):
         pass
     assert callspan.current_session() is None
     with session("s") as own:
-        with own.timestep() as step, pytest.raises(MisuseError):
+        with own.timestep() as step, pytest.raises(UsageError):
             step.end(at=odd)
-        with pytest.raises(MisuseError):
+        with pytest.raises(UsageError):
             own.event("x", at=odd)
     assert [record.end_ns is not None for record in seen.of(TimestepRecord)] == [False, True]
     assert seen.of(EventRecord) == []

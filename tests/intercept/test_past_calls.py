@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import callspan
 from callspan.agent import arguments
-from callspan.agent.arguments import MisuseError
+from callspan.agent.arguments import UsageError
 from callspan.record.call import CallRecord, Timing
 from callspan.testing import Captured, capture
 from tests.points import points
@@ -165,12 +165,12 @@ def test_an_invalid_time_is_misuse_as_elsewhere(given: Any) -> None:
 def test_strict_refuses_misuse_before_anything_is_changed() -> None:
     odd: Any = "noon"
     with capture() as seen:
-        with pytest.raises(MisuseError), callspan.record_call(provider="openai", at=odd):
+        with pytest.raises(UsageError), callspan.record_call(provider="openai", at=odd):
             pass
         assert seen.records == []
         with callspan.record_call(provider="openai", at=T0) as call:
             for wrong in (call.first_token, call.end):
-                with pytest.raises(MisuseError, match="not before the start"):
+                with pytest.raises(UsageError, match="not before the start"):
                     wrong(at=T0 - 1)
             call.end(at=T0 + S)
     assert only(seen).timing == Timing(start_ns=T0, duration_ns=S)

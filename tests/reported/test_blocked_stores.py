@@ -190,7 +190,7 @@ def test_while_the_store_is_blocked_polls_and_webhooks_return_at_once(
     (span,) = seen.spans
     assert (span.name, span.links) == ("fetch_response", ())
     (said,) = unanswered(store)
-    assert said.startswith("1 look-up not answered by a store, last at 20")
+    assert said.startswith("1 look-up without an answer from a store, last at 20")
 
 
 @pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="needs the sessions of anthropic 2")

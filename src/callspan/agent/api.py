@@ -72,7 +72,7 @@ def session(  # noqa: PLR0913 - what a session is known by
             around it runs unrecorded, without a span too. Alone; tasks, and threads by `copy_context`, follow it.
 
     Raises:
-        MisuseError: With the setting `strict`, on entry: it was entered before, or `at` is not a valid time.
+        UsageError: With the setting `strict`, on entry: it was entered before, or `at` is not a valid time.
         TypeError: `require=True` with another argument.
 
     Example:
@@ -132,7 +132,7 @@ def timestep(
     Outside a session it opens one, which is flagged, with one warning.
 
     Raises:
-        MisuseError: With the setting `strict`, on entry: it is outside a session, it was entered before, its `step_id`
+        UsageError: With the setting `strict`, on entry: it is outside a session, it was entered before, its `step_id`
             is in use, or `at` is not a valid time.
 
     Example:
@@ -185,7 +185,7 @@ def tool(
         sequence: Your own number of it.
 
     Raises:
-        MisuseError: With the setting `strict`, on entry: it was entered before.
+        UsageError: With the setting `strict`, on entry: it was entered before.
 
     Example:
         >>> @callspan.tool
@@ -235,7 +235,7 @@ def invoke_agent(
         sequence: Your own number of it.
 
     Raises:
-        MisuseError: With the setting `strict`, on entry: it was entered before.
+        UsageError: With the setting `strict`, on entry: it was entered before.
 
     Example:
         >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
@@ -279,7 +279,7 @@ def guardrail(
         sequence: Your own number of it.
 
     Raises:
-        MisuseError: With the setting `strict`, on entry: it was entered before.
+        UsageError: With the setting `strict`, on entry: it was entered before.
 
     Example:
         >>> @callspan.guardrail
@@ -306,7 +306,7 @@ def handoff(
         at: The time; None: now.
 
     Raises:
-        MisuseError: With the setting `strict`: `at` is not a valid time.
+        UsageError: With the setting `strict`: `at` is not a valid time.
 
     Example:
         >>> with callspan.session("support"), callspan.invoke_agent("triage"):

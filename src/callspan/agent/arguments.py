@@ -29,7 +29,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ADVICE: Final = "a time is Unix nanoseconds (int), Unix seconds (float), or a datetime with its zone"
 
 
-class MisuseError(RuntimeError):
+class UsageError(RuntimeError):
     """The session API was used wrongly, and the setting `strict` is on. The message says what to do instead.
 
     Example:
@@ -37,20 +37,20 @@ class MisuseError(RuntimeError):
         ...     with callspan.timestep():
         ...         pass
         Traceback (most recent call last):
-        callspan.agent.arguments.MisuseError: a timestep belongs into `with callspan.session(...)`
+        callspan.agent.arguments.UsageError: a timestep belongs into `with callspan.session(...)`
     """
 
 
 def flagged(flag: str, advice: str, runtime: Runtime | None) -> str:
     """Log a warning about incorrect use and return `flag` for the record.
 
-    Warns once per flag and process. Raises MisuseError if the runtime is strict; does nothing without a runtime.
+    Warns once per flag and process. Raises UsageError if the runtime is strict; does nothing without a runtime.
     """
     # Without a runtime there is no record to flag.
     if runtime is None:
         return flag
     if runtime.strict:
-        raise MisuseError(advice)
+        raise UsageError(advice)
     if _warned.first(flag):
         log(logging.WARNING, "%s (recorded as %r; logged once)", advice, flag)
     return flag

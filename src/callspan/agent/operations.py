@@ -246,7 +246,7 @@ class Tool(Operation):
     call's id joins it to the call of the model that requested it.
 
     Raises:
-        MisuseError: With the setting `strict`: it is started a second time.
+        UsageError: With the setting `strict`: it is started a second time.
 
     Example:
         >>> with callspan.tool("lookup", call="call_1", arguments={"id": 7}) as tool:

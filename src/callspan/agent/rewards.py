@@ -48,7 +48,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
     session and, in a process that never saw it, its trace. `at` is when it was given; None: now.
 
     Raises:
-        MisuseError: With the setting `strict`: it has neither a session nor an id, the call's can be no id, the value
+        UsageError: With the setting `strict`: it has neither a session nor an id, the call's can be no id, the value
             is not a finite number, or `at` is not a valid time.
 
     Example:
@@ -108,7 +108,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     `carrier` and `at` as for `callspan.reward`.
 
     Raises:
-        MisuseError: With the setting `strict`: it names no call (nothing, blanks, more than 200 characters), the value
+        UsageError: With the setting `strict`: it names no call (nothing, blanks, more than 200 characters), the value
             is not a finite number, or `at` is not a valid time.
 
     Example:

@@ -136,7 +136,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     write: Callable[[Processed[Record]], None]
     """Stores and measures a record; never raises."""
     write_unmeasured: Callable[[Processed[Record]], None] | None = None
-    """Stores a record whose times the application has stated; None: `write` does."""
+    """Stores a record whose times the application gives; None: `write` does."""
     writes_starts: Callable[[], object] = partial(bool, True)
     """Returns something true where the record that announces a tool is wanted."""
     spans: SpanStarter

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.agent.arguments import MisuseError, Time, flagged, moment, offset
+from callspan.agent.arguments import Time, UsageError, flagged, moment, offset
 from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content, within_block
 from callspan.agent.episode import RunningTotals
 from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, installed
@@ -76,7 +76,7 @@ class Scope(ABC):
         "_clock_ns",
         "_ended",
         "_final",
-        "_is_stated",
+        "_is_explicit",
         "_last_call",
         "_lasted_ns",
         "_level",
@@ -104,7 +104,7 @@ class Scope(ABC):
         self._start_ns = self._clock_ns = 0
         self._level: Content = "full"
         self._lasted_ns: int | None = None
-        self._is_stated = False
+        self._is_explicit = False
         """Whether its start or end was given by `at`."""
         self._final: Processed[Record] | None = None
         self._last_call: Begun | None = None
@@ -182,7 +182,7 @@ class Scope(ABC):
                 FRAMES.drain(_FRAMES_S)  # the calls that they end count here
             if at is not None:
                 self._lasted_ns = self._offset(at) or 0
-                self._is_stated = True
+                self._is_explicit = True
             current: Any = get_current().get(SCOPE)
             if current is not self and is_within(current, self):
                 self._end_inner(current, error)
@@ -191,7 +191,7 @@ class Scope(ABC):
             if self._outer is not None:
                 leave(self, self._outer)
         except BaseException as interrupt:
-            if not isinstance(interrupt, MisuseError):
+            if not isinstance(interrupt, UsageError):
                 self._ended = True
                 self._defer_end(error)
             raise
@@ -220,7 +220,7 @@ class Scope(ABC):
 
     def _undo_start(self, error: BaseException) -> None:
         """End a scope whose start was interrupted: its block is never entered."""
-        if not isinstance(error, MisuseError) and not self._ended:
+        if not isinstance(error, UsageError) and not self._ended:
             if self._span is NO_SPAN:
                 self._runtime = None  # nothing was shown or written
             self._started = True
@@ -267,7 +267,7 @@ class Scope(ABC):
         self._last_call = None
 
     def _began(self, at: Time | None) -> int:
-        self._is_stated = at is not None
+        self._is_explicit = at is not None
         return time.time_ns() if at is None else self._moment(at)
 
     def _moment(self, at: Time) -> int:
@@ -421,7 +421,8 @@ class Scope(ABC):
     def _write(self, processed: Processed[Record]) -> None:
         runtime = self._runtime
         if runtime is not None:
-            processors.write(processed, runtime.write_unmeasured or runtime.write if self._is_stated else runtime.write)
+            unmeasured = runtime.write_unmeasured if self._is_explicit else None
+            processors.write(processed, unmeasured or runtime.write)
 
     def _span_ids(self) -> dict[str, Any]:
         """Return the fields of a record that say where the span of this is."""

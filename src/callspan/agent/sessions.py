@@ -62,7 +62,7 @@ class Session(EventRecorder, Decorating):
     span of its own, and its end does not end the episode. Safe from any thread.
 
     Raises:
-        MisuseError: With the setting `strict`, from any method: incorrect use, such as an event after the end, a second
+        UsageError: With the setting `strict`, from any method: incorrect use, such as an event after the end, a second
             start, a reward that is not a number, or an invalid time.
 
     Example:
@@ -204,7 +204,7 @@ class Session(EventRecorder, Decorating):
         if not self._started:
             flag = flagged("before_start", "use the session with `with` before its first timestep", installed())
             self.start(current=False, at=start_ns if self._identity.at is None else None)
-            self._is_stated = self._identity.at is not None
+            self._is_explicit = self._identity.at is not None
         elif self._ended:
             advice = "the session has ended; open another one, of the same id if you like"
             flag = flagged("after_end", advice, self._runtime)
@@ -307,7 +307,7 @@ class Session(EventRecorder, Decorating):
 
     def _observe_end(self, final: Processed[Record]) -> None:
         # A session of another process is measured there.
-        if self._runtime is not None and not self._is_stated:
+        if self._runtime is not None and not self._is_explicit:
             self._runtime.session_ended(final, self._start_ns)
 
     def _outcome(self, error: BaseException | None) -> str:

@@ -44,7 +44,7 @@ class Timestep(EventRecorder, Decorating):
     thread.
 
     Raises:
-        MisuseError: With the setting `strict`, from any method: incorrect use, as for `Session`.
+        UsageError: With the setting `strict`, from any method: incorrect use, as for `Session`.
 
     Example:
         >>> with callspan.session("chat") as session, session.timestep("answer") as step:
@@ -184,7 +184,7 @@ class Timestep(EventRecorder, Decorating):
         self._session = session
         if self._owns_session:
             session.start(current=False, at=self._start_ns)
-            session._is_stated = self._is_stated
+            session._is_explicit = self._is_explicit
         if flag is not None:
             self._flag(flag)
         self._runtime = session._runtime

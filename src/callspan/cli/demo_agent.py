@@ -35,7 +35,7 @@ PROMPTS: Final[Mapping[int, str]] = {
     1: "Answer with one direction.",
     2: "Answer with one direction. Never enter a pit, and do not leave without the key.",
 }
-"""The versions of what the rollouts are told; the trial compares them."""
+"""The versions of the rollouts' instructions; the trial compares them."""
 _TRIAL: Final[Mapping[int, tuple[tuple[str, ...], str, str]]] = {
     21: (("~Rk", "..E"), "west", "east south"),
     22: (("Rk", "~E"), "south", "east south"),

@@ -358,7 +358,8 @@ def _losses(settings: Settings) -> Iterator[Check]:
         yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(death.last_ns)}", advice)
     unanswered = losses.unanswered
     if unanswered.times:
-        detail = f"{plural(unanswered.times, 'look-up')} not answered by a store, last at {iso(unanswered.last_ns)}"
+        look_ups = plural(unanswered.times, "look-up")
+        detail = f"{look_ups} without an answer from a store, last at {iso(unanswered.last_ns)}"
         why = "Another program had locked it: spans lack their link, records content whose level is not known. "
         yield Check("stores", "look-ups", "note", detail, f"{why}Delete {directory / LOSSES_FILE} once you know.")
     interrupted = losses.interrupted

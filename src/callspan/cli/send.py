@@ -139,16 +139,16 @@ class _Run:
         self._versions = []
 
     def _send_waiting(self) -> None:
-        """Send what waits, with some retries where the receiver has answered before. Raises UnavailableError."""
+        """Send what waits, with some retries where the receiver has responded before. Raises UnavailableError."""
         for wait_s in (*_WAITS_S, None):
             keys = [*self._waiting]
             try:
                 self.sender.send([*self._waiting.values()], partial(self._taken, keys), partial(self._refused, keys))
             except UnavailableError as error:
-                asked_s = error.retry_after_s
-                if wait_s is None or (asked_s or 0) > _LONGEST_S or (asked_s is None and not self.sender.taken):
+                after_s = error.retry_after_s
+                if wait_s is None or (after_s or 0) > _LONGEST_S or (after_s is None and not self.sender.taken):
                     raise
-                sleep(wait_s if asked_s is None else asked_s)
+                sleep(wait_s if after_s is None else after_s)
             else:
                 return
 

@@ -61,7 +61,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def first_difference(self) -> tuple[Section, int] | None:
-        """The section and the place in it where what was asked or answered differs first; None: nowhere.
+        """The section and the place in it where requests or answers differ first; None: nowhere.
 
         Facts don't count: two calls never take the same time.
         """

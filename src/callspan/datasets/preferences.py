@@ -112,7 +112,7 @@ def _after(place: _Place, message: ChatMessage, ids: Mapping[str, str]) -> _Plac
 
 
 class _Answers:
-    """What the best session of a task answered to each prompt, the first time."""
+    """The answers of the best session of a task to each prompt, the first time."""
 
     def __init__(self, best: Episode, options: Options, statistics: Statistics) -> None:
         self._turns = Turns(best, statistics.dropped, reasoning=options.reasoning)

@@ -1,4 +1,4 @@
-"""Websockets: observes the connections on which models are asked, at the connection itself.
+"""Websockets: observes the connections on which responses are requested, at the connection itself.
 
 The hook of `handshake` looks at each connection that the `websockets` library opens. Where its path is a known one, and
 an SDK opened it or its host is a known provider's, `send`, `recv` and `close` of that one object are replaced; other

@@ -16,6 +16,7 @@ from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, last_limits, usage_by_attempt
 from callspan.observe.ending import Ending, bodies
 from callspan.observe.exchange import NOWHERE, Exchange, started
+from callspan.observe.explicit_times import ExplicitTimes
 from callspan.observe.forms import form_fields
 from callspan.observe.ports import (
     NO_SPAN,
@@ -27,7 +28,6 @@ from callspan.observe.ports import (
     Exchanged,
     Timeline,
 )
-from callspan.observe.stated_times import StatedTimes
 from callspan.observe.stream_timing import ChunkLog, ChunkTiming, no_piece
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
@@ -71,7 +71,7 @@ class RecordedExchange(Exchange):
 
     __slots__ = (
         "_accumulator", "_add", "_add_piece", "_endpoint", "_notes", "_raw_output", "_request", "_terminated",
-        "_timing", "_unseen", "stated",
+        "_timing", "_unseen", "explicit",
     )  # fmt: skip
     _ports: CallPorts
 
@@ -87,7 +87,7 @@ class RecordedExchange(Exchange):
         self._add_piece: Callable[[object], int] = no_piece
         self._notes: list[ChunkNote] = []
         self._timing: ChunkTiming | None = None
-        self.stated: StatedTimes | None = None
+        self.explicit: ExplicitTimes | None = None
         """What the application says of its times; None: nothing."""
         super().__init__(ports, record, span, zero_ns)
 
@@ -203,8 +203,8 @@ class RecordedExchange(Exchange):
         timing = attempts.timing(self.record.timing.start_ns, ending.duration_ns)
         if self._timing is not None:
             timing = self._timing.added_to(timing, self._zero_ns)
-        if self.stated is not None:
-            timing = self.stated.timing(timing)
+        if self.explicit is not None:
+            timing = self.explicit.timing(timing)
         retries, rate_limited = attempts.totals()
         if error is not None:
             if outcome == "success":
@@ -240,8 +240,8 @@ class RecordedExchange(Exchange):
     ) -> dict[str, Any]:
         """Return the fields of response, usage and attempts."""
         attempts = self.attempts.records((self.record.timing.start_ns + duration_ns) / 1e9, duration_ns, error)
-        if self.stated is not None:
-            attempts = self.stated.attempts(attempts)
+        if self.explicit is not None:
+            attempts = self.explicit.attempts(attempts)
         response = info.response if attempts else None
         if body is not None:
             encoded, self._raw_output = (encode_json(body), None) if self.streaming else encode_response(body)
@@ -311,12 +311,12 @@ class LiveCall(RecordedExchange):
             else:
                 self._write_started_record(started)
 
-    def state_times(self, *, is_past: bool = False) -> StatedTimes:
-        """Return its stated times, to be set. It is in no metric from here on."""
+    def state_times(self, *, is_past: bool = False) -> ExplicitTimes:
+        """Return its explicit times, to be set. It is in no metric from here on."""
         self._ports = msgspec.structs.replace(self._ports, are_measured=bool)
         self.record = msgspec.structs.replace(self.record, seen_in="import")
-        self.stated = self.stated or StatedTimes(is_past=is_past)
-        return self.stated
+        self.explicit = self.explicit or ExplicitTimes(is_past=is_past)
+        return self.explicit
 
     def discard(self) -> None:
         """End a call that turns out not to be one: nothing was sent. It has neither span nor record."""
@@ -436,7 +436,7 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, clock=clock)
 
     def start_past(self, endpoint: Endpoint, info: CallInfo, start_ns: int) -> LiveCall:
-        """Return a call that began at a Unix time, whose other times are stated, and which is in no metric."""
+        """Return a call that began at a Unix time, whose other times are explicit, and which is in no metric."""
         timed = self.with_clock(Timeline(start_ns, start_ns).clock())
         call = msgspec.structs.replace(timed, are_measured=bool, chunk_log=0).start(endpoint, info)
         call.state_times(is_past=True)

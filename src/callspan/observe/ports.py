@@ -38,7 +38,7 @@ SYSTEM_CLOCK: Final = Clock()
 
 
 class Timeline:
-    """The time of one call: stands at that of what is read or stated, else it goes."""
+    """The time of one call: stands at that of what is read or given, else it goes."""
 
     __slots__ = ("_wall_ns", "at_ns")
 
@@ -140,7 +140,7 @@ class CallPorts(ExchangePorts, frozen=True, kw_only=True):
     keep: Callable[[CallRecord], object] = bool
     """Called with the record of a call that was sent or has ended, for what refers to the call later. Never raises."""
     answered: Callable[[CallRecord], object] = bool
-    """Called with the record of a background response that its own request has answered. Never raises."""
+    """Called with the record of a background response that came with its own request. Never raises."""
     tools_ran: Exchanged = _without_tools
     """Called with the messages and the record of a call in which tools of the provider have run. Never raises."""
     estimates: bool = False

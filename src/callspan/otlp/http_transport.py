@@ -24,7 +24,7 @@ from callspan.otlp.transport import RefusedError, Rejection, RequestOptions, Una
 _REFUSED: Final = frozenset({
     HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY
 })  # fmt: skip
-"""What is said of this one request. Any other status may be that of a setting somewhere, which somebody can mend."""
+"""Statuses that concern this one request. Any other may come from a setting, which can be corrected."""
 _MOST_ANSWER: Final = 64 << 10
 _PROTOBUF: Final = "application/x-protobuf"
 _PACKED: Final[dict[str, Callable[[bytes], bytes]]] = {

@@ -59,7 +59,7 @@ class Otlp(ServerStore):
         if names_user(url) or "?" in self.url:
             raise self.error("has a user or options: headers, TLS and time limit are those of OTEL_EXPORTER_OTLP_*")
         if self.content != "full":
-            raise self.error("has a `content`: what spans show is said by the settings `content`, `content_on_spans`")
+            raise self.error("has a `content`: what spans show is set by the settings `content`, `content_on_spans`")
 
     @property
     def at_every_level(self) -> list[str]:
@@ -85,7 +85,7 @@ class OtlpSink(BaseSink):
         self._maker: SpanMaker | None = None
         self._segment: Path | None = None
         self._answers: dict[_Key, str | None] = {}
-        """The spans in progress that the receiver has answered for: None, or why it refused one."""
+        """The spans in progress that the receiver has acknowledged: None, or why it refused one."""
 
     def begin(self, segment: Path, head: bytes) -> None:
         """Take what the spans that follow have in common."""
@@ -93,7 +93,7 @@ class OtlpSink(BaseSink):
             self._segment, self._maker = segment, SpanMaker.of(head)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Send the spans of all entries that the receiver has not answered for.
+        """Send the spans of all entries that the receiver has not acknowledged.
 
         Raises PoisonError where the receiver refused one for good or an entry is no record, UnavailableError where it
         may take it later.

@@ -25,7 +25,7 @@ class Processed(Generic[_R_co]):
     """What was appended, or is to be; None before. An append that is repeated after an interrupt finds it."""
 
     passed: Any
-    """Who has got the record beside the stores; None before. Nobody gets it again after an interrupt."""
+    """Consumers beside the stores that have received the record; None before. None receives it a second time."""
 
     def __init__(self) -> None:
         raise TypeError("a processed record is made by Processors")

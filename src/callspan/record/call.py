@@ -345,12 +345,12 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     part: Part = always_written("ended")
-    """`started`: its start; `requested`: the request of a call that is answered later; `ended`: its end, of a call that
-    is answered later without its answer; `answered`: the answer of such a call. A later part replaces an earlier
+    """`started`: its start; `requested`: the request of a call whose answer comes later; `ended`: its end, of such a
+    call without its answer; `answered`: the answer of such a call. A later part replaces an earlier
     one, or is merged with it, see `callspan.record.merging`."""
     seen_in: SeenIn = "call"
     """`call`: the application's request; `fetch`: a request for a background response; `webhook`; `batch`: a line of a
-    batch; `events`: what a hosted agent did; `import`: a call whose times the application has stated (`at=`)."""
+    batch; `events`: what a hosted agent did; `import`: a call whose times the application gives (`at=`)."""
     seen_ns: int | None = None
     """When this was read from the provider, or computed anew, Unix time: of two versions with the same part the later
     one counts. None: of the call's own request, a webhook or a batch."""
@@ -432,7 +432,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     @property
     def is_own(self) -> bool:
-        """Whether it was read from a request of its own, or stated: it has a span of its own then."""
+        """Whether it was read from a request of its own, or imported: it has a span of its own then."""
         return self.seen_in in _OWN
 
     @property

@@ -60,7 +60,7 @@ class _Deciding(NamedTuple):
 
 
 class CallContext(NonRecordingSpan):
-    """The span of a call while it runs: a context. What an application sets on it is not sent, and said once."""
+    """The span of a call while it runs: a context. What an application sets on it is not sent, which is logged once."""
 
     def set_attribute(self, key: str, value: object) -> None:
         """Say once that it is not sent."""

@@ -124,7 +124,7 @@ class Listing:
         return all(read_cursor(self.directory, name, key) >= size - but for key in marked)
 
     def is_left(self, name: str, keys: Collection[str]) -> bool:
-        """Return whether these stores have a segment but for what its process left open, and nobody sends it.
+        """Return whether these stores have a segment but for what its process left open, and no process sends it.
 
         That is so a day after it was written: a store that takes spans is then in no settings any more.
         """

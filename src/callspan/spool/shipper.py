@@ -27,7 +27,7 @@ from callspan.spool.sink import Backlog, Entry, Health, PoisonError, Sink, Takes
 BATCH_BYTES: Final = 8 * 1024 * 1024
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 30.0
-_LONGEST_ASKED_S: Final = 600.0
+_LONGEST_RETRY_AFTER_S: Final = 600.0
 _LINGER_S: Final = 0.25
 """For so long a batch accumulates: each costs its store much more than the records in it."""
 _IDLE_S: Final = 5.0
@@ -282,7 +282,7 @@ class Shipper:
     def _move(self, source: Source, offset: int, *, is_all: bool = False) -> None:
         """Note that the sink has a source up to an offset; `is_all`: and nothing in it is left to take over."""
         self._moved_at = self._clock()
-        # For a sink that takes spans, a segment is done only once its process has ended. That is said by a cursor one
+        # For a sink that takes spans, a segment is done only once its process has ended. A cursor tells it, one
         # byte before the end of what it has, in the file, and here of what this process has adopted.
         before = offset - 1 if self._spans is not None and offset and not is_all else offset
         here = offset if source.own else before
@@ -305,8 +305,8 @@ class Shipper:
         self._close()
         self._health.failed(error)
         # What a server asks for, if it says so.
-        asked_s: float = getattr(error, "retry_after_s", None) or 0.0
-        self._sleep(max(longest * _CHANCE.uniform(0.5, 1.0), min(asked_s, _LONGEST_ASKED_S)))
+        retry_after_s: float = getattr(error, "retry_after_s", None) or 0.0
+        self._sleep(max(longest * _CHANCE.uniform(0.5, 1.0), min(retry_after_s, _LONGEST_RETRY_AFTER_S)))
 
     def _backlog(self) -> Backlog:
         """Return the records that wait for this sink in the segments of this process."""

@@ -447,7 +447,7 @@ class Reader(Protocol):
         """
 
     def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
-        """Return what was said first in each of these sessions, on one line, where that is kept.
+        """Return the first words of each of these sessions, on one line, where they are kept.
 
         It is the first message of type `question`, else the first text of a user in the first call.
         """

@@ -27,7 +27,7 @@ def spoken(call: CallRecord) -> list[Message]:
 
 
 class NewMessages(NamedTuple):
-    """One call, without what calls before it have sent or were answered."""
+    """One call, without what calls before it have sent or returned."""
 
     call: CallRecord
     instructions: list[Part]
@@ -57,7 +57,7 @@ class ConversationReader:
 
     def __init__(self) -> None:
         self._known: dict[bytes, CallRecord | None] = {}
-        """The hash of each part that was sent or answered, and of all before it, and the call that had it last."""
+        """The hash of each part that was sent or returned, and of all before it, and the call that had it last."""
         self._seen: set[bytes] = set()
         """The hashes of messages alone."""
         self._instructions: list[Part] = []

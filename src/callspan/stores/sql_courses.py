@@ -61,11 +61,11 @@ class SqlCourses(SqlChoice):
         return None
 
     def first_words(self, session_ids: Sequence[str]) -> dict[str, str]:
-        """Return what was said first in each of these sessions, on one line, where that is kept."""
+        """Return the first words of each of these sessions, on one line, where that is kept."""
         found: dict[str, str] = {}
         for chosen, names in _parts(session_ids):
-            asked = f"SELECT session_id, content FROM messages WHERE {chosen} AND message_type = '{_QUESTION}'"
-            for session_id, content in self._tuples(f"{asked} ORDER BY time_ns, message_id", **names):
+            query = f"SELECT session_id, content FROM messages WHERE {chosen} AND message_type = '{_QUESTION}'"
+            for session_id, content in self._tuples(f"{query} ORDER BY time_ns, message_id", **names):
                 if content is not None:
                     found.setdefault(str(session_id), _text_of(content))
             first: dict[str, object] = {}
@@ -73,9 +73,9 @@ class SqlCourses(SqlChoice):
                 first.setdefault(str(session_id), row_id)
             rest = [row_id for session_id, row_id in first.items() if session_id not in found]
             for call in self._read(rest, "all") if rest else ():
-                said = _asked(call)
-                if said and call.place.session_id is not None:
-                    found[call.place.session_id] = said
+                words = _question(call)
+                if words and call.place.session_id is not None:
+                    found[call.place.session_id] = words
         return {session_id: words for session_id, words in found.items() if words}
 
     def courses(self, session_ids: Sequence[str]) -> dict[str, list[Run]]:
@@ -123,7 +123,7 @@ def _text_of(content: object) -> str:
     return shown(value, _WORDS) if isinstance(value, str) else ""
 
 
-def _asked(call: CallRecord) -> str:
+def _question(call: CallRecord) -> str:
     """Return the first text of a user in the request of a call; "" if there is none."""
     messages = call.conversation.input if call.conversation is not None else []
     return next((shown(one.text, _WORDS) for one in messages if one.role == "user" and one.text), "")

@@ -42,7 +42,7 @@ Action: TypeAlias = Literal["begin", "chunk", "end", "fail"]
 
 
 class Turn(Generic[_C]):
-    """One response: what asked for it, and what observes it."""
+    """One response: what requested it, and what observes it."""
 
     __slots__ = ("accepted", "call", "lane", "previous", "response_id", "settings", "steers")
 
@@ -87,12 +87,12 @@ class _Lane(Generic[_C]):
 
 
 class Lanes(Generic[_C]):
-    """The responses of one connection. `nobody` is what observes a turn that has no call."""
+    """The responses of one connection. `unobserved` stands for the call of a turn that has none."""
 
-    __slots__ = ("_lanes", "_lost", "_nobody", "_steered")
+    __slots__ = ("_lanes", "_lost", "_steered", "_unobserved")
 
-    def __init__(self, nobody: _C) -> None:
-        self._nobody = nobody
+    def __init__(self, unobserved: _C) -> None:
+        self._unobserved = unobserved
         self._lanes: dict[str | None, _Lane[_C]] = {}
         self._steered: dict[str, Turn[_C]] = {}
         """By id, responses that have ended, for whose successors input is queued."""
@@ -176,7 +176,7 @@ class Lanes(Generic[_C]):
             body = {**parent.settings, "input": _joined(parent.queued)}
         if previous or lane.last_id:
             body["previous_response_id"] = previous or lane.last_id
-        return Turn(name, body, self._nobody), body
+        return Turn(name, body, self._unobserved), body
 
     def _failed(self, lane: _Lane[_C], event: _Json) -> list[Step[_C]]:
         """End by an error the running response, or the create that it refuses: that one has no number of an event."""

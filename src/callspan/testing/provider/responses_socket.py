@@ -204,7 +204,7 @@ class _Lane:
         self._thread: threading.Thread | None = None
 
     def put(self, request: ReceivedRequest) -> None:
-        """Answer a create when those before it are answered."""
+        """Answer a create when those before it are complete."""
         self.requests.put(request)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="callspan-scripted-lane", daemon=True)

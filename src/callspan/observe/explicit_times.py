@@ -1,4 +1,4 @@
-"""Stated times: what an application says of the times of a call that it records, as of one from a log."""
+"""Explicit times: those that an application gives for a call that it records, as of one from a log."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import msgspec
 from callspan.record.call import Attempt, Timing
 
 
-class StatedTimes:
-    """Offsets from the start of a call, in nanoseconds; None: not stated."""
+class ExplicitTimes:
+    """Offsets from the start of a call, in nanoseconds; None: not given."""
 
     __slots__ = ("duration_ns", "first_token_ns", "is_past")
 
     def __init__(self, *, is_past: bool = False) -> None:
-        """`is_past`: its start is stated too, so that no time was observed."""
+        """`is_past`: its start is given too, so that no time was observed."""
         self.is_past = is_past
         self.duration_ns: int | None = None
         self.first_token_ns: int | None = None

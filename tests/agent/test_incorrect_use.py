@@ -14,7 +14,7 @@ from tests.points import points
 
 from callspan.agent import arguments
 from callspan.agent.api import session, timestep, tool
-from callspan.agent.arguments import MisuseError
+from callspan.agent.arguments import UsageError
 from callspan.agent.context import copy_context
 from callspan.agent.rewards import feedback, reward
 from callspan.agent.scope import current_scope
@@ -232,7 +232,7 @@ def test_strict_raises_wherever_it_happens(
     seen.records.clear()
     seen.install(strict=True)
     _, do = MISUSES[what]
-    with session("s") as own, pytest.raises(MisuseError):
+    with session("s") as own, pytest.raises(UsageError):
         shape(lambda: do(own))
     assert current_scope() is None
     assert {mark for record in seen.records for mark in marks(record)} == set()
