@@ -87,7 +87,11 @@ def weight(value: object, limit: int) -> int:
         total = 2
         for key, item in value.items():
             total += len(key) + _PER_ITEM if isinstance(key, str) else _PER_ITEM
-            total += len(item) + 2 if type(item) is str else weight(item, limit - total)
+            kind = type(item)
+            if kind is str:
+                total += len(item) + 2
+            else:
+                total += _PER_ITEM if kind in _SCALARS else weight(item, limit - total)
             if total > limit:
                 break
         return total

@@ -23,6 +23,7 @@ _MAX_BITS: Final = 2_126
 _MAX_REPR: Final = 200
 _JSON_METHODS: Final = ("model_dump", "to_dict", "tolist", "isoformat")
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+_NUMBERS: Final = frozenset({int, float})
 _LISTS: Final = (list, tuple, set, frozenset)
 _BYTES: Final = (bytes, bytearray, memoryview)
 _ONLY_INTEGERS: Final = frozenset({int})
@@ -52,7 +53,7 @@ def plain(value: object, depth: int = 0, *, keep_raw: bool = False) -> object:
     return None if value is None else _Reading(keep_raw).value(value, depth)
 
 
-def _copied(value: dict[object, object], depth: int) -> object:
+def _copied(value: dict[Any, Any], depth: int) -> object:
     """Return a copy of a small dict of plain values; None where it has any other."""
     copied = value.copy()  # in one step, as another thread may change it
     if len(copied) > _SMALL:
@@ -62,11 +63,13 @@ def _copied(value: dict[object, object], depth: int) -> object:
             return None
         kind = type(item)
         if kind is str:
-            if not item.isascii() or "\0" in item:  # type: ignore[attr-defined, operator]
+            if not item.isascii() or "\0" in item:
                 return None
-        elif kind is dict and depth and (inner := _copied(item, depth - 1)) is not None:  # type: ignore[arg-type]
+        elif kind is dict and depth and (inner := _copied(item, depth - 1)) is not None:
             copied[key] = inner
-        elif item is not None and kind is not bool:
+        elif kind is list and _are_numbers(numbers := item.copy()):
+            copied[key] = numbers
+        elif not (item is None or kind is bool or (kind in _NUMBERS and _LEAST <= item < _MOST)):
             return None
     return copied
 
