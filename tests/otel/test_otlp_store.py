@@ -209,7 +209,7 @@ def test_the_sampler_of_the_application_decides(
     assert call[4]["gen_ai.request.model"] == "m"
 
 
-def test_what_an_application_sets_on_the_span_of_a_call_is_said_once_not_to_be_sent(
+def test_what_an_application_sets_on_the_span_of_a_call_or_tool_is_said_once_not_to_be_sent(
     provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path, logged: list[str]
 ) -> None:
     def hook(request: Any) -> None:
@@ -222,8 +222,10 @@ def test_what_an_application_sets_on_the_span_of_a_call_is_said_once_not_to_be_s
         with openai.OpenAI(api_key="k", base_url=provider.openai_url, http_client=http) as client:
             client.chat.completions.create(**CHAT)
             client.chat.completions.create(**CHAT)
+        with callspan.tool("look"):
+            trace.get_current_span().set_attribute("mine", 1)
         assert handle.force_flush()
-    assert ["mine" in span.attributes for span in receiver.spans] == [False, False]
+    assert ["mine" in span.attributes for span in receiver.spans] == [False, False, False]
     assert len([line for line in logged if "callspan.metadata()" in line]) == 1
 
 
@@ -460,9 +462,12 @@ def test_only_receivers_count_the_spans_of_sessions(
     with instrumented(stores=[file, store], spool_dir=tmp_path) as handle:
         with callspan.session("s"):
             chats(provider, 1)
+            # Its start and its end; the span is made of these.
+            with callspan.tool("look", arguments={"x": 1}) as tool:
+                tool.result = "found"
         assert handle.force_flush()
         counted = handle.counters()
-    assert (counted["appended"], counted[f"shipped.{safe_name(file)}"], counted[f"shipped.{store}"]) == (4, 3, 4)
+    assert (counted["appended"], counted[f"shipped.{safe_name(file)}"], counted[f"shipped.{store}"]) == (6, 5, 6)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """OTLP store: sends the spans of what is recorded to a receiver, from the spool; it cannot be read.
 
-A span is sent once it is final: that of a call when its record is delivered, any other as its process wrote it. Where
-no answer came it is sent again, with equal bytes; what the receiver refused is counted, and not sent again.
+A span is sent once it is final: that of a call or tool when its record is delivered, any other as its process wrote it.
+Where no answer came it is sent again, with equal bytes; what the receiver refused is counted, and not sent again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from callspan.otlp.transport import Transport, transport_of
 from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.events import record_key
+from callspan.record.events import EventRecord, record_key
 from callspan.record.messages import Conversation
 from callspan.record.span_frames import SPAN, SegmentHead, decode_head, decode_span, with_settings
 from callspan.safe_urls import names_user
 from callspan.semconv.call import Projection
 from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.semconv.session_spans import SessionSpans
+from callspan.semconv.session_spans import MADE_OF_RECORDS, SessionSpans, span_of_event
 from callspan.semconv.spans import Span, span_of_call, spans_of_attempts
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.sink import BaseSink, Entry, PoisonError, Sink, decode_payload
@@ -200,7 +200,12 @@ class SpanMaker:
                 raise PoisonError(f"not a span: {error}") from error
             return [EncodedSpan(frame.trace_id, frame.span, self._envelope)]
         record = entry.decode(entry)
-        return self._of_call(record) if isinstance(record, CallRecord) and _is_final(record) else []
+        if isinstance(record, CallRecord):
+            return self._of_call(record) if _is_final(record) else []
+        if isinstance(record, EventRecord) and record.event_type in MADE_OF_RECORDS:
+            span = span_of_event(record, self._options)
+            return [] if span is None else [self._encoded(span)]
+        return []
 
     def interrupted(self, payloads: Iterable[bytes]) -> Iterator[EncodedSpan]:
         """Yield the spans of what was begun in a segment, and not ended."""

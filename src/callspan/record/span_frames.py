@@ -1,8 +1,8 @@
 """Span frames: what segments have beside records, for stores that take spans: finished spans, and how to make others.
 
-A span that is no function of one record (of a session, step or tool, of a late reward, of a batch) is finished in the
-process, and written when it ends. The span of a call is made of its record where it is delivered, by what the head of
-the segment says of the process that wrote it.
+A span that is no function of one record (of a session, step or agent, of a late reward, of a batch) is finished in the
+process, and written when it ends. That of a call or tool is made of its record where it is delivered, by what the head
+of the segment says of the process that wrote it.
 """
 
 from __future__ import annotations

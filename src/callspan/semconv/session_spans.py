@@ -12,6 +12,7 @@ from callspan.record.events import (
     AGENT_START,
     RUN_TYPES,
     SCOPE_TYPES,
+    TOOL_START,
     EventRecord,
     MessageRecord,
     Record,
@@ -27,6 +28,8 @@ from callspan.semconv.scope_messages import observed
 from callspan.semconv.scope_spans import ScopeSpan, ScopeSpanOptions, evaluation, scope_end_ns, scope_start_ns
 from callspan.semconv.spans import Span, span_of_call
 
+MADE_OF_RECORDS: Final = frozenset({TOOL_START, "tool", "guardrail", "handoff"})
+"""Events whose spans have nothing but what their own record has."""
 _NO_TRACE: Final = Trace()
 _AGENTS: Final = frozenset({AGENT_START, "agent"})
 _OBSERVED: Final = frozenset({AGENT_START, "agent", "environment"})
@@ -148,25 +151,40 @@ class SessionSpans:
         )  # fmt: skip
 
     def _span(self, scope: _Open) -> Span | None:
-        record, options = scope.final, self._options
-        start_ns, end_ns = scope_start_ns(record), scope_end_ns(record)
+        record = scope.final
         is_open = isinstance(record, EventRecord) and record.event_type in RUN_TYPES
-        if start_ns is None or end_ns is None or is_open or not record.sampled:
+        if is_open or not record.sampled:
             return None
         workflow = self._workflow if isinstance(record, TimestepRecord) else None
-        attributes = semconv.start_attributes(
-            _begun(record), compatibility=options.compatibility, llm=options.llm, workflow=workflow
-        )
-        end = scope.shown.end(record, end_ns)
-        return _span(
-            record,
-            name=semconv.span_name(record),
-            start_ns=start_ns,
-            end_ns=end_ns,
-            attributes=attributes | end.attributes,
-            events=[*scope.events, *end.events],
-            failure=end.failure,
-        )
+        return _finished(record, scope.shown, scope.events, self._options, workflow)
+
+
+def span_of_event(record: EventRecord, options: ScopeSpanOptions) -> Span | None:
+    """Return the span of an event of `MADE_OF_RECORDS` that has ended; None if it has none, or none that is sampled."""
+    if record.event_type in RUN_TYPES or not record.sampled:
+        return None
+    return _finished(record, ScopeSpan(options, None), [], options, None)
+
+
+def _finished(
+    record: _OfScope, shown: ScopeSpan, events: list[SpanEvent], options: ScopeSpanOptions, workflow: str | None
+) -> Span | None:
+    start_ns, end_ns = scope_start_ns(record), scope_end_ns(record)
+    if start_ns is None or end_ns is None:
+        return None
+    attributes = semconv.start_attributes(
+        _begun(record), compatibility=options.compatibility, llm=options.llm, workflow=workflow
+    )
+    end = shown.end(record, end_ns)
+    return _span(
+        record,
+        name=semconv.span_name(record),
+        start_ns=start_ns,
+        end_ns=end_ns,
+        attributes=attributes | end.attributes,
+        events=[*events, *end.events],
+        failure=end.failure,
+    )
 
 
 def _span(record: SessionRecord | TimestepRecord | EventRecord | RewardRecord, **fields: Any) -> Span | None:  # noqa: ANN401

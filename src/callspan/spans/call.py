@@ -209,11 +209,11 @@ class Tracers(NamedTuple):
     """The tracers where a store takes spans."""
 
     calls: Tracer
-    """Starts the contexts of calls, whose spans are made of their records."""
+    """Starts the contexts of calls and tools, whose spans are made of their records."""
     others: Tracer
     """Collects all other spans."""
     are_read: Callable[[], bool]
-    """Returns whether a sampler may read the attributes that the span of a call begins with."""
+    """Returns whether a sampler may read the attributes that such a span begins with."""
 
 
 class CallSpans:

@@ -1,8 +1,9 @@
 """Contexts: spans of which only the context is in the process, because a store makes or takes the rest.
 
 Sampler and id generator of the application's provider decide as if the SDK's spans began; nothing is given to its
-exporters. Of a call there is nothing else: its span is made of its record where it is delivered. What is no function of
-one record (sessions, steps, tools, late rewards, batches) is collected until it ends, and then passed on as a whole.
+exporters. Of a call or tool there is nothing else: its span is made of its record where it is delivered. What is no
+function of one record (sessions, steps, agents, late rewards, batches) is collected until it ends, and then passed on
+as a whole.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class _Deciding(NamedTuple):
 
 
 class CallContext(NonRecordingSpan):
-    """The span of a call while it runs: a context. What an application sets on it is not sent, which is logged once."""
+    """The span of a call or tool while it runs. What an application sets on it is not sent, which is logged once."""
 
     def set_attribute(self, key: str, value: object) -> None:
         """Say once that it is not sent."""

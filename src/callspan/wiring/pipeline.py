@@ -117,9 +117,10 @@ class Pipeline:
             writes_starts=self.recorder.writes_starts,
             processors=self._processors_at,
             spans=SessionSpans(
-                tracer_of(self._version, providers.tracer_provider) if self._tracers is None else self._tracers.others,
+                tracer_of(self._version, providers.tracer_provider),
                 ScopeSpanOptions.of(settings),
                 EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
+                self._tracers,
             ),
             find=look_ups.find if look_ups else None,
             withheld=withheld,
