@@ -21,6 +21,7 @@ from callspan.agent.context import metadata_of
 from callspan.agent.operations import Agent, Tool, parsed
 from callspan.agent.runtime import Runtime, known_level
 from callspan.agent.scope import CallEnded, is_within, leave, scope_of
+from callspan.agent.session_tools import TOOL_ERROR
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
 from callspan.process.processed import Processed
@@ -42,7 +43,6 @@ from callspan.settings import Content, strictest
 
 LOOPS: Final[WeakValueDictionary[int, Loop]] = WeakValueDictionary()
 """The loop of each runner that runs, by the runner's `id()`."""
-_TOOL_ERROR: Final = ErrorInfo(kind="unknown", type="tool_error")
 _FINISH: Final = fail_open("end the tools of a loop")
 _CUT: Final = frozenset({LENGTH, CONTENT_FILTER})
 """Finish reasons with which a turn is the last one, although it requests a tool."""
@@ -277,14 +277,14 @@ class LoopTool(Tool):
             leave(self, self._outer)
         self._counted = True
         self._count(self._lasted_ns)
-        self._returned_value, self._error = value, application_error(error) or (_TOOL_ERROR if failed else None)
+        self._returned_value, self._error = value, application_error(error) or (TOOL_ERROR if failed else None)
 
     def lasted(self, duration_ns: int, *, failed: bool) -> None:
         """Record that it has just run."""
         self.start(current=False, at=time.time_ns() - duration_ns)
         self._lasted_ns, self._has_run, self._counted = duration_ns, True, True
         self._count(duration_ns)
-        self._error = _TOOL_ERROR if failed else None
+        self._error = TOOL_ERROR if failed else None
 
     def answer(self, content: object, *, failed: bool) -> None:
         """End it with the result that was sent."""
@@ -292,7 +292,7 @@ class LoopTool(Tool):
             self._is_unseen = True
             self.start(current=False, at=self._requested_ns)
         self.result = content
-        self._error = self._error or (_TOOL_ERROR if failed else None)
+        self._error = self._error or (TOOL_ERROR if failed else None)
         self.end()
 
     def abandon(self, error: BaseException | None) -> None:

@@ -11,11 +11,12 @@ from opentelemetry.context import Context
 
 from callspan.agent.operations import parsed
 from callspan.agent.runtime import Runtime, known_level
+from callspan.agent.session_tools import TOOL_ERROR
 from callspan.background import TOKENS
 from callspan.fail_open import fail_open
 from callspan.process.processors import with_ids, write
 from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
-from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import span_ids
@@ -56,6 +57,6 @@ def _event(run: ProviderRun, record: CallRecord, name: str) -> EventRecord:
         time_ns=record.timing.start_ns + (record.timing.duration_ns or 0),
         data={name: value for name, value in data.items() if value is not None} or None,
         tool_call_id=call.id,
-        error=ErrorInfo(kind="unknown", type="tool_error") if run.failed else None,
+        error=TOOL_ERROR if run.failed else None,
         metadata={**record.metadata, **{name: value for name, value in facts.items() if value is not None}},
     )

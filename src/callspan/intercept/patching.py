@@ -59,7 +59,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
 
     attribute: str
     where: tuple[str, ...]
-    """Each `module:Class` that has it, of every SDK and HTTP library."""
+    """Each `module:Class` that has it, of every SDK and HTTP library; `module`: a function of its own."""
     make: Callable[[HookContext, Function], Function]
     """Creates the replacement of the original; see `guarded`."""
     keep_while_streaming: bool = True
@@ -130,6 +130,10 @@ HOOKS: Final[tuple[Hook, ...]] = (
     _hook(
         names.TOOL_SPAN, tool_loops.observe_tool_span, reads=("tool", "tool_use"), ignores=("client",), late=True
     ),
+    _hook(
+        names.SESSION_TOOL_SPAN, tool_loops.observe_session_tool, reads=("tool", "tool_use_id", "tool_name", "input"),
+        ignores=("toolset_name", "agent_tool", "session_id", "session_thread_id", "conversation_id"), late=True,
+    ),
     _hook(names.EXECUTE_FUNCTION, tool_loops.observe_function, reads=("item",), ignores=("run",), late=True),
     Hook(
         # Public, as the next.
@@ -174,7 +178,8 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Patch(msgspec.Struct, frozen=True):
-    owner: type
+    owner: Any
+    """A class, or a module."""
     attribute: str
     original: Any
     replacement: Any
@@ -285,7 +290,7 @@ class Patches:
             for name, owner in _places(sdk, hook):
                 # One at a time: if classes share a function, the next row finds it hooked.
                 if name == module.__name__:
-                    if hook.with_ and not hasattr(getattr(module, owner, None), hook.with_):
+                    if hook.with_ and not hasattr(_owner(module, owner), hook.with_):
                         continue
                     patch, status = self._one(sdk, hook, module, owner)
                     applied.extend([] if patch is None or patch in applied else [patch])
@@ -297,8 +302,8 @@ class Patches:
             self._hook_context.missing.add((status.sdk, hook.attribute))
 
     def _one(self, sdk: Sdk, hook: Hook, module: ModuleType, owner_name: str) -> tuple[_Patch | None, HookStatus]:
-        name = f"{module.__name__}.{owner_name}.{hook.attribute}"
-        owner = _defining(getattr(module, owner_name, None), hook.attribute)
+        name = ".".join(filter(None, (module.__name__, owner_name, hook.attribute)))
+        owner = _defining(_owner(module, owner_name), hook.attribute)
         original: Any = None if owner is None else _own(owner, hook.attribute)
         shared = self._already(owner, hook.attribute)
         if shared is not None:
@@ -344,9 +349,13 @@ def late_modules(sdk: Sdk) -> list[str]:
     return list(dict.fromkeys(module for hook in HOOKS if hook.late for module, _ in _places(sdk, hook)))
 
 
-def _defining(owner: Any, attribute: str) -> type | None:  # noqa: ANN401
-    """Return the class whose own dictionary has the attribute."""
-    classes = owner.__mro__ if inspect.isclass(owner) else ()
+def _owner(module: ModuleType, name: str) -> Any:  # noqa: ANN401 - a class, the module itself, or None
+    return getattr(module, name, None) if name else module
+
+
+def _defining(owner: Any, attribute: str) -> Any:  # noqa: ANN401
+    """Return the class, or the module, whose own dictionary has the attribute; None: it has none."""
+    classes = owner.__mro__ if inspect.isclass(owner) else filter(inspect.ismodule, (owner,))
     return next((cls for cls in classes if attribute in vars(cls)), None)
 
 
@@ -388,7 +397,7 @@ def rebind_wrappers(owner: type, attribute: str, original: Any, replacement: Any
 
     OpenInference wraps `OpenAI.request`, which is inherited: its wrapper would call the original and bypass the hook.
     """
-    for wrapper in _wrappers(owner, attribute):
+    for wrapper in _wrappers(owner, attribute) if inspect.isclass(owner) else ():
         for _ in range(_DEEPEST):
             inner = getattr(wrapper, "__wrapped__", None)
             if inner is None:

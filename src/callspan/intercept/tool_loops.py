@@ -15,6 +15,7 @@ from msgspec import UNSET
 from callspan import private_names as names
 from callspan.agent.decorators import WRAPPERS
 from callspan.agent.loops import Loop, LoopTool, running_loop
+from callspan.agent.session_tools import SessionTool
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import Function, HookContext, HookSteps, argument, guarded, parameters, silenced
 
@@ -89,9 +90,43 @@ def observe_tool_span(hook_context: HookContext, original: Function) -> Function
         return None if loop is None else (loop, tool_of.read(args, kwargs), tool_use.read(args, kwargs))
 
     def returned(state: tuple[Loop, Any, Any], native: AbstractContextManager[Any]) -> _ToolBlock:
-        return _ToolBlock(*state, None if hook_context.native == "replace" else native)
+        return _ToolBlock(partial(_ran, *state), None if hook_context.native == "replace" else native)
 
     return guarded(original, HookSteps(step=_RUN, begin=begin, returned=returned))
+
+
+def _ran(loop: Loop, tool: object, block: Any) -> LoopTool:  # noqa: ANN401 - a block of the SDK
+    helpers: Any = sys.modules.get(names.HELPER_TAG.where[0])
+    tag_of = getattr(helpers, names.HELPER_TAG.name, None)
+    kind = "extension" if tag_of is not None and tag_of(tool) == _MCP else None
+    return loop.ran(str(block.id), block.name, block.input, tool_type=kind)
+
+
+def observe_session_tool(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of what returns the block in which the anthropic SDK runs a tool of a hosted session."""
+    tool_of = argument(original, "tool", 1)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> SessionTool | None:
+        if hook_context.factory() is None:
+            return None
+        facts = {
+            "provider": "anthropic", "description": _description(tool_of.read(args, kwargs)),
+            "toolset": kwargs.get("toolset_name"), "hosted_session_id": kwargs.get("session_id"),
+            "hosted_thread_id": kwargs.get("session_thread_id"),
+        }  # fmt: skip
+        call_id, name, given = kwargs["tool_use_id"], kwargs["tool_name"], kwargs["input"]
+        return SessionTool(name, call_id, given, kwargs.get("session_id"), facts)
+
+    def returned(tool: SessionTool, native: AbstractContextManager[Any]) -> _ToolBlock:
+        return _ToolBlock(tool.start, None if hook_context.native == "replace" else native)
+
+    return guarded(original, HookSteps(step=_RUN, begin=begin, returned=returned))
+
+
+def _description(tool: Any) -> str | None:  # noqa: ANN401 - any tool of the SDK
+    stated = getattr(tool, "description", None)
+    found = tool.to_dict().get("description") if stated is None and hasattr(tool, "to_dict") else stated
+    return found if isinstance(found, str) and found else None
 
 
 def observe_function(hook_context: HookContext, original: Function) -> Function:
@@ -135,20 +170,14 @@ def _ignore(*args: object, **kwargs: object) -> None:
 class _ToolBlock:
     """The block in which a tool runs; the SDK's own span, if it has one, is within."""
 
-    def __init__(
-        self, loop: Loop, tool: Any, tool_use: Any, native: AbstractContextManager[Any] | None,  # noqa: ANN401
-    ) -> None:  # fmt: skip
-        self._loop, self._called, self._tool_use, self._native = loop, tool, tool_use, native
-        self._tool: LoopTool | None = None
+    def __init__(self, start: Callable[[], LoopTool | SessionTool], native: AbstractContextManager[Any] | None) -> None:
+        self._start, self._native = start, native
+        self._tool: LoopTool | SessionTool | None = None
         self._run: Any = None
 
     def __enter__(self) -> Any:  # noqa: ANN401 - the SDK's own, or ours
         with _RUN:
-            helpers: Any = sys.modules.get(names.HELPER_TAG.where[0])
-            tag_of = getattr(helpers, names.HELPER_TAG.name, None)
-            kind = "extension" if tag_of is not None and tag_of(self._called) == _MCP else None
-            block = self._tool_use
-            self._tool = self._loop.ran(str(block.id), block.name, block.input, tool_type=kind)
+            self._tool = self._start()
         self._run = _Run() if self._native is None else self._native.__enter__()
         return self._run
 

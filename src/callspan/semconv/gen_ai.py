@@ -403,6 +403,8 @@ TOOL_END: Final = Table(
     *_OF_LOOPS,
     Row("gen_ai.tool.description", STRING, in_metadata("description"), "What the request says that it does."),
     Row("anthropic.toolset.name", STRING, in_metadata("toolset"), "The toolset that it is of."),
+    Row("anthropic.session.id", STRING, in_metadata("hosted_session_id"), "The hosted session that it is run for."),
+    Row("anthropic.session.thread.id", STRING, in_metadata("hosted_thread_id"), "The thread of that session."),
     Row("mcp.server.name", STRING, in_metadata("server"), "The MCP server that has it."),
 )
 AGENT_END: Final = Table(
