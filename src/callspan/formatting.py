@@ -1,17 +1,14 @@
-"""Formatting of numbers, money, times and recorded text: one definition for the commands, the report and the console.
+"""Formatting of numbers, money, times and recorded text: one definition for the commands, the page and the console.
 
 A value of None is unknown and shown as a dash, never as 0.
 """
 
 from __future__ import annotations
 
-import html
 import re
 from datetime import datetime, timezone
 from decimal import Context, Decimal
 from typing import Final
-
-import msgspec
 
 UNKNOWN: Final = "\N{EN DASH}"
 
@@ -27,7 +24,7 @@ _INVISIBLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
 )
 _SPACES: Final = re.compile(r"\s+")
-_SCRIPT_ENDS: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+_UNSAFE: Final = re.compile(f"[<>&]|{_INVISIBLE.pattern}")
 
 
 def count(number: int | None) -> str:
@@ -81,11 +78,6 @@ def exact(usd: Decimal | None) -> str | None:
     return None if usd is None else format(usd, "f")
 
 
-def percent(part: int, whole: int) -> str:
-    """Return a share such as `12.5 %`; empty where it is zero."""
-    return f"{100 * part / whole:.1f} %" if part and whole else ""
-
-
 def reward(value: float | None) -> str:
     """Return a reward with its sign and four significant digits."""
     return UNKNOWN if value is None else f"{value:+.4g}"
@@ -124,22 +116,6 @@ def milliseconds(ms: float | None) -> str:
     return f"{minutes} min {seconds:02d} s" if seconds else f"{minutes} min"
 
 
-def moment(ns: int | None) -> str:
-    """Return Unix nanoseconds as day and minute in UTC."""
-    if ns is None:
-        return UNKNOWN
-    return datetime.fromtimestamp(ns // _NS_PER_S, tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def time_range(first_ns: int | None, last_ns: int | None) -> str:
-    """Return two moments in UTC as a range; an equal day is given once."""
-    first, last = moment(first_ns), moment(last_ns)
-    if first == last:
-        return first
-    same_day = first.partition(" ")[0] == last.partition(" ")[0]
-    return f"{first.removesuffix(' UTC')} to {last.partition(' ')[2]}" if same_day else f"{first} to {last}"
-
-
 def local_time(ns: int | None) -> str:
     """Return Unix nanoseconds in local time: the time of day alone for today, else day and minute."""
     if ns is None:
@@ -166,14 +142,6 @@ def shown(text: str, limit: int | None = None) -> str:
     return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
 
 
-def escaped(text: object) -> str:
-    """Return text for HTML content and quoted attributes."""
-    return html.escape(shown(str(text)), quote=True)
-
-
-def json_block(value: object) -> str:
-    """Return JSON that is safe inside a script element: nothing in it ends the element or starts another."""
-    text = msgspec.json.encode(value).decode()
-    for character, instead in _SCRIPT_ENDS.items():
-        text = text.replace(character, instead)
-    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+def json_block(json: bytes) -> bytes:
+    """Return JSON that is safe inside a script element: nothing in it ends the element, starts another or is unseen."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.decode()).encode()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from callspan.reports import write_report
 from callspan.stores.base import CallFilter
 from callspan.stores.urls import open_store
+from callspan.view.report import write_report
 from tests.datasets.conftest import World
 
 Report = Callable[..., str]
@@ -27,10 +27,10 @@ def report(world: World, tmp_path: Path) -> Report:
     """Write what the world holds as a page, at `report.html` of the test's directory, and return it."""
     numbers = count(1)
 
-    def write(**which: Any) -> str:
+    def write(*, full: bool = False, **which: Any) -> str:
         reader = open_store(world.write(tmp_path / f"{next(numbers)}.db"))
         target = tmp_path / "report.html"
-        write_report(reader, target, CallFilter(**which))
+        write_report(reader, target, CallFilter(**which), full=full)
         assert target.stat().st_mode & 0o777 == 0o600, "for nobody else"
         reader.close()
         return target.read_text(encoding="utf-8")

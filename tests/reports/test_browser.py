@@ -1,114 +1,158 @@
-"""The page in a real browser: its script runs under its own policy, and the timeline opens."""
+"""The report in a real browser: the page without its server, by its own policy, with an empty console."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from callspan.record.call import CallRecord
 from tests.datasets.conftest import World
 
-from . import browser, png
+from . import browser as chromium
 from .conftest import Report
+from .test_hostile_text import HOSTILE, fill
 from .test_report import judged, play
 
 pytestmark = pytest.mark.slow
+WIDER = """() => Math.max(...["html", "main"].map(name => {
+  const box = document.querySelector(name);
+  return box.scrollWidth - box.clientWidth;
+}))"""
+PLACES = ("", "session/s1", "calls", "charts", "?q=error", "?q=retries:1", "nowhere", "session/none", "find?q=x")
 
 
-def test_one_session_opens_by_itself_with_its_timeline(world: World, report: Report, tmp_path: Path) -> None:
-    browser.executable()
-    play(world)
-    report(session_id="s1")
-    document, console = browser.opened(tmp_path / "report.html", tmp_path)
-    assert console == "", "the policy refuses nothing the page needs"
-    assert document.count('class="line step"') == 1
-    assert document.count('class="line inside call"') == 1
-    assert "environment a wall" in document
-    assert 'style="left: ' in document
+@pytest.fixture(scope="module")
+def launched() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=chromium.executable(), args=["--no-sandbox"])
+        yield found
+        found.close()
 
 
-def test_a_page_of_many_sessions_shows_them_by_the_hundred(world: World, report: Report, tmp_path: Path) -> None:
-    browser.executable()
-    for number in range(120):
-        world.session(f"s{number}", reward=number / 120)
-        world.chat([{"role": "user", "content": "?"}], "x", f"s{number}")
-    report()
-    document, console = browser.opened(tmp_path / "report.html", tmp_path)
-    assert console == ""
-    assert document.count('<tr class="session"') == 100
-    assert "1 to 100" in document
+@pytest.fixture
+def show(launched: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Open the report that was written; at the end its console is empty, and it has asked nobody."""
+    said: list[str] = []
+    asked: list[str] = []
+    tabs: list[Any] = []
+
+    def opened(place: str = "", **options: Any) -> Any:
+        tab = launched.new_context(**({"viewport": {"width": 1440, "height": 900}} | options)).new_page()
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(f"{(tmp_path / 'report.html').as_uri()}#/{place}")
+        tabs.append(tab)
+        return tab
+
+    yield opened
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    for tab in tabs:
+        tab.context.close()
 
 
-def acted(page: Path, tmp_path: Path, script: str) -> str:
-    """The document after a script, which the page's own policy would refuse, has used it."""
-    used = page.with_name("used.html")
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
-    used.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-    return browser.opened(used, tmp_path)[0]
+def go(tab: Any, place: str) -> None:
+    tab.evaluate("place => { location.hash = place; }", f"#/{place}")
+    tab.wait_for_timeout(150)
 
 
-CHOOSE = """
-const choose = (id, value) => { const s = document.getElementById(id); s.value = value; s.onchange(); };
-choose("user", "ann");
-choose("objective", "judge");
-document.querySelector("tr.session").click();
-document.querySelectorAll(".line.call")[1].click();
-"""
-
-
-def test_sessions_are_filtered_by_user_and_objective_and_calls_have_their_line(
-    world: World, report: Report, tmp_path: Path
+def test_sessions_are_filtered_and_opened_and_their_calls_too(
+    world: World, report: Report, show: Callable[..., Any]
 ) -> None:
-    browser.executable()
     judged(world)
     report()
-    document = acted(tmp_path / "report.html", tmp_path, CHOOSE)
-    assert '<option value="ann">ann</option><option value="bob">bob</option>' in document
-    assert '<span id="count">1 of 4</span>' in document
-    assert document.count('<tr class="session"') == 1
-    assert '<td title="s0">game<small>Last of ann.</small></td>' in document
-    assert '<td class="warn">success, 1 cut by length</td>' in document
-    assert '<td class="good">+0.8</td>' in document, "the score that was chosen"
-    last = [one.call_id for one in world.records if isinstance(one, CallRecord)][1]
-    assert f"callspan --store sqlite:///{tmp_path}/1.db show {last}" in document
+    tab = show()
+    tab.wait_for_selector(".row.session")
+    assert tab.locator(".row.session").count() == 3
+    assert "3 sessions whole" in tab.inner_text("section.band")
+    for line, found in (
+        ("user:ann", 2),
+        ("user:ann failure", 1),
+        ("meta:prompt_version=4", 2),
+        ("last of bob", 1),
+        ("error", 0),
+        ("finish:length sort:cost", 3),
+        ("since:1h", 0),
+    ):
+        go(tab, f"?q={line}")
+        assert tab.locator(".row.session").count() == found, line
+    go(tab, "?q=min-score:1")
+    assert "min-score:1 needs the store: callspan --store" in tab.inner_text("main")
+    go(tab, "")
+    tab.keyboard.press("/")
+    tab.keyboard.type("Last of bob")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector(".row.session:only-of-type, .day + .row.session")
+    tab.get_by_role("link", name="Last of bob.").click()
+    tab.get_by_role("tree", name="Course").get_by_text("Last of bob.").wait_for()
+    tab.get_by_role("link", name="gpt-5").first.click()
+    tab.wait_for_selector("h1:has-text('call 1 of 3')")
+    assert "not in this file" in tab.inner_text("main")
+    tab.keyboard.press("]")
+    tab.wait_for_selector("h1:has-text('call 2 of 3')")
 
 
-PHONE = 390
-
-
-def shot(page: Path, tmp_path: Path, *arguments: str) -> png.Picture:
-    """A screenshot of a page."""
-    target = tmp_path / "shot.png"
-    browser.run(page, tmp_path, f"--screenshot={target}", *arguments)
-    return png.read(target)
-
-
-def test_the_page_fits_a_phone_screen(world: World, report: Report, tmp_path: Path) -> None:
-    browser.executable()
-    play(world)
-    world.chat([{"role": "user", "content": "?"}], "x" * 500, model="a-model-with-" + "a-long-name-" * 10)
-    report()
-    # No window of the browser is as narrow as a phone, a frame may be.
-    frame = tmp_path / "phone.html"
-    frame.write_text(
-        "<style>body { margin: 0 } iframe { border: 0 }</style>"
-        f'<iframe src="report.html" width="{PHONE}" height="700"></iframe>'
-    )
-    picture = shot(frame, tmp_path, "--window-size=600,700")
-    margin = {picture.at(x, y) for x in range(PHONE - 10, PHONE) for y in range(0, 690, 3)}
-    assert len(margin) == 1, "nothing reaches into the margin at the right"
-    assert len({picture.at(x, y) for x in range(PHONE) for y in range(0, 200, 5)}) > 5, "something was drawn"
-
-
-@pytest.mark.parametrize(("scheme", "dark"), [(0, True), (1, False)])
-def test_the_page_follows_the_browsers_dark_mode(
-    world: World, report: Report, tmp_path: Path, scheme: int, dark: bool
+def test_tool_calls_stand_beside_their_results_and_rewards_in_their_steps(
+    world: World, report: Report, show: Callable[..., Any]
 ) -> None:
-    browser.executable()
     play(world)
-    report()
-    setting = f"--blink-settings=preferredColorScheme={scheme}"
-    picture = shot(tmp_path / "report.html", tmp_path, "--window-size=600,400", setting)
-    assert (sum(picture.at(2, 2)) < 3 * 60) is dark
+    report(full=True)
+    tab = show("session/s1")
+    tab.get_by_role("tree", name="Course").get_by_text("terminated").wait_for()
+    assert "wall" in tab.inner_text(".box")
+    go(tab, "calls")
+    assert tab.locator(".row.call").count() == 3
+    go(tab, "charts")
+    tab.wait_for_selector(".sums table")
+    assert tab.locator("section.strip").count() == 4
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 360)])
+def test_everybody_can_read_it(world: World, report: Report, show: Callable[..., Any], scheme: str, width: int) -> None:
+    axe = resources.files(pytest.importorskip("axe_core_python")).joinpath("axe.min.js").read_text()
+    play(world)
+    report(full=True)
+    tab = show(color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")
+    for place in PLACES:
+        go(tab, place)
+        found = tab.evaluate(f"async () => {{ {axe}; return (await axe.run(document)).violations }}")
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == [], place
+        assert tab.evaluate(WIDER) <= 0, f"{place} is wider than {width}"
+    assert (tab.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(18, 20, 23)") is (
+        scheme == "dark"
+    )
+
+
+def test_it_prints_whole_pages(world: World, report: Report, show: Callable[..., Any]) -> None:
+    world.session("s1")
+    for number in range(60):
+        world.chat([{"role": "user", "content": f"question {number}"}], f"answer {number}", "s1")
+    report(full=True)
+    tab = show("session/s1", viewport={"width": 720, "height": 600})
+    tab.wait_for_selector("[role=treeitem]", state="attached")
+    tab.emulate_media(media="print")
+    for name in ("Course", "Conversation"):
+        box = tab.locator(f"[aria-label={name}]")
+        assert box.is_visible()
+        assert box.evaluate("box => box.scrollHeight <= box.clientHeight + 1"), f"{name} is cut"
+    assert tab.evaluate("() => document.documentElement.scrollHeight") > 4000
+    assert not tab.locator("footer.keys").is_visible()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_hostile_texts_stay_texts(world: World, report: Report, show: Callable[..., Any], *, full: bool) -> None:
+    for text in HOSTILE:
+        fill(world, text)
+    report(full=full)
+    tab = show()
+    for place in ("", "session/s1", "session/s2", "calls", "charts", "?q=owned"):
+        go(tab, place)
+        assert tab.title() != "owned"
+        assert tab.locator("main script, main iframe, main svg[onload], main img, main style").count() == 0
+        assert tab.locator("a[href^='javascript'], a[href^='data']").count() == 0
+        assert not {"\u202e", "\x1b", "\u2028"} & set(tab.inner_text("main"))

@@ -10,6 +10,8 @@ import textwrap
 from contextlib import closing
 from pathlib import Path
 
+from tests.reports.reading import data
+
 from callspan.datasets import export
 from callspan.datasets.exporting import table_rows
 from callspan.datasets.selection import Options, Selection, Statistics, episodes
@@ -65,6 +67,5 @@ def test_steps_are_numbered_by_their_position_whatever_process_began_them(url: s
     exported = json.loads((tmp_path / "atif.jsonl").read_text())["steps"]
     assert [one["extra"]["timestep_position"] for one in exported if one["source"] == "agent"] == [0, 2, 1, 3]
     run(url, "report", "-o", str(tmp_path / "report.html"))
-    (data,) = re.findall(r'id="data"[^>]*>(.*?)</script>', (tmp_path / "report.html").read_text(), re.DOTALL)
-    (session,) = json.loads(data)["sessions"]
-    assert [step[0] for step in session["steps"]] == [0, 1, 2, 3]
+    ((_, (page,)),) = data((tmp_path / "report.html").read_text())["pages"]
+    assert [step["position"] for step in page["steps"]] == [0, 1, 2, 3]

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from importlib import resources
-
-import pytest
 
 from callspan import formatting
 from callspan.formatting import UNKNOWN
@@ -71,19 +65,6 @@ def test_durations_have_a_unit_that_suits_their_size(ms: float, shown: str) -> N
     assert formatting.duration(ms * 1e6) == shown
 
 
-def test_the_script_of_the_report_writes_money_and_durations_the_same_way() -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    script = resources.files("callspan.reports").joinpath("page.js").read_text(encoding="utf-8")
-    start, end = script.index("  const unknown ="), script.index("  const reward =")
-    call = (
-        f"process.stdout.write(JSON.stringify([{json.dumps(list(MONEY))}.map(money), {list(MILLISECONDS)}.map(time)]))"
-    )
-    done = subprocess.run([node, "-e", script[start:end] + call], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [list(MONEY.values()), list(MILLISECONDS.values())]
-
-
 @points(
     ("number", "shown"), [(None, UNKNOWN), (0, "0"), (7, "7"), (999, "999"), (1000, "1,000"), (-1234567, "-1,234,567")]
 )
@@ -118,32 +99,6 @@ def test_counts_with_their_noun(number: int, shown: str) -> None:
 )
 def test_tokens_distinguish_zero_from_unknown(input_tokens: int | None, output_tokens: int | None, shown: str) -> None:
     assert formatting.tokens(input_tokens, output_tokens) == shown
-
-
-@points(("part", "whole", "shown"), [(0, 3, ""), (1, 3, "33.3 %"), (3, 3, "100.0 %"), (0, 0, "")])
-def test_percentages(part: int, whole: int, shown: str) -> None:
-    assert formatting.percent(part, whole) == shown
-
-
-@points(
-    ("ns", "shown"),
-    [(None, UNKNOWN), (0, "1970-01-01 00:00 UTC"), (1_760_054_399_999_999_999, "2025-10-09 23:59 UTC")],
-)
-def test_times_are_formatted(ns: int | None, shown: str) -> None:
-    assert formatting.moment(ns) == shown
-
-
-@points(
-    ("first", "last", "shown"),
-    [
-        (None, None, UNKNOWN),
-        (0, 59_000_000_000, "1970-01-01 00:00 UTC"),
-        (0, 3_600_000_000_000, "1970-01-01 00:00 to 01:00 UTC"),
-        (0, 86_400_000_000_000, "1970-01-01 00:00 UTC to 1970-01-02 00:00 UTC"),
-    ],
-)
-def test_a_range_of_one_day_names_the_day_once(first: int | None, last: int | None, shown: str) -> None:
-    assert formatting.time_range(first, last) == shown
 
 
 @points(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from typing import Final
 
@@ -12,9 +13,9 @@ from callspan.cli.filter_options import File, call_options, resolve_session
 from callspan.cli.progress import progress
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
-from callspan.reports import write_report
 from callspan.safe_urls import safe_name
 from callspan.stores.base import CallFilter
+from callspan.view.report import Contents, write_report
 
 _EPILOG: Final = """\b
 Examples:
@@ -26,7 +27,7 @@ The page is one file without network access. It contains prompts and outputs: sh
 store."""
 
 
-@click.command("report", short_help="Write one HTML page: sessions, rewards, cost, times.", epilog=_EPILOG)
+@click.command("report", short_help="Write the page of sessions and calls as one file.", epilog=_EPILOG)
 @call_options
 @click.option(
     "-o",
@@ -36,27 +37,43 @@ store."""
     show_default=True,
     help="Output file; - for stdout.",
 )
+@click.option("--full", is_flag=True, help="With whole conversations, not only the beginnings of answers.")
+@click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
 @reading
-def report_command(context: CommandContext, which: CallFilter, output: Path) -> None:
-    """Write one self-contained HTML page: timeline of sessions, reward curve, tokens and cost, times, errors."""
+def report_command(context: CommandContext, which: CallFilter, output: Path, *, full: bool, opens: bool) -> None:
+    """Write the page of `callspan view` as one self-contained file: sessions with their course, calls, charts.
+
+    It has the beginnings of answers, or whole conversations with --full, of the newest sessions that fit into 20 MB.
+    """
     with context.reader() as reader, progress("calls", shown=not context.json) as tell:
         which = resolve_session(context, reader, which)
         try:
             with written_to(output, context.files()) as target:
-                found = write_report(reader, target, which, progress=tell)
+                found = write_report(reader, target, which, full=full, progress=tell)
         except BrokenPipeError:
             raise
         except OSError as error:
             context.fail(f"{output}: {error.strerror or error}")
-    if not found.every.calls and not found.sessions:
+    if not found.calls and not found.sessions:
         context.no_match(f"No such calls in {safe_name(context.store)}; nothing written.")
     if is_stream(output):
         return
     size = output.stat().st_size
     if context.json:
-        context.emit({"file": str(output), "bytes": size, "calls": found.every.calls, "sessions": found.session_count})
+        counts = {"calls": found.calls, "sessions": found.sessions, "whole_sessions": found.whole}
+        context.emit({"file": str(output), "bytes": size, **counts})
     else:
         context.screen.line(
             (f"{output}", "bold"),
-            f"  {plural(found.every.calls, 'call')}, {plural(found.session_count, 'session')}, {size / 1e6:.2f} MB",
+            f"  {plural(found.calls, 'call')}, {plural(found.sessions, 'session')}, {size / 1e6:.2f} MB{_cut(found)}",
         )
+    if opens and not webbrowser.open(output.resolve().as_uri()):
+        click.echo("No browser was found: open the file yourself.", err=True)
+
+
+def _cut(found: Contents) -> str:
+    """Return what of the sessions did not fit; "" where all did."""
+    if found.whole == found.sessions:
+        return ""
+    most = f"{found.most_bytes / 1e6:.0f} MB"
+    return f"; {found.whole:,} sessions are whole in it, {found.listed:,} listed: it is cut at {most}"

@@ -64,7 +64,7 @@ def view_command(context: CommandContext, port: int, opens: bool, trace_url: str
     with context.reader():
         pass  # what is missing, foreign or damaged ends the command as it does others
     try:
-        from callspan.view import ServerOptions, serve
+        from callspan.view.server import ServerOptions, serve
         from callspan.view.source import Access
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:

@@ -1,7 +1,1 @@
-"""View: a page on loopback that shows a store: its sessions, their calls and conversations, as they are recorded."""
-
-from __future__ import annotations
-
-from callspan.view.server import ServerOptions, serve
-
-__all__ = ["ServerOptions", "serve"]
+"""View: pages about a store: sessions, calls and conversations, on loopback as they are recorded, or as a file."""

@@ -194,10 +194,11 @@ def _turns_before(reader: Reader, session_id: str, place: Sequence[int | str] | 
 
 
 def _rows(items: Sequence[CallRecord | Event], turns: ConversationReader, known: Instructions) -> list[EntryRow]:
-    return [_call(item, turns, known) if isinstance(item, CallRecord) else event_row(item) for item in items]
+    return [call_entry(item, turns, known) if isinstance(item, CallRecord) else event_row(item) for item in items]
 
 
-def _call(call: CallRecord, turns: ConversationReader, known: Instructions) -> EntryRow:
+def call_entry(call: CallRecord, turns: ConversationReader, known: Instructions) -> EntryRow:
+    """Return the row of a call behind those that were read; its instructions are added to the known ones."""
     row = call_row(call)
     return EntryRow(
         id=call.call_id,

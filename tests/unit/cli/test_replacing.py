@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from callspan.datasets import export
-from callspan.reports import write_report
 from callspan.stores.urls import open_store
+from callspan.view.report import write_report
 
 from .conftest import ask, keep, made
 

@@ -364,7 +364,8 @@ def test_a_report_says_how_large_it_is_and_what_is_in_it(
     inside = Place(session_id="s")
     keep(anywhere, chat_call("a", "<script>alert(1)</script>", place=inside), session("s", start_ns=START_NS))
     answer = ask("--store", anywhere, "report", "-o", str(page), "--json")
-    assert answer.json == {"file": str(page), "bytes": page.stat().st_size, "calls": 1, "sessions": 1}
+    counts = {"calls": 1, "sessions": 1, "whole_sessions": 1}
+    assert answer.json == {"file": str(page), "bytes": page.stat().st_size, **counts}
     assert "<script>alert(1)" not in page.read_text()
     monkeypatch.chdir(tmp_path)
     output = ask("--store", anywhere, "report", "-o", "page.html").out.replace("\n", " ")

@@ -6,7 +6,7 @@ export class Failure extends Error {
 export const query = values => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "").map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]));
 
 export const get = async (name, values = {}, signal) => {
-  if (globalThis.CALLSPAN_DATA) return inlined(name, values);
+  if (globalThis.CALLSPAN_FILE) return inFile(name, values);
   let answer;
   try {
     answer = await fetch(`/api/${name}?${query(values)}`, { signal });
@@ -20,10 +20,8 @@ export const get = async (name, values = {}, signal) => {
   return body;
 };
 
-const inlined = (name, values) => {
-  const found = globalThis.CALLSPAN_DATA[`${name}?${values.id ?? ""}`];
-  if (!found) throw new Failure("This is not in the report.", 404);
-  return found;
+const inFile = (name, values) => {
+  try { return globalThis.CALLSPAN_FILE.answer(name, values); } catch (error) { throw error.said ? new Failure(error.message, 404) : error; }
 };
 
 // Follows a page: `on.rows` gets what differs from `first` and from then on, `on.state` "live", "still" (the store cannot

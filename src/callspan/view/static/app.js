@@ -1,7 +1,7 @@
 // The page: its top bar, its addresses, and which module draws what.
 import { h, link, mark, button } from "./dom.js";
 import { get, Failure } from "./api.js";
-import { clock, time } from "./format.js";
+import { clock, day, time } from "./format.js";
 import { setKeys } from "./keys.js";
 import { unquoted } from "./filters.js";
 
@@ -26,10 +26,10 @@ const read = () => {
 };
 
 export const say = (kind, reason) => {
-  const where = app.store ? [" · ", app.store] : [];
-  if (kind === "live") state.replaceChildren(h("i.live"), "live", ...where);
+  const where = app.store ? [" · ", app.store] : [], file = globalThis.CALLSPAN_FILE;
+  if (file) state.replaceChildren(`written ${day(file.at_ms)} ${clock(file.at_ms, false)}`, ...where);
+  else if (kind === "live") state.replaceChildren(h("i.live"), "live", ...where);
   else if (kind === "still") state.replaceChildren(`as of ${clock(Date.now())} `, button("read again", () => draw()), ...where);
-  else if (kind === "report") state.replaceChildren(app.store);
   else state.replaceChildren(mark("cut", `not live since ${clock(Date.now())}: ${reason}`), " ", button("try again", () => draw()));
 };
 
@@ -58,10 +58,9 @@ export const draw = async () => {
     main.className = place.page;
     drawn = made;
     title(made.title);
-    setKeys(made.keys || []);
+    setKeys((made.keys || []).filter(([keys]) => !globalThis.CALLSPAN_FILE || !["x", "c", "."].includes(keys)));
     main.scrollTop = app.scroll[place.hash] || 0;
     made.ready?.();
-    if (globalThis.CALLSPAN_DATA) say("report");
   } catch (error) {
     if (mine === turn) main.replaceChildren(failed(error));
     if (!(error instanceof Failure) && error.name !== "AbortError") console.error(error);
@@ -71,14 +70,14 @@ export const draw = async () => {
   }
 };
 
-const failed = error => h("div.pad", null, mark("error", error.name === "AbortError" ? "stopped" : error.message), h("p", null, button("try again", () => draw()), " ", link("#/", "Sessions")));
+const failed = error => h("div.pad", null, h("h1.hidden", null, "Error"), mark("error", error.name === "AbortError" ? "stopped" : error.message), h("p", null, button("try again", () => draw()), " ", link("#/", "Sessions")));
 
 document.querySelector("form.find").addEventListener("submit", event => {
   event.preventDefault();
   const text = document.getElementById("find").value.trim();
   document.getElementById("find").blur();
   // What is written here is text, also where it looks like a filter.
-  if (text) location.hash = address("find", null, { q: `"${text.replace(/["\\]/g, "\\$&")}"` });
+  if (text) location.hash = address(globalThis.CALLSPAN_FILE ? "" : "find", null, { q: `"${text.replace(/["\\]/g, "\\$&")}"` });
 });
 addEventListener("hashchange", draw);
 get("now").then(now => { app.store = now.store.replace(/^.*\//, ""); app.trace = now.trace_url; app.live = now.live; }).catch(() => {}).finally(draw);

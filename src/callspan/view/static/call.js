@@ -28,11 +28,11 @@ const timeOf = ({ row, record }) => {
 };
 
 const tokensOf = ({ row, record }) => {
-  const usage = record.usage || {}, sent = row.input_tokens, cached = usage.cache_read_tokens || 0, got = row.output_tokens, thought = usage.reasoning_tokens;
+  const usage = record.usage || {}, sent = row.input_tokens, cached = row.cache_read_tokens || 0, got = row.output_tokens, thought = usage.reasoning_tokens;
   const all = (sent || 0) + (got || 0) || 1, share = (kind, number) => h(`i.${kind}`, { style: { flex: `${number / all}` } });
   return fact("Tokens", `${count(sent)} → ${count(got)}`, sent === null ? "" : h("div.share", { "aria-hidden": "true" }, cached ? share("wait", cached) : "", share("fresh", Math.max(0, sent - cached)), got ? share("tool", got) : ""),
     list([["from cache", cached ? [count(cached), soft(` ${Math.round(cached / sent * 100)} % of the input`)] : null], ["written to it", usage.cache_write_tokens ? count(usage.cache_write_tokens) : null], ["new input", sent === null ? null : count(sent - cached)],
-      ["output", got === null ? null : [count(got), soft(thought === undefined || thought === null ? " reasoning not stated" : ` of which reasoning ${count(thought)}`)]]]));
+      ["output", got === null ? null : [count(got), soft(globalThis.CALLSPAN_FILE ? "" : thought === undefined || thought === null ? " reasoning not stated" : ` of which reasoning ${count(thought)}`)]]]));
 };
 
 const requestOf = ({ row, record, params, continues, missing }) => fact("Request", "", list([
@@ -45,9 +45,11 @@ const whereOf = ({ row, record }, app) => {
     ["session", row.session_id ? h("a.linked", { href: address("session", row.session_id) }, row.session_name || row.session_id) : "outside of sessions"], ["user", row.user], ...metadata,
     ["provider", [record.provider, record.api, record.server_address].filter(Boolean).join(", ")], ["service", [record.service, record.pid && `pid ${record.pid}`].filter(Boolean).join(", ")], ["sdk", record.sdk], ["batch line", row.batch_line],
     ["call", h("span.id", null, row.id)], ["response", record.response?.id ? h("span.id", null, record.response.id) : null], ["request id", (record.attempts || []).at(-1)?.request_id ? h("span.id", null, record.attempts.at(-1).request_id) : null],
-    ["trace", record.trace_id ? (app.trace ? h("a.linked", { href: app.trace.replace("{trace_id}", record.trace_id), rel: "noreferrer noopener", target: "_blank" }, record.trace_id) : h("span.id", null, record.trace_id)) : "none recorded"],
-    ["again", h("pre.raw", null, `callspan replay ${shell(row.id)}\ncallspan show ${shell(row.id)}`)]]));
+    ["trace", record.trace_id ? (app.trace ? h("a.linked", { href: app.trace.replace("{trace_id}", record.trace_id), rel: "noreferrer noopener", target: "_blank" }, record.trace_id) : h("span.id", null, record.trace_id)) : globalThis.CALLSPAN_FILE ? "" : "none recorded"],
+    ["again", h("pre.raw", null, `${command()} replay ${shell(row.id)}\n${command()} show ${shell(row.id)}`)]]));
 };
+
+const command = () => globalThis.CALLSPAN_FILE?.command || "callspan";
 
 const body = (name, size, content) => {
   const box = h("details", null, h("summary", null, `${name}, ${bytes(size)}`));
@@ -85,7 +87,7 @@ export default async ({ place, app, signal }) => {
     data.rewards.map(one => turnBox("", one.source || "score", [h("p", null, scoreLine(one))])),
     data.earlier.length ? h("div.stepline", null, strong("Sent before"), soft(plural(data.earlier.length, "message"), data.earlier_in ? ", same as in " : "", data.earlier_in ? h("a.linked", { href: address("call", data.earlier_in.id) }, `call ${data.earlier_in.number}`) : "", data.earlier_in ? " and its answer" : "", ", the last one first")) : "", earlier,
     data.instructions ? [h("div.stepline", null, strong("Instructions and tools")), instructionsBox(data.instructions, "")] : "",
-    h("div.stepline", null, strong("Exact bodies")), turnBox("", "JSON", [data.request_bytes ? requestBody : h("p.meta", null, "request: not kept"), data.response_bytes ? responseBody : h("p.meta", null, "response: not kept")]));
+    h("div.stepline", null, strong("Exact bodies")), turnBox("", "JSON", globalThis.CALLSPAN_FILE ? [h("p.meta", null, "not in this file")] : [data.request_bytes ? requestBody : h("p.meta", null, "request: not kept"), data.response_bytes ? responseBody : h("p.meta", null, "response: not kept")]));
   const right = h("section", { "aria-label": "Facts", tabindex: "0" }, timeOf(data), tokensOf(data), fact("Cost", money(row.cost_usd), list([["exact", data.exact_cost ? `$${data.exact_cost}` : "unknown"], ["price", record.cost ? `${record.cost.source || ""}${record.cost.estimated ? ", estimated" : ""}` : null]])), requestOf(data), whereOf(data, app));
   let reasoningOpen = false;
   const go = one => { if (one) location.hash = address("call", one.id); };
@@ -100,6 +102,6 @@ export default async ({ place, app, signal }) => {
     ready: () => say("still"),
     keys: [["[ ]", "previous, next call"], ["[", "", () => go(data.before)], ["]", "", () => go(data.after)], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; for (const one of left.querySelectorAll(".reasoning")) one.open = reasoningOpen; }],
       ["b", "bodies", () => { for (const one of [requestBody, responseBody]) one.open = !one.open; requestBody.scrollIntoView({ block: "start" }); }],
-      ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: row.id }); }], ["y", "copy id", () => copy(row.id)], ["R", "copy the replay command", () => copy(`callspan replay ${shell(row.id)}`)], ["Escape", row.session_id ? "session" : "calls", () => { location.hash = back; }]],
+      ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: row.id }); }], ["y", "copy id", () => copy(row.id)], ["R", "copy the replay command", () => copy(`${command()} replay ${shell(row.id)}`)], ["Escape", row.session_id ? "session" : "calls", () => { location.hash = back; }]],
   };
 };

@@ -117,7 +117,7 @@ const successStrip = (found, slots, common) => {
 const share = (part, whole) => h("span.track.inline", null, h("i.model", { style: { left: "0", width: `${whole ? part / whole * 100 : 0}%` } }));
 const sumsTable = (name, by, found, line) => {
   const most = largest(found.rows.map(row => row.calls));
-  return h("section.sums", { "aria-label": name }, h("h2", null, name), h("table.numbers", null,
+  return h("section.sums", { "aria-label": name, tabindex: "0" }, h("h2", null, name), h("table.numbers", null,
     h("thead", null, h("tr", null, [by, "calls", "failed", "tokens in", "cost", "p50"].map((one, at) => h("th", { scope: "col", class: at > 1 ? "right" : "" }, one)))),
     h("tbody", null, found.rows.map(row => { const [value] = row.keys, q = value === null ? line : `${line} ${by}:${quoted(value)}`.trim(); return h("tr", null,
       h("th", { scope: "row" }, value === null ? soft(`no ${by}`) : link(address("calls", null, { q }), value)), h("td", null, share(row.calls, most), " ", count(row.calls)),
@@ -130,7 +130,7 @@ const versionsTable = (found, line, choose) => {
   if (!found.key) return "";
   const select = h("select", { "aria-label": "Key of metadata", onchange: event => choose(event.target.value) }, found.keys.map(one => h("option", { value: one, selected: one === found.key }, one)));
   const points = value => `${signed(Math.round(value * 100))}`;
-  return h("section.sums", { "aria-label": found.key }, h("h2", null, "By ", select), h("table.numbers", null,
+  return h("section.sums", { "aria-label": found.key, tabindex: "0" }, h("h2", null, "By ", select), h("table.numbers", null,
     h("thead", null, h("tr", null, [found.key, "sessions", "succeeded", found.objective || "", "cost each", "time each"].map((one, at) => h("th", { scope: "col", class: at > 2 || at === 1 ? "right" : "" }, one)))),
     h("tbody", null, found.by_key.map(row => h("tr", null, h("th", { scope: "row" }, link(address("", null, { q: `${line} meta:${quoted(`${found.key}=${row.key}`)}`.trim() }), row.key)), h("td.right", null, count(row.sessions)),
       h("td", null, row.judged ? [share(row.successes, row.judged), ` ${Math.round(row.successes / row.judged * 100)} %`] : DASH), h("td.right", null, signed(row.mean)), h("td.right", null, money(row.cost_usd)), h("td.right", null, time(row.lasted_ms)))))),
@@ -162,7 +162,7 @@ export default async ({ place, signal, fresh }) => {
   if (!slots.length) left.append(h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."));
   return {
     title: "Charts",
-    body: h("div", null, filters.form, h("div.panes.charts", null, left, right), h("p.soft.pad", null, `by ${found.unit}, times in UTC`)),
+    body: h("div", null, globalThis.CALLSPAN_FILE ? h("h1.hidden", null, "Charts") : filters.form, h("div.panes.charts", null, left, right), h("p.soft.pad", null, `by ${found.unit}, times in UTC`)),
     ready: () => { if (slots.length) add(costStrip(found, slots, common), tokenStrip(found, slots, common), timeStrip(found, slots, common)); watch.observe(left); say("still"); rest().catch(error => { if (error.name !== "AbortError") right.replaceChildren(h("p.pad", null, mark("error", error.message))); }); },
     close: () => watch.disconnect(),
     keys: [["1 … 5", "strip"], ...[1, 2, 3, 4, 5].map(number => [String(number), "", () => focus(number - 1, at[1])]), ["← →", "time"], ["ArrowLeft", "", () => focus(at[0], at[1] - 1)], ["ArrowRight", "", () => focus(at[0], at[1] + 1)],

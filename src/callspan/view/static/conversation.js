@@ -39,7 +39,7 @@ export const answers = (entry, join) => {
     found.push(...message.parts.map(one => part(one, join)));
   });
   if (["started", "in_progress"].includes(row.outcome)) found.push(h("p", null, mark("running", row.outcome === "started" ? `the answer streams, ${time(Date.now() - row.start_ms)}` : "answered in the background")), h("p.meta", null, [turn.sent !== null && plural(turn.sent, "message"), turn.sent_bytes && `${count(turn.sent_bytes)} bytes sent`].filter(Boolean).join(", "), ". Its text is recorded when it ends."));
-  else if (!turn.answer.length && !turn.error) found.push(turn.kept === "full" ? soft("no answer is recorded") : gone(`the answer is not kept: content is ${turn.kept}`));
+  else if (!turn.answer.length && !turn.error) found.push(turn.kept === "full" ? soft(globalThis.CALLSPAN_FILE?.most === 0 ? "its text is not in this file" : "no answer is recorded") : gone(`the answer is not kept: content is ${turn.kept}`));
   if (turn.error) found.push(h("p", null, callMarks(row).find(one => one.classList.contains("bad")) || mark("error", "failed"), " ", oneLine(turn.error)));
   return [...found, ending(row), ...removed(turn)];
 };

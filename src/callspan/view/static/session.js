@@ -191,7 +191,7 @@ export default async ({ place, app, signal }) => {
     body: h("div", null, titlebar, tabs, h("div.newline", null, fresh), panes),
     ready: () => {
       if (table) cursor.select(left.querySelector("[role=row][data-id]"), { still: true });
-      if (globalThis.CALLSPAN_DATA) return;
+      if (globalThis.CALLSPAN_FILE) return say("file");
       stop = follow("session", query, data, { rows: changed, state: say });
       if (data.session.outcome === "running") ticking = setInterval(() => { if (data.session.outcome === "running" && !document.hidden) drawLeft(); }, 1000);
     },

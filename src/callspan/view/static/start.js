@@ -46,14 +46,28 @@ const groupRow = (rows, unfold) => {
 // A star: some of the calls have no known price.
 const costOf = rows => money(sum(rows.map(row => row.cost_usd))) + (rows.some(row => row.calls_without_cost && row.cost_usd !== null) ? "*" : "");
 
+const worth = (now, when) => h("div", null, h("h2", null, "Worth a look ", soft(now.worth.length ? when : `nothing failed, was cut or cancelled ${when}`)), now.worth.slice(0, 3).map(row => h("p.line", null, link(address("call", row.id), callMarks(row)[0] || "", " ", row.model || "", row.cut_by_length && row.max_tokens ? `, max_tokens ${count(row.max_tokens)}` : "", " ", soft(row.error || row.session_name || "")), h("span.right.soft", null, clock(row.start_ms, false)))));
+
+// What a report is about, and what of it is in the file.
+const contents = now => {
+  const found = now.contents, amount = (some, every, what) => (some < every ? `${count(some)} of ${plural(every, what)}` : plural(every, what));
+  return h("section.band", { "aria-label": "Report" },
+    h("div", null, h("h2", null, "Recorded"), h("p.soft", null, strong(count(found.calls)), found.calls === 1 ? " call, " : " calls, ", strong(count(found.sessions)), found.sessions === 1 ? " session, " : " sessions, ", strong(count(found.errors)), " failed, ", strong(count(found.retries)), " retries"),
+      h("p.soft", null, strong(tokensOf(found)), " tokens, ", strong(cost(found)), found.calls_without_cost ? ` ${plural(found.calls_without_cost, "call")} without a known price` : "")),
+    worth(now, "in this file"),
+    h("div", null, h("h2", null, "In this file"), h("p.soft", null, found.most === null ? "Whole conversations" : found.most ? `Answers and events up to ${found.most} characters, nothing of requests (--full has them)` : "No text of so many calls (--full has them)", `: ${amount(found.whole, found.sessions, "session")} whole, ${amount(found.listed, found.sessions, "session")} in the list${found.whole < found.sessions ? `, cut at ${found.most_bytes / 1e6} MB` : ""}${found.outside ? `, ${amount(found.outside_listed, found.outside, "call")} outside of sessions` : ""}.`),
+      h("p.soft", null, "Live changes, text of the whole store, comparisons and exact bodies: ", h("code", null, `${found.command} view`))));
+};
+
 const band = now => {
+  if (now.contents) return contents(now);
   const { hour } = now, top = Math.max(1, ...hour.minutes);
   return h("section.band", { "aria-label": "Now" },
     h("div", null, h("h2", null, "Last hour ", soft(strong(count(hour.calls)), hour.more ? "+ calls, of the newest  " : " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "", "  p50 ", strong(time(hour.p50_ms)), "  ", strong(count(hour.retries)), " retries")),
       h("div.minutes", { role: "img", "aria-label": `${hour.calls} calls in the last hour` }, hour.minutes.map(number => h("i", { style: { height: `${number / top * 100}%` } }))),
       h("p.axis", null, h("span", null, "60 min ago"), h("span", null, "30"), h("span", null, "now"))),
     h("div", null, h("h2", null, "Running ", soft(now.running.length || "nothing")), now.running.map(row => h("p.line", null, link(address("session", row.id), mark("running", ""), strong(row.name || "session"), " ", row.user || "", " ", soft(oneLine(titleOf(row)))), h("span.right", null, time(now.at_ms - row.start_ms))))),
-    h("div", null, h("h2", null, "Worth a look ", soft(now.worth.length ? "in the last day" : "nothing failed, was cut or cancelled in the last day")), now.worth.slice(0, 3).map(row => h("p.line", null, link(address("call", row.id), callMarks(row)[0] || "", " ", row.model || "", row.cut_by_length && row.max_tokens ? `, max_tokens ${count(row.max_tokens)}` : "", " ", soft(row.error || row.session_name || "")), h("span.right.soft", null, clock(row.start_ms, false))))));
+    worth(now, "in the last day"));
 };
 
 export default async ({ place, app, signal }) => {
@@ -153,7 +167,7 @@ export default async ({ place, app, signal }) => {
   return {
     title: "Sessions",
     body: h("div", null, h("h1.hidden", null, "Sessions"), top, first.rows.length || line ? filters.form : "", h("div.newline", null, fresh), table, more),
-    ready: () => { if (!globalThis.CALLSPAN_DATA) stop = live(); },
+    ready: () => { if (globalThis.CALLSPAN_FILE) say("file"); else stop = live(); },
     close: () => { stop(); clearTimeout(again); main.removeEventListener("scroll", scrolled); },
     keys: [["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open", open], ["l", "", open], ["n p", "next, previous mark"], ["n", "", () => cursor.jump(1, hasMark)], ["p", "", () => cursor.jump(-1, hasMark)],
       ["f", "filter", filters.focus], [".", "show what is new", showNew], ["x", "mark to compare", pick], ["c", "compare", () => { if (app.marked.length === 2) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] }); }],
