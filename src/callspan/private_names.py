@@ -19,6 +19,11 @@ from callspan.sdk_profiles import SDKS
 SSE: Final = "sse"
 """The event just read, a local variable of `Stream.__stream__`. Without it `[DONE]` is not seen: a chat stream that
 never gave a finish reason counts as cut off."""
+MCP_CLIENT: Final = "client"
+"""The client of an MCP server, a variable of the function that `mcp_tool` makes. Without it the server has no name."""
+DECISION_RUN: Final = "run"
+"""What a Decisions runner has attempted and completed, a local variable of its `run`. Without it a candidate that an
+exception interrupts which is no `Exception` has no row."""
 
 MODULES: Final = (
     *(f"{sdk}.{module}" for sdk in SDKS for module in ("_base_client", "_streaming")),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import anyio.to_thread
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -71,11 +72,13 @@ async def _listening(port: int) -> None:
             return
 
 
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
 @pytest.mark.parametrize("transport", ["stdio", "streamable HTTP"])
 def test_a_tool_of_a_server_is_one_row_and_the_packages_span_is_below_it(
-    transport: str, provider: ScriptedProvider, exported: InMemorySpanExporter
+    transport: str, is_async: bool, provider: ScriptedProvider, exported: InMemorySpanExporter
 ) -> None:
-    tool_of = import_module("anthropic.lib.tools.mcp").async_mcp_tool
+    made = import_module("anthropic.lib.tools.mcp")
+    tool_of = made.async_mcp_tool if is_async else made.mcp_tool
     provider.reply(tool_calls=[request()])
     provider.reply(text="It is sunny.")
 
@@ -83,14 +86,20 @@ def test_a_tool_of_a_server_is_one_row_and_the_packages_span_is_below_it(
         async with streams(transport) as opened, mcp.ClientSession(opened[0], opened[1]) as session:
             await session.initialize()
             tools = [tool_of(tool, session) for tool in (await session.list_tools()).tools]
-            async with anthropic.AsyncAnthropic(api_key="sk-ant-test", base_url=provider.anthropic_url) as client:
-                await client.beta.messages.tool_runner(**{**MESSAGE, "tools": tools}).until_done()
+            given: dict[str, Any] = {"api_key": "sk-ant-test", "base_url": provider.anthropic_url}
+            if is_async:
+                async with anthropic.AsyncAnthropic(**given) as client:
+                    await client.beta.messages.tool_runner(**{**MESSAGE, "tools": tools}).until_done()
+                return
+            with anthropic.Anthropic(**given) as one:
+                runner = one.beta.messages.tool_runner(**{**MESSAGE, "tools": tools})
+                await anyio.to_thread.run_sync(runner.until_done)
 
     exported.clear()
     with capture() as seen:
         asyncio.run(body())
         (row,) = rows(seen, "tool")
-    assert row.metadata["tool_type"] == "extension"
+    assert (row.metadata["tool_type"], row.metadata["server"]) == ("extension", "atlas")
     assert "Sunny in Paris" in str(row.data["result"])
     (called,) = [span for span in exported.get_finished_spans() if "tools/call" in span.name]
     assert called.parent is not None

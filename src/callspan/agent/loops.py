@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from asyncio import CancelledError
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
@@ -15,15 +16,17 @@ from weakref import WeakValueDictionary
 
 import msgspec
 from opentelemetry.context import Context, get_current
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.arguments import as_text
 from callspan.agent.context import metadata_of
 from callspan.agent.operations import Agent, Tool, parsed
-from callspan.agent.runtime import Runtime, known_level
+from callspan.agent.runtime import Runtime, installed, known_level
 from callspan.agent.scope import CallEnded, is_within, leave, scope_of
 from callspan.agent.session_tools import TOOL_ERROR
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
+from callspan.private_names import DECISION_RUN
 from callspan.process.processed import Processed
 from callspan.providers.hosted_tools import is_of_application
 from callspan.record.call import CallRecord, ErrorInfo
@@ -50,6 +53,7 @@ _CAPITAL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _RAISED: Final = {"max_steps": "step_limit", "cancelled": "cancelled"}
 """What the error of a runner says where it is no failure."""
 _NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
 
 
 def snake_case(name: str) -> str:
@@ -63,11 +67,15 @@ class Loop(Agent):
     In the latter case it has no span and no row, and the block has what is known of the loop.
     """
 
-    __slots__ = ("_asked", "_block", "_has_final_turn", "_is_closed", "_module", "_runner_id", "_stopped", "_tools")
+    __slots__ = (
+        "_asked", "_block", "_has_final_turn", "_holder", "_is_closed", "_module", "_runner_id", "_stopped", "_tools"
+    )  # fmt: skip
 
     def __init__(self, runner: object) -> None:
         super().__init__(snake_case(type(runner).__name__))
         self._block: Agent | None = None
+        self._holder: Agent | None = None
+        """The block directly around it, also if that holds other loops."""
         self._tools: dict[str, LoopTool] = {}
         """Tools that were requested or run, and whose result has not been sent."""
         self._has_final_turn = self._is_closed = False
@@ -155,8 +163,9 @@ class Loop(Agent):
 
     def _open(self, current: Context) -> Context:
         around = scope_of(current)
-        if type(around) is Agent and around.state == "running" and not around._has_loop:
-            around._has_loop, self._block, self.name = True, around, around.name or self.name
+        self._holder = around if type(around) is Agent and around.state == "running" else None
+        if self._holder is not None and not self._holder._has_loop:
+            self._holder._has_loop, self._block, self.name = True, self._holder, self._holder.name or self.name
         else:
             self.name = as_text(metadata_of(current).get("agent")) or self.name
         running = LOOPS.get(self._runner_id)
@@ -167,6 +176,12 @@ class Loop(Agent):
     def _announce(self, runtime: Runtime, base: Context) -> None:
         if self._block is None:
             super()._announce(runtime, base)
+        else:
+            self._metadata = metadata_of(base)
+
+    def stopped(self) -> None:
+        """Note that its runner is closed, also by its own tool or by another task: it ends with its next step."""
+        self._is_closed = True
 
     def _closed(self, error: BaseException | None) -> None:
         """End, as its iterator is closed: perhaps by the garbage collector, where no span may be ended."""
@@ -177,14 +192,32 @@ class Loop(Agent):
 
     def _close(self, error: BaseException | None) -> Processed[Record] | None:
         with _FINISH:
+            if error is not None and not isinstance(error, Exception | CancelledError):
+                self._interrupted(error)
             for tool in list(self._tools.values()):
                 tool.abandon(error)
             self._tools.clear()
-        (self._block or self)._facts["outcome"] = self._outcome(error)
-        return None if self._block is not None else super()._close(error)
+        outcome = self._outcome(error)
+        for agent in (self, self._block, self._holder):
+            if agent is not None:
+                agent._facts["outcome"] = outcome
+        # What outlives its block has a row of its own, which says how it ended.
+        return super()._close(error) if self._block is None or self._block.state == "ended" else None
+
+    def _interrupted(self, error: BaseException) -> None:
+        """Record the candidate of a decision that an exception has interrupted of which the runner says nothing."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_globals.get("__name__") != self._module:
+            trace = trace.tb_next
+        found: dict[str, Any] = {} if trace is None else trace.tb_frame.f_locals
+        run = found.get(DECISION_RUN)
+        for candidate in getattr(run, "attempted", ())[len(getattr(run, "completed", ())) :]:
+            tool = LoopTool(self, f"{self._asked}:{candidate}", candidate)
+            tool.lasted(int((time.monotonic() - found["started"]) * _NS_PER_S), failed=False)
+            tool.end(error)
 
     def _outcome(self, error: BaseException | None) -> str | None:
-        """Return how it ended; None where no call was seen, as where all of it was suppressed."""
+        """Return how it ended; None where its last calls were not seen, as in a suppressed block."""
         if self._stopped is not None:
             return self._stopped
         if error is not None:
@@ -193,7 +226,8 @@ class Loop(Agent):
             return "success"
         if self._is_closed:
             return "cancelled"
-        return None if self._asked is None else "step_limit"
+        was_observed = self._asked is not None and installed() is self._runtime and is_instrumentation_enabled()
+        return "step_limit" if was_observed else None
 
     def _raised(self, error: Exception) -> str:
         """Return what an exception says of the end: a runner has words of its own where it is no failure."""

@@ -16,7 +16,7 @@ from callspan import private_names as names
 from callspan.agent.decorators import WRAPPERS
 from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.agent.session_tools import SessionTool
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, value_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, argument, guarded, parameters, silenced
 
 _START: Final = fail_open("start the agent of a tool loop")
@@ -43,6 +43,19 @@ def observe_run(hook_context: HookContext, original: Function) -> Function:
 
     begin = _beginner(hook_context, original)
     return guarded(original, HookSteps(step=_START, begin=begin, enter=Loop.start, returned=returned, raised=raised))
+
+
+def observe_loop_close(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of a runner's `close`: where it works it goes on to its next step, and then ends."""
+    del hook_context
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del kwargs
+        loop = running_loop(args[0])
+        if loop is not None:
+            loop.stopped()
+
+    return guarded(original, HookSteps(step=_START, begin=begin))
 
 
 def _beginner(hook_context: HookContext, original: Function) -> Callable[[tuple[Any, ...], dict[str, Any]], object]:
@@ -95,11 +108,20 @@ def observe_tool_span(hook_context: HookContext, original: Function) -> Function
     return guarded(original, HookSteps(step=_RUN, begin=begin, returned=returned))
 
 
-def _ran(loop: Loop, tool: object, block: Any) -> LoopTool:  # noqa: ANN401 - a block of the SDK
+def _ran(loop: Loop, tool: Any, block: Any) -> LoopTool:  # noqa: ANN401 - a tool and a block of the SDK
     helpers: Any = sys.modules.get(names.HELPER_TAG.where[0])
     tag_of = getattr(helpers, names.HELPER_TAG.name, None)
-    kind = "extension" if tag_of is not None and tag_of(tool) == _MCP else None
-    return loop.ran(str(block.id), block.name, block.input, tool_type=kind)
+    facts: dict[str, object] = {}
+    if tag_of is not None and tag_of(tool) == _MCP:
+        facts = {"tool_type": "extension", "server": value_of(partial(_server, tool))}
+    return loop.ran(str(block.id), block.name, block.input, **facts)
+
+
+def _server(tool: Any) -> str | None:  # noqa: ANN401 - a tool of the SDK
+    """Return the name of the MCP server that has a tool, as its client states it in `mcp` 2 and later."""
+    held = dict(zip(tool.func.__code__.co_freevars, tool.func.__closure__ or (), strict=False))
+    name = getattr(getattr(held[names.MCP_CLIENT].cell_contents, "server_info", None), "name", None)
+    return name if isinstance(name, str) else None
 
 
 def observe_session_tool(hook_context: HookContext, original: Function) -> Function:
