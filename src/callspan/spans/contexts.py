@@ -46,8 +46,12 @@ _LOST: Final = (
     "An application sets %s on a span of callspan. That span is made of its record, because a store takes spans: what "
     "is set on it is not sent; use callspan.metadata()"
 )
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
+_RANDOM: Final[int] = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)  # 0: this version has no such flag
+_FLAGS: Final = {
+    (is_sampled, is_random): TraceFlags(is_sampled * TraceFlags.SAMPLED | is_random * _RANDOM)
+    for is_sampled in (False, True)
+    for is_random in (False, True)
+}
 
 
 class _Deciding(NamedTuple):
@@ -203,13 +207,16 @@ class ContextTracer(Tracer):
         """Return the attributes that the sampler leaves, and the new context."""
         by, is_root = self._deciding(), not above.is_valid
         trace_id = by.ids.generate_trace_id() if is_root else above.trace_id
-        result = by.sampler.should_sample(context, trace_id, name, kind, attributes, links)
-        flags = _SAMPLED if result.decision.is_sampled() else _NOT_SAMPLED
-        if by.is_random if is_root else getattr(above.trace_flags, "random_trace_id", False):
-            flags = TraceFlags(flags | getattr(TraceFlags, "RANDOM_TRACE_ID", 0))
-        own = SpanContext(trace_id, by.ids.generate_span_id(), is_remote=False, trace_flags=flags,
-                          trace_state=result.trace_state)  # fmt: skip
-        return result.attributes or {}, own
+        if by.sampler is DEFAULT_ON:
+            # As that decides, without the objects that it makes.
+            is_sampled = is_root or above.trace_flags.sampled
+            state, decided = None if is_root else above.trace_state, attributes if is_sampled else None
+        else:
+            result = by.sampler.should_sample(context, trace_id, name, kind, attributes, links)
+            is_sampled, state, decided = result.decision.is_sampled(), result.trace_state, result.attributes
+        flags = _FLAGS[is_sampled, by.is_random if is_root else bool(above.trace_flags & _RANDOM)]
+        own = SpanContext(trace_id, by.ids.generate_span_id(), is_remote=False, trace_flags=flags, trace_state=state)
+        return decided or {}, own
 
     def _deciding(self) -> _Deciding:
         return _deciding(self._provider or trace.get_tracer_provider())
