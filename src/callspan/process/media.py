@@ -41,7 +41,6 @@ _MARKS: Final[dict[str, tuple[bytes, ...]]] = {
 }
 """What a body of each API holds somewhere if it holds media: few marks, since each is looked for in every body."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
-_has_any_mark: Final = re.compile(b"|".join(_ANY_MARK)).search
 _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
 _SHORTEST: Final = 16
@@ -68,7 +67,11 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     size = len(data)
     if size == 0 or (size > _SMALL_BODY and not _has_long_run(data, size) and api != _EMBEDDINGS):
         return False
-    for mark in _MARKS.get(api, _ANY_MARK):  # noqa: SIM110 - a generator would cost as much as the search
+    return _has_mark(data, _MARKS.get(api, _ANY_MARK))
+
+
+def _has_mark(data: bytes, marks: tuple[bytes, ...]) -> bool:
+    for mark in marks:  # noqa: SIM110 - a generator would cost as much as the search
         # From the end CPython looks for a few bytes twice as fast as from the beginning.
         if data.rfind(mark) >= 0:
             return True
@@ -100,7 +103,7 @@ def _content_by_reference(record: Record) -> Record:
     if field is None or value is None or not isinstance(value, dict | list | str):
         return record
     data = encode_json(value)
-    if _has_any_mark(data) is None:
+    if not _has_mark(data, _ANY_MARK):
         return record
     holder = decoded(msgspec.Raw(b'{"content":%b}' % data))
     if not isinstance(holder, dict) or not _replace(holder):
