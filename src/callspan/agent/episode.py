@@ -96,6 +96,24 @@ class RunningTotals:
         )
 
 
+class _NoTotals(RunningTotals):
+    """Of tools, agents and other operations, whose totals nobody reads."""
+
+    __slots__ = ()
+
+    def add_call(self, record: CallRecord) -> None:
+        """Do nothing."""
+
+    def add_tool(self, duration_ns: int) -> None:
+        """Do nothing."""
+
+    def add_timestep(self) -> None:
+        """Do nothing."""
+
+    def add_reward(self, record: EventRecord | RewardRecord) -> None:
+        """Do nothing."""
+
+
 class _Cells(Generic[_S]):
     """A sum that any thread may add to: each addition takes a free cell and replaces its content in one step.
 
@@ -151,6 +169,10 @@ def _plus(left: _Sums, right: _Sums) -> _Sums:
 
 def _sum(left: int | None, right: int | None) -> int | None:
     return left if right is None else right if left is None else left + right
+
+
+NO_TOTALS: Final = _NoTotals()
+"""Shared by all operations."""
 
 
 class Episode:

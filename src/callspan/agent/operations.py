@@ -12,6 +12,7 @@ from opentelemetry.context import Context
 from callspan.agent.arguments import Time, as_bool, as_dict, as_int, as_text, installed_or_warn
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
+from callspan.agent.episode import NO_TOTALS
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import IDLE, Scope, current_scope, is_within, scope_of
 from callspan.errors import application_error
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from callspan.agent.event_recorder import EventRecorder
 
 _ABSENT: Final = msgspec.UNSET
+_READ_ARGUMENTS: Final = fail_open("read the arguments of a tool")
 
 _TOOL_CALL_PATHS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "id": (("call_id",), ("id",)),
@@ -88,6 +90,7 @@ class Operation(Scope, Decorating):
     _fields: ClassVar[tuple[str, str]] = ("input", "output")
     """Names of input and output in its event."""
     _is_aside = True
+    _shared_totals = NO_TOTALS
     _reads_arguments = True
 
     def __init__(
@@ -257,6 +260,7 @@ class Tool(Operation):
 
     __slots__ = ("_given",)
 
+    _is_tool = True
     _kind = "tool"
     _start_kind = TOOL_START
     _fields = ("arguments", "result")
@@ -300,12 +304,12 @@ class Tool(Operation):
         super()._announce(runtime, base)
 
     def _read_arguments(self) -> None:
-        with fail_open("read the arguments of a tool"):
+        with _READ_ARGUMENTS:
             self._input = plain(parsed(self._input))
 
     def _count(self, duration_ns: int) -> None:
         # The time of a tool inside a tool is part of the outer tool's time.
-        own_ns = 0 if isinstance(self._owner, Tool) else duration_ns
+        own_ns = 0 if self._owner is not None and self._owner._is_tool else duration_ns
         scope: Scope | None = self._owner
         while scope is not None:
             scope._running.add_tool(own_ns)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from callspan.agent.call_ids import Begun
+    from callspan.agent.event_recorder import EventRecorder
 
 CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Takes an ended call and its messages."""
@@ -92,10 +93,13 @@ class Scope(ABC):
 
     _is_aside: ClassVar[bool] = False
     """Whether its messages are not input or output of the enclosing scope: tools, guardrails, environments."""
+    _is_tool: ClassVar[bool] = False
+    _shared_totals: ClassVar[RunningTotals | None] = None
+    """None: each has its own."""
 
     def __init__(self) -> None:
         self._place = _NOWHERE
-        self._running = RunningTotals()
+        self._running = self._shared_totals or RunningTotals()
         self._runtime: Runtime | None = None
         self._span = NO_SPAN
         self._base: Context | None = None
@@ -141,7 +145,7 @@ class Scope(ABC):
         return None if self._above is None else self._above.session
 
     @property
-    def _step(self) -> Scope | None:
+    def _step(self) -> EventRecorder | None:
         """The timestep this is or belongs to; None outside of one."""
         return None if self._above is None else self._above._step
 
@@ -263,7 +267,7 @@ class Scope(ABC):
         self._base = self._outer = None
         self._lasted_ns = None
         self._span = NO_SPAN
-        self._running = RunningTotals()
+        self._running = self._shared_totals or RunningTotals()
         self._last_call = None
 
     def _began(self, at: Time | None) -> int:

@@ -214,7 +214,7 @@ class Session(EventRecorder, Decorating):
         """Return the step of this session the running code is in, else the session, and flags."""
         scope = current_scope()
         step = scope._step if scope is not None and scope.session is self else None
-        if isinstance(step, EventRecorder) and not step._ended:
+        if step is not None and not step._ended:
             return step, []
         return super()._target(late=late)
 
