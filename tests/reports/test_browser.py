@@ -69,7 +69,7 @@ def test_sessions_are_filtered_and_opened_and_their_calls_too(
     tab = show()
     tab.wait_for_selector(".row.session")
     assert tab.locator(".row.session").count() == 3
-    assert "3 sessions whole" in tab.inner_text("section.band")
+    assert "of all 3 sessions" in tab.inner_text("section.band")
     for line, found in (
         ("user:ann", 2),
         ("user:ann failure", 1),
@@ -126,6 +126,18 @@ def test_everybody_can_read_it(world: World, report: Report, show: Callable[...,
     assert (tab.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(18, 20, 23)") is (
         scheme == "dark"
     )
+
+
+def test_it_works_in_a_frame_that_may_keep_nothing(
+    world: World, report: Report, show: Callable[..., Any], tmp_path: Path
+) -> None:
+    judged(world)
+    report()
+    frame = tmp_path / "frame.html"
+    frame.write_text('<iframe sandbox="allow-scripts" src="report.html" width="900" height="500"></iframe>')
+    tab = show()
+    tab.goto(frame.as_uri())
+    tab.frame_locator("iframe").get_by_role("link", name="Last of bob.").wait_for()
 
 
 def test_it_prints_whole_pages(world: World, report: Report, show: Callable[..., Any]) -> None:

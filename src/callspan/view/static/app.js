@@ -1,5 +1,5 @@
 // The page: its top bar, its addresses, and which module draws what.
-import { h, link, mark, button } from "./dom.js";
+import { h, link, stored, mark, button } from "./dom.js";
 import { get, Failure } from "./api.js";
 import { clock, day, time } from "./format.js";
 import { setKeys } from "./keys.js";
@@ -9,7 +9,7 @@ const PAGES = { "": "start", calls: "calls", session: "session", call: "call", f
 const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: "calls", call: "calls", compare: "compare", charts: "charts" };
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
-export const app = { store: "", live: false, trace: null, order: [], marked: JSON.parse(sessionStorage.getItem("marked") || "[]"), scroll: {} };
+export const app = { store: "", live: false, trace: null, order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
 let drawn = null, turn = 0, at = null;
 
 export const address = (page, id, values) => {

@@ -47,6 +47,11 @@ export const mark = (kind, word) => {
   return h(`span.mark.${LOOKS[kind]}`, null, shape, word ?? kind);
 };
 
+// What a browser may refuse to keep, as in a frame without an origin of its own.
+export const stored = (where, key, value) => {
+  try { return value === undefined ? globalThis[where].getItem(key) : globalThis[where].setItem(key, value); } catch { return null; }
+};
+
 export const link = (href, ...children) => h("a", { href }, ...children);
 export const soft = (...children) => h("span.soft", null, ...children);
 export const strong = (...children) => h("b", null, ...children);

@@ -1,10 +1,10 @@
 // Keyboard: one map for each page, shown in the key line; single letters can be switched off (WCAG 2.1.4).
-import { h, button, mark } from "./dom.js";
+import { h, button, mark, stored } from "./dom.js";
 
 const ALWAYS = [
   ["/", "find"], ["g s", "sessions"], ["g a", "calls"], ["g c", "charts"], ["g n", "now"], ["?", "all keys"],
 ];
-let page = [], first = "", letters = localStorage.getItem("letters") !== "off";
+let page = [], first = "", letters = stored("localStorage", "letters") !== "off";
 
 // Entries: [keys, words, action, hidden]; keys as "j k" stand for two entries of one line.
 export const setKeys = entries => {
@@ -47,7 +47,7 @@ export const sheet = () => {
   const box = h("dialog.sheet", { "aria-label": "Keys, marks and bars" },
     h("h2", null, "Keys"),
     h("dl", null, every.flatMap(([keys, words]) => [h("dt", null, h("kbd", null, keys === "Escape" ? "Esc" : keys)), h("dd", null, words)])),
-    h("label", null, h("input", { type: "checkbox", checked: letters, onchange: event => { letters = event.target.checked; localStorage.setItem("letters", letters ? "on" : "off"); } }), " keys of one letter work"),
+    h("label", null, h("input", { type: "checkbox", checked: letters, onchange: event => { letters = event.target.checked; stored("localStorage", "letters", letters ? "on" : "off"); } }), " keys of one letter work"),
     h("h2", null, "Marks"),
     h("dl.wide", null, MARKS.flatMap(([kind, words]) => [h("dt", null, mark(kind)), h("dd", null, words)])),
     h("h2", null, "Bars"),

@@ -1,5 +1,5 @@
 // A session: its course on the left, its conversation on the right; selecting in one selects in the other.
-import { h, link, mark, soft, strong, button } from "./dom.js";
+import { h, link, mark, soft, stored, strong, button } from "./dom.js";
 import { get, follow } from "./api.js";
 import { clock, count, money, oneLine, plural, signed, sum, time, DASH, day } from "./format.js";
 import { axisOf, callPieces, dot, span, toolPiece } from "./bars.js";
@@ -202,7 +202,7 @@ export default async ({ place, app, signal }) => {
       ["b", "bodies", () => { raw = !raw; for (const box of right.querySelectorAll(".box")) { box.nextElementSibling?.matches(".raw") && box.nextElementSibling.remove(); if (raw) box.after(h("pre.raw", null, box.dataset.raw || "")); } }],
       ["n p", table ? "next, previous reward" : "next, previous mark"], ["n", "", () => cursor.jump(1, isMark)], ["p", "", () => cursor.jump(-1, isMark)],
       ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)], [".", "", () => take(held)],
-      ["x", "mark to compare", () => { app.marked = [...app.marked.filter(one => one !== id), id].slice(-2); sessionStorage.setItem("marked", JSON.stringify(app.marked)); }],
+      ["x", "mark to compare", () => { app.marked = [...app.marked.filter(one => one !== id), id].slice(-2); stored("sessionStorage", "marked", JSON.stringify(app.marked)); }],
       ["c", "", () => { if (app.marked.length) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] || id }); }],
       ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = "#/"; }]],
   };

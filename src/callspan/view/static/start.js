@@ -1,5 +1,5 @@
 // Start: what goes on now, the filter line, and the list of sessions.
-import { h, link, mark, soft, strong, button, spaced } from "./dom.js";
+import { h, link, mark, soft, stored, strong, button, spaced } from "./dom.js";
 import { get, follow } from "./api.js";
 import { clock, count, day, money, plural, sum, time, DASH, oneLine } from "./format.js";
 import { course, curve } from "./bars.js";
@@ -50,12 +50,12 @@ const worth = (now, when) => h("div", null, h("h2", null, "Worth a look ", soft(
 
 // What a report is about, and what of it is in the file.
 const contents = now => {
-  const found = now.contents, amount = (some, every, what) => (some < every ? `${count(some)} of ${plural(every, what)}` : plural(every, what));
+  const found = now.contents, amount = (some, every, what) => (some < every ? `${count(some)} of ${plural(every, what)}` : every > 1 ? `all ${plural(every, what)}` : plural(every, what));
   return h("section.band", { "aria-label": "Report" },
-    h("div", null, h("h2", null, "Recorded"), h("p.soft", null, strong(count(found.calls)), found.calls === 1 ? " call, " : " calls, ", strong(count(found.sessions)), found.sessions === 1 ? " session, " : " sessions, ", strong(count(found.errors)), " failed, ", strong(count(found.retries)), " retries"),
+    h("div", null, h("h2", null, "Recorded"), h("p.soft", null, strong(count(found.calls)), found.calls === 1 ? " call, " : " calls, ", strong(count(found.sessions)), found.sessions === 1 ? " session, " : " sessions, ", strong(count(found.errors)), " failed, ", strong(count(found.retries)), found.retries === 1 ? " retry" : " retries"),
       h("p.soft", null, strong(tokensOf(found)), " tokens, ", strong(cost(found)), found.calls_without_cost ? ` ${plural(found.calls_without_cost, "call")} without a known price` : "")),
     worth(now, "in this file"),
-    h("div", null, h("h2", null, "In this file"), h("p.soft", null, found.most === null ? "Whole conversations" : found.most ? `Answers and events up to ${found.most} characters, nothing of requests (--full has them)` : "No text of so many calls (--full has them)", `: ${amount(found.whole, found.sessions, "session")} whole, ${amount(found.listed, found.sessions, "session")} in the list${found.whole < found.sessions ? `, cut at ${found.most_bytes / 1e6} MB` : ""}${found.outside ? `, ${amount(found.outside_listed, found.outside, "call")} outside of sessions` : ""}.`),
+    h("div", null, h("h2", null, "In this file"), h("p.soft", null, found.most === null ? "Whole conversations" : found.most ? `Answers and events up to ${found.most} characters, nothing of requests (--full has them)` : "No text of so many calls (--full has them)", ` of ${amount(found.whole, found.sessions, "session")}${found.whole < found.sessions ? `; the list has ${amount(found.listed, found.sessions, "session")}; the file is cut at ${found.most_bytes / 1e6} MB` : ""}${found.outside ? `, ${amount(found.outside_listed, found.outside, "call")} outside of sessions` : ""}.`),
       h("p.soft", null, "Live changes, text of the whole store, comparisons and exact bodies: ", h("code", null, `${found.command} view`))));
 };
 
@@ -160,7 +160,7 @@ export default async ({ place, app, signal }) => {
     const id = cursor.chosen()?.dataset.id;
     if (!id) return;
     app.marked = app.marked.includes(id) ? app.marked.filter(one => one !== id) : [...app.marked, id].slice(-2);
-    sessionStorage.setItem("marked", JSON.stringify(app.marked));
+    stored("sessionStorage", "marked", JSON.stringify(app.marked));
     for (const row of list.children) row.classList.toggle("picked", app.marked.includes(row.dataset.id));
   };
   const hasMark = row => row.querySelector(".marks .mark, .mark.bad, .mark.accent") !== null;
