@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.loops import MESSAGE, rows, tree
 from tests.intercept.mode import Mode
+from tests.intercept.test_message_batches import create as create_batch
+from tests.intercept.test_message_batches import read as read_batch
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 PAGES = [{"type": "web_search_result", "url": "https://example.com", "title": "Weather", "encrypted_content": "x"}]
@@ -110,3 +114,142 @@ def test_what_the_application_answers_is_none_of_the_providers(
 
     run(body)
     assert [row.name for row in rows(seen, "tool")] == ([item["type"].removesuffix("_call")] if recorded else [])
+
+
+async def streamed(mode: Mode, sdk: str) -> None:
+    if sdk == "anthropic":
+        await mode.all(await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True)))
+    else:
+        await mode.all(await mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain?", stream=True)))
+
+
+async def fetched(mode: Mode, sdk: str) -> None:
+    """An answer in the background, which the second of three polls is the first to find."""
+    del sdk
+    ended = {**RESPONSES, "background": True}
+    waiting = {**ended, "status": "queued", "output": [], "usage": None}
+    for answer in (waiting, ended, ended):
+        mode.provider.reply(raw=answer, on="/responses/resp_1")
+    responses = mode.openai().responses
+    mode.provider.reply(raw=waiting, on="/responses")
+    await mode.wait(responses.create(model="gpt-5", input="Rain?", background=True))
+    for _ in range(3):
+        await mode.wait(responses.retrieve("resp_1"))
+
+
+async def of_batch(mode: Mode, sdk: str) -> None:
+    del sdk
+    batches, batch_id = await create_batch(mode, 1)
+    for _ in range(2):
+        await read_batch(mode, batches, batch_id)
+
+
+async def of_file_batch(mode: Mode, sdk: str) -> None:
+    del sdk
+    client, line = mode.openai(), {"custom_id": "a", "method": "POST", "url": "/v1/responses"}
+    content = json.dumps({**line, "body": {"model": "gpt-5", "input": "Rain?"}}).encode()
+    sent = await mode.wait(client.files.create(file=("in.jsonl", content), purpose="batch"))
+    batch = await mode.wait(
+        client.batches.create(input_file_id=sent.id, endpoint="/v1/responses", completion_window="24h")
+    )
+    for _ in range(2):
+        batch = await mode.wait(client.batches.retrieve(batch.id))
+    await mode.wait(client.files.content(batch.output_file_id))
+
+
+async def over_socket(mode: Mode, sdk: str) -> None:
+    del sdk
+    sockets = import_module("tests.intercept.sockets")
+    async with sockets.connected(mode) as connection:
+        await connection.create()
+        await connection.until()
+
+
+@pytest.mark.parametrize(
+    ("way", "sdk"),
+    [
+        (streamed, "anthropic"), (streamed, "openai"), (fetched, "openai"), (of_batch, "anthropic"),
+        (of_file_batch, "openai"), (over_socket, "openai"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)  # fmt: skip
+def test_they_are_recorded_once_however_the_answer_comes(
+    way: Any, sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    sdks.needs("openai", "3.30", "what these answers need")
+    if way is not fetched:
+        mode.provider.reply(raw=MESSAGES if sdk == "anthropic" else RESPONSES)
+    run(lambda: way(mode, sdk))
+    search, lookup = rows(seen, "tool")
+    (call,) = seen.records
+    assert (search.name, lookup.name) == ("web_search", "lookup")
+    assert lookup.data == {"arguments": {"city": "Oslo"}, "result": "down"}
+    assert {row.call_id for row in (search, lookup)} == {call.call_id}
+    spans = [span.name for span in seen.spans if span.name.startswith("execute_tool")]
+    # The result of a batch has no span of its own, and then its tools have none.
+    assert spans == ([] if "batch" in way.__name__ else ["execute_tool web_search", "execute_tool lookup"])
+    above = {name for name, below in tree(seen).items() if "execute_tool lookup" in below}
+    assert all(name.startswith(("chat", "fetch")) for name in above), above
+
+
+def used(name: str, given: dict[str, Any], result: str, content: Any) -> tuple[str, list[dict[str, Any]], Any]:
+    """A tool of Messages: its name, its two blocks, and its result."""
+    blocks = [
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": name, "input": given},
+        {"type": result, "tool_use_id": "srvtoolu_1", "content": content},
+    ]
+    return name, blocks, content
+
+
+RAN = {"type": "code_execution_result", "stdout": "4", "stderr": "", "return_code": 0, "content": []}
+BASH = {**RAN, "type": "bash_code_execution_result"}
+EDIT = {"type": "text_editor_code_execution_create_result", "is_file_update": False}
+PAGE = {
+    "type": "web_fetch_result", "url": "https://example.com", "retrieved_at": None,
+    "content": {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Rain."}},
+}  # fmt: skip
+FOUND = {"type": "tool_search_tool_search_result", "tool_references": [{"type": "tool_reference", "tool_name": "x"}]}
+LOGS = [{"type": "logs", "logs": "4"}]
+HITS = [{"file_id": "f", "filename": "a.txt", "score": 0.9, "text": "Rain.", "attributes": {}}]
+TOOLS = [
+    used("web_search", {"query": "Oslo"}, "web_search_tool_result", PAGES),
+    used("web_fetch", {"url": "https://example.com"}, "web_fetch_tool_result", PAGE),
+    used("code_execution", {"code": "2 + 2"}, "code_execution_tool_result", RAN),
+    used("bash_code_execution", {"command": "ls"}, "bash_code_execution_tool_result", BASH),
+    used("text_editor_code_execution", {"path": "a"}, "text_editor_code_execution_tool_result", EDIT),
+    used("tool_search_tool_bm25", {"query": "x"}, "tool_search_tool_result", FOUND),
+]
+ITEMS: list[tuple[str, dict[str, Any], Any, str]] = [
+    ("web_search", {"action": {"type": "search", "query": "Oslo"}}, None, "extension"),
+    ("file_search", {"queries": ["Oslo"], "results": HITS}, HITS, "datastore"),
+    ("code_interpreter", {"code": "2 + 2", "container_id": "c", "outputs": LOGS}, LOGS, "extension"),
+    ("image_generation", {"result": None}, None, "extension"),
+    ("shell", {"call_id": "c", "environment": HOSTED, "action": {"commands": ["ls"]}}, None, "extension"),
+]
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool[0])
+def test_each_tool_of_messages_has_its_arguments_and_its_result(
+    tool: tuple[str, list[dict[str, Any]], Any], mode: Mode, run: Run, seen: Captured
+) -> None:
+    name, blocks, result = tool
+    mode.provider.reply(raw={**MESSAGES, "content": [*blocks, {"type": "text", "text": "Rain."}]})
+    run(lambda: mode.wait(mode.anthropic().messages.create(**MESSAGE)))
+    (row,) = rows(seen, "tool")
+    assert (row.name, row.data, row.error) == (name, {"arguments": blocks[0]["input"], "result": result}, None)
+    assert row.metadata["tool_type"] == "extension"
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=lambda item: item[0])
+def test_each_tool_of_responses_has_its_arguments_and_its_result(
+    item: tuple[str, dict[str, Any], Any, str], mode: Mode, run: Run, seen: Captured
+) -> None:
+    name, fields, result, kind = item
+    sdks.needs_name(mode.openai(), "responses")
+    output = {"type": f"{name}_call", "id": "item_1", "status": "completed", **fields}
+    mode.provider.reply(raw={**RESPONSES, "output": [output, *RESPONSES["output"][2:]]})
+    run(lambda: mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain in Oslo?")))
+    (row,) = rows(seen, "tool")
+    assert (row.name, (row.data or {}).get("result"), row.metadata["tool_type"]) == (name, result, kind)
+    for given in ("Oslo", "2 + 2", "ls"):
+        assert (given in str(fields.get("action", fields))) == (given in str((row.data or {}).get("arguments")))

@@ -10,7 +10,7 @@ from typing import Final
 from opentelemetry.context import Context
 
 from callspan.agent.operations import parsed
-from callspan.agent.runtime import Runtime, known_level
+from callspan.agent.runtime import NO_SPAN, Runtime, known_level
 from callspan.agent.session_tools import TOOL_ERROR
 from callspan.background import TOKENS
 from callspan.fail_open import fail_open
@@ -20,24 +20,29 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import span_ids
+from callspan.settings import Content
 
 _RECORD: Final = fail_open("record a tool that ran at the provider")
 
 
-def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallRecord) -> None:
-    """Record each tool that has run at the provider within a call, as a child of the call's span."""
-    level = known_level("call", record.call_id)
-    above = Context()
+def record_provider_tools(
+    runtime: Runtime, wire: Conversation, record: CallRecord, level: Content | None = None
+) -> None:
+    """Record each tool that has run at the provider within a call, as a child of the call's span, if it has one.
+
+    `level` is the content level of the call; None: that which this process knows.
+    """
+    level, above = level or known_level("call", record.call_id), None
     if record.trace_id is not None and record.span_id is not None:
         call = runtime.spans.joined(record.trace_id, record.span_id, sampled=record.sampled is not False)
-        above = call.within(above)
+        above = call.within(Context())
     seen: set[str] = set()
     for run in runs_at_provider(wire.output):
         name = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id
         seen.add(name)
         with _RECORD:
             processed = runtime.process(_event(run, record, name), level, "event")
-            span = runtime.spans.start(processed, parent=above)
+            span = NO_SPAN if above is None else runtime.spans.start(processed, parent=above)
             span.end(processed, None, TOKENS.copy())
             write(with_ids(processed, span_ids(span)), runtime.write)
 

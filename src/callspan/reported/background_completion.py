@@ -43,7 +43,7 @@ class BackgroundCompletion:
 class _Answer(Report):
     """The answer of a background response."""
 
-    is_end = True
+    is_end = has_tools = True
 
     def __init__(self, of: Reports, level: Content, fetched: CallRecord, context: Context) -> None:
         super().__init__(of, level, fetched.call_id, later("answered"))

@@ -417,7 +417,7 @@ class _Results:
 class _ResultLine(Report):
     """The answer in one line of the results. Its place in the file is what says whether it was read before."""
 
-    is_end = True
+    is_end = has_tools = True
     has_span = False
     may_wait = False
 

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from callspan.agent.content_for import ContentRule
 from callspan.agent.runtime import SpanRef, UnansweredError
-from callspan.background import LOOK_UPS, SPAN, TOKENS, Tokens
+from callspan.background import LOOK_UPS, SPAN, TOKENS, TOTALS, Tokens
 from callspan.fail_open import fail_open, ours
 from callspan.observe.ports import CallSpanHandle
 from callspan.process import processors
@@ -87,6 +87,10 @@ class Outlet(NamedTuple):
     """None: there are no spans."""
 
 
+def not_recorded(record: CallRecord, level: Content) -> None:
+    """Record no tools."""
+
+
 class Reports:
     """Records reports. Safe from any thread."""
 
@@ -99,12 +103,15 @@ class Reports:
         withheld: Processors,
         rule: ContentRule | None = None,
         interrupted: Callable[[], object] = bool,
+        tools_ran: Callable[[CallRecord, Content], object] = not_recorded,
     ) -> None:
         """`write` stores a record; `outlets` has every level that is at least as strict as the setting.
 
         `withheld` is for records whose level is not known yet; `rule` decides the level of what neither this process
-        nor a store knows the level of; `interrupted` counts an interrupt that may have cost a span or measurement.
+        nor a store knows the level of; `interrupted` counts an interrupt that may have cost a span or measurement;
+        `tools_ran` records the tools that ran at the provider in an answer.
         """
+        self.tools_ran = tools_ran
         self.look_ups, self.measure, self.outlets, self.withheld = look_ups, measure, outlets, withheld
         self.write, self.rule, self._interrupted = write, rule, interrupted
         self.claims: Claims[Any] = Claims()
@@ -144,6 +151,8 @@ class Report:
     """Whether it is what has only begun: its level is looked up with its end."""
     has_span = True
     """Whether its first end has a span."""
+    has_tools = False
+    """Whether tools that ran at the provider are recorded out of its answer."""
     may_wait = True
     """Whether to ask stores on a thread of callspan's own; False: only where it is run by one."""
 
@@ -266,6 +275,8 @@ class Report:
             shown = self._write(of_calls, "completed", version)
         if is_counted:
             self._show(of_calls.process(record) if shown is None or version is not record else shown)
+            if self.has_tools and self.tokens.pop(TOTALS, False):
+                self._of.tools_ran(record, level)
 
     def _write(self, through: Processors, stage: Stage, version: Any) -> Processed[Any]:  # noqa: ANN401
         """Store a version: after an interrupt the same one, which is appended once."""

@@ -37,6 +37,8 @@ from callspan.process.processed import Processed
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.process_end import ForkedWorkers
+from callspan.providers import registry
+from callspan.providers.hosted_tools import may_have_runs
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record, RewardRecord
 from callspan.record.messages import Conversation
@@ -100,7 +102,7 @@ class Pipeline:
         withheld = caller_processors(settings, providers.redact, is_known=False)
         self._reports = Reports(
             look_ups, self.recorder.write, self._metrics.observed, outlets, withheld, self._rule,
-            self.recorder.interrupted,
+            self.recorder.interrupted, self._tools_reported,
         )  # fmt: skip
         self._completion, self._hosted = BackgroundCompletion(self._reports), HostedWork(self._reports)
         self._batches = BatchWork(
@@ -153,6 +155,12 @@ class Pipeline:
 
     def _tools_ran(self, wire: Conversation, record: CallRecord) -> None:
         record_provider_tools(self.runtime, wire, record)
+
+    def _tools_reported(self, record: CallRecord, level: Content) -> None:
+        if may_have_runs(record):
+            wire = registry.conversation_of(record)
+            if wire is not None:
+                record_provider_tools(self.runtime, wire, record, level)
 
     def _submit_end(self, call: Exchange) -> None:
         if self._deferred_ends is not None:
