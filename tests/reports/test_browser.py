@@ -69,7 +69,7 @@ def test_sessions_are_filtered_and_opened_and_their_calls_too(
     tab = show()
     tab.wait_for_selector(".row.session")
     assert tab.locator(".row.session").count() == 3
-    assert "of all 3 sessions" in tab.inner_text("section.band")
+    assert "It has all 3 sessions; 1 call outside of sessions." in tab.inner_text("section.band")
     for line, found in (
         ("user:ann", 2),
         ("user:ann failure", 1),
