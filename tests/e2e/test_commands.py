@@ -82,7 +82,8 @@ def test_show_draws_a_session_with_its_steps_in_order(ask: Ask) -> None:
     lines = answer.out.splitlines()
     assert lines[0].startswith("gridworld  success  +1.3  4 steps, 6 calls, 1 retry  1,807→150 tokens")
     assert re.search(r" m?s, active \S+ m?s", " ".join(" ".join(lines[:2]).split()))
-    assert longest["session_id"] in "".join(lines[1:3])
+    assert "\nYou are a robot on a grid." in answer.out
+    assert longest["session_id"] in "".join(lines[1:4])
     assert [line.split()[1:3] for line in lines if " step " in line] == [["step", str(n)] for n in range(4)]
     inside = [re.sub(r"^[│├└─━· ]+", "", line).split()[0] for line in lines if line.startswith("│")]
     assert inside[:7] == ["chat", "chat", "tool", "chat", "tool", "action", "environment"]

@@ -225,7 +225,8 @@ def _session_line(page: Page) -> Group:
     )
     # This line, the summary, wraps instead of being truncated.
     line.no_wrap, line.overflow = False, "fold"
-    return Group(line, styled((f"{session.session_id}{_labels(session)}", _FAINT)))
+    first_words = [] if page.first_words is None else [styled(page.first_words)]
+    return Group(line, *first_words, styled((f"{session.session_id}{_labels(session)}", _FAINT)))
 
 
 def _labels(session: SessionRecord) -> str:
@@ -416,6 +417,8 @@ class Page(NamedTuple):
     """Calls and events of the whole session."""
     running_until_ns: int | None = None
     """The latest end of an entry before the page."""
+    first_words: str | None = None
+    """What was said first in the session; None: nothing, or it was not kept."""
 
     @classmethod
     def of(cls, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> Page:
@@ -428,7 +431,8 @@ class Page(NamedTuple):
         total = max(summary.events + (sums.calls if sums else 0), len(items))
         is_part = len(items) < total
         steps = _steps_of(reader, session_id, items) if is_part else dict(enumerate(reader.timesteps(session_id)))
-        return cls(summary, sums, steps, items, offset, total, running_until_ns)
+        first_words = reader.first_words([session_id]).get(session_id)
+        return cls(summary, sums, steps, items, offset, total, running_until_ns, first_words)
 
     @property
     def is_part(self) -> bool:

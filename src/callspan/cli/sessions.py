@@ -22,7 +22,7 @@ from callspan.cli.stats import By
 from callspan.comparison.groups import SESSION_GROUPINGS, checked_session_grouping
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.safe_urls import safe_name
-from callspan.stores.base import CallFilter, SessionSummary
+from callspan.stores.base import CallFilter, Reader, SessionSummary
 
 _COLUMNS: Final = (
     Column("started", rank=4),
@@ -38,6 +38,7 @@ _COLUMNS: Final = (
     Column("cost", right=True, rank=5, known=True),
     Column("time", right=True, rank=9),
     Column("active", right=True, rank=11, known=True),
+    Column("first words", shrinks=True, rank=10, least=24, known=True),
 )
 _EPILOG: Final = """\b
 Examples:
@@ -88,7 +89,7 @@ def sessions_command(
         if by:
             found = print_groups(context, fitting, [*chain.from_iterable(by)], limit, offset)
         else:
-            table = partial(_table, context.scoring.objectives)
+            table = partial(_table, reader, context.scoring.objectives)
             found = print_page(context, fitting, limit, offset, json_row=session_row, table=table)
     if not found and (offset or context.scoring.chooses or wanted != Wanted() or which != CallFilter()):
         context.no_match(f"No such sessions in {safe_name(context.store)}.")
@@ -106,9 +107,17 @@ class Wanted(msgspec.Struct, frozen=True):
         return self.max_reward is None or (summary.reward is not None and summary.reward <= self.max_reward)
 
 
-def _table(objectives: Sequence[str], found: list[SessionSummary], width: int) -> Group:
+def _table(reader: Reader, objectives: Sequence[str], found: list[SessionSummary], width: int) -> Group:
     ids = short_ids(summary.session.session_id for summary in found)
-    rows = ([*_cells(one, ids[one.session.session_id]), *_scores(one, objectives)] for one in found)
+    words = reader.first_words([*ids])
+    rows = (
+        [
+            *_cells(one, ids[one.session.session_id]),
+            styled(words.get(one.session.session_id, UNKNOWN)),
+            *_scores(one, objectives),
+        ]
+        for one in found
+    )
     return fitted((*_COLUMNS, *score_columns(objectives)), rows, width)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from callspan.cli.doctor import Check
 from callspan.cli.screen import Column, fitted
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.record.call import Place
+from callspan.record.events import MessageRecord
 from callspan.stores.urls import open_store
 
 from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session
@@ -107,12 +109,23 @@ def test_at_80_columns_names_and_tokens_stay_before_zeros(store: str, monkeypatc
         "$0.000786",
         "1.38 s",
         "1.21 s",
+        "Where is it?",
     ]
     head, row = drawn(fitted(sessions._COLUMNS, [cells], 80), 80).splitlines()
     assert {"session", "name", "user", "outcome", "tokens", "reward"} <= set(head.split())
     assert "errors" not in head
     assert "11,807→1,150" in row
     assert "gridworld" in row
+
+
+def test_sessions_have_what_was_said_first_where_there_is_room(store: str) -> None:
+    said = {"message_id": "m1", "session_id": "s-1", "message_type": "question", "time_ns": START_NS}
+    keep(store, session("s-1", start_ns=START_NS), MessageRecord(**said, content="Where is\nmy \x1b[31mtent?"))
+    with closing(open_store(store)) as reader:
+        found = list(reader.sessions())
+        assert "Where is my" in drawn(sessions._table(reader, (), found, 200))
+        assert "Where" not in drawn(sessions._table(reader, (), found, 40), 40)
+    assert "\nWhere is my" in ask("--store", store, "show", "s-1").out
 
 
 def test_a_column_of_zeros_is_dropped_before_others() -> None:
