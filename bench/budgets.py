@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import page
 import wire_bodies as wire
-from columns import ENCODING
+from columns import ENCODING, LOOP
 from rows import BARE, DEFAULT, FLOOR, SPANS, SQLITE, SUPPRESSED
 from timing import Measured
 
@@ -77,6 +77,9 @@ def _long(found: Mapping[str, Measured]) -> Iterator[Budget]:
 
 
 def _agent(found: Mapping[str, Measured]) -> Iterator[Budget]:
+    for each in (found[name] for name in (LOOP,) if name in found):
+        for row, what in ((DEFAULT, "spans only"), (SPANS, "records and spans to stores")):
+            yield Budget(f"{LOOP}, {what}", 3.0, _added(each, row) / _added(each, FLOOR), "floors")
     for each in found.values():
         if each.agent:
             yield Budget(each.name, 3.0, _added(each, DEFAULT) / _added(each, FLOOR), "raw spans")

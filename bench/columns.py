@@ -17,6 +17,7 @@ import callspan
 import wire_bodies as wire
 
 ENCODING = "msgspec encoding of the 200 KB request"
+LOOP = "anthropic tool loop"
 STEPS = 20
 TURNS = 50
 _MODELS = {"openai": "gpt-5", "anthropic": "claude-opus-4-1"}
@@ -98,6 +99,7 @@ def columns(**anthropic_options: Any) -> list[Column]:
         *streams,
         Column("session, timesteps with an event", "timestep", STEPS, 10, _agent, agent=True, warm=10),
         Column("session, tools", "tool", STEPS, 10, _tools, agent=True, warm=10),
+        Column(LOOP, "tool", STEPS, 10, _loop(), warm=30),
     ]
 
 
@@ -159,6 +161,25 @@ def _tools() -> None:
                 tool.result = "a wall"
 
 
+def _loop() -> Callable[[], Any]:
+    """Return a run of the SDK's own loop: a call that requests `STEPS` tools, and one with their results."""
+    requested, last = wire.anthropic_tools(STEPS), wire.anthropic_answer()
+    client = _client("anthropic", False, lambda sent: last if b"tool_result" in sent else requested, "application/json")
+
+    @anthropic.beta_tool
+    def look(x: int) -> str:
+        """Look around."""
+        del x
+        return "a wall"
+
+    messages: list[Any] = wire.messages(1000)
+
+    def run() -> None:
+        client.beta.messages.tool_runner(messages=messages, tools=[look], **_settings("anthropic")).until_done()
+
+    return run
+
+
 def _create(family: str, client: Any) -> Callable[..., Any]:
     resource = client.chat.completions if family == "openai" else client.messages
 
@@ -174,12 +195,15 @@ def _settings(family: str) -> dict[str, Any]:
     return {"model": _MODELS[family], limit: 500}
 
 
-def _client(family: str, is_async: bool, body: bytes, content_type: str, **options: Any) -> Any:
+def _client(
+    family: str, is_async: bool, body: bytes | Callable[[bytes], bytes], content_type: str, **options: Any
+) -> Any:
+    """Return a client whose requests are answered by `body`, or by what it returns for the body of a request."""
     headers = {**wire.HEADERS[family], "content-type": content_type}
 
     def answer(request: httpx2.Request) -> httpx2.Response:
-        del request
-        return httpx2.Response(200, headers=headers, content=body)
+        content = body if isinstance(body, bytes) else body(request.content)
+        return httpx2.Response(200, headers=headers, content=content)
 
     transport = httpx2.MockTransport(answer)
     http = httpx2.AsyncClient(transport=transport) if is_async else httpx2.Client(transport=transport)

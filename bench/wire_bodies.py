@@ -97,6 +97,14 @@ def anthropic_answer(size: int = 300) -> bytes:
     ).encode()
 
 
+def anthropic_tools(number: int) -> bytes:
+    """Return a message that requests so many runs of the tool `look`."""
+    requested = [
+        {"type": "tool_use", "id": f"toolu_{index}", "name": "look", "input": {"x": index}} for index in range(number)
+    ]
+    return json.dumps({**_anthropic_head(), "content": requested, "stop_reason": "tool_use"}).encode()
+
+
 def anthropic_stream(chunks: int = CHUNKS) -> bytes:
     """Return a stream of so many text deltas."""
     text = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": " tram"}}
