@@ -22,8 +22,12 @@ from callspan.semconv.spans import Span
 _fixed64: Final = struct.Struct("<Q").pack
 _double: Final = struct.Struct("<d").pack
 _fixed32: Final = struct.Struct("<I").pack
-_SHORT: Final = [bytes((number,)) for number in range(0x80)]
+_LONG: Final = 0x80
+_SHORT: Final = [bytes((number,)) for number in range(_LONG)]
 """Numbers of one byte."""
+_SHORT_TEXT: Final = _LONG - 2
+_TEXT_HEADS: Final = [_SHORT[size + 2] + b"\x0a" + _SHORT[size] for size in range(_SHORT_TEXT)]
+"""What stands before a text of so many bytes, as the value of an attribute."""
 _BELOW_ZERO: Final = 1 << 64
 _INTERNAL, _CLIENT = b"\x30\x01", b"\x30\x03"
 _ERROR: Final = b"\x18\x02"
@@ -150,14 +154,24 @@ def _status(failure: str | None) -> bytes:
 def _attributes(tag: bytes, attributes: Attributes | None) -> bytes:
     if not attributes:
         return b""
-    parts = []
+    parts: list[bytes] = []
     for name, value in attributes.items():
-        encoded = _value(value)
-        # The commonest sizes here: a call for each would take as long as the rest.
-        size = _SHORT[len(encoded)] if len(encoded) < 0x80 else _varint(len(encoded))  # noqa: PLR2004
-        body = _name(name) + size + encoded
-        parts.append(tag + _varint(len(body)) + body)
+        key, kind = _name(name), type(value)
+        # Without a call for a short text, and joined only once: it would take as long as the rest.
+        text = value.encode() if kind is str else None  # type: ignore[union-attr]
+        if text is not None and len(text) < _SHORT_TEXT:
+            size = len(key) + 3 + len(text)
+            parts += (tag, _SHORT[size] if size < _LONG else _varint(size), key, _TEXT_HEADS[len(text)], text)
+        else:
+            sized = _sized_number(value) if kind is int or kind is bool else _part(b"", _value(value))
+            size = len(key) + len(sized)
+            parts += (tag, _SHORT[size] if size < _LONG else _varint(size), key, sized)
     return b"".join(parts)
+
+
+@lru_cache(_NAMES, typed=True)
+def _sized_number(value: int) -> bytes:
+    return _part(b"", _value(value))
 
 
 @lru_cache(_NAMES)
@@ -187,8 +201,10 @@ def _part(tag: bytes, data: bytes) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    if number < 0x80:  # noqa: PLR2004
+    if number < _LONG:
         return _SHORT[number]
+    if number < _LONG * _LONG:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     encoded = bytearray()
     while number > 0x7F:  # noqa: PLR2004
         encoded.append(number & 0x7F | 0x80)
