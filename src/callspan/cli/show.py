@@ -46,7 +46,9 @@ _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green"
 
 @click.command("show", short_help="Show a session as a tree, or one call in full.", epilog=_EPILOG)
 @click.argument("ident", metavar="[ID]", default="last")
-@click.option("--limit", type=Rows(1), help=f"Show at most N entries of a session. Default for a tree: {_LIMIT:,}.")
+@click.option(
+    "--limit", type=Rows(1), help=f"At most N entries of a session, each one; else {_LIMIT:,}, equal steps as one."
+)
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N entries of a session.")
 @reading
 def show_command(context: CommandContext, ident: str, limit: int | None, offset: int) -> None:
@@ -103,7 +105,7 @@ def _show_session(
     page = Page.of(reader, summary, limit or _LIMIT, offset)
     screen = context.screen
     with screen.paged():
-        screen.print(session_tree(page, screen.console.width))
+        screen.print(session_tree(page, screen.console.width, folds=limit is None and not offset))
         if page.is_part:
             last = page.offset + len(page.items)
             screen.line((f"entries {page.offset + 1:,} to {last:,} of {page.total:,}", "dim"))
