@@ -212,6 +212,7 @@ def test_a_filter_leaves_out_sessions_and_calls_that_it_does_not_select(world: W
     play(world)
     world.chat(QUESTION, "unselected", "s1", model="gpt-6")
     assert [row["id"] for row in data(report(errors=True))["rows"]] == ["s2"]
+    assert {row["title"] for row in data(report(model="gpt-5", full=True))["rows"]} == {"Left."}
     page = report(model="gpt-5")
     assert [row["id"] for row in data(page)["rows"]] == ["s1"]
     assert [one["call"]["model"] for some in entries(page).values() for one in some if one["call"]] == ["gpt-5"] * 2
@@ -304,6 +305,11 @@ def test_the_command_writes_the_page_and_says_how_large(
     monkeypatch.chdir(tmp_path)
     output = CliRunner().invoke(callspan, ["--store", url, "report", "-o", "r.html"])
     assert "3 calls, 2 sessions," in output.output
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or False)
+    output = CliRunner().invoke(callspan, ["--store", url, "report", "-o", "r.html", "--open"])
+    assert opened == [target.resolve().as_uri()]
+    assert "No browser was found: open the file yourself." in output.output
     none = CliRunner().invoke(
         callspan, ["--store", url, "report", "-o", str(tmp_path / "n.html"), "--model", "nope", "--since", "1s"]
     )

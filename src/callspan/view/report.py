@@ -246,9 +246,8 @@ class _Report:
 
     def _name(self, session_id: str, entries: list[EntryRow]) -> None:
         """Name a session by its last answer, where what was said first is not for the file."""
-        if self.contents.most is not None:
-            said = (one.call.label for one in reversed(entries) if one.call is not None)
-            self._rows[session_id].title = next(filter(None, said), None)
+        row, said = self._rows[session_id], (one.call.label for one in reversed(entries) if one.call is not None)
+        row.title = row.title or next(filter(None, said), None)
 
 
 def _values(entry: EntryRow) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation, Message, Text, short_texts
 from callspan.stores.base import CallFilter, Event, Reader, Run, SessionFilter, SessionSummary, Stored, Summary
+from callspan.stores.filters import of_calls
 
 _NAME: Final = 80
 """Characters of a name."""
@@ -68,8 +69,9 @@ class SelectedReader:
         return found if self._most is None else (_summary(one, self._most) for one in found)
 
     def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
-        """Return what was said first, where requests are read."""
-        return self._reader.first_words(session_ids) if self._most is None else {}
+        """Return what was said first, where whole sessions are selected with their requests."""
+        is_whole = self._most is None and of_calls(self._which) is None
+        return self._reader.first_words(session_ids) if is_whole else {}
 
     def courses(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
         """Return when the calls and tools of each of these sessions ran."""
