@@ -29,8 +29,14 @@ pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has 
 _SCRIPTS = int(os.environ.get("CALLSPAN_LOOP_SCRIPTS", "40"))
 _SEED = int(os.environ.get("CALLSPAN_LOOP_SEED", "1"))
 _IDS = re.compile(r"\b(?:msg|resp|fc|req|toolu)_\w+")
-_ACTS = ("return", "return", "return", "raise", "wait", "cancel", "interrupt")
+_ACTS = ("return", "return", "return", "raise", "wait", "cancel", "hang", "time out", "interrupt")
 _CUTS: tuple[dict[str, Any], ...] = ({}, {}, {}, {"cut_after": 3}, {"error_after": 4}, {"status": 500})
+ASKED = {"type": "mcp_approval_request", "id": "mcpr_1", "name": "lookup", "arguments": "{}", "server_label": "atlas"}
+ASKS: dict[str, Any] = {
+    "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "status": "completed", "output": [ASKED],
+    "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+    "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+}  # fmt: skip
 
 
 class Play:
@@ -45,6 +51,9 @@ class Play:
         self.drive = chance.choice(["run", "run", "all", "break", "close"])
         self.steps = chance.choice([None, None, 1, 2])
         self.acts: dict[str, str] = {}
+        self.approves = chance.choice([None, True, False])
+        if self.sdk == "openai" and not self.stream and self.approves is not None:
+            provider.reply(raw=ASKS)
         number = 0
         for _ in range(chance.randrange(3)):
             calls = []
@@ -72,9 +81,21 @@ class Play:
     async def _later(self, city: str, act: str) -> str:
         if act == "cancel":
             self._tasks[0].cancel()
+        if act == "hang":
+            asyncio.get_running_loop().call_later(0.02, self._tasks[0].cancel)
+            await asyncio.sleep(60)
+        if act == "time out":
+            await asyncio.wait_for(asyncio.sleep(60), 0.01)
         if act in {"cancel", "wait"}:
             await asyncio.sleep(0)
         return f"Sunny in {city}"
+
+    def _approve(self, asked: Any) -> bool:
+        self.told.append(asked.name)
+        return bool(self.approves)
+
+    async def _approved(self, asked: Any) -> bool:
+        return self._approve(asked)
 
     async def played(self) -> None:
         """Play it in a task of its own, which a tool may cancel."""
@@ -87,13 +108,15 @@ class Play:
 
     async def _drive(self) -> None:
         if self.sdk == "anthropic":
-            options = {"run_tools_eagerly": True} if self.eager else {}
+            options: dict[str, Any] = {"run_tools_eagerly": True} if self.eager else {}
             turns: Any = loops.of_anthropic(
                 self.mode, self.tool, stream=self.stream, max_iterations=self.steps or 9, **options
             )
         else:
             runner = loops.of_openai(self.mode, self.tool)
             options = {"max_steps": self.steps or 9, "stream": self.stream, "eager": self.eager}
+            if self.approves is not None:
+                options["approve_mcp"] = self._approved if self.mode.is_async else self._approve
             if self.drive == "run":
                 self.told.append(
                     (await self.mode.wait(runner.run(self.mode.openai(), RESPONSES, **options))).output_text
@@ -140,7 +163,7 @@ def check(seen: Captured, script: Play) -> None:
     # A call of a tool that there is not is answered, but runs nothing.
     ran = Counter(tool.data["arguments"]["city"] for tool in tools if tool.data and tool.name == "weather")
     assert ran == Counter(script.ran), script.seed
-    assert agents[0].metadata["outcome"] in {"success", "step_limit", "cancelled", "error"}
+    assert agents[0].metadata["outcome"] in {"success", "step_limit", "cancelled", "error", "refused"}
 
 
 @pytest.fixture(autouse=True)

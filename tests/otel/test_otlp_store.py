@@ -41,7 +41,7 @@ from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 VARYING = (
     "latency", "_s", "per_second", "id", ".reset", "messages", "completions", "fingerprint", "port", "_chunk", ".bytes",
-    "full",
+    "full", "options",
 )  # fmt: skip
 
 
