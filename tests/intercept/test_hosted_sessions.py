@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ import callspan
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.ids import response_call_id
+from callspan.stores.urls import open_store
 from callspan.testing import Captured, capture
+from callspan.wiring import WIRING
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
@@ -78,6 +82,11 @@ def script(mode: Mode) -> None:
         cache_write_tokens=30,
     )  # fmt: skip
     mode.provider.reply(text="There is one file.", input_tokens=120, output_tokens=8)
+
+
+def shown(seen: Captured) -> Counter[str]:
+    """Number of spans of each kind."""
+    return Counter(span.name.partition(" ")[0] for span in seen.spans)
 
 
 def input_texts(record: CallRecord) -> list[str | None]:
@@ -163,7 +172,7 @@ def test_listing_after_streaming_adds_nothing(mode: Mode, run: Run, seen: Captur
 
     before = run(body)
     assert len(seen.everything) == before
-    assert len(seen.spans) == 2
+    assert shown(seen) == {"chat": 2, "execute_tool": 1}
 
 
 @pytest.mark.parametrize("limit", [100, 3])
@@ -200,7 +209,8 @@ def test_a_stream_that_breaks_off_is_completed_by_a_list(mode: Mode, run: Run, s
 
     run(body)
     assert [record.text for record in seen.records] == ["Let me look.", "There is one file."]
-    assert len(calls(seen)) == len(seen.spans) == 2
+    assert len(calls(seen)) == 2
+    assert shown(seen) == {"chat": 2, "execute_tool": 1}
 
 
 def test_events_without_their_beginning_are_amended(mode: Mode, run: Run, seen: Captured) -> None:
@@ -222,7 +232,7 @@ def test_events_without_their_beginning_are_amended(mode: Mode, run: Run, seen: 
     assert (first.text, second.text) == ("Let me look.", "There is one file.")
     assert first.usage is not None
     assert first.usage.total_tokens == 110
-    assert len(seen.spans) == 2
+    assert shown(seen) == {"chat": 2, "execute_tool": 1}
 
 
 def test_a_stream_joined_after_the_message_gets_it_from_a_list(mode: Mode, run: Run, seen: Captured) -> None:
@@ -246,7 +256,7 @@ def test_a_stream_joined_after_the_message_gets_it_from_a_list(mode: Mode, run: 
     first, second = seen.records
     assert (first.text, input_texts(first)) == ("Let me look.", ["What is here?"])
     assert second.text == "There is one file."
-    assert len(seen.spans) == 2
+    assert shown(seen) == {"chat": 2, "execute_tool": 1}
 
 
 def of_user(events: list[Any]) -> Any:
@@ -268,7 +278,7 @@ def test_spans_are_model_requests_in_their_session(mode: Mode, run: Run, seen: C
     session_id = run(body)
     made = [span for span in seen.spans if span.kind is SpanKind.CLIENT]
     assert [span.name for span in made] == ["chat claude-sonnet-4-5"] * 2
-    outer = next(span for span in seen.spans if span not in made)
+    outer = next(span for span in seen.spans if span not in made and not span.name.startswith("execute_tool"))
     for span, record in zip(made, seen.records, strict=True):
         shown = dict(span.attributes or {})
         assert span.parent is not None
@@ -279,8 +289,38 @@ def test_spans_are_model_requests_in_their_session(mode: Mode, run: Run, seen: C
         assert span.start_time == record.timing.start_ns
         assert shown["gen_ai.agent.name"] == "Finder"
     assert dict(made[0].attributes or {})["gen_ai.usage.input_tokens"] == 100
+    (ran,), (row,) = [span for span in seen.spans if span.name == "execute_tool bash"], tools(seen)
+    assert ran.parent is not None
+    assert ran.parent.span_id == outer.get_span_context().span_id
+    assert row.span_id == f"{ran.get_span_context().span_id:016x}"
+    assert (ran.start_time, ran.end_time) == (row.time_ns, row.time_ns + (row.duration_ns or 0))
+    assert (dict(ran.attributes or {})["gen_ai.tool.type"], row.session_id) == ("extension", session_id)
     hosted = {record.session_id: record for record in seen.everything if isinstance(record, SessionRecord)}
     assert hosted[session_id].name == "Finder"
+
+
+def test_a_tool_that_another_process_has_shown_has_no_second_span(mode: Mode, run: Run, tmp_path: Path) -> None:
+    """A later process, or a later `instrument()`, that lists the events: one row, with the span of the first."""
+    store = f"sqlite:///{tmp_path}/calls.db"
+    script(mode)
+
+    async def body() -> tuple[str, Counter[str], Counter[str]]:
+        client = mode.anthropic()
+        with capture(stores=store) as first:
+            session_id = await asked(mode, client)
+            assert WIRING.flush(30)
+            before = shown(first)
+        with capture(stores=store) as later:
+            await listed(mode, client, session_id)
+            assert WIRING.flush(30)
+            return session_id, before, shown(later)
+
+    session_id, before, after = run(body)
+    assert (before, after) == ({"chat": 2, "execute_tool": 1}, {})
+    reader = open_store(store)
+    (row,) = [event for event in reader.events(session_id) if event.event_type == "tool"]
+    reader.close()
+    assert row.span_id is not None
 
 
 def test_a_failed_model_request_is_an_error(mode: Mode, run: Run, seen: Captured) -> None:
@@ -444,4 +484,4 @@ def test_raw_streams_are_read_too(mode: Mode, run: Run, seen: Captured, raw: str
 
     assert run(body) == 11
     assert [record.text for record in seen.records] == ["Let me look.", "There is one file."]
-    assert len(seen.spans) == 2
+    assert shown(seen) == {"chat": 2, "execute_tool": 1}

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from opentelemetry.trace import SpanKind
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, SessionRecord
@@ -82,13 +83,14 @@ def test_a_turn_is_one_record(mode: Mode, run: Run, seen: Captured) -> None:
     assert record.conversation is not None
     assert [part.text for part in record.conversation.system] == ["You find files."]
     assert [(call.name, call.tool_type) for call in record.tool_calls] == [("search", "mcp")]
-    (span,) = seen.spans
+    ran, span = sorted(seen.spans, key=lambda one: one.kind is SpanKind.CLIENT)
+    assert ran.name == "execute_tool search"
     shown = dict(span.attributes or {})
     assert (span.name, shown["gen_ai.usage.input_tokens"]) == ("invoke_agent Finder", 220)
     assert (shown["gen_ai.agent.name"], shown["gen_ai.request.model"]) == ("Finder", "gpt-5")
     assert (shown["session.id"], shown["gen_ai.response.status"]) == (session_id, "completed")
     (tool,) = [one for one in seen.everything if isinstance(one, EventRecord)]
-    assert (tool.name, tool.data, tool.system) == (
+    assert (tool.name, tool.data, tool.metadata["server"]) == (
         "search", {"arguments": {"query": "files"}, "result": "a.txt"}, "scripted"
     )  # fmt: skip
     sessions = [one for one in seen.everything if isinstance(one, SessionRecord)]

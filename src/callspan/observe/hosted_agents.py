@@ -243,6 +243,9 @@ def call_of(
 def event_of(run: ToolRun, origin: Origin, now_ns: int) -> EventRecord:
     """Return the record of a tool's run."""
     start_ns = now_ns if run.start_ns is None else run.start_ns
+    facts: dict[str, object] = {"provider": origin.info.provider, "tool_type": "extension"}
+    if run.server is not None:
+        facts["server"] = run.server
     return EventRecord(
         event_id=response_call_id(origin.info.provider, run.key),
         session_id=run.session_id,
@@ -250,9 +253,8 @@ def event_of(run: ToolRun, origin: Origin, now_ns: int) -> EventRecord:
         name=run.name,
         time_ns=start_ns,
         duration_ns=run.duration_ns,
-        system=run.agent,
         data={"arguments": run.arguments, "result": run.result},
         tool_call_id=run.key,
         error=ErrorInfo(kind="unknown", type="tool_error") if run.failed else None,
-        metadata=origin.metadata,
+        metadata={**origin.metadata, **facts},
     )

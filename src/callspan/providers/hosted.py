@@ -84,7 +84,8 @@ class ToolRun(msgspec.Struct, frozen=True, kw_only=True):
     """The provider's id of the tool call."""
     session_id: str | None
     name: str | None
-    agent: str | None = None
+    server: str | None = None
+    """The MCP server that has the tool."""
     arguments: object = None
     result: object = None
     start_ns: int | None = None

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.runtime import LEVELS, SPAN_REFS, SpanRef, known_level
+from callspan.agent.runtime import LEVELS, SPAN_REFS, ScopeSpanHandle, SpanRef, known_level
 from callspan.background import LOOK_UPS
 from callspan.fail_open import fail_open
 from callspan.observe.hosted_agents import (
@@ -43,6 +43,7 @@ from callspan.providers.routes import Found
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord
 from callspan.record.ids import response_call_id
+from callspan.record.span_handle import span_ids
 from callspan.reported.claims import unless_known
 from callspan.reported.look_ups import LookUps, is_before
 from callspan.reported.reports import FixedReport, Known, Report, Reports, Spans
@@ -213,14 +214,38 @@ class _ToolEvent(_OfSession):
     def __init__(self, work: HostedWork, source: Source, run: ToolRun, now_ns: int) -> None:
         super().__init__(work, source, run.session_id, (source.provider, run.key), unless_known, now_ns)
         self._run = run
+        self._shown: ScopeSpanHandle | None = None
+
+    @property
+    def _wants_span(self) -> bool:
+        return self._source.context is not None
 
     def asks(self, known: Known) -> bool:
-        """Return whether the content level of its session is unknown."""
-        return known.level is None and self._session_id is not None
+        """Return whether the content level of its session is unknown, or another process may have shown it."""
+        return self._wants_span or (known.level is None and self._session_id is not None)
+
+    def ask(self, look_ups: LookUps, known: Known) -> Known:
+        """Return what the stores know of the session, and whether the run has a span."""
+        known = super().ask(look_ups, known)
+        is_shown = self._wants_span and look_ups.has_span(self.build(known).event_id)
+        return msgspec.structs.replace(known, is_complete=is_shown)
 
     def build(self, known: Known) -> EventRecord:
         del known
         return event_of(self._run, self._source.origin, self._now_ns)
+
+    def _complete(self, known: Known, level: Content) -> None:
+        """Write it, with a span unless another process has made one."""
+        of_calls, spans = self._of.outlets[level]
+        record, starter = self.build(known), self._of.scope_spans
+        if spans is not None and starter is not None and self._wants_span and not known.is_complete:
+            self._shown = self._shown or starter.start(of_calls.process(record), parent=self._source.context)
+        if self._shown is not None:
+            record = msgspec.structs.replace(record, **span_ids(self._shown))
+        if self._first is None or (known.is_answered and self._first != (record, level)):
+            self._write(of_calls, "first" if self._first is None else "completed", record)
+        if self._shown is not None:
+            self._shown.end(of_calls.process(record), None, self.tokens)
 
 
 class _ModelCall(_OfSession):

@@ -18,7 +18,7 @@ from callspan.agent.runtime import SpanRef, UnansweredError
 from callspan.background import on_own_thread
 from callspan.fail_open import fail_open, ours, reported
 from callspan.record.call import CallRecord, Place
-from callspan.record.events import SessionRecord, record_key
+from callspan.record.events import EventRecord, SessionRecord, record_key
 from callspan.record.merging import first_seen
 from callspan.settings import Content
 from callspan.spool.losses import Losses, Occasions, add_losses
@@ -67,6 +67,10 @@ class LookUps:
     def complete(self, call_ids: Sequence[str]) -> Mapping[str, StoredCall]:
         """Return those of the calls that are stored with their end. Raises UnansweredError."""
         return self._ask(call_ids, _ended)
+
+    def has_span(self, event_id: str) -> bool:
+        """Return whether a store has an event with the span of another process. Raises UnansweredError."""
+        return bool(self._ask([event_id], _shown))
 
     def model(self, session_id: str) -> str | None:
         """Return the recorded model of a hosted agent's session; None if unknown. Raises UnansweredError."""
@@ -148,7 +152,8 @@ def _ref(reader: Reader, stored: Stored) -> SpanRef:
             complete=_has_ended(record), has_answer=stored.has_answer, seen_ns=first_seen(record),
             response_id=None if record.response is None else record.response.id,
         )  # fmt: skip
-    place = Place(session_id=record.session_id, timestep_id=record.timestep_id, timestep=record.index)
+    index = record.timestep if isinstance(record, EventRecord) else record.index
+    place = Place(session_id=record.session_id, timestep_id=record.timestep_id, timestep=index)
     session = None if record.session_id is None else next(reader.stored("session", [record.session_id]), None)
     return replace(ref, place=place, level=None if session is None else _level(session.record))
 
@@ -172,6 +177,11 @@ def _ended(reader: Reader, ids: Sequence[str]) -> dict[str, StoredCall]:
         for record, has_answer in found
         if isinstance(record, CallRecord) and _has_ended(record)
     }
+
+
+def _shown(reader: Reader, ids: Sequence[str]) -> dict[str, bool]:
+    found = (one.record for one in reader.stored("event", ids))
+    return {one.event_id: True for one in found if isinstance(one, EventRecord) and one.span_id is not None}
 
 
 def _models(reader: Reader, ids: Sequence[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ import msgspec
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from callspan.agent.content_for import ContentRule
-from callspan.agent.runtime import SpanRef, UnansweredError
+from callspan.agent.runtime import SpanRef, SpanStarter, UnansweredError
 from callspan.background import LOOK_UPS, SPAN, TOKENS, TOTALS, Tokens
 from callspan.fail_open import fail_open, ours
 from callspan.observe.ports import CallSpanHandle
@@ -112,6 +112,8 @@ class Reports:
         `tools_ran` records the tools that ran at the provider in an answer.
         """
         self.tools_ran = tools_ran
+        self.scope_spans: SpanStarter | None = None
+        """Starts the spans of tools that are reported one by one."""
         self.look_ups, self.measure, self.outlets, self.withheld = look_ups, measure, outlets, withheld
         self.write, self.rule, self._interrupted = write, rule, interrupted
         self.claims: Claims[Any] = Claims()

@@ -391,7 +391,7 @@ class Times(NamedTuple):
 class Stored(NamedTuple):
     """A record that a store has."""
 
-    record: CallRecord | SessionRecord | TimestepRecord
+    record: CallRecord | EventRecord | SessionRecord | TimestepRecord
     """The record, without bodies."""
     has_answer: bool = False
     """Of a call: the body of the answer is stored."""
@@ -508,7 +508,10 @@ class Reader(Protocol):
         """Yield the times of the calls that succeeded, in any order."""
 
     def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
-        """Yield the records of a kind (`session`, `timestep`, `call`) with one of these whole ids, in any order."""
+        """Yield the records of a kind with one of these whole ids, in any order.
+
+        Kinds are `session`, `timestep`, `call` and `event`.
+        """
 
     def close(self) -> None:
         """Close the store."""

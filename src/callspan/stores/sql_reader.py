@@ -17,7 +17,15 @@ import msgspec
 from callspan.fail_open import ours
 from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
-from callspan.record.events import RECORD_TYPES, Record, RewardRecord, SessionRecord, TimestepRecord, start_id
+from callspan.record.events import (
+    RECORD_TYPES,
+    EventRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    start_id,
+)
 from callspan.stores import aggregates, bodies, filters
 from callspan.stores.aggregates import Latencies
 from callspan.stores.base import (
@@ -67,10 +75,11 @@ FROM (SELECT session_id, began, ended,
 GROUP BY session_id
 """
 """The time in which a call or a tool of a session ran: each adds what is behind the latest end before it."""
-_TYPES: Final[Mapping[str, type[CallRecord | SessionRecord | TimestepRecord]]] = {
+_TYPES: Final[Mapping[str, type[CallRecord | EventRecord | SessionRecord | TimestepRecord]]] = {
     "session": SessionRecord,
     "timestep": TimestepRecord,
     "call": CallRecord,
+    "event": EventRecord,
 }
 _KNOWN_BY: Final = (*CALL_IDS[1:], "trace_id")
 """Columns with ids that find a call."""

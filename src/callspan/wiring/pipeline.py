@@ -135,6 +135,8 @@ class Pipeline:
             run_again=self._run_again,
         )
 
+        self._reports.scope_spans = self.runtime.spans
+
     def load(self) -> None:
         """Import the delivery and pricing code now, not during the application's calls."""
         settings = self.settings

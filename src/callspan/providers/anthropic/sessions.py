@@ -220,7 +220,7 @@ class EventFold:
             return []
         return [ToolRun(
             key=word(used, "id") or "", session_id=self._path.session_id, name=word(used, "name"),
-            agent=word(used, "mcp_server_name"), arguments=used.get("input"), result=detached(event.get("content")),
+            server=word(used, "mcp_server_name"), arguments=used.get("input"), result=detached(event.get("content")),
             start_ns=time_ns(used, "processed_at"), duration_ns=_between(used, event),
             failed=flag(event, "is_error") is True,
         )]  # fmt: skip

@@ -182,7 +182,7 @@ class TurnFold:
         arguments = next((item[name] for name in _ARGUMENTS if item.get(name) is not None), None)
         return [ToolRun(
             key=identity, session_id=self._session_id, name=word(item, "name") or _TOOLS[word(item, "type") or ""],
-            agent=word(item, "server_label"), arguments=detached(arguments), result=detached(item.get("output")),
+            server=word(item, "server_label"), arguments=detached(arguments), result=detached(item.get("output")),
             duration_ns=_ns(count(item, "duration_ms")), failed=text(item, "status") == "failed",
         )]  # fmt: skip
 
