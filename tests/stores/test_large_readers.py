@@ -50,7 +50,7 @@ def large(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> Path
         (("calls", "--text", "grid"), 1.0, 2.0),
         # Here one text in 25 is stored in two parts, and each answer twice.
         (("calls", "--text", "no such text"), 1.2, 4.0),
-        (("report", "-o", "-"), 6.0, 30.0),
+        (("report", "-o", "-"), 10.0, 30.0),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )
