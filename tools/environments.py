@@ -39,7 +39,15 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
         ".venv-frameworks/litellm": ["-e", ".", "litellm", "mcp"],  # which it imports and does not ask for
         ".venv-frameworks/instructor": ["-e", ".", "instructor", "anthropic"],
         ".venv-frameworks/pydantic-ai": ["-e", ".", "pydantic-ai-slim[openai,anthropic]"],
-        ".venv-frameworks/strands": ["-e", ".", "strands-agents[openai]"],
+        ".venv-frameworks/strands": ["-e", ".", "strands-agents[openai,anthropic]"],
+        ".venv-frameworks/langgraph": ["-e", ".", "langgraph", "langchain-openai", "langchain-anthropic"],
+        ".venv-frameworks/crewai": ["-e", ".", "crewai[anthropic]"],
+        ".venv-frameworks/smolagents": ["-e", ".", "smolagents[openai]"],
+        ".venv-frameworks/agno": ["-e", ".", "agno", "openai", "anthropic"],
+        ".venv-frameworks/llama-index": [
+            "-e", ".", "llama-index-llms-openai", "llama-index-llms-anthropic", "anthropic<1",
+        ],
+        ".venv-frameworks/dspy": ["-e", ".", "dspy"],
         ".venv-frameworks/celery": ["-e", ".[openai,anthropic,otlp]", "celery"],
     },
     "service": {

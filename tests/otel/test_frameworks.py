@@ -21,7 +21,16 @@ FRAMEWORKS = {
     "litellm": "litellm_sdk.py",
     "instructor": "instructor_sdk.py",
     "pydantic-ai": "pydantic_ai_sdk.py",
+    "langgraph": "langgraph_graphs.py",
+    "crewai": "crewai_crews.py",
+    "smolagents": "smolagents_sdk.py",
+    "agno": "agno_sdk.py",
+    "llama-index": "llama_index_sdk.py",
+    "dspy": "dspy_modules.py",
+    "strands": "strands_agents.py",
 }
+OWN_TRACING = ("pydantic-ai", "strands")
+"""Frameworks with OpenTelemetry spans of their own, which are above ours."""
 
 
 @cache
@@ -44,12 +53,23 @@ def test_results_and_requests_are_the_same_with_callspan_on_and_off(framework: s
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_every_wire_call_has_one_span_under_the_callers(framework: str) -> None:
+def test_every_wire_call_has_one_record_and_one_span_under_the_callers(framework: str) -> None:
     scenes = played(framework, "on")["scenes"]
-    assert {"plain", "streamed", "tools", "structured"} & {name.rpartition(":")[2] for name in scenes}
+    kinds = {part for name in scenes for part in name.split(":")}
+    assert {"tools", "structured"} & kinds
+    assert "two" in kinds
     for name, scene in scenes.items():
         calls = len(scene["wire"])
-        assert (scene["spans"], scene["under_caller"], scene["llm_spans"]) == (calls, calls, calls), name
+        found = scene["spans"], scene["llm_spans"], scene["records"], scene["under_caller"]
+        assert found == (calls, calls, calls, calls), name
+
+
+@pytest.mark.parametrize("framework", OWN_TRACING)
+def test_spans_of_the_frameworks_agents_are_above_ours(framework: str) -> None:
+    scenes = played(framework, "on")["scenes"]
+    traced = [scene["parents"] for name, scene in scenes.items() if "traced" in name]
+    assert traced
+    assert all(any(name.startswith("invoke_agent") for name in parents) for parents in traced)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -1,5 +1,6 @@
 """instructor: structured output out of both SDKs."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anthropic
@@ -8,6 +9,7 @@ import openai
 from pydantic import BaseModel
 from stage import run
 
+import callspan
 from callspan.testing import ScriptedProvider
 
 
@@ -50,6 +52,21 @@ def anthropic_structured(provider: ScriptedProvider) -> Any:
     return create(model="claude-sonnet-4-5", max_tokens=64, response_model=City, **REQUEST).model_dump()
 
 
+def openai_left(provider: ScriptedProvider) -> Any:
+    parts = from_openai(provider).chat.completions.create_partial(model="gpt-5", response_model=City, **REQUEST)
+    return next(part.name for part in parts if part.name)
+
+
+def openai_two(provider: ScriptedProvider) -> Any:
+    client = from_openai(provider)
+
+    def ask(_: int) -> Any:
+        return client.chat.completions.create(model="gpt-5", response_model=City, **REQUEST).model_dump()
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(callspan.copy_context(ask), range(2)))
+
+
 def retried(provider: ScriptedProvider) -> Any:
     """An answer that is no city is asked for again: two calls, two spans."""
     create = from_openai(provider).chat.completions.create
@@ -64,5 +81,10 @@ if __name__ == "__main__":
             "openai-streamed:structured": openai_streamed,
             "anthropic:structured": anthropic_structured,
             "openai:retried": retried,
-        }
+            "openai:left:structured": openai_left,
+            "openai:two:structured": openai_two,
+        },
+        "instructor",
+        "openai",
+        "anthropic",
     )

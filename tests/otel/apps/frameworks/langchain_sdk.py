@@ -1,5 +1,6 @@
 """LangChain: ChatOpenAI and ChatAnthropic."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -13,6 +14,7 @@ from stage import run
 from callspan.testing import ScriptedProvider
 
 os.environ["LANGSMITH_TRACING"] = "false"
+PACKAGES = ("langchain-openai", "langchain-anthropic", "openai", "anthropic")
 
 
 class City(BaseModel):
@@ -47,15 +49,28 @@ def tools(model: Any) -> Any:
     return [call["name"], call["args"], able.invoke([question, first, result]).text]
 
 
+def left(model: Any) -> Any:
+    for chunk in model.stream("Hi"):
+        if chunk.text:
+            return chunk.text
+    return None
+
+
+async def two(model: Any) -> Any:
+    return [message.text for message in await asyncio.gather(model.ainvoke("Hi"), model.ainvoke("Ho"))]
+
+
 def scenes(make: Any) -> dict[str, Any]:
     return {
         "plain": lambda provider: make(provider).invoke("Hi").text,
         "streamed": lambda provider: [chunk.text for chunk in make(provider).stream("Hi")],
         "tools": lambda provider: tools(make(provider)),
         "structured": lambda provider: make(provider).with_structured_output(City).invoke("Which?").model_dump(),
+        "left": lambda provider: left(make(provider)),
+        "two": lambda provider: asyncio.run(two(make(provider))),
     }
 
 
 if __name__ == "__main__":
     makers = {"openai": chat_openai, "anthropic": chat_anthropic}
-    run({f"{maker}:{name}": scene for maker, make in makers.items() for name, scene in scenes(make).items()})
+    run({f"{maker}:{name}": scene for maker, make in makers.items() for name, scene in scenes(make).items()}, *PACKAGES)

@@ -1,7 +1,10 @@
 """LiteLLM: its OpenAI provider, which calls the openai SDK, sync and async."""
 
 import asyncio
+import os
 from typing import Any
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
 from pydantic import BaseModel
@@ -55,6 +58,18 @@ def plain_async(provider: ScriptedProvider) -> Any:
     return asyncio.run(litellm.acompletion(messages=HI, **options(provider))).choices[0].message.content
 
 
+def left(provider: ScriptedProvider) -> Any:
+    for chunk in litellm.completion(messages=HI, stream=True, **options(provider)):
+        if chunk.choices[0].delta.content:
+            return chunk.choices[0].delta.content
+    return None
+
+
+async def two(provider: ScriptedProvider) -> Any:
+    done = await asyncio.gather(*(litellm.acompletion(messages=HI, **options(provider)) for _ in range(2)))
+    return [each.choices[0].message.content for each in done]
+
+
 if __name__ == "__main__":
     run(
         {
@@ -63,5 +78,9 @@ if __name__ == "__main__":
             "tools": tools,
             "structured": structured,
             "async:plain": plain_async,
-        }
+            "left": left,
+            "async:two": lambda provider: asyncio.run(two(provider)),
+        },
+        "litellm",
+        "openai",
     )

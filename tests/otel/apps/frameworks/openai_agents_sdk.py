@@ -12,6 +12,7 @@ from stage import run
 from callspan.testing import ScriptedProvider
 
 set_tracing_disabled(disabled=True)
+PACKAGES = ("openai-agents", "openai")
 
 
 class City(BaseModel):
@@ -44,12 +45,28 @@ def streamed(provider: ScriptedProvider, kind: Any) -> Any:
     return asyncio.run(whole())
 
 
+async def left(provider: ScriptedProvider, kind: Any) -> Any:
+    events = Runner.run_streamed(agent(provider, kind), "Hi").stream_events()
+    async for event in events:
+        if event.type == "raw_response_event" and "delta" in event.data.type:
+            await events.aclose()
+            return event.data.type
+    return None
+
+
+async def two(provider: ScriptedProvider, kind: Any) -> Any:
+    done = await asyncio.gather(*(Runner.run(agent(provider, kind), "Hi") for _ in range(2)))
+    return [each.final_output for each in done]
+
+
 def scenes(kind: Any) -> dict[str, Any]:
     return {
         "plain": lambda provider: plain(provider, kind),
         "streamed": lambda provider: streamed(provider, kind),
         "tools": lambda provider: plain(provider, kind, tools=[weather]),
         "structured": lambda provider: plain(provider, kind, output_type=City),
+        "left": lambda provider: asyncio.run(left(provider, kind)),
+        "two": lambda provider: asyncio.run(two(provider, kind)),
     }
 
 
@@ -59,4 +76,4 @@ if __name__ == "__main__":
         "websocket": OpenAIResponsesWSModel,
         "chat": OpenAIChatCompletionsModel,
     }
-    run({f"{api}:{name}": scene for api, kind in kinds.items() for name, scene in scenes(kind).items()})
+    run({f"{api}:{name}": scene for api, kind in kinds.items() for name, scene in scenes(kind).items()}, *PACKAGES)

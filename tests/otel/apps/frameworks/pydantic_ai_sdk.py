@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic_ai import Agent
+from pydantic_ai.capabilities import Instrumentation
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.instrumented import InstrumentedModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
@@ -48,6 +49,17 @@ def streamed(model: Any) -> Any:
     return "".join(asyncio.run(whole()))
 
 
+async def left(model: Any) -> Any:
+    async with Agent(model).run_stream("Hi") as result:
+        async for text in result.stream_text(delta=True, debounce_by=None):
+            return text
+    return None
+
+
+async def two(model: Any) -> Any:
+    return [done.output for done in await asyncio.gather(*(Agent(model).run("Hi") for _ in range(2)))]
+
+
 def structured(model: Any) -> Any:
     return Agent(model, output_type=City).run_sync("Which?").output.model_dump()
 
@@ -58,12 +70,20 @@ def scenes(make: Any) -> dict[str, Any]:
         "streamed": lambda provider: streamed(make(provider)),
         "tools": lambda provider: Agent(make(provider), tools=[weather]).run_sync("The weather?").output,
         "structured": lambda provider: structured(make(provider)),
+        "left": lambda provider: asyncio.run(left(make(provider))),
+        "two": lambda provider: asyncio.run(two(make(provider))),
     }
 
 
 if __name__ == "__main__":
     # Its own tracing on: its span of each call is the one there is.
-    traced = {"chat:traced": lambda provider: Agent(InstrumentedModel(chat(provider))).run_sync("Hi").output}
+    traced = {
+        "chat:traced:plain": lambda provider: Agent(InstrumentedModel(chat(provider))).run_sync("Hi").output,
+        "chat:traced:tools": lambda provider: (
+            Agent(chat(provider), tools=[weather], capabilities=[Instrumentation()]).run_sync("The weather?").output
+        ),
+        "chat:traced:left": lambda provider: asyncio.run(left(InstrumentedModel(chat(provider)))),
+    }
     makers = {"chat": chat, "responses": responses, "anthropic": claude}
     every = {f"{maker}:{name}": scene for maker, make in makers.items() for name, scene in scenes(make).items()}
-    run({**every, **traced})
+    run({**every, **traced}, "pydantic-ai-slim", "openai", "anthropic")

@@ -1,15 +1,24 @@
-"""The stage of a framework: a scripted provider, the four scenarios, and their results as JSON."""
+"""The stage of a framework: a scripted provider, the scenes, and what came of each as JSON.
+
+The kind of a scene is the last part of its name: `plain`, `streamed`, `tools`, `structured`, `retried`, `left` (a
+stream that is left early) or `two` (two calls at once). In a scene that is `traced` the framework's own tracing is on.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from importlib.metadata import version
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -18,6 +27,7 @@ from callspan.testing import ScriptedProvider
 from callspan.testing.provider import Reply
 from callspan.testing.provider.script import ReceivedRequest
 
+OPERATION = "gen_ai.operation.name"
 CITY = {"name": "Paris", "people": 2}
 Scene = Callable[[ScriptedProvider], Any]
 
@@ -29,11 +39,11 @@ def script(provider: ScriptedProvider, scene: str) -> None:
         provider.reply(text="It rains in Paris.")
     elif scene == "retried":
         provider.reply(tool_calls=[{"name": "City", "arguments": {"name": "Paris"}, "id": "call_0"}])
-        provider.reply(responder=matching_reply)
+        provider.reply(responder=matching_reply, repeat=True)
     elif scene == "structured":
-        provider.reply(responder=matching_reply)
+        provider.reply(responder=matching_reply, repeat=True)
     else:
-        provider.reply(text="One, two, three.")
+        provider.reply(text="One, two, three.", repeat=True)
 
 
 def matching_reply(request: ReceivedRequest) -> Reply:
@@ -47,8 +57,11 @@ def matching_reply(request: ReceivedRequest) -> Reply:
     return Reply(tool_calls=[{"name": name, "arguments": CITY, "id": "call_1"}])
 
 
-def run(scenes: Mapping[str, Scene]) -> None:
-    """Play every scene, with callspan on if the command line says `on`, and print what came of it."""
+def run(scenes: Mapping[str, Scene], *packages: str) -> None:
+    """Play every scene, with callspan on if the command line says `on`, and print what came of it.
+
+    `packages` are those whose versions are printed.
+    """
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -57,31 +70,73 @@ def run(scenes: Mapping[str, Scene]) -> None:
     listener = logging.Handler(logging.WARNING)
     listener.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("callspan").addHandler(listener)
-    if sys.argv[1] == "on":
-        import callspan
 
-        callspan.instrument()
-    results = {name: _play(name, scene, exporter) for name, scene in scenes.items()}
-    print("RESULT " + json.dumps({"scenes": results, "heard": messages}))
+    def recorded() -> int:
+        return 0
+
+    with tempfile.TemporaryDirectory() as directory:
+        if sys.argv[1] == "on":
+            import callspan.stores
+
+            store = f"sqlite:///{directory}/calls.db"
+            handle = callspan.instrument(stores=store)
+
+            def recorded() -> int:
+                """The number of calls in the store."""
+                handle.force_flush()
+                try:
+                    with closing(callspan.open_store(store)) as reader:
+                        return sum(1 for _ in reader.calls())
+                except callspan.stores.EmptyStoreError:
+                    return 0
+
+        results = {name: _play(name, scene, exporter, recorded) for name, scene in scenes.items()}
+        if sys.argv[1] == "on":
+            handle.uninstrument()
+    versions = {package: version(package) for package in packages}
+    print("\nRESULT " + json.dumps({"scenes": results, "heard": messages, "versions": versions}))
 
 
-def _play(name: str, scene: Scene, exporter: InMemorySpanExporter) -> dict[str, Any]:
+def _play(name: str, scene: Scene, exporter: InMemorySpanExporter, recorded: Callable[[], int]) -> dict[str, Any]:
     exporter.clear()
+    before = recorded()
     with ScriptedProvider() as provider:
-        script(provider, name.partition(":")[2] or name)
+        script(provider, name.rpartition(":")[2])
         with trace.get_tracer("app").start_as_current_span("caller") as caller:
             result = scene(provider)
-        paths = [request.path for request in provider.requests if not request.is_upgrade]
+        # Counting tokens is free, and no call.
+        requests = [one for one in provider.requests if not one.is_upgrade and not one.path.endswith("/count_tokens")]
+    gc.collect()
     FRAMES.drain(5)
-    spans = exporter.get_finished_spans()
-    above = {span.context.span_id: span.parent.span_id if span.parent else None for span in spans}
-    # A framework's own span of the call carries our call id, too: there is one span per call, regardless of its maker.
-    ours = [span for span in spans if "callspan.call_id" in (span.attributes or {})]
-    calls = [span for span in spans if (span.attributes or {}).get("gen_ai.operation.name") == "chat"]
-    under = 0
-    for span in ours:
-        parent = above[span.context.span_id]
-        while parent is not None and parent != caller.get_span_context().span_id:
-            parent = above.get(parent)
-        under += parent is not None
-    return {"result": result, "wire": paths, "spans": len(ours), "under_caller": under, "llm_spans": len(calls)}
+    deadline = time.monotonic() + (0 if sys.argv[1] == "off" else 8)
+    # A span that the framework does not end is kept for five seconds and a little more.
+    while len(_of_calls(exporter)) < len(requests) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    calls = _of_calls(exporter)
+    above = [_above(span, exporter.get_finished_spans()) for span in calls]
+    return {
+        "result": result,
+        "wire": [request.path for request in requests],
+        "spans": sum("callspan.call_id" in (span.attributes or {}) for span in calls),
+        "llm_spans": len(calls),
+        "records": recorded() - before,
+        "under_caller": sum(caller.get_span_context().span_id in parents for parents in above),
+        "parents": sorted({name for parents in above for name in parents.values()} - {"caller"}),
+    }
+
+
+def _of_calls(exporter: InMemorySpanExporter) -> list[ReadableSpan]:
+    """The LLM spans, whoever has made them; each should have the id of our call."""
+    return [span for span in exporter.get_finished_spans() if (span.attributes or {}).get(OPERATION) == "chat"]
+
+
+def _above(span: ReadableSpan, spans: Iterable[ReadableSpan]) -> dict[int, str]:
+    """Names of the finished spans above a span, and of its parent, by their ids."""
+    known = {one.get_span_context().span_id: one for one in spans}
+    found: dict[int, str] = {}
+    parent = span.parent
+    while parent is not None:
+        one = known.get(parent.span_id)
+        found[parent.span_id] = "" if one is None else one.name
+        parent = None if one is None else one.parent
+    return found
