@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -149,8 +150,14 @@ def with_request(http: Http, call: CallRecord, request: Any) -> Http:  # noqa: A
         host=None if is_base else mask_text(url.netloc.decode("ascii")),
         path=path if is_route else mask_text(path),
         route=None if is_route else http.route,
-        betas=[mask_text(name) for part in beta.split(",") if (name := part.strip())] if beta else [],
+        betas=list(_betas(beta)) if beta else [],
     )
+
+
+@lru_cache
+def _betas(header: str) -> list[str]:
+    """Return the names in a header; cached, because a client mostly sends the same."""
+    return [mask_text(name) for part in header.split(",") if (name := part.strip())]
 
 
 def with_answer(http: Http, headers: Mapping[str, str]) -> Http:
