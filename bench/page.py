@@ -14,7 +14,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 README = PAGE.parent.parent / "README.md"
-PARTS = ("times", "instructions", "peers", "weights", "scale")
+PARTS = ("times", "instructions", "peers", "weights", "scale", "service")
 PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "msgspec", "wrapt")
 _QUIET = 0.1
 """CPUs kept busy by others up to which a machine counts as quiet."""
@@ -31,6 +31,8 @@ _HEAD = """# Overhead of callspan
 | what do other tracers cost? | [the others](#the-others) |
 | what does it cost to start, and to deliver to a store? | [starting up](#starting-up), [delivery](#delivery) |
 | how large is a span? | [a span's weight](#a-spans-weight) |
+| where does the cost of a tool or timestep go? | [tools and timesteps](#tools-and-timesteps-with-an-otlp-store) |
+| what does a service pay for all of it? | [a service](#a-service) |
 | is it the same with many calls and streams at once? | [many at once](#many-at-once) |
 
 Use the ratios: they are from one run. The microseconds depend on the machine and the moment.
