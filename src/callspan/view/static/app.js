@@ -25,6 +25,13 @@ const read = () => {
   return { page: PAGES[page] ?? "start", id: id && decodeURIComponent(id), values: Object.fromEntries(new URLSearchParams(values)), hash: location.hash };
 };
 
+// At most two sessions or calls are marked to be compared; the one that was marked first is A.
+export const isMarked = id => app.marked.includes(id);
+export const toMark = id => {
+  app.marked = isMarked(id) ? app.marked.filter(one => one !== id) : [...app.marked, id].slice(-2);
+  stored("sessionStorage", "marked", JSON.stringify(app.marked));
+};
+
 export const say = (kind, reason) => {
   const where = app.store ? [" · ", app.store] : [], file = globalThis.CALLSPAN_FILE;
   if (file) state.replaceChildren(`written ${day(file.at_ms)} ${clock(file.at_ms, false)}`, ...where);

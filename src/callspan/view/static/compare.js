@@ -1,7 +1,7 @@
 // Compare: two calls or two sessions, facts first, then messages side by side; differences are marked in the text.
 import { h, link, soft, button } from "./dom.js";
 import { get } from "./api.js";
-import { shown, oneLine, shell } from "./format.js";
+import { shown, oneLine, shell, signed } from "./format.js";
 import { address, say } from "./app.js";
 import { roving } from "./keys.js";
 
@@ -52,13 +52,17 @@ export default async ({ place, app, signal }) => {
   const cursor = roving(list, { rows: ".row.pair:not(.head)" });
   const differs = one => one.dataset.status !== "same";
   const segments = (label, values, chosen, key) => h("div.segments", { role: "group", "aria-label": label }, values.map(value => button(value, () => go({ [key]: value }), { "aria-pressed": String(value === chosen) })));
-  const side = (name, at) => h("span", { role: "columnheader" }, h("b", null, name), " ", link(address(found.kind, found.ids[at]), h("span.linked", null, found.ids[at])));
+  const fact = (name, at) => found.facts.find(one => one.name === name)?.["ab"[at]].replace(/^–$/, "") || "";
+  const side = (name, at) => {
+    const reward = fact("reward", at), named = [fact("task", at) || fact("name", at), reward && signed(Number(reward))].filter(Boolean).join(" ");
+    return h("span", { role: "columnheader" }, h("b", null, name), " ", oneLine(named), " ", link(address(found.kind, found.ids[at]), h("span.linked.id", null, found.ids[at])));
+  };
   const open = at => { location.hash = address(found.kind, found.ids[at]); };
   const other = { all: "differences", differences: "all", words: "lines", lines: "words" };
   return {
     title: "Compare",
     body: h("div.compare", null,
-      h("div.titlebar", null, h("h1", null, "Compare ", soft(`two ${found.kind}s`)), h("p.soft", null, found.first, found.cut ? h("b", null, ` Only the first ${found.cut} calls of each are compared.`) : "")),
+      h("section.titlebar", { "aria-label": "Compared" }, h("h1", null, "Compare ", soft(`two ${found.kind}s`)), h("p.soft", null, found.first, found.cut ? h("b", null, ` Only the first ${found.cut} calls of each are compared.`) : "")),
       h("div.filters", null, segments("What is shown", ["all", "differences"], show, "show"), segments("Compared by", ["lines", "words"], unit, "unit"), button("swap", () => go({ a: b, b: a })),
         h("code.soft", null, `callspan diff ${shell(a)} ${shell(b)}${unit === "lines" ? " --lines" : ""}${show === "all" ? " --all" : ""}`)),
       h("div.table", { role: "table", "aria-label": "Comparison" }, h("div.row.head.pair", { role: "row" }, h("span", { role: "columnheader" }, ""), side("A", 0), side("B", 1), h("span.soft", { role: "columnheader" }, "B against A")), list)),

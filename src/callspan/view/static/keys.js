@@ -10,7 +10,10 @@ let page = [], first = "", letters = stored("localStorage", "letters") !== "off"
 export const setKeys = entries => {
   page = entries;
   const line = document.querySelector("footer.keys");
-  line.replaceChildren(...entries.filter(([, words]) => words).map(([keys, words]) => h("span", null, h("kbd", null, keys === "Escape" ? "Esc" : keys), " ", words)),
+  const shown = ([keys, words]) => [h("kbd", null, keys === "Escape" ? "Esc" : keys), " ", words];
+  line.replaceChildren(...entries.filter(([, words]) => words).map(entry => (entry[2]
+    ? button(shown(entry), event => entry[2](event), { class: "plain", tabindex: "-1" })
+    : h("span", null, shown(entry)))),
     button("all keys", sheet, { class: "plain all", "aria-haspopup": "dialog" }));
   line.querySelector(".all").prepend(h("kbd", null, "?"), " ");
 };

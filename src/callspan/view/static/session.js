@@ -1,10 +1,10 @@
 // A session: its course on the left, its conversation on the right; selecting in one selects in the other.
-import { h, link, mark, soft, stored, strong, button } from "./dom.js";
+import { h, link, mark, soft, strong, button } from "./dom.js";
 import { get, follow } from "./api.js";
 import { clock, count, money, oneLine, plural, signed, sum, time, DASH, day } from "./format.js";
 import { axisOf, callPieces, dot, span, toolPiece } from "./bars.js";
-import { roving } from "./keys.js";
-import { address, say } from "./app.js";
+import { roving, setKeys } from "./keys.js";
+import { address, isMarked, say, toMark } from "./app.js";
 import { callMarks, cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 import { actionText, contextOf, instructionsBox, scoreLine, turnOf } from "./conversation.js";
 import { isEpisode } from "./episode.js";
@@ -185,6 +185,16 @@ export default async ({ place, app, signal }) => {
   const enter = () => { const row = cursor.chosen(); if (row?.dataset.step) return toggle(row.dataset.step); const call = row && (table ? table.callOf(data, row) : data.rows.find(entry => entry.id === row.dataset.id)?.kind === "call" ? row.dataset.id : joined(row.dataset.id)); if (call) location.hash = address("call", call); };
   const isMark = row => row.querySelector(table ? "b.good" : ".mark");
   drawAll();
+  const other = () => app.marked.find(one => one !== id);
+  const compare = () => { if (other()) location.hash = address("compare", null, { a: other(), b: id }); };
+  const keys = () => [["j k", table ? "step" : "row"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)],
+    ["h l", table ? "" : "fold, open"], ["h", "", () => { const row = cursor.chosen(); if (row?.dataset.step && !folded.has(row.dataset.step)) toggle(row.dataset.step); else cursor.jump(-1, one => one.dataset.step); }], ["l", table ? "open the step's call" : "", enter], ["Enter", "", enter],
+    ["Tab", "conversation"], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; open(); }],
+    ["b", "bodies", () => { raw = !raw; for (const box of right.querySelectorAll(".box")) { box.nextElementSibling?.matches(".raw") && box.nextElementSibling.remove(); if (raw) box.after(h("pre.raw", null, box.dataset.raw || "")); } }],
+    ["n p", table ? "next, previous reward" : "next, previous mark"], ["n", "", () => cursor.jump(1, isMark)], ["p", "", () => cursor.jump(-1, isMark)],
+    ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)], [".", "", () => take(held)],
+    ["x", isMarked(id) ? "marked to compare" : "mark to compare", () => { toMark(id); setKeys(keys()); }], ["c", other() ? "compare with the marked one" : "", compare],
+    ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = "#/"; }]];
   let ticking = null;
   return {
     title: oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80),
@@ -196,14 +206,6 @@ export default async ({ place, app, signal }) => {
       if (data.session.outcome === "running") ticking = setInterval(() => { if (data.session.outcome === "running" && !document.hidden) drawLeft(); }, 1000);
     },
     close: () => { stop(); clearInterval(ticking); },
-    keys: [["j k", table ? "step" : "row"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)],
-      ["h l", table ? "" : "fold, open"], ["h", "", () => { const row = cursor.chosen(); if (row?.dataset.step && !folded.has(row.dataset.step)) toggle(row.dataset.step); else cursor.jump(-1, one => one.dataset.step); }], ["l", table ? "open the step's call" : "", enter], ["Enter", "", enter],
-      ["Tab", "conversation"], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; open(); }],
-      ["b", "bodies", () => { raw = !raw; for (const box of right.querySelectorAll(".box")) { box.nextElementSibling?.matches(".raw") && box.nextElementSibling.remove(); if (raw) box.after(h("pre.raw", null, box.dataset.raw || "")); } }],
-      ["n p", table ? "next, previous reward" : "next, previous mark"], ["n", "", () => cursor.jump(1, isMark)], ["p", "", () => cursor.jump(-1, isMark)],
-      ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)], [".", "", () => take(held)],
-      ["x", "mark to compare", () => { app.marked = [...app.marked.filter(one => one !== id), id].slice(-2); stored("sessionStorage", "marked", JSON.stringify(app.marked)); }],
-      ["c", "", () => { if (app.marked.length) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] || id }); }],
-      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = "#/"; }]],
+    keys: keys(),
   };
 };

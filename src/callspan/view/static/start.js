@@ -1,20 +1,26 @@
 // Start: what goes on now, the filter line, and the list of sessions.
-import { h, link, mark, soft, stored, strong, button, spaced } from "./dom.js";
+import { h, link, mark, soft, strong, button, spaced } from "./dom.js";
 import { get, follow } from "./api.js";
 import { clock, count, day, money, plural, sum, time, DASH, oneLine } from "./format.js";
 import { course, curve } from "./bars.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
-import { address, draw, say, title } from "./app.js";
+import { address, draw, isMarked, say, title, toMark } from "./app.js";
 import { callMarks, cost, costTitle, outcome, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
 
-const HEADS = ["started", "session", "user", "outcome", "scores", "course", "lasted", "calls", "tokens", "cost"];
+// Columns, and the words of the filter line that sort by them.
+const HEADS = [
+  ["started", "start"], ["session"], ["user"], ["outcome"], ["scores", "score"],
+  ["course"], ["lasted", "time"], ["calls"], ["tokens", "tokens"], ["cost", "cost"],
+];
 
-export const sessionRow = row => h("div.row.session", { role: "row", tabindex: "-1", data: { id: row.id, at: row.start_ms ?? "" } },
+const userLink = user => h("a.user", { href: address("", null, { q: `user:${quoted(user)}` }), tabindex: "-1", title: `what ${oneLine(user)} has here` }, oneLine(user));
+
+export const sessionRow = row => h(`div.row.session${isMarked(row.id) ? ".picked" : ""}`, { role: "row", tabindex: "-1", data: { id: row.id, at: row.start_ms ?? "" } },
   h("span", { role: "gridcell" }, row.start_ms === null ? DASH : clock(row.start_ms, false)),
   h("span.name", { role: "gridcell" }, soft(row.name || "session"),
     h("a.words", { href: address("session", row.id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row))),
-  h("span", { role: "gridcell" }, row.user || soft(DASH)),
+  h("span", { role: "gridcell" }, row.user ? userLink(row.user) : soft(DASH)),
   h("span", { role: "gridcell" }, outcome(row)),
   h("span.scores", { role: "gridcell" }, scores(row)),
   h("span.of-course", { role: "gridcell" }, course(row)),
@@ -23,14 +29,25 @@ export const sessionRow = row => h("div.row.session", { role: "row", tabindex: "
   h("span.right.soft", { role: "gridcell" }, tokensOf(row)),
   h("span.right", { role: "gridcell", title: costTitle(row) }, cost(row)));
 
+// The best rollout and the worst of the same task, else of all.
+const extremes = rows => {
+  const known = rows.filter(row => row.reward !== null).sort((a, b) => b.reward - a.reward);
+  const best = known.find(row => known.some(one => one.task === row.task && one.reward < row.reward)) || known[0];
+  const worst = best && (known.findLast(row => row.task === best.task && row !== best) || known.at(-1));
+  return best && worst !== best ? { a: best.id, b: worst.id } : null;
+};
+
 // More than two rollouts of a group on one day are one row, which unfolds.
-const groupRow = (rows, unfold) => {
-  const values = rows.map(row => row.reward).filter(value => value !== null), judged = rows.filter(row => row.succeeded !== null), good = judged.filter(row => row.succeeded).length;
-  const curves = rows.map(row => row.curve).filter(one => one.length);
+const groupRow = (rows, { open, toggle }) => {
+  const values = rows.map(row => row.reward).filter(value => value !== null);
+  const judged = rows.filter(row => row.succeeded !== null), good = judged.filter(row => row.succeeded).length;
+  const curves = rows.map(row => row.curve).filter(one => one.length), ends = extremes(rows);
+  const group = rows.every(row => row.task === rows[0].task) && rows[0].task || rows[0].group;
   const mean = values.length ? sum(values) / values.length : null;
-  const box = h("div.row.session.group", { role: "row", tabindex: "-1", data: { id: rows[0].id, group: "1", at: rows[0].start_ms ?? "" }, "aria-expanded": "false" },
+  const box = h("div.row.session.group", { role: "row", tabindex: "-1", data: { id: `group ${rows[0].group}`, at: rows[0].start_ms ?? "" }, "aria-expanded": String(open) },
     h("span", { role: "gridcell" }, clock(rows[0].start_ms, false)),
-    h("span.name", { role: "gridcell" }, soft(rows[0].name || "session"), h("span.words", null, "▸ ", strong(`${rows.length} rollouts`), ` of ${rows.every(row => row.task === rows[0].task) && rows[0].task || rows[0].group}`)),
+    h("span.name", { role: "gridcell" }, soft(rows[0].name || "session"), h("span.words", null, open ? "▾ " : "▸ ", strong(`${rows.length} rollouts`), ` of ${oneLine(group)}`),
+      ends && !globalThis.CALLSPAN_FILE ? h("span.marks", null, h("a.linked", { href: address("compare", null, ends), tabindex: "-1" }, "compare the best and the worst")) : ""),
     h("span", { role: "gridcell" }, soft(rows[0].user || DASH)),
     h("span", { role: "gridcell" }, judged.length ? mark(good ? "success" : "failure", `${good} of ${judged.length}`) : rows.some(row => row.outcome === "running") ? mark("running") : soft(DASH)),
     h("span.scores", { role: "gridcell" }, values.length ? scores({ reward: Math.max(...values), scores: {} }).flatMap(one => [soft("best "), one]) : soft(DASH), mean === null ? "" : [" ", soft("mean "), ...scores({ reward: mean, scores: {} })]),
@@ -39,7 +56,7 @@ const groupRow = (rows, unfold) => {
     h("span.right.soft", { role: "gridcell" }, count(sum(rows.map(row => row.calls)))),
     h("span.right.soft", { role: "gridcell" }, tokensOf({ input_tokens: sum(rows.map(row => row.input_tokens)), output_tokens: sum(rows.map(row => row.output_tokens)) })),
     h("span.right", { role: "gridcell" }, costOf(rows)));
-  box.unfold = unfold;
+  box.unfold = toggle;
   return box;
 };
 
@@ -61,6 +78,25 @@ const contents = now => {
     h("div", null, h("h2", null, "In this file"), h("p.soft", null, `${texts} ${some}${outside}.`),
       h("p.soft", null, "Live changes, text of the whole store, comparisons and exact bodies: ", h("code", null, `${found.command} view`))));
 };
+const days = rows => {
+  const found = new Map();
+  for (const row of rows) {
+    const name = row.start_ms === null ? "unknown" : day(row.start_ms);
+    if (!found.has(name)) found.set(name, []);
+    found.get(name).push(row);
+  }
+  return found;
+};
+const dayLine = (name, rows, more) => h("div.day", { role: "row" }, h("span", { role: "gridcell" }, strong(name),
+  soft(`  ${plural(rows.length, "session")} · ${plural(sum(rows.map(row => row.calls)) || 0, "call")} · ${costOf(rows)}${more ? ", and more" : ""}`)));
+
+// What the calls behind a filter come to; its numbers lead to their rows.
+const sumsLine = (line, rows, more, sums) => h("section.sums-line", { "aria-label": "Sums" },
+  h("span", null, strong(more ? `more than ${count(rows.length)}` : count(rows.length)), rows.length === 1 ? " session" : " sessions"),
+  h("a.linked", { href: address("calls", null, { q: line }) }, plural(sum(sums.map(one => one.calls)) || 0, "call")),
+  h("span", null, strong(tokensOf({ input_tokens: sum(sums.map(one => one.input_tokens)), output_tokens: sum(sums.map(one => one.output_tokens)) })), " tokens"),
+  h("span", null, strong(costOf(sums)), " cost"),
+  h("a.linked", { href: address("charts", null, { q: line }) }, "charts"));
 
 const band = now => {
   if (now.contents) return contents(now);
@@ -78,12 +114,14 @@ export default async ({ place, app, signal }) => {
   const go = text => { location.hash = address("", null, { q: text }); };
   const [now, first] = await Promise.all([get("now", {}, signal), get("sessions", { q: line }, signal)]);
   app.store = now.store.replace(/^.*\//, "");
-  const sorted = wordsOf(line).some(word => word.startsWith("sort:"));
+  const words = wordsOf(line), by = words.findLast(word => word.startsWith("sort:"))?.slice(5) || "start", sorted = by !== "start";
+  const chosen = words.filter(word => !word.startsWith("sort:")).join(" ");
   const rows = new Map(first.rows.map(row => [row.id, row])), unfolded = new Set(), later = new Set();
   let next = first.next, waitingRows = [], stop = () => {};
 
   const list = h("div.list", { role: "rowgroup" }), more = h("p.pad", null);
-  const head = h("div.row.head", { role: "row" }, HEADS.map((name, at) => h(`span${at > 5 ? ".right" : ""}`, { role: "columnheader" }, name + (at || sorted ? "" : " ↓"))));
+  const head = h("div.row.head", { role: "row" }, HEADS.map(([name, key], at) => h(`span${at > 5 ? ".right" : ""}`, { role: "columnheader", "aria-sort": key === by ? "descending" : null },
+    key && !globalThis.CALLSPAN_FILE ? button(key === by ? `${name} ↓` : name, () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()), { class: "plain", title: `by ${name}, largest first` }) : name)));
   const table = h("div.table", { role: "treegrid", "aria-label": "Sessions" }, head, list);
   const fresh = button("", () => showNew(), { class: "new", hidden: true });
   const known = [...new Set(first.rows.flatMap(row => [row.user && `user:${quoted(row.user)}`, row.name && `name:${quoted(row.name)}`, row.group && `group:${quoted(row.group)}`, row.task && `task:${quoted(row.task)}`, row.experiment && `experiment:${quoted(row.experiment)}`]).filter(Boolean))];
@@ -91,21 +129,22 @@ export default async ({ place, app, signal }) => {
   const filters = filterLine(line, go, { known, counts });
   const cursor = roving(list, { rows: "[role=row][data-id]" });
 
+  const rowsOf = some => {
+    const groups = new Map(), found = [];
+    for (const row of some) if (row.group && !sorted) groups.set(row.group, [...(groups.get(row.group) || []), row]);
+    for (const row of some) {
+      const group = groups.get(row.group) || [], open = unfolded.has(row.group);
+      const toggle = () => { if (!unfolded.delete(row.group)) unfolded.add(row.group); fill(); };
+      if (group.length > 2 && group[0] === row) found.push(groupRow(group, { open, toggle }), ...(open ? group.map(sessionRow) : []));
+      else if (group.length < 3) found.push(sessionRow(row));
+    }
+    return found;
+  };
   const fill = () => {
     const kept = cursor.chosen()?.dataset.id, inside = list.contains(document.activeElement), every = [...rows.values()], found = [];
-    const days = Map.groupBy ? Map.groupBy(every, row => (row.start_ms === null ? "unknown" : day(row.start_ms))) : every.reduce((map, row) => { const key = row.start_ms === null ? "unknown" : day(row.start_ms); map.set(key, [...(map.get(key) || []), row]); return map; }, new Map());
-    for (const [name, some] of days) {
-      found.push(h("div.day", { role: "row" }, h("span", { role: "gridcell" }, strong(name), soft(`  ${plural(some.length, "session")} · ${plural(sum(some.map(row => row.calls)) || 0, "call")} · ${costOf(some)}${next && some.at(-1) === every.at(-1) ? ", and more" : ""}`))));
-      const groups = new Map();
-      for (const row of some) if (row.group) groups.set(row.group, [...(groups.get(row.group) || []), row]);
-      const done = new Set();
-      for (const row of some) {
-        const group = groups.get(row.group) || [];
-        if (group.length > 2 && !unfolded.has(row.group)) {
-          if (!done.has(row.group)) found.push(groupRow(group, () => { unfolded.add(row.group); fill(); }));
-          done.add(row.group);
-        } else found.push(sessionRow(row));
-      }
+    for (const [name, some] of sorted ? [["", every]] : days(every)) {
+      if (!sorted) found.push(dayLine(name, some, next && some.at(-1) === every.at(-1)));
+      found.push(...rowsOf(some));
     }
     list.replaceChildren(...(found.length ? found : [nothing(line, go, rows.size)]));
     if (kept) cursor.select(list.querySelector(`[data-id="${CSS.escape(kept)}"]`), { quiet: true, still: !inside });
@@ -151,26 +190,29 @@ export default async ({ place, app, signal }) => {
     fresh.hidden = true;
     fill();
   };
-  const top = h("div", null);
+  const top = h("div", null), under = h("div", null);
+  const drawSums = async () => {
+    const { rows: sums } = await get("table", { q: chosen, by: "provider" }, signal);
+    under.replaceChildren(sumsLine(chosen, [...rows.values()], next, sums));
+  };
   const drawBand = found => top.replaceChildren(...(found.last_ms === null && !rows.size ? [] : [band(found)]), ...found.waiting.map(text => h("p.pad.warn", { role: "status" }, text)));
   drawBand(now);
   fill();
   let again = null;
-  const live = () => follow("sessions", { q: line }, first, { rows: ({ rows: found, order }) => { take(found, order); clearTimeout(again); again = setTimeout(() => get("now").then(drawBand).catch(() => {}), 1000); }, state: say });
+  const live = () => follow("sessions", { q: line }, first, { rows: ({ rows: found, order }) => { take(found, order); clearTimeout(again); again = setTimeout(() => { get("now").then(drawBand).catch(() => {}); if (chosen) drawSums().catch(() => {}); }, 1000); }, state: say });
   const open = () => { const row = cursor.chosen(); if (row?.unfold) row.unfold(); else if (row) location.hash = address("session", row.dataset.id); };
-  list.addEventListener("click", event => { const row = event.target.closest("[role=row]"); if (row?.unfold) row.unfold(); else if (row?.dataset.id && !event.target.closest("a")) location.hash = address("session", row.dataset.id); });
+  list.addEventListener("click", event => { const row = event.target.closest("[role=row]"); if (event.target.closest("a")) return; if (row?.unfold) row.unfold(); else if (row?.dataset.id) location.hash = address("session", row.dataset.id); });
   const pick = () => {
     const id = cursor.chosen()?.dataset.id;
-    if (!id) return;
-    app.marked = app.marked.includes(id) ? app.marked.filter(one => one !== id) : [...app.marked, id].slice(-2);
-    stored("sessionStorage", "marked", JSON.stringify(app.marked));
+    if (!rows.has(id)) return;
+    toMark(id);
     for (const row of list.children) row.classList.toggle("picked", app.marked.includes(row.dataset.id));
   };
   const hasMark = row => row.querySelector(".marks .mark, .mark.bad, .mark.accent") !== null;
   return {
     title: "Sessions",
-    body: h("div", null, h("h1.hidden", null, "Sessions"), top, first.rows.length || line ? filters.form : "", h("div.newline", null, fresh), table, more),
-    ready: () => { if (globalThis.CALLSPAN_FILE) say("file"); else stop = live(); },
+    body: h("div", null, h("h1.hidden", null, "Sessions"), top, first.rows.length || line ? filters.form : "", under, h("div.newline", null, fresh), table, more),
+    ready: () => { if (globalThis.CALLSPAN_FILE) return say("file"); stop = live(); if (chosen) drawSums().catch(() => {}); },
     close: () => { stop(); clearTimeout(again); main.removeEventListener("scroll", scrolled); },
     keys: [["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open", open], ["l", "", open], ["n p", "next, previous mark"], ["n", "", () => cursor.jump(1, hasMark)], ["p", "", () => cursor.jump(-1, hasMark)],
       ["f", "filter", filters.focus], [".", "show what is new", showNew], ["x", "mark to compare", pick], ["c", "compare", () => { if (app.marked.length === 2) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] }); }],
