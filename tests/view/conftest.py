@@ -41,7 +41,7 @@ class Page:
             open=lambda: open_store(url),
             chosen=chosen,
             arguments=arguments,
-            said=str,
+            error_text=str,
             errors=store_errors,
             waiting=list,
             name=url,

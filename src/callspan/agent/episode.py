@@ -97,7 +97,7 @@ class RunningTotals:
 
 
 class _NoTotals(RunningTotals):
-    """Of tools, agents and other operations, whose totals nobody reads."""
+    """Of tools, agents and other operations, whose totals are not read."""
 
     __slots__ = ()
 

@@ -428,7 +428,7 @@ class Page(NamedTuple):
     running_until_ns: int | None = None
     """The latest end of an entry before the page."""
     first_words: str | None = None
-    """What was said first in the session; None: nothing, or it was not kept."""
+    """The first words of the session; None: there are none, or they were not kept."""
 
     @classmethod
     def of(cls, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> Page:

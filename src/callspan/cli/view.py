@@ -74,7 +74,7 @@ def view_command(context: CommandContext, port: int, opens: bool, trace_url: str
         open=partial(open_store, context.store),
         chosen=chosen,
         arguments=arguments,
-        said=partial(_said, context),
+        error_text=partial(_error_text, context),
         errors=store_errors,
         waiting=partial(_waiting, context),
         name=safe_name(context.store),
@@ -95,7 +95,7 @@ def _ready(context: CommandContext, url: str, *, opens: bool) -> None:
         click.echo("No browser was found: open the address yourself.", err=True)
 
 
-def _said(context: CommandContext, error: Exception) -> str:
+def _error_text(context: CommandContext, error: Exception) -> str:
     if isinstance(error, StoreError):
         return error_text(error)
     return f"{safe_name(context.store)} cannot be read: {error_text(error)}"

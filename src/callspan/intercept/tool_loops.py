@@ -146,8 +146,8 @@ def observe_session_tool(hook_context: HookContext, original: Function) -> Funct
 
 
 def _description(tool: Any) -> str | None:  # noqa: ANN401 - any tool of the SDK
-    stated = getattr(tool, "description", None)
-    found = tool.to_dict().get("description") if stated is None and hasattr(tool, "to_dict") else stated
+    description = getattr(tool, "description", None)
+    found = tool.to_dict().get("description") if description is None and hasattr(tool, "to_dict") else description
     return found if isinstance(found, str) and found else None
 
 

@@ -40,11 +40,11 @@ class CallPage(msgspec.Struct):
     row: CallRow
     turn: TurnRow
     earlier: list[dict[str, object]]
-    """Messages that calls before it have sent or answered, newest first."""
+    """Messages that calls before it have sent or returned, newest first."""
     earlier_in: Neighbour | None
     """The call that had them."""
     results: list[dict[str, object]]
-    """Messages of the next call with results of tools that this one asked for."""
+    """Messages of the next call with results of tools that this one requested."""
     runs: list[EntryRow]
     """The runs of these tools."""
     instructions: dict[str, object] | None
@@ -135,23 +135,23 @@ def _turn(reader: Reader, call: CallRecord) -> NewMessages:
     return turns.add(call, is_whole=True)
 
 
-def _asked(call: CallRecord) -> set[str | None]:
+def _requested_tools(call: CallRecord) -> set[str | None]:
     return {one.id for one in call.tool_calls} - {None}
 
 
 def _results(reader: Reader, call: CallRecord, following: CallRecord | None) -> list[dict[str, object]]:
-    asked = _asked(call)
-    later = None if following is None or not asked else reader.call(following.call_id)
-    return [] if later is None else plain_messages(messages_with(spoken(later), asked), _CHARACTERS)
+    requested = _requested_tools(call)
+    later = None if following is None or not requested else reader.call(following.call_id)
+    return [] if later is None else plain_messages(messages_with(spoken(later), requested), _CHARACTERS)
 
 
 def _runs(reader: Reader, call: CallRecord) -> list[EntryRow]:
-    """Return the runs of the tools that a call asked for, among what followed it."""
-    asked, session_id = _asked(call), call.place.session_id
-    if not asked or session_id is None:
+    """Return the runs of the tools that a call requested, among what followed it."""
+    requested, session_id = _requested_tools(call), call.place.session_id
+    if not requested or session_id is None:
         return []
     later = islice(reader.events(session_id, since_ns=call.timing.start_ns), _FOLLOWING)
-    return [event_row(one) for one in later if isinstance(one, EventRecord) and one.tool_call_id in asked]
+    return [event_row(one) for one in later if isinstance(one, EventRecord) and one.tool_call_id in requested]
 
 
 class _Numbers:

@@ -27,7 +27,7 @@ class AttemptBar(msgspec.Struct, array_like=True):
     wait_ms: float | None
     """Until the next one."""
     asked_ms: float | None
-    """The wait that the answer asked for."""
+    """The wait that the answer requested."""
 
 
 class CallRow(msgspec.Struct):

@@ -117,23 +117,23 @@ def _exact(reader: Reader, which: CallFilter) -> list[Found]:
 
 
 def _hits(call: CallRecord, text: str, scope: str) -> Iterator[Hit]:
-    for where, said in _texts(call, scope):
-        at = _position(said, text)
+    for where, words in _texts(call, scope):
+        at = _position(words, text)
         if at is not None:
             first = max(0, at - _AROUND)
-            before = shown(said[first:at]).lstrip() + (" " if at and said[at - 1].isspace() else "")
+            before = shown(words[first:at]).lstrip() + (" " if at and words[at - 1].isspace() else "")
             before = f"\N{HORIZONTAL ELLIPSIS}{before}" if first else before
-            excerpt = before + shown(said[at : at + _LENGTH], _LENGTH)
+            excerpt = before + shown(words[at : at + _LENGTH], _LENGTH)
             yield Hit(call.call_id, where, excerpt, len(before), len(text), call.timing.start_ns / 1e6)
 
 
-def _position(said: str, text: str) -> int | None:
+def _position(words: str, text: str) -> int | None:
     """Return where the case-folded text begins; None where it is not. Folding may make one character two."""
-    folded = said.casefold()
+    folded = words.casefold()
     at = folded.find(text)
-    if at < 0 or len(folded) == len(said):
+    if at < 0 or len(folded) == len(words):
         return None if at < 0 else at
-    ends = accumulate(len(character.casefold()) for character in said)
+    ends = accumulate(len(character.casefold()) for character in words)
     return next(number for number, end in enumerate(ends) if end > at)
 
 
@@ -148,9 +148,9 @@ def _texts(call: CallRecord, scope: str) -> Iterator[tuple[str, str]]:
     messages = conversation.output if scope == "answers" else [*spoken(call), *conversation.output]
     for message in messages:
         for part in message.parts:
-            where, said = _said(message, part)
-            if said and _is_in(scope, where):
-                yield where, said
+            where, words = _words(message, part)
+            if words and _is_in(scope, where):
+                yield where, words
 
 
 def _is_in(scope: str, where: str) -> bool:
@@ -159,7 +159,7 @@ def _is_in(scope: str, where: str) -> bool:
     return where in wanted.get(scope, {where})
 
 
-def _said(message: Message, part: Part) -> tuple[str, str]:
+def _words(message: Message, part: Part) -> tuple[str, str]:
     match part:
         case Text(text=text) | Refusal(text=text):
             return _WHERE.get(message.role, message.role), text

@@ -16,7 +16,7 @@ _POLL_S: Final = 0.4
 _SHARE: Final = 4
 """Reading a page again takes at most one part in so many of the time."""
 _QUIET_S: Final = 15.0
-"""After this time without news the browser is told that the server is there."""
+"""After this time without news the browser learns that the server is there."""
 _Rows: TypeAlias = dict[str, bytes]
 
 
@@ -48,10 +48,10 @@ async def events(
             yield _event("failed", {"error": str(error.args[0]), "final": True})
             return
         except source.access.errors() as error:
-            said = source.access.said(error)
-            if said != failed:
-                yield _event("failed", {"error": said})
-            failed = said
+            message = source.access.error_text(error)
+            if message != failed:
+                yield _event("failed", {"error": message})
+            failed = message
         spent = time.monotonic() - began
         quiet += max(_POLL_S, spent * _SHARE)
         if quiet > _QUIET_S:

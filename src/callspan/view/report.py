@@ -148,7 +148,7 @@ class _Report:
             open=lambda: self._reader,
             chosen=lambda _: Chosen(self._which, lambda reader: reader),
             arguments=lambda _: [],
-            said=str,
+            error_text=str,
             errors=tuple,
             waiting=list,
             name=self._reader.name,
@@ -245,9 +245,9 @@ class _Report:
         return page
 
     def _name(self, session_id: str, entries: list[EntryRow]) -> None:
-        """Name a session by its last answer, where what was said first is not for the file."""
-        row, said = self._rows[session_id], (one.call.label for one in reversed(entries) if one.call is not None)
-        row.title = row.title or next(filter(None, said), None)
+        """Name a session by its last answer, where first words are not for the file."""
+        row, labels = self._rows[session_id], (one.call.label for one in reversed(entries) if one.call is not None)
+        row.title = row.title or next(filter(None, labels), None)
 
 
 def _values(entry: EntryRow) -> tuple[object, ...]:

@@ -69,7 +69,7 @@ class SelectedReader:
         return found if self._most is None else (_summary(one, self._most) for one in found)
 
     def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
-        """Return what was said first, where whole sessions are selected with their requests."""
+        """Return first words, where whole sessions are selected with their requests."""
         is_whole = self._most is None and of_calls(self._which) is None
         return self._reader.first_words(session_ids) if is_whole else {}
 
@@ -114,8 +114,8 @@ def _given(which: CallFilter) -> dict[str, Any]:
 def _call(call: CallRecord, most: int) -> CallRecord:
     outputs = call.conversation.output if call.conversation is not None and most else []
     text = shown(" ".join(piece for message in outputs for piece in short_texts(message)), most)
-    said = Conversation(output=[Message(role="assistant", parts=[Text(text=text)])] if text else [])
-    return msgspec.structs.replace(call, conversation=said, error=_error(call.error, _ERROR), metadata={})
+    kept = Conversation(output=[Message(role="assistant", parts=[Text(text=text)])] if text else [])
+    return msgspec.structs.replace(call, conversation=kept, error=_error(call.error, _ERROR), metadata={})
 
 
 def _error(error: ErrorInfo | None, most: int) -> ErrorInfo | None:

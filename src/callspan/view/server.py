@@ -128,7 +128,7 @@ async def _data(source: StoreSource, request: Request) -> Response:
     except LookupError as error:
         return _failed(str(error.args[0] if error.args else error), 404)
     except source.access.errors() as error:
-        return _failed(source.access.said(error), 503)
+        return _failed(source.access.error_text(error), 503)
     return Response(body, media_type="application/json")
 
 

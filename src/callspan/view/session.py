@@ -38,7 +38,7 @@ class TurnRow(msgspec.Struct):
     """What a call adds to the conversation."""
 
     new: list[dict[str, object]]
-    """Messages of its request that no call before it has sent or answered."""
+    """Messages of its request that no call before it has sent or returned."""
     answer: list[dict[str, object]]
     instructions: str | None
     """Key of its instructions and tools; None: it has none."""

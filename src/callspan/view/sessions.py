@@ -1,4 +1,4 @@
-"""Sessions: the list, a page of rows with what was said first, marks, scores, course and sums."""
+"""Sessions: the list, a page of rows with first words, marks, scores, course and sums."""
 
 from __future__ import annotations
 

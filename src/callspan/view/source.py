@@ -41,7 +41,7 @@ class Access(NamedTuple):
     """Reads a filter line. Raises BadQueryError."""
     arguments: Callable[[str], list[str]]
     """Reads a filter line as arguments of the command."""
-    said: Callable[[Exception], str]
+    error_text: Callable[[Exception], str]
     """Returns the sentence that the command would print for an error of the store."""
     errors: Callable[[], tuple[type[Exception], ...]]
     """Returns the exceptions of a store that cannot be read."""

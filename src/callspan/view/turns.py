@@ -13,9 +13,9 @@ _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"
 """Media that a page may show: no form of an image that can hold a script or a link."""
 
 
-def messages_with(messages: Iterable[Message], asked: Collection[str | None]) -> list[Message]:
+def messages_with(messages: Iterable[Message], requested: Collection[str | None]) -> list[Message]:
     """Return the messages with a result of one of these tool calls."""
-    return [one for one in messages if any(isinstance(part, ToolResult) and part.id in asked for part in one.parts)]
+    return [one for one in messages if any(isinstance(part, ToolResult) and part.id in requested for part in one.parts)]
 
 
 def plain_messages(messages: Iterable[Message], most: int) -> list[dict[str, object]]:

@@ -118,12 +118,7 @@ class Pipeline:
             write_unmeasured=self.recorder.write,
             writes_starts=self.recorder.writes_starts,
             processors=self._processors_at,
-            spans=SessionSpans(
-                tracer_of(self._version, providers.tracer_provider),
-                ScopeSpanOptions.of(settings),
-                EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
-                self._tracers,
-            ),
+            spans=self._session_spans(),
             find=look_ups.find if look_ups else None,
             withheld=withheld,
             content=settings.content,
@@ -134,7 +129,6 @@ class Pipeline:
             session_ended=self._metrics.measure_session,
             run_again=self._run_again,
         )
-
         self._reports.scope_spans = self.runtime.spans
 
     def load(self) -> None:
@@ -186,6 +180,15 @@ class Pipeline:
     def _spans(self, level: Content) -> CallSpans:
         settings, providers = msgspec.structs.replace(self.settings, content=level), self.providers
         return CallSpans(settings, providers.tracer_provider, self._version, providers.logger_provider, self._tracers)
+
+    def _session_spans(self) -> SessionSpans:
+        settings, providers = self.settings, self.providers
+        return SessionSpans(
+            tracer_of(self._version, providers.tracer_provider),
+            ScopeSpanOptions.of(settings),
+            EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
+            self._tracers,
+        )
 
     def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
         settings = self.settings
