@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace import ReadableSpan
 
 from callspan.intercept.request import CURRENT_CALL
 from callspan.providers.batches import CREATE
@@ -99,8 +100,8 @@ class Observed:
         return self._seen
 
     def _wrong(self, case: Case, seen: Captured, calls: int) -> list[str]:
-        # A request that creates a batch has a span and is no call.
-        records, spans = seen.records, [span for span in seen.spans if span.name != CREATE]
+        # A request that creates a batch has a span and is no call; a loop of tools is an agent.
+        records, spans = seen.records, [span for span in seen.spans if span.name != CREATE and not _is_loop(span)]
         wrong = [f"logged: {warning}" for warning in self._warned]
         if len(records) != calls:
             wrong.append(f"{calls} calls, {len(records)} records")
@@ -122,3 +123,7 @@ class Observed:
         ):
             wrong.append(f"the SDK's own span beside ours: {native}")
         return wrong
+
+
+def _is_loop(span: ReadableSpan) -> bool:
+    return (span.attributes or {}).get("gen_ai.operation.name") in {"invoke_agent", "execute_tool"}

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 import pytest
@@ -26,7 +26,7 @@ from callspan.record.usage import Cost, Usage
 from callspan.spool.directory import Listing
 from callspan.spool.sink import PoisonError
 from callspan.spool.spool import ship_once
-from callspan.stores.base import CallFilter
+from callspan.stores.base import CallFilter, StoredKind
 from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import SECOND, START_NS, Delivery, Records, delete_session, raw
@@ -61,11 +61,12 @@ def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, re
 
 def test_records_are_found_by_their_whole_ids_alone(store: Delivery, records: Records) -> None:
     """Without bodies, but for a mark that a call has an answer; ids with quotes and prefixes of ids are like others."""
-    session, step, call_record, *_ = records.every_kind()
+    session, step, call_record, *more = records.every_kind()
     assert isinstance(call_record, call.CallRecord)
+    (event,) = (one for one in more if isinstance(one, events.EventRecord))
     other = records.session("s1\"'\\ é", name="other")
     unanswered = records.call(response=None)
-    store.write(session, step, call_record, unanswered, other, records.session("s10"))
+    store.write(session, step, call_record, unanswered, other, event, records.session("s10"))
     reader = store.read()
     assert list(reader.stored("session", ["s1"])) == [(session, False)]
     several = reader.stored("session", ["s1", "none", other.session_id])
@@ -78,6 +79,9 @@ def test_records_are_found_by_their_whole_ids_alone(store: Delivery, records: Re
     assert [calls[one].has_answer for one in ids[:2]] == [True, False]
     assert [bytes(one.record.request.body) for one in calls.values()] == [b"", b""]
     assert calls[ids[0]].record.place == call_record.place
+    assert [one.record for one in reader.stored("event", [event.event_id])] == [event]
+    for kind in get_args(StoredKind):
+        assert list(reader.stored(kind, ["none"])) == [], kind
     assert [*reader.stored("call", ["c"]), *reader.stored("session", ["s"]), *reader.stored("session", [])] == []
     reader.close()
 

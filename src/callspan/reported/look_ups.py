@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -22,7 +22,7 @@ from callspan.record.events import EventRecord, SessionRecord, record_key
 from callspan.record.merging import first_seen
 from callspan.settings import Content
 from callspan.spool.losses import Losses, Occasions, add_losses
-from callspan.stores.base import EmptyStoreError, Reader, Stored, StoredCall, StoreError
+from callspan.stores.base import EmptyStoreError, Reader, Stored, StoredCall, StoredKind, StoreError
 from callspan.stores.protocol import Readable
 from callspan.stores.urls import readable
 
@@ -62,7 +62,7 @@ class LookUps:
 
         Raises UnansweredError.
         """
-        return self._ask([identity], partial(_refs, kind)).get(identity)
+        return self._ask([identity], partial(_refs, cast("StoredKind", kind))).get(identity)
 
     def complete(self, call_ids: Sequence[str]) -> Mapping[str, StoredCall]:
         """Return those of the calls that are stored with their end. Raises UnansweredError."""
@@ -125,7 +125,7 @@ def _read_once(store: Readable, read: _Read[_V], ids: Sequence[str], deadline: f
         return read(reader, ids)
 
 
-def _refs(kind: str, reader: Reader, ids: Sequence[str]) -> dict[str, SpanRef]:
+def _refs(kind: StoredKind, reader: Reader, ids: Sequence[str]) -> dict[str, SpanRef]:
     found = {record_key(one.record)[1]: _ref(reader, one) for one in reader.stored(kind, ids)}
     if kind == "call":
         found |= {one: ref for one in ids if one not in found and (ref := _ref_by_other_id(reader, one)) is not None}

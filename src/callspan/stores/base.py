@@ -388,6 +388,10 @@ class Times(NamedTuple):
     """Time to the first token in nanoseconds."""
 
 
+StoredKind: TypeAlias = Literal["session", "timestep", "call", "event"]
+"""Kinds of records that are read by their ids."""
+
+
 class Stored(NamedTuple):
     """A record that a store has."""
 
@@ -507,11 +511,8 @@ class Reader(Protocol):
     def times(self, which: CallFilter = ...) -> Iterator[Times]:
         """Yield the times of the calls that succeeded, in any order."""
 
-    def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
-        """Yield the records of a kind with one of these whole ids, in any order.
-
-        Kinds are `session`, `timestep`, `call` and `event`.
-        """
+    def stored(self, kind: StoredKind, ids: Sequence[str]) -> Iterator[Stored]:
+        """Yield the records of a kind with one of these whole ids, in any order."""
 
     def close(self) -> None:
         """Close the store."""

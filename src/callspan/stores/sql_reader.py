@@ -36,6 +36,7 @@ from callspan.stores.base import (
     SessionFilter,
     SessionSummary,
     Stored,
+    StoredKind,
     StoreError,
     Summary,
     Times,
@@ -75,7 +76,7 @@ FROM (SELECT session_id, began, ended,
 GROUP BY session_id
 """
 """The time in which a call or a tool of a session ran: each adds what is behind the latest end before it."""
-_TYPES: Final[Mapping[str, type[CallRecord | EventRecord | SessionRecord | TimestepRecord]]] = {
+_TYPES: Final[Mapping[StoredKind, type[CallRecord | EventRecord | SessionRecord | TimestepRecord]]] = {
     "session": SessionRecord,
     "timestep": TimestepRecord,
     "call": CallRecord,
@@ -262,7 +263,7 @@ class SqlReader(SqlCourses):
         row = next(self._rows(sql, id=timestep_id), None)
         return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
 
-    def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
+    def stored(self, kind: StoredKind, ids: Sequence[str]) -> Iterator[Stored]:
         """Yield the records of a kind that have one of these whole ids, in any order."""
         table = TABLES[kind]
         for start in range(0, len(ids), _AT_ONCE):

@@ -12,7 +12,17 @@ from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation, Message, Text, short_texts
-from callspan.stores.base import CallFilter, Event, Reader, Run, SessionFilter, SessionSummary, Stored, Summary
+from callspan.stores.base import (
+    CallFilter,
+    Event,
+    Reader,
+    Run,
+    SessionFilter,
+    SessionSummary,
+    Stored,
+    StoredKind,
+    Summary,
+)
 from callspan.stores.filters import of_calls
 
 _NAME: Final = 80
@@ -89,7 +99,7 @@ class SelectedReader:
         """Yield the timesteps of a session; the page has their names, times, outcomes and rewards alone."""
         return self._reader.timesteps(session_id)
 
-    def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
+    def stored(self, kind: StoredKind, ids: Sequence[str]) -> Iterator[Stored]:
         """Yield the timesteps with these ids."""
         return self._reader.stored(kind, ids) if kind == "timestep" else iter(())
 

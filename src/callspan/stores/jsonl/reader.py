@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, TypeAlias
+from typing import Any, BinaryIO, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -17,16 +17,16 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
 from callspan.record.formats import check_file
-from callspan.stores.base import Stored, StoreError
+from callspan.stores.base import Stored, StoredKind, StoreError
 from callspan.stores.erased import digest_of_id
 from callspan.stores.jsonl.store import check_there, files_of, read_erased
 from callspan.stores.sqlite.temporary import TemporaryReader
 
 _keys: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
     kind: msgspec.json.Decoder(
-        msgspec.defstruct("Key", [("key", str)], tag_field="kind", tag=kind, rename={"key": name})
+        msgspec.defstruct("Key", [("key", str)], tag_field="kind", tag=kind, rename={"key": f"{kind}_id"})
     )
-    for kind, name in (("session", "session_id"), ("timestep", "timestep_id"), ("call", "call_id"))
+    for kind in get_args(StoredKind)
 }
 """Decoders that read only the id of a record of their kind."""
 _OFFSET_BITS: Final = 44
@@ -84,7 +84,7 @@ class JsonLinesReader(TemporaryReader):
         check_there(self._store)
         super().__init__(f"jsonl:///{path}")
 
-    def stored(self, kind: str, ids: Sequence[str]) -> Iterator[Stored]:
+    def stored(self, kind: StoredKind, ids: Sequence[str]) -> Iterator[Stored]:
         """Yield the records of a kind that have one of these whole ids. Other lines are not decoded."""
         some = JsonLinesReader(self._store, self._wait_s, (kind, frozenset(ids)))
         with closing(some):
