@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -63,6 +64,42 @@ def test_a_session_is_one_conversation_without_repetition(conversation: Page) ->
     assert texts([{"parts": next(iter(page["instructions"].values()))["parts"]}]) == ["Be short."]
     assert page["session"]["title"] == "Where is my parcel?"
     assert page["session"]["scores"]["helpful"]["mean"] == 1.0
+
+
+def test_an_agent_has_the_sums_of_its_calls_and_what_ran_in_it(
+    store: Delivery, records: Records, show: Callable[[str], Page]
+) -> None:
+    def spans(span: str, above: str | None) -> dict[str, Any]:
+        return {"trace_id": "a" * 32, "span_id": span * 16, "parent_span_id": above and above * 16}
+
+    def event(kind: str, at_s: float, lasted_s: float | None, **fields: Any) -> events.EventRecord:
+        lasted_ns = None if lasted_s is None else int(lasted_s * SECOND)
+        return events.EventRecord(
+            event_id=f"{kind}-{at_s}", session_id="s1", event_type=kind, name=f"the {kind}",
+            time_ns=int(START_NS + at_s * SECOND), duration_ns=lasted_ns, **fields,
+        )  # fmt: skip
+
+    store.write(
+        records.session("s1", start_ns=START_NS, end_ns=START_NS + 400 * SECOND),
+        event("agent", 0, 8, **spans("1", None)),
+        records.call(call_id="c1", session_id="s1", at_s=1, **spans("2", "1")),
+        event("tool", 2, 1, **spans("3", "1")),
+        records.call(call_id="c2", session_id="s1", at_s=3, **spans("4", "3")),
+        records.call(call_id="c3", session_id="s1", at_s=9, **spans("5", None)),
+        event("agent", 10, 380, **spans("6", None)),
+        *(event("tool", 11 + number, 0.1, **spans("7", "6")) for number in range(300)),
+    )
+    page = show(store.url).get("/api/session?id=s1")
+    first, call, tool, inner, other, long = page["rows"][:6]
+    assert [row["depth"] for row in (first, call, tool, inner, other)] == [0, 1, 1, 1, 0]
+    one = call["call"]
+    assert first["sums"] == {
+        "calls": 2,
+        "input_tokens": 2 * one["input_tokens"],
+        "output_tokens": 2 * one["output_tokens"],
+        "cost_usd": str(2 * Decimal(one["cost_usd"])),
+    }
+    assert long["sums"] is None, "it goes on behind the page"
 
 
 def test_a_call_says_what_is_new_and_which_call_had_the_rest(conversation: Page) -> None:

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
-from typing import Final, NamedTuple, TypeGuard
+from typing import Final, NamedTuple
 
 from rich.console import Group
 from rich.text import Text
@@ -19,7 +19,9 @@ from callspan.cli.calls import outcome_text
 from callspan.cli.equal_steps import equal_line, equal_runs
 from callspan.cli.json_rows import Item, step_of, when
 from callspan.cli.screen import marks, reward_style, session_style, styled
+from callspan.comparison.call_sums import summary
 from callspan.formatting import UNKNOWN, count, duration, money, reward, score, tokens
+from callspan.record.agents import Agents, is_agent
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
@@ -56,7 +58,7 @@ def session_tree(page: Page, width: int = 100, *, folds: bool = True) -> Tree:
         calls[call.place.timestep_id].append(call)
     below = _below([*page.steps.values()], page.items)
     idle = deque(ruler.gaps)
-    agents = _Agents(page.items)
+    agents = Agents(page.items)
     leaves: list[tuple[int, Tree, Item]] = []
 
     # What nothing idle is shown before: the start of the session or of an entry that is already shown.
@@ -89,46 +91,10 @@ def session_tree(page: Page, width: int = 100, *, folds: bool = True) -> Tree:
     for depth, leaf, item in leaves:
         # All bars share one column: entries nearer to the root get more padding.
         indent = _INDENT * (deepest - depth) if ruler.cells else ""
-        line = _agent_line(item, agents.calls(item)) if _is_agent(item) else _line(item)
+        line = _agent_line(item, agents.calls(item)) if is_agent(item) else _line(item)
         inner = styled(_INDENT * agents.depth(item))
         leaf.label = styled(indent).append_text(ruler.bar(item)).append_text(inner).append_text(line)
     return tree
-
-
-class _Agents:
-    """Which entries ran in which agents, by their spans."""
-
-    def __init__(self, items: Sequence[Item]) -> None:
-        spans = [item for item in items if isinstance(item, CallRecord | EventRecord) and item.span_id is not None]
-        self._above = {item.span_id: item.parent_span_id for item in spans}
-        self._agents = {item.span_id for item in spans if _is_agent(item)}
-        self._calls: dict[str | None, list[CallRecord]] = defaultdict(list)
-        for call in spans:
-            if isinstance(call, CallRecord):
-                for agent in self._around(call):
-                    self._calls[agent].append(call)
-
-    def depth(self, item: Item) -> int:
-        """Return in how many agents an entry ran."""
-        return len(self._around(item))
-
-    def calls(self, agent: Item) -> list[CallRecord]:
-        """Return the calls in an agent."""
-        return self._calls[getattr(agent, "span_id", None)]
-
-    def _around(self, item: Item) -> list[str | None]:
-        found: list[str | None] = []
-        above = getattr(item, "parent_span_id", None)
-        for _ in self._above:  # no longer than there are spans, even in a cycle of parents
-            if above is None:
-                break
-            found += [above] if above in self._agents else []
-            above = self._above.get(above)
-        return found
-
-
-def _is_agent(item: Item) -> TypeGuard[EventRecord]:
-    return isinstance(item, EventRecord) and item.event_type == "agent"
 
 
 def _below(
@@ -328,9 +294,8 @@ def _call_line(call: CallRecord) -> Text:
 
 def _agent_line(event: EventRecord, calls: Sequence[CallRecord]) -> Text:
     """Return the line of an agent with the sums of its calls."""
-    usages = [call.usage for call in calls if call.usage is not None]
-    used = tokens(known_sum(one.input_tokens for one in usages), known_sum(one.output_tokens for one in usages))
-    cost = exact_sum(call.cost.usd if call.cost else None for call in calls)
+    sums = summary(calls)
+    used, cost = tokens(sums.input_tokens, sums.output_tokens), sums.cost_usd
     outcome = event.metadata.get("outcome")
     parts = (
         f" {_plural(len(calls), 'call')}  {used}" if calls else "",

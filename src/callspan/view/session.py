@@ -10,7 +10,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.formatting import in_ms
+from callspan.comparison.call_sums import summary
+from callspan.formatting import exact, in_ms
+from callspan.record.agents import Agents, is_agent
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import tool_name
@@ -51,6 +53,15 @@ class TurnRow(msgspec.Struct):
     redactions: list[dict[str, object]]
 
 
+class AgentSums(msgspec.Struct):
+    """Sums over the calls of an agent; None is unknown."""
+
+    calls: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: str | None
+
+
 class EntryRow(msgspec.Struct):
     """Something that happened in the session."""
 
@@ -64,6 +75,10 @@ class EntryRow(msgspec.Struct):
     turn: TurnRow | None = None
     record: dict[str, object] | None = None
     """Of all but calls: the record."""
+    depth: int = 0
+    """In how many agents of the page it ran."""
+    sums: AgentSums | None = None
+    """Of an agent that has ended on the page."""
 
 
 class StepRow(msgspec.Struct):
@@ -112,6 +127,7 @@ def page(view: View) -> SessionPage:
     more, items = len(items) > _ROWS, items[:_ROWS]
     known: Instructions = {}
     rows = _rows(items, _turns_before(reader, session_id, place), known)
+    _add_agents(rows, items, _time(items[-1]) if more else None)
     curves = reader.reward_curves([session_id])
     curve = [value for _, value in curves.get(session_id, [])]
     return SessionPage(
@@ -195,6 +211,16 @@ def _turns_before(reader: Reader, session_id: str, place: Sequence[int | str] | 
 
 def _rows(items: Sequence[CallRecord | Event], turns: ConversationReader, known: Instructions) -> list[EntryRow]:
     return [call_entry(item, turns, known) if isinstance(item, CallRecord) else event_row(item) for item in items]
+
+
+def _add_agents(rows: Sequence[EntryRow], items: Sequence[CallRecord | Event], until_ns: int | None) -> None:
+    """Add depth and sums to the rows of a page, behind which others begin at a time; None: there are none."""
+    agents = Agents(items)
+    for row, item in zip(rows, items, strict=True):
+        row.depth = agents.depth(item)
+        if is_agent(item) and (until_ns is None or (item.duration_ns is not None and _extent(item)[1] < until_ns)):
+            sums = summary(agents.calls(item))
+            row.sums = AgentSums(sums.calls, sums.input_tokens, sums.output_tokens, exact(sums.cost_usd))
 
 
 def call_entry(call: CallRecord, turns: ConversationReader, known: Instructions) -> EntryRow:

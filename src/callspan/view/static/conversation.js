@@ -82,9 +82,16 @@ export const turnOf = (entry, context) => {
     return [turnBox(role(entry.record), [entry.record.sender, entry.record.receiver].filter(Boolean).join(" → "), [typeof content === "string" ? text(content) : value(content)], { data: { entry: entry.id } })];
   }
   if (entry.kind.startsWith("tool")) return entry.record.tool_call_id && called.has(entry.record.tool_call_id) ? [] : [turnBox("tool", clock(entry.start_ms), [toolRun(entry)], { data: { entry: entry.id } })];
-  const drawn = EVENTS[entry.kind]?.(entry) || turnBox("", entry.kind, [h("p", null, strong(entry.record.name || ""), " ", entry.record.error ? mark("error", entry.record.error.message || entry.record.error.type) : "", brief(entry.record.data))]);
+  const drawn = EVENTS[entry.kind]?.(entry) || turnBox("", entry.kind, [h("p", null, strong(entry.record.name || ""), " ",
+    entry.record.error ? mark("error", entry.record.error.message || entry.record.error.type) : outcomeOf(entry.record), soft(agentFacts(entry)), brief(entry.record.data))]);
   drawn.dataset.entry = entry.id;
   return [drawn];
+};
+// What an agent did, of those whose end is on the page; its time.
+export const outcomeOf = record => (["success", undefined].includes(record.metadata?.outcome) ? "" : mark("cancelled", oneLine(record.metadata.outcome)));
+export const agentFacts = ({ sums, lasted_ms: lasted }) => {
+  if (!sums?.calls) return "";
+  return ["", plural(sums.calls, "call"), `${tokens(sums.input_tokens, sums.output_tokens)} tokens`, sums.cost_usd === null ? "" : money(sums.cost_usd), time(lasted)].filter((one, at) => one || !at).join("  ");
 };
 const role = record => (record.message_type === "question" ? "user" : record.message_type);
 

@@ -6,7 +6,7 @@ import { axisOf, callPieces, dot, span, toolPiece } from "./bars.js";
 import { roving, setKeys } from "./keys.js";
 import { address, isMarked, say, toMark } from "./app.js";
 import { callMarks, cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
-import { actionText, contextOf, instructionsBox, scoreLine, turnOf } from "./conversation.js";
+import { actionText, contextOf, instructionsBox, outcomeOf, scoreLine, turnOf } from "./conversation.js";
 import { isEpisode } from "./episode.js";
 import { quoted } from "./filters.js";
 
@@ -26,6 +26,7 @@ export const facts = (row, record) => {
 };
 
 const NAMES = { guardrail: "check", environment: "env", tool_start: "tool", agent_start: "agent", reward: "score" };
+const costOf = entry => (entry.kind === "call" ? entry.call.cost_usd : entry.sums?.cost_usd ?? null);
 const label = entry => {
   const { record } = entry;
   if (entry.kind === "call") return [callMarks(entry.call).map(one => one), entry.call.error && !entry.call.label ? soft(oneLine(entry.call.error)) : oneLine(entry.call.label || entry.call.model || "")];
@@ -37,6 +38,7 @@ const label = entry => {
   }
   if (entry.kind === "guardrail") return [record.metadata?.triggered ? mark("triggered") : soft("passed "), " ", oneLine(record.name || "")];
   if (entry.kind === "environment") return [record.reward !== undefined ? [h(`b.${record.reward > 0 ? "good" : record.reward < 0 ? "bad" : "none"}`, null, signed(record.reward)), " "] : "", soft(actionText({ record: { data: record.data?.after ?? record.data } }))];
+  if (entry.sums) return [strong(oneLine(record.name || "")), " ", record.error ? mark("error", record.error.type) : outcomeOf(record), soft(entry.sums.calls ? ` ${plural(entry.sums.calls, "call")}` : "")];
   return [oneLine(record.name || ""), " ", record.error ? mark("error", record.error.type) : "", soft(record.data === undefined ? "" : actionText(entry))];
 };
 
@@ -51,7 +53,7 @@ const entryRow = (entry, axis, now, depth) => h(`div.entry${depth ? ".depth" + M
   h("span", null, label(entry)),
   h("span.track", null, bar(entry, axis, now)),
   h("span.right.quiet", null, entry.kind === "call" && entry.lasted_ms === null ? time(now - entry.start_ms) : entry.lasted_ms === null || entry.lasted_ms === undefined ? "" : time(entry.lasted_ms)),
-  h("span.right.quiet", null, entry.kind === "call" && entry.call.cost_usd !== null ? money(entry.call.cost_usd) : ""));
+  h("span.right.quiet", null, costOf(entry) === null ? "" : money(costOf(entry))));
 
 // The tree: steps with their entries in order of time, then what belongs to no step; what came after the end is apart.
 const order = data => {
@@ -85,7 +87,7 @@ const courseOf = (data, folded, toggle) => {
   const axis = axisOf(start, end, data.gaps), rows = [];
   const walk = (nodes, depth) => {
     for (const node of nodes) {
-      if (node.entry) { rows.push(entryRow(node.entry, axis, now, depth)); continue; }
+      if (node.entry) { rows.push(entryRow(node.entry, axis, now, depth + node.entry.depth)); continue; }
       const { step } = node, all = sums(node.inside), shut = folded.has(step.id);
       rows.push(h(`div.entry.step${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.id, step: "1" } },
         h("span", null, button(shut ? "▸" : "▾", () => toggle(step.id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }), " ", stepName(step), stepFacts(step)),
