@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -151,21 +152,6 @@ def test_a_run_that_its_consumer_leaves_is_recorded(mode: Mode, run: Run, seen: 
     assert len(ran) == len(rows(seen, "tool_start"))
 
 
-def test_what_the_environment_worker_drives_is_recorded(mode: Mode, run: Run, seen: Captured) -> None:
-    asked(mode, "Rome")
-
-    async def body() -> list[str]:
-        client = mode.anthropic()
-        session_id = str((await client.beta.sessions.create(agent=AGENT, environment_id="env_1")).id)
-        await client.beta.sessions.events.send(session_id, events=[message("Which weather?")])
-        tool = anthropic.beta_async_tool(sunny, name="weather", description="Say the weather.")
-        async with runners._run_session_tools(client, session_id, tools=[tool], max_idle=0.05) as calls:
-            return [call.name async for call in calls]
-
-    assert run(body) == ["weather"]
-    assert [row.data["arguments"] for row in rows(seen, "tool")] == [{"city": "Rome"}]
-
-
 def test_tools_of_other_owners_are_not_recorded(mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(tool_calls=[{"name": "other", "arguments": {}}])
 
@@ -210,3 +196,24 @@ def test_the_sdks_own_span_is_replaced_or_below(setting: Any, mode: Mode, run: R
     shown, expected = {**(ours.attributes or {})}, {**(span.attributes or {})}
     expected.pop("anthropic.tool_result.content", None)  # `gen_ai.tool.call.result`
     assert {key: shown.get(key) for key in expected} == expected
+
+
+def test_a_worker_of_an_environment_records_the_tools_of_its_item(
+    mode: Mode, run: Run, seen: Captured, tmp_path: Path
+) -> None:
+    asked(mode, "Rome")
+    beat = {"last_heartbeat": "2026-01-01T00:00:00Z", "lease_extended": True, "state": "active", "ttl_seconds": 30}
+    mode.provider.reply(raw=beat, on="/heartbeat", repeat=True)
+    mode.provider.reply(raw={"id": "work_1", "type": "work"}, on="/stop", repeat=True)
+
+    async def body() -> None:
+        client = mode.anthropic()
+        session_id = str((await client.beta.sessions.create(agent=AGENT, environment_id="env_1")).id)
+        await client.beta.sessions.events.send(session_id, events=[message("Which weather?")])
+        tool = anthropic.beta_async_tool(sunny, name="weather", description="Say the weather.")
+        worker = client.beta.environments.work.worker(workdir=str(tmp_path), tools=[tool], max_idle=0.05)
+        item = {"work_id": "work_1", "environment_id": "env_1", "session_id": session_id}
+        await worker.handle_item(**item, environment_key="key")
+
+    run(body)
+    assert [row.data["arguments"] for row in rows(seen, "tool")] == [{"city": "Rome"}]
