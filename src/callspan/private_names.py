@@ -138,7 +138,7 @@ TOOL_SPAN: Final = PrivateName(
 )  # fmt: skip
 SESSION_TOOL_SPAN: Final = PrivateName(
     "tool_use_span", ("anthropic.lib.tools._beta_session_runner",), "none",
-    "tools that the anthropic SDK runs for hosted sessions",
+    "tools that the anthropic SDK runs for hosted sessions", with_="copy_scoped_client",
 )  # fmt: skip
 
 _OPENAI_RUNNER: Final = "openai.lib.responses_tool_runner"

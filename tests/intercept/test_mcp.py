@@ -22,11 +22,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan.testing import ScriptedProvider, capture
 from tests.intercept.loops import MESSAGE, request, rows
-from tests.otel.launching import free_port
 
 mcp: Any = pytest.importorskip("mcp", reason="mcp is not installed")
 if not hasattr(mcp, "Client"):
     pytest.skip("mcp has its own spans since 2.0", allow_module_level=True)
+# Only now: it imports what older environments lack.
+from tests.otel.launching import free_port  # noqa: E402
+
 pytestmark = pytest.mark.slow
 SERVER = Path(__file__).with_name("mcp_server.py")
 
