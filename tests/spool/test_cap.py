@@ -45,6 +45,7 @@ def append(spool: Spool, names: Sequence[str], *, every: int = 20, slim: str = "
             yield on_disk(spool.directory)
 
 
+@pytest.mark.slow
 def test_a_working_store_gets_complete_records_while_another_is_down(
     place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,6 +208,7 @@ class Locked(SqliteSink):
         super().deliver(entries)
 
 
+@pytest.mark.slow
 def test_a_lock_while_segments_of_an_ended_process_are_adopted_loses_nothing(place: Path, tmp_path: Path) -> None:
     """What the store has of them does not count as what it lacks."""
     first = Locked(tmp_path / "l.db", freed=True)
@@ -292,6 +294,7 @@ def test_a_damaged_file_of_losses_is_replaced(place: Path) -> None:
     assert read_losses(place).dropped["cap"].records == 2
 
 
+@pytest.mark.slow
 def test_a_file_sink_gets_no_segment_twice_after_one_was_given_up(place: Path, tmp_path: Path) -> None:
     """Cursor files of what is gone go, too."""
     file, healthy = FileSink(tmp_path / "f"), SqliteSink(tmp_path / "h.db")
