@@ -83,7 +83,7 @@ export const turnOf = (entry, context) => {
   }
   if (entry.kind.startsWith("tool")) return entry.record.tool_call_id && called.has(entry.record.tool_call_id) ? [] : [turnBox("tool", clock(entry.start_ms), [toolRun(entry)], { data: { entry: entry.id } })];
   const drawn = EVENTS[entry.kind]?.(entry) || turnBox("", entry.kind, [h("p", null, strong(entry.record.name || ""), " ",
-    entry.record.error ? mark("error", entry.record.error.message || entry.record.error.type) : outcomeOf(entry.record), soft(agentFacts(entry)), brief(entry.record.data))]);
+    entry.record.error ? mark("error", entry.record.error.message || entry.record.error.type) : outcomeOf(entry.record), soft(agentFacts(entry)), " ", brief(entry.record.data))]);
   drawn.dataset.entry = entry.id;
   return [drawn];
 };
