@@ -192,6 +192,31 @@ def test_they_are_recorded_once_however_the_answer_comes(
     assert all(name.startswith(("chat", "fetch")) for name in above), above
 
 
+def test_those_of_a_stream_that_is_left_are_recorded_once_as_far_as_they_came(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    """The first has its result, the second was only requested, and no result is made up for it."""
+    mode.provider.reply(raw=MESSAGES)
+
+    async def body() -> None:
+        stream = await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True))
+        last = MESSAGES["content"].index(next(one for one in MESSAGES["content"] if one["type"] == "mcp_tool_use"))
+        chunks = mode.items(stream)
+        async for chunk in chunks:
+            if chunk.type == "content_block_stop" and chunk.index == last:
+                break
+        await mode.wait(stream.close())
+
+    run(body)
+    search, lookup = rows(seen, "tool")
+    assert (search.name, lookup.name) == ("web_search", "lookup")
+    assert (search.data["result"], "result" in lookup.data) == (PAGES, False)
+    assert (search.error, lookup.error) == (None, None)
+    spans = [span.name for span in seen.spans if span.name.startswith("execute_tool")]
+    assert spans == ["execute_tool web_search", "execute_tool lookup"]
+    assert seen.records[-1].outcome == "cancelled"
+
+
 def used(name: str, given: dict[str, Any], result: str, content: Any) -> tuple[str, list[dict[str, Any]], Any]:
     """A tool of Messages: its name, its two blocks, and its result."""
     blocks = [
