@@ -16,6 +16,12 @@ from callspan.settings import Content, strictest
 TOOL_ERROR: Final = ErrorInfo(kind="unknown", type="tool_error")
 
 
+def known_facts(facts: Mapping[str, object], level: Content) -> dict[str, object]:
+    """Return those of a tool's facts that are known; its description only where all content is kept."""
+    hidden = () if level == "full" else ("description",)
+    return {name: value for name, value in facts.items() if value is not None and name not in hidden}
+
+
 class SessionTool(Tool):
     """One run of a tool for a session that runs at the provider, in the scope around the code that answers it.
 
@@ -52,6 +58,4 @@ class SessionTool(Tool):
         return super()._failure(error) or (TOOL_ERROR if self._failed else None)
 
     def _own_metadata(self) -> dict[str, object]:
-        hidden = () if self._content_level == "full" else ("description",)
-        facts = {name: value for name, value in self._facts.items() if value is not None and name not in hidden}
-        return {**self._metadata, **facts}
+        return {**self._metadata, **known_facts(self._facts, self._content_level)}

@@ -9,11 +9,11 @@ from rich.text import Text
 
 from callspan.cli.json_rows import Item
 from callspan.cli.screen import reward_style, styled
+from callspan.comparison.call_sums import summary
 from callspan.formatting import duration, money, reward, tokens
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, TimestepRecord
-from callspan.stores.aggregates import exact_sum, known_sum
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -95,15 +95,13 @@ def equal_line(run: Sequence[Entry], below: Inside, positions: Mapping[str, int]
     calls = [one for step in steps for one in below[step.timestep_id] if isinstance(one, CallRecord)]
     (action, each) = _key(steps[0], below) or ("", None)
     total = None if each is None else each * len(steps)
-    sent = known_sum(call.usage.input_tokens if call.usage else None for call in calls)
-    got = known_sum(call.usage.output_tokens if call.usage else None for call in calls)
-    cost = exact_sum(call.cost.usd if call.cost else None for call in calls)
+    sums = summary(calls)
     start, end = steps[0].start_ns, steps[-1].end_ns
     return styled(
         (f"steps {positions[steps[0].timestep_id]} to {positions[steps[-1].timestep_id]}", "bold"),
         f"  {action}, {len(steps)} times",
         *((("  ", ""), (reward(total), reward_style(total))) if total is not None else ()),
-        f"  {tokens(sent, got)} tokens" if calls else "",
-        f"  {money(cost)}" if cost is not None else "",
+        f"  {tokens(sums.input_tokens, sums.output_tokens)} tokens" if calls else "",
+        f"  {money(sums.cost_usd)}" if sums.cost_usd is not None else "",
         f"  {duration(None if start is None or end is None else end - start)}",
     )

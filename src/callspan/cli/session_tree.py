@@ -27,7 +27,7 @@ from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import short_texts
 from callspan.record.reward_sums import REWARD
-from callspan.stores.aggregates import exact_sum, idle_gaps, known_sum, model_of
+from callspan.stores.aggregates import idle_gaps, model_of
 from callspan.stores.base import CallFilter, Event, Reader, SessionSummary, Summary
 
 _GUIDE: Final = "bright_black"
@@ -237,9 +237,8 @@ def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] 
     output_tokens = totals.output_tokens if totals else None
     cost = None
     if calls is not None:
-        input_tokens = known_sum(call.usage.input_tokens if call.usage else None for call in calls)
-        output_tokens = known_sum(call.usage.output_tokens if call.usage else None for call in calls)
-        cost = exact_sum(call.cost.usd if call.cost else None for call in calls)
+        sums = summary(calls)
+        input_tokens, output_tokens, cost = sums.input_tokens, sums.output_tokens, sums.cost_usd
     amount = totals.reward if totals else None
     odd = "" if step.outcome in (None, "success") else f"  {step.outcome}"
     return styled(

@@ -1,19 +1,13 @@
 """LangChain: ChatOpenAI and ChatAnthropic."""
 
 import asyncio
-import os
 from typing import Any
 
-from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_models import MAKERS, weather
 from pydantic import BaseModel
 from stage import run
 
-from callspan.testing import ScriptedProvider
-
-os.environ["LANGSMITH_TRACING"] = "false"
 PACKAGES = ("langchain-openai", "langchain-anthropic", "openai", "anthropic")
 
 
@@ -22,22 +16,6 @@ class City(BaseModel):
 
     name: str
     people: int
-
-
-@tool
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"rain in {city}"
-
-
-def chat_openai(provider: ScriptedProvider) -> Any:
-    return ChatOpenAI(model="gpt-5", api_key="sk-test", base_url=provider.openai_url, max_retries=0)
-
-
-def chat_anthropic(provider: ScriptedProvider) -> Any:
-    return ChatAnthropic(
-        model="claude-sonnet-4-5", api_key="sk-ant-test", base_url=provider.anthropic_url, max_retries=0, max_tokens=64
-    )
 
 
 def tools(model: Any) -> Any:
@@ -72,5 +50,4 @@ def scenes(make: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    makers = {"openai": chat_openai, "anthropic": chat_anthropic}
-    run({f"{maker}:{name}": scene for maker, make in makers.items() for name, scene in scenes(make).items()}, *PACKAGES)
+    run({f"{maker}:{name}": scene for maker, make in MAKERS.items() for name, scene in scenes(make).items()}, *PACKAGES)

@@ -1,37 +1,15 @@
 """LangGraph: a graph whose nodes ask ChatOpenAI and ChatAnthropic, and run a tool."""
 
 import asyncio
-import os
 from typing import Any
 
-from langchain_anthropic import ChatAnthropic
 from langchain_core.runnables import RunnableLambda
-from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_models import MAKERS, weather
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from stage import run
 
-from callspan.testing import ScriptedProvider
-
-os.environ["LANGSMITH_TRACING"] = "false"
 HI = {"messages": [("user", "Hi")]}
-
-
-@tool
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"rain in {city}"
-
-
-def chat_openai(provider: ScriptedProvider) -> Any:
-    return ChatOpenAI(model="gpt-5", api_key="sk-test", base_url=provider.openai_url, max_retries=0)
-
-
-def chat_anthropic(provider: ScriptedProvider) -> Any:
-    return ChatAnthropic(
-        model="claude-sonnet-4-5", api_key="sk-ant-test", base_url=provider.anthropic_url, max_retries=0, max_tokens=64
-    )
 
 
 def graph(model: Any) -> Any:
@@ -83,6 +61,5 @@ def scenes(make: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    makers = {"openai": chat_openai, "anthropic": chat_anthropic}
-    every = {f"{maker}:{name}": scene for maker, make in makers.items() for name, scene in scenes(make).items()}
+    every = {f"{maker}:{name}": scene for maker, make in MAKERS.items() for name, scene in scenes(make).items()}
     run(every, "langgraph", "langchain-openai", "langchain-anthropic", "openai", "anthropic")
