@@ -8,8 +8,7 @@ from functools import partial
 from typing import Final
 
 from callspan.fail_open import value_of
-from callspan.providers import errors
-from callspan.providers.errors import capped
+from callspan.providers.error_kinds import capped, error_info
 from callspan.record.call import ErrorInfo, Outcome
 from callspan.record.codec import encodable
 
@@ -26,7 +25,7 @@ def call_error(error: BaseException) -> ErrorInfo:
     status, request_id, body = (value_of(partial(getattr, error, name, None)) for name in _ATTRIBUTES)
     # A mid-stream error of the anthropic SDK carries the status of the stream's start: 200.
     status = status if isinstance(status, int) and status >= _FIRST_ERROR_STATUS else None
-    return errors.error_info(
+    return error_info(
         status=status,
         body=body,
         exception=qualified_name(type(error)),

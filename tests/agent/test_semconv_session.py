@@ -17,7 +17,7 @@ from callspan.record.events import (
 )
 from callspan.semconv import events as events_of
 from callspan.semconv import session as names
-from callspan.semconv.content import ByteBudget
+from callspan.semconv.content_attributes import ByteBudget
 
 SESSION = SessionRecord(session_id="s", seen_ns=1, name="gridworld", user_id="u", group_id="g", task_id="t")
 STEP = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, name="look", turn=2)

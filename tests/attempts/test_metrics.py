@@ -26,7 +26,7 @@ import callspan
 from callspan.background import TOKENS
 from callspan.record.call import CallRecord, ErrorInfo, Request, Timing
 from callspan.semconv.metrics import COST, INSTRUMENTS, bounded_type
-from callspan.spans.metrics import CallMetrics
+from callspan.spans.instruments import CallMetrics
 from callspan.testing import ScriptedProvider
 from tests.attempts.caller import Caller, Run
 from tests.counting import calls_made_by
@@ -343,7 +343,7 @@ def test_an_old_value_of_a_limit_is_not_reported_again(meters: Meters, monkeypat
     )
     assert meters.values("callspan.client.rate_limit.remaining") == [0]
     later = time.monotonic() + 301
-    monkeypatch.setattr("callspan.spans.metrics.time.monotonic", lambda: later)
+    monkeypatch.setattr("callspan.spans.instruments.time.monotonic", lambda: later)
     assert meters.values("callspan.client.rate_limit.remaining") == []
 
 

@@ -22,7 +22,7 @@ from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.usage import Cost, Usage
-from callspan.spans.metrics import CallMetrics
+from callspan.spans.instruments import CallMetrics
 from callspan.spool.processed_sink import ProcessedSink
 from callspan.spool.sink import Entry
 from callspan.testing import ScriptedProvider

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filter_options import OPTIONS, options_of, resolve_session
-from callspan.cli.groups import bounds, plain, shown_measure
+from callspan.cli.group_table import bounds, plain, shown_measure
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import Column, fitted, reward_style, styled
 from callspan.comparison.differences import Difference, Number, choice_of, compared

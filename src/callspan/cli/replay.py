@@ -20,7 +20,7 @@ from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cost import priced
 from callspan.formatting import UNKNOWN, duration, money, tokens
-from callspan.process.media import VECTOR_KEY
+from callspan.process.media_references import VECTOR_KEY
 from callspan.providers.registry import by_api, wire_of
 from callspan.providers.wire_json import dig, integer, objects
 from callspan.record.call import CallRecord

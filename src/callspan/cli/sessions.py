@@ -14,7 +14,7 @@ from rich.text import Text
 
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filter_options import OPTIONS, Amount, options_of, resolve_session, sort_option
-from callspan.cli.groups import print_groups
+from callspan.cli.group_table import print_groups
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import page_options, print_page
 from callspan.cli.screen import Column, fitted, marks, reward_style, score_columns, session_style, styled

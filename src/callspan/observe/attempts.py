@@ -13,8 +13,9 @@ import msgspec
 
 from callspan.fail_open import fail_open, ours, value_of
 from callspan.process.secrets import masked_error
-from callspan.providers import errors, rate_limits
+from callspan.providers import rate_limits
 from callspan.providers.base import Endpoint, ResponseInfo
+from callspan.providers.error_kinds import classify, error_info
 from callspan.record.call import Attempt, ErrorInfo, RateLimits, Timing
 from callspan.record.usage import Usage, usage_of_iteration, with_added
 
@@ -176,11 +177,11 @@ def _record(number: int, attempt: _Open, after: _Open | None, now_s: float, call
 def _error(attempt: _Open) -> tuple[str, str]:
     """Return callspan's error kind and the `error.type` of a failed attempt."""
     if attempt.exception is not None:
-        return errors.classify(attempt.status, None, None, None, attempt.exception)[0], attempt.exception
+        return classify(attempt.status, None, None, None, attempt.exception)[0], attempt.exception
     content = value_of(attempt.body) if attempt.body is not None else None
     attempt.body = None
     info = masked_error(
-        errors.error_info(status=attempt.status, body=_json(content), exception=None, message=None, request_id=None)
+        error_info(status=attempt.status, body=_json(content), exception=None, message=None, request_id=None)
     )
     return info.kind, info.type
 

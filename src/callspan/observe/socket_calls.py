@@ -20,8 +20,9 @@ from callspan.frames import FRAMES, Read, WaitingBytes
 from callspan.observe.deferred_ends import end_abandoned
 from callspan.observe.live_call import CallFactory, LiveCall
 from callspan.observe.ports import CallInfo, Timeline
-from callspan.providers import errors, rate_limits
+from callspan.providers import rate_limits
 from callspan.providers.base import Endpoint
+from callspan.providers.error_kinds import error_info
 from callspan.providers.openai.lanes import Lanes, Step, body_of
 from callspan.providers.wire_json import integer, mapping, text
 from callspan.record.call import ErrorInfo
@@ -239,7 +240,7 @@ def _fail(call: LiveCall, event: dict[str, Any]) -> None:
     headers = {name.lower(): value for name, value in given.items() if isinstance(value, str)}
     status = integer(event, "status")
     call.attempts.limits = rate_limits.rate_limits(headers, time.time())
-    info = errors.error_info(
+    info = error_info(
         status=status if status is not None and status >= _FIRST_ERROR else None,
         body={"error": {key: value for key, value in error.items() if key != "headers"}},
         exception=None,
@@ -256,7 +257,7 @@ def refusal(error: BaseException) -> ErrorInfo:
     if not isinstance(status, int):
         return call_error(error)
     headers = {str(name).lower(): str(value) for name, value in getattr(answer, "headers", {}).items()}
-    return errors.error_info(
+    return error_info(
         status=status,
         body=decoded(body) if isinstance(body, bytes) and body else None,
         exception=qualified_name(type(error)),

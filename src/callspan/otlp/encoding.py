@@ -16,7 +16,7 @@ from callspan.record.call import SpanLink
 from callspan.record.codec import encodable
 from callspan.record.span_frames import SpanLimits
 from callspan.semconv.call import SpanEvent
-from callspan.semconv.content import Attributes, AttributeValue
+from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.spans import Span
 
 _fixed64: Final = struct.Struct("<Q").pack

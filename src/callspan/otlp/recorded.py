@@ -28,7 +28,7 @@ from callspan.record.events import (
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai
 from callspan.semconv.call import Projection
-from callspan.semconv.content import Attributes
+from callspan.semconv.content_attributes import Attributes
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SessionSpans
 from callspan.semconv.spans import Span, spans_of_attempts

@@ -31,7 +31,7 @@ from callspan.fail_open import fail_open, reported
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.process.content import at_level, encoded, with_bodies, withhold, without_content
-from callspan.process.media import media_by_reference
+from callspan.process.media_references import media_by_reference
 from callspan.process.processed import Processed, passes_first
 from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import CARRIES_CREDENTIALS, mask_record

@@ -14,7 +14,7 @@ import msgspec
 from callspan.fail_open import ours
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
-from callspan.providers.errors import error_info
+from callspan.providers.error_kinds import error_info
 from callspan.providers.wire_json import detached_object, integer, mapping, objects, text, time_ns
 from callspan.record.call import ErrorInfo, Outcome
 

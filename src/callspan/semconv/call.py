@@ -15,7 +15,7 @@ from callspan.record.call import FAILED, Attempt, CallRecord, Http, Place, Timin
 from callspan.record.codec import encodable
 from callspan.record.messages import Conversation
 from callspan.semconv import anthropic, gen_ai, llm, openinference
-from callspan.semconv.content import NOTHING_SHOWN, Attributes, ByteBudget, Shown
+from callspan.semconv.content_attributes import NOTHING_SHOWN, Attributes, ByteBudget, Shown
 from callspan.semconv.llm import rate_limit_rows
 from callspan.semconv.table import (
     BOOLEAN,

@@ -11,7 +11,7 @@ from typing import Any, Final
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
 from callspan.semconv import gen_ai
 from callspan.semconv.call import CONVERSATION_ID, SESSION_ID, STEP_INDEX
-from callspan.semconv.content import Attributes, ByteBudget, Shown, put_json
+from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown, put_json
 from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRINGS, From, Put, Row, Table, text_row
 
 ENVIRONMENT: Final = "environment"

@@ -18,7 +18,7 @@ from callspan.record.events import EventRecord, RewardRecord
 from callspan.record.messages import Text
 from callspan.semconv import anthropic
 from callspan.semconv.body_messages import answer_bytes, request_bytes
-from callspan.semconv.content import (
+from callspan.semconv.content_attributes import (
     Attributes,
     ByteBudget,
     Shown,

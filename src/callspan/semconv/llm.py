@@ -13,7 +13,7 @@ from callspan.record.labels import USER_IN_METADATA
 from callspan.record.messages import Conversation, Message, Part, Text, ToolResult, normalised
 from callspan.record.usage import Usage
 from callspan.semconv.body_messages import APART, choices_json, messages_json
-from callspan.semconv.content import (
+from callspan.semconv.content_attributes import (
     Attributes,
     ByteBudget,
     Shown,

@@ -13,7 +13,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.semconv.body_messages import choices_json, messages_json
-from callspan.semconv.content import (
+from callspan.semconv.content_attributes import (
     Attributes,
     AttributeValue,
     ByteBudget,

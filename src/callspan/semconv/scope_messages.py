@@ -12,7 +12,7 @@ from callspan.record.bounded import fitted, text_attribute, weight
 from callspan.record.call import CallRecord
 from callspan.record.events import AGENT_START, SCOPE_TYPES, EventRecord, MessageRecord, Record
 from callspan.record.messages import INSTRUCTION_ROLES, Conversation, Message
-from callspan.semconv.content import (
+from callspan.semconv.content_attributes import (
     TOOL,
     Attributes,
     ByteBudget,

@@ -9,7 +9,7 @@ from callspan.fail_open import fail_open
 from callspan.record.events import SCOPE_TYPES, EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.semconv import events, gen_ai, openinference, session
 from callspan.semconv.call import EXCEPTION_EVENT, SHORTEST_NS, SpanEvent
-from callspan.semconv.content import Attributes, ByteBudget
+from callspan.semconv.content_attributes import Attributes, ByteBudget
 from callspan.semconv.scope_messages import ScopeMessages, messages_of
 from callspan.settings import Settings
 

@@ -15,7 +15,7 @@ from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai, openinference
 from callspan.semconv import llm as of_llm
 from callspan.semconv.call import EXCEPTION_TYPE, STEP_INDEX
-from callspan.semconv.content import Attributes, ByteBudget, Shown, put_json
+from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown, put_json
 from callspan.semconv.events import (
     ENVIRONMENT,
     ENVIRONMENT_CONTENT,

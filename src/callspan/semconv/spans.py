@@ -12,7 +12,7 @@ from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import Projection, SpanEvent
-from callspan.semconv.content import Attributes
+from callspan.semconv.content_attributes import Attributes
 
 _NO_TRACE: Final = Trace()
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from callspan.record.call import CallRecord
 from callspan.record.codec import encodable
 from callspan.semconv.body_messages import answer_bytes, request_bytes
-from callspan.semconv.content import NOTHING_SHOWN, Attributes, ByteBudget, Shown, spread
+from callspan.semconv.content_attributes import NOTHING_SHOWN, Attributes, ByteBudget, Shown, spread
 
 STRING: Final = "string"
 STRINGS: Final = "string[]"

@@ -41,7 +41,7 @@ from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import SHORTEST_NS, BatchReport, Projection, SpanEvent
-from callspan.semconv.content import Attributes, AttributeValue
+from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.settings import Settings
 from callspan.spans import adopted
 from callspan.spans.adopted import ADOPTED_SPANS

@@ -37,7 +37,7 @@ from opentelemetry.util.types import Attributes as GivenAttributes
 
 from callspan.fail_open import Once, log
 from callspan.semconv.call import SpanEvent
-from callspan.semconv.content import Attributes
+from callspan.semconv.content_attributes import Attributes
 from callspan.semconv.spans import Span as FinishedSpan
 from callspan.spans.call import link_to
 

@@ -22,7 +22,7 @@ from callspan.record.call import FAILED, CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import Projection
-from callspan.semconv.content import Attributes, answer_messages, messages_json, parts_json, tool_definitions
+from callspan.semconv.content_attributes import Attributes, answer_messages, messages_json, parts_json, tool_definitions
 from callspan.settings import Settings
 
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"

@@ -52,8 +52,8 @@ from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
 from callspan.spans.adopted import ADOPTED_SPANS
 from callspan.spans.call import CallSpans, Tracers, tracer_of
+from callspan.spans.instruments import CallMetrics
 from callspan.spans.log_events import EvaluationLog
-from callspan.spans.metrics import CallMetrics
 from callspan.spans.session import SessionSpans
 from callspan.stores.urls import find_store, load_sinks
 

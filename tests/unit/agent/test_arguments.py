@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from callspan.agent import arguments
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import forget_failures
-from callspan.providers.errors import MAX_MESSAGE_BYTES
+from callspan.providers.error_kinds import MAX_MESSAGE_BYTES
 from tests.points import points
 
 

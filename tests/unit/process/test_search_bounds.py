@@ -15,7 +15,7 @@ from callspan.cli.command_context import _first_line
 from callspan.process.content import UNREADABLE, decoded, without_content
 from callspan.process.redaction import redact_texts, redacted
 from callspan.process.secrets import MASK, MAX_SEARCHED, MAX_SETTINGS_SEARCHED, mask_record, masked_error
-from callspan.providers.errors import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, error_info
+from callspan.providers.error_kinds import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, error_info
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
 from callspan.record.codec import decode, encode, exact_json
 from callspan.record.events import EventRecord, SessionRecord

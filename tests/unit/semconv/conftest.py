@@ -24,7 +24,7 @@ from callspan.record.call import (
 from callspan.record.messages import Conversation, Message, Text, ToolCall, ToolResult
 from callspan.record.usage import Cost, Usage
 from callspan.semconv.call import Projection
-from callspan.semconv.content import Attributes
+from callspan.semconv.content_attributes import Attributes
 from callspan.settings import Settings
 
 Call = tuple[CallRecord, Conversation]

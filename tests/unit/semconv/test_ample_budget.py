@@ -13,7 +13,7 @@ from callspan.record.codec import encode_json, encode_response
 from callspan.record.messages import Conversation, RawConversation
 from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.call import Projection
-from callspan.semconv.content import Attributes
+from callspan.semconv.content_attributes import Attributes
 from callspan.settings import Settings
 
 _MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=60)})

@@ -10,7 +10,7 @@ from tests.points import points
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.usage import Usage
 from callspan.semconv import gen_ai
-from callspan.semconv.content import Attributes
+from callspan.semconv.content_attributes import Attributes
 
 CALL = CallRecord(
     call_id="1",

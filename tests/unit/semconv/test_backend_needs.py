@@ -8,7 +8,7 @@ from collections.abc import Callable
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai
-from callspan.semconv.content import Attributes
+from callspan.semconv.content_attributes import Attributes
 
 Call = tuple[CallRecord, Conversation]
 Project = Callable[..., Attributes]

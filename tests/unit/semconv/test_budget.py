@@ -9,7 +9,7 @@ from tests.points import points
 
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
-from callspan.semconv.content import (
+from callspan.semconv.content_attributes import (
     Attributes,
     ByteBudget,
     chosen,

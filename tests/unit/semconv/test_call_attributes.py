@@ -33,7 +33,7 @@ from callspan.record.events import (
 )
 from callspan.record.messages import Conversation
 from callspan.semconv import call, events, session
-from callspan.semconv.content import ByteBudget, Shown
+from callspan.semconv.content_attributes import ByteBudget, Shown
 
 S = 1_000_000_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.points import points
 
 from callspan.record.messages import normalised
-from callspan.semconv.content import finish_word
+from callspan.semconv.content_attributes import finish_word
 
 
 @points(

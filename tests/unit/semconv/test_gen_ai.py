@@ -23,7 +23,7 @@ from callspan.record.messages import (
 )
 from callspan.record.usage import Usage
 from callspan.semconv import gen_ai
-from callspan.semconv.content import Attributes, ByteBudget, Shown
+from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
 
 Call = tuple[CallRecord, Conversation]
 

@@ -10,7 +10,7 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation, Media, Message, Reasoning, Refusal, Text, ToolResult
 from callspan.semconv import openinference
-from callspan.semconv.content import Attributes, ByteBudget, Shown
+from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
 
 Call = tuple[CallRecord, Conversation]
 

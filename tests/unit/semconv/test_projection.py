@@ -14,7 +14,7 @@ from tests.points import points
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import Conversation, Message, Text
 from callspan.semconv.call import Projection
-from callspan.semconv.content import Attributes
+from callspan.semconv.content_attributes import Attributes
 from callspan.settings import Settings
 
 Call = tuple[CallRecord, Conversation]

@@ -19,7 +19,7 @@ from callspan.providers.base import Endpoint
 from callspan.providers.registry import conversation_of, endpoint_for
 from callspan.record.call import NO_BODY, CallRecord, Timing
 from callspan.semconv.call import Projection
-from callspan.semconv.content import Attributes
+from callspan.semconv.content_attributes import Attributes
 from callspan.settings import Settings
 
 _KINDS = (str, bool, int, float, tuple)

@@ -14,7 +14,7 @@ from callspan.record.events import EventRecord, MessageRecord, RewardRecord, Ses
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
 from callspan.semconv import anthropic, call, events, gen_ai, llm, openinference, session
-from callspan.semconv.content import ByteBudget, Shown
+from callspan.semconv.content_attributes import ByteBudget, Shown
 from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,

@@ -24,7 +24,7 @@ from callspan.fail_open import ours
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
-from callspan.providers.errors import error_info
+from callspan.providers.error_kinds import error_info
 from callspan.providers.wire_json import (
     UNFIT,
     Count,

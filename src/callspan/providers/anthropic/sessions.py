@@ -14,7 +14,7 @@ import msgspec
 
 from callspan.providers.anthropic.messages import Messages
 from callspan.providers.base import Api
-from callspan.providers.errors import error_info
+from callspan.providers.error_kinds import error_info
 from callspan.providers.hosted import Fact, Fold, HostedPath, ModelRequest, Sent, SessionFacts, ToolRun
 from callspan.providers.wire_json import detached, detached_object, flag, items, mapping, objects, text, time_ns, word
 from callspan.record.call import ErrorInfo

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from callspan.providers.base import Api, Operation
-from callspan.providers.errors import error_info
+from callspan.providers.error_kinds import error_info
 from callspan.providers.hosted import Fact, Fold, HostedPath, ModelRequest, Sent, SessionFacts, ToolRun
 from callspan.providers.openai.responses import Responses
 from callspan.providers.wire_json import (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from callspan.providers.base import ResponseInfo
-from callspan.providers.errors import error_info
+from callspan.providers.error_kinds import error_info
 from callspan.providers.wire_json import (
     detached,
     dig,

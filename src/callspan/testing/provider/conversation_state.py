@@ -16,7 +16,7 @@ from http import HTTPStatus
 
 from callspan.testing.provider.answer import OPENAI, Answer, encode, member, objects
 from callspan.testing.provider.anthropic_messages import MESSAGES
-from callspan.testing.provider.hosted import Scripted
+from callspan.testing.provider.hosted_requests import Scripted
 from callspan.testing.provider.openai_responses import RESPONSES, StoredResponse, conversation_id, webhook
 from callspan.testing.provider.pages import page
 from callspan.testing.provider.rendering import Rendering, Route, render, render_body

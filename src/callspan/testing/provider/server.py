@@ -24,7 +24,7 @@ import msgspec
 from callspan.testing.provider.answer import Answer, StreamEvent
 from callspan.testing.provider.batches import Batches
 from callspan.testing.provider.conversation_state import ConversationState
-from callspan.testing.provider.hosted import HostedAgents
+from callspan.testing.provider.hosted_requests import HostedAgents
 from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
 from callspan.testing.provider.responses_socket import ResponsesSocket
 from callspan.testing.provider.script import (

@@ -8,7 +8,7 @@ import hashlib
 import msgspec
 from tests.points import points
 
-from callspan.process.media import media_by_reference
+from callspan.process.media_references import media_by_reference
 from callspan.providers.anthropic.parts import conversation, parts
 from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord, Request, Timing

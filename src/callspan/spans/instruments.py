@@ -29,7 +29,7 @@ from callspan.record.usage import Cost
 from callspan.semconv import gen_ai
 from callspan.semconv import metrics as names
 from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE, OUTCOME, STREAM_END
-from callspan.semconv.content import Attributes, AttributeValue
+from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.spool.shipper import SinkState
 
 _COUNT_IN: Final = fail_open("count a call that begins")
