@@ -75,6 +75,7 @@ SUMS = [
     ("name", {"gridworld": 3, None: 1}),
     ("experiment", {"x1": 2, "x2": 1, None: 1}),
     ("hour", {"2025-10-09T08:00Z": 4}),
+    ("minute", {"2025-10-09T08:53Z": 4}),
     ("meta:seed", {"7": 1, "8": 1, None: 2}),
     ("meta:variant", {"b": 2, None: 2}),
     ("meta:run_id", {"r1": 1, "r2": 1, None: 2}),
@@ -144,7 +145,7 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
             assert all(one.p50_ms == (1000 if latencies else None) for one in found)
     for by in ("users", "meta:", "", (), ("user", "users")):
         with pytest.raises(
-            ValueError, match="use model, provider, session, day, hour, user, name, experiment or meta:KEY"
+            ValueError, match="use model, provider, session, day, hour, minute, user, name, experiment or meta:KEY"
         ):
             list(reader.summary(by))
 

@@ -185,10 +185,17 @@ def test_the_start_says_what_runs_and_what_is_worth_a_look(
         timing=call.Timing(start_ns=now),
     )
     store.write(records.session("s1", start_ns=now, name="open"), failed)
+    for ago_min, retries, duration_ms in ((10, None, 20), (10, 2, 40), (70, 7, 900)):
+        at = call.Timing(start_ns=now - ago_min * 60 * SECOND, duration_ns=duration_ms * 1_000_000)
+        store.write(records.call(timing=at, retries=retries))
     page = show(store.url).get("/api/now")
     assert [row["id"] for row in page["running"]] == ["s1"]
     assert [(row["id"], row["error_kind"], row["status"]) for row in page["worth"]] == [("bad", "rate_limit", 429)]
-    assert (page["hour"]["calls"], page["live"]) == (1, True)
+    hour = page["hour"]
+    assert (hour["calls"], hour["retries"], hour["p50_ms"], page["live"]) == (3, 2, 30.0, True)
+    at = [place for place, calls in enumerate(hour["minutes"]) if calls]
+    assert (at[1] - at[0], hour["minutes"][at[0]], len(hour["minutes"])) == (10, 2, 60)
+    assert (hour["cost_usd"], hour["calls_without_cost"]) == (str(3 * Decimal("0.0000123")), 0)
 
 
 def test_a_store_that_is_gone_says_so_and_comes_back(

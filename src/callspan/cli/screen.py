@@ -127,7 +127,7 @@ def marks(counts: SessionSummary | Summary) -> list[str]:
 
 def session_style(summary: SessionSummary) -> str:
     """Return the colour of a session's outcome: no success is green with a call that was cut or cancelled."""
-    outcome = summary.session.outcome or "running"
+    outcome = summary.outcome
     return "yellow" if outcome == "success" and marks(summary) else OUTCOME_STYLES.get(outcome, "")
 
 

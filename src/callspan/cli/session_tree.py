@@ -182,11 +182,10 @@ def _end(item: Item) -> int:
 def _session_line(page: Page) -> Group:
     summary = page.summary
     session = summary.session
-    outcome = session.outcome or "running"
     line = styled(
         (session.name or "session", "bold"),
         "  ",
-        (outcome, session_style(summary)),
+        (summary.outcome, session_style(summary)),
         "  ",
         (reward(summary.reward), reward_style(summary.reward)),
         _scores({name: score(one.mean, one.count, one.last) for name, one in summary.scores.items()}),

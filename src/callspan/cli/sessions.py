@@ -131,13 +131,12 @@ def _scores(summary: SessionSummary, objectives: Sequence[str]) -> Iterator[Text
 
 def _cells(summary: SessionSummary, short: str) -> list[Text | str]:
     session = summary.session
-    outcome = session.outcome or "running"
     return [
         local_time(session.start_ns),
         styled((short, "cyan")),
         styled(session.name or UNKNOWN),
         styled(session.user_id or UNKNOWN),
-        styled((", ".join((outcome, *marks(summary))), session_style(summary))),
+        styled((", ".join((summary.outcome, *marks(summary))), session_style(summary))),
         styled((reward(summary.reward), reward_style(summary.reward))),
         count(summary.timesteps),
         count(summary.calls),

@@ -23,15 +23,17 @@ from callspan.record.formats import check_format
 from callspan.record.reward_sums import REWARD, Score
 
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
-Grouping: TypeAlias = Literal["model", "provider", "session", "day", "hour", "user", "name", "experiment"]
+Grouping: TypeAlias = Literal["model", "provider", "session", "day", "hour", "minute", "user", "name", "experiment"]
 """What calls are grouped by, besides `meta:KEY`: the value that they, or their sessions, have for a key of metadata.
 
-Days and hours are in UTC: `2026-11-20`, `2026-11-20T08:00Z`."""
+Days, hours and minutes are in UTC: `2026-11-20`, `2026-11-20T08:00Z`, `2026-11-20T08:05Z`."""
 Order: TypeAlias = Literal["start", "cost", "time", "tokens", "retries"]
 """What calls and sessions are sorted by, besides their start: cost, duration, tokens in and out, retries."""
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Content: TypeAlias = Literal["all", "response", "none"]
 """Which bodies calls are read with: both, that of the response, or none. Conversations hold what these bodies do."""
+RUNNING: Final = "running"
+"""The word for the outcome of a session that has none."""
 MOST_CALLS: Final = 1000
 """Most calls that are followed from one back to the calls before it."""
 
@@ -354,7 +356,7 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def outcome(self) -> str:
         """The outcome of the session; `running` without one."""
-        return self.session.outcome or "running"
+        return self.session.outcome or RUNNING
 
     @property
     def succeeded(self) -> bool | None:

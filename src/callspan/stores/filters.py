@@ -8,16 +8,14 @@ from decimal import Decimal
 from typing import Final, NamedTuple, get_args
 
 from callspan.record.messages import LENGTH, WORDS
-from callspan.stores.base import CallFilter, Grouping, Order, SessionFilter
+from callspan.stores.base import RUNNING, CallFilter, Grouping, Order, SessionFilter
 from callspan.stores.columns import PICO
 
 META: Final = "meta:"
 """Prefix of a metadata key to group by."""
 GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
 _LENGTH_WORDS: Final = ", ".join(map(repr, sorted(WORDS[LENGTH])))
-OPEN: Final = "running"
-"""The word for the outcome of a session that has none."""
-UNENDED: Final = frozenset({OPEN, "interrupted"})
+UNENDED: Final = frozenset({RUNNING, "interrupted"})
 """Outcomes of sessions without one in the store: readers tell them apart by their process."""
 _SUCCESS: Final = "coalesce(s.success, s.outcome = 'success')"
 _SESSION: Final = {
@@ -26,7 +24,7 @@ _SESSION: Final = {
     "group": "s.group_id = :group",
     "task": "s.task_id = :task",
     "experiment": "s.experiment = :experiment",
-    "session_outcome": f"coalesce(s.outcome, {OPEN!r}) = :session_outcome",
+    "session_outcome": f"coalesce(s.outcome, {RUNNING!r}) = :session_outcome",
     "success": f"CASE WHEN {_SUCCESS} THEN 1 WHEN NOT ({_SUCCESS}) THEN 0 END = :success",
 }
 GROUPS: Final = {
@@ -34,7 +32,7 @@ GROUPS: Final = {
     "provider": "c.provider",
     "session": "c.session_id",
 }
-"""SQL expressions to group calls `c` by; days are in the readers, labels in `grouping`."""
+"""SQL expressions to group calls `c` by; times are in the readers, labels in `grouping`."""
 SUMS: Final = """
 SELECT {keys}, count(*) AS calls,
   sum(CASE WHEN c.outcome IN ('error', 'timeout') THEN 1 ELSE 0 END) AS errors,
@@ -256,7 +254,7 @@ def parameters(which: SessionFilter) -> dict[str, object]:
     if which.success is not None:
         values["success"] = int(which.success)
     if which.session_outcome in UNENDED:
-        values["session_outcome"] = OPEN
+        values["session_outcome"] = RUNNING
     if which.min_cost_usd is not None:
         values["min_cost"] = whole_pico(which.min_cost_usd)
     if isinstance(which, CallFilter) and which.text is not None:

@@ -114,6 +114,8 @@ class SqlReader(SqlCourses):
     """SQL for the UTC day of `c.start_ns`, ISO text."""
     _hour: str
     """SQL for its UTC hour, as `2026-11-20T08:00Z`."""
+    _minute: str
+    """SQL for its UTC minute, as `2026-11-20T08:05Z`."""
     _pico = "sum(c.cost_picousd)"
     """SQL for the sum of picodollars."""
     _priced = "count(c.cost_usd)"
@@ -302,11 +304,8 @@ class SqlReader(SqlCourses):
 
     def _group(self, by: str, number: int) -> str:
         """Return the SQL expression to group calls `c` by; `number` is its place among several."""
-        return (
-            filters.GROUPS.get(by)
-            or filters.grouping(by, self._metadata, number)
-            or (self._hour if by == "hour" else self._day)
-        )
+        times = {"day": self._day, "hour": self._hour, "minute": self._minute}
+        return filters.GROUPS.get(by) or filters.grouping(by, self._metadata, number) or times[by]
 
     def _latencies(self, keys: Sequence[str], where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group: the tuple of its keys."""

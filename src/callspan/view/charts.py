@@ -11,7 +11,7 @@ import msgspec
 
 from callspan.comparison.differences import success_difference
 from callspan.comparison.groups import Group, grouped, objectives_of
-from callspan.formatting import exact, in_ms
+from callspan.formatting import in_ms
 from callspan.record.labels import labels
 from callspan.record.reward_sums import REWARD, mean_of
 from callspan.stores.base import SessionSummary, Summary
@@ -30,36 +30,21 @@ _LIKELY: Final = ("prompt_version", "version", "prompt", "variant")
 _TABLES: Final = ("user", "model", "provider", "name", "experiment")
 
 
-class Sum(msgspec.Struct):
-    """Sums over the calls with these values; None is unknown."""
-
-    keys: tuple[str | None, ...]
-    calls: int
-    errors: int
-    input_tokens: int | None
-    cache_read_tokens: int | None
-    output_tokens: int | None
-    cost_usd: str | None
-    calls_without_cost: int
-    p50_ms: float | None
-    p95_ms: float | None
-
-
 class Charts(msgspec.Struct):
     """Sums of calls by time."""
 
     unit: str
     """`day` or `hour`, of UTC."""
-    sums: list[Sum]
+    sums: list[Summary]
     """By time, the oldest first."""
-    by_model: list[Sum]
+    by_model: list[Summary]
     """By time and model."""
 
 
 class SumsTable(msgspec.Struct):
     """Sums of calls by one key, those with most calls first."""
 
-    rows: list[Sum]
+    rows: list[Summary]
     more: int
 
 
@@ -113,8 +98,8 @@ def page(view: View) -> Charts:
     reader, which = view.chosen()
     whole = [*reader.summary("provider", which, latencies=False)]
     unit = _unit([(one.first_ns, one.last_ns) for one in whole])
-    sums = sorted(map(_sum, reader.summary(unit, which)), key=_time_of)
-    by_model = sorted(map(_sum, reader.summary((unit, "model"), which, latencies=False)), key=_time_of)
+    sums = sorted(reader.summary(unit, which), key=_time_of)
+    by_model = sorted(reader.summary((unit, "model"), which, latencies=False), key=_time_of)
     return Charts(unit, sums, by_model)
 
 
@@ -125,7 +110,7 @@ def table(view: View) -> SumsTable:
     if by not in _TABLES:
         raise BadQueryError(f"there is no table by {by}")
     found = [*reader.summary(by, which)]
-    return SumsTable([_sum(one) for one in found[:_ROWS]], max(0, len(found) - _ROWS))
+    return SumsTable(found[:_ROWS], max(0, len(found) - _ROWS))
 
 
 def scores(view: View) -> Scores:
@@ -162,23 +147,8 @@ def _unit(times: Iterable[tuple[int | None, int | None]]) -> str:
     return "hour" if span < _HOURS_BELOW_NS else "day"
 
 
-def _time_of(one: Sum) -> str:
-    return one.keys[0] or ""
-
-
-def _sum(one: Summary) -> Sum:
-    return Sum(
-        keys=one.keys,
-        calls=one.calls,
-        errors=one.errors,
-        input_tokens=one.input_tokens,
-        cache_read_tokens=one.cache_read_tokens,
-        output_tokens=one.output_tokens,
-        cost_usd=exact(one.cost_usd),
-        calls_without_cost=one.calls_without_cost,
-        p50_ms=one.p50_ms,
-        p95_ms=one.p95_ms,
-    )
+def _time_of(one: Summary) -> str:
+    return one.key or ""
 
 
 def _version_keys(sessions: Sequence[SessionSummary]) -> list[str]:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import Final
 
 import msgspec
 
 from callspan.formatting import exact, in_ms
 from callspan.record.call import CallRecord
-from callspan.stores.aggregates import exact_sum, known_sum, latencies_of
-from callspan.stores.base import CallFilter, Reader
+from callspan.stores.aggregates import exact_sum, known_sum, percentile_ms
+from callspan.stores.base import RUNNING, CallFilter, Reader
 from callspan.view.calls import CallRow, call_rows
 from callspan.view.sessions import SessionRow, session_rows
 from callspan.view.source import View
 
 _HOUR_NS: Final = 3_600_000_000_000
 _MINUTE_NS: Final = 60_000_000_000
-_MOST: Final = 5_000
-"""Calls of the last hour that are looked at."""
+_MINUTES: Final = 60
 _FEW: Final = 3
 
 
 class Hour(msgspec.Struct):
-    """The last hour."""
+    """The last hour, to the full minute."""
 
     calls: int
-    more: bool
-    """There were more calls than are counted."""
     cost_usd: str | None
     calls_without_cost: int
     p50_ms: float | None
@@ -66,26 +62,24 @@ def page(view: View) -> NowPage:
         at_ms=now_ns / 1e6,
         last_ms=None if newest is None else in_ms(newest.timing.start_ns),
         hour=_hour(reader, now_ns),
-        running=session_rows(reader, list(reader.sessions(which=CallFilter(session_outcome="running"), limit=_FEW))),
+        running=session_rows(reader, list(reader.sessions(which=CallFilter(session_outcome=RUNNING), limit=_FEW))),
         worth=_worth(reader, day),
         waiting=view.access.waiting(),
     )
 
 
 def _hour(reader: Reader, now_ns: int) -> Hour:
-    began = now_ns - _HOUR_NS
-    calls = list(reader.calls(CallFilter(since_ns=began, limit=_MOST, content="none")))
-    minutes = Counter(min(59, (call.timing.start_ns - began) // _MINUTE_NS) for call in calls)
-    times = [call.timing.duration_ns for call in calls if call.outcome == "success"]
-    latencies = latencies_of({0: [one for one in times if one is not None]}, {}).get(0)
+    last = now_ns // _MINUTE_NS
+    which = CallFilter(since_ns=(last - _MINUTES + 1) * _MINUTE_NS)
+    sums = {one.first_ns // _MINUTE_NS: one for one in reader.summary("minute", which, latencies=False) if one.first_ns}
+    times = sorted(one.duration_ns for one in reader.times(which) if one.duration_ns is not None)
     return Hour(
-        calls=len(calls),
-        more=len(calls) == _MOST,
-        cost_usd=exact(exact_sum(call.cost.usd if call.cost else None for call in calls)),
-        calls_without_cost=sum(call.cost is None for call in calls),
-        p50_ms=latencies.p50_ms if latencies else None,
-        retries=known_sum(call.retries for call in calls),
-        minutes=[minutes[number] for number in range(60)],
+        calls=sum(one.calls for one in sums.values()),
+        cost_usd=exact(exact_sum(one.cost_usd for one in sums.values())),
+        calls_without_cost=sum(one.calls_without_cost for one in sums.values()),
+        p50_ms=percentile_ms(times, 0.5),
+        retries=known_sum(one.retries for one in sums.values()),
+        minutes=[sums[minute].calls if minute in sums else 0 for minute in range(last - _MINUTES + 1, last + 1)],
     )
 
 

@@ -37,6 +37,7 @@ class ClickHouseReader(SqlReader):
 
     _day = "formatDateTime(fromUnixTimestamp64Nano(c.start_ns, 'UTC'), '%Y-%m-%d')"
     _hour = "formatDateTime(fromUnixTimestamp64Nano(c.start_ns, 'UTC'), '%Y-%m-%dT%H:00Z')"
+    _minute = _hour.replace(":00Z", ":%iZ")
     _pico = "sum(toInt128(c.cost_picousd))"
     # Amounts outside the column's range are in `extra`.
     _priced = "count(c.price_v)"

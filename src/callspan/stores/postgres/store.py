@@ -283,6 +283,7 @@ class PostgresReader(SqlReader):
 
     _day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
     _hour = _day.replace("DD'", 'DD"T"HH24:00Z\'')
+    _minute = _hour.replace(":00Z", ":MIZ")
     _contains = "position(:text in replace(lower(t.text), 'ß', 'ss')) > 0"
     _metadata = POSTGRES
     _cost = """coalesce(c.cost_picousd,

@@ -31,6 +31,7 @@ class SQLiteReader(SqlReader):
 
     _day = "date(c.start_ns / 1000000000, 'unixepoch')"
     _hour = "strftime('%Y-%m-%dT%H:00Z', c.start_ns / 1000000000, 'unixepoch')"
+    _minute = _hour.replace(":00Z", ":%MZ")
     _cost = "coalesce(c.cost_picousd, CAST(c.cost_usd * 1e12 AS integer))"
     _row_id = "id"
     _content_id = "id"

@@ -102,7 +102,7 @@ const band = now => {
   if (now.contents) return contents(now);
   const { hour } = now, top = Math.max(1, ...hour.minutes);
   return h("section.band", { "aria-label": "Now" },
-    h("div", null, h("h2", null, "Last hour ", soft(strong(count(hour.calls)), hour.more ? "+ calls, of the newest  " : " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "", "  p50 ", strong(time(hour.p50_ms)), "  ", strong(count(hour.retries)), " retries")),
+    h("div", null, h("h2", null, "Last hour ", soft(strong(count(hour.calls)), " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "", "  p50 ", strong(time(hour.p50_ms)), "  ", strong(count(hour.retries)), " retries")),
       h("div.minutes", { role: "img", "aria-label": `${hour.calls} calls in the last hour` }, hour.minutes.map(number => h("i", { style: { height: `${number / top * 100}%` } }))),
       h("p.axis", null, h("span", null, "60 min ago"), h("span", null, "30"), h("span", null, "now"))),
     h("div", null, h("h2", null, "Running ", soft(now.running.length || "nothing")), now.running.map(row => h("p.line", null, link(address("session", row.id), mark("running", ""), strong(row.name || "session"), " ", row.user || "", " ", soft(oneLine(titleOf(row)))), h("span.right", null, time(now.at_ms - row.start_ms))))),
