@@ -422,21 +422,29 @@ def test_a_session_known_only_from_its_events_is_not_listed(store: Delivery, rec
 
 
 _KILLED: Final = """
-import os, signal, sys
+import os, signal, sys, threading
 from pathlib import Path
 from callspan.record.codec import encode
 from callspan.spool.spool import Spool
 from callspan.stores.urls import sinks_for
 from conftest import Records
 
+appended = threading.Event()
+
+def sinks_of_all():
+    "One batch delivers everything: no store is there before the last record is appended."
+    appended.wait()
+    return sinks_for(sys.argv[1])
+
 def kill(event, arguments):
     if event == "open" and str(arguments[0]).endswith(".cursor") and arguments[2] & os.O_CREAT:
         os.kill(os.getpid(), signal.SIGKILL)
 
-spool, records = Spool(Path(sys.argv[2]), sinks_for(sys.argv[1])), Records()
+spool, records = Spool(Path(sys.argv[2]), sinks_of_all), Records()
 sys.addaudithook(kill)
 for record in (*records.every_kind(), records.call(call_id="other", session_id="s2"), records.session("s2")):
     spool.append(encode(record))
+appended.set()
 spool.flush(60)
 """
 
