@@ -1,9 +1,10 @@
 """Makes a large store of SQLite or JSON Lines: one session for every 50 calls, and a long one of 20,000 in 2,000 steps.
 
 The first 20,000 calls are delivered as a shipper does it. Others are copies of these rows with ids, times and texts of
-their own, inserted with all indexes in place, so that the file is as large as that of delivered calls.
+their own, inserted with all indexes in place, so that the file is as large as that of delivered calls. With STEPS it
+has an episode of so many steps without calls, too.
 
-python bench/large_store.py FILE CALLS
+python bench/large_store.py FILE CALLS [STEPS]
 """
 
 from __future__ import annotations
@@ -21,16 +22,22 @@ import msgspec
 import workload
 from callspan.delivery.recorder import store_sinks
 from callspan.record.call import CallRecord
-from callspan.record.events import SessionRecord, TimestepRecord
+from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.spool.sink import Entry
 from callspan.stores.sqlite.file import open_for_writing
 
 DELIVERED = 20_000
 LONG = "long-session"
 """Id of the session of the last 20,000 calls, where there are more."""
+EPISODE = "episode"
+"""Id of the session with steps and rewards."""
+_FIRST_NS = 1_700_000_000 * 10**9
+_STEP_NS = 10**7
 _PER_STEP = 10
 """Calls of each step of the long session."""
 _BATCH = 1_000
+_MANDATORY = 3
+"""Arguments of the command, its name included."""
 _USERS = 1_000
 _SESSION = "01990000-0000-7000-8000-5"
 _CALL = "01990000-0000-7000-8000-"
@@ -53,6 +60,47 @@ def deliver(path: Path, payloads: Iterator[bytes]) -> None:
     for batch in _batches(payloads):
         sink.deliver(batch)
     sink.close()
+
+
+def episode(steps: int) -> Iterator[bytes]:
+    """Yield an episode with an action and a reward in each step; runs of ten steps have the same."""
+    end_ns = _FIRST_NS + steps * _STEP_NS
+    session = SessionRecord(
+        session_id=EPISODE, seen_ns=_FIRST_NS, name="episode", start_ns=_FIRST_NS, end_ns=end_ns, outcome="success"
+    )
+    yield msgspec.json.encode(session)
+    for number in range(steps):
+        yield from map(msgspec.json.encode, _step(number))
+
+
+def _step(number: int) -> Iterator[Record]:
+    start_ns, step_id = _FIRST_NS + number * _STEP_NS, f"episode-step-{number:06}"
+    yield TimestepRecord(
+        timestep_id=step_id,
+        session_id=EPISODE,
+        seen_ns=start_ns,
+        index=number,
+        start_ns=start_ns,
+        end_ns=start_ns + _STEP_NS,
+        outcome="success",
+    )
+    for at, (kind, reward, data) in enumerate(
+        (
+            ("action", None, {"action": f"move {('north', 'east', 'south', 'west')[number // 10 % 4]}"}),
+            ("environment", number // 10 % 3 - 1.0, {"after": {"x": number % 17, "y": number % 13}}),
+        ),
+        start=1,
+    ):
+        yield EventRecord(
+            event_id=f"{step_id}-{kind}",
+            session_id=EPISODE,
+            timestep_id=step_id,
+            timestep=number,
+            event_type=kind,
+            time_ns=start_ns + at * _STEP_NS // 3,
+            reward=reward,
+            data=data,
+        )
 
 
 def multiply(path: Path, times: int) -> None:
@@ -179,6 +227,8 @@ def main() -> None:
     path, calls = Path(sys.argv[1]), int(sys.argv[2])
     began = time.process_time()
     make(path, calls)
+    if len(sys.argv) > _MANDATORY:
+        deliver(path, episode(int(sys.argv[_MANDATORY])))
     size = path.stat().st_size
     print(f"{calls:,} calls, {time.process_time() - began:.0f} s of CPU, {size / calls / 1000:.2f} KB a call")
 

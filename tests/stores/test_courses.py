@@ -34,12 +34,19 @@ def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(
     asked = events.MessageRecord(
         message_id="m1", session_id="b", message_type="question", time_ns=START_NS, content="Is it sold?"
     )
+    again = [
+        events.RewardRecord(
+            reward_id=f"again{number}", session_id="a", event_id=event_id, value=8.0, scope=scope, time_ns=START_NS + 4
+        )
+        for number, (event_id, scope) in enumerate([(rewarded(1, 0.5).event_id, "event"), (None, "call")])
+    ]
     store.write(
         records.session("a", start_ns=START_NS, outcome="failure"),
         records.call(session_id="a", at_s=8, messages=[*say, {"role": "user", "content": "later"}]),
         records.call(session_id="a", at_s=1, messages=say, outcome="error", error=error, retries=2),
         tool,
         *(rewarded(number, value) for number, value in ((1, 0.5), (2, -0.25), (3, 1.0))),
+        *again,
         records.session("b", start_ns=START_NS + SECOND, outcome="success"),
         records.call(session_id="b", messages=say, cost=None),
         asked,
@@ -55,6 +62,7 @@ def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(
     ]
     assert reader.reward_curves(["a", "b"]) == {"a": [(START_NS + 1, 0.5), (START_NS + 2, 0.25), (START_NS + 3, 1.25)]}
     found = {one.session.session_id: one for one in reader.sessions()}
+    assert found["a"].reward == 1.25, "what has a reward, or is a call, adds nothing by another"
     failed = found["a"].first_error
     assert isinstance(failed, CallError)
     assert (failed.kind, failed.status) == ("rate_limit", 429)

@@ -7,7 +7,7 @@ their number and the last one. What a call was given counts in neither, but read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Context, Decimal
 from functools import reduce
 from types import MappingProxyType
@@ -153,10 +153,16 @@ def event_rewarded(record: EventRecord | RewardRecord) -> str | None:
     return record.event_id if is_of_event else None
 
 
-def counted(records: Iterable[EventRecord | RewardRecord]) -> Iterator[EventRecord | RewardRecord]:
-    """Yield the records that count in the sums, from those of a session in order of time."""
+def counted(
+    records: Iterable[EventRecord | RewardRecord], rewarded: Collection[str] = ()
+) -> Iterator[EventRecord | RewardRecord]:
+    """Yield the records that count in the sums, from those of a session in order of time.
+
+    `rewarded` are the ids of events with a reward of their own that are not among the records.
+    """
     known = list(records)
-    rewarded = {record.event_id for record in known if isinstance(record, EventRecord) and record.reward is not None}
+    own = (record.event_id for record in known if isinstance(record, EventRecord) and record.reward is not None)
+    rewarded = {*rewarded, *own}
     for record in known:
         event_id = event_rewarded(record)
         if isinstance(record, RewardRecord) and event_id is not None:
@@ -166,14 +172,17 @@ def counted(records: Iterable[EventRecord | RewardRecord]) -> Iterator[EventReco
         yield record
 
 
-def running(records: Iterable[EventRecord | RewardRecord]) -> Iterator[tuple[int, float]]:
-    """Yield the time of each reward of an event that counts, see `sums_of`, with the sum so far."""
+def times(value: float, number: int) -> RewardSums:
+    """Return the sums of so many rewards of events that have the same value."""
+    return RewardSums(events=_DECIMAL.multiply(written(value), Decimal(number)))
+
+
+def running(rewards: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]:
+    """Yield the time of each reward with the sum so far, from times and values in order."""
     so_far = Decimal(0)
-    for record in records:
-        value = sums_of(record).events
-        if value is not None:
-            so_far = _DECIMAL.add(so_far, value)
-            yield record.time_ns, float(so_far)
+    for time_ns, value in rewards:
+        so_far = _DECIMAL.add(so_far, written(value))
+        yield time_ns, float(so_far)
 
 
 def total(records: Iterable[EventRecord | RewardRecord], *, of_calls: bool = False) -> RewardSums:

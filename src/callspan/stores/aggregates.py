@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Context, Decimal, localcontext
 from typing import Final, NamedTuple, TypeVar, cast
 
@@ -77,9 +77,12 @@ def model_of(record: CallRecord) -> str | None:
     return record.request.model or (record.response.model if record.response else None)
 
 
-def rewards_of(events: Iterable[Event], *, of_calls: bool = False) -> RewardSums:
-    """Return the sums of a session's rewards, see `reward_sums.sums_of`. The order of `events` does not matter."""
-    return reward_sums.total(_counted(events), of_calls=of_calls)
+def rewards_of(events: Iterable[Event], *, of_calls: bool = False, rewarded: Collection[str] = ()) -> RewardSums:
+    """Return the sums of a session's rewards, see `reward_sums.sums_of`. The order of `events` does not matter.
+
+    `rewarded` are the ids of events with a reward of their own that are not among `events`.
+    """
+    return reward_sums.total(counted(events, rewarded), of_calls=of_calls)
 
 
 def rewards_by_step(events: Iterable[Event], parents: Mapping[str, str | None]) -> dict[str, RewardSums]:
@@ -88,7 +91,7 @@ def rewards_by_step(events: Iterable[Event], parents: Mapping[str, str | None]) 
     `parents` has the parent of each nested step: rewards of a nested step also count in the enclosing step.
     """
     found: dict[str, RewardSums] = {}
-    for record in _counted(events):
+    for record in counted(events):
         timestep_id = None if isinstance(record, RewardRecord) and record.scope == "session" else record.timestep_id
         seen: set[str] = set()
         while timestep_id is not None and timestep_id not in seen:
@@ -110,9 +113,10 @@ def _rewarded(record: _Summed, sums: RewardSums) -> _Summed:
     return msgspec.structs.replace(record, totals=totals)
 
 
-def _counted(events: Iterable[Event]) -> Iterator[EventRecord | RewardRecord]:
+def counted(events: Iterable[Event], rewarded: Collection[str] = ()) -> Iterator[EventRecord | RewardRecord]:
+    """Yield the records that count in the sums, in order, see `reward_sums.counted`."""
     found = (item for item in sorted(events, key=event_order) if not isinstance(item, MessageRecord))
-    return reward_sums.counted(found)
+    return reward_sums.counted(found, rewarded)
 
 
 def as_read(session: SessionRecord) -> SessionRecord:

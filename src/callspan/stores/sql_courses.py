@@ -14,11 +14,11 @@ import msgspec
 from callspan.formatting import shown
 from callspan.record import reward_sums
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, RewardRecord
-from callspan.record.reward_sums import REWARD
+from callspan.record.events import RewardRecord, record_key
 from callspan.stores import aggregates
 from callspan.stores.base import CallError, Content, Run
 from callspan.stores.sql_choice import SqlChoice
+from callspan.stores.sql_rewards import Values
 
 _AT_ONCE: Final = 200
 """Sessions per query."""
@@ -96,9 +96,23 @@ class SqlCourses(SqlChoice):
         """Return the reward so far after each that was given, by session, with its time."""
         found: dict[str, list[tuple[int, float]]] = {}
         for chosen, names in _parts(session_ids):
-            for session_id, records in self._rewards(chosen, names).items():
-                found[str(session_id)] = list(reward_sums.running(_in_steps(records)))
-        return {session_id: curve for session_id, curve in found.items() if curve}
+            for session_id, rewards in self._rewards_in_order(chosen, names).items():
+                found[str(session_id)] = list(reward_sums.running(rewards))
+        return found
+
+    def _rewards_in_order(self, chosen: str, names: Values) -> dict[object, list[tuple[int, float]]]:
+        """Return the time and value of what counts towards the reward so far of the chosen sessions, in order."""
+        given = self._given(chosen, names)
+        twice = self._rewarded_twice(chosen, names, given)
+        found: dict[object, list[tuple[Any, ...]]] = defaultdict(list)
+        own = "session_id, time_ns, coalesce(sequence, 0), 'event', event_id, reward"
+        for session_id, *order, value in self._own_rewards(own, chosen, names):
+            found[session_id].append((*order, value))
+        for session_id, records in given.items():
+            for one in aggregates.counted(records, twice[session_id]):
+                if isinstance(one, RewardRecord) and reward_sums.sums_of(one).events is not None:
+                    found[session_id].append((one.time_ns, 0, *record_key(one), one.value))
+        return {key: [(time_ns, value) for time_ns, *_, value in sorted(some)] for key, some in found.items()}
 
     def _first_errors(self, session_ids: Sequence[str]) -> dict[str, CallError]:
         """Return why the first call of each of these sessions failed that did."""
@@ -127,11 +141,3 @@ def _question(call: CallRecord) -> str:
     """Return the first text of a user in the request of a call; "" if there is none."""
     messages = call.conversation.input if call.conversation is not None else []
     return next((shown(one.text, _WORDS) for one in messages if one.role == "user" and one.text), "")
-
-
-def _in_steps(records: Sequence[object]) -> Iterator[EventRecord | RewardRecord]:
-    """Yield the records that count towards the reward so far, in order; what the session itself was given does not."""
-    given = [one for one in records if isinstance(one, EventRecord | RewardRecord)]
-    for one in reward_sums.counted(sorted(given, key=aggregates.event_order)):
-        if isinstance(one, EventRecord) or (one.objective == REWARD and one.scope != "session"):
-            yield one

@@ -21,7 +21,6 @@ from callspan.record.events import (
     RECORD_TYPES,
     EventRecord,
     Record,
-    RewardRecord,
     SessionRecord,
     TimestepRecord,
     start_id,
@@ -434,12 +433,13 @@ class SqlReader(SqlCourses):
             self._extents("events", "time_ns", once, names),
             self._extents("messages", "time_ns", chosen, names),
         ]
-        rewards = self._rewards(chosen, names)
+        rewards = self._given(chosen, names)
+        sums_of_rewards = self._reward_sums(chosen, names, rewards)
         active = {row[0]: row[1] for row in self._tuples(_ACTIVE.format(chosen=chosen), **names)}
         errors = self._first_errors([one for one in ids if (known := sums.get(one)) is not None and known.errors])
         found = []
         for session_id in ids:
-            given = [record.time_ns for record in rewards[session_id] if isinstance(record, RewardRecord)]
+            given = [record.time_ns for record in rewards[session_id]]
             parts = [extents.get(session_id, aggregates.Extent()) for extents in happened] + [aggregates.extent(given)]
             last = aggregates.extent([part.last_ns for part in parts]).last_ns
             found.append(
@@ -449,7 +449,7 @@ class SqlReader(SqlCourses):
                     models=models.get(session_id, []),
                     timesteps=steps.get(session_id, aggregates.Extent()),
                     events=aggregates.Extent(sum(part.number for part in parts), last),
-                    rewards=aggregates.rewards_of(rewards[session_id], of_calls=True),
+                    rewards=sums_of_rewards[session_id],
                     active_ns=cast("int | None", active.get(session_id)),
                     first_error=errors.get(session_id),
                 )

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
+from callspan.record import reward_sums
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
 from callspan.stores import aggregates
@@ -139,10 +140,43 @@ class SqlRewards(ABC):
 
     def _rewards(self, chosen: str, names: Values) -> dict[object, list[Event]]:
         """Return the records that count towards the rewards of the chosen sessions, by session; events in short."""
-        found: dict[object, list[Event]] = defaultdict(list)
-        rewarded = f"SELECT {_REWARDED} FROM events WHERE {chosen} AND reward IS NOT NULL"
-        for values in cast("Iterator[tuple[Any, ...]]", self._tuples(rewarded, **names)):
+        found = cast("dict[object, list[Event]]", self._given(chosen, names))
+        for values in self._own_rewards(_REWARDED, chosen, names):
             found[values[1]].append(_rewarded(*values))
+        return found
+
+    def _own_rewards(self, columns: str, chosen: str, names: Values, grouped: str = "") -> Iterator[tuple[Any, ...]]:
+        """Yield columns of the events that have a reward themselves."""
+        sql = f"SELECT {columns} FROM events WHERE {chosen} AND reward IS NOT NULL {grouped}"
+        yield from cast("Iterator[tuple[Any, ...]]", self._tuples(sql, **names))
+
+    def _rewarded_twice(
+        self, chosen: str, names: Values, given: Mapping[object, Sequence[RewardRecord]]
+    ) -> dict[object, set[str]]:
+        """Return the events that have a reward themselves, of those that were given one, by session."""
+        asked = {(key, one.event_id) for key, some in given.items() for one in some if one.event_id is not None}
+        found: dict[object, set[str]] = defaultdict(set)
+        if asked:
+            for key, event_id in asked.intersection(self._own_rewards("session_id, event_id", chosen, names)):
+                found[key].add(str(event_id))
+        return found
+
+    def _reward_sums(
+        self, chosen: str, names: Values, given: Mapping[object, Sequence[RewardRecord]]
+    ) -> dict[object, reward_sums.RewardSums]:
+        """Return the sums of the chosen sessions, which were given these: equal rewards of events are one row each."""
+        twice = self._rewarded_twice(chosen, names, given)
+        found: dict[object, reward_sums.RewardSums] = defaultdict(lambda: reward_sums.NO_REWARD)
+        for key, some in given.items():
+            found[key] = aggregates.rewards_of(some, of_calls=True, rewarded=twice[key])
+        equal = "GROUP BY session_id, reward"
+        for key, value, number in self._own_rewards("session_id, reward, count(*)", chosen, names, equal):
+            found[key] = found[key].plus(reward_sums.times(value, number))
+        return found
+
+    def _given(self, chosen: str, names: Values) -> dict[object, list[RewardRecord]]:
+        """Return the rewards that the chosen sessions, and what is in them, were given, by session."""
+        found: dict[object, list[RewardRecord]] = defaultdict(list)
         for row in self._rows(f"SELECT * FROM rewards WHERE {chosen}", **names):
             found[row["session_id"]].append(record_of(REWARDS, row, RewardRecord))
         for record in self._given_by_id(chosen, names):
