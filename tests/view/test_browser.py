@@ -53,7 +53,7 @@ class Tab:
         self.tab.on("pageerror", lambda error: self.console.append(str(error)))
         self.tab.on("request", lambda request: self.requested.append(request.url))
         self.base = f"http://127.0.0.1:{page.port}/"
-        self.tab.goto(f"{self.base}?token={page.token}")
+        self.tab.goto(f"{self.base}?token={page.token}#/")
 
     def open(self, place: str, selector: str) -> None:
         self.tab.goto(f"{self.base}#/{place}")
@@ -161,6 +161,41 @@ def test_what_is_recorded_comes_in_and_nothing_moves_while_somebody_reads(
     one.tab.wait_for_selector("text=live")
     told.write(records.call(session_id="new1", at_s=200, answer="streamed in"))
     one.tab.wait_for_selector(".text:has-text('streamed in')", timeout=3000)
+
+
+def test_many_tabs_share_a_stream_which_outlives_the_tab_that_reads_it(
+    told: Delivery, records: Records, tab: Callable[..., Tab]
+) -> None:
+    one = tab(told.url)
+    tabs = [one.tab, *(one.tab.context.new_page() for _ in range(7))]
+    for number, page in enumerate(tabs):
+        page.goto(f"{one.base}#/{'session/chat' if number % 2 else ''}", timeout=5000)
+        page.wait_for_selector("text=live", timeout=5000)
+    told.write(records.session("new1", start_ns=START_NS + 200 * SECOND))
+    for page in tabs[::2]:
+        page.wait_for_selector("[data-id=new1]", timeout=3000)
+    tabs.pop(2).close()
+    one.tab.goto("about:blank")
+    told.write(records.call(call_id="late", session_id="chat", at_s=4, answer="to all"))
+    for page in (page for page in tabs if "chat" in page.url):
+        page.wait_for_selector("[data-id=late]", timeout=4000)
+        page.close()
+
+
+def test_an_open_session_is_left_as_it_is_where_something_else_is_written(
+    told: Delivery, records: Records, tab: Callable[..., Tab]
+) -> None:
+    one = tab(told.url)
+    one.open("session/chat", "[role=treeitem]")
+    one.tab.wait_for_selector("text=live")
+    one.tab.evaluate("""() => {
+      globalThis.drawn = 0;
+      const observer = new MutationObserver(found => { drawn += found.length; });
+      observer.observe(document.body, { childList: true, subtree: true });
+    }""")
+    with one.tab.expect_response(lambda answer: "since=" in answer.url) as answered:
+        told.write(records.call(session_id="bad", at_s=61))
+    assert (answered.value.status, one.tab.evaluate("drawn")) == (204, 0)
 
 
 def test_course_and_conversation_belong_together(told: Delivery, tab: Callable[..., Tab]) -> None:

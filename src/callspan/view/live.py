@@ -1,80 +1,109 @@
-"""Live: what changes on a page, as server-sent events. A row is sent again only where it differs."""
+"""Live: that something was written, as server-sent events, and of a page only what differs from what was sent of it."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from hashlib import blake2b
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.view.source import BadQueryError, Query, StoreSource, View
+from callspan.view.source import StoreSource
 
 _POLL_S: Final = 0.4
-_SHARE: Final = 4
-"""Reading a page again takes at most one part in so many of the time."""
-_QUIET_S: Final = 15.0
-"""After this time without news the browser learns that the server is there."""
-_Rows: TypeAlias = dict[str, bytes]
+_QUIET_POLLS: Final = 38
+"""After so many polls without news the browser learns that the server is there."""
+_MOST_SENT: Final = 64
+"""Of so many pages it is known what was sent."""
 
 
-async def events(
-    source: StoreSource, page: Callable[[View], object], query: Query, ended: Callable[[], bool]
-) -> AsyncIterator[bytes]:
-    """Yield the changes of a page: first `ready` with all rows, then `rows` with those that differ.
+async def events(source: StoreSource, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """Yield `wrote` at first and after each write, `failed` with an error, and `still` where the store cannot tell.
 
-    `failed` has an error. It ends with the server.
+    It ends with the server, and after `still`.
     """
-    version, known = None, dict[str, bytes]()
-    failed, first, quiet = "", True, 0.0
+    seen, failed, quiet = "", "", 0
     while not ended():
-        began = time.monotonic()
         try:
-            now = await source.version()
-            if first and now is None:
-                yield _event("still", {})
+            version = await source.version()
+            if version is None:
+                yield _event("still")
                 return
-            if first or failed or now != version:
-                version = now
-                head, rows, order = _parts(await source.ask(page, query))
-                changed = [row for key, row in rows.items() if _hash(row) != known.get(key)]
-                body = b'{"head":%s,"rows":[%s],"order":%s}' % (head, b",".join(changed), order)
-                yield b"event: %s\ndata: %s\n\n" % (b"ready" if first else b"rows", body)
-                known = {key: _hash(row) for key, row in rows.items()}
-                failed, first, quiet = "", False, 0.0
-        except (BadQueryError, LookupError) as error:
-            yield _event("failed", {"error": str(error.args[0]), "final": True})
-            return
+            if failed or version != seen:
+                yield _event("wrote")
+                seen, failed, quiet = version, "", 0
         except source.access.errors() as error:
             message = source.access.error_text(error)
             if message != failed:
-                yield _event("failed", {"error": message})
+                yield _event("failed", error=message)
             failed = message
-        spent = time.monotonic() - began
-        quiet += max(_POLL_S, spent * _SHARE)
-        if quiet > _QUIET_S:
-            quiet = 0.0
+        quiet += 1
+        if quiet > _QUIET_POLLS:
+            quiet = 0
             yield b": here\n\n"
-        await asyncio.sleep(max(_POLL_S, spent * _SHARE))
+        await asyncio.sleep(_POLL_S)
 
 
-def _parts(body: bytes) -> tuple[bytes, _Rows, bytes]:
-    """Return the head of a page, its rows by their ids, and the ids in order."""
-    whole = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    rows = msgspec.json.decode(whole.pop("rows", b"[]"), type=list[msgspec.Raw])
-    found = {msgspec.json.decode(row, type=_Row).id: bytes(row) for row in rows}
-    return msgspec.json.encode(whole), found, msgspec.json.encode([*found])
+def _event(name: str, **values: str) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(values))
+
+
+class _Parts(NamedTuple):
+    """The JSON of a page: the values of its head by their names, and its rows by their ids."""
+
+    head: Mapping[str, bytes]
+    rows: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, body: bytes) -> _Parts:
+        """Return the parts of a page."""
+        whole = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        rows = msgspec.json.decode(whole.pop("rows", b"[]"), type=list[msgspec.Raw])
+        named = {msgspec.json.decode(row, type=_Row).id: bytes(row) for row in rows}
+        return cls({name: bytes(value) for name, value in whole.items()}, named)
+
+    def hashes(self) -> _Parts:
+        """Return the hash of each part instead of it."""
+        return _Parts(*({name: _hash(value) for name, value in each.items()} for each in self))
+
+    def since(self, before: _Parts) -> bytes:
+        """Return the JSON of the parts whose hashes were others before; `order` has the ids of all rows."""
+        head, rows = (
+            {name: msgspec.Raw(value) for name, value in each.items() if _hash(value) != known.get(name)}
+            for each, known in zip(self, before, strict=True)
+        )
+        return msgspec.json.encode({"head": head, "rows": [*rows.values()], "order": [*self.rows]})
 
 
 class _Row(msgspec.Struct):
     id: str
 
 
-def _hash(row: bytes) -> bytes:
-    return blake2b(row, digest_size=16).digest()
+class Sent:
+    """What was sent of pages, by a tag for each."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Parts] = {}
+
+    def remember(self, body: bytes) -> str:
+        """Return the tag of a page that is sent."""
+        tag = _hash(body).hex()
+        self._keep(tag, self._known.get(tag) or _Parts.of(body).hashes())
+        return tag
+
+    def since(self, tag: str, body: bytes) -> bytes | None:
+        """Return what of a page differs from that of a tag, of one that is not known any more all; None: nothing."""
+        if tag == _hash(body).hex():
+            return None
+        return _Parts.of(body).since(self._known.get(tag, _Parts({}, {})))
+
+    def _keep(self, tag: str, parts: _Parts) -> None:
+        self._known.pop(tag, None)
+        self._known[tag] = parts
+        while len(self._known) > _MOST_SENT:
+            del self._known[next(iter(self._known))]
 
 
-def _event(name: str, value: object) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value))
+def _hash(value: bytes) -> bytes:
+    return blake2b(value, digest_size=16).digest()

@@ -37,8 +37,8 @@ PAGES: Final[dict[str, Callable[[View], object]]] = {
     "scores": charts.scores,
 }
 """What `/api/NAME?query` answers with."""
-_LIVE: Final = ("sessions", "session", "now")
-"""Pages of which what changes can be followed."""
+_LIVE: Final = ("sessions", "session")
+"""Pages of which what changes can be followed: `since=TAG` is answered with what differs, see `live.Sent`."""
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -117,32 +117,33 @@ class _Gate:
         return answer
 
 
-async def _data(source: StoreSource, request: Request) -> Response:
-    page = PAGES.get(request.path_params["name"])
-    if page is None:
+async def _data(source: StoreSource, sent: live.Sent, request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in PAGES:
         return _failed("there is no such page", 404)
+    query = dict(request.query_params)
+    since = query.pop("since", None)
     try:
-        body = await source.ask(page, dict(request.query_params))
+        body = await source.ask(PAGES[name], query)
     except BadQueryError as error:
         return _failed(str(error), 400)
     except LookupError as error:
         return _failed(str(error.args[0] if error.args else error), 404)
     except source.access.errors() as error:
         return _failed(source.access.error_text(error), 503)
-    return Response(body, media_type="application/json")
+    if name not in _LIVE:
+        return Response(body, media_type="application/json")
+    changes = body if since is None else sent.since(since, body)
+    headers = {"ETag": f'"{sent.remember(body)}"'}
+    return Response(changes, 204 if changes is None else 200, headers, "application/json")
 
 
 def _failed(text: str, status: int) -> Response:
     return Response(msgspec.json.encode({"error": text}), status, media_type="application/json")
 
 
-async def _changes(source: StoreSource, ended: Callable[[], bool], request: Request) -> Response:
-    name = request.query_params.get("page", "")
-    if name not in _LIVE:
-        return _failed("nothing of this page changes by itself", 404)
-    query = {key: value for key, value in request.query_params.items() if key != "page"}
-    events = live.events(source, PAGES[name], query, ended)
-    return StreamingResponse(events, media_type="text/event-stream")
+async def _writes(source: StoreSource, ended: Callable[[], bool], _: Request) -> Response:
+    return StreamingResponse(live.events(source, ended), media_type="text/event-stream")
 
 
 async def _file(request: Request) -> Response:
@@ -167,8 +168,8 @@ def application(access: Access, port: int, ended: Callable[[], bool]) -> tuple[A
     routes = [
         Route("/", _file),
         Route("/static/{name}", _file),
-        Route("/api/live", partial(_changes, watching, ended)),
-        Route("/api/{name}", partial(_data, reading)),
+        Route("/api/live", partial(_writes, watching, ended)),
+        Route("/api/{name}", partial(_data, reading, live.Sent())),
     ]
     gate = _Gate(Starlette(routes=routes, lifespan=lifespan), port)
     return gate, gate.token or ""

@@ -35,7 +35,7 @@ export const toMark = id => {
 export const say = (kind, reason) => {
   const where = app.store ? [" · ", app.store] : [], file = globalThis.CALLSPAN_FILE;
   if (file) state.replaceChildren(`written ${day(file.at_ms)} ${clock(file.at_ms, false)}`, ...where);
-  else if (kind === "live") state.replaceChildren(h("i.live"), "live", ...where);
+  else if (kind === "live") { if (!state.querySelector(".live")) state.replaceChildren(h("i.live"), "live", ...where); }
   else if (kind === "still") state.replaceChildren(`as of ${clock(Date.now())} `, button("read again", () => draw()), ...where);
   else state.replaceChildren(mark("cut", `not live since ${clock(Date.now())}: ${reason}`), " ", button("try again", () => draw()));
 };

@@ -1,6 +1,7 @@
 // A session: its course on the left, its conversation on the right; selecting in one selects in the other.
 import { h, link, mark, soft, strong, button } from "./dom.js";
-import { get, follow } from "./api.js";
+import { get } from "./api.js";
+import { follow } from "./live.js";
 import { clock, count, money, oneLine, plural, signed, sum, time, DASH, day } from "./format.js";
 import { axisOf, callPieces, dot, span, toolPiece } from "./bars.js";
 import { roving, setKeys } from "./keys.js";

@@ -1,6 +1,7 @@
 // Start: what goes on now, the filter line, and the list of sessions.
 import { h, link, mark, soft, strong, button, spaced } from "./dom.js";
-import { get, follow } from "./api.js";
+import { get } from "./api.js";
+import { follow } from "./live.js";
 import { clock, count, day, money, plural, sum, time, DASH, oneLine } from "./format.js";
 import { course, curve } from "./bars.js";
 import { roving } from "./keys.js";
