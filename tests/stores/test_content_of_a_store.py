@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.points import points
 
 from callspan.cli.commands import callspan
 from callspan.delivery.recorder import store_sinks
@@ -124,7 +125,7 @@ def test_what_waits_for_a_server_waits_for_it_however_it_is_spelled(tmp_path: Pa
     assert spool_directory(Settings(), (one,)) != spool_directory(Settings(), (one.replace("ann", "bob"),))
 
 
-@pytest.mark.parametrize("option", ["content=none", "content=", "content=Full", "Content=all", "content=off&content=x"])
+@points("option", ["content=none", "content=", "content=Full", "Content=all", "content=off&content=x"])
 @pytest.mark.parametrize("base", ["sqlite:///a.db", "postgresql://host/db?sslmode=require", "clickhouse://host/db"])
 def test_what_is_no_level_is_an_error(base: str, option: str) -> None:
     with pytest.raises(SettingError, match="none of full, metadata, off"):

@@ -100,7 +100,7 @@ def test_the_options_become_one_filter(arguments: list[str], expected: CallFilte
     assert seen == [(expected, "x")]
 
 
-@pytest.mark.parametrize(
+@points(
     ("arguments", "expected"),
     [
         ([], ["e", "d", "c", "b", "a"]),

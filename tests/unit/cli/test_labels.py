@@ -13,6 +13,7 @@ import callspan
 from callspan.record.call import Attempt, Place, Response
 from callspan.record.events import TimestepRecord
 from callspan.testing import ScriptedProvider
+from tests.points import points
 from tests.reports.reading import data, entries
 
 from .conftest import START_NS, ask, keep, made, session
@@ -39,7 +40,7 @@ def full(anywhere: str) -> str:
     )
 
 
-@pytest.mark.parametrize(
+@points(
     ("options", "calls", "sessions"),
     [
         (["--user", "u1"], ["call-a"], ["session-a"]),
@@ -167,7 +168,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> str:
 EVERY = ["cut", "in-u1", "in-u2", "out-u1", "out-u2"]
 
 
-@pytest.mark.parametrize(
+@points(
     ("options", "models"),
     [
         ([], EVERY),
@@ -189,6 +190,7 @@ def test_an_export_has_what_the_labels_select(
 ) -> None:
     """The filters of the lists: sessions with their calls, and calls outside of sessions."""
     output = tmp_path / "rows.jsonl"
+    output.unlink(missing_ok=True)
     answer = ask("--store", recorded, "export", "openai", "-o", str(output), "--metadata", *options)
     rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
     assert sorted(row["metadata"]["model"] for row in rows) == models, answer.err

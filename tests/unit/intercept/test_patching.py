@@ -89,7 +89,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return lambda *hooks: monkeypatch.setattr(patching, "HOOKS", hooks)
 
 
-@pytest.mark.parametrize(
+@points(
     ("how", "state", "answer"),
     [
         (hook(reads=("request",), ignores=("stream",)), "on", "plain sent x"),

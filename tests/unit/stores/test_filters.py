@@ -96,9 +96,7 @@ def test_every_field_narrows_and_pages_cut_what_is_left(mixed: Reader, which: An
     assert ids(mixed, **which) == list(expected)
 
 
-@pytest.mark.parametrize(
-    "which", [{}, {"errors": True}, {"model": "gpt-5"}, {"limit": 1}, {"limit": 0, "offset": 3}, {"offset": 2}]
-)
+@points("which", [{}, {"errors": True}, {"model": "gpt-5"}, {"limit": 1}, {"limit": 0, "offset": 3}, {"offset": 2}])
 def test_a_count_ignores_the_limit(mixed: Reader, which: Any) -> None:
     unpaged = {name: value for name, value in which.items() if name not in {"limit", "offset"}}
     assert mixed.count_calls(CallFilter(**which)) == len(ids(mixed, **unpaged))
@@ -170,7 +168,7 @@ def test_text_and_other_conditions_hold_together(talking: Reader) -> None:
     assert talking.count_calls(CallFilter(text="red", errors=False)) == 3
 
 
-@pytest.mark.parametrize(
+@points(
     ("prefix", "found"),
     [
         ("abc-1", "abc-1"),
