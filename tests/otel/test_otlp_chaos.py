@@ -109,7 +109,7 @@ def test_what_a_full_disk_takes_from_a_receiver_is_counted(provider: ScriptedPro
             given = [provider.openai_url, stores, str(spool), str(tmp_path / "0.ids"), "120"]
             written = subprocess.run([sys.executable, "-c", WRITER, *given], env=environment, check=True)
             receiver.faulty = 0.0
-            environment["CALLSPAN_STORES"] = stores.replace(" ", ",")
+            environment |= {"CALLSPAN_STORES": stores.replace(" ", ","), "OTEL_EXPORTER_OTLP_TIMEOUT": "10"}
             ship = [Path(sys.executable).with_name("callspan"), "ship"]
             subprocess.run(ship, env=environment, check=True)
         lost = [loss for loss in read_losses(spool).all() if loss.name == receiver.url]
