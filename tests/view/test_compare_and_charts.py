@@ -45,7 +45,21 @@ def test_sums_by_day_and_model_say_what_the_calls_cost(page: Page) -> None:
     assert (only["calls"], only["errors"], only["input_tokens"]) == (12, 0, 120)
     assert only["cost_usd"] == "0.0001476"
     assert [row["keys"][1] for row in charts["by_model"]] == ["gpt-5"]
-    assert page.get("/api/charts?q=model:nothing") == {"unit": "day", "sums": [], "by_model": []}
+    assert charts["more"] is False
+    none = {"unit": "day", "sums": [], "by_model": [], "span": None, "more": False}
+    assert page.get("/api/charts?q=model:nothing") == none
+
+
+def test_the_newest_calls_are_summed_while_all_are_awaited(
+    store: Delivery, records: Records, show: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callspan.view.charts._SOME", 5)
+    store.write(*(records.call(session_id=None, at_s=number * 600) for number in range(12)))
+    page = show(store.url)
+    some, every = page.get("/api/charts?some=1"), page.get("/api/charts")
+    assert some["span"] == every["span"] == [every["sums"][0]["keys"][0], every["sums"][-1]["keys"][0]]
+    assert (sum(row["calls"] for row in some["sums"]), some["more"]) == (5, True)
+    assert (sum(row["calls"] for row in every["sums"]), every["more"]) == (12, False)
 
 
 def test_tables_are_by_one_key(page: Page) -> None:

@@ -42,7 +42,8 @@ SELECT {keys}, count(*) AS calls,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
   {pico} AS pico, {priced} AS priced, count(c.cost_picousd) AS exact,
-  CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
+  CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns,
+  max(coalesce(c.end_ns, c.start_ns)) AS last_ns{more}
 FROM {source} WHERE {where} GROUP BY {positions} ORDER BY count(*) DESC, {order}
 """.replace("{length}", _LENGTH_WORDS)
 _PLAIN: Final = {

@@ -121,6 +121,8 @@ class SqlReader(SqlCourses):
     """SQL for the number of calls whose cost is known."""
     _inexact = "c.cost_usd"
     """SQL for the cost of a call whose cost is not exact in picodollars; NULL for no cost."""
+    _times = ""
+    """SQL for columns of sums from which percentiles are computed."""
     _row_id = "call_id"
     """The column that finds a row of `calls` the quickest."""
     _remedy = "restore it from a backup"
@@ -289,15 +291,15 @@ class SqlReader(SqlCourses):
         sql = f"SELECT {filters.GROUPS['model']}, c.duration_ns, c.ttft_ns FROM calls c"
         yield from map(Times._make, self._tuples(f"{sql} WHERE {where} AND c.outcome = 'success'", **values))
 
-    def _sums(self, keys: Sequence[str], where: str, values: Values) -> Iterator[Values]:
+    def _sums(self, keys: Sequence[str], where: str, values: Values, more: str = "") -> Iterator[Values]:
         """Yield one row per group of the calls `c` that match the condition, largest number of calls first.
 
         Columns are `group0` and so on, the fields of `Summary`, and `pico`, `priced` and `exact`: the sum of
-        picodollars, how many calls have a cost, and how many of those have it in picodollars.
+        picodollars, how many calls have a cost, and how many of those have it in picodollars. `more` are others.
         """
         sql = filters.SUMS.format(
             keys=keyed(keys), positions=positions(keys), source=filters.source(keys), where=where, pico=self._pico,
-            priced=self._priced, order=", ".join(f"coalesce({key}, '')" for key in keys),
+            priced=self._priced, more=more, order=", ".join(f"coalesce({key}, '')" for key in keys),
         )  # fmt: skip
         yield from self._rows(sql, **values)
 
@@ -306,18 +308,14 @@ class SqlReader(SqlCourses):
         times = {"day": self._day, "hour": self._hour, "minute": self._minute}
         return filters.GROUPS.get(by) or filters.grouping(by, self._metadata, number) or times[by]
 
-    def _latencies(self, keys: Sequence[str], where: str, values: Values) -> Mapping[object, Latencies]:
-        """Return the percentiles of the calls that succeeded, by group: the tuple of its keys."""
-        durations: dict[object, list[float]] = defaultdict(list)
-        first_tokens: dict[object, list[float]] = defaultdict(list)
-        sql = f"SELECT c.duration_ns, c.ttft_ns, {keyed(keys)} FROM {filters.source(keys)}"
-        sql += f" WHERE {where} AND c.outcome = 'success'"
-        for duration, first_token, *group in self._tuples(sql, **values):
-            if duration is not None:
-                durations[tuple(group)].append(cast("int", duration))
-            if first_token is not None:
-                first_tokens[tuple(group)].append(cast("int", first_token))
-        return aggregates.latencies_of(durations, first_tokens)
+    @abstractmethod
+    def _latencies(
+        self, keys: Sequence[str], where: str, values: Values, rows: Sequence[Values]
+    ) -> Mapping[object, Latencies]:
+        """Return the percentiles of the calls that succeeded, by group: the tuple of its keys.
+
+        `rows` are those of `_sums`, with the columns `_times`.
+        """
 
     def _content(self, column: str, value: object) -> bytes:
         """Return the exact JSON of the content whose column has this value. Raises KeyError if it does not exist."""
@@ -472,8 +470,8 @@ class SqlReader(SqlCourses):
 
     def _summaries(self, groupings: Sequence[str], where: str, values: Values, *, latencies: bool) -> Iterator[Summary]:
         keys = [self._group(by, number) for number, by in enumerate(groupings)]
-        percentiles = self._latencies(keys, where, values) if latencies else {}
-        rows = list(self._sums(keys, where, values))
+        rows = list(self._sums(keys, where, values, self._times if latencies else ""))
+        percentiles = self._latencies(keys, where, values, rows) if latencies else {}
         # These are rare, and finding them costs another scan.
         inexact = any(row["priced"] != row["exact"] for row in rows)
         beside = self._inexact_costs(keys, where, values) if inexact else {}

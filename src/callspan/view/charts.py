@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -14,13 +15,15 @@ from callspan.comparison.groups import Group, grouped, objectives_of
 from callspan.formatting import in_ms
 from callspan.record.labels import labels
 from callspan.record.reward_sums import REWARD, mean_of
-from callspan.stores.base import SessionSummary, Summary
+from callspan.stores.base import CallFilter, Reader, SessionSummary, Summary
 from callspan.stores.filters import META
 from callspan.view.source import BadQueryError, View
 
 _HOURS_BELOW_NS: Final = 3 * 86_400 * 1_000_000_000
 """Charts of a shorter time are by hour."""
 _ROWS: Final = 50
+_SOME: Final = 50_000
+"""Calls that are summed at once, while the others are awaited."""
 _SESSIONS: Final = 2_000
 """Scores are of the newest sessions."""
 _FEWEST_VALUES: Final = 2
@@ -39,6 +42,10 @@ class Charts(msgspec.Struct):
     """By time, the oldest first."""
     by_model: list[Summary]
     """By time and model."""
+    span: tuple[str, str] | None
+    """The first and the last time of all calls; None: there are none."""
+    more: bool
+    """Whether older calls are not in the sums."""
 
 
 class SumsTable(msgspec.Struct):
@@ -94,13 +101,18 @@ class Scores(msgspec.Struct):
 
 
 def page(view: View) -> Charts:
-    """Return sums by time of the calls that the filter line `q` selects."""
+    """Return sums by time of the calls that the filter line `q` selects; `some`: of the newest of them."""
     reader, which = view.chosen()
-    whole = [*reader.summary("provider", which, latencies=False)]
-    unit = _unit([(one.first_ns, one.last_ns) for one in whole])
+    first, last = _start(reader, which, newest=False), _start(reader, which)
+    if first is None or last is None:
+        return Charts("day", [], [], None, more=False)
+    unit = _unit([(first, last)])
+    older = _start(reader, which, before=_SOME) if view.query.get("some") else None
+    if older is not None:
+        which = msgspec.structs.replace(which, since_ns=older + 1)
     sums = sorted(reader.summary(unit, which), key=_time_of)
     by_model = sorted(reader.summary((unit, "model"), which, latencies=False), key=_time_of)
-    return Charts(unit, sums, by_model)
+    return Charts(unit, sums, by_model, (_slot(first, unit), _slot(last, unit)), more=older is not None)
 
 
 def table(view: View) -> SumsTable:
@@ -137,6 +149,18 @@ def scores(view: View) -> Scores:
         difference=_difference(versions),
         more=len(found) > _SESSIONS,
     )
+
+
+def _start(reader: Reader, which: CallFilter, *, newest: bool = True, before: int = 0) -> int | None:
+    """Return when the newest or the oldest of these calls began that comes behind so many; None: there is none."""
+    one = msgspec.structs.replace(which, sort="start", newest_first=newest, limit=1, offset=before, content="none")
+    return next((call.timing.start_ns for call in reader.calls(one)), None)
+
+
+def _slot(time_ns: int, unit: str) -> str:
+    """Return the time as sums by this unit name it."""
+    at = dt.datetime.fromtimestamp(time_ns // 1_000_000_000, dt.timezone.utc)
+    return at.strftime("%Y-%m-%d" if unit == "day" else "%Y-%m-%dT%H:00Z")
 
 
 def _unit(times: Iterable[tuple[int | None, int | None]]) -> str:

@@ -120,8 +120,11 @@ class ClickHouseReader(SqlReader):
               SELECT groupUniqArray(t.hash) FROM content t WHERE t.role = 'user' AND t.hash IN (
                 SELECT arrayJoin(c.history) FROM calls c WHERE {self._among("c.call_id")})))"""
 
-    def _latencies(self, keys: Sequence[str], where: str, values: Values) -> Mapping[object, Latencies]:
+    def _latencies(
+        self, keys: Sequence[str], where: str, values: Values, rows: Sequence[Values]
+    ) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""
+        del rows
         sql = f"""
             SELECT {keyed(keys)}, quantileExactInclusive(0.5)(c.duration_ns) / 1e6,
                    quantileExactInclusive(0.95)(c.duration_ns) / 1e6, quantileExactInclusive(0.5)(c.ttft_ns) / 1e6

@@ -316,8 +316,11 @@ class PostgresReader(SqlReader):
         """Return a text that differs when something was written since, also elsewhere on the server."""
         return str(next(self._tuples("SELECT CAST(txid_current_snapshot() AS text)"))[0])
 
-    def _latencies(self, keys: Sequence[str], where: str, values: Values) -> Mapping[object, Latencies]:
+    def _latencies(
+        self, keys: Sequence[str], where: str, values: Values, rows: Sequence[Values]
+    ) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""
+        del rows
         sql = f"""
             SELECT {keyed(keys)}, percentile_cont(0.5) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
                    percentile_cont(0.95) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,

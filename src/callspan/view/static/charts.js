@@ -19,7 +19,7 @@ const nameOf = (key, unit) => {
   return unit === "day" ? `${at.getUTCDate()} ${at.toLocaleDateString("en-GB", { weekday: "short", timeZone: "UTC" })}` : `${String(at.getUTCHours()).padStart(2, "0")}:00`;
 };
 const every = (keys, unit) => {
-  const step = unit === "day" ? 24 * HOUR : HOUR, known = keys.filter(Boolean).sort();
+  const step = unit === "day" ? 24 * HOUR : HOUR, known = (keys || []).filter(Boolean).sort();
   if (!known.length) return [];
   const last = begin(known.at(-1)), first = Math.max(begin(known[0]), last - (MOST_SLOTS - 1) * step);
   return Array.from({ length: Math.round((last - first) / step) + 1 }, (_, at) => keyOf(first + at * step, unit));
@@ -139,8 +139,8 @@ const versionsTable = (found, line, choose) => {
 
 export default async ({ place, signal, fresh }) => {
   const line = place.values.q || "", go = values => { location.hash = address("charts", null, { q: line, key: place.values.key, objective: place.values.objective, ...values }); };
-  const found = await get("charts", { q: line }, signal);
-  const slots = every(found.sums.map(row => row.keys[0]), found.unit), strips = [];
+  let found = await get("charts", { q: line, some: "1" }, signal);
+  const slots = every(found.span, found.unit), strips = [];
   const common = { slots, unit: found.unit, href: slot => address("calls", null, { q: within(line, slot, found.unit) }) };
   const left = h("div.strips"), right = h("div.tables", null, h("p.soft.pad", { role: "status" }, "summing …"));
   const filters = filterLine(line, q => { location.hash = address("charts", null, { q }); }, { marks: [] });
@@ -149,9 +149,23 @@ export default async ({ place, signal, fresh }) => {
   const watch = new ResizeObserver(redraw);
   let at = [0, 0];
   const focus = (number, slot) => { const every = strips[number]?.slots() || []; if (!every.length) return; at = [number, Math.max(0, Math.min(every.length - 1, slot))]; every[at[1]].focus(); };
+  const ofCalls = () => [costStrip(found, slots, common), tokenStrip(found, slots, common), timeStrip(found, slots, common)];
+  const soFar = h("p.soft.pad", { role: "status" }, "so far the newest calls; summing all …");
+  // The sums of the newest calls stand while the others are summed, and so does each table.
   const rest = async () => {
+    if (found.more) {
+      left.prepend(soFar);
+      found = await get("charts", { q: line }, signal);
+      if (!fresh()) return;
+      soFar.remove();
+      strips.splice(0, 3, ...ofCalls()).forEach((old, number) => old.replaceWith(strips[number]));
+      redraw();
+    }
     const tables = [];
-    for (const [name, by] of TABLES) tables.push(sumsTable(name, by, await get("table", { q: line, by }, signal), line));
+    for (const [name, by] of TABLES) {
+      tables.push(sumsTable(name, by, await get("table", { q: line, by }, signal), line));
+      right.replaceChildren(...tables, h("p.soft.pad", { role: "status" }, "summing …"));
+    }
     const scores = await get("scores", { q: line, key: place.values.key, objective: place.values.objective }, signal);
     if (!fresh()) return;
     const mine = { unit: scores.unit, slots: every(scores.by_time.map(row => row.time), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
@@ -163,7 +177,7 @@ export default async ({ place, signal, fresh }) => {
   return {
     title: "Charts",
     body: h("div", null, globalThis.CALLSPAN_FILE ? h("h1.hidden", null, "Charts") : filters.form, h("div.panes.charts", null, left, right), h("p.soft.pad", null, `by ${found.unit}, times in UTC`)),
-    ready: () => { if (slots.length) add(costStrip(found, slots, common), tokenStrip(found, slots, common), timeStrip(found, slots, common)); watch.observe(left); say("still"); rest().catch(error => { if (error.name !== "AbortError") right.replaceChildren(h("p.pad", null, mark("error", error.message))); }); },
+    ready: () => { if (slots.length) add(...ofCalls()); watch.observe(left); say("still"); rest().catch(error => { if (error.name !== "AbortError") right.replaceChildren(h("p.pad", null, mark("error", error.message))); }); },
     close: () => watch.disconnect(),
     keys: [["1 … 5", "strip"], ...[1, 2, 3, 4, 5].map(number => [String(number), "", () => focus(number - 1, at[1])]), ["← →", "time"], ["ArrowLeft", "", () => focus(at[0], at[1] - 1)], ["ArrowRight", "", () => focus(at[0], at[1] + 1)],
       ["Enter", "its rows"], ["t", "as a table", () => strips[at[0]]?.toggle()], ["f", "filter", filters.focus], ["Escape", "back", () => history.back()]],
