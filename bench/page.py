@@ -14,7 +14,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 README = PAGE.parent.parent / "README.md"
-PARTS = ("times", "instructions", "peers", "weights", "scale", "service")
+PARTS = ("times", "watched", "instructions", "peers", "weights", "scale", "service")
 PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "msgspec", "wrapt")
 _QUIET = 0.1
 """CPUs kept busy by others up to which a machine counts as quiet."""
@@ -34,6 +34,7 @@ _HEAD = """# Overhead of callspan
 | where does the cost of a tool or timestep go? | [tools and timesteps](#tools-and-timesteps-with-an-otlp-store) |
 | what does a service pay for all of it? | [a service](#a-service) |
 | is it the same with many calls and streams at once? | [many at once](#many-at-once) |
+| are calls slower while the page shows them? | [calls while a page shows them](#calls-while-a-page-shows-them) |
 
 Use the ratios: they are from one run. The microseconds depend on the machine and the moment.
 [How it is measured](#how-it-is-measured) stands at the end.
