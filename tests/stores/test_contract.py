@@ -150,6 +150,18 @@ def test_a_newer_version_replaces_a_call_and_an_older_one_changes_nothing(store:
     assert store.read().count_calls() == 1
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_of_versions_of_a_call_that_come_at_once_the_newest_counts(
+    store: Delivery, records: Records, order: tuple[int, ...]
+) -> None:
+    started = records.call(part="started", outcome="started", response=None, usage=None, cost=None)
+    ended = records.call(call_id=started.call_id, answer="All of it.")
+    versions = [started, ended, ended]
+    store.write(*(versions[number] for number in order))
+    assert bare(store.read().call(started.call_id)) == ended
+    assert store.read().count_calls() == 1
+
+
 VERSIONS = {
     5: {"name": "run", "start_ns": START_NS + 3, "metadata": {"a": 1, "b": 1}, "user_id": "u1", "content_level": "off"},
     7: {

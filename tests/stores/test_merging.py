@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callspan.record import events
 from callspan.settings import STRICTNESS
 from callspan.stores.columns import SESSIONS, TIMESTEPS
-from callspan.stores.rows import Row, merge, merged_row
+from callspan.stores.rows import Row, add_version, merge, merged_row
 from callspan.stores.sql_rewards import record_of
 
 WORDS = st.sampled_from(["a", "b", "c.d", "", "é"])
@@ -76,6 +76,33 @@ def test_rows_merge_one_by_one_to_the_same_with_repetitions(fields: list[dict[st
         row = merged_row(SESSIONS, row, version)
     assert row is not None
     assert record_of(SESSIONS, row, events.SessionRecord) == expected(versions)
+
+
+@given(VERSIONS, st.randoms(), st.integers(0, 5))
+def test_versions_that_come_together_merge_to_the_same_without_those_that_later_ones_cover(
+    fields: list[dict[str, object]], chance: object, stored: int
+) -> None:
+    """Some are stored already, the others come in one batch."""
+    mixed = versions_of(fields)
+    chance.shuffle(mixed)  # type: ignore[attr-defined]
+    kept: list[events.SessionRecord] = []
+    for version in mixed[stored:]:
+        add_version(kept, version)
+    row: Row | None = None
+    for version in [*mixed[:stored], *kept]:
+        row = merged_row(SESSIONS, row, version)
+    assert row is not None
+    assert record_of(SESSIONS, row, events.SessionRecord) == expected(versions_of(fields))
+
+
+def test_a_version_with_all_of_the_one_before_replaces_it() -> None:
+    begun = events.TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=5, metadata={"k": 1})
+    ended = msgspec.structs.replace(begun, seen_ns=2, end_ns=9, metadata={"k": 2, "l": 3})
+    kept = [begun]
+    add_version(kept, ended)
+    assert kept == [ended]
+    add_version(kept, msgspec.structs.replace(begun, seen_ns=3))
+    assert len(kept) == 2
 
 
 def test_a_row_of_one_version_needs_no_stamps() -> None:

@@ -36,7 +36,7 @@ def labels(metadata: Mapping[str, object], key: str) -> list[str]:
 def found(metadata: Mapping[str, object], key: str) -> object:
     """Return the value of a key, None if there is none."""
     value = metadata.get(key)
-    if value is not None:
+    if value is not None or not (EXTRA in metadata or "." in key):
         return value
     paths = ((key,), key.split(".")) if "." in key else ((key,),)
     tried = (_at(place, path) for path in paths for place in (metadata, metadata.get(EXTRA)))

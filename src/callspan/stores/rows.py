@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache, lru_cache, reduce
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, is_not
 from types import NoneType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
@@ -99,21 +100,24 @@ class _Holder(NamedTuple):
     name: str
     values: Callable[[object], tuple[Any, ...]]
     fields: Sequence[_Field]
+    usuals: Sequence[object]
+    """The default of each field."""
     default: object
 
 
 def to_row(table: Table, record: Record) -> Row:
     """Return the row of a record, without its bodies and its conversation; computed columns are None."""
     row, extra = _empty(table.kind).copy(), Tree()
-    for name, values, fields, default in _holders(table.kind):
+    for name, values_of, fields, usuals, default in _holders(table.kind):
         held = getattr(record, name) if name else record
         if held is None:
             continue
         rest: Tree = {} if name else extra
         number = 0
-        for value, (field, place, form, cells, usual) in zip(values(held), fields, strict=True):
-            if value is usual:
-                continue
+        values = values_of(held)
+        # In C: most fields have their defaults.
+        given = compress(zip(values, fields, strict=True), map(is_not, values, usuals))
+        for value, (field, place, form, cells, usual) in given:
             if place is not None:
                 # For most a call would take as long as all else here.
                 kind = type(value)
@@ -160,7 +164,8 @@ def _holder(table: Table, name: str, kind: type, default: object, beside: Sequen
             place, form = (None, _JSON) if column is None else (column.name, column.form)
             cells = frozenset() if form == _JSON else _CELLS
             fields.append(_Field(field.name, place, form, cells, usual if is_left_out else msgspec.UNSET))
-    return _Holder(name, attrgetter(*(field.name for field in fields)), fields, default)
+    usuals = [field.default for field in fields]
+    return _Holder(name, attrgetter(*(field.name for field in fields)), fields, usuals, default)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> object:
@@ -236,16 +241,49 @@ def merge(versions: Iterable[_R]) -> _R:
     return msgspec.convert(_tree(reduce(_merged, versions_of)), type(known[0]), strict=False)
 
 
+def add_version(versions: list[_R], record: _R) -> None:
+    """Add a version to those of one session or timestep, instead of the last one if that adds nothing to it."""
+    if versions and _has_all_of(record, versions[-1]):
+        versions[-1] = record
+    else:
+        versions.append(record)
+
+
+def _has_all_of(newer: SessionRecord | TimestepRecord, older: SessionRecord | TimestepRecord) -> bool:
+    """Return whether merging the two, and anything else, gives what the newer one gives without the older."""
+    if newer.seen_ns <= older.seen_ns:
+        return False
+    values, usual = _values(type(newer))
+    each = zip(values(older), values(newer), usual, strict=True)
+    if any(had != nothing and has == nothing for had, has, nothing in each):
+        return False
+    if older.start_ns is not None and newer.start_ns is not None and older.start_ns < newer.start_ns:
+        return False
+    if isinstance(older, SessionRecord) and isinstance(newer, SessionRecord):
+        level = newer.content_level
+        if stricter(level, older.content_level) != level:
+            return False
+    return older.metadata.keys() <= newer.metadata.keys()
+
+
+@cache
+def _values(kind: type) -> tuple[Callable[[object], tuple[Any, ...]], Sequence[object]]:
+    """Return what gives the values of a record's fields, and their defaults."""
+    fields = msgspec.structs.fields(kind)
+    return attrgetter(*(field.name for field in fields)), [_default(field) for field in fields]
+
+
 def merged_row(table: Table, there: Mapping[str, object] | None, record: Record) -> Row:
     """Return the row of a record, merged with the stored row; fills in `stamps`."""
+    if there is None:
+        return to_row(table, record)
     tree: Tree = msgspec.json.decode(encode_json(record))
     tree.pop("kind")
-    latest = _versioned(tree)
-    if there is not None:
-        stamps = there["stamps"]
-        before = to_tree(table, there)
-        before.pop("kind")
-        latest = _merged(_versioned(before, _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}), latest)
+    stamps = there["stamps"]
+    before = to_tree(table, there)
+    before.pop("kind")
+    known = _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}
+    latest = _merged(_versioned(before, known), _versioned(tree))
     whole = _tree(latest)
     row = to_row(table, msgspec.convert(whole, RECORD_TYPES[table.kind], strict=False))
     other = {path: stamp for path, stamp in latest.stamps.items() if stamp != latest.version}

@@ -101,6 +101,11 @@ def statements(dialect: Dialect) -> list[str]:
     return [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
 
 
+def type_of(dialect: Dialect, form: Form) -> str:
+    """Return the SQL type of the columns of a form, which may name a collation too."""
+    return _TYPES[dialect].forms[form]
+
+
 def _script(name: str) -> str:
     return resources.files(__package__).joinpath("sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
 

@@ -10,18 +10,20 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cache
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
 from callspan.record.call import CallRecord
 from callspan.record.events import Record, record_key
+from callspan.record.merging import Order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
@@ -33,11 +35,15 @@ from callspan.stores.filters import POSTGRES, keyed, positions, source
 from callspan.stores.payloads import bodies_of, cells_of, combined, message_key
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
 from callspan.stores.retention import remove_by_sql
-from callspan.stores.rows import merged_row, on_conflict
+from callspan.stores.rows import add_version, merged_row, on_conflict
+from callspan.stores.schema import type_of
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 
 _MOMENT_MS: Final = 500
+_JSON: Final = ("json", "jsonb")
+_NUL: Final = "\\u0000"
+"""What JSON has instead of the character that Postgres cannot store."""
 _KEY: Final = itemgetter(0)
 """The key of a row: the first column of every table."""
 _SWEEPS: Final = b""
@@ -82,7 +88,7 @@ class PostgresStore:
             with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
                 batch, erased = _Batch(), _erased_of(cursor, records)
                 for record in records:
-                    if not is_erased(record, erased.get):
+                    if not (erased and is_erased(record, erased.get)):
                         batch.add(record)
                 batch.merge_responses(cursor, WritersReader(self.name, connection))
                 batch.write(cursor)
@@ -132,9 +138,9 @@ class _Batch:
 
     def __init__(self) -> None:
         self._contents: dict[bytes, bodies.Piece] = {}
-        self._nodes: dict[bytes, tuple[bytes, bytes, bytes, int]] = {}
-        self._rows: dict[str, list[Sequence[object]]] = defaultdict(list)
-        self._versions: dict[str, list[tuple[object, Record]]] = defaultdict(list)
+        self._nodes: dict[bytes, tuple[str, str, str, int]] = {}
+        self._rows: dict[str, dict[object, tuple[Order, Sequence[object]]]] = defaultdict(dict)
+        self._versions: dict[str, dict[object, list[Any]]] = defaultdict(dict)
         self._responses: dict[str, list[Record]] = defaultdict(list)
 
     def add(self, record: Record) -> None:
@@ -145,13 +151,18 @@ class _Batch:
         self._add(kind, key, record)
 
     def _add(self, kind: str, key: str, record: Record) -> None:
+        key = str(storable(key))
         if TABLES[kind].merges:
-            self._versions[kind].append((storable(key), record))
+            add_version(self._versions[kind].setdefault(key, []), record)
             return
-        cells = [storable(cell) for cell in cells_of(record)]
+        rows, version = self._rows[kind], order_of(record)
+        # One statement may write a row once.
+        if key in rows and rows[key][0] >= version:
+            return
+        cells = cells_of(record)
         if isinstance(record, CallRecord):
-            cells += self._references(record)
-        self._rows[kind].append(cells)
+            cells = [*cells, *self._references(record)]
+        rows[key] = version, cells
 
     def merge_responses(self, cursor: psycopg.Cursor, reader: ExactCalls) -> None:
         """Merge the versions of background responses' calls with the rows that are there, locked till the end."""
@@ -166,11 +177,10 @@ class _Batch:
         parts = sorted(self._contents.values(), key=lambda part: part.hash)
         contents = [(part.hash, len(part.json), *bodies.to_row(part)) for part in parts]
         cursor.executemany(_CONTENT, contents)
-        cursor.executemany(_NODE, sorted(self._nodes.values()))
+        _write(cursor, _NODE, _NODE_TYPES, sorted(self._nodes.values()))
         for kind, table in TABLES.items():
-            found = self._merge(cursor, table) if table.merges else self._rows[kind]
-            if found:
-                cursor.executemany(_insert(table), sorted(found, key=_KEY))
+            found = self._merge(cursor, table) if table.merges else [row for _, row in self._rows[kind].values()]
+            _write(cursor, _insert(table), _types(table), sorted(found, key=_KEY))
 
     def mark(self, cursor: psycopg.Cursor) -> None:
         """Mark what these calls refer to, so that a retention that looked for it before leaves it."""
@@ -179,26 +189,26 @@ class _Batch:
 
     def _merge(self, cursor: psycopg.Cursor, table: Table) -> list[Sequence[object]]:
         """Merge the versions in this batch with the stored rows, which stay locked until the transaction ends."""
-        keys = sorted({str(key) for key, _ in self._versions[table.kind]})
-        if not keys:
+        versions = self._versions[table.kind]
+        if not versions:
             return []
         # Only existing rows can be locked: of two processes that insert the same key, one waits here for the other.
-        cursor.executemany(
-            f"INSERT INTO {table.name} ({table.key}, seen_ns, schema_v) VALUES (%s, 0, 1) ON CONFLICT DO NOTHING",
-            [(key,) for key in keys],
+        sql = (
+            f"INSERT INTO {table.name} ({table.key}, seen_ns, schema_v) SELECT unnest(%s::text[]), 0, 1"
+            f" ON CONFLICT DO NOTHING RETURNING {table.key}"
         )
-        sql = f"SELECT * FROM {table.name} WHERE {table.key} = ANY(%s) ORDER BY {table.key} FOR UPDATE"
-        names = [column.name for column in cursor.execute(sql, (keys,)).description or ()]
-        rows: dict[str, Mapping[str, object]] = {}
-        for values in cursor:
-            row = dict(zip(names, values, strict=True))
-            rows[str(row[table.key])] = row
-        for key, record in self._versions[table.kind]:
-            row = merged_row(table, rows[str(key)], record)
-            rows[str(key)] = {name: storable(value) for name, value in row.items()}
-        return [tuple(row.values()) for row in rows.values()]
+        fresh = {row[0] for row in cursor.execute(sql, (sorted(map(str, versions)),))}
+        rows: dict[object, Mapping[str, object] | None] = dict.fromkeys(versions)
+        if there := sorted(map(str, versions.keys() - fresh)):
+            sql = f"SELECT * FROM {table.name} WHERE {table.key} = ANY(%s) ORDER BY {table.key} FOR UPDATE"
+            names = [column.name for column in cursor.execute(sql, (there,)).description or ()]
+            rows |= {row[table.key]: row for row in (dict(zip(names, values, strict=True)) for values in cursor)}
+        for key, records in versions.items():
+            for record in records:
+                rows[key] = merged_row(table, rows[key], record)
+        return [tuple(row.values()) for row in rows.values() if row is not None]
 
-    def _references(self, record: CallRecord) -> tuple[bytes | None, ...]:
+    def _references(self, record: CallRecord) -> tuple[str | None, ...]:
         """Return the keys of the contents, in the order of `REFERENCES`."""
         request = ctx = system = tools = output = None
         sent, answer = bodies_of(record)
@@ -212,13 +222,13 @@ class _Batch:
             whole = bodies.piece(answer, "assistant")
             self._contents.setdefault(whole.hash, whole)
             output = whole.hash
-        return request, ctx, system, tools, output
+        return _hex(request), _hex(ctx), _hex(system), _hex(tools), _hex(output)
 
     def _chain(self, history: Sequence[bodies.Piece]) -> bytes | None:
         node = b""
         for depth, part in enumerate(history):
             parent, node = node, hashlib.sha256(node + part.hash).digest()
-            self._nodes[node] = (node, parent, part.hash, depth)
+            self._nodes[node] = f"\\x{node.hex()}", f"\\x{parent.hex()}", f"\\x{part.hash.hex()}", depth
         return node or None
 
 
@@ -226,6 +236,10 @@ def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes,
     """Return what was erased of the calls and sessions of a batch, and when; and `_SWEEPS`, if a retention does."""
     # A deletion waits for this transaction, or this one for the deletion, whose ids it then sees.
     cursor.execute("LOCK TABLE content IN ROW EXCLUSIVE MODE")
+    sql = "SELECT EXISTS (SELECT FROM erased), EXISTS (SELECT FROM in_use WHERE id = %s)"
+    has_erased, sweeps = cursor.execute(sql, (_SWEEPS,)).fetchone() or (True, True)
+    if not has_erased:
+        return {_SWEEPS: 0} if sweeps else {}
     named = list({found for record in records for found in digests_of(record)})
     sql = "SELECT id, time_ns FROM erased WHERE id = ANY(%s) UNION ALL SELECT id, 0 FROM in_use WHERE id = %s"
     return {bytes(row[0]): row[1] for row in cursor.execute(sql, (named, _SWEEPS))}
@@ -234,15 +248,50 @@ def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes,
 _CONTENT: Final = (
     "INSERT INTO content (hash, size, role, text, data) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 )
-_NODE: Final = "INSERT INTO ctx (id, parent, content, depth) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+_NODE_TYPES: Final = {"id": "bytea", "parent": "bytea", "content": "bytea", "depth": "int"}
+
+
+def _hex(key: bytes | None) -> str | None:
+    """Return a key in the form in which JSON has it."""
+    return None if key is None else f"\\x{key.hex()}"
+
+
+def _write(cursor: psycopg.Cursor, sql: bytes, names: Iterable[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write all rows in one statement, which gets them as JSON: a statement for each costs several times as much."""
+    if not rows:
+        return
+    objects = [{name: cell for name, cell in zip(names, row, strict=True) if cell is not None} for row in rows]
+    text = msgspec.json.encode(objects).decode()
+    if _NUL in text:
+        objects = [{name: storable(cell) for name, cell in one.items()} for one in objects]
+        text = msgspec.json.encode(objects).decode()
+    cursor.execute(sql, (text,))
+
+
+def _statement(table: str, types: Mapping[str, str], conflict: str) -> bytes:
+    """Return the statement that inserts rows of these columns, given as JSON."""
+    # JSON in JSON is text until it is in its column: what is in it is not looked at.
+    given = ", ".join(f"{name} {'text' if kind in _JSON else kind}" for name, kind in types.items())
+    chosen = ", ".join(f"{name}::{kind}" if kind in _JSON else name for name, kind in types.items())
+    sql = f"INSERT INTO {table} ({', '.join(types)}) SELECT {chosen} FROM json_to_recordset(%s) AS given({given})"
+    return f"{sql} {conflict}".encode()
+
+
+_NODE: Final = _statement("ctx", _NODE_TYPES, "ON CONFLICT DO NOTHING")
+
+
+@cache
+def _types(table: Table) -> dict[str, str]:
+    """Return the types of the columns of a row, in their order."""
+    found = {column.name: type_of("postgres", column.form) for column in table.columns}
+    references = dict.fromkeys(REFERENCES, "bytea") if table.kind == "call" else {}
+    return {name: found.get(name, "json") for name in table.names} | references
 
 
 @cache
 def _insert(table: Table) -> bytes:
-    names = (*table.names, *REFERENCES) if table.kind == "call" else table.names
-    values = ", ".join(["%s"] * len(names))
-    sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {on_conflict(table, names)}"
-    return sql.encode()
+    types = _types(table)
+    return _statement(table.name, types, on_conflict(table, [*types]))
 
 
 def storable(value: object) -> object:

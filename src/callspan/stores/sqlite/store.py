@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from itertools import compress, repeat
 from operator import is_not
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from callspan.record.call import CallRecord
-from callspan.record.events import Record, record_key
+from callspan.record.events import SCOPE_TYPES, Record, record_key
 from callspan.safe_urls import error_text
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
@@ -27,7 +28,7 @@ from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import is_erased
 from callspan.stores.payloads import bodies_of, cells_of, combined, message_key
-from callspan.stores.rows import Cell, Row, merged_row, on_conflict
+from callspan.stores.rows import Cell, Row, add_version, merged_row, on_conflict
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
 
@@ -119,9 +120,7 @@ class SQLiteStore:
         try:
             with explaining(self.path), _transaction(connection):
                 self._forget_if_changed(connection)
-                for entry in entries:
-                    # One at a time: the garbage collector, possibly on a caller's thread, traverses all live objects.
-                    self._store(connection, entry.decode(entry))
+                self._store_all(connection, entries)
         except POISON as error:
             self._forget_all()
             raise PoisonError(error_text(error)) from error
@@ -179,9 +178,22 @@ class SQLiteStore:
             raise sqlite3.OperationalError("not open")
         return self._connection
 
+    def _store_all(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+        scopes: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
+        for entry in entries:
+            # One at a time: the garbage collector, possibly on a caller's thread, traverses all live objects.
+            record = entry.decode(entry)
+            if self._has_erased and is_erased(record, partial(_erased_ns, connection)):
+                continue
+            if isinstance(record, SCOPE_TYPES):
+                add_version(scopes[record_key(record)], record)
+            else:
+                self._store(connection, record)
+        for versions in scopes.values():
+            for record in versions:
+                self._store(connection, record)
+
     def _store(self, connection: sqlite3.Connection, record: Record) -> None:
-        if self._has_erased and is_erased(record, partial(_erased_ns, connection)):
-            return
         if not isinstance(record, CallRecord):
             table = TABLES[record_key(record)[0]]
             cells = list(self._merged(connection, table, record).values()) if table.merges else cells_of(record)
