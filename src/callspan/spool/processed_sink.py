@@ -90,16 +90,16 @@ class ProcessedSink:
 
         def decode(entry: Entry) -> Record:
             self._pause()
-            written = decode_payload(entry.payload)
+            written = entry.once(decode_payload, entry.payload)
             if takes_spans and delivered is None:
                 return written
-            record = self._process(written)
+            record = entry.once(self._process, written)
             if delivered is not None and record is not written:
                 changed.append(record)
             return written if takes_spans else record
 
         # Cheaper than `_replace`.
-        deliver([Entry(segment, start, end, payload, decode) for segment, start, end, payload, _ in entries])
+        deliver([Entry(one, start, end, payload, decode, made) for one, start, end, payload, _, made in entries])
         if delivered is not None:
             for record in changed:
                 delivered(record)
@@ -131,4 +131,4 @@ class ProcessedSink:
 def _reduced(entry: Entry, record: Record, reduce: Process) -> Entry:
     """Return the entry as if only this had been written."""
     reduced = reduce(record)
-    return entry._replace(payload=encode(reduced), decode=lambda _: reduced)
+    return entry._replace(payload=encode(reduced), decode=lambda _: reduced, shared=None)

@@ -27,6 +27,7 @@ from callspan.fail_open import fail_open, ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import FORMAT, format_in
 from callspan.record.span_frames import HEAD
+from callspan.spool.recent import Recent
 from callspan.spool.sink import Entry
 
 if TYPE_CHECKING:
@@ -229,6 +230,7 @@ class Segment:
         self.name = path.name
         self.own = own
         self.keys = keys_of(path)
+        self._recent = Recent() if len(self.keys or ()) > 1 else None
         self.sealed = not own
         self.end = os.fstat(fd).st_size
         self.cursors: dict[int, int] = {}
@@ -339,7 +341,33 @@ class Segment:
 
     def batch(self, offset: int, entries: int, size: int) -> Batch:
         """Read whole frames from `offset` on; skipped bytes are returned as gaps. Raises OSError."""
+        recent = self._recent
+        if recent is None:
+            return self._read_on([], offset, entries, size)
+        with recent.reading:
+            return self._read_recent(recent, offset, entries, size)
+
+    def _read_recent(self, recent: Recent, offset: int, entries: int, size: int) -> Batch:
+        """Read whole frames of which others may have been read for another store."""
+        known, after = recent.after(offset)
         taken: list[Entry] = []
+        total = 0
+        for entry in known:
+            total += len(entry.payload)
+            if taken and (len(taken) >= entries or total > size):
+                return Batch(taken, [], offset)
+            taken.append(entry)
+            offset = entry.end
+        number = len(taken)
+        if number >= entries:
+            return Batch(taken, [], after)
+        batch = self._read_on(taken, after, entries, size - total)
+        if not batch.gaps:
+            recent.add(after, batch.end, batch.entries[number:])
+        return batch
+
+    def _read_on(self, taken: list[Entry], offset: int, entries: int, size: int) -> Batch:
+        """Add what the file has from `offset` on."""
         gaps: list[Gap] = []
         limit, window, total, lost = self.end, _WINDOW, 0, 0
         while offset < limit:
@@ -356,7 +384,7 @@ class Segment:
                     total += len(item.payload)
                     if taken and (len(taken) >= entries or total > size):
                         return Batch(taken, gaps, offset)
-                    taken.append(Entry(self.name, *item))
+                    taken.append(Entry(self.name, *item, shared=None if self._recent is None else {}))
                 offset = item.end
             window = window * 4 if offset == before else _WINDOW
         if lost:
@@ -378,7 +406,9 @@ class Segment:
             os.write(self._fd, frame)
 
     def discard_before(self, offset: int) -> None:
-        """Do nothing: a file is freed as a whole."""
+        """Forget what every sink has; the file is freed as a whole."""
+        if self._recent is not None:
+            self._recent.discard_before(offset)
 
     def seal(self) -> None:
         """Mark the segment as complete. It stays locked."""

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -27,6 +27,8 @@ _AGAIN_S: Final = 300.0
 _VARYING: Final = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|[0-9]+")
 """Ids and numbers in messages, such as query ids, ports and sizes; they do not make a reason different."""
 _LONGEST: Final = 400
+_From = TypeVar("_From")
+_Made = TypeVar("_Made")
 
 
 def decode_payload(payload: bytes) -> Record:
@@ -57,6 +59,18 @@ class Entry(NamedTuple):
     """JSON of one record, see `callspan.record.codec`."""
     decode: Callable[[Entry], Record] = decode_entry
     """Returns the record to store; stores call it for one entry at a time. Raises only PoisonError."""
+    shared: dict[object, Any] | None = None
+    """What was made of it for one store and others may use too, see `once`; None: nothing is kept."""
+
+    def once(self, make: Callable[[_From], _Made], of: _From) -> _Made:
+        """Return `make(of)`, which is made once for all stores; `of` is what they all have alike of this entry."""
+        shared = self.shared
+        if shared is None:
+            return make(of)
+        if make not in shared:
+            shared[make] = make(of)
+        made: _Made = shared[make]
+        return made
 
 
 class PoisonError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -59,6 +59,23 @@ def cells_of(record: Record) -> Sequence[Cell]:
     if isinstance(record, CallRecord):
         row.update(zip(_DERIVED, _derived(record), strict=True))
     return [*row.values()]
+
+
+class Prepared(NamedTuple):
+    """What SQL stores have alike of a call's row."""
+
+    cells: Sequence[Cell]
+    request: bodies.Parts | None
+    """None without a body."""
+    answer: bodies.Piece | None
+    """None without a body."""
+
+
+def prepared(call: CallRecord) -> Prepared:
+    """Return the row of a call and the pieces of its bodies."""
+    sent, answer = bodies_of(call)
+    parts = bodies.split(sent, message_key(call.api)) if sent else None
+    return Prepared(cells_of(call), parts, bodies.piece(answer, "assistant") if answer else None)
 
 
 def _derived(record: CallRecord) -> tuple[Cell, ...]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError,
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.filters import POSTGRES, keyed, positions, source
-from callspan.stores.payloads import bodies_of, cells_of, combined, message_key
+from callspan.stores.payloads import Prepared, cells_of, combined, prepared
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
 from callspan.stores.retention import remove_by_sql
 from callspan.stores.rows import add_version, merged_row, on_conflict
@@ -82,14 +82,14 @@ class PostgresStore:
 
         Raises PoisonError if an entry can never be stored, psycopg.Error for anything else.
         """
-        records = [entry.decode(entry) for entry in entries]
+        records = [(entry, entry.decode(entry)) for entry in entries]
         try:
             connection = self._open
             with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
-                batch, erased = _Batch(), _erased_of(cursor, records)
-                for record in records:
+                batch, erased = _Batch(), _erased_of(cursor, [record for _, record in records])
+                for entry, record in records:
                     if not (erased and is_erased(record, erased.get)):
-                        batch.add(record)
+                        batch.add(entry, record)
                 batch.merge_responses(cursor, WritersReader(self.name, connection))
                 batch.write(cursor)
                 if _SWEEPS in erased:
@@ -109,7 +109,7 @@ class PostgresStore:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
         record = entry.decode(entry)
         batch = _Batch()
-        batch.add(record)
+        batch.add(entry, record)
         connection = _opened(self._url, self.name)
         rolled_back = connection.transaction(force_rollback=True)
         with closing(connection), explaining(self.name, connection), rolled_back:
@@ -143,26 +143,25 @@ class _Batch:
         self._versions: dict[str, dict[object, list[Any]]] = defaultdict(dict)
         self._responses: dict[str, list[Record]] = defaultdict(list)
 
-    def add(self, record: Record) -> None:
+    def add(self, entry: Entry, record: Record) -> None:
         kind, key = record_key(record)
-        if isinstance(record, CallRecord) and record.is_merged:
-            self._responses[key].append(record)
-            return
-        self._add(kind, key, record)
-
-    def _add(self, kind: str, key: str, record: Record) -> None:
-        key = str(storable(key))
         if TABLES[kind].merges:
-            add_version(self._versions[kind].setdefault(key, []), record)
-            return
+            add_version(self._versions[kind].setdefault(str(storable(key)), []), record)
+        elif not isinstance(record, CallRecord):
+            self._add(record, partial(entry.once, cells_of, record))
+        elif record.is_merged:
+            self._responses[key].append(record)
+        else:
+            self._add(record, lambda: self._cells(entry.once(prepared, record)))
+
+    def _add(self, record: Record, cells: Callable[[], Sequence[object]]) -> None:
+        kind, key = record_key(record)
+        key = str(storable(key))
         rows, version = self._rows[kind], order_of(record)
         # One statement may write a row once.
         if key in rows and rows[key][0] >= version:
             return
-        cells = cells_of(record)
-        if isinstance(record, CallRecord):
-            cells = [*cells, *self._references(record)]
-        rows[key] = version, cells
+        rows[key] = version, cells()
 
     def merge_responses(self, cursor: psycopg.Cursor, reader: ExactCalls) -> None:
         """Merge the versions of background responses' calls with the rows that are there, locked till the end."""
@@ -171,7 +170,7 @@ class _Batch:
             whole = combined(reader.exact_call(call_id), records)
             if whole is not None:
                 cursor.execute("DELETE FROM calls WHERE call_id = %s", (call_id,))
-                self._add("call", call_id, whole)
+                self._add(whole, partial(self._cells, prepared(whole)))
 
     def write(self, cursor: psycopg.Cursor) -> None:
         parts = sorted(self._contents.values(), key=lambda part: part.hash)
@@ -208,21 +207,18 @@ class _Batch:
                 rows[key] = merged_row(table, rows[key], record)
         return [tuple(row.values()) for row in rows.values() if row is not None]
 
-    def _references(self, record: CallRecord) -> tuple[str | None, ...]:
-        """Return the keys of the contents, in the order of `REFERENCES`."""
+    def _cells(self, row: Prepared) -> Sequence[object]:
+        """Return the cells of a call, at last the keys of the contents in the order of `REFERENCES`."""
         request = ctx = system = tools = output = None
-        sent, answer = bodies_of(record)
-        if sent:
-            parts = bodies.split(sent, message_key(record.api))
+        if (parts := row.request) is not None:
             for part in (parts.skeleton, *parts.others, *parts.history):
                 self._contents.setdefault(part.hash, part)
             request, system, tools = parts.skeleton.hash, parts.system, parts.tools
             ctx = self._chain(parts.history)
-        if answer:
-            whole = bodies.piece(answer, "assistant")
-            self._contents.setdefault(whole.hash, whole)
-            output = whole.hash
-        return _hex(request), _hex(ctx), _hex(system), _hex(tools), _hex(output)
+        if row.answer is not None:
+            self._contents.setdefault(row.answer.hash, row.answer)
+            output = row.answer.hash
+        return *row.cells, *map(_hex, (request, ctx, system, tools, output))
 
     def _chain(self, history: Sequence[bodies.Piece]) -> bytes | None:
         node = b""

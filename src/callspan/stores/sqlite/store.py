@@ -27,8 +27,8 @@ from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import is_erased
-from callspan.stores.payloads import bodies_of, cells_of, combined, message_key
-from callspan.stores.rows import Cell, Row, add_version, merged_row, on_conflict
+from callspan.stores.payloads import Prepared, cells_of, combined, prepared
+from callspan.stores.rows import Cell, add_version, merged_row, on_conflict
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
 
@@ -152,7 +152,7 @@ class SQLiteStore:
         with explaining(self.path), closing(connection):
             check_layout(str(self.path), version)
             connection.execute("BEGIN IMMEDIATE")
-            self._store(connection, record)
+            self._merge(connection, record)
             found = WritersReader(self.path, connection).session(record_key(record)[1])
             connection.rollback()
         return tried(found=found is not None)
@@ -187,22 +187,18 @@ class SQLiteStore:
                 continue
             if isinstance(record, SCOPE_TYPES):
                 add_version(scopes[record_key(record)], record)
+            elif isinstance(record, CallRecord) and not record.is_merged:
+                self._insert_call(connection, entry.once(prepared, record))
+            elif isinstance(record, CallRecord):
+                self._store_response(connection, record)
             else:
-                self._store(connection, record)
+                insert_of(TABLES[record_key(record)[0]]).run(connection, entry.once(cells_of, record))
         for versions in scopes.values():
             for record in versions:
-                self._store(connection, record)
+                self._merge(connection, record)
 
-    def _store(self, connection: sqlite3.Connection, record: Record) -> None:
-        if not isinstance(record, CallRecord):
-            table = TABLES[record_key(record)[0]]
-            cells = list(self._merged(connection, table, record).values()) if table.merges else cells_of(record)
-            insert_of(table).run(connection, cells)
-            return
-        if record.is_merged:
-            self._store_response(connection, record)
-            return
-        insert_of(TABLES[_CALL]).run(connection, (*cells_of(record), *self._references(connection, record)))
+    def _insert_call(self, connection: sqlite3.Connection, row: Prepared) -> None:
+        insert_of(TABLES[_CALL]).run(connection, (*row.cells, *self._references(connection, row)))
 
     def _store_response(self, connection: sqlite3.Connection, record: CallRecord) -> None:
         """Merge a version of a background response's call with what is there."""
@@ -211,29 +207,28 @@ class SQLiteStore:
         if whole is None:
             return
         connection.execute("DELETE FROM calls WHERE call_id = ?", (record.call_id,))
-        insert_of(TABLES[_CALL]).run(connection, (*cells_of(whole), *self._references(connection, whole)))
+        self._insert_call(connection, prepared(whole))
 
     @staticmethod
-    def _merged(connection: sqlite3.Connection, table: Table, record: Record) -> Row:
-        cursor = connection.cursor()
+    def _merge(connection: sqlite3.Connection, record: Record) -> None:
+        """Merge a version of a session or timestep with what is there."""
+        kind, key = record_key(record)
+        table, cursor = TABLES[kind], connection.cursor()
         cursor.row_factory = sqlite3.Row
-        key = record_key(record)[1]
         there = cursor.execute(f"SELECT * FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone()
-        return merged_row(table, there, record)
+        insert_of(table).run(connection, [*merged_row(table, there, record).values()])
 
-    def _references(self, connection: sqlite3.Connection, record: CallRecord) -> tuple[Cell, ...]:
+    def _references(self, connection: sqlite3.Connection, row: Prepared) -> tuple[Cell, ...]:
         """Return the ids of the contents, in the order of `REFERENCES`."""
         request = ctx = system = tools = output = None
-        sent, answer = bodies_of(record)
-        if sent:
-            parts = bodies.split(sent, message_key(record.api))
+        if (parts := row.request) is not None:
             ids = {part.hash: self._content(connection, part) for part in parts.others}
             request = self._content(connection, parts.skeleton)
             system = ids.get(parts.system) if parts.system else None
             tools = ids.get(parts.tools) if parts.tools else None
             ctx = self._chain(connection, parts.history)
-        if answer:
-            output = self._content(connection, bodies.piece(answer, "assistant"))
+        if row.answer is not None:
+            output = self._content(connection, row.answer)
         return request, ctx, system, tools, output
 
     def _content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
