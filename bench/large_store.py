@@ -1,10 +1,10 @@
-"""Makes a large store of SQLite or JSON Lines: one session for every 50 calls, and a long one of 20,000 in 2,000 steps.
+"""Makes a large store: one session for every 50 calls, and a long one of 20,000 in 2,000 steps.
 
-The first 20,000 calls are delivered as a shipper does it. Others are copies of these rows with ids, times and texts of
+Calls are delivered as a shipper does it; in SQLite those beyond 20,000 are copies of rows with ids, times and texts of
 their own, inserted with all indexes in place, so that the file is as large as that of delivered calls. With STEPS it
 has an episode of so many steps without calls, too.
 
-python bench/large_store.py FILE CALLS [STEPS]
+python bench/large_store.py FILE|URL CALLS [STEPS]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 
 import workload
 from callspan.delivery.recorder import store_sinks
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.spool.sink import Entry
 from callspan.stores.sqlite.file import open_for_writing
@@ -44,18 +44,26 @@ _CALL = "01990000-0000-7000-8000-"
 _STEP = "01990000-0000-7000-8000-7"
 
 
-def make(path: Path, calls: int) -> None:
-    """Write so many calls, priced, and their sessions to a new file; to JSON Lines as they are delivered."""
-    is_lines = path.suffix == ".jsonl"
-    deliver(path, _payloads(calls if is_lines else min(calls, DELIVERED)))
-    if calls > DELIVERED and not is_lines:
-        multiply(path, calls // DELIVERED)
-        deliver(path, _steps(path))
+def make(store: str, calls: int) -> None:
+    """Write so many calls, priced, and their sessions to a new store, a file or a URL; deliver those of others all."""
+    if not is_sqlite(store):
+        deliver(store, _payloads(calls - DELIVERED) if calls > DELIVERED else _payloads(calls))
+        deliver(store, _long(calls) if calls > DELIVERED else iter(()))
+        return
+    deliver(store, _payloads(min(calls, DELIVERED)))
+    if calls > DELIVERED:
+        multiply(Path(store), calls // DELIVERED)
+        deliver(store, _steps(Path(store)))
 
 
-def deliver(path: Path, payloads: Iterator[bytes]) -> None:
+def is_sqlite(store: str) -> bool:
+    """Return whether a store is a file of SQLite."""
+    return "://" not in store and not store.endswith(".jsonl")
+
+
+def deliver(store: str | Path, payloads: Iterator[bytes]) -> None:
     """Deliver these records."""
-    (sink,) = store_sinks(str(path))
+    (sink,) = store_sinks(str(store))
     sink.open()
     for batch in _batches(payloads):
         sink.deliver(batch)
@@ -181,22 +189,38 @@ def _payloads(calls: int) -> Iterator[bytes]:
         yield msgspec.json.encode(record)
 
 
+def _long(calls: int) -> Iterator[bytes]:
+    """Yield the long session, which has the last calls."""
+    for number, record in enumerate(itertools.islice(workload.records(calls), calls - DELIVERED, None)):
+        index, first = divmod(number, _PER_STEP)
+        place = Place(session_id=LONG, session_name="bench", timestep=index, timestep_id=f"{_STEP}{index:011x}")
+        call = msgspec.structs.replace(record, place=place)
+        start_ns = record.timing.start_ns
+        if number == 0:
+            yield msgspec.json.encode(_session(call, 0))
+        if first == 0:
+            yield msgspec.json.encode(_long_step(str(place.timestep_id), index, start_ns, start_ns + 10**10))
+        yield msgspec.json.encode(call)
+
+
+def _long_step(step_id: str, index: int, start_ns: int, end_ns: int) -> TimestepRecord:
+    return TimestepRecord(
+        timestep_id=step_id,
+        session_id=LONG,
+        seen_ns=start_ns,
+        index=index,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        outcome="success",
+    )
+
+
 def _steps(path: Path) -> Iterator[bytes]:
     """Yield the steps of the long session."""
     sql = "SELECT timestep_id, timestep, min(start_ns), max(end_ns) FROM calls WHERE session_id = ? GROUP BY 1, 2"
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute(sql, (LONG,)).fetchall()
-    for step_id, index, start_ns, end_ns in found:
-        step = TimestepRecord(
-            timestep_id=step_id,
-            session_id=LONG,
-            seen_ns=start_ns,
-            index=index,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            outcome="success",
-        )
-        yield msgspec.json.encode(step)
+    yield from (msgspec.json.encode(_long_step(*row)) for row in found)
 
 
 def _session(first: CallRecord, number: int) -> SessionRecord:
@@ -223,14 +247,14 @@ def _batches(payloads: Iterator[bytes]) -> Iterator[list[Entry]]:
 
 
 def main() -> None:
-    """Make the file and say what it took."""
-    path, calls = Path(sys.argv[1]), int(sys.argv[2])
+    """Make the store and say what it took."""
+    store, calls = sys.argv[1], int(sys.argv[2])
     began = time.process_time()
-    make(path, calls)
+    make(store, calls)
     if len(sys.argv) > _MANDATORY:
-        deliver(path, episode(int(sys.argv[_MANDATORY])))
-    size = path.stat().st_size
-    print(f"{calls:,} calls, {time.process_time() - began:.0f} s of CPU, {size / calls / 1000:.2f} KB a call")
+        deliver(store, episode(int(sys.argv[_MANDATORY])))
+    size = f", {Path(store).stat().st_size / calls / 1000:.2f} KB a call" if Path(store).is_file() else ""
+    print(f"{calls:,} calls, {time.process_time() - began:.0f} s of CPU{size}")
 
 
 if __name__ == "__main__":

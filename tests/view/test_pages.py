@@ -14,6 +14,7 @@ import pytest
 
 from callspan.cli.view import arguments
 from callspan.record import call, events
+from callspan.view import now
 from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Delivery, Page, Records
@@ -177,16 +178,16 @@ def test_a_hit_behind_a_letter_that_folds_to_two(
 def test_the_start_says_what_runs_and_what_is_worth_a_look(
     store: Delivery, records: Records, show: Callable[[str], Page]
 ) -> None:
-    now = time.time_ns()
+    at_ns = time.time_ns()
     failed = records.call(
         call_id="bad",
         outcome="error",
         error=call.ErrorInfo(kind="rate_limit", type="E", status=429),
-        timing=call.Timing(start_ns=now),
+        timing=call.Timing(start_ns=at_ns),
     )
-    store.write(records.session("s1", start_ns=now, name="open"), failed)
+    store.write(records.session("s1", start_ns=at_ns, name="open"), failed)
     for ago_min, retries, duration_ms in ((10, None, 20), (10, 2, 40), (70, 7, 900)):
-        at = call.Timing(start_ns=now - ago_min * 60 * SECOND, duration_ns=duration_ms * 1_000_000)
+        at = call.Timing(start_ns=at_ns - ago_min * 60 * SECOND, duration_ns=duration_ms * 1_000_000)
         store.write(records.call(timing=at, retries=retries))
     page = show(store.url).get("/api/now")
     assert [row["id"] for row in page["running"]] == ["s1"]
@@ -212,6 +213,22 @@ def test_a_store_that_is_gone_says_so_and_comes_back(
     assert page.get("/api/sessions")["rows"]
 
 
+@pytest.mark.parametrize(("kind", "is_said"), [("jsonl", True), ("sqlite", False)])
+def test_json_lines_say_that_they_have_too_many_calls(
+    kind: str, is_said: bool, records: Records, show: Callable[[str], Page], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(now, "_MOST_LINES", 2)
+    delivery = Delivery(f"{kind}:///{tmp_path}/calls.{kind}")
+    delivery.write(records.call(), records.call())
+    page = show(delivery.url)
+    assert page.get("/api/now")["notices"] == []
+    delivery.write(records.call())
+    found = page.get("/api/now")["notices"]
+    assert [("3 calls" in one, "sqlite:///" in one) for one in found] == ([(True, True)] if is_said else [])
+    delivery.close()
+
+
 def test_json_lines_are_shown_and_said_to_be_still(
     records: Records, show: Callable[[str], Page], tmp_path: Path
 ) -> None:
@@ -222,5 +239,5 @@ def test_json_lines_are_shown_and_said_to_be_still(
     assert page.get("/api/now")["live"] is False
     delivery.write(records.session("s2", start_ns=START_NS + 1))
     assert len(page.get("/api/sessions")["rows"]) == 2
-    assert b"event: still" in page.ask("/api/live?page=sessions").body
+    assert b"event: still" in page.ask("/api/live").body
     delivery.close()

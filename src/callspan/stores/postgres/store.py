@@ -342,6 +342,8 @@ class PostgresReader(SqlReader):
         self.name = safe_name(url)
         self._connection = _opened(url, self.name, wait_s)
         self._connection.read_only = True
+        # Compiling takes longer than these queries.
+        self._connection.execute("SET jit = off")
 
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""

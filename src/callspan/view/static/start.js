@@ -196,7 +196,7 @@ export default async ({ place, app, signal }) => {
     const { rows: sums } = await get("table", { q: chosen, by: "provider" }, signal);
     under.replaceChildren(sumsLine(chosen, [...rows.values()], next, sums));
   };
-  const drawBand = found => top.replaceChildren(...(found.last_ms === null && !rows.size ? [] : [band(found)]), ...found.waiting.map(text => h("p.pad.warn", { role: "status" }, text)));
+  const drawBand = found => top.replaceChildren(...(found.last_ms === null && !rows.size ? [] : [band(found)]), ...found.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
   drawBand(now);
   fill();
   let again = null;
