@@ -77,6 +77,7 @@ def test_scores_by_day_and_by_version(page: Page) -> None:
         ("2026-01-01", 3, 0.4), ("2026-01-02", 3, 0.5), ("2026-01-03", 3, 0.6), ("2026-01-04", 3, 0.7),
     ]  # fmt: skip
     assert [(row["key"], row["judged"], row["successes"]) for row in scores["by_key"]] == [("v1", 6, 0), ("v2", 6, 6)]
+    assert page.get("/api/scores?some=1") == scores | {"difference": None}
     before, after, difference, low, high = scores["difference"]
     assert (before, after, difference) == ("v1", "v2", 1.0)
     assert low < difference <= high

@@ -126,7 +126,10 @@ def table(view: View) -> SumsTable:
 
 
 def scores(view: View) -> Scores:
-    """Return scores of the newest sessions that `q` selects, of the `objective`, by time and by metadata `key`."""
+    """Return scores of the newest sessions that `q` selects, of the `objective`, by time and by metadata `key`.
+
+    `some`: without the difference, for which SciPy is imported.
+    """
     reader, which = view.chosen()
     found = [*islice(reader.sessions(since_ns=which.since_ns, which=which, limit=_SESSIONS + 1), _SESSIONS + 1)]
     some = found[:_SESSIONS]
@@ -146,7 +149,7 @@ def scores(view: View) -> Scores:
         key=key,
         by_key=_scores(versions, objective),
         by_key_and_time=_scores(grouped(some, [META + key, unit]), objective, timed=True) if key else [],
-        difference=_difference(versions),
+        difference=None if view.query.get("some") else _difference(versions),
         more=len(found) > _SESSIONS,
     )
 

@@ -126,15 +126,20 @@ const sumsTable = (name, by, found, line) => {
     found.more ? h("p.soft.pad", null, `and ${plural(found.more, "more")}`) : "");
 };
 
+const differenceOf = found => {
+  if (!found.difference) return "Too few to tell a difference.";
+  const [before, after, difference, low, high] = found.difference, points = value => `${signed(Math.round(value * 100))}`;
+  return [after, " succeeds ", strong(`${points(difference)} points`), ` against ${before} (95 % interval ${points(low)} to ${points(high)}).`];
+};
+
 const versionsTable = (found, line, choose) => {
   if (!found.key) return "";
   const select = h("select", { "aria-label": "Key of metadata", onchange: event => choose(event.target.value) }, found.keys.map(one => h("option", { value: one, selected: one === found.key }, one)));
-  const points = value => `${signed(Math.round(value * 100))}`;
   return h("section.sums", { "aria-label": found.key, tabindex: "0" }, h("h2", null, "By ", select), h("table.numbers", null,
     h("thead", null, h("tr", null, [found.key, "sessions", "succeeded", found.objective || "", "cost each", "time each"].map((one, at) => h("th", { scope: "col", class: at > 2 || at === 1 ? "right" : "" }, one)))),
     h("tbody", null, found.by_key.map(row => h("tr", null, h("th", { scope: "row" }, link(address("", null, { q: `${line} meta:${quoted(`${found.key}=${row.key}`)}`.trim() }), row.key)), h("td.right", null, count(row.sessions)),
       h("td", null, row.judged ? [share(row.successes, row.judged), ` ${Math.round(row.successes / row.judged * 100)} %`] : DASH), h("td.right", null, signed(row.mean)), h("td.right", null, money(row.cost_usd)), h("td.right", null, time(row.lasted_ms)))))),
-    h("p.soft.pad", null, found.difference ? [found.difference[1], " succeeds ", strong(`${points(found.difference[2])} points`), ` against ${found.difference[0]} (95 % interval ${points(found.difference[3])} to ${points(found.difference[4])}).`] : "Too few to tell a difference."));
+    h("p.soft.pad.difference", null, "…"));
 };
 
 export default async ({ place, signal, fresh }) => {
@@ -166,12 +171,15 @@ export default async ({ place, signal, fresh }) => {
       tables.push(sumsTable(name, by, await get("table", { q: line, by }, signal), line));
       right.replaceChildren(...tables, h("p.soft.pad", { role: "status" }, "summing …"));
     }
-    const scores = await get("scores", { q: line, key: place.values.key, objective: place.values.objective }, signal);
+    const chosen = { q: line, key: place.values.key, objective: place.values.objective };
+    const scores = await get("scores", { ...chosen, some: "1" }, signal);
     if (!fresh()) return;
     const mine = { unit: scores.unit, slots: every(scores.by_time.map(row => row.time), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
     if (scores.points.length) add(scoreStrip(scores, mine.slots, mine));
     if (scores.key && scores.by_key_and_time.some(row => row.judged)) add(successStrip(scores, mine.slots, mine));
     right.replaceChildren(versionsTable(scores, line, key => go({ key })), ...tables, scores.objectives.length > 1 ? h("p.pad", null, "Score: ", scores.objectives.map(one => [button(one, () => go({ objective: one }), { "aria-pressed": String(one === scores.objective) }), " "])) : "");
+    // The interval takes a second the first time.
+    if (scores.key) right.querySelector(".difference").replaceChildren(...[differenceOf(await get("scores", chosen, signal))].flat());
   };
   if (!slots.length) left.append(h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."));
   return {
