@@ -414,6 +414,25 @@ def test_a_session_that_ends_after_callspan_is_no_interrupted_one(
     assert [span.status for span in receiver.spans] == ["UNSET"] * 3
 
 
+def test_a_session_that_is_open_after_callspan_is_left_to_its_process_while_that_runs(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
+) -> None:
+    """What another process takes over in between is not sent as interrupted, and then again as it ended."""
+    with instrumented(stores=store, spool_dir=tmp_path):
+        session = callspan.session("s").start()
+        chats(provider, 1)
+    environment = {**os.environ, "CALLSPAN_STORES": store, "CALLSPAN_SPOOL_DIR": str(tmp_path)}
+    ship = [str(Path(sys.executable).with_name("callspan")), "ship", "--timeout", "1"]
+    subprocess.run(ship, env=environment, capture_output=True, check=False)
+    assert [span.name for span in receiver.spans] == ["chat m"]
+    session.end()
+    receiver.wait_for(2)
+    subprocess.run(ship, env=environment, capture_output=True, check=False)
+    assert [(span.name, span.status) for span in receiver.spans] == [
+        ("chat m", "UNSET"), ("invoke_workflow s", "UNSET"),
+    ]  # fmt: skip
+
+
 MALFORMED = """
 import sys
 import openai

@@ -20,6 +20,7 @@ from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import OtherFormatError
 from callspan.record.span_frames import HEAD, SPAN
+from callspan.spool.left_open import remove_stray
 from callspan.spool.segment import ERASED, HEAD_BYTES, MAGIC, SUFFIX, created_ns, keys_of, other_formats
 from callspan.spool.sink import Sink
 
@@ -147,8 +148,9 @@ class Listing:
                 found.append(created_ns(name))
         return found
 
-    def remove_stray_cursors(self) -> None:
-        """Delete the cursor files of deleted segments. Raises OSError."""
+    def remove_strays(self) -> None:
+        """Delete the cursor files of deleted segments, and what ended processes have held. Raises OSError."""
+        remove_stray(self.directory, self._names)
         segments = {*self.segments, *self.others}
         for name in self._names:
             if name.endswith(CURSOR_SUFFIX) and name.partition(SUFFIX)[0] + SUFFIX not in segments:

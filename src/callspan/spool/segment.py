@@ -569,6 +569,7 @@ class SegmentWriter:
             if self._segments.has_begun() or (here in _left and self._active is not None):
                 segment = self._active or self._rotate()
                 segment.outlives = True
+                self._segments.stay_open()
                 _left.add(here)
         self.seal()
 

@@ -27,6 +27,7 @@ from callspan.spool.directory import (
     remove_cursors,
     size_of,
 )
+from callspan.spool.left_open import hold, is_held
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import Gap, Segment, Source, head_of, keys_of
 
@@ -105,6 +106,11 @@ class SegmentSet:
         self.add(segment)
         return segment
 
+    def stay_open(self) -> None:
+        """Say that this process runs on with something open that it may end. Raises OSError."""
+        if process := _process_of(self.head()):
+            hold(self.directory, process)
+
     def has_begun(self) -> bool:
         """Return whether this process has begun something whose end a store that takes spans lacks."""
         with suppress(*NO_HEAD):
@@ -138,7 +144,7 @@ class SegmentSet:
         for source in before:
             if isinstance(source, Segment) and source.name not in there:
                 source.missing = True
-        listing.remove_stray_cursors()
+        listing.remove_strays()
         self.foreign = len(listing.for_others(self.keys))
         mine = {source.name for source in before}
         found = 0
@@ -160,7 +166,8 @@ class SegmentSet:
         """Return where an adopted segment is among those of its process, for a sink that takes spans.
 
         `last`: what was begun in it, and not ended, never was; `before`: a later segment, perhaps one of this process,
-        has what it lacks; `waits`: the last, while the sink lacks something of an earlier one. Raises OSError.
+        has what it lacks; `waits`: the last, while the sink lacks something of an earlier one, or its process, in which
+        callspan has ended, still runs. Raises OSError.
         """
         mine, process = _pid_of(segment.name), _process_of(segment.head)
         if process is not None and process == _process_of(self.head()):
@@ -169,6 +176,8 @@ class SegmentSet:
         same = [name for name in names if _process_of(head_of(self.directory / name)) == process]
         if any(name > segment.name for name in same):
             return "before"
+        if process and is_held(self.directory, process):
+            return "waits"
         return "waits" if any(not self._has_taken(name, sink) for name in same) else "last"
 
     def _has_taken(self, name: str, sink: int) -> bool:
