@@ -80,7 +80,7 @@ class _Row(msgspec.Struct):
     id: str
 
 
-class Sent:
+class SentPages:
     """What was sent of pages, by a tag for each."""
 
     def __init__(self) -> None:

@@ -38,7 +38,7 @@ PAGES: Final[dict[str, Callable[[View], object]]] = {
 }
 """What `/api/NAME?query` answers with."""
 _LIVE: Final = ("sessions", "session")
-"""Pages of which what changes can be followed: `since=TAG` is answered with what differs, see `live.Sent`."""
+"""Pages of which what changes can be followed: `since=TAG` is answered with what differs, see `live.SentPages`."""
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -117,7 +117,7 @@ class _Gate:
         return answer
 
 
-async def _data(source: StoreSource, sent: live.Sent, request: Request) -> Response:
+async def _data(source: StoreSource, sent: live.SentPages, request: Request) -> Response:
     name = request.path_params["name"]
     if name not in PAGES:
         return _failed("there is no such page", 404)
@@ -169,7 +169,7 @@ def application(access: Access, port: int, ended: Callable[[], bool]) -> tuple[A
         Route("/", _file),
         Route("/static/{name}", _file),
         Route("/api/live", partial(_writes, watching, ended)),
-        Route("/api/{name}", partial(_data, reading, live.Sent())),
+        Route("/api/{name}", partial(_data, reading, live.SentPages())),
     ]
     gate = _Gate(Starlette(routes=routes, lifespan=lifespan), port)
     return gate, gate.token or ""
