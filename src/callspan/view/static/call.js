@@ -15,8 +15,17 @@ const timeOf = ({ row, record }) => {
   const axis = axisOf(0, Math.max(1, row.lasted_ms || 0)), tries = row.attempts, timing = record.timing || {};
   const drawn = tries.map(([start, end, status, error, wait, asked], at) => {
     const last = at === tries.length - 1, until = last ? row.lasted_ms ?? end : end;
-    const alone = { lasted_ms: until === null ? null : until, first_token_ms: row.first_token_ms, outcome: row.outcome, attempts: last ? [[start]] : [[start, end, status, error, wait, asked], [start]] };
-    const pieces = last ? callPieces(0, { ...alone, attempts: [[start]] }, axis, Date.now()) : callPieces(0, { ...alone, outcome: "success", first_token_ms: null, lasted_ms: start }, axis, 0).slice(0, 2);
+    const alone = {
+      lasted_ms: until === null ? null : until,
+      first_token_ms: row.first_token_ms,
+      outcome: row.outcome,
+      attempts: last ? [[start]] : [[start, end, status, error, wait, asked], [start]]
+    };
+    const pieces = last ? callPieces(0, { ...alone, attempts: [[start]] }, axis, Date.now()) : callPieces(0,
+      { ...alone, outcome: "success", first_token_ms: null, lasted_ms: start },
+      axis,
+      0
+    ).slice(0, 2);
     return [h("span", null, `${at + 1} `, error || status >= 400 ? mark("error", status || oneLine(error || "")) : mark("success", status || "")), h("span.track", null, pieces), h("span.right.soft", null, time(until === null || until === undefined ? null : until - start)),
       wait !== null && wait !== undefined ? h("span.note", null, `then waited ${time(wait)}`, asked !== null && asked !== undefined ? ` (it asked for ${time(asked)})` : "") : ""];
   });
@@ -24,7 +33,11 @@ const timeOf = ({ row, record }) => {
   return fact("Time", time(row.lasted_ms), h("div.tries", null, drawn), list([
     ["first token", first === null ? null : `${time(first)}${began > 1 && tries.length > 1 ? ` (${time(first - began)} after the last attempt began)` : ""}`],
     ["largest gap", timing.largest_gap_ns ? time(timing.largest_gap_ns / 1e6) : null], ["server", timing.server_ns ? time(timing.server_ns / 1e6) : null],
-    ["stream", record.stream ? record.stream.end.replaceAll("_", " ") + (record.stream.chunks ? `, ${plural(record.stream.chunks, "chunk")}` : "") : null], ["finished", (record.response?.finish_reasons || []).filter(Boolean).join(", ")]]));
+    [
+      "stream",
+      record.stream ? record.stream.end.replaceAll("_", " ") + (record.stream.chunks ? `, ${plural(record.stream.chunks, "chunk")}` : "") : null
+    ],
+    ["finished", (record.response?.finish_reasons || []).filter(Boolean).join(", ")]]));
 };
 
 const tokensOf = ({ row, record }) => {
@@ -32,20 +45,46 @@ const tokensOf = ({ row, record }) => {
   const all = (sent || 0) + (got || 0) || 1, share = (kind, number) => h(`i.${kind}`, { style: { flex: `${number / all}` } });
   return fact("Tokens", `${count(sent)} → ${count(got)}`, sent === null ? "" : h("div.share", { "aria-hidden": "true" }, cached ? share("wait", cached) : "", share("fresh", Math.max(0, sent - cached)), got ? share("tool", got) : ""),
     list([["from cache", cached ? [count(cached), soft(` ${Math.round(cached / sent * 100)} % of the input`)] : null], ["written to it", usage.cache_write_tokens ? count(usage.cache_write_tokens) : null], ["new input", sent === null ? null : count(sent - cached)],
-      ["output", got === null ? null : [count(got), soft(globalThis.CALLSPAN_FILE ? "" : thought === undefined || thought === null ? " reasoning not stated" : ` of which reasoning ${count(thought)}`)]]]));
+      [
+        "output",
+        got === null ? null : [
+          count(got),
+          soft(
+            globalThis.CALLSPAN_FILE ? "" : thought === undefined || thought === null ? " reasoning not stated" : ` of which reasoning ${count(thought)}`
+          )
+        ]
+      ]]));
 };
 
 const requestOf = ({ row, record, params, continues, missing }) => fact("Request", "", list([
-  ["model", row.model], ["answered by", record.response?.model !== row.model ? record.response?.model : null], ...Object.entries(params).map(([key, value]) => [key, typeof value === "object" ? oneLine(JSON.stringify(value)) : oneLine(value)]),
-  ["tools", (record.request?.tool_names || []).join(", ")], ["stream", record.request?.stream ? "yes" : null], ["messages", record.request?.message_count], ["continues", continues ? [h("span.id", null, continues), missing ? soft(" a response of no recorded call") : ""] : null], ["tier", record.response?.service_tier]]));
+  ["model", row.model], ["answered by", record.response?.model !== row.model ? record.response?.model : null],
+  ...Object.entries(params).map(([key, value]) => [key, typeof value === "object" ? oneLine(JSON.stringify(value)) : oneLine(value)]),
+  ["tools", (record.request?.tool_names || []).join(", ")], ["stream", record.request?.stream ? "yes" : null],
+  ["messages", record.request?.message_count],
+  ["continues", continues ? [h("span.id", null, continues), missing ? soft(" a response of no recorded call") : ""] : null],
+  ["tier", record.response?.service_tier]]));
 
 const whereOf = ({ row, record }, app) => {
   const metadata = Object.entries(record.metadata || {}).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : oneLine(value)]);
   return fact("Where", "", list([
     ["session", row.session_id ? h("a.linked", { href: address("session", row.session_id) }, row.session_name || row.session_id) : "outside of sessions"], ["user", row.user], ...metadata,
-    ["provider", [record.provider, record.api, record.server_address].filter(Boolean).join(", ")], ["service", [record.service, record.pid && `pid ${record.pid}`].filter(Boolean).join(", ")], ["sdk", record.sdk], ["batch line", row.batch_line],
-    ["call", h("span.id", null, row.id)], ["response", record.response?.id ? h("span.id", null, record.response.id) : null], ["request id", (record.attempts || []).at(-1)?.request_id ? h("span.id", null, record.attempts.at(-1).request_id) : null],
-    ["trace", record.trace_id ? (app.trace ? h("a.linked", { href: app.trace.replace("{trace_id}", record.trace_id), rel: "noreferrer noopener", target: "_blank" }, record.trace_id) : h("span.id", null, record.trace_id)) : globalThis.CALLSPAN_FILE ? "" : "none recorded"],
+    ["provider", [record.provider, record.api, record.server_address].filter(Boolean).join(", ")],
+    ["service", [record.service, record.pid && `pid ${record.pid}`].filter(Boolean).join(", ")], ["sdk", record.sdk], ["batch line", row.batch_line],
+    ["call", h("span.id", null, row.id)], ["response", record.response?.id ? h("span.id", null, record.response.id) : null],
+    ["request id", (record.attempts || []).at(-1)?.request_id ? h("span.id", null, record.attempts.at(-1).request_id) : null],
+    [
+      "trace",
+      record.trace_id
+        ? (
+          app.trace ? h("a.linked",
+            { href: app.trace.replace("{trace_id}", record.trace_id), rel: "noreferrer noopener", target: "_blank" },
+            record.trace_id
+          ) : h("span.id", null, record.trace_id)
+        )
+        : globalThis.CALLSPAN_FILE
+        ? ""
+        : "none recorded"
+    ],
     ["again", h("pre.raw", null, `${command()} replay ${shell(row.id)}\n${command()} show ${shell(row.id)}`)]]));
 };
 
@@ -67,28 +106,93 @@ const body = (name, size, content) => {
 
 export default async ({ place, app, signal }) => {
   const data = await get("call", { id: place.id }, signal), { row, turn, record } = data;
-  const entry = { kind: "call", call: row, turn, start_ms: row.start_ms }, found = joins([entry, ...data.runs, { kind: "call", turn: { new: data.results, answer: [] } }, { kind: "call", turn: { new: [...data.earlier].reverse(), answer: [] } }]);
+  const entry = { kind: "call", call: row, turn, start_ms: row.start_ms };
+  const found = joins(
+    [
+      entry,
+      ...data.runs,
+      { kind: "call", turn: { new: data.results, answer: [] } },
+      { kind: "call", turn: { new: [...data.earlier].reverse(), answer: [] } }
+    ]
+  );
   const join = id => found.get(id), called = new Set([...data.earlier, ...turn.answer].flatMap(message => message.parts.filter(one => one.type === "tool_call").map(one => one.id)));
   const asked = new Map([...data.earlier, ...turn.answer].flatMap(one => one.parts.filter(piece => piece.type === "tool_call").map(piece => [piece.id, piece])));
   // A result that is new stands with the tool call that it answers, though that was sent before.
   const added = one => turnBox(one.role, one.name || "", one.parts.map(piece => (piece.type === "tool_result" && asked.has(piece.id) ? part(asked.get(piece.id), join) : part(piece, join))));
-  const message = one => { const parts = one.parts.filter(piece => piece.type !== "tool_result" || !called.has(piece.id)); return parts.length ? turnBox(one.role, one.name || "", parts.map(piece => part(piece, join))) : ""; };
+  const message = one => {
+    const parts = one.parts.filter(piece => piece.type !== "tool_result" || !called.has(piece.id));
+    return parts.length ? turnBox(one.role, one.name || "", parts.map(piece => part(piece, join))) : "";
+  };
   let earlierShown = 30;
   const earlier = h("div", null), waited = row.attempts.reduce((total, one) => total + (one[4] || 0), 0);
-  const drawEarlier = () => earlier.replaceChildren(...data.earlier.slice(0, earlierShown).map(message).filter(Boolean), ...(data.earlier.length > earlierShown ? [h("p.pad", null, button(`${data.earlier.length - earlierShown} earlier messages`, () => { earlierShown = Infinity; drawEarlier(); }))] : []));
+  const drawEarlier = () => earlier.replaceChildren(
+    ...data.earlier.slice(0, earlierShown).map(message).filter(Boolean),
+    ...(
+      data.earlier.length > earlierShown
+        ? [h("p.pad", null, button(`${data.earlier.length - earlierShown} earlier messages`, () => { earlierShown = Infinity; drawEarlier(); }))]
+        : []
+    )
+  );
   drawEarlier();
   const bodies = () => get("bodies", { id: row.id });
-  const near = data.before || data.after ? h("span.right", null, data.before ? h("a.linked", { href: address("call", data.before.id) }, `← call ${data.before.number} of ${data.of}`) : "", " ", data.after ? h("a.linked", { href: address("call", data.after.id) }, `call ${data.after.number} →`) : "") : "";
-  const requestBody = body("request", data.request_bytes, async () => (await bodies()).request), responseBody = body(`response${row.cut_off || record.stream ? ", folded from the stream" : ""}`, data.response_bytes, async () => (await bodies()).response);
+  const near = data.before || data.after ? h("span.right", null,
+    data.before ? h("a.linked", { href: address("call", data.before.id) }, `← call ${data.before.number} of ${data.of}`) : "",
+    " ",
+    data.after ? h("a.linked", { href: address("call", data.after.id) }, `call ${data.after.number} →`) : ""
+  ) : "";
+  const requestBody = body("request", data.request_bytes, async () => (await bodies()).request);
+  const responseBody = body(
+    `response${row.cut_off || record.stream ? ", folded from the stream" : ""}`,
+    data.response_bytes,
+    async () => (await bodies()).response
+  );
   const left = h("section", { "aria-label": "Messages", tabindex: "0" },
-    h("div.stepline", null, strong(data.number === 1 || data.number === null ? "Messages" : "New since the call before"), soft([plural(turn.new.length, "message"), turn.answer.length ? "1 answer" : ""].filter(Boolean).join(", ")), near),
-    turn.new.map(added), turn.new.length || turn.kept === "full" ? "" : turnBox("", "request", [h("div.gone", null, `${bytes(turn.sent_bytes)} not kept: content is ${turn.kept}. `, record.request?.roles ? `Roles ${record.request.roles.join(", ")}; ` : "", record.request?.tool_names ? `tools ${record.request.tool_names.join(", ")}` : "")]),
+    h("div.stepline", null,
+      strong(data.number === 1 || data.number === null ? "Messages" : "New since the call before"),
+      soft([plural(turn.new.length, "message"), turn.answer.length ? "1 answer" : ""].filter(Boolean).join(", ")),
+      near
+    ),
+    turn.new.map(added),
+    turn.new.length || turn.kept === "full" ? "" : turnBox("", "request",
+      [
+        h("div.gone", null,
+          `${bytes(turn.sent_bytes)} not kept: content is ${turn.kept}. `,
+          record.request?.roles ? `Roles ${record.request.roles.join(", ")}; ` : "",
+          record.request?.tool_names ? `tools ${record.request.tool_names.join(", ")}` : ""
+        )
+      ]
+    ),
     turnBox("assistant", clock(row.start_ms), answers(entry, join)),
     data.rewards.map(one => turnBox("", one.source || "score", [h("p", null, scoreLine(one))])),
-    data.earlier.length ? h("div.stepline", null, strong(globalThis.CALLSPAN_FILE ? "Before it in the session" : "Sent before"), soft(plural(data.earlier.length, "message"), data.earlier_in ? ", same as in " : "", data.earlier_in ? h("a.linked", { href: address("call", data.earlier_in.id) }, `call ${data.earlier_in.number}`) : "", data.earlier_in ? " and its answer" : "", ", the last one first")) : "", earlier,
+    data.earlier.length ? h("div.stepline", null,
+      strong(globalThis.CALLSPAN_FILE ? "Before it in the session" : "Sent before"),
+      soft(plural(data.earlier.length, "message"), data.earlier_in ? ", same as in " : "",
+        data.earlier_in ? h("a.linked", { href: address("call", data.earlier_in.id) }, `call ${data.earlier_in.number}`) : "",
+        data.earlier_in ? " and its answer" : "",
+        ", the last one first"
+      )
+    ) : "",
+    earlier,
     data.instructions ? [h("div.stepline", null, strong("Instructions and tools")), instructionsBox(data.instructions, "")] : "",
-    h("div.stepline", null, strong("Exact bodies")), turnBox("", "JSON", globalThis.CALLSPAN_FILE ? [h("p.meta", null, "not in this file")] : [data.request_bytes ? requestBody : h("p.meta", null, "request: not kept"), data.response_bytes ? responseBody : h("p.meta", null, "response: not kept")]));
-  const right = h("section", { "aria-label": "Facts", tabindex: "0" }, timeOf(data), tokensOf(data), fact("Cost", money(row.cost_usd), list([["exact", data.exact_cost ? `$${data.exact_cost}` : "unknown"], ["price", record.cost ? `${record.cost.source || ""}${record.cost.estimated ? ", estimated" : ""}` : null]])), requestOf(data), whereOf(data, app));
+    h("div.stepline", null, strong("Exact bodies")),
+    turnBox("", "JSON",
+      globalThis.CALLSPAN_FILE ? [h("p.meta", null, "not in this file")] : [
+        data.request_bytes ? requestBody : h("p.meta", null, "request: not kept"),
+        data.response_bytes ? responseBody : h("p.meta", null, "response: not kept")
+      ]
+    ));
+  const right = h("section", { "aria-label": "Facts", tabindex: "0" }, timeOf(data), tokensOf(data),
+    fact("Cost", money(row.cost_usd),
+      list(
+        [
+          ["exact", data.exact_cost ? `$${data.exact_cost}` : "unknown"],
+          ["price", record.cost ? `${record.cost.source || ""}${record.cost.estimated ? ", estimated" : ""}` : null]
+        ]
+      )
+    ),
+    requestOf(data),
+    whereOf(data, app)
+  );
   let reasoningOpen = false;
   const go = one => { if (one) location.hash = address("call", one.id); };
   const copy = text => navigator.clipboard?.writeText(text);
@@ -96,12 +200,20 @@ export default async ({ place, app, signal }) => {
   return {
     title: `call ${data.number ?? ""} ${row.model || ""}`,
     body: h("div", null, h("div.titlebar", null,
-      h("h1", null, row.session_id ? [link("#/", "Sessions"), soft(" / "), link(back, row.session_name || row.session_id)] : link("#/calls", "Calls"), soft(" / "), strong(data.number ? `call ${data.number} of ${data.of}` : row.operation), " ", soft(row.model || "")),
+      h("h1", null,
+        row.session_id ? [link("#/", "Sessions"), soft(" / "), link(back, row.session_name || row.session_id)] : link("#/calls", "Calls"),
+        soft(" / "),
+        strong(data.number ? `call ${data.number} of ${data.of}` : row.operation),
+        " ",
+        soft(row.model || "")
+      ),
       h("div.facts", null, h("span", null, row.outcome === "success" ? mark("success") : "", callMarks(row)), h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"), strong(row.cost_usd === null ? "cost unknown" : money(row.cost_usd)),
         h("span", null, strong(time(row.lasted_ms)), waited ? `, of which ${time(waited)} waiting to retry` : ""), soft(clock(row.start_ms)))), h("div.panes.facts-right", null, left, right)),
     ready: () => say("still"),
     keys: [["[ ]", "previous, next call"], ["[", "", () => go(data.before)], ["]", "", () => go(data.after)], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; for (const one of left.querySelectorAll(".reasoning")) one.open = reasoningOpen; }],
       ["b", "bodies", () => { for (const one of [requestBody, responseBody]) one.open = !one.open; requestBody.scrollIntoView({ block: "start" }); }],
-      ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: row.id }); }], ["y", "copy id", () => copy(row.id)], ["R", "copy the replay command", () => copy(`${command()} replay ${shell(row.id)}`)], ["Escape", row.session_id ? "session" : "calls", () => { location.hash = back; }]],
+      ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: row.id }); }],
+      ["y", "copy id", () => copy(row.id)], ["R", "copy the replay command", () => copy(`${command()} replay ${shell(row.id)}`)],
+      ["Escape", row.session_id ? "session" : "calls", () => { location.hash = back; }]],
   };
 };

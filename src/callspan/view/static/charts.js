@@ -43,7 +43,13 @@ const strip = ({ name, about, slots, unit, top, low = 0, unitText, paint, words,
       svg("path", { d: `M${LEFT} ${y(top)}H${width}M${LEFT} ${y(low)}H${width}`, class: "rule" }), low < 0 && svg("path", { d: `M${LEFT} ${y(0)}H${width}`, class: "rule dotted" }),
       svg("text", { x: LEFT - 6, y: y(top) + 4, "text-anchor": "end" }, unitText(top)), svg("text", { x: LEFT - 6, y: y(low) + 4, "text-anchor": "end" }, unitText(low)),
       paint({ x, y, step: Math.min(step, 96), svg }),
-      slots.map((key, at) => svg("a", { href: href(key), "aria-label": `${nameOf(key, unit)}: ${words(key)}`, tabindex: "-1", class: "slot" }, svg("title", {}, `${key}: ${words(key)}`), svg("rect", { x: x(at) - step / 2, y: TOP, width: step, height: inner, class: "cover" }))),
+      slots.map(
+        (key, at) => svg("a",
+          { href: href(key), "aria-label": `${nameOf(key, unit)}: ${words(key)}`, tabindex: "-1", class: "slot" },
+          svg("title", {}, `${key}: ${words(key)}`),
+          svg("rect", { x: x(at) - step / 2, y: TOP, width: step, height: inner, class: "cover" })
+        )
+      ),
       slots.map((key, at) => at % skip === 0 && svg("text", { x: x(at), y: HEIGHT - 4, "text-anchor": "middle" }, nameOf(key, unit)))));
   };
   const toggle = () => { table.hidden = !table.hidden; box.hidden = !table.hidden; flip.setAttribute("aria-pressed", String(!table.hidden)); if (!box.hidden) draw(); };
@@ -53,20 +59,39 @@ const strip = ({ name, about, slots, unit, top, low = 0, unitText, paint, words,
 };
 
 const key = (fill, ...words) => h("span.legend", null, h(`i.${fill}`), ...words, " ");
-const bar = (tools, at, from, to, fill) => tools.svg("rect", { x: tools.x(at) - tools.step * .28, width: tools.step * .56, y: tools.y(to), height: Math.max(0, tools.y(from) - tools.y(to)), class: fill });
+const bar = (tools, at, from, to, fill) => tools.svg("rect",
+  { x: tools.x(at) - tools.step * .28, width: tools.step * .56, y: tools.y(to), height: Math.max(0, tools.y(from) - tools.y(to)), class: fill }
+);
 const byTime = rows => { const found = new Map(); for (const row of rows) found.set(row.keys[0], [...(found.get(row.keys[0]) || []), row]); return found; };
 const largest = values => Math.max(0, ...values.map(Number).filter(Number.isFinite)) || 1;
 
-const stacked = (slots, parts) => tools => slots.flatMap((slot, at) => { let from = 0; return parts(slot).filter(([value]) => value > 0).map(([value, fill]) => { const one = bar(tools, at, from, from + value, fill); from += value; return one; }); });
+const stacked = (slots, parts) => tools => slots.flatMap(
+  (slot, at) => {
+    let from = 0;
+    return parts(slot).filter(([value]) => value > 0).map(
+      ([value, fill]) => { const one = bar(tools, at, from, from + value, fill); from += value; return one; }
+    );
+  }
+);
 
 const costStrip = (found, slots, common) => {
   const sums = byTime(found.sums), cells = byTime(found.by_model), totals = new Map();
   for (const row of found.by_model) totals.set(row.keys[1], (totals.get(row.keys[1]) || 0) + Number(row.cost_usd || 0));
   const models = [...totals].filter(([, usd]) => usd).sort((a, b) => b[1] - a[1]).map(([name]) => name);
   const fill = model => FILLS[Math.min(models.indexOf(model), MODELS - 1)];
-  const cost = slot => Number(sums.get(slot)?.[0].cost_usd ?? 0), seen = slots.map(slot => sums.get(slot)?.[0]).filter(Boolean), without = sum(seen.map(row => row.calls_without_cost)), left = found.sums.length - seen.length;
+  const cost = slot => Number(sums.get(slot)?.[0].cost_usd ?? 0);
+  const seen = slots.map(slot => sums.get(slot)?.[0]).filter(Boolean);
+  const without = sum(seen.map(row => row.calls_without_cost));
+  const left = found.sums.length - seen.length;
   return strip({ ...common, name: "Cost", top: largest(slots.map(cost)), unitText: value => (value ? money(value) : "0"),
-    about: [strong(money(sum(seen.map(row => row.cost_usd)))), " ", models.slice(0, MODELS - 1).map(model => key(fill(model), model || "no model")), models.length >= MODELS ? key(FILLS[MODELS - 1], models.length === MODELS ? models.at(-1) : "others") : "", without ? soft(`${plural(without, "call")} without a known price`) : "", left ? h("span.warn", null, `${plural(left, common.unit)} before ${slots[0]} left out: choose a time`) : ""],
+    about: [
+      strong(money(sum(seen.map(row => row.cost_usd)))),
+      " ",
+      models.slice(0, MODELS - 1).map(model => key(fill(model), model || "no model")),
+      models.length >= MODELS ? key(FILLS[MODELS - 1], models.length === MODELS ? models.at(-1) : "others") : "",
+      without ? soft(`${plural(without, "call")} without a known price`) : "",
+      left ? h("span.warn", null, `${plural(left, common.unit)} before ${slots[0]} left out: choose a time`) : ""
+    ],
     words: slot => `${money(sums.get(slot)?.[0].cost_usd ?? null)}, ${plural(sums.get(slot)?.[0].calls ?? 0, "call")}`,
     paint: stacked(slots, slot => (cells.get(slot) || []).map(row => [Number(row.cost_usd || 0), fill(row.keys[1])]).sort((a, b) => FILLS.indexOf(a[1]) - FILLS.indexOf(b[1]))),
     columns: ["calls", "failed", "cost"], cells: slot => { const row = sums.get(slot)?.[0]; return [count(row?.calls), count(row?.errors), money(row?.cost_usd)]; } });
@@ -101,8 +126,21 @@ const scoreStrip = (found, slots, common) => {
   const low = Math.min(0, ...values);
   return strip({ ...common, name: found.objective === "reward" ? "Reward" : `Score ${found.objective}`, about: [key("goodbar", "succeeded"), key("env", "did not"), key("model", "mean"), found.more ? soft("of the newest sessions") : ""], top: Math.max(...values, low + 1e-9), low, unitText: value => (value ? signed(value) : "0"),
     words: slot => `mean ${plain(means.get(slot))} of ${count(points.get(slot)?.length ?? 0)}`,
-    paint: tools => [path(tools, slots, means), ...slots.flatMap((slot, at) => (points.get(slot) || []).map(([, , value, good], number, all) => svg("circle", { cx: tools.x(at) + ((number + .5) / all.length - .5) * tools.step * .5, cy: tools.y(value), r: 3, class: good ? "goodbar" : "env" })))],
-    columns: ["sessions", "succeeded", "mean"], cells: slot => { const row = found.by_time.find(one => one.time === slot); return [count(row?.sessions), row?.judged ? `${row.successes} of ${row.judged}` : DASH, plain(row?.mean)]; } });
+    paint: tools => [
+      path(tools, slots, means),
+      ...slots.flatMap(
+        (slot, at) => (points.get(slot) || []).map(
+          ([, , value, good], number, all) => svg("circle",
+            { cx: tools.x(at) + ((number + .5) / all.length - .5) * tools.step * .5, cy: tools.y(value), r: 3, class: good ? "goodbar" : "env" }
+          )
+        )
+      )
+    ],
+    columns: ["sessions", "succeeded", "mean"],
+    cells: slot => {
+      const row = found.by_time.find(one => one.time === slot);
+      return [count(row?.sessions), row?.judged ? `${row.successes} of ${row.judged}` : DASH, plain(row?.mean)];
+    } });
 };
 
 const successStrip = (found, slots, common) => {
@@ -110,7 +148,22 @@ const successStrip = (found, slots, common) => {
   const of = name => new Map(found.by_key_and_time.filter(row => row.key === name).map(row => [row.time, row]));
   return strip({ ...common, name: `Succeeded, by ${found.key}`, top: 1, unitText: value => `${Math.round(value * 100)} %`, about: [named.map((name, at) => key(SERIES[at % 4], name)), soft("larger dot: more sessions")],
     words: slot => named.map(name => { const row = of(name).get(slot); return row?.judged ? `${name} ${row.successes} of ${row.judged}` : ""; }).filter(Boolean).join(", ") || "none",
-    paint: tools => named.flatMap((name, number) => { const rows = of(name), fill = SERIES[number % 4], values = new Map([...rows].map(([slot, row]) => [slot, rate(row)])); return [path(tools, slots, values, fill), ...slots.flatMap((slot, at) => { const row = rows.get(slot); return row?.judged ? [svg("circle", { cx: tools.x(at), cy: tools.y(rate(row)), r: Math.min(7, 2 + Math.sqrt(row.judged)), class: fill })] : []; })]; }),
+    paint: tools => named.flatMap(
+      (name, number) => {
+        const rows = of(name), fill = SERIES[number % 4], values = new Map([...rows].map(([slot, row]) => [slot, rate(row)]));
+        return [
+          path(tools, slots, values, fill),
+          ...slots.flatMap(
+            (slot, at) => {
+              const row = rows.get(slot);
+              return row?.judged ? [
+                svg("circle", { cx: tools.x(at), cy: tools.y(rate(row)), r: Math.min(7, 2 + Math.sqrt(row.judged)), class: fill })
+              ] : [];
+            }
+          )
+        ];
+      }
+    ),
     columns: named, cells: slot => named.map(name => { const row = of(name).get(slot); return row?.judged ? `${row.successes} of ${row.judged}` : DASH; }) });
 };
 
@@ -121,7 +174,12 @@ const sumsTable = (name, by, found, line) => {
     h("thead", null, h("tr", null, [by, "calls", "failed", "tokens in", "cost", "p50"].map((one, at) => h("th", { scope: "col", class: at > 1 ? "right" : "" }, one)))),
     h("tbody", null, found.rows.map(row => { const [value] = row.keys, q = value === null ? line : `${line} ${by}:${quoted(value)}`.trim(); return h("tr", null,
       h("th", { scope: "row" }, value === null ? soft(`no ${by}`) : link(address("calls", null, { q }), value)), h("td", null, share(row.calls, most), " ", count(row.calls)),
-      h("td.right", null, row.errors ? (value === null ? String(row.errors) : link(address("calls", null, { q: `${q} error` }), h("span.bad", null, row.errors))) : soft(DASH)), h("td.right", null, brief(row.input_tokens)),
+      h("td.right", null,
+        row.errors ? (
+          value === null ? String(row.errors) : link(address("calls", null, { q: `${q} error` }), h("span.bad", null, row.errors))
+        ) : soft(DASH)
+      ),
+      h("td.right", null, brief(row.input_tokens)),
       h("td.right", null, row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : "")), h("td.right", null, time(row.p50_ms))); }))),
     found.more ? h("p.soft.pad", null, `and ${plural(found.more, "more")}`) : "");
 };
@@ -136,9 +194,16 @@ const versionsTable = (found, line, choose) => {
   if (!found.key) return "";
   const select = h("select", { "aria-label": "Key of metadata", onchange: event => choose(event.target.value) }, found.keys.map(one => h("option", { value: one, selected: one === found.key }, one)));
   return h("section.sums", { "aria-label": found.key, tabindex: "0" }, h("h2", null, "By ", select), h("table.numbers", null,
-    h("thead", null, h("tr", null, [found.key, "sessions", "succeeded", found.objective || "", "cost each", "time each"].map((one, at) => h("th", { scope: "col", class: at > 2 || at === 1 ? "right" : "" }, one)))),
+    h("thead", null,
+      h("tr", null,
+        [found.key, "sessions", "succeeded", found.objective || "", "cost each", "time each"].map(
+          (one, at) => h("th", { scope: "col", class: at > 2 || at === 1 ? "right" : "" }, one)
+        )
+      )
+    ),
     h("tbody", null, found.by_key.map(row => h("tr", null, h("th", { scope: "row" }, link(address("", null, { q: `${line} meta:${quoted(`${found.key}=${row.key}`)}`.trim() }), row.key)), h("td.right", null, count(row.sessions)),
-      h("td", null, row.judged ? [share(row.successes, row.judged), ` ${Math.round(row.successes / row.judged * 100)} %`] : DASH), h("td.right", null, signed(row.mean)), h("td.right", null, money(row.cost_usd)), h("td.right", null, time(row.lasted_ms)))))),
+      h("td", null, row.judged ? [share(row.successes, row.judged), ` ${Math.round(row.successes / row.judged * 100)} %`] : DASH),
+      h("td.right", null, signed(row.mean)), h("td.right", null, money(row.cost_usd)), h("td.right", null, time(row.lasted_ms)))))),
     h("p.soft.pad.difference", null, "…"));
 };
 
@@ -177,7 +242,12 @@ export default async ({ place, signal, fresh }) => {
     const mine = { unit: scores.unit, slots: every(scores.by_time.map(row => row.time), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
     if (scores.points.length) add(scoreStrip(scores, mine.slots, mine));
     if (scores.key && scores.by_key_and_time.some(row => row.judged)) add(successStrip(scores, mine.slots, mine));
-    right.replaceChildren(versionsTable(scores, line, key => go({ key })), ...tables, scores.objectives.length > 1 ? h("p.pad", null, "Score: ", scores.objectives.map(one => [button(one, () => go({ objective: one }), { "aria-pressed": String(one === scores.objective) }), " "])) : "");
+    right.replaceChildren(versionsTable(scores, line, key => go({ key })),
+      ...tables,
+      scores.objectives.length > 1 ? h("p.pad", null, "Score: ",
+        scores.objectives.map(one => [button(one, () => go({ objective: one }), { "aria-pressed": String(one === scores.objective) }), " "])
+      ) : ""
+    );
     // The interval takes a second the first time.
     if (scores.key) right.querySelector(".difference").replaceChildren(...[differenceOf(await get("scores", chosen, signal))].flat());
   };
@@ -185,7 +255,12 @@ export default async ({ place, signal, fresh }) => {
   return {
     title: "Charts",
     body: h("div", null, globalThis.CALLSPAN_FILE ? h("h1.hidden", null, "Charts") : filters.form, h("div.panes.charts", null, left, right), h("p.soft.pad", null, `by ${found.unit}, times in UTC`)),
-    ready: () => { if (slots.length) add(...ofCalls()); watch.observe(left); say("still"); rest().catch(error => { if (error.name !== "AbortError") right.replaceChildren(h("p.pad", null, mark("error", error.message))); }); },
+    ready: () => {
+      if (slots.length) add(...ofCalls());
+      watch.observe(left);
+      say("still");
+      rest().catch(error => { if (error.name !== "AbortError") right.replaceChildren(h("p.pad", null, mark("error", error.message))); });
+    },
     close: () => watch.disconnect(),
     keys: [["1 … 5", "strip"], ...[1, 2, 3, 4, 5].map(number => [String(number), "", () => focus(number - 1, at[1])]), ["← →", "time"], ["ArrowLeft", "", () => focus(at[0], at[1] - 1)], ["ArrowRight", "", () => focus(at[0], at[1] + 1)],
       ["Enter", "its rows"], ["t", "as a table", () => strips[at[0]]?.toggle()], ["f", "filter", filters.focus], ["Escape", "back", () => history.back()]],

@@ -18,7 +18,8 @@ const message = (row, side) => {
 };
 
 const row = (label, a, b, status, against, long) => h(`div.row.pair${long ? ".long" : ""}`, { role: "row", tabindex: "-1", data: { status } },
-  h("span.soft", { role: "rowheader" }, label), h("span", { role: "cell" }, a), h("span", { role: "cell" }, b), h(`span.${against === "differs" ? "warn" : AGAINST[status]}`, { role: "cell" }, against));
+  h("span.soft", { role: "rowheader" }, label), h("span", { role: "cell" }, a), h("span", { role: "cell" }, b),
+  h(`span.${against === "differs" ? "warn" : AGAINST[status]}`, { role: "cell" }, against));
 
 const rowsOf = (found, name) => found[name].map(one => (name === "messages"
   ? row(one.role, message(one, "a"), message(one, "b"), one.status, one.against, one.status !== "same")
@@ -51,7 +52,9 @@ export default async ({ place, app, signal }) => {
   }));
   const cursor = roving(list, { rows: ".row.pair:not(.head)" });
   const differs = one => one.dataset.status !== "same";
-  const segments = (label, values, chosen, key) => h("div.segments", { role: "group", "aria-label": label }, values.map(value => button(value, () => go({ [key]: value }), { "aria-pressed": String(value === chosen) })));
+  const segments = (label, values, chosen, key) => h("div.segments", { role: "group", "aria-label": label },
+    values.map(value => button(value, () => go({ [key]: value }), { "aria-pressed": String(value === chosen) }))
+  );
   const fact = (name, at) => found.facts.find(one => one.name === name)?.["ab"[at]].replace(/^–$/, "") || "";
   const side = (name, at) => {
     const reward = fact("reward", at), named = [fact("task", at) || fact("name", at), reward && signed(Number(reward))].filter(Boolean).join(" ");
@@ -62,13 +65,24 @@ export default async ({ place, app, signal }) => {
   return {
     title: "Compare",
     body: h("div.compare", null,
-      h("section.titlebar", { "aria-label": "Compared" }, h("h1", null, "Compare ", soft(`two ${found.kind}s`)), h("p.soft", null, found.first, found.cut ? h("b", null, ` Only the first ${found.cut} calls of each are compared.`) : "")),
+      h("section.titlebar", { "aria-label": "Compared" },
+        h("h1", null, "Compare ", soft(`two ${found.kind}s`)),
+        h("p.soft", null, found.first, found.cut ? h("b", null, ` Only the first ${found.cut} calls of each are compared.`) : "")
+      ),
       h("div.filters", null, segments("What is shown", ["all", "differences"], show, "show"), segments("Compared by", ["lines", "words"], unit, "unit"), button("swap", () => go({ a: b, b: a })),
         h("code.soft", null, `callspan diff ${shell(a)} ${shell(b)}${unit === "lines" ? " --lines" : ""}${show === "all" ? " --all" : ""}`)),
-      h("div.table", { role: "table", "aria-label": "Comparison" }, h("div.row.head.pair", { role: "row" }, h("span", { role: "columnheader" }, ""), side("A", 0), side("B", 1), h("span.soft", { role: "columnheader" }, "B against A")), list)),
+      h("div.table", { role: "table", "aria-label": "Comparison" },
+        h("div.row.head.pair", { role: "row" }, h("span", { role: "columnheader" }, ""), side("A", 0),
+          side("B", 1),
+          h("span.soft", { role: "columnheader" }, "B against A")
+        ),
+        list
+      )),
     ready: () => { cursor.settle(); say("still"); },
     keys: [["n p", "next, previous difference"], ["n", "", () => cursor.jump(1, differs)], ["p", "", () => cursor.jump(-1, differs)], ["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)],
       ["d", "differences only", () => go({ show: other[show] })], ["w", "words or lines", () => go({ unit: other[unit] })], ["s", "swap", () => go({ a: b, b: a })],
-      ["a b", "open A, B"], ["a", "", () => open(0)], ["b", "", () => open(1)], ["y", "copy the command", () => navigator.clipboard?.writeText(`callspan diff ${shell(a)} ${shell(b)}`)], ["Escape", "back", () => history.back()]],
+      ["a b", "open A, B"], ["a", "", () => open(0)], ["b", "", () => open(1)],
+      ["y", "copy the command", () => navigator.clipboard?.writeText(`callspan diff ${shell(a)} ${shell(b)}`)],
+      ["Escape", "back", () => history.back()]],
   };
 };

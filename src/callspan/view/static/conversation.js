@@ -20,7 +20,14 @@ const asked = entries => new Set(entries.flatMap(entry => (entry.turn?.answer ||
 export const footLine = (row, { linked = true } = {}) => {
   const cache = row.cache_read_tokens && row.input_tokens ? `, ${Math.round(row.cache_read_tokens / row.input_tokens * 100)} % from cache` : "";
   return h("p.meta", null, linked ? link(address("call", row.id), row.model || row.operation) : row.model || row.operation, "  ",
-    spaced([row.input_tokens !== null || row.output_tokens !== null ? `${tokensText(row)} tokens${cache}` : "", row.cost_usd !== null ? money(row.cost_usd) : "", row.lasted_ms !== null ? time(row.lasted_ms) : "", row.retries ? mark("retried", retriesWord(row.retries)) : ""].map(one => one && h("span", null, one, " "))));
+    spaced(
+      [
+        row.input_tokens !== null || row.output_tokens !== null ? `${tokensText(row)} tokens${cache}` : "",
+        row.cost_usd !== null ? money(row.cost_usd) : "",
+        row.lasted_ms !== null ? time(row.lasted_ms) : "",
+        row.retries ? mark("retried", retriesWord(row.retries)) : ""
+      ].map(one => one && h("span", null, one, " "))
+    ));
 };
 const tokensText = row => (row.input_tokens !== null && row.input_tokens < 100000 ? `${count(row.input_tokens)} → ${count(row.output_tokens)}` : tokens(row.input_tokens, row.output_tokens));
 
@@ -38,8 +45,20 @@ export const answers = (entry, join) => {
     if (turn.answer.length > 1) found.push(h("p.meta", null, `choice ${at + 1} of ${turn.answer.length}`));
     found.push(...message.parts.map(one => part(one, join)));
   });
-  if (["started", "in_progress"].includes(row.outcome)) found.push(h("p", null, mark("running", row.outcome === "started" ? `the answer streams, ${time(Date.now() - row.start_ms)}` : "answered in the background")), h("p.meta", null, [turn.sent !== null && plural(turn.sent, "message"), turn.sent_bytes && `${count(turn.sent_bytes)} bytes sent`].filter(Boolean).join(", "), ". Its text is recorded when it ends."));
-  else if (!turn.answer.length && !turn.error) found.push(turn.kept === "full" ? soft(globalThis.CALLSPAN_FILE?.most === 0 ? "its text is not in this file" : "no answer is recorded") : gone(`the answer is not kept: content is ${turn.kept}`));
+  if (["started", "in_progress"].includes(row.outcome)) found.push(
+    h("p", null,
+      mark("running", row.outcome === "started" ? `the answer streams, ${time(Date.now() - row.start_ms)}` : "answered in the background")
+    ),
+    h("p.meta", null,
+      [turn.sent !== null && plural(turn.sent, "message"), turn.sent_bytes && `${count(turn.sent_bytes)} bytes sent`].filter(Boolean).join(", "),
+      ". Its text is recorded when it ends."
+    )
+  );
+  else if (!turn.answer.length && !turn.error) found.push(
+    turn.kept === "full" ? soft(
+      globalThis.CALLSPAN_FILE?.most === 0 ? "its text is not in this file" : "no answer is recorded"
+    ) : gone(`the answer is not kept: content is ${turn.kept}`)
+  );
   if (turn.error) found.push(h("p", null, callMarks(row).find(one => one.classList.contains("bad")) || mark("error", "failed"), " ", oneLine(turn.error)));
   return [...found, ending(row), ...removed(turn)];
 };
@@ -56,32 +75,67 @@ const EVENTS = {
   guardrail: entry => turnBox("", "check", [h("p", null, entry.record.metadata?.triggered ? mark("triggered") : soft("passed"), " ", strong(entry.record.name || ""), " ", brief(entry.record.data))]),
   handoff: entry => turnBox("handoff", "", [h("p", null, strong(entry.record.system || "?"), " → ", strong(entry.record.name || "?"), " ", brief(entry.record.data))]),
   action: entry => turnBox("", "action", [h("p", null, strong(briefText(entry.record.data)))]),
-  environment: entry => turnBox("observation", "environment", [entry.record.reward !== undefined ? h("p", null, soft("reward "), rewardText(entry.record.reward), entry.record.terminated ? soft("  terminated") : "", entry.record.truncated ? soft("  truncated") : "") : "", observed(entry.record.data)]),
+  environment: entry => turnBox("observation", "environment",
+    [
+      entry.record.reward !== undefined ? h("p", null, soft("reward "), rewardText(entry.record.reward),
+        entry.record.terminated ? soft("  terminated") : "",
+        entry.record.truncated ? soft("  truncated") : ""
+      ) : "",
+      observed(entry.record.data)
+    ]
+  ),
 };
-const briefText = data => oneLine(typeof data === "string" ? data : Object.values(data || {}).length === 1 && typeof Object.values(data)[0] === "string" ? `${Object.keys(data)[0]} ${Object.values(data)[0]}` : JSON.stringify(data) ?? "");
+const briefText = data => oneLine(
+  typeof data === "string"
+    ? data
+    : Object.values(data || {}).length === 1 && typeof Object.values(data)[0] === "string"
+    ? `${Object.keys(data)[0]} ${Object.values(data)[0]}`
+    : JSON.stringify(data) ?? ""
+);
 const brief = data => soft(data === undefined || data === null ? "" : briefText(data).slice(0, 300));
-const observed = data => { const after = data && typeof data === "object" && "after" in data ? data.after : data; return after === undefined || after === null ? null : typeof after === "string" ? text(after) : value(after); };
+const observed = data => {
+  const after = data && typeof data === "object" && "after" in data ? data.after : data;
+  return after === undefined || after === null ? null : typeof after === "string" ? text(after) : value(after);
+};
 export const rewardText = number => h(`b.${number > 0 ? "good" : number < 0 ? "bad" : "none"}`, null, signed(number));
 export const actionText = entry => briefText(entry.record.data);
-export const observationText = entry => { const data = entry.record.data, after = data && typeof data === "object" && "after" in data ? data.after : data; return oneLine(typeof after === "string" ? after : JSON.stringify(after ?? "")); };
+export const observationText = entry => {
+  const data = entry.record.data, after = data && typeof data === "object" && "after" in data ? data.after : data;
+  return oneLine(typeof after === "string" ? after : JSON.stringify(after ?? ""));
+};
 
-export const scoreLine = record => [record.objective === "reward" ? "" : strong(record.objective), record.objective === "reward" ? rewardText(record.value) : strong(record.value === undefined ? "" : plain(record.value)), record.label ? ` ${record.label}` : "", record.annotation ? soft(` “${oneLine(record.annotation)}”`) : ""].flatMap(one => (one ? [one, " "] : []));
+export const scoreLine = record => [
+  record.objective === "reward" ? "" : strong(record.objective),
+  record.objective === "reward" ? rewardText(record.value) : strong(record.value === undefined ? "" : plain(record.value)),
+  record.label ? ` ${record.label}` : "",
+  record.annotation ? soft(` “${oneLine(record.annotation)}”`) : ""
+].flatMap(one => (one ? [one, " "] : []));
 
 // One entry as the turns it adds; nothing where another one shows it.
 export const turnOf = (entry, context) => {
   const { join, called, told } = context;
   if (entry.kind === "call") {
     const start = clock(entry.start_ms);
-    const before = context.instructions !== undefined && entry.turn.instructions !== context.instructions && entry.turn.instructions ? [instructionsBox(context.all[entry.turn.instructions], "other instructions from here on")] : [];
+    const before = context.instructions !== undefined && entry.turn.instructions !== context.instructions && entry.turn.instructions ? [
+      instructionsBox(context.all[entry.turn.instructions], "other instructions from here on")
+    ] : [];
     if (entry.turn.instructions) context.instructions = entry.turn.instructions;
     return [...before, ...newMessages(entry, called, told), turnBox("assistant", start, [answers(entry, join), footLine(entry.call)], { data: { entry: entry.id } })];
   }
   if (entry.kind === "reward") return [turnBox("", entry.record.source || "score", [h("p", null, scoreLine(entry.record))], { data: { entry: entry.id } })];
   if (entry.kind === "message") {
     const content = entry.record.content;
-    return [turnBox(role(entry.record), [entry.record.sender, entry.record.receiver].filter(Boolean).join(" → "), [typeof content === "string" ? text(content) : value(content)], { data: { entry: entry.id } })];
+    return [
+      turnBox(role(entry.record),
+        [entry.record.sender, entry.record.receiver].filter(Boolean).join(" → "),
+        [typeof content === "string" ? text(content) : value(content)],
+        { data: { entry: entry.id } }
+      )
+    ];
   }
-  if (entry.kind.startsWith("tool")) return entry.record.tool_call_id && called.has(entry.record.tool_call_id) ? [] : [turnBox("tool", clock(entry.start_ms), [toolRun(entry)], { data: { entry: entry.id } })];
+  if (entry.kind.startsWith("tool")) return entry.record.tool_call_id && called.has(entry.record.tool_call_id) ? [] : [
+    turnBox("tool", clock(entry.start_ms), [toolRun(entry)], { data: { entry: entry.id } })
+  ];
   const drawn = EVENTS[entry.kind]?.(entry) || turnBox("", entry.kind, [h("p", null, strong(entry.record.name || ""), " ",
     entry.record.error ? mark("error", entry.record.error.message || entry.record.error.type) : outcomeOf(entry.record), soft(agentFacts(entry)), " ", brief(entry.record.data))]);
   drawn.dataset.entry = entry.id;
@@ -91,7 +145,13 @@ export const turnOf = (entry, context) => {
 export const outcomeOf = record => (["success", undefined].includes(record.metadata?.outcome) ? "" : mark("cancelled", oneLine(record.metadata.outcome)));
 export const agentFacts = ({ sums, lasted_ms: lasted }) => {
   if (!sums?.calls) return "";
-  return ["", plural(sums.calls, "call"), `${tokens(sums.input_tokens, sums.output_tokens)} tokens`, sums.cost_usd === null ? "" : money(sums.cost_usd), time(lasted)].filter((one, at) => one || !at).join("  ");
+  return [
+    "",
+    plural(sums.calls, "call"),
+    `${tokens(sums.input_tokens, sums.output_tokens)} tokens`,
+    sums.cost_usd === null ? "" : money(sums.cost_usd),
+    time(lasted)
+  ].filter((one, at) => one || !at).join("  ");
 };
 const role = record => (record.message_type === "question" ? "user" : record.message_type);
 
@@ -100,7 +160,12 @@ export const instructionsBox = (found, sub) => {
   const said = found.parts.filter(one => one.text).map(one => one.text).join("\n"), tools = found.tools.length;
   const what = [said && `${count(words(said))} words`, tools && plural(tools, "tool")].filter(Boolean).join(", ");
   return turnBox("system", sub, [h("details", null, h("summary", null, what, said ? `: ${oneLine(said).slice(0, 160)}` : ""), said ? text(said) : "",
-    found.tools.map(one => h("details", null, h("summary", null, strong(one.name || "tool"), " ", oneLine(one.description || "")), h("pre.raw", null, shown(JSON.stringify(one.definition, null, 2))))))]);
+    found.tools.map(
+      one => h("details", null,
+        h("summary", null, strong(one.name || "tool"), " ", oneLine(one.description || "")),
+        h("pre.raw", null, shown(JSON.stringify(one.definition, null, 2)))
+      )
+    ))]);
 };
 
 export const contextOf = (entries, instructions) => {

@@ -24,14 +24,25 @@ const rowsOf = found => {
       h("span", { role: "gridcell" }, row.user || ""), h("span", { role: "gridcell" }, outcome(row)), h("span", { role: "gridcell" }, scores(row)), h("span.right", { role: "gridcell" }, cost(row)))
     : h("div.row.found", { role: "row" }, h("span", { role: "gridcell" }), h("span.soft", { role: "gridcell" }, "calls"), h("span", { role: "gridcell" }, "outside of sessions"));
   return [head, ...found.hits.map(hit => h("div.row.found.sub", { role: "row", tabindex: "-1", data: { href: address("call", hit.call_id) } }, h("span", { role: "gridcell" }), h("span.soft", { role: "gridcell" }, hit.where), h("span", { role: "gridcell" }, excerpt(hit)), h("span.right.soft", { role: "gridcell" }, clock(hit.start_ms)))),
-    found.more ? h("div.row.found.sub", { role: "row" }, h("span", { role: "gridcell" }), h("span", { role: "gridcell" }), h("span.soft", { role: "gridcell" }, `${plural(found.more, "more place")} in it`)) : ""];
+    found.more ? h("div.row.found.sub", { role: "row" }, h("span", { role: "gridcell" }),
+      h("span", { role: "gridcell" }),
+      h("span.soft", { role: "gridcell" }, `${plural(found.more, "more place")} in it`)
+    ) : ""];
 };
 
 const facet = (name, values, go) => {
   const counts = new Map();
   for (const value of values) counts.set(value, (counts.get(value) || 0) + 1);
   const every = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 8), top = every[0]?.[1] || 1;
-  return every.length ? h("section.fact", null, h("h2", null, name), every.map(([value, number]) => h("div.facet", null, go && value !== null ? button(value, () => go(value), { class: "plain linked" }) : h("span", null, value ?? "none"), h("span.share", { "aria-hidden": "true" }, h("i", { style: { width: `${number / top * 40}px` } })), count(number)))) : "";
+  return every.length ? h("section.fact", null, h("h2", null, name),
+    every.map(
+      ([value, number]) => h("div.facet", null,
+        go && value !== null ? button(value, () => go(value), { class: "plain linked" }) : h("span", null, value ?? "none"),
+        h("span.share", { "aria-hidden": "true" }, h("i", { style: { width: `${number / top * 40}px` } })),
+        count(number)
+      )
+    )
+  ) : "";
 };
 
 export default async ({ place, signal }) => {
@@ -40,12 +51,26 @@ export default async ({ place, signal }) => {
   const data = await get("find", { q: line, scope }, signal);
   const sessions = data.rows.filter(one => one.session), hits = data.rows.reduce((total, one) => total + one.hits.length + one.more, 0);
   const filters = filterLine(line, go, { marks: [] });
-  const scopes = h("div.segments", { role: "group", "aria-label": "Where to look" }, SCOPES.map(name => button(name, () => { location.hash = address("find", null, { q: line, scope: name }); }, { "aria-pressed": String(name === scope) })));
+  const scopes = h("div.segments", { role: "group", "aria-label": "Where to look" },
+    SCOPES.map(
+      name => button(name, () => { location.hash = address("find", null, { q: line, scope: name }); }, { "aria-pressed": String(name === scope) })
+    )
+  );
   filters.form.insertBefore(scopes, filters.form.children[1]);
   const list = h("div.list", { role: "rowgroup" }, data.rows.flatMap(rowsOf)), cursor = roving(list, { rows: "[data-href]" });
-  const exact = data.exact.map(one => h("p.pad", null, soft(one.kind), " ", one.kind === "user" ? h("a.linked", { href: address("", null, { q: `user:${quoted(one.id)}` }) }, one.id) : h("a.linked", { href: address(one.kind, one.id) }, one.id)));
+  const exact = data.exact.map(
+    one => h("p.pad", null, soft(one.kind), " ",
+      one.kind === "user" ? h("a.linked",
+        { href: address("", null, { q: `user:${quoted(one.id)}` }) },
+        one.id
+      ) : h("a.linked", { href: address(one.kind, one.id) }, one.id)
+    )
+  );
   const command = ["callspan", "calls", ...data.arguments].map(shell).join(" ");
-  const nothing = h("div.pad", null, h("p", null, data.text === null ? "Write words to look for." : ["Nothing in ", strong(scope), " has ", strong(data.text), "."]), h("p", null, SCOPES.filter(name => name !== scope).map(name => [link(address("find", null, { q: line, scope: name }), name), " "])));
+  const nothing = h("div.pad", null,
+    h("p", null, data.text === null ? "Write words to look for." : ["Nothing in ", strong(scope), " has ", strong(data.text), "."]),
+    h("p", null, SCOPES.filter(name => name !== scope).map(name => [link(address("find", null, { q: line, scope: name }), name), " "]))
+  );
   const open = () => { const row = cursor.chosen(); if (row?.dataset.href) location.hash = row.dataset.href; };
   list.addEventListener("click", event => { const row = event.target.closest("[data-href]"); if (row && !event.target.closest("a")) location.hash = row.dataset.href; });
   const withUser = user => go(`${line} user:${quoted(user)}`);
@@ -53,8 +78,22 @@ export default async ({ place, signal }) => {
     title: `find ${data.text || ""}`,
     body: h("div", null, h("h1.hidden", null, `Find ${data.text || ""}`), filters.form, h("p.pad.summary", null, strong(count(sessions.length)), ` ${sessions.length === 1 ? "session" : "sessions"}, ${plural(hits, "hit")}${data.more ? "; older calls have it too: choose a time" : ""}  `, h("code", null, command)), exact,
       h("div.panes.with-facets", null, h("div.table", { role: "grid", "aria-label": "Found" }, data.rows.length ? list : nothing),
-        h("aside", { "aria-label": "Counts" }, facet("Where", data.rows.flatMap(one => one.hits.map(hit => hit.where))), facet("User", sessions.map(one => one.session.user), withUser), facet("Name", sessions.map(one => one.session.name)), facet("Prompt version", sessions.map(one => one.session.metadata.prompt_version ?? null))))),
+        h("aside", { "aria-label": "Counts" },
+          facet("Where", data.rows.flatMap(one => one.hits.map(hit => hit.where))),
+          facet("User", sessions.map(one => one.session.user), withUser),
+          facet("Name", sessions.map(one => one.session.name)),
+          facet("Prompt version", sessions.map(one => one.session.metadata.prompt_version ?? null))
+        ))),
     ready: () => { cursor.settle(); say("still"); },
-    keys: [["j k", "hit"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open there", open], ["/", "change the text"], ["f", "filter", filters.focus], ["y", "copy the command", () => navigator.clipboard?.writeText(command)], ["Escape", "back", () => { location.hash = "#/"; }]],
+    keys: [
+      ["j k", "hit"],
+      ["j", "", () => cursor.move(1)],
+      ["k", "", () => cursor.move(-1)],
+      ["Enter", "open there", open],
+      ["/", "change the text"],
+      ["f", "filter", filters.focus],
+      ["y", "copy the command", () => navigator.clipboard?.writeText(command)],
+      ["Escape", "back", () => { location.hash = "#/"; }]
+    ],
   };
 };

@@ -18,7 +18,11 @@ const parsed = value => {
 };
 const textParts = value => (Array.isArray(value) && value.length && value.every(one => one && typeof one === "object" && typeof one.text === "string") ? value.map(one => one.text).join("\n") : value);
 const isObject = value => value && typeof value === "object" && !Array.isArray(value);
-const flat = value => (isObject(value) ? spaced(Object.entries(value).flatMap(([key, one]) => [soft(key), typeof one === "object" ? JSON.stringify(one) : shown(one)])) : [typeof value === "object" ? JSON.stringify(value) : shown(value)]);
+const flat = value => (
+  isObject(value) ? spaced(
+    Object.entries(value).flatMap(([key, one]) => [soft(key), typeof one === "object" ? JSON.stringify(one) : shown(one)])
+  ) : [typeof value === "object" ? JSON.stringify(value) : shown(value)]
+);
 
 // A value as people read it: key and value, lists of objects one a line; more than 12 lines are folded.
 export const value = given => {
@@ -26,7 +30,16 @@ export const value = given => {
   if (read === null || read === undefined || read === "") return soft("nothing");
   let lines;
   if (isObject(read)) {
-    lines = Object.entries(read).map(([key, one]) => [h("dt", null, oneLine(key)), h("dd", null, Array.isArray(one) && one.some(isObject) ? one.map(item => h("div", null, flat(item))) : isObject(one) ? flat(one) : Array.isArray(one) ? shown(one.map(item => (typeof item === "object" ? JSON.stringify(item) : item)).join(", ")) : shown(one))]);
+    lines = Object.entries(read).map(
+      ([key, one]) => [
+        h("dt", null, oneLine(key)),
+        h("dd", null,
+          Array.isArray(one) && one.some(isObject) ? one.map(item => h("div", null, flat(item))) : isObject(one) ? flat(one) : Array.isArray(one) ? shown(
+            one.map(item => (typeof item === "object" ? JSON.stringify(item) : item)).join(", ")
+          ) : shown(one)
+        )
+      ]
+    );
     const list = rows => h("dl.pairs", null, rows);
     return lines.length > FOLDED ? [list(lines.slice(0, FOLDED)), h("details", null, h("summary", null, `${lines.length - FOLDED} more lines`), list(lines.slice(FOLDED)))] : list(lines);
   }
@@ -53,7 +66,9 @@ export const media = part => {
 export const tool = (part, result, run, open) => {
   const error = run?.record.error, failed = Boolean(error || result?.is_error), lasted = run ? time(run.lasted_ms) : "";
   const content = result ? result.content : error ? error.message || error.type : run?.record.data?.result;
-  const state = failed ? mark("error", "failed") : result || run?.record.data?.result !== undefined ? strong("result") : soft(part.tool_type && part.tool_type !== "function" ? part.tool_type : open ? "runs" : "no result is recorded");
+  const state = failed ? mark("error", "failed") : result || run?.record.data?.result !== undefined ? strong("result") : soft(
+    part.tool_type && part.tool_type !== "function" ? part.tool_type : open ? "runs" : "no result is recorded"
+  );
   const box = h(`div.box${failed ? ".failed" : ""}`, null,
     h("div", null, strong(oneLine(part.name || "tool")), " ", soft(part.incomplete ? "call, cut" : "call"), part.arguments === null || part.arguments === undefined ? "" : value(part.arguments)),
     h("div", null, state, " ", soft(lasted), content === undefined || content === null ? "" : value(content)));
@@ -77,7 +92,17 @@ export const part = (one, join) => {
 };
 
 // What was removed, in the words of why.
-const WHY = { secret: "a secret was masked", media: "media, not kept", redactor: "changed by the redactor", content: "content is not kept", retention: "content was removed by age", size: "cut by size", redactor_failed: "withheld: the redactor failed", processor_failed: "withheld: a processor failed", interrupted: "withheld: interrupted" };
+const WHY = {
+  secret: "a secret was masked",
+  media: "media, not kept",
+  redactor: "changed by the redactor",
+  content: "content is not kept",
+  retention: "content was removed by age",
+  size: "cut by size",
+  redactor_failed: "withheld: the redactor failed",
+  processor_failed: "withheld: a processor failed",
+  interrupted: "withheld: interrupted"
+};
 export const removed = turn => {
   const found = (turn.redactions || []).filter(one => one.why !== "media").map(one => gone(`${one.what}: ${WHY[one.why] || one.why}`, one.original_bytes ? `, ${bytes(one.original_bytes)}` : ""));
   return found;

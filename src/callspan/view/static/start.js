@@ -51,7 +51,10 @@ const groupRow = (rows, { open, toggle }) => {
       ends && !globalThis.CALLSPAN_FILE ? h("span.marks", null, h("a.linked", { href: address("compare", null, ends), tabindex: "-1" }, "compare the best and the worst")) : ""),
     h("span", { role: "gridcell" }, soft(rows[0].user || DASH)),
     h("span", { role: "gridcell" }, judged.length ? mark(good ? "success" : "failure", `${good} of ${judged.length}`) : rows.some(row => row.outcome === "running") ? mark("running") : soft(DASH)),
-    h("span.scores", { role: "gridcell" }, values.length ? scores({ reward: Math.max(...values), scores: {} }).flatMap(one => [soft("best "), one]) : soft(DASH), mean === null ? "" : [" ", soft("mean "), ...scores({ reward: mean, scores: {} })]),
+    h("span.scores", { role: "gridcell" },
+      values.length ? scores({ reward: Math.max(...values), scores: {} }).flatMap(one => [soft("best "), one]) : soft(DASH),
+      mean === null ? "" : [" ", soft("mean "), ...scores({ reward: mean, scores: {} })]
+    ),
     h("span.of-course", { role: "gridcell" }, curves.length ? curve(curves, 128, 20) : ""),
     h("span.right", { role: "gridcell" }, time(rows.some(row => row.lasted_ms !== null) ? Math.max(...rows.map(row => row.lasted_ms ?? 0)) : null)),
     h("span.right.soft", { role: "gridcell" }, count(sum(rows.map(row => row.calls)))),
@@ -64,7 +67,19 @@ const groupRow = (rows, { open, toggle }) => {
 // A star: some of the calls have no known price.
 const costOf = rows => money(sum(rows.map(row => row.cost_usd))) + (rows.some(row => row.calls_without_cost && row.cost_usd !== null) ? "*" : "");
 
-const worth = (now, when) => h("div", null, h("h2", null, "Worth a look ", soft(now.worth.length ? when : `nothing failed, was cut or cancelled ${when}`)), now.worth.slice(0, 3).map(row => h("p.line", null, link(address("call", row.id), callMarks(row)[0] || "", " ", row.model || "", row.cut_by_length && row.max_tokens ? `, max_tokens ${count(row.max_tokens)}` : "", " ", soft(row.error || row.session_name || "")), h("span.right.soft", null, clock(row.start_ms, false)))));
+const worth = (now, when) => h("div", null,
+  h("h2", null, "Worth a look ", soft(now.worth.length ? when : `nothing failed, was cut or cancelled ${when}`)),
+  now.worth.slice(0, 3).map(
+    row => h("p.line", null,
+      link(address("call", row.id), callMarks(row)[0] || "", " ", row.model || "",
+        row.cut_by_length && row.max_tokens ? `, max_tokens ${count(row.max_tokens)}` : "",
+        " ",
+        soft(row.error || row.session_name || "")
+      ),
+      h("span.right.soft", null, clock(row.start_ms, false))
+    )
+  )
+);
 
 // What a report is about, and what of it is in the file.
 const contents = now => {
@@ -103,10 +118,18 @@ const band = now => {
   if (now.contents) return contents(now);
   const { hour } = now, top = Math.max(1, ...hour.minutes);
   return h("section.band", { "aria-label": "Now" },
-    h("div", null, h("h2", null, "Last hour ", soft(strong(count(hour.calls)), " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "", "  p50 ", strong(time(hour.p50_ms)), "  ", strong(count(hour.retries)), " retries")),
+    h("div", null, h("h2", null, "Last hour ", soft(strong(count(hour.calls)), hour.calls === 1 ? " call  " : " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "", "  p50 ", strong(time(hour.p50_ms)), "  ", strong(count(hour.retries)), hour.retries === 1 ? " retry" : " retries")),
       h("div.minutes", { role: "img", "aria-label": `${hour.calls} calls in the last hour` }, hour.minutes.map(number => h("i", { style: { height: `${number / top * 100}%` } }))),
       h("p.axis", null, h("span", null, "60 min ago"), h("span", null, "30"), h("span", null, "now"))),
-    h("div", null, h("h2", null, "Running ", soft(now.running.length || "nothing")), now.running.map(row => h("p.line", null, link(address("session", row.id), mark("running", ""), strong(row.name || "session"), " ", row.user || "", " ", soft(oneLine(titleOf(row)))), h("span.right", null, time(now.at_ms - row.start_ms))))),
+    h("div", null,
+      h("h2", null, "Running ", soft(now.running.length || "nothing")),
+      now.running.map(
+        row => h("p.line", null,
+          link(address("session", row.id), mark("running", ""), strong(row.name || "session"), " ", row.user || "", " ", soft(oneLine(titleOf(row)))),
+          h("span.right", null, time(now.at_ms - row.start_ms))
+        )
+      )
+    ),
     worth(now, "in the last day"));
 };
 
@@ -122,11 +145,37 @@ export default async ({ place, app, signal }) => {
 
   const list = h("div.list", { role: "rowgroup" }), more = h("p.pad", null);
   const head = h("div.row.head", { role: "row" }, HEADS.map(([name, key], at) => h(`span${at > 5 ? ".right" : ""}`, { role: "columnheader", "aria-sort": key === by ? "descending" : null },
-    key && !globalThis.CALLSPAN_FILE ? button(key === by ? `${name} ↓` : name, () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()), { class: "plain", title: `by ${name}, largest first` }) : name)));
+    key && !globalThis.CALLSPAN_FILE ? button(key === by ? `${name} ↓` : name,
+      () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()),
+      { class: "plain", title: `by ${name}, largest first` }
+    ) : name)));
   const table = h("div.table", { role: "treegrid", "aria-label": "Sessions" }, head, list);
   const fresh = button("", () => showNew(), { class: "new", hidden: true });
-  const known = [...new Set(first.rows.flatMap(row => [row.user && `user:${quoted(row.user)}`, row.name && `name:${quoted(row.name)}`, row.group && `group:${quoted(row.group)}`, row.task && `task:${quoted(row.task)}`, row.experiment && `experiment:${quoted(row.experiment)}`]).filter(Boolean))];
-  const counts = first.next ? {} : Object.fromEntries([["running", row => row.outcome === "running"], ["error", row => row.errors], ["cut", row => row.cut_by_length], ["cancelled", row => row.cancelled], ["retried", row => row.retries], ["failure", row => row.succeeded === false]].map(([kind, fits]) => [kind, first.rows.filter(fits).length]));
+  const known = [
+    ...new Set(
+      first.rows.flatMap(
+        row => [
+          row.user && `user:${quoted(row.user)}`,
+          row.name && `name:${quoted(row.name)}`,
+          row.group && `group:${quoted(row.group)}`,
+          row.task && `task:${quoted(row.task)}`,
+          row.experiment && `experiment:${quoted(row.experiment)}`
+        ]
+      ).filter(Boolean)
+    )
+  ];
+  const counts = first.next
+    ? {}
+    : Object.fromEntries(
+      [
+        ["running", row => row.outcome === "running"],
+        ["error", row => row.errors],
+        ["cut", row => row.cut_by_length],
+        ["cancelled", row => row.cancelled],
+        ["retried", row => row.retries],
+        ["failure", row => row.succeeded === false]
+      ].map(([kind, fits]) => [kind, first.rows.filter(fits).length])
+    );
   const filters = filterLine(line, go, { known, counts });
   const cursor = roving(list, { rows: "[role=row][data-id]" });
 
@@ -200,9 +249,25 @@ export default async ({ place, app, signal }) => {
   drawBand(now);
   fill();
   let again = null;
-  const live = () => follow("sessions", { q: line }, first, { rows: ({ rows: found, order }) => { take(found, order); clearTimeout(again); again = setTimeout(() => { get("now").then(drawBand).catch(() => {}); if (chosen) drawSums().catch(() => {}); }, 1000); }, state: say });
+  const live = () => follow("sessions", { q: line }, first,
+    {
+      rows: ({ rows: found, order }) => {
+        take(found, order);
+        clearTimeout(again);
+        again = setTimeout(() => { get("now").then(drawBand).catch(() => {}); if (chosen) drawSums().catch(() => {}); }, 1000);
+      },
+      state: say
+    }
+  );
   const open = () => { const row = cursor.chosen(); if (row?.unfold) row.unfold(); else if (row) location.hash = address("session", row.dataset.id); };
-  list.addEventListener("click", event => { const row = event.target.closest("[role=row]"); if (event.target.closest("a")) return; if (row?.unfold) row.unfold(); else if (row?.dataset.id) location.hash = address("session", row.dataset.id); });
+  list.addEventListener("click",
+    event => {
+      const row = event.target.closest("[role=row]");
+      if (event.target.closest("a")) return;
+      if (row?.unfold) row.unfold();
+      else if (row?.dataset.id) location.hash = address("session", row.dataset.id);
+    }
+  );
   const pick = () => {
     const id = cursor.chosen()?.dataset.id;
     if (!rows.has(id)) return;
@@ -216,7 +281,8 @@ export default async ({ place, app, signal }) => {
     ready: () => { if (globalThis.CALLSPAN_FILE) return say("file"); stop = live(); if (chosen) drawSums().catch(() => {}); },
     close: () => { stop(); clearTimeout(again); main.removeEventListener("scroll", scrolled); },
     keys: [["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open", open], ["l", "", open], ["n p", "next, previous mark"], ["n", "", () => cursor.jump(1, hasMark)], ["p", "", () => cursor.jump(-1, hasMark)],
-      ["f", "filter", filters.focus], [".", "show what is new", showNew], ["x", "mark to compare", pick], ["c", "compare", () => { if (app.marked.length === 2) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] }); }],
+      ["f", "filter", filters.focus], [".", "show what is new", showNew], ["x", "mark to compare", pick],
+      ["c", "compare", () => { if (app.marked.length === 2) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] }); }],
       ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || "")], ["r", "", () => draw()], ["Escape", "", () => { if (line) go(""); }]],
   };
 };
