@@ -89,7 +89,8 @@ class ProcessedSink:
         changed: list[Record] = []
 
         def decode(entry: Entry) -> Record:
-            self._pause()
+            if self._pausing:
+                self._pause()
             written = entry.once(decode_payload, entry.payload)
             if takes_spans and delivered is None:
                 return written
@@ -108,7 +109,7 @@ class ProcessedSink:
         self._sink.deliver([_reduced(entry, entry.decode(entry), reduce) for entry in entries])
 
     def _pause(self) -> None:
-        if self._pausing and time.perf_counter_ns() - self._paused_ns > _AT_A_STRETCH_NS:
+        if time.perf_counter_ns() - self._paused_ns > _AT_A_STRETCH_NS:
             # A store releases the GIL for microseconds only, too short for a caller's thread to wake up:
             # it would wait until the batch is stored, or for the switch interval of 5 ms.
             time.sleep(_PAUSE_S)

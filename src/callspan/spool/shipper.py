@@ -28,7 +28,7 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 30.0
 _LONGEST_RETRY_AFTER_S: Final = 600.0
-_LINGER_S: Final = 0.25
+_LINGER_S: Final = 0.5
 """For so long a batch accumulates: each costs its store much more than the records in it."""
 _IDLE_S: Final = 5.0
 _PATIENCE: Final = 5

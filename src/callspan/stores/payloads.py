@@ -12,7 +12,7 @@ from callspan.providers.registry import by_api, with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import EventRecord, Record, record_key
-from callspan.record.labels import label_of, labels
+from callspan.record.labels import EXTRA, label_of, labels
 from callspan.record.merging import merged
 from callspan.stores import bodies
 from callspan.stores.columns import PICO, TABLES
@@ -20,6 +20,7 @@ from callspan.stores.rows import Cell, to_row
 
 _DERIVED: Final = tuple(column.name for column in TABLES["call"].columns if not column.path)
 _IDS: Final = ("organization_id", "project_id", "run_id", "agent_id", "workflow_id")
+_FINDABLE: Final = frozenset({*_IDS, "tags", EXTRA})
 _NO_LABELS: Final = (None,) * (len(_IDS) + 1)
 _INT_LIMIT: Final = 2**63
 _DEAR_USD: Final = 10_000
@@ -97,7 +98,7 @@ def _derived(record: CallRecord) -> tuple[Cell, ...]:
 def _findable(record: CallRecord) -> tuple[str | None, ...]:
     """Return the user, organization, project, run, agent, workflow and tags of a call."""
     metadata = record.metadata
-    if not metadata:
+    if _FINDABLE.isdisjoint(metadata):
         return (record.user, *_NO_LABELS)
     tags = labels(metadata, "tags")
     ids = [label_of(metadata, name) for name in _IDS]

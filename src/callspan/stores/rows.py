@@ -121,8 +121,11 @@ def to_row(table: Table, record: Record) -> Row:
             if place is not None:
                 # For most a call would take as long as all else here.
                 kind = type(value)
-                is_cell = kind in cells or (kind is int and -MAX_COUNT < value < MAX_COUNT and cells)
-                cell = value if is_cell else _cell(value, form)
+                if kind in cells or (kind is int and cells and -MAX_COUNT < value < MAX_COUNT):
+                    row[place] = value
+                    number += 1
+                    continue
+                cell = _cell(value, form)
                 if cell is not None:
                     row[place] = cell
                     number += 1
