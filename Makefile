@@ -132,7 +132,8 @@ nightly: newest test-all alone coverage documents bench bench-peers matrix mutan
 	CALLSPAN_CHAOS=all $(PYTEST) -n 3 tests/stores/test_beside_sqlite.py
 	CALLSPAN_LARGE_CALLS=1000000 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -m slow tests/stores/test_sql_examples.py
 	CALLSPAN_LARGE_CALLS=1000000 $(PYTEST) tests/stores/test_large_readers.py
-	$(BIN)/python bench/large_store.py .cache/large.db 1000000 && $(BIN)/python bench/large_readers.py .cache/large.db
+	$(BIN)/python bench/large_store.py .cache/large.db 1000000 100000 && $(BIN)/python bench/large_readers.py .cache/large.db
+	$(BIN)/python bench/large_view.py .cache/large.db
 	CALLSPAN_LONG_SESSION=100000 $(PYTEST) tests/stores/test_long_session.py
 	CALLSPAN_CHAOS=all $(PYTEST) tests/e2e/test_backlog.py tests/spool/test_cap.py
 	CALLSPAN_SOAK_MINUTES=40 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -s tests/stores/test_soak.py

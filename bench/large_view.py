@@ -116,7 +116,7 @@ def main() -> None:
             show(name, cost, bar.cpu_s)
             following = json.loads(body).get("next")
             if following is not None:
-                query = {**bar.query, "after": json.dumps(following)}
+                query = {**bar.query, "after": following}
                 show(f"{name}, second page", cost_of(source, PAGES[bar.page], query)[0], bar.cpu_s)
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(f"\n{rss_mb:.0f} MB at most (bar {RSS_MB:g})")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from callspan.record import call, events
 from callspan.stores.base import CallError, CallFilter, Order
 from callspan.stores.session_source import place_of
+from callspan.stores.sqlite.reader import SQLiteReader
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -20,6 +22,16 @@ def rewarded(number: int, value: float, event_type: str = "environment") -> even
     return events.EventRecord(
         event_id=f"e{number}", session_id="a", event_type=event_type, time_ns=START_NS + number, reward=value
     )
+
+
+def test_a_limited_list_is_sorted_once(tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
+    store = deliver(f"sqlite:///{tmp_path}/calls.db")
+    store.write(*(records.call(session_id=f"s{number}") for number in range(600)))
+    reader, asked = store.read(), list[str]()
+    assert isinstance(reader, SQLiteReader)
+    reader._connection.set_trace_callback(asked.append)
+    assert len(list(reader.calls(CallFilter(sort="cost", limit=550, content="none")))) == 550
+    assert sum("ORDER BY coalesce" in sql for sql in asked) == 1
 
 
 def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(

@@ -20,10 +20,12 @@ from callspan.record.usage import Cost
 from callspan.view.server import PAGES
 
 from .conftest import Delivery, Records
-from .test_browser import Tab, browser, tab
+from .test_browser import Tab, browser, event, tab
 
 __all__ = ["browser", "tab"]
 STEPS = 100_000
+FIRST_NS = 1_700_000_000_000_000_001
+ROW = ".episode .row:has-text('{}')"
 pytestmark = pytest.mark.slow
 
 
@@ -56,3 +58,54 @@ def test_charts_show_the_newest_calls_until_all_are_summed(
 def cost(text: str) -> float:
     """Return the sum that the strip of costs names."""
     return float(text.partition("$")[2].split()[0])
+
+
+def test_equal_steps_are_one_row_across_pages(store: Delivery, tab: Callable[..., Tab]) -> None:
+    large_store.deliver(Path(store.url.removeprefix("sqlite:///")), large_store.episode(700))
+    # The first page ends within step 495.
+    notes = [event(large_store.EPISODE, 0, "note", event_id=f"n{number}", time_ns=FIRST_NS) for number in range(9)]
+    store.write(*notes)
+    one = tab(store.url)
+    one.open(f"session/{large_store.EPISODE}", ROW.format(run(480)))
+    assert rows(one) == [run(at) for at in range(0, 490, 10)], "the run that goes on is not there yet"
+    one.tab.dispatch_event("text=the next steps", "click")
+    one.tab.wait_for_selector(ROW.format(run(690)))
+    assert rows(one) == [run(at) for at in range(0, 700, 10)]
+    assert one.tab.is_hidden("text=the next steps")
+    so_far = one.tab.text_content(ROW.format(run(690)) + " span:nth-child(4)")
+    one.open(f"session/{large_store.EPISODE}?step=690", "text=from the beginning")
+    assert rows(one) == [run(690)]
+    assert one.tab.text_content(ROW.format(run(690)) + " span:nth-child(4)") == so_far
+
+
+def test_a_long_course_comes_in_by_scrolling_and_by_keys(
+    store: Delivery, records: Records, tab: Callable[..., Tab]
+) -> None:
+    made = [event("s1", 0, "note", event_id=f"e{number:04}", time_ns=FIRST_NS + number) for number in range(2500)]
+    store.write(records.session("s1", start_ns=FIRST_NS), *made)
+    one = tab(store.url)
+    one.open("session/s1", ".entry[data-id=e0999]")
+    one.press("j", "End")
+    one.tab.wait_for_selector(".entry[data-id=e1999]")
+    one.tab.evaluate("document.querySelector('[aria-label=Conversation]').scrollTop = 1e9")
+    one.tab.wait_for_selector(".entry[data-id=e2499]")
+    found = one.tab.evaluate("[...document.querySelectorAll('.entry[data-id]')].map(row => row.dataset.id)")
+    assert found == [record.event_id for record in made]
+    assert one.tab.evaluate("document.activeElement.dataset.id") == "e0999"
+    store.write(event("s1", 0, "note", event_id="live", time_ns=FIRST_NS + 9999))
+    one.tab.wait_for_selector("button.new:has-text('1 new entry')")
+    one.press(".")
+    one.tab.wait_for_selector(".entry[data-id=live]")
+
+
+def run(first: int) -> str:
+    """Return how ten equal steps are named."""
+    return f"{first}\N{EN DASH}{first + 9}"
+
+
+def rows(one: Tab) -> list[str]:
+    """Return the numbers of the steps in each row."""
+    found: list[str] = one.tab.evaluate(
+        "[...document.querySelectorAll('.episode [data-id]')].map(row => row.children[0].textContent)"
+    )
+    return found

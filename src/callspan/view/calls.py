@@ -11,7 +11,7 @@ from callspan.formatting import exact, in_ms, shown
 from callspan.record.call import CallRecord
 from callspan.record.messages import short_texts
 from callspan.stores.aggregates import model_of
-from callspan.view.source import View
+from callspan.view.source import View, place_text
 
 _ROWS: Final = 100
 _WORDS: Final = 160
@@ -65,7 +65,7 @@ class CallsPage(msgspec.Struct):
     """A page of the list."""
 
     rows: list[CallRow]
-    next: list[int | str] | None
+    next: str | None
 
 
 def page(view: View) -> CallsPage:
@@ -74,7 +74,7 @@ def page(view: View) -> CallsPage:
     place = view.after()
     offset = int(place[0]) if place else 0
     found = list(reader.calls(msgspec.structs.replace(which, limit=_ROWS + 1, offset=offset, content="response")))
-    return CallsPage(call_rows(found[:_ROWS]), [offset + _ROWS] if len(found) > _ROWS else None)
+    return CallsPage(call_rows(found[:_ROWS]), place_text([offset + _ROWS]) if len(found) > _ROWS else None)
 
 
 def call_rows(calls: Iterable[CallRecord]) -> list[CallRow]:

@@ -36,7 +36,7 @@ _MISSES: Final = 8
 """After so many sessions that do not fit no other is read."""
 
 
-_Place: TypeAlias = tuple[str, list[int | str] | None]
+_Place: TypeAlias = tuple[str, str | None]
 """The id of a session, and behind what a page of it begins."""
 _NAMES: Final = {
     "entry": EntryRow.__struct_fields__,
@@ -229,9 +229,9 @@ class _Report:
                 self._progress(number, len(waiting), "sessions")
             waiting = following
 
-    def _page(self, session_id: str, place: list[int | str] | None) -> SessionPage | None:
+    def _page(self, session_id: str, place: str | None) -> SessionPage | None:
         """Read one page of a session; None: it does not fit."""
-        after = {} if place is None else {"after": msgspec.json.encode(place).decode()}
+        after = {} if place is None else {"after": place}
         page = session.page(self._view(id=session_id, **after))
         fields = {name: getattr(page, name) for name in page.__struct_fields__ if name != "session"}
         made = encoder.encode(fields | {"rows": [*map(_values, page.rows)]})

@@ -16,22 +16,19 @@ from callspan.record.agents import Agents, is_agent
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import tool_name
-from callspan.stores.aggregates import idle_gaps
-from callspan.stores.base import CallFilter, Event, Reader
+from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
 from callspan.stores.new_messages import ConversationReader, instructions
 from callspan.view.calls import CallRow, call_row
 from callspan.view.sessions import SessionRow, session_rows, thinned
-from callspan.view.source import View
+from callspan.view.source import View, place_text
 from callspan.view.turns import plain, plain_messages
 
 Instructions: TypeAlias = dict[str, dict[str, object]]
 """Instructions and tools of requests, by a key."""
-_ROWS: Final = 300
+_ROWS: Final = 1_000
 _CHARACTERS: Final = 20_000
 """Of each text; the page of the call has more."""
 _POINTS: Final = 600
-_IDLE_NS: Final = 20_000_000_000
-"""A longer gap is cut out of the time axis."""
 _WHOLE: Final = 2_000
 """Of a session with more steps only those of the page are read."""
 
@@ -99,54 +96,72 @@ class StepRow(msgspec.Struct):
 
 
 class SessionPage(msgspec.Struct):
-    """A page of a session."""
+    """A page of a session; one behind another has nothing of the whole session."""
 
-    session: SessionRow
-    record: dict[str, object]
     rows: list[EntryRow]
     steps: list[StepRow]
     instructions: Instructions
     """By their keys: `parts` and `tools`."""
-    curve: list[float]
+    next: str | None
+    session: SessionRow | None = None
+    record: dict[str, object] | None = None
+    curve: list[float] = []
     """The reward so far."""
-    before: float
-    """The reward that was given before this page."""
-    gaps: list[tuple[float, float]]
-    """Times in which nothing ran, Unix milliseconds."""
-    next: list[int | str] | None
+    before: float = 0.0
+    """The reward that was given before step `step`."""
 
 
 def page(view: View) -> SessionPage:
-    """Return the entries of session `id` behind `after`. Raises LookupError where there is no such session."""
-    reader = view.reader
-    summary = reader.session(view.required("id"))
+    """Return the entries of session `id`, from the first, from step number `step`, or behind a page: `after`.
+
+    Behind a page only with `head` what is of the whole session. Raises LookupError where there is no such session.
+    """
+    session_id, place = view.required("id"), view.after()
+    if place is not None and not view.query.get("head"):
+        return _part(view.reader, session_id, place, whole=False)
+    summary = view.reader.session(session_id)
     if summary is None:
         raise LookupError("There is no such session: it was erased, or its id is another one.")
-    session_id, place = summary.session.session_id, view.after()
+    return _headed(view.reader, summary, place, view.number("step"))
+
+
+def _headed(
+    reader: Reader, summary: SessionSummary, place: Sequence[int | str] | None, step: int | None
+) -> SessionPage:
+    """Return a page with what is of the whole session."""
+    session_id = summary.session.session_id
+    begins_ns = None if step is None else _start_of_step(reader, session_id, step)
+    place = place if begins_ns is None else (begins_ns, "")
+    found = _part(reader, session_id, place, whole=summary.timesteps <= _WHOLE)
+    curves = reader.reward_curves([session_id])
+    curve = curves.get(session_id, [])
+    found.session = session_rows(reader, [summary], curves)[0]
+    found.record = _plain_session(summary.session)
+    found.curve = thinned([value for _, value in curve], _POINTS)
+    if begins_ns is not None:
+        found.before = next((value for time_ns, value in reversed(curve) if time_ns < begins_ns), 0.0)
+    return found
+
+
+def _part(reader: Reader, session_id: str, place: Sequence[int | str] | None, *, whole: bool) -> SessionPage:
+    """Return the entries behind a place, with their steps; `whole`: with all steps."""
     items = list(islice(_entries(reader, session_id, place), _ROWS + 1))
     more, items = len(items) > _ROWS, items[:_ROWS]
     known: Instructions = {}
     rows = _rows(items, _turns_before(reader, session_id, place), known)
     _add_agents(rows, items, _time(items[-1]) if more else None)
-    curves = reader.reward_curves([session_id])
-    curve = [value for _, value in curves.get(session_id, [])]
-    return SessionPage(
-        session=session_rows(reader, [summary], curves)[0],
-        record=_plain_session(summary.session),
-        rows=rows,
-        steps=_steps(reader, session_id, rows, whole=summary.timesteps <= _WHOLE),
-        instructions=known,
-        curve=thinned(curve, _POINTS),
-        before=_reward_before(curves.get(session_id, ()), place),
-        gaps=[(start / 1e6, end / 1e6) for start, end in idle_gaps(map(_extent, items), _IDLE_NS)],
-        next=[*_place(items[-1])] if more else None,
-    )
+    steps = _steps(reader, session_id, rows, whole=whole)
+    return SessionPage(rows, steps, known, place_text(_place(items[-1])) if more else None)
 
 
-def _reward_before(curve: Sequence[tuple[int, float]], place: Sequence[int | str] | None) -> float:
-    """Return the reward that had been given at a place, of the reward so far by time."""
-    given = [value for time_ns, value in curve if place is not None and time_ns <= int(place[0])]
-    return given[-1] if given else 0.0
+def _start_of_step(reader: Reader, session_id: str, number: int) -> int:
+    """Return when a step began. Raises LookupError where there is no such step."""
+    positions = reader.step_positions([session_id])
+    chosen = [step_id for step_id, position in positions.items() if position == number]
+    for step in reader.stored("timestep", chosen):
+        if isinstance(step.record, TimestepRecord) and step.record.start_ns is not None:
+            return step.record.start_ns
+    raise LookupError(f"There is no step {number} in this session.")
 
 
 def _entries(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> Iterator[CallRecord | Event]:

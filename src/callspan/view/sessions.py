@@ -11,7 +11,7 @@ from callspan.formatting import exact, in_ms
 from callspan.record.reward_sums import Score
 from callspan.stores.base import CallError, Reader, Run, SessionSummary
 from callspan.stores.session_source import place_of
-from callspan.view.source import View
+from callspan.view.source import View, place_text
 
 _ROWS: Final = 100
 _POINTS: Final = 64
@@ -72,7 +72,7 @@ class SessionsPage(msgspec.Struct):
     """A page of the list."""
 
     rows: list[SessionRow]
-    next: list[int | str] | None
+    next: str | None
     """The place behind which the next page begins; None: this is the last."""
 
 
@@ -81,7 +81,7 @@ def page(view: View) -> SessionsPage:
     reader, which = view.chosen()
     found = reader.sessions(since_ns=which.since_ns, which=which, after=view.after(), limit=_ROWS + 1)
     some = list(found)
-    last = [*place_of(some[_ROWS - 1], which.sort)] if len(some) > _ROWS else None
+    last = place_text(place_of(some[_ROWS - 1], which.sort)) if len(some) > _ROWS else None
     return SessionsPage(rows=session_rows(reader, some[:_ROWS]), next=last)
 
 

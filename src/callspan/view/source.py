@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, TypeAlias
 
@@ -18,6 +18,14 @@ Query: TypeAlias = Mapping[str, str]
 _PLACES: Final = ([int], [int, str], [int, int, str])
 """The types of a place: an offset, or a time and an id, perhaps behind the value by which the rows are sorted."""
 _LARGEST: Final = 2**63 - 1
+
+
+_DIGITS: Final = 19
+
+
+def place_text(place: Sequence[int | str]) -> str:
+    """Return a place as a text, which the browser gives back as it is: its numbers have fewer digits."""
+    return msgspec.json.encode(place).decode()
 
 
 class BadQueryError(Exception):
@@ -74,6 +82,13 @@ class View(NamedTuple):
         if not self.query.get(name):
             raise BadQueryError(f"{name} is missing")
         return self.query[name]
+
+    def number(self, name: str) -> int | None:
+        """Return a number of the query; None where there is none. Raises BadQueryError where it is another value."""
+        text = self.query.get(name)
+        if text and not (text.isascii() and text.isdecimal() and len(text) < _DIGITS):
+            raise BadQueryError(f"{name} is no number")
+        return int(text) if text else None
 
     def after(self) -> list[int | str] | None:
         """Return the place behind which the page begins; None: at the first. Raises BadQueryError."""

@@ -1,6 +1,6 @@
 // An episode of reinforcement learning: the reward so far above a table of steps; equal steps are one row.
 import { h, soft, strong, link } from "./dom.js";
-import { clock, oneLine, plural, signed, time } from "./format.js";
+import { clock, least, most, oneLine, plural, signed, time } from "./format.js";
 import { axisOf, callPieces, curve } from "./bars.js";
 import { address } from "./app.js";
 import { actionText, answers, contextOf, footLine, observationText, rewardText, turnOf } from "./conversation.js";
@@ -25,14 +25,15 @@ export const isEpisode = data => {
   return steps.length > 1 && fit.length > steps.length / 2 ? { course, detail, callOf } : null;
 };
 
-const runsOf = steps => {
+const runsOf = (steps, next) => {
   const runs = [];
-  for (const one of steps) {
+  // The last step may go on behind what is loaded, and so may the last run.
+  for (const one of next ? steps.slice(0, -1) : steps) {
     const key = `${one.action ? actionText(one.action) : ""} ${one.reward}`, last = runs.at(-1);
     const odd = one.calls.some(call => call.call.outcome !== "success");
     if (last && last.key === key && !odd && !last.odd) last.steps.push(one); else runs.push({ key, odd, steps: [one] });
   }
-  return runs;
+  return next && runs.length > 1 ? runs.slice(0, -1) : runs;
 };
 
 const word = one => oneLine(one.action ? actionText(one.action).replace(/^(move|action) /, "") : one.calls[0]?.call.label || "–");
@@ -40,12 +41,12 @@ const callOf = (data, row) => stepsOf(data).find(one => one.step.id === row.data
 
 const course = data => {
   const steps = stepsOf(data), times = data.rows.filter(entry => entry.step_id);
-  const start = Math.min(...times.map(entry => entry.start_ms)), end = Math.max(...times.map(entry => entry.start_ms + (entry.lasted_ms || 0)));
-  const axis = axisOf(start, end), big = Math.max(0, ...steps.map(one => Math.abs(one.reward ?? 0)));
+  const start = least(times.map(entry => entry.start_ms)), end = most(times.map(entry => entry.start_ms + (entry.lasted_ms || 0)));
+  const axis = axisOf(start, end), big = most(steps.map(one => Math.abs(one.reward ?? 0)));
   const values = data.curve.length ? data.curve : [0], high = Math.max(0, ...values), low = Math.min(0, ...values);
   const head = h("div.bigcurve", null, h("div.axis", null, h("span", null, signed(high)), h("span", null, low < 0 ? signed(low) : "0")), curve([values], 600, 72),
     h("span"), h("div.axis", null, h("span", null, "first step"), h("span", null, "last")));
-  const rows = runsOf(steps).map(({ steps: some }) => {
+  const rows = runsOf(steps, data.next).map(({ steps: some }) => {
     const first = some[0], last = some.at(-1), given = some.filter(one => one.reward !== null), reward = given.length ? given.reduce((total, one) => total + one.reward, 0) : null, rare = Math.abs(first.reward ?? 0) > big / 2 && big > 0;
     const seen = [first, last].map(one => (one.environment ? observationText(one.environment) : ""));
     return h("div.row", { role: "row", tabindex: "-1", data: { id: last.step.id } },

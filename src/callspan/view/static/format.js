@@ -56,6 +56,8 @@ export const day = ms => {
   return at.toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short", year: at.getFullYear() === today.getFullYear() ? undefined : "numeric" });
 };
 export const words = text => (text.trim() ? text.trim().split(/\s+/).length : 0);
+export const least = values => values.reduce((a, b) => Math.min(a, b), Infinity);
+export const most = values => values.reduce((a, b) => Math.max(a, b), -Infinity);
 export const sum = values => {
   const some = values.filter(known);
   return some.length ? some.reduce((a, b) => a + Number(b), 0) : null;

@@ -56,8 +56,8 @@ const every = () => [...pages.keys()].flatMap(entriesOf).concat(outside.rows).fi
 const missing = (what, id) => refuse(`${what} is not in this file: ${data.contents.command} show ${id}`);
 
 const sessionOf = ({ id, after }) => {
-  const some = pages.get(id) || missing("The course of this session", id), at = after ? some.findIndex(page => JSON.stringify(page.next) === after) + 1 : 0;
-  return some[at] && (!after || at) ? { ...some[at], session: rows.get(id) } : missing("The rest of this session", id);
+  const some = pages.get(id) || missing("The course of this session", id), at = after ? some.findIndex(page => page.next === after) + 1 : 0;
+  return some[at] && (!after || at) ? { ...some[at], session: at ? null : rows.get(id) } : missing("The rest of this session", id);
 };
 
 // A call as its session has it; the store has more of it.

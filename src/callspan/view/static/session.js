@@ -1,8 +1,8 @@
 // A session: its course on the left, its conversation on the right; selecting in one selects in the other.
 import { h, link, mark, soft, strong, button } from "./dom.js";
-import { get } from "./api.js";
+import { Failure, get } from "./api.js";
 import { follow } from "./live.js";
-import { clock, count, money, oneLine, plural, signed, sum, time, DASH, day } from "./format.js";
+import { clock, count, least, money, most, oneLine, plural, signed, sum, time, DASH, day } from "./format.js";
 import { axisOf, callPieces, dot, span, toolPiece } from "./bars.js";
 import { roving, setKeys } from "./keys.js";
 import { address, isMarked, say, toMark } from "./app.js";
@@ -56,6 +56,27 @@ const entryRow = (entry, axis, now, depth) => h(`div.entry${depth ? ".depth" + M
   h("span.right.quiet", null, entry.kind === "call" && entry.lasted_ms === null ? time(now - entry.start_ms) : entry.lasted_ms === null || entry.lasted_ms === undefined ? "" : time(entry.lasted_ms)),
   h("span.right.quiet", null, costOf(entry) === null ? "" : money(costOf(entry))));
 
+const IDLE_MS = 20000;
+const gapsOf = rows => {
+  const found = [];
+  let latest = Infinity;
+  for (const { start_ms, lasted_ms } of rows) {
+    if (start_ms - latest > IDLE_MS) found.push([latest, start_ms]);
+    latest = Math.max(latest === Infinity ? start_ms : latest, start_ms + (lasted_ms || 0));
+  }
+  return found;
+};
+
+// What is loaded: the entries of all pages as of one, and a step as the last page has it that has it.
+const merged = (pages, from) => {
+  const { session, record, curve, before } = pages.findLast(page => page.session), all = name => pages.flatMap(page => page[name]);
+  const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.id, step])), entries = [...rows.values()];
+  const { next } = pages.at(-1), first = entries[0]?.start_ms, last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
+  // Steps without entries are shown where they are between those that are loaded.
+  const shown = [...steps.values()].filter(step => used.has(step.id) || ((!from || step.start_ms >= first) && (!next || step.start_ms <= last)));
+  return { session, record, curve, before, from, next, rows: entries, gaps: gapsOf(entries), steps: shown.sort((a, b) => a.position - b.position), instructions: Object.assign({}, ...all("instructions")) };
+};
+
 // The tree: steps with their entries in order of time, then what belongs to no step; what came after the end is apart.
 const order = data => {
   const steps = new Map(data.steps.map(step => [step.id, { step, inside: [] }])), top = [];
@@ -83,8 +104,8 @@ const stepFacts = step => [step.reward !== null ? [" ", h(`b.${step.reward > 0 ?
 
 const courseOf = (data, folded, toggle) => {
   const now = Date.now(), starts = data.rows.map(entry => entry.start_ms), { top, late } = order(data);
-  const timed = data.rows.filter(entry => !late.some(node => node.entry === entry));
-  const start = Math.min(...(data.session.start_ms !== null && !data.after ? [data.session.start_ms] : []), ...starts), end = Math.max(start + 1, ...timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0))));
+  const after = new Set(late.map(node => node.entry)), timed = data.rows.filter(entry => !after.has(entry));
+  const start = Math.min(data.session.start_ms !== null && !data.from ? data.session.start_ms : Infinity, least(starts)), end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0)))));
   const axis = axisOf(start, end, data.gaps), rows = [];
   const walk = (nodes, depth) => {
     for (const node of nodes) {
@@ -105,11 +126,14 @@ const courseOf = (data, folded, toggle) => {
   return [head, ...rows];
 };
 
-const conversationOf = data => {
-  const { top, late } = order(data), context = contextOf(data.rows, data.instructions), found = [];
+// With `rows`, which are the last ones, only what is said in these.
+const conversationOf = (data, rows) => {
+  const used = rows && new Set(rows.map(entry => entry.step_id)), part = rows ? { ...data, rows, steps: data.steps.filter(step => used.has(step.id)) } : data;
+  const { top, late } = order(part), context = contextOf(data.rows, data.instructions), found = [];
   const first = data.rows.find(entry => entry.turn?.instructions)?.turn.instructions;
   const same = new Set(data.rows.filter(entry => entry.turn?.instructions).map(entry => entry.turn.instructions)).size === 1;
-  if (first && !data.after) { found.push(instructionsBox(data.instructions[first], same ? `all ${plural(data.session.calls, "call")}` : "")); context.instructions = first; }
+  if (rows) context.instructions = data.rows.slice(0, -rows.length).findLast(entry => entry.turn?.instructions)?.turn.instructions;
+  else if (first && !data.from) { found.push(instructionsBox(data.instructions[first], same && !data.next ? `all ${plural(data.session.calls, "call")}` : "")); context.instructions = first; }
   const walk = nodes => {
     for (const node of nodes) {
       if (node.entry) { found.push(...turnOf(node.entry, context)); continue; }
@@ -124,14 +148,13 @@ const conversationOf = data => {
 };
 
 export default async ({ place, app, signal }) => {
-  const after = place.values.after, query = { id: place.id, after };
-  let data = await get("session", query, signal), stop = () => {}, held = null, reasoningOpen = false, raw = false;
-  data.after = after;
+  const from = globalThis.CALLSPAN_FILE ? "" : place.values.step || "", pages = [await get("session", { id: place.id, step: from }, signal)];
+  let data = merged(pages, from), stop = () => {}, held = null, reasoningOpen = false, raw = false, loading = false, closed = false;
   const id = data.session.id, folded = new Set();
-  const titlebar = h("div.titlebar"), left = h("div", { "aria-label": "Course", tabindex: "-1" }), right = h("section", { "aria-label": "Conversation", tabindex: "0" });
+  const titlebar = h("div.titlebar"), course = h("div", { "aria-label": "Course", tabindex: "-1" }), end = h("div.pad.end"), left = h("div", null, course, end), right = h("section", { "aria-label": "Conversation", tabindex: "0" });
   const panes = h("div.panes.two", null, left, right), fresh = button("", () => take(held), { class: "new", hidden: true });
   const table = isEpisode(data);
-  left.setAttribute("role", table ? "region" : "tree");
+  course.setAttribute("role", table ? "region" : "tree");
   const tab = (name, which) => button(name, () => { panes.className = `panes ${which}`; for (const one of tabs.children) one.setAttribute("aria-selected", String(one.textContent === name)); }, { role: "tab", "aria-selected": String(which === "two") });
   const tabs = h("div.tabs", { role: "tablist" }, tab("Course", "one"), tab("Conversation", "two"));
   const show = row => {
@@ -145,22 +168,67 @@ export default async ({ place, app, signal }) => {
     const tool = data.rows.find(entry => entry.id === of)?.record?.tool_call_id;
     return tool && data.rows.find(entry => entry.turn?.answer.some(message => message.parts.some(one => one.type === "tool_call" && one.id === tool)))?.id;
   };
-  const cursor = roving(left, { choose: show });
+  const cursor = roving(course, { choose: show });
   right.addEventListener("click", event => {
     const entry = event.target.closest("[data-entry]");
-    if (entry && !event.target.closest("a, summary, button") && !table) cursor.select(left.querySelector(`[data-id="${CSS.escape(entry.dataset.entry)}"]`), { still: true });
+    if (entry && !event.target.closest("a, summary, button") && !table) cursor.select(course.querySelector(`[data-id="${CSS.escape(entry.dataset.entry)}"]`), { still: true });
   });
   const toggle = step => { if (folded.has(step)) folded.delete(step); else folded.add(step); drawLeft(); };
   const drawLeft = () => {
-    const kept = cursor.chosen()?.dataset.id, inside = left.contains(document.activeElement);
-    left.replaceChildren(...(table ? table.course(data) : courseOf(data, folded, toggle)), ...pages());
-    if (kept) cursor.select(left.querySelector(`[data-id="${CSS.escape(kept)}"]`), { quiet: true, still: !inside });
+    const kept = cursor.chosen()?.dataset.id, inside = course.contains(document.activeElement);
+    course.replaceChildren(...(table ? table.course(data) : courseOf(data, folded, toggle)));
+    if (kept) cursor.select(course.querySelector(`[data-id="${CSS.escape(kept)}"]`), { quiet: true, still: !inside });
     cursor.settle();
   };
-  const pages = () => (data.next || after ? [h("p.pad", null, after ? link(address("session", id), "from the beginning") : "", " ", data.next ? h("a.linked", { href: address("session", id, { after: JSON.stringify(data.next) }) }, `the next ${table ? "steps" : "entries"}`) : "")] : []);
+  const drawEnd = () => {
+    end.hidden = !data.next && !from;
+    end.replaceChildren(...[data.next && button(`the next ${table ? "steps" : "entries"}`, load), from && link(address("session", id), "from the beginning"), !globalThis.CALLSPAN_FILE && data.session.steps > 1 && jump()].filter(Boolean));
+  };
+  const jump = () => {
+    const field = h("input", { type: "number", min: "0", max: String(data.session.steps - 1), "aria-label": "Number of a step", value: from });
+    const go = event => { event.preventDefault(); if (field.value) location.hash = address("session", id, { step: field.value }); };
+    return h("form", { onsubmit: go }, "from step ", field, " ", h("button", { type: "submit" }, "go"));
+  };
+  // The next page comes in behind what is loaded: runs of equal steps go on across pages.
+  const load = async () => {
+    if (loading || !data.next) return;
+    loading = true;
+    try {
+      const page = await get("session", { id, after: data.next }, signal);
+      if (closed) return;
+      take(held);
+      pages.push(page);
+      listen();
+      data = merged(pages, from);
+      drawLeft();
+      drawEnd();
+      if (!table) right.append(...conversationOf(data, page.rows));
+      open();
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      drawEnd();
+      end.append(mark("error", error.message));
+    } finally { loading = false; }
+  };
+  const near = ({ currentTarget: pane }) => { if (pane.scrollTop + pane.clientHeight > pane.scrollHeight - 600) load(); };
+  for (const pane of [left, right]) pane.addEventListener("scroll", near, { passive: true });
+  // What changes is followed on the last page that is loaded.
+  const listen = () => {
+    stop();
+    if (globalThis.CALLSPAN_FILE) return;
+    const query = pages.length > 1 ? { id, after: pages.at(-2).next, head: "1" } : { id: place.id, step: from };
+    stop = follow("session", query, pages.at(-1), { rows: changed, state: say });
+  };
+  const redraw = () => {
+    const places = [left.scrollTop, right.scrollTop];
+    data = merged(pages, from);
+    drawAll();
+    [left.scrollTop, right.scrollTop] = places;
+  };
   const drawAll = () => {
     titlebar.replaceChildren(h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record));
     drawLeft();
+    drawEnd();
     if (!table) right.replaceChildren(...conversationOf(data));
     open();
   };
@@ -169,17 +237,14 @@ export default async ({ place, app, signal }) => {
     if (!changes) return;
     held = null;
     fresh.hidden = true;
-    const rows = new Map(data.rows.map(row => [row.id, row]));
-    for (const row of changes.rows) rows.set(row.id, row);
-    data = { ...data, ...changes.head, rows: changes.order.map(one => rows.get(one)).filter(Boolean), after };
-    const place_ = right.scrollTop;
-    drawAll();
-    right.scrollTop = place_;
+    const last = pages.at(-1), rows = new Map([...last.rows, ...changes.rows].map(row => [row.id, row]));
+    Object.assign(last, changes.head, { rows: changes.order.map(one => rows.get(one)).filter(Boolean) });
+    redraw();
   };
   // What is new comes in by itself while nobody has chosen a row; else on a key.
   const changed = changes => {
-    if (held) changes = { ...changes, rows: [...held.rows, ...changes.rows] };
-    if (!cursor.chosen()) return take(changes);
+    if (held) changes = { ...changes, head: { ...held.head, ...changes.head }, rows: [...held.rows, ...changes.rows] };
+    if (!cursor.chosen() || !changes.rows.length) return take(changes);
     held = changes;
     fresh.hidden = false;
     fresh.replaceChildren(plural(changes.rows.length, "new entry", "new entries"), " ", h("kbd", null, "."));
@@ -203,12 +268,12 @@ export default async ({ place, app, signal }) => {
     title: oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80),
     body: h("div", null, titlebar, tabs, h("div.newline", null, fresh), panes),
     ready: () => {
-      if (table) cursor.select(left.querySelector("[role=row][data-id]"), { still: true });
+      if (table) cursor.select(course.querySelector("[role=row][data-id]"), { still: true });
       if (globalThis.CALLSPAN_FILE) return say("file");
-      stop = follow("session", query, data, { rows: changed, state: say });
+      listen();
       if (data.session.outcome === "running") ticking = setInterval(() => { if (data.session.outcome === "running" && !document.hidden) drawLeft(); }, 1000);
     },
-    close: () => { stop(); clearInterval(ticking); },
+    close: () => { closed = true; stop(); clearInterval(ticking); },
     keys: keys(),
   };
 };
