@@ -67,7 +67,7 @@ def test_a_session_is_one_conversation_without_repetition(conversation: Page) ->
 
 
 def test_an_agent_has_the_sums_of_its_calls_and_what_ran_in_it(
-    store: Delivery, records: Records, show: Callable[[str], Page]
+    store: Delivery, records: Records, show: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spans(span: str, above: str | None) -> dict[str, Any]:
         return {"trace_id": "a" * 32, "span_id": span * 16, "parent_span_id": above and above * 16}
@@ -88,8 +88,11 @@ def test_an_agent_has_the_sums_of_its_calls_and_what_ran_in_it(
         records.call(call_id="c3", session_id="s1", at_s=9, **spans("5", None)),
         event("agent", 10, 1380, **spans("6", None)),
         *(event("tool", 11 + number, 0.1, **spans("7", "6")) for number in range(1000)),
+        records.call(call_id="c4", session_id="s1", at_s=1300, **spans("8", "7")),
+        records.call(call_id="c5", session_id="s1", at_s=1395, **spans("9", "7")),
     )
-    page = show(store.url).get("/api/session?id=s1")
+    shown = show(store.url)
+    page = shown.get("/api/session?id=s1")
     first, call, tool, inner, other, long = page["rows"][:6]
     assert [row["depth"] for row in (first, call, tool, inner, other)] == [0, 1, 1, 1, 0]
     one = call["call"]
@@ -99,7 +102,11 @@ def test_an_agent_has_the_sums_of_its_calls_and_what_ran_in_it(
         "output_tokens": 2 * one["output_tokens"],
         "cost_usd": str(2 * Decimal(one["cost_usd"])),
     }
-    assert long["sums"] is None, "it goes on behind the page"
+    assert page["next"] is not None
+    of_one = {name: one[name] for name in ("input_tokens", "output_tokens", "cost_usd")}
+    assert long["sums"] == {"calls": 1, **of_one}, "what ran behind the page counts, what ran behind the agent does not"
+    monkeypatch.setattr("callspan.view.session._INSIDE", 1000)
+    assert shown.get("/api/session?id=s1")["rows"][5]["sums"] is None, "too much ran in it"
 
 
 def test_a_call_says_what_is_new_and_which_call_had_the_rest(conversation: Page) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final, TypeAlias
 
 import msgspec
@@ -16,7 +16,7 @@ from callspan.record.agents import Agents, is_agent
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import tool_name
-from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
+from callspan.stores.base import CallFilter, Content, Event, Reader, SessionSummary
 from callspan.stores.new_messages import ConversationReader, instructions
 from callspan.view.calls import CallRow, call_row
 from callspan.view.sessions import SessionRow, session_rows, thinned
@@ -29,6 +29,8 @@ _ROWS: Final = 1_000
 _CHARACTERS: Final = 20_000
 """Of each text; the page of the call has more."""
 _POINTS: Final = 600
+_INSIDE: Final = 5_000
+"""Calls and events that are read at most for the sums of agents that go on behind a page."""
 _WHOLE: Final = 2_000
 """Of a session with more steps only those of the page are read."""
 
@@ -75,7 +77,7 @@ class EntryRow(msgspec.Struct):
     depth: int = 0
     """In how many agents of the page it ran."""
     sums: AgentSums | None = None
-    """Of an agent that has ended on the page."""
+    """Of an agent that has ended, unless very much ran in it behind the page."""
 
 
 class StepRow(msgspec.Struct):
@@ -149,7 +151,7 @@ def _part(reader: Reader, session_id: str, place: Sequence[int | str] | None, *,
     more, items = len(items) > _ROWS, items[:_ROWS]
     known: Instructions = {}
     rows = _rows(items, _turns_before(reader, session_id, place), known)
-    _add_agents(rows, items, _time(items[-1]) if more else None)
+    _add_agents(reader, rows, items, _time(items[-1]) if more else None)
     steps = _steps(reader, session_id, rows, whole=whole)
     return SessionPage(rows, steps, known, place_text(_place(items[-1])) if more else None)
 
@@ -164,10 +166,12 @@ def _start_of_step(reader: Reader, session_id: str, number: int) -> int:
     raise LookupError(f"There is no step {number} in this session.")
 
 
-def _entries(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> Iterator[CallRecord | Event]:
+def _entries(
+    reader: Reader, session_id: str, place: Sequence[int | str] | None, content: Content = "all"
+) -> Iterator[CallRecord | Event]:
     """Yield the entries behind a place, by time and id."""
     since = None if place is None else int(place[0])
-    which = CallFilter(session_id=session_id, newest_first=False, since_ns=since)
+    which = CallFilter(session_id=session_id, newest_first=False, since_ns=since, content=content)
     every = heapq.merge(reader.calls(which), reader.events(session_id, since_ns=since), key=_time)
     if place is None:
         yield from every
@@ -228,14 +232,29 @@ def _rows(items: Sequence[CallRecord | Event], turns: ConversationReader, known:
     return [call_entry(item, turns, known) if isinstance(item, CallRecord) else event_row(item) for item in items]
 
 
-def _add_agents(rows: Sequence[EntryRow], items: Sequence[CallRecord | Event], until_ns: int | None) -> None:
+def _add_agents(
+    reader: Reader, rows: Sequence[EntryRow], items: Sequence[CallRecord | Event], until_ns: int | None
+) -> None:
     """Add depth and sums to the rows of a page, behind which others begin at a time; None: there are none."""
     agents = Agents(items)
+    ended = [one for one in items if is_agent(one) and (until_ns is None or one.duration_ns is not None)]
+    long = [one for one in ended if until_ns is not None and _extent(one)[1] >= until_ns]
+    known: dict[str, Agents | None] = {one.event_id: agents for one in ended}
+    if long:
+        known |= dict.fromkeys((one.event_id for one in long), _agents_during(reader, long))
     for row, item in zip(rows, items, strict=True):
         row.depth = agents.depth(item)
-        if is_agent(item) and (until_ns is None or (item.duration_ns is not None and _extent(item)[1] < until_ns)):
-            sums = summary(agents.calls(item))
+        if is_agent(item) and (around := known.get(item.event_id)) is not None:
+            sums = summary(around.calls(item))
             row.sums = AgentSums(sums.calls, sums.input_tokens, sums.output_tokens, exact(sums.cost_usd))
+
+
+def _agents_during(reader: Reader, some: Sequence[EventRecord]) -> Agents | None:
+    """Return all agents in the time of some of one session; None: too much ran in it."""
+    first, last = min(map(_time, some)), max(_extent(one)[1] for one in some)
+    entries = _entries(reader, some[0].session_id or "", (first, ""), "none")
+    found = list(islice(takewhile(lambda one: _time(one) <= last, entries), _INSIDE + 1))
+    return None if len(found) > _INSIDE else Agents(found)
 
 
 def call_entry(call: CallRecord, turns: ConversationReader, known: Instructions) -> EntryRow:
