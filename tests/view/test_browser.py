@@ -212,6 +212,18 @@ def test_course_and_conversation_belong_together(told: Delivery, tab: Callable[.
     assert "1 retry" in page.inner_text("[role=treeitem][data-id=c1]")
 
 
+def test_an_episode_opens_with_its_course_of_rewards(told: Delivery, tab: Callable[..., Tab]) -> None:
+    one = tab(told.url)
+    one.open("session/episode", "text=Course of rewards")
+    page = one.tab
+    assert page.inner_text(".standing tbody").split() == ["step", "2", "+0.98", "+0.94", "at", "1"]
+    assert page.inner_text(".plot .said") == "+0.98"
+    assert page.locator("[role=row][aria-selected=true]").count() == 0
+    page.click(".standing a")
+    assert page.get_attribute("[role=row][aria-selected=true]", "data-last") == "2"
+    assert "so far +0.94" in page.inner_text("[aria-label=Conversation]")
+
+
 def test_by_keyboard_alone(told: Delivery, tab: Callable[..., Tab]) -> None:
     one = tab(told.url)
     one.open("", ".row.session")

@@ -203,6 +203,34 @@ def test_a_hit_behind_a_letter_that_folds_to_two(
     assert hit["text"][hit["at"] :] == "Postcode"
 
 
+@pytest.mark.parametrize(
+    ("rewards", "found"),
+    [
+        ([-0.02, -0.02, 0.98, -0.02, -1.5], [(2, 0.98, 0.94), (4, -1.5, -0.58)]),
+        ([1.0, 1.0, 1.0, 1.0], []),
+        ([0.0, 0.0], []),
+    ],
+)
+def test_an_episode_says_which_steps_stand_out(
+    rewards: list[float], found: list[tuple[int, float, float]],
+    store: Delivery, records: Records, show: Callable[[str], Page],
+) -> None:  # fmt: skip
+    store.write(records.session("s1", start_ns=START_NS))
+    for number, reward in enumerate(rewards):
+        at_ns, step = START_NS + number * SECOND, f"t{number}"
+        store.write(
+            events.TimestepRecord(timestep_id=step, session_id="s1", seen_ns=1, index=number, start_ns=at_ns),
+            events.EventRecord(
+                event_id=f"e{number}", session_id="s1", timestep_id=step, event_type="environment", time_ns=at_ns + 9,
+                reward=reward, data={"after": f"at {number}"},
+            ),
+        )  # fmt: skip
+    page = show(store.url).get("/api/session?id=s1")
+    assert [(one["position"], one["reward"], one["so_far"]) for one in page["highlights"]] == found
+    assert [one["data"] for one in page["highlights"]] == [{"after": f"at {position}"} for position, _, _ in found]
+    assert page["large"] == (pytest.approx(0.6) if found else None)
+
+
 def test_the_start_says_what_runs_and_what_is_worth_a_look(
     store: Delivery, records: Records, show: Callable[[str], Page]
 ) -> None:

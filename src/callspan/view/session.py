@@ -19,6 +19,7 @@ from callspan.record.messages import tool_name
 from callspan.stores.base import CallFilter, Content, Event, Reader, SessionSummary
 from callspan.stores.new_messages import ConversationReader, instructions
 from callspan.view.calls import CallRow, call_row
+from callspan.view.highlights import Highlight, highlights
 from callspan.view.sessions import SessionRow, session_rows, thinned
 from callspan.view.source import View, place_text
 from callspan.view.turns import plain, plain_messages
@@ -109,6 +110,10 @@ class SessionPage(msgspec.Struct):
     record: dict[str, object] | None = None
     curve: list[float] = []
     """The reward so far."""
+    highlights: list[Highlight] = []
+    """Steps whose reward stands out, some of them."""
+    large: float | None = None
+    """From what size on a reward stands out; None: none does."""
     before: float = 0.0
     """The reward that was given before step `step`."""
 
@@ -140,6 +145,7 @@ def _headed(
     found.session = session_rows(reader, [summary], curves)[0]
     found.record = _plain_session(summary.session)
     found.curve = thinned([value for _, value in curve], _POINTS)
+    found.highlights, found.large = highlights(reader, session_id, curve)
     if begins_ns is not None:
         found.before = next((value for time_ns, value in reversed(curve) if time_ns < begins_ns), 0.0)
     return found

@@ -1,10 +1,11 @@
 // An episode of reinforcement learning: the reward so far above a table of steps; equal steps are one row.
 import { h, soft, strong, link } from "./dom.js";
 import { clock, least, most, oneLine, plural, signed, time } from "./format.js";
-import { axisOf, callPieces, curve } from "./bars.js";
+import { axisOf, callPieces } from "./bars.js";
 import { address } from "./app.js";
 import { actionText, answers, contextOf, footLine, observationText, rewardText, turnOf } from "./conversation.js";
 import { text, turnBox } from "./parts.js";
+import { overview, rewardCurve, showBand } from "./rewards.js";
 
 const stepsOf = data => {
   const inside = new Map(data.steps.map(step => [step.id, []]));
@@ -22,7 +23,7 @@ const stepsOf = data => {
 // A table instead of a tree where most steps have an action, a reward of the environment, and at most one call.
 export const isEpisode = data => {
   const steps = stepsOf(data), fit = steps.filter(one => one.action && one.environment?.record.reward !== undefined && one.calls.length <= 1);
-  return steps.length > 1 && fit.length > steps.length / 2 ? { course, detail, callOf } : null;
+  return steps.length > 1 && fit.length > steps.length / 2 ? { course, detail, callOf, opening, showBand } : null;
 };
 
 const runsOf = (steps, next) => {
@@ -42,14 +43,11 @@ const callOf = (data, row) => stepsOf(data).find(one => one.step.id === row.data
 const course = data => {
   const steps = stepsOf(data), times = data.rows.filter(entry => entry.step_id);
   const start = least(times.map(entry => entry.start_ms)), end = most(times.map(entry => entry.start_ms + (entry.lasted_ms || 0)));
-  const axis = axisOf(start, end), big = most(steps.map(one => Math.abs(one.reward ?? 0)));
-  const values = data.curve.length ? data.curve : [0], high = Math.max(0, ...values), low = Math.min(0, ...values);
-  const head = h("div.bigcurve", null, h("div.axis", null, h("span", null, signed(high)), h("span", null, low < 0 ? signed(low) : "0")), curve([values], 600, 72),
-    h("span"), h("div.axis", null, h("span", null, "first step"), h("span", null, "last")));
+  const axis = axisOf(start, end);
   const rows = runsOf(steps, data.next).map(({ steps: some }) => {
-    const first = some[0], last = some.at(-1), given = some.filter(one => one.reward !== null), reward = given.length ? given.reduce((total, one) => total + one.reward, 0) : null, rare = Math.abs(first.reward ?? 0) > big / 2 && big > 0;
+    const first = some[0], last = some.at(-1), given = some.filter(one => one.reward !== null), reward = given.length ? given.reduce((total, one) => total + one.reward, 0) : null, rare = data.large !== null && Math.abs(first.reward ?? 0) >= data.large;
     const seen = [first, last].map(one => (one.environment ? observationText(one.environment) : ""));
-    return h("div.row", { role: "row", tabindex: "-1", data: { id: last.step.id } },
+    return h("div.row", { role: "row", tabindex: "-1", data: { id: last.step.id, first: first.step.position, last: last.step.position } },
       h("span.right.soft", { role: "gridcell" }, some.length > 1 ? `${first.step.position}–${last.step.position}` : first.step.position),
       h("span", { role: "gridcell" }, rare ? strong(word(first)) : word(first), some.length > 1 ? soft(` × ${some.length}`) : ""),
       h("span.right", { role: "gridcell" }, rare && reward !== null ? rewardText(reward) : soft(signed(reward))),
@@ -60,9 +58,12 @@ const course = data => {
   });
   const heads = ["step", "action", "reward", "so far", "observation after", "when", "time"].map((name, at) => h(`span${[0, 2, 3, 6].includes(at) ? ".right" : ""}`, { role: "columnheader" }, name));
   const others = data.rows.filter(entry => !entry.step_id && entry.kind === "reward");
-  return [head, h("div.episode", { role: "grid", "aria-label": "Steps" }, h("div.row.head", { role: "row" }, heads), rows),
+  return [rewardCurve(data), h("div.episode", { role: "grid", "aria-label": "Steps" }, h("div.row.head", { role: "row" }, heads), rows),
     others.length ? h("p.pad.soft", null, "scores: ", others.map(entry => [entry.record.objective, " ", strong(signed(entry.record.value ?? null)), " "])) : ""];
 };
+
+// Before a step is chosen: the course of rewards, then the last step, where it is loaded.
+const opening = (data, pick) => [...overview(data, pick), ...(data.next ? [] : detail(data, { dataset: { id: stepsOf(data).at(-1).step.id } }))];
 
 // The chosen step: what was observed, done and earned, then what was sent with its call.
 const detail = (data, row) => {

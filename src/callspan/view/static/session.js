@@ -69,12 +69,12 @@ const gapsOf = rows => {
 
 // What is loaded: the entries of all pages as of one, and a step as the last page has it that has it.
 const merged = (pages, from) => {
-  const { session, record, curve, before } = pages.findLast(page => page.session), all = name => pages.flatMap(page => page[name]);
+  const { session, record, curve, highlights, large, before } = pages.findLast(page => page.session), all = name => pages.flatMap(page => page[name]);
   const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.id, step])), entries = [...rows.values()];
   const { next } = pages.at(-1), first = entries[0]?.start_ms, last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
   // Steps without entries are shown where they are between those that are loaded.
   const shown = [...steps.values()].filter(step => used.has(step.id) || ((!from || step.start_ms >= first) && (!next || step.start_ms <= last)));
-  return { session, record, curve, before, from, next, rows: entries, gaps: gapsOf(entries), steps: shown.sort((a, b) => a.position - b.position), instructions: Object.assign({}, ...all("instructions")) };
+  return { session, record, curve, highlights, large, before, from, next, rows: entries, gaps: gapsOf(entries), steps: shown.sort((a, b) => a.position - b.position), instructions: Object.assign({}, ...all("instructions")) };
 };
 
 // The tree: steps with their entries in order of time, then what belongs to no step; what came after the end is apart.
@@ -158,7 +158,7 @@ export default async ({ place, app, signal }) => {
   const tab = (name, which) => button(name, () => { panes.className = `panes ${which}`; for (const one of tabs.children) one.setAttribute("aria-selected", String(one.textContent === name)); }, { role: "tab", "aria-selected": String(which === "two") });
   const tabs = h("div.tabs", { role: "tablist" }, tab("Course", "one"), tab("Conversation", "two"));
   const show = row => {
-    if (table) { right.replaceChildren(...table.detail(data, row)); return; }
+    if (table) { right.replaceChildren(...table.detail(data, row)); table.showBand(course, data, row); return; }
     for (const one of right.querySelectorAll(".picked")) one.classList.remove("picked");
     const found = right.querySelector(`[data-entry="${CSS.escape(row.dataset.id)}"]`) || (joined(row.dataset.id) && right.querySelector(`[data-entry="${CSS.escape(joined(row.dataset.id))}"]`));
     if (found) { found.classList.add("picked"); found.scrollIntoView({ block: "nearest" }); }
@@ -179,6 +179,12 @@ export default async ({ place, app, signal }) => {
     course.replaceChildren(...(table ? table.course(data) : courseOf(data, folded, toggle)));
     if (kept) cursor.select(course.querySelector(`[data-id="${CSS.escape(kept)}"]`), { quiet: true, still: !inside });
     cursor.settle();
+  };
+  // Chooses the row of a step, if it is loaded.
+  const pick = ({ position }) => {
+    const row = [...course.querySelectorAll("[data-first]")].find(one => one.dataset.first <= position && position <= one.dataset.last);
+    cursor.select(row);
+    return row !== undefined;
   };
   const drawEnd = () => {
     end.hidden = !data.next && !from;
@@ -230,6 +236,8 @@ export default async ({ place, app, signal }) => {
     drawLeft();
     drawEnd();
     if (!table) right.replaceChildren(...conversationOf(data));
+    else if (!cursor.chosen()) right.replaceChildren(...table.opening(data, pick));
+    else table.showBand(course, data, cursor.chosen());
     open();
   };
   const open = () => { for (const one of right.querySelectorAll(".reasoning")) one.open = reasoningOpen; };
@@ -268,7 +276,7 @@ export default async ({ place, app, signal }) => {
     title: oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80),
     body: h("div", null, titlebar, tabs, h("div.newline", null, fresh), panes),
     ready: () => {
-      if (table) cursor.select(course.querySelector("[role=row][data-id]"), { still: true });
+      if (table && from) cursor.select(course.querySelector("[data-first]"), { still: true });
       if (globalThis.CALLSPAN_FILE) return say("file");
       listen();
       if (data.session.outcome === "running") ticking = setInterval(() => { if (data.session.outcome === "running" && !document.hidden) drawLeft(); }, 1000);
