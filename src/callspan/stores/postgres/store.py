@@ -41,6 +41,8 @@ from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 
 _MOMENT_MS: Final = 500
+_SMALL_BYTES: Final = 1 << 16
+"""Of a content up to this size twice as many bytes, as JSON has them, cost less than a statement of its own."""
 _JSON: Final = ("json", "jsonb")
 _NUL: Final = "\\u0000"
 """What JSON has instead of the character that Postgres cannot store."""
@@ -174,8 +176,10 @@ class _Batch:
 
     def write(self, cursor: psycopg.Cursor) -> None:
         parts = sorted(self._contents.values(), key=lambda part: part.hash)
-        contents = [(part.hash, len(part.json), *bodies.to_row(part)) for part in parts]
-        cursor.executemany(_CONTENT, contents)
+        small = [part for part in parts if len(part.json) <= _SMALL_BYTES]
+        _write(cursor, _SMALL_CONTENT, _CONTENT_TYPES, [_content_row(part) for part in small])
+        large = [part for part in parts if len(part.json) > _SMALL_BYTES]
+        cursor.executemany(_CONTENT, [(part.hash, len(part.json), *bodies.to_row(part)) for part in large])
         _write(cursor, _NODE, _NODE_TYPES, sorted(self._nodes.values()))
         for kind, table in TABLES.items():
             found = self._merge(cursor, table) if table.merges else [row for _, row in self._rows[kind].values()]
@@ -244,12 +248,19 @@ def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes,
 _CONTENT: Final = (
     "INSERT INTO content (hash, size, role, text, data) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 )
+_CONTENT_TYPES: Final = {"hash": "bytea", "size": "bigint", "role": "text", "text": "text", "data": "bytea"}
 _NODE_TYPES: Final = {"id": "bytea", "parent": "bytea", "content": "bytea", "depth": "int"}
 
 
-def _hex(key: bytes | None) -> str | None:
-    """Return a key in the form in which JSON has it."""
-    return None if key is None else f"\\x{key.hex()}"
+def _hex(data: bytes | None) -> str | None:
+    """Return bytes in the form in which JSON has them."""
+    return None if data is None else f"\\x{data.hex()}"
+
+
+def _content_row(part: bodies.Piece) -> Sequence[object]:
+    """Return the row of a content in the form in which JSON has it."""
+    role, text, left = bodies.to_row(part)
+    return _hex(part.hash), len(part.json), role, text, _hex(left)
 
 
 def _write(cursor: psycopg.Cursor, sql: bytes, names: Iterable[str], rows: Sequence[Sequence[object]]) -> None:
@@ -273,6 +284,7 @@ def _statement(table: str, types: Mapping[str, str], conflict: str) -> bytes:
     return f"{sql} {conflict}".encode()
 
 
+_SMALL_CONTENT: Final = _statement("content", _CONTENT_TYPES, "ON CONFLICT DO NOTHING")
 _NODE: Final = _statement("ctx", _NODE_TYPES, "ON CONFLICT DO NOTHING")
 
 
