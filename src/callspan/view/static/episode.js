@@ -45,7 +45,11 @@ const course = data => {
   const start = least(times.map(entry => entry.start_ms)), end = most(times.map(entry => entry.start_ms + (entry.lasted_ms || 0)));
   const axis = axisOf(start, end);
   const rows = runsOf(steps, data.next).map(({ steps: some }) => {
-    const first = some[0], last = some.at(-1), given = some.filter(one => one.reward !== null), reward = given.length ? given.reduce((total, one) => total + one.reward, 0) : null, rare = data.large !== null && Math.abs(first.reward ?? 0) >= data.large;
+    const first = some[0];
+    const last = some.at(-1);
+    const given = some.filter(one => one.reward !== null);
+    const reward = given.length ? given.reduce((total, one) => total + one.reward, 0) : null;
+    const rare = data.large !== null && Math.abs(first.reward ?? 0) >= data.large;
     const seen = [first, last].map(one => (one.environment ? observationText(one.environment) : ""));
     return h("div.row", { role: "row", tabindex: "-1", data: { id: last.step.id, first: first.step.position, last: last.step.position } },
       h("span.right.soft", { role: "gridcell" }, some.length > 1 ? `${first.step.position}–${last.step.position}` : first.step.position),
@@ -72,11 +76,34 @@ const detail = (data, row) => {
   const before = steps[at - 1]?.environment, call = one.calls[0], context = contextOf(data.rows, data.instructions);
   const seen = one.environment?.record.data?.before ?? before?.record.data?.after;
   return [
-    h("div.stepline", null, strong(`step ${one.step.position}`), soft(clock(one.step.start_ms)), h("span.right", null, call ? [h("a.linked", { href: address("call", call.id) }, "call"), soft(`  ${call.call.model || ""}  ${time(call.lasted_ms)}`)] : "")),
+    h("div.stepline", null, strong(`step ${one.step.position}`), soft(clock(one.step.start_ms)),
+      h("span.right", null,
+        call ? [h("a.linked", { href: address("call", call.id) }, "call"), soft(`  ${call.call.model || ""}  ${time(call.lasted_ms)}`)] : ""
+      )
+    ),
     seen !== undefined && seen !== null ? turnBox("observation", "environment", [text(typeof seen === "string" ? seen : JSON.stringify(seen))]) : "",
-    ...one.entries.filter(entry => !["action", "environment"].includes(entry.kind)).flatMap(entry => (entry.kind === "call" ? [turnBox("assistant", one.calls.length > 1 ? clock(entry.start_ms) : "policy", [answers(entry, context.join), footLine(entry.call)], { class: entry === call ? "turn picked" : "turn" })] : turnOf(entry, context))),
+    ...one.entries.filter(entry => !["action", "environment"].includes(entry.kind)).flatMap(
+      entry => (
+        entry.kind === "call"
+          ? [
+            turnBox("assistant", one.calls.length > 1 ? clock(entry.start_ms) : "policy",
+              [answers(entry, context.join), footLine(entry.call)],
+              { class: entry === call ? "turn picked" : "turn" }
+            )
+          ]
+          : turnOf(entry, context)
+      )
+    ),
     one.action ? turnBox("", "action", [h("p", null, strong(actionText(one.action)))]) : "",
-    turnBox("", "reward", [h("p", null, one.reward === null ? soft("none is recorded") : rewardText(one.reward), soft(`  so far ${signed(one.soFar)}`), one.step.terminated ? soft("  terminated") : one.step.truncated ? soft("  truncated") : "")]),
+    turnBox("", "reward",
+      [
+        h("p", null,
+          one.reward === null ? soft("none is recorded") : rewardText(one.reward),
+          soft(`  so far ${signed(one.soFar)}`),
+          one.step.terminated ? soft("  terminated") : one.step.truncated ? soft("  truncated") : ""
+        )
+      ]
+    ),
     one.environment ? turnBox("observation", "environment", [text(observationText(one.environment))]) : "",
     call?.turn.new.length ? h("div.stepline", null, strong("Sent with this call"), soft(`${plural(call.turn.sent ?? call.turn.new.length, "message")}, new ${call.turn.new.length}`)) : "",
     ...(call?.turn.new || []).map(message => turnBox(message.role, "", [text(message.parts.map(part => part.text || "").join("\n"))])),

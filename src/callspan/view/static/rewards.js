@@ -23,7 +23,11 @@ const labelled = found => {
 export const rewardCurve = data => {
   const { high, low } = boundsOf(data), labels = labelled(data.highlights);
   const top = value => EDGE + (high - value) / (high - low || 1) * (HEIGHT - 2 * EDGE);
-  const dots = data.highlights.map(one => h(`i.dot.${one.reward > 0 ? "good" : "bad"}`, { title: `${nameOf(one)}: ${signed(one.reward)}`, style: { left: `${one.at * 100}%`, top: `${top(one.so_far)}px` } }));
+  const dots = data.highlights.map(
+    one => h(`i.dot.${one.reward > 0 ? "good" : "bad"}`,
+      { title: `${nameOf(one)}: ${signed(one.reward)}`, style: { left: `${one.at * 100}%`, top: `${top(one.so_far)}px` } }
+    )
+  );
   const words = labels.map(one => h(`span.said${one.at > .2 ? ".left" : ""}`, { style: { left: `${one.at * 100}%`, top: `${top(one.so_far)}px` } }, signed(one.reward)));
   return h("div.bigcurve", null,
     h("div.axis", null, h("span", null, signed(high)), h("span", null, low < 0 ? signed(low) : "0")),
@@ -51,7 +55,13 @@ export const overview = (data, pick) => {
   const heads = ["step", "reward", "so far", "observation after"].map((name, at) => h(`th${at === 1 || at === 2 ? ".right" : ""}`, { scope: "col" }, name));
   return [
     h("div.stepline", null, strong("Course of rewards"), soft(plural(data.session.steps, "step")), h("span.right", null, rewardText(data.session.reward ?? 0))),
-    h("p.pad", null, "The reward so far is between ", strong(signed(low)), " and ", strong(signed(high)), "; ", found.length ? plural(found.length, "step stands out:", "steps stand out:") : "no step stands out."),
-    found.length ? h("div.pad.standing", { tabindex: "0", role: "group", "aria-label": "Rewards that stand out" }, h("table.numbers", null, h("thead", null, h("tr", null, heads)), h("tbody", null, found.map(row)))) : "",
+    h("p.pad", null, "The reward so far is between ", strong(signed(low)), " and ", strong(signed(high)),
+      "; ",
+      found.length ? plural(found.length, "step stands out:", "steps stand out:") : "no step stands out."
+    ),
+    found.length ? h("div.pad.standing",
+      { tabindex: "0", role: "group", "aria-label": "Rewards that stand out" },
+      h("table.numbers", null, h("thead", null, h("tr", null, heads)), h("tbody", null, found.map(row)))
+    ) : "",
   ].filter(Boolean);
 };

@@ -12,7 +12,12 @@ import { isEpisode } from "./episode.js";
 import { quoted } from "./filters.js";
 
 export const facts = (row, record) => {
-  const labels = [["user", row.user], ["task", row.task], ["experiment", row.experiment], ...Object.entries(row.metadata).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : value])].filter(([, value]) => value !== null && value !== undefined);
+  const labels = [
+    ["user", row.user],
+    ["task", row.task],
+    ["experiment", row.experiment],
+    ...Object.entries(row.metadata).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : value])
+  ].filter(([, value]) => value !== null && value !== undefined);
   return h("div.facts", null,
     h("span", null, outcome(row), sessionMarks(row)), h("span", null, scores(row)),
     h("span", null, row.steps ? [strong(count(row.steps)), row.steps === 1 ? " step, " : " steps, "] : "", strong(count(row.calls)), row.calls === 1 ? " call" : " calls"),
@@ -20,7 +25,11 @@ export const facts = (row, record) => {
     row.cost_usd === null ? soft("cost unknown") : strong(cost(row)),
     row.group ? h("span", null, soft("group "), h("a.linked", { href: address("", null, { q: `group:${quoted(row.group)}` }) }, row.group)) : "",
     labels.map(([name, value]) => h("span", null, soft(name), " ", strong(oneLine(value)))),
-    h("span", null, row.start_ms === null ? "" : strong(`${day(row.start_ms) === "Today" ? "" : day(row.start_ms) + " "}${clock(row.start_ms)}`), row.outcome === "running" ? `, running for ${time(Date.now() - row.start_ms)}` : `, ${time(row.lasted_ms)}`, row.active_ms !== null ? soft(`, busy ${time(row.active_ms)}`) : ""),
+    h("span", null,
+      row.start_ms === null ? "" : strong(`${day(row.start_ms) === "Today" ? "" : day(row.start_ms) + " "}${clock(row.start_ms)}`),
+      row.outcome === "running" ? `, running for ${time(Date.now() - row.start_ms)}` : `, ${time(row.lasted_ms)}`,
+      row.active_ms !== null ? soft(`, busy ${time(row.active_ms)}`) : ""
+    ),
     row.content_level !== "full" ? soft(`content is ${row.content_level}`) : "",
     record.error ? h("span", null, mark("error", oneLine(record.error.message || record.error.type))) : "",
     h("span.id", null, row.id));
@@ -30,16 +39,32 @@ const NAMES = { guardrail: "check", environment: "env", tool_start: "tool", agen
 const costOf = entry => (entry.kind === "call" ? entry.call.cost_usd : entry.sums?.cost_usd ?? null);
 const label = entry => {
   const { record } = entry;
-  if (entry.kind === "call") return [callMarks(entry.call).map(one => one), entry.call.error && !entry.call.label ? soft(oneLine(entry.call.error)) : oneLine(entry.call.label || entry.call.model || "")];
+  if (entry.kind === "call") return [
+    callMarks(entry.call).map(one => one),
+    entry.call.error && !entry.call.label ? soft(oneLine(entry.call.error)) : oneLine(entry.call.label || entry.call.model || "")
+  ];
   if (entry.kind === "reward") return scoreLine(record);
   if (entry.kind === "message") return [oneLine(typeof record.content === "string" ? record.content : JSON.stringify(record.content ?? ""))];
   if (entry.kind.startsWith("tool")) {
     const said = record.error ? record.error.message || record.error.type : record.data?.result ?? record.data?.arguments;
-    return [record.error ? mark("error", "failed") : entry.kind === "tool_start" ? mark("running") : "", oneLine(record.name || "tool"), " ", soft(oneLine(typeof said === "string" ? said : JSON.stringify(said ?? "")))];
+    return [
+      record.error ? mark("error", "failed") : entry.kind === "tool_start" ? mark("running") : "",
+      oneLine(record.name || "tool"),
+      " ",
+      soft(oneLine(typeof said === "string" ? said : JSON.stringify(said ?? "")))
+    ];
   }
   if (entry.kind === "guardrail") return [record.metadata?.triggered ? mark("triggered") : soft("passed "), " ", oneLine(record.name || "")];
-  if (entry.kind === "environment") return [record.reward !== undefined ? [h(`b.${record.reward > 0 ? "good" : record.reward < 0 ? "bad" : "none"}`, null, signed(record.reward)), " "] : "", soft(actionText({ record: { data: record.data?.after ?? record.data } }))];
-  if (entry.sums) return [strong(oneLine(record.name || "")), " ", record.error ? mark("error", record.error.type) : outcomeOf(record), soft(entry.sums.calls ? ` ${plural(entry.sums.calls, "call")}` : "")];
+  if (entry.kind === "environment") return [
+    record.reward !== undefined ? [h(`b.${record.reward > 0 ? "good" : record.reward < 0 ? "bad" : "none"}`, null, signed(record.reward)), " "] : "",
+    soft(actionText({ record: { data: record.data?.after ?? record.data } }))
+  ];
+  if (entry.sums) return [
+    strong(oneLine(record.name || "")),
+    " ",
+    record.error ? mark("error", record.error.type) : outcomeOf(record),
+    soft(entry.sums.calls ? ` ${plural(entry.sums.calls, "call")}` : "")
+  ];
   return [oneLine(record.name || ""), " ", record.error ? mark("error", record.error.type) : "", soft(record.data === undefined ? "" : actionText(entry))];
 };
 
@@ -74,7 +99,20 @@ const merged = (pages, from) => {
   const { next } = pages.at(-1), first = entries[0]?.start_ms, last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
   // Steps without entries are shown where they are between those that are loaded.
   const shown = [...steps.values()].filter(step => used.has(step.id) || ((!from || step.start_ms >= first) && (!next || step.start_ms <= last)));
-  return { session, record, curve, highlights, large, before, from, next, rows: entries, gaps: gapsOf(entries), steps: shown.sort((a, b) => a.position - b.position), instructions: Object.assign({}, ...all("instructions")) };
+  return {
+    session,
+    record,
+    curve,
+    highlights,
+    large,
+    before,
+    from,
+    next,
+    rows: entries,
+    gaps: gapsOf(entries),
+    steps: shown.sort((a, b) => a.position - b.position),
+    instructions: Object.assign({}, ...all("instructions"))
+  };
 };
 
 // The tree: steps with their entries in order of time, then what belongs to no step; what came after the end is apart.
@@ -100,19 +138,29 @@ const sums = nodes => {
   return { calls: calls.length, cost: sum(calls.map(call => call.cost_usd)) };
 };
 const stepName = step => [strong(`${step.position} ${step.name || step.user_step_id || ""}`), step.turn !== null ? ` turn ${step.turn}` : ""];
-const stepFacts = step => [step.reward !== null ? [" ", h(`b.${step.reward > 0 ? "good" : step.reward < 0 ? "bad" : "none"}`, null, signed(step.reward))] : "", !["success", null].includes(step.outcome) ? [" ", mark(step.outcome === "cancelled" ? "cancelled" : "error", step.outcome)] : "", step.terminated ? soft(" terminated") : step.truncated ? soft(" truncated") : ""];
+const stepFacts = step => [
+  step.reward !== null ? [" ", h(`b.${step.reward > 0 ? "good" : step.reward < 0 ? "bad" : "none"}`, null, signed(step.reward))] : "",
+  !["success", null].includes(step.outcome) ? [" ", mark(step.outcome === "cancelled" ? "cancelled" : "error", step.outcome)] : "",
+  step.terminated ? soft(" terminated") : step.truncated ? soft(" truncated") : ""
+];
 
 const courseOf = (data, folded, toggle) => {
   const now = Date.now(), starts = data.rows.map(entry => entry.start_ms), { top, late } = order(data);
   const after = new Set(late.map(node => node.entry)), timed = data.rows.filter(entry => !after.has(entry));
-  const start = Math.min(data.session.start_ms !== null && !data.from ? data.session.start_ms : Infinity, least(starts)), end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0)))));
+  const start = Math.min(data.session.start_ms !== null && !data.from ? data.session.start_ms : Infinity, least(starts));
+  const end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0)))));
   const axis = axisOf(start, end, data.gaps), rows = [];
   const walk = (nodes, depth) => {
     for (const node of nodes) {
       if (node.entry) { rows.push(entryRow(node.entry, axis, now, depth + node.entry.depth)); continue; }
       const { step } = node, all = sums(node.inside), shut = folded.has(step.id);
       rows.push(h(`div.entry.step${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.id, step: "1" } },
-        h("span", null, button(shut ? "▸" : "▾", () => toggle(step.id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }), " ", stepName(step), stepFacts(step)),
+        h("span", null,
+          button(shut ? "▸" : "▾", () => toggle(step.id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }),
+          " ",
+          stepName(step),
+          stepFacts(step)
+        ),
         h("span.track", null, step.start_ms === null ? "" : span(step.start_ms, step.start_ms + (step.lasted_ms ?? now - step.start_ms), axis)),
         h("span.right", null, time(step.lasted_ms ?? (step.start_ms === null ? null : now - step.start_ms))), h("span.right", null, all.cost === null ? "" : money(all.cost))));
       if (!shut) walk(node.inside, depth + 1);
@@ -121,8 +169,19 @@ const courseOf = (data, folded, toggle) => {
   walk(top, 0);
   if (late.length) rows.push(h("div.entry.step", { role: "presentation" }, strong("after the end")), ...late.map(node => entryRow(node.entry, axis, now, 0)));
   const gapMarks = axis.cut.map(([from, to]) => h("span", { style: { left: `${axis.at(from)}%`, transform: "translateX(-40%)" } }, `⋯ ${time(to - from)} idle`));
-  const head = h("div.entry.axisline", { role: "presentation" }, h("span", null, "steps, calls, tools"), h("span.track", null, h("span", { style: { left: 0 } }, "0"), gapMarks, gapMarks.length ? "" : h("span", { style: { right: 0 } }, `${time(axis.busy)}`)), h("span.right", null, "time"), h("span.right", null, "cost"));
-  for (const row of rows) { const track = row.querySelector(".track"); if (track) track.prepend(...axis.cut.map(([from, to]) => h("i.gap", { style: { left: `${axis.at(from)}%`, width: `${axis.at(to) - axis.at(from)}%` } }))); }
+  const head = h("div.entry.axisline", { role: "presentation" }, h("span", null, "steps, calls, tools"),
+    h("span.track", null, h("span", { style: { left: 0 } }, "0"), gapMarks,
+      gapMarks.length ? "" : h("span", { style: { right: 0 } }, `${time(axis.busy)}`)
+    ),
+    h("span.right", null, "time"),
+    h("span.right", null, "cost")
+  );
+  for (const row of rows) {
+    const track = row.querySelector(".track");
+    if (track) track.prepend(
+      ...axis.cut.map(([from, to]) => h("i.gap", { style: { left: `${axis.at(from)}%`, width: `${axis.at(to) - axis.at(from)}%` } }))
+    );
+  }
   return [head, ...rows];
 };
 
@@ -138,7 +197,14 @@ const conversationOf = (data, rows) => {
     for (const node of nodes) {
       if (node.entry) { found.push(...turnOf(node.entry, context)); continue; }
       const { step } = node, all = sums(node.inside);
-      found.push(h("div.stepline", { data: { entry: step.id } }, h("span", null, stepName(step), stepFacts(step)), soft(clock(step.start_ms)), h("span.right.soft", null, [all.calls ? plural(all.calls, "call") : "", all.cost === null ? "" : money(all.cost), time(step.lasted_ms)].filter(Boolean).join("  "))));
+      found.push(
+        h("div.stepline", { data: { entry: step.id } }, h("span", null, stepName(step), stepFacts(step)),
+          soft(clock(step.start_ms)),
+          h("span.right.soft", null,
+            [all.calls ? plural(all.calls, "call") : "", all.cost === null ? "" : money(all.cost), time(step.lasted_ms)].filter(Boolean).join("  ")
+          )
+        )
+      );
       walk(node.inside);
     }
   };
@@ -151,11 +217,21 @@ export default async ({ place, app, signal }) => {
   const from = globalThis.CALLSPAN_FILE ? "" : place.values.step || "", pages = [await get("session", { id: place.id, step: from }, signal)];
   let data = merged(pages, from), stop = () => {}, held = null, reasoningOpen = false, raw = false, loading = false, closed = false;
   const id = data.session.id, folded = new Set();
-  const titlebar = h("div.titlebar"), course = h("div", { "aria-label": "Course", tabindex: "-1" }), end = h("div.pad.end"), left = h("div", null, course, end), right = h("section", { "aria-label": "Conversation", tabindex: "0" });
+  const titlebar = h("div.titlebar");
+  const course = h("div", { "aria-label": "Course", tabindex: "-1" });
+  const end = h("div.pad.end");
+  const left = h("div", null, course, end);
+  const right = h("section", { "aria-label": "Conversation", tabindex: "0" });
   const panes = h("div.panes.two", null, left, right), fresh = button("", () => take(held), { class: "new", hidden: true });
   const table = isEpisode(data);
   course.setAttribute("role", table ? "region" : "tree");
-  const tab = (name, which) => button(name, () => { panes.className = `panes ${which}`; for (const one of tabs.children) one.setAttribute("aria-selected", String(one.textContent === name)); }, { role: "tab", "aria-selected": String(which === "two") });
+  const tab = (name, which) => button(name,
+    () => {
+      panes.className = `panes ${which}`;
+      for (const one of tabs.children) one.setAttribute("aria-selected", String(one.textContent === name));
+    },
+    { role: "tab", "aria-selected": String(which === "two") }
+  );
   const tabs = h("div.tabs", { role: "tablist" }, tab("Course", "one"), tab("Conversation", "two"));
   const show = row => {
     if (table) { right.replaceChildren(...table.detail(data, row)); table.showBand(course, data, row); return; }
@@ -188,7 +264,13 @@ export default async ({ place, app, signal }) => {
   };
   const drawEnd = () => {
     end.hidden = !data.next && !from;
-    end.replaceChildren(...[data.next && button(`the next ${table ? "steps" : "entries"}`, load), from && link(address("session", id), "from the beginning"), !globalThis.CALLSPAN_FILE && data.session.steps > 1 && jump()].filter(Boolean));
+    end.replaceChildren(
+      ...[
+        data.next && button(`the next ${table ? "steps" : "entries"}`, load),
+        from && link(address("session", id), "from the beginning"),
+        !globalThis.CALLSPAN_FILE && data.session.steps > 1 && jump()
+      ].filter(Boolean)
+    );
   };
   const jump = () => {
     const field = h("input", { type: "number", min: "0", max: String(data.session.steps - 1), "aria-label": "Number of a step", value: from });
@@ -258,15 +340,46 @@ export default async ({ place, app, signal }) => {
     fresh.replaceChildren(plural(changes.rows.length, "new entry", "new entries"), " ", h("kbd", null, "."));
   };
   const neighbour = by => { const at = app.order.indexOf(id); const next = at >= 0 && app.order[at + by]; if (next) location.hash = address("session", next); };
-  const enter = () => { const row = cursor.chosen(); if (row?.dataset.step) return toggle(row.dataset.step); const call = row && (table ? table.callOf(data, row) : data.rows.find(entry => entry.id === row.dataset.id)?.kind === "call" ? row.dataset.id : joined(row.dataset.id)); if (call) location.hash = address("call", call); };
+  const enter = () => {
+    const row = cursor.chosen();
+    if (row?.dataset.step) return toggle(row.dataset.step);
+    const call = row && (
+      table
+        ? table.callOf(data, row)
+        : data.rows.find(entry => entry.id === row.dataset.id)?.kind === "call"
+        ? row.dataset.id
+        : joined(row.dataset.id)
+    );
+    if (call) location.hash = address("call", call);
+  };
   const isMark = row => row.querySelector(table ? "b.good" : ".mark");
   drawAll();
   const other = () => app.marked.find(one => one !== id);
   const compare = () => { if (other()) location.hash = address("compare", null, { a: other(), b: id }); };
   const keys = () => [["j k", table ? "step" : "row"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)],
-    ["h l", table ? "" : "fold, open"], ["h", "", () => { const row = cursor.chosen(); if (row?.dataset.step && !folded.has(row.dataset.step)) toggle(row.dataset.step); else cursor.jump(-1, one => one.dataset.step); }], ["l", table ? "open the step's call" : "", enter], ["Enter", "", enter],
+    ["h l", table ? "" : "fold, open"],
+    [
+      "h",
+      "",
+      () => {
+        const row = cursor.chosen();
+        if (row?.dataset.step && !folded.has(row.dataset.step)) toggle(row.dataset.step);
+        else cursor.jump(-1, one => one.dataset.step);
+      }
+    ],
+    ["l", table ? "open the step's call" : "", enter], ["Enter", "", enter],
     ["Tab", "conversation"], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; open(); }],
-    ["b", "bodies", () => { raw = !raw; for (const box of right.querySelectorAll(".box")) { box.nextElementSibling?.matches(".raw") && box.nextElementSibling.remove(); if (raw) box.after(h("pre.raw", null, box.dataset.raw || "")); } }],
+    [
+      "b",
+      "bodies",
+      () => {
+        raw = !raw;
+        for (const box of right.querySelectorAll(".box")) {
+          box.nextElementSibling?.matches(".raw") && box.nextElementSibling.remove();
+          if (raw) box.after(h("pre.raw", null, box.dataset.raw || ""));
+        }
+      }
+    ],
     ["n p", table ? "next, previous reward" : "next, previous mark"], ["n", "", () => cursor.jump(1, isMark)], ["p", "", () => cursor.jump(-1, isMark)],
     ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)], [".", "", () => take(held)],
     ["x", isMarked(id) ? "marked to compare" : "mark to compare", () => { toMark(id); setKeys(keys()); }], ["c", other() ? "compare with the marked one" : "", compare],
