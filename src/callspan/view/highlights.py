@@ -13,8 +13,8 @@ from callspan.record.events import MessageRecord
 from callspan.stores.base import Event, Reader
 
 _MOST: Final = 8
-_SHARE: Final = 0.4
-"""Of the largest reward: what is as large stands out."""
+_SHARES: Final = (0.4, 0.8)
+"""Of the largest reward: what is as large stands out, by the first share that less than half of the rewards have."""
 _SAME_TIME: Final = 20
 """Entries of the same time among which the reward's is looked for."""
 _DIGITS: Final = 9
@@ -49,10 +49,12 @@ def highlights(reader: Reader, session_id: str, curve: Sequence[tuple[int, float
     """
     before = [0.0, *(value for _, value in curve)]
     rewards = [round(value - before[at], _DIGITS) for at, (_, value) in enumerate(curve)]
-    least = max(map(abs, rewards), default=0.0) * _SHARE
-    large = [at for at, reward in enumerate(rewards) if abs(reward) >= least]
-    if len(large) > len(rewards) / 2 or not large:
+    least = next(
+        (size for share in _SHARES if rewards and _is_rare(rewards, size := share * max(map(abs, rewards)))), None
+    )
+    if least is None:
         return Highlights([], None)
+    large = [at for at, reward in enumerate(rewards) if abs(reward) >= least]
     positions = reader.step_positions([session_id])
     found = []
     for at in sorted(nlargest(_MOST, large, key=lambda at: abs(rewards[at]))):
@@ -68,6 +70,11 @@ def highlights(reader: Reader, session_id: str, curve: Sequence[tuple[int, float
             )
         )
     return Highlights(found, least)
+
+
+def _is_rare(rewards: Sequence[float], size: float) -> bool:
+    """Return whether less than half of the rewards are as large."""
+    return sum(abs(reward) >= size for reward in rewards) < len(rewards) / 2
 
 
 def _given(reader: Reader, session_id: str, time_ns: int) -> Event | None:
