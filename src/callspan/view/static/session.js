@@ -286,6 +286,7 @@ export default async ({ place, app, signal }) => {
       if (closed) return;
       take(held);
       pages.push(page);
+      for (const pane of [left, right]) pane.classList.add("many");
       listen();
       data = merged(pages, from);
       drawLeft();
