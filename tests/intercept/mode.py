@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import anthropic
 import openai
+from typing_extensions import Self
 
 from callspan.testing import ScriptedProvider
 
@@ -71,6 +73,13 @@ class Mode:
         else:
             with manager as value:
                 yield value
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the clients; not for async ones, which end with their event loop."""
+        asyncio.run(self.close())
 
     async def close(self) -> None:
         while self._open:

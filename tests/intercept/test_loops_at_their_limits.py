@@ -28,8 +28,9 @@ def _has_loops() -> None:
 
 
 @pytest.fixture
-def mode(provider: ScriptedProvider) -> Mode:
-    return Mode("sync", provider)
+def mode(provider: ScriptedProvider) -> Iterator[Mode]:
+    with Mode("sync", provider) as mode:
+        yield mode
 
 
 @pytest.fixture
@@ -83,7 +84,8 @@ def test_each_run_of_an_id_that_is_used_again_is_recorded_with_its_own_result(
 ) -> None:
     with ScriptedProvider() as provider, capture() as captured:
         provider.reply(text="Done.", repeat=True)
-        use(Mode("sync", provider))
+        with Mode("sync", provider) as mode:
+            use(mode)
         assert sorted(runs(captured)) == sorted((city, f"Sunny in {city}") for city in cities)
 
 
@@ -120,7 +122,8 @@ def test_what_runs_in_a_suppressed_block_is_not_recorded(use: Callable[[Mode], N
     with ScriptedProvider() as provider, capture() as captured:
         provider.reply(tool_calls=[request("Atlantis")])
         provider.reply(text="Done.", repeat=True)
-        use(Mode("sync", provider))
+        with Mode("sync", provider) as mode:
+            use(mode)
         assert "Sunny in Atlantis" not in str(captured.events)
         assert [one.metadata.get("outcome") for one in rows(captured, "agent") if use is suppressed_run] in ([], [None])
 
@@ -240,7 +243,8 @@ def test_of_a_loop_whose_last_turns_are_not_observed_no_outcome_is_known(use: Ca
     with ScriptedProvider() as provider, capture() as captured:
         provider.reply(tool_calls=[request()])
         provider.reply(text="Done.")
-        use(Mode("sync", provider))
+        with Mode("sync", provider) as mode:
+            use(mode)
         assert [outcome for _, outcome in outcomes(captured)] in ([None], [])
 
 
