@@ -18,8 +18,6 @@ Query: TypeAlias = Mapping[str, str]
 _PLACES: Final = ([int], [int, str], [int, int, str])
 """The types of a place: an offset, or a time and an id, perhaps behind the value by which the rows are sorted."""
 _LARGEST: Final = 2**63 - 1
-
-
 _DIGITS: Final = 19
 
 
