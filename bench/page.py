@@ -14,7 +14,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 README = PAGE.parent.parent / "README.md"
-PARTS = ("times", "watched", "instructions", "peers", "weights", "scale", "service")
+PARTS = ("times", "watched", "instructions", "peers", "apart", "weights", "scale", "service")
 PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "msgspec", "wrapt")
 _QUIET = 0.1
 """CPUs kept busy by others up to which a machine counts as quiet."""
@@ -28,7 +28,7 @@ _HEAD = """# Overhead of callspan
 | --- | --- |
 | how long does a call, a chunk or a step take with callspan? | [microseconds added](#summary-µs-added) |
 | what does it take anywhere? | [instructions](#thousands-of-instructions-added), [allocations](#allocations-added) |
-| what do other tracers cost? | [the others](#the-others) |
+| what do other tracers cost? | [the others](#the-others), [apart](#a-plain-call-each-in-a-process-of-its-own) |
 | what does it cost to start, and to deliver to a store? | [starting up](#starting-up), [delivery](#delivery) |
 | how large is a span? | [a span's weight](#a-spans-weight) |
 | where does the cost of a tool or timestep go? | [tools and timesteps](#tools-and-timesteps-with-an-otlp-store) |

@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import json
 import logging
+import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ from rows import BARE, DEFAULT, FLOOR, SUPPRESSED, Row, Wrap, instrumented, prov
 from toggles import Toggle
 from valgrind import Counter
 
+_SETTLED, _CALLS = 500, 1000
+"""Calls before the interpreter has adapted to all of them, and measured ones."""
 _VERSIONS = ("openai", "anthropic", "opentelemetry-sdk", "wrapt", "pydantic")
 
 
@@ -151,6 +154,22 @@ def started(peer: Peer, *, ours: bool) -> dict[str, Any]:
     return {"started_ms": (time.process_time_ns() - before) / 1e6}
 
 
+def apart(peer: Peer, tracing: TracerProvider, row: str, wanted: str) -> dict[str, Any]:
+    """Return the CPU nanoseconds of a call of each SDK in a process in which nothing else is ever switched on."""
+    options = native_options(tracing) if peer.built_in and row == THEIRS else {}
+    if row == DEFAULT:
+        callspan.instrument(tracer_provider=tracing)
+    elif row == THEIRS:
+        peer.switch_on(tracing)
+    found = {}
+    for column in columns(**options):
+        if wanted in column.name and column.name.split()[0] in peer.families:
+            column.run(_SETTLED, same, time.thread_time_ns)
+            gc.collect()
+            found[column.name] = statistics.median(column.run(_CALLS, same, time.thread_time_ns))
+    return {"apart": found}
+
+
 def weighed(peer: Peer, *, content: bool) -> dict[str, Any]:
     """Return the bytes of the spans of a call as OTLP, ours and theirs."""
     family = peer.families[0]
@@ -191,12 +210,13 @@ _KINDS = {"times": times, "instructions": instructions, "seen": seen}
 def main() -> None:
     """Measure one kind of figures and write them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=[*_KINDS, "started", "started-ours", "weighed", "weighed-without"])
+    parser.add_argument("kind", choices=[*_KINDS, "apart", "started", "started-ours", "weighed", "weighed-without"])
     parser.add_argument("name", choices=PEERS)
     parser.add_argument("file", type=Path)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--columns", default="")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--row", choices=(BARE, DEFAULT, THEIRS), default=BARE)
     options = parser.parse_args()
     # What the peers warn of is heard by nobody, as printing it would cost them more than it has to.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -207,6 +227,8 @@ def main() -> None:
             tracing.add_span_processor(options.notes)
         brief = options.quick or options.kind != "times"
         found = _KINDS[options.kind](Stage(peer, tracing, options.columns, brief=brief), options)
+    elif options.kind == "apart":
+        found = apart(peer, provider(), options.row, options.columns)
     elif options.kind.startswith("weighed"):
         found = weighed(peer, content=options.kind == "weighed")
     else:

@@ -19,7 +19,8 @@ import page
 import peer_report
 import valgrind
 import weight_report
-from peers import PEERS, Peer
+from peers import PEERS, THEIRS, Peer
+from rows import BARE, DEFAULT
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PROGRAM = str(Path(__file__).with_name("peer_process.py"))
@@ -29,6 +30,8 @@ _ENCODER = "opentelemetry-exporter-otlp-proto-common"
 _SECONDS = {True: 0.2, False: 5.5}
 """Per column of a peer, by whether the run is a quick one."""
 _STARTS = 3
+_ROUNDS = 5
+"""Of processes for each row."""
 
 
 @dataclass
@@ -106,6 +109,7 @@ def main() -> None:
     parser.add_argument("--instructions", action="store_true", help="instructions and allocations, no times")
     parser.add_argument("--times", action="store_true", help="times, no instructions")
     parser.add_argument("--weights", action="store_true", help="bytes of spans, and write no other part of the page")
+    parser.add_argument("--apart", action="store_true", help="a plain call in processes of its own; no other part")
     parser.add_argument("--make", action="store_true", help="make the environments, measure nothing")
     parser.add_argument("--page", type=Path, help="write the page there")
     options = parser.parse_args()
@@ -114,17 +118,33 @@ def main() -> None:
         place.make()
     if options.make:
         return
+    if options.apart or not (options.quick or options.columns):
+        _put_apart(places, options)
+    if options.apart:
+        return
     if not options.quick:
         _weigh(places)
         if not options.only:
             page.put("weights", weight_report.text(places), options.page or page.PAGE)
         else:
             print(weight_report.text(places))
-    if options.weights:
-        return
+    if not options.weights:
+        _put_measured(places, options)
+
+
+def _put_apart(places: list[Place], options: argparse.Namespace) -> None:
     neighbours = page.Neighbours()
-    places = _measured(places, options)
-    text = peer_report.text(places, neighbours)
+    compared = {place.peer.name: _apart(place) for place in places if not place.trouble}
+    text = peer_report.apart(compared, neighbours)
+    if options.only:
+        print(text)
+    else:
+        page.put("apart", text, options.page or page.PAGE)
+
+
+def _put_measured(places: list[Place], options: argparse.Namespace) -> None:
+    neighbours = page.Neighbours()
+    text = peer_report.text(_measured(places, options), neighbours)
     partly = options.quick or options.only or options.columns or options.times or options.instructions
     if options.page is not None or not partly:
         page.put("peers", text, options.page or page.PAGE)
@@ -166,6 +186,20 @@ def _each(places: list[Place], kind: str, arguments: list[str], *, workers: int)
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(one, [place for place in places if not place.trouble]))
+
+
+def _apart(place: Place) -> list[dict[str, dict[str, float]]]:
+    """Return rounds: by row and column the CPU nanoseconds of a call, each row in a process of its own, in turn."""
+    rounds = []
+    names = (BARE, DEFAULT, THEIRS)
+    with tempfile.TemporaryDirectory() as directory:
+        for number in range(_ROUNDS):
+            turn = number % len(names)
+            order = (*names[turn:], *names[:turn])
+            arguments = ("--columns", "plain sync", "--row")
+            rounds.append({row: place.run("apart", Path(directory), *arguments, row)["apart"] for row in order})
+    print(f"{place.peer.name}: apart", flush=True)
+    return rounds
 
 
 def _starts(place: Place, times: int) -> dict[str, float]:
