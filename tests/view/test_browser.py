@@ -137,7 +137,9 @@ def told(store: Delivery, records: Records) -> Delivery:
             events.TimestepRecord(
                 timestep_id=step, session_id="episode", seen_ns=1, index=number, start_ns=START_NS + at_s * SECOND
             ),
-            records.call(call_id=f"p{number}", place=place, at_s=at_s, answer="south"),
+            records.call(
+                call_id=f"p{number}", place=place, at_s=at_s, answer="south", messages=done if number == 2 else SENT
+            ),
             event("episode", at_s + 0.2, "action", timestep_id=step, data={"move": "south"}),
             event("episode", at_s + 0.3, "environment", timestep_id=step, reward=reward, data={"after": "at 1"}),
         )
@@ -221,7 +223,25 @@ def test_an_episode_opens_with_its_course_of_rewards(told: Delivery, tab: Callab
     assert page.locator("[role=row][aria-selected=true]").count() == 0
     page.click(".standing a")
     assert page.get_attribute("[role=row][aria-selected=true]", "data-last") == "2"
-    assert "so far +0.94" in page.inner_text("[aria-label=Conversation]")
+    said = page.inner_text("[aria-label=Conversation]")
+    assert "so far +0.94" in said
+    assert "postcode missing" in said.partition("Sent with this call")[2], "also what is no text"
+
+
+def test_the_first_key_in_an_episode_chooses_its_first_steps(told: Delivery, tab: Callable[..., Tab]) -> None:
+    one = tab(told.url)
+    one.open("session/episode", "text=Course of rewards")
+    one.press("j")
+    assert one.tab.get_attribute("[role=row][aria-selected=true]", "data-first") == "0"
+    assert "step 1" in one.tab.inner_text("[aria-label=Conversation]")
+
+
+def test_a_narrow_comparison_names_both(told: Delivery, tab: Callable[..., Tab]) -> None:
+    one = tab(told.url, viewport={"width": 360, "height": 800})
+    one.open("compare?a=chat&b=bad", ".row.pair")
+    assert [one.tab.is_visible(f".table > .row.head [href='#/session/{name}']") for name in ("chat", "bad")] == [
+        True
+    ] * 2
 
 
 def test_by_keyboard_alone(told: Delivery, tab: Callable[..., Tab]) -> None:

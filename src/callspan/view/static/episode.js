@@ -4,7 +4,7 @@ import { clock, least, most, oneLine, plural, signed, time } from "./format.js";
 import { axisOf, callPieces } from "./bars.js";
 import { address } from "./app.js";
 import { actionText, answers, contextOf, footLine, observationText, rewardText, turnOf } from "./conversation.js";
-import { text, turnBox } from "./parts.js";
+import { part, text, turnBox } from "./parts.js";
 import { overview, rewardCurve, showBand } from "./rewards.js";
 
 const stepsOf = data => {
@@ -106,6 +106,6 @@ const detail = (data, row) => {
     ),
     one.environment ? turnBox("observation", "environment", [text(observationText(one.environment))]) : "",
     call?.turn.new.length ? h("div.stepline", null, strong("Sent with this call"), soft(`${plural(call.turn.sent ?? call.turn.new.length, "message")}, new ${call.turn.new.length}`)) : "",
-    ...(call?.turn.new || []).map(message => turnBox(message.role, "", [text(message.parts.map(part => part.text || "").join("\n"))])),
+    ...(call?.turn.new || []).map(message => turnBox(message.role, "", message.parts.map(one => part(one)))),
   ].filter(Boolean);
 };

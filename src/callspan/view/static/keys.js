@@ -62,7 +62,7 @@ export const sheet = () => {
 };
 
 // Lists: one tab stop each; the chosen row has the focus while the list has it.
-export const roving = (box, { rows = "[role=row],[role=treeitem]", choose } = {}) => {
+export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", choose } = {}) => {
   const all = () => [...box.querySelectorAll(rows)].filter(one => !one.hidden && one.offsetParent !== null);
   const chosen = () => box.querySelector("[aria-selected=true]");
   const select = (row, { quiet = false, still = false } = {}) => {
