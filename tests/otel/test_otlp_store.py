@@ -345,6 +345,26 @@ def test_a_session_is_erased_from_what_waits_for_a_receiver(
     assert not any(ident.encode() in path.read_bytes() for path in tmp_path.glob("*.segment") for ident in ids)
 
 
+def test_what_was_erased_is_not_sent_once_the_receiver_is_back(
+    provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the process has read and decoded of it for SQLite a moment before."""
+    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path))
+    stores = [f"sqlite:///{tmp_path}/calls.db", store]
+    receiver.status = 503
+    with instrumented(stores=stores) as handle:
+        with callspan.session("private") as session:
+            chats(provider, 2)
+        assert not handle.force_flush(300)
+        refused = len(receiver.refused)
+        assert callspan.erase(stores, sessions=session.id).is_complete
+        receiver.status = 200
+        chats(provider, 1)
+        assert handle.force_flush()
+    assert refused
+    assert [span.name for span in receiver.spans] == ["chat m"]
+
+
 def test_the_content_of_an_open_session_that_was_erased_does_not_return(
     provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

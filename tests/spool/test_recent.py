@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from callspan.spool.blanking import erase
 from callspan.spool.recent import Recent
 from callspan.spool.segment import Segment, encode_frame
 from callspan.spool.sink import Entry
@@ -105,6 +106,16 @@ def test_it_is_forgotten_soon_because_another_process_may_erase_it() -> None:
     recent.add(200, 300, [entry(2)])
     assert recent.after(100) == ((), 100)
     assert [one.start for one in recent.after(200)[0]] == [200]
+
+
+def test_what_was_erased_for_good_no_other_store_gets(segment: Segment) -> None:
+    """At once, also by another process, which knows nothing of what this one has read."""
+    assert len(segment.batch(0, 8, ALL).entries) == 8
+    gone = payload(3)
+    assert erase(segment.path.parent, ("one", "two"), gone.__eq__, unnamed=False).records == 1
+    found = [one.payload for one in segment.batch(0, 100, ALL).entries]
+    assert found == [payload(number) for number in range(10) if number != 3]
+    assert [one.payload for one in segment.batch(0, 100, ALL).entries] == found
 
 
 def test_what_a_late_store_reads_does_not_replace_what_the_others_need() -> None:

@@ -13,7 +13,7 @@ from callspan.spool.sink import Entry
 
 _MOST_BYTES: Final = 1 << 20
 _MOST_S: Final = 2.0
-"""What another process erases from the segment is in it for so long at most."""
+"""For so long it is kept in memory, also where another process erases it from the segment meanwhile."""
 _START: Final = attrgetter("start")
 
 
@@ -49,6 +49,12 @@ class Recent:
                 self._size += sum(len(entry.payload) for entry in entries)
                 self._end = end
                 self._drop(0)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries, self._size = [], 0
+            self._start = self._end = 0
 
     def discard_before(self, offset: int) -> None:
         """Forget what lies before an offset."""

@@ -353,18 +353,30 @@ class Segment:
         taken: list[Entry] = []
         total = 0
         for entry in known:
+            if taken and (len(taken) >= entries or total + len(entry.payload) > size):
+                break
             total += len(entry.payload)
-            if taken and (len(taken) >= entries or total > size):
-                return Batch(taken, [], offset)
             taken.append(entry)
-            offset = entry.end
+        if not self._still_has(taken):
+            recent.clear()
+            return self._read_recent(recent, offset, entries, size)
         number = len(taken)
+        if number < len(known):
+            return Batch(taken, [], taken[-1].end)
         if number >= entries:
             return Batch(taken, [], after)
         batch = self._read_on(taken, after, entries, size - total)
         if not batch.gaps:
             recent.add(after, batch.end, batch.entries[number:])
         return batch
+
+    def _still_has(self, entries: Sequence[Entry]) -> bool:
+        """Return whether all these stand in the file: another process may have erased some."""
+        if not entries:
+            return True
+        first = entries[0].start
+        data = _read_at(self._fd, entries[-1].end - first, first)
+        return all(data.startswith(one.payload, one.end - len(one.payload) - first) for one in entries)
 
     def _read_on(self, taken: list[Entry], offset: int, entries: int, size: int) -> Batch:
         """Add what the file has from `offset` on."""
