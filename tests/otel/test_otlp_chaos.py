@@ -120,11 +120,11 @@ def test_what_a_full_disk_takes_from_a_receiver_is_counted(provider: ScriptedPro
     assert written.returncode == 0
     with closing(open_store(f"sqlite:///{tmp_path}/calls.db")) as reader:
         calls = {call.call_id: str(call.span_id) for call in reader.calls(CallFilter())}
-        sessions = [summary.session.span_id for summary in reader.sessions()]
     lines = set((tmp_path / "0.ids").read_text().split())
     assert {line for line in lines if len(line) != SPAN_DIGITS} <= calls.keys()
     assert 0 < sum(ident not in receiver.spans for ident in calls.values()) <= sum(loss.calls for loss in lost)
-    assert sum(ident not in receiver.spans for ident in sessions) <= sum(loss.sessions for loss in lost)
+    assert any(loss.sessions and loss.timesteps for loss in lost)
+    # A session's span is a record of its own: where there was room only for the other, it counts as another record.
     lacking = {line for line in lines if len(line) == SPAN_DIGITS} - receiver.spans.keys()
     assert len(lacking) <= sum(loss.records for loss in lost)
     assert receiver.changed == []
