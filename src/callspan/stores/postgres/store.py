@@ -141,8 +141,8 @@ class _Batch:
     def __init__(self) -> None:
         self._contents: dict[bytes, bodies.Piece] = {}
         self._nodes: dict[bytes, tuple[str, str, str, int]] = {}
-        self._rows: dict[str, dict[object, tuple[Order, Sequence[object]]]] = defaultdict(dict)
-        self._versions: dict[str, dict[object, list[Any]]] = defaultdict(dict)
+        self._rows: dict[str, dict[str, tuple[Order, Sequence[object]]]] = defaultdict(dict)
+        self._versions: dict[str, dict[str, list[Any]]] = defaultdict(dict)
         self._responses: dict[str, list[Record]] = defaultdict(list)
 
     def add(self, entry: Entry, record: Record) -> None:
@@ -200,9 +200,9 @@ class _Batch:
             f"INSERT INTO {table.name} ({table.key}, seen_ns, schema_v) SELECT unnest(%s::text[]), 0, 1"
             f" ON CONFLICT DO NOTHING RETURNING {table.key}"
         )
-        fresh = {row[0] for row in cursor.execute(sql, (sorted(map(str, versions)),))}
-        rows: dict[object, Mapping[str, object] | None] = dict.fromkeys(versions)
-        if there := sorted(map(str, versions.keys() - fresh)):
+        fresh = {row[0] for row in cursor.execute(sql, (sorted(versions),))}
+        rows: dict[str, Mapping[str, object] | None] = dict.fromkeys(versions)
+        if there := sorted(versions.keys() - fresh):
             sql = f"SELECT * FROM {table.name} WHERE {table.key} = ANY(%s) ORDER BY {table.key} FOR UPDATE"
             names = [column.name for column in cursor.execute(sql, (there,)).description or ()]
             rows |= {row[table.key]: row for row in (dict(zip(names, values, strict=True)) for values in cursor)}
