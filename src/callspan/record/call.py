@@ -49,7 +49,7 @@ def schema_field() -> int:
     return always_written(FORMAT)
 
 
-class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RateLimit(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One rate limit, from the response headers."""
 
     limit: int | None = None
@@ -60,7 +60,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Seconds until it is full again, counted from the response."""
 
 
-class RateLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RateLimits(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The rate limits of the last response that had them."""
 
     requests: RateLimit | None = None
@@ -73,7 +73,7 @@ class RateLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Tokens of output."""
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One HTTP request within a call. Offsets count from the start of the call, monotonic."""
 
     number: int
@@ -110,7 +110,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Its own part of the call's cost."""
 
 
-class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """Times of a call. `start_ns` is Unix time; all others are monotonic offsets from it."""
 
     start_ns: int
@@ -133,7 +133,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Longest time between two chunks."""
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The request of a call."""
 
     model: str | None = None
@@ -161,7 +161,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The exact JSON as sent, media by reference unless inlined."""
 
 
-class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The response, complete or the received part."""
 
     id: str | None = None
@@ -195,7 +195,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The response as the endpoint returns it without streaming; a stream is folded into that form."""
 
 
-class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The error of a call."""
 
     kind: str
@@ -223,7 +223,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The error body as received, truncated if large; None where the content setting keeps none."""
 
 
-class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """Time and kind of one chunk. Its content is in the response."""
 
     offset_ns: int
@@ -236,7 +236,7 @@ class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether it carried text, reasoning, a refusal or a part of a tool call."""
 
 
-class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The course of a stream."""
 
     end: StreamEnd
@@ -251,7 +251,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first chunks in order; empty unless the setting `chunk_log` is set."""
 
 
-class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Http(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What the HTTP exchange of a call says beside its attempts; only where its span replaces one of the SDK's own."""
 
     scheme: str = "https"
@@ -272,7 +272,7 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The id of the conversation that the application gave to the SDK; None within a session."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The session and timestep in which a call was made."""
 
     session_id: str | None = None
@@ -285,7 +285,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Index of the timestep within its session, from 0."""
 
 
-class SpanLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SpanLink(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A link to another span."""
 
     trace_id: str
@@ -296,7 +296,7 @@ class SpanLink(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether its context came from another process."""
 
 
-class Trace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What few spans have: a record without it has a span whose parent, if any, is in the same process."""
 
     state: str | None = None
@@ -311,7 +311,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When the span begins, Unix time in nanoseconds; None: with what it is the span of."""
 
 
-class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Redaction(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One value that was removed from a record, and by which processor."""
 
     what: str
@@ -325,7 +325,7 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Hex digest of the removed value, only for `content` and `retention`: equal values have equal digests."""
 
 
-class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="call"):
+class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="call"):
     """One call to a provider, with its retries and its complete stream.
 
     One function builds it for plain, streamed and failed calls. Absent fields are unknown. Immutable.

@@ -50,7 +50,7 @@ METADATA_FIELDS: Final = frozenset(
 """`internal_*` fields identify the platform's operator, the others its customers."""
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """Sums over the calls and tools of a timestep or session that this process saw."""
 
     calls: int = 0
@@ -75,7 +75,9 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Time inside tools."""
 
 
-class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="session"):
+class SessionRecord(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="session"
+):
     """One episode or conversation; written at its start, on updates, and at its end."""
 
     session_id: str
@@ -132,7 +134,9 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """What was removed from the record, and why."""
 
 
-class TimestepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="timestep"):
+class TimestepRecord(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="timestep"
+):
     """One agent-environment turn; keyed by its own id, since two processes may use the same index."""
 
     timestep_id: str
@@ -183,7 +187,9 @@ class TimestepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """What was removed from the record, and why."""
 
 
-class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="event"):
+class EventRecord(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="event"
+):
     """Something that happened inside one system: an action, an environment step, a tool run, anything."""
 
     event_id: str
@@ -246,7 +252,9 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """What its span has of the trace beside these; None: nothing."""
 
 
-class MessageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="message"):
+class MessageRecord(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="message"
+):
     """A boundary message: information passed from one system to another."""
 
     message_id: str
@@ -285,7 +293,9 @@ class MessageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """What was removed from the record, and why."""
 
 
-class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="reward"):
+class RewardRecord(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="reward"
+):
     """A value given to an event, a call or a whole trajectory; append-only."""
 
     reward_id: str
@@ -338,6 +348,7 @@ class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord
 RECORD_TYPES: Final[dict[str, type[Record]]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Record)}
 """The type of each `kind` of record."""
+_KEYS: Final = {kind: (tag, f"{tag}_id") for tag, kind in RECORD_TYPES.items()}
 SCOPE_TYPES: Final = (SessionRecord, TimestepRecord)
 """The types of records with a start and an end. For `isinstance`: `A | B` there would make a new object each time."""
 
@@ -358,16 +369,5 @@ def latest_ns(record: Record) -> int:
 
 def record_key(record: Record) -> tuple[str, str]:
     """Return (kind, id): what makes a record the same record in every store."""
-    match record:
-        case CallRecord():
-            return "call", record.call_id
-        case SessionRecord():
-            return "session", record.session_id
-        case TimestepRecord():
-            return "timestep", record.timestep_id
-        case EventRecord():
-            return "event", record.event_id
-        case MessageRecord():
-            return "message", record.message_id
-        case RewardRecord():
-            return "reward", record.reward_id
+    kind, name = _KEYS[type(record)]
+    return kind, getattr(record, name)

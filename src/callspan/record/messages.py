@@ -42,7 +42,7 @@ def normalised(reason: str) -> str:
     return _WORDS.get(reason) or _WORDS.get(reason.lower(), reason)
 
 
-class Text(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="text"):
+class Text(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="text"):
     """Plain text, with the citations or annotations the provider attached to it."""
 
     text: str
@@ -53,7 +53,9 @@ class Text(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     """Log probabilities as received; None: none."""
 
 
-class Reasoning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="reasoning"):
+class Reasoning(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="reasoning"
+):
     """Thinking of the model. `text` is None where the provider returns it sealed."""
 
     text: str | None = None
@@ -64,14 +66,16 @@ class Reasoning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     """Opaque payload: Anthropic's redacted thinking, OpenAI's encrypted content."""
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="refusal"):
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="refusal"):
     """The model's words of refusal, kept apart from its answers."""
 
     text: str
     """The text."""
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="tool_call"):
+class ToolCall(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="tool_call"
+):
     """A tool the model calls.
 
     `tool_type` is `function`, `custom`, or the provider's own name of a hosted tool
@@ -92,7 +96,9 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """What else came with it: signatures, results of hosted tools."""
 
 
-class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="tool_result"):
+class ToolResult(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="tool_result"
+):
     """The answer to a tool call, as sent back to the model (or returned by a hosted tool)."""
 
     id: str | None = None
@@ -105,7 +111,7 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """As that of the tool call."""
 
 
-class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="media"):
+class Media(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="media"):
     """An image, audio, video or document: its location or hash, rarely its bytes."""
 
     modality: str
@@ -130,7 +136,9 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     """Base64, only where media are kept inline."""
 
 
-class UnknownPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="unknown"):
+class UnknownPart(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="unknown"
+):
     """A part of a kind this version does not know, as received."""
 
     data: object
@@ -140,7 +148,7 @@ class UnknownPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 Part: TypeAlias = Text | Reasoning | Refusal | ToolCall | ToolResult | Media | UnknownPart
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One turn: who speaks, and its parts in order."""
 
     role: str
@@ -174,7 +182,7 @@ def tool_name(tool: dict[str, object]) -> str | None:
     return next((name for name in names if isinstance(name, str) and name), None)
 
 
-class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Conversation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The messages of one call, derived from its wire bodies."""
 
     system: list[Part] = []

@@ -20,7 +20,7 @@ HEAD: Final = b'{"kind":"head"'
 """What the payload of a segment's head begins with."""
 
 
-class SpanFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="span"):
+class SpanFrame(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="span"):
     """A finished span. Stores of records pass over it."""
 
     trace_id: str
@@ -33,7 +33,7 @@ class SpanFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     """The message `Span` of OTLP."""
 
 
-class SpanLimits(msgspec.Struct, frozen=True, kw_only=True):
+class SpanLimits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How much a span may have; None: any number. The defaults are those of OpenTelemetry."""
 
     attributes: int | None = 128
@@ -47,7 +47,9 @@ class SpanLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Of a value in an event or link."""
 
 
-class SegmentHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="head"):
+class SegmentHead(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="head"
+):
     """What the spans of a segment have in common; its first frame, where a store takes spans."""
 
     resource: bytes

@@ -15,7 +15,7 @@ ADDITIVE_COUNTERS: Final = (
 """Counters of `Usage` that are summed over the models that worked on one call."""
 
 
-class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """Exact money."""
 
     usd: Decimal
@@ -26,7 +26,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """True where counts or prices are not certain: an estimated usage, a failed call, a service tier without prices."""
 
 
-class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One run of a model inside the provider's server, within one HTTP request, as the provider lists it.
 
     `input_tokens` is inclusive, as in `Usage`, whose counters include every iteration.
@@ -54,7 +54,7 @@ class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Its part of the call's cost, where the call's is the sum of several models'."""
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """Token counts of one call, and of media what the provider counts instead.
 
     `None` means unknown; 0 means the provider counted zero.

@@ -17,6 +17,8 @@ Process: TypeAlias = Callable[[Record], Record]
 """From a record as it was written to the one to store; the same object if nothing changes. Must not raise."""
 Delivered: TypeAlias = Callable[[Record], object]
 """Called with each record that was changed on the way, once it is stored. Must not raise."""
+_MADE: Final[Callable[[tuple[object, ...]], Entry]] = partial(tuple.__new__, Entry)
+"""Makes an entry of its fields in C."""
 _AT_A_STRETCH_NS: Final = 250_000
 _PAUSE_S: Final = 0.0 if sys.platform == "win32" else 0.000_05
 """Sleep between records, longer than waking a thread takes. 0 on Windows, where it would be a millisecond or more."""
@@ -99,8 +101,7 @@ class ProcessedSink:
                 changed.append(record)
             return written if takes_spans else record
 
-        # Cheaper than `_replace`.
-        deliver([Entry(one, start, end, payload, decode, made) for one, start, end, payload, _, made in entries])
+        deliver([_MADE((one, start, end, payload, decode, made)) for one, start, end, payload, _, made in entries])
         if delivered is not None:
             for record in changed:
                 delivered(record)

@@ -67,7 +67,7 @@ _ROLE_OF_TYPE: Final = {
 }
 
 
-class Piece(NamedTuple):
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """One value, stored once for all records that refer to it."""
 
     hash: bytes
@@ -87,7 +87,7 @@ class Stored(NamedTuple):
     """The JSON, with the place of each long text in `text` instead of it; None for a message of only role and text."""
 
 
-class Parts(NamedTuple):
+class Parts(msgspec.Struct, frozen=True, gc=False):
     """A request body split into parts."""
 
     skeleton: Piece

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -62,7 +62,7 @@ def cells_of(record: Record) -> Sequence[Cell]:
     return [*row.values()]
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """What SQL stores have alike of a call's row."""
 
     cells: Sequence[Cell]

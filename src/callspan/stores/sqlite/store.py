@@ -48,7 +48,7 @@ class Insert:
         self._flags = [names.index(name) for name in flags]
         self._statements: dict[tuple[bool, ...], str] = {}
 
-    def run(self, connection: sqlite3.Connection, values: Sequence[Cell]) -> sqlite3.Cursor:
+    def run(self, cursor: sqlite3.Cursor, values: Sequence[Cell]) -> None:
         """Insert a row. Raises sqlite3.Error."""
         # In C: a row has a hundred columns.
         present = tuple(map(is_not, values, repeat(None)))
@@ -56,9 +56,10 @@ class Insert:
         statement = self._statements.get(present)
         if statement is None:
             if len(self._statements) >= _MOST_STATEMENTS:
-                return connection.execute(self._statement((True,) * len(values)), bound)
+                cursor.execute(self._statement((True,) * len(values)), bound)
+                return
             statement = self._statements[present] = self._statement(present)
-        return connection.execute(statement, list(compress(bound, present)))
+        cursor.execute(statement, list(compress(bound, present)))
 
     def _bound(self, values: Sequence[Cell]) -> Sequence[Cell]:
         if not self._flags:
@@ -120,7 +121,7 @@ class SQLiteStore:
         try:
             with explaining(self.path), _transaction(connection):
                 self._forget_if_changed(connection)
-                self._store_all(connection, entries)
+                self._store_all(connection.cursor(), entries)
         except POISON as error:
             self._forget_all()
             raise PoisonError(error_text(error)) from error
@@ -152,7 +153,7 @@ class SQLiteStore:
         with explaining(self.path), closing(connection):
             check_layout(str(self.path), version)
             connection.execute("BEGIN IMMEDIATE")
-            self._merge(connection, record)
+            self._merge(connection.cursor(), record)
             found = WritersReader(self.path, connection).session(record_key(record)[1])
             connection.rollback()
         return tried(found=found is not None)
@@ -178,92 +179,97 @@ class SQLiteStore:
             raise sqlite3.OperationalError("not open")
         return self._connection
 
-    def _store_all(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    def _store_all(self, cursor: sqlite3.Cursor, entries: Sequence[Entry]) -> None:
+        # One cursor for all statements: a connection makes one for each, and keeps a list of them.
         scopes: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
         for entry in entries:
             # One at a time: the garbage collector, possibly on a caller's thread, traverses all live objects.
             record = entry.decode(entry)
-            if self._has_erased and is_erased(record, partial(_erased_ns, connection)):
+            if self._has_erased and is_erased(record, partial(_erased_ns, cursor)):
                 continue
             if isinstance(record, SCOPE_TYPES):
                 add_version(scopes[record_key(record)], record)
             elif isinstance(record, CallRecord) and not record.is_merged:
-                self._insert_call(connection, entry.once(prepared, record))
+                self._insert_call(cursor, entry.once(prepared, record))
             elif isinstance(record, CallRecord):
-                self._store_response(connection, record)
+                self._store_response(cursor, record)
             else:
-                insert_of(TABLES[record_key(record)[0]]).run(connection, entry.once(cells_of, record))
+                insert_of(TABLES[record_key(record)[0]]).run(cursor, entry.once(cells_of, record))
         for versions in scopes.values():
             for record in versions:
-                self._merge(connection, record)
+                self._merge(cursor, record)
 
-    def _insert_call(self, connection: sqlite3.Connection, row: Prepared) -> None:
-        insert_of(TABLES[_CALL]).run(connection, (*row.cells, *self._references(connection, row)))
+    def _insert_call(self, cursor: sqlite3.Cursor, row: Prepared) -> None:
+        insert_of(TABLES[_CALL]).run(cursor, (*row.cells, *self._references(cursor, row)))
 
-    def _store_response(self, connection: sqlite3.Connection, record: CallRecord) -> None:
+    def _store_response(self, cursor: sqlite3.Cursor, record: CallRecord) -> None:
         """Merge a version of a background response's call with what is there."""
-        known = WritersReader(self.path, connection).exact_call(record.call_id)
+        known = WritersReader(self.path, cursor.connection).exact_call(record.call_id)
         whole = combined(known, [record])
         if whole is None:
             return
-        connection.execute("DELETE FROM calls WHERE call_id = ?", (record.call_id,))
-        self._insert_call(connection, prepared(whole))
+        cursor.execute("DELETE FROM calls WHERE call_id = ?", (record.call_id,))
+        self._insert_call(cursor, prepared(whole))
 
     @staticmethod
-    def _merge(connection: sqlite3.Connection, record: Record) -> None:
+    def _merge(cursor: sqlite3.Cursor, record: Record) -> None:
         """Merge a version of a session or timestep with what is there."""
         kind, key = record_key(record)
-        table, cursor = TABLES[kind], connection.cursor()
-        cursor.row_factory = sqlite3.Row
-        there = cursor.execute(f"SELECT * FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone()
-        insert_of(table).run(connection, [*merged_row(table, there, record).values()])
+        table = TABLES[kind]
+        if not cursor.execute(f"SELECT 1 FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone():
+            insert_of(table).run(cursor, cells_of(record))
+            return
+        rows = cursor.connection.cursor()
+        rows.row_factory = sqlite3.Row
+        there = rows.execute(f"SELECT * FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone()
+        insert_of(table).run(cursor, [*merged_row(table, there, record).values()])
 
-    def _references(self, connection: sqlite3.Connection, row: Prepared) -> tuple[Cell, ...]:
+    def _references(self, cursor: sqlite3.Cursor, row: Prepared) -> tuple[Cell, ...]:
         """Return the ids of the contents, in the order of `REFERENCES`."""
         request = ctx = system = tools = output = None
         if (parts := row.request) is not None:
-            ids = {part.hash: self._content(connection, part) for part in parts.others}
-            request = self._content(connection, parts.skeleton)
+            ids = {part.hash: self._content(cursor, part) for part in parts.others}
+            request = self._content(cursor, parts.skeleton)
             system = ids.get(parts.system) if parts.system else None
             tools = ids.get(parts.tools) if parts.tools else None
-            ctx = self._chain(connection, parts.history)
+            ctx = self._chain(cursor, parts.history)
         if row.answer is not None:
-            output = self._content(connection, row.answer)
+            output = self._content(cursor, row.answer)
         return request, ctx, system, tools, output
 
-    def _content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
+    def _content(self, cursor: sqlite3.Cursor, part: bodies.Piece) -> int:
         found = self._contents.get(part.hash)
         if found is None:
-            found = self._new_content(connection, part) or _content_there(connection, part)
+            found = self._new_content(cursor, part) or _content_there(cursor, part)
             self._contents[part.hash] = found
         return found
 
-    def _new_content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int | None:
+    def _new_content(self, cursor: sqlite3.Cursor, part: bodies.Piece) -> int | None:
         """Insert a content and return its id; None if it already existed, which is rare."""
         role, text, left = bodies.to_row(part)
         data = None if left is None else bytearray(bodies.deflated(left))
-        cursor = _CONTENT.run(connection, (bytearray(part.hash), role, len(part.json), data, text))
+        _CONTENT.run(cursor, (bytearray(part.hash), role, len(part.json), data, text))
         if not cursor.rowcount:
             return None
         self._newest = found = int(cursor.lastrowid or 0)
         return found
 
-    def _chain(self, connection: sqlite3.Connection, history: Sequence[bodies.Piece]) -> int | None:
+    def _chain(self, cursor: sqlite3.Cursor, history: Sequence[bodies.Piece]) -> int | None:
         node = 0
         for depth, part in enumerate(history):
-            link = (node, self._content(connection, part))
-            found = self._nodes.get(link) or self._node(connection, link, depth)
+            link = (node, self._content(cursor, part))
+            found = self._nodes.get(link) or self._node(cursor, link, depth)
             self._nodes[link] = found
             node = found
         return node or None
 
-    def _node(self, connection: sqlite3.Connection, link: tuple[int, int], depth: int) -> int:
+    def _node(self, cursor: sqlite3.Cursor, link: tuple[int, int], depth: int) -> int:
         # Nothing refers yet to a content that was just added.
         if link[1] != self._newest:
-            known = connection.execute("SELECT id FROM ctx WHERE parent = ? AND content = ?", link).fetchone()
+            known = cursor.execute("SELECT id FROM ctx WHERE parent = ? AND content = ?", link).fetchone()
             if known is not None:
                 return int(known[0])
-        cursor = connection.execute("INSERT INTO ctx (parent, content, depth) VALUES (?, ?, ?)", (*link, depth))
+        cursor.execute("INSERT INTO ctx (parent, content, depth) VALUES (?, ?, ?)", (*link, depth))
         return int(cursor.lastrowid or 0)
 
     def _forget_if_changed(self, connection: sqlite3.Connection) -> None:
@@ -288,13 +294,13 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
 
 
-def _erased_ns(connection: sqlite3.Connection, digest: bytes) -> int | None:
-    found = connection.execute("SELECT time_ns FROM erased WHERE id = ?", (digest,)).fetchone()
+def _erased_ns(cursor: sqlite3.Cursor, digest: bytes) -> int | None:
+    found = cursor.execute("SELECT time_ns FROM erased WHERE id = ?", (digest,)).fetchone()
     return None if found is None else int(found[0])
 
 
-def _content_there(connection: sqlite3.Connection, part: bodies.Piece) -> int:
-    known = connection.execute("SELECT id FROM content WHERE hash = ?", (bytearray(part.hash),))
+def _content_there(cursor: sqlite3.Cursor, part: bodies.Piece) -> int:
+    known = cursor.execute("SELECT id FROM content WHERE hash = ?", (bytearray(part.hash),))
     return int(known.fetchone()[0])
 
 

@@ -125,7 +125,7 @@ class TemporaryReader(SQLiteReader):
             cells = [*merged_row(table, there, record).values()]
         else:
             cells = [*cells_of(record)]
-        insert_of(table).run(self._connection, cells)
+        insert_of(table).run(self._connection.cursor(), cells)
 
     def _run(self, *statements: str) -> None:
         for statement in statements:

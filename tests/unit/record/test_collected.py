@@ -1,0 +1,22 @@
+"""Records are no work for the garbage collector, which would look through what waits for several stores."""
+
+from __future__ import annotations
+
+import inspect
+
+import msgspec
+import pytest
+
+from callspan.record import call, events, messages, span_frames, usage
+
+_TYPES = [
+    found
+    for module in (call, events, messages, span_frames, usage)
+    for _, found in inspect.getmembers(module, inspect.isclass)
+    if issubclass(found, msgspec.Struct) and found.__module__ == module.__name__
+]
+
+
+@pytest.mark.parametrize("kind", _TYPES, ids=lambda kind: kind.__name__)
+def test_a_record_is_not_tracked(kind: type[msgspec.Struct]) -> None:
+    assert not kind.__struct_config__.gc
