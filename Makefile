@@ -139,6 +139,7 @@ nightly: newest test-all alone coverage documents bench bench-peers matrix mutan
 	CALLSPAN_SOAK_MINUTES=40 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -s tests/stores/test_soak.py
 	CALLSPAN_GROUPED_SESSIONS=10000 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 -m slow tests/stores/test_groups.py
 	CALLSPAN_CHAOS_SPANS=200000 $(PYTEST) tests/otel/test_otlp_chaos.py
+	CALLSPAN_CHAOS=all $(PYTEST) tests/otel/test_erasure_chaos.py
 	CALLSPAN_LOOP_SCRIPTS=1000 $(PYTEST) tests/intercept/test_loop_scripts.py
 	CALLSPAN_SOCKET_FRAMES=10000 $(PYTEST) -n 2 tests/intercept/test_socket_scripts.py
 	CALLSPAN_SOCKET_SOAK=1800000 $(PYTEST) tests/faults/test_websockets.py -k flat

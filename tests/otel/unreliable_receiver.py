@@ -24,6 +24,7 @@ class UnreliableReceiver:
     def __init__(self, seed: int, *, hang_s: float) -> None:
         self.faulty = 0.0
         """How many of the requests meet a fault: 0 none, 1 all."""
+        self.refuses_all = False
         self.spans: dict[str, bytes] = {}
         """What it took, by the id of the span."""
         self.parents: dict[str, str] = {}
@@ -48,6 +49,8 @@ class UnreliableReceiver:
     def fault(self) -> str:
         """Return what happens to a request; empty: nothing."""
         with self._lock:
+            if self.refuses_all:
+                return "refuses"
             found = next(self._faults) if self._chance.random() < self.faulty else ""
             self.met[found] += 1
             return found
