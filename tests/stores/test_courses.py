@@ -34,6 +34,23 @@ def test_a_limited_list_is_sorted_once(tmp_path: Path, deliver: Callable[[str], 
     assert sum("ORDER BY coalesce" in sql for sql in asked) == 1
 
 
+def test_lists_read_no_events_of_other_sessions(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    store = deliver(f"sqlite:///{tmp_path}/calls.db")
+    store.write(records.session("a", start_ns=START_NS), records.call(session_id="a"), rewarded(1, 0.5, "tool"))
+    reader, asked = store.read(), list[str]()
+    assert isinstance(reader, SQLiteReader)
+    reader._connection.set_trace_callback(asked.append)
+    found = list(reader.sessions()), reader.courses(["a"]), reader.reward_curves(["a"]), list(reader.events("a"))
+    reader._connection.set_trace_callback(None)
+    assert all(found)
+    queries = [sql for sql in asked if "events" in sql]
+    plans = [str(row["detail"]) for sql in queries for row in reader._rows(f"EXPLAIN QUERY PLAN {sql}")]
+    assert [plan for plan in plans if "events_type" in plan] == []
+    assert any("events_session" in plan for plan in plans)
+
+
 def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(
     url: str, deliver: Callable[[str], Delivery], records: Records
 ) -> None:

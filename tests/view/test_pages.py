@@ -66,6 +66,20 @@ def test_a_session_is_one_conversation_without_repetition(conversation: Page) ->
     assert page["session"]["scores"]["helpful"]["mean"] == 1.0
 
 
+@pytest.mark.parametrize("name", ["sessions", "calls"])
+def test_pages_behind_the_first_one_are_longer(
+    store: Delivery, records: Records, show: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for limit, rows in (("_FIRST", 2), ("_ROWS", 4), ("_AT_ONCE", 3)):
+        monkeypatch.setattr(f"callspan.view.{name}.{limit}", rows, raising=name == "sessions" or limit != "_AT_ONCE")
+    store.write(*(records.call(session_id=f"s{number}", at_s=number) for number in range(6)))
+    shown = show(store.url)
+    first = shown.get(f"/api/{name}?q=sort:time")
+    following = shown.get(f"/api/{name}?q=sort:time&after={first['next']}")
+    assert [len(first["rows"]), len(following["rows"]), following["next"]] == [2, 4, None]
+    assert len({row["id"] for row in (*first["rows"], *following["rows"])}) == 6
+
+
 def test_an_agent_has_the_sums_of_its_calls_and_what_ran_in_it(
     store: Delivery, records: Records, show: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,16 +22,18 @@ class SessionSource(NamedTuple):
 
 _NOTHING: Final = "CAST(NULL AS bigint)"
 _LATEST: Final = (
-    ("timesteps", "coalesce(t.end_ns, t.start_ns)"),
-    ("events", "t.time_ns"),
-    ("messages", "t.time_ns"),
-    ("rewards", "t.time_ns"),
+    ("calls", "max(coalesce(t.end_ns, t.start_ns))"),
+    ("timesteps", "max(coalesce(t.end_ns, t.start_ns))"),
+    ("events", "max(t.time_ns)"),
+    ("messages", "max(t.time_ns)"),
+    ("rewards", "max(t.time_ns)"),
 )
 """Tables of what happens in a session, and when."""
 _RUNS: Final = """
-t.session_id IS NOT NULL AND t.session_id NOT IN (SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)
-""".strip()
-"""The time of another session does not depend on what happened in it."""
+t.session_id IN (SELECT x.session_id FROM {table} x WHERE x.session_id IS NOT NULL GROUP BY x.session_id
+  EXCEPT SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)
+"""
+"""The time of another session does not depend on what happened in it: an index alone has its rows."""
 _ENDED: Final = "coalesce(max(ended), max(latest), max(recorded)) - coalesce(max(recorded), min(called))"
 _MEASURES: Final = {
     "cost": "CAST(sum(spent) AS bigint)",
@@ -41,7 +43,7 @@ _MEASURES: Final = {
 }
 _OF_CALLS: Final = {
     "cost": "CAST(sum({cost}) AS bigint)",
-    "time": "max(coalesce(c.end_ns, c.start_ns))",
+    "time": _NOTHING,
     "tokens": f"CAST(sum({TOKENS}) AS bigint)",
     "retries": "CAST(sum(c.retries) AS bigint)",
 }
@@ -90,7 +92,8 @@ def session_source(
         for table, time in _LATEST:
             last = [time if name == "time" else _NOTHING for name in names]
             columns = ", ".join(["t.session_id", "0", _NOTHING, _NOTHING, _NOTHING, *last])
-            parts.append(f"SELECT {columns} FROM {table} t WHERE {_RUNS}")
+            running = _RUNS.format(table=table)
+            parts.append(f"SELECT {columns} FROM {table} t WHERE {running} GROUP BY t.session_id")
     measures = "".join(f", {_MEASURES[name]} AS {name}" for name in names)
     sql = f"""(SELECT session_id, coalesce(max(recorded), min(called), 0) AS at{measures} FROM (
       {" UNION ALL ".join(parts)}) starts GROUP BY session_id HAVING max(known) = 1) found"""

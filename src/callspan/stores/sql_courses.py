@@ -28,9 +28,8 @@ _WORDS: Final = 160
 """Characters of the first words."""
 _QUESTION: Final = "question"
 _FIRST: Final = """
-SELECT c.{row_id}, c.session_id FROM calls c JOIN (
-    SELECT session_id AS of_session, min(start_ns) AS first_ns FROM calls WHERE {chosen} GROUP BY session_id) f
-  ON f.of_session = c.session_id AND f.first_ns = c.start_ns WHERE c.{chosen} ORDER BY c.call_id
+SELECT c.{row_id}, c.session_id FROM calls c WHERE (c.session_id, c.start_ns) IN (
+  SELECT session_id, min(start_ns) FROM calls WHERE {chosen} GROUP BY session_id) ORDER BY c.call_id
 """
 _RUNS: Final = """
 SELECT * FROM (
@@ -38,7 +37,7 @@ SELECT c.session_id AS of_session, 'call' AS kind, c.start_ns AS began, c.durati
     c.ttft_ns, c.outcome, c.retries FROM calls c WHERE c.{chosen}
 UNION ALL SELECT e.session_id, 'tool', e.time_ns, e.duration_ns, NULL,
     CASE WHEN e.error IS NULL THEN NULL ELSE 'error' END, NULL
-  FROM events e WHERE e.{chosen} AND e.event_type = 'tool') runs ORDER BY began, lasted
+  FROM events e WHERE e.{chosen} AND coalesce(e.event_type, '') = 'tool') runs ORDER BY began, lasted
 """
 _COUNT: Final = "SELECT session_id, count(*) FROM {table} WHERE {chosen} GROUP BY session_id"
 _ERRORS: Final = """

@@ -51,12 +51,11 @@ _EVERY: Final = CallFilter()
 _READ_AT_ONCE: Final = 500
 """Calls per query of whole rows."""
 _IDS_AT_ONCE: Final = 20_000
-_SUMMED_AT_ONCE: Final = 800
-"""Sessions per query of sums of calls, which may scan all sums; SQLite takes 999 parameters at least."""
 _AT_ONCE: Final = 200
-"""Sessions per query of what happened in them, of which there may be much."""
+"""Sessions per query: what one has read of them the next one finds in SQLite's memory."""
 _ANNOUNCES_ANOTHER: Final = f"""
-event_id IN (SELECT event_id || '{start_id("")}' FROM events WHERE {{chosen}} AND event_type IN ('tool', 'agent'))
+event_id IN (SELECT event_id || '{start_id("")}' FROM events
+  WHERE {{chosen}} AND coalesce(event_type, '') IN ('tool', 'agent'))
 """
 """Condition on `events`: the row is the start event of a run whose end is stored too."""
 _IN_RANGE: Final = "{start} BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
@@ -70,7 +69,7 @@ FROM (SELECT session_id, began, ended,
   FROM (SELECT c.session_id AS session_id, c.start_ns AS began, c.start_ns + c.duration_ns AS ended FROM calls c
       WHERE c.{{chosen}} AND {_IN_RANGE.format(start="c.start_ns", lasted="c.duration_ns")}
     UNION ALL SELECT e.session_id, e.time_ns, e.time_ns + e.duration_ns FROM events e
-      WHERE e.{{chosen}} AND e.event_type = 'tool'
+      WHERE e.{{chosen}} AND coalesce(e.event_type, '') = 'tool'
         AND {_IN_RANGE.format(start="e.time_ns", lasted="e.duration_ns")}) runs) behind
 GROUP BY session_id
 """
@@ -235,7 +234,7 @@ class SqlReader(SqlCourses):
         where = source.where if "since_ns" not in values else f"{source.where} AND at >= :since_ns"
         query = _Query("session_id", source.sql, where, source.order)
         ids = map(str, self._in_pages(query, values, limit, after=after))
-        while some := list(islice(ids, _SUMMED_AT_ONCE)):
+        while some := list(islice(ids, _AT_ONCE)):
             yield from self._sessions(some)
 
     def _with_calls(self, which: SessionFilter) -> Iterator[str]:
@@ -412,14 +411,13 @@ class SqlReader(SqlCourses):
             return None
 
     def _sessions(self, ids: Sequence[str]) -> Iterator[SessionSummary]:
-        """Yield the summaries of these sessions, with a fixed number of queries for each few hundred."""
+        """Yield the summaries of these sessions, a few hundred at most, with a fixed number of queries."""
         chosen, names = _chosen(ids)
         sums = {one.key: one for one in self._summaries(["session"], f"c.{chosen}", names, latencies=False)}
         models: dict[object, list[str | None]] = defaultdict(list)
         for row in self._rows(f"{self._models} WHERE {chosen}", **names):
             models[row["session_id"]].append(cast("str | None", row["model"]))
-        for start in range(0, len(ids), _AT_ONCE):
-            yield from self._summarized(ids[start : start + _AT_ONCE], sums, models)
+        yield from self._summarized(ids, sums, models)
 
     def _summarized(
         self, ids: Sequence[str], sums: Mapping[str | None, Summary], models: Mapping[object, list[str | None]]

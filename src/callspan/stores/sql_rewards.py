@@ -62,7 +62,7 @@ _UNJOINED: Final = " AND ".join((
     ),
 ))  # fmt: skip
 """Rewards of which the store has nothing that they name."""
-_ANNOUNCED: Final = f"event_type IN ({', '.join(map(repr, sorted(aggregates.ANNOUNCED)))})"
+_ANNOUNCED: Final = f"coalesce(event_type, '') IN ({', '.join(map(repr, sorted(aggregates.ANNOUNCED)))})"
 
 
 class SqlRewards(ABC):

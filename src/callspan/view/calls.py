@@ -13,7 +13,9 @@ from callspan.record.messages import short_texts
 from callspan.stores.aggregates import model_of
 from callspan.view.source import View, place_text
 
-_ROWS: Final = 100
+_FIRST: Final = 100
+_ROWS: Final = 1_000
+"""Of each page but the first one, which is shown soon."""
 _WORDS: Final = 160
 
 
@@ -72,9 +74,9 @@ def page(view: View) -> CallsPage:
     """Return a page of the calls that the filter line `q` selects; `after` is how many come before."""
     reader, which = view.chosen()
     place = view.after()
-    offset = int(place[0]) if place else 0
-    found = list(reader.calls(msgspec.structs.replace(which, limit=_ROWS + 1, offset=offset, content="response")))
-    return CallsPage(call_rows(found[:_ROWS]), place_text([offset + _ROWS]) if len(found) > _ROWS else None)
+    offset, most = (int(place[0]), _ROWS) if place else (0, _FIRST)
+    found = list(reader.calls(msgspec.structs.replace(which, limit=most + 1, offset=offset, content="response")))
+    return CallsPage(call_rows(found[:most]), place_text([offset + most]) if len(found) > most else None)
 
 
 def call_rows(calls: Iterable[CallRecord]) -> list[CallRow]:

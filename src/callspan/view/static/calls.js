@@ -19,7 +19,7 @@ export const callRow = row => h("div.row.call", { role: "row", tabindex: "-1", d
   h("span.right.soft", { role: "gridcell" }, tokens(row.input_tokens, row.output_tokens)),
   h("span.right", { role: "gridcell" }, money(row.cost_usd)));
 
-export default async ({ place, app, signal }) => {
+export default async ({ place, signal }) => {
   const line = place.values.q || "", go = text => { location.hash = address("calls", null, { q: text }); };
   const first = await get("calls", { q: line }, signal);
   let next = first.next;
@@ -28,6 +28,7 @@ export default async ({ place, app, signal }) => {
   const load = async () => {
     const page = await get("calls", { q: line, after: next });
     next = page.next;
+    list.classList.add("many");
     list.append(...page.rows.map(callRow));
     button_();
   };
@@ -36,7 +37,6 @@ export default async ({ place, app, signal }) => {
   if (!first.rows.length) list.append(h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."));
   const open = () => { if (cursor.chosen()) location.hash = address("call", cursor.chosen().dataset.id); };
   list.addEventListener("click", event => { const row = event.target.closest("[role=row]"); if (row && !event.target.closest("a")) location.hash = address("call", row.dataset.id); });
-  app.calls = first.rows.map(row => row.id);
   return {
     title: "Calls",
     body: h("div", null, h("h1.hidden", null, "Calls"), filters.form, h("div.table.calls", { role: "grid", "aria-label": "Calls" }, h("div.row.head", { role: "row" }, HEADS.map((name, at) => h(`span${at > 3 ? ".right" : ""}`, { role: "columnheader" }, name))), list), more),

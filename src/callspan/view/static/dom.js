@@ -57,3 +57,11 @@ export const soft = (...children) => h("span.soft", null, ...children);
 export const strong = (...children) => h("b", null, ...children);
 export const button = (label, action, props) => h("button", { type: "button", onclick: action, ...props }, label);
 export const spaced = parts => parts.filter(Boolean).flatMap((one, at) => (at ? [" ", one] : [one]));
+
+// Makes these the children of a box, where those at the beginning that are the same stay untouched.
+export const become = (box, rows) => {
+  const old = [...box.childNodes], first = rows.findIndex((row, at) => !(row === old[at] || row.isEqualNode(old[at])));
+  const same = first < 0 ? rows.length : first;
+  for (const row of old.slice(same)) row.remove();
+  box.append(...rows.slice(same));
+};

@@ -67,7 +67,7 @@ export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", ch
   const chosen = () => box.querySelector("[aria-selected=true]");
   const select = (row, { quiet = false, still = false } = {}) => {
     if (!row) return;
-    for (const one of box.querySelectorAll(rows)) { one.tabIndex = -1; if (one !== row) one.removeAttribute("aria-selected"); }
+    for (const one of box.querySelectorAll("[tabindex='0'],[aria-selected]")) { one.tabIndex = -1; if (one !== row) one.removeAttribute("aria-selected"); }
     row.tabIndex = 0;
     row.setAttribute("aria-selected", "true");
     if (!still) { row.focus({ preventScroll: true }); row.scrollIntoView({ block: "nearest" }); }

@@ -1,5 +1,5 @@
 // Start: what goes on now, the filter line, and the list of sessions.
-import { h, link, mark, soft, strong, button, spaced } from "./dom.js";
+import { become, h, link, mark, soft, strong, button, spaced } from "./dom.js";
 import { get } from "./api.js";
 import { follow } from "./live.js";
 import { clock, count, day, money, plural, sum, time, DASH, oneLine } from "./format.js";
@@ -179,14 +179,24 @@ export default async ({ place, app, signal }) => {
   const filters = filterLine(line, go, { known, counts });
   const cursor = roving(list, { rows: "[role=row][data-id]" });
 
+  // Rows are drawn once, but for what runs: there may be thousands.
+  const drawn = new WeakMap();
+  const rowOf = row => {
+    if (row.outcome === "running" || !drawn.has(row)) drawn.set(row, sessionRow(row));
+    return drawn.get(row);
+  };
   const rowsOf = some => {
     const groups = new Map(), found = [];
-    for (const row of some) if (row.group && !sorted) groups.set(row.group, [...(groups.get(row.group) || []), row]);
+    for (const row of some) {
+      if (!row.group || sorted) continue;
+      if (!groups.has(row.group)) groups.set(row.group, []);
+      groups.get(row.group).push(row);
+    }
     for (const row of some) {
       const group = groups.get(row.group) || [], open = unfolded.has(row.group);
       const toggle = () => { if (!unfolded.delete(row.group)) unfolded.add(row.group); fill(); };
-      if (group.length > 2 && group[0] === row) found.push(groupRow(group, { open, toggle }), ...(open ? group.map(sessionRow) : []));
-      else if (group.length < 3) found.push(sessionRow(row));
+      if (group.length > 2 && group[0] === row) found.push(groupRow(group, { open, toggle }), ...(open ? group.map(rowOf) : []));
+      else if (group.length < 3) found.push(rowOf(row));
     }
     return found;
   };
@@ -196,7 +206,7 @@ export default async ({ place, app, signal }) => {
       if (!sorted) found.push(dayLine(name, some, next && some.at(-1) === every.at(-1)));
       found.push(...rowsOf(some));
     }
-    list.replaceChildren(...(found.length ? found : [nothing(line, go, rows.size)]));
+    become(list, found.length ? found : [nothing(line, go, rows.size)]);
     if (kept) cursor.select(list.querySelector(`[data-id="${CSS.escape(kept)}"]`), { quiet: true, still: !inside });
     cursor.settle();
     more.replaceChildren(...(next ? [button("more sessions", load)] : []));
@@ -212,6 +222,7 @@ export default async ({ place, app, signal }) => {
     for (const row of page.rows) { rows.set(row.id, row); later.add(row.id); }
     next = page.next;
     loading = false;
+    list.classList.add("many");
     fill();
   };
   const main = document.getElementById("main");
