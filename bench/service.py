@@ -11,6 +11,7 @@ in turn, so that what else the machine does meets both alike. URLs are of more s
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import socket
 import statistics
@@ -34,11 +35,19 @@ WORKERS, CLIENTS, WARM = 2, 4, 400
 THINKING_S = 0.04
 """How long the model takes to answer."""
 TEXT = "All is well, and this is the answer to what was asked. " * 10
-ANSWER = msgspec.json.encode({
-    "id": "chatcmpl-1", "object": "chat.completion", "created": 1_760_000_000, "model": "gpt-5-mini-2025-08-07",
-    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": TEXT}}],
-    "usage": {"prompt_tokens": 200, "completion_tokens": 120, "total_tokens": 320},
-})  # fmt: skip
+_NUMBERS = itertools.count()
+
+
+def answer() -> bytes:
+    """Return an answer of the model; each has an id and words of its own."""
+    number = next(_NUMBERS)
+    return msgspec.json.encode({
+        "id": f"chatcmpl-{number}", "object": "chat.completion", "created": 1_760_000_000 + number,
+        "model": "gpt-5-mini-2025-08-07", "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"{TEXT}{number}"}}
+        ],
+        "usage": {"prompt_tokens": 200, "completion_tokens": 120, "total_tokens": 320},
+    })  # fmt: skip
 
 
 class Spent(NamedTuple):
@@ -63,9 +72,10 @@ class _Model(BaseHTTPRequestHandler):
         time.sleep(THINKING_S)
         self.send_response(200)
         self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(ANSWER)))
+        body = answer()
+        self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(ANSWER)
+        self.wfile.write(body)
 
     def log_message(self, *arguments: Any) -> None:
         """Say nothing."""

@@ -176,3 +176,8 @@ def test_reading_never_fails(value: object) -> None:
 )
 def test_the_role_of_a_message(value: object, role: str) -> None:
     assert role_of(value) == role
+
+
+def test_the_text_of_a_piece_is_looked_for_once() -> None:
+    part = bodies.piece(compact({"role": "user", "content": [{"type": "text", "text": "x" * 100}]}), "")
+    assert bodies.to_row(part) is bodies.to_row(part)

@@ -21,6 +21,7 @@ from callspan.record.formats import FORMAT
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
+from callspan.stores.payloads import cells_of
 from callspan.stores.sqlite.file import APPLICATION_ID, open_for_reading, open_for_writing
 from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.sqlite.store import SQLiteStore
@@ -147,6 +148,23 @@ def test_equal_content_is_stored_once_across_calls_and_processes(
     assert ask(path, "SELECT count(*) FROM calls") == [(6,)]
     assert ask(path, "SELECT count(*) FROM ctx") == [(1,)]
     assert ask(path, "SELECT count(*) FROM content") == [(4,)]
+
+
+def test_the_row_of_a_new_session_is_made_once_for_all_stores(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    one, other = (deliver(f"sqlite:///{tmp_path / name}") for name in ("one.db", "other.db"))
+    entries = [
+        entry._replace(shared={})
+        for entry in one.entries([records.session(), records.session(version=2, outcome="won")])
+    ]
+    one.sink.deliver(entries)
+    made = [entry.shared[cells_of] for entry in entries if entry.shared and cells_of in entry.shared]
+    other.sink.deliver(entries)
+    assert len(made) == 1
+    assert made[0] is (entries[1].shared or {})[cells_of]
+    first, second = (ask(tmp_path / name, "SELECT * FROM sessions") for name in ("one.db", "other.db"))
+    assert first == second
 
 
 def test_a_bad_entry_is_kept_as_a_dead_letter_once(store: Delivery, path: Path) -> None:

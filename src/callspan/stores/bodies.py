@@ -67,16 +67,6 @@ _ROLE_OF_TYPE: Final = {
 }
 
 
-class Piece(msgspec.Struct, frozen=True, gc=False):
-    """One value, stored once for all records that refer to it."""
-
-    hash: bytes
-    """SHA-256 of the exact JSON."""
-    json: bytes
-    role: str | None = None
-    """Role of the message; empty: as in the JSON; None if the piece is not a message."""
-
-
 class Stored(NamedTuple):
     """A piece as a row holds it: its text in a column of its own, without which the JSON is kept."""
 
@@ -85,6 +75,18 @@ class Stored(NamedTuple):
     """The whole human-readable text; None if there is none."""
     left: bytes | None
     """The JSON, with the place of each long text in `text` instead of it; None for a message of only role and text."""
+
+
+class Piece(msgspec.Struct, gc=False):
+    """One value, stored once for all records that refer to it."""
+
+    hash: bytes
+    """SHA-256 of the exact JSON."""
+    json: bytes
+    role: str | None = None
+    """Role of the message; empty: as in the JSON; None if the piece is not a message."""
+    stored: Stored | None = None
+    """What `to_row` has returned for it: made once for all stores."""
 
 
 class Parts(msgspec.Struct, frozen=True, gc=False):
@@ -173,6 +175,13 @@ def references(skeleton: bytes) -> list[bytes]:
 
 def to_row(part: Piece) -> Stored:
     """Return a piece in stored form."""
+    found = part.stored
+    if found is None:
+        found = part.stored = _stored(part)
+    return found
+
+
+def _stored(part: Piece) -> Stored:
     if part.role is None:
         return Stored(None, None, part.json)
     value = _value(part.json)

@@ -125,13 +125,14 @@ def to_row(table: Table, record: Record) -> Row:
                     row[place] = value
                     number += 1
                     continue
-                cell = _cell(value, form)
-                if cell is not None:
-                    row[place] = cell
-                    number += 1
-                    continue
-            if value != usual:
+            if value == usual:
+                continue
+            cell = None if place is None else _cell(value, form)
+            if place is None or cell is None:
                 rest[field] = value
+            else:
+                row[place] = cell
+                number += 1
         if name and (rest or not (number or held == default)):
             extra[name] = rest
     row["extra"] = encode_json(extra).decode() if extra else None

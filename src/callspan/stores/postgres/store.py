@@ -143,12 +143,16 @@ class _Batch:
         self._nodes: dict[bytes, tuple[str, str, str, int]] = {}
         self._rows: dict[str, dict[str, tuple[Order, Sequence[object]]]] = defaultdict(dict)
         self._versions: dict[str, dict[str, list[Any]]] = defaultdict(dict)
+        self._last: dict[str, Entry] = {}
+        """The entry of the last version, by the key of a session or timestep."""
         self._responses: dict[str, list[Record]] = defaultdict(list)
 
     def add(self, entry: Entry, record: Record) -> None:
         kind, key = record_key(record)
         if TABLES[kind].merges:
-            add_version(self._versions[kind].setdefault(str(storable(key)), []), record)
+            key = str(storable(key))
+            add_version(self._versions[kind].setdefault(key, []), record)
+            self._last[key] = entry
         elif not isinstance(record, CallRecord):
             self._add(record, partial(entry.once, cells_of, record))
         elif record.is_merged:
@@ -206,10 +210,16 @@ class _Batch:
             sql = f"SELECT * FROM {table.name} WHERE {table.key} = ANY(%s) ORDER BY {table.key} FOR UPDATE"
             names = [column.name for column in cursor.execute(sql, (there,)).description or ()]
             rows |= {row[table.key]: row for row in (dict(zip(names, values, strict=True)) for values in cursor)}
+        found: list[Sequence[object]] = []
         for key, records in versions.items():
+            row = rows[key]
+            if row is None and len(records) == 1:
+                found.append(self._last[key].once(cells_of, records[0]))
+                continue
             for record in records:
-                rows[key] = merged_row(table, rows[key], record)
-        return [tuple(row.values()) for row in rows.values() if row is not None]
+                row = merged_row(table, row, record)
+            found.append(tuple((row or {}).values()))
+        return found
 
     def _cells(self, row: Prepared) -> Sequence[object]:
         """Return the cells of a call, at last the keys of the contents in the order of `REFERENCES`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from itertools import compress, repeat
@@ -182,22 +182,26 @@ class SQLiteStore:
     def _store_all(self, cursor: sqlite3.Cursor, entries: Sequence[Entry]) -> None:
         # One cursor for all statements: a connection makes one for each, and keeps a list of them.
         scopes: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
+        last: dict[tuple[str, str], Entry] = {}
         for entry in entries:
             # One at a time: the garbage collector, possibly on a caller's thread, traverses all live objects.
             record = entry.decode(entry)
             if self._has_erased and is_erased(record, partial(_erased_ns, cursor)):
                 continue
             if isinstance(record, SCOPE_TYPES):
-                add_version(scopes[record_key(record)], record)
+                key = record_key(record)
+                add_version(scopes[key], record)
+                last[key] = entry
             elif isinstance(record, CallRecord) and not record.is_merged:
                 self._insert_call(cursor, entry.once(prepared, record))
             elif isinstance(record, CallRecord):
                 self._store_response(cursor, record)
             else:
                 insert_of(TABLES[record_key(record)[0]]).run(cursor, entry.once(cells_of, record))
-        for versions in scopes.values():
+        for key, versions in scopes.items():
+            cells = partial(last[key].once, cells_of, versions[-1]) if len(versions) == 1 else None
             for record in versions:
-                self._merge(cursor, record)
+                self._merge(cursor, record, cells)
 
     def _insert_call(self, cursor: sqlite3.Cursor, row: Prepared) -> None:
         insert_of(TABLES[_CALL]).run(cursor, (*row.cells, *self._references(cursor, row)))
@@ -212,12 +216,12 @@ class SQLiteStore:
         self._insert_call(cursor, prepared(whole))
 
     @staticmethod
-    def _merge(cursor: sqlite3.Cursor, record: Record) -> None:
-        """Merge a version of a session or timestep with what is there."""
+    def _merge(cursor: sqlite3.Cursor, record: Record, cells: Callable[[], Sequence[Cell]] | None = None) -> None:
+        """Merge a version of a session or timestep with what is there; `cells` returns its row as it is."""
         kind, key = record_key(record)
         table = TABLES[kind]
         if not cursor.execute(f"SELECT 1 FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone():
-            insert_of(table).run(cursor, cells_of(record))
+            insert_of(table).run(cursor, cells_of(record) if cells is None else cells())
             return
         rows = cursor.connection.cursor()
         rows.row_factory = sqlite3.Row
