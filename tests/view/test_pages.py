@@ -80,7 +80,7 @@ def test_pages_behind_the_first_one_are_longer(
     assert len({row["id"] for row in (*first["rows"], *following["rows"])}) == 6
 
 
-def test_an_agent_has_the_sums_of_its_calls_and_what_ran_in_it(
+def test_an_agent_has_the_sums_of_its_calls(
     store: Delivery, records: Records, show: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spans(span: str, above: str | None) -> dict[str, Any]:
@@ -108,7 +108,8 @@ def test_an_agent_has_the_sums_of_its_calls_and_what_ran_in_it(
     shown = show(store.url)
     page = shown.get("/api/session?id=s1")
     first, call, tool, inner, other, long = page["rows"][:6]
-    assert [row["depth"] for row in (first, call, tool, inner, other)] == [0, 1, 1, 1, 0]
+    assert [row["above"] for row in (first, call, tool, inner, other)] == [None, "1" * 16, "1" * 16, "3" * 16, None]
+    assert first["span"] == "1" * 16
     one = call["call"]
     assert first["sums"] == {
         "calls": 2,

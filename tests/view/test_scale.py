@@ -18,6 +18,7 @@ import large_store
 import large_view
 from callspan.record.usage import Cost
 from callspan.view.server import PAGES
+from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Delivery, Records
 from .test_browser import Tab, browser, event, tab
@@ -58,6 +59,32 @@ def test_charts_show_the_newest_calls_until_all_are_summed(
 def cost(text: str) -> float:
     """Return the sum that the strip of costs names."""
     return float(text.partition("$")[2].split()[0])
+
+
+def test_a_page_that_comes_in_leaves_the_others_as_they_are(
+    store: Delivery, records: Records, tab: Callable[..., Tab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callspan.view.session._ROWS", 4)
+    spans = [{"trace_id": "a" * 32, "span_id": f"{number:016x}"} for number in range(1, 9)]
+    agent = event("s1", 0, "agent", name="planner", duration_ns=9 * SECOND, parent_span_id=None, **spans[0])
+    tool = event("s1", 0.5, "tool", name="ask", duration_ns=8 * SECOND, parent_span_id="1".zfill(16), **spans[1])
+    inside = [
+        records.call(call_id=f"c{number}", session_id="s1", at_s=number, **spans[number + 1], parent_span_id=above)
+        for number, above in enumerate(["1".zfill(16), "2".zfill(16), "1".zfill(16), "2".zfill(16)], start=1)
+    ]
+    store.write(records.session("s1", start_ns=START_NS, end_ns=START_NS + 99 * SECOND), agent, tool, *inside)
+    store.write(records.call(call_id="c5", session_id="s1", at_s=60))
+    one = tab(store.url)
+    one.open("session/s1", ".entry[data-id=c1]")
+    one.tab.eval_on_selector(".entry[data-id=c1]", "row => { row.isTheSame = true; }")
+    bar = one.tab.get_attribute(".entry[data-id=c1] .model", "style")
+    one.tab.dispatch_event("text=the next entries", "click")
+    one.tab.wait_for_selector(".entry[data-id=c5]")
+    assert one.tab.eval_on_selector(".entry[data-id=c1]", "row => row.isTheSame")
+    assert one.tab.get_attribute(".entry[data-id=c1] .model", "style") == bar
+    levels = one.tab.eval_on_selector_all("[role=treeitem]", "rows => rows.map(row => row.ariaLevel)")
+    assert levels == ["2", "3", "3", "3", "3", "3", "2"], "an agent of the first page has what ran in it on the second"
+    assert len(one.tab.query_selector_all(".entry.axisline")) == 2
 
 
 def test_equal_steps_are_one_row_across_pages(store: Delivery, tab: Callable[..., Tab]) -> None:

@@ -75,8 +75,9 @@ class EntryRow(msgspec.Struct):
     turn: TurnRow | None = None
     record: dict[str, object] | None = None
     """Of all but calls: the record."""
-    depth: int = 0
-    """In how many agents of the page it ran."""
+    span: str | None = None
+    """Its span and the one above, by which the browser tells in which agents it ran, also those of other pages."""
+    above: str | None = None
     sums: AgentSums | None = None
     """Of an agent that has ended, unless very much ran in it behind the page."""
 
@@ -241,7 +242,7 @@ def _rows(items: Sequence[CallRecord | Event], turns: ConversationReader, known:
 def _add_agents(
     reader: Reader, rows: Sequence[EntryRow], items: Sequence[CallRecord | Event], until_ns: int | None
 ) -> None:
-    """Add depth and sums to the rows of a page, behind which others begin at a time; None: there are none."""
+    """Add the sums of agents to the rows of a page, behind which others begin at a time; None: there are none."""
     agents = Agents(items)
     ended = [one for one in items if is_agent(one) and (until_ns is None or one.duration_ns is not None)]
     long = [one for one in ended if until_ns is not None and _extent(one)[1] >= until_ns]
@@ -249,7 +250,6 @@ def _add_agents(
     if long:
         known |= dict.fromkeys((one.event_id for one in long), _agents_during(reader, long))
     for row, item in zip(rows, items, strict=True):
-        row.depth = agents.depth(item)
         if is_agent(item) and (around := known.get(item.event_id)) is not None:
             sums = summary(around.calls(item))
             row.sums = AgentSums(sums.calls, sums.input_tokens, sums.output_tokens, exact(sums.cost_usd))
@@ -274,6 +274,8 @@ def call_entry(call: CallRecord, turns: ConversationReader, known: Instructions)
         lasted_ms=row.lasted_ms,
         call=row,
         turn=turn_row(call, turns.add(call).messages, instructions_key(call, known)),
+        span=call.span_id,
+        above=call.parent_span_id,
     )
 
 
@@ -322,6 +324,8 @@ def event_row(item: Event) -> EntryRow:
         start_ms=time_ns / 1e6,
         lasted_ms=in_ms(_lasted(item)),
         record=msgspec.to_builtins(item, enc_hook=str),
+        span=item.span_id if isinstance(item, EventRecord) else None,
+        above=None if isinstance(item, MessageRecord) else item.parent_span_id,
     )
 
 

@@ -1,5 +1,5 @@
 // A session: its course on the left, its conversation on the right; selecting in one selects in the other.
-import { h, link, mark, soft, strong, button } from "./dom.js";
+import { become, h, link, mark, soft, strong, button } from "./dom.js";
 import { Failure, get } from "./api.js";
 import { follow } from "./live.js";
 import { clock, count, least, money, most, oneLine, plural, signed, sum, time, DASH, day } from "./format.js";
@@ -92,9 +92,24 @@ const gapsOf = rows => {
   return found;
 };
 
+// In how many agents each entry ran, of all pages: by their spans.
+const nested = entries => {
+  const spans = new Map(entries.filter(entry => entry.span).map(entry => [entry.span, entry]));
+  for (const entry of entries) {
+    const passed = new Set();
+    entry.depth = 0;
+    for (let above = entry.above; above && !passed.has(above); above = spans.get(above)?.above) {
+      passed.add(above);
+      if (spans.get(above)?.kind === "agent") entry.depth += 1;
+    }
+  }
+  return entries;
+};
+
 // What is loaded: the entries of all pages as of one, and a step as the last page has it that has it.
 const merged = (pages, from) => {
   const { session, record, curve, highlights, large, before } = pages.findLast(page => page.session), all = name => pages.flatMap(page => page[name]);
+  pages.forEach((page, number) => { for (const row of page.rows) row.page = number; });
   const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.id, step])), entries = [...rows.values()];
   const { next } = pages.at(-1), first = entries[0]?.start_ms, last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
   // Steps without entries are shown where they are between those that are loaded.
@@ -108,8 +123,7 @@ const merged = (pages, from) => {
     before,
     from,
     next,
-    rows: entries,
-    gaps: gapsOf(entries),
+    rows: nested(entries),
     steps: shown.sort((a, b) => a.position - b.position),
     instructions: Object.assign({}, ...all("instructions"))
   };
@@ -144,45 +158,76 @@ const stepFacts = step => [
   step.terminated ? soft(" terminated") : step.truncated ? soft(" truncated") : ""
 ];
 
-const courseOf = (data, folded, toggle) => {
-  const now = Date.now(), starts = data.rows.map(entry => entry.start_ms), { top, late } = order(data);
-  const after = new Set(late.map(node => node.entry)), timed = data.rows.filter(entry => !after.has(entry));
-  const start = Math.min(data.session.start_ms !== null && !data.from ? data.session.start_ms : Infinity, least(starts));
-  const end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0)))));
-  const axis = axisOf(start, end, data.gaps), rows = [];
-  const walk = (nodes, depth) => {
-    for (const node of nodes) {
-      if (node.entry) { rows.push(entryRow(node.entry, axis, now, depth + node.entry.depth)); continue; }
-      const { step } = node, all = sums(node.inside), shut = folded.has(step.id);
-      rows.push(h(`div.entry.step${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.id, step: "1" } },
-        h("span", null,
-          button(shut ? "▸" : "▾", () => toggle(step.id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }),
-          " ",
-          stepName(step),
-          stepFacts(step)
-        ),
-        h("span.track", null, step.start_ms === null ? "" : span(step.start_ms, step.start_ms + (step.lasted_ms ?? now - step.start_ms), axis)),
-        h("span.right", null, time(step.lasted_ms ?? (step.start_ms === null ? null : now - step.start_ms))), h("span.right", null, all.cost === null ? "" : money(all.cost))));
-      if (!shut) walk(node.inside, depth + 1);
-    }
-  };
-  walk(top, 0);
-  if (late.length) rows.push(h("div.entry.step", { role: "presentation" }, strong("after the end")), ...late.map(node => entryRow(node.entry, axis, now, 0)));
+// Each page of entries has an axis of its own, so that what is drawn stays as it is when the next one comes in.
+const axesOf = (data, late, now) => {
+  const after = new Set(late.map(node => node.entry)), pages = [];
+  for (const entry of data.rows) (pages[entry.page] ||= []).push(entry);
+  return pages.map((rows, number) => {
+    const timed = rows.filter(entry => !after.has(entry)), first = number || data.from ? Infinity : data.session.start_ms ?? Infinity;
+    const start = Math.min(first, least(rows.map(entry => entry.start_ms)));
+    const end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0)))));
+    const axis = axisOf(start, end, gapsOf(rows));
+    return { ...axis, start, key: [start, end, axis.cut].join() };
+  });
+};
+const axisRow = (axis, number) => {
   const gapMarks = axis.cut.map(([from, to]) => h("span", { style: { left: `${axis.at(from)}%`, transform: "translateX(-40%)" } }, `⋯ ${time(to - from)} idle`));
-  const head = h("div.entry.axisline", { role: "presentation" }, h("span", null, "steps, calls, tools"),
+  return h("div.entry.axisline", { role: "presentation" }, h("span", null, number ? `from ${clock(axis.start)} on` : "steps, calls, tools"),
     h("span.track", null, h("span", { style: { left: 0 } }, "0"), gapMarks,
       gapMarks.length ? "" : h("span", { style: { right: 0 } }, `${time(axis.busy)}`)
     ),
     h("span.right", null, "time"),
     h("span.right", null, "cost")
   );
-  for (const row of rows) {
-    const track = row.querySelector(".track");
-    if (track) track.prepend(
+};
+const stepRow = ({ step, all, shut }, axis, now, depth, toggle) => h(`div.entry.step${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.id, step: "1" } },
+  h("span", null,
+    button(shut ? "▸" : "▾", () => toggle(step.id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }),
+    " ",
+    stepName(step),
+    stepFacts(step)
+  ),
+  h("span.track", null, step.start_ms === null ? "" : span(step.start_ms, step.start_ms + (step.lasted_ms ?? now - step.start_ms), axis)),
+  h("span.right", null, time(step.lasted_ms ?? (step.start_ms === null ? null : now - step.start_ms))), h("span.right", null, all.cost === null ? "" : money(all.cost)));
+
+// The rows of the tree; `drawn` has those that were drawn before, which stay the same where nothing in them has changed.
+const courseOf = (data, folded, toggle, drawn) => {
+  const now = Date.now(), { top, late } = order(data), axes = axesOf(data, late, now), rows = [];
+  let page = -1;
+  const draw = (id, key, runs, make) => {
+    const axis = axes[page], known = drawn.get(id);
+    if (!runs && known && known.axis === axis.key && known.key.every((one, at) => one === key[at])) { rows.push(known.row); return; }
+    const row = make(axis);
+    row.querySelector(".track")?.prepend(
       ...axis.cut.map(([from, to]) => h("i.gap", { style: { left: `${axis.at(from)}%`, width: `${axis.at(to) - axis.at(from)}%` } }))
     );
+    drawn.set(id, { axis: axis.key, key, row });
+    rows.push(row);
+  };
+  // Where a page begins, its axis stands.
+  const turn = number => {
+    if (number <= page || !axes[number]) return;
+    page = number;
+    draw(`axis ${page}`, [], false, axis => axisRow(axis, page));
+  };
+  const entryOf = (entry, depth) => draw(entry.id, [entry, entry.depth + depth], entry.lasted_ms === null, axis => entryRow(entry, axis, now, depth + entry.depth));
+  const walk = (nodes, depth) => {
+    for (const node of nodes) {
+      if (node.entry) { turn(node.entry.page); entryOf(node.entry, depth); continue; }
+      const { step } = node, all = sums(node.inside), shut = folded.has(step.id);
+      turn(entriesIn(node.inside)[0]?.page ?? 0);
+      draw(step.id, [JSON.stringify([step, all]), shut, depth], step.lasted_ms === null, axis => stepRow({ step, all, shut }, axis, now, depth, toggle));
+      if (!shut) walk(node.inside, depth + 1);
+    }
+  };
+  if (!axes.length) axes.push(axisOf(0, 1));
+  turn(0);
+  walk(top, 0);
+  if (late.length) {
+    draw("after the end", [], false, () => h("div.entry.step", { role: "presentation" }, strong("after the end")));
+    for (const { entry } of late) entryOf(entry, 0);
   }
-  return [head, ...rows];
+  return rows;
 };
 
 // With `rows`, which are the last ones, only what is said in these.
@@ -216,7 +261,7 @@ const conversationOf = (data, rows) => {
 export default async ({ place, app, signal }) => {
   const from = globalThis.CALLSPAN_FILE ? "" : place.values.step || "", pages = [await get("session", { id: place.id, step: from }, signal)];
   let data = merged(pages, from), stop = () => {}, held = null, reasoningOpen = false, raw = false, loading = false, closed = false;
-  const id = data.session.id, folded = new Set();
+  const id = data.session.id, folded = new Set(), drawn = new Map();
   const titlebar = h("div.titlebar");
   const course = h("div", { "aria-label": "Course", tabindex: "-1" });
   const end = h("div.pad.end");
@@ -252,7 +297,7 @@ export default async ({ place, app, signal }) => {
   const toggle = step => { if (folded.has(step)) folded.delete(step); else folded.add(step); drawLeft(); };
   const drawLeft = () => {
     const kept = cursor.chosen()?.dataset.id, inside = course.contains(document.activeElement);
-    course.replaceChildren(...(table ? table.course(data) : courseOf(data, folded, toggle)));
+    if (table) course.replaceChildren(...table.course(data)); else become(course, courseOf(data, folded, toggle, drawn));
     if (kept) cursor.select(course.querySelector(`[data-id="${CSS.escape(kept)}"]`), { quiet: true, still: !inside });
     cursor.settle();
   };
@@ -308,9 +353,9 @@ export default async ({ place, app, signal }) => {
     const query = pages.length > 1 ? { id, after: pages.at(-2).next, head: "1" } : { id: place.id, step: from };
     stop = follow("session", query, pages.at(-1), { rows: changed, state: say });
   };
+  const said = () => JSON.stringify([data.session, data.record, data.curve]);
   const redraw = () => {
     const places = [left.scrollTop, right.scrollTop];
-    data = merged(pages, from);
     drawAll();
     [left.scrollTop, right.scrollTop] = places;
   };
@@ -329,8 +374,11 @@ export default async ({ place, app, signal }) => {
     held = null;
     fresh.hidden = true;
     const last = pages.at(-1), rows = new Map([...last.rows, ...changes.rows].map(row => [row.id, row]));
+    const seen = said(), number = last.rows.length;
     Object.assign(last, changes.head, { rows: changes.order.map(one => rows.get(one)).filter(Boolean) });
-    redraw();
+    data = merged(pages, from);
+    // What is followed behind a page that came in says of the whole session what is shown already.
+    if (changes.rows.length || last.rows.length !== number || said() !== seen) redraw();
   };
   // What is new comes in by itself while nobody has chosen a row; else on a key.
   const changed = changes => {
