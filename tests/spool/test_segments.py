@@ -27,6 +27,7 @@ from callspan.spool.directory import (
 from callspan.spool.memory_buffer import MemoryBuffer
 from callspan.spool.segment import HEAD_BYTES, SUFFIX, Batch, Gap, Segment, _formats, encode_frame
 from callspan.spool.segment_set import SegmentSet
+from callspan.spool.sink import Entry
 
 from .rig import python, until
 
@@ -81,8 +82,8 @@ class TestSegment:
         for payload in (b"one", b"three"):
             segment.append(encode_frame(payload))
         first, second = segment.batch(0, 10, 1000).entries
-        assert first[:4] == (segment.name, 0, HEAD_BYTES + 3, b"one")
-        assert second[:4] == (segment.name, HEAD_BYTES + 3, segment.end, b"three")
+        assert first == Entry(segment.name, 0, HEAD_BYTES + 3, b"one")
+        assert second == Entry(segment.name, HEAD_BYTES + 3, segment.end, b"three")
         assert payloads_of(segment.batch(first.end, 10, 1000)) == [b"three"]
         assert segment.batch(segment.end, 10, 1000) == ([], [], segment.end)
         segment.release()

@@ -155,7 +155,7 @@ def test_the_row_of_a_new_session_is_made_once_for_all_stores(
 ) -> None:
     one, other = (deliver(f"sqlite:///{tmp_path / name}") for name in ("one.db", "other.db"))
     entries = [
-        entry._replace(shared={})
+        msgspec.structs.replace(entry, shared={})
         for entry in one.entries([records.session(), records.session(version=2, outcome="won")])
     ]
     one.sink.deliver(entries)

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from callspan.record.codec import encode
 from callspan.record.events import Record
 from callspan.spool.sink import Entry, PoisonError, Sink, TakesSpans, Tending, decode_payload
@@ -17,8 +19,6 @@ Process: TypeAlias = Callable[[Record], Record]
 """From a record as it was written to the one to store; the same object if nothing changes. Must not raise."""
 Delivered: TypeAlias = Callable[[Record], object]
 """Called with each record that was changed on the way, once it is stored. Must not raise."""
-_MADE: Final[Callable[[tuple[object, ...]], Entry]] = partial(tuple.__new__, Entry)
-"""Makes an entry of its fields in C."""
 _AT_A_STRETCH_NS: Final = 250_000
 _PAUSE_S: Final = 0.0 if sys.platform == "win32" else 0.000_05
 """Sleep between records, longer than waking a thread takes. 0 on Windows, where it would be a millisecond or more."""
@@ -101,7 +101,7 @@ class ProcessedSink:
                 changed.append(record)
             return written if takes_spans else record
 
-        deliver([_MADE((one, start, end, payload, decode, made)) for one, start, end, payload, _, made in entries])
+        deliver([Entry(one.segment, one.start, one.end, one.payload, decode, one.shared) for one in entries])
         if delivered is not None:
             for record in changed:
                 delivered(record)
@@ -122,7 +122,7 @@ class ProcessedSink:
             try:
                 entry = _reduced(entry, decode_payload(entry.payload), self._reduce)
             except PoisonError:
-                entry, reason = entry._replace(payload=b""), "not a record; the store keeps less than all content"
+                entry, reason = replace(entry, payload=b""), "not a record; the store keeps less than all content"
         self._sink.set_aside(entry, reason)
 
     def close(self) -> None:
@@ -133,4 +133,4 @@ class ProcessedSink:
 def _reduced(entry: Entry, record: Record, reduce: Process) -> Entry:
     """Return the entry as if only this had been written."""
     reduced = reduce(record)
-    return entry._replace(payload=encode(reduced), decode=lambda _: reduced, shared=None)
+    return replace(entry, payload=encode(reduced), decode=lambda _: reduced, shared=None)

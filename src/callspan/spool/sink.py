@@ -47,7 +47,7 @@ def decode_entry(entry: Entry) -> Record:
     return decode_payload(entry.payload)
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One frame of a segment."""
 
     segment: str

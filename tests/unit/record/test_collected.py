@@ -1,4 +1,4 @@
-"""Records are no work for the garbage collector, which would look through what waits for several stores."""
+"""Records, and what is made of them for stores, are no work for the garbage collector, which would look through all."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import msgspec
 import pytest
 
 from callspan.record import call, events, messages, span_frames, usage
+from callspan.spool import sink
+from callspan.stores import bodies, payloads
 
 _TYPES = [
     found
-    for module in (call, events, messages, span_frames, usage)
+    for module in (call, events, messages, span_frames, usage, sink, bodies, payloads)
     for _, found in inspect.getmembers(module, inspect.isclass)
     if issubclass(found, msgspec.Struct) and found.__module__ == module.__name__
 ]
 
 
 @pytest.mark.parametrize("kind", _TYPES, ids=lambda kind: kind.__name__)
-def test_a_record_is_not_tracked(kind: type[msgspec.Struct]) -> None:
+def test_it_is_not_tracked(kind: type[msgspec.Struct]) -> None:
     assert not kind.__struct_config__.gc
