@@ -298,7 +298,8 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
             if options.method in _POST:
                 hook_context.unknown_posts.set()
             return None
-        stream = bool(stream_of(args, kwargs))
+        # By keyword, as the SDKs give it, without a call of a function; so below.
+        stream = bool(kwargs["stream"] if "stream" in kwargs else stream_of(args, kwargs))
         return _opened(hook_context, factory, route, _Arguments(args[0], options, stream, context))
 
     steps = HookSteps(
@@ -321,7 +322,7 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
             retries = kwargs.get("retries_taken")
             if isinstance(retries, int):
                 opened.call.attempts.sdk_retries = retries
-            opened.attach_response(response_of(args, kwargs))
+            opened.attach_response(kwargs["response"] if "response" in kwargs else response_of(args, kwargs))
 
     return guarded(original, HookSteps(step=_ATTACH_RESPONSE, begin=begin))
 

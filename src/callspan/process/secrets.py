@@ -26,6 +26,7 @@ _SECRET_ENDINGS: Final = (
     *("authorization", "connectionstring", "cookie", "passphrase", "passwd", "password", "secret"),
 )
 """How names of secrets end, in lower case and without `-` and `_`."""
+_NUMBERS: Final = frozenset({int, float, bool})
 _TOKEN: Final = "token"  # noqa: S105 - a name
 """Is a secret in settings and metadata; in an answer it is a piece of text, as in log-probabilities."""
 _NAME_END: Final = 64
@@ -148,6 +149,8 @@ def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
     """
     search = BoundedSearch(MAX_SETTINGS_SEARCHED) if search is None else search
     if isinstance(value, dict):
+        if _NUMBERS.issuperset(map(type, value.values())):
+            return value
         changed = {key: safe for key, item in value.items() if (safe := _masked_item(key, item, search)) is not item}
         return {**value, **changed} if changed else value
     if isinstance(value, list):
@@ -255,7 +258,7 @@ def _mask_metadata(record: _R, search: BoundedSearch) -> _R:
 
 def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     kind = type(item)
-    if kind is int or kind is float or kind is bool:
+    if kind in _NUMBERS:
         return item
     if kind is str:
         return MASK if (_is_secret(key) or key == _TOKEN) and item != MASK else search.without_credentials(item)

@@ -27,6 +27,7 @@ _MOST_NAMES: Final = 512
 _LONGEST_NAME: Final = 64
 
 _LONGEST_COUNT: Final = 19
+_ABSENT: Final = (None, False)
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
 _GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
 _MOST_KNOWN: Final = 256
@@ -122,10 +123,11 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
             limit, left, reset = map(fields.get, names)
             if not (limit is left is reset is None) and unit not in found:
                 is_plain = left is not None and len(left) <= _LONGEST_COUNT and left.isascii() and left.isdigit()
+                reset_s, is_time = _ABSENT if reset is None else _reset(reset, bare_s)
                 found[unit] = RateLimit(
                     limit=None if limit is None else _known_count(limit),
                     remaining=None if left is None else int(left) if is_plain else _count(left),
-                    reset_s=None if reset is None else _seconds(reset.strip(), now_s, bare_s),
+                    reset_s=max(0.0, reset_s - now_s) if is_time and reset_s is not None else reset_s,
                 )
         if found:
             return RateLimits(**found)
@@ -172,29 +174,31 @@ _known_count: Final = lru_cache(maxsize=_MOST_KNOWN)(_count)
 """Cached version for counts that rarely change: the limit, not the remaining count."""
 
 
-def _seconds(value: str, now_s: float, bare_s: float) -> float | None:
-    """Return the seconds of a Go duration, a number, or a time (RFC 3339, Unix time in s or ms)."""
+@lru_cache(maxsize=_MOST_KNOWN)
+def _reset(value: str, bare_s: float) -> tuple[float | None, bool]:
+    """Return the seconds of a Go duration or a number, or a Unix time (as RFC 3339, s or ms); and whether it is a time.
+
+    Cached, because few durations repeat often, and all limits of a response often have the same time.
+    """
+    value = value.strip()
     if "T" in value:
-        moment_s = _stamp(value)
-        return None if moment_s is None else max(0.0, moment_s - now_s)
+        return _stamp(value), True
     duration_s = _duration(value)
     if duration_s is None and _NUMBER.fullmatch(value):
-        return _from_number(float(value), now_s, bare_s)
-    return duration_s
+        return _from_number(float(value), bare_s)
+    return duration_s, False
 
 
-@lru_cache(maxsize=_MOST_KNOWN)
 def _duration(value: str) -> float | None:
-    """Return the seconds of a Go duration; cached, because few values repeat often."""
+    """Return the seconds of a Go duration."""
     parts = _GO_DURATION.findall(value)
     if not parts or sum(len(amount) + len(unit) for amount, unit in parts) != len(value):
         return None
     return sum(float(amount) * _UNITS_S[unit] for amount, unit in parts)
 
 
-@lru_cache(maxsize=_MOST_KNOWN)
 def _stamp(value: str) -> float | None:
-    """Return the Unix time of an RFC 3339 time; cached, because all limits of a response often have the same."""
+    """Return the Unix time of an RFC 3339 time."""
     try:
         moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
     except ours(ValueError):
@@ -202,11 +206,10 @@ def _stamp(value: str) -> float | None:
     return _unix_s(moment)
 
 
-def _from_number(value: float, now_s: float, bare_s: float) -> float:
+def _from_number(value: float, bare_s: float) -> tuple[float, bool]:
     if value < _EPOCH_S:
-        return value * bare_s
-    moment_s = value / 1000 if value >= _EPOCH_MS else value
-    return max(0.0, moment_s - now_s)
+        return value * bare_s, False
+    return value / 1000 if value >= _EPOCH_MS else value, True
 
 
 def _until_http_date(value: str, now_s: float) -> float | None:

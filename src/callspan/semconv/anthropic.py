@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, Http
 from callspan.record.usage import Usage
 from callspan.semconv.table import (
     INT,
@@ -25,13 +25,22 @@ from callspan.semconv.table import (
 
 API: Final = "messages"
 """The endpoint, as `CallRecord.api` has it."""
+_UNKNOWN: Final = Http()
 _PORTS: Final = {"https": 443, "http": 80}
+_OPTIONS: Final = frozenset({"service_tier", "thinking", "output_format", "output_config"})
 _INPUT: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
-def _url(record: CallRecord) -> str | None:
-    http, host = record.http, record.server_address
-    if http is None or http.path is None or (host is None and http.host is None):
+def _exchange(record: CallRecord) -> tuple[str | None, str | None, str | None, str | None]:
+    """Return route, scheme, path and URL."""
+    http = record.http or _UNKNOWN
+    path = http.path
+    return http.route or path, path and http.scheme, path, _url(record, http)
+
+
+def _url(record: CallRecord, http: Http) -> str | None:
+    host = record.server_address
+    if http.path is None or (host is None and http.host is None):
         return None
     if http.host is not None or host is None:
         return f"{http.scheme}://{http.host}{http.path}"
@@ -40,30 +49,34 @@ def _url(record: CallRecord) -> str | None:
     return f"{http.scheme}://{host}{port}{http.path}"
 
 
+_EXCHANGE: Final = Each("", _exchange)
 NATIVE: Final = tuple(
     row._replace(when="http")
     for row in (
         Row("anthropic.beta", STRINGS, From("http.betas", as_texts), "The requested betas."),
         Row("anthropic.organization.id", STRING, "http.organization_id", "As the answer's header states it."),
         Row("anthropic.workspace.id", STRING, "http.workspace_id", "As the answer's header states it."),
-        Row("http.route", STRING, From("http", lambda http: http.route or http.path), "The path without ids."),
-        Row("url.scheme", STRING, From("http", lambda http: http.path and http.scheme), "`https` or `http`."),
-        Row("url.path", STRING, "http.path", "The path."),
-        Row("url.full", STRING, _url, "Without credentials and query."),
+        Row("http.route", STRING, _EXCHANGE, "The path without ids."),
+        Row("url.scheme", STRING, _EXCHANGE, "`https` or `http`."),
+        Row("url.path", STRING, _EXCHANGE, "The path."),
+        Row("url.full", STRING, _EXCHANGE, "Without credentials and query."),
         Row("gen_ai.conversation.id", STRING, "http.conversation_id", "As the SDK's client has it, outside a session."),
     )
 )
 """Attributes from the HTTP exchange, as the SDK's own span would have them."""
 
 
-def _output_type(params: dict[str, object]) -> str | None:
-    return output_type(params.get("output_format")) or output_type_of_text(params.get("output_config"))
-
-
-def _thinking(params: dict[str, object]) -> tuple[str | None, int | None] | None:
+def _options(params: dict[str, object]) -> tuple[object, ...] | None:
+    """Return service tier, type and budget of thinking, and output type; None where none was sent."""
+    if _OPTIONS.isdisjoint(params):
+        return None
     thinking = params.get("thinking")
+    of_thinking = thinking if isinstance(thinking, dict) else {}
     return (
-        (as_text(thinking.get("type")), as_int(thinking.get("budget_tokens"))) if isinstance(thinking, dict) else None
+        as_text(params.get("service_tier")),
+        as_text(of_thinking.get("type")),
+        as_int(of_thinking.get("budget_tokens")),
+        output_type(params.get("output_format")) or output_type_of_text(params.get("output_config")),
     )
 
 
@@ -78,16 +91,14 @@ def _compactions(usage: Usage) -> tuple[int, int] | None:
     return taken, sum(as_int(entry.get("output_tokens")) or 0 for entry in found)
 
 
-_THINKING: Final = Each("request.params", _thinking)
+_SENT: Final = Each("request.params", _options)
 _COMPACTIONS: Final = Each("usage", _compactions)
 
 ROWS: Final = (
-    Row(
-        "anthropic.request.service_tier", STRING,
-        From("request.params", lambda params: as_text(params.get("service_tier"))), "As sent.", apis=(API,),
-    ),
-    Row("anthropic.thinking.type", STRING, _THINKING, "As sent.", apis=(API,)),
-    Row("anthropic.thinking.budget_tokens", INT, _THINKING, "As sent.", apis=(API,)),
+    Row("anthropic.request.service_tier", STRING, _SENT, "As sent.", apis=(API,)),
+    Row("anthropic.thinking.type", STRING, _SENT, "As sent.", apis=(API,)),
+    Row("anthropic.thinking.budget_tokens", INT, _SENT, "As sent.", apis=(API,)),
+    Row("gen_ai.output.type", STRING, _SENT, "The requested format.", apis=(API,)),
     Row(
         "anthropic.response.service_tier", STRING, "response.service_tier", "The tier that was used.", apis=(API,)
     ),
@@ -110,10 +121,6 @@ ROWS: Final = (
     Row(
         "anthropic.usage.compaction.output_tokens", INT, _COMPACTIONS,
         "Output tokens of compactions, a part of `gen_ai.usage.output_tokens`.", apis=(API,),
-    ),
-    Row(
-        "gen_ai.output.type", STRING, From("request.params", _output_type),
-        "The requested format.", apis=(API,),
     ),
 )  # fmt: skip
 """Attributes from the record."""

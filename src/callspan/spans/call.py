@@ -8,20 +8,20 @@ check of all types is enough.
 
 from __future__ import annotations
 
-import operator
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
-from itertools import compress
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     DEFAULT_TRACE_STATE,
+    INVALID_SPAN_CONTEXT,
     Link,
     NoOpTracer,
     Span,
@@ -60,7 +60,6 @@ _ABSENT: Final = object()
 _SECOND_NS: Final = 1_000_000_000
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCALARS: Final = frozenset({str, bool, int, float})
-_IS_TUPLE: Final = partial(operator.is_, tuple)
 
 
 def trace_id() -> str | None:
@@ -111,8 +110,8 @@ class CallSpan:
                 self.sampled = context.trace_flags.sampled
             shown = span.is_recording() or (is_shown_above and context.trace_flags.sampled)
             self.wants_content = (of.content and shown) or of.content_elsewhere
-            above = parent.get_span_context()
-            is_child = above.is_valid
+            above = INVALID_SPAN_CONTEXT if parent is trace.INVALID_SPAN else parent.get_span_context()
+            is_child = above is not INVALID_SPAN_CONTEXT and above.is_valid
             if is_child:
                 self.parent_span_id = above.span_id.to_bytes(8, "big").hex()
             # As `trace_of` decides it, which mostly has nothing to say.
@@ -247,8 +246,11 @@ class CallSpans:
         record = processed.record
         parent: Span = trace.INVALID_SPAN
         outer: Span | None = None
+        # Given to OpenTelemetry, which would look it up four times.
+        context: Context | None = None
         try:
-            parent = trace.get_current_span()
+            context = otel_context.get_current()
+            parent = trace.get_current_span(context)
             if parent is not trace.INVALID_SPAN and self._tracers is None:
                 outer = adopted.outer_span(parent)
         except reported(_LOOK):
@@ -258,11 +260,13 @@ class CallSpans:
                 ADOPTED_SPANS.adopt()
                 outer.set_attributes(self.projection.start(record))
             return CallSpan(self, outer, _parent_of(outer), owned=False)
+        are_read = self._tracers and self._tracers.are_read
         try:
             span = self.tracer.start_span(
                 gen_ai.span_name(record),
+                context=context,
                 kind=SpanKind.CLIENT,
-                attributes=self.projection.start(record) if self._are_read() else None,
+                attributes=self.projection.start(record) if are_read is None or are_read() else None,
                 start_time=record.timing.start_ns,
             )
         except reported(_START):
@@ -270,10 +274,6 @@ class CallSpans:
         # Made of its record later, it needs no content now; what was collected around it does.
         above = self._tracers is not None and (record.place.session_id is not None or parent.is_recording())
         return CallSpan(self, span, parent, is_shown_above=above)
-
-    def _are_read(self) -> bool:
-        """Return whether a sampler or a span reads the attributes that the span of a call begins with."""
-        return self._tracers is None or self._tracers.are_read()
 
     def start_fetch_span(
         self, processed: Processed[CallRecord], context: Context, call: SpanContext | None
@@ -449,11 +449,7 @@ def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] 
 
 
 def _are_plain(attributes: Attributes) -> bool:
-    kinds = set(map(type, attributes.values()))
-    if tuple in kinds:
-        kinds.remove(tuple)
-        values: Collection[Any] = attributes.values()
-        # Selected in C: of some forty values one or two are tuples.
-        for value in compress(values, map(_IS_TUPLE, map(type, values))):
-            kinds.update(map(type, value))
-    return kinds <= _SCALARS
+    for value in attributes.values():
+        if type(value) not in _SCALARS and not (type(value) is tuple and _SCALARS.issuperset(map(type, value))):
+            return False
+    return True
