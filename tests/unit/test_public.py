@@ -52,9 +52,9 @@ def test_every_setting_is_an_argument_that_the_signature_and_the_documentation_s
 _SCOPE = "end session start state using"
 _RECORDS = "environment environment_step event guardrail handoff id invoke_agent message name observation reward tool"
 _READER = (
-    "call calls calls_named close count_calls courses events first_words history ids is_erased name other_ids"
-    " reward_curves rewards rows_of session session_ids sessions sharing step_positions stored summary targets times"
-    " timestep timesteps version"
+    "call calls calls_named close count_calls courses events first_words history ids interrupt is_erased name"
+    " other_ids reward_curves rewards rows_of session session_ids sessions sharing step_positions stored summary"
+    " targets times timestep timesteps version"
 )
 _INSTRUMENTOR = "instrument instrumentation_dependencies is_instrumented_by_opentelemetry uninstrument"
 _EXPORTER = "export force_flush shutdown"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import quote
 
 import pytest
 
 from callspan.cli.view import arguments
+from callspan.stores.sqlite.reader import SQLiteReader
+from callspan.view.server import PAGES
+from callspan.view.source import View
 
 from .conftest import Delivery, Page, Records
 
@@ -96,3 +102,24 @@ def test_what_stands_in_quotes_is_text_and_a_value_may_have_any_character() -> N
     assert arguments(r'user:"Mara \"S\" O\'Brien"') == ['--user=Mara "S" O\'Brien']
     with pytest.raises(ValueError, match="a quote is not closed"):
         arguments('user:"mara')
+
+
+@pytest.mark.parametrize("asked", [1, 3], ids=["which is read", "which waits"])
+def test_a_page_that_nobody_awaits_is_stopped(page: Page, monkeypatch: pytest.MonkeyPatch, asked: int) -> None:
+    begun = threading.Event()
+
+    def endless(view: View) -> object:
+        begun.set()
+        sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000000) SELECT count(*) FROM n"
+        return list(cast("SQLiteReader", view.reader)._tuples(sql))
+
+    monkeypatch.setitem(PAGES, "charts", endless)
+    names = f"Host: 127.0.0.1:{page.port}\r\nCookie: {page.cookie}"
+    request = f"GET /api/charts HTTP/1.1\r\n{names}\r\n\r\n"
+    tabs = [socket.create_connection(("127.0.0.1", page.port)) for _ in range(asked)]
+    for one in tabs:
+        one.sendall(request.encode())
+    assert begun.wait(10)
+    for one in tabs:
+        one.close()
+    assert page.get("/api/calls?q=")["rows"]

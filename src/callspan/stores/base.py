@@ -470,6 +470,9 @@ class Reader(Protocol):
         Raises StoreError where the store is gone.
         """
 
+    def interrupt(self) -> None:
+        """Stop the query that runs, from any thread, where the store can; it then raises an error of its driver."""
+
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""
 

@@ -59,6 +59,9 @@ class SqlCourses(SqlChoice):
         """Return a text that differs when something was written since; None: the store cannot tell."""
         return None
 
+    def interrupt(self) -> None:
+        """Stop the query that runs, from any thread, where the store can."""
+
     def first_words(self, session_ids: Sequence[str]) -> dict[str, str]:
         """Return the first words of each of these sessions, on one line, where that is kept."""
         found: dict[str, str] = {}

@@ -124,7 +124,7 @@ async def _data(source: StoreSource, sent: live.SentPages, request: Request) -> 
     query = dict(request.query_params)
     since = query.pop("since", None)
     try:
-        body = await source.ask(PAGES[name], query)
+        body = await source.ask(PAGES[name], query, _left(request))
     except BadQueryError as error:
         return _failed(str(error), 400)
     except LookupError as error:
@@ -136,6 +136,12 @@ async def _data(source: StoreSource, sent: live.SentPages, request: Request) -> 
     changes = body if since is None else sent.since(since, body)
     headers = {"ETag": f'"{sent.remember(body)}"'}
     return Response(changes, 204 if changes is None else 200, headers, "application/json")
+
+
+async def _left(request: Request) -> None:
+    """Wait until the browser no longer awaits the answer, as when its page was left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _failed(text: str, status: int) -> Response:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple, TypeAlias
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -19,6 +20,7 @@ _PLACES: Final = ([int], [int, str], [int, int, str])
 """The types of a place: an offset, or a time and an id, perhaps behind the value by which the rows are sorted."""
 _LARGEST: Final = 2**63 - 1
 _DIGITS: Final = 19
+_AGAIN_S: Final = 0.05
 
 
 def place_text(place: Sequence[int | str]) -> str:
@@ -110,11 +112,37 @@ class StoreSource:
     def __init__(self, access: Access) -> None:
         self.access = access
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="callspan-view")
+        self._stopping = threading.Lock()
         self._reader: Reader | None = None
 
-    async def ask(self, page: Callable[[View], object], query: Query) -> bytes:
-        """Return the JSON of a page. Raises the errors of the store, and BadQueryError."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self.answer, page, query)
+    async def ask(self, page: Callable[[View], object], query: Query, left: Awaitable[None]) -> bytes:
+        """Return the JSON of a page, which is stopped when `left` ends.
+
+        Raises the errors of the store, and BadQueryError.
+        """
+        asked = self._thread.submit(self._begin, page, query)
+        answer = asyncio.wrap_future(asked)
+        gone = asyncio.ensure_future(left)
+        ends: set[asyncio.Future[Any]] = {answer, gone}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        while not answer.done() and not asked.cancel():
+            # Again and again: what is between two queries is not stopped by one.
+            await asyncio.to_thread(self._interrupt, asked)
+            await asyncio.wait({answer}, timeout=_AGAIN_S)
+        if asked.cancelled():
+            raise BadQueryError("nobody awaits this page")
+        return await answer
+
+    def _begin(self, page: Callable[[View], object], query: Query) -> bytes:
+        with self._stopping:  # what stops the page before this one is through
+            pass
+        return self.answer(page, query)
+
+    def _interrupt(self, asked: Future[bytes]) -> None:
+        with self._stopping:
+            if asked.running() and self._reader is not None:
+                self._reader.interrupt()
 
     def answer(self, page: Callable[[View], object], query: Query) -> bytes:
         """Return the JSON of a page, on the thread that reads."""

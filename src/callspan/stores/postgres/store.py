@@ -397,6 +397,10 @@ class PostgresReader(SqlReader):
               FROM {source(keys)} WHERE {where} AND c.outcome = 'success' GROUP BY {positions(keys)}"""
         return {row[:-3]: Latencies(*row[-3:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
 
+    def interrupt(self) -> None:
+        """Stop the query that runs, from any thread; it raises psycopg.errors.QueryCanceled."""
+        self._connection.cancel()
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()

@@ -132,6 +132,10 @@ class SQLiteReader(SqlReader):
         with explaining(self._path):
             return f"{self._inode} {self._connection.execute('PRAGMA data_version').fetchone()[0]}"
 
+    def interrupt(self) -> None:
+        """Stop the query that runs, from any thread; it raises sqlite3.OperationalError."""
+        self._connection.interrupt()
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()

@@ -194,6 +194,9 @@ class TemporaryReader(SQLiteReader):
         del kind, ident
         return False
 
+    def interrupt(self) -> None:
+        """Do nothing: rows that are being loaded would be loaded anew."""
+
     def version(self) -> str | None:
         """Return None: what was appended is seen by the next query."""
         return None

@@ -10,7 +10,7 @@ const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: 
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
 export const app = { store: "", live: false, trace: null, order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
-let drawn = null, turn = 0, at = null;
+let drawn = null, turn = 0, at = null, stop = new AbortController();
 
 export const address = (page, id, values) => {
   const text = new URLSearchParams(Object.entries(values || {}).filter(([, value]) => value)).toString();
@@ -48,6 +48,10 @@ export const draw = async () => {
   at = place.hash;
   drawn?.close?.();
   drawn = null;
+  // What the page that is left still awaits is not read to its end.
+  stop.abort();
+  stop = new AbortController();
+  const stopping = stop;
   for (const one of document.querySelectorAll("nav a")) {
     if (one.dataset.page === TABS[place.page]) one.setAttribute("aria-current", "page"); else one.removeAttribute("aria-current");
   }
@@ -55,11 +59,10 @@ export const draw = async () => {
   document.getElementById("find").value = place.page === "find" ? unquoted(place.values.q || "") : "";
   // What takes longer than a moment shows rows of the final height.
   const waiting = setTimeout(() => { if (mine === turn) main.replaceChildren(h("div.waiting", { "aria-busy": "true" }, Array.from({ length: 9 }, () => h("div", null, h("i"), h("i"))))); }, 300);
-  const stop = new AbortController();
-  const slow = setTimeout(() => { if (mine === turn) main.append(h("p.soft.pad", null, `reading ${app.store}; `, button("stop", () => stop.abort()))); }, 2000);
+  const slow = setTimeout(() => { if (mine === turn) main.append(h("p.soft.pad", null, `reading ${app.store}; `, button("stop", () => stopping.abort()))); }, 2000);
   try {
     const module = await import(`./${place.page}.js`);
-    const made = await module.default({ place, app, signal: stop.signal, fresh: () => mine === turn });
+    const made = await module.default({ place, app, signal: stopping.signal, fresh: () => mine === turn });
     if (mine !== turn) { made.close?.(); return; }
     main.replaceChildren(made.body);
     main.className = place.page;

@@ -339,6 +339,7 @@ export default async ({ place, app, signal }) => {
       if (!table) right.append(...conversationOf(data, page.rows));
       open();
     } catch (error) {
+      if (closed) return;
       if (!(error instanceof Failure)) throw error;
       drawEnd();
       end.append(mark("error", error.message));
