@@ -124,7 +124,7 @@ def test_a_page_without_the_part_is_left_alone(tmp_path: Path) -> None:
 _PARTS = """
 import repeated
 from rows import provider
-print(*(piece.name for piece in repeated.measure(provider())), sep="\\n")
+print(*(piece.name for piece in repeated.measure(provider(), repeated.COLUMNS[:1])), sep="\\n")
 """
 
 
