@@ -123,7 +123,7 @@ with callspan.session("left") as session, session.timestep("half"), callspan.too
     stream = client.chat.completions.create(**chat, stream=True)
     next(stream)
     if "now" not in spool:
-        handle.force_flush()
+        handle.force_flush(5_000)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
