@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -349,3 +350,22 @@ def test_numbers_words_and_commands_are_written_as_they_are(told: Delivery, tab:
         assert of("filters", "wordsOf", f"error {word} x") == ["error", word, "x"]
     one.open("find?q=postcode", "mark.hit")
     assert one.tab.locator("p.summary code").inner_text() == "callspan calls --text=postcode"
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_store_that_has_gone_is_said_beside_what_was_read(
+    told: Delivery, tab: Callable[..., Tab], width: int
+) -> None:
+    one = tab(told.url, viewport={"width": width, "height": 740})
+    one.open("", ".row.session")
+    one.tab.wait_for_selector(".state .live", state="attached")
+    path = Path(told.url.removeprefix("sqlite:///"))
+    path.rename(path.with_suffix(".away"))
+    one.tab.wait_for_selector(".state .mark", timeout=5000)
+    assert one.tab.is_visible(".row.session")
+    path.with_suffix(".away").rename(path)
+    one.tab.wait_for_selector(".state .live", state="attached", timeout=5000)
+    path.rename(path.with_suffix(".away"))
+    one.tab.click(".state button", timeout=5000)
+    one.tab.wait_for_selector("main >> text=there is no such file")
+    one.console.clear()  # the browser names each answer of 503

@@ -36,8 +36,8 @@ export const say = (kind, reason) => {
   const where = app.store ? [" · ", app.store] : [], file = globalThis.CALLSPAN_FILE;
   if (file) state.replaceChildren(`written ${day(file.at_ms)} ${clock(file.at_ms, false)}`, ...where);
   else if (kind === "live") { if (!state.querySelector(".live")) state.replaceChildren(h("i.live"), "live", ...where); }
-  else if (kind === "still") state.replaceChildren(`as of ${clock(Date.now())} `, button("read again", () => draw()), ...where);
-  else state.replaceChildren(mark("cut", `not live since ${clock(Date.now())}: ${reason}`), " ", button("try again", () => draw()));
+  else if (kind === "still") state.replaceChildren(`as of ${clock(Date.now())}`, button("read again", () => draw()), ...where);
+  else state.replaceChildren(h("span.mark.warn", { title: reason }, mark("cut", `not live since ${clock(Date.now())}: ${reason}`)), button("try again", () => draw()));
 };
 
 export const title = text => { document.title = `${text ? text + " – " : ""}callspan`; };

@@ -16,7 +16,7 @@ export const filterLine = (line, go, { marks = MARKS, known = [], counts = {} } 
   const quick = new Set([...marks.map(([, word]) => word), ...TIMES.map(([, word]) => word)]);
   const times = h("div.segments", { role: "group", "aria-label": "Time" }, TIMES.map(([name, word]) => button(name, () => go(withWord(without(line, since), word)), { "aria-pressed": String(word === since) })));
   const chips = marks.map(([kind, word]) => {
-    const on = every.includes(word), chip = h("button.chip", { type: "button", "aria-pressed": String(on), onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind), counts[kind] ? h("span.soft", null, counts[kind]) : "", on && " ×");
+    const on = every.includes(word), chip = h("button.chip", { type: "button", "aria-pressed": String(on), title: `${on ? "without" : "only"} ${word}`, onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind), counts[kind] ? h("span.soft", null, counts[kind]) : "", on && " ×");
     return chip;
   });
   const given = every.filter(word => !quick.has(word)).map(word => h("button.chip", { type: "button", "aria-pressed": "true", "aria-label": `without ${word}`, onclick: () => go(without(line, word)) }, word.replace(/^([\w-]+):/, "$1 "), " ×"));
