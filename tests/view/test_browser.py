@@ -369,3 +369,13 @@ def test_a_store_that_has_gone_is_said_beside_what_was_read(
     one.tab.click(".state button", timeout=5000)
     one.tab.wait_for_selector("main >> text=there is no such file")
     one.console.clear()  # the browser names each answer of 503
+
+
+def test_a_dark_page_is_printed_on_white(told: Delivery, tab: Callable[..., Tab]) -> None:
+    one = tab(told.url, color_scheme="dark")
+    one.open("", ".row.session")
+    colours = "() => [document.body, document.querySelector('.row.session')].map(box => getComputedStyle(box).color)"
+    shown = one.tab.evaluate(colours)
+    one.tab.emulate_media(media="print")
+    assert one.tab.evaluate(colours) != shown
+    assert one.tab.evaluate(colours) == ["rgb(27, 31, 36)"] * 2
