@@ -62,7 +62,7 @@ def test_no_list_is_silently_short(
     """JSON has every row, in order, also of several calls that began at once, whatever pages they are read in."""
     monkeypatch.setattr(sql_reader, "_READ_AT_ONCE", 7)
     monkeypatch.setattr(sql_reader, "_IDS_AT_ONCE", 11)
-    monkeypatch.setattr(sql_reader, "_SUMMED_AT_ONCE", 5)
+    monkeypatch.setattr(sql_reader, "_AT_ONCE", 5)
     store = deliver(url)
     store.write(*(records.call(session_id=f"s{number:02}", at_s=number // 4) for number in range(60)))
     store.sink.close()

@@ -143,8 +143,8 @@ class _Batch:
         self._nodes: dict[bytes, tuple[str, str, str, int]] = {}
         self._rows: dict[str, dict[str, tuple[Order, Sequence[object]]]] = defaultdict(dict)
         self._versions: dict[str, dict[str, list[Any]]] = defaultdict(dict)
-        self._last: dict[str, Entry] = {}
-        """The entry of the last version, by the key of a session or timestep."""
+        self._last: dict[tuple[str, str], Entry] = {}
+        """The entry of the last version, by the kind and key of a session or timestep."""
         self._responses: dict[str, list[Record]] = defaultdict(list)
 
     def add(self, entry: Entry, record: Record) -> None:
@@ -152,7 +152,7 @@ class _Batch:
         if TABLES[kind].merges:
             key = str(storable(key))
             add_version(self._versions[kind].setdefault(key, []), record)
-            self._last[key] = entry
+            self._last[kind, key] = entry
         elif not isinstance(record, CallRecord):
             self._add(record, partial(entry.once, cells_of, record))
         elif record.is_merged:
@@ -214,7 +214,7 @@ class _Batch:
         for key, records in versions.items():
             row = rows[key]
             if row is None and len(records) == 1:
-                found.append(self._last[key].once(cells_of, records[0]))
+                found.append(self._last[table.kind, key].once(cells_of, records[0]))
                 continue
             for record in records:
                 row = merged_row(table, row, record)
