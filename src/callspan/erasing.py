@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 import msgspec
 
+from callspan.conversion import converter
 from callspan.delivery.takeover import SpoolLocation, places, refused
 from callspan.fail_open import ours
 from callspan.record.codec import NO_RECORD, decode
@@ -34,6 +35,7 @@ from callspan.stores.protocol import Erasable, Readable, Store, read_records
 from callspan.stores.urls import driver_errors, find_store, split_urls
 
 _EVERY: Final = CallFilter()
+_convert_filter: Final = converter(CallFilter)
 _NO_CONDITIONS: Final = {name: getattr(_EVERY, name) for name in ("limit", "offset", "newest_first", "content", "sort")}
 """The fields of a filter that select nothing."""
 _OF_SESSIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
@@ -166,7 +168,7 @@ def erase(
 def _checked(which: CallFilter) -> CallFilter:
     """Return the filter with what selects only. An empty list, say, is equal to no condition: it selects everything."""
     try:
-        which = msgspec.convert(msgspec.to_builtins(which), CallFilter)
+        which = _convert_filter(msgspec.to_builtins(which))
     except msgspec.ValidationError as error:
         raise SettingError(f"erase: the filter is invalid: {error}") from None
     return msgspec.structs.replace(which, text=which.text or None, **_NO_CONDITIONS)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -21,13 +22,16 @@ import callspan
 from callspan.testing import ScriptedProvider
 
 STORE = "sqlite:///calls.db"
+SSL_CONTEXT = ssl.create_default_context()
+"""Made once: a fork while another thread makes one leaves OpenSSL's own locks held in the child, also without us."""
 HANGS_AFTER_S = 60
 """A hang lasts for ever; on a loaded machine everything else may take its time."""
 
 
 def ask(url: str, name: str) -> None:
     """Make a plain call, a stream, and one recorded by hand, in a session."""
-    with callspan.session(), openai.OpenAI(api_key="k", base_url=url) as client:
+    http_client = openai.DefaultHttpxClient(verify=SSL_CONTEXT)
+    with callspan.session(), openai.OpenAI(api_key="k", base_url=url, http_client=http_client) as client:
         client.chat.completions.create(model=f"{name} plain", messages=[])
         for _ in client.responses.create(model=f"{name} stream", input="Hi", stream=True):
             pass

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filter_options import MOMENT, OF_SESSIONS, Amount, File, KeyValue, Money, Rows
 from callspan.cli.progress import progress
 from callspan.cli.screen import styled
+from callspan.conversion import converter
 from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options
 from callspan.formatting import count, reward
@@ -115,8 +115,8 @@ def export_command(
     if output is None and not dry_run:
         raise click.UsageError("Give the output file with -o FILE, or use --dry-run.")
     target = None if dry_run else output
-    choice = msgspec.convert({name: given[name] for name in Selection.__struct_fields__}, Selection)
-    options = msgspec.convert({name: given[name] for name in Options.__struct_fields__}, Options)
+    choice = converter(Selection)({name: given[name] for name in Selection.__struct_fields__})
+    options = converter(Options)({name: given[name] for name in Options.__struct_fields__})
     with context.reader() as reader, progress("sessions", shown=not context.json) as tell:
 
         def show(statistics: Statistics) -> None:

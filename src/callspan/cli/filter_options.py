@@ -19,6 +19,7 @@ import msgspec
 from callspan.cli.command_context import CommandContext
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.score_filter import NO_SCORING, Scoring
+from callspan.conversion import converter
 from callspan.record.call import Outcome, StreamEnd
 from callspan.safe_urls import is_http_url, safe_name, safe_url
 from callspan.stores.base import ORDERS, CallFilter, Reader
@@ -306,7 +307,7 @@ def options_of(*fields: str, scores: bool = True) -> Callable[[_Command], _Comma
             if tags:
                 given = msgspec.convert(chosen["metadata"], tuple[tuple[str, str], ...])
                 chosen["metadata"] = (*given, *(("tags", whole_characters(tag)) for tag in tags))
-            return function(*args, which=msgspec.convert(chosen, CallFilter), **scoring, **options)
+            return function(*args, which=converter(CallFilter)(chosen), **scoring, **options)
 
         added: _Command = filtered
         for option in reversed(_SCORES if scores else ()):
@@ -325,7 +326,7 @@ def _scoring(options: dict[str, object]) -> dict[str, Scoring]:
     given = {name: whole_characters(options.pop(name)) for name in ("objectives", "min_score", "min_reward")}
     if options.get("sort") == _SCORE:
         given["sorts"], options["sort"] = True, "start"
-    scoring = msgspec.convert(given, Scoring)
+    scoring = converter(Scoring)(given)
     return {} if scoring == NO_SCORING else {"scoring": scoring}
 
 

@@ -20,6 +20,7 @@ from callspan.cli.paging import page_options, print_page
 from callspan.cli.screen import Column, fitted, marks, reward_style, score_columns, session_style, styled
 from callspan.cli.stats import By
 from callspan.comparison.groups import SESSION_GROUPINGS, checked_session_grouping
+from callspan.conversion import converter
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.safe_urls import safe_name
 from callspan.stores.base import CallFilter, Reader, SessionSummary
@@ -83,7 +84,7 @@ def sessions_command(
     """
     with context.reader() as reader:
         which = resolve_session(context, reader, which)
-        wanted = msgspec.convert(options, Wanted)
+        wanted = converter(Wanted)(options)
         which = msgspec.structs.replace(which, session_outcome=outcome)
         fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns, which=which))
         if by:

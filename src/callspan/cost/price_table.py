@@ -96,6 +96,9 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.models[max(fitting, key=len)] if fitting else None
 
 
+_decode: Final = msgspec.json.Decoder(PriceTable).decode
+
+
 def read_prices(path: str | Path) -> PriceTable:
     """Return the prices in a file. Raises PriceFileError for an invalid file."""
     path = Path(path)
@@ -103,7 +106,7 @@ def read_prices(path: str | Path) -> PriceTable:
         # This process may have it open by SQLite, which would lose its locks when the file is closed here.
         raise PriceFileError(f"prices {path}: a database, not a file of prices; see docs/cost.md for its form")
     try:
-        table = msgspec.json.decode(path.read_bytes(), type=PriceTable)
+        table = _decode(path.read_bytes())
     except ours(OSError) as error:
         raise PriceFileError(f"prices {path}: {error.strerror or error}") from error
     except ours(msgspec.DecodeError, UnicodeDecodeError) as error:

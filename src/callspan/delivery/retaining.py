@@ -76,6 +76,9 @@ class Retained(msgspec.Struct):
         return ", ".join(parts)
 
 
+_decode: Final = msgspec.json.Decoder(Retained).decode
+
+
 def retained(store: Store, directory: Path) -> Retained | None:
     """Return what was deleted from a store by itself, None if nothing was; `directory` is that of the spool."""
     try:
@@ -95,7 +98,7 @@ def _place(store: Store, directory: Path) -> Path:
 
 def _decoded(data: bytes) -> Retained:
     try:
-        return msgspec.json.decode(data, type=Retained)
+        return _decode(data)
     except ours(msgspec.MsgspecError):
         return Retained()
 

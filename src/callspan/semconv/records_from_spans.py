@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.conversion import converter
 from callspan.fail_open import ours
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.events import METADATA_FIELDS
@@ -47,6 +48,7 @@ _METADATA: Final[Mapping[str, tuple[str, ...]]] = {
     "prompt_version": ("gen_ai.prompt.version", "traceloop.prompt.version", "llm.prompt_template.version"),
 }
 """Fields of metadata under the names of others."""
+_convert_usage: Final = converter(Usage)
 _COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"),
     "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion"),
@@ -160,7 +162,7 @@ def _usage(attributes: Mapping[str, object]) -> Usage | None:
         for name, keys in _COUNTERS.items()
     }
     known = {name: value for name, value in counters.items() if value is not None}
-    return msgspec.convert(known, Usage) if known else None
+    return _convert_usage(known) if known else None
 
 
 def _flag(attributes: Mapping[str, object], names: tuple[str, ...]) -> bool | None:

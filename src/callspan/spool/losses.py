@@ -265,8 +265,11 @@ def _move_to_disk(directory: Path, parts: deque[Losses], timeout_s: float) -> No
             parts.popleft()
 
 
+_decode_losses: Final = msgspec.json.Decoder(Losses).decode
+
+
 def _decode(data: bytes) -> Losses:
-    return msgspec.json.decode(data, type=Losses) if data.strip() else Losses()
+    return _decode_losses(data) if data.strip() else Losses()
 
 
 @contextmanager

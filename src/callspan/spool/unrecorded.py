@@ -49,10 +49,13 @@ class Count(msgspec.Struct):
     last_ns: int = 0
 
 
+_decode: Final = msgspec.json.Decoder(dict[str, Count]).decode
+
+
 def read_unrecorded(directory: Path) -> dict[str, Count]:
     """Return the counts by path; none where the file is missing or damaged."""
     try:
-        return msgspec.json.decode((directory / FILE).read_bytes(), type=dict[str, Count])
+        return _decode((directory / FILE).read_bytes())
     except ours(OSError, msgspec.MsgspecError):
         return {}
 

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
 
 import msgspec
 
+from callspan.conversion import converter
 from callspan.fail_open import ours
 from callspan.forks import late_attribute
 from callspan.record.events import Record
@@ -143,7 +144,7 @@ class Store:
             return Options()
         query = split_url(self.url).query
         try:
-            return msgspec.convert(dict(parse_qsl(query, keep_blank_values=True)), kind, strict=False)
+            return converter(kind, strict=False)(dict(parse_qsl(query, keep_blank_values=True)))
         except ours(msgspec.ValidationError):
             # Report names only: a value may be a secret, and the error would quote it.
             given = ", ".join(dict(parse_qsl(query)))

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast, get_args, g
 
 import msgspec
 
+from callspan.conversion import converter
 from callspan.record.call import PARTS, STAGES
 from callspan.record.codec import encode_json
 from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
@@ -36,6 +37,7 @@ _RANKED: Final[Mapping[str, Sequence[str]]] = {"part": PARTS, "stage": STAGES}
 LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
 """Exclusive limit of the absolute value of a number in a column; larger numbers stay in `extra`."""
 _R = TypeVar("_R", SessionRecord, TimestepRecord)
+_AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
 _SEEN: Final = "seen_ns"
 _START: Final = "start_ns"
@@ -236,13 +238,23 @@ class _Versioned(NamedTuple):
     version: int
 
 
+_CONVERTERS: Final[Mapping[type, Callable[[object], Record]]] = {
+    kind: converter(kind, strict=False) for kind in RECORD_TYPES.values()
+}
+
+
+def converted(tree: object, kind: type[_AnyRecord]) -> _AnyRecord:
+    """Return the record of a tree. Raises msgspec.ValidationError."""
+    return cast("_AnyRecord", _CONVERTERS[kind](tree))
+
+
 def merge(versions: Iterable[_R]) -> _R:
     """Return all versions of one session or timestep as one record. Raises TypeError for none."""
     known = list(versions)
     if len(known) == 1:
         return known[0]
     versions_of = [_versioned(msgspec.json.decode(encode_json(record))) for record in known]
-    return msgspec.convert(_tree(reduce(_merged, versions_of)), type(known[0]), strict=False)
+    return converted(_tree(reduce(_merged, versions_of)), type(known[0]))
 
 
 def add_version(versions: list[_R], record: _R) -> None:
@@ -289,7 +301,7 @@ def merged_row(table: Table, there: Mapping[str, object] | None, record: Record)
     known = _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}
     latest = _merged(_versioned(before, known), _versioned(tree))
     whole = _tree(latest)
-    row = to_row(table, msgspec.convert(whole, RECORD_TYPES[table.kind], strict=False))
+    row = to_row(table, converted(whole, RECORD_TYPES[table.kind]))
     other = {path: stamp for path, stamp in latest.stamps.items() if stamp != latest.version}
     row["stamps"] = encode_json(other).decode() if other else None
     return row

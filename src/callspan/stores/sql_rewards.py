@@ -12,15 +12,13 @@ from itertools import count, groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
-import msgspec
-
 from callspan.record import reward_sums
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
 from callspan.stores import aggregates
 from callspan.stores.base import Event
 from callspan.stores.columns import EVENTS, MESSAGES, REWARDS, TIMESTEPS, Table
-from callspan.stores.rows import to_tree
+from callspan.stores.rows import converted, to_tree
 
 Values = Mapping[str, object]
 _R = TypeVar("_R", bound=Record)
@@ -269,4 +267,4 @@ def _rewarded(
 
 def record_of(table: Table, row: Values, kind: type[_R]) -> _R:
     """Return the record of a row."""
-    return msgspec.convert(to_tree(table, row), kind, strict=False)
+    return converted(to_tree(table, row), kind)

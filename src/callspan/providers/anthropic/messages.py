@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from callspan.conversion import converter
 from callspan.fail_open import ours
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.anthropic.stream import MessageAccumulator
@@ -143,6 +144,7 @@ class _Counted(msgspec.Struct):
     server_tool_use: _Ran | None = None
 
 
+_convert_counted: Final = converter(_Counted)
 _NONE_WRITTEN: Final = _Written()
 
 
@@ -188,7 +190,7 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
 def _counted(raw: dict[str, object]) -> Usage | None:
     """Return the usage in the API's own shape, read in one step; None for any other shape."""
     try:
-        read = msgspec.convert(raw, _Counted)
+        read = _convert_counted(raw)
         copy: dict[str, object] = msgspec.to_builtins(raw)
     except ours(*UNFIT):
         return None

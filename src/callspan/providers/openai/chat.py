@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from callspan.conversion import converter
 from callspan.fail_open import ours
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time
@@ -60,6 +61,9 @@ class _Completion(msgspec.Struct):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     error: Any = None
+
+
+_completion: Final = converter(_Completion)
 
 
 class ChatCompletions(OpenAIEndpoint):
@@ -283,7 +287,7 @@ def choices_info(body: object, *, refused: bool = False, holds: str = "choices")
 def _fast(body: object, refused: bool) -> ResponseInfo | None:
     """Return the info of a well-formed response with one choice, read in one step; None for any other."""
     try:
-        answer = msgspec.convert(body, _Completion)
+        answer = _completion(body)
     except ours(*UNFIT):
         return None
     choice = answer.choices[0]

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from callspan.conversion import converter
 from callspan.fail_open import ours
 from callspan.providers.wire_json import (
     LARGEST_COUNT,
@@ -100,6 +101,8 @@ class _Responses(msgspec.Struct, forbid_unknown_fields=True):
     output_details: _OutputDetails | None = msgspec.field(default=None, name="output_tokens_details")
 
 
+_chat: Final = converter(_Chat)
+_responses: Final = converter(_Responses)
 _NO_INPUT_DETAILS: Final = _InputDetails()
 _NO_OUTPUT_DETAILS: Final = _OutputDetails()
 
@@ -141,7 +144,7 @@ def _reconciled(usage: Usage) -> Usage:
 def _fast(raw: dict[str, object], body: object) -> Usage | None:
     """Return the usage in OpenAI's own shape, decoded in one step; None for any other shape."""
     try:
-        read = msgspec.convert(raw, _Chat) if "prompt_tokens" in raw else msgspec.convert(raw, _Responses)
+        read = _chat(raw) if "prompt_tokens" in raw else _responses(raw)
     except ours(*UNFIT):
         return None
     input_, output = read.input_details or _NO_INPUT_DETAILS, read.output_details or _NO_OUTPUT_DETAILS
