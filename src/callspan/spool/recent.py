@@ -41,8 +41,7 @@ class Recent:
         """Add what was read from one offset to another, unless it lies before."""
         with self._lock:
             if start > self._end or self._is_old():
-                self._entries, self._size = [], 0
-                self._start = self._end = start
+                self._begin_at(start)
                 self._since = self._clock()
             if start == self._end:
                 self._entries += entries
@@ -53,13 +52,16 @@ class Recent:
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._entries, self._size = [], 0
-            self._start = self._end = 0
+            self._begin_at(0)
 
     def discard_before(self, offset: int) -> None:
         """Forget what lies before an offset."""
         with self._lock:
             self._drop(offset)
+
+    def _begin_at(self, offset: int) -> None:
+        self._entries, self._size = [], 0
+        self._start = self._end = offset
 
     def _is_old(self) -> bool:
         return self._clock() - self._since > _MOST_S
