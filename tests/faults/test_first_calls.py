@@ -1,0 +1,55 @@
+"""The first calls of a process are made by several threads at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+PROGRAM: Final = """
+import contextlib
+import sys
+import threading
+import anthropic
+import openai
+import callspan
+from callspan.testing import ScriptedProvider
+
+sys.setswitchinterval(1e-6)
+messages = [{"role": "user", "content": "Hi"}]
+with ScriptedProvider() as provider:
+    provider.reply(text="I am well.", repeat=True)
+    if sys.argv[1] == "openai":
+        create = openai.OpenAI(api_key="k", base_url=provider.openai_url).chat.completions.create
+        given = {}
+    else:
+        create = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url).messages.create
+        given = {"max_tokens": 9}
+    handle = callspan.instrument(stores="sqlite:///calls.db")
+    barrier = threading.Barrier(8)
+
+    def call():
+        barrier.wait()
+        create(model="m", messages=messages, **given)
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert handle.force_flush()
+with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
+    print(*(f"{call.outcome} {call.usage is not None}" for call in store.calls()), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_first_calls_of_several_threads_at_once_are_recorded(sdk: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, sdk], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["success True"] * 8
