@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from callspan.spool import shipper
 from callspan.testing.provider import ScriptedProvider
 from tests import descriptors
 from tests.logs import nothing_is_warned_of
@@ -45,8 +46,10 @@ def pytest_configure() -> None:
 
     Tests speak plain HTTP on loopback, and the certificates took 25 ms for each of thousands of clients.
     What is imported and collected is no garbage: a third of that time went into looking through it.
+    Records accumulate for a tenth of the usual time: tests that wait for each batch took minutes longer.
     """
     gc.disable()
+    shipper._LINGER_S = 0.05  # type: ignore[misc]
     descriptors.watch()
     ssl.SSLContext.load_verify_locations = lambda *_, **__: None  # type: ignore[method-assign]
 

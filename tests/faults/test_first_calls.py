@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 PROGRAM: Final = """
 import contextlib
 import sys
@@ -22,20 +20,17 @@ sys.setswitchinterval(1e-6)
 messages = [{"role": "user", "content": "Hi"}]
 with ScriptedProvider() as provider:
     provider.reply(text="I am well.", repeat=True)
-    if sys.argv[1] == "openai":
-        create = openai.OpenAI(api_key="k", base_url=provider.openai_url).chat.completions.create
-        given = {}
-    else:
-        create = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url).messages.create
-        given = {"max_tokens": 9}
+    chat = openai.OpenAI(api_key="k", base_url=provider.openai_url).chat.completions.create
+    ask = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url).messages.create
     handle = callspan.instrument(stores="sqlite:///calls.db")
     barrier = threading.Barrier(8)
 
-    def call():
+    def call(create, **given):
         barrier.wait()
         create(model="m", messages=messages, **given)
 
-    threads = [threading.Thread(target=call) for _ in range(8)]
+    threads = [threading.Thread(target=call, args=[chat]) for _ in range(4)]
+    threads += [threading.Thread(target=call, args=[ask], kwargs={"max_tokens": 9}) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -46,10 +41,9 @@ with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
 """
 
 
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_first_calls_of_several_threads_at_once_are_recorded(sdk: str, tmp_path: Path) -> None:
+def test_first_calls_of_several_threads_at_once_are_recorded(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, sdk], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["success True"] * 8
