@@ -310,7 +310,7 @@ def test_a_body_of_several_lines_is_kept(store: Delivery, records: Records) -> N
 
 
 def test_calls_are_filtered(store: Delivery, records: Records) -> None:
-    failed = {"outcome": "error", "error": call.ErrorInfo(kind="server", type="500")}
+    failed = {"outcome": "error", "error": call.ErrorInfo(kind="server", type="500", message="Straße gesperrt")}
     made = [
         records.call(at_s=0, session_id="a", answer="The QUICK fox"),
         records.call(at_s=1, session_id="a", model="claude", provider="anthropic"),
@@ -339,6 +339,8 @@ def test_calls_are_filtered(store: Delivery, records: Records) -> None:
     assert chosen(text="quick") == [0]
     assert chosen(text="STRASSE") == [2]
     assert chosen(text="100% absent_") == []
+    assert chosen(error_text="STRASSE G") == chosen(error_text="500") == [2]
+    assert chosen(error_text="quick") == chosen(error_text="%") == []
     assert reader.count_calls(CallFilter(session_id="a", limit=1)) == 2
 
 

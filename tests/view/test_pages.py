@@ -210,6 +210,22 @@ def test_what_is_found_counts_once_and_not_in_instructions(conversation: Page) -
     assert conversation.get("/api/find?q=mara")["exact"] == [{"kind": "user", "id": "mara"}]
 
 
+def test_errors_are_found_by_their_type_or_message(
+    store: Delivery, records: Records, show: Callable[[str], Page]
+) -> None:
+    error = call.ErrorInfo(kind="rate_limit", type="slow_down", message="Too many requests")
+    failed = {"session_id": "s1", "outcome": "error", "error": error}
+    made = [records.call(**failed), records.call(at_s=1, **failed), records.call(session_id="s1", answer="Too many")]
+    store.write(records.session("s1", start_ns=START_NS), *made)
+    page = show(store.url)
+    for line in ("slow_down", "many%20REQ"):
+        found = page.get(f"/api/find?q={line}&scope=errors")
+        (session,) = found["rows"]
+        assert [(one["where"], one["call_id"]) for one in session["hits"]] == [("error", c.call_id) for c in made[:2]]
+    assert found["arguments"] == ["--error-text=many REQ"]
+    assert page.get("/api/calls?q=error-text:slow")["rows"][0]["id"] == made[1].call_id
+
+
 def test_a_hit_behind_a_letter_that_folds_to_two(
     store: Delivery, records: Records, show: Callable[[str], Page]
 ) -> None:

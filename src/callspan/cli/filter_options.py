@@ -236,6 +236,10 @@ OPTIONS: Final[dict[str, Callable[[_Command], _Command]]] = {
         "--conversation", "conversation_id", metavar="ID", help="Only calls of this conversation of the Responses API."
     ),
     "text": click.option("--text", metavar="PART", help="Only calls whose messages contain PART (case-insensitive)."),
+    "error_text": click.option(
+        "--error-text", "error_text", metavar="PART",
+        help="Only calls that failed with PART in the type or message of the error (case-insensitive).",
+    ),
     "timestep_id": click.option(
         "--step", "timestep_id", metavar="ID", help="Only calls of this timestep: its id, or your own."
     ),

@@ -227,6 +227,8 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     """The provider's id of a batch, of which the calls are the lines."""
     text: str | None = None
     """Part of a message's text, case-insensitive."""
+    error_text: str | None = None
+    """Part of the type or the message of the error of a call that failed, case-insensitive."""
     limit: int | None = None
     """At most this number of calls; None: all."""
     offset: int = 0

@@ -260,6 +260,8 @@ def parameters(which: SessionFilter) -> dict[str, object]:
         values["min_cost"] = whole_pico(which.min_cost_usd)
     if isinstance(which, CallFilter) and which.text is not None:
         values["text"] = which.text.casefold()
+    if isinstance(which, CallFilter) and which.error_text is not None:
+        values["error_text"] = which.error_text.casefold()
     for number, (key, value) in enumerate(which.metadata):
         values |= _key_parameters(f"key{number}", key) | {f"value{number}": value}
     return values

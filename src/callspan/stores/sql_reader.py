@@ -127,7 +127,7 @@ class SqlReader(SqlCourses):
     _remedy = "restore it from a backup"
     """What to do about damage."""
     _contains: str
-    """SQL condition that the text of content row `t` holds the case-folded `:text`."""
+    """SQL condition that a `{text}` contains a case-folded `{part}`."""
     _cost: str
     """SQL for the cost of a call `c` in whole picodollars, rounded down; NULL for no cost."""
     _models = "SELECT DISTINCT session_id, coalesce(c.model_req, c.model_resp) AS model FROM calls c"
@@ -358,6 +358,11 @@ class SqlReader(SqlCourses):
         found = list(filters.call_conditions(which, self._metadata, self._in_sessions, self._cost))
         if which.text is not None:
             found.append(self._text_condition(str(values["text"])))
+        if which.error_text is not None:
+            kind, message = (
+                self._contains.format(text=f"c.{name}", part=":error_text") for name in ("error_type", "error_message")
+            )
+            found.append(f"c.outcome IN ('error', 'timeout') AND ({kind} OR {message})")
         return " AND ".join(found) or "1 = 1", values
 
     def _text_condition(self, text: str) -> str:
@@ -372,7 +377,8 @@ class SqlReader(SqlCourses):
 
     def _matching(self) -> str:
         """Return the query for the ids of contents whose text contains `:text`."""
-        return f"SELECT t.hash FROM content t WHERE t.role IS NOT NULL AND {self._contains}"
+        contains = self._contains.format(text="t.text", part=":text")
+        return f"SELECT t.hash FROM content t WHERE t.role IS NOT NULL AND {contains}"
 
     def _call_of(self, row: Values, content: Content = "all") -> CallRecord:
         """Return the call of a row, with these bodies and its conversation."""

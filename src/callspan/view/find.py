@@ -25,8 +25,9 @@ _AROUND: Final = 60
 """Characters before a hit."""
 _LENGTH: Final = 200
 _SHORTEST_ID: Final = 4
+_ERRORS: Final = "errors"
 _WHERE: Final = {"tool": "tool result"}
-SCOPES: Final = ("messages", "answers", "questions", "tools", "reasoning", "instructions")
+SCOPES: Final = ("messages", "answers", "questions", "tools", "reasoning", "instructions", "errors")
 
 
 class Hit(msgspec.Struct):
@@ -34,7 +35,7 @@ class Hit(msgspec.Struct):
 
     call_id: str
     where: str
-    """The role, `tool call`, `tool result`, `reasoning` or `instructions`."""
+    """The role, `tool call`, `tool result`, `reasoning`, `instructions` or `error`."""
     text: str
     at: int
     """Where in `text` it begins."""
@@ -78,20 +79,29 @@ def page(view: View) -> FindPage:
     scope, text = view.query.get("scope", SCOPES[0]), which.text
     if text is None:
         return FindPage(_exact(view.reader, which), [], more=False, text=None, arguments=[])
-    found = list(reader.calls(msgspec.structs.replace(which, limit=_CALLS)))
+    sought = {"text": None, "error_text": text, "content": "none"} if scope == _ERRORS else {}
+    found = list(reader.calls(msgspec.structs.replace(which, limit=_CALLS, **sought)))
     hits: dict[str, dict[tuple[str, str], Hit]] = {}
     for call in found:
         of = hits.setdefault(call.place.session_id or "", {})
         for hit in _hits(call, text.casefold(), scope):
             # A later call repeats the message: its first one counts, which comes later here.
-            of[hit.where, hit.text] = hit
+            of[hit.where, hit.call_id if scope == _ERRORS else hit.text] = hit
     return FindPage(
         _exact(view.reader, which),
         _rows(reader, hits),
         more=len(found) == _CALLS,
         text=text,
-        arguments=view.access.arguments(view.query.get("q", "")),
+        arguments=_arguments(view, scope),
     )
+
+
+def _arguments(view: View, scope: str) -> list[str]:
+    """Return the arguments of the command that finds the same calls."""
+    found = view.access.arguments(view.query.get("q", ""))
+    if scope != _ERRORS:
+        return found
+    return [f"--error{one[1:]}" if one.startswith("--text=") else one for one in found]
 
 
 def _rows(reader: Reader, hits: dict[str, dict[tuple[str, str], Hit]]) -> list[FoundSession]:
@@ -139,8 +149,10 @@ def _position(words: str, text: str) -> int | None:
 
 def _texts(call: CallRecord, scope: str) -> Iterator[tuple[str, str]]:
     """Yield the texts of a call that are in the scope, with where they stand."""
+    if scope == _ERRORS and call.error is not None:
+        yield "error", f"{call.error.type}: {call.error.message or ''}"
     conversation = call.conversation
-    if conversation is None:
+    if scope == _ERRORS or conversation is None:
         return
     if scope == "instructions":
         yield from (("instructions", one.text) for one in instructions(call) if isinstance(one, Text))

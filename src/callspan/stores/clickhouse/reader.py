@@ -44,7 +44,7 @@ class ClickHouseReader(SqlReader):
     _inexact = "coalesce(toString(c.cost_usd), nullIf(JSONExtractString(ifNull(c.extra, '{}'), 'cost', 'usd'), ''))"
     _inexact_usd = f"toFloat64OrNull({_inexact})"
     _cost = f"coalesce(c.cost_picousd, toInt64(if({_inexact_usd} > 9e6, 9e18, {_inexact_usd} * 1e12)))"
-    _contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
+    _contains = "position(replaceAll(lowerUTF8({text}), 'ß', 'ss'), {part}) > 0"
 
     _metadata = CLICKHOUSE
     _at_once = 1000  # a server limits the length of each parameter

@@ -351,7 +351,7 @@ class PostgresReader(SqlReader):
     _day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
     _hour = _day.replace("DD'", 'DD"T"HH24:00Z\'')
     _minute = _hour.replace(":00Z", ":MIZ")
-    _contains = "position(:text in replace(lower(t.text), 'ß', 'ss')) > 0"
+    _contains = "position({part} in replace(lower({text}), 'ß', 'ss')) > 0"
     _metadata = POSTGRES
     _cost = """coalesce(c.cost_picousd,
       CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))"""

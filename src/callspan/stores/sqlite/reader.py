@@ -39,6 +39,7 @@ class SQLiteReader(SqlReader):
     _row_id = "id"
     _content_id = "id"
     _metadata = SQLITE
+    _contains = "callspan_contains({text}, {part})"
 
     def __init__(self, path: str | Path, wait_s: float | None = None) -> None:
         """Open `path` at once, so that errors show early; `wait_s` is how long to wait for the locks of others."""
@@ -172,4 +173,9 @@ def _has(metadata: str | None, key: str, value: str) -> bool:
     return metadata is not None and value in labels(msgspec.json.decode(metadata, type=dict), key)
 
 
-FUNCTIONS: Final = (("callspan_label", 2, _label), ("callspan_has", 3, _has))
+def _contains(text: str | None, part: str) -> bool:
+    """Return whether a text contains a case-folded part; SQLite's own `lower` knows ASCII alone."""
+    return text is not None and part in text.casefold()
+
+
+FUNCTIONS: Final = (("callspan_label", 2, _label), ("callspan_has", 3, _has), ("callspan_contains", 2, _contains))

@@ -7,7 +7,7 @@ import { filterLine, quoted } from "./filters.js";
 import { address, say } from "./app.js";
 import { cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 
-const SCOPES = ["messages", "answers", "questions", "tools", "reasoning", "instructions"];
+const SCOPES = ["messages", "answers", "questions", "tools", "reasoning", "instructions", "errors"];
 
 // Places are counted in characters, of which a string has one or two units each.
 const excerpt = hit => {
