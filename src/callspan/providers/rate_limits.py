@@ -119,15 +119,17 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
     bare_s = 1e-3 if _AZURE[0] in fields or _AZURE[1] in fields else 1.0
     for family in _FAMILIES:
         found: dict[str, RateLimit] = {}
-        for unit, names in family:
-            limit, left, reset = map(fields.get, names)
+        for unit, (of_limit, of_rest, of_reset) in family:
+            limit, left, reset = fields.get(of_limit), fields.get(of_rest), fields.get(of_reset)
             if not (limit is left is reset is None) and unit not in found:
                 is_plain = left is not None and len(left) <= _LONGEST_COUNT and left.isascii() and left.isdigit()
                 reset_s, is_time = _ABSENT if reset is None else _reset(reset, bare_s)
+                if is_time and reset_s is not None:
+                    reset_s = reset_s - now_s if reset_s > now_s else 0.0
                 found[unit] = RateLimit(
                     limit=None if limit is None else _known_count(limit),
                     remaining=None if left is None else int(left) if is_plain else _count(left),
-                    reset_s=max(0.0, reset_s - now_s) if is_time and reset_s is not None else reset_s,
+                    reset_s=reset_s,
                 )
         if found:
             return RateLimits(**found)
