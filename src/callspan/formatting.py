@@ -10,6 +10,8 @@ from datetime import datetime, timezone
 from decimal import Context, Decimal
 from typing import Final
 
+from callspan.amounts import is_amount
+
 UNKNOWN: Final = "\N{EN DASH}"
 
 _UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -63,9 +65,9 @@ def _token_count(number: int | None) -> str:
 def money(usd: Decimal | None) -> str:
     """Return an amount in dollars: cents, and below one dollar three significant digits without trailing zeros.
 
-    NaN and infinities are unknown amounts.
+    What is no amount is unknown.
     """
-    if usd is None or not usd.is_finite():
+    if usd is None or not is_amount(usd):
         return UNKNOWN
     amount, sign = abs(usd), "-" if usd < 0 else ""
     amount = _THREE_DIGITS.plus(amount) if amount < 1 else amount
@@ -74,8 +76,8 @@ def money(usd: Decimal | None) -> str:
 
 
 def exact(usd: Decimal | None) -> str | None:
-    """Return the exact decimal as text, without an exponent; None for None."""
-    return None if usd is None else format(usd, "f")
+    """Return the exact decimal as text, without an exponent; None for None and what is too large or small to write."""
+    return None if usd is None or (usd.is_finite() and not is_amount(usd)) else format(usd, "f")
 
 
 def reward(value: float | None) -> str:

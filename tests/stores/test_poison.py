@@ -38,7 +38,7 @@ _FIELDS: Final[dict[str, dict[str, object]]] = {
     "more tokens than 63 bits": {"usage": Usage(input_tokens=2**70, output_tokens=-5)},
     **{
         f"a cost of {usd}": {"cost": Cost(usd=Decimal(usd), source="mine")}
-        for usd in ("Infinity", "NaN", "sNaN", "1E+400", "1E-400", "-1")
+        for usd in ("Infinity", "NaN", "sNaN", "1E+400", "1E-400", "1E+999999", "1E-999999", "1E+9999999999", "-1")
     },
     "a time before 1970": {"timing": call.Timing(start_ns=-5)},
     "a time behind 2262": {"timing": call.Timing(start_ns=2**63 + 5)},

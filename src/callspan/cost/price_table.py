@@ -14,7 +14,7 @@ what is left of the call's usage by the answering model. So no token is priced t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from decimal import Context, Decimal, localcontext
+from decimal import Decimal, localcontext
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -22,15 +22,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from callspan.amounts import EXACT
 from callspan.cost.published import BATCH, USUAL_TIERS, published_cost
 from callspan.fail_open import ours
 from callspan.record.call import Attempt, CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, UsageIteration, usage_of_iteration
 
 _MILLION: Final = Decimal(1_000_000)
-_EXACT: Final = Context(prec=200)
 _DATABASES: Final = frozenset({".db", ".sqlite", ".sqlite3"})
-"""Enough digits that no product or sum of prices and counts is ever rounded."""
 PROVIDER = "provider"
 """Source of a cost that the provider states in its response."""
 
@@ -60,7 +59,7 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Return the exact price; None if the counts it needs are unknown or contradictory."""
         if usage.input_tokens is None:
             return None
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             dollars = sum((count * price for count, price in self._lines(usage)), Decimal(0)) / _MILLION
             return None if self._uncached(usage) < 0 else dollars + self.request
 
@@ -190,7 +189,7 @@ class Pricer:
                 # A tier without prices of its own is priced as the usual one, a batch as half of it: guesses.
                 guessed = tier not in USUAL_TIERS and of_tier is prices
                 if guessed and tier == BATCH:
-                    usd = _EXACT.divide(usd, Decimal(2))
+                    usd = EXACT.divide(usd, Decimal(2))
                 return Cost(usd=usd, source=self.table.version or "own prices", estimated=guessed)
         return None
 
@@ -258,7 +257,8 @@ def joined(record: CallRecord, parts: Split, answer: Cost, costs: Sequence[Cost]
     last = max((at for at, attempt in enumerate(attempts) if attempt.usage is not None), default=None)
     if last is not None:
         attempts[last] = msgspec.structs.replace(attempts[last], cost=answer)
-    usd = sum((cost.usd for cost in costs), start=answer.usd)
+    with localcontext(EXACT):
+        usd = sum((cost.usd for cost in costs), start=answer.usd)
     guessed = answer.estimated or any(cost.estimated for cost in costs)
     total = Cost(usd=Decimal(usd), source=answer.source, estimated=guessed)
     usage = None if usage is None else msgspec.structs.replace(usage, iterations=iterations)

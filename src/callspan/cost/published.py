@@ -14,11 +14,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from functools import cache
 from types import ModuleType
 from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
+from callspan.amounts import USUAL
 from callspan.fail_open import fail_open, ours
 from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord
@@ -220,6 +221,10 @@ class PriceList:
 
         `names` are those of the provider, as the list knows it, and of the model; `start_ns` is Unix time.
         """
+        with localcontext(USUAL):
+            return self._usd(names, tier, start_ns, usage)
+
+    def _usd(self, names: tuple[str, str], tier: str | None, start_ns: int, usage: Usage) -> Decimal | None:
         edition, snapshot = self._edition, self._snapshot()
         if edition.snapshot is not snapshot:
             edition = self._edition = _Edition(snapshot)

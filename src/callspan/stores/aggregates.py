@@ -6,11 +6,12 @@ import os
 import socket
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from decimal import Context, Decimal, localcontext
+from decimal import Decimal, localcontext
 from typing import Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
+from callspan.amounts import EXACT, is_amount
 from callspan.record import reward_sums
 from callspan.record.call import FAILED, CallRecord
 from callspan.record.events import (
@@ -30,8 +31,6 @@ ANNOUNCED: Final = frozenset({"tool", "agent"})
 """Types of events that have a start event too, where they are long."""
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
-_EXACT: Final = Context(prec=200)
-"""Enough digits that no sum of costs is ever rounded."""
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
@@ -60,10 +59,10 @@ def known_sum(values: Iterable[int | None]) -> int | None:
 
 
 def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
-    """Return the exact sum of the known amounts; None if none is known. NaN and infinities are unknown."""
-    known = [value for value in values if value is not None and value.is_finite()]
+    """Return the exact sum of the known amounts; None if none is known. What is no amount is unknown."""
+    known = [value for value in values if value is not None and is_amount(value)]
     # The default context rounds to 28 digits.
-    with localcontext(_EXACT):
+    with localcontext(EXACT):
         return sum(known, Decimal(0)) if known else None
 
 

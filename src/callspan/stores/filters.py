@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple, get_args
 
+from callspan.amounts import EXACT
 from callspan.record.messages import LENGTH, WORDS
 from callspan.stores.base import RUNNING, CallFilter, Grouping, Order, SessionFilter
 from callspan.stores.columns import PICO
@@ -100,7 +101,10 @@ def checked_grouping(by: str) -> str:
 
 def whole_pico(usd: Decimal) -> int | None:
     """Return an amount in whole picodollars, rounded down; None for NaN and infinities."""
-    return min(int(usd * PICO), _MOST_PICO) if usd.is_finite() else None
+    if not usd.is_finite():
+        return None
+    most = _MOST_PICO if usd > 0 else -_MOST_PICO
+    return int(EXACT.multiply(usd, PICO)) if usd.copy_abs() < _MOST_PICO // PICO else most
 
 
 def of_calls(which: SessionFilter) -> CallFilter | None:

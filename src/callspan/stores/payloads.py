@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.amounts import EXACT, is_amount
 from callspan.providers.registry import by_api, with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
@@ -111,9 +112,9 @@ def _fitting(number: int) -> int | None:
 
 def picodollars(usd: Decimal) -> int | None:
     """Return the amount in whole picodollars; None if that is not exact or would overflow sums."""
-    if not usd.is_finite() or abs(usd) >= _DEAR_USD:
+    if not is_amount(usd) or usd.copy_abs() >= _DEAR_USD:
         return None
-    pico = usd * PICO
+    pico = EXACT.multiply(usd, PICO)
     return int(pico) if pico == pico.to_integral_value() else None
 
 

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, cast
 
 import msgspec
 
+from callspan.amounts import EXACT
 from callspan.fail_open import ours
 from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
@@ -481,7 +482,7 @@ class SqlReader(SqlCourses):
         inexact = any(row["priced"] != row["exact"] for row in rows)
         beside = self._inexact_costs(keys, where, values) if inexact else {}
         for row in rows:
-            cost = None if row["pico"] is None else Decimal(str(row["pico"])) / PICO
+            cost = None if row["pico"] is None else EXACT.divide(Decimal(str(row["pico"])), PICO)
             group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(keys))
             if group in beside:
                 cost = aggregates.exact_sum([*beside[group], cost])

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from callspan.amounts import is_amount
 from callspan.conversion import converter
 from callspan.fail_open import ours
 from callspan.providers.wire_json import (
@@ -242,4 +243,4 @@ def _exact(amount: float | str) -> Decimal | None:
         money = Decimal(str(amount))
     except ours(InvalidOperation):
         return None
-    return money if money.is_finite() and money >= 0 else None
+    return money if is_amount(money) and money >= 0 else None

@@ -1,0 +1,20 @@
+"""Amounts: exact arithmetic of money in decimal contexts of its own: those of an application may have any precision."""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow
+from typing import Final
+
+_TRAPS: Final = [InvalidOperation, DivisionByZero, Overflow]
+_LARGEST_EXPONENT: Final = 400
+EXACT: Final = Context(prec=1_000, traps=_TRAPS)
+"""Enough digits that no sum of amounts and no amount in picodollars is ever rounded."""
+USUAL: Final = Context(prec=28, traps=_TRAPS)
+"""Python's own default: that of price lists, whose quotients may have no end."""
+
+
+def is_amount(usd: Decimal) -> bool:
+    """Return whether an amount is finite and between 1E-400 and 1E+400: written out, others would fill the memory."""
+    return (
+        usd.is_finite() and usd.adjusted() <= _LARGEST_EXPONENT and int(usd.as_tuple().exponent) >= -_LARGEST_EXPONENT
+    )
