@@ -64,7 +64,7 @@ async def streams(transport: str) -> AsyncIterator[Any]:
 
 
 async def _listening(port: int) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
@@ -72,6 +72,7 @@ async def _listening(port: int) -> None:
         else:
             writer.close()
             return
+    raise TimeoutError("the server does not listen")
 
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.machine import slowness
 
 from callspan.record.call import Place
 from callspan.record.events import TimestepRecord
@@ -96,7 +97,7 @@ def test_a_command_holds_little(
     cost = run(long, *arguments)
     assert long.with_name("out").stat().st_size >= least_bytes
     assert cost.rss_mb < (rss_mb if STEPS <= AT else 300)
-    assert cost.cpu_s < cpu_s
+    assert cost.cpu_s < cpu_s * slowness()
 
 
 def test_pages_of_a_large_file_are_not_held(tmp_path: Path) -> None:
