@@ -18,3 +18,8 @@ def is_amount(usd: Decimal) -> bool:
     return (
         usd.is_finite() and usd.adjusted() <= _LARGEST_EXPONENT and int(usd.as_tuple().exponent) >= -_LARGEST_EXPONENT
     )
+
+
+def written(usd: Decimal) -> str | None:
+    """Return an amount digit by digit, without an exponent; None where it is none."""
+    return format(usd, "f") if is_amount(usd) else None

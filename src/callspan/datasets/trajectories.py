@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.amounts import written
 from callspan.datasets.chat_messages import ChatMessage, arguments_of, canonical, tool_name
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
@@ -295,14 +296,19 @@ def _tool_call(call: dict[str, object]) -> Row:
     return written if exact else written | {"extra": {"arguments_text": text}}
 
 
+def _number(usd: Decimal | None) -> msgspec.Raw | None:
+    """Return an amount as a JSON number, written digit by digit: a float would round it."""
+    text = None if usd is None else written(usd)
+    return None if text is None else msgspec.Raw(text.encode())
+
+
 def _metrics(turn: Turn) -> Row:
     usage, cost, tokens = turn.call.usage, turn.call.cost, tokens_of(turn.call)
     metrics: Row = {
         "prompt_tokens": usage.input_tokens if usage else None,
         "completion_tokens": usage.output_tokens if usage else None,
         "cached_tokens": usage.cache_read_tokens if usage else None,
-        # Written digit by digit: a float would round it.
-        "cost_usd": msgspec.Raw(format(cost.usd, "f").encode()) if cost else None,
+        "cost_usd": _number(cost.usd if cost else None),
     }
     if tokens is not None:
         metrics["prompt_token_ids"] = tokens.prompt_ids
@@ -317,7 +323,7 @@ def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row | msgspec
         "total_prompt_tokens": totals.prompt,
         "total_completion_tokens": totals.completion,
         "total_cached_tokens": totals.cached,
-        "total_cost_usd": None if cost is None else msgspec.Raw(format(cost, "f").encode()),
+        "total_cost_usd": _number(cost),
         "total_steps": len(steps),
         "extra": {"reward": summary.reward, "success": session.success, "outcome": session.outcome}
         | ({"scores": episode.scores} if episode.scores else {}),
