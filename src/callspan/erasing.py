@@ -171,7 +171,8 @@ def _checked(which: CallFilter) -> CallFilter:
         which = _convert_filter(msgspec.to_builtins(which))
     except msgspec.ValidationError as error:
         raise SettingError(f"erase: the filter is invalid: {error}") from None
-    return msgspec.structs.replace(which, text=which.text or None, **_NO_CONDITIONS)
+    texts = {"text": which.text or None, "error_text": which.error_text or None}
+    return msgspec.structs.replace(which, **texts, **_NO_CONDITIONS)
 
 
 def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:

@@ -227,6 +227,7 @@ def test_what_selects_nothing_deletes_nothing(
         CallFilter(limit=1),
         CallFilter(content="none", newest_first=False),
         CallFilter(text=""),
+        CallFilter(error_text=""),
         CallFilter(metadata=[]),  # type: ignore[arg-type]
         CallFilter(metadata={}),  # type: ignore[arg-type]
     ):
