@@ -6,8 +6,10 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
+from tests.spool.rig import until
 
 from callspan.cli.store_check import store_check
 from callspan.record import call
@@ -188,3 +190,16 @@ def test_a_locked_table_is_said_to_be_locked(store: Delivery, postgres_url: str)
         other.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
         trouble, _ = store_check(postgres_url)
     assert "locked by another process" in (trouble or "")
+
+
+def test_a_query_is_stopped_by_another_thread_and_the_next_one_runs(store: Delivery, records: Records) -> None:
+    store.write(records.call())
+    with ThreadPoolExecutor(1) as thread, closing(store.read()) as reader, psycopg.connect(store.url) as other:
+        other.execute("LOCK TABLE calls IN ACCESS EXCLUSIVE MODE")
+        waiting = thread.submit(reader.count_calls)
+        until(lambda: bool(ask(store.url, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
+        reader.interrupt()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            waiting.result(10)
+        other.rollback()
+        assert reader.count_calls() == 1
