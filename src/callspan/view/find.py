@@ -99,9 +99,10 @@ def page(view: View) -> FindPage:
 def _arguments(view: View, scope: str) -> list[str]:
     """Return the arguments of the command that finds the same calls."""
     found = view.access.arguments(view.query.get("q", ""))
+    given = "--text="
     if scope != _ERRORS:
         return found
-    return [f"--error{one[1:]}" if one.startswith("--text=") else one for one in found]
+    return [f"--error-text={one.removeprefix(given)}" if one.startswith(given) else one for one in found]
 
 
 def _rows(reader: Reader, hits: dict[str, dict[tuple[str, str], Hit]]) -> list[FoundSession]:
