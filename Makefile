@@ -11,6 +11,8 @@ DEV_EXTRAS := $(EXTRAS),groq,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 # Compiled modules are kept, whatever the shell says: half of what it takes to collect the tests, and hundreds of processes.
 export PYTHONDONTWRITEBYTECODE :=
+# Databases, hundreds of processes: on a stalled machine a slow test is repeated, and the report shows it.
+AGAIN := --reruns 2 -rR
 ONLY_QUICK := -m "not slow and not timing and not postgres and not clickhouse and not backend"
 # With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they are skipped.
 CORPUS_TESTS := tests/wire tests/stores/test_rebuild.py tests/unit/semconv/test_recorded.py
@@ -40,14 +42,14 @@ alone: $(STAMP)-dev  ## Each file of the quick tests in a process of its own: no
 test-all: test test-added  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus
 
 test-added: $(STAMP)-all  ## What test-all adds to test
-	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 4 \
+	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 4 $(AGAIN) \
 	  -m "(postgres or clickhouse or hypothesis) and not slow and not backend"
-	$(PYTEST) -n 4 -m "not slow and not hypothesis and not postgres and not clickhouse" $(CORPUS_TESTS)
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 3 -m "slow and not backend and not timing"
+	$(PYTEST) -n 4 $(AGAIN) -m "not slow and not hypothesis and not postgres and not clickhouse" $(CORPUS_TESTS)
+	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 3 $(AGAIN) -m "slow and not backend and not timing"
 	$(MAKE) older
 	$(MAKE) collector
 	$(BIN)/python tools/environments.py peers
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_peers.py
+	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) $(AGAIN) tests/otel/test_peers.py
 
 coverage: $(STAMP)-all  ## How much of the source the quick tests reach; at least nine tenths
 	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 -m "not slow and not timing and not backend" \
@@ -66,7 +68,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/python tools/columns.py --check
 
 older: $(STAMP)-dev  ## The capture tests on one older version of both SDKs
-	$(BIN)/python tools/matrix.py --pair older
+	$(BIN)/python tools/matrix.py --pair older $(AGAIN)
 
 matrix: $(STAMP)-dev  ## The capture tests on four versions of both SDKs and every Python found; writes docs/matrix.md
 	$(BIN)/python tools/matrix.py
@@ -100,7 +102,7 @@ scale: $(STAMP)-dev  ## Many streams, threads and processes at once, and a milli
 
 peers: $(STAMP)-dev  ## Beside the real packages of others that instrument the same SDKs
 	$(BIN)/python tools/environments.py peers
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_peers.py
+	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) $(AGAIN) tests/otel/test_peers.py
 
 newest: $(STAMP)-dev  ## Whether the coverage table has every method of the newest openai and anthropic
 	$(BIN)/python tools/environments.py newest
@@ -116,7 +118,7 @@ trainers: $(STAMP)-dev  ## Datasets as the trainers' own functions read them
 
 collector: $(STAMP)-dev  ## A real OpenTelemetry Collector and Prometheus, built by Go; CALLSPAN_OTELCOL names another one
 	$(BIN)/python tools/collector.py
-	$(PYTEST) -rs tests/otel/test_collector.py tests/otel/test_jaeger.py
+	$(PYTEST) $(AGAIN) -rs tests/otel/test_collector.py tests/otel/test_jaeger.py
 
 backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, Phoenix besides those above, and back
 	$(BIN)/python tools/environments.py backend
@@ -126,7 +128,7 @@ nightly: newest test-all alone coverage documents bench bench-peers matrix mutan
 	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
 	CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 -m slow tests/unit/test_patterns.py
-	CALLSPAN_CHAOS=all CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) tests/stores/test_outages.py
+	CALLSPAN_CHAOS=all CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(AGAIN) tests/stores/test_outages.py
 	CALLSPAN_CHAOS=all $(PYTEST) -n 3 tests/stores/test_beside_sqlite.py
 	CALLSPAN_LARGE_CALLS=1000000 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -m slow tests/stores/test_sql_examples.py
 	CALLSPAN_LARGE_CALLS=1000000 $(PYTEST) tests/stores/test_large_readers.py

@@ -23,6 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 from wire import corpus
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(corpus.reason_to_skip() is not None, reason=str(corpus.reason_to_skip()))
 def test_recorded_requests_and_answers_come_back_byte_for_byte(
     url: str, deliver: Callable[[str], Delivery], records: Records
