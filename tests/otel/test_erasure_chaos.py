@@ -21,7 +21,6 @@ from callspan.stores.base import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 from tests.otel.unreliable_receiver import UnreliableReceiver
-from tests.spool.rig import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 THOROUGH: Final = os.environ.get("CALLSPAN_CHAOS") == "all"
@@ -95,7 +94,6 @@ def _names_of(session: str, receiver: UnreliableReceiver) -> set[str]:
 
 def _erasures(chance: random.Random, writers: Writers, receiver: UnreliableReceiver) -> Iterator[str]:
     """Yield sessions to erase, mostly ones that have just ended, while nothing can arrive."""
-    until(lambda: len(writers.ended()) > 4, 120.0)
     for _ in range(ERASED):
         receiver.faulty = chance.choice((0.0, 0.5, 1.0))
         time.sleep(chance.random() * 0.3)
