@@ -20,6 +20,11 @@ def is_amount(usd: Decimal) -> bool:
     )
 
 
-def written(usd: Decimal) -> str | None:
+def as_text(usd: Decimal) -> str | None:
+    """Return a decimal digit by digit, also NaN and infinities; None for what is too large or small to write."""
+    return format(usd, "f") if is_amount(usd) or not usd.is_finite() else None
+
+
+def as_number(usd: Decimal) -> str | None:
     """Return an amount digit by digit, without an exponent; None where it is none."""
-    return format(usd, "f") if is_amount(usd) else None
+    return as_text(usd) if usd.is_finite() else None

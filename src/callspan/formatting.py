@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from decimal import Context, Decimal
 from typing import Final
 
-from callspan.amounts import is_amount
+from callspan.amounts import as_text, is_amount
 
 UNKNOWN: Final = "\N{EN DASH}"
 
@@ -77,7 +77,7 @@ def money(usd: Decimal | None) -> str:
 
 def exact(usd: Decimal | None) -> str | None:
     """Return the exact decimal as text, without an exponent; None for None and what is too large or small to write."""
-    return None if usd is None or (usd.is_finite() and not is_amount(usd)) else format(usd, "f")
+    return None if usd is None else as_text(usd)
 
 
 def reward(value: float | None) -> str:

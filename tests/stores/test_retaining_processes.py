@@ -135,8 +135,7 @@ def test_no_step_in_postgres_takes_longer_than_a_slice(
         if len(took) % 20 == 0:
             store.write(records.call([{"role": "user", "content": f"{len(took)}"}], at_s=50 * 86_400))
     assert (counts["calls"], counts["contents"]) == (12_001, 12_000)
-    # The first one connects; the server's caches may cost one of hundreds more.
-    assert sorted(took[1:])[-2] < 0.05 * slowness()
+    assert max(took[1:]) < 0.05 * slowness(), "the first one connects"
     calls = list(store.read().calls())
     assert len(calls) == 12_000 + len(took) // 20
     assert all(call.response is not None and call.response.body for call in calls)

@@ -309,8 +309,8 @@ class Faults:
 
 
 @pytest.mark.postgres
-@pytest.mark.timeout(60 * (2 * MINUTES + 15))
 @pytest.mark.flaky(reruns=0)
+@pytest.mark.timeout(60 * (2 * MINUTES + 15))
 def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
     postgres_server: PostgresServer, postgres_url: str, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.amounts import written
+from callspan.amounts import as_number
 from callspan.formatting import exact, money
 from callspan.providers.openai.usage import usage_of
 from callspan.stores.aggregates import exact_sum
@@ -46,7 +46,7 @@ def test_an_absurd_amount_is_unknown(usd: str) -> None:
     assert usage.cost_usd is None
     amount = Decimal(usd)
     assert (picodollars(amount), exact_sum([amount]), exact(amount), money(amount)) == (None, None, None, money(None))
-    assert written(amount) is None
+    assert as_number(amount) is None
     assert whole_pico(amount) in {0, 9 * 10**18}
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.amounts import written
+from callspan.amounts import as_number
 from callspan.datasets.chat_messages import ChatMessage, arguments_of, canonical, tool_name
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
@@ -298,7 +298,7 @@ def _tool_call(call: dict[str, object]) -> Row:
 
 def _number(usd: Decimal | None) -> msgspec.Raw | None:
     """Return an amount as a JSON number, written digit by digit: a float would round it."""
-    text = None if usd is None else written(usd)
+    text = None if usd is None else as_number(usd)
     return None if text is None else msgspec.Raw(text.encode())
 
 

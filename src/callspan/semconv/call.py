@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.amounts import written
+from callspan.amounts import as_number
 from callspan.record.call import FAILED, Attempt, CallRecord, Http, Place, Timing
 from callspan.record.codec import encodable
 from callspan.record.messages import Conversation
@@ -142,7 +142,7 @@ END: Final = Table(
     Row("callspan.error.code", STRING, "error.code", "The provider's code."),
     Row("callspan.error.param", STRING, "error.param", "The parameter that the provider rejects."),
     Row(
-        "callspan.cost.usd", STRING, From("cost", lambda cost: written(cost.usd)),
+        "callspan.cost.usd", STRING, From("cost", lambda cost: as_number(cost.usd)),
         "US dollars as decimal text: what the provider states; computed only with `span_cost`.",
     ),
     Row("callspan.usage.estimated", BOOLEAN, "usage.estimated", "Token counts are estimates.", if_true=True),

@@ -47,6 +47,8 @@ SELECT {keys}, count(*) AS calls,
   max(coalesce(c.end_ns, c.start_ns)) AS last_ns{more}
 FROM {source} WHERE {where} GROUP BY {positions} ORDER BY count(*) DESC, {order}
 """.replace("{length}", _LENGTH_WORDS)
+FAILED: Final = "c.outcome IN ('error', 'timeout')"
+"""The condition that a call `c` failed."""
 _PLAIN: Final = {
     "session_id": "c.session_id = :session_id",
     "response_id": "c.response_id = :response_id",
@@ -232,7 +234,7 @@ def _kinds(which: CallFilter) -> Iterator[str]:
     if which.in_session is not None:
         yield f"c.session_id IS {'NOT NULL' if which.in_session else 'NULL'}"
     if which.errors is not None:
-        yield "c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'"
+        yield FAILED if which.errors else "c.outcome = 'success'"
     if which.in_progress is not None:
         yield f"c.outcome {'=' if which.in_progress else '<>'} 'in_progress'"
     if which.rate_limited is not None:
@@ -262,10 +264,9 @@ def parameters(which: SessionFilter) -> dict[str, object]:
         values["session_outcome"] = RUNNING
     if which.min_cost_usd is not None:
         values["min_cost"] = whole_pico(which.min_cost_usd)
-    if isinstance(which, CallFilter) and which.text is not None:
-        values["text"] = which.text.casefold()
-    if isinstance(which, CallFilter) and which.error_text is not None:
-        values["error_text"] = which.error_text.casefold()
+    for name in ("text", "error_text"):
+        if (part := getattr(which, name, None)) is not None:
+            values[name] = part.casefold()
     for number, (key, value) in enumerate(which.metadata):
         values |= _key_parameters(f"key{number}", key) | {f"value{number}": value}
     return values

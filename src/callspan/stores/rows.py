@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast, get_args, g
 
 import msgspec
 
-from callspan.amounts import is_amount
+from callspan.amounts import as_text
 from callspan.conversion import converter
 from callspan.record.call import PARTS, STAGES
 from callspan.record.codec import encode_json
@@ -222,9 +222,7 @@ def _cell(value: object, form: Form) -> Cell:
     if isinstance(value, int):
         limit = LIMITS.get(form, _INT_LIMIT)
         return value if -limit <= value < limit else None
-    if not isinstance(value, Decimal) or (value.is_finite() and not is_amount(value)):
-        return None
-    return format(value, "f")
+    return as_text(value) if isinstance(value, Decimal) else None
 
 
 def _json(cell: object) -> object:

@@ -363,7 +363,7 @@ class SqlReader(SqlCourses):
             kind, message = (
                 self._contains.format(text=f"c.{name}", part=":error_text") for name in ("error_type", "error_message")
             )
-            found.append(f"c.outcome IN ('error', 'timeout') AND ({kind} OR {message})")
+            found.append(f"{filters.FAILED} AND ({kind} OR {message})")
         return " AND ".join(found) or "1 = 1", values
 
     def _text_condition(self, text: str) -> str:

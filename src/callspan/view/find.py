@@ -150,10 +150,11 @@ def _position(words: str, text: str) -> int | None:
 
 def _texts(call: CallRecord, scope: str) -> Iterator[tuple[str, str]]:
     """Yield the texts of a call that are in the scope, with where they stand."""
-    if scope == _ERRORS and call.error is not None:
-        yield "error", f"{call.error.type}: {call.error.message or ''}"
+    if scope == _ERRORS:
+        yield from () if call.error is None else [("error", f"{call.error.type}: {call.error.message or ''}")]
+        return
     conversation = call.conversation
-    if scope == _ERRORS or conversation is None:
+    if conversation is None:
         return
     if scope == "instructions":
         yield from (("instructions", one.text) for one in instructions(call) if isinstance(one, Text))
