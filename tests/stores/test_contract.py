@@ -341,6 +341,10 @@ def test_calls_are_filtered(store: Delivery, records: Records) -> None:
     assert chosen(text="100% absent_") == []
     assert chosen(error_text="STRASSE G") == chosen(error_text="500") == [2]
     assert chosen(error_text="quick") == chosen(error_text="%") == chosen(error_text="{part}' OR 1 = 1 --") == []
+    for hostile in ("5\0", "5\ud800"):
+        for name in ("text", "error_text", "user", "model", "session_id"):
+            assert chosen(**{name: hostile}) == chosen(**{name: hostile}, limit=1) == []
+        assert chosen(metadata=(("k", hostile),)) == []
     assert reader.count_calls(CallFilter(session_id="a", limit=1)) == 2
 
 

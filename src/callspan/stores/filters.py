@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple, get_args
 
 from callspan.amounts import EXACT
+from callspan.record.codec import encodable
 from callspan.record.messages import LENGTH, WORDS
 from callspan.stores.base import RUNNING, CallFilter, Grouping, Order, SessionFilter
 from callspan.stores.columns import PICO
@@ -269,7 +270,8 @@ def parameters(which: SessionFilter) -> dict[str, object]:
             values[name] = part.casefold()
     for number, (key, value) in enumerate(which.metadata):
         values |= _key_parameters(f"key{number}", key) | {f"value{number}": value}
-    return values
+    # As records are written: what no store can hold would not even be a valid parameter.
+    return {name: encodable(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def grouping(by: str, metadata: MetadataSql, number: int) -> str | None:

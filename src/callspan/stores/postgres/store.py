@@ -317,6 +317,11 @@ def storable(value: object) -> object:
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
+def _storable(values: Mapping[str, object]) -> dict[str, object] | None:
+    """Return the parameters of a query as values are written; None for none."""
+    return {name: storable(value) for name, value in values.items()} or None
+
+
 def remove(url: str, scope: DeletionScope) -> DeletionResult:
     """Delete the chosen records. Raises StoreError if there are no tables, psycopg.Error for anything else."""
     with psycopg.connect(url, application_name="callspan") as connection, explaining(safe_name(url)):
@@ -370,12 +375,12 @@ class PostgresReader(SqlReader):
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
         with explaining(self.name, self._connection), self._connection.cursor(row_factory=dict_row) as cursor:
-            yield from cursor.execute(to_query(sql), values or None)
+            yield from cursor.execute(to_query(sql), _storable(values))
 
     def _tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples."""
         with explaining(self.name, self._connection), self._connection.cursor() as cursor:
-            yield from cursor.execute(to_query(sql), values or None)
+            yield from cursor.execute(to_query(sql), _storable(values))
 
     def _among(self, column: str) -> str:
         """Return the condition that a column has one of the values of `:among`."""

@@ -16,7 +16,7 @@ from callspan.record.labels import label_of, labels
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies, latencies_of
 from callspan.stores.base import CallFilter, StoreError, no_file
-from callspan.stores.filters import SQLITE, order_of
+from callspan.stores.filters import SQLITE, order_of, parameters
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.sqlite import text_search
@@ -79,13 +79,14 @@ class SQLiteReader(SqlReader):
         """Return the row ids of a page of calls that contain a part; None if a scan is needed."""
         if which.text is None or which.limit is None or which.offset + which.limit > text_search.MOST_LOOKUPS:
             return None
+        part = str(parameters(which)["text"])
         where, values = self._where(msgspec.structs.replace(which, text=None))
         direction = "DESC" if which.newest_first else "ASC"
         order = ", ".join(f"{key} {direction}" for key in order_of(which.sort, self._cost))
         sql = f"SELECT c.id, c.output, c.ctx, c.system FROM calls c WHERE {where} ORDER BY {order}"
         calls = self._tuples(sql, **values)
         with explaining(self._path):
-            found = Lookup(self._connection, which.text.casefold()).first(calls, which.offset + which.limit)
+            found = Lookup(self._connection, part).first(calls, which.offset + which.limit)
         return None if found is None else found[which.offset :]
 
     def _text_condition(self, text: str) -> str:
