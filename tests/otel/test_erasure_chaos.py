@@ -60,6 +60,7 @@ class Writers:
         self._place, self._given = place, [provider.openai_url, " ".join(stores), str(place / "spool")]
         self._running: list[subprocess.Popen[bytes]] = []
         self._started = 0
+        self._seen = 0
 
     def start(self) -> None:
         ended = self._place / f"{self._started}.ended"
@@ -82,6 +83,13 @@ class Writers:
         """Return the ids of the sessions that have ended."""
         return [line for path in self._place.glob("*.ended") for line in path.read_text().split()]
 
+    def more_ended(self) -> list[str]:
+        """Return the same, when one more has ended than the last time."""
+        while len(ended := self.ended()) <= self._seen:
+            time.sleep(0.01)
+        self._seen = len(ended)
+        return ended
+
 
 def _spans_of(session: str, receiver: UnreliableReceiver) -> set[str]:
     wanted = session.encode()
@@ -97,12 +105,9 @@ def _erasures(chance: random.Random, writers: Writers, receiver: UnreliableRecei
     for _ in range(ERASED):
         receiver.faulty = chance.choice((0.0, 0.5, 1.0))
         time.sleep(chance.random() * 0.3)
-        # What is on its way arrives, or its time is over.
-        receiver.refuses_all = True
-        time.sleep(2 * TIME_LIMIT_S)
-        ended = writers.ended()
-        if ended:
-            yield chance.choice(ended[-4:] if chance.random() < 0.8 else ended)
+        ended = writers.more_ended()
+        receiver.refuse_all()
+        yield chance.choice(ended[-4:] if chance.random() < 0.8 else ended)
         receiver.refuses_all = False
         if chance.random() < 0.1:
             writers.kill()

@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from types import TracebackType
@@ -35,7 +37,8 @@ class UnreliableReceiver:
         self._chance, self._faults = random.Random(seed), cycle(FAULTS)
         self._hang_s = hang_s
         self._lock = threading.Lock()
-        self._away_until = 0.0
+        self._handled = 0
+        """Requests whose fate is decided and whose spans may still have to be taken."""
         self._server: ThreadingHTTPServer | None = None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -46,14 +49,27 @@ class UnreliableReceiver:
     def url(self) -> str:
         return f"otlp+http://127.0.0.1:{self.port}"
 
-    def fault(self) -> str:
-        """Return what happens to a request; empty: nothing."""
+    def refuse_all(self) -> None:
+        """Take nothing more; return when what had come before is taken."""
+        self.refuses_all = True
+        while self._handled:
+            time.sleep(0.005)
+
+    @contextmanager
+    def fault(self) -> Iterator[str]:
+        """Give what happens to a request, empty: nothing. It is taken within the block or not at all."""
         with self._lock:
+            self._handled += 1
             if self.refuses_all:
-                return "refuses"
-            found = next(self._faults) if self._chance.random() < self.faulty else ""
-            self.met[found] += 1
-            return found
+                found = "refuses"
+            else:
+                found = next(self._faults) if self._chance.random() < self.faulty else ""
+                self.met[found] += 1
+        try:
+            yield found
+        finally:
+            with self._lock:
+                self._handled -= 1
 
     def take(self, body: bytes) -> None:
         request = ExportTraceServiceRequest.FromString(body)
@@ -104,15 +120,15 @@ def _handler(receiver: UnreliableReceiver, hang_s: float) -> type[BaseHTTPReques
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            fault = receiver.fault()
-            if fault == "breaks off":
-                self.close_connection = True
-                return
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if fault == "is away":
-                receiver.restart(0.2)
-            if fault in ("", "hangs", "loses its answer", "is away"):
-                receiver.take(body)
+            with receiver.fault() as fault:
+                if fault == "breaks off":
+                    self.close_connection = True
+                    return
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if fault == "is away":
+                    receiver.restart(0.2)
+                if fault in ("", "hangs", "loses its answer", "is away"):
+                    receiver.take(body)
             if fault == "hangs":
                 time.sleep(hang_s)
             if fault in ("hangs", "loses its answer"):
