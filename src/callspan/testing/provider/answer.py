@@ -50,6 +50,11 @@ class StreamEvent(NamedTuple):
     """Whether it has content."""
 
 
+def typed(kind: str, **fields: object) -> StreamEvent:
+    """An event whose data have its name as their type; a `.delta` has content."""
+    return StreamEvent({"type": kind, **fields}, kind, content=kind.endswith(".delta"))
+
+
 class ToolCall(NamedTuple):
     """One scripted tool call, complete."""
 

@@ -22,6 +22,7 @@ from callspan.testing.provider.answer import (
     member,
     objects,
     tool_calls,
+    typed,
     with_usage,
     words,
 )
@@ -187,7 +188,7 @@ def _error(error: ErrorAnswer) -> Json:
 
 def _error_event(error: ErrorAnswer) -> StreamEvent:
     inner = {"type": error.type or "overloaded_error", "message": error.message}
-    return StreamEvent({"type": "error", "error": inner}, "error")
+    return typed("error", error=inner)
 
 
 def _headers(request_id: str, status: int) -> dict[str, str]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 
 from callspan.testing.provider.answer import OPENAI, Answer, encode, member, objects
@@ -19,7 +20,7 @@ from callspan.testing.provider.anthropic_messages import MESSAGES
 from callspan.testing.provider.hosted_requests import Scripted
 from callspan.testing.provider.openai_responses import RESPONSES, StoredResponse, conversation_id, webhook
 from callspan.testing.provider.pages import page
-from callspan.testing.provider.rendering import Rendering, Route, render, render_body
+from callspan.testing.provider.rendering import Rendering, Route, render, render_stateful
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
 
 _PATH = re.compile(r"/v1/conversations(?:/(?P<named>[^/]+)(?P<items>/items(?:/(?P<item>[^/]+))?)?)?$")
@@ -74,13 +75,9 @@ class ConversationState:
         deleted = _RESPONSE.search(request.path) if request.method == "DELETE" else None
         if path is None and deleted is None:
             return None
-        answer = Answer(request, take(request, inference=False), OPENAI.request_id(), {})
-        if answer.reply.status >= HTTPStatus.BAD_REQUEST or answer.reply.raw is not None:
-            return render(answer, None)
-        with self._lock:
-            body = self._body(request, **path.groupdict()) if path else None
-            body = self._deleted(deleted["id"]) if deleted else body
-        return render(answer, None) if body is None else render_body(answer, OPENAI, body)
+        return render_stateful(
+            request, take(request, inference=False), OPENAI, partial(self._body, request, path, deleted)
+        )
 
     def refusal(self, request: ReceivedRequest, route: Route | None) -> Reply | None:
         """Return the error for a request that continues a missing object; None for any other."""
@@ -157,7 +154,15 @@ class ConversationState:
         known = self._responses.pop(response_id, None)
         return None if known is None else {"id": response_id, "object": "response", "deleted": True}
 
-    def _body(self, request: ReceivedRequest, *, named: str | None, items: str | None, item: str | None) -> Json | None:
+    def _body(self, request: ReceivedRequest, path: re.Match[str] | None, deleted: re.Match[str] | None) -> Json | None:
+        with self._lock:
+            if path is not None:
+                return self._of_conversations(request, **path.groupdict())
+            return None if deleted is None else self._deleted(deleted["id"])
+
+    def _of_conversations(
+        self, request: ReceivedRequest, *, named: str | None, items: str | None, item: str | None
+    ) -> Json | None:
         """The answer to a request about conversations; None: there is no such conversation, item or method."""
         if named is None:
             if request.method != "POST":

@@ -11,20 +11,21 @@ import secrets
 import threading
 import time
 from datetime import datetime, timezone
-from http import HTTPStatus
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Protocol
 
-from callspan.testing.provider.answer import OPENAI, Answer, Family
+from callspan.testing.provider.answer import OPENAI, Family
 from callspan.testing.provider.anthropic_messages import ANTHROPIC
 from callspan.testing.provider.anthropic_sessions import Sessions
 from callspan.testing.provider.openai_agents import AgentSessions
 from callspan.testing.provider.pages import page
-from callspan.testing.provider.rendering import Rendering, render, render_body, render_live
+from callspan.testing.provider.rendering import Rendering, render_stateful
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
-from callspan.testing.provider.session_log import SessionLog
 
 _PATH = re.compile(r"/v1(?P<agents>/agents)?/sessions(?:/(?P<rest>.*))?$")
 _JOBS = re.compile(r"(?P<of>/evals/[^/]+/runs|/videos|/v1/dreams)(?:/(?P<id>[^/]+))?(?P<act>/[a-z_]+)?$")
+_KINDS = {"/v1/dreams": "dream", "/videos": "video"}
+"""The kinds of jobs by their paths, but for runs of evaluations."""
 _MODEL = "scripted-model"
 
 
@@ -35,48 +36,24 @@ class Scripted(Protocol):
         """Return the reply; the usual one if there is none."""
 
 
-class HostedRequest(NamedTuple):
-    """A request about sessions."""
-
-    family: Family
-    rest: list[str]
-    """The segments of its path behind `/sessions`."""
-
-
 class HostedAgents:
     """The hosted agents of both providers. Safe from any thread."""
 
     def __init__(self) -> None:
         self._anthropic, self._openai, self._jobs = Sessions(), AgentSessions(), Jobs()
 
-    @staticmethod
-    def rest_of(request: ReceivedRequest) -> HostedRequest | None:
-        """Return the parsed request about sessions; None for any other."""
-        found = _PATH.search(request.path)
-        if found is None:
-            return None
-        rest = found["rest"].split("/") if found["rest"] else []
-        return HostedRequest(OPENAI if found["agents"] else ANTHROPIC, rest)
-
     def rendering(self, request: ReceivedRequest, take: Scripted) -> Rendering | None:
         """Return the rendering for a request about sessions or jobs; None for any other.
 
         What is scripted for its path wins.
         """
-        path = self.rest_of(request)
+        path = _PATH.search(request.path)
         if path is None:
             return self._jobs.rendering(request, take)
-        reply = take(request, inference=False)
-        answer = Answer(request, reply, path.family.request_id(), {})
-        if reply.status >= HTTPStatus.BAD_REQUEST or reply.raw is not None:
-            return render(answer, None)
-        of = self._openai if path.family is OPENAI else self._anthropic
-        found = of.answer(request, path.rest, lambda: take(request, inference=True))
-        if found is None:
-            return render(answer, None)
-        if isinstance(found, SessionLog):
-            return render_live(answer, path.family, found.stream)
-        return render_body(answer, path.family, found)
+        of = self._openai if path["agents"] else self._anthropic
+        rest = path["rest"].split("/") if path["rest"] else []
+        made = partial(of.answer, request, rest, partial(take, request, inference=True))
+        return render_stateful(request, take(request, inference=False), OPENAI if path["agents"] else ANTHROPIC, made)
 
 
 class _Job:
@@ -143,36 +120,27 @@ class Jobs:
         found = _JOBS.search(request.path)
         if found is None or "/sessions/" in request.path:
             return None
-        kind = _kind(found["of"])
+        kind = _KINDS.get(found["of"], "evalrun")
         family: Family = ANTHROPIC if kind == "dream" else OPENAI
         creates = request.method == "POST" and (
             found["id"] in (None, "edits", "extensions") or found["act"] == "/remix"
         )
         reply = take(request, inference=creates)
-        answer = Answer(request, reply, family.request_id(), {})
-        if reply.status >= HTTPStatus.BAD_REQUEST or reply.raw is not None:
-            return render(answer, None)
+        made = (
+            partial(self._created, request, kind, reply) if creates else partial(self._read, request, kind, found["id"])
+        )
+        return render_stateful(request, reply, family, made)
+
+    def _created(self, request: ReceivedRequest, kind: str, reply: Reply) -> Json:
+        job = _Job(kind, request.body, reply)
         with self._lock:
-            body = self._body(request, kind, found["id"], reply, creates=creates)
-        return render(answer, None) if body is None else render_body(answer, family, body)
-
-    def _body(
-        self, request: ReceivedRequest, kind: str, job_id: str | None, reply: Reply, *, creates: bool
-    ) -> Json | None:
-        if creates:
-            job = _Job(kind, request.body, reply)
             self._known[job.id] = job
-            return job.json(fetched=False)
-        if job_id is None:
-            jobs = [job.json(fetched=True) for job in self._known.values() if job.id.startswith(f"{kind}_")]
-            return page(jobs, request.query)
-        known = self._known.get(job_id)
-        return None if known is None else known.json(fetched=True)
+        return job.json(fetched=False)
 
-
-def _kind(of: str) -> str:
-    if of.endswith("dreams"):
-        return "dream"
-    if of == "/videos":
-        return "video"
-    return "evalrun"
+    def _read(self, request: ReceivedRequest, kind: str, job_id: str | None) -> Json | None:
+        with self._lock:
+            if job_id is None:
+                jobs = [job.json(fetched=True) for job in self._known.values() if job.id.startswith(f"{kind}_")]
+                return page(jobs, request.query)
+            known = self._known.get(job_id)
+            return None if known is None else known.json(fetched=True)

@@ -17,6 +17,7 @@ from callspan.testing.provider.answer import (
     Wire,
     base62,
     fragments,
+    input_count,
     member,
     objects,
     tool_calls,
@@ -166,8 +167,7 @@ def _completion_events(body: Json, answer: Answer) -> list[StreamEvent]:
 
 
 def _completion(answer: Answer) -> Json:
-    prompt = answer.request.body.get("prompt")
-    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    prompts = input_count(answer.request.body.get("prompt"))
     completions = answer.completions if answer.reply.choices else answer.completions * prompts
     body: dict[str, object] = {
         "id": f"cmpl-{base62(29)}",

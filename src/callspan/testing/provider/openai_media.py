@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 
-from callspan.testing.provider.answer import OPENAI, Answer, File, StreamEvent, Wire, objects, with_usage, words
+from callspan.testing.provider.answer import OPENAI, Answer, File, StreamEvent, Wire, objects, typed, with_usage, words
 from callspan.testing.provider.script import Json, Reply
 
 _SIDE = 8
@@ -74,29 +74,16 @@ def _image_events(body: Json, answer: Answer) -> list[StreamEvent]:
     partial = int(str(requested)) if str(requested).isdecimal() else 0
     events = []
     for image in objects(body.get("data")):
-        shown = {**_bytes_of(image), **about}
-        numbers = range(partial)
-        events += [_event(f"{kind}.partial_image", {**shown, "partial_image_index": number}) for number in numbers]
+        shown = {"b64_json": image.get("b64_json"), **about}
+        events += [typed(f"{kind}.partial_image", **shown, partial_image_index=number) for number in range(partial)]
         usage = body.get("usage")
-        whole = {
-            **_bytes_of(image),
-            **about,
-            **({"usage": _without_parts(usage)} if isinstance(usage, Mapping) else {}),
-        }
-        events.append(_event(f"{kind}.completed", whole))
-    return events
+        counted = {"usage": _without_parts(usage)} if isinstance(usage, Mapping) else {}
+        events.append(typed(f"{kind}.completed", **shown, **counted))
+    return [event._replace(content=True) for event in events]
 
 
 def _without_parts(usage: Json) -> Json:
     return {name: value for name, value in usage.items() if name != "output_tokens_details"}
-
-
-def _bytes_of(image: Json) -> Json:
-    return {"b64_json": image.get("b64_json")}
-
-
-def _event(kind: str, fields: Json) -> StreamEvent:
-    return StreamEvent({"type": kind, **fields}, kind, content=True)
 
 
 IMAGES = Wire(OPENAI, _images, _image_events)
@@ -145,13 +132,8 @@ def _transcript_file(answer: Answer) -> File | None:
 
 
 def _transcript_events(body: Json, answer: Answer) -> list[StreamEvent]:
-    kind = "transcript.text"
-    deltas = [
-        StreamEvent({"type": f"{kind}.delta", "delta": word}, f"{kind}.delta", content=True)
-        for word in words(_text(answer))
-    ]
-    done = {"type": f"{kind}.done", "text": body["text"], **({"usage": body["usage"]} if "usage" in body else {})}
-    return [*deltas, StreamEvent(done, f"{kind}.done")]
+    deltas = [typed("transcript.text.delta", delta=word) for word in words(_text(answer))]
+    return [*deltas, typed("transcript.text.done", **{name: body[name] for name in ("text", "usage") if name in body})]
 
 
 TRANSCRIPTIONS = Wire(OPENAI, _transcript, _transcript_events, _transcript_file)
@@ -183,17 +165,14 @@ def _speech_body(answer: Answer) -> Json:
 def _speech_events(body: Json, answer: Answer) -> list[StreamEvent]:
     data = _sound(answer)
     middle = len(data) // 2
-    deltas = [
-        StreamEvent(
-            {"type": "speech.audio.delta", "audio": base64.b64encode(part).decode()}, "speech.audio.delta", content=True
-        )
-        for part in (data[:middle], data[middle:])
-    ]
+    parts = (data[:middle], data[middle:])
+    deltas = [typed("speech.audio.delta", audio=base64.b64encode(part).decode()) for part in parts]
     usage = body.get("usage")
     counters = ("input_tokens", "output_tokens", "total_tokens")
-    counted = {name: usage[name] for name in counters if name in usage} if isinstance(usage, dict) else None
-    done = {"type": "speech.audio.done", **({} if counted is None else {"usage": counted})}
-    return [*deltas, StreamEvent(done, "speech.audio.done")]
+    done = {}
+    if isinstance(usage, dict):
+        done["usage"] = {name: usage[name] for name in counters if name in usage}
+    return [*deltas, typed("speech.audio.done", **done)]
 
 
 SPEECH = Wire(OPENAI, _speech_body, _speech_events, _speech)

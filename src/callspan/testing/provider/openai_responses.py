@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 
@@ -28,6 +28,7 @@ from callspan.testing.provider.answer import (
     member,
     objects,
     tool_calls,
+    typed,
     with_usage,
     words,
 )
@@ -156,70 +157,50 @@ def conversation_id(request: Json) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _typed(type_: str, **fields: object) -> StreamEvent:
-    return StreamEvent({"type": type_, **fields}, type_, content=type_.endswith(".delta"))
-
-
-def _text_part(part: Json, where: dict[str, object]) -> Iterator[StreamEvent]:
-    text = str(part.get("text", ""))
-    for piece in words(text):
-        yield _typed("response.output_text.delta", **where, delta=piece, logprobs=[])
-    yield _typed("response.output_text.done", **where, text=text, logprobs=[])
-
-
-def _refusal_part(part: Json, where: dict[str, object]) -> Iterator[StreamEvent]:
-    refusal = str(part.get("refusal", ""))
-    for piece in words(refusal):
-        yield _typed("response.refusal.delta", **where, delta=piece)
-    yield _typed("response.refusal.done", **where, refusal=refusal)
-
-
-def _no_deltas(_: Json, __: dict[str, object]) -> Iterator[StreamEvent]:
-    return iter(())
-
-
-_PARTS: dict[str, tuple[Callable[[Json, dict[str, object]], Iterator[StreamEvent]], Json]] = {
-    "output_text": (_text_part, {"text": ""}),
-    "refusal": (_refusal_part, {"refusal": ""}),
+_TEXTS: dict[str, tuple[str, str, Json]] = {
+    "output_text": ("output_text", "text", {"logprobs": []}),
+    "refusal": ("refusal", "refusal", {}),
+    "summary_text": ("reasoning_summary_text", "text", {}),
+    "function_call": ("function_call_arguments", "arguments", {}),
 }
-"""How each type of part is streamed, and what is empty in one that has just been added."""
+"""For each type of part or item that has a text: the name in its events, the field with the text, and other fields."""
+_PARTS = {
+    "message": ("content", "content_index", "content_part"),
+    "reasoning": ("summary", "summary_index", "reasoning_summary_part"),
+}
+"""For each type of item with parts: the field that has them, that of their number, and the name in their events."""
 
 
-def _message_item(item: Json, where: dict[str, object]) -> Iterator[StreamEvent]:
-    for index, part in enumerate(objects(item.get("content"))):
-        position = {**where, "content_index": index}
-        deltas, emptied = _PARTS.get(str(part.get("type")), (_no_deltas, {}))
-        yield _typed("response.content_part.added", **position, part={**part, **emptied})
-        yield from deltas(part, position)
-        yield _typed("response.content_part.done", **position, part=part)
+def _text_events(part: Json, where: Json) -> Iterator[StreamEvent]:
+    """The text of a part or item in pieces, then as a whole."""
+    kind = str(part.get("type"))
+    if kind not in _TEXTS:
+        return
+    name, field, others = _TEXTS[kind]
+    text = str(part.get(field, ""))
+    for piece in fragments(text) if kind == "function_call" else words(text):
+        yield typed(f"response.{name}.delta", **where, delta=piece, **others)
+    called = {"name": part.get("name")} if kind == "function_call" else {}
+    yield typed(f"response.{name}.done", **where, **{field: text}, **others, **called)
 
 
-def _reasoning_item(item: Json, where: dict[str, object]) -> Iterator[StreamEvent]:
-    for index, part in enumerate(objects(item.get("summary"))):
-        position, text = {**where, "summary_index": index}, str(part.get("text", ""))
-        yield _typed("response.reasoning_summary_part.added", **position, part={**part, "text": ""})
-        for piece in words(text):
-            yield _typed("response.reasoning_summary_text.delta", **position, delta=piece)
-        yield _typed("response.reasoning_summary_text.done", **position, text=text)
-        yield _typed("response.reasoning_summary_part.done", **position, part=part)
-
-
-def _function_item(item: Json, where: dict[str, object]) -> Iterator[StreamEvent]:
-    arguments = str(item.get("arguments", ""))
-    for piece in fragments(arguments):
-        yield _typed("response.function_call_arguments.delta", **where, delta=piece)
-    yield _typed("response.function_call_arguments.done", **where, arguments=arguments, name=item.get("name"))
-
-
-_ITEMS = {"message": _message_item, "reasoning": _reasoning_item, "function_call": _function_item}
+def _part_events(item: Json, where: Json) -> Iterator[StreamEvent]:
+    field, number, name = _PARTS.get(str(item.get("type")), ("", "", ""))
+    for index, part in enumerate(objects(item.get(field))):
+        position = {**where, number: index}
+        _, text, _ = _TEXTS.get(str(part.get("type")), ("", "", {}))
+        yield typed(f"response.{name}.added", **position, part={**part, **({text: ""} if text else {})})
+        yield from _text_events(part, position)
+        yield typed(f"response.{name}.done", **position, part=part)
 
 
 def _item_events(index: int, item: Json) -> Iterator[StreamEvent]:
-    kind = str(item.get("type"))
-    yield _typed("response.output_item.added", output_index=index, item={**item, **_EMPTY.get(kind, {})})
-    if kind in _ITEMS:
-        yield from _ITEMS[kind](item, {"item_id": item.get("id"), "output_index": index})
-    yield _typed("response.output_item.done", output_index=index, item=item)
+    where = {"item_id": item.get("id"), "output_index": index}
+    begun = {**item, **_EMPTY.get(str(item.get("type")), {})}
+    yield typed("response.output_item.added", output_index=index, item=begun)
+    yield from _part_events(item, where)
+    yield from _text_events(item, where)
+    yield typed("response.output_item.done", output_index=index, item=item)
 
 
 def _sequence(body: Json) -> Iterator[StreamEvent]:
@@ -228,14 +209,14 @@ def _sequence(body: Json) -> Iterator[StreamEvent]:
     if body.get("background") is True:
         begun |= {"completed_at": None}
         queued = {**begun, "status": "queued"}
-        yield _typed("response.created", response=queued)
-        yield _typed("response.queued", response=queued)
+        yield typed("response.created", response=queued)
+        yield typed("response.queued", response=queued)
     else:
-        yield _typed("response.created", response=begun)
-    yield _typed("response.in_progress", response=begun)
+        yield typed("response.created", response=begun)
+    yield typed("response.in_progress", response=begun)
     for index, item in enumerate(objects(body.get("output"))):
         yield from _item_events(index, item)
-    yield _typed(f"response.{body.get('status', 'completed')}", response=body)
+    yield typed(f"response.{body.get('status', 'completed')}", response=body)
 
 
 def _events(body: Json, answer: Answer) -> list[StreamEvent]:
@@ -251,7 +232,7 @@ def _events(body: Json, answer: Answer) -> list[StreamEvent]:
 
 def _error_event(error: ErrorAnswer) -> StreamEvent:
     inner = {"type": error.type or "server_error", "code": error.code, "message": error.message, "param": None}
-    return StreamEvent({"type": "error", "error": inner}, "error")
+    return typed("error", error=inner)
 
 
 RESPONSES = Wire(OPENAI, _response, _events)

@@ -28,6 +28,7 @@ from callspan.testing.provider.openai_media import IMAGES, SPEECH, TRANSCRIPTION
 from callspan.testing.provider.openai_moderations import GRADERS, MODERATIONS, SEARCH
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
+from callspan.testing.provider.session_log import SessionLog
 
 _MODELS = Wire(OPENAI, models)
 BATCHES, MESSAGE_BATCHES = Wire(OPENAI, lambda _: {}), Wire(ANTHROPIC, lambda _: {})
@@ -147,15 +148,21 @@ def render(answer: Answer, route: Route | None, known: Json | None = None) -> Re
     return _stream(answer, family, events(body, answer), body)
 
 
-def render_live(answer: Answer, family: Family, events: Live) -> Rendering:
-    """A stream of events that are sent as they come."""
-    headers = _headers(answer, family, "text/event-stream; charset=utf-8")
-    return Rendering(answer.reply, answer.reply.status, headers, b"", [], None, live=events)
+def render_stateful(
+    request: ReceivedRequest, reply: Reply, family: Family, make: Callable[[], Json | SessionLog | None]
+) -> Rendering:
+    """What is scripted as it is, else the body or the live events that `make` returns; None: there is no such object.
 
-
-def render_body(answer: Answer, family: Family, body: Json) -> Rendering:
-    """A body that was made without the wire of an endpoint."""
-    return _plain(answer, family, body)
+    For what is answered from the provider's state, without the wire of an endpoint.
+    """
+    answer = Answer(request, reply, family.request_id(), {})
+    if reply.status >= HTTPStatus.BAD_REQUEST or reply.raw is not None:
+        return render(answer, None)
+    made = make()
+    if isinstance(made, SessionLog):
+        headers = _headers(answer, family, "text/event-stream; charset=utf-8")
+        return Rendering(reply, reply.status, headers, b"", [], None, live=made.stream)
+    return render(answer, None) if made is None else _plain(answer, family, made)
 
 
 def _no_endpoint(answer: Answer, family: Family) -> Rendering:

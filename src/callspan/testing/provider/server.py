@@ -145,11 +145,13 @@ class _Connection(BaseHTTPRequestHandler):
         if rendering.status == HTTPStatus.SWITCHING_PROTOCOLS:
             self._serve_socket(request)
         elif rendering.live is not None:
-            self._send_live(rendering, rendering.live(partial(is_gone, self.connection, self.server.closing)))
+            reply, events = rendering.reply, rendering.live(partial(is_gone, self.connection, self.server.closing))
+            most = reply.cut_after if reply.cut_after is not None else reply.end_after
+            self._send_events(rendering, islice(events, most))
         elif rendering.events is None:
             self._send_body(rendering)
         else:
-            self._send_events(rendering, rendering.events)
+            self._send_events(rendering, self._timed(rendering.reply, rendering.events))
 
     def _serve_socket(self, upgrade: ReceivedRequest) -> None:
         self.close_connection = True
@@ -202,14 +204,20 @@ class _Connection(BaseHTTPRequestHandler):
             return
         self._write(body)
 
-    def _send_events(self, rendering: Rendering, events: list[StreamEvent]) -> None:
-        reply = rendering.reply
-        self._send_head(rendering, transfer_encoding="chunked", **_coding(rendering))
-        self._packer = zlib.compressobj(wbits=_GZIP) if reply.gzip else None
+    def _timed(self, reply: Reply, events: list[StreamEvent]) -> Iterator[StreamEvent]:
+        """Yield the events that the reply does not cut off, each when it is to be sent."""
         first = next((index for index, event in enumerate(events) if event.content), len(events))
         for index, event in enumerate(events[: reply.cut_after]):
             if index >= first:
                 self._wait(reply.first_token_delay_s if index == first else reply.chunk_delay_s)
+            yield event
+
+    def _send_events(self, rendering: Rendering, events: Iterator[StreamEvent]) -> None:
+        """Send events as they come, until the client goes away, the provider is closed, or the reply ends them."""
+        reply = rendering.reply
+        self._send_head(rendering, transfer_encoding="chunked", **_coding(rendering))
+        self._packer = zlib.compressobj(wbits=_GZIP) if reply.gzip else None
+        for index, event in enumerate(events):
             if not self._send_event(index, event, rendering):
                 return
         if reply.cut_after is not None:
@@ -217,19 +225,6 @@ class _Connection(BaseHTTPRequestHandler):
             return
         if self._packer is not None:
             self._write(_chunk(self._packer.flush()))
-        self._write(b"0\r\n\r\n")
-
-    def _send_live(self, rendering: Rendering, events: Iterator[StreamEvent]) -> None:
-        """Send events as they come, until the client goes away, the provider is closed, or the reply ends them."""
-        reply = rendering.reply
-        self._send_head(rendering, transfer_encoding="chunked")
-        most = reply.cut_after if reply.cut_after is not None else reply.end_after
-        for index, event in enumerate(islice(events, most)):
-            if not self._send_event(index, event, rendering):
-                return
-        if reply.cut_after is not None:
-            self._hang_up()
-            return
         self._write(b"0\r\n\r\n")
 
     def _send_event(self, index: int, event: StreamEvent, rendering: Rendering) -> bool:
