@@ -130,13 +130,13 @@ def _cells(call: CallRecord, short: str) -> list[Text | str]:
         local_time(call.timing.start_ns),
         styled((short, "cyan")),
         styled(model_of(call) or UNKNOWN),
-        _tokens(call),
+        call_tokens(call),
         money(call.cost.usd if call.cost else None),
         duration(call.timing.duration_ns),
         outcome_text(call),
         styled(call.custom_id or UNKNOWN),
         styled(call.user or UNKNOWN),
-        styled((output_text(call) or (call.error.message if call.error else None) or "", "dim")),
+        styled((result_text(call), "dim")),
     ]
 
 
@@ -155,7 +155,13 @@ def outcome_text(call: CallRecord) -> Text:
     return styled((word, style), (retried, "yellow"))
 
 
-def _tokens(call: CallRecord) -> str:
+def result_text(call: CallRecord) -> str:
+    """Return a short form of a call's output, else the message of its error."""
+    return output_text(call) or (call.error.message if call.error else None) or ""
+
+
+def call_tokens(call: CallRecord) -> str:
+    """Return a call's tokens of input and output."""
     return tokens(call.usage.input_tokens, call.usage.output_tokens) if call.usage else UNKNOWN
 
 
@@ -247,14 +253,13 @@ def _show(context: CommandContext, reader: Reader, call: CallRecord, shown: set[
     if context.json:
         context.emit(*call_rows(reader, [call]))
         return
-    usage = call.usage
     line = styled(
         (local_time(call.timing.start_ns), "dim"),
         ("  ", ""),
         (f"{model_of(call) or UNKNOWN:<{_MODEL}}", ""),
-        f"  {tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN:>{_TOKENS}}",
+        f"  {call_tokens(call):>{_TOKENS}}",
         f"  {duration(call.timing.duration_ns):>{_TIME}}  ",
     )
     line.append_text(outcome_text(call))
-    line.append_text(styled((f"  {output_text(call) or (call.error.message if call.error else None) or ''}", "dim")))
+    line.append_text(styled((f"  {result_text(call)}", "dim")))
     context.screen.text(line)

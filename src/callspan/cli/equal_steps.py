@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from callspan.cli.json_rows import Item
 from callspan.cli.screen import reward_style, styled
 from callspan.comparison.call_sums import summary
 from callspan.formatting import duration, money, reward, tokens
@@ -18,19 +17,21 @@ from callspan.record.events import EventRecord, TimestepRecord
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    Entry: TypeAlias = Item | TimestepRecord
-    Inside: TypeAlias = Mapping[str | None, Sequence[Entry]]
+    from callspan.stores.entries import Entry
+
+    Node: TypeAlias = Entry | TimestepRecord
+    Inside: TypeAlias = Mapping[str | None, Sequence[Node]]
 
 _FEWEST: Final = 3
 
 
-def equal_runs(entries: Iterable[Entry], below: Inside, gaps: Sequence[tuple[float, float]]) -> Iterator[list[Entry]]:
+def equal_runs(entries: Iterable[Node], below: Inside, gaps: Sequence[tuple[float, float]]) -> Iterator[list[Node]]:
     """Yield the entries in order: at least three steps with the same action and reward together, others alone.
 
     Steps in which something failed, was retried, ended the episode or has steps of its own stay alone, as do those with
     idle time between them.
     """
-    run: list[Entry] = []
+    run: list[Node] = []
     last: tuple[str, float | None] | None = None
     for entry in entries:
         key = _key(entry, below)
@@ -42,19 +43,19 @@ def equal_runs(entries: Iterable[Entry], below: Inside, gaps: Sequence[tuple[flo
     yield from _whole(run)
 
 
-def _whole(run: list[Entry]) -> Iterator[list[Entry]]:
+def _whole(run: list[Node]) -> Iterator[list[Node]]:
     if len(run) >= _FEWEST:
         yield run
     else:
         yield from ([one] for one in run)
 
 
-def _is_idle(one: Entry, other: Entry, gaps: Sequence[tuple[float, float]]) -> bool:
+def _is_idle(one: Node, other: Node, gaps: Sequence[tuple[float, float]]) -> bool:
     starts = [entry.start_ns or 0 for entry in (one, other) if isinstance(entry, TimestepRecord)]
     return any(starts[0] <= began and ended <= starts[-1] for began, ended in gaps)
 
 
-def _key(entry: Entry, below: Inside) -> tuple[str, float | None] | None:
+def _key(entry: Node, below: Inside) -> tuple[str, float | None] | None:
     """Return what a step has in common with those that are equal; None: it is no step, or none is equal."""
     if not isinstance(entry, TimestepRecord) or entry.terminated or entry.truncated:
         return None
@@ -66,7 +67,7 @@ def _key(entry: Entry, below: Inside) -> tuple[str, float | None] | None:
     return _text(action), _reward(entry, inside)
 
 
-def _is_odd(item: Entry) -> bool:
+def _is_odd(item: Node) -> bool:
     match item:
         case CallRecord():
             return item.outcome != "success" or bool(item.retries) or item.is_cut_off or item.is_cut_by_length
@@ -75,7 +76,7 @@ def _is_odd(item: Entry) -> bool:
     return isinstance(item, TimestepRecord)
 
 
-def _reward(step: TimestepRecord, inside: Iterable[Entry]) -> float | None:
+def _reward(step: TimestepRecord, inside: Iterable[Node]) -> float | None:
     if step.totals is not None and step.totals.reward is not None:
         return step.totals.reward
     given = [one.reward for one in inside if isinstance(one, EventRecord) and one.reward is not None]
@@ -89,7 +90,7 @@ def _text(action: EventRecord) -> str:
     return data if isinstance(data, str) else encode_json(data).decode()
 
 
-def equal_line(run: Sequence[Entry], below: Inside, positions: Mapping[str, int]) -> Text:
+def equal_line(run: Sequence[Node], below: Inside, positions: Mapping[str, int]) -> Text:
     """Return the line of a run of equal steps: their positions, action and number, sums of rewards, calls and time."""
     steps = [one for one in run if isinstance(one, TimestepRecord)]
     calls = [one for step in steps for one in below[step.timestep_id] if isinstance(one, CallRecord)]

@@ -18,13 +18,21 @@ from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
 from callspan.record.messages import short_texts
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import Event, Reader, SessionSummary
+from callspan.stores.entries import Entry, step_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Row: TypeAlias = dict[str, object]
-Item: TypeAlias = CallRecord | Event
 
+_OF_REQUEST: Final = ("request_id", "batch_id", "custom_id", "user", "metadata", "content_level")
+_TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens")
+_LABELS: Final = ("session_id", "name", "user_id", "group_id", "task_id", "experiment", "content_level")
+_SUMS: Final = (
+    *("reward", "scores", "timesteps", "calls", "errors", "cancelled", "cut_off", "cut_by_length", "retries"),
+    *("first_error", "calls_without_cost", "events", "models", "input_tokens", "output_tokens"),
+)
+_OF_STEP: Final = ("index", "turn", "name", "outcome", "terminated", "truncated", "start_ns", "end_ns", "totals")
 _OUTPUT_CHARACTERS: Final = 200
 _SHORTEST: Final = 13
 """Length of the timestamp at the start of a time-ordered id."""
@@ -54,7 +62,7 @@ def call_rows(reader: Reader, calls: Iterable[CallRecord], scores: ScoresOf | No
 
 def call_row(call: CallRecord, position: int | None = None) -> Row:
     """Return a call as a row, with the position of its timestep if it is given; None is unknown."""
-    error, usage, response = call.error, call.usage, call.response
+    error, response = call.error, call.response
     return {
         "call_id": call.call_id,
         "session_id": call.place.session_id,
@@ -64,17 +72,10 @@ def call_row(call: CallRecord, position: int | None = None) -> Row:
         "trace_id": call.trace_id,
         "span_id": call.span_id,
         "response_id": response.id if response else None,
-        "request_id": call.request_id,
-        "batch_id": call.batch_id,
-        "custom_id": call.custom_id,
-        "user": call.user,
-        "metadata": call.metadata,
-        "content_level": call.content_level,
+        **_fields(call, _OF_REQUEST),
         "start": iso(call.timing.start_ns),
         "start_ns": call.timing.start_ns,
-        "provider": call.provider,
-        "api": call.api,
-        "operation": call.operation,
+        **_fields(call, ("provider", "api", "operation")),
         "model": model_of(call),
         "response_model": response.model if response else None,
         "outcome": call.outcome,
@@ -89,10 +90,7 @@ def call_row(call: CallRecord, position: int | None = None) -> Row:
         "unrecognized": response is not None and response.unrecognized,
         "finish_reason": call.finish_reason,
         "finish_reasons": response.finish_reasons if response else [],
-        "input_tokens": usage.input_tokens if usage else None,
-        "output_tokens": usage.output_tokens if usage else None,
-        "cache_read_tokens": usage.cache_read_tokens if usage else None,
-        "reasoning_tokens": usage.reasoning_tokens if usage else None,
+        **_fields(call.usage, _TOKENS),
         "cost_usd": exact(call.cost.usd if call.cost else None),
         "duration_ms": in_ms(call.timing.duration_ns),
         "first_token_ms": in_ms(call.timing.first_token_ns),
@@ -105,39 +103,23 @@ def session_row(summary: SessionSummary) -> Row:
     """Return a session as `callspan sessions --json` prints it; None is unknown."""
     session = summary.session
     return {
-        "session_id": session.session_id,
-        "name": session.name,
-        "user_id": session.user_id,
-        "group_id": session.group_id,
-        "task_id": session.task_id,
-        "experiment": session.experiment,
-        "content_level": session.content_level,
+        **_fields(session, _LABELS),
         "start": iso(session.start_ns),
         "start_ns": session.start_ns,
         "end_ns": session.end_ns,
         "duration_ms": in_ms(summary.duration_ns),
         "active_ms": in_ms(summary.active_ns),
-        "outcome": session.outcome,
-        "success": session.success,
-        "reward": summary.reward,
-        "scores": summary.scores,
-        "timesteps": summary.timesteps,
-        "calls": summary.calls,
-        "errors": summary.errors,
-        "cancelled": summary.cancelled,
-        "cut_off": summary.cut_off,
-        "cut_by_length": summary.cut_by_length,
-        "retries": summary.retries,
-        "first_error": summary.first_error,
-        "calls_without_cost": summary.calls_without_cost,
-        "events": summary.events,
-        "models": summary.models,
-        "input_tokens": summary.input_tokens,
-        "output_tokens": summary.output_tokens,
+        **_fields(session, ("outcome", "success")),
+        **_fields(summary, _SUMS),
         "cost_usd": exact(summary.cost_usd),
         "metadata": session.metadata,
         "trace_id": session.trace_id,
     }
+
+
+def _fields(record: object, names: Iterable[str]) -> Row:
+    """Return these fields of a record, or of None, of which nothing is known."""
+    return {name: getattr(record, name, None) for name in names}
 
 
 def output_text(call: CallRecord) -> str | None:
@@ -158,16 +140,6 @@ def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]
         for near in (one, following):
             lengths[near] = max(lengths[near], common + 2)
     return {one: one[: lengths[one]].rstrip("-") for one in wanted}
-
-
-def when(item: Item) -> int:
-    """Return the start time of a call or event in Unix nanoseconds."""
-    return item.timing.start_ns if isinstance(item, CallRecord) else item.time_ns
-
-
-def step_of(item: Item) -> str | None:
-    """Return the id of the timestep an entry belongs to; None: it belongs to the session itself."""
-    return item.place.timestep_id if isinstance(item, CallRecord) else item.timestep_id
 
 
 def _status(call: CallRecord) -> int | None:
@@ -203,7 +175,7 @@ class _HeldTexts:
             yield "]"
 
 
-def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Item], encode: Encode) -> Iterator[str]:
+def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Entry], encode: Encode) -> Iterator[str]:
     """Yield the JSON of a session with these entries by time; `encode` gives the JSON of a value.
 
     Entries of a session without steps are not held. Of others only their JSON is, on disk where it is long.
@@ -230,7 +202,7 @@ def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Item
     yield "}"
 
 
-def _without_steps(entries: Iterable[Item], encode: Encode) -> Iterator[str]:
+def _without_steps(entries: Iterable[Entry], encode: Encode) -> Iterator[str]:
     """Yield the rest of the document, with calls as they are read."""
     loose: defaultdict[str, list[str]] = defaultdict(list)
     yield '],"loose_calls":['
@@ -247,7 +219,7 @@ def _without_steps(entries: Iterable[Item], encode: Encode) -> Iterator[str]:
     yield "}"
 
 
-def _member(entry: Item, position: int | None = None) -> tuple[str, dict[str, object]]:
+def _member(entry: Entry, position: int | None = None) -> tuple[str, dict[str, object]]:
     """Return the name of the list that an entry belongs to, and its JSON."""
     if isinstance(entry, CallRecord):
         return "calls", call_row(entry, position)
@@ -262,17 +234,4 @@ def record_fields(item: Event) -> dict[str, object]:
 
 
 def _step(step: TimestepRecord, position: int) -> dict[str, object]:
-    return {
-        "timestep_id": step.timestep_id,
-        "user_step_id": step.user_step_id,
-        "position": position,
-        "index": step.index,
-        "turn": step.turn,
-        "name": step.name,
-        "outcome": step.outcome,
-        "terminated": step.terminated,
-        "truncated": step.truncated,
-        "start_ns": step.start_ns,
-        "end_ns": step.end_ns,
-        "totals": step.totals,
-    }
+    return {**_fields(step, ("timestep_id", "user_step_id")), "position": position, **_fields(step, _OF_STEP)}

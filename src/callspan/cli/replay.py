@@ -13,13 +13,14 @@ import click
 import msgspec
 from rich.rule import Rule
 
+from callspan.cli.calls import call_tokens
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filter_options import HttpUrl, Seconds
 from callspan.cli.json_rows import call_row, call_rows
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cost import priced
-from callspan.formatting import UNKNOWN, duration, money, tokens
+from callspan.formatting import UNKNOWN, duration, money
 from callspan.process.media_references import VECTOR_KEY
 from callspan.providers.registry import by_api, wire_of
 from callspan.providers.wire_json import dig, integer, objects
@@ -94,12 +95,11 @@ def replay_command(
 
 def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
     for title, call in (("recorded", before), ("now", after)):
-        usage = call.usage
         screen.print(Rule(style="bright_black"))
         screen.line(
             (f"{title:<9} ", "dim"),
             (model_of(call) or UNKNOWN, "bold cyan"),
-            f"  {tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN} tokens",
+            f"  {call_tokens(call)} tokens",
             f"  {money(call.cost.usd if call.cost else None)}  {duration(call.timing.duration_ns)}",
             ("" if call.outcome == "success" else f"  {call.outcome}", "red"),
         )

@@ -15,9 +15,8 @@ from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from callspan.cli.calls import outcome_text
+from callspan.cli.calls import call_tokens, outcome_text
 from callspan.cli.equal_steps import equal_line, equal_runs
-from callspan.cli.json_rows import Item, step_of, when
 from callspan.cli.screen import marks, reward_style, session_style, styled
 from callspan.comparison.call_sums import summary
 from callspan.formatting import UNKNOWN, count, duration, money, reward, score, tokens
@@ -29,6 +28,7 @@ from callspan.record.messages import short_texts
 from callspan.record.reward_sums import REWARD
 from callspan.stores.aggregates import idle_gaps, model_of
 from callspan.stores.base import CallFilter, Event, Reader, SessionSummary, Summary
+from callspan.stores.entries import Entry, end_of, lasted, step_of, when
 
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"
@@ -59,7 +59,7 @@ def session_tree(page: Page, width: int = 100, *, folds: bool = True) -> Tree:
     below = _below([*page.steps.values()], page.items)
     idle = deque(ruler.gaps)
     agents = Agents(page.items)
-    leaves: list[tuple[int, Tree, Item]] = []
+    leaves: list[tuple[int, Tree, Entry]] = []
 
     # What nothing idle is shown before: the start of the session or of an entry that is already shown.
     earliest: float = -math.inf if page.offset else page.summary.session.start_ns or math.inf
@@ -98,11 +98,11 @@ def session_tree(page: Page, width: int = 100, *, folds: bool = True) -> Tree:
 
 
 def _below(
-    steps: Sequence[TimestepRecord], items: Sequence[Item]
-) -> defaultdict[str | None, list[Item | TimestepRecord]]:
+    steps: Sequence[TimestepRecord], items: Sequence[Entry]
+) -> defaultdict[str | None, list[Entry | TimestepRecord]]:
     """Return the entries of each step by its id, regardless of their times; None: entries without a known step."""
     known = {step.timestep_id for step in steps}
-    below: defaultdict[str | None, list[Item | TimestepRecord]] = defaultdict(list)
+    below: defaultdict[str | None, list[Entry | TimestepRecord]] = defaultdict(list)
     for step in steps:
         parent = step.parent_timestep_id
         below[parent if parent in known and parent != step.timestep_id else None].append(step)
@@ -112,7 +112,7 @@ def _below(
     return below
 
 
-def _start_order(entry: Item | TimestepRecord) -> tuple[int, bool]:
+def _start_order(entry: Entry | TimestepRecord) -> tuple[int, bool]:
     """Sort key of entries under one parent: by start time, steps before other entries of the same time."""
     if isinstance(entry, TimestepRecord):
         return entry.start_ns or 0, False
@@ -136,7 +136,7 @@ class _Ruler(NamedTuple):
         """Return the ruler from the start of the session, or of its first known entry, to the end of the last entry."""
         start = min([page.summary.session.start_ns or sys.maxsize, *map(when, page.items)])
         before = page.running_until_ns if page.offset else start
-        times = [(when(item), _end(item)) for item in page.items]
+        times = [(when(item), end_of(item)) for item in page.items]
         gaps = idle_gaps(times if before is None else [(min(start, before), before), *times], _IDLE_NS)
         ends = [end for _, end in times]
         if page.is_part and page.summary.last_ns is not None:
@@ -152,31 +152,20 @@ class _Ruler(NamedTuple):
         within = max(0, self.gaps[number - 1][1] - ns) if number else 0
         return int(ns - self.start_ns - self.idle_ns[number] + within)
 
-    def bar(self, item: Item) -> Text:
+    def bar(self, item: Entry) -> Text:
         """Return an entry's bar in the waterfall; an instant is one thin mark."""
         if not self.cells:
             return styled()
         first = min(self.cells - 1, self.cells * self.elapsed(when(item)) // self.whole_ns)
-        last = min(self.cells - 1, self.cells * self.elapsed(_end(item)) // self.whole_ns)
-        mark = _MOMENT if _lasted(item) is None else _RUNNING * (last - first + 1)
+        last = min(self.cells - 1, self.cells * self.elapsed(end_of(item)) // self.whole_ns)
+        mark = _MOMENT if lasted(item) is None else _RUNNING * (last - first + 1)
         return styled((" " * first, ""), (mark, _mark_style(item)), " " * (self.cells + 1 - first - len(mark)))
 
 
-def _mark_style(item: Item) -> str:
+def _mark_style(item: Entry) -> str:
     if isinstance(item, CallRecord):
         return _ODD.get(item.outcome, "cyan")
     return "magenta" if isinstance(item, EventRecord) and item.event_type == "tool" else _FAINT
-
-
-def _lasted(item: Item) -> int | None:
-    """Return the duration in nanoseconds; None for an instant, or an entry that still runs."""
-    if isinstance(item, CallRecord):
-        return item.timing.duration_ns
-    return item.duration_ns if isinstance(item, EventRecord) else None
-
-
-def _end(item: Item) -> int:
-    return when(item) + (_lasted(item) or 0)
 
 
 def _session_line(page: Page) -> Group:
@@ -230,7 +219,7 @@ def _scores(scores: Mapping[str, str]) -> str:
 def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] | None) -> Text:
     """Return a step's line with the sums of `calls`; None (not all known): with the sums of the step's record."""
     totals = step.totals
-    lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
+    time_ns = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
     ended = "  terminated" if step.terminated else "  truncated" if step.truncated else ""
     input_tokens = totals.input_tokens if totals else None
     output_tokens = totals.output_tokens if totals else None
@@ -248,12 +237,12 @@ def _step_line(step: TimestepRecord, position: int, calls: Sequence[CallRecord] 
         _scores({name: reward(mean) for name, mean in totals.rewards.items()} if totals else {}),
         f"  {tokens(input_tokens, output_tokens)} tokens" if calls or input_tokens is not None else "",
         f"  {money(cost)}" if cost is not None else "",
-        f"  {duration(lasted)}",
+        f"  {duration(time_ns)}",
         (f"{odd}{ended}", "yellow"),
     )
 
 
-def _line(item: Item) -> Text:
+def _line(item: Entry) -> Text:
     if isinstance(item, CallRecord):
         return _call_line(item)
     if isinstance(item, MessageRecord):
@@ -266,11 +255,10 @@ def _line(item: Item) -> Text:
 
 def _call_line(call: CallRecord) -> Text:
     first = call.timing.first_token_ns
-    usage = call.usage
     line = styled(
         (f"{call.operation} ", "cyan"),
         (model_of(call) or UNKNOWN, "bold cyan"),
-        f"  {tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN}",
+        f"  {call_tokens(call)}",
         f"  line {call.custom_id}" if call.custom_id else "",
         f"  {money(call.cost.usd)}" if call.cost else "",
         f"  {duration(call.timing.duration_ns)}",
@@ -382,7 +370,7 @@ class Page(NamedTuple):
     """The sums over all calls of the session; None if it has none."""
     steps: dict[int, TimestepRecord]
     """By position: the steps of this page's entries and their ancestors; all steps if the page is the whole session."""
-    items: list[Item]
+    items: list[Entry]
     """The calls and events of this page, in order of their start."""
     offset: int
     """Number of entries before the page."""
@@ -399,7 +387,7 @@ class Page(NamedTuple):
         session_id = summary.session.session_id
         sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
         every = entries(reader, session_id)
-        running_until_ns = max(map(_end, islice(every, offset)), default=None)
+        running_until_ns = max(map(end_of, islice(every, offset)), default=None)
         items = list(islice(every, limit))
         total = max(summary.events + (sums.calls if sums else 0), len(items))
         is_part = len(items) < total
@@ -423,7 +411,7 @@ class Page(NamedTuple):
         return [item for item in self.items if not isinstance(item, CallRecord)]
 
 
-def _steps_of(reader: Reader, session_id: str, items: Iterable[Item]) -> dict[int, TimestepRecord]:
+def _steps_of(reader: Reader, session_id: str, items: Iterable[Entry]) -> dict[int, TimestepRecord]:
     """Return the steps of these entries and those around them, by their positions."""
     wanted = {step_of(item) for item in items}
     while True:
@@ -435,7 +423,7 @@ def _steps_of(reader: Reader, session_id: str, items: Iterable[Item]) -> dict[in
         wanted |= around
 
 
-def entries(reader: Reader, session_id: str) -> Iterator[Item]:
+def entries(reader: Reader, session_id: str) -> Iterator[Entry]:
     """Yield the calls, with their answers, and events of a session by the time they began."""
     which = CallFilter(session_id=session_id, newest_first=False, content="response")
     return heapq.merge(reader.calls(which), reader.events(session_id), key=when)

@@ -17,6 +17,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import tool_name
 from callspan.stores.base import CallFilter, Content, Event, Reader, SessionSummary
+from callspan.stores.entries import Entry, end_of, lasted, when
 from callspan.stores.new_messages import ConversationReader, instructions
 from callspan.view.calls import CallRow, call_row
 from callspan.view.highlights import Highlight, highlights
@@ -158,7 +159,7 @@ def _part(reader: Reader, session_id: str, place: Sequence[int | str] | None, *,
     more, items = len(items) > _ROWS, items[:_ROWS]
     known: Instructions = {}
     rows = _rows(items, _turns_before(reader, session_id, place), known)
-    _add_agents(reader, rows, items, _time(items[-1]) if more else None)
+    _add_agents(reader, rows, items, when(items[-1]) if more else None)
     steps = _steps(reader, session_id, rows, whole=whole)
     return SessionPage(rows, steps, known, place_text(_place(items[-1])) if more else None)
 
@@ -175,18 +176,18 @@ def _start_of_step(reader: Reader, session_id: str, number: int) -> int:
 
 def _entries(
     reader: Reader, session_id: str, place: Sequence[int | str] | None, content: Content = "all"
-) -> Iterator[CallRecord | Event]:
+) -> Iterator[Entry]:
     """Yield the entries behind a place, by time and id."""
     since = None if place is None else int(place[0])
     which = CallFilter(session_id=session_id, newest_first=False, since_ns=since, content=content)
-    every = heapq.merge(reader.calls(which), reader.events(session_id, since_ns=since), key=_time)
+    every = heapq.merge(reader.calls(which), reader.events(session_id, since_ns=since), key=when)
     if place is None:
         yield from every
         return
     last = tuple(place)
-    same: list[CallRecord | Event] = []
+    same: list[Entry] = []
     for item in every:
-        if _time(item) == last[0]:
+        if when(item) == last[0]:
             same.append(item)
             continue
         yield from _behind(same, last)
@@ -195,35 +196,17 @@ def _entries(
     yield from _behind(same, last)
 
 
-def _behind(same: list[CallRecord | Event], last: tuple[int | str, ...]) -> Iterator[CallRecord | Event]:
+def _behind(same: list[Entry], last: tuple[int | str, ...]) -> Iterator[Entry]:
     """Yield the entries of the same time that come after the one with this id."""
     ids = [_place(item)[1] for item in same]
     yield from same[ids.index(str(last[1])) + 1 :] if last[1] in ids else same
 
 
-def _time(item: CallRecord | Event) -> int:
-    return item.timing.start_ns if isinstance(item, CallRecord) else item.time_ns
-
-
-def _place(item: CallRecord | Event) -> tuple[int, str]:
+def _place(item: Entry) -> tuple[int, str]:
     match item:
-        case CallRecord():
-            return item.timing.start_ns, item.call_id
-        case EventRecord():
-            return item.time_ns, item.event_id
-        case MessageRecord():
-            return item.time_ns, item.message_id
+        case CallRecord(call_id=ident) | EventRecord(event_id=ident) | MessageRecord(message_id=ident):
+            return when(item), ident
     return item.time_ns, item.reward_id
-
-
-def _lasted(item: CallRecord | Event) -> int | None:
-    if isinstance(item, CallRecord):
-        return item.timing.duration_ns
-    return item.duration_ns if isinstance(item, EventRecord) else None
-
-
-def _extent(item: CallRecord | Event) -> tuple[int, int]:
-    return _time(item), _time(item) + (_lasted(item) or 0)
 
 
 def _turns_before(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> ConversationReader:
@@ -235,17 +218,15 @@ def _turns_before(reader: Reader, session_id: str, place: Sequence[int | str] | 
     return turns
 
 
-def _rows(items: Sequence[CallRecord | Event], turns: ConversationReader, known: Instructions) -> list[EntryRow]:
+def _rows(items: Sequence[Entry], turns: ConversationReader, known: Instructions) -> list[EntryRow]:
     return [call_entry(item, turns, known) if isinstance(item, CallRecord) else event_row(item) for item in items]
 
 
-def _add_agents(
-    reader: Reader, rows: Sequence[EntryRow], items: Sequence[CallRecord | Event], until_ns: int | None
-) -> None:
+def _add_agents(reader: Reader, rows: Sequence[EntryRow], items: Sequence[Entry], until_ns: int | None) -> None:
     """Add the sums of agents to the rows of a page, behind which others begin at a time; None: there are none."""
     agents = Agents(items)
     ended = [one for one in items if is_agent(one) and (until_ns is None or one.duration_ns is not None)]
-    long = [one for one in ended if until_ns is not None and _extent(one)[1] >= until_ns]
+    long = [one for one in ended if until_ns is not None and end_of(one) >= until_ns]
     known: dict[str, Agents | None] = {one.event_id: agents for one in ended}
     if long:
         known |= dict.fromkeys((one.event_id for one in long), _agents_during(reader, long))
@@ -257,9 +238,9 @@ def _add_agents(
 
 def _agents_during(reader: Reader, some: Sequence[EventRecord]) -> Agents | None:
     """Return all agents in the time of some of one session; None: too much ran in it."""
-    first, last = min(map(_time, some)), max(_extent(one)[1] for one in some)
+    first, last = min(map(when, some)), max(end_of(one) for one in some)
     entries = _entries(reader, some[0].session_id or "", (first, ""), "none")
-    found = list(islice(takewhile(lambda one: _time(one) <= last, entries), _INSIDE + 1))
+    found = list(islice(takewhile(lambda one: when(one) <= last, entries), _INSIDE + 1))
     return None if len(found) > _INSIDE else Agents(found)
 
 
@@ -322,7 +303,7 @@ def event_row(item: Event) -> EntryRow:
         kind=kind,
         step_id=item.timestep_id,
         start_ms=time_ns / 1e6,
-        lasted_ms=in_ms(_lasted(item)),
+        lasted_ms=in_ms(lasted(item)),
         record=msgspec.to_builtins(item, enc_hook=str),
         span=item.span_id if isinstance(item, EventRecord) else None,
         above=None if isinstance(item, MessageRecord) else item.parent_span_id,
@@ -342,7 +323,7 @@ def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, whole: 
 
 
 def _step(step: TimestepRecord, position: int) -> StepRow:
-    lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
+    time_ns = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
     return StepRow(
         id=step.timestep_id,
         position=position,
@@ -351,7 +332,7 @@ def _step(step: TimestepRecord, position: int) -> StepRow:
         turn=step.turn,
         parent_id=step.parent_timestep_id,
         start_ms=in_ms(step.start_ns),
-        lasted_ms=in_ms(lasted),
+        lasted_ms=in_ms(time_ns),
         outcome=step.outcome,
         terminated=step.terminated,
         truncated=step.truncated,

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.cli.session_tree import Page, session_tree, when
+from callspan.cli.session_tree import Page, session_tree
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Timing
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord, Totals
 from callspan.record.messages import Conversation, Message, Text
 from callspan.record.usage import Cost, Usage
 from callspan.stores.base import Event, SessionSummary
+from callspan.stores.entries import when
 from callspan.stores.protocol import read_records
 from tests.points import points
 
