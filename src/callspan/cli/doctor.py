@@ -160,12 +160,14 @@ def every_check(stores: str) -> Iterator[Check]:
         yield store_state(url, settings)
         yield from _unjoined(url)
     yield from _left_for_others(settings)
-    yield from _damage(settings)
-    yield from _refused(settings)
-    yield from _losses(settings)
-    yield from _retention(settings)
-    yield from _uploads(settings)
-    yield from _unrecorded(settings)
+    directory = _spool(settings)
+    if directory is not None:
+        yield from _damage(directory)
+        yield from _refused(directory)
+        yield from _losses(directory)
+        yield from _retention(settings, directory)
+        yield from _uploads(directory)
+        yield from _unrecorded(directory)
     yield from _otlp(settings)
     yield from _settings(settings)
 
@@ -343,11 +345,8 @@ def _spool(settings: Settings) -> Path | None:
         return None
 
 
-def _losses(settings: Settings) -> Iterator[Check]:
+def _losses(directory: Path) -> Iterator[Check]:
     """Report the records that the spool could not keep, threads started again, and look-ups without an answer."""
-    directory = _spool(settings)
-    if directory is None:
-        return
     losses = read_losses(directory)
     advice = f"Delete {directory / LOSSES_FILE} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
     for fate, _, loss in losses.each():
@@ -369,15 +368,14 @@ def _losses(settings: Settings) -> Iterator[Check]:
         yield Check("stores", "interrupts", "note", detail, f"{why}Delete {directory / LOSSES_FILE} once you know.")
 
 
-def _retention(settings: Settings) -> Iterator[Check]:
+def _retention(settings: Settings, directory: Path) -> Iterator[Check]:
     """Report what was deleted by itself, and stores from which nothing is."""
     from callspan.delivery.retaining import retained, retains
 
-    directory = _spool(settings)
-    for url in settings.stores if directory is not None else ():
+    for url in settings.stores:
         with contextlib.suppress(SettingError):
             store = find_store(url)
-            if directory is not None and (one := retained(store, directory)) is not None:
+            if (one := retained(store, directory)) is not None:
                 detail = f"{one.what} deleted by itself, last at {iso(one.last_ns)}"
                 yield Check("stores", f"retention of {store.name}", "note", detail)
             if not retains(settings):
@@ -391,11 +389,10 @@ def _retention(settings: Settings) -> Iterator[Check]:
                 yield Check("stores", f"content in {store.name}", "note", detail, advice)
 
 
-def _uploads(settings: Settings) -> Iterator[Check]:
+def _uploads(directory: Path) -> Iterator[Check]:
     """Report the uploaded files whose batch has not been created: they hold the whole requests."""
-    directory = _spool(settings)
-    found = uploads_in(directory) if directory is not None else None
-    if found is not None and directory is not None and found.files:
+    found = uploads_in(directory)
+    if found.files:
         age = duration((time.time() - found.since) * 1e9)
         detail = f"{plural(found.files, 'uploaded file')} of requests, {found.size:,} bytes, the oldest {age} old, "
         detail += f"in {directory / DIRECTORY}"
@@ -403,11 +400,8 @@ def _uploads(settings: Settings) -> Iterator[Check]:
         yield Check("stores", "batch files", "note", detail, advice)
 
 
-def _damage(settings: Settings) -> Iterator[Check]:
+def _damage(directory: Path) -> Iterator[Check]:
     """Report the damaged parts of segments, which are kept in files next to them."""
-    directory = _spool(settings)
-    if directory is None:
-        return
     for path in Listing(directory).damaged():
         segment, _, offset = path.name.removesuffix(BAD_SUFFIX).rpartition(".")
         detail = f"{path.stat().st_size:,} bytes of {directory / segment} from offset {offset} on, kept in {path.name}"
@@ -416,19 +410,17 @@ def _damage(settings: Settings) -> Iterator[Check]:
         )
 
 
-def _refused(settings: Settings) -> Iterator[Check]:
+def _refused(directory: Path) -> Iterator[Check]:
     """Report segments of another format, which stay as they are."""
     from callspan.cli.ship import refused_segments
 
-    directory = _spool(settings)
-    for sentence in refused_segments(directory) if directory is not None else ():
+    for sentence in refused_segments(directory):
         yield Check("stores", "another format", "warning", sentence)
 
 
-def _unrecorded(settings: Settings) -> Iterator[Check]:
+def _unrecorded(directory: Path) -> Iterator[Check]:
     """Report the paths of calls that were seen and left no record."""
-    directory = _spool(settings) if settings.stores else None
-    for path, count in read_unrecorded(directory).items() if directory is not None else ():
+    for path, count in read_unrecorded(directory).items():
         verb = "is" if count.calls == 1 else "are"
         detail = f"{plural(count.calls, 'call')} to {path} {verb} not recorded, "
         detail += f"from {iso(count.first_ns)} to {iso(count.last_ns)}"
