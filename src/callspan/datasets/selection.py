@@ -21,6 +21,7 @@ from callspan.stores.base import CallFilter, Event, History, Reader, SessionFilt
 from callspan.stores.scores import call_scores
 
 _T = TypeVar("_T")
+_Number = TypeVar("_Number", float, Decimal)
 MOST_HELD: Final = 500
 """Calls of a session that are held in memory."""
 ACHIEVEMENT: Final = "achievement"
@@ -362,30 +363,25 @@ def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
     """Return why a session does not match; None if it does."""
     session, reward = summary.session, summary.reward
     tokens = None if summary.input_tokens is None else summary.input_tokens + (summary.output_tokens or 0)
-    start, until = session.start_ns, selection.until_ns
-    score, least = summary.score(selection.objective), selection.min_score
+    last = None if selection.until_ns is None else selection.until_ns - 1
     checks = (
-        ("began too late", until is not None and (start is None or start >= until)),
-        (
-            "reward too low or unknown",
-            selection.min_reward is not None and (reward is None or reward < selection.min_reward),
-        ),
-        (
-            "reward too high or unknown",
-            selection.max_reward is not None and (reward is None or reward > selection.max_reward),
-        ),
-        ("score too low or unknown", least is not None and (score is None or score < least)),
-        (
-            "cost too high or unknown",
-            selection.max_cost is not None and (summary.cost_usd is None or summary.cost_usd > selection.max_cost),
-        ),
-        (
-            "too many tokens or unknown",
-            selection.max_tokens is not None and (tokens is None or tokens > selection.max_tokens),
-        ),
+        ("began too late", _is_above(session.start_ns, last)),
+        ("reward too low or unknown", _is_below(reward, selection.min_reward)),
+        ("reward too high or unknown", _is_above(reward, selection.max_reward)),
+        ("score too low or unknown", _is_below(summary.score(selection.objective), selection.min_score)),
+        ("cost too high or unknown", _is_above(summary.cost_usd, selection.max_cost)),
+        ("too many tokens or unknown", _is_above(tokens, selection.max_tokens)),
         ("success", selection.success is not None and summary.succeeded is not selection.success),
     )
     return next((reason for reason, failed in checks if failed), None)
+
+
+def _is_below(value: _Number | None, least: _Number | None) -> bool:
+    return least is not None and (value is None or value < least)
+
+
+def _is_above(value: _Number | None, most: _Number | None) -> bool:
+    return most is not None and (value is None or value > most)
 
 
 def _lacking(events: Iterable[Event], selection: Selection) -> str | None:

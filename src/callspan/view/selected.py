@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from callspan.formatting import shown
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.codec import encode_json
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord
 from callspan.record.messages import Conversation, Message, Text, short_texts
 from callspan.stores.base import (
     CallFilter,
     Event,
     Reader,
-    Run,
     SessionFilter,
     SessionSummary,
     Stored,
@@ -29,6 +28,23 @@ _NAME: Final = 80
 """Characters of a name."""
 _ERROR: Final = 200
 """Characters of the message of a call's error."""
+_WITHOUT_TEXTS: Final = frozenset({"courses", "reward_curves", "step_positions", "timesteps"})
+"""What is read as it is; of timesteps the page has the names, times, outcomes and rewards alone."""
+_PLACE: Final = ("session_id", "timestep_id", "time_ns")
+_KEPT: Final[dict[type[object], tuple[Sequence[str], Sequence[str]]]] = {
+    SessionRecord: (
+        ("session_id", "seen_ns", "start_ns", "end_ns", "success", "content_level"),
+        ("name", "group_id", "task_id", "experiment", "user_id", "outcome"),
+    ),
+    EventRecord: (
+        ("event_id", *_PLACE, "duration_ns", "tool_call_id", "reward", "terminated", "truncated"),
+        ("event_type",),
+    ),
+    MessageRecord: (("message_id", *_PLACE), ("message_type",)),
+    RewardRecord: (("reward_id", "call_id", *_PLACE, "value", "scope"), ("objective", "label", "source")),
+}
+"""What is kept of a record without its requests: fields as they are, and fields of which the beginning is."""
+_Record = TypeVar("_Record", SessionRecord, EventRecord, MessageRecord, RewardRecord)
 _EVERY: Final = CallFilter()
 _TIMES: Final = {"since_ns": max, "until_ns": min}
 """Conditions of which the narrower one holds."""
@@ -46,9 +62,11 @@ class SelectedReader:
         self._which = which
         self._most = most
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - it ends here
-        """Raise AttributeError: what is not named here is not for a report."""
-        raise AttributeError(name)
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of a method of a reader
+        """Return the store's own method. Raises AttributeError: what is not named here is not for a report."""
+        if name not in _WITHOUT_TEXTS:
+            raise AttributeError(name)
+        return getattr(self._reader, name)
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield the calls that are selected and fit the filter."""
@@ -82,22 +100,6 @@ class SelectedReader:
         """Return first words, where whole sessions are selected with their requests."""
         is_whole = self._most is None and of_calls(self._which) is None
         return self._reader.first_words(session_ids) if is_whole else {}
-
-    def courses(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
-        """Return when the calls and tools of each of these sessions ran."""
-        return self._reader.courses(session_ids)
-
-    def reward_curves(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[tuple[int, float]]]:
-        """Return the reward so far of each of these sessions."""
-        return self._reader.reward_curves(session_ids)
-
-    def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
-        """Return the position of each timestep of these sessions."""
-        return self._reader.step_positions(session_ids)
-
-    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
-        """Yield the timesteps of a session; the page has their names, times, outcomes and rewards alone."""
-        return self._reader.timesteps(session_id)
 
     def stored(self, kind: StoredKind, ids: Sequence[str]) -> Iterator[Stored]:
         """Yield the timesteps with these ids."""
@@ -136,23 +138,16 @@ def _error(error: ErrorInfo | None, most: int) -> ErrorInfo | None:
 
 
 def _summary(summary: SessionSummary, most: int) -> SessionSummary:
-    one = summary.session
-    session = SessionRecord(
-        session_id=one.session_id,
-        seen_ns=one.seen_ns,
-        name=_name(one.name),
-        group_id=_name(one.group_id),
-        task_id=_name(one.task_id),
-        experiment=_name(one.experiment),
-        user_id=_name(one.user_id),
-        start_ns=one.start_ns,
-        end_ns=one.end_ns,
-        outcome=_name(one.outcome),
-        success=one.success,
-        metadata=_metadata(one.metadata, most or _NAME),
-        content_level=one.content_level,
-    )
+    session = _kept(summary.session, metadata=_metadata(summary.session.metadata, most or _NAME))
     return msgspec.structs.replace(summary, session=session)
+
+
+def _kept(record: _Record, **given: Any) -> _Record:  # noqa: ANN401 - fields of the record
+    """Return a record with what is kept of it, the beginnings of its names, and the given fields; nothing else."""
+    kept, names = _KEPT[type(record)]
+    fields: dict[str, Any] = {name: getattr(record, name) for name in kept}
+    fields |= {name: _name(getattr(record, name)) for name in names}
+    return type(record)(**fields, **given)
 
 
 def _name(text: str | None) -> str | None:
@@ -175,45 +170,17 @@ def _event(item: Event, most: int) -> Event:
     match item:
         case EventRecord():
             is_triggered = item.metadata.get("triggered") is True
-            return EventRecord(
-                event_id=item.event_id,
-                session_id=item.session_id,
-                timestep_id=item.timestep_id,
-                event_type=shown(item.event_type, _NAME),
+            return _kept(
+                item,
                 name=_name(item.name) if most else None,
-                time_ns=item.time_ns,
-                duration_ns=item.duration_ns,
-                tool_call_id=item.tool_call_id,
                 data=_data(item, most),
-                reward=item.reward,
-                terminated=item.terminated,
-                truncated=item.truncated,
                 error=_error(item.error, most),
                 metadata={"triggered": True} if is_triggered else {},
             )
         case MessageRecord():
-            return MessageRecord(
-                message_id=item.message_id,
-                session_id=item.session_id,
-                timestep_id=item.timestep_id,
-                message_type=shown(item.message_type, _NAME),
-                sender=_name(item.sender) if most else None,
-                receiver=_name(item.receiver) if most else None,
-                time_ns=item.time_ns,
-                content=_brief(item.content, most),
-            )
-    return RewardRecord(
-        reward_id=item.reward_id,
-        session_id=item.session_id,
-        timestep_id=item.timestep_id,
-        call_id=item.call_id,
-        objective=shown(item.objective, _NAME),
-        value=item.value,
-        label=_name(item.label),
-        scope=item.scope,
-        source=_name(item.source),
-        time_ns=item.time_ns,
-    )
+            sender, receiver = (_name(item.sender), _name(item.receiver)) if most else (None, None)
+            return _kept(item, sender=sender, receiver=receiver, content=_brief(item.content, most))
+    return _kept(item)
 
 
 def _data(event: EventRecord, most: int) -> object:
