@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filter_options import MOMENT, OF_SESSIONS, Amount, File, KeyValue, Money, Rows
+from callspan.cli.filter_options import OPTIONS, Amount, File, KeyValue, Money, Rows
 from callspan.cli.progress import progress
 from callspan.cli.screen import styled
 from callspan.conversion import converter
@@ -22,6 +22,7 @@ from callspan.record.reward_sums import REWARD
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 
+_SHARED: Final = ("since_ns", "until_ns", "user", "name", "group", "experiment", "task")
 _FORMATS: Final = "\n".join(f"  {name:15} {made.about}" for name, made in FORMATS.items())
 _EPILOG: Final = f"""\b
 Formats:
@@ -41,10 +42,10 @@ Examples:
   callspan export atif --dry-run"""
 
 
-def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the common options that select sessions, without `--metadata`, which has another meaning here."""
-    for option in reversed(OF_SESSIONS):
-        function = option(function)
+def _shared_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that other commands have, too; `--metadata` has another meaning here."""
+    for name in reversed(_SHARED):
+        function = OPTIONS[name](function)
     return function
 
 
@@ -55,11 +56,7 @@ def _of_sessions(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--session", "session_ids", multiple=True, metavar="ID", help="Only this session; may be repeated.")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only calls of this model; may be repeated.")
 @click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; may be repeated.")
-@click.option(
-    "--since", "since_ns", type=MOMENT, metavar="TIME", help="Only after this time: 30m, 2h, 3d ago, or ISO 8601."
-)
-@click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Only before this time.")
-@_of_sessions
+@_shared_options
 @click.option(
     "--meta", type=KeyValue(), multiple=True, help="Only with this metadata; may be repeated (all must hold)."
 )

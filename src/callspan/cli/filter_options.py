@@ -173,16 +173,6 @@ class Lasting(IntType):
 _LASTING: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _UNITS_NS: Final = {"ms": 1_000_000, **{unit: seconds * _NS_PER_S for unit, seconds in _UNITS_S.items()}}
 
-_LABELS: Final = {
-    "user": click.option("--user", metavar="ID", help="Only of this user: of the session, the metadata, or as sent."),
-    "name": click.option("--name", metavar="NAME", help="Only sessions of this name, and their calls."),
-    "group": click.option("--group", metavar="ID", help="Only sessions of this group, and their calls."),
-    "experiment": click.option(
-        "--experiment", metavar="NAME", help="Only sessions of this experiment, and their calls."
-    ),
-    "task": click.option("--task", metavar="ID", help="Only sessions of this task, and their calls."),
-}
-OF_SESSIONS: Final = (*_LABELS.values(),)
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 ENDS: Final[tuple[str, ...]] = get_args(StreamEnd)
 OPTIONS: Final[dict[str, Callable[[_Command], _Command]]] = {
@@ -243,7 +233,13 @@ OPTIONS: Final[dict[str, Callable[[_Command], _Command]]] = {
     "timestep_id": click.option(
         "--step", "timestep_id", metavar="ID", help="Only calls of this timestep: its id, or your own."
     ),
-    **_LABELS,
+    "user": click.option("--user", metavar="ID", help="Only of this user: of the session, the metadata, or as sent."),
+    "name": click.option("--name", metavar="NAME", help="Only sessions of this name, and their calls."),
+    "group": click.option("--group", metavar="ID", help="Only sessions of this group, and their calls."),
+    "experiment": click.option(
+        "--experiment", metavar="NAME", help="Only sessions of this experiment, and their calls."
+    ),
+    "task": click.option("--task", metavar="ID", help="Only sessions of this task, and their calls."),
     "metadata": click.option(
         "--meta",
         "metadata",
