@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, ParamSpec, TypeVar, overload
 
 from callspan.agent.arguments import Time, as_text, flagged
+from callspan.agent.decorators import or_decorator
 from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Tool
 from callspan.agent.requirement import SessionRequirement
 from callspan.agent.runtime import installed
@@ -101,11 +102,7 @@ def session(  # noqa: PLR0913 - what a session is known by
     return Session(identity)
 
 
-@overload
-def timestep(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
-
-
-@overload
+@or_decorator
 def timestep(
     name: str | None = None,
     turn: int | None = None,
@@ -113,17 +110,7 @@ def timestep(
     *,
     step_id: str | None = None,
     at: Time | None = None,
-) -> Timestep: ...
-
-
-def timestep(
-    name: str | Callable[_P, _R] | None = None,
-    turn: int | None = None,
-    metadata: Mapping[str, object] | None = None,
-    *,
-    step_id: str | None = None,
-    at: Time | None = None,
-) -> Timestep | Callable[_P, _R]:
+) -> Timestep:
     """Return a timestep of the current session, for `with`, `async with` or as a decorator.
 
     `step_id` is an id of your own, unique within the session, see `Session.timestep`. `at` is the start time; None:
@@ -143,16 +130,10 @@ def timestep(
         ...     turn("a wall")
         'north'
     """
-    if callable(name):
-        return Timestep(_current_or_implicit)(name)
     return Timestep(_current_or_implicit, name, turn, metadata, at, step_id)
 
 
-@overload
-def tool(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
-
-
-@overload
+@or_decorator
 def tool(
     name: str | None = None,
     call: object = None,
@@ -161,18 +142,7 @@ def tool(
     system: str | None = None,
     metadata: Mapping[str, object] | None = None,
     sequence: int | None = None,
-) -> Tool: ...
-
-
-def tool(
-    name: str | Callable[_P, _R] | None = None,
-    call: object = None,
-    arguments: object = None,
-    *,
-    system: str | None = None,
-    metadata: Mapping[str, object] | None = None,
-    sequence: int | None = None,
-) -> Tool | Callable[_P, _R]:
+) -> Tool:
     """Return the run of a tool in the current timestep, for `with`, `async with` or as a decorator.
 
     Args:
@@ -194,36 +164,19 @@ def tool(
         >>> add(1, 2)
         3
     """
-    if callable(name):
-        return Tool()(name)
     return Tool(name, call, arguments, None, Labels(metadata, system, sequence))
 
 
-@overload
-def invoke_agent(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
-
-
-@overload
+@or_decorator
 def invoke_agent(
     name: str | None = None,
-    *,
-    input: object = None,
-    description: str | None = None,
-    system: str | None = None,
-    metadata: Mapping[str, object] | None = None,
-    sequence: int | None = None,
-) -> Agent: ...
-
-
-def invoke_agent(
-    name: str | Callable[_P, _R] | None = None,
     *,
     input: object = None,  # noqa: A002 - the public word
     description: str | None = None,
     system: str | None = None,
     metadata: Mapping[str, object] | None = None,
     sequence: int | None = None,
-) -> Agent | Callable[_P, _R]:
+) -> Agent:
     """Return the run of one of several agents, for `with`, `async with` or as a decorator.
 
     Args:
@@ -241,34 +194,18 @@ def invoke_agent(
         >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
         ...     agent.output = ["book a train"]
     """
-    if callable(name):
-        return Agent()(name)
     return Agent(name, input, None, description, Labels(metadata, system, sequence))
 
 
-@overload
-def guardrail(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
-
-
-@overload
+@or_decorator
 def guardrail(
     name: str | None = None,
-    *,
-    input: object = None,
-    system: str | None = None,
-    metadata: Mapping[str, object] | None = None,
-    sequence: int | None = None,
-) -> Guardrail: ...
-
-
-def guardrail(
-    name: str | Callable[_P, _R] | None = None,
     *,
     input: object = None,  # noqa: A002 - the public word
     system: str | None = None,
     metadata: Mapping[str, object] | None = None,
     sequence: int | None = None,
-) -> Guardrail | Callable[_P, _R]:
+) -> Guardrail:
     """Return a check of a model's input or output, for `with`, `async with` or as a decorator.
 
     Args:
@@ -288,8 +225,6 @@ def guardrail(
         >>> is_offensive("Hello")
         False
     """
-    if callable(name):
-        return Guardrail()(name)
     return Guardrail(name, input, None, Labels(metadata, system, sequence))
 
 

@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Final, Generic, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
 
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
@@ -55,6 +55,30 @@ class Decorating(ABC):
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with a scope around each call; for a generator the scope covers its iteration."""
         return WRAPPERS.wrapped(function, _opener(self, function))
+
+
+_Decorating_co = TypeVar("_Decorating_co", bound=Decorating, covariant=True)
+_Given = ParamSpec("_Given")
+
+
+class Opener(Protocol[_Given, _Decorating_co]):
+    """Returns a scope for its arguments; given a function alone, that function with a scope around each call."""
+
+    @overload
+    def __call__(self, function: Callable[_P, _R], /) -> Callable[_P, _R]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def __call__(self, *args: _Given.args, **kwargs: _Given.kwargs) -> _Decorating_co: ...
+
+
+def or_decorator(opens: Callable[_Given, _Decorating_co]) -> Opener[_Given, _Decorating_co]:
+    """Return `opens`, which may also be used as a decorator without arguments."""
+
+    @functools.wraps(opens)
+    def opener(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as `Opener` says
+        return opens()(args[0]) if args and callable(args[0]) else opens(*args, **kwargs)  # type: ignore[call-arg]
+
+    return cast("Opener[_Given, _Decorating_co]", opener)
 
 
 def _opener(prototype: Decorating, function: Callable[..., Any]) -> Callable[..., Scope]:
