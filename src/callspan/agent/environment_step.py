@@ -77,14 +77,9 @@ class EnvironmentStep(Scope):
         super().__init__()
         self._owner = owner
         self._given = self._result = given
-        self._where = owner
+        self._above = self._where = owner
         self._event: EventRecord | None = None
         self._flags: list[str] = []
-
-    @property
-    def _above(self) -> Scope | None:
-        """The enclosing timestep or session."""
-        return self._where
 
     def set_result(
         self,
@@ -109,7 +104,7 @@ class EnvironmentStep(Scope):
 
     def _open(self, current: Context) -> Context:
         owner, flags = self._owner._target()
-        self._where = owner
+        self._above = self._where = owner
         self._flags += flags
         self._runtime = owner._runtime
         self._place = owner._place

@@ -52,9 +52,9 @@ class RunningTotals:
         """Count a tool that has run for `duration_ns`."""
         self._counts.add((0, 0, 1, 0, None, None, 0, duration_ns))
 
-    def add_timestep(self) -> None:
-        """Count a timestep that has begun."""
-        self._counts.add((0, 0, 0, 1, None, None, 0, 0))
+    def add_timesteps(self, number: int) -> None:
+        """Count timesteps that have begun."""
+        self._counts.add((0, 0, 0, number, None, None, 0, 0))
 
     def add_reward(self, record: EventRecord | RewardRecord) -> None:
         """Add a reward; one without a value adds nothing, and is not 0."""
@@ -94,24 +94,6 @@ class RunningTotals:
             model_ns=model_ns,
             tool_ns=tool_ns,
         )
-
-
-class _NoTotals(RunningTotals):
-    """Of tools, agents and other operations, whose totals are not read."""
-
-    __slots__ = ()
-
-    def add_call(self, record: CallRecord) -> None:
-        """Do nothing."""
-
-    def add_tool(self, duration_ns: int) -> None:
-        """Do nothing."""
-
-    def add_timestep(self) -> None:
-        """Do nothing."""
-
-    def add_reward(self, record: EventRecord | RewardRecord) -> None:
-        """Do nothing."""
 
 
 class _Cells(Generic[_S]):
@@ -169,10 +151,6 @@ def _plus(left: _Sums, right: _Sums) -> _Sums:
 
 def _sum(left: int | None, right: int | None) -> int | None:
     return left if right is None else right if left is None else left + right
-
-
-NO_TOTALS: Final = _NoTotals()
-"""Shared by all operations."""
 
 
 class Episode:

@@ -10,8 +10,9 @@ from opentelemetry.context import Context, get_current
 from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, flagged, moment
 from callspan.agent.context import metadata_of
 from callspan.agent.environment_step import EnvironmentStep, StepResult, count_event, environment_event
+from callspan.agent.episode import RunningTotals
 from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Tool
-from callspan.agent.rewards import reward_record
+from callspan.agent.rewards import Judgement, reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.errors import application_error
@@ -25,7 +26,13 @@ class EventRecorder(Scope):
     Each event is a row and a span event, written immediately; an operation is a span too.
     """
 
-    __slots__ = ()
+    __slots__ = ("_running",)
+
+    _running: RunningTotals
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running = RunningTotals()
 
     def message(  # noqa: PLR0913 - what a message has
         self,
@@ -146,17 +153,12 @@ class EventRecorder(Scope):
         target, flags = self._target(late=True)
         record = reward_record(
             target._place,
-            value,
+            Judgement(value, objective, label, source, annotation, at),
             flags,
             target._runtime,
-            scope="session" if event is None and target._place.timestep_id is None else "event",
+            "session" if event is None and target._place.timestep_id is None else "event",
             event_id=event,
-            objective=objective,
-            label=label,
-            source=source,
-            annotation=annotation,
             metadata=target._around(),
-            at=at,
         )
         target._count_reward(record)
         target._emit(record)
@@ -253,6 +255,10 @@ class EventRecorder(Scope):
     ) -> str:
         """Record that one agent passes the work on to another, see `callspan.handoff`; return the event's id."""
         return Handoff.made(to, sender, call, reason, self, at)
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._running = RunningTotals()
 
     def _around(self) -> dict[str, object]:
         """Return the metadata of the running code, else that of this scope's start."""

@@ -342,7 +342,7 @@ class LoopTool(Tool):
         loop, around = self._loop, scope_of(current)
         if not is_within(around, loop):
             around, current = loop, loop._inner or current
-        self._owner = around
+        self._above = around
         self._runtime, self._place = loop._runtime, loop._place
         return current
 

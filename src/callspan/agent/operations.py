@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import msgspec
 from opentelemetry.context import Context
@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from callspan.agent.arguments import Time, as_bool, as_dict, as_int, as_text, installed_or_warn
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
-from callspan.agent.episode import NO_TOTALS
+from callspan.agent.episode import RunningTotals
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import IDLE, Scope, current_scope, is_within, scope_of
 from callspan.errors import application_error
@@ -76,7 +76,6 @@ class Operation(Scope, Decorating):
         "_labels",
         "_metadata",
         "_output",
-        "_owner",
         "_parent",
         "_tool_call_id",
         "error",
@@ -90,7 +89,6 @@ class Operation(Scope, Decorating):
     _fields: ClassVar[tuple[str, str]] = ("input", "output")
     """Names of input and output in its event."""
     _is_aside = True
-    _shared_totals = NO_TOTALS
     _reads_arguments = True
 
     def __init__(
@@ -103,7 +101,7 @@ class Operation(Scope, Decorating):
         super().__init__()
         self._labels = labels
         self._parent = owner
-        self._owner: Scope | None = owner
+        self._above = owner
         self._flags: list[str] = []
         self._id = new_id()
         self._counted = False
@@ -132,11 +130,6 @@ class Operation(Scope, Decorating):
     def output(self, value: object) -> None:
         self._output = value
 
-    @property
-    def _above(self) -> Scope | None:
-        """The timestep, session, tool or agent it runs in, or None."""
-        return self._owner
-
     def _returned(self, result: object) -> None:
         """Keep what a decorated function returned as the output."""
         self._output = result
@@ -150,7 +143,10 @@ class Operation(Scope, Decorating):
 
     def _system(self) -> str | None:
         """Return the component that acts: as given, else the agent it runs in, or None."""
-        return as_text(self._labels.system) or super()._acting()
+        scope: Any = self._above
+        while scope is not None and not scope._is_agent:
+            scope = scope._above
+        return as_text(self._labels.system) or (None if scope is None else scope.name)
 
     def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
         return type(self)(
@@ -174,12 +170,12 @@ class Operation(Scope, Decorating):
             owner, flags = owner._target()
             self._flags += flags
         if owner is None or is_within(around, owner):
-            self._owner = around
+            self._above = around
         else:
-            self._owner, current = owner, owner._inner or current
-        self._runtime = installed_or_warn() if self._owner is None else self._owner._runtime
-        if self._owner is not None:
-            self._place = self._owner._place
+            self._above, current = owner, owner._inner or current
+        self._runtime = installed_or_warn() if self._above is None else self._above._runtime
+        if self._above is not None:
+            self._place = self._above._place
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
@@ -309,11 +305,8 @@ class Tool(Operation):
 
     def _count(self, duration_ns: int) -> None:
         # The time of a tool inside a tool is part of the outer tool's time.
-        own_ns = 0 if self._owner is not None and self._owner._is_tool else duration_ns
-        scope: Scope | None = self._owner
-        while scope is not None:
-            scope._running.add_tool(own_ns)
-            scope = scope._above
+        if self._above is not None:
+            self._above._add_to_totals(RunningTotals.add_tool, 0 if self._above._is_tool else duration_ns)
 
 
 class Agent(Operation):
@@ -326,6 +319,7 @@ class Agent(Operation):
 
     _kind = "agent"
     _start_kind = AGENT_START
+    _is_agent = True
     _is_aside = False
 
     def __init__(
@@ -342,10 +336,6 @@ class Agent(Operation):
         """What is known of the tool loop of an SDK that it is."""
         self._has_loop = False
         """Whether it holds such a loop."""
-
-    def _acting(self) -> str | None:
-        """Return its name, the agent of everything that runs inside."""
-        return self.name
 
     def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given = arguments if self._input is None else self._input

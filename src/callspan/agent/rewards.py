@@ -68,18 +68,13 @@ def reward(  # noqa: PLR0913 - its target and its fields
         flags.append(flagged("no_call", _NO_CALL, runtime))
     record = reward_record(
         target.place,
-        value,
+        Judgement(value, objective, label, source, annotation, at),
         flags,
         runtime,
-        scope=target.level,
+        target.level,
         event_id=ids.event_id,
         call_id=call,
-        objective=objective,
-        label=label,
-        source=source,
-        annotation=annotation,
         metadata=current_metadata(),
-        at=at,
     )
     if runtime is not None and _asks(runtime, ids, target):
         _look_up(runtime, record, ids, sent)
@@ -126,17 +121,12 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     place = where.place if where is not None else Place(session_id=sent.session_id)
     record = reward_record(
         place,
-        value,
+        Judgement(value, objective, label, source, annotation, at),
         flags,
         runtime,
-        scope="call",
+        "call",
         call_id=call_id,
-        objective=objective,
-        label=label,
-        source=source,
-        annotation=annotation,
         metadata=current_metadata(),
-        at=at,
     )
     if where is None and call_id and runtime is not None and runtime.find is not None:
         _look_up(runtime, record, _Ids(sent.session_id, None, call_id, None), sent, is_feedback=True)
@@ -145,24 +135,31 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     return record.reward_id
 
 
-def reward_record(  # noqa: PLR0913 - the fields of a reward
+class Judgement(NamedTuple):
+    """What a reward says, as the application gives it; None: not given."""
+
+    value: object
+    objective: str = "reward"
+    label: str | None = None
+    source: str | None = None
+    annotation: str | None = None
+    at: Time | None = None
+    """When it was given; None: now."""
+
+
+def reward_record(
     place: Place,
-    value: object,
+    given: Judgement,
     flags: list[str],
     runtime: Runtime | None,
-    *,
     scope: Level,
+    *,
     event_id: str | None = None,
     call_id: str | None = None,
-    objective: str = "reward",
-    label: str | None = None,
-    source: str | None = None,
-    annotation: str | None = None,
     metadata: Mapping[str, object] = _NO_METADATA,
-    at: Time | None = None,
 ) -> RewardRecord:
     """Return a new reward's record. Invalid numbers and times add to `flags`."""
-    amount, time_ns = reward_value(value, flags, runtime), moment(at, flags, runtime)
+    amount, time_ns = reward_value(given.value, flags, runtime), moment(given.at, flags, runtime)
     return RewardRecord(
         reward_id=new_id(),
         session_id=place.session_id,
@@ -170,11 +167,11 @@ def reward_record(  # noqa: PLR0913 - the fields of a reward
         timestep=place.timestep,
         event_id=as_text(event_id),
         call_id=as_text(call_id),
-        objective=as_text(objective) or "reward",
+        objective=as_text(given.objective) or "reward",
         value=amount,
-        label=as_text(label),
-        source=as_text(source),
-        annotation=as_text(annotation),
+        label=as_text(given.label),
+        source=as_text(given.source),
+        annotation=as_text(given.annotation),
         scope=scope,
         time_ns=time_ns,
         metadata={**metadata, "callspan.flags": flags} if flags else dict(metadata),

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
 
 import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from callspan.agent.call_ids import Begun
     from callspan.agent.event_recorder import EventRecorder
 
+_V = TypeVar("_V")
 CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Takes an ended call and its messages."""
 _NOWHERE: Final = Place()
@@ -73,6 +74,7 @@ class Scope(ABC):
 
     __slots__ = (
         "__weakref__",
+        "_above",
         "_base",
         "_clock_ns",
         "_ended",
@@ -83,7 +85,6 @@ class Scope(ABC):
         "_level",
         "_outer",
         "_place",
-        "_running",
         "_runtime",
         "_span",
         "_start_ns",
@@ -94,12 +95,14 @@ class Scope(ABC):
     _is_aside: ClassVar[bool] = False
     """Whether its messages are not input or output of the enclosing scope: tools, guardrails, environments."""
     _is_tool: ClassVar[bool] = False
-    _shared_totals: ClassVar[RunningTotals | None] = None
-    """None: each has its own."""
+    _is_agent: ClassVar[bool] = False
+    _running: RunningTotals | None = None
+    """Its totals; None where nothing reads them."""
 
     def __init__(self) -> None:
         self._place = _NOWHERE
-        self._running = self._shared_totals or RunningTotals()
+        self._above: Scope | None = None
+        """The enclosing scope: a tool's timestep, a timestep's parent step or session; None for a session."""
         self._runtime: Runtime | None = None
         self._span = NO_SPAN
         self._base: Context | None = None
@@ -135,11 +138,6 @@ class Scope(ABC):
         return "ended" if self._ended else "running" if self._started else "new"
 
     @property
-    @abstractmethod
-    def _above(self) -> Scope | None:
-        """The enclosing scope: a tool's timestep, a timestep's parent step or session; None for a session."""
-
-    @property
     def session(self) -> Scope | None:
         """The session this belongs to; None for a tool outside any."""
         return None if self._above is None else self._above.session
@@ -164,10 +162,11 @@ class Scope(ABC):
             self._renew()
             self._flag(flag)
         try:
+            outside = get_current()
             if not self._started:
-                self._begin(at)
+                self._begin(at, outside)
             if current and (inner := self._inner) is not None:
-                self._outer = get_current()
+                self._outer = outside
                 attach(inner)
         except BaseException as error:
             self._undo_start(error)
@@ -208,9 +207,8 @@ class Scope(ABC):
         """Return the nanoseconds since the start by the monotonic clock, or up to the given end time."""
         return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
 
-    def _begin(self, at: Time | None) -> None:
+    def _begin(self, at: Time | None, outside: Context) -> None:
         self._start_ns, self._clock_ns = self._began(at), time.perf_counter_ns()
-        outside = get_current()
         base, block = self._open(outside), block_of(outside)
         if self._runtime is None:
             base = base if block is None else with_content(base, block)
@@ -267,7 +265,6 @@ class Scope(ABC):
         self._base = self._outer = None
         self._lasted_ns = None
         self._span = NO_SPAN
-        self._running = self._shared_totals or RunningTotals()
         self._last_call = None
 
     def _began(self, at: Time | None) -> int:
@@ -331,21 +328,25 @@ class Scope(ABC):
             return
         if conversation is not None:
             self._observe(processed, conversation)
-        scope: Scope | None = self
-        while scope is not None:
-            scope._running.add_call(record)
-            scope = scope._above
+        self._add_to_totals(RunningTotals.add_call, record)
 
     def _count_reward(self, record: EventRecord | RewardRecord) -> None:
         """Add a reward to the totals of this scope and the enclosing ones; a reward of the whole session only there."""
         session = self.session
-        if session is not None and not session._running.is_counted(record):
+        running = None if session is None else session._running
+        if running is not None and not running.is_counted(record):
             return
+        is_of_session = isinstance(record, RewardRecord) and record.scope == "session"
+        scope = session if is_of_session else self
+        if scope is not None:
+            scope._add_to_totals(RunningTotals.add_reward, record)
+
+    def _add_to_totals(self, add: Callable[[RunningTotals, _V], object], amount: _V) -> None:
+        """Add to the totals of this scope and the enclosing ones."""
         scope: Scope | None = self
-        if isinstance(record, RewardRecord) and record.scope == "session":
-            scope = session
         while scope is not None:
-            scope._running.add_reward(record)
+            if scope._running is not None:
+                add(scope._running, amount)
             scope = scope._above
 
     def _sequence(self) -> int | None:
@@ -434,11 +435,6 @@ class Scope(ABC):
         if step is not None and step._span.trace_id != self._span.trace_id:
             ids["trace"] = msgspec.structs.replace(self._span.trace or Trace(), is_apart=True)
         return ids
-
-    def _acting(self) -> str | None:
-        """Return the name of the innermost enclosing agent; None outside of agents."""
-        above = self._above
-        return None if above is None else above._acting()
 
     def __enter__(self) -> Self:
         try:
@@ -555,8 +551,6 @@ class Idle(Scope):
     """Replaces the scope of a decorated tool if nothing is instrumented. Stateless and shared."""
 
     __slots__ = ()
-
-    _above = None
 
     def start(self, *, current: bool = True, at: Time | None = None) -> Self:  # noqa: ARG002 - as the base has it
         """Do nothing."""

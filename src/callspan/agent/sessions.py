@@ -16,7 +16,7 @@ from callspan.agent.context import Carrier, carried, carrier_of, metadata_of, wi
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import episode_of
 from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.rewards import reward_record
+from callspan.agent.rewards import Judgement, reward_record
 from callspan.agent.runtime import (
     NO_SPAN,
     SPAN_REFS,
@@ -125,16 +125,6 @@ class Session(EventRecorder, Decorating):
         """The session itself."""
         return self
 
-    @property
-    def _step(self) -> None:
-        """None: a session is in no timestep of its own."""
-        return
-
-    @property
-    def _above(self) -> None:
-        """None: totals are per session, those of a nested one are its own."""
-        return
-
     def timestep(
         self,
         name: str | None = None,
@@ -166,7 +156,7 @@ class Session(EventRecorder, Decorating):
         end; what is None changes nothing. `at` is when the reward was given.
         """
         if reward is not None:
-            record = reward_record(Place(session_id=self.id), reward, [], self._runtime, scope="session", at=at)
+            record = reward_record(Place(session_id=self.id), Judgement(reward, at=at), [], self._runtime, "session")
             self._emit(record)
             self._count_reward(record)
         self._success = self._success if success is None else as_bool(success)

@@ -11,9 +11,10 @@ from opentelemetry.context import Context
 from callspan.agent.arguments import Time, as_dict, as_int, as_text, flagged, mark
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
+from callspan.agent.episode import RunningTotals
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.runtime import Runtime, remember
-from callspan.agent.scope import Scope, scope_of
+from callspan.agent.scope import scope_of
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.process.processed import Processed
@@ -62,7 +63,6 @@ class Timestep(EventRecorder, Decorating):
         "_index",
         "_info",
         "_owns_session",
-        "_parent",
         "_session",
         "_status",
         "_step_id",
@@ -90,7 +90,6 @@ class Timestep(EventRecorder, Decorating):
         self._session: Session | None = None
         self._owns_session = False
         self._first: TimestepRecord | None = None
-        self._parent: Scope | None = None
         self._status: str | None = None
         self._index = -1
         self._terminated: bool | None = None
@@ -125,11 +124,6 @@ class Timestep(EventRecorder, Decorating):
     def _step(self) -> Timestep:
         """The timestep itself."""
         return self
-
-    @property
-    def _above(self) -> Scope | None:
-        """The step or tool it was started in, else its session."""
-        return self._parent or self._session
 
     def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
         """Set a word of your own as the step's outcome, and merge metadata key by key; written at once.
@@ -200,9 +194,9 @@ class Timestep(EventRecorder, Decorating):
         around = scope_of(current)
         # Started in another thread or session, its parent is its session, not the scope that is current there.
         inside = around is not None and around.session is session
-        self._parent = around if inside and around is not session else None
+        self._above = above = around if inside and around is not None else session
         session._open_steps[self.id] = self
-        self._count()
+        above._add_to_totals(RunningTotals.add_timesteps, 1)
         return current if inside else session._inner or current
 
     def _repeated(self, step_id: str) -> None:
@@ -216,7 +210,7 @@ class Timestep(EventRecorder, Decorating):
             return
         if around := metadata_of(base):
             self._info = {**around, **self._info}
-        link = session._last if runtime.trace_per_timestep and self._parent is None else None
+        link = session._last if runtime.trace_per_timestep and self._above is session else None
         self._first = self._record(session)
         shown = runtime.process(self._first, self._level, "timestep_start")
         self._begin_span(shown, base, link=link, root=link is not None, workflow=session._shown_name)
@@ -224,12 +218,6 @@ class Timestep(EventRecorder, Decorating):
         session._last = self._span
         remember("timestep", self.id, self._span, self._place, self, self._content_level)
         self._write(with_span(shown, self._span))
-
-    def _count(self) -> None:
-        above = self._above
-        while above is not None:
-            above._running.add_timestep()
-            above = above._above
 
     def _close(self, error: BaseException | None) -> Processed[Record] | None:
         session = self._session
@@ -256,7 +244,7 @@ class Timestep(EventRecorder, Decorating):
             user_step_id=self._step_id,
             name=name,
             turn=turn,
-            parent_timestep_id=None if self._parent is None else self._parent._place.timestep_id,
+            parent_timestep_id=None if self._above is None else self._above._place.timestep_id,
             start_ns=self._start_ns,
             metadata=dict(self._info),
         )

@@ -67,6 +67,9 @@ class _Deciding(NamedTuple):
 class CallContext(NonRecordingSpan):
     """The span of a call or tool while it runs. What an application sets on it is not sent, which is logged once."""
 
+    parent: SpanContext | None = None
+    """As the SDK's spans have it."""
+
     def set_attribute(self, key: str, value: object) -> None:
         """Say once that it is not sent."""
         del key, value
@@ -176,7 +179,9 @@ class ContextTracer(Tracer):
         above = trace.get_current_span(context).get_span_context()
         decided, own = self._decided(above, context, name, kind, attributes, links)
         if self._ended is None:
-            return CallContext(own)
+            made = CallContext(own)
+            made.parent = above
+            return made
         if not own.trace_flags.sampled:
             return NonRecordingSpan(own)
         begun = FinishedSpan(

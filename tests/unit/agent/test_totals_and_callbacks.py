@@ -69,7 +69,7 @@ def test_totals_do_not_change_with_what_comes_later() -> None:
     tally.add_tool(5)
     before = tally.totals()
     tally.add_tool(6)
-    tally.add_timestep()
+    tally.add_timesteps(1)
     assert before == Totals(tools=1, tool_ns=5)
     assert tally.totals() == Totals(tools=2, tool_ns=11, timesteps=1)
 
@@ -91,7 +91,7 @@ def test_no_thread_loses_a_count() -> None:
             tally.add_call(record)
             tally.add_reward(environment(0.5))
             tally.add_tool(1)
-            tally.add_timestep()
+            tally.add_timesteps(1)
 
     in_threads(work)
     assert tally.totals() == Totals(
