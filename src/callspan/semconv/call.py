@@ -246,11 +246,11 @@ def call_failure(record: CallRecord) -> str | None:
     return None if error is None or record.outcome not in FAILED else error.message or error.type
 
 
-def call_events(record: CallRecord, end_ns: int) -> list[SpanEvent]:
-    """Return the events of a call's span in their order, but for its exception.
+def call_events(record: CallRecord, end_ns: int, *, exception: bool = True) -> list[SpanEvent]:
+    """Return the events of a call's span in their order; `exception` False: without that.
 
     An event for each failed attempt, or for every attempt if there were several, at the time of the response headers or
-    of the failure; the first content of a stream; its early end.
+    of the failure; the first content of a stream; its early end; the exception of a failed call.
     """
     events: list[SpanEvent] = []
     attempts, timing, stream = record.attempts, record.timing, record.stream
@@ -260,15 +260,9 @@ def call_events(record: CallRecord, end_ns: int) -> list[SpanEvent]:
         events.append(SpanEvent(FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns))
     if stream is not None and stream.end in EARLY_ENDS:
         events.append(SpanEvent(f"callspan.stream.{stream.end}", None, end_ns))
+    if exception and record.error is not None and record.outcome in FAILED:
+        events.append(SpanEvent(EXCEPTION_EVENT, EXCEPTION.of(record.error), end_ns))
     return events
-
-
-def call_exception(record: CallRecord, end_ns: int) -> SpanEvent | None:
-    """Return the event of the exception of a failed call."""
-    error = record.error
-    if error is None or record.outcome not in FAILED:
-        return None
-    return SpanEvent(EXCEPTION_EVENT, EXCEPTION.of(error), end_ns)
 
 
 def attempt_end_ns(attempt: Attempt) -> int:

@@ -51,8 +51,6 @@ def span_of_call(record: CallRecord, projection: Projection, conversation: Conve
     if trace_id is None or span_id is None:
         return None
     end_ns = call.call_end_ns(record)
-    events = call.call_events(record, end_ns)
-    exception = call.call_exception(record, end_ns)
     return Span(
         trace_id=trace_id,
         span_id=span_id,
@@ -64,7 +62,7 @@ def span_of_call(record: CallRecord, projection: Projection, conversation: Conve
         start_ns=call.call_start_ns(record),
         end_ns=end_ns,
         attributes=projection.start(record) | projection.end(record, conversation),
-        events=events if exception is None else [*events, exception],
+        events=call.call_events(record, end_ns),
         links=trace.links,
         failure=call.call_failure(record),
     )

@@ -42,6 +42,7 @@ from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import SHORTEST_NS, BatchReport, Projection, SpanEvent
 from callspan.semconv.content_attributes import Attributes, AttributeValue
+from callspan.semconv.spans import spans_of_attempts
 from callspan.settings import Settings
 from callspan.spans import adopted
 from callspan.spans.adopted import ADOPTED_SPANS
@@ -175,12 +176,9 @@ class CallSpan:
         try:
             if not span.is_recording():
                 return None
-            events = call.call_events(record, end_ns)
-            if record.error is not None and self._owned:
-                if (exception := call.call_exception(record, end_ns)) is not None:
-                    events.append(exception)
-                if (failure := call.call_failure(record)) is not None:
-                    span.set_status(Status(StatusCode.ERROR, failure))
+            events = call.call_events(record, end_ns, exception=self._owned)
+            if record.error is not None and self._owned and (failure := call.call_failure(record)) is not None:
+                span.set_status(Status(StatusCode.ERROR, failure))
             put_attributes(span, self._of.projection.end(record, conversation if self._of.content else None))
         except reported(_PROJECT):
             return events
@@ -374,18 +372,13 @@ def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
     They are created when the call is over, so none of them is ever the current span.
     """
     parent = trace.set_span_in_context(span, Context())
-    start_ns = record.timing.start_ns
-    for attempt in record.attempts:
+    for made in spans_of_attempts(record):
         child = tracer.start_span(
-            call.ATTEMPT_SPAN_NAME,
-            context=parent,
-            kind=SpanKind.CLIENT,
-            attributes=call.attempt_span_attributes(record, attempt),
-            start_time=start_ns + attempt.start_ns,
+            made.name, parent, SpanKind.CLIENT, attributes=made.attributes, start_time=made.start_ns
         )
-        if attempt.error_type is not None:
-            child.set_status(Status(StatusCode.ERROR, attempt.error_type))
-        child.end(start_ns + call.attempt_end_ns(attempt))
+        if made.failure is not None:
+            child.set_status(Status(StatusCode.ERROR, made.failure))
+        child.end(made.end_ns)
 
 
 def put_attributes(span: Span, attributes: Attributes) -> None:
