@@ -5,7 +5,7 @@ The conventions' names where they have one, `callspan.*` where they have none. P
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
@@ -101,6 +101,11 @@ MESSAGE_CONTENT: Final = Table(_json("callspan.message.content", "Its content.",
 ACTION_CONTENT: Final = Table(_json("callspan.action", "The action.", lambda record: record.data))
 EVENT_CONTENT: Final = Table(Row("callspan.event.data", JSON, Put(_put_event_data), "Its data."))
 _EVENT_CONTENTS: Final = {ENVIRONMENT: ENVIRONMENT_CONTENT, "action": ACTION_CONTENT}
+_TABLES: Final[Mapping[type[Record], tuple[Table, Table]]] = {
+    EventRecord: (EVENT, EVENT_CONTENT),
+    MessageRecord: (MESSAGE, MESSAGE_CONTENT),
+    RewardRecord: (REWARD, gen_ai.REWARD_CONTENT),
+}
 
 
 def event_name(record: Record) -> str:
@@ -115,27 +120,17 @@ def event_name(record: Record) -> str:
 
 def event_attributes(record: Record) -> Attributes:
     """Return the attributes of the span event of an event, message or reward; no content."""
-    match record:
-        case EventRecord():
-            return EVENT.of(record)
-        case MessageRecord():
-            return MESSAGE.of(record)
-        case RewardRecord():
-            return REWARD.of(record)
-    return {}
+    return _TABLES[type(record)][0].of(record) if type(record) in _TABLES else {}
 
 
 def event_content(record: Record, budget: ByteBudget) -> Attributes:
     """Return the content of an event, message or reward within the budget."""
-    shown = Shown(None, budget)
-    match record:
-        case MessageRecord():
-            return MESSAGE_CONTENT.of(record, shown)
-        case EventRecord():
-            return _EVENT_CONTENTS.get(record.event_type, EVENT_CONTENT).of(record, shown)
-        case RewardRecord():
-            return gen_ai.REWARD_CONTENT.of(record, shown)
-    return {}
+    if type(record) not in _TABLES:
+        return {}
+    content = _TABLES[type(record)][1]
+    if isinstance(record, EventRecord):
+        content = _EVENT_CONTENTS.get(record.event_type, content)
+    return content.of(record, Shown(None, budget))
 
 
 def evaluation_attributes(record: Record) -> Attributes | None:

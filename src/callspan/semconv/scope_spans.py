@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
+import msgspec
+
 from callspan.fail_open import fail_open
 from callspan.record.events import SCOPE_TYPES, EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.semconv import events, gen_ai, openinference, session
@@ -19,25 +21,14 @@ _Content: TypeAlias = Callable[[Record, ByteBudget], Attributes]
 _KIB: Final = 1024
 
 
-class ScopeSpanOptions:
+class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of these spans: content or not, `llm.meta.*`, compatibility names, byte limits."""
 
-    __slots__ = ("attribute_bytes", "compatibility", "content", "llm", "span_bytes")
-
-    def __init__(
-        self,
-        *,
-        content: bool = True,
-        compatibility: bool = True,
-        llm: bool = True,
-        attribute_bytes: int = 32 * _KIB,
-        span_bytes: int = 128 * _KIB,
-    ) -> None:
-        self.content = content
-        self.compatibility = compatibility
-        self.llm = llm
-        self.attribute_bytes = attribute_bytes
-        self.span_bytes = span_bytes
+    content: bool = True
+    compatibility: bool = True
+    llm: bool = True
+    attribute_bytes: int = 32 * _KIB
+    span_bytes: int = 128 * _KIB
 
     @classmethod
     def of(cls, settings: Settings) -> ScopeSpanOptions:

@@ -217,15 +217,13 @@ _OF_EVENTS: Final = {
 }
 
 
+_OF_OTHERS: Final = {SessionRecord: _OF_SESSIONS, TimestepRecord: _OF_TIMESTEPS}
+
+
 def _spans_of(record: Record) -> _Spans | None:
-    match record:
-        case SessionRecord():
-            return _OF_SESSIONS
-        case TimestepRecord():
-            return _OF_TIMESTEPS
-        case EventRecord():
-            return _OF_EVENTS.get(record.event_type, _OF_TOOLS)
-    return None
+    if type(record) is EventRecord:
+        return _OF_EVENTS.get(record.event_type, _OF_TOOLS)
+    return _OF_OTHERS.get(type(record))
 
 
 def span_name(record: Record) -> str:

@@ -145,52 +145,47 @@ class CallMetrics:
 
     def priced(self, processed: Processed[Record]) -> None:
         """Record the cost of a call priced later, during delivery; ignore other records."""
-        with _MEASURE:
-            record = processed.record
-            if not isinstance(record, CallRecord) or record.cost is None or record.seen_in == "import":
-                return
-            provider = self._in_use()
-            instruments = None if provider is None else self._of(provider)
-            if instruments is not None:
-                instruments.measure_cost(record, record.cost)
+        record = processed.record
+        if isinstance(record, CallRecord) and record.cost is not None and record.seen_in != "import":
+            self._measure(partial(_Instruments.measure_cost, record=record, cost=record.cost))
 
     def measure_event(self, processed: Processed[Record]) -> None:
         """Measure the run of a tool or agent, or a timestep, that has ended; ignore other records."""
         record = processed.record
         # Called for every event: this check is cheaper than looking up the provider.
-        with _MEASURE:
-            if isinstance(record, EventRecord):
-                if record.event_type in _OPERATIONS and (provider := self._in_use()) is not None:
-                    run_reentrant(self._ended, provider, record)
-            elif (
-                isinstance(record, TimestepRecord)
-                and record.end_ns is not None
-                and (provider := self._in_use()) is not None
-            ):
-                run_reentrant(self._ended, provider, record)
+        if self._given is None and not self.are_wanted():
+            return
+        record = processed.record
+        if isinstance(record, EventRecord):
+            has_ended = record.event_type in _OPERATIONS
+        else:
+            has_ended = isinstance(record, TimestepRecord) and record.end_ns is not None
+        if has_ended:
+            self._measure(partial(_Instruments.measure_ended, record=record))
 
     def measure_session(self, processed: Processed[Record], start_ns: int) -> None:
         """Measure a session that has ended, from the start of its span: the record may have begun earlier.
 
         Ignore a session that has not ended, and other records.
         """
-        with _MEASURE:
-            record = processed.record
-            if not isinstance(record, SessionRecord) or record.end_ns is None:
-                return
-            if (provider := self._in_use()) is not None:
-                run_reentrant(partial(self._session_ended, provider), record, record.end_ns - start_ns)
+        record = processed.record
+        if isinstance(record, SessionRecord) and record.end_ns is not None:
+            duration_ns = record.end_ns - start_ns
+            self._measure(partial(_Instruments.measure_session, record=record, duration_ns=duration_ns))
 
     def connection_failed(self, info: CallInfo, error: ErrorInfo) -> None:
         """Count a websocket that could not be opened while no call waited for it."""
+        self._measure(partial(_Instruments.count_connection_error, info=info, error=error))
+
+    def _measure(self, take: Callable[[_Instruments], object]) -> None:
         with _MEASURE:
             if (provider := self._in_use()) is not None:
-                run_reentrant(partial(self._connection_failed, provider), info, error)
+                run_reentrant(self._measured, provider, take)
 
-    def _connection_failed(self, provider: MeterProvider, info: CallInfo, error: ErrorInfo) -> None:
+    def _measured(self, provider: MeterProvider, take: Callable[[_Instruments], object]) -> None:
         with _MEASURE:
             if (instruments := self._of(provider)) is not None:
-                instruments.count_connection_error(info, error)
+                take(instruments)
 
     def _observed(self, tokens: Tokens, provider: MeterProvider, record: CallRecord) -> None:
         with _MEASURE:
@@ -199,16 +194,6 @@ class CallMetrics:
                 if tokens.pop(MEASUREMENT, False):
                     for measure, value, about in measurements:
                         measure(value, about)
-
-    def _ended(self, provider: MeterProvider, record: EventRecord | TimestepRecord) -> None:
-        with _MEASURE:
-            if (instruments := self._of(provider)) is not None:
-                instruments.measure_ended(record)
-
-    def _session_ended(self, provider: MeterProvider, record: SessionRecord, duration_ns: int) -> None:
-        with _MEASURE:
-            if (instruments := self._of(provider)) is not None:
-                instruments.measure_session(record, duration_ns)
 
     def _in_use(self) -> MeterProvider | None:
         if self._given is not None:
@@ -296,12 +281,12 @@ class _Instruments:
         about = {**self._about(record), names.COST_SOURCE: source, names.COST_ESTIMATED: cost.estimated}
         return self._cost.record, float(cost.usd), about
 
-    def measure_ended(self, record: EventRecord | TimestepRecord) -> None:
+    def measure_ended(self, record: Record) -> None:
         if isinstance(record, TimestepRecord):
             if record.start_ns is not None and record.end_ns is not None:
                 about: Attributes = {names.SUCCESS: record.error is None}
                 self._timestep.record((record.end_ns - record.start_ns) / _NS, about)
-        elif record.duration_ns is None:
+        elif not isinstance(record, EventRecord) or record.duration_ns is None:
             return
         elif record.event_type == _TOOL:
             about = self._named(names.TOOL_NAME, record.name or names.OTHER, record.error)
