@@ -215,10 +215,8 @@ class Operation(Scope, Decorating):
         data = {} if self._input is None else {input_name: self._input}
         if self._output is not _ABSENT:
             data[output_name] = self._output
-        return self._event_record(
-            self._kind,
-            self._start_ns,
-            event_id=self._id,
+        return msgspec.structs.replace(
+            self._event_record(self._kind, self._start_ns, event_id=self._id),
             name=self.name,
             duration_ns=duration_ns,
             sequence=self._sequence(),

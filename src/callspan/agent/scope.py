@@ -371,15 +371,17 @@ class Scope(ABC):
         self, event_type: str, time_ns: int, *, event_id: str | None = None, **fields: Any,  # noqa: ANN401
     ) -> EventRecord:  # fmt: skip
         """Return an event of this scope's session and step; a new id without `event_id`."""
-        return EventRecord(
+        # Two steps, as for the record of a session.
+        place = self._place
+        record = EventRecord(
             event_id=event_id or new_id(),
-            session_id=self._place.session_id,
-            timestep_id=self._place.timestep_id,
-            timestep=self._place.timestep,
+            session_id=place.session_id,
+            timestep_id=place.timestep_id,
+            timestep=place.timestep,
             event_type=event_type,
             time_ns=time_ns,
-            **fields,
         )
+        return msgspec.structs.replace(record, **fields) if fields else record
 
     def _emit(self, record: Record, point: Point | None = None, level: Content | None = None) -> None:
         """Add an event, message or reward to the span and write it, after the callbacks of `point`.

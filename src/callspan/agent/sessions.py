@@ -34,9 +34,9 @@ from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
 from callspan.process.processors import with_span
-from callspan.record.call import ErrorInfo, Place
-from callspan.record.events import Record, SessionRecord, Totals
-from callspan.record.span_handle import span_ids
+from callspan.record.call import Place
+from callspan.record.events import Record, SessionRecord
+from callspan.record.span_handle import with_span_ids
 from callspan.settings import Content, strictest
 
 
@@ -169,7 +169,9 @@ class Session(EventRecorder, Decorating):
         with fail_open("record an update of a session"):
             late = self._ended and not self._resumed
             if self._runtime is not None:
-                record = self._record(totals=self._running.totals() if late else None)
+                record = self._record()
+                if late:
+                    record = msgspec.structs.replace(record, totals=self._running.totals())
                 self._write(self._runtime.process(record, self._level))
 
     def carrier(self) -> Carrier:
@@ -281,7 +283,8 @@ class Session(EventRecorder, Decorating):
         if self._joined:
             record = self._record()
         else:
-            record = self._record(
+            record = msgspec.structs.replace(
+                self._record(),
                 end_ns=self._start_ns + self._elapsed_ns(),
                 outcome=self._outcome(error),
                 error=application_error(error) if isinstance(error, Exception) else None,
@@ -305,17 +308,10 @@ class Session(EventRecorder, Decorating):
             return self._status
         return "failure" if error is None and self._success is False else outcome_of(error)
 
-    def _record(
-        self,
-        *,
-        end_ns: int | None = None,
-        outcome: str | None = None,
-        error: ErrorInfo | None = None,
-        totals: Totals | None = None,
-    ) -> SessionRecord:
-        identity = self._identity
-        runtime = self._runtime
-        return SessionRecord(
+    def _record(self) -> SessionRecord:
+        # Two steps: more than fifteen keywords in one call go through a dictionary, which takes several times as long.
+        identity, runtime = self._identity, self._runtime
+        record = SessionRecord(
             session_id=self.id,
             seen_ns=self._episode.next_time_ns(),
             name=self.name,
@@ -324,20 +320,16 @@ class Session(EventRecorder, Decorating):
             experiment=identity.experiment,
             user_id=identity.user_id,
             parent_session_id=self._parent_id,
-            # Absent fields erase nothing: the row keeps trace, host and process of its first start.
-            **({} if self._resumed else span_ids(self._span)),
             service=runtime.service if runtime is not None else None,
-            host=None if self._resumed else _host(),
-            pid=None if self._resumed else os.getpid(),
             start_ns=None if self._joined else self._episode.start_ns,
-            end_ns=end_ns,
-            outcome=outcome or self._status,
+            outcome=self._status,
             success=self._success,
-            error=error,
             metadata=dict(self._info),
-            totals=totals,
             content_level=self._content_level,
         )
+        if self._resumed:
+            return record  # absent fields erase nothing: the row keeps trace, host and process of its first start
+        return with_span_ids(msgspec.structs.replace(record, host=_host(), pid=os.getpid()), self._span)
 
 
 def _joined(runtime: Runtime, where: SpanRef | None) -> ScopeSpanHandle | None:

@@ -22,7 +22,7 @@ from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import Record, TimestepRecord
 from callspan.record.ids import new_id
-from callspan.record.span_handle import span_ids
+from callspan.record.span_handle import with_span_ids
 
 if TYPE_CHECKING:
     from callspan.agent.sessions import Session
@@ -134,7 +134,7 @@ class Timestep(EventRecorder, Decorating):
         self._info.update(as_dict(metadata))
         if self._first is not None and self._runtime is not None:
             with fail_open("record an update of a timestep"):
-                self._write(self._runtime.process(self._later(self._first, outcome=self._status), self._level))
+                self._write(self._runtime.process(self._later(self._first, self._status), self._level))
 
     def _flag(self, flag: str) -> None:
         """Flag the step; written with its final record."""
@@ -225,10 +225,9 @@ class Timestep(EventRecorder, Decorating):
             session._open_steps.pop(self.id, None)
         if self._runtime is None or self._first is None:
             return None
-        record = self._later(
-            self._first,
+        record = msgspec.structs.replace(
+            self._later(self._first, self._status or outcome_of(error)),
             end_ns=self._start_ns + self._elapsed_ns(),
-            outcome=self._status or outcome_of(error),
             error=application_error(error) if isinstance(error, Exception) else None,
             totals=self._running.totals(),
         )
@@ -249,14 +248,14 @@ class Timestep(EventRecorder, Decorating):
             metadata=dict(self._info),
         )
 
-    def _later(self, first: TimestepRecord, **known: object) -> TimestepRecord:
+    def _later(self, first: TimestepRecord, outcome: str | None) -> TimestepRecord:
         """Return the first record, updated."""
-        return msgspec.structs.replace(
+        record = msgspec.structs.replace(
             first,
             seen_ns=first.seen_ns if self._session is None else self._session._episode.next_time_ns(),
-            **span_ids(self._span),
             metadata=dict(self._info),
             terminated=self._terminated,
             truncated=self._truncated,
-            **known,
+            outcome=outcome,
         )
+        return with_span_ids(record, self._span)

@@ -40,7 +40,7 @@ from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record
 from callspan.record.plain_json import plain
-from callspan.record.span_handle import SpanHandle, span_ids
+from callspan.record.span_handle import SpanHandle, with_span_ids
 from callspan.settings import Content, Settings
 
 TRUNCATED_KEY: Final = "callspan_truncated"
@@ -207,7 +207,7 @@ def interrupted(record: CallRecord) -> Processed[CallRecord]:
 def with_span(processed: Processed[_R], span: SpanHandle[Any, Any]) -> Processed[_R]:
     """Return a processed record with the ids of its span, which are known only once the span shows the record."""
     record: Any = processed.record
-    return _processed(msgspec.structs.replace(record, **span_ids(span)))
+    return _processed(with_span_ids(record, span))
 
 
 def with_ids(processed: Processed[_R], ids: dict[str, Any]) -> Processed[_R]:

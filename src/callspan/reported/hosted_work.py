@@ -43,7 +43,7 @@ from callspan.providers.routes import Found
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import EventRecord
 from callspan.record.ids import response_call_id
-from callspan.record.span_handle import span_ids
+from callspan.record.span_handle import with_span_ids
 from callspan.reported.claims import unless_known
 from callspan.reported.look_ups import LookUps, is_before
 from callspan.reported.reports import FixedReport, Known, Report, Reports, Spans
@@ -241,7 +241,7 @@ class _ToolEvent(_OfSession):
         if spans is not None and starter is not None and self._wants_span and not known.is_complete:
             self._shown = self._shown or starter.start(of_calls.process(record), parent=self._source.context)
         if self._shown is not None:
-            record = msgspec.structs.replace(record, **span_ids(self._shown))
+            record = with_span_ids(record, self._shown)
         if self._first is None or (known.is_answered and self._first != (record, level)):
             self._write(of_calls, "first" if self._first is None else "completed", record)
         if self._shown is not None:

@@ -29,7 +29,7 @@ from callspan.providers import registry
 from callspan.record.call import CallRecord, Stage
 from callspan.record.events import Record
 from callspan.record.merging import staged
-from callspan.record.span_handle import SpanHandle, span_ids
+from callspan.record.span_handle import SpanHandle, with_span_ids
 from callspan.reported.claims import Claim, Claims, unless_known
 from callspan.reported.look_ups import LookUps
 from callspan.semconv.call import BatchReport
@@ -269,7 +269,7 @@ class Report:
         if spans is not None and self.has_span and is_counted:
             self._span = self._span or self.start_span(spans, of_calls.begun(record), known)
             if self._span is not None:
-                record = msgspec.structs.replace(record, **span_ids(self._span))
+                record = with_span_ids(record, self._span)
         version, shown = self.version(record), None
         if self._first is None:
             shown = self._write(of_calls, "first", version)
