@@ -272,9 +272,12 @@ def _mask_urls(text: str) -> str:
 
 
 def _is_secret(key: object) -> bool:
-    if not isinstance(key, str):
-        return False
-    name = _plain_name(key[-_NAME_END:])
+    return isinstance(key, str) and _ends_secretly(key[-_NAME_END:])
+
+
+@lru_cache(maxsize=1024)
+def _ends_secretly(key: str) -> bool:
+    name = _plain_name(key)
     return name.endswith(_SECRET_ENDINGS) or name in _SECRET_NAMES
 
 
