@@ -18,7 +18,6 @@ from callspan.spool import uploads
 from callspan.spool.directory import BAD_SUFFIX, remove_cursors
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import SUFFIX, Frame, encode_frame, scan
-from callspan.spool.unrecorded import add_unrecorded
 from callspan.stores.urls import sinks_for
 from callspan.testing import ScriptedProvider
 
@@ -119,10 +118,10 @@ def test_what_a_process_of_today_leaves_beside_them_is_delivered(
 
 
 def test_they_hide_nothing_that_the_doctor_says_of_the_directory(store: str, spool: Path) -> None:
-    add_losses(spool, Losses(dropped={"cap": Loss("cap", 2, calls=2)}))
+    unrecorded = {"/v1/unknown": Loss("/v1/unknown", 3, calls=3)}
+    add_losses(spool, Losses(dropped={"cap": Loss("cap", 2, calls=2)}, unrecorded=unrecorded))
     (spool / f"1-2-3{SUFFIX}.16{BAD_SUFFIX}").write_bytes(b"damage")
     uploads.write(spool / uploads.DIRECTORY / f"f{uploads.REQUESTS}", [b"{}\n"])
-    add_unrecorded(spool, {"/v1/unknown": 3})
     answer = in_process("--store", store, "doctor", "--json")
     names = {check["name"] for check in answer.json["checks"]}
     assert names >= {"another format", "lost: cap", "damage", "batch files", "/v1/unknown"}

@@ -22,6 +22,7 @@ from callspan.record.events import Record
 from callspan.record.ids import batch_call_id, batch_line_id
 from callspan.reported import batch_files, batch_work
 from callspan.spool import unrecorded, uploads
+from callspan.spool.losses import read_losses
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
@@ -279,7 +280,7 @@ def test_results_of_a_batch_that_is_not_known_are_not_guessed(
             await mode.all(await mode.wait(client.batches.list()))
             await mode.wait(client.files.content(batch.output_file_id))
             assert [call.outcome for call in seen.records] == ["success"] * 2
-        (count,) = unrecorded.read_unrecorded(tmp_path / "calls.db.spool").items()
+        (count,) = read_losses(tmp_path / "calls.db.spool").unrecorded.items()
         assert (count[0], count[1].calls) == ("/v1/files/{id}/content", 2)
 
     run(body)
@@ -301,7 +302,7 @@ def test_results_that_are_read_as_sent_are_counted(mode: Mode, run: Run, tmp_pat
             assert seen.records == []
             assert (await mode.wait(client.files.content(batch.output_file_id))).content
             assert len(seen.records) == 2
-        (count,) = unrecorded.read_unrecorded(tmp_path / "calls.db.spool").items()
+        (count,) = read_losses(tmp_path / "calls.db.spool").unrecorded.items()
         assert (count[0], count[1].calls) == ("/v1/files/{id}/content", 1)
 
     run(body)

@@ -21,14 +21,8 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 import callspan
 from callspan.intercept import other_requests
-from callspan.spool.unrecorded import (
-    MOST_PATHS,
-    OTHERS,
-    UnrecordedCalls,
-    add_unrecorded,
-    forget_warnings,
-    read_unrecorded,
-)
+from callspan.spool.losses import LOSSES_FILE, MOST_PATHS, OTHER_PATHS, Loss, Losses, add_losses, read_losses
+from callspan.spool.unrecorded import UnrecordedCalls, forget_warnings
 from callspan.testing import ScriptedProvider
 from tests.points import points
 
@@ -46,7 +40,7 @@ def spool(tmp_path: Path) -> Iterator[Path]:
 def counted(spool: Path) -> dict[str, int]:
     """What is in the file, after everything was written."""
     callspan.instrument().force_flush()
-    return {path: count.calls for path, count in read_unrecorded(spool).items()}
+    return {path: count.calls for path, count in read_losses(spool).unrecorded.items()}
 
 
 def client(provider: ScriptedProvider, path: str = "/v1") -> openai.OpenAI:
@@ -184,24 +178,26 @@ def test_no_more_than_so_many_paths_are_named(
             sync.post(f"/new_{letters[number // 26]}{letters[number % 26]}", body={}, cast_to=object)
     found = counted(spool)
     assert len(found) == MOST_PATHS + 1
-    assert found[OTHERS] == 3
+    assert found[OTHER_PATHS] == 3
     assert len(warnings(caplog)) == MOST_PATHS + 1
 
 
 def _add(directory: Path) -> None:
     for _ in range(20):
-        add_unrecorded(directory, {"/v1/new_thing": 1})
+        now = time.time_ns()
+        count = Loss("/v1/new_thing", 1, calls=1, first_ns=now, last_ns=now)
+        add_losses(directory, Losses(unrecorded={count.name: count}))
 
 
 def test_several_processes_count_together_and_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:
-    (tmp_path / "unrecorded.json").write_text("{")
+    (tmp_path / LOSSES_FILE).write_text("{")
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_add, args=(tmp_path,)) for _ in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    (count,) = read_unrecorded(tmp_path).values()
+    (count,) = read_losses(tmp_path).unrecorded.values()
     assert count.calls == 60
     assert 0 < count.first_ns < count.last_ns <= time.time_ns()
 
@@ -231,7 +227,7 @@ def test_doctor_names_what_an_ended_process_has_not_recorded(provider: ScriptedP
     (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["area"] == "not recorded"]
     assert check["state"] == "warning"
     assert check["detail"].startswith("3 calls to /v1/new_thing are not recorded")
-    assert (tmp_path / "calls.db.spool" / "unrecorded.json").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "calls.db.spool" / LOSSES_FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_nothing_is_lost_or_counted_twice_where_two_threads_write(tmp_path: Path) -> None:
@@ -253,4 +249,4 @@ def test_nothing_is_lost_or_counted_twice_where_two_threads_write(tmp_path: Path
     for thread in flushing:
         thread.join()
     calls.flush(5.0)
-    assert read_unrecorded(tmp_path)["/v1/new_thing"].calls == 1000
+    assert read_losses(tmp_path).unrecorded["/v1/new_thing"].calls == 1000

@@ -14,7 +14,6 @@ from callspan.spool import uploads
 from callspan.spool.losses import create_losses
 from callspan.spool.segment import Segment
 from callspan.spool.spool import Spool
-from callspan.spool.unrecorded import add_unrecorded
 from callspan.stores.jsonl.store import JsonLinesStore
 from callspan.stores.retention import prune
 from callspan.stores.sqlite.file import open_for_writing
@@ -82,7 +81,6 @@ def test_the_doctor_says_what_is_kept(tmp_path: Path) -> None:
 MAKERS: dict[str, Callable[[Path], object]] = {
     "segment": Segment.create,
     "losses": create_losses,
-    "unrecorded": lambda directory: add_unrecorded(directory, {"/path": 1}),
     "upload": lambda directory: put(directory, "one.jsonl", "s"),
     "sqlite": lambda directory: open_for_writing(directory / "calls.db").close(),
     "jsonl": lambda directory: JsonLinesStore(directory / "calls.jsonl").open(),

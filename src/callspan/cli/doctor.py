@@ -33,8 +33,6 @@ from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
 from callspan.spool.directory import BAD_SUFFIX, Listing
 from callspan.spool.losses import LOSSES_FILE, read_losses
-from callspan.spool.unrecorded import FILE as UNRECORDED
-from callspan.spool.unrecorded import read_unrecorded
 from callspan.spool.uploads import DIRECTORY, uploads_in
 from callspan.stores.protocol import Readable, Retainable
 from callspan.stores.urls import distribution_of, find_store, split_urls
@@ -420,11 +418,11 @@ def _refused(directory: Path) -> Iterator[Check]:
 
 def _unrecorded(directory: Path) -> Iterator[Check]:
     """Report the paths of calls that were seen and left no record."""
-    for path, count in read_unrecorded(directory).items():
+    for path, count in read_losses(directory).unrecorded.items():
         verb = "is" if count.calls == 1 else "are"
         detail = f"{plural(count.calls, 'call')} to {path} {verb} not recorded, "
         detail += f"from {iso(count.first_ns)} to {iso(count.last_ns)}"
-        advice = f"What is recorded: docs/coverage.md. Delete {directory}/{UNRECORDED} once you know."
+        advice = f"What is recorded: docs/coverage.md. Delete {directory}/{LOSSES_FILE} once you know."
         yield Check("not recorded", path, "warning", detail, advice)
 
 

@@ -1,4 +1,4 @@
-"""Losses: the records that a spool directory could not keep, counted in one file that needs no room on a full disk.
+"""Losses: what a spool directory lost, or never had, counted in one file that needs no room on a full disk.
 
 `losses.json` is created with the directory, fills whole pages, and is rewritten in place under a lock on itself. A loss
 is on disk when the record is given up; where the file is locked or cannot be written, as soon as it can be.
@@ -32,6 +32,10 @@ _AT_ONCE_S: Final = 0.005
 _AFTERWARDS_S: Final = 5.0
 _AGAIN_S: Final = 1.0
 _READS: Final = 3
+MOST_PATHS: Final = 64
+"""How many paths of calls without a record are counted by their names."""
+OTHER_PATHS: Final = "other paths"
+"""Stands for the paths beyond those."""
 Fate: TypeAlias = Literal["given_up", "dropped", "without_bodies"]
 """Lost for one store; lost for all; stored without its bodies."""
 _TEXTS: Final[dict[Fate, str]] = {
@@ -186,14 +190,12 @@ class Losses(msgspec.Struct):
     """Look-ups that timed out or failed in a store. Not a loss."""
     interrupted: Occasions = msgspec.field(default_factory=Occasions)
     """Interrupts that may have cost a span, a measurement or a record."""
+    unrecorded: dict[str, Loss] = {}
+    """Calls that are inference, or seem to be, and left no record, by path, with when they were made."""
 
     def note(self, fate: Fate, key: str, loss: Loss) -> None:
         """Add a loss; `key`: the store's key, or the reason."""
-        known: dict[str, Loss] = getattr(self, fate)
-        if key in known:
-            known[key].add(loss)
-        else:
-            known[key] = msgspec.structs.replace(loss)
+        _add_to(getattr(self, fate), key, loss)
 
     def add(self, other: Losses) -> None:
         """Add the losses of another object."""
@@ -204,6 +206,9 @@ class Losses(msgspec.Struct):
             self.threads[name] = Death(known.times + death.times, death.last_ns, death.error)
         self.unanswered = self.unanswered.added_to(other.unanswered)
         self.interrupted = self.interrupted.added_to(other.interrupted)
+        for path, loss in other.unrecorded.items():
+            is_named = path in self.unrecorded or len(self.unrecorded.keys() - {OTHER_PATHS}) < MOST_PATHS
+            _add_to(self.unrecorded, path if is_named else OTHER_PATHS, loss)
 
     def each(self) -> Iterator[tuple[Fate, str, Loss]]:
         """Yield each loss with what became of the records, and the store's key or the reason."""
@@ -218,6 +223,13 @@ class Losses(msgspec.Struct):
     def __bool__(self) -> bool:
         """Return whether there is anything."""
         return bool(self.given_up or self.dropped or self.without_bodies or self.threads)
+
+
+def _add_to(known: dict[str, Loss], key: str, loss: Loss) -> None:
+    if key in known:
+        known[key].add(loss)
+    else:
+        known[key] = msgspec.structs.replace(loss)
 
 
 def read_losses(directory: Path) -> Losses:
@@ -346,8 +358,7 @@ class LossLog:
         """Count a record that is stored without its bodies, on disk a moment later: the record itself says so too."""
         losses = Losses()
         losses.note("without_bodies", reason, loss_of(reason, lost_record(payload)))
-        self._unwritten.append(losses)
-        self._write_later()
+        self.count_later(losses)
         self.warn(losses)
 
     def note_death(self, thread: str, error: str) -> None:
@@ -360,9 +371,14 @@ class LossLog:
         if time.monotonic() < self._try_at or not self._write(_AT_ONCE_S):
             self._write_later()
 
-    def finish(self) -> None:
+    def count_later(self, losses: Losses) -> None:
+        """Count losses on disk a moment later; no warning."""
+        self._unwritten.append(losses)
+        self._write_later()
+
+    def finish(self, timeout_s: float = _AGAIN_S) -> None:
         """Write what is not written yet, and warn at once."""
-        if self._unwritten and not self._write(_AGAIN_S):
+        if self._unwritten and not self._write(timeout_s):
             self._write_later()
         self._warn(at_once=True)
 
