@@ -23,13 +23,18 @@ from callspan.record.events import (
     record_key,
 )
 from callspan.record.reward_sums import RewardSums
-from callspan.stores.base import CallError, Event, SessionSummary, Summary
+from callspan.stores.base import CallError, CallSums, Event, SessionSummary, Summary
 from callspan.stores.columns import MAX_COUNT
 
 _Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
 ANNOUNCED: Final = frozenset({"tool", "agent"})
 """Types of events that have a start event too, where they are long."""
-_NS_PER_S = 1_000_000_000
+_NO_CALLS: Final = CallSums(calls=0, errors=0)
+_SUMMED: Final = (
+    *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "input_tokens", "output_tokens", "retries"),
+    *("cache_read_tokens", "reasoning_tokens", "first_ns", "last_ns"),
+)
+"""Columns of a row of sums that are fields of `Summary`."""
 _NS_PER_MS = 1_000_000
 
 
@@ -171,26 +176,9 @@ def summary_of_row(
 ) -> Summary:
     """Return the sums of a row of SQL, see `SqlReader.sums`."""
     known = cast("dict[str, int]", row)
-    return Summary(
-        keys=keys,
-        calls=known["calls"],
-        errors=known["errors"],
-        cancelled=known["cancelled"],
-        cut_off=known["cut_off"],
-        cut_by_length=known["cut_by_length"],
-        input_tokens=known["input_tokens"],
-        output_tokens=known["output_tokens"],
-        cache_read_tokens=known["cache_read_tokens"],
-        reasoning_tokens=known["reasoning_tokens"],
-        cost_usd=cost,
-        calls_without_cost=known["calls"] - known["priced"],
-        p50_ms=latencies.p50_ms,
-        p95_ms=latencies.p95_ms,
-        ttft_p50_ms=latencies.ttft_p50_ms,
-        retries=known["retries"],
-        first_ns=known["first_ns"],
-        last_ns=known["last_ns"],
-    )
+    sums = {name: known[name] for name in _SUMMED}
+    unpriced = known["calls"] - known["priced"]
+    return Summary(keys=keys, **sums, cost_usd=cost, calls_without_cost=unpriced, **latencies._asdict())
 
 
 def idle_gaps(times: Iterable[tuple[float, float]], longer_than: float) -> list[tuple[float, float]]:
@@ -233,18 +221,9 @@ def session_summary(
         # Rewards may arrive after its end and from other processes.
         session=as_read(_rewarded(session, rewards)),
         timesteps=timesteps.number,
-        calls=sums.calls if sums else 0,
-        errors=sums.errors if sums else 0,
-        cancelled=sums.cancelled if sums else 0,
-        cut_off=sums.cut_off if sums else 0,
-        cut_by_length=sums.cut_by_length if sums else 0,
-        retries=sums.retries if sums else None,
         events=events.number,
         models=sorted({model for model in models if model is not None}),
-        input_tokens=sums.input_tokens if sums else None,
-        output_tokens=sums.output_tokens if sums else None,
-        cost_usd=sums.cost_usd if sums else None,
-        calls_without_cost=sums.calls_without_cost if sums else 0,
+        **{name: getattr(sums or _NO_CALLS, name) for name in CallSums.__struct_fields__},
         first_error=first_error,
         reward=rewards.reward,
         scores=rewards.scores,

@@ -239,11 +239,9 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     """Calls are read several times faster without the bodies of their requests."""
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over calls. A value that no call has is None, never 0, and calls without it are left out of averages."""
+class CallSums(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over calls. A value that no call has is None, never 0."""
 
-    keys: tuple[str | None, ...]
-    """Value of each grouping: model, provider, session id, day (UTC, ISO), or a label; None: the calls without one."""
     calls: int
     """Number of calls."""
     errors: int
@@ -258,22 +256,29 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Sum, cached tokens included."""
     output_tokens: int | None = None
     """Sum, reasoning included."""
-    cache_read_tokens: int | None = None
-    """Sum of tokens read from the prompt cache."""
-    reasoning_tokens: int | None = None
-    """Sum of output tokens of reasoning."""
+    retries: int | None = None
+    """Sum of the SDK's retries."""
     cost_usd: Decimal | None = None
     """Sum in US dollars, exact."""
     calls_without_cost: int = 0
     """Number of calls whose cost is unknown."""
+
+
+class Summary(CallSums, frozen=True, kw_only=True):
+    """Sums over a group of calls; those without a value are left out of averages."""
+
+    keys: tuple[str | None, ...]
+    """Value of each grouping: model, provider, session id, day (UTC, ISO), or a label; None: the calls without one."""
+    cache_read_tokens: int | None = None
+    """Sum of tokens read from the prompt cache."""
+    reasoning_tokens: int | None = None
+    """Sum of output tokens of reasoning."""
     p50_ms: float | None = None
     """Of the calls that succeeded; None where none has one, or where latencies were not requested."""
     p95_ms: float | None = None
     """As `p50_ms`."""
     ttft_p50_ms: float | None = None
     """Median time to the first token, of calls that succeeded and have one."""
-    retries: int | None = None
-    """Sum of the SDK's retries."""
     first_ns: int | None = None
     """Start of the first call, Unix nanoseconds."""
     last_ns: int | None = None
@@ -313,39 +318,19 @@ class Run(NamedTuple):
     """The SDK's retries of a call."""
 
 
-class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One session with its counts."""
+class SessionSummary(CallSums, frozen=True, kw_only=True):
+    """One session with its counts, and the sums over its calls."""
 
     session: SessionRecord
     """Its outcome reads `interrupted` where its process died before its end."""
     timesteps: int
     """Number of timesteps."""
-    calls: int
-    """Number of calls."""
-    errors: int
-    """Number of calls with outcome error or timeout."""
-    cancelled: int = 0
-    """Number of calls with outcome cancelled."""
-    cut_off: int = 0
-    """Number of calls whose stream stopped without its end."""
-    cut_by_length: int = 0
-    """Number of calls whose answer ended at the limit of tokens."""
-    retries: int | None = None
-    """Sum of the SDK's retries; None if none is known."""
     first_error: CallError | None = None
     """Why the first call failed that did; None: none failed."""
     events: int
     """Number of events, messages and rewards; the start of a run that has ended is not counted."""
     models: list[str]
     """The models of its calls, sorted."""
-    input_tokens: int | None = None
-    """Sum over its calls; None if none has a count."""
-    output_tokens: int | None = None
-    """As `input_tokens`."""
-    cost_usd: Decimal | None = None
-    """Sum in US dollars, exact; None if no cost is known."""
-    calls_without_cost: int = 0
-    """Number of calls whose cost is unknown."""
     reward: float | None = None
     """The last reward given to the session itself, else the sum of its events' rewards (objective `reward`)."""
     scores: dict[str, Score] = {}

@@ -234,6 +234,37 @@ class ServerStore(Store):
         return ""
 
 
+class DatabaseStore(Store):
+    """A store of callspan's own, which can be read, and from which records can be deleted."""
+
+    sink_type: ClassVar[str]
+    """The place of its sink, as `module:name`; so are the others. None is imported with the store."""
+    reader_type: ClassVar[str]
+    remover: ClassVar[str]
+    retainer: ClassVar[str]
+
+    @property
+    def place(self) -> str | Path:
+        """Its path, or the URL that its driver connects to."""
+        return self.url if self.path is None else self.path
+
+    def sink(self) -> Sink:
+        """Return the sink, not opened. Raises SettingError without its driver."""
+        return cast("Sink", self.load(self.sink_type)(self.place))
+
+    def reader(self, wait_s: float | None = None) -> Reader:
+        """Open the store, see `Readable`; `wait_s` is also how long to wait for the locks of others."""
+        return cast("Reader", self.load(self.reader_type)(self.place, wait_s))
+
+    def remove(self, scope: DeletionScope) -> DeletionResult:
+        """Delete the records of a scope, see `Erasable`."""
+        return cast("DeletionResult", self.load(self.remover)(self.place, scope))
+
+    def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
+        """Delete what is old or too much, see `Retainable`."""
+        return cast("Iterator[None]", self.load(self.retainer)(self.place, keep, counts))
+
+
 def _with_level(url: str, level: Content) -> str:
     return url if level == "full" else f"{url}{'&' if '?' in url else '?'}{_LEVEL}={level}"
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from typing import Final, cast
+from typing import Final
 
-from callspan.spool.sink import Sink
-from callspan.stores.base import DeletionResult, DeletionScope, Keep, Reader
-from callspan.stores.protocol import ServerStore
+from callspan.stores.protocol import DatabaseStore, ServerStore
 
 _ADDRESS: Final = frozenset({"database", "dsn", "host", "interface", "password", "port", "username"})
 
 
-class ClickHouse(ServerStore):
+class ClickHouse(DatabaseStore, ServerStore):
     """Tables in a ClickHouse database. The query of its URL is the driver's."""
 
     example = "clickhouse://user@host/database"
+    sink_type = "callspan.stores.clickhouse.store:ClickHouseStore"
+    reader_type = "callspan.stores.clickhouse.reader:ClickHouseReader"
+    remover = "callspan.stores.clickhouse.store:remove"
+    retainer = "callspan.stores.clickhouse.retention:retain"
     options_type = None
     extra = "clickhouse"
     driver_errors = ("clickhouse_connect.driver.exceptions:ClickHouseError",)
@@ -36,19 +36,3 @@ class ClickHouse(ServerStore):
 
     def _default_database(self) -> str:
         return "default"
-
-    def sink(self) -> Sink:
-        """Return the sink, not connected. Raises SettingError without clickhouse_connect."""
-        return cast("Sink", self.load("callspan.stores.clickhouse.store:ClickHouseStore")(self.url))
-
-    def reader(self, wait_s: float | None = None) -> Reader:
-        """Connect. Raises SettingError without clickhouse_connect, StoreError, ClickHouseError."""
-        return cast("Reader", self.load("callspan.stores.clickhouse.reader:ClickHouseReader")(self.url, wait_s))
-
-    def remove(self, scope: DeletionScope) -> DeletionResult:
-        """Delete the records of a scope; safe to repeat. Raises StoreError, ClickHouseError."""
-        return cast("DeletionResult", self.load("callspan.stores.clickhouse.store:remove")(self.url, scope))
-
-    def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
-        """Delete what is old or too much, many sessions at once. Raises StoreError, ClickHouseError."""
-        return cast("Iterator[None]", self.load("callspan.stores.clickhouse.retention:retain")(self.url, keep, counts))

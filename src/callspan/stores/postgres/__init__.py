@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from typing import cast
-
-from callspan.spool.sink import Sink
-from callspan.stores.base import DeletionResult, DeletionScope, Keep, Reader
-from callspan.stores.protocol import ServerStore
+from callspan.stores.protocol import DatabaseStore, ServerStore
 
 
-class Postgres(ServerStore):
+class Postgres(DatabaseStore, ServerStore):
     """Tables in a Postgres database. The query of its URL is libpq's."""
 
     example = "postgresql://user@host/database"
+    sink_type = "callspan.stores.postgres.store:PostgresStore"
+    reader_type = "callspan.stores.postgres.store:PostgresReader"
+    remover = "callspan.stores.postgres.store:remove"
+    retainer = "callspan.stores.postgres.retention:retain"
     options_type = None
     extra = "postgres"
     driver_errors = ("psycopg:Error",)
@@ -34,19 +32,3 @@ class Postgres(ServerStore):
 
     def _default_database(self) -> str:
         return self.user
-
-    def sink(self) -> Sink:
-        """Return the sink, not connected. Raises SettingError without psycopg."""
-        return cast("Sink", self.load("callspan.stores.postgres.store:PostgresStore")(self.url))
-
-    def reader(self, wait_s: float | None = None) -> Reader:
-        """Connect. Raises SettingError without psycopg, StoreError, psycopg.Error."""
-        return cast("Reader", self.load("callspan.stores.postgres.store:PostgresReader")(self.url, wait_s))
-
-    def remove(self, scope: DeletionScope) -> DeletionResult:
-        """Delete the records of a scope in one transaction. Raises StoreError, psycopg.Error."""
-        return cast("DeletionResult", self.load("callspan.stores.postgres.store:remove")(self.url, scope))
-
-    def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
-        """Delete what is old or too much, in short transactions. Raises StoreError, psycopg.Error."""
-        return cast("Iterator[None]", self.load("callspan.stores.postgres.retention:retain")(self.url, keep, counts))
