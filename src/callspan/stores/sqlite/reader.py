@@ -91,12 +91,11 @@ class SQLiteReader(SqlReader):
 
     def _text_condition(self, text: str) -> str:
         """Return the condition that a message of call `c` contained the case-folded text just now."""
-        search = self._searches.get(text)
-        if search is None:
-            search = self._searches[text] = TextSearch(self._connection, text)
-            self._connection.create_function(f"callspan_finds_{len(self._searches)}", 3, search.finds)
         with explaining(self._path):
-            return search.condition(f"callspan_finds_{[*self._searches].index(text) + 1}")
+            search = self._searches.get(text)
+            if search is None:
+                search = self._searches[text] = TextSearch(self._connection, text, len(self._searches))
+            return search.condition()
 
     def _among(self, column: str) -> str:
         """Return the condition that a column has one of the values of `:among`."""

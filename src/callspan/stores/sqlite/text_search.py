@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Final, cast
 
@@ -21,11 +21,12 @@ _MAPPED_STEPS: Final = 4
 """The mapping of the file is renewed after so many queries: what was read through it counts as memory."""
 _MOST_MAPPED: Final = 0x7FFF0000
 _TEXTS: Final = """
-SELECT id, CASE WHEN {contains} THEN NULL ELSE text END FROM content
- WHERE role IS NOT NULL AND id BETWEEN :first AND :last
-   AND ({may_contain} OR length(text) <> length(CAST(text AS BLOB)))
+INSERT OR IGNORE INTO {found} SELECT id FROM content
+ WHERE role IS NOT NULL AND id BETWEEN :first AND :last AND ({contains})
 """
-"""Texts that contain the part are NULL. `length` of a text with a NUL ends there."""
+"""What an interrupt has left of the last scan is found again."""
+_NOT_ASCII: Final = "length(text) <> length(CAST(text AS BLOB))"
+"""The condition of a text that is not ASCII, or has a NUL, at which `length` ends."""
 _LIKE: Final = "text LIKE {} ESCAPE '\\'"
 _PATTERN_CHARACTERS: Final = 10_000
 """SQLite refuses patterns of more than 50,000 bytes."""
@@ -34,16 +35,16 @@ _SAMPLE: Final = (
     "SELECT substr(text, 1, 350) FROM content WHERE id >= ? AND role IS NOT NULL AND text IS NOT NULL LIMIT 1"
 )
 _FEW: Final = 20_000
-"""Ids that are put into a query."""
+"""Calls whose rows are looked up."""
 _CALLS: Final = """
+INSERT INTO {found}
 WITH RECURSIVE hit (id) AS (
-  SELECT x.id FROM ctx x WHERE x.content IN ({contents})
+  SELECT x.id FROM ctx x WHERE x.content IN (SELECT id FROM {contents})
   UNION SELECT x.id FROM hit JOIN ctx x ON x.parent = hit.id)
 SELECT c.id FROM calls c
- WHERE c.output IN ({contents}) OR c.ctx IN (SELECT id FROM hit) OR c.system IN ({contents}) LIMIT {limit}
+ WHERE c.output IN (SELECT id FROM {contents}) OR c.ctx IN (SELECT id FROM hit)
+   OR c.system IN (SELECT id FROM {contents})
 """
-_HIGHEST: Final = {table: f"SELECT coalesce(max(id), 0) FROM {table}" for table in ("content", "ctx")}
-_FOUND: Final = 1
 _CONTENT: Final = "SELECT text FROM content WHERE id = ? AND role IS NOT NULL"
 _NODE: Final = "SELECT parent, content FROM ctx WHERE id = ?"
 MOST_LOOKUPS: Final = 20_000
@@ -105,89 +106,60 @@ class Lookup:
 
 
 class TextSearch:
-    """What was found in the texts scanned so far. Contents never change; those added since are scanned next."""
+    """Keeps what was found in temporary tables. Contents never change; those added since are scanned next."""
 
-    def __init__(self, connection: sqlite3.Connection, part: str) -> None:
-        """`part` is case-folded. Nothing is scanned yet."""
+    def __init__(self, connection: sqlite3.Connection, part: str, number: int) -> None:
+        """`part` is case-folded, `number` another one for each search. Nothing is scanned yet."""
         self._connection = connection
-        self._cursor = connection.cursor()
-        self._cursor.row_factory = None
+        self._run = connection.execute
         self._part = part
-        self._texts, self._patterns = _query(part, self._sample() if part.isascii() else "")
-        self._contents = bytearray(1)
-        """By id: whether the text of the content contains the part."""
-        self._nodes = bytearray(1)
-        """By id: whether a content of the chain that ends in the node does."""
-        self._last_node = 0
-        self._version: object = None
-        self._condition: str | None = None
+        self._contents, self._calls = f"found_contents_{number}", f"found_calls_{number}"
+        for table in (self._contents, self._calls):
+            self._run(f"CREATE TEMP TABLE {table} (id INTEGER PRIMARY KEY)")
+        compare = f"callspan_finds_{number}"
+        connection.create_function(compare, 1, self._contains, deterministic=True)
+        contains, self._patterns = _condition(part, self._sample() if part.isascii() else "", compare)
+        self._scan = _TEXTS.format(found=self._contents, contains=contains)
+        self._last = 0
+        """Up to which content was scanned."""
         self._last_hash: bytes | None = None
+        self._version: object = None
+        self._condition = ""
+
+    def condition(self) -> str:
+        """Return the condition that a call `c` contains the part just now. Raises sqlite3.Error."""
+        version = self._run("PRAGMA data_version").fetchone()[0]
+        # Other writers change the one, this connection the other.
+        if self._version != (version, self._connection.total_changes):
+            self._update()
+            self._run(f"DELETE FROM {self._calls}")
+            number = self._run(_CALLS.format(found=self._calls, contents=self._contents)).rowcount
+            # With few of them their rows are looked up, else all calls are read in the order that is wanted.
+            self._condition = f"{'' if number <= _FEW else '+'}c.id IN (SELECT id FROM {self._calls})"
+            self._version = version, self._connection.total_changes
+        return self._condition
 
     def _update(self) -> None:
         """Scan what was added since the last time."""
-        if self._last_hash != self._hash_of(len(self._contents) - 1):
-            self._forget()  # The newest contents were deleted, so their ids are given again.
-        # Before the contents: each node of these refers to one of those.
-        self._last_node = self._highest("ctx")
-        highest = self._highest("content")
-        (mapped,) = self._connection.execute("PRAGMA mmap_size").fetchone() or (0,)
+        if self._last_hash != self._hash_of(self._last):
+            # The newest contents were deleted, so their ids are given again.
+            self._run(f"DELETE FROM {self._contents}")
+            self._last = 0
+        highest = self._highest()
+        (mapped,) = self._run("PRAGMA mmap_size").fetchone() or (0,)
         try:
-            for number, start in enumerate(range(len(self._contents), highest + 1, _STEP)):
+            for number, start in enumerate(range(self._last + 1, highest + 1, _STEP)):
                 if number % _MAPPED_STEPS == 0:
                     self._map(_MOST_MAPPED)
-                self._scan(start, min(highest, start + _STEP - 1))
+                self._run(self._scan, {"first": start, "last": min(highest, start + _STEP - 1), **self._patterns})
         finally:
             self._map(mapped)
-        self._last_hash = self._hash_of(highest)
-
-    def condition(self, function: str) -> str:
-        """Return the condition that a call `c` contains the part just now. Raises sqlite3.Error.
-
-        `function` is the SQL name of `finds`.
-        """
-        version = self._connection.execute("PRAGMA data_version").fetchone()[0], self._connection.total_changes
-        if self._condition is None or version != self._version:
-            self._version = version
-            self._update()
-            self._condition = self._made(function)
-        return self._condition
-
-    def _made(self, function: str) -> str:
-        number = self._contents.count(_FOUND)
-        if not number:
-            return "1 = 0"
-        if number <= _FEW:
-            found = ",".join(str(place) for place in _places(self._contents))
-            sql = _CALLS.format(contents=found, limit=_FEW + 1)
-            calls = [str(row[0]) for row in self._cursor.execute(sql)]
-            if len(calls) <= _FEW:
-                return f"c.id IN ({','.join(calls)})"
-        self._follow_chains()
-        return f"{function}(c.output, c.ctx, c.system)"
-
-    def finds(self, output: int | None, ctx: int | None, system: int | None) -> bool:
-        """Return whether a call that refers to these contents and this chain has a message that contains the part."""
-        contents, nodes = self._contents, self._nodes
-        return (
-            (output is not None and output < len(contents) and contents[output] == _FOUND)
-            or (ctx is not None and ctx < len(nodes) and nodes[ctx] == _FOUND)
-            or (system is not None and system < len(contents) and contents[system] == _FOUND)
-        )
-
-    def _forget(self) -> None:
-        self._contents, self._nodes, self._last_hash = bytearray(1), bytearray(1), None
+        self._last, self._last_hash = highest, self._hash_of(highest)
 
     def _sample(self) -> str:
-        highest = self._highest("content")
+        highest = self._highest()
         places = range(1, highest + 1, highest // _SAMPLES + 1)
-        return "".join(str(row[0]) for place in places for row in self._cursor.execute(_SAMPLE, (place,))).casefold()
-
-    def _scan(self, first: int, last: int) -> None:
-        found = self._contents
-        found.extend(bytes(last + 1 - len(found)))
-        for place, text in self._cursor.execute(self._texts, {"first": first, "last": last, **self._patterns}):
-            if text is None or self._contains(text):
-                found[place] = _FOUND
+        return "".join(str(row[0]) for place in places for row in self._run(_SAMPLE, (place,))).casefold()
 
     def _contains(self, text: str) -> bool:
         """Return whether a text contains the part that LIKE did not find in it."""
@@ -204,52 +176,35 @@ class TextSearch:
         # LIKE ends at a NUL.
         return "\0" + "".join(one for one in map(chr, range(0x80, _FOLDED)) if not part.isdisjoint(one.casefold()))
 
-    def _follow_chains(self) -> None:
-        contents, nodes = self._contents, self._nodes
-        start = len(nodes)
-        nodes.extend(bytes(self._last_node + 1 - start))
-        # A node is stored after its parent.
-        links = "SELECT id, parent, content FROM ctx WHERE id BETWEEN ? AND ? ORDER BY id"
-        for node, parent, content in self._cursor.execute(links, (start, len(nodes) - 1)):
-            if nodes[parent] or (content < len(contents) and contents[content]):
-                nodes[node] = _FOUND
-
     def _map(self, size: int) -> None:
         for mapped in (0, size):
-            self._connection.execute(f"PRAGMA mmap_size={mapped}").fetchall()
+            self._run(f"PRAGMA mmap_size={mapped}").fetchall()
 
     def _hash_of(self, content: int) -> bytes | None:
-        row = self._connection.execute("SELECT hash FROM content WHERE id = ?", (content,)).fetchone()
+        row = self._run("SELECT hash FROM content WHERE id = ?", (content,)).fetchone()
         return None if row is None else bytes(row[0])
 
-    def _highest(self, table: str) -> int:
-        return int(self._connection.execute(_HIGHEST[table]).fetchone()[0])
+    def _highest(self) -> int:
+        return int(self._run("SELECT coalesce(max(id), 0) FROM content").fetchone()[0])
 
 
-def _query(part: str, sample: str) -> tuple[str, dict[str, str]]:
-    """Return the query of the texts that contain a case-folded part or are to be compared, and its patterns.
+def _condition(part: str, sample: str, compare: str) -> tuple[str, dict[str, str]]:
+    """Return the condition that a text contains a case-folded part, and its patterns.
 
-    `sample` is a sample of the texts.
+    `sample` is a sample of the texts, `compare` the function that compares one.
     """
+    compared = f"{_NOT_ASCII} AND {compare}(text)"
     if not part.isascii() or "\0" in part:
         # No text of ASCII contains it, and LIKE ends at a NUL.
-        return _TEXTS.format(contains="0", may_contain="0"), {}
+        return compared, {}
     if len(part) > _PATTERN_CHARACTERS:
-        return _TEXTS.format(contains="0", may_contain="text IS NOT NULL"), {}
+        return f"text IS NOT NULL AND {compare}(text)", {}
     # LIKE looks for the first character of its pattern: the rarer, the faster.
     rarest = min(range(len(part)), key=lambda at: sample.count(part[at]), default=0)
     whole, end = _LIKE.format(":whole"), _LIKE.format(":end")
-    patterns = {"whole": _pattern(part), "end": _pattern(part[rarest:])}
-    return _TEXTS.format(contains=whole, may_contain=f"{end} AND {whole}" if rarest else whole), patterns
+    found = f"{end} AND {whole}" if rarest else whole
+    return f"{found} OR {compared}", {"whole": _pattern(part), "end": _pattern(part[rarest:])}
 
 
 def _pattern(text: str) -> str:
     return "%" + re.sub(r"([%_\\])", r"\\\1", text) + "%"
-
-
-def _places(marks: bytearray) -> Iterator[int]:
-    """Yield where something was found."""
-    place = marks.find(_FOUND)
-    while place >= 0:
-        yield place
-        place = marks.find(_FOUND, place + 1)
