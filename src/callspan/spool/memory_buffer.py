@@ -7,29 +7,26 @@ import time
 import uuid
 from collections import deque
 
-from callspan.spool.segment import Batch
+from callspan.spool.segment import Batch, Source
 from callspan.spool.sink import Entry
 
 
-class MemoryBuffer:
+class MemoryBuffer(Source):
     """A source in memory. Safe from any thread; lost when the process ends."""
 
     def __init__(self, max_bytes: int, head: bytes = b"") -> None:
         """`head` is what its spans have in common."""
-        self.head = head
-        self.name = f"memory-{uuid.uuid4().hex}"
-        self.end = 0
-        self.sealed = False
-        self.own = True
-        self.keys: frozenset[str] | None = None
-        self.cursors: dict[int, int] = {}
-        self.readers = 0
-        self.created_ns = time.time_ns()
-        self.caught_up_ns: dict[int, int] = {}
+        super().__init__(f"memory-{uuid.uuid4().hex}", time.time_ns())
+        self._head = head
         self._max_bytes = max_bytes
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._lock = threading.RLock()
+
+    @property
+    def head(self) -> bytes:
+        """What its spans have in common."""
+        return self._head
 
     def append(self, payload: bytes) -> list[Entry]:
         """Add a record; return those dropped for it, the oldest first, or itself alone if it is too large."""

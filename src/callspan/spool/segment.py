@@ -17,9 +17,10 @@ import sys
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from callspan.background import LRUCache
@@ -177,40 +178,46 @@ class Batch(NamedTuple):
     """Offset to continue from; the given offset if nothing was read."""
 
 
-class Source(Protocol):
+class Source(ABC):
     """What shippers read from: a segment or the memory buffer."""
 
-    name: str
-    end: int
-    """Offset up to which it may be read."""
-    sealed: bool
-    """True once nothing more will be appended."""
-    own: bool
-    """Written by this process."""
-    keys: frozenset[str] | None
-    """Keys of the stores it is for; None: for those of the process that holds it."""
-    cursors: dict[int, int]
-    """Offset up to which each store, by the number of its shipper, has it; nothing of it where it is absent."""
-    readers: int
-    """Number of shippers that are reading it."""
-    created_ns: int
-    """When it was created, Unix time."""
-    caught_up_ns: dict[int, int]
-    """Time at which each shipper last reached its end, Unix time."""
+    def __init__(self, name: str, created_ns: int, keys: frozenset[str] | None = None, *, own: bool = True) -> None:
+        self.name = name
+        self.end = 0
+        """Offset up to which it may be read."""
+        self.sealed = not own
+        """True once nothing more will be appended."""
+        self.own = own
+        """Written by this process."""
+        self.keys = keys
+        """Keys of the stores it is for; None: for those of the process that holds it."""
+        self.cursors: dict[int, int] = {}
+        """Offset up to which each store, by the number of its shipper, has it; nothing of it where it is absent."""
+        self.readers = 0
+        """Number of shippers that are reading it."""
+        self.created_ns = created_ns
+        """When it was created, Unix time."""
+        self.caught_up_ns: dict[int, int] = {}
+        """Time at which each shipper last reached its end, Unix time."""
 
     @property
+    @abstractmethod
     def head(self) -> bytes:
         """What its spans have in common, see `callspan.record.span_frames`; empty: it is not there."""
 
+    @abstractmethod
     def batch(self, offset: int, entries: int, size: int) -> Batch:
         """Read at most `entries` entries of about `size` bytes together, but at least one if there is one."""
 
+    @abstractmethod
     def discard_before(self, offset: int) -> None:
         """Free what lies before `offset`, which every sink has."""
 
+    @abstractmethod
     def remove(self) -> None:
         """Delete it; every sink has it."""
 
+    @abstractmethod
     def release(self) -> None:
         """Unlock it, so that another process may adopt it."""
 
@@ -222,21 +229,14 @@ def make_private(directory: Path) -> None:
         missing.mkdir(mode=0o700, exist_ok=True)
 
 
-class Segment:
+class Segment(Source):
     """One segment file held by this process. `append` needs the caller's lock; reading is safe from any thread."""
 
     def __init__(self, path: Path, fd: int, *, own: bool) -> None:
+        super().__init__(path.name, created_ns(path.name), keys_of(path), own=own)
         self.path = path
-        self.name = path.name
-        self.own = own
-        self.keys = keys_of(path)
         self._recent = Recent() if len(self.keys or ()) > 1 else None
-        self.sealed = not own
         self.end = os.fstat(fd).st_size
-        self.cursors: dict[int, int] = {}
-        self.readers = 0
-        self.created_ns = created_ns(path.name)
-        self.caught_up_ns: dict[int, int] = {}
         self.unsynced = False
         self.outlives = False
         """Whether it stays when every store of this process has it: it says what its process left open."""
