@@ -148,31 +148,24 @@ def loss_of(name: str, lost: Lost) -> Loss:
     return loss
 
 
-class Death(msgspec.Struct):
-    """How often a background thread was ended by an exception, and started again."""
-
-    times: int = 0
-    last_ns: int = 0
-    """When it last was, Unix time."""
-    error: str = ""
-    """Type of the exception."""
-
-
 class Occasions(msgspec.Struct):
     """How often something happened that may have cost something."""
 
     times: int = 0
     last_ns: int = 0
     """When it last did, Unix time."""
+    error: str = ""
+    """Type of the last exception, where one was the cause."""
 
     @classmethod
-    def one(cls) -> Occasions:
+    def one(cls, error: str = "") -> Occasions:
         """Return one of now."""
-        return cls(1, time.time_ns())
+        return cls(1, time.time_ns(), error)
 
     def added_to(self, other: Occasions) -> Occasions:
         """Return both together."""
-        return Occasions(self.times + other.times, max(self.last_ns, other.last_ns))
+        last_ns = max(self.last_ns, other.last_ns)
+        return Occasions(self.times + other.times, last_ns, other.error or self.error)
 
 
 class Losses(msgspec.Struct):
@@ -184,8 +177,8 @@ class Losses(msgspec.Struct):
     """Losses of all stores, by reason."""
     without_bodies: dict[str, Loss] = {}
     """Records that were stored without their bodies, by reason."""
-    threads: dict[str, Death] = {}
-    """Background threads of any process, by name."""
+    threads: dict[str, Occasions] = {}
+    """How often background threads of any process, by name, were ended by an exception, and started again."""
     unanswered: Occasions = msgspec.field(default_factory=Occasions)
     """Look-ups that timed out or failed in a store. Not a loss."""
     interrupted: Occasions = msgspec.field(default_factory=Occasions)
@@ -202,8 +195,7 @@ class Losses(msgspec.Struct):
         for fate, key, loss in other.each():
             self.note(fate, key, loss)
         for name, death in other.threads.items():
-            known = self.threads.setdefault(name, Death())
-            self.threads[name] = Death(known.times + death.times, death.last_ns, death.error)
+            self.threads[name] = self.threads.get(name, Occasions()).added_to(death)
         self.unanswered = self.unanswered.added_to(other.unanswered)
         self.interrupted = self.interrupted.added_to(other.interrupted)
         for path, loss in other.unrecorded.items():
@@ -363,7 +355,7 @@ class LossLog:
 
     def note_death(self, thread: str, error: str) -> None:
         """Count that a background thread was ended by an exception."""
-        self.count(Losses(threads={thread: Death(1, time.time_ns(), error)}))
+        self.count(Losses(threads={thread: Occasions.one(error)}))
 
     def count(self, losses: Losses) -> None:
         """Count losses on disk at once if that is possible; no warning."""
