@@ -18,10 +18,8 @@ from callspan.record.events import RewardRecord, record_key
 from callspan.stores import aggregates
 from callspan.stores.base import CallError, Content, Run
 from callspan.stores.sql_choice import SqlChoice
-from callspan.stores.sql_rewards import Values
+from callspan.stores.sql_rewards import Values, in_parts
 
-_AT_ONCE: Final = 200
-"""Sessions per query."""
 _MOST_RUNS: Final = 256
 """A session with more calls and tools has no course."""
 _WORDS: Final = 160
@@ -65,7 +63,7 @@ class SqlCourses(SqlChoice):
     def first_words(self, session_ids: Sequence[str]) -> dict[str, str]:
         """Return the first words of each of these sessions, on one line, where that is kept."""
         found: dict[str, str] = {}
-        for chosen, names in _parts(session_ids):
+        for chosen, names in in_parts(session_ids):
             query = f"SELECT session_id, content FROM messages WHERE {chosen} AND message_type = '{_QUESTION}'"
             for session_id, content in self._tuples(f"{query} ORDER BY time_ns, message_id", **names):
                 if content is not None:
@@ -83,13 +81,13 @@ class SqlCourses(SqlChoice):
     def courses(self, session_ids: Sequence[str]) -> dict[str, list[Run]]:
         """Return when the calls and tools of each of these sessions ran, in order; for sessions with few of them."""
         found: dict[str, list[Run]] = defaultdict(list)
-        for chosen, names in _parts(session_ids):
+        for chosen, names in in_parts(session_ids):
             numbers: dict[str, int] = defaultdict(int)
             for table in ("calls", "events"):
                 for session_id, number in self._tuples(_COUNT.format(table=table, chosen=chosen), **names):
                     numbers[str(session_id)] += int(str(number))
             short = [session_id for session_id, number in numbers.items() if number <= _MOST_RUNS]
-            for some, of_short in _parts(short):
+            for some, of_short in in_parts(short):
                 for row in cast("Iterator[tuple[Any, ...]]", self._tuples(_RUNS.format(chosen=some), **of_short)):
                     found[row[0]].append(Run._make(row[1:]))
         return dict(found)
@@ -97,7 +95,7 @@ class SqlCourses(SqlChoice):
     def reward_curves(self, session_ids: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
         """Return the reward so far after each that was given, by session, with its time."""
         found: dict[str, list[tuple[int, float]]] = {}
-        for chosen, names in _parts(session_ids):
+        for chosen, names in in_parts(session_ids):
             for session_id, rewards in self._rewards_in_order(chosen, names).items():
                 found[str(session_id)] = list(reward_sums.running(rewards))
         return found
@@ -119,18 +117,11 @@ class SqlCourses(SqlChoice):
     def _first_errors(self, session_ids: Sequence[str]) -> dict[str, CallError]:
         """Return why the first call of each of these sessions failed that did."""
         found: dict[str, CallError] = {}
-        for chosen, names in _parts(session_ids):
+        for chosen, names in in_parts(session_ids):
             for session_id, call_id, kind, status in self._tuples(_ERRORS.format(chosen=chosen), **names):
                 error = CallError(str(call_id), cast("str | None", kind), cast("int | None", status))
                 found.setdefault(str(session_id), error)
         return found
-
-
-def _parts(ids: Sequence[str]) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield the condition that `session_id` is one of some ids, with its parameters, until there were all."""
-    for start in range(0, len(ids), _AT_ONCE):
-        names: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids[start : start + _AT_ONCE])}
-        yield f"session_id IN ({', '.join(f':{name}' for name in names)})", names
 
 
 def _text_of(content: object) -> str:

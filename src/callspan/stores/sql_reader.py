@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import chain, islice, repeat
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -46,7 +46,7 @@ from callspan.stores.filters import checked_groupings, keyed, positions
 from callspan.stores.history import follow
 from callspan.stores.session_source import session_source
 from callspan.stores.sql_courses import SqlCourses
-from callspan.stores.sql_rewards import CALL_IDS, Values, record_of
+from callspan.stores.sql_rewards import CALL_IDS, Values, in_parts, one_of, record_of
 
 _EVERY: Final = CallFilter()
 _READ_AT_ONCE: Final = 500
@@ -121,6 +121,8 @@ class SqlReader(SqlCourses):
     """SQL for the number of calls whose cost is known."""
     _inexact = "c.cost_usd"
     """SQL for the cost of a call whose cost is not exact in picodollars; NULL for no cost."""
+    _percentile: str
+    """SQL for the percentile `{share}` of a `{column}`."""
     _times = ""
     """SQL for columns of sums from which percentiles are computed."""
     _row_id = "call_id"
@@ -155,7 +157,7 @@ class SqlReader(SqlCourses):
 
     def _read(self, ids: Sequence[object], content: Content) -> Iterator[CallRecord]:
         """Yield the calls of these ids, see `_ids`, in this order; those that were deleted meanwhile are left out."""
-        chosen, names = _chosen(ids, self._row_id)
+        chosen, names = one_of(ids, self._row_id)
         rows = {row[self._row_id]: row for row in self._rows(f"SELECT * FROM calls WHERE {chosen}", **names)}
         for one in ids:
             if one in rows:
@@ -270,8 +272,7 @@ class SqlReader(SqlCourses):
     def stored(self, kind: StoredKind, ids: Sequence[str]) -> Iterator[Stored]:
         """Yield the records of a kind that have one of these whole ids, in any order."""
         table = TABLES[kind]
-        for start in range(0, len(ids), _AT_ONCE):
-            chosen, names = _chosen(ids[start : start + _AT_ONCE], table.key)
+        for chosen, names in in_parts(ids, table.key):
             for row in self._rows(f"SELECT * FROM {table.name} WHERE {chosen}", **names):
                 has_answer = kind == "call" and row["output"] is not None
                 yield Stored(record_of(table, row, _TYPES[kind]), has_answer)
@@ -309,7 +310,6 @@ class SqlReader(SqlCourses):
         times = {"day": self._day, "hour": self._hour, "minute": self._minute}
         return filters.GROUPS.get(by) or filters.grouping(by, self._metadata, number) or times[by]
 
-    @abstractmethod
     def _latencies(
         self, keys: Sequence[str], where: str, values: Values, rows: Sequence[Values]
     ) -> Mapping[object, Latencies]:
@@ -317,6 +317,16 @@ class SqlReader(SqlCourses):
 
         `rows` are those of `_sums`, with the columns `_times`.
         """
+        del rows
+        times = (("0.5", "duration_ns"), ("0.95", "duration_ns"), ("0.5", "ttft_ns"))
+        columns = ", ".join(
+            f"{self._percentile.format(share=share, column=f'c.{name}')} / 1e6" for share, name in times
+        )
+        sql = f"""
+            SELECT {keyed(keys)}, {columns} FROM {filters.source(keys)}
+             WHERE {where} AND c.outcome = 'success' GROUP BY {positions(keys)}"""
+        rows_of = cast("Iterator[tuple[Any, ...]]", self._tuples(sql, **values))
+        return {tuple(row[:-3]): Latencies(*row[-3:]) for row in rows_of}
 
     def _content(self, column: str, value: object) -> bytes:
         """Return the exact JSON of the content whose column has this value. Raises KeyError if it does not exist."""
@@ -419,7 +429,7 @@ class SqlReader(SqlCourses):
 
     def _sessions(self, ids: Sequence[str]) -> Iterator[SessionSummary]:
         """Yield the summaries of these sessions, a few hundred at most, with a fixed number of queries."""
-        chosen, names = _chosen(ids)
+        chosen, names = one_of(ids)
         sums = {one.key: one for one in self._summaries(["session"], f"c.{chosen}", names, latencies=False)}
         models: dict[object, list[str | None]] = defaultdict(list)
         for row in self._rows(f"{self._models} WHERE {chosen}", **names):
@@ -429,7 +439,7 @@ class SqlReader(SqlCourses):
     def _summarized(
         self, ids: Sequence[str], sums: Mapping[str | None, Summary], models: Mapping[object, list[str | None]]
     ) -> list[SessionSummary]:
-        chosen, names = _chosen(ids)
+        chosen, names = one_of(ids)
         rows = {str(row["session_id"]): row for row in self._rows(f"SELECT * FROM sessions WHERE {chosen}", **names)}
         steps = self._extents("timesteps", "coalesce(end_ns, start_ns)", chosen, names)
         once = f"{chosen} AND NOT ({_ANNOUNCES_ANOTHER.format(chosen=chosen)})"
@@ -527,9 +537,3 @@ class ExactCalls(SqlReader):
                     return self._call_of(row, content)
                 return record_of(table, row, RECORD_TYPES[table.kind])
         return None
-
-
-def _chosen(ids: Sequence[object], key: str = "session_id") -> tuple[str, dict[str, object]]:
-    """Return the condition that a column has one of these ids, and its parameters."""
-    names: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids)}
-    return f"{key} IN ({', '.join(f':{name}' for name in names)})", names

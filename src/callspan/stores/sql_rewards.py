@@ -24,8 +24,8 @@ Values = Mapping[str, object]
 _R = TypeVar("_R", bound=Record)
 _REWARDED: Final = "event_id, session_id, timestep_id, event_type, time_ns, sequence, reward"
 _STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
-_AT_ONCE: Final = 500
-"""Sessions per query."""
+_AT_ONCE: Final = 200
+"""Ids per query: what one has read of sessions the next one finds in SQLite's memory."""
 CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
 """By which a reward may name a call: what its process does not know is kept as it was given."""
 
@@ -89,24 +89,22 @@ class SqlRewards(ABC):
     def step_positions(self, session_ids: Sequence[str]) -> dict[str, int]:
         """Return the position of each timestep of these sessions, by the timestep's id."""
         found: dict[str, int] = {}
-        for names in _in_parts(session_ids):
-            chosen = ", ".join(f":{name}" for name in names)
-            sql = f"SELECT session_id, timestep_id FROM timesteps WHERE session_id IN ({chosen})"
-            sql += f" ORDER BY session_id, {_STEP_ORDER}"
+        for chosen, names in in_parts(session_ids):
+            sql = f"SELECT session_id, timestep_id FROM timesteps WHERE {chosen} ORDER BY session_id, {_STEP_ORDER}"
             for _, steps in groupby(self._tuples(sql, **names), itemgetter(0)):
                 found.update(zip((str(step_id) for _, step_id in steps), count(), strict=False))
         return found
 
     def rewards(self, call: CallRecord | None = None, *, unjoined: bool = False) -> Iterator[RewardRecord]:
         """Yield rewards, newest first: those of a call, by any of its ids, or for what the store does not have."""
-        conditions, names = [_UNJOINED] if unjoined else [], dict[str, str]()
+        conditions, names = [_UNJOINED] if unjoined else [], dict[str, object]()
         if call is not None:
             ids = (call.call_id, call.response.id if call.response else None, call.request_id, call.span_id)
             known = [one for one in ids if one]
             first = self.calls_named(known)
             mine = [one for one in known if first.get(one, call.call_id) == call.call_id]
-            names = {f"id{number}": one for number, one in enumerate(mine)}
-            conditions.append(f"call_id IN ({', '.join(f':{name}' for name in names)})")
+            of_call, names = one_of(mine, "call_id")
+            conditions.append(of_call)
         where = " AND ".join(f"({one})" for one in conditions) or "1 = 1"
         sql = f"SELECT * FROM rewards WHERE {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
         return (record_of(REWARDS, row, RewardRecord) for row in self._rows(sql, **names))
@@ -225,9 +223,8 @@ class SqlRewards(ABC):
         """Return which call each of these ids names, if any: of several with it, the first that began."""
         found = dict[str, str]()
         for column in CALL_IDS:
-            for names in _in_parts([one for one in ids if one not in found]):
-                chosen = ", ".join(f":{name}" for name in names)
-                sql = f"SELECT {column}, call_id FROM calls WHERE {column} IN ({chosen}) ORDER BY start_ns, call_id"
+            for chosen, names in in_parts([one for one in ids if one not in found], column):
+                sql = f"SELECT {column}, call_id FROM calls WHERE {chosen} ORDER BY start_ns, call_id"
                 for ident, call_id in self._tuples(sql, **names):
                     found.setdefault(str(ident), str(call_id))
         return found
@@ -238,10 +235,16 @@ class SqlRewards(ABC):
         return self._rows(sql, **names)
 
 
-def _in_parts(values: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Yield the values as parameters by name, some at once."""
-    for start in range(0, len(values), _AT_ONCE):
-        yield {f"id{number}": one for number, one in enumerate(values[start : start + _AT_ONCE])}
+def in_parts(ids: Sequence[object], key: str = "session_id") -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the condition that a column has one of some ids, with its parameters, until there were all."""
+    for start in range(0, len(ids), _AT_ONCE):
+        yield one_of(ids[start : start + _AT_ONCE], key)
+
+
+def one_of(ids: Sequence[object], key: str = "session_id") -> tuple[str, dict[str, object]]:
+    """Return the condition that a column has one of these ids, and its parameters."""
+    names: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids)}
+    return f"{key} IN ({', '.join(f':{name}' for name in names)})", names
 
 
 def _rewarded(

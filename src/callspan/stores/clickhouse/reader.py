@@ -15,11 +15,10 @@ from clickhouse_connect.driver.client import Client
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.safe_urls import safe_name
-from callspan.stores.aggregates import Latencies
 from callspan.stores.base import Content, check_layout
 from callspan.stores.clickhouse.connection import connect, explaining, layout
 from callspan.stores.columns import CALLS, Table
-from callspan.stores.filters import CLICKHOUSE, keyed, positions, source
+from callspan.stores.filters import CLICKHOUSE
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 
@@ -46,6 +45,7 @@ class ClickHouseReader(SqlReader):
     _cost = f"coalesce(c.cost_picousd, toInt64(if({_inexact_usd} > 9e6, 9e18, {_inexact_usd} * 1e12)))"
     _contains = "position(replaceAll(lowerUTF8({text}), 'ß', 'ss'), {part}) > 0"
 
+    _percentile = "quantileExactInclusive({share})({column})"
     _metadata = CLICKHOUSE
     _at_once = 1000  # a server limits the length of each parameter
 
@@ -119,17 +119,6 @@ class ClickHouseReader(SqlReader):
             SELECT c.call_id FROM calls c WHERE hasAny(c.history, (
               SELECT groupUniqArray(t.hash) FROM content t WHERE t.role = 'user' AND t.hash IN (
                 SELECT arrayJoin(c.history) FROM calls c WHERE {self._among("c.call_id")})))"""
-
-    def _latencies(
-        self, keys: Sequence[str], where: str, values: Values, rows: Sequence[Values]
-    ) -> Mapping[object, Latencies]:
-        """Return the percentiles of the calls that succeeded, by group, computed by the server."""
-        del rows
-        sql = f"""
-            SELECT {keyed(keys)}, quantileExactInclusive(0.5)(c.duration_ns) / 1e6,
-                   quantileExactInclusive(0.95)(c.duration_ns) / 1e6, quantileExactInclusive(0.5)(c.ttft_ns) / 1e6
-              FROM {source(keys)} WHERE {where} AND c.outcome = 'success' GROUP BY {positions(keys)}"""
-        return {tuple(row[:-3]): Latencies(*row[-3:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Close the connection."""

@@ -27,11 +27,10 @@ from callspan.record.merging import Order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.aggregates import Latencies
 from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import digests_of, is_erased
-from callspan.stores.filters import POSTGRES, keyed, positions, source
+from callspan.stores.filters import POSTGRES
 from callspan.stores.payloads import Prepared, cells_of, combined, prepared
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
 from callspan.stores.retention import remove_by_sql
@@ -357,6 +356,7 @@ class PostgresReader(SqlReader):
     _hour = _day.replace("DD'", 'DD"T"HH24:00Z\'')
     _minute = _hour.replace(":00Z", ":MIZ")
     _contains = "position({part} in replace(lower({text}), 'ß', 'ss')) > 0"
+    _percentile = "percentile_cont({share}) WITHIN GROUP (ORDER BY {column})"
     _metadata = POSTGRES
     _cost = """coalesce(c.cost_picousd,
       CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))"""
@@ -389,18 +389,6 @@ class PostgresReader(SqlReader):
     def version(self) -> str | None:
         """Return a text that differs when something was written since, also elsewhere on the server."""
         return str(next(self._tuples("SELECT CAST(txid_current_snapshot() AS text)"))[0])
-
-    def _latencies(
-        self, keys: Sequence[str], where: str, values: Values, rows: Sequence[Values]
-    ) -> Mapping[object, Latencies]:
-        """Return the percentiles of the calls that succeeded, by group, computed by the server."""
-        del rows
-        sql = f"""
-            SELECT {keyed(keys)}, percentile_cont(0.5) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
-                   percentile_cont(0.95) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
-                   percentile_cont(0.5) WITHIN GROUP (ORDER BY c.ttft_ns) / 1e6
-              FROM {source(keys)} WHERE {where} AND c.outcome = 'success' GROUP BY {positions(keys)}"""
-        return {row[:-3]: Latencies(*row[-3:]) for row in self._tuples(sql, **values)}  # type: ignore[arg-type]
 
     def interrupt(self) -> None:
         """Stop the query that runs, from any thread; it raises psycopg.errors.QueryCanceled."""
