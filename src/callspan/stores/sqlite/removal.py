@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 from callspan.stores.base import REWARDED, DeletionResult, DeletionScope, Keep, no_file
 from callspan.stores.bodies import inflated
-from callspan.stores.columns import REFERENCES
+from callspan.stores.columns import REFERENCES, TABLES
 from callspan.stores.erased import digests, names
 from callspan.stores.retention import ABOUT_CALLS, CHILDREN, LIVE_CHAINS, LIVE_CONTENT, OLD, SKELETONS, referred
 from callspan.stores.sql_retention import STEP_S, SqlRetention
@@ -30,14 +30,7 @@ from callspan.stores.sqlite.reader import WritersReader
 _T = TypeVar("_T")
 
 _SESSIONS: Final = "sessions"
-_KEYS: Final = {
-    "calls": "call_id",
-    "sessions": "session_id",
-    "timesteps": "timestep_id",
-    "events": "event_id",
-    "messages": "message_id",
-    "rewards": "reward_id",
-}
+_KEYS: Final = {table.name: table.key for table in TABLES.values()}
 _TRIES: Final = 100
 """How often the WAL is tried to be emptied after a retention, once in a slice."""
 _BATCH_S: Final = 0.1
@@ -185,17 +178,14 @@ class _Removal:
             for session_id in batch:
                 self._session(session_id, counts)
         self._delete("calls", sorted(scope.calls), counts)
-        self._run("CREATE TEMP TABLE chosen (id TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._connection.executemany("INSERT INTO chosen VALUES (?)", [(found,) for found in scope.calls])
+        # Not as JSON, in which SQLite ends a text at a NUL.
+        for name, ids in (("chosen", scope.calls), ("targets", scope.targets)):
+            self._run(f"CREATE TEMP TABLE {name} (id TEXT PRIMARY KEY) WITHOUT ROWID")
+            self._connection.executemany(f"INSERT INTO {name} VALUES (?)", [(found,) for found in ids])
         for table in ABOUT_CALLS:
-            sql = f"SELECT {_KEYS[table]} FROM {table} WHERE call_id IN (SELECT id FROM chosen)"
-            self._delete(table, [str(row[0]) for row in self._run(sql)], counts)
-        self._run("CREATE TEMP TABLE targets (id TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._connection.executemany("INSERT INTO targets VALUES (?)", [(found,) for found in scope.targets])
-        sql = " OR ".join(f"{column} IN (SELECT id FROM targets)" for column in REWARDED)
-        self._delete(
-            "rewards", [str(row[0]) for row in self._run(f"SELECT reward_id FROM rewards WHERE {sql}")], counts
-        )
+            self._delete(table, self._keys(table, "call_id IN (SELECT id FROM chosen)"), counts)
+        of_targets = " OR ".join(f"{column} IN (SELECT id FROM targets)" for column in REWARDED)
+        self._delete("rewards", self._keys("rewards", of_targets), counts)
 
     def _delete(self, table: str, keys: list[str], counts: dict[str, int], condition: str = "", value: int = 0) -> None:
         """Delete rows by their keys, if a condition still holds."""
@@ -212,17 +202,17 @@ class _Removal:
     def _old(self, before_ns: int, counts: dict[str, int]) -> None:
         """Delete each old session completely, then other old records."""
         still = f"SELECT 1 FROM sessions WHERE session_id = :key AND {OLD[_SESSIONS]}"
-        for batch in self._batches(self._old_keys(_SESSIONS, before_ns)):
+        for batch in self._batches(self._keys(_SESSIONS, OLD[_SESSIONS], value=before_ns)):
             for session_id in batch:
                 # One that has gone on meanwhile stays.
                 if self._run(still, {"key": session_id, "value": before_ns}).fetchone():
                     self._session(session_id, counts)
         for table in CHILDREN:
-            self._delete(table, self._old_keys(table, before_ns), counts, f"AND {OLD[table]}", before_ns)
+            self._delete(table, self._keys(table, OLD[table], value=before_ns), counts, f"AND {OLD[table]}", before_ns)
 
-    def _old_keys(self, table: str, before_ns: int) -> list[str]:
-        sql = f"SELECT {_KEYS[table]} FROM {table} WHERE {OLD[table]}"
-        return [str(row[0]) for row in self._run(sql, {"value": before_ns})]
+    def _keys(self, table: str, condition: str, **values: object) -> list[str]:
+        sql = f"SELECT {_KEYS[table]} FROM {table} WHERE {condition}"
+        return [str(row[0]) for row in self._run(sql, values)]
 
     def _batches(self, keys: Sequence[str]) -> Iterator[Sequence[str]]:
         """Yield the keys in batches, each within one transaction."""
