@@ -11,7 +11,7 @@ from callspan.observe.exchange import Exchange, started
 from callspan.observe.hosted_agents import HostedAgents
 from callspan.observe.ports import NO_SPAN, CallInfo, ExchangePorts
 from callspan.providers.base import HOSTED
-from callspan.providers.hosted import Fact, Fold, HostedPath, HostedReader, SessionFacts, listed
+from callspan.providers.hosted import Fact, Fold, HostedPath, HostedReader, SessionFacts, events_in, listed
 from callspan.providers.wire_json import word
 
 _READ: Final = fail_open("read what a hosted agent did")
@@ -80,8 +80,9 @@ class HostedExchange(Exchange):
         if self.has_body and self._fold is None:
             with _READ:
                 self._report_answer(self._body)
-        with _READ:
-            self._report_rest(accepted=ending.outcome == "success" and ending.error is None)
+        if ending.outcome == "success" and ending.error is None:
+            with _READ:
+                self._report_accepted()
         self._fold = self._sent = self._body = None
 
     def _report_answer(self, body: object) -> None:
@@ -91,20 +92,15 @@ class HostedExchange(Exchange):
         if path.what != "events":
             self._report(self._reader.facts(path, body))
             return
-        events, following = self._reader.events(body)
+        events, following = events_in(body)
         scope = path.session_id, path.thread_id
         fold = self._agents.fold_of(self._page, lambda: self._reader.fold(path), *scope)
         facts = [fact for event in events for fact in fold.add(event)]
-        if following is None:
-            facts += fold.rest()
         self._report([listed(fact) for fact in facts])
         if following is not None:
             self._agents.keep_fold(fold, following, *scope)
 
-    def _report_rest(self, *, accepted: bool) -> None:
-        """Report the rest of a stream, and the sent messages if they were accepted."""
-        if self._fold is not None:
-            self._report(self._fold.rest())
-            self._fold = None
-        if accepted and self._sent is not None and self._path.what in ("send", "session"):
+    def _report_accepted(self) -> None:
+        """Report the sent messages."""
+        if self._sent is not None and self._path.what in ("send", "session"):
             self._report_sent(self._body)

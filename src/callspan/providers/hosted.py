@@ -6,13 +6,14 @@ provider's. Readers are pure and total, as endpoint adapters are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import msgspec
 
 from callspan.providers.base import Endpoint
+from callspan.providers.error_kinds import error_info
 from callspan.providers.routes import Found
+from callspan.providers.wire_json import items, mapping, objects, time_ns, word
 from callspan.record.call import ErrorInfo, Outcome
 
 What: TypeAlias = Literal[
@@ -31,13 +32,13 @@ What: TypeAlias = Literal[
 
 `job` creates a job, `jobs` fetches or lists them.
 """
-HostedApi: TypeAlias = Literal["sessions", "agent_sessions", "eval_runs", "videos", "dreams"]
 
 
 class HostedPath(msgspec.Struct, frozen=True, kw_only=True):
     """What a request is for, by its path."""
 
-    api: HostedApi
+    api: str
+    """One of `HOSTED_APIS`."""
     what: What
     session_id: str | None = None
     thread_id: str | None = None
@@ -134,23 +135,32 @@ class Fold(Protocol):
     def add(self, event: object) -> list[Fact]:
         """Return the facts known after this event. Total."""
 
-    def rest(self) -> list[Fact]:
-        """Return the facts that the last events have only in part."""
 
+class JobReader:
+    """Reads jobs: an event, as an answer, has the whole state of a job, so that nothing is folded. Stateless."""
 
-class JobFold:
-    """Folds the events of a stream of jobs; each may have the current state of a job."""
-
-    def __init__(self, of_job: Callable[[object], list[Fact]]) -> None:
-        self._of_job = of_job
+    def of_job(self, job: object) -> list[Fact]:
+        """Return the facts of one job; nothing for any other JSON. Total."""
+        raise NotImplementedError
 
     def add(self, event: object) -> list[Fact]:
-        """Return the facts of the job in an event. Total."""
+        """Return the facts of the job in an event of a stream. Total."""
         held = event.get("data") if isinstance(event, dict) else None
-        return self._of_job(event if held is None else held)
+        return self.of_job(event if held is None else held)
 
-    def rest(self) -> list[Fact]:
-        """Return nothing: jobs that have not ended are recorded as in progress."""
+    def fold(self, path: HostedPath) -> Fold:
+        """Return itself."""
+        del path
+        return self
+
+    def facts(self, path: HostedPath, body: object) -> list[Fact]:
+        """Return the facts in a job or a list of jobs."""
+        del path
+        return [fact for job in (body, *objects(body, "data")) for fact in self.of_job(job)]
+
+    def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
+        """Return nothing: the request is in the job itself."""
+        del path, request, answer
         return []
 
 
@@ -159,9 +169,6 @@ class HostedReader(Protocol):
 
     def fold(self, path: HostedPath) -> Fold:
         """Return a new fold for the events of one stream or list."""
-
-    def events(self, body: object) -> tuple[list[object], str | None]:
-        """Return the events of a page, oldest first, and the cursor of the next page."""
 
     def facts(self, path: HostedPath, body: object) -> list[Fact]:
         """Return the facts in a response that is not a list of events."""
@@ -177,6 +184,27 @@ class HostedEndpoint(HostedReader, Endpoint, Protocol):
     """Reads the events of a provider's sessions, and the bodies built from them."""
 
 
+def events_in(body: object) -> tuple[list[object], str | None]:
+    """Return the events of a page of a list, oldest first, and the cursor of the next page."""
+    page = list(items(body, "data"))
+    times = [at for event in page if (at := time_ns(event, "processed_at")) is not None]
+    # The order is that of the request: `desc` has the newest first.
+    if times and times[0] > times[-1]:
+        page.reverse()
+        return page, None
+    return page, word(body, "next_page")
+
+
+def failure(body: object, outcome: Outcome, *names: str) -> ErrorInfo | None:
+    """Return the error of a job or turn that ended with this outcome, described under the first known of `names`."""
+    if outcome != "error":
+        return None
+    described = next((found for name in names if (found := mapping(body, name))), None)
+    if described is None:
+        return ErrorInfo(kind="unknown", type="failed")
+    return error_info(status=None, body={"error": described}, exception=None, message=None, request_id=None)
+
+
 def listed(fact: Fact) -> Fact:
     """Return a fact that was read from a list."""
     return msgspec.structs.replace(fact, listed=True) if isinstance(fact, ModelRequest) else fact
@@ -185,7 +213,7 @@ def listed(fact: Fact) -> Fact:
 def path_of(found: Found) -> HostedPath:
     """Return what a request about a hosted agent's session or a job is for."""
     return HostedPath(
-        api=cast("HostedApi", found.path.adapter),
+        api=found.path.adapter,
         what=cast("What", found.path.subject),
         session_id=found.ids.get("id"),
         thread_id=found.ids.get("thread"),

@@ -10,7 +10,7 @@ from tests.points import points
 
 from callspan.providers import routes
 from callspan.providers.anthropic.sessions import Sessions
-from callspan.providers.hosted import HostedPath, ModelRequest, SessionFacts, path_of
+from callspan.providers.hosted import HostedPath, ModelRequest, SessionFacts, events_in, path_of
 from callspan.providers.openai.agent_sessions import AgentSessions
 
 ANTHROPIC = HostedPath(api="sessions", what="stream", session_id="s1")
@@ -89,7 +89,7 @@ def test_events_of_any_shape_are_read(events: list[dict[str, Any]], body: object
         for what in ("session", "sessions", "turns", "threads", "thread"):
             reader.facts(HostedPath(api=path.api, what=what), body)
         reader.sent(HostedPath(api=path.api, what="send", session_id="s1"), body, body)
-        reader.events(body)
+        events_in(body)
 
 
 def model_request(number: int, *between: dict[str, Any], **end: Any) -> list[dict[str, Any]]:

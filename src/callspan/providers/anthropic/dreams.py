@@ -6,8 +6,8 @@ from typing import Final
 
 from callspan.providers.anthropic.sessions import Sessions
 from callspan.providers.base import Api
-from callspan.providers.hosted import Fact, Fold, HostedPath, JobFold, ModelRequest
-from callspan.providers.wire_json import detached_object, mapping, objects, text, time_ns, word
+from callspan.providers.hosted import Fact, JobReader, ModelRequest
+from callspan.providers.wire_json import detached_object, mapping, text, time_ns, word
 from callspan.record.call import ErrorInfo, Outcome
 
 _DREAMS: Final[dict[str, Outcome]] = {
@@ -19,44 +19,24 @@ _DREAMS: Final[dict[str, Outcome]] = {
 }
 
 
-class Dreams(Sessions):
+class Dreams(JobReader, Sessions):
     """Reads dreams; their recorded bodies have the shape of Messages. Stateless."""
 
     api: Api = "dreams"
     path = "/v1/dreams"
 
-    def fold(self, path: HostedPath) -> Fold:
-        """Return a fold that is not used: dreams have no events."""
-        del path
-        return JobFold(_dream)
-
-    def events(self, body: object) -> tuple[list[object], str | None]:
-        """Return no events: there is no list of them."""
-        del body
-        return [], None
-
-    def facts(self, path: HostedPath, body: object) -> list[Fact]:
-        """Return the facts in a dream or a list of dreams."""
-        del path
-        return [fact for one in (body, *objects(body, "data")) for fact in _dream(one)]
-
-    def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
-        """Return nothing."""
-        del path, request, answer
-        return []
-
-
-def _dream(body: object) -> list[Fact]:
-    key, status, fields = word(body, "id"), text(body, "status"), mapping(body)
-    outcome = _DREAMS.get(status or "")
-    if fields is None or key is None or outcome is None or text(body, "type") != "dream":
-        return []
-    failed = ErrorInfo(
-        kind="unknown", type=text(body, "error", "type") or "failed", message=text(body, "error", "message")
-    )
-    return [ModelRequest(
-        key=key, session_id=None, model=text(body, "model", "id"), operation="invoke_agent",
-        start_ns=time_ns(body, "created_at"), end_ns=time_ns(body, "ended_at"), status=status, outcome=outcome,
-        usage=None if outcome == "in_progress" else detached_object(mapping(fields, "usage") or {}) or None,
-        error=failed if outcome == "error" else None,
-    )]  # fmt: skip
+    def of_job(self, job: object) -> list[Fact]:
+        """Return the facts of one dream; nothing for any other JSON. Total."""
+        key, status = word(job, "id"), text(job, "status")
+        outcome = _DREAMS.get(status or "")
+        if key is None or outcome is None or text(job, "type") != "dream":
+            return []
+        failed = ErrorInfo(
+            kind="unknown", type=text(job, "error", "type") or "failed", message=text(job, "error", "message")
+        )
+        return [ModelRequest(
+            key=key, session_id=None, model=text(job, "model", "id"), operation="invoke_agent",
+            start_ns=time_ns(job, "created_at"), end_ns=time_ns(job, "ended_at"), status=status, outcome=outcome,
+            usage=None if outcome == "in_progress" else detached_object(mapping(job, "usage") or {}) or None,
+            error=failed if outcome == "error" else None,
+        )]  # fmt: skip

@@ -16,7 +16,7 @@ from callspan.providers.anthropic.messages import Messages
 from callspan.providers.base import Api
 from callspan.providers.error_kinds import error_info
 from callspan.providers.hosted import Fact, Fold, HostedPath, ModelRequest, Sent, SessionFacts, ToolRun
-from callspan.providers.wire_json import detached, detached_object, flag, items, mapping, objects, text, time_ns, word
+from callspan.providers.wire_json import detached, detached_object, flag, mapping, objects, text, time_ns, word
 from callspan.record.call import ErrorInfo
 
 _Event: TypeAlias = dict[str, object]
@@ -65,16 +65,6 @@ class Sessions(Messages):
     def fold(self, path: HostedPath) -> Fold:
         """Return a new fold for the events of one stream or list."""
         return EventFold(path)
-
-    def events(self, body: object) -> tuple[list[object], str | None]:
-        """Return the events of a page, oldest first, and the cursor of the next page."""
-        page = list(items(body, "data"))
-        times = [at for event in page if (at := time_ns(event, "processed_at")) is not None]
-        # The order is that of the request: `desc` has the newest first.
-        if times and times[0] > times[-1]:
-            page.reverse()
-            return page, None
-        return page, word(body, "next_page")
 
     def facts(self, path: HostedPath, body: object) -> list[Fact]:
         """Return the facts of sessions and threads in a response."""
@@ -139,10 +129,6 @@ class EventFold:
         if kind is None or not isinstance(event, dict):
             return []
         return _HANDLERS.get(kind, EventFold._about)(self, event, kind)
-
-    def rest(self) -> list[Fact]:
-        """Return nothing: a model request is only known by its end."""
-        return []
 
     def _started(self, event: _Event, _: str) -> list[Fact]:
         self._evaluation = None

@@ -10,8 +10,7 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from callspan.providers.base import Api, Operation
-from callspan.providers.error_kinds import error_info
-from callspan.providers.hosted import Fact, Fold, HostedPath, ModelRequest, Sent, SessionFacts, ToolRun
+from callspan.providers.hosted import Fact, Fold, HostedPath, ModelRequest, Sent, SessionFacts, ToolRun, failure
 from callspan.providers.openai.responses import Responses
 from callspan.providers.wire_json import (
     LARGEST_COUNT,
@@ -26,7 +25,7 @@ from callspan.providers.wire_json import (
     time_ns,
     word,
 )
-from callspan.record.call import ErrorInfo, Outcome
+from callspan.record.call import Outcome
 
 _MS: Final = 1_000_000
 _MOST_TURNS: Final = 64
@@ -61,11 +60,6 @@ class AgentSessions(Responses):
     def fold(self, path: HostedPath) -> Fold:
         """Return a new fold for the events of one stream."""
         return TurnFold(path)
-
-    def events(self, body: object) -> tuple[list[object], str | None]:
-        """Return no events: there is no list of them."""
-        del body
-        return [], None
 
     def facts(self, path: HostedPath, body: object) -> list[Fact]:
         """Return the facts in sessions and turns."""
@@ -130,10 +124,6 @@ class TurnFold:
         if turn is not None:
             return self._of_turn(event, turn)
         return self._of_item(event, kind.removeprefix(_TURN))
-
-    def rest(self) -> list[Fact]:
-        """Return nothing: turns without an end were already reported as in progress."""
-        return []
 
     def _of_turn(self, event: dict[str, object], turn: dict[str, object]) -> list[Fact]:
         turn_id = word(turn, "id") or ""
@@ -216,21 +206,12 @@ def _turn(turn: dict[str, object], outcome: Outcome | None = None, **more: Any) 
         key=turn_id, session_id=word(turn, "session_id"), thread_id=word(turn, "subagent_id"),
         operation="invoke_agent", start_ns=time_ns(turn, "started_at", "created_at"),
         end_ns=time_ns(turn, "completed_at"), usage=None if usage is None else detached_object(usage),
-        status=status, outcome=outcome, error=_error(turn, outcome), **more,
+        status=status, outcome=outcome, error=failure(turn, outcome, "error"), **more,
     )]  # fmt: skip
 
 
 def _ns(milliseconds: int | None) -> int | None:
     return None if milliseconds is None or milliseconds > LARGEST_COUNT // _MS else milliseconds * _MS
-
-
-def _error(turn: dict[str, object], outcome: Outcome) -> ErrorInfo | None:
-    if outcome != "error":
-        return None
-    failure = mapping(turn, "error")
-    if failure is None:
-        return ErrorInfo(kind="unknown", type="failed")
-    return error_info(status=None, body={"error": failure}, exception=None, message=None, request_id=None)
 
 
 def _session(body: dict[str, object], *, created_here: bool = False) -> list[Fact]:

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from callspan.providers.base import Api, Operation
-from callspan.providers.error_kinds import error_info
-from callspan.providers.hosted import Fact, Fold, HostedPath, JobFold, ModelRequest, SessionFacts
+from callspan.providers.hosted import Fact, JobReader, ModelRequest, SessionFacts, failure
 from callspan.providers.openai.responses import Responses
 from callspan.providers.wire_json import count, detached_object, mapping, objects, text, time_ns, word
-from callspan.record.call import ErrorInfo, Outcome
+from callspan.record.call import Outcome
 
 _OUTCOMES: Final[Mapping[str, Outcome]] = {
     "queued": "in_progress",
@@ -29,36 +28,16 @@ _OUTCOMES: Final[Mapping[str, Outcome]] = {
     "expired": "timeout",
 }
 _ENDS: Final = ("completed_at", "failed_at", "cancelled_at")
+_ERRORS: Final = ("error", "last_error")
 _OF_VIDEO: Final = ("seconds", "size", "remixed_from_video_id")
 _Job = dict[str, object]
 
 
-class Jobs(Responses):
+class Jobs(JobReader, Responses):
     """Reads the jobs of one kind; their recorded bodies have the shape of Responses. Stateless."""
 
     kind: str
     """The `object` of a job."""
-
-    def fold(self, path: HostedPath) -> Fold:
-        """Return a new fold for the events of a stream."""
-        del path
-        return JobFold(self.of_job)
-
-    def events(self, body: object) -> tuple[list[object], str | None]:
-        """Return no events: there is no list of them."""
-        del body
-        return [], None
-
-    def facts(self, path: HostedPath, body: object) -> list[Fact]:
-        """Return the facts in a job or a list of jobs."""
-        del path
-        found = [mapping(body) or {}, *objects(body, "data")]
-        return [fact for job in found for fact in self.of_job(job)]
-
-    def sent(self, path: HostedPath, request: object, answer: object) -> list[Fact]:
-        """Return nothing: the request is in the job itself."""
-        del path, request, answer
-        return []
 
     def bodies(self, request: ModelRequest, facts: SessionFacts | None) -> tuple[_Job, Any]:
         """Return request and response in the shape of Responses."""
@@ -89,7 +68,7 @@ class Jobs(Responses):
             input=[] if prompt is None else [{"role": "user", "content": prompt}],
             parameters={name: job[name] for name in _OF_VIDEO if job.get(name) is not None},
             usage=None if usage is None else detached_object(usage), status=text(job, "status"), outcome=outcome,
-            error=_error(job, outcome),
+            error=failure(job, outcome, *_ERRORS),
         )]  # fmt: skip
 
 
@@ -118,7 +97,7 @@ class EvalRuns(Jobs):
             ModelRequest(
                 key=f"{key} {model}", session_id=None, model=model, operation=self.operation,
                 end_ns=time_ns(job, "created_at"), usage=_of_model(used), status=text(job, "status"),
-                outcome=outcome, error=_error(job, outcome),
+                outcome=outcome, error=failure(job, outcome, *_ERRORS),
             )
             for used in objects(job, "per_model_usage") if (model := word(used, "model_name")) is not None
         ]  # fmt: skip
@@ -129,12 +108,3 @@ def _of_model(used: _Job) -> _Job:
     usage = {name: value for name, value in used.items() if name not in ("model_name", "cached_tokens")}
     cached = count(used, "cached_tokens")
     return usage if cached is None else {**usage, "prompt_tokens_details": {"cached_tokens": cached}}
-
-
-def _error(job: _Job, outcome: Outcome) -> ErrorInfo | None:
-    if outcome != "error":
-        return None
-    fields = mapping(job, "error") or mapping(job, "last_error")
-    if fields is None:
-        return ErrorInfo(kind="unknown", type="failed")
-    return error_info(status=None, body={"error": fields}, exception=None, message=None, request_id=None)
