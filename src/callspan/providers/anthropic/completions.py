@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.providers.anthropic.messages import error_in, parameters, usage
-from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
+from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.wire_json import StringBuilder, detached, detached_object, mapping, overlay, text, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import LENGTH, Conversation, Message, Part, Text, UnknownPart, normalised
@@ -55,6 +55,7 @@ class TextCompletions:
     operation: Operation = "text_completion"
     path: str = "/v1/complete"
     message_key: str = "prompt"
+    accumulator = CompletionAccumulator
 
     def request(self, body: object) -> Request:
         """Return model, stream and parameters of a request; large parameters stay only in its body."""
@@ -65,10 +66,6 @@ class TextCompletions:
             stream=body.get("stream") is True,
             params=parameters(body, _NO_PARAMS),
         )
-
-    def accumulator(self) -> Accumulator:
-        """Return a fresh accumulator for one stream."""
-        return CompletionAccumulator()
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return identity, stop reason and error of a complete or folded response. Total."""

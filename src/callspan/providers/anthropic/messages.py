@@ -24,7 +24,7 @@ from callspan.conversion import converter
 from callspan.fail_open import ours
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.anthropic.stream import MessageAccumulator
-from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
+from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.error_kinds import error_info
 from callspan.providers.wire_json import (
     UNFIT,
@@ -66,6 +66,7 @@ class Messages:
     operation: Operation = "chat"
     path: str = "/v1/messages"
     message_key: str = "messages"
+    accumulator = MessageAccumulator
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request; large parameters stay only in its body."""
@@ -82,10 +83,6 @@ class Messages:
             compacted=_MANAGEMENT in body and any(_has_compaction(message) for message in objects(body, "messages")),
             continues=word(body["thread"], "previous_message_id") if "thread" in body else None,
         )
-
-    def accumulator(self) -> Accumulator:
-        """Return a fresh accumulator for one stream."""
-        return MessageAccumulator()
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return the info of a complete or folded response."""
@@ -135,8 +132,8 @@ class _Ran(msgspec.Struct):
 class _Counted(msgspec.Struct):
     """A `usage` object in the API's own shape."""
 
-    input_tokens: Count
-    output_tokens: Count
+    input_tokens: _Count = None
+    output_tokens: _Count = None
     cache_read_input_tokens: _Count = None
     cache_creation_input_tokens: _Count = None
     cache_creation: _Written | None = None
@@ -183,27 +180,27 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
     """
     if not counted:
         return None
-    found = _counted(counted) or _counted_one_by_one(counted)
+    copy: dict[str, object]
+    try:
+        read, copy = _convert_counted(counted), msgspec.to_builtins(counted)
+    except ours(*UNFIT):
+        read, copy = _counted_one_by_one(counted), detached_object(counted)
+    found = _usage(read, copy)
     return with_iterations(found, counted["iterations"]) if counted.get("iterations") else found
 
 
-def _counted(raw: dict[str, object]) -> Usage | None:
-    """Return the usage in the API's own shape, read in one step; None for any other shape."""
-    try:
-        read = _convert_counted(raw)
-        copy: dict[str, object] = msgspec.to_builtins(raw)
-    except ours(*UNFIT):
-        return None
+def _usage(read: _Counted, raw: dict[str, object]) -> Usage:
     written, spent, ran = read.cache_creation or _NONE_WRITTEN, read.output_tokens_details, read.server_tool_use
     by_life = written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens
     write = read.cache_creation_input_tokens
     if write is None and by_life != (None, None):
         write = (by_life[0] or 0) + (by_life[1] or 0)
-    total_input = read.input_tokens + (read.cache_read_input_tokens or 0) + (write or 0)
+    fresh, output = read.input_tokens, read.output_tokens
+    total_input = None if fresh is None else fresh + (read.cache_read_input_tokens or 0) + (write or 0)
     return Usage(
         input_tokens=total_input,
-        output_tokens=read.output_tokens,
-        total_tokens=total_input + read.output_tokens,
+        output_tokens=output,
+        total_tokens=None if total_input is None or output is None else total_input + output,
         cache_read_tokens=read.cache_read_input_tokens,
         cache_write_tokens=write,
         cache_write_5m_tokens=by_life[0],
@@ -211,38 +208,22 @@ def _counted(raw: dict[str, object]) -> Usage | None:
         reasoning_tokens=None if spent is None else spent.thinking_tokens,
         web_search_requests=None if ran is None else ran.web_search_requests,
         web_fetch_requests=None if ran is None else ran.web_fetch_requests,
-        raw=copy,
+        raw=raw,
     )
 
 
-def _counted_one_by_one(counted: dict[str, object]) -> Usage:
-    written, ran = counted.get("cache_creation"), counted.get("server_tool_use")
-    read, write = count(counted, "cache_read_input_tokens"), _cache_write(counted)
-    fresh, output = count(counted, "input_tokens"), count(counted, "output_tokens")
-    total_input = None if fresh is None else fresh + (read or 0) + (write or 0)
-    return Usage(
-        input_tokens=total_input,
-        output_tokens=output,
-        total_tokens=None if total_input is None or output is None else total_input + output,
-        cache_read_tokens=read,
-        cache_write_tokens=write,
-        cache_write_5m_tokens=count(written, "ephemeral_5m_input_tokens"),
-        cache_write_1h_tokens=count(written, "ephemeral_1h_input_tokens"),
-        reasoning_tokens=count(counted.get("output_tokens_details"), "thinking_tokens"),
-        web_search_requests=count(ran, "web_search_requests"),
-        web_fetch_requests=count(ran, "web_fetch_requests"),
-        raw=detached_object(counted),
+def _counted_one_by_one(counted: dict[str, object]) -> _Counted:
+    """Return the counters of a `usage` object in which any value may be of another type."""
+    written, spent, ran = map(counted.get, ("cache_creation", "output_tokens_details", "server_tool_use"))
+    return _Counted(
+        input_tokens=count(counted, "input_tokens"),
+        output_tokens=count(counted, "output_tokens"),
+        cache_read_input_tokens=count(counted, "cache_read_input_tokens"),
+        cache_creation_input_tokens=count(counted, "cache_creation_input_tokens"),
+        cache_creation=_Written(*(count(written, name) for name in _Written.__struct_fields__)),
+        output_tokens_details=_Spent(count(spent, "thinking_tokens")),
+        server_tool_use=_Ran(*(count(ran, name) for name in _Ran.__struct_fields__)),
     )
-
-
-def _cache_write(counted: dict[str, object]) -> int | None:
-    """Return the tokens written to the cache: the total, else the sum of the known parts by lifetime."""
-    total = count(counted, "cache_creation_input_tokens")
-    if total is not None:
-        return total
-    parts = [count(counted, "cache_creation", f"ephemeral_{life}_input_tokens") for life in ("5m", "1h")]
-    known = [part for part in parts if part is not None]
-    return sum(known) if known else None
 
 
 def _is_message(body: object) -> bool:

@@ -54,11 +54,13 @@ _TEMPLATE: Final = ("id", "version")
 _MAX_PARAM_BYTES: Final = 4096
 
 
-def bare_info(body: object, *, holds: str, usage: Usage | None = None) -> ResponseInfo:
-    """Return the info of a response without choices or a model; `holds` is the key by which it is recognized."""
+def bare_info(
+    body: object, *, recognized: bool, usage: Usage | None = None, created: int | None = None
+) -> ResponseInfo:
+    """Return the info of a response without choices or a model; an error is always `recognized`."""
     error = response_error(body)
-    recognized = error is not None or (isinstance(body, dict) and holds in body)
-    return ResponseInfo(response=Response(), usage=usage, error=error, recognized=recognized)
+    response = Response(created=created)
+    return ResponseInfo(response=response, usage=usage, error=error, recognized=recognized or error is not None)
 
 
 def unix_time(body: object, *keys: str) -> int | None:

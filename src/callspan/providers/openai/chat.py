@@ -73,10 +73,7 @@ class ChatCompletions(OpenAIEndpoint):
     operation: Operation = "chat"
     path = "/chat/completions"
     message_key = "messages"
-
-    def accumulator(self) -> ChatAccumulator:
-        """Return a fresh accumulator for one stream."""
-        return ChatAccumulator()
+    accumulator = ChatAccumulator
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return the info of a complete or folded response. Total."""

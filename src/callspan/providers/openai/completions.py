@@ -107,10 +107,7 @@ class Completions(OpenAIEndpoint):
     operation: Operation = "text_completion"
     path = "/completions"
     message_key = "prompt"
-
-    def accumulator(self) -> CompletionAccumulator:
-        """Return a fresh accumulator for one stream."""
-        return CompletionAccumulator()
+    accumulator = CompletionAccumulator
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return the info of a complete or folded response. Total."""

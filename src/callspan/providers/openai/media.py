@@ -16,7 +16,7 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
+from callspan.providers.openai.base import OpenAIEndpoint, bare_info, unix_time
 from callspan.providers.openai.parts import media, prompt_messages
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import (
@@ -31,7 +31,7 @@ from callspan.providers.wire_json import (
     text,
     word,
 )
-from callspan.record.call import Request, Response
+from callspan.record.call import Request
 from callspan.record.media_reference import HEADER_BYTES, described_reference
 from callspan.record.messages import Conversation, Message, Part, Text
 from callspan.record.usage import Usage
@@ -104,20 +104,15 @@ class Transcriptions(OpenAIEndpoint):
     path = "/audio/transcriptions"
     message_key = "file"
     returns_files = True
+    accumulator = TranscriptAccumulator
 
     def request(self, body: object) -> Request:
         """Return model, stream and parameters of a request, without its body. Total."""
         return msgspec.structs.replace(super().request(body), message_count=1)
 
-    def accumulator(self) -> TranscriptAccumulator:
-        """Return a fresh accumulator for one stream, or one text."""
-        return TranscriptAccumulator()
-
     def response_info(self, body: object) -> ResponseInfo:
         """Return usage and error of an answer, which has no model. Total."""
-        error = response_error(body)
-        recognized = error is not None or text(body, "text") is not None
-        return ResponseInfo(response=Response(), usage=_sound_usage(body), error=error, recognized=recognized)
+        return bare_info(body, recognized=text(body, "text") is not None, usage=_sound_usage(body))
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the audio with the prompt as a user's message, and the transcript; either may be None."""
@@ -191,18 +186,12 @@ class Speech(OpenAIEndpoint):
     api: Api = "speech"
     operation: Operation = "generate_content"
     path = "/audio/speech"
-    message_key = "input"
     returns_files = True
-
-    def accumulator(self) -> SpeechAccumulator:
-        """Return a fresh accumulator."""
-        return SpeechAccumulator()
+    accumulator = SpeechAccumulator
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return usage and error of an answer; only events have a usage, and there is no model. Total."""
-        error = response_error(body)
-        recognized = error is not None or mapping(body, "audio") is not None
-        return ResponseInfo(response=Response(), usage=usage_of(body), error=error, recognized=recognized)
+        return bare_info(body, recognized=mapping(body, "audio") is not None, usage=usage_of(body))
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the text as a user's message, the instructions, and the audio; either may be None."""
@@ -283,20 +272,12 @@ class Images(OpenAIEndpoint):
     operation: Operation = "generate_content"
     path = "/images/generations"
     message_key = "prompt"
-
-    def accumulator(self) -> ImageAccumulator:
-        """Return a fresh accumulator for one stream."""
-        return ImageAccumulator()
+    accumulator = ImageAccumulator
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return time, usage and error of an answer, which has no model. Total."""
-        error = response_error(body)
-        return ResponseInfo(
-            response=Response(created=unix_time(body, "created")),
-            usage=_image_usage(body),
-            error=error,
-            recognized=error is not None or isinstance(dig(body, "data"), list),
-        )
+        recognized = isinstance(dig(body, "data"), list)
+        return bare_info(body, recognized=recognized, usage=_image_usage(body), created=unix_time(body, "created"))
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the prompt as a user's message, and each image as an assistant's; either may be None."""

@@ -54,6 +54,7 @@ class Responses(OpenAIEndpoint):
     api: Api = "responses"
     operation: Operation = "chat"
     path = "/responses"
+    accumulator = ResponsesAccumulator
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request, without its body. Total."""
@@ -67,10 +68,6 @@ class Responses(OpenAIEndpoint):
                 request, continues=word(body, "previous_response_id"), conversation_id=_conversation_id(body)
             )
         return request
-
-    def accumulator(self) -> ResponsesAccumulator:
-        """Return a fresh accumulator for one stream."""
-        return ResponsesAccumulator()
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return the info of a complete or folded response. Total.

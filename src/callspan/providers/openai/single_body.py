@@ -144,14 +144,13 @@ class GraderRuns(SingleBodyEndpoint):
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return usage and error of an answer. Total."""
-        return bare_info(body, holds=self.holds, usage=_grader_usage(body))
+        return bare_info(body, recognized=_is_graded(body), usage=_grader_usage(body))
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the sample that was graded, and rewards and scores as JSON; either side may be None."""
-        graded = isinstance(response, dict) and "reward" in response
         return Conversation(
             input=prompt_messages(dig(request, "model_sample")),
-            output=_output("assistant", [_as_text(response)] if graded else []),
+            output=_output("assistant", [_as_text(response)] if _is_graded(response) else []),
         )
 
 
@@ -180,7 +179,7 @@ class VectorStoreSearch(SingleBodyEndpoint):
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return the error of a response, which has no model and no usage. Total."""
-        return bare_info(body, holds=self.holds)
+        return bare_info(body, recognized=isinstance(body, dict) and self.holds in body)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the queries as user messages, and each document found as its JSON; either side may be None."""
@@ -188,6 +187,10 @@ class VectorStoreSearch(SingleBodyEndpoint):
             input=prompt_messages(dig(request, "query")),
             output=_output("tool", [_as_text(document) for document in items(response, "data")]),
         )
+
+
+def _is_graded(body: object) -> bool:
+    return isinstance(body, dict) and "reward" in body
 
 
 def _as_text(value: object) -> Text:
