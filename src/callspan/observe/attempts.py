@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import fail_open, ours, value_of
+from callspan.fail_open import fail_open, value_of
 from callspan.process.secrets import masked_error
-from callspan.providers import rate_limits
+from callspan.providers import rate_limits, registry
 from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.error_kinds import classify, error_info
 from callspan.record.call import Attempt, ErrorInfo, RateLimits, Timing
@@ -187,12 +187,7 @@ def _error(attempt: _Open) -> tuple[str, str]:
 
 
 def _json(content: bytes | None) -> object:
-    if not content or len(content) > _MAX_BODY_BYTES:
-        return None
-    try:
-        return msgspec.json.decode(content)
-    except ours(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    return registry.decoded(content) if content and len(content) <= _MAX_BODY_BYTES else None
 
 
 def usage_by_attempt(

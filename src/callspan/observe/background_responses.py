@@ -73,7 +73,7 @@ def completion(fetched: CallRecord) -> CallRecord:
         end_ns = unix_ns(response.completed) or end_ns
         start_ns = unix_ns(response.created) or start_ns
         outcome = _OUTCOMES.get(response.status, "success")
-    return _version(
+    return version_of(
         fetched,
         call_id=fetched.call_id,
         part="answered",
@@ -95,7 +95,7 @@ def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallR
     if status not in _ENDS:
         return None
     outcome = _OUTCOMES.get(status, "success")
-    return _version(
+    return version_of(
         server,
         call_id=response_call_id(server.provider, response_id),
         part="ended",
@@ -108,8 +108,8 @@ def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallR
     )
 
 
-def _version(server: CallInfo | CallRecord, **known: Any) -> CallRecord:  # noqa: ANN401 - any field
-    """Return a version of a call's record with the server and only the given fields of the request."""
+def version_of(server: CallInfo | CallRecord, **known: Any) -> CallRecord:  # noqa: ANN401 - any field
+    """Return a version of a call's record with the server and the given fields only."""
     return CallRecord(
         provider=server.provider,
         sdk=server.sdk,

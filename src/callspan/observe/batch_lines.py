@@ -20,13 +20,13 @@ import msgspec
 
 from callspan.background import AtomicFlag, OwnThread
 from callspan.fail_open import fail_open, ours, reported
-from callspan.observe.background_responses import IN_PROGRESS
+from callspan.observe.background_responses import IN_PROGRESS, version_of
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
 from callspan.providers.batches import BatchInfo, RequestLine, ResultLine, endpoint_of
 from callspan.providers.wire_json import unix_ns
 from callspan.record.call import Attempt, CallRecord, Request, Response, Timing
-from callspan.record.codec import encode_json, exact_json
+from callspan.record.codec import encode_json, exact_json, is_json
 from callspan.record.ids import batch_call_id, batch_line_id
 
 BLOCK_BYTES: Final = 1 << 16
@@ -44,19 +44,15 @@ LINES: Final = OwnThread("callspan-batches", at_exit_s=30.0)
 submit: Final = LINES.put
 """Queues work for the thread; at the latest it is done when the process ends."""
 _BLOCK_BYTES: Final = 1 << 18
-_skim: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _READ_REQUEST: Final = fail_open("read a request of a batch")
 _READ_ANSWER: Final = fail_open("read an answer of a batch")
 _MESSAGES: Final = "/v1/messages"
 
 
-class Seen:
+class Seen(msgspec.Struct, eq=False):
     """The number of bytes of a results file that this process has read; shared by all its readers."""
 
-    __slots__ = ("end",)
-
-    def __init__(self) -> None:
-        self.end = 0
+    end: int = 0
 
 
 class LineReader:
@@ -125,7 +121,7 @@ class LineReader:
     def finish(self, *, complete: bool) -> None:
         """Report the end of the bytes; `complete` False: the reader stopped early, possibly within a line."""
         if self._finished is None:
-            self._take_lines(last=complete or _is_json(b"".join(self._held)))
+            self._take_lines(last=complete or is_json(b"".join(self._held)))
             self._last_ns = time.time_ns() if complete or not self._last_ns else self._last_ns
             self._finished = complete
             submit(self._settle)
@@ -259,14 +255,6 @@ class UnknownResults:
             self._found()
 
 
-def _is_json(data: bytes) -> bool:
-    try:
-        _skim(data)
-    except ours(msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
 class UploadedLines:
     """The lines of an in-memory or open file. May be read again until `close`."""
 
@@ -380,17 +368,14 @@ def answered(reading: CallRecord, batch: BatchInfo, line: ResultLine) -> CallRec
     error = line.error or info.error
     outcome = "error" if line.outcome == "success" and error is not None else line.outcome
     attempts = [Attempt(number=1, start_ns=0, status=line.status, request_id=line.request_id)]
-    return CallRecord(
+    return version_of(
+        reading,
         call_id=batch_call_id(reading.provider, batch.id, batch_line_id(line.custom_id)),
         part="answered",
         seen_in="batch",
         seen_ns=reading.timing.start_ns,
-        provider=reading.provider,
         api="unknown" if endpoint is None else endpoint.api,
         operation="chat" if endpoint is None else endpoint.operation,
-        sdk=reading.sdk,
-        server_address=reading.server_address,
-        server_port=reading.server_port,
         batch_id=batch.id,
         custom_id=line.custom_id,
         response=response,

@@ -7,16 +7,13 @@ import msgspec
 from callspan.record.call import Attempt, Timing
 
 
-class ExplicitTimes:
+class ExplicitTimes(msgspec.Struct, eq=False):
     """Offsets from the start of a call, in nanoseconds; None: not given."""
 
-    __slots__ = ("duration_ns", "first_token_ns", "is_past")
-
-    def __init__(self, *, is_past: bool = False) -> None:
-        """`is_past`: its start is given too, so that no time was observed."""
-        self.is_past = is_past
-        self.duration_ns: int | None = None
-        self.first_token_ns: int | None = None
+    is_past: bool = False
+    """Whether its start is given too, so that no time was observed."""
+    duration_ns: int | None = None
+    first_token_ns: int | None = None
 
     def timing(self, observed: Timing) -> Timing:
         """Return the times of the call, given those that were observed."""

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.background import LRUCache
+from callspan.observe.background_responses import IN_PROGRESS, version_of
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosted import Fold, HostedEndpoint, ModelRequest, Sent, SessionFacts, ToolRun
 from callspan.record.call import CallRecord, ErrorInfo, Part, Place, Request, Timing
@@ -20,7 +21,6 @@ from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.ids import response_call_id
 from callspan.record.merging import RANKS
 
-IN_PROGRESS: Final = "in_progress"
 _MOST_SESSIONS: Final = 512
 _MOST_THREADS: Final = 4096
 _MOST_SENT: Final = 256
@@ -213,17 +213,14 @@ def call_of(
     else:
         described = Request(model=described.model)
     in_progress = request.outcome == IN_PROGRESS
-    return CallRecord(
+    return version_of(
+        info,
         call_id=response_call_id(info.provider, request.key),
         part=_part(request),
         seen_in="events",
         seen_ns=now_ns,
-        provider=info.provider,
         api=reader.api,
         operation=request.operation,
-        sdk=info.sdk,
-        server_address=info.server_address,
-        server_port=info.server_port,
         place=Place(session_id=request.session_id, session_name=None if facts is None else facts.name),
         service=origin.service,
         host=origin.host,

@@ -27,6 +27,7 @@ from callspan.observe.ports import (
     Clock,
     Exchanged,
     Timeline,
+    nothing,
 )
 from callspan.observe.stream_timing import ChunkLog, ChunkTiming, no_piece
 from callspan.observe.token_estimates import estimated
@@ -416,11 +417,6 @@ class LiveCall(RecordedExchange):
             return None
 
 
-def _uncounted(info: CallInfo, error: ErrorInfo) -> None:
-    """Count nothing."""
-    del info, error
-
-
 class CallFactory(CallPorts, frozen=True, kw_only=True):
     """Starts calls; one per `instrument()`. Safe from any thread."""
 
@@ -428,7 +424,7 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
     """Starts to observe a request of another kind; a kind without a function is not observed."""
     webhook: WebhookReport | None = None
     """Called with the end of a background response that a webhook has reported; None: not wanted."""
-    connection_failed: Callable[[CallInfo, ErrorInfo], object] = _uncounted
+    connection_failed: Callable[[CallInfo, ErrorInfo], object] = nothing
     """Called with each websocket that could not be opened while no call waited for it. Never raises."""
 
     def with_clock(self, clock: Clock) -> CallFactory:

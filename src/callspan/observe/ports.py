@@ -84,20 +84,15 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     """None if only the body or the response shows it."""
 
 
-def _left(exchange: Exchange) -> None:
-    """Leave it as it is."""
-    del exchange
-
-
 def _uncounted(record: Processed[CallRecord]) -> Callable[[], object]:
     """Count nothing."""
     del record
     return bool
 
 
-def _without_tools(wire: Conversation, record: CallRecord) -> None:
-    """Record none."""
-    del wire, record
+def nothing(*about: object) -> None:
+    """Do nothing, for a port that nobody waits for."""
+    del about
 
 
 class ExchangePorts(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +107,7 @@ class ExchangePorts(msgspec.Struct, frozen=True, kw_only=True):
     """Set in a forked child until its first call."""
     on_first_call_after_fork: Callable[[], object] = bool
     """Called with the first call of a forked child. Never raises."""
-    submit_end: Callable[[Exchange], None] = _left
+    submit_end: Callable[[Exchange], None] = nothing
     """Called with an exchange whose end was not reported: calls `end` soon, on another thread."""
     run_again: RunAgain = not_again
     """Called with an end that was interrupted."""
@@ -141,7 +136,7 @@ class CallPorts(ExchangePorts, frozen=True, kw_only=True):
     """Called with the record of a call that was sent or has ended, for what refers to the call later. Never raises."""
     answered: Callable[[CallRecord], object] = bool
     """Called with the record of a background response that came with its own request. Never raises."""
-    tools_ran: Exchanged = _without_tools
+    tools_ran: Exchanged = nothing
     """Called with the messages and the record of a call in which tools of the provider have run. Never raises."""
     estimates: bool = False
     """Estimate tokens that the provider does not return."""

@@ -5,7 +5,6 @@ Calls are begun where their create is sent. All else is done on the thread that 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import deque
@@ -15,12 +14,12 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from callspan.errors import call_error, outcome_of, qualified_name
-from callspan.fail_open import fail_open, ours, value_of
+from callspan.fail_open import fail_open, value_of
 from callspan.frames import FRAMES, Read, WaitingBytes
 from callspan.observe.deferred_ends import end_abandoned
 from callspan.observe.live_call import CallFactory, LiveCall
 from callspan.observe.ports import CallInfo, Timeline
-from callspan.providers import rate_limits
+from callspan.providers import rate_limits, registry
 from callspan.providers.base import Endpoint
 from callspan.providers.error_kinds import error_info
 from callspan.providers.openai.lanes import Lanes, Step, body_of
@@ -35,14 +34,11 @@ Start: TypeAlias = Callable[[Timeline, dict[str, Any]], "LiveCall | None"]
 """Begins the call of a successor: takes its times and the body of its request."""
 
 
-class Observed:
+class Observed(msgspec.Struct, eq=False):
     """A call and its clock."""
 
-    __slots__ = ("call", "clock")
-
-    def __init__(self, call: LiveCall, clock: Timeline) -> None:
-        self.call = call
-        self.clock = clock
+    call: LiveCall
+    clock: Timeline
 
 
 _Step: TypeAlias = Step[Observed | None]
@@ -90,17 +86,14 @@ class Sending:
             self.done()
 
 
-class Ended:
+class Ended(msgspec.Struct, eq=False):
     """The end of a connection."""
 
-    __slots__ = ("error", "how", "is_proper")
-
-    def __init__(self, how: str, error: BaseException | None = None, *, is_proper: bool = False) -> None:
-        self.how = how
-        """`cut_off`, `closed` or `dropped`."""
-        self.error = error
-        self.is_proper = is_proper
-        """Whether the provider closed it without an error."""
+    how: str
+    """`cut_off`, `closed` or `dropped`."""
+    error: BaseException | None = None
+    is_proper: bool = False
+    """Whether the provider closed it without an error."""
 
 
 class SocketCalls:
@@ -217,20 +210,7 @@ def sent(call: LiveCall, body: dict[str, Any]) -> None:
 
 def decoded(message: str | bytes | bytearray | memoryview) -> dict[str, Any] | None:
     """Return a message as JSON; None if it is no JSON object."""
-    try:
-        found: Any = msgspec.json.decode(message)
-    except ours(msgspec.DecodeError, ValueError, RecursionError):
-        # What only the SDK's parser takes: NaN, lone surrogates.
-        found = _slowly_decoded(message)
-    return found if isinstance(found, dict) else None
-
-
-def _slowly_decoded(message: str | bytes | bytearray | memoryview) -> object:
-    """Return what the standard library reads; None if it is no JSON."""
-    try:
-        return json.loads(message if isinstance(message, str) else bytes(message))
-    except ours(ValueError, RecursionError):
-        return None
+    return mapping(registry.decoded(message if isinstance(message, str) else bytes(message)))
 
 
 def _fail(call: LiveCall, event: dict[str, Any]) -> None:

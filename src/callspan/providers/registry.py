@@ -163,18 +163,18 @@ def _vector_store_search(store_id: str) -> Endpoint:
     return kind(store_id)
 
 
-def decoded(body: msgspec.Raw | bytes) -> object:
+def decoded(body: msgspec.Raw | bytes | str) -> object:
     """Return the parsed JSON of a body, with lone surrogates and NaN allowed; None if invalid. Never raises."""
-    data = bytes(body)
+    data = body if isinstance(body, str) else bytes(body)
     if not data:
         return None
     try:
         return msgspec.json.decode(data)
-    except ours(msgspec.DecodeError, RecursionError):
+    except ours(msgspec.DecodeError, ValueError, RecursionError):
         return _leniently_decoded(data)
 
 
-def _leniently_decoded(data: bytes) -> object:
+def _leniently_decoded(data: bytes | str) -> object:
     """Parse JSON that msgspec rejects and the SDKs send: lone surrogates, NaN."""
     try:
         return json.loads(data)

@@ -71,6 +71,11 @@ def encode_json(value: object) -> bytes:
         return _encoder.encode(plain(value, keep_raw=True))
 
 
+def json_text(value: object) -> str | None:
+    """Return a text, such as the arguments of a tool call, or None as it is; any other value as JSON."""
+    return value if value is None or isinstance(value, str) else encode_json(value).decode()
+
+
 def encodable(text: str) -> str:
     """Return the text with U+FFFD for lone surrogates, which UTF-8, and so no exporter and no store, can hold."""
     if text.isascii():
@@ -173,7 +178,7 @@ def exact_json(content: bytes, body: object) -> bytes:
     """
     if not content.startswith(_OPENERS):
         return encode_json(body if body is not None else _text(content))
-    if body is not None and b"\n" not in content and b"\r" not in content and _is_json(content):
+    if body is not None and b"\n" not in content and b"\r" not in content and is_json(content):
         return content
     text = _text(content)
     try:
@@ -196,7 +201,8 @@ def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Ra
     return content, found if isinstance(found, list) else None
 
 
-def _is_json(content: bytes) -> bool:
+def is_json(content: bytes) -> bool:
+    """Return whether these bytes are one JSON value."""
     try:
         _skim(content)
     except ours(msgspec.DecodeError, RecursionError):

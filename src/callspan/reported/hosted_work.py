@@ -13,8 +13,8 @@ from opentelemetry.context import Context
 from callspan.agent.runtime import LEVELS, SPAN_REFS, ScopeSpanHandle, SpanRef, known_level
 from callspan.background import LOOK_UPS
 from callspan.fail_open import fail_open
+from callspan.observe.background_responses import IN_PROGRESS
 from callspan.observe.hosted_agents import (
-    IN_PROGRESS,
     HostedAgents,
     Origin,
     call_of,

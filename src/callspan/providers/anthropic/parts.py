@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable
 from typing import Final
 
-from callspan.fail_open import ours
-from callspan.providers.wire_json import detached, flag, integer, items, mapping, number, text
-from callspan.record.codec import encode_json
+from callspan.providers.media import from_base64, of_content, of_reference
+from callspan.providers.wire_json import detached, flag, items, mapping, text
+from callspan.record.codec import json_text
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import (
     Conversation,
@@ -100,7 +98,7 @@ def _tool_call(block: _Block) -> Part:
     return ToolCall(
         id=text(block, "id"),
         name=name,
-        arguments=_arguments(block.get("input")),
+        arguments=json_text(block.get("input")),
         tool_type=_tool_type(text(block, "type") or "", name),
         incomplete=flag(block, "incomplete") is True,
         extra=extra or None,
@@ -113,12 +111,6 @@ def _tool_type(kind: str, name: str | None) -> str:
         return "function"
     hosted = kind.removesuffix(_TOOL_USE)
     return name or hosted if hosted == "server" else hosted
-
-
-def _arguments(given: object) -> str | None:
-    if given is None or isinstance(given, str):
-        return given
-    return encode_json(given).decode()
 
 
 def _tool_result(block: _Block) -> Part:
@@ -151,21 +143,8 @@ def _inline(modality: str, source: _Block) -> Part:
     """Return media given inline as base64, or their reference in the record."""
     mime, reference = text(source, "media_type"), mapping(source, "data", MEDIA_KEY)
     if reference is not None:
-        return Media(
-            modality=modality,
-            mime=mime or text(reference, "mime"),
-            sha256=text(reference, "sha256"),
-            size=integer(reference, "bytes"),
-            width=integer(reference, "width"),
-            height=integer(reference, "height"),
-            seconds=number(reference, "seconds"),
-        )
-    try:
-        data = base64.b64decode(text(source, "data") or "", validate=True)
-    except ours(ValueError):
-        data = b""
-    digest = hashlib.sha256(data).hexdigest() if data else None
-    return Media(modality=modality, mime=mime, sha256=digest, size=len(data) or None)
+        return of_reference(modality, mime or text(reference, "mime"), reference)
+    return of_content(modality, mime, from_base64(text(source, "data") or "") or None)
 
 
 def _linked(modality: str, source: _Block) -> Part:

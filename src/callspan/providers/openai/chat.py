@@ -16,7 +16,7 @@ from callspan.providers.openai.parts import list_or_none, media, parts_of
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import UNFIT, detached, dig, flag, integer, items, mapping, objects, text, word
 from callspan.record.call import Response
-from callspan.record.codec import encodable, encode_json
+from callspan.record.codec import encodable, json_text
 from callspan.record.messages import (
     CONTENT_FILTER,
     LENGTH,
@@ -153,7 +153,7 @@ def message_parts(fields: dict[str, object]) -> Iterator[Part]:
     # Snowflake sends empty objects for absent fields.
     called = mapping(fields, "function_call")
     if called and any(called.values()):
-        yield ToolCall(name=text(called, "name") or None, arguments=_arguments(called.get("arguments")))
+        yield ToolCall(name=text(called, "name") or None, arguments=json_text(called.get("arguments")))
     for tool in objects(fields, "executed_tools"):
         yield _hosted_call(tool)
     audio = mapping(fields, "audio")
@@ -213,25 +213,18 @@ def _tool_call(call: dict[str, object]) -> ToolCall:
     return ToolCall(
         id=text(call, "id") or None,
         name=text(inner, "name") or None,
-        arguments=_arguments(inner.get("input" if kind == "custom" else "arguments")),
+        arguments=json_text(inner.get("input" if kind == "custom" else "arguments")),
         tool_type=text(call, "type") or kind,
         incomplete=flag(call, "incomplete") is True,
         extra=extra or None,
     )
 
 
-def _arguments(value: object) -> str | None:
-    """Return the text of the arguments; an object, as some servers send, is encoded as JSON."""
-    if value is None or isinstance(value, str):
-        return value
-    return encode_json(value).decode()
-
-
 def _hosted_call(tool: dict[str, object]) -> ToolCall:
     kind = text(tool, "type") or "hosted"
     return ToolCall(
         name=text(tool, "name") or kind,
-        arguments=_arguments(tool.get("arguments")),
+        arguments=json_text(tool.get("arguments")),
         tool_type=kind,
         extra={key: detached(value) for key, value in tool.items() if key not in ("type", "name", "arguments")} or None,
     )

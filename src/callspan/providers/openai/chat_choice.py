@@ -31,6 +31,24 @@ _SPECIFIC_THOUGHTS: Final = f"{_SPECIFIC}.{_THOUGHTS}"
 _KNOWN_IN_CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "token_ids", "text"})
 
 
+def choice_index(choice: dict[str, Any], position: int) -> int:
+    """Return the index of a choice; without one its position in the chunk."""
+    index = choice.get("index")
+    return index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else position
+
+
+def add_logprobs(known: dict[str, Any] | None, logprobs: dict[str, Any]) -> dict[str, Any]:
+    """Return the known log probabilities of a choice with those of a chunk: lists grow, of others the last one wins."""
+    known = {} if known is None else known
+    for key, value in logprobs.items():
+        held = known.get(key)
+        if isinstance(value, list) and isinstance(held, list):
+            held.extend(detached(value))
+        elif value is not None or key not in known:
+            known[key] = detached(value)
+    return known
+
+
 class Audio:
     """An audio output under construction."""
 
@@ -183,7 +201,7 @@ class ChoiceAccumulator:
         if isinstance(reason, str) and reason:
             self.finish_reason = reason
         if isinstance(logprobs, dict):
-            self._add_logprobs(logprobs)
+            self._logprobs = add_logprobs(self._logprobs, logprobs)
         if isinstance(ids, list):
             self._add_ids(ids)
         for key, value in choice.items():
@@ -290,15 +308,6 @@ class ChoiceAccumulator:
     def _add_ids(self, ids: list[Any]) -> None:
         self._ids = [] if self._ids is None else self._ids
         self._ids.extend(detached(ids))
-
-    def _add_logprobs(self, logprobs: dict[str, Any]) -> None:
-        self._logprobs = {} if self._logprobs is None else self._logprobs
-        for key, value in logprobs.items():
-            known = self._logprobs.get(key)
-            if isinstance(value, list) and isinstance(known, list):
-                known.extend(detached(value))
-            elif value is not None or key not in self._logprobs:
-                self._logprobs[key] = detached(value)
 
     def _add_other(self, key: str, value: object) -> bool:
         if key in _FOLDED:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from callspan.fail_open import ours
-from callspan.providers.openai.chat_choice import ChoiceAccumulator
+from callspan.providers.openai.chat_choice import ChoiceAccumulator, choice_index
 from callspan.providers.wire_json import detached, overlay
 
 # `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
@@ -131,9 +131,7 @@ class ChatAccumulator:
         return carried
 
     def _add_choice(self, choice: dict[str, Any], position: int) -> bool:
-        index = choice.get("index")
-        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-            index = position
+        index = choice_index(choice, position)
         lane = self._choices.get(index)
         if lane is None:
             lane = self._choices[index] = ChoiceAccumulator(index)

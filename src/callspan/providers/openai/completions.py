@@ -7,6 +7,7 @@ from typing import Any
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.chat import choices_info, finish_reason, in_order
+from callspan.providers.openai.chat_choice import add_logprobs, choice_index
 from callspan.providers.openai.chat_stream import ChunkHeader
 from callspan.providers.openai.parts import prompt_messages
 from callspan.providers.wire_json import StringBuilder, detached, dig, overlay, text
@@ -29,7 +30,7 @@ class _Choice:
                 overlay(self.extra, {key: value})
         self.finish_reason = finish_reason(choice.get("finish_reason")) or self.finish_reason
         if isinstance(logprobs := choice.get("logprobs"), dict):
-            self._add_logprobs(logprobs)
+            self.logprobs = add_logprobs(self.logprobs, logprobs)
         fragment = choice.get("text")
         if isinstance(fragment, str):
             self.text.add(fragment)
@@ -38,15 +39,6 @@ class _Choice:
     def body(self) -> dict[str, Any]:
         known = {"index": self.index, "text": self.text.joined(), "finish_reason": self.finish_reason}
         return {**known, "logprobs": detached(self.logprobs), **detached(self.extra)}
-
-    def _add_logprobs(self, logprobs: dict[str, Any]) -> None:
-        self.logprobs = {} if self.logprobs is None else self.logprobs
-        for key, value in logprobs.items():
-            known = self.logprobs.get(key)
-            if isinstance(value, list) and isinstance(known, list):
-                known.extend(detached(value))
-            elif value is not None or key not in self.logprobs:
-                self.logprobs[key] = detached(value)
 
 
 class CompletionAccumulator:
@@ -92,9 +84,7 @@ class CompletionAccumulator:
         return self._envelope.body("text_completion", choices)
 
     def _choice(self, choice: dict[str, Any], position: int) -> _Choice:
-        index = choice.get("index")
-        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-            index = position
+        index = choice_index(choice, position)
         if index not in self._choices:
             self._choices[index] = _Choice(index)
         return self._choices[index]

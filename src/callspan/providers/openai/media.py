@@ -7,15 +7,13 @@ endpoint returns without streaming: its complete images, else the last partial o
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.media import from_base64
 from callspan.providers.openai.base import OpenAIEndpoint, bare_info, unix_time
 from callspan.providers.openai.parts import media, prompt_messages
 from callspan.providers.openai.usage import usage_of
@@ -156,10 +154,10 @@ class SpeechAccumulator:
             return True
         kind, encoded = text(chunk, "type") or "", word(chunk, "audio")
         if encoded is not None:
-            try:
-                self.add_bytes(base64.b64decode(encoded, validate=True), None)
-            except ours(binascii.Error, ValueError):
+            sound = from_base64(encoded)
+            if sound is None:
                 return False
+            self.add_bytes(sound, None)
         self.complete = self.complete or kind.endswith(".done")
         overlay(self._fields, {key: value for key, value in chunk.items() if key not in ("type", "audio")})
         return encoded is not None

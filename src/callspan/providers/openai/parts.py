@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 from collections.abc import Callable
 from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from callspan.fail_open import ours
-from callspan.providers.wire_json import detached, dig, integer, items, mapping, number, text
+from callspan.providers.media import from_base64, of_content, of_reference
+from callspan.providers.wire_json import detached, dig, items, mapping, text
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, UnknownPart
 
@@ -33,23 +30,14 @@ def media(
     found = mapping(source, MEDIA_KEY) or mapping(part, MEDIA_KEY)
     if found is not None:
         mime = text(found, "mime") or mime
-        return Media(
-            modality=_modality(modality, mime),
-            mime=mime,
-            sha256=text(found, "sha256"),
-            size=integer(found, "bytes"),
-            width=integer(found, "width"),
-            height=integer(found, "height"),
-            seconds=number(found, "seconds"),
-            file_id=file_id,
-        )
+        return of_reference(_modality(modality, mime), mime, found, file_id)
     if not isinstance(source, str) or not source:
         return Media(modality=_modality(modality, mime), mime=mime, file_id=file_id) if file_id else None
     if source[:5].lower() == "data:":
         return _inline(modality, source, mime, file_id)
     if "://" in source[:16]:
         return Media(modality=_modality(modality, mime), mime=mime, url=source, file_id=file_id)
-    return _described(modality, mime, _decoded(source), file_id)
+    return of_content(_modality(modality, mime), mime, from_base64(source), file_id)
 
 
 def audio_mime(sound: object) -> str | None:
@@ -66,23 +54,9 @@ def url_of(value: object) -> object:
 def _inline(modality: str, source: str, mime: str | None, file_id: str | None) -> Media:
     head, _, data = source[5:].partition(",")
     mime = head.partition(";")[0].strip().lower() or mime
-    content = _decoded(data) if head.lower().endswith(";base64") else unquote_to_bytes(data.encode("utf-8", "replace"))
-    return _described(modality, mime, content, file_id)
-
-
-def _described(modality: str, mime: str | None, content: bytes | None, file_id: str | None) -> Media:
-    kind = _modality(modality, mime)
-    if content is None:
-        return Media(modality=kind, mime=mime, file_id=file_id)
-    digest = hashlib.sha256(content).hexdigest()
-    return Media(modality=kind, mime=mime, sha256=digest, size=len(content), file_id=file_id)
-
-
-def _decoded(data: str) -> bytes | None:
-    try:
-        return base64.b64decode(data, validate=True)
-    except ours(binascii.Error, ValueError):
-        return None
+    is_base64 = head.lower().endswith(";base64")
+    content = from_base64(data) if is_base64 else unquote_to_bytes(data.encode("utf-8", "replace"))
+    return of_content(_modality(modality, mime), mime, content, file_id)
 
 
 def _modality(default: str, mime: str | None) -> str:

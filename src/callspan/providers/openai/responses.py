@@ -15,7 +15,7 @@ from callspan.providers.openai.responses_stream import ResponsesAccumulator
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, flag, items, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
-from callspan.record.codec import encode_json
+from callspan.record.codec import json_text
 from callspan.record.messages import (
     CONTENT_FILTER,
     LENGTH,
@@ -248,7 +248,7 @@ def _call(item: _Fields, tool_type: str) -> ToolCall:
     return ToolCall(
         id=text(item, "call_id") or text(item, "id") or None,
         name=text(item, "name") or (None if tool_type in _NAMED else tool_type),
-        arguments=None if at is None else _as_text(item[at]),
+        arguments=json_text(None if at is None else item[at]),
         tool_type=tool_type,
         incomplete=flag(item, "incomplete") is True or text(item, "status") in _CUT,
         extra=extra or None,
@@ -281,10 +281,6 @@ def _result(item: _Fields, kind: str) -> ToolResult:
         content=detached(content),
         tool_type=tool_type,
     )
-
-
-def _as_text(value: object) -> str:
-    return value if isinstance(value, str) else encode_json(value).decode()
 
 
 _READERS: Final[dict[str, Callable[[_Fields], list[Part]]]] = {
