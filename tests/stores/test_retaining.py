@@ -475,7 +475,8 @@ class TestContents:
 
     def test_doctor_names_the_stores_that_cannot(self, tmp_path: Path) -> None:
         urls = (*(f"{kind}:///{tmp_path}/calls.{kind}" for kind in ("sqlite", "jsonl")), "clickhouse://u@h/d")
-        names = {one.name for one in doctor._retention(Settings(stores=urls, retain_content_days=1.0))}
+        found = doctor._retention(Settings(stores=urls, retain_content_days=1.0), tmp_path)
+        names = {one.name for one in found}
         assert names == {f"content in {urls[1]}"}
 
     def test_a_pass_takes_contents_once_an_hour_and_says_so(
