@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -15,8 +16,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callspan.stores.base import CallFilter
+from callspan.stores.base import CallFilter, StoreError
 from callspan.stores.sqlite import text_search
+from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.urls import open_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, delete_session
@@ -77,6 +79,25 @@ def test_a_search_finds_what_a_scan_finds(
             assert reader.count_calls(which) == len(expected.calls_with(part))
             assert sum(one.calls for one in reader.summary("session", which)) == len(expected.calls_with(part))
         delivery.close()
+
+
+def test_a_search_that_was_interrupted_anywhere_finds_all_the_next_time(tmp_path: Path) -> None:
+    delivery, records = Delivery(f"sqlite:///{tmp_path / 'calls.db'}"), Records()
+    delivery.write(*(records.call(answer=f"quick {number} \u00dcber") for number in range(5)))
+    interrupted = 0
+    for steps in itertools.count(1, 7):
+        with contextlib.closing(SQLiteReader(tmp_path / "calls.db")) as reader:
+            reader._connection.set_progress_handler(lambda: 1, steps)
+            try:
+                reader.count_calls(CallFilter(text="QUICK"))
+            except (StoreError, sqlite3.OperationalError):
+                interrupted += 1
+            else:
+                break
+            reader._connection.set_progress_handler(None, 0)
+            assert [reader.count_calls(CallFilter(text=part)) for part in ("QUICK", "\u00fcBER", "slow")] == [5, 5, 0]
+    assert interrupted > 10
+    delivery.close()
 
 
 def test_each_character_that_folds_to_ascii_is_found(tmp_path: Path) -> None:

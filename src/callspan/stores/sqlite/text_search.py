@@ -115,7 +115,8 @@ class TextSearch:
         self._part = part
         self._contents, self._calls = f"found_contents_{number}", f"found_calls_{number}"
         for table in (self._contents, self._calls):
-            self._run(f"CREATE TEMP TABLE {table} (id INTEGER PRIMARY KEY)")
+            # What an interrupt has left is there, and empty.
+            self._run(f"CREATE TEMP TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY)")
         compare = f"callspan_finds_{number}"
         connection.create_function(compare, 1, self._contains, deterministic=True)
         contains, self._patterns = _condition(part, self._sample() if part.isascii() else "", compare)
