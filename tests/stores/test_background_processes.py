@@ -78,7 +78,8 @@ class Processes:
         assert subprocess.Popen([*program, *given, *does]).wait() == -signal.SIGKILL
 
     def deliver(self, name: str) -> None:
-        ship_once(self.place / name, store_sinks((self.url,), self.prices), 30.0)
+        counters = ship_once(self.place / name, store_sinks((self.url,), self.prices), 30.0)
+        assert counters["oldest_unshipped_ms"] == 0, counters
 
     def hook(self) -> None:
         payload, headers = self.provider.webhook(self.job.read_text(), "whsec_c2VjcmV0")
