@@ -30,6 +30,7 @@ if _typing.TYPE_CHECKING:
     from callspan.agent.sessions import Session
     from callspan.agent.timesteps import Timestep
     from callspan.comparison.call_sums import summary
+    from callspan.erasing import erase
     from callspan.opening import open_store
     from callspan.otlp.byte_bounds import ByteBoundedExporter
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, GroqInstrumentor, OpenAIInstrumentor

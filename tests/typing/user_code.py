@@ -43,6 +43,12 @@ def starts() -> None:
     callspan.instrument(sdks=("mistral",))  # type: ignore[arg-type]
 
 
+def erases() -> None:
+    receipt = callspan.erase("calls.db", sessions="s1", dry_run=True)
+    assert_type(receipt.is_complete, bool)
+    callspan.erase("calls.db", everywhere="s1")  # type: ignore[arg-type]
+
+
 def records_by_hand(body: dict[str, object]) -> None:
     with callspan.record_call(provider="vllm", api="messages", model="m", server="http://gpu:1/v1") as call:
         assert_type(call, callspan.RecordedCall)
