@@ -15,19 +15,16 @@ from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 import msgspec
+from msgspec.structs import fields
 
 from callspan.fail_open import Once, log
 from callspan.safe_urls import safe_url
 from callspan.settings import (
     Content,
-    Fsync,
     InvalidValueError,
-    Media,
-    Native,
     Parse,
     SettingError,
     Settings,
-    TracePer,
     Vocabulary,
     count,
     days,
@@ -74,42 +71,26 @@ _ELSEWHERE: Final = frozenset(
 _warned: Final = Once()
 """What has been warned of in this process."""
 _LONGEST_NAME: Final = 64
-_VARIABLES: Final[Mapping[str, tuple[str, Parse]]] = {
-    "enabled": ("CALLSPAN_ENABLED", flag),
-    "stores": ("CALLSPAN_STORES", urls),
-    "content": ("CALLSPAN_CONTENT", one_of(Content, off=(False, *_NO_CONTENT))),
-    "vocabularies": ("CALLSPAN_VOCABULARIES", words_of(Vocabulary)),
-    "llm_raw": ("CALLSPAN_LLM_RAW", flag),
-    "max_attribute_bytes": ("CALLSPAN_MAX_ATTRIBUTE_BYTES", size),
-    "max_span_bytes": ("CALLSPAN_MAX_SPAN_BYTES", size),
-    "max_record_bytes": ("CALLSPAN_MAX_RECORD_BYTES", size),
-    "media": ("CALLSPAN_MEDIA", one_of(Media)),
-    "propagate": ("CALLSPAN_PROPAGATE", flag),
-    "stream_usage": ("CALLSPAN_STREAM_USAGE", flag),
-    "estimate_usage": ("CALLSPAN_ESTIMATE_USAGE", flag),
-    "chunk_log": ("CALLSPAN_CHUNK_LOG", count),
-    "native": ("CALLSPAN_NATIVE", one_of(Native)),
-    "log_events": ("CALLSPAN_LOG_EVENTS", flag),
-    "completion_hook": ("OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK", text),
-    "attempt_spans": ("CALLSPAN_ATTEMPT_SPANS", flag),
-    "hosted_spans": ("CALLSPAN_HOSTED_SPANS", flag),
-    "fsync": ("CALLSPAN_FSYNC", one_of(Fsync)),
-    "spool_max_bytes": ("CALLSPAN_SPOOL_MAX_BYTES", size),
-    "spool_dir": ("CALLSPAN_SPOOL_DIR", path),
-    "flush_on_sigterm": ("CALLSPAN_FLUSH_ON_SIGTERM", flag),
-    "trace_per": ("CALLSPAN_TRACE_PER", one_of(TracePer)),
-    "prices": ("CALLSPAN_PRICES", path),
-    "span_cost": ("CALLSPAN_SPAN_COST", flag),
-    "compatibility": ("CALLSPAN_COMPATIBILITY", flag),
-    "retain_days": ("CALLSPAN_RETAIN_DAYS", limit_of(days)),
-    "retain_content_days": ("CALLSPAN_RETAIN_CONTENT_DAYS", limit_of(days)),
-    "retain_bytes": ("CALLSPAN_RETAIN_BYTES", limit_of(size)),
-    "strict": ("CALLSPAN_STRICT", flag),
-    "service": ("OTEL_SERVICE_NAME", text),
+_OF_KIND: Final[Mapping[object, Parse]] = {
+    bool: flag,
+    int: size,
+    str | None: text,
+    Path | None: path,
+    float | None: limit_of(days),
+    int | None: limit_of(size),
 }
+"""How a setting is read, by the type of its values. Other types are words, each a `Literal`."""
 _PARSERS: Final[Mapping[str, Parse]] = {
-    "content_on_spans": flag,
-    **{name: parse for name, (_, parse) in _VARIABLES.items()},
+    **{one.name: _OF_KIND[one.type] if one.type in _OF_KIND else one_of(one.type) for one in fields(Settings)},
+    "stores": urls,
+    "content": one_of(Content, off=(False, *_NO_CONTENT)),
+    "vocabularies": words_of(Vocabulary),
+    "chunk_log": count,
+}
+_VARIABLES: Final[Mapping[str, str]] = {
+    **{name: f"{_PREFIX}{name.upper()}" for name in _PARSERS if name != "content_on_spans"},
+    "completion_hook": "OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK",
+    "service": "OTEL_SERVICE_NAME",
 }
 _DEFAULTS: Final = Settings()
 
@@ -189,7 +170,7 @@ def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
     environment = dict(os.environ)
     paths = [str(python_path), *environment.get("PYTHONPATH", "").split(os.pathsep)]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in dict.fromkeys(paths) if path)
-    environment[_VARIABLES["stores"][0]] = stores
+    environment[_VARIABLES["stores"]] = stores
     environment[_RUN_PROCESS_VARIABLE] = str(os.getpid())
     return environment
 
@@ -204,17 +185,17 @@ def _from_environment(
 ) -> dict[str, object]:
     """Return the values of the environment; invalid ones that no argument replaces are added to `troubles`."""
     values: dict[str, object] = {}
-    for name, (variable, parse) in _VARIABLES.items():
+    for name, variable in _VARIABLES.items():
         value = environment.get(variable, "").strip()
         if not value or name in given:
             continue
         try:
-            values[name] = parse(value)
+            values[name] = _PARSERS[name](value)
         except InvalidValueError as error:
             values[name] = _in_place_of(name, error.kept)
             troubles.append(f"{variable}={error.shown}: {error}. {_applies(name, values[name])}")
         values[name] = _usable(name, values[name], checks, troubles)
-    if not environment.get(_VARIABLES["content"][0], "").strip():
+    if not environment.get(_VARIABLES["content"], "").strip():
         _take_standard_content(environment, values, [] if "content" in given else troubles)
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         values["enabled"] = False
@@ -242,7 +223,7 @@ def _usable(name: str, value: object, checks: Checks, troubles: list[str]) -> ob
     refused = {one: error for one in several if (error := _refused(check, one)) is not None}
     wrong = {one: _without_variable(error, name) for one, error in refused.items()}
     left = "This store is left out" if isinstance(value, tuple) else _applies(name, default)
-    troubles += [f"{_VARIABLES[name][0]}: {trouble}. {left}" for trouble in wrong.values()]
+    troubles += [f"{_VARIABLES[name]}: {trouble}. {left}" for trouble in wrong.values()]
     if isinstance(value, tuple):
         return tuple(one for one in value if one not in wrong)
     return default if wrong else value
@@ -258,7 +239,7 @@ def _refused(check: Callable[[object], object], value: object) -> SettingError |
 
 
 def _without_variable(error: SettingError, name: str) -> str:
-    return str(error).removeprefix(f"{_VARIABLES[name][0]}: ")
+    return str(error).removeprefix(f"{_VARIABLES[name]}: ")
 
 
 def _take_standard_content(environment: Mapping[str, str], values: dict[str, object], troubles: list[str]) -> None:
@@ -275,7 +256,7 @@ def _take_standard_content(environment: Mapping[str, str], values: dict[str, obj
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    known = {variable for variable, _ in _VARIABLES.values()}
+    known = set(_VARIABLES.values())
     endings = [variable.removeprefix(_PREFIX) for variable in known]
     for name in sorted(environment):
         if name.upper().startswith(_PREFIX) and name not in known and name not in _ELSEWHERE:
@@ -307,4 +288,4 @@ def _printed(value: object) -> str:
 
 def variables() -> Mapping[str, str]:
     """Return setting -> environment variable, for documentation and `doctor`."""
-    return {name: variable for name, (variable, _) in _VARIABLES.items()}
+    return _VARIABLES
