@@ -22,11 +22,17 @@ _FAR: Final = 1 << 40
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path` (created 0600); waits without limit. Raises OSError."""
+def locked(path: Path, timeout_s: float | None = None) -> Iterator[None]:
+    """Hold the lock file at `path` (created 0600); `timeout_s` None: waits without limit.
+
+    Raises TimeoutError if it takes longer, and OSError.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        _lock(descriptor)
+        if timeout_s is None:
+            _lock(descriptor)
+        elif not _locked_within(descriptor, timeout_s):
+            raise TimeoutError(f"{path} is locked by another process")
         try:
             yield
         finally:
@@ -35,22 +41,13 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-@contextmanager
-def locked_soon(path: Path, timeout_s: float) -> Iterator[None]:
-    """Hold the lock file at `path` as `locked` does. Raises TimeoutError if it takes too long, and OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        deadline = time.monotonic() + timeout_s
-        while not try_lock(descriptor):
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"{path} is locked by another process")
-            time.sleep(_POLL_S)
-        try:
-            yield
-        finally:
-            unlock(descriptor)
-    finally:
-        os.close(descriptor)
+def _locked_within(descriptor: int, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not try_lock(descriptor):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 if sys.platform == "win32":

@@ -118,12 +118,19 @@ def guarded_data(original: Function, step: fail_open, followed: Followed, unfoll
 
     For functions called for every chunk of a stream, at minimal cost.
     """
-    make = _any_data_hook
     if inspect.isfunction(original) and not hasattr(original, "__wrapped__"):
         given = [*parameters(original).values()][1:]
         are_usual = all(each.kind is each.KEYWORD_ONLY and each.default is each.empty for each in given)
-        make = _data_hook if are_usual and {each.name for each in given} == _DATA else make
-    return update_wrapper(make(original, step, followed, unfollowed), original)
+        if are_usual and {each.name for each in given} == _DATA:
+            return update_wrapper(_data_hook(original, step, followed, unfollowed), original)
+    data_of, response_of = reader(original, "data", 1), reader(original, "response", 3)
+    # The same for a function that is given these in another way.
+    show = _data_hook(lambda *_, **__: None, step, followed, unfollowed)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        show(args[0], data=data_of(args, kwargs), cast_to=None, response=response_of(args, kwargs))
+
+    return guarded(original, HookSteps(step=step, begin=begin))
 
 
 def _data_hook(original: Function, step: fail_open, followed: Followed, unfollowed: Unfollowed) -> Function:
@@ -146,30 +153,6 @@ def _data_hook(original: Function, step: fail_open, followed: Followed, unfollow
             if not _swallowed(step):
                 raise
         return original(self, data=data, cast_to=cast_to, response=response)
-
-    return hooked
-
-
-def _any_data_hook(original: Function, step: fail_open, followed: Followed, unfollowed: Unfollowed) -> Function:
-    """Return the hook of a function with any parameters, `data` and `response` among them."""
-    are_wanted, note = unfollowed
-    data_of, response_of = reader(original, "data", 1), reader(original, "response", 3)
-
-    def hooked(self: Any, /, *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - the original's own
-        try:
-            args = (self, *rest)
-            data, response = data_of(args, named), response_of(args, named)
-            follower = followed.by_id.get(id(response))
-            if follower is None and (current := followed.current.get()) is not None and current.read is response:
-                follower = current
-            if follower is not None:
-                follower.data(data)
-            elif are_wanted and data.__class__ is dict and "usage" in data and data["usage"]:
-                note(self, response)
-        except Exception:
-            if not _swallowed(step):
-                raise
-        return original(self, *rest, **named)
 
     return hooked
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from callspan.background import LRUCache
-from callspan.file_lock import locked, locked_soon
+from callspan.file_lock import locked
 from callspan.record.call import CallRecord, Part, Stage
 from callspan.record.codec import NO_RECORD, decode, encode_json
 from callspan.record.events import SCOPE_TYPES, Record, SessionRecord, TimestepRecord, record_key
@@ -122,7 +122,7 @@ class JsonLinesStore:
         check_there(self.path)
         os.close(os.open(self.path, _APPEND & ~os.O_CREAT))
         if self.lock_path.exists():
-            with locked_soon(self.lock_path, _MOMENT_S):
+            with locked(self.lock_path, _MOMENT_S):
                 pass
         record = entry.decode(entry)
         with tempfile.TemporaryFile(dir=self.path.parent) as file:
