@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -154,11 +153,10 @@ def erase(
     # First what waits: what is delivered meanwhile is then found in its store.
     with _reading([waiting, *able]) as readers:
         chosen = _chosen(readers, which, *(one or frozenset() for one in some), everywhere=everywhere)
-    act = partial(_attempt, chosen=chosen, act=_counted if dry_run else _erased)
     return Receipt(
         dry_run=dry_run,
         erased_ns=chosen.scope.erased_ns,
-        stores=list(map(act, (*able, waiting))),
+        stores=[_attempt(store, chosen, dry_run=dry_run) for store in (*able, waiting)],
         cannot_erase=[store.name for store in found if not isinstance(store, Erasable)],
         shared_by=sorted(chosen.shared_by),
         everywhere=everywhere,
@@ -405,28 +403,23 @@ def _errors() -> tuple[type[Exception], ...]:
     return (StoreError, OSError, *driver_errors())
 
 
-_Act: TypeAlias = "Callable[[_Erasing, DeletionScope], Erased]"
-
-
-def _attempt(store: _Erasing, chosen: _Choice, act: _Act) -> Erased:
+def _attempt(store: _Erasing, chosen: _Choice, *, dry_run: bool) -> Erased:
+    """Erase what is chosen from a store, or count it."""
+    left = [] if store not in chosen.failures else [chosen.failures[store]]
+    contents = None
     try:
-        erased = act(store, chosen.scope)
+        if dry_run:
+            counts = _rows(store, chosen.scope)
+        else:
+            removed = store.remove(chosen.scope)
+            counts = {table.name: getattr(removed, table.name) for table in TABLES.values()}
+            contents = removed.contents
+            left += [] if removed.left is None else [removed.left]
     except ours(EmptyStoreError):
         return Erased(store=store.name)
     except ours(*_errors()) as error:
         return Erased(store=store.name, left=error_text(error))
-    left = [why for why in (chosen.failures.get(store), erased.left) if why is not None]
-    return msgspec.structs.replace(erased, left="; ".join(left) or None)
-
-
-def _erased(store: _Erasing, scope: DeletionScope) -> Erased:
-    removed = store.remove(scope)
-    counts: dict[str, Any] = {table.name: getattr(removed, table.name) for table in TABLES.values()}
-    return Erased(store=store.name, **counts, contents=removed.contents, left=removed.left)
-
-
-def _counted(store: _Erasing, scope: DeletionScope) -> Erased:
-    return Erased(store=store.name, **_rows(store, scope))
+    return Erased(store=store.name, **counts, contents=contents, left="; ".join(left) or None)
 
 
 def _rows(store: _Erasing, scope: DeletionScope) -> dict[str, Any]:

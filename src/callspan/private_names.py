@@ -45,7 +45,7 @@ class PrivateName(NamedTuple):
     """Modules, or `module:Class` for what classes and their instances have; in each that is there."""
     fallback: str
     """What is done without it."""
-    lost: str
+    lost: str = ""
     """What is lost without it, as the warning says it; empty: nothing."""
     with_: str = ""
     """Expected only where that class or module has this name too: older versions lack both."""
@@ -154,11 +154,11 @@ HELPER_TAG: Final = PrivateName(
     "that the tools of `mcp_tool` are of MCP servers",
 )  # fmt: skip
 BASE_URL: Final = PrivateName(
-    "_base_url", _of_sdks("_base_client", "BaseClient"), "the public `base_url` is read, which costs more", ""
+    "_base_url", _of_sdks("_base_client", "BaseClient"), "the public `base_url` is read, which costs more"
 )
 RESOURCE_CLIENT: Final = PrivateName(
     "_client", ("openai._resource:SyncAPIResource", "openai._resource:AsyncAPIResource"),
-    "webhooks are taken for those of openai itself", "",
+    "webhooks are taken for those of openai itself",
 )  # fmt: skip
 ITERATOR: Final = PrivateName(
     "_iterator", (*_of_sdks("_streaming", "Stream"), *_of_sdks("_streaming", "AsyncStream")),
@@ -187,56 +187,43 @@ FRAMES: Final = PrivateName(
     ),
     "later requests of a stream are not seen", "the attempts of streams of anthropic's fallback middleware",
 )  # fmt: skip
-ATTRIBUTES: Final = PrivateName(
-    "_attributes", ("opentelemetry.sdk.trace:ReadableSpan",), "attributes are set by the public method", ""
-)
-BOUNDED_DICT: Final = PrivateName(
-    "_dict", ("opentelemetry.attributes:BoundedAttributes",), "attributes are set by the public method", ""
-)
-MAX_VALUE_LEN: Final = PrivateName(
-    "max_value_len", ("opentelemetry.attributes:BoundedAttributes",), "attributes are set by the public method", ""
-)
-MAXLEN: Final = PrivateName(
-    "maxlen", ("opentelemetry.attributes:BoundedAttributes",), "attributes are set by the public method", ""
-)
-LIMITS: Final = PrivateName("_limits", ("opentelemetry.sdk.trace:Span",), "events are added by the public method", "")
-SPAN_LIMITS: Final = PrivateName(
-    "SpanLimits", ("opentelemetry.sdk.trace",), "events are added by the public method", ""
-)
+_BY_METHOD: Final = "attributes are set by the public method"
+_BOUNDED: Final = ("opentelemetry.attributes:BoundedAttributes",)
+ATTRIBUTES: Final = PrivateName("_attributes", ("opentelemetry.sdk.trace:ReadableSpan",), _BY_METHOD)
+BOUNDED_DICT: Final = PrivateName("_dict", _BOUNDED, _BY_METHOD)
+MAX_VALUE_LEN: Final = PrivateName("max_value_len", _BOUNDED, _BY_METHOD)
+MAXLEN: Final = PrivateName("maxlen", _BOUNDED, _BY_METHOD)
+_EVENT_BY_METHOD: Final = "events are added by the public method"
+_SPAN: Final = ("opentelemetry.sdk.trace:Span",)
+LIMITS: Final = PrivateName("_limits", _SPAN, _EVENT_BY_METHOD)
+ADD_EVENT: Final = PrivateName("_add_event", _SPAN, _EVENT_BY_METHOD)
+SPAN_LIMITS: Final = PrivateName("SpanLimits", ("opentelemetry.sdk.trace",), _EVENT_BY_METHOD)
+EVENT: Final = PrivateName("Event", ("opentelemetry.sdk.trace",), _EVENT_BY_METHOD)
 PROVIDER_LIMITS: Final = PrivateName(
     "_span_limits", ("opentelemetry.sdk.trace:TracerProvider",), "the limits of the environment are taken",
     "limits given to a provider, on spans that a store sends",
 )  # fmt: skip
-EVENT: Final = PrivateName("Event", ("opentelemetry.sdk.trace",), "events are added by the public method", "")
-ADD_EVENT: Final = PrivateName(
-    "_add_event", ("opentelemetry.sdk.trace:Span",), "events are added by the public method", ""
-)
 SPAN_PROCESSOR: Final = PrivateName(
-    "_span_processor", ("opentelemetry.sdk.trace:Span",), "spans of other instrumentations are left to their owners",
+    "_span_processor", _SPAN, "spans of other instrumentations are left to their owners",
     "spans of calls whose LLM span a framework never ends",
 )  # fmt: skip
 SDK_SPAN: Final = PrivateName(
     "_Span", ("opentelemetry.sdk.trace",), "a span that can only be read is exported",
     "where a framework never ends its span: what span processors do in `_on_ending`",
 )  # fmt: skip
-INTERNAL: Final = PrivateName(
-    "_internal", ("opentelemetry.metrics",), "the meter provider is looked up on every call, which costs more", ""
-)
+_LOOKED_UP: Final = "the meter provider is looked up on every call, which costs more"
+_METRICS: Final = ("opentelemetry.metrics._internal",)
+INTERNAL: Final = PrivateName("_internal", ("opentelemetry.metrics",), _LOOKED_UP)
+METER_PROVIDER: Final = PrivateName("_METER_PROVIDER", _METRICS, _LOOKED_UP)
+PROXY_METER_PROVIDER: Final = PrivateName("_ProxyMeterProvider", _METRICS, "the placeholder is fed, which costs more")
 URI: Final = PrivateName(
-    "uri", ("websockets.client:ClientProtocol",), "its name in websockets 13 is read", "", with_="process_response"
+    "uri", ("websockets.client:ClientProtocol",), "its name in websockets 13 is read", with_="process_response"
 )
 OLD_URI: Final = "wsuri"
 QUEUED: Final = PrivateName(
     "_queue", ("openai._send_queue:SendQueue",), "they are no calls",
     "failed calls of creates that waited for a websocket",
 )  # fmt: skip
-METER_PROVIDER: Final = PrivateName(
-    "_METER_PROVIDER", ("opentelemetry.metrics._internal",),
-    "the meter provider is looked up on every call, which costs more", "",
-)  # fmt: skip
-PROXY_METER_PROVIDER: Final = PrivateName(
-    "_ProxyMeterProvider", ("opentelemetry.metrics._internal",), "the placeholder is fed, which costs more", ""
-)
 SELF_WRAPPER: Final = PrivateName(
     "_self_wrapper", ("wrapt:FunctionWrapper",), "other instrumentations are not looked for",
     "the warning of other instrumentations, and calls through those set up before callspan",

@@ -41,7 +41,6 @@ _FLUSH_WORKER: Final = fail_open("send the spans of a forked worker")
 _DELIVER: Final = fail_open("deliver the records of a forked worker")
 _LIBRARIES: Final = ("multiprocessing", "billiard")
 """billiard is Celery's own copy of multiprocessing."""
-_FLUSH_WORKER_S: Final = 3.0
 _DELIVER_S: Final = 2.0
 _AFTER_SPOOL: Final = 50
 
@@ -207,4 +206,4 @@ class ForkedWorkers:
 
     def _end(self) -> None:
         with _FLUSH_WORKER:
-            self._flush(_FLUSH_WORKER_S)
+            self._flush(_FLUSH_S)

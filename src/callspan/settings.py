@@ -47,11 +47,6 @@ _FILE_URL: Final = re.compile(r"(?:sqlite3?|jsonl|unix|console)(?:\+\w+)?://", r
 _FILE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3", ".jsonl", ".ndjson")
 
 
-def stricter(one: Content, other: Content | None) -> Content:
-    """Return the stricter content level; None restricts nothing."""
-    return one if other is None else strictest(one, other)
-
-
 def strictest(*levels: Content | None) -> Content:
     """Return the strictest of content levels; None restricts nothing."""
     return "off" if "off" in levels else "metadata" if "metadata" in levels else "full"

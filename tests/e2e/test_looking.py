@@ -13,11 +13,11 @@ from typing import Final
 
 import pytest
 
+from callspan import file_lock
 from callspan.cli import doctor
 from callspan.cli.ship import spool_of
 from callspan.cli.store_check import store_check
 from callspan.delivery.recorder import store_sinks
-from callspan.file_lock import locked_soon
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.settings_loader import load
@@ -179,7 +179,7 @@ def test_what_waits_is_shown_for_each_store(tmp_path: Path) -> None:
     """Not what the directory holds: one store has it all."""
     both = f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
     spool = Spool(spool_of(both), store_sinks(both))
-    with locked_soon(tmp_path / "calls.jsonl.lock", 1):
+    with file_lock.locked(tmp_path / "calls.jsonl.lock", 1):
         for ident in ("s0", "s1"):
             spool.append(encode(session(ident)))
         until(lambda: [state.delivered for state in spool.states()] == [2, 0])

@@ -23,7 +23,7 @@ from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.events import METADATA_FIELDS
 from callspan.record.plain_json import plain
-from callspan.settings import STRICTNESS, Content, stricter, strictest
+from callspan.settings import STRICTNESS, Content, strictest
 from callspan.settings_loader import content_word
 
 _P = ParamSpec("_P")
@@ -219,7 +219,7 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
 
     def _within(self, outer: Context) -> Context:
         """Return the context with the more restrictive setting."""
-        return with_content(outer, stricter(self._setting, block_of(outer)))
+        return with_content(outer, strictest(self._setting, block_of(outer)))
 
     def _without(self, current: Context, outer: Context) -> Context:
         """Return the current context with the level of the blocks around."""

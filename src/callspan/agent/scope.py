@@ -32,7 +32,7 @@ from callspan.record.ids import new_id
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import span_ids
 from callspan.semconv.scope_messages import Observed, observed
-from callspan.settings import Content, stricter, strictest
+from callspan.settings import Content, strictest
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -130,7 +130,7 @@ class Scope(ABC):
     @property
     def _content_level(self) -> Content:
         """The content level that it was begun with, also by the setting, for what comes after its end."""
-        return self._level if self._runtime is None else stricter(self._level, self._runtime.content)
+        return self._level if self._runtime is None else strictest(self._level, self._runtime.content)
 
     @property
     def state(self) -> str:
@@ -391,7 +391,7 @@ class Scope(ABC):
         if self._runtime is None:
             return
         with _RECORDING:
-            shown = self._runtime.process(record, stricter(self._level, level), point)
+            shown = self._runtime.process(record, strictest(self._level, level), point)
             shown = self._span.event(shown)
             self._write(shown)
             self._observe(shown)

@@ -24,7 +24,7 @@ from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.live_call import CallFactory
-from callspan.settings import Content, Native, stricter
+from callspan.settings import Content, Native, strictest
 
 Function: TypeAlias = Callable[..., Any]
 Reader: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
@@ -360,7 +360,7 @@ class HookContext:
         if lacks_session(context):
             return None
         requested = content_of(context)
-        return self.factories.get(self.content if requested is None else stricter(self.content, requested))
+        return self.factories.get(self.content if requested is None else strictest(self.content, requested))
 
     def lacks(self, sdk: str | None, name: str) -> bool:
         """Return whether a name could not be hooked in the SDK (`openai/1.2.3`), so that the caller uses a fallback."""

@@ -18,7 +18,7 @@ from callspan.process.parameters import allowed_of
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Outcome, Redaction, Request, Response
 from callspan.record.codec import encode_json, request_messages
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, Totals
-from callspan.settings import Content, stricter
+from callspan.settings import Content, strictest
 
 _TEXTS: Final = (
     "name", "user_id", "group_id", "task_id", "user_step_id", "custom_id", "experiment", "label", "source", "sender",
@@ -75,7 +75,7 @@ def at_level(record: Record, level: Content, why: str = "content") -> Record:
     if level == "full":
         return record
     if isinstance(record, CallRecord):
-        record = replace(record, content_level=stricter(level, record.content_level))
+        record = replace(record, content_level=strictest(level, record.content_level))
     return without_content(record, keep_facts=level == "metadata", why=why)
 
 

@@ -18,7 +18,7 @@ import msgspec
 from callspan.record.call import NO_BODY, PARTS, STAGES, CallRecord, Part, Redaction, Request, Response, Stage, Timing
 from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.record.usage import Cost
-from callspan.settings import stricter
+from callspan.settings import strictest
 
 RANKS: Final[dict[Part, int]] = {part: rank for rank, part in enumerate(PARTS)}
 """The rank of each part."""
@@ -90,7 +90,7 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
         "response": _response(higher.response, lower.response),
         "usage": _known("usage", higher, lower),
         "cost": _cost(higher, lower),
-        "content_level": stricter(higher.content_level, lower.content_level),
+        "content_level": strictest(higher.content_level, lower.content_level),
         "first_seen_ns": first_seen_ns,
         "timing": _timing(created, higher),
         "conversation": None,

@@ -24,7 +24,7 @@ from callspan.record.call import PARTS, STAGES
 from callspan.record.codec import encode_json
 from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation
-from callspan.settings import Content, stricter
+from callspan.settings import Content, strictest
 from callspan.stores.columns import MAX_COUNT, TABLES, Form, Table
 
 Cell: TypeAlias = str | int | float | bytes | bytearray | None
@@ -278,7 +278,7 @@ def _has_all_of(newer: SessionRecord | TimestepRecord, older: SessionRecord | Ti
         return False
     if isinstance(older, SessionRecord) and isinstance(newer, SessionRecord):
         level = newer.content_level
-        if stricter(level, older.content_level) != level:
+        if strictest(level, older.content_level) != level:
             return False
     return older.metadata.keys() <= newer.metadata.keys()
 
@@ -330,7 +330,7 @@ def _merged(one: _Versioned, other: _Versioned) -> _Versioned:
         values[_START] = min(cast("list[int]", starts))
     levels = [cast("Content", versioned.values[_LEVEL]) for versioned in (one, other) if _LEVEL in versioned.values]
     if levels:
-        values[_LEVEL], stamps[_LEVEL] = reduce(stricter, levels), max(one.version, other.version)
+        values[_LEVEL], stamps[_LEVEL] = strictest(*levels), max(one.version, other.version)
     return _Versioned(values, stamps, max(one.version, other.version))
 
 

@@ -49,7 +49,7 @@ from callspan.reported.hosted_work import HostedWork
 from callspan.reported.look_ups import LookUps
 from callspan.reported.reports import Outlet, Reports
 from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.settings import Content, SettingError, Settings, shown, stricter, strictest
+from callspan.settings import Content, SettingError, Settings, shown, strictest
 from callspan.spans.adopted import ADOPTED_SPANS
 from callspan.spans.call import CallSpans, Tracers, tracer_of
 from callspan.spans.instruments import CallMetrics
@@ -74,8 +74,8 @@ _LOAD_STORES: Final = fail_open("import what delivers to the stores")
 class Pipeline:
     """The objects built from the settings. Starts no thread and opens no file."""
 
-    def __init__(self, settings: Settings, providers: Providers, deferred_ends: DeferredEnds | None = None) -> None:
-        """`deferred_ends` completes interrupted ends; None: they are not completed."""
+    def __init__(self, settings: Settings, providers: Providers, deferred_ends: DeferredEnds) -> None:
+        """`deferred_ends` completes interrupted ends."""
         self.settings = settings
         self.providers = providers
         self._deferred_ends = deferred_ends
@@ -91,7 +91,7 @@ class Pipeline:
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
         self._rule = None if providers.content_for is None else ContentRule(providers.content_for)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
-        stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
+        stricter_ones = {level: strictest(settings.content, level) for level in get_args(Content)}
         self._processors = {
             level: caller_processors(msgspec.structs.replace(settings, content=level), providers.redact)
             for level in set(stricter_ones.values())
@@ -159,15 +159,13 @@ class Pipeline:
                 record_provider_tools(self.runtime, wire, record, level)
 
     def _submit_end(self, call: Exchange) -> None:
-        if self._deferred_ends is not None:
-            self._deferred_ends.note(call, "cancelled")
+        self._deferred_ends.note(call, "cancelled")
 
     def _run_again(self, end: Callable[[], object], tokens: Mapping[str, bool]) -> None:
         """Have an interrupted end run again; count what has lost its token and may not have been done."""
-        if self._deferred_ends is not None:
-            self._deferred_ends.put(end)
-            if tokens != TOKENS:
-                self._deferred_ends.put(self.recorder.interrupted)
+        self._deferred_ends.put(end)
+        if tokens != TOKENS:
+            self._deferred_ends.put(self.recorder.interrupted)
 
     def _priced(self, processed: Processed[Record]) -> None:
         self._metrics.priced(processed)
