@@ -196,15 +196,6 @@ def test_a_role_in_every_delta_stays_on_the_fast_path() -> None:
     assert message(*chunks) == {"role": "assistant", "content": "abc"}
 
 
-@points("reason", [None, ""])
-def test_an_empty_finish_reason_is_none(reason: str | None) -> None:
-    accumulator = ChatAccumulator()
-    accumulator.add(chunk({"content": "x"}, finish=reason))
-    body = accumulator.body()
-    assert ChatCompletions().response_info(body).response.finish_reasons == [None]
-    assert not accumulator.complete
-
-
 def test_the_last_finish_reason_wins_and_null_does_not_erase() -> None:
     body = fold(chunk({}, finish="stop"), chunk({}, finish="tool_calls"), chunk({}, finish=None))
     assert body["choices"][0]["finish_reason"] == "tool_calls"
@@ -383,10 +374,6 @@ def test_audio_is_joined_also_when_each_fragment_is_padded() -> None:
     assert body["audio"] == {"id": "audio_1", "expires_at": 99, "data": "YWJj", "transcript": "Hello"}
 
 
-def test_audio_that_is_not_base64_is_joined_as_it_came() -> None:
-    assert message(chunk({"audio": {"data": "??="}}), chunk({"audio": {"data": "!!"}}))["audio"]["data"] == "??=!!"
-
-
 def test_a_whole_body_in_a_stream_is_folded_too() -> None:
     whole = {
         **HEAD,
@@ -535,10 +522,6 @@ def test_the_index_counts_and_not_the_place_in_the_list() -> None:
     assert [choice["message"]["content"] for choice in body["choices"]] == ["A", "B"]
     odd = [{"index": True, "delta": {"content": "A"}}, {"index": -1, "delta": {"content": "B"}}]
     assert [choice["index"] for choice in fold({**HEAD, "choices": odd})["choices"]] == [0, 1]
-
-
-def test_obfuscation_padding_is_not_part_of_the_response() -> None:
-    assert "obfuscation" not in fold(chunk({"content": "x"}, obfuscation="a8Kd"))
 
 
 @points("fragments", [["QQ==", "no base64!"], ["QQ==", "QUI", "QQ=="]])
