@@ -145,6 +145,7 @@ nightly: newest test-all alone coverage documents bench bench-peers matrix mutan
 	CALLSPAN_SOCKET_SOAK=1800000 $(PYTEST) tests/faults/test_websockets.py -k flat
 	CALLSPAN_INTERRUPTS=all $(PYTEST) tests/faults/test_interrupts.py
 	CALLSPAN_SIGNALS=all $(PYTEST) tests/faults/test_calls_in_signals.py
+	CALLSPAN_LEAKS=all $(PYTEST) -n 2 tests/faults/test_leaks.py
 
 clean:  ## Remove what the targets above have made
 	rm -rf .cache mutants $(VENV) .venv-matrix .venv-peers .venv-newest .venv-bench .venv-frameworks .venv-trainers .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis
