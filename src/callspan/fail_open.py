@@ -99,10 +99,9 @@ def reported(step: fail_open) -> tuple[type[Exception], ...]:
 
 def value_of(function: Callable[[], _T]) -> _T | None:
     """Return what `function` returns, or None if it raises. For code that is not ours: `repr`, `model_dump`."""
-    try:
+    with _FOREIGN:
         return function()
-    except ours(Exception):
-        return None
+    return None
 
 
 def ours(*kinds: type[_E]) -> tuple[type[_E], ...]:
@@ -164,6 +163,15 @@ def forget_failures() -> None:
     _warned.forget()
 
 
+class _Quiet(fail_open):
+    __slots__ = ()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        return error is not None and not is_interrupt(error)
+
+
 class Attempt(fail_open):
     """Swallows like `fail_open`, and keeps the error for its caller to report. For one use."""
 
@@ -182,6 +190,9 @@ class Attempt(fail_open):
         self.error = error
         report(self.what, error, level=logging.DEBUG)
         return True
+
+
+_FOREIGN: Final = _Quiet("use an object of the application")
 
 
 def _passed_handler(error: BaseException) -> bool:

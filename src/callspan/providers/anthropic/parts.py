@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from callspan.providers.media import from_base64, of_content, of_reference
+from callspan.providers.media_parts import from_base64, of_content, of_reference
 from callspan.providers.wire_json import detached, flag, items, mapping, text
 from callspan.record.codec import json_text
 from callspan.record.media_reference import MEDIA_KEY

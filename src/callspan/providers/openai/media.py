@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.media import from_base64
+from callspan.providers.media_parts import from_base64
 from callspan.providers.openai.base import OpenAIEndpoint, bare_info, unix_time
 from callspan.providers.openai.parts import media, prompt_messages
 from callspan.providers.openai.usage import usage_of

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from callspan.providers.media import from_base64, of_content, of_reference
+from callspan.providers.media_parts import from_base64, of_content, of_reference
 from callspan.providers.wire_json import detached, dig, items, mapping, text
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, UnknownPart
