@@ -119,7 +119,7 @@ def session_row(summary: SessionSummary) -> Row:
 
 def _fields(record: object, names: Iterable[str]) -> Row:
     """Return these fields of a record, or of None, of which nothing is known."""
-    return {name: getattr(record, name, None) for name in names}
+    return {name: None if record is None else getattr(record, name) for name in names}
 
 
 def output_text(call: CallRecord) -> str | None:
