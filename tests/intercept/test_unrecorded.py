@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -250,3 +251,20 @@ def test_nothing_is_lost_or_counted_twice_where_two_threads_write(tmp_path: Path
         thread.join()
     calls.flush(5.0)
     assert read_losses(tmp_path).unrecorded["/v1/new_thing"].calls == 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_was_noted_before_a_fork_is_counted_once(tmp_path: Path) -> None:
+    forget_warnings()
+    calls = UnrecordedCalls(lambda: tmp_path)
+    calls.note("/before", warn=False)
+    child = os.fork()
+    if child == 0:
+        calls.note("/in the child", warn=False)
+        calls.flush(10.0)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    calls.note("/after", warn=False)
+    calls.flush(10.0)
+    found = {path: count.calls for path, count in read_losses(tmp_path).unrecorded.items()}
+    assert found == {"/before": 1, "/in the child": 1, "/after": 1}

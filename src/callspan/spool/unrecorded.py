@@ -45,12 +45,14 @@ class UnrecordedCalls:
             directory = self._directory()
             if directory is None:
                 return
-            if directory not in self._logs:
+            losses = self._logs.get(directory)
+            if losses is None:
                 forks.register(self)
+                # Another thread, or the code that this one has interrupted, may add one at the same time.
+                losses = self._logs.setdefault(directory, LossLog(directory))
             now = time.time_ns()
             count = Loss(path, 1, calls=1, first_ns=now, last_ns=now)
-            # Another thread, or the code that this one has interrupted, may add one at the same time.
-            self._logs.setdefault(directory, LossLog(directory)).count_later(Losses(unrecorded={path: count}))
+            losses.count_later(Losses(unrecorded={path: count}))
 
     def flush(self, timeout_s: float) -> None:
         """Write what was counted so far."""
