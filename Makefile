@@ -62,7 +62,6 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/mypy --explicit-package-bases --no-incremental tests/typing
 	$(BIN)/lint-imports
 	$(BIN)/python tools/schema.py --check
-	$(BIN)/python tools/tree.py --check
 	$(BIN)/python tools/attributes.py --check
 	$(BIN)/python tools/coverage.py --check
 	$(BIN)/python tools/columns.py --check
