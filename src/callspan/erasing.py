@@ -232,8 +232,7 @@ class _Waiting:
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._places: dict[Path, list[SpoolLocation]] = {}
-        # What waits for the same store to keep less or more of it has a place of its own.
-        for one in dict.fromkeys(one for url in urls for one in (url, *find_store(url).at_every_level)):
+        for one in dict.fromkeys(urls):
             for place in places(urls, one):
                 self._places.setdefault(place.directory, []).append(place)
 

@@ -173,14 +173,6 @@ def test_what_waits_for_a_store_that_cannot_erase_goes_when_it_is_named(tmp_path
     segment.release()
 
 
-@pytest.mark.parametrize("level", ["full", "metadata", "off"])
-def test_what_waits_for_a_store_at_another_level_of_content_goes_too(tmp_path: Path, level: str) -> None:
-    url = f"sqlite:///{tmp_path}/calls"
-    held(tmp_path / "calls.spool", f"{url}?content=metadata", *waiting(Records())).release()
-    receipt = erase(url if level == "full" else f"{url}?content={level}", HERS)
-    assert (receipt.is_complete, receipt.stores[-1].calls, canaries(tmp_path)) == (True, 2, 0)
-
-
 def test_what_cannot_be_erased_yet_or_not_be_told_apart_is_said(tmp_path: Path) -> None:
     url, spool = f"sqlite:///{tmp_path}/calls", tmp_path / "calls.spool"
     segment = held(spool, url, *waiting(Records()))

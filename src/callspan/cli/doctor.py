@@ -277,7 +277,7 @@ def store_state(url: str, settings: Settings) -> Check:
 
     trouble, detail = store_check(url)
     made_by = distribution_of(url)
-    by = (f"; store of {made_by}" if made_by else "") + _kept(url)
+    by = f"; store of {made_by}" if made_by else ""
     try:
         waits = still_waiting(places(settings.stores, url))
     except SettingError:
@@ -307,14 +307,6 @@ def _unjoined(url: str) -> Iterator[Check]:
         number = f"{plural(len(found), 'reward', 'name')} no recorded call, session, step or event"
         detail = f"{number}; given {age(found[-1])} ago or later. They are kept, and belong to it once it is recorded"
         yield Check("stores", f"rewards in {safe_name(url)}", "note", detail, "See: callspan rewards --unjoined")
-
-
-def _kept(url: str) -> str:
-    try:
-        level = find_store(url).content
-    except SettingError:
-        return ""
-    return "" if level == "full" else f"; content is {level}"
 
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:
@@ -383,7 +375,7 @@ def _retention(settings: Settings, directory: Path) -> Iterator[Check]:
                 yield Check("stores", f"retention of {store.name}", "note", detail)
             elif settings.retain_content_days is not None and not store.reduces:
                 detail = "content is kept as long as the records: it cannot be deleted without them here"
-                advice = "Set retain_days or retain_bytes too, or let it keep less: ?content=metadata in its URL."
+                advice = "Set retain_days or retain_bytes too."
                 yield Check("stores", f"content in {store.name}", "note", detail, advice)
 
 

@@ -194,7 +194,7 @@ def _url(url: str, directory: Path) -> str:
         shown = safe_name(url)
     else:
         shown = f"{scheme_of(store.url)}:///{_relative(store.path, directory)}"
-    return store.with_level(shown)
+    return shown
 
 
 def _nothing(places: str) -> str:

@@ -16,19 +16,19 @@ from callspan.fail_open import Once, fail_open, log, ours, report, reported
 from callspan.process import callbacks
 from callspan.process.content import without_bodies
 from callspan.process.processed import Processed, passes_first, queue
-from callspan.process.processors import delivery_processors, store_processors
+from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
 from callspan.record.span_frames import SegmentHead, SpanFrame, encode_frame_of
-from callspan.settings import Content, SettingError, Settings, strictest
+from callspan.settings import SettingError, Settings
 from callspan.spool.directory import Listing
 from callspan.spool.losses import Losses, Occasions, add_losses
-from callspan.spool.processed_sink import ProcessedSink, Reduction
+from callspan.spool.processed_sink import ProcessedSink
 from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Queued, Spool
 from callspan.spool.unrecorded import UnrecordedCalls
-from callspan.stores.protocol import Retainable, Store
+from callspan.stores.protocol import Retainable
 from callspan.stores.spools import spool_directory
 from callspan.stores.urls import find_store, split_urls
 
@@ -260,19 +260,10 @@ def store_sinks(
     return [
         ProcessedSink(
             store.sink(), delivery.run, delivered if number == first else None,
-            pauses=pauses, path=store.path, identity=store.identity, reduction=_reduction(_level(store, stores)),
+            pauses=pauses, path=store.path, identity=store.identity,
         )
         for number, store in enumerate(stores)
     ]  # fmt: skip
-
-
-def _level(store: Store, stores: Sequence[Store]) -> Content:
-    """Return the content that a store keeps; the stricter level holds where it is named twice."""
-    return strictest(*(one.content for one in stores if one.address == store.address))
-
-
-def _reduction(level: Content) -> Reduction | None:
-    return None if level == "full" else Reduction(store_processors(level).run, f" content={level}")
 
 
 def check_prices(prices: object) -> None:

@@ -54,17 +54,10 @@ class Otlp(ServerStore):
     takes_spans = True
 
     def __init__(self, url: str) -> None:
-        """Raises SettingError for a URL with a user, a query or a content level."""
+        """Raises SettingError for a URL with a user or a query."""
         super().__init__(url)
         if names_user(url) or "?" in self.url:
             raise self.error("has a user or options: headers, TLS and time limit are those of OTEL_EXPORTER_OTLP_*")
-        if self.content != "full":
-            raise self.error("has a `content`: what spans show is set by the settings `content`, `content_on_spans`")
-
-    @property
-    def at_every_level(self) -> list[str]:
-        """Its URL: it has no level of its own."""
-        return [self.url]
 
     def sink(self) -> Sink:
         """Return the sink, not connected. Raises SettingError where a package that it needs is not installed."""

@@ -41,7 +41,7 @@ from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record
 from callspan.record.plain_json import plain
 from callspan.record.span_handle import SpanHandle, with_span_ids
-from callspan.settings import Content, Settings
+from callspan.settings import Settings
 
 TRUNCATED_KEY: Final = "callspan_truncated"
 _SIZED: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content"}
@@ -258,11 +258,6 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None, *, i
 def delivery_processors(prices: Path | None) -> Processors:
     """Return the processors that run on the way from the spool to a store; `prices` is the user's own price file."""
     return Processors([Processor(_PRICE, ComputedCost(prices), _unchanged, calls_only=True)])
-
-
-def store_processors(level: Content) -> Processors:
-    """Return the processors for a store that keeps less content than its record has."""
-    return Processors([Processor(fail_open("remove the content of a record"), partial(at_level, level=level))])
 
 
 def with_provider_cost(record: Record) -> Record:

@@ -216,13 +216,12 @@ def _size(entry: os.DirEntry[str]) -> int:
 def store_key(directory: Path, sink: Sink) -> str:
     """Return a short hash of the store that a sink delivers to.
 
-    A sink with a `path` is identified by the path relative to the spool, so that the key is the same on another mount,
-    and by what it keeps: who knows it as a store of everything may not deliver what waits for one that keeps less.
+    A sink with a `path` is identified by the path relative to the spool, so that the key is the same on another mount.
     """
     path = getattr(sink, "path", None)
     name = getattr(sink, "identity", sink.name)
     if isinstance(path, Path):
-        name = os.path.relpath(path.absolute(), directory.absolute()) + getattr(sink, "keeps", "")
+        name = os.path.relpath(path.absolute(), directory.absolute())
     return hashlib.sha256(f"{type(sink).__name__} {name}".encode()).hexdigest()[:_DIGITS]
 
 

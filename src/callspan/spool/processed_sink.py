@@ -5,15 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
-from msgspec.structs import replace
-
-from callspan.record.codec import encode
 from callspan.record.events import Record
-from callspan.spool.sink import Entry, PoisonError, Sink, TakesSpans, Tending, decode_payload
+from callspan.spool.sink import Entry, Sink, TakesSpans, Tending, decode_payload
 
 Process: TypeAlias = Callable[[Record], Record]
 """From a record as it was written to the one to store; the same object if nothing changes. Must not raise."""
@@ -22,14 +18,6 @@ Delivered: TypeAlias = Callable[[Record], object]
 _AT_A_STRETCH_NS: Final = 250_000
 _PAUSE_S: Final = 0.0 if sys.platform == "win32" else 0.000_05
 """Sleep between records, longer than waking a thread takes. 0 on Windows, where it would be a millisecond or more."""
-
-
-class Reduction(NamedTuple):
-    """What a store keeps of records, if not all of their content."""
-
-    process: Process
-    keeps: str
-    """Distinguishes stores of one file that keep different content."""
 
 
 class ProcessedSink:
@@ -44,18 +32,15 @@ class ProcessedSink:
         pauses: bool = False,
         path: Path | None = None,
         identity: str | None = None,
-        reduction: Reduction | None = None,
     ) -> None:
         """`pauses`: sleep between records to let other threads run.
 
         `path` is that of a store that is a file, the same for every URL of it; `identity` distinguishes stores of the
-        same name. `reduction` removes what this store does not keep; the sink is given the result alone, encoded.
+        same name.
         """
         self._sink = sink
         self._process = process
         self._delivered = delivered
-        self._reduce = None if reduction is None else reduction.process
-        self.keeps = "" if reduction is None else reduction.keeps
         self._spans = sink if isinstance(sink, TakesSpans) else None
         self.takes_spans = self._spans is not None
         self._pauses = pauses
@@ -85,7 +70,6 @@ class ProcessedSink:
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries, processed."""
         delivered, takes_spans = self._delivered, self.takes_spans
-        deliver = self._sink.deliver if self._reduce is None else partial(self._deliver_reduced, self._reduce)
         # A full batch means that the sink is behind: do not sleep.
         self._pausing = self._pauses and len(entries) < self.batch_entries
         changed: list[Record] = []
@@ -101,13 +85,10 @@ class ProcessedSink:
                 changed.append(record)
             return written if takes_spans else record
 
-        deliver([Entry(one.segment, one.start, one.end, one.payload, decode, one.shared) for one in entries])
+        self._sink.deliver([Entry(one.segment, one.start, one.end, one.payload, decode, one.shared) for one in entries])
         if delivered is not None:
             for record in changed:
                 delivered(record)
-
-    def _deliver_reduced(self, reduce: Process, entries: Sequence[Entry]) -> None:
-        self._sink.deliver([_reduced(entry, entry.decode(entry), reduce) for entry in entries])
 
     def _pause(self) -> None:
         if time.perf_counter_ns() - self._paused_ns > _AT_A_STRETCH_NS:
@@ -117,20 +98,9 @@ class ProcessedSink:
             self._paused_ns = time.perf_counter_ns()
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Save an entry that cannot be stored, as received, for inspection; without content that it does not keep."""
-        if self._reduce is not None:
-            try:
-                entry = _reduced(entry, decode_payload(entry.payload), self._reduce)
-            except PoisonError:
-                entry, reason = replace(entry, payload=b""), "not a record; the store keeps less than all content"
+        """Save an entry that cannot be stored, as received, for inspection."""
         self._sink.set_aside(entry, reason)
 
     def close(self) -> None:
         """Close files and connections."""
         self._sink.close()
-
-
-def _reduced(entry: Entry, record: Record, reduce: Process) -> Entry:
-    """Return the entry as if only this had been written."""
-    reduced = reduce(record)
-    return replace(entry, payload=encode(reduced), decode=lambda _: reduced, shared=None)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol, cast, get_args, runtime_checkable
-from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
+from typing import Any, ClassVar, Final, Protocol, cast, runtime_checkable
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 
@@ -19,14 +18,11 @@ from callspan.fail_open import ours
 from callspan.forks import late_attribute
 from callspan.record.events import Record
 from callspan.safe_urls import HIDDEN, names_user, safe_name, unescaped, user_of
-from callspan.settings import Content, SettingError, strictest
+from callspan.settings import SettingError
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import DeletionResult, DeletionScope, Keep, Reader
 
 SETTING: Final = "CALLSPAN_STORES"
-_LEVEL: Final = "content"
-_MISPLACED: Final = re.compile(rf"[#?&;]\s*{_LEVEL}\s*=", re.IGNORECASE)
-"""Of a URL whose `content=` is taken out: where it stood is no query, for example behind a `#` or a `;`."""
 _LOOPBACK: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
 _OF_IPV6: Final = 2
 """Colons that an address has at least, and host and port have not."""
@@ -53,7 +49,6 @@ class Store:
         url: The URL, with its password.
         name: The URL without user, password and query, fit for logs; sinks and readers have the same.
         options: The options in the URL.
-        content: The content that it keeps of what it is given, by `content=` in the URL, which `url` lacks.
         path: The path of a store that is a file or a socket; else None.
     """
 
@@ -74,11 +69,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Raises SettingError for a URL with an option that is unknown or has an invalid value."""
-        self.name = safe_name(url)
-        self.url, levels = _without_level(url)
-        if not set(levels) <= {*get_args(Content)} or _MISPLACED.search(unquote_plus(self.url)):
-            raise self.error(f"has a `content` that is none of {', '.join(get_args(Content))}")
-        self.content: Content = strictest(*cast("list[Content]", levels))
+        self.name, self.url = safe_name(url), url
         self.path: Path | None = None
         self.options = self._options()
 
@@ -86,7 +77,7 @@ class Store:
     def identity(self) -> str:
         """A text that is the same for the same store and user, whatever the password. Never to be printed."""
         own = "" if self.options_type is None else f" {msgspec.structs.astuple(self.options)}".removesuffix(" ()")
-        return f"{self.user} {self.address}{own}" + ("" if self.content == "full" else f" content={self.content}")
+        return f"{self.user} {self.address}{own}"
 
     @property
     def address(self) -> str:
@@ -101,16 +92,7 @@ class Store:
     @property
     def absolute_url(self) -> str:
         """The URL for a process in another directory."""
-        return self.with_level(self.url)
-
-    @property
-    def at_every_level(self) -> list[str]:
-        """URLs of the same store with each level of content that can be set for it."""
-        return [_with_level(self.url, level) for level in get_args(Content)]
-
-    def with_level(self, url: str) -> str:
-        """Return a URL of the store, as it is shown or kept elsewhere, with the content that it keeps."""
-        return _with_level(url, self.content)
+        return self.url
 
     def sink(self) -> Sink:
         """Return the sink, not opened. Raises SettingError where something that it needs is not installed."""
@@ -185,7 +167,7 @@ class FileStore(PathStore):
         """The URL for a process in another directory."""
         query = split_url(self.url).query
         kind = self.url.partition("://")[0].lower()
-        return self.with_level(f"{kind}:///{self.path.absolute()}" + (f"?{query}" if query else ""))
+        return f"{kind}:///{self.path.absolute()}" + (f"?{query}" if query else "")
 
 
 class ServerStore(Store):
@@ -263,20 +245,6 @@ class DatabaseStore(Store):
     def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
         """Delete what is old or too much, see `Retainable`."""
         return cast("Iterator[None]", self.load(self.retainer)(self.place, keep, counts))
-
-
-def _with_level(url: str, level: Content) -> str:
-    return url if level == "full" else f"{url}{'&' if '?' in url else '?'}{_LEVEL}={level}"
-
-
-def _without_level(url: str) -> tuple[str, list[str]]:
-    """Return the URL without `content=`, and what it was given as, in whatever case its name is written."""
-    before, _, query = url.partition("?")
-    parts = query.split("&") if query else []
-    names = [unquote_plus(part.partition("=")[0]).strip().lower() for part in parts]
-    levels = [part.partition("=")[2] for part, name in zip(parts, names, strict=True) if name == _LEVEL]
-    rest = "&".join(part for part, name in zip(parts, names, strict=True) if name != _LEVEL)
-    return (url, []) if not levels else (f"{before}?{rest}" if rest else before, levels)
 
 
 def read_records(name: str, records: Callable[[], Iterable[Record]], *, once: bool = False) -> Reader:
