@@ -8,7 +8,6 @@ from typing import Any
 
 import openai
 import pytest
-from tests.points import points
 from tests.processed import everywhere
 
 import callspan
@@ -95,9 +94,9 @@ def test_a_session_is_asked_about_once_with_its_fields(client: openai.OpenAI) ->
     assert second["user_id"] == "u"
 
 
-@points("setting", ["full", "metadata", "off"])
-@points("block", ["full", "metadata", "off"])
-@points("decided", ["full", "metadata", "off"])
+@pytest.mark.parametrize("setting", ["full", "metadata", "off"])
+@pytest.mark.parametrize("block", ["full", "metadata", "off"])
+@pytest.mark.parametrize("decided", ["full", "metadata", "off"])
 def test_the_strictest_of_three_holds(setting: Any, block: Any, decided: Any, client: openai.OpenAI) -> None:
     with capture(content=setting, content_for=lambda _: decided) as seen, callspan.content(block):
         ask(client)

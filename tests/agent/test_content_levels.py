@@ -9,7 +9,6 @@ from typing import Any
 
 import openai
 import pytest
-from tests.points import points
 from tests.processed import everywhere
 
 import callspan
@@ -122,7 +121,7 @@ ACTS: dict[str, Callable[[Any], object]] = {
 }
 
 
-@points("act", ACTS.values(), ids=ACTS)
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 def test_whatever_a_session_is_given_later_has_its_level(act: Callable[[Any], object]) -> None:
     with capture(strict=False) as seen:
         session = begun()

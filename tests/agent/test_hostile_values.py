@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import openai
 import pytest
-from tests.points import points
 
 import callspan
 from callspan.agent.environment_step import EnvironmentStep
@@ -157,7 +156,7 @@ def given(function: Callable[..., Any], parameter: str, value: object) -> Any:
 
 
 @pytest.mark.parametrize("each", [4, pytest.param(1, marks=pytest.mark.slow)])
-@points(("place", "parameter"), PLACES)
+@pytest.mark.parametrize(("place", "parameter"), PLACES)
 def test_any_value_anywhere_is_recorded_and_harms_nothing(place: str, parameter: str, each: int) -> None:
     """Every value in every place; quickly, each place has every fourth, and the next place the next ones."""
     forget_failures()

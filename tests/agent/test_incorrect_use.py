@@ -10,7 +10,6 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.points import points
 
 from callspan.agent import arguments
 from callspan.agent.api import session, timestep, tool
@@ -206,8 +205,8 @@ def marks(record: Any) -> list[str]:
     return [*getattr(record, "flags", []), *record.metadata.get("callspan.flags", [])]
 
 
-@points("shape", SHAPES)
-@points("what", MISUSES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("what", MISUSES)
 def test_wrong_use_is_flagged_and_warned_of_once_wherever_it_happens(
     seen: Seen, caplog: pytest.LogCaptureFixture, what: str, shape: Callable[[Callable[[], object]], None]
 ) -> None:
@@ -224,8 +223,8 @@ def test_wrong_use_is_flagged_and_warned_of_once_wherever_it_happens(
     assert warnings_of(caplog, flag) == 1
 
 
-@points("shape", SHAPES)
-@points("what", MISUSES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("what", MISUSES)
 def test_strict_raises_wherever_it_happens(
     seen: Seen, what: str, shape: Callable[[Callable[[], object]], None]
 ) -> None:
@@ -239,7 +238,7 @@ def test_strict_raises_wherever_it_happens(
     assert [record.outcome for record in seen.ended(SessionRecord) if record.name == "s"] == ["success"]
 
 
-@points("what", MISUSES)
+@pytest.mark.parametrize("what", MISUSES)
 def test_disabled_callspan_ignores_wrong_use(no_runtime: None, nothing_warned: list[str], what: str) -> None:
     with session("s") as own:
         MISUSES[what][1](own)

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 from tests.agent.conftest import processing
-from tests.points import points
 
 import callspan
 from callspan.agent.api import session, tool
@@ -191,7 +191,7 @@ def test_a_processor_that_fails_costs_content_and_no_record(seen: Seen) -> None:
     forget_failures()
 
 
-@points("trace_per", ["session", "timestep"])
+@pytest.mark.parametrize("trace_per", ["session", "timestep"])
 def test_one_trace_for_a_session_or_for_each_step_as_set(trace_per: str) -> None:
     with capture(trace_per=trace_per) as captured, callspan.session("s") as own:
         for _ in range(3):

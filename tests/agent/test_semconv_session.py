@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.points import points
+import pytest
 
 from callspan.record.events import (
     EventRecord,
@@ -90,7 +90,7 @@ def test_content_is_only_in_the_content_functions() -> None:
     assert names.start_attributes(events[-1], compatibility=True) == {}
 
 
-@points(
+@pytest.mark.parametrize(
     ("start_ns", "end_ns", "model_ns", "tool_ns", "rest_s"),
     [
         (10, 10_000_010, 4_000_000, 1_000_000, 0.005),

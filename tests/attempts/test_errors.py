@@ -15,7 +15,6 @@ from callspan.testing import Captured, capture
 from tests.attempts.caller import Caller, Run, the_record
 from tests.intercept.mode import Mode
 from tests.intercept.sdks import needs
-from tests.points import points
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +46,7 @@ def classes(error: BaseException) -> set[str]:
     return {kind.__name__ for kind in type(error).__mro__}
 
 
-@points("status", STATUSES)
+@pytest.mark.parametrize("status", STATUSES)
 def test_a_status_has_one_class(caller: Caller, run: Run, status: int) -> None:
     kind, retryable, base = STATUSES[status]
     caller.script({"status": status, "message": "No such luck."})

@@ -12,7 +12,6 @@ from callspan.cost import priced
 from callspan.cost.published import published_cost
 from callspan.record.call import Timing
 from callspan.record.usage import Usage
-from tests.points import points
 
 from .conftest import MakeCall
 
@@ -47,7 +46,7 @@ def test_an_hour_in_the_cache_costs_more_than_five_minutes(call: MakeCall) -> No
     assert usd(cache_write_5m_tokens=8000, cache_write_1h_tokens=1000) == Decimal("0.036")
 
 
-@points(
+@pytest.mark.parametrize(
     ("requested", "usd"),
     [("gpt-4", "0.033"), ("gpt-4-turbo", "0.0115"), ("gpt-4o", "0.003"), ("gpt-4o-mini", "0.00018")],
 )
@@ -69,7 +68,7 @@ def test_without_an_answer_the_requested_model_decides(call: MakeCall) -> None:
     assert record.cost.usd == Decimal("0.02")
 
 
-@points(
+@pytest.mark.parametrize(
     ("provider", "model"), [("openai", "no-such-model"), ("ollama", "gpt-4o"), ("unknown", "gpt-4o"), ("openai", None)]
 )
 def test_unknown_models_and_providers_have_no_cost(call: MakeCall, provider: str, model: str | None) -> None:
@@ -101,7 +100,7 @@ def test_a_running_call_has_no_cost(call: MakeCall) -> None:
     assert priced(call(input_tokens=10, outcome="started")).cost is None
 
 
-@points(
+@pytest.mark.parametrize(
     "fields",
     [
         {"outcome": "cancelled"},
@@ -153,7 +152,7 @@ def test_without_the_package_there_is_no_cost_and_no_error(call: MakeCall) -> No
     assert done.stdout.strip() == "None"
 
 
-@points(
+@pytest.mark.parametrize(
     ("model", "usage", "usd"),
     [
         (

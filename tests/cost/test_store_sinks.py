@@ -19,7 +19,6 @@ from callspan.record.usage import Cost
 from callspan.spool.processed_sink import ProcessedSink
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores.urls import open_store
-from tests.points import points
 
 from .conftest import MakeCall
 
@@ -70,7 +69,7 @@ def test_other_records_pass_as_they_are(call: MakeCall) -> None:
         assert through(payload) == decode(payload)
 
 
-@points("payload", [b"{}", b'{"kind":"call"', b"\xff"])
+@pytest.mark.parametrize("payload", [b"{}", b'{"kind":"call"', b"\xff"])
 def test_an_invalid_record_is_refused_by_the_store(payload: bytes) -> None:
     with pytest.raises(PoisonError):
         through(payload)

@@ -12,7 +12,6 @@ from callspan.datasets import FORMATS, Selection, export
 from callspan.record.usage import Cost, Usage
 from callspan.settings import SettingError
 from callspan.stores.urls import open_store
-from tests.points import points
 
 from .conftest import START_NS, Export, World
 
@@ -37,7 +36,7 @@ def sessions(world: World) -> None:
 
 
 @pytest.mark.usefixtures("sessions")
-@points(
+@pytest.mark.parametrize(
     ("choice", "kept"),
     [
         ({}, ["good", "bad", "crafter", "dark", "loose"]),

@@ -19,7 +19,6 @@ from callspan import datasets, endpoints
 from callspan.record.events import METADATA_FIELDS
 from callspan.testing import ScriptedProvider, capture
 from callspan.wiring import WIRING
-from tests.points import points
 
 _HI: Any = [{"role": "user", "content": "Hi"}]
 PUBLIC = [(module, name) for module in (callspan, callspan.testing) for name in module.__all__]
@@ -55,7 +54,7 @@ def test_every_public_name_has_a_working_example(module: ModuleType, name: str, 
     assert results.failed == 0, "".join(output)
 
 
-@points(("module", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
 def test_every_raised_exception_is_documented(module: ModuleType, name: str) -> None:
     """A `raise` in a public function is an exception its documentation names."""
     thing = getattr(module, name)

@@ -8,12 +8,13 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 from callspan.cost.price_table import read_prices
 from callspan.settings import Settings
 from callspan.settings_loader import variables
 from callspan.testing import Captured, Reply
 from tests.documents.pages import ROOT, links, pages, readme
-from tests.points import points
 
 
 def rows() -> dict[str, str]:
@@ -25,7 +26,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
     assert set(rows()) == set(Settings.__struct_fields__)
 
 
-@points(("setting", "variable"), sorted(variables().items()))
+@pytest.mark.parametrize(("setting", "variable"), sorted(variables().items()))
 def test_every_variable_is_documented(setting: str, variable: str) -> None:
     assert f"`{variable}`" in rows()[setting]
 

@@ -17,7 +17,6 @@ import pytest
 from callspan import open_store
 from callspan.spool.segment import SUFFIX
 from tests.e2e.conftest import in_process
-from tests.points import points
 from tests.stores.readers import coming_and_going
 
 DEAD = "postgresql://me:geheim@127.0.0.1:1/db"
@@ -57,7 +56,7 @@ def left_behind(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Pa
     return request.param, Path(shutil.copytree(tmp_path / "calls.db.spool", tmp_path / "copy"))
 
 
-@points(
+@pytest.mark.parametrize(
     ("command", "counted"),
     [
         (("calls", "--json"), len),

@@ -16,7 +16,6 @@ from callspan.settings_loader import load
 from callspan.stores.base import Reader
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
-from tests.points import points
 
 REQUEST: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 
@@ -48,7 +47,7 @@ def test_chunks_are_noted_up_to_the_limit_and_not_at_all_by_default(
         assert {note.choice for note in notes} <= {0, None}
 
 
-@points(
+@pytest.mark.parametrize(
     ("chunk", "event", "choice"),
     [
         ({"choices": [{"index": 3, "delta": {"content": "x"}}]}, None, 3),

@@ -16,7 +16,6 @@ from tests.fuzz.sabotage import SABOTAGES
 from tests.fuzz.search import search
 from tests.fuzz.strategies import wires
 from tests.fuzz.ways import is_streamed, reaches_a_model
-from tests.points import points
 
 pytestmark = pytest.mark.xdist_group("fuzz")
 SEED = 17
@@ -126,7 +125,7 @@ def test_a_case_is_printed_completely_by_its_blob() -> None:
         from_blob("AAAA")
 
 
-@points(
+@pytest.mark.parametrize(
     ("method", "url", "is_one"),
     [
         ("post", "/chat/completions", True), ("post", "/v1/messages?beta=true", True),

@@ -25,7 +25,6 @@ from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION
-from tests.points import points
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 Function = Callable[..., Any]
@@ -273,12 +272,10 @@ FORMS = [(more_keywords, giving_keywords), (more_positions, giving_positions)]
 def test_a_hooked_function_with_new_parameters_gets_them_and_calls_are_recorded(
     hooks: list[Hook], forms: Any, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @points("hook", [hook for hook in hooks if concerns(hook, mode)], ids=name_of)
-    @points(("change", "giving"), forms, ids=lambda function: function.__name__)
-    def takes_more(change: Function, giving: Function, hook: Hook) -> None:
-        _takes_more(change, giving, hook, sdk, mode, run, caplog)
-
-    takes_more()
+    for change, giving in forms:
+        for hook in hooks:
+            if concerns(hook, mode):
+                _takes_more(change, giving, hook, sdk, mode, run, caplog)
 
 
 def _takes_more(
@@ -308,7 +305,7 @@ def _takes_more(
 @pytest.mark.parametrize("change", [nothing, raising, coroutine, plain, partial_property, Frozen])
 # A coroutine that the SDK does not expect is awaited by nobody, without us too.
 @pytest.mark.filterwarnings("ignore:.*was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
-@points("hook", HOOKS, ids=name_of)
+@pytest.mark.parametrize("hook", HOOKS, ids=name_of)
 def test_whatever_a_hooked_function_is_the_caller_gets_the_same_as_without_callspan(
     change: Function, hook: Hook, sdk: str, mode: Mode, run: Run
 ) -> None:

@@ -16,7 +16,6 @@ from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
-from tests.points import points
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
@@ -48,7 +47,7 @@ def test_results_are_exactly_the_sdks_own_types(mode: Mode, run: Run, seen: Capt
     run(body)
 
 
-@points("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 def test_coroutine_functions_and_signatures_stay_what_they_are(sdk: str) -> None:
     base = __import__(f"{sdk}._base_client", fromlist=["x"])
 

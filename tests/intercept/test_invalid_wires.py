@@ -18,7 +18,6 @@ from callspan.testing import Captured, capture
 from tests.intercept import transports
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
-from tests.points import points
 
 pytestmark = pytest.mark.slow
 
@@ -121,7 +120,7 @@ async def read(mode: Mode, sdk: str, wire: bytes, size: int, how: str, encoding:
 
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-@points("wire", WIRES)
+@pytest.mark.parametrize("wire", WIRES)
 def test_an_invalid_stream_is_recorded_as_the_caller_got_it(sdk: str, wire: str, mode: Mode, run: Run) -> None:
     sent = WIRES[wire](whole(sdk))
     for size in SIZES:
@@ -135,7 +134,7 @@ def test_an_invalid_stream_is_recorded_as_the_caller_got_it(sdk: str, wire: str,
 
 @pytest.mark.parametrize("how", ["raw", "response"])
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-@points("wire", WIRES)
+@pytest.mark.parametrize("wire", WIRES)
 def test_an_invalid_stream_read_as_bytes_is_recorded(sdk: str, wire: str, how: str, mode: Mode, run: Run) -> None:
     sent = WIRES[wire](whole(sdk))
     for size in SIZES:
@@ -228,8 +227,8 @@ async def ask(mode: Mode, sdk: str, body: bytes, how: str, content_type: str) ->
 
 @pytest.mark.parametrize("how", ["plain", "raw", "streaming"])
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-@points("content_type", ["application/json", "text/plain"])
-@points("body", BODIES)
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+@pytest.mark.parametrize("body", BODIES)
 def test_an_invalid_body_reaches_the_caller_and_is_one_call(
     sdk: str, body: str, how: str, content_type: str, mode: Mode, run: Run
 ) -> None:

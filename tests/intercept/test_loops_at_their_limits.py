@@ -17,7 +17,6 @@ from tests.intercept import loops, sdks
 from tests.intercept.loops import request, rows
 from tests.intercept.mode import Mode
 from tests.intercept.test_tool_runners import ANSWER, DECISION
-from tests.points import points
 
 INPUT: dict[str, Any] = {"model": "gpt-5", "input": [{"role": "user", "content": "Which weather?"}]}
 
@@ -71,7 +70,7 @@ def eagerly_in_each_turn(mode: Mode) -> None:
     loops.of_anthropic(mode, sunny, stream=True, run_tools_eagerly=True).until_done()
 
 
-@points(
+@pytest.mark.parametrize(
     ("use", "cities"),
     [
         (again, ["Paris", "Paris"]),
@@ -117,7 +116,7 @@ def suppressed_run(mode: Mode) -> None:
         list(turns)
 
 
-@points("use", [suppressed_tool, suppressed_run])
+@pytest.mark.parametrize("use", [suppressed_tool, suppressed_run])
 def test_what_runs_in_a_suppressed_block_is_not_recorded(use: Callable[[Mode], None]) -> None:
     with ScriptedProvider() as provider, capture() as captured:
         provider.reply(tool_calls=[request("Atlantis")])
@@ -238,7 +237,7 @@ def uninstrumented_rest(mode: Mode) -> None:
     list(runner)
 
 
-@points("use", [suppressed_rest, uninstrumented_rest])
+@pytest.mark.parametrize("use", [suppressed_rest, uninstrumented_rest])
 def test_of_a_loop_whose_last_turns_are_not_observed_no_outcome_is_known(use: Callable[[Mode], None]) -> None:
     with ScriptedProvider() as provider, capture() as captured:
         provider.reply(tool_calls=[request()])
@@ -252,7 +251,7 @@ class Stopped(BaseException):
     """No exception that a runner handles."""
 
 
-@points("interrupts", ["execute", "verify", "observe"])
+@pytest.mark.parametrize("interrupts", ["execute", "verify", "observe"])
 def test_a_candidate_that_is_interrupted_is_a_tool_and_what_only_checks_is_none(interrupts: str) -> None:
     runners = pytest.importorskip("openai.lib.decisions_tool_runner", reason="this openai has no tool runners")
 

@@ -20,7 +20,6 @@ from callspan.agent import arguments
 from callspan.agent.arguments import UsageError
 from callspan.record.call import CallRecord, Timing
 from callspan.testing import Captured, capture
-from tests.points import points
 
 S = 1_000_000_000
 T0 = 1_735_732_800 * S
@@ -58,7 +57,7 @@ def lenient() -> Iterator[Captured]:
         yield seen
 
 
-@points(
+@pytest.mark.parametrize(
     ("at", "first", "end"),
     [
         (T0, T0 + S, T0 + 3 * S),
@@ -152,7 +151,7 @@ def test_an_end_or_first_token_before_the_start_is_misuse(lenient: Captured, cap
     assert sum(entry.levelno == logging.WARNING for entry in caplog.records) == 1
 
 
-@points("given", ["noon", datetime(2025, 1, 1, 12), -1])  # noqa: DTZ001 - without a zone
+@pytest.mark.parametrize("given", ["noon", datetime(2025, 1, 1, 12), -1])  # noqa: DTZ001 - without a zone
 def test_an_invalid_time_is_misuse_as_elsewhere(given: Any) -> None:
     """One without a zone is taken as UTC."""
     arguments.forget_warnings()

@@ -20,7 +20,6 @@ from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, the_call
-from tests.points import points
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 GEMINI: Final = {
@@ -80,8 +79,8 @@ def flag(record: CallRecord) -> bool:
     return record.response.unrecognized
 
 
-@points("foreign", FOREIGN)
-@points("api", sorted(APIS - HOSTED_APIS))
+@pytest.mark.parametrize("foreign", FOREIGN)
+@pytest.mark.parametrize("api", sorted(APIS - HOSTED_APIS))
 def test_a_body_of_another_api_is_flagged(api: str, foreign: str, caplog: pytest.LogCaptureFixture) -> None:
     unrecognized.forget_warnings()
     caplog.clear()

@@ -25,7 +25,6 @@ from callspan.intercept import other_requests
 from callspan.spool.losses import LOSSES_FILE, MOST_PATHS, OTHER_PATHS, Loss, Losses, add_losses, read_losses
 from callspan.spool.unrecorded import UnrecordedCalls, forget_warnings
 from callspan.testing import ScriptedProvider
-from tests.points import points
 
 ANSWER = {"id": "x", "usage": {"input_tokens": 3, "output_tokens": 4}}
 
@@ -151,7 +150,7 @@ def test_suppressed_and_disabled_calls_are_not_counted(provider: ScriptedProvide
     disabled.uninstrument()
 
 
-@points(
+@pytest.mark.parametrize(
     ("path", "base", "shown"),
     [
         ("/v1/new_thing?key=secret", "/v1/", "/v1/new_thing"),

@@ -17,7 +17,6 @@ from callspan.otlp.providers import OtlpProviders
 from callspan.plugin import OpenAIInstrumentor
 from tests.otel.launching import Stage
 from tests.otel.receiver import OtlpReceiver
-from tests.points import points
 
 LIMIT = 4 << 20
 
@@ -175,7 +174,7 @@ def item(size: int, **other: Any) -> Any:
     return SimpleNamespace(attributes={"text": "x" * size}, **other)
 
 
-@points(
+@pytest.mark.parametrize(
     ("batch", "sizes"),
     [
         ([], [0]),

@@ -19,7 +19,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import callspan
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.otel.launching import Stage
-from tests.points import points
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 
@@ -181,7 +180,7 @@ def test_streams_read_in_another_task_have_the_parent_of_their_creation(
     assert record.parent_span_id is not None
 
 
-@points("otlp", ["nonsense", "localhost:4318", "http://", 4318, "grpc://localhost:4317", ["http://a"]])
+@pytest.mark.parametrize("otlp", ["nonsense", "localhost:4318", "http://", 4318, "grpc://localhost:4317", ["http://a"]])
 def test_an_invalid_url_is_an_error_that_says_what_to_give(otlp: Any) -> None:
     with pytest.raises(callspan.SettingError, match=r"otlp.*http://localhost:4318"):
         callspan.instrument(otlp=otlp)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
+
 from callspan.formatting import json_block, shown
 from callspan.record.call import ErrorInfo
 from tests.datasets.conftest import World
-from tests.points import points
 
 from .conftest import Report
 from .reading import Reading, data
@@ -43,7 +44,7 @@ def fill(world: World, text: str) -> None:
     world.reward("s2", 1.0, scope="call", label=text, objective=text)
 
 
-@points("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE)
 def test_no_recorded_text_becomes_markup(world: World, report: Report, text: str) -> None:
     fill(world, "harmless")
     expected = [tag for tag, _ in Reading(report()).elements]
@@ -57,7 +58,7 @@ def test_no_recorded_text_becomes_markup(world: World, report: Report, text: str
         assert data(page)["rows"][1]["name"], "the rows are JSON still"
 
 
-@points("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE)
 def test_no_control_character_is_left(world: World, report: Report, text: str) -> None:
     fill(world, text)
     for page in (report(), report(full=True)):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 import zlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.spool.segment import HEAD_BYTES, MAGIC, MAX_PAYLOAD, Frame, Gap, encode_frame, scan
-from tests.points import points
 
 PAYLOADS = [b"{}", b'{"a":1}' * 9, b"", b"x" * 300]
 WHOLE = b"".join(encode_frame(payload) for payload in PAYLOADS)
@@ -40,7 +40,7 @@ def test_offsets_are_those_of_the_segment() -> None:
     assert second.start == first.end
 
 
-@points("cut", range(len(WHOLE)))
+@pytest.mark.parametrize("cut", range(len(WHOLE)))
 def test_a_tail_torn_at_any_byte_costs_only_the_torn_frame(cut: int) -> None:
     torn = WHOLE[:cut]
     ends = [item.end for item in scan(WHOLE)]
@@ -51,7 +51,7 @@ def test_a_tail_torn_at_any_byte_costs_only_the_torn_frame(cut: int) -> None:
     assert all(isinstance(item, Gap) == (cut not in ends) for item in last)
 
 
-@points("cut", range(len(WHOLE)))
+@pytest.mark.parametrize("cut", range(len(WHOLE)))
 def test_a_reader_that_may_read_on_gets_no_gap_for_data_not_written_yet(cut: int) -> None:
     items = list(scan(WHOLE[:cut], final=False))
     assert not any(isinstance(item, Gap) for item in items)
@@ -59,7 +59,7 @@ def test_a_reader_that_may_read_on_gets_no_gap_for_data_not_written_yet(cut: int
     assert [i.payload for i in items if isinstance(i, Frame)] + payloads(WHOLE[at:]) == PAYLOADS
 
 
-@points("hit", range(len(PAYLOADS)))
+@pytest.mark.parametrize("hit", range(len(PAYLOADS)))
 def test_a_flipped_bit_costs_only_its_frame(hit: int) -> None:
     frame = list(scan(WHOLE))[hit]
     for at in range(frame.start, frame.end):
@@ -98,7 +98,7 @@ def test_a_length_that_reaches_behind_the_end_hides_no_later_frame() -> None:
     assert payloads(liar + encode_frame(b"good")) == [b"good"]
 
 
-@points("size", [0, 1, 5119, 5120, 5121, 10_240, 10_241, 262_144, 262_145])
+@pytest.mark.parametrize("size", [0, 1, 5119, 5120, 5121, 10_240, 10_241, 262_144, 262_145])
 def test_the_checksum_is_that_of_length_and_payload_whatever_its_size(size: int) -> None:
     payload = bytes(number * 7 % 251 for number in range(size))
     head = struct.pack("<4sII", MAGIC, size, zlib.crc32(struct.pack("<I", size) + payload))

@@ -10,7 +10,6 @@ import pytest
 
 from callspan.spool.sink import Backlog, Health, reason
 from callspan.spool.spool import Spool
-from tests.points import points
 
 from .rig import DownSink, record, until
 
@@ -82,7 +81,7 @@ def test_a_flapping_store_is_not_reported_more_often(
     assert len(caplog.messages) == 4, "twice down, twice up"
 
 
-@points(
+@pytest.mark.parametrize(
     ("error", "why"),
     [
         (REFUSED, "Connection refused"),

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.file_lock import locked
 from callspan.record import events
@@ -56,7 +55,7 @@ def test_missing_is_not_zero() -> None:
     assert aggregates.exact_sum([Decimal(0), None]) == 0
 
 
-@points(
+@pytest.mark.parametrize(
     ("outcome", "error"),
     [("success", False), ("started", False), ("error", True), ("timeout", True), ("cancelled", False), (None, False)],
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.stores import bodies
 from callspan.stores.bodies import fragments, role_of
@@ -22,7 +22,7 @@ def rebuilt(body: bytes, key: str | None = None) -> bytes:
     return bodies.join(parts.skeleton.json, [part.json for part in parts.history], known.__getitem__)
 
 
-@points(
+@pytest.mark.parametrize(
     "body",
     [
         {"model": "m", "messages": [], "n": 1},
@@ -42,7 +42,7 @@ def test_a_body_comes_back_byte_for_byte(body: dict[str, object]) -> None:
     assert rebuilt(compact(body)) == compact(body)
 
 
-@points("body", [b"null", b"[1]", b'"text"', b"12"])
+@pytest.mark.parametrize("body", [b"null", b"[1]", b'"text"', b"12"])
 def test_a_body_that_is_not_an_object_is_stored_unsplit(body: bytes) -> None:
     assert rebuilt(body) == body
 
@@ -121,7 +121,7 @@ def test_a_body_that_is_no_json_is_kept() -> None:
         assert bodies.from_row(*row) == exact
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         ("plain", "plain"),
@@ -161,7 +161,7 @@ def test_reading_never_fails(value: object) -> None:
     assert all(isinstance(fragment.text, str) for fragment in fragments(value))
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "role"),
     [
         ({"role": "developer", "content": ""}, "developer"),

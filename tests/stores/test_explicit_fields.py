@@ -11,7 +11,6 @@ from typing import Any
 
 import openai
 import pytest
-from tests.points import points
 
 import callspan
 from callspan.record.call import CallRecord, Request, Timing
@@ -102,7 +101,7 @@ def test_lines_on_the_socket_state_the_same(tmp_path: Path, deliver: Callable[[s
     assert (line["request"], line["rate_limited"], line["retries"]) == ({"stream": False}, False, 0)
 
 
-@points(
+@pytest.mark.parametrize(
     ("fields", "stream"),
     [({}, None), ({"gen_ai.request.stream": False}, False), ({"llm.is_streaming": True}, True),
      ({"gen_ai.request.stream": "yes"}, None)],

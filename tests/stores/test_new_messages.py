@@ -8,7 +8,7 @@ from typing import Any
 import anthropic
 import msgspec
 import openai
-from tests.points import points
+import pytest
 
 from callspan.record.messages import Message
 from callspan.stores.base import History
@@ -64,7 +64,7 @@ def shown(message: Message) -> str:
     return f"{message.role}: {message.text or ' '.join(type(part).__name__ for part in message.parts)}"
 
 
-@points("loop", [by_chat, by_messages, by_responses, by_continued_responses])
+@pytest.mark.parametrize("loop", [by_chat, by_messages, by_responses, by_continued_responses])
 def test_a_loop_is_one_conversation_without_repetition(loop: Callable[[ScriptedProvider], None]) -> None:
     with ScriptedProvider() as provider, capture() as seen:
         provider.reply(text="Let me look.", tool_calls=LOOK, reasoning="A door may be there.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.record import call, events
 from callspan.record.codec import decode, encode
@@ -39,7 +39,7 @@ def without_bodies(record: Record) -> Record:
     return msgspec.structs.replace(record, request=request, response=response)
 
 
-@points(
+@pytest.mark.parametrize(
     "record",
     [
         *map(without_bodies, Records().every_kind()),

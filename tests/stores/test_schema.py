@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
-from tests.points import points
 
 from callspan.record import call, events
 from callspan.record.codec import encode
@@ -53,7 +52,7 @@ def test_the_records_of_the_demo_follow_it(validator: Draft202012Validator, tmp_
         validator.validate(line)
 
 
-@points(
+@pytest.mark.parametrize(
     "change",
     [
         {"kind": "nonsense"},

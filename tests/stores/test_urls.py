@@ -9,7 +9,6 @@ import traceback
 from pathlib import Path
 
 import pytest
-from tests.points import points
 
 from callspan.safe_urls import error_text, safe_name, without_passwords
 from callspan.settings import SettingError
@@ -20,7 +19,7 @@ from callspan.stores.urls import find_store, open_store, scheme_of, sinks_for, s
 from .conftest import Delivery, Records
 
 
-@points(
+@pytest.mark.parametrize(
     ("url", "kind", "path"),
     [
         ("sqlite:///calls.db", "sqlite", "calls.db"),
@@ -41,13 +40,13 @@ def test_a_file_url_names_its_kind_and_path(url: str, kind: str, path: str) -> N
     assert (scheme_of(found.url), found.path) == (kind, Path(path))
 
 
-@points("url", ["redis://host", "calls.txt", "calls", "sqlit:///x.db", "csv:///x"])
+@pytest.mark.parametrize("url", ["redis://host", "calls.txt", "calls", "sqlit:///x.db", "csv:///x"])
 def test_an_unknown_kind_names_the_setting_and_what_may_be_used(url: str) -> None:
     with pytest.raises(SettingError, match=r"CALLSPAN_STORES: unknown kind .*sqlite:///calls.db.*unix://"):
         sinks_for(url)
 
 
-@points("url", ["sqlite://", "sqlite:///", "jsonl:///?max_bytes=1"])
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "jsonl:///?max_bytes=1"])
 def test_a_url_without_a_file_is_an_error(url: str) -> None:
     with pytest.raises(SettingError, match="has no path"):
         find_store(url)
@@ -76,7 +75,7 @@ def test_stores_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
         open_store("")
 
 
-@points("name", ["password", "username", "host", "port", "database", "interface", "dsn"])
+@pytest.mark.parametrize("name", ["password", "username", "host", "port", "database", "interface", "dsn"])
 def test_clickhouse_takes_its_address_from_before_the_parameters(name: str) -> None:
     """The driver raises TypeError, with nothing of ours around it, where it is given one of them twice."""
     with pytest.raises(SettingError, match=f"{name} cannot be parameters") as raised:
@@ -91,7 +90,7 @@ def test_a_missing_file_is_an_error_that_names_it_and_creates_nothing(tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-@points(
+@pytest.mark.parametrize(
     ("url", "safe"),
     [
         ("postgresql://ann:secret@host:5/db?password=secret", "postgresql://host:5/db"),
@@ -110,7 +109,7 @@ def test_no_password_is_shown(url: str, safe: str) -> None:
     assert safe_name(url) == safe
 
 
-@points(
+@pytest.mark.parametrize(
     "url",
     [
         "sqlite://ann:hunter2@host/x.db",
@@ -151,7 +150,7 @@ def test_importing_the_package_imports_no_database_driver() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@points("url", ["sqlite:///a.db?acks=on", "jsonl:///a.jsonl?max_bytes=big", "unix:///a.sock?x=1"])
+@pytest.mark.parametrize("url", ["sqlite:///a.db?acks=on", "jsonl:///a.jsonl?max_bytes=big", "unix:///a.sock?x=1"])
 def test_an_option_that_means_nothing_is_an_error(url: str) -> None:
     with pytest.raises(
         SettingError, match=r"CALLSPAN_STORES: .* has an unknown option, or an invalid value of one: \w+; there are: "
@@ -169,7 +168,7 @@ _TAILS = (
 )  # fmt: skip
 
 
-@points("scheme", ["postgresql", "postgres", "POSTGRES", "PostgreSQL"])
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "POSTGRES", "PostgreSQL"])
 def test_no_shape_of_a_url_makes_a_driver_print_its_user_or_password(scheme: str) -> None:
     """What commands print: the name of the store, a refused setting, the error of the driver where it is installed."""
     for user, tail in itertools.product(_USERS, _TAILS):
@@ -184,7 +183,7 @@ def test_no_shape_of_a_url_makes_a_driver_print_its_user_or_password(scheme: str
         assert not [word for word in _SECRETS if word in "".join(printed)], url
 
 
-@points("url", [f"{user}@{tail}" for user in _USERS for tail in _TAILS])
+@pytest.mark.parametrize("url", [f"{user}@{tail}" for user in _USERS for tail in _TAILS])
 def test_no_text_around_a_url_keeps_its_user_or_password(url: str) -> None:
     for quote in ('"{}"', "'{}'", "<{}>", "{}", "{}: refused", "at {}, then", "\n{}\nHINT: more"):
         text = "missing a = after " + quote.format(f"POSTGRES://{url}") + " in the connection string"

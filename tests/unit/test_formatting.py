@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
+import pytest
+
 from callspan import formatting
 from callspan.formatting import UNKNOWN
-from tests.points import points
 
 MONEY = {
     "0": "$0.00",
@@ -49,30 +50,30 @@ MILLISECONDS = {
 }
 
 
-@points(("usd", "shown"), MONEY.items())
+@pytest.mark.parametrize(("usd", "shown"), MONEY.items())
 def test_money_has_cents_or_three_significant_digits(usd: str, shown: str) -> None:
     assert formatting.money(Decimal(usd)) == shown
 
 
-@points("usd", [None, Decimal("NaN"), Decimal("Infinity")])
+@pytest.mark.parametrize("usd", [None, Decimal("NaN"), Decimal("Infinity")])
 def test_money_that_is_unknown_is_a_dash(usd: Decimal | None) -> None:
     assert formatting.money(usd) == UNKNOWN
 
 
-@points(("ms", "shown"), MILLISECONDS.items())
+@pytest.mark.parametrize(("ms", "shown"), MILLISECONDS.items())
 def test_durations_have_a_unit_that_suits_their_size(ms: float, shown: str) -> None:
     assert formatting.milliseconds(ms) == shown
     assert formatting.duration(ms * 1e6) == shown
 
 
-@points(
+@pytest.mark.parametrize(
     ("number", "shown"), [(None, UNKNOWN), (0, "0"), (7, "7"), (999, "999"), (1000, "1,000"), (-1234567, "-1,234,567")]
 )
 def test_counts_have_thousands_separators(number: int | None, shown: str) -> None:
     assert formatting.count(number) == shown
 
 
-@points(
+@pytest.mark.parametrize(
     ("number", "shown"),
     [(None, UNKNOWN), (0, "0"), (7, "7"), (999, "999"), (1_000, "1k"), (1_234, "1.23k"), (3_400_000, "3.4M"),
      (5 * 10**9, "5G"), (0.5, "0.5"), (-12, "-12"), (999_499, "999k"), (999_950, "1M"), (-999_950, "-1M")],
@@ -81,12 +82,12 @@ def test_short_counts(number: float | None, shown: str) -> None:
     assert formatting.short_count(number) == shown
 
 
-@points(("number", "shown"), [(0, "0 calls"), (1, "1 call"), (1_200, "1,200 calls")])
+@pytest.mark.parametrize(("number", "shown"), [(0, "0 calls"), (1, "1 call"), (1_200, "1,200 calls")])
 def test_counts_with_their_noun(number: int, shown: str) -> None:
     assert formatting.plural(number, "call") == shown
 
 
-@points(
+@pytest.mark.parametrize(
     ("input_tokens", "output_tokens", "shown"),
     [
         (None, None, UNKNOWN),
@@ -101,7 +102,7 @@ def test_tokens_distinguish_zero_from_unknown(input_tokens: int | None, output_t
     assert formatting.tokens(input_tokens, output_tokens) == shown
 
 
-@points(
+@pytest.mark.parametrize(
     ("ns", "shown"),
     [
         (None, None),

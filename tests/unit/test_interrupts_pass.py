@@ -17,7 +17,6 @@ import pytest
 
 import callspan
 from callspan.fail_open import fail_open, failures, forget_failures, log, ours, report, reported, value_of
-from tests.points import points
 
 NUMBER = signal.SIGUSR1
 
@@ -127,8 +126,8 @@ def by_report() -> None:
         logger.removeHandler(handler)
 
 
-@points("swallow", [by_step, by_reporting_clause, by_value, by_clause, by_nested_steps, by_report])
-@points("handler", HANDLERS, ids=lambda handler: getattr(handler, "__name__", type(handler).__name__))
+@pytest.mark.parametrize("swallow", [by_step, by_reporting_clause, by_value, by_clause, by_nested_steps, by_report])
+@pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: getattr(handler, "__name__", type(handler).__name__))
 def test_what_a_signal_handler_raises_passes(handler: Callable[..., Any], swallow: Callable[[], None]) -> None:
     forget_failures()
     signal.signal(NUMBER, handler)

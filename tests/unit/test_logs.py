@@ -10,7 +10,6 @@ from collections.abc import Callable
 import pytest
 
 from tests.logs import nothing_is_warned_of
-from tests.points import points
 
 
 class Dropped:
@@ -41,7 +40,7 @@ WARNINGS: list[Callable[[], object]] = [
 ]
 
 
-@points("warn", WARNINGS)
+@pytest.mark.parametrize("warn", WARNINGS)
 def test_warnings_of_any_logger_are_captured(warn: Callable[[], object]) -> None:
     with pytest.raises(AssertionError), nothing_is_warned_of():
         warn()

@@ -16,7 +16,6 @@ from typing import Any, Final
 import pytest
 
 import callspan
-from tests.points import points
 
 THOROUGH: Final = os.environ.get("CALLSPAN_PROPERTIES") == "thorough"
 SIZES: Final = (1_000_000, 4_000_000) if THOROUGH else (2_000, 8_000)
@@ -158,7 +157,7 @@ def in_proportion(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@points("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_every_pattern_takes_time_in_proportion_to_the_text(seed: str) -> None:
     for name, pattern in patterns().items():
         if not name.startswith(BOUNDED):
@@ -168,7 +167,7 @@ def test_every_pattern_takes_time_in_proportion_to_the_text(seed: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not THOROUGH, reason="takes a minute: CALLSPAN_PROPERTIES=thorough")
-@points("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_masking_by_a_pattern_takes_at_most_50_ms_per_million_characters(seed: str) -> None:
     for name, pattern in patterns().items():
         if name.startswith(MASKING):

@@ -25,10 +25,9 @@ from callspan.record.events import Record
 from callspan.settings import SettingArguments
 from callspan.stores.base import Reader, SessionSummary
 from callspan.wiring import WIRING
-from tests.points import points
 
 
-@points("module", [callspan, callspan.testing])
+@pytest.mark.parametrize("module", [callspan, callspan.testing])
 def test_the_public_names_are_sorted_and_exist(module: object) -> None:
     names = module.__all__  # type: ignore[attr-defined]
     assert names == sorted(names)
@@ -124,7 +123,7 @@ def test_completion_shows_only_what_is_for_users(recorded: Path, monkeypatch: py
     assert [(kind.__name__, name) for kind, name in described if not _docstring(kind, name)] == []
 
 
-@points("module", ["callspan", "callspan.testing", "callspan.endpoints", "callspan.datasets"])
+@pytest.mark.parametrize("module", ["callspan", "callspan.testing", "callspan.endpoints", "callspan.datasets"])
 def test_completion_of_a_module_shows_only_what_is_for_users(module: str) -> None:
     code = f"""
         import {module} as it
@@ -135,7 +134,7 @@ def test_completion_of_a_module_shows_only_what_is_for_users(module: str) -> Non
     assert [name for name in shown.stdout.split() if not name.startswith("_")] in ([], ["testing"])
 
 
-@points(
+@pytest.mark.parametrize(
     "kind",
     ["sqlite.reader.SQLiteReader", "postgres.store.PostgresReader", "clickhouse.reader.ClickHouseReader"],
 )

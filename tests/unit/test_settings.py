@@ -11,7 +11,6 @@ from msgspec.structs import astuple, replace
 
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import changes, forget_warnings, load, state_directory, variables
-from tests.points import points
 
 
 def test_without_anything_the_defaults_are_in_force() -> None:
@@ -52,7 +51,7 @@ def test_an_argument_takes_precedence_over_the_environment_and_none_means_not_gi
     assert settings.stores == ("sqlite:///a.db",)
 
 
-@points("stores", ["sqlite:///a.db,unix:///b.sock", ["sqlite:///a.db", "unix:///b.sock"]])
+@pytest.mark.parametrize("stores", ["sqlite:///a.db,unix:///b.sock", ["sqlite:///a.db", "unix:///b.sock"]])
 def test_stores_may_be_given_as_a_comma_list_or_a_list(stores: object) -> None:
     assert load({"stores": stores}, {}).stores == ("sqlite:///a.db", "unix:///b.sock")
 
@@ -99,13 +98,13 @@ def test_the_table_of_invalid_values_has_every_setting() -> None:
     assert set(INVALID) == set(Settings.__struct_fields__)
 
 
-@points(("name", "value"), TABLE, ids=[f"{name}-{number}" for number, (name, _) in enumerate(TABLE)])
+@pytest.mark.parametrize(("name", "value"), TABLE, ids=[f"{name}-{number}" for number, (name, _) in enumerate(TABLE)])
 def test_an_invalid_argument_is_an_error_that_names_it(name: str, value: object) -> None:
     with pytest.raises(SettingError, match=f"^{name}="):
         load({name: value}, {})
 
 
-@points(
+@pytest.mark.parametrize(
     ("name", "value", "taken"),
     [
         ("content", False, "off"),
@@ -157,7 +156,7 @@ TEXTS = [
 ]
 
 
-@points(("name", "value"), TEXTS)
+@pytest.mark.parametrize(("name", "value"), TEXTS)
 def test_an_invalid_variable_is_ignored_alone(
     name: str, value: str, caplog: pytest.LogCaptureFixture, warnings: None
 ) -> None:
@@ -243,7 +242,7 @@ def test_an_unknown_argument_is_named() -> None:
         load({"contents": "full"}, {})
 
 
-@points(
+@pytest.mark.parametrize(
     ("text", "content", "on_spans"),
     [
         ("NO_CONTENT", "off", True),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import get_args
 
+import pytest
+
 from callspan.providers.base import Api
-from tests.points import points
 from wire import facts, oracle, reading
 from wire.corpus import Exchange
 
@@ -14,7 +15,7 @@ CASES = [
 ]
 
 
-@points(("api", "streamed"), CASES)
+@pytest.mark.parametrize(("api", "streamed"), CASES)
 def test_an_adapter_reads_every_fact_of_every_recorded_answer(
     api: str, streamed: bool, exchanges: tuple[Exchange, ...]
 ) -> None:

@@ -6,7 +6,8 @@ import ast
 import dataclasses
 from pathlib import Path
 
-from tests.points import points
+import pytest
+
 from wire import facts, folding, oracle, sse
 from wire.corpus import Exchange
 
@@ -14,7 +15,7 @@ HERE = Path(__file__).parent
 INDEPENDENT = ("corpus", "sse", "facts", "folding", "oracle", "entries", "replay")
 
 
-@points("name", INDEPENDENT)
+@pytest.mark.parametrize("name", INDEPENDENT)
 def test_the_oracle_and_what_it_uses_import_nothing_of_callspan(name: str) -> None:
     tree = ast.parse((HERE / f"{name}.py").read_text("utf-8"))
     imported = {each.name for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names}
@@ -105,7 +106,7 @@ def test_no_fact_is_vacuous_every_one_is_reported_by_some_exchange(exchanges: tu
     assert set(facts.NAMES) - stated == set()
 
 
-@points("name", facts.NAMES)
+@pytest.mark.parametrize("name", facts.NAMES)
 def test_a_fact_that_is_lost_or_changed_does_not_pass(name: str, exchanges: tuple[Exchange, ...]) -> None:
     """Takes an exchange that states the fact, and hands in a reading without it and one with another value."""
     each, wire = next(

@@ -22,7 +22,6 @@ from callspan.record.events import Record
 from callspan.record.messages import Conversation
 from callspan.settings_loader import load
 from callspan.testing import capture
-from tests.points import points
 from tests.spans_of_records import differences
 from wire import facts, oracle, reading, sse
 from wire.corpus import Exchange
@@ -188,7 +187,7 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
 
 
 @MODES
-@points("api", APIS)
+@pytest.mark.parametrize("api", APIS)
 def test_plain_calls_are_recorded_as_in_the_wire_data(
     api: str, asynchronous: bool, exchanges: tuple[Exchange, ...]
 ) -> None:
@@ -198,7 +197,7 @@ def test_plain_calls_are_recorded_as_in_the_wire_data(
 
 @MODES
 @pytest.mark.parametrize("pieces", PIECES)
-@points("api", STREAMED_APIS)
+@pytest.mark.parametrize("api", STREAMED_APIS)
 def test_streams_in_pieces_are_recorded_as_in_the_wire_data(
     api: str, pieces: int | None, asynchronous: bool, exchanges: tuple[Exchange, ...]
 ) -> None:
@@ -220,7 +219,7 @@ def test_every_way_into_the_sdks_is_recorded_alike(
 @MODES
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the SDK's own, of answers newer than its models
-@points("api", HELPED)
+@pytest.mark.parametrize("api", HELPED)
 def test_streams_through_the_helpers_are_recorded_alike(
     api: str, asynchronous: bool, exchanges: tuple[Exchange, ...]
 ) -> None:

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 
 import httpx2
+import pytest
 
 from callspan.testing import ScriptedProvider
-from tests.points import points
 from wire import sse
 from wire.corpus import Exchange, load
 
@@ -60,7 +60,9 @@ def recorded_shapes(api: str, stream: bool) -> frozenset[tuple[str, str]]:
     return frozenset().union(*(shapes(each.body, stream=stream) for each in chosen if each.inference))
 
 
-@points(("api", "stream"), CASES, ids=[f"{api}-{'sse' if stream else 'json'}" for api, stream in CASES])
+@pytest.mark.parametrize(
+    ("api", "stream"), CASES, ids=[f"{api}-{'sse' if stream else 'json'}" for api, stream in CASES]
+)
 def test_the_scripted_provider_sends_only_shapes_that_were_recorded(
     api: str, stream: bool, exchanges: tuple[Exchange, ...]
 ) -> None:

@@ -300,7 +300,7 @@ def _by_resource(row: Row) -> list[Row]:
 
 
 ROWS: Final = tuple(each for row in _ROWS for each in _by_resource(row))
-"""All methods of openai 3.54, anthropic 2.12 and groq 1.7, and those of older versions that reach a model."""
+"""All methods of openai 3.57, anthropic 2.13 and groq 1.7, and those of older versions that reach a model."""
 
 
 def _placed() -> Mapping[tuple[str, str], tuple[tuple[list[str], Path], ...]]:

@@ -17,7 +17,6 @@ from callspan.agent import arguments
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import forget_failures
 from callspan.providers.error_kinds import MAX_MESSAGE_BYTES
-from tests.points import points
 
 
 class Broken:
@@ -54,7 +53,7 @@ def _no_failures_left() -> Any:
     forget_failures()
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "read"),
     [
         (1, 1.0), (0, 0.0), (-2.5, -2.5), (True, 1.0), (Decimal("0.1"), 0.1), (Fraction(1, 4), 0.25), (Scalar(3), 3.0),
@@ -68,7 +67,7 @@ def test_a_reward_is_a_finite_number_or_unknown(value: object, read: float | Non
     assert found is None or type(found) is float
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "read"),
     [
         (3, 3),
@@ -87,7 +86,7 @@ def test_a_turn_is_a_whole_number_or_unknown(value: object, read: int | None) ->
     assert arguments.as_int(value) == read
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "read"),
     [("a", "a"), ("", ""), (None, None), (7, "7"), (Scalar(1), "Scalar(1)"), (Broken(), None), (b"x", "b'x'")],
 )
@@ -95,7 +94,7 @@ def test_any_name_is_converted_to_text(value: object, read: str | None) -> None:
     assert arguments.as_text(value) == read
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "read"),
     [(True, True), (False, False), (None, None), (1, True), (0, False), (Scalar(0), False), (Broken(), None)],
 )
@@ -103,7 +102,7 @@ def test_a_flag_is_a_bool_or_unknown(value: object, read: bool | None) -> None:
     assert arguments.as_bool(value) is read
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "read"),
     [
         (None, {}),
@@ -126,7 +125,7 @@ def test_metadata_is_a_dict_of_its_own() -> None:
     assert given == {"a": 1}
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "read"),
     [
         ("abc", ["abc"]),
@@ -160,7 +159,7 @@ class MuteError(ValueError):
         raise RuntimeError("mute")
 
 
-@points(
+@pytest.mark.parametrize(
     ("error", "kind", "name", "message", "outcome"),
     [
         (ValueError("no"), "unknown", "ValueError", "no", "error"),

@@ -22,7 +22,6 @@ from callspan.record.codec import encode
 from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.usage import Usage
 from callspan.settings import Content, Settings
-from tests.points import points
 from tests.processed import processed
 
 
@@ -30,7 +29,7 @@ def call(outcome: Any = "success", duration_ns: int | None = None, usage: Usage 
     return CallRecord(call_id="c", outcome=outcome, usage=usage, timing=Timing(start_ns=1, duration_ns=duration_ns))
 
 
-@points(
+@pytest.mark.parametrize(
     ("calls", "totals"),
     [
         ([], Totals()),
@@ -56,7 +55,9 @@ def environment(reward: float | None) -> EventRecord:
     return EventRecord(event_id="e", event_type="environment", time_ns=1, reward=reward)
 
 
-@points(("rewards", "total"), [([], None), ([None], None), ([0.0], 0.0), ([None, 2.0], 2.0), ([1.5, None, -2.0], -0.5)])
+@pytest.mark.parametrize(
+    ("rewards", "total"), [([], None), ([None], None), ([0.0], 0.0), ([None, 2.0], 2.0), ([1.5, None, -2.0], -0.5)]
+)
 def test_rewards_add_up_and_unknown_is_not_zero(rewards: list[float | None], total: float | None) -> None:
     tally = RunningTotals()
     for reward in rewards:

@@ -8,11 +8,11 @@ import struct
 from typing import Any
 
 import msgspec
+import pytest
 
 from callspan.cli.replay import full_output, output_kind, same_output
 from callspan.record.call import CallRecord, Response
 from callspan.record.messages import Conversation, Message, Text, ToolCall
-from tests.points import points
 
 from .conftest import made
 
@@ -30,7 +30,7 @@ def with_output(*parts: Any) -> CallRecord:
     return made(conversation=Conversation(output=[Message(role="assistant", parts=list(parts))]))
 
 
-@points(
+@pytest.mark.parametrize(
     ("call", "expected"),
     [
         (made(), None),
@@ -47,7 +47,7 @@ def test_the_response_is_reported_in_full(call: CallRecord, expected: str | None
     assert full_output(call) == expected
 
 
-@points(
+@pytest.mark.parametrize(
     ("before", "after", "same"),
     [
         (with_output(Text(text="a")), with_output(Text(text="a")), True),

@@ -34,7 +34,6 @@ from callspan.record.messages import (
     UnknownPart,
 )
 from callspan.record.usage import Cost, Usage
-from tests.points import points
 
 from .conftest import SECOND, START_NS, made
 
@@ -63,7 +62,7 @@ def test_a_call_without_data_has_dashes_and_says_why(page: Any) -> None:
     assert labelled(lines, "time")[0].endswith(", took \N{EN DASH}")
 
 
-@points(
+@pytest.mark.parametrize(
     ("fields", "label", "expected"),
     [
         ({"place": Place(session_id="s")}, "session", "s (no name)"),
@@ -147,7 +146,7 @@ def test_attempts_are_reported_where_there_was_more_than_one(page: Any) -> None:
     ]
 
 
-@points(
+@pytest.mark.parametrize(
     ("part", "shown"),
     [
         (Text(text="a\nb"), ["a", "b"]),

@@ -16,12 +16,11 @@ from callspan.cli.filter_options import MOMENT, call_options
 from callspan.cli.run import DEFAULT_STORE
 from callspan.record.call import Place
 from callspan.stores.base import CallFilter, StoreError
-from tests.points import points
 
 from .conftest import MINUTE, SECOND, START_NS, ask, keep, made, session
 
 
-@points(
+@pytest.mark.parametrize(
     ("text", "ago_s"),
     [
         ("30s", 30), ("30 s", 30), ("30m", 1800), ("2h", 7200), ("3d", 259_200), ("1w", 604_800), ("0.5h", 1800),
@@ -34,7 +33,7 @@ def test_a_time_ago_is_counted_from_now(text: str, ago_s: int) -> None:
     assert before - ago_s * SECOND <= read <= time.time_ns() - ago_s * SECOND
 
 
-@points(
+@pytest.mark.parametrize(
     ("text", "ns"),
     [
         ("1970-01-01T00:00:00Z", 0),
@@ -61,13 +60,15 @@ def test_what_is_a_number_already_stays() -> None:
     assert MOMENT.convert(17, None, None) == 17
 
 
-@points("text", ["", "h", "30", "30 minutes", "-5m", "1e3s", "2026-13-01", "2026-11-20T25:00", "5m5s", "½h"])
+@pytest.mark.parametrize(
+    "text", ["", "h", "30", "30 minutes", "-5m", "1e3s", "2026-13-01", "2026-11-20T25:00", "5m5s", "½h"]
+)
 def test_an_invalid_time_is_reported_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"write 30m, 2h, 3d"):
         MOMENT.convert(text, None, None)
 
 
-@points(
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ([], CallFilter()),
@@ -100,7 +101,7 @@ def test_the_options_become_one_filter(arguments: list[str], expected: CallFilte
     assert seen == [(expected, "x")]
 
 
-@points(
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ([], ["e", "d", "c", "b", "a"]),

@@ -29,7 +29,6 @@ from callspan.record.messages import (
     short_texts,
 )
 from callspan.record.usage import Cost, Usage
-from tests.points import points
 
 from .conftest import START_NS, made, session, summed
 
@@ -89,7 +88,7 @@ def _error(status: int | None) -> ErrorInfo:
     return ErrorInfo(kind="server", type="server_error", status=status)
 
 
-@points(
+@pytest.mark.parametrize(
     ("error", "attempts", "status"),
     [
         (None, [], None),
@@ -108,7 +107,7 @@ def test_the_status_is_the_errors_else_that_of_the_last_attempt(
     assert call_row(made(error=error, attempts=tried))["http_status"] == status
 
 
-@points(
+@pytest.mark.parametrize(
     ("part", "pieces"),
     [
         (Text(text="hello"), ["hello"]),
@@ -126,7 +125,7 @@ def test_the_short_text_of_every_kind_of_part(part: Part, pieces: list[str]) -> 
     assert list(short_texts(Message(role="assistant", parts=[part]))) == pieces
 
 
-@points(
+@pytest.mark.parametrize(
     ("output", "expected"),
     [
         ([], None),
@@ -147,7 +146,7 @@ def test_a_call_without_a_conversation_has_no_known_messages() -> None:
     assert output_text(made()) is None
 
 
-@points(
+@pytest.mark.parametrize(
     ("usd", "text"),
     [
         (None, None),
@@ -162,7 +161,7 @@ def test_amounts_are_exact_and_have_no_exponent(usd: str | None, text: str | Non
     assert exact(None if usd is None else Decimal(usd)) == text
 
 
-@points(
+@pytest.mark.parametrize(
     ("start", "end", "last", "lasted"),
     [
         (None, None, None, None),
@@ -197,7 +196,7 @@ def test_a_failed_session_is_false_and_a_reward_of_zero_is_zero() -> None:
     assert (row["success"], row["reward"], row["cost_usd"], row["metadata"]) == (False, 0.0, "0.10", {"seed": 3})
 
 
-@points(
+@pytest.mark.parametrize(
     ("ids", "besides", "short"),
     [
         (["a"], [], {"a": "a"}),

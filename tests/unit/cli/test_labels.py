@@ -13,7 +13,6 @@ import callspan
 from callspan.record.call import Attempt, Place, Response
 from callspan.record.events import TimestepRecord
 from callspan.testing import ScriptedProvider
-from tests.points import points
 from tests.reports.reading import data, entries
 
 from .conftest import START_NS, ask, keep, made, session
@@ -40,7 +39,7 @@ def full(anywhere: str) -> str:
     )
 
 
-@points(
+@pytest.mark.parametrize(
     ("options", "calls", "sessions"),
     [
         (["--user", "u1"], ["call-a"], ["session-a"]),
@@ -168,7 +167,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> str:
 EVERY = ["cut", "in-u1", "in-u2", "out-u1", "out-u2"]
 
 
-@points(
+@pytest.mark.parametrize(
     ("options", "models"),
     [
         ([], EVERY),

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from callspan.cli.run import WrongUsageError, did_you_mean, leading_options
-from tests.points import points
 
 from .conftest import Answer, ask
 
@@ -57,7 +56,7 @@ def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[s
     assert answer.err == expected
 
 
-@points(
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ([], "Missing argument 'APP'."),
@@ -92,7 +91,7 @@ def test_options_end_at_the_first_word_or_two_dashes() -> None:
         read("-mx")
 
 
-@points(
+@pytest.mark.parametrize(
     ("given", "expected"),
     [
         ("stat", " Did you mean 'stats'?"),

@@ -16,7 +16,6 @@ from callspan.record.usage import Cost, Usage
 from callspan.stores.base import Event, SessionSummary
 from callspan.stores.entries import when
 from callspan.stores.protocol import read_records
-from tests.points import points
 
 from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session, summed
 
@@ -73,7 +72,7 @@ def test_a_session_sums_what_is_known() -> None:
     ]
 
 
-@points(
+@pytest.mark.parametrize(
     ("counts", "expected"),
     [
         ({}, "0 calls  \N{EN DASH}"),
@@ -118,7 +117,7 @@ def test_a_nested_step_is_below_its_parent_or_below_the_session_if_that_is_unkno
     assert [line.index("step") for line in found[2:]] == [4, 8, 4]
 
 
-@points(
+@pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({}, "step 0  \N{EN DASH}"),
@@ -151,7 +150,7 @@ def test_a_step_sums_the_calls_within_and_no_others() -> None:
     )
 
 
-@points(
+@pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({"took_ns": None, "request": Request()}, "chat \N{EN DASH}  \N{EN DASH}  \N{EN DASH}"),
@@ -183,7 +182,7 @@ def test_a_call_in_one_line(fields: dict[str, Any], expected: str) -> None:
     assert only(made(**fields)) == expected
 
 
-@points(
+@pytest.mark.parametrize(
     ("item", "expected"),
     [
         (event("tool"), "tool tool"),
@@ -319,7 +318,7 @@ def test_steps_in_a_cycle_of_parents_are_shown_once() -> None:
     assert [sum(f" {name}" in line for line in found) for name in ("one", "two", "own")] == [1, 1, 1]
 
 
-@points(
+@pytest.mark.parametrize(
     ("record", "line"),
     [
         (event("handoff", name="billing", system="triage"), "handoff triage → billing"),
@@ -394,7 +393,7 @@ def test_equal_steps_are_one_line() -> None:
     ]
 
 
-@points(
+@pytest.mark.parametrize(
     ("odd", "steps"),
     [
         ({2: {"outcome": "error", "error": _SERVER}}, {}),

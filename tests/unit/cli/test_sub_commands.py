@@ -23,7 +23,6 @@ from callspan.record.events import RewardRecord, TimestepRecord
 from callspan.record.messages import Conversation
 from callspan.record.usage import Cost, Usage
 from callspan.stores.urls import open_store, sinks_for
-from tests.points import points
 
 from .conftest import MINUTE, SECOND, START_NS, ask, body, keep, made, session
 
@@ -237,7 +236,7 @@ def test_sums_leave_the_unknown_out_and_say_so(anywhere: str) -> None:
     assert "no cost: 1 without a price: gpt-5\n" in page
 
 
-@points(
+@pytest.mark.parametrize(
     ("fields", "why"),
     [
         ({"api": "chat_completions", "request": Request(stream=True)}, "1 streamed without usage: set stream_usage"),
@@ -286,18 +285,20 @@ def test_a_session_as_json_holds_its_steps_and_what_is_loose(anywhere: str) -> N
 # Export
 
 
-@points(("text", "amount"), [("0.25", "0.25"), ("0", "0"), ("1e-9", "1E-9"), ("-1", "-1"), (" 2 ", "2")])
+@pytest.mark.parametrize(
+    ("text", "amount"), [("0.25", "0.25"), ("0", "0"), ("1e-9", "1E-9"), ("-1", "-1"), (" 2 ", "2")]
+)
 def test_an_amount_is_exact(text: str, amount: str) -> None:
     assert Money().convert(text, None, None) == Decimal(amount)
 
 
-@points("text", ["", "a dollar", "$1", "1,5", "NaN", "Infinity", "-inf"])
+@pytest.mark.parametrize("text", ["", "a dollar", "$1", "1,5", "NaN", "Infinity", "-inf"])
 def test_an_invalid_amount_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         Money().convert(text, None, None)
 
 
-@points(
+@pytest.mark.parametrize(
     ("given", "pair"),
     [
         ("a=b", ("a", "b")),

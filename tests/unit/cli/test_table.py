@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from rich.text import Text
 
 from callspan.cli.screen import Column, fitted
 from callspan.formatting import UNKNOWN
-from tests.points import points
 
 from .conftest import drawn
 
@@ -26,7 +26,7 @@ def test_a_wide_screen_shows_every_column_completely() -> None:
     ]
 
 
-@points(
+@pytest.mark.parametrize(
     ("width", "head"),
     [(42, "started   name                        cost"), (30, "started   name            cost"),
      (24, "started  name       cost"), (23, "name               cost"), (15, "name       cost"), (14, "name")],

@@ -10,10 +10,9 @@ import pytest
 from callspan import formatting
 from callspan.cli import safe_text, screen
 from callspan.cli.screen import Screen
-from tests.points import points
 
 
-@points(
+@pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("", ""),
@@ -41,7 +40,7 @@ def test_control_characters_of_others_do_not_reach_the_terminal(text: str, shown
     assert safe_text.clean(text) == shown
 
 
-@points(
+@pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("two\nlines", "two\nlines"),
@@ -58,7 +57,7 @@ def test_in_paragraphs_only_line_ends_stay(text: str, shown: str) -> None:
     assert safe_text.clean_lines(text) == shown
 
 
-@points("code", [*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x202E, 0x2066])
+@pytest.mark.parametrize("code", [*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x202E, 0x2066])
 def test_no_control_character_is_raw_in_json_and_each_comes_back(code: int) -> None:
     text = screen.json_text({"said": f"a{chr(code)}b"})
     assert chr(code) not in text
@@ -69,7 +68,7 @@ def test_json_is_one_line_and_keeps_other_scripts() -> None:
     assert screen.json_text({"a": ["é", None, 1.5, True]}) == '{"a":["é",null,1.5,true]}'
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "shown", "style"),
     [
         (None, "\N{EN DASH}", ""),

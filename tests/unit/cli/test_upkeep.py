@@ -16,7 +16,6 @@ from callspan.spool.directory import size_of
 from callspan.spool.segment import SUFFIX
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store
-from tests.points import points
 
 from .conftest import ask, keep, made
 
@@ -36,7 +35,7 @@ def test_only_segments_wait(tmp_path: Path) -> None:
     assert size_of(tmp_path) == 5
 
 
-@points(
+@pytest.mark.parametrize(
     ("stores", "directory"),
     [
         ("sqlite:////a/b.db", "/a/b.db.spool"),

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +41,6 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
-from tests.points import points
 
 USER = {"role": "user", "content": "q"}
 ANSWER = {"role": "assistant", "content": "a"}
@@ -55,7 +55,7 @@ def tells(call_id: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": call_id, "content": "r"}
 
 
-@points(
+@pytest.mark.parametrize(
     ("messages", "reason"),
     [
         ([USER, ANSWER], None),
@@ -84,7 +84,7 @@ def test_messages_that_trainers_refuse(messages: list[dict[str, Any]], reason: s
     assert flaw(messages) == reason
 
 
-@points(
+@pytest.mark.parametrize(
     ("message", "ids", "names"),
     [
         (ANSWER, [], []),
@@ -101,7 +101,7 @@ def test_the_tools_a_message_calls(message: dict[str, Any], ids: list[str], name
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
-@points(
+@pytest.mark.parametrize(
     ("tool", "written", "dropped"),
     [
         (FUNCTION, FUNCTION, {}),
@@ -136,7 +136,7 @@ URL = f"data:image/png;base64,{BYTES}"
 SOUND = "data:audio/wav;base64,AAAA"
 
 
-@points(
+@pytest.mark.parametrize(
     ("media", "part", "dropped"),
     [
         (Media(modality="image", url="https://h/x.png"),
@@ -186,7 +186,7 @@ def converted(
     return found, dict(dropped)
 
 
-@points(
+@pytest.mark.parametrize(
     ("parts", "fields", "dropped"),
     [
         ([Text(text="a"), Text(text="b")], {"content": "ab"}, {}),
@@ -216,7 +216,7 @@ def test_thinking_that_is_kept_is_not_dropped() -> None:
     assert (found.answer["reasoning_content"], counted) == ("a\n\nb", {})
 
 
-@points(
+@pytest.mark.parametrize(
     ("content", "expected", "dropped"),
     [
         (None, "", 0),
@@ -237,7 +237,7 @@ def test_a_tool_result_is_text(content: object, expected: object, dropped: int) 
     assert sum(counted.values()) == dropped
 
 
-@points(
+@pytest.mark.parametrize(
     ("role", "written", "dropped"),
     [
         ("user", "user", {}),
@@ -263,7 +263,7 @@ SAME = [
 ]
 
 
-@points(("one", "other", "same"), SAME)
+@pytest.mark.parametrize(("one", "other", "same"), SAME)
 def test_two_forms_of_the_same_message(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
     assert (canonical(one) == canonical(other)) is same
 
@@ -280,7 +280,7 @@ def test_spaces_and_order_of_arguments_do_not_matter(arguments: dict[str, Any]) 
     assert canonical(calls[0]) == canonical(calls[1])
 
 
-@points(
+@pytest.mark.parametrize(
     ("content", "written", "dropped"),
     [
         (None, "", {}),
@@ -303,7 +303,7 @@ def test_content_of_a_trajectory(content: object, written: object, dropped: dict
     assert counted == dropped
 
 
-@points(
+@pytest.mark.parametrize(
     ("written", "read"),
     [
         ("", ({}, True)),
@@ -318,7 +318,7 @@ def test_arguments_of_a_trajectory_are_an_object(written: str, read: tuple[dict[
     assert arguments_of(written) == read
 
 
-@points(
+@pytest.mark.parametrize(
     ("rewards", "spread"),
     [
         ([], None),
@@ -338,8 +338,8 @@ def test_statistics_are_json_with_the_most_frequent_first_and_no_zeros() -> None
     assert (result["calls"], result["trained_messages"], result["rows"]) == (2, 1, 0)
 
 
-@points(
-    ("request", "of_sessions"),
+@pytest.mark.parametrize(
+    ("chosen", "of_sessions"),
     [
         ({}, False), ({"models": ("m",)}, False), ({"providers": ("p",)}, False),
         ({"since_ns": 0, "until_ns": 1}, False),
@@ -348,11 +348,11 @@ def test_statistics_are_json_with_the_most_frequent_first_and_no_zeros() -> None
         ({"min_achievements": 0}, True),
     ],
 )  # fmt: skip
-def test_what_only_a_session_can_answer(request: dict[str, Any], of_sessions: bool) -> None:
-    assert Selection(**request).of_sessions is of_sessions
+def test_what_only_a_session_can_answer(chosen: dict[str, Any], of_sessions: bool) -> None:
+    assert Selection(**chosen).of_sessions is of_sessions
 
 
-@points(
+@pytest.mark.parametrize(
     ("data", "names"),
     [
         ({"after": {"achievements": {"wood": True, "stone": 0, "iron": 2}}}, {"wood", "iron"}),

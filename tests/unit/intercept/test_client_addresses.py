@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import anthropic
 import openai
+import pytest
 
 from callspan.intercept.client_info import call_info
-from tests.points import points
 
 
 class _Options:
@@ -41,7 +41,7 @@ def test_a_property_of_the_applications_own_is_read_each_time() -> None:
     assert all(str(host).endswith(".example") for host, _ in (first, second))
 
 
-@points("kind", [openai.OpenAI, openai.AsyncOpenAI, anthropic.Anthropic, anthropic.AsyncAnthropic])
+@pytest.mark.parametrize("kind", [openai.OpenAI, openai.AsyncOpenAI, anthropic.Anthropic, anthropic.AsyncAnthropic])
 def test_an_address_that_was_changed_is_the_new_one(kind: type) -> None:
     client = kind(api_key="sk-test", base_url="https://one.example/v1")
     assert _address(client) == ("one.example", 443)

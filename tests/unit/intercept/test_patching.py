@@ -16,7 +16,6 @@ from callspan.intercept import other_instrumentations, patching
 from callspan.intercept.hooks import HookContext
 from callspan.intercept.patching import Hook, Patches, rebind_wrappers
 from tests.logs import nothing_is_warned_of
-from tests.points import points
 
 
 class Unbound:
@@ -89,7 +88,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return lambda *hooks: monkeypatch.setattr(patching, "HOOKS", hooks)
 
 
-@points(
+@pytest.mark.parametrize(
     ("how", "state", "answer"),
     [
         (hook(reads=("request",), ignores=("stream",)), "on", "plain sent x"),
@@ -189,7 +188,7 @@ def quiet(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     return f"quiet {wrapped(*args, **kwargs)}"
 
 
-@points("depth", [1, 2, 5])
+@pytest.mark.parametrize("depth", [1, 2, 5])
 def test_a_wrapper_on_a_subclass_gets_the_replacement_and_is_restored(depth: int) -> None:
     library = Library().module
     original = vars(library.Base)["send"]
@@ -230,7 +229,7 @@ def _warned_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(other_instrumentations, "_warned", Once())
 
 
-@points(
+@pytest.mark.parametrize(
     ("module", "named"),
     [
         ("opentelemetry.instrumentation.openai_v2.patch", "opentelemetry-instrumentation-openai-v2"),
@@ -247,7 +246,7 @@ def _warned_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", None),
     ],
 )
-@points("wrapped_by", ["wrapt", "function"])
+@pytest.mark.parametrize("wrapped_by", ["wrapt", "function"])
 def test_a_wrapper_of_a_method_is_named_by_its_module(
     module: str, named: str | None, wrapped_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,6 @@ from callspan.process.processed import Processed
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
-from tests.points import points
 from tests.processed import UNPROCESSED
 
 
@@ -53,7 +52,7 @@ class AnthropicBedrock(OpenAI):
     __module__ = "anthropic.lib.bedrock"
 
 
-@points(
+@pytest.mark.parametrize(
     ("client", "expected"),
     [
         (OpenAI("https://api.openai.com/v1/"), ("openai", "openai", "api.openai.com", 443)),
@@ -89,7 +88,7 @@ def test_a_client_that_raises_is_harmless() -> None:
     assert call_info(Broken(), options(), True) == call_info(object(), options(), True)
 
 
-@points(
+@pytest.mark.parametrize(
     ("given", "model"),
     [
         ({}, None),
@@ -123,7 +122,7 @@ class MuteError(Exception):
         raise RuntimeError("no words")
 
 
-@points(
+@pytest.mark.parametrize(
     ("error", "expected"),
     [
         (OddError(status_code=429), (429, None)),
@@ -143,7 +142,7 @@ def test_an_errors_status_and_request_are_read_where_they_mean_something(
     assert info.exception == f"{__name__}.OddError"
 
 
-@points(
+@pytest.mark.parametrize(
     ("error", "exception", "outcome"),
     [
         (ValueError("x"), "ValueError", "error"),
@@ -171,7 +170,7 @@ def endpoint(path: str) -> Any:
     return registry.endpoint_for("post", path)
 
 
-@points(
+@pytest.mark.parametrize(
     ("body", "extra", "requested"),
     [
         ({"stream": True}, None, {"include_usage": True}),
@@ -197,7 +196,7 @@ def test_usage_is_requested_where_it_was_not_set(body: object, extra: object, re
         assert given.json_data["stream_options"] == requested
 
 
-@points("path", ["/responses", "/completions", "/embeddings", "/v1/messages"])
+@pytest.mark.parametrize("path", ["/responses", "/completions", "/embeddings", "/v1/messages"])
 def test_only_chat_streams_request_usage(path: str) -> None:
     given = options(json_data={})
     assert not request_usage(endpoint(path), given)
@@ -208,7 +207,7 @@ def test_options_of_another_shape_are_left_alone() -> None:
     assert request_usage(endpoint("/chat/completions"), object()) is False
 
 
-@points(
+@pytest.mark.parametrize(
     ("chunk", "extra"),
     [
         (options(choices=[], usage={"prompt_tokens": 1}), True),
@@ -226,7 +225,7 @@ def test_the_chunk_that_is_only_usage_is_distinguished_from_all_others(chunk: ob
 # Raw responses
 
 
-@points(
+@pytest.mark.parametrize(
     ("headers", "raw"),
     [
         ({"X-Stainless-Raw-Response": "true"}, True),
@@ -246,7 +245,7 @@ def broken() -> dict[str, object]:
     raise ValueError("no")
 
 
-@points(
+@pytest.mark.parametrize(
     ("result", "response", "body"),
     [
         (None, options(json=lambda: {"a": 1}, is_closed=True), {"a": 1}),
@@ -349,8 +348,8 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-@points("how", ["sync", "async"])
-@points("size", [1, 7, 10_000])
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_a_body_read_in_pieces_is_recorded_and_passes_unchanged(how: str, size: int) -> None:
     call = Call()
     pieces = cut(json.dumps(ANSWER).encode(), size)
@@ -363,9 +362,9 @@ def test_a_body_read_in_pieces_is_recorded_and_passes_unchanged(how: str, size: 
     assert (record.usage.input_tokens, record.usage.output_tokens) == (3, 0)
 
 
-@points("how", ["sync", "async"])
-@points("size", [1, 13, 10_000])
-@points("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("size", [1, 13, 10_000])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_events_are_read_however_they_are_cut(how: str, size: int, line_end: str) -> None:
     call = Call(stream=True)
     events = [f"data: {json.dumps(chunk, ensure_ascii=False)}" for chunk in CHUNKS]
@@ -379,16 +378,16 @@ def test_events_are_read_however_they_are_cut(how: str, size: int, line_end: str
     assert "Héllo" in bytes(record.response.body).decode()
 
 
-@points("how", ["sync", "async"])
-@points("pieces", [[], [b""], [b"data: {}\n\n"]])
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("pieces", [[], [b""], [b"data: {}\n\n"]])
 def test_no_body_and_the_events_of_a_stream_are_not_reported_as_broken_json(how: str, pieces: list[bytes]) -> None:
     call = Call()
     assert call.read(Response(*pieces), how) == pieces
     assert (call.record.outcome, call.record.error) == ("success", None)
 
 
-@points("how", ["sync", "async"])
-@points("pieces", [[b"no json"], [b'{"half":'], [b"\xff\xfe"]])
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("pieces", [[b"no json"], [b'{"half":'], [b"\xff\xfe"]])
 def test_an_invalid_body_reaches_the_caller_and_the_call_ends_with_a_parsing_error(
     how: str, pieces: list[bytes]
 ) -> None:
@@ -398,8 +397,8 @@ def test_an_invalid_body_reaches_the_caller_and_the_call_ends_with_a_parsing_err
     assert (call.record.outcome, call.record.error.kind, call.record.usage) == ("error", "parsing", None)
 
 
-@points("how", ["sync", "async"])
-@points(("error", "outcome"), [(OSError("cut off"), "error"), (KeyboardInterrupt(), "cancelled")])
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize(("error", "outcome"), [(OSError("cut off"), "error"), (KeyboardInterrupt(), "cancelled")])
 def test_an_error_while_reading_is_the_callers_and_the_calls(how: str, error: BaseException, outcome: str) -> None:
     call = Call(stream=True)
     with pytest.raises(type(error)):
@@ -418,7 +417,7 @@ def test_an_abandoned_reader_ends_the_call_as_closed() -> None:
     assert (call.record.outcome, call.record.stream and call.record.stream.end) == ("cancelled", "closed")
 
 
-@points("how", ["sync", "async"])
+@pytest.mark.parametrize("how", ["sync", "async"])
 def test_bytes_of_an_unobserved_response_pass_unchanged(how: str) -> None:
     call = Call()
     call.observer.path = CapturePath()
@@ -431,7 +430,7 @@ def test_bytes_of_an_unobserved_response_pass_unchanged(how: str) -> None:
 # Observers
 
 
-@points("response", [None, object(), options(extensions=None), [], Response()])
+@pytest.mark.parametrize("response", [None, object(), options(extensions=None), [], Response()])
 def test_an_unobserved_response_has_no_observer(response: object) -> None:
     assert observer_of(response) is None
 
@@ -463,7 +462,7 @@ def test_a_response_that_takes_no_weak_reference_has_no_observer() -> None:
     assert observer_of(response) is None
 
 
-@points(
+@pytest.mark.parametrize(
     ("end", "outcome"),
     [
         (Event.COMPLETED, "success"),
@@ -505,7 +504,7 @@ def test_what_is_read_of_a_replaced_response_belongs_to_no_call() -> None:
     assert (call.record.outcome, call.record.usage is not None) == ("success", True)
 
 
-@points(("reader", "running"), [(None, False), (OpenAI(""), False), (AsyncAzureOpenAI(""), True)])
+@pytest.mark.parametrize(("reader", "running"), [(None, False), (OpenAI(""), False), (AsyncAzureOpenAI(""), True)])
 def test_an_executing_reader_is_detected(reader: Any, running: bool) -> None:
     if reader is not None:
         reader.gi_running = running
@@ -531,7 +530,7 @@ def wider(self: object, *, data: object, cast_to: object, response: object, more
     return data, cast_to, response, more
 
 
-@points(
+@pytest.mark.parametrize(
     ("original", "args", "named"),
     [
         (today, (), {"data": 1, "cast_to": int, "response": RESPONSE}),

@@ -17,7 +17,6 @@ from callspan.process.processed import Processed
 from callspan.providers import registry
 from callspan.record.call import CallRecord, StreamEnd
 from callspan.record.events import Record
-from tests.points import points
 from tests.processed import UNPROCESSED
 
 Table = Mapping[tuple[State, Event], tuple[State, Action]]
@@ -162,7 +161,7 @@ def test_the_first_end_is_the_one_record_of_the_call_and_nothing_comes_after_it(
         assert len(observed.stream_ends) == 1
 
 
-@points("event", sorted(FROM_FINALIZERS))
+@pytest.mark.parametrize("event", sorted(FROM_FINALIZERS))
 def test_ends_reported_by_a_finalizer_run_on_another_thread(event: Event) -> None:
     observed = Observed()
     observed.on(Event.HANDED_OVER)
@@ -171,7 +170,7 @@ def test_ends_reported_by_a_finalizer_run_on_another_thread(event: Event) -> Non
     assert observed.stream_ends == [STREAM_ENDS[event]]
 
 
-@points("event", [Event.CLOSED, Event.READER_GONE, Event.RESPONSE_GONE])
+@pytest.mark.parametrize("event", [Event.CLOSED, Event.READER_GONE, Event.RESPONSE_GONE])
 def test_a_stream_that_signalled_its_end_is_complete_however_it_is_dropped(event: Event) -> None:
     observed = Observed()
     observed.on(Event.HANDED_OVER)
@@ -207,9 +206,11 @@ class Interrupted(ResponseObserver):
         self.there = state
 
 
-@points("before", [[], [Event.REPLACED], [Event.COMPLETED], [Event.HANDED_OVER], [Event.CLOSED, Event.REPLACED]])
-@points("event", Event)
-@points("gone", sorted(FROM_FINALIZERS))
+@pytest.mark.parametrize(
+    "before", [[], [Event.REPLACED], [Event.COMPLETED], [Event.HANDED_OVER], [Event.CLOSED, Event.REPLACED]]
+)
+@pytest.mark.parametrize("event", Event)
+@pytest.mark.parametrize("gone", sorted(FROM_FINALIZERS))
 def test_an_end_that_a_finalizer_reports_in_the_middle_of_another_event_is_not_lost(
     before: list[Event], event: Event, gone: Event
 ) -> None:

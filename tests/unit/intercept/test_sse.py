@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.intercept.body_parsers import EventParser
-from tests.points import points
 
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])
 LINE = st.sampled_from(
@@ -20,7 +20,7 @@ def read(pieces: list[bytes]) -> list[bytes]:
     return found + events.end()
 
 
-@points(
+@pytest.mark.parametrize(
     ("sent", "payloads"),
     [
         (b"data: a\n\ndata: b\n\n", [b"a", b"b"]),

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from callspan.fail_open import failures, forget_failures
 from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.record.call import Attempt, ErrorInfo, RateLimit, RateLimits
-from tests.points import points
 
 NOW_S: Final = 1_700_000_000.0
 END_NS: Final = 9_000_000_000
@@ -78,7 +77,7 @@ def test_a_response_that_failed_later_is_not_the_successful_attempt() -> None:
     assert log.totals()[1]
 
 
-@points(
+@pytest.mark.parametrize(
     ("status", "content", "expected"),
     [
         (429, {"error": {"code": "insufficient_quota", "message": "m"}}, ("quota", "insufficient_quota")),
@@ -124,7 +123,9 @@ def test_the_body_of_an_answer_is_not_requested() -> None:
     assert log.records(NOW_S, END_NS)[0].error_kind is None
 
 
-@points(("header", "retries"), [("0", 0), ("1", 1), ("2", 1), ("42", 1), ("", 1), (None, 1), ("-1", 1), ("one", 1)])
+@pytest.mark.parametrize(
+    ("header", "retries"), [("0", 0), ("1", 1), ("2", 1), ("42", 1), ("", 1), (None, 1), ("-1", 1), ("one", 1)]
+)
 def test_the_sent_retry_count_is_used_if_it_is_plausible(header: str | None, retries: int) -> None:
     """0 with two requests: the second renewed a token and was no retry."""
     log = AttemptLog()
@@ -179,7 +180,7 @@ def test_waits_and_attempts_fill_the_call(story: list[tuple[int | None, int, int
     assert log.totals()[0] == len(story) - 1
 
 
-@points(("size", "read"), [(64 << 10, True), ((64 << 10) + 1, False)])
+@pytest.mark.parametrize(("size", "read"), [(64 << 10, True), ((64 << 10) + 1, False)])
 def test_the_body_of_an_error_is_read_up_to_64_kilobytes(size: int, read: bool) -> None:
     stated = b'{"error": {"type": "overloaded_error", "message": "'
     body = stated + b"x" * (size - len(stated) - 3) + b'"}}'
@@ -191,7 +192,7 @@ def test_the_body_of_an_error_is_read_up_to_64_kilobytes(size: int, read: bool) 
     assert attempt.error_kind == ("overloaded" if read else "server")
 
 
-@points(
+@pytest.mark.parametrize(
     ("status", "kind", "expected"),
     [
         (200, "connection", "connection"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+import pytest
+
 from callspan.observe.batch_lines import LINES, LineReader, Seen
-from tests.points import points
 
 
-@points("complete", [True, False])
+@pytest.mark.parametrize("complete", [True, False])
 def test_the_last_result_is_read_when_its_bytes_come_not_when_it_is_recorded(complete: bool) -> None:
     """A reader that breaks off may be closed long after."""
     over: list[tuple[int, bool, int]] = []

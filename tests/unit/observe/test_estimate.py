@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,10 +20,9 @@ from callspan.record.messages import (
     UnknownPart,
 )  # fmt: skip
 from callspan.record.usage import Usage
-from tests.points import points
 
 
-@points(
+@pytest.mark.parametrize(
     ("text", "tokens"),
     [
         ("", 0),
@@ -47,7 +47,7 @@ def test_more_text_is_never_fewer_tokens(one: str, other: str) -> None:
     assert max(tokens_of(one), tokens_of(other)) <= together <= tokens_of(one) + tokens_of(other)
 
 
-@points(
+@pytest.mark.parametrize(
     ("part", "tokens"),
     [
         (Text(text="x" * 8), 2),
@@ -77,7 +77,7 @@ CONVERSATION = Conversation(
 )
 
 
-@points(
+@pytest.mark.parametrize(
     ("stated", "filled"),
     [
         (Usage(input_tokens=1, output_tokens=2), Usage(input_tokens=1, output_tokens=2)),

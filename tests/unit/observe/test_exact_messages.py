@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.record.codec import exact_json, exact_messages
-from tests.points import points
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(min_value=-(2**60), max_value=2**60) | st.text(max_size=8),
@@ -35,7 +35,7 @@ def test_the_messages_are_those_of_the_body_and_the_bytes_as_sent(
     assert all(bytes(raw) in content for raw in found)
 
 
-@points(
+@pytest.mark.parametrize(
     ("content", "body"),
     [
         (b'{"messages":"hello"}', {"messages": "hello"}),

@@ -27,7 +27,6 @@ from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.record.call import CallRecord, ErrorInfo, Response
 from callspan.record.codec import exact_json
 from callspan.record.messages import Conversation
-from tests.points import points
 
 REQUEST = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5}
 ANSWER = {
@@ -255,8 +254,8 @@ def test_a_stream_writes_a_started_record_and_then_the_complete_one() -> None:
     assert json.loads(bytes(record.response.body))["choices"][0]["message"]["content"] == "Hello"
 
 
-@points("garbage", [None, [], "text", 3, {"choices": 4}, {"usage": []}, [[[]]]])
-@points("stream", [True, False])
+@pytest.mark.parametrize("garbage", [None, [], "text", 3, {"choices": 4}, {"usage": []}, [[[]]]])
+@pytest.mark.parametrize("stream", [True, False])
 def test_invalid_data_still_gives_a_record(garbage: object, stream: bool) -> None:
     stage = Stage()
     call = stage.call(stream=stream)
@@ -330,7 +329,7 @@ def test_a_dropped_stream_is_ended_with_the_time_of_the_drop() -> None:
     assert (record.stream.end, record.outcome) == ("dropped", "cancelled")
 
 
-@points(
+@pytest.mark.parametrize(
     ("content", "body", "expected"),
     [
         (b'{"a": NaN}', {"a": float("nan")}, b'{"a":null}'),
@@ -482,7 +481,7 @@ def test_an_answer_to_an_unseen_request_is_shown() -> None:
     assert stage.shown.input == []
 
 
-@points(("chunks", "gap"), [(0, None), (1, None), (2, 10)])
+@pytest.mark.parametrize(("chunks", "gap"), [(0, None), (1, None), (2, 10)])
 def test_a_gap_lies_between_two_chunks(chunks: int, gap: int | None) -> None:
     stage = Stage()
     call = stage.call(stream=True)
@@ -520,7 +519,7 @@ def test_the_first_request_counts_and_none_after_the_end() -> None:
     assert len(stage.written) == before
 
 
-@points("answers", [True, False])
+@pytest.mark.parametrize("answers", [True, False])
 def test_a_call_without_any_answer_has_no_response(answers: bool) -> None:
     stage = Stage()
     call = stage.call()

@@ -13,7 +13,6 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan.otlp.byte_bounds import ByteBoundedExporter
 from callspan.otlp.providers import OtlpProviders
-from tests.points import points
 
 
 class Batches(SpanExporter):
@@ -45,7 +44,7 @@ def span(name: str, size: int = 0, events: int = 0) -> ReadableSpan:
     return made_one
 
 
-@points(
+@pytest.mark.parametrize(
     ("sizes", "batches"),
     [
         ([], []),

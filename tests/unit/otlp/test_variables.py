@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from callspan.otlp.variables import (
     Destination,
     destinations,
@@ -12,7 +14,6 @@ from callspan.otlp.variables import (
     service_of_command,
     unknown_protocol,
 )
-from tests.points import points
 
 HTTP, GRPC = "http/protobuf", "grpc"
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -26,7 +27,7 @@ def every(base: str) -> dict[str, tuple[str, str]]:
     return {signal: (HTTP, f"{base}/v1/{signal}") for signal in ("traces", "metrics", "logs")}
 
 
-@points(
+@pytest.mark.parametrize(
     ("protocol", "address", "server"),
     [
         (GRPC, "localhost:4317", ("localhost", 4317)),
@@ -50,7 +51,7 @@ def test_the_server_that_an_exporter_connects_to(protocol: Any, address: str, se
     assert Destination("traces", protocol, None, address).server == server
 
 
-@points("otlp", ["http://here:4318", "http://here:4318/", "http://here:4318/prefix"])
+@pytest.mark.parametrize("otlp", ["http://here:4318", "http://here:4318/", "http://here:4318/prefix"])
 def test_a_given_url_gets_every_signal_regardless_of_endpoint_variables(otlp: str) -> None:
     assert sent(otlp, **{BASE: "http://there", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}) == every(otlp.rstrip("/"))
 
@@ -75,7 +76,7 @@ def test_a_signal_goes_only_where_an_endpoint_is_named_for_it() -> None:
     }
 
 
-@points(
+@pytest.mark.parametrize(
     ("exporter", "signals"),
     [
         ("otlp", {"traces", "metrics"}),
@@ -111,7 +112,7 @@ def test_a_protocol_that_is_not_known_is_reported() -> None:
     assert sent(True, OTEL_EXPORTER_OTLP_PROTOCOL="http/json")["logs"][0] == HTTP
 
 
-@points(
+@pytest.mark.parametrize(
     ("environment", "named"),
     [
         ({}, False),
@@ -130,7 +131,7 @@ def test_a_destination_knows_what_turns_it_off() -> None:
     assert Destination("logs", "grpc", None, "x").switch == "OTEL_LOGS_EXPORTER"
 
 
-@points(
+@pytest.mark.parametrize(
     ("command", "name"),
     [
         (["app.py"], "app"),
@@ -150,7 +151,7 @@ def test_the_service_name_from_the_command_line(command: list[str], name: str | 
     assert service_of_command(command) == name
 
 
-@points(
+@pytest.mark.parametrize(
     ("environment", "arguments", "name"),
     [
         ({"CALLSPAN_RUN_SERVICE": "shop"}, ["/x/app.py"], "shop"),

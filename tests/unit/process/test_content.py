@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.process.content import UNREADABLE, decoded, is_kept, without_bodies, without_texts
 from callspan.process.parameters import ALLOWED
@@ -28,7 +28,7 @@ def applied(record: Record, content: str) -> Record:
     return caller_processors(msgspec.structs.replace(Settings(), content=content)).process(record).record
 
 
-@points("content", ["metadata", "off"])
+@pytest.mark.parametrize("content", ["metadata", "off"])
 def test_no_content_is_left(call: CallRecord, content: str) -> None:
     assert b"SESAME" not in encode(applied(call, content))
 
@@ -48,7 +48,7 @@ def test_metadata_keeps_counts_roles_tools_sizes_and_hashes(call: CallRecord) ->
     )
 
 
-@points("before", ["full", "metadata"])
+@pytest.mark.parametrize("before", ["full", "metadata"])
 def test_off_keeps_counts_but_no_roles_tools_or_hashes(call: CallRecord, before: str) -> None:
     """Also of a record that another level has reduced before."""
     kept = applied(applied(call, before), "off")
@@ -60,7 +60,7 @@ def test_off_keeps_counts_but_no_roles_tools_or_hashes(call: CallRecord, before:
     assert all(note.sha256 is None for note in kept.redactions)
 
 
-@points("content", ["metadata", "off"])
+@pytest.mark.parametrize("content", ["metadata", "off"])
 def test_settings_keep_numbers_and_words_of_the_provider(call: CallRecord, content: str) -> None:
     kept = applied(call, content)
     assert isinstance(kept, CallRecord)
@@ -90,12 +90,12 @@ _ALLOWED: list[dict[str, Any]] = [
 ]
 
 
-@points("params", _ALLOWED, ids=lambda params: next(iter(params)))
+@pytest.mark.parametrize("params", _ALLOWED, ids=lambda params: next(iter(params)))
 def test_numbers_and_words_that_the_provider_defines_are_not_content(call: CallRecord, params: dict[str, Any]) -> None:
     assert _kept_of(call, {**params, "stop": "SESAME"}) == (params, {"stop"})
 
 
-@points("name", [*ALLOWED, "metadata", "extra", "user", "stop", "include", "model"])
+@pytest.mark.parametrize("name", [*ALLOWED, "metadata", "extra", "user", "stop", "include", "model"])
 def test_any_other_value_of_any_parameter_is_removed_and_its_name_listed(call: CallRecord, name: str) -> None:
     """Whole texts, lists and objects; what is not a scalar under an allowed key; numbers of unknown parameters."""
     for value in (
@@ -116,7 +116,7 @@ def _kept_of(call: CallRecord, params: dict[str, Any]) -> tuple[dict[str, object
     return kept.request.params, {what.removeprefix("request.params.") for what in listed}
 
 
-@points("content", ["metadata", "off"])
+@pytest.mark.parametrize("content", ["metadata", "off"])
 def test_an_error_keeps_its_types_and_loses_its_texts(call: CallRecord, content: str) -> None:
     kept = applied(call, content)
     assert isinstance(kept, CallRecord)
@@ -137,7 +137,7 @@ def test_everything_taken_out_is_listed(call: CallRecord) -> None:
     assert {note.why for note in kept.redactions} == {"content"}
 
 
-@points(
+@pytest.mark.parametrize(
     ("body", "roles"),
     [
         (b'{"input":"hi"}', None),
@@ -161,7 +161,7 @@ _OTHERS: list[Record] = [
 ]
 
 
-@points("what", ["data", "content", "annotation"])
+@pytest.mark.parametrize("what", ["data", "content", "annotation"])
 def test_what_was_taken_out_of_other_records_is_named_with_its_size_and_hash(what: str) -> None:
     record = next(record for record in _OTHERS if hasattr(record, what))
     encoded = encode_json(getattr(record, what))
@@ -171,7 +171,7 @@ def test_what_was_taken_out_of_other_records_is_named_with_its_size_and_hash(wha
         assert getattr(kept, what) is None
 
 
-@points("record", _OTHERS, ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize("record", _OTHERS, ids=lambda record: type(record).__name__)
 def test_records_without_content_are_unchanged(record: Record) -> None:
     silent = msgspec.structs.replace(
         record, **{key: None for key in ("data", "content", "annotation") if hasattr(record, key)}
@@ -179,8 +179,8 @@ def test_records_without_content_are_unchanged(record: Record) -> None:
     assert applied(silent, "off") == silent
 
 
-@points("record", _OTHERS, ids=lambda record: type(record).__name__)
-@points("content", ["metadata", "off"])
+@pytest.mark.parametrize("record", _OTHERS, ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize("content", ["metadata", "off"])
 def test_events_messages_and_rewards_lose_content_and_keep_figures(record: Record, content: str) -> None:
     kept = applied(record, content)
     assert b"SESAME" not in encode(kept)
@@ -190,7 +190,7 @@ def test_events_messages_and_rewards_lose_content_and_keep_figures(record: Recor
     assert getattr(kept, "value", 0.5) == 0.5
 
 
-@points("kind", [SessionRecord, TimestepRecord])
+@pytest.mark.parametrize("kind", [SessionRecord, TimestepRecord])
 def test_sessions_and_steps_without_errors_are_unchanged(kind: type) -> None:
     index = {"timestep_id": "t", "index": 0} if kind is TimestepRecord else {}
     record = kind(session_id="s", seen_ns=1, metadata={"seed": 7}, **index)
@@ -204,7 +204,7 @@ def test_an_error_of_a_step_loses_its_texts(call: CallRecord) -> None:
     assert [note.what for note in kept.redactions] == ["error"]
 
 
-@points("field", ["message", "param", "body"])
+@pytest.mark.parametrize("field", ["message", "param", "body"])
 def test_an_error_with_texts_loses_them(field: str) -> None:
     error = ErrorInfo(kind="server", type="x", code="c", **{field: "SESAME"})
     assert without_texts(error) == ErrorInfo(kind="server", type="x", code="c")
@@ -215,7 +215,7 @@ def test_an_error_without_texts_is_the_same_object() -> None:
     assert without_texts(error) is error
 
 
-@points("body", [b"", b'{"a":1}'])
+@pytest.mark.parametrize("body", [b"", b'{"a":1}'])
 def test_what_an_answer_states_besides_its_content_stays(call: CallRecord, body: bytes) -> None:
     answer = Response(id="r", finish_reasons=["stop"], body=msgspec.Raw(body))
     kept = applied(msgspec.structs.replace(call, response=answer), "off")
@@ -224,7 +224,7 @@ def test_what_an_answer_states_besides_its_content_stays(call: CallRecord, body:
     assert (kept.response.id, kept.response.finish_reasons, bytes(kept.response.body)) == ("r", ["stop"], b"")
 
 
-@points(("body", "value"), [(b"", None), (b"3", 3), (b"{", UNREADABLE), (b'{"a":[]}', {"a": []})])
+@pytest.mark.parametrize(("body", "value"), [(b"", None), (b"3", 3), (b"{", UNREADABLE), (b'{"a":[]}', {"a": []})])
 def test_a_body_is_decoded_or_none_or_unreadable(body: bytes, value: object) -> None:
     assert decoded(msgspec.Raw(body)) == value
     assert is_kept(msgspec.Raw(body)) is bool(body)

@@ -7,7 +7,7 @@ import hashlib
 import json
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.process.processors import caller_processors
 from callspan.record.call import CallRecord, Request, Response, Timing
@@ -71,8 +71,8 @@ _REQUESTS = [
 ]
 
 
-@points("padding", ["", _PADDING], ids=["small body", "large body"])
-@points(("api", "part", "path", "mime"), _REQUESTS)
+@pytest.mark.parametrize("padding", ["", _PADDING], ids=["small body", "large body"])
+@pytest.mark.parametrize(("api", "part", "path", "mime"), _REQUESTS)
 def test_media_of_a_request_become_references(
     api: str, part: dict[str, object], path: tuple[str, ...], mime: str, padding: str
 ) -> None:
@@ -87,7 +87,7 @@ def test_media_of_a_request_become_references(
     assert kept.redactions[0].original_bytes == len(json.dumps(wire))
 
 
-@points(
+@pytest.mark.parametrize(
     ("api", "answer"),
     [
         ("chat_completions", {"choices": [{"message": {"audio": {"id": "a", "data": _TEXT}}}]}),
@@ -108,7 +108,7 @@ def test_media_stay_when_requested() -> None:
     assert applied(call, media="inline") is call
 
 
-@points(
+@pytest.mark.parametrize(
     "value",
     [
         {"type": "redacted_thinking", "data": _TEXT, "note": "base64"},
@@ -148,7 +148,7 @@ def test_long_vector_answers_are_found_whatever_they_look_like() -> None:
     assert len(bytes(kept.response.body)) < 200
 
 
-@points(
+@pytest.mark.parametrize(
     ("stated", "mime"),
     [
         ("mp3", "audio/mpeg"),
@@ -166,7 +166,9 @@ def test_the_format_of_a_sound_is_reported_as_a_type(stated: str, mime: str) -> 
     assert json.loads(bytes(kept.request.body))["messages"][0]["input_audio"]["data"] == reference(mime)
 
 
-@points(("stated", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), (None, "image/png")])
+@pytest.mark.parametrize(
+    ("stated", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), (None, "image/png")]
+)
 def test_the_format_of_a_picture_is_reported_as_a_type(stated: str | None, mime: str) -> None:
     item = {"type": "image_generation_call", "result": _TEXT} | ({"output_format": stated} if stated else {})
     kept = applied(record("responses", None, {"output": [item]}))
@@ -174,7 +176,7 @@ def test_the_format_of_a_picture_is_reported_as_a_type(stated: str | None, mime:
     assert json.loads(bytes(kept.response.body))["output"][0]["result"] == reference(mime)
 
 
-@points(
+@pytest.mark.parametrize(
     ("holder", "field", "mime"),
     [
         ({"type": "base64", "mime_type": "image/tiff"}, "data", "image/tiff"),
@@ -194,13 +196,13 @@ def test_the_type_of_plain_base64_is_read_from_neighbouring_fields(
     assert json.loads(bytes(kept.request.body))["messages"][0][field] == reference(mime)
 
 
-@points("mark", ["base64", "b64_json", "input_audio", "audio", "image_generation_call"])
+@pytest.mark.parametrize("mark", ["base64", "b64_json", "input_audio", "audio", "image_generation_call"])
 def test_bodies_of_an_unknown_api_are_looked_into_for_every_mark(mark: str) -> None:
     call = record("tomorrow", {"messages": [{mark: "here", "data": _TEXT}]})
     assert _HASH.encode() in bytes(applied(call).request.body)
 
 
-@points(
+@pytest.mark.parametrize(
     ("api", "part"),
     [
         ("completions", {"data": _TEXT, "note": "base64"}),
@@ -221,7 +223,7 @@ def test_a_picture_by_its_data_url_is_found_in_responses() -> None:
     assert _HASH.encode() in bytes(kept.request.body)
 
 
-@points("url", [f"data:;base64,{_TEXT}", f"data:;charset=utf-8;base64,{_TEXT}"])
+@pytest.mark.parametrize("url", [f"data:;base64,{_TEXT}", f"data:;charset=utf-8;base64,{_TEXT}"])
 def test_a_data_url_without_a_type_is_a_medium_of_no_type(url: str) -> None:
     kept = applied(record("messages", {"messages": [{"url": url}]}))
     assert json.loads(bytes(kept.request.body))["messages"][0]["url"] == reference(None)
@@ -238,7 +240,7 @@ def test_base64_of_the_url_alphabet_is_the_same_medium() -> None:
     assert hashes[0] == hashes[1]
 
 
-@points(("length", "found"), [(12, False), (16, True), (18, False), (20, True)])
+@pytest.mark.parametrize(("length", "found"), [(12, False), (16, True), (18, False), (20, True)])
 def test_short_or_uneven_texts_are_not_base64(length: int, found: bool) -> None:
     call = record("messages", {"messages": [{"type": "base64", "data": ("QUJD" * 8)[:length]}]})
     assert (applied(call) is not call) == found
@@ -251,7 +253,7 @@ def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
     assert json.loads(bytes(kept.request.body)) == {"messages": expected, "model": "m"}
 
 
-@points("answer", [[], {"data": 3}, {"data": [3, {"embedding": 3}, {"embedding": {}}]}, "embedding"])
+@pytest.mark.parametrize("answer", [[], {"data": 3}, {"data": [3, {"embedding": 3}, {"embedding": {}}]}, "embedding"])
 def test_embeddings_without_vectors_stay_as_they_are(answer: object) -> None:
     call = record("embeddings", None, {"note": "embedding", "x": answer} if isinstance(answer, str) else answer)
     assert applied(call) is call
@@ -263,7 +265,7 @@ def test_request_and_answer_with_media_are_both_listed() -> None:
     assert [note.what for note in applied(call).redactions] == ["request.body", "response.body"]
 
 
-@points("turn", [0, 61, 137, 299])
+@pytest.mark.parametrize("turn", [0, 61, 137, 299])
 def test_a_small_picture_in_a_long_history_is_found(turn: int) -> None:
     """300 messages of prose, a third of a megabyte, and among them one icon of two KB."""
     url = "data:image/png;base64," + base64.b64encode(bytes(range(256)) * 8).decode()
@@ -275,7 +277,9 @@ def test_a_small_picture_in_a_long_history_is_found(turn: int) -> None:
     assert b"callspan_media" in bytes(call.request.body)
 
 
-@points("shape", [{"type": "base64", "media_type": "image/png", "data": _TEXT}, f"data:image/png;base64,{_TEXT}"])
+@pytest.mark.parametrize(
+    "shape", [{"type": "base64", "media_type": "image/png", "data": _TEXT}, f"data:image/png;base64,{_TEXT}"]
+)
 def test_media_in_events_and_messages_become_references(shape: object) -> None:
     """As in a tool's result at the provider, where an image stands among texts."""
     given = {"arguments": {"url": "x"}, "result": [{"type": "image", "source": shape}, "a text"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors
@@ -30,7 +30,7 @@ _IDLE: list[Record] = [
 ]
 
 
-@points("record", _IDLE, ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize("record", _IDLE, ids=lambda record: type(record).__name__)
 def test_default_processors_keep_a_record_of_every_kind(record: Record) -> None:
     assert caller_processors(Settings()).process(record).record == record
 

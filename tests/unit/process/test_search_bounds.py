@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 from tests.machine import slowness
-from tests.points import points
 
 from callspan.cli.command_context import _first_line
 from callspan.process.content import UNREADABLE, decoded, without_content
@@ -86,8 +85,8 @@ URLS_ONLY = ("a driver's error", "a driver's error in a command")
 
 
 @pytest.mark.slow
-@points("name", CUTS)
-@points("secret", SECRETS)
+@pytest.mark.parametrize("name", CUTS)
+@pytest.mark.parametrize("secret", SECRETS)
 def test_a_secret_across_a_cut_is_not_kept_in_part(name: str, secret: str) -> None:
     if name in URLS_ONLY and "@" not in secret:
         return  # only passwords in URLs are masked here
@@ -98,7 +97,7 @@ def test_a_secret_across_a_cut_is_not_kept_in_part(name: str, secret: str) -> No
         assert not leaks(kept(text)), (before, kept(text)[-200:])
 
 
-@points("before", range(100, 205))
+@pytest.mark.parametrize("before", range(100, 205))
 def test_a_password_in_the_description_of_an_object_is_not_kept_in_part(before: int) -> None:
     text = ("word " * 50)[:before] + f" https://user:{PARTS[1]}@host/v1 more" * 3
     assert not leaks(metadata(Described(text)))
@@ -111,7 +110,7 @@ def test_types_and_codes_are_searched_too_and_never_cut_by_a_long_message() -> N
     assert masked_error(msgspec.structs.replace(error, type="mine.Error")).type == "mine.Error"
 
 
-@points("where", ["metadata", "params", "body", "answer", "event"])
+@pytest.mark.parametrize("where", ["metadata", "params", "body", "answer", "event"])
 def test_texts_with_urls_beyond_the_bound_are_cut_and_say_so(where: str) -> None:
     urls = [f"see https://user:{PARTS[1]}@host/{number} and more, a text of some length" for number in range(20_000)]
     settings = {"password": "p", "server_url": urls}
@@ -147,7 +146,7 @@ def test_the_search_time_of_a_hostile_record_is_bounded() -> None:
     assert time.process_time() - began < 0.5 * slowness()
 
 
-@points(
+@pytest.mark.parametrize(
     ("text", "most", "kept"),
     [
         ("one two three", 9, "one two "),
@@ -175,8 +174,8 @@ BAD_BODIES = {
 }
 
 
-@points("name", BAD_BODIES)
-@points("encoded_by_sdk", [True, False])
+@pytest.mark.parametrize("name", BAD_BODIES)
+@pytest.mark.parametrize("encoded_by_sdk", [True, False])
 def test_an_invalid_body_is_kept_in_a_form_every_store_accepts_and_is_redacted(name: str, encoded_by_sdk: bool) -> None:
     if encoded_by_sdk and "UTF-8" in name:
         pytest.skip("the SDKs encode to UTF-8")
@@ -217,7 +216,7 @@ def test_a_body_that_is_not_utf_8_is_unreadable_and_loses_only_itself() -> None:
     assert redacted(call, redact_texts(mine)).metadata == {"password": "p", "seed": 7}
 
 
-@points("field", ["name", "metadata", "error"])
+@pytest.mark.parametrize("field", ["name", "metadata", "error"])
 def test_lone_surrogates_elsewhere_are_replaced_and_the_rest_redacted(field: str) -> None:
     text = "half \ud800 SESAME"
     error = ErrorInfo(kind="unknown", type="X", message=text, body={text: text})

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.process.processors import caller_processors
 from callspan.process.secrets import MASK, MAX_SEARCHED, mask_settings, mask_text, masked_error
@@ -32,14 +32,16 @@ _SECRETS = [
 _PREFIXES = ["gsk", "hf", "ghp", "gho", "ghs", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"]
 
 
-@points("prefix", _PREFIXES)
-@points("joint", ["_", "-"])
+@pytest.mark.parametrize("prefix", _PREFIXES)
+@pytest.mark.parametrize("joint", ["_", "-"])
 def test_keys_are_recognised_by_their_providers_prefix(prefix: str, joint: str) -> None:
     key = f"{prefix}{joint}abcdefgh12345678"
     assert mask_text(f"key {key}.") == f"key {MASK}."
 
 
-@points("text", ["sk-short", "hf_short", "AKIA1234", "eyJhbGci.short", "github_pat_short", "task-force-nine"])
+@pytest.mark.parametrize(
+    "text", ["sk-short", "hf_short", "AKIA1234", "eyJhbGci.short", "github_pat_short", "task-force-nine"]
+)
 def test_words_that_only_begin_like_a_key_are_kept(text: str) -> None:
     assert mask_text(text) == text
 
@@ -49,15 +51,15 @@ def test_a_token_of_google_is_masked() -> None:
     assert mask_text("ASIAIOSFODNN7EXAMPLE") == MASK
 
 
-@points("secret", _SECRETS)
-@points("text", ["{}", "Incorrect API key provided: {}. You can", '{{"key": "{}"}}', "({})"])
+@pytest.mark.parametrize("secret", _SECRETS)
+@pytest.mark.parametrize("text", ["{}", "Incorrect API key provided: {}. You can", '{{"key": "{}"}}', "({})"])
 def test_keys_of_providers_are_masked_in_any_text(secret: str, text: str) -> None:
     masked = mask_text(text.format(secret))
     assert secret not in masked
     assert MASK in masked
 
 
-@points(
+@pytest.mark.parametrize(
     ("text", "masked"),
     [
         ("Authorization: Bearer abc.def-123", f"Authorization: Bearer {MASK}"),
@@ -138,18 +140,20 @@ _NAMES = [
 ]
 
 
-@points("name", _NAMES)
+@pytest.mark.parametrize("name", _NAMES)
 def test_a_setting_of_a_secret_name_is_masked_however_it_is_spelt(name: str) -> None:
     assert mask_settings({name: "plain", "deep": [{name: "plain"}]}) == {name: MASK, "deep": [{name: MASK}]}
 
 
-@points("name", ["key", "tokens", "prompt_cache_key", "max_tokens", "secretary", "api", "cookies_eaten"])
+@pytest.mark.parametrize(
+    "name", ["key", "tokens", "prompt_cache_key", "max_tokens", "secretary", "api", "cookies_eaten"]
+)
 def test_a_setting_of_a_harmless_name_stays(name: str) -> None:
     settings = {name: "plain"}
     assert mask_settings(settings) is settings
 
 
-@points("name", ["headers", "extra_headers", "default_headers", "Extra-Headers"])
+@pytest.mark.parametrize("name", ["headers", "extra_headers", "default_headers", "Extra-Headers"])
 def test_values_of_headers_are_masked(name: str) -> None:
     masked = {name: {"X-Anything": MASK, "X-Number": MASK}}
     assert mask_settings({name: {"X-Anything": "v", "X-Number": 3}}) == masked
@@ -162,7 +166,7 @@ def test_secrets_that_are_masked_already_are_left_alone() -> None:
     assert mask_settings(settings) is settings
 
 
-@points("content", ["full", "metadata", "off"])
+@pytest.mark.parametrize("content", ["full", "metadata", "off"])
 def test_key_in_settings_and_error_is_in_no_byte_of_the_record(content: str) -> None:
     key = "sk-test-0123456789abcdef"
     body = {"model": "m", "messages": [], "api_key": "plainsecret", "headers": {"Authorization": "plainsecret"}}
@@ -188,7 +192,7 @@ def test_key_in_settings_and_error_is_in_no_byte_of_the_record(content: str) -> 
     assert kept.metadata["run"] == 1
 
 
-@points(
+@pytest.mark.parametrize(
     ("api", "setting"),
     [
         ("responses", {"tools": [{"type": "mcp", "server_label": "s", "authorization": "plainsecret"}]}),
@@ -222,14 +226,14 @@ def test_tools_that_an_answer_repeats_are_masked_also_where_the_request_had_none
     assert b"plainsecret" not in encode(caller_processors(Settings()).process(record).record)
 
 
-@points("field", [{"metadata": type("Odd", (dict,), {"__len__": lambda _: 1 // 0})()}, {"api": []}])
+@pytest.mark.parametrize("field", [{"metadata": type("Odd", (dict,), {"__len__": lambda _: 1 // 0})()}, {"api": []}])
 def test_a_record_that_no_processor_can_read_keeps_no_content(field: dict[str, Any]) -> None:
     record = CallRecord(call_id="c", timing=Timing(start_ns=1), request=Request(body=msgspec.Raw(b'"plainsecret"')))
     odd = msgspec.structs.replace(record, **field)
     assert b"plainsecret" not in bytes(caller_processors(Settings()).process(odd).record.request.body)
 
 
-@points("field", ["messages", "input", "prompt", "system", "instructions"])
+@pytest.mark.parametrize("field", ["messages", "input", "prompt", "system", "instructions"])
 def test_content_is_exact_also_where_settings_are_masked(field: str) -> None:
     body = {"model": "m", "api_key": "plainsecret", field: [{"password": "spoken"}]}
     request = Request(params={"api_key": "plainsecret"}, body=msgspec.Raw(json.dumps(body).encode()))
@@ -243,7 +247,7 @@ def test_content_is_exact_also_where_settings_are_masked(field: str) -> None:
     assert [(note.what, note.why) for note in kept.redactions] == [("request.body", "secret")]
 
 
-@points(
+@pytest.mark.parametrize(
     ("api", "request_"),
     [
         ("responses", Request(body=msgspec.Raw(b'{"authorization":"x"}'))),
@@ -272,7 +276,7 @@ def test_credentials_that_an_answer_repeats_are_masked_and_listed() -> None:
     assert [note.what for note in kept.redactions] == ["request.body", "response.body"]
 
 
-@points(
+@pytest.mark.parametrize(
     ("field", "value", "masked"),
     [
         ("message", "key sk-abcdefghijklm", f"key {MASK}"),
@@ -294,7 +298,7 @@ def test_an_error_without_secrets_is_the_same_object() -> None:
     assert masked_error(error) is error
 
 
-@points(
+@pytest.mark.parametrize(
     "record",
     [
         EventRecord(event_id="e", event_type="action", time_ns=1, metadata={"password": "plainsecret"}),
@@ -345,7 +349,7 @@ def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
     }
 
 
-@points(
+@pytest.mark.parametrize(
     ("url", "safe"),
     [
         ("https://u:p@host/v1", "https://host/v1"),
@@ -395,6 +399,6 @@ def test_pieces_of_text_are_not_secrets_where_credentials_are_masked() -> None:
     assert b"plainsecret" not in encode(kept)
 
 
-@points("blank", [chr(code) for code in range(0x3100) if chr(code).isspace()])
+@pytest.mark.parametrize("blank", [chr(code) for code in range(0x3100) if chr(code).isspace()])
 def test_a_token_on_a_line_of_its_own_is_masked_whatever_blank_it_is_indented_by(blank: str) -> None:
     assert mask_text(f"sent:\n{blank}token: abcdefgh") == f"sent:\n{blank}token: {MASK}"

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.process.processors import caller_processors, within
 from callspan.record.bounded import fitted, json_attribute
@@ -98,7 +97,7 @@ def test_a_long_message_is_cut_and_listed() -> None:
     assert [(note.what, note.why, note.original_bytes) for note in kept.redactions] == [("content", "size", 502)]
 
 
-@points(("room", "same"), [(0, True), (-1, False)])
+@pytest.mark.parametrize(("room", "same"), [(0, True), (-1, False)])
 def test_bodies_that_just_fit_are_kept(room: int, same: bool) -> None:
     body = msgspec.Raw(b'"' + b"x" * 98 + b'"')
     record = CallRecord(
@@ -121,7 +120,7 @@ def test_the_longer_body_of_a_call_is_removed_first_and_listed() -> None:
         assert bytes(kept.response.body if what == "response.body" else kept.request.body) == marker
 
 
-@points(("length", "same"), [(398, True), (399, False)])
+@pytest.mark.parametrize(("length", "same"), [(398, True), (399, False)])
 def test_data_that_just_fit_are_kept(length: int, same: bool) -> None:
     record = EventRecord(event_id="e", event_type="action", time_ns=1, data="x" * length)
     assert (within(record, 400) is record) is same

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 from tests.unit.providers.openai.test_properties import JSON
 
 from callspan.providers.anthropic.stream import MessageAccumulator
@@ -66,7 +65,7 @@ def test_the_fast_path_takes_a_chunk_or_leaves_it_to_the_slow_path(maker: Any, d
     assert short.body() == long.body()
 
 
-@points("maker", MAKERS)
+@pytest.mark.parametrize("maker", MAKERS)
 def test_the_first_piece_takes_the_slow_path_and_later_ones_the_fast_path(maker: Any) -> None:
     accumulator = maker()
     assert accumulator.add_piece(PIECE[maker]) == 0

@@ -6,9 +6,9 @@ import datetime as dt
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.providers.wire_json import detached, fill, merge_list, overlay
 
@@ -39,7 +39,7 @@ def test_every_character_is_kept() -> None:
     assert detached(["\0", "\ud83d", "é"]) == ["\0", "\ud83d", "é"]
 
 
-@points(
+@pytest.mark.parametrize(
     "value",
     [
         {"pair": (1, 2)},
@@ -89,7 +89,7 @@ def test_what_is_merged_is_not_shared(known: dict[str, object], newer: dict[str,
     assert all(ours[key] is not None for key, value in newer.items() if value is not None)
 
 
-@points(
+@pytest.mark.parametrize(
     ("known", "new", "merged"),
     [
         ({}, {"a": 1}, {"a": 1}),
@@ -110,7 +110,7 @@ def test_overlay_takes_the_last_value_that_is_not_null(
     assert known == merged
 
 
-@points(
+@pytest.mark.parametrize(
     ("known", "new", "merged"),
     [
         ({}, {"a": 1}, {"a": 1}),
@@ -150,7 +150,7 @@ def test_lists_grow_and_update_what_has_the_same_index() -> None:
     assert target == [{"index": 0, "a": 1, "b": 2}, "x", {"index": 1}, {"index": "0"}, None]
 
 
-@points("shape", ["list", "object"])
+@pytest.mark.parametrize("shape", ["list", "object"])
 def test_a_note_replaces_values_that_are_too_deep(shape: str) -> None:
     deep: Any = "bottom"
     for _ in range(70):

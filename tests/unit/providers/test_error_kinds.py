@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.providers.error_kinds import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, classify, error_info
 from callspan.record.call import ErrorInfo
@@ -52,7 +51,7 @@ def info(
     return error_info(status=status, body=body, exception=exception, message=message, request_id=request_id)
 
 
-@points(
+@pytest.mark.parametrize(
     ("status", "kind", "retryable"),
     [
         (400, "bad_input", False),
@@ -88,7 +87,7 @@ def test_a_status_alone_determines_the_kind(status: int | None, kind: str, retry
     assert classify(status, None, None, None) == (kind, retryable)
 
 
-@points(
+@pytest.mark.parametrize(
     ("status", "error_type", "kind"),
     [
         (529, "overloaded_error", "overloaded"),
@@ -110,7 +109,7 @@ def test_each_anthropic_type_has_its_kind_also_inside_a_stream(status: int, erro
     assert classify(status, error_type, None, None)[0] == kind
 
 
-@points(
+@pytest.mark.parametrize(
     ("status", "error_type", "code", "kind"),
     [
         (400, "invalid_request_error", "context_length_exceeded", "context_length"),
@@ -139,7 +138,7 @@ def test_error_codes_of_openai_and_compatible_servers(
     assert classify(status, error_type, code, None)[0] == kind
 
 
-@points(
+@pytest.mark.parametrize(
     ("kind", "words"),
     [
         ("quota", "billing_hard_limit_reached quota_exceeded insufficient_balance insufficient_credits"),
@@ -169,7 +168,7 @@ def test_an_error_code_takes_precedence_over_the_status(kind: str, words: str) -
     assert {classify(status, word, None, None)[0] for word in words.split()} == {kind}
 
 
-@points(
+@pytest.mark.parametrize(
     ("kind", "words"),
     [
         ("bad_input", "invalid_request_body INVALID_ARGUMENT ValidationException invalid_something_new"),
@@ -182,7 +181,7 @@ def test_a_code_used_with_many_statuses_counts_only_without_a_status(kind: str, 
     assert {classify(404, word, None, None)[0] for word in words.split()} == {"not_found"}
 
 
-@points(
+@pytest.mark.parametrize(
     ("status", "message", "kind"),
     [
         (400, "prompt is too long: 210000 tokens > 200000 maximum", "context_length"),
@@ -211,7 +210,7 @@ def test_a_message_under_a_general_type_is_matched(status: int, message: str, ki
     assert classify(status, "invalid_request_error" if status == 400 else None, None, message)[0] == kind
 
 
-@points(
+@pytest.mark.parametrize(
     ("exception", "kind", "retryable"),
     [
         ("openai.APITimeoutError", "timeout", True),
@@ -326,7 +325,7 @@ OPENAI = {
 }
 
 
-@points("body", [OPENAI, {"error": OPENAI}, [{"error": OPENAI}]], ids=["inner", "whole", "listed"])
+@pytest.mark.parametrize("body", [OPENAI, {"error": OPENAI}, [{"error": OPENAI}]], ids=["inner", "whole", "listed"])
 def test_an_openai_body_is_read_whole_or_as_its_inner_part(body: object) -> None:
     error = info(401, body, "openai.AuthenticationError", "Error code: 401 - {...}", "req_1")
 
@@ -358,7 +357,7 @@ def test_an_anthropic_body_gives_its_inner_type_and_its_request_id() -> None:
     assert error.code is None
 
 
-@points(
+@pytest.mark.parametrize(
     ("error_code", "kind"),
     [
         ("enforced_spend_limit_reached", "quota"),
@@ -381,7 +380,7 @@ def test_details_of_another_provider_are_not_a_code() -> None:
     assert (error.kind, error.type, error.code) == ("rate_limit", "RESOURCE_EXHAUSTED", "429")
 
 
-@points("name", ["openai", "anthropic"])
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_every_status_error_of_the_sdks_is_classified_by_its_class_alone(name: str) -> None:
     """Also where a mocked client raises it without an answer."""
     sdk = pytest.importorskip(name)
@@ -413,7 +412,9 @@ def test_a_code_that_only_repeats_the_status_does_not_name_the_error() -> None:
     assert (error.kind, error.type, error.code) == ("bad_input", "BadRequestError", "400")
 
 
-@points("body", [{"error": "model 'x' not found"}, {"detail": "model 'x' not found"}, "model 'x' not found"])
+@pytest.mark.parametrize(
+    "body", [{"error": "model 'x' not found"}, {"detail": "model 'x' not found"}, "model 'x' not found"]
+)
 def test_plain_text_errors_are_kept_as_the_message(body: object) -> None:
     error = info(404, body)
 
@@ -431,7 +432,7 @@ def test_an_unknown_error_is_reported() -> None:
     assert info() == ErrorInfo(kind="unknown", type="_OTHER")
 
 
-@points("letter", ["a", "é", "😀"])
+@pytest.mark.parametrize("letter", ["a", "é", "😀"])
 def test_a_long_message_is_cut_at_a_whole_character(letter: str) -> None:
     error = info(400, letter * 9000)
 
@@ -465,7 +466,7 @@ def test_the_kept_body_is_a_copy() -> None:
     assert error.body == {"error": {"message": "m"}}
 
 
-@points(
+@pytest.mark.parametrize(
     ("body", "named"),
     [
         ({"type": "error", "error_type": "overloaded_error"}, "overloaded_error"),
@@ -485,7 +486,7 @@ def test_a_long_text_for_a_body_is_cut_too() -> None:
     assert info(400, "\ud800" * 9000).kind == "bad_input"
 
 
-@points(
+@pytest.mark.parametrize(
     ("status", "code", "kind"),
     [(399, "429", "rate_limit"), (400, "429", "bad_input"), (None, "600", "unknown"), (None, "39", "unknown")],
 )
@@ -495,7 +496,9 @@ def test_a_code_that_is_a_status_counts_only_where_there_is_no_error_status(
     assert classify(status, None, code, None)[0] == kind
 
 
-@points("body", [{"request_id": "r"}, {"error": {"request_id": "r"}}, {"error": {}, "request_id": "r"}])
+@pytest.mark.parametrize(
+    "body", [{"request_id": "r"}, {"error": {"request_id": "r"}}, {"error": {}, "request_id": "r"}]
+)
 def test_the_id_of_a_request_is_found_wherever_it_stands(body: dict[str, object]) -> None:
     assert info(500, body).request_id == "r"
     assert info(500, body, request_id="of the headers").request_id == "of the headers"
@@ -513,7 +516,7 @@ def test_long_texts_of_a_body_are_cut_like_messages() -> None:
     assert max(map(len, body)) < MAX_MESSAGE_BYTES
 
 
-@points(
+@pytest.mark.parametrize(
     "many",
     [
         ["word"] * 100_000,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.providers.anthropic import messages
 from callspan.providers.openai import chat, usage
@@ -100,7 +100,7 @@ def test_info_of_a_chat_response_is_the_same_by_the_fast_and_the_generic_reader(
     assert short is None or short == chat._generic(body, refused)
 
 
-@points("stated_count", [-1, 2**63, 2**70])
+@pytest.mark.parametrize("stated_count", [-1, 2**63, 2**70])
 def test_an_impossible_count_is_unknown(stated_count: int) -> None:
     """A counter that counts nothing costs itself and the sums it is part of, nothing else."""
     for stated in (
@@ -111,7 +111,7 @@ def test_an_impossible_count_is_unknown(stated_count: int) -> None:
         assert (stated.input_tokens, stated.output_tokens, stated.total_tokens) == (5, None, None)
 
 
-@points("answer", ["prompt_tokens", "input_tokens"])
+@pytest.mark.parametrize("answer", ["prompt_tokens", "input_tokens"])
 def test_the_usage_that_is_kept_is_not_the_callers_to_change(answer: str) -> None:
     given = {answer: 5, "total_tokens": 7, f"{answer}_details": {"cached_tokens": 2}}
     stated = usage.usage_of({"usage": given})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.providers import routes
 from callspan.providers.anthropic.sessions import Sessions
@@ -34,7 +34,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-@points(
+@pytest.mark.parametrize(
     ("method", "path", "what", "ids"),
     [
         ("post", "/v1/sessions", "session", (None, None)),
@@ -62,7 +62,7 @@ def test_requests_about_sessions_are_known_by_their_path(
     assert (found.api == "agent_sessions") == ("/agents/" in path)
 
 
-@points(
+@pytest.mark.parametrize(
     "path",
     [
         "/live/sessions", "/realtime/sessions", "/chatkit/sessions", "/v1/sessions/s1/archive", "/v1/messages",
@@ -117,7 +117,7 @@ def test_what_the_agent_says_between_requests_is_input_of_the_next() -> None:
     assert (first.input, second.input) == ([], [{"role": "assistant", "content": late["content"]}])
 
 
-@points(("kind", "expected"), [
+@pytest.mark.parametrize(("kind", "expected"), [
     ("model_overloaded_error", "overloaded"), ("model_rate_limited_error", "rate_limit"),
     ("model_request_failed_error", "server"), ("billing_error", "quota"),
 ])  # fmt: skip

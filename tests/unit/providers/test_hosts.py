@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.providers.hosts import provider_of as provider_for
 from callspan.sdk_profiles import PROFILES
@@ -14,7 +14,7 @@ def provider_of(client_class: str, host: str | None, sdk: str) -> str:
     return provider_for(client_class, host, PROFILES[sdk])
 
 
-@points(
+@pytest.mark.parametrize(
     ("client_class", "provider"),
     [
         ("AzureOpenAI", "azure.ai.openai"),
@@ -28,12 +28,12 @@ def provider_of(client_class: str, host: str | None, sdk: str) -> str:
         ("AnthropicFoundry", "azure.ai.inference"),
     ],
 )
-@points("host", ["gateway.example.com", "127.0.0.1:8080", "api.openai.com", None])
+@pytest.mark.parametrize("host", ["gateway.example.com", "127.0.0.1:8080", "api.openai.com", None])
 def test_a_client_of_a_platform_names_it_wherever_it_points(client_class: str, provider: str, host: str | None) -> None:
     assert provider_of(client_class, host, "openai") == provider
 
 
-@points(
+@pytest.mark.parametrize(
     ("host", "provider"),
     [
         ("api.openai.com", "openai"),
@@ -95,7 +95,7 @@ def test_a_host_names_its_provider(host: str, provider: str) -> None:
     assert provider_of("OpenAI", host, "openai") == provider
 
 
-@points(
+@pytest.mark.parametrize(
     "host",
     [
         None,
@@ -111,7 +111,7 @@ def test_a_host_names_its_provider(host: str, provider: str) -> None:
         "claude.googleapis.com",
     ],
 )
-@points("family", ["openai", "anthropic"])
+@pytest.mark.parametrize("family", ["openai", "anthropic"])
 def test_an_unknown_host_has_the_flavour_of_its_sdk(host: str | None, family: str) -> None:
     assert provider_of("OpenAI", host, family) == family
 
@@ -132,15 +132,17 @@ def test_any_client_class_and_host_have_a_provider_name(client_class: str, host:
     assert provider_of(client_class, host, "openai")
 
 
-@points(("host", "provider"), [("api.openai.com", "openai"), ("api.anthropic.com", "anthropic"), ("example.com", None)])
-@points("family", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    ("host", "provider"), [("api.openai.com", "openai"), ("api.anthropic.com", "anthropic"), ("example.com", None)]
+)
+@pytest.mark.parametrize("family", ["openai", "anthropic"])
 def test_the_own_hosts_of_either_family_are_known_to_the_sdk_of_the_other(
     host: str, provider: str | None, family: str
 ) -> None:
     assert provider_of("Client", host, family) == (provider or family)
 
 
-@points("name", ["bedrock." * 40, "a." * 130 + "api.openai.com"])
+@pytest.mark.parametrize("name", ["bedrock." * 40, "a." * 130 + "api.openai.com"])
 def test_a_name_longer_than_any_host_is_of_the_family_and_not_looked_through(name: str) -> None:
     assert provider_of("OpenAI", name, "openai") == "openai"
     # Of half a million characters it took minutes to tell.

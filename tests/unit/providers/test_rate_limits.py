@@ -11,7 +11,6 @@ from types import MappingProxyType
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.providers.rate_limits import rate_limits, relevant_headers, request_id, retry_after_s
 from callspan.record.call import RateLimit, RateLimits
@@ -93,7 +92,7 @@ def test_azure_counts_in_milliseconds() -> None:
     assert reset_s("500", {"x-ratelimit-renewalperiod-requests": "60"}) == 0.5
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "seconds"),
     [
         ("0s", 0.0),
@@ -120,26 +119,30 @@ def test_each_form_of_a_reset_is_seconds(value: str, seconds: float) -> None:
     assert reset_s(value) == pytest.approx(seconds)
 
 
-@points("value", ["", "soon", "-5", "1x", "5 s", "nan", "inf", "T", "2025-99-99T00:00:00Z", "s", "1m!"])
+@pytest.mark.parametrize(
+    "value", ["", "soon", "-5", "1x", "5 s", "nan", "inf", "T", "2025-99-99T00:00:00Z", "s", "1m!"]
+)
 def test_a_reset_of_another_form_is_absent(value: str) -> None:
     assert reset_s(value) is None
 
 
-@points(("value", "count"), [("5000, 5000", 5000), ("10;w=1", None), ("many", None), ("", None), ("0", 0)])
+@pytest.mark.parametrize(
+    ("value", "count"), [("5000, 5000", 5000), ("10;w=1", None), ("many", None), ("", None), ("0", 0)]
+)
 def test_a_count_is_a_whole_number_or_absent(value: str, count: int | None) -> None:
     limits = rate_limits({"x-ratelimit-remaining-requests": value}, NOW_S)
 
     assert limits == RateLimits(requests=RateLimit(remaining=count))
 
 
-@points("headers", [{}, {"content-type": "application/json"}, httpx.Headers({"server": "x"})])
+@pytest.mark.parametrize("headers", [{}, {"content-type": "application/json"}, httpx.Headers({"server": "x"})])
 def test_no_headers_give_no_limits(headers: Mapping[str, str]) -> None:
     assert rate_limits(headers, NOW_S) is None
     assert retry_after_s(headers, NOW_S) is None
     assert request_id(headers) is None
 
 
-@points(
+@pytest.mark.parametrize(
     ("headers", "seconds"),
     [
         ({"retry-after": "41"}, 41.0),
@@ -159,7 +162,7 @@ def test_the_wait_requested(headers: dict[str, str], seconds: float | None) -> N
     assert retry_after_s(headers, NOW_S) == seconds
 
 
-@points(
+@pytest.mark.parametrize(
     ("headers", "expected"),
     [
         ({"x-request-id": "req_1", "cf-ray": "r"}, "req_1"),
@@ -192,7 +195,7 @@ def test_almost_durations_and_dates_are_read(value: str) -> None:
     assert (reset_s(value) or 0) >= 0
 
 
-@points(
+@pytest.mark.parametrize(
     ("stated", "expected"),
     [("1000000000000", 10.0), ("1000000000", 0.0), ("1754136050", 10.0), ("999999999", 999_999_999.0)],
 )
@@ -204,7 +207,7 @@ def test_a_large_number_is_a_moment_in_seconds_or_milliseconds(stated: str, expe
     assert limits.requests.reset_s == expected
 
 
-@points(
+@pytest.mark.parametrize(
     ("header", "value", "limit"),
     [
         ("x-ratelimit-limit-requests", "5", RateLimit(limit=5)),
@@ -216,7 +219,7 @@ def test_each_header_alone_gives_a_limit(header: str, value: str, limit: RateLim
     assert rate_limits({header: value}, NOW_S) == RateLimits(requests=limit)
 
 
-@points(
+@pytest.mark.parametrize(
     ("stated", "seconds"),
     [
         ("500ns", 5e-7),
@@ -269,7 +272,7 @@ def test_the_cache_of_header_names_is_bounded() -> None:
     assert relevant_headers([(b"x-request-id", b"r")]) == {"x-request-id": "r"}
 
 
-@points("window", ["10-second", "minute"])
+@pytest.mark.parametrize("window", ["10-second", "minute"])
 def test_mistral_counts_requests_by_a_window(window: str) -> None:
     limits = rate_limits({f"x-ratelimit-limit-req-{window}": "5"}, NOW_S)
     assert limits == RateLimits(requests=RateLimit(limit=5))

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.providers import registry, routes
 from callspan.record.call import CallRecord, Request, Response, Timing
@@ -33,7 +32,7 @@ def record(api: str = "messages", request: bytes = b"", response: bytes | None =
     )
 
 
-@points(
+@pytest.mark.parametrize(
     ("path", "api"),
     [
         ("/chat/completions", "chat_completions"),
@@ -64,7 +63,7 @@ def record(api: str = "messages", request: bytes = b"", response: bytes | None =
         ("/audio/speech", "speech"),
     ],
 )
-@points("method", ["post", "POST"])
+@pytest.mark.parametrize("method", ["post", "POST"])
 def test_a_call_to_a_model_is_known_by_its_last_segments(method: str, path: str, api: str) -> None:
     endpoint = registry.endpoint_for(method, path)
 
@@ -73,7 +72,7 @@ def test_a_call_to_a_model_is_known_by_its_last_segments(method: str, path: str,
     assert endpoint is registry.by_api(api)
 
 
-@points(
+@pytest.mark.parametrize(
     "path",
     [
         "",
@@ -109,7 +108,7 @@ def test_other_requests_are_not_calls_to_a_model(path: str) -> None:
     assert registry.endpoint_for("post", path) is None
 
 
-@points(
+@pytest.mark.parametrize(
     ("method", "path", "fetches"),
     [
         ("get", "/responses/resp_1", True),
@@ -133,7 +132,7 @@ def test_requests_that_fetch_a_response_are_told_from_others(method: str, path: 
     assert (found is not None and found.path.kind == "fetch") == fetches
 
 
-@points("method", ["get", "GET", "delete", ""])
+@pytest.mark.parametrize("method", ["get", "GET", "delete", ""])
 def test_only_posts_are_calls_to_a_model(method: str) -> None:
     assert registry.endpoint_for(method, "/chat/completions") is None
 
@@ -169,7 +168,9 @@ def test_every_endpoint_is_found_by_its_api_and_its_path() -> None:
         assert found.api == endpoint.api
 
 
-@points("path", ["/vector_stores/vs_1/search", "https://a.example.com/v1/vector_stores/vs_1/search/?page=2"])
+@pytest.mark.parametrize(
+    "path", ["/vector_stores/vs_1/search", "https://a.example.com/v1/vector_stores/vs_1/search/?page=2"]
+)
 def test_the_vector_store_that_is_searched_is_known_by_the_path(path: str) -> None:
     endpoint = registry.endpoint_for("post", path)
     assert endpoint is not None
@@ -205,7 +206,7 @@ def test_a_conversation_is_read_from_one_body() -> None:
     assert registry.conversation_of(record(response=RESPONSE)) == Conversation(output=CONVERSATION.output)
 
 
-@points(
+@pytest.mark.parametrize(
     "call",
     [
         record(),
@@ -245,7 +246,7 @@ def test_any_bodies_are_read_without_an_exception(api: str, request: bytes, resp
     registry.conversation_of(record(api=api, request=request, response=response))
 
 
-@points(
+@pytest.mark.parametrize(
     ("body", "value"),
     [
         (b'"\\ud800"', "\ud800"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tests.points import points
+import pytest
 
 from callspan.providers.routes import ROWS, Path, find
 
 PATHS = [path for row in ROWS for path in row.paths]
 
 
-@points("before", ["", "/", "https://gateway.example.com/v1/", "/openai/v1/"])
+@pytest.mark.parametrize("before", ["", "/", "https://gateway.example.com/v1/", "/openai/v1/"])
 def test_every_pattern_is_found_by_its_own_path_with_the_ids_in_it(before: str) -> None:
     for path in PATHS:
         if "^" in path.pattern and "gateway" in before:
@@ -26,7 +26,7 @@ def test_no_pattern_is_there_twice() -> None:
     assert len({path.pattern for path in PATHS}) == len(PATHS)
 
 
-@points(
+@pytest.mark.parametrize(
     "path",
     ["", "/", "/vector_stores/v1/files", "/containers/c/files/f/content", "/messages", "/sessions", "/x/threads/y"],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from tests.points import points
 
 from callspan.providers import wire_json
 from callspan.providers.anthropic.messages import response_info
@@ -14,28 +13,30 @@ from callspan.providers.openai.chat import choices_info
 ODD: list[object] = [None, "x", True, False, [], {}, [1], {"a": 1}]
 
 
-@points("odd", ODD)
+@pytest.mark.parametrize("odd", ODD)
 def test_a_value_that_is_not_a_number_is_absent(odd: object) -> None:
     assert wire_json.number({"a": odd}, "a") is None
     assert wire_json.number(odd, "b") is None
 
 
-@points(("found", "number"), [(3, 3.0), (0, 0.0), (-1.5, -1.5)])
+@pytest.mark.parametrize(("found", "number"), [(3, 3.0), (0, 0.0), (-1.5, -1.5)])
 def test_numbers_are_read_as_they_are(found: object, number: float) -> None:
     assert wire_json.number({"a": {"b": found}}, "a", "b") == number
 
 
-@points("odd", ODD)
+@pytest.mark.parametrize("odd", ODD)
 def test_a_value_that_is_not_an_integer_is_absent(odd: object) -> None:
     assert wire_json.integer({"a": odd}, "a") is None
 
 
-@points(("value", "whole"), [("1" * 19, int("1" * 19)), ("1" * 20, None), ("", None), ("-1", None), ("\u0663", None)])
+@pytest.mark.parametrize(
+    ("value", "whole"), [("1" * 19, int("1" * 19)), ("1" * 20, None), ("", None), ("-1", None), ("\u0663", None)]
+)
 def test_up_to_nineteen_digits_are_read_as_an_integer(value: str, whole: int | None) -> None:
     assert wire_json.integer({"a": value}, "a") == whole
 
 
-@points("value", [0, 1, "true", None, [], {}])
+@pytest.mark.parametrize("value", [0, 1, "true", None, [], {}])
 def test_only_a_boolean_is_a_flag(value: object) -> None:
     assert wire_json.flag({"a": value}, "a") is None
     assert wire_json.flag({"a": True}, "a") is True
@@ -48,8 +49,8 @@ for _ in range(5000):
 POISONS: list[dict[str, object]] = [{HALF: 1}, {"note": HALF}, {"note": DEEP}, {HALF: {HALF: HALF}}]
 
 
-@points("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
-@points("within", ["usage", "details", "body", "choice"])
+@pytest.mark.parametrize("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
+@pytest.mark.parametrize("within", ["usage", "details", "body", "choice"])
 def test_a_lone_surrogate_does_not_lose_usage_model_or_id(within: str, poison: dict[str, object]) -> None:
     """JSON can hold half a surrogate pair, as a name too, and no encoder takes it."""
     details = {"cached_tokens": 1, **(poison if within == "details" else {})}
@@ -67,8 +68,8 @@ def test_a_lone_surrogate_does_not_lose_usage_model_or_id(within: str, poison: d
     assert (facts.usage.input_tokens, facts.usage.output_tokens, facts.usage.cache_read_tokens) == (3, 4, 1)
 
 
-@points("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
-@points("within", ["usage", "server_tool_use", "body"])
+@pytest.mark.parametrize("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
+@pytest.mark.parametrize("within", ["usage", "server_tool_use", "body"])
 def test_a_lone_surrogate_loses_nothing_of_a_message(within: str, poison: dict[str, object]) -> None:
     ran = {"web_search_requests": 2, **(poison if within == "server_tool_use" else {})}
     usage = {"input_tokens": 3, "output_tokens": 4, "server_tool_use": ran, **(poison if within == "usage" else {})}
@@ -85,8 +86,8 @@ def test_a_lone_surrogate_loses_nothing_of_a_message(within: str, poison: dict[s
 NOON_NS = 1_763_640_000_000_000_000
 
 
-@points(
-    "written,at_ns",
+@pytest.mark.parametrize(
+    ("written", "at_ns"),
     [
         (1_763_640_000, NOON_NS),
         ("2025-11-20T12:00:00Z", NOON_NS),

@@ -6,15 +6,15 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.record.bounded import fitted, fitted_texts, json_attribute, newest_that_fit, text_attribute, weight
 from callspan.record.messages import normalised
-from tests.points import points
 
 
-@points(
+@pytest.mark.parametrize(
     ("text", "limit", "kept"),
     [
         ("", 0, ""),
@@ -65,7 +65,7 @@ def test_any_value_becomes_valid_json_within_its_bounds(value: Any, limit: int) 
         assert json.loads(data) == value
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "limit", "kept"),
     [
         (list(range(1_000)), 60, '{"callspan_truncated":{"bytes":3891}}'),
@@ -107,7 +107,7 @@ def test_weighing_stops_beyond_its_limit() -> None:
     assert seen < 20
 
 
-@points(
+@pytest.mark.parametrize(
     ("sizes", "limit", "start"),
     [
         ([], 10, 0),
@@ -143,7 +143,7 @@ def test_what_is_kept_fits_and_one_more_would_not(sizes: list[int], limit: int) 
     assert len(measured) <= len(sizes) - start + 2
 
 
-@points(
+@pytest.mark.parametrize(
     ("word", "meaning"),
     [
         ("STOP", "stop"),
@@ -192,7 +192,7 @@ PICTURE = f"data:image/png;base64,{SEALED}"
 HEX = "0123456789abcdef" * 6
 
 
-@points(
+@pytest.mark.parametrize(
     ("limit", "whole"),
     [(20_000, {"text", "signature", "image", "id"}), (6_000, {"text", "id"}), (3_500, {"text", "id"}), (1_000, {"id"})],
 )

@@ -26,7 +26,6 @@ from callspan.record.events import (
 from callspan.record.formats import FORMAT, OtherFormatError, format_in
 from callspan.record.ids import new_id
 from callspan.record.usage import Cost, Usage
-from tests.points import points
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(),
@@ -54,7 +53,7 @@ RECORDS: list[Record] = [
 ]
 
 
-@points("record", RECORDS, ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 def test_a_record_comes_back_as_it_was(record: Record) -> None:
     line = codec.encode(record)
     assert b"\n" not in line
@@ -67,7 +66,7 @@ def test_a_record_comes_back_as_it_was(record: Record) -> None:
 _ID: Final = '"\\ \n{"schema_version":1} \ud800'
 
 
-@points(
+@pytest.mark.parametrize(
     "record",
     [
         CallRecord(call_id=_ID, timing=Timing(start_ns=1)),
@@ -125,7 +124,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     assert record_key(codec.decode(line)) == ("event", "e")
 
 
-@points("garbage", [b"", b"{", b"[]", b'{"kind":"nothing"}', b'{"kind":"call"}', b"\xff"])
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"kind":"nothing"}', b'{"kind":"call"}', b"\xff"])
 def test_an_invalid_record_is_an_error(garbage: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         codec.decode(garbage)
@@ -141,7 +140,7 @@ class WithDump:
         return {"a": 1}
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         (float("nan"), None),

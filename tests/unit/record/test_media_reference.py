@@ -7,12 +7,12 @@ import io
 import struct
 import wave
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.record.media_reference import header_fields, media_reference
 from callspan.testing.provider.openai_media import _png
-from tests.points import points
 
 
 def sound(seconds: float = 0.5, rate: int = 8000) -> bytes:
@@ -51,7 +51,7 @@ _FORMATS: dict[str, tuple[bytes, dict[str, object]]] = {
 }  # fmt: skip
 
 
-@points("name", _FORMATS)
+@pytest.mark.parametrize("name", _FORMATS)
 def test_the_header_of_a_file_gives_type_pixels_and_seconds(name: str) -> None:
     data, fields = _FORMATS[name]
     assert header_fields(data, len(data)) == fields

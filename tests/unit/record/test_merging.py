@@ -6,13 +6,13 @@ import itertools
 from decimal import Decimal
 
 import msgspec
+import pytest
 
 from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Timing
 from callspan.record.codec import decode, encode
 from callspan.record.ids import new_id, response_call_id
 from callspan.record.merging import first_seen, merged
 from callspan.record.usage import Cost, Usage
-from tests.points import points
 
 S = 1_000_000_000
 CALL_ID = response_call_id("openai", "resp_1")
@@ -132,7 +132,7 @@ def test_a_later_version_of_the_whole_record_replaces() -> None:
     assert (found.cost, found.seen_ns, found.timing) == (again.cost, 30 * S, again.timing)
 
 
-@points("response_id", ["resp_1", "", "\udc80", "resp_" + "x" * 10_000])
+@pytest.mark.parametrize("response_id", ["resp_1", "", "\udc80", "resp_" + "x" * 10_000])
 def test_the_id_of_a_response_is_the_same_everywhere(response_id: str) -> None:
     """They are valid UUIDs of version 8, and the same for the same provider and response."""
     call_id = response_call_id("openai", response_id)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord, Request, Response, Timing
@@ -79,7 +79,7 @@ def test_choices_encoded_with_the_body_are_those_read_again_from_it(body: dict[s
     assert choices_json(record, room, RawConversation(raw_output=response)) == choices_json(record, room)
 
 
-@points("body", [None, "text", [1], 5, {}, {"choices": {}}, {"output": "said"}])
+@pytest.mark.parametrize("body", [None, "text", [1], 5, {}, {"choices": {}}, {"output": "said"}])
 def test_a_body_that_is_not_a_response_is_encoded_without_messages(body: object) -> None:
     assert encode_response(body) == (encode_json(body), None)
 

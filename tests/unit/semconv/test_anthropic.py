@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.usage import Usage
@@ -53,12 +53,12 @@ def test_a_call_without_data_has_no_attributes() -> None:
     assert own_attributes(msgspec.structs.replace(bare, response=Response(finish_reasons=[None]), usage=Usage())) == {}
 
 
-@points("api", ["chat_completions", "responses", "completions", "embeddings"])
+@pytest.mark.parametrize("api", ["chat_completions", "responses", "completions", "embeddings"])
 def test_calls_of_other_apis_have_no_anthropic_attributes(api: str) -> None:
     assert own_attributes(msgspec.structs.replace(CALL, api=api)) == {}
 
 
-@points(
+@pytest.mark.parametrize(
     "params",
     [{"service_tier": 7}, {"thinking": "yes"}, {"thinking": {"type": 1, "budget_tokens": "many"}}, {"thinking": None}],
 )
@@ -79,13 +79,13 @@ def test_compactions_are_summed_with_what_came_from_and_went_to_the_cache() -> N
     assert found["anthropic.usage.compaction.output_tokens"] == 30
 
 
-@points("iterations", [None, "odd", [], [{"type": "message", "input_tokens": 1}]])
+@pytest.mark.parametrize("iterations", [None, "odd", [], [{"type": "message", "input_tokens": 1}]])
 def test_without_a_compaction_there_are_no_sums(iterations: object) -> None:
     call = msgspec.structs.replace(CALL, usage=Usage(raw={"iterations": iterations}))
     assert not [name for name in own_attributes(call) if "compaction" in name]
 
 
-@points(
+@pytest.mark.parametrize(
     ("params", "kind"),
     [
         ({"output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {}}}}, "json"),

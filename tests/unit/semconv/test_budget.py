@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from tests.points import points
 
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
@@ -50,7 +49,7 @@ def test_share_gives_back_what_it_does_not_use() -> None:
     assert budget.cut == pytest.approx(30, abs=3)
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "as_number", "as_whole", "as_word", "as_words"),
     [
         (1, 1.0, 1, None, None),
@@ -71,7 +70,7 @@ def test_settings_are_read_by_their_type_alone(
     assert (as_float(value), as_int(value), as_text(value), as_texts(value)) == (as_number, as_whole, as_word, as_words)
 
 
-@points(
+@pytest.mark.parametrize(
     ("parts", "text"),
     [
         ([], ""),
@@ -108,7 +107,7 @@ def test_small_request_is_taken_whole_without_measuring() -> None:
     assert (picked.omitted, len(picked.rest), picked.about) == (0, 9, 100)
 
 
-@points("body_bytes", [None, 5000])
+@pytest.mark.parametrize("body_bytes", [None, 5000])
 def test_long_request_keeps_first_and_newest_messages(body_bytes: int | None) -> None:
     messages = [Message(role="user", parts=[Text(text=f"{index}" * 90)]) for index in range(9)]
     budget = ByteBudget(700, 700)
@@ -134,7 +133,7 @@ def _put(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> No
     put_text(attributes, name, text, budget)
 
 
-@points(("room", "text", "shown"), [(31, "x" * 32, None), (32, "x" * 33, True), (3, "abc", True)])
+@pytest.mark.parametrize(("room", "text", "shown"), [(31, "x" * 32, None), (32, "x" * 33, True), (3, "abc", True)])
 def test_a_text_without_room_for_the_note_of_its_size_is_absent(room: int, text: str, shown: bool | None) -> None:
     attributes: Attributes = {}
     budget = ByteBudget(attribute=1000, left=room)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.record.call import (
     Attempt,
@@ -46,7 +46,7 @@ def room(size: int = 1_000) -> ByteBudget:
     return ByteBudget(size, size)
 
 
-@points(
+@pytest.mark.parametrize(
     ("place", "attributes"),
     [
         (Place(), {}),
@@ -59,7 +59,7 @@ def test_attributes_known_at_the_start(place: Place, attributes: dict[str, Any])
     assert call.START.of(record(place=place)) == {"callspan.call_id": "c", **attributes}
 
 
-@points(
+@pytest.mark.parametrize(
     ("fields", "attributes"),
     [
         ({}, {}),
@@ -104,7 +104,7 @@ def test_sizes_replace_content_that_is_not_exported() -> None:
     assert call.END.of(record()) == {"callspan.outcome": "success"}
 
 
-@points(
+@pytest.mark.parametrize(
     ("tokens", "times", "rate"),
     [
         (10, {"answer_ns": 1 * S, "last_chunk_ns": 3 * S, "duration_ns": 9 * S}, 5.0),
@@ -127,7 +127,7 @@ def test_the_rate_of_an_answer_is_known_or_absent(
     assert call.output_tokens_per_second(msgspec.structs.replace(timed, usage=None)) is None
 
 
-@points(
+@pytest.mark.parametrize(
     ("attempt", "attributes"),
     [
         ({}, {}),
@@ -147,7 +147,7 @@ def test_an_attempt_as_an_event(attempt: dict[str, Any], attributes: dict[str, A
     assert call.ATTEMPT.of(of) == {"llm.attempt.number": 1, "llm.attempt.start_s": 1.0} | attributes
 
 
-@points(
+@pytest.mark.parametrize(
     ("number", "fields", "attributes"),
     [
         (1, {}, {}),
@@ -162,7 +162,7 @@ def test_an_attempt_as_a_span(number: int, fields: dict[str, Any], attributes: d
     assert found == base | attributes
 
 
-@points(
+@pytest.mark.parametrize(
     ("error", "attributes"),
     [
         (ErrorInfo(kind="k", type="t"), {"exception.type": "t"}),
@@ -190,7 +190,7 @@ def with_(one: Record, **fields: Any) -> Record:
     return msgspec.structs.replace(one, **fields)
 
 
-@points(
+@pytest.mark.parametrize(
     ("one", "attributes"),
     [
         (SESSION, {}),
@@ -211,7 +211,7 @@ def test_end_attributes_of_sessions_steps_and_operations(one: Record, attributes
     assert session.end_attributes(one) == attributes
 
 
-@points(
+@pytest.mark.parametrize(
     ("one", "name", "attributes", "content"),
     [
         (WORLD, "callspan.environment", {"callspan.event.id": "e"}, {}),
@@ -238,7 +238,7 @@ def test_events_messages_and_rewards_as_span_events(
     assert events.event_content(one, room(0)) == {}
 
 
-@points(
+@pytest.mark.parametrize(
     ("metadata", "llm", "shown"),
     [
         ({"user_id": "u", "mine": "x"}, True, {"llm.meta.user_id": "u"}),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.points import points
+import pytest
 
 from callspan.record.messages import normalised
 from callspan.semconv.content_attributes import finish_word
 
 
-@points(
+@pytest.mark.parametrize(
     ("word", "meaning"),
     [
         ("stop", "stop"),

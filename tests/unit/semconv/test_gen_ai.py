@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.record.call import CallRecord, Request, Response
 from callspan.record.messages import (
@@ -112,7 +112,7 @@ def test_separate_system_text_is_system_instructions(bare_call: CallRecord) -> N
     assert messages(attributes, "gen_ai.system_instructions") == [{"type": "text", "content": "Rules."}]
 
 
-@points(
+@pytest.mark.parametrize(
     ("part", "shape"),
     [
         (Reasoning(text="hm", signature="s"), {"type": "reasoning", "content": "hm"}),
@@ -162,7 +162,7 @@ def test_part_has_the_shape_of_the_conventions(bare_call: CallRecord, part: Part
     assert messages(attributes, "gen_ai.input.messages") == [{"role": role, "parts": [shape]}]
 
 
-@points("plenty", [True, False])
+@pytest.mark.parametrize("plenty", [True, False])
 def test_results_of_tools_in_a_users_message_are_messages_of_their_own(bare_call: CallRecord, plenty: bool) -> None:
     """As Anthropic's API takes them. Backends label a message by its role."""
     words, result = Text(text="Go on."), ToolResult(id="1", content="42")
@@ -180,7 +180,7 @@ def test_results_of_tools_in_a_users_message_are_messages_of_their_own(bare_call
     assert [message.role for message in given] == ["user", "assistant", "user"]
 
 
-@points(
+@pytest.mark.parametrize(
     ("tool", "shape"),
     [
         (
@@ -255,7 +255,7 @@ def test_no_resend_is_absent(bare_call: CallRecord) -> None:
     assert "http.request.resend_count" not in ended(msgspec.structs.replace(bare_call, retries=0))
 
 
-@points(
+@pytest.mark.parametrize(
     ("reasons", "outcome", "shown"),
     [
         (["stop", "length"], "success", ("stop", "length")),
@@ -285,7 +285,7 @@ def test_unfinished_output_says_how_the_call_ended(bare_call: CallRecord) -> Non
     assert messages(ended(bare_call, conversation), "gen_ai.output.messages")[0]["finish_reason"] == "unknown"
 
 
-@points(
+@pytest.mark.parametrize(
     ("params", "shown"),
     [
         ({"n": 3}, {"gen_ai.request.choice.count": 3}),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_response
@@ -76,7 +76,7 @@ def test_every_attribute_of_a_call_has_its_exact_name_and_value(chat_call: Call)
     }
 
 
-@points(
+@pytest.mark.parametrize(
     ("name", "kind"),
     [
         ("llm.temperature", float),
@@ -163,7 +163,7 @@ def test_refusal_and_reasoning_are_not_completion_text(bare_call: CallRecord) ->
     assert "llm.completions" not in ended(bare_call, Conversation(output=output))
 
 
-@points(("stop", "shown"), [("x", '"x"'), (["x", "y"], '["x","y"]')])
+@pytest.mark.parametrize(("stop", "shown"), [("x", '"x"'), (["x", "y"], '["x","y"]')])
 def test_stop_sequences_are_json_of_what_was_sent(bare_call: CallRecord, stop: object, shown: str) -> None:
     record = msgspec.structs.replace(bare_call, request=Request(params={"stop": stop}))
     assert ended(record, Conversation())["llm.chat.stop_sequences"] == shown
@@ -182,7 +182,7 @@ def test_first_choice_gives_the_normalised_finish_reason(bare_call: CallRecord) 
     assert "llm.finish_reason" not in ended(msgspec.structs.replace(bare_call, response=nothing))
 
 
-@points(
+@pytest.mark.parametrize(
     ("api", "request_body", "prompts"),
     [
         ("responses", {"input": "Hi"}, "Hi"),
@@ -222,7 +222,7 @@ def test_raw_prompts_are_what_the_wire_had_under_any_name(
     assert json.loads(str(attributes["llm.prompts.raw"])) == expected
 
 
-@points(
+@pytest.mark.parametrize(
     ("api", "body", "reason", "shown"),
     [
         (
@@ -260,7 +260,7 @@ def test_raw_completions_have_one_shape_whatever_the_wire(
         assert (None if found is None else json.loads(str(found))) == (None if shown is False else expected)
 
 
-@points("api", ["messages", "responses"])
+@pytest.mark.parametrize("api", ["messages", "responses"])
 def test_raw_completions_that_do_not_fit_are_valid_json(bare_call: CallRecord, api: str) -> None:
     body = {"content" if api == "messages" else "output": [{"type": "text", "text": "x" * 2_000}] * 3}
     encoded, _ = encode_response(body)
@@ -274,7 +274,7 @@ def test_raw_completions_that_do_not_fit_are_valid_json(bare_call: CallRecord, a
             assert choice["finish_reason"] == "stop"
 
 
-@points(
+@pytest.mark.parametrize(
     ("api", "params", "user"),
     [
         ("chat_completions", {"user": "ann"}, "ann"),

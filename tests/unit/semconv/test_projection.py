@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import Conversation, Message, Text
@@ -37,7 +36,7 @@ def test_both_default_vocabularies_and_our_own_are_shown(chat_call: Call, projec
     assert not any(name.startswith(("openinference.", "input.")) for name in attributes)
 
 
-@points(
+@pytest.mark.parametrize(
     ("vocabularies", "text"),
     [
         (("llm", "gen_ai"), "gen_ai.request.model"),
@@ -58,7 +57,7 @@ def test_a_sampler_gets_the_call_whatever_is_chosen_and_the_span_of_everything(
     assert ("llm.vendor" in start | end) is ("llm" in vocabularies)
 
 
-@points("vocabularies", [("openinference",), ("gen_ai", "openinference"), ("openinference", "llm")])
+@pytest.mark.parametrize("vocabularies", [("openinference",), ("gen_ai", "openinference"), ("openinference", "llm")])
 def test_the_model_of_the_response_takes_the_place_of_the_requested_one(
     chat_call: Call, project: Project, vocabularies: tuple[str, ...]
 ) -> None:
@@ -74,7 +73,7 @@ def test_only_chosen_vocabularies_are_shown(chat_call: Call, project: Project) -
     )
 
 
-@points(
+@pytest.mark.parametrize(
     ("settings", "shown"),
     [
         ({}, False),
@@ -166,8 +165,8 @@ def test_every_value_can_be_exported(chat_call: Call, project: Project) -> None:
         json.dumps(value, ensure_ascii=False).encode()
 
 
-@points("vocabularies", [("llm", "gen_ai"), ("llm", "gen_ai", "openinference"), ("gen_ai",)])
-@points(("turns", "size"), [(3, 100_000), (400, 1000), (40, 5000)])
+@pytest.mark.parametrize("vocabularies", [("llm", "gen_ai"), ("llm", "gen_ai", "openinference"), ("gen_ai",)])
+@pytest.mark.parametrize(("turns", "size"), [(3, 100_000), (400, 1000), (40, 5000)])
 def test_content_stays_within_attribute_and_span(
     agent_call: Callable[[int, int], Call], project: Project, turns: int, size: int, vocabularies: tuple[str, ...]
 ) -> None:

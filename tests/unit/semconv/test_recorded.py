@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.points import points
 
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors
@@ -128,7 +127,7 @@ def test_raw_prompts_of_recorded_requests_are_what_was_sent() -> None:
             assert json.loads(str(attributes["llm.prompts.raw"])) == history, record.call_id
 
 
-@points("content", ["metadata", "off"])
+@pytest.mark.parametrize("content", ["metadata", "off"])
 def test_no_recorded_text_survives_without_content(content: str) -> None:
     """Every text of ten words or more of a conversation is looked for in all that is left of the call."""
     settings = Settings(content=content)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.record.call import CallRecord
 from callspan.semconv.metrics import DURATION_BUCKETS, TOKEN_BUCKETS, bounded_type
@@ -24,7 +24,7 @@ def known(attributes: dict[str, Any], **about: Any) -> CallRecord:
     return record
 
 
-@points(
+@pytest.mark.parametrize(
     ("attributes", "operation"),
     [
         ({"gen_ai.operation.name": "chat"}, ("chat", "chat_completions")),
@@ -53,7 +53,7 @@ def test_which_spans_are_calls(attributes: dict[str, Any], operation: tuple[str,
     assert (record and (record.operation, record.api)) == operation
 
 
-@points(
+@pytest.mark.parametrize(
     ("attributes", "counters"),
     [
         ({"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 0}, {"input_tokens": 3, "output_tokens": 0}),
@@ -89,7 +89,7 @@ def test_counters_are_read_under_any_name_and_never_invented(
     assert counted == counters
 
 
-@points(
+@pytest.mark.parametrize(
     ("attributes", "provider", "requested", "responding"),
     [
         ({}, "unknown", None, None),
@@ -108,7 +108,7 @@ def test_names_are_the_first_that_is_text(
     assert (record.provider, record.request.model, record.response.model) == (provider, requested, responding)
 
 
-@points(
+@pytest.mark.parametrize(
     ("attributes", "failed", "outcome", "error_type"),
     [
         ({}, False, "success", None),
@@ -125,12 +125,12 @@ def test_how_a_foreign_call_ended(
     assert (record.outcome, record.error and record.error.type) == (outcome, error_type)
 
 
-@points(("start", "end", "duration"), [(5, 9, 4), (5, None, None), (9, 5, 0), (5, 5, 0)])
+@pytest.mark.parametrize(("start", "end", "duration"), [(5, 9, 4), (5, None, None), (9, 5, 0), (5, 5, 0)])
 def test_durations_are_never_negative(start: int, end: int | None, duration: int | None) -> None:
     assert known({}, start_ns=start, end_ns=end).timing.duration_ns == duration
 
 
-@points(
+@pytest.mark.parametrize(
     ("reasons", "read_as"),
     [
         (("stop", "length"), ["stop", "length"]),
@@ -153,7 +153,7 @@ def test_a_span_has_one_call_id_and_another_span_another() -> None:
     assert len({known({}, trace_id=t, span_id=s).call_id for t in "ab" for s in "cd"}) == 4
 
 
-@points(
+@pytest.mark.parametrize(
     ("attributes", "session"),
     [({"session.id": "a", "gen_ai.conversation.id": "b"}, "a"), ({"gen_ai.conversation.id": "b"}, "b"), ({}, None)],
 )
@@ -174,7 +174,7 @@ def test_no_foreign_attributes_raise(attributes: dict[str, Any]) -> None:
     assert known(attributes).call_id
 
 
-@points(
+@pytest.mark.parametrize(
     ("error_type", "shown"),
     [
         ("429", "429"),
@@ -227,7 +227,7 @@ LOGFIRE = {
 }  # fmt: skip
 
 
-@points(
+@pytest.mark.parametrize(
     ("attributes", "metadata"),
     [
         (

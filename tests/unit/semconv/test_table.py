@@ -7,7 +7,7 @@ import typing
 from typing import Any
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
@@ -117,7 +117,7 @@ def check(kind: type, rows: typing.Iterable[Row]) -> None:
         assert row.about.endswith("."), row.name
 
 
-@points("name", OF_CALLS)
+@pytest.mark.parametrize("name", OF_CALLS)
 def test_every_path_leads_to_a_field_of_the_attributes_type_and_every_row_has_a_sentence(name: str) -> None:
     check(CallRecord, OF_CALLS[name])
 
@@ -188,7 +188,7 @@ def test_parameters_are_set_in_the_order_sent_and_the_last_name_wins() -> None:
     assert list(table.of(of)) == ["a"], "without content"
 
 
-@points(
+@pytest.mark.parametrize(
     ("when", "of_messages", "of_chat"),
     [({"apis": ("messages",)}, True, False), ({"not_apis": ("messages",)}, False, True), ({}, True, True)],
 )
@@ -197,7 +197,7 @@ def test_a_row_is_for_the_endpoints_it_names(when: dict[str, Any], of_messages: 
     assert bool(put("call_id", record(api="chat_completions"), kind=STRING, **when)) == of_chat
 
 
-@points(("flag", "shown"), [(None, (True, True)), (True, (True, False)), (False, (False, True))])
+@pytest.mark.parametrize(("flag", "shown"), [(None, (True, True)), (True, (True, False)), (False, (False, True))])
 def test_a_row_is_for_calls_with_content_or_without(flag: bool | None, shown: tuple[bool, bool]) -> None:
     found = tuple(bool(put("call_id", record(), kind=STRING, content=content)) for content in (True, False))
     assert found == (True, True)

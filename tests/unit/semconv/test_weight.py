@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[3] / "bench"))
 
-from tests.points import points
 
 import weights
 
 
-@points(("content", "most"), [("full", {weights.PLAIN: 9_700, weights.AGENT: 28_250}), ("off", {weights.PLAIN: 1_750})])
+@pytest.mark.parametrize(
+    ("content", "most"), [("full", {weights.PLAIN: 9_700, weights.AGENT: 28_250}), ("off", {weights.PLAIN: 1_750})]
+)
 def test_a_span_has_no_redundant_attributes(content: str, most: dict[str, int]) -> None:
     """A little above what it is: an attribute more shows, and content that stands there once more shows at once."""
     weighed = weights.ours("openai", content)

@@ -12,12 +12,11 @@ from callspan.record.call import ErrorInfo, Place, Request, Response, Stream
 from callspan.record.usage import Cost, Usage
 from callspan.stores.columns import CALLS, MESSAGES, SESSIONS, TABLES, TIMESTEPS, Table
 from callspan.stores.rows import on_conflict, to_row, to_tree
-from tests.points import points
 
 from .conftest import made
 
 
-@points(
+@pytest.mark.parametrize(
     ("fields", "cells", "extra"),
     [
         ({}, {"retries": None, "in_tok": None, "cost_usd": None, "params": None, "sampled": None}, None),
@@ -67,7 +66,7 @@ LATER = (
 NEWER = f"{LATER.format('excluded')} > {LATER.format('calls')}"
 
 
-@points(
+@pytest.mark.parametrize(
     ("table", "clause"),
     [
         (

@@ -10,7 +10,6 @@ from callspan.record.call import Stream
 from callspan.record.events import SessionRecord
 from callspan.stores.base import CallFilter, Reader
 from callspan.stores.urls import open_store
-from tests.points import points
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, chat, made
 
@@ -49,7 +48,7 @@ def mixed(holding: Holding) -> Reader:
     )
 
 
-@points(
+@pytest.mark.parametrize(
     ("which", "expected"),
     [
         ({}, "fedcba"),
@@ -96,7 +95,9 @@ def test_every_field_narrows_and_pages_cut_what_is_left(mixed: Reader, which: An
     assert ids(mixed, **which) == list(expected)
 
 
-@points("which", [{}, {"errors": True}, {"model": "gpt-5"}, {"limit": 1}, {"limit": 0, "offset": 3}, {"offset": 2}])
+@pytest.mark.parametrize(
+    "which", [{}, {"errors": True}, {"model": "gpt-5"}, {"limit": 1}, {"limit": 0, "offset": 3}, {"offset": 2}]
+)
 def test_a_count_ignores_the_limit(mixed: Reader, which: Any) -> None:
     unpaged = {name: value for name, value in which.items() if name not in {"limit", "offset"}}
     assert mixed.count_calls(CallFilter(**which)) == len(ids(mixed, **unpaged))
@@ -133,7 +134,7 @@ def talking(holding: Holding) -> Reader:
     )
 
 
-@points(
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("red key", {"system", "first", "second"}),
@@ -168,7 +169,7 @@ def test_text_and_other_conditions_hold_together(talking: Reader) -> None:
     assert talking.count_calls(CallFilter(text="red", errors=False)) == 3
 
 
-@points(
+@pytest.mark.parametrize(
     ("prefix", "found"),
     [
         ("abc-1", "abc-1"),

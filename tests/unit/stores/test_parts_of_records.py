@@ -18,12 +18,11 @@ from callspan.spool.sink import PoisonError, decode_payload
 from callspan.stores import bodies, payloads
 from callspan.stores.columns import CALLS
 from callspan.stores.payloads import line_of
-from tests.points import points
 
 from .conftest import MIDNIGHT_NS, chat, made, raw
 
 
-@points("end", ["\n", "\r\n", "\r", "\n\n\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n\n"])
 def test_a_pretty_printed_body_is_one_line_and_means_the_same(end: str) -> None:
     pretty = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a\nb\r"}]}, indent=2).replace(
         "\n", end
@@ -55,7 +54,7 @@ def test_no_text_breaks_a_line(text: str) -> None:
     )
 
 
-@points(
+@pytest.mark.parametrize(
     ("record", "expected"),
     [
         (made("c"), (None, None, None, None)),
@@ -91,7 +90,7 @@ def test_picodollars_are_the_same_money_or_none(usd: Decimal) -> None:
     assert pico == (scaled // 1000 if fits else None)
 
 
-@points("usd", ["NaN", "Infinity", "-Infinity", "sNaN"])
+@pytest.mark.parametrize("usd", ["NaN", "Infinity", "-Infinity", "sNaN"])
 def test_money_that_is_not_an_amount_has_no_picodollars(usd: str) -> None:
     assert payloads.picodollars(Decimal(usd)) is None
 
@@ -105,7 +104,7 @@ def test_the_bodies_of_a_call_are_as_sent() -> None:
     assert payloads.bodies_of(made("c")) == (b"", b"")
 
 
-@points(
+@pytest.mark.parametrize(
     "payload",
     [
         b"", b"{", b"null", b"[]", b"{}", b'"text"', b"\xff", b'{"kind":"call"}', b'{"kind":"unheard","call_id":"c"}',
@@ -121,7 +120,7 @@ def test_an_invalid_record_is_refused(payload: bytes) -> None:
         decode_payload(payload)
 
 
-@points(
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         (None, None),
@@ -174,7 +173,7 @@ def test_verbatim_fragments_occur_in_the_json(value: Any) -> None:
         assert not fragment.verbatim or msgspec.json.encode(fragment.text).decode() in json_text
 
 
-@points(
+@pytest.mark.parametrize(
     ("record", "text"),
     [
         (made("c"), ""),
@@ -193,7 +192,7 @@ def test_the_text_of_a_call(record: CallRecord, text: str) -> None:
     assert payloads.text_of(record.api, bytes(record.request.body), answer) == text
 
 
-@points(
+@pytest.mark.parametrize(
     ("api", "key"),
     [("chat_completions", "messages"), ("messages", "messages"), ("responses", "input"), ("unknown", None), ("", None)],
 )

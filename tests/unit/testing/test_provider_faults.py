@@ -10,7 +10,6 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from tests.points import points
 
 from callspan.testing.provider import ScriptedProvider
 
@@ -40,7 +39,7 @@ def message_stream(provider: ScriptedProvider) -> tuple[list[Any], Exception | N
 
 
 class TestErrorAnswers:
-    @points(
+    @pytest.mark.parametrize(
         ("status", "error", "kind", "code"),
         [
             (400, openai.BadRequestError, "invalid_request_error", "invalid_value"),
@@ -59,7 +58,7 @@ class TestErrorAnswers:
         assert (caught.value.type, caught.value.code) == (kind, code)
         assert caught.value.request_id.startswith("req_")
 
-    @points(
+    @pytest.mark.parametrize(
         ("status", "error", "kind"),
         [
             (400, anthropic.BadRequestError, "invalid_request_error"),

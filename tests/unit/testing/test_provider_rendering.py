@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.testing.provider import Choice, ReceivedRequest, Reply
 from callspan.testing.provider.answer import Answer, StreamEvent, fragments, words
@@ -129,7 +129,7 @@ def test_items_and_parts_of_unknown_types_are_streamed_completely() -> None:
     ]
 
 
-@points(
+@pytest.mark.parametrize(
     ("method", "path", "inference", "named"),
     [
         ("POST", "/v1/chat/completions", True, {}),
@@ -151,7 +151,9 @@ def test_endpoints_are_found_under_any_prefix(method: str, path: str, inference:
     assert (found[0].inference, found[1]) == (inference, named)
 
 
-@points(("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/batches/x"), ("POST", "/v1/responses/x")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/chat/completions"), ("POST", "/v1/batches/x"), ("POST", "/v1/responses/x")]
+)
 def test_other_requests_have_no_endpoint(method: str, path: str) -> None:
     assert find_route(request_to(path, method=method)) is None
 
@@ -163,7 +165,7 @@ def test_a_request_without_an_endpoint_gets_an_error_in_the_words_of_its_client(
     assert family_of(anthropic, None).name == "anthropic"
 
 
-@points(
+@pytest.mark.parametrize(
     ("event", "sent"),
     [
         (StreamEvent("[DONE]"), b"data: [DONE]\n\n"),
@@ -189,7 +191,7 @@ def test_only_what_the_model_says_is_marked_as_content() -> None:
         assert not events[-1].content
 
 
-@points("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/completions"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/completions"])
 def test_faults_count_events_from_either_end(path: str) -> None:
     whole = len(rendered(Reply(text="a b c"), path).events or [])
     assert len(rendered(Reply(text="a b c", end_after=2), path).events or []) == 2

@@ -16,7 +16,6 @@ from typing import Any, get_type_hints
 import anthropic
 import openai
 import pytest
-from tests.points import points
 
 from callspan.testing.provider import Choice, ReceivedRequest, Reply, ScriptedProvider
 from callspan.testing.provider.script import ReplyFields
@@ -238,7 +237,7 @@ class TestReply:
         with pytest.raises(dataclasses.FrozenInstanceError):
             Reply().text = "x"  # type: ignore[misc]
 
-    @points(
+    @pytest.mark.parametrize(
         ("choice", "reason"),
         [
             (Choice(), "stop"),

@@ -18,7 +18,6 @@ from callspan.settings import SettingError
 from callspan.settings_loader import forget_warnings
 from callspan.testing import capture
 from callspan.wiring import WIRING
-from tests.points import points
 
 from .conftest import made, stored
 
@@ -154,7 +153,7 @@ def test_code_under_capture_may_instrument() -> None:
     assert [record.name for record in seen.sessions][-1:] == ["s"]
 
 
-@points(
+@pytest.mark.parametrize(
     ("given", "named"),
     [
         ({"sdks": "opanai"}, "^sdks='opanai': use some of openai, anthropic"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from callspan.delivery.recorder import Recorder
 from callspan.fail_open import failures
 from callspan.process.processed import Processed
 from callspan.record.events import Record
 from callspan.settings import Settings
 from callspan.wiring.pipeline import Providers
-from tests.points import points
 from tests.processed import processed
 
 from .conftest import made, stored
@@ -92,7 +93,7 @@ class Provider:
         return self._answer
 
 
-@points(
+@pytest.mark.parametrize(
     ("answers", "flushed"),
     [
         ((True, True), True),

@@ -14,7 +14,6 @@ from callspan.sdk_profiles import Sdk
 from callspan.settings import Settings
 from callspan.wiring import WIRING, Wiring
 from callspan.wiring.pipeline import Providers
-from tests.points import points
 
 from .conftest import made, stored
 
@@ -55,7 +54,7 @@ def test_a_provider_that_raises_costs_the_spans_and_no_record(tmp_path: Path) ->
     assert [one.outcome for one in callspan.open_store(stores).calls()] == ["success"]
 
 
-@points(
+@pytest.mark.parametrize(
     ("first", "second", "same"),
     [
         ({}, {}, True),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 
 from callspan.providers.anthropic.completions import CompletionAccumulator, TextCompletions
 from callspan.record.messages import Conversation, Message, Text, UnknownPart
@@ -51,7 +51,7 @@ def test_the_part_that_came_is_kept() -> None:
     assert (found.error.type, found.error.message) == ("overloaded_error", "Busy")
 
 
-@points("junk", [None, 3, [], "x", {}, {"type": "ping"}, {"completion": 7}])
+@pytest.mark.parametrize("junk", [None, 3, [], "x", {}, {"type": "ping"}, {"completion": 7}])
 def test_anything_else_carries_nothing(junk: object) -> None:
     assert CompletionAccumulator().add(junk) is False
     assert fold(piece("a"), junk, piece("b", "max_tokens")).body() == piece("ab", "max_tokens")
@@ -65,14 +65,14 @@ def test_the_info_of_a_response() -> None:
     assert (found.usage, found.error, found.truncated, found.recognized) == (None, None, True, True)
 
 
-@points("body", [None, [], {}, {"choices": []}, {"completion": None}, "text"])
+@pytest.mark.parametrize("body", [None, [], {}, {"choices": []}, {"completion": None}, "text"])
 def test_another_body_is_not_recognized(body: object) -> None:
     found = ENDPOINT.response_info(body)
     assert (found.recognized, found.response.finish_reasons) == (False, [])
     assert ENDPOINT.conversation(None, body) == Conversation()
 
 
-@points(
+@pytest.mark.parametrize(
     ("prompt", "expected"),
     [
         (None, []),
@@ -99,6 +99,6 @@ def test_any_json_is_read(chunks: list[object], request: object, response: objec
     ENDPOINT.request(request)
 
 
-@points("body", [None, [], "x"])
+@pytest.mark.parametrize("body", [None, [], "x"])
 def test_a_body_that_is_no_object_says_nothing(body: object) -> None:
     assert ENDPOINT.request(body).params == {}

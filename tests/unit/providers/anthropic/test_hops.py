@@ -6,7 +6,6 @@ import inspect
 from typing import Any
 
 import pytest
-from tests.points import points
 
 from callspan.providers.anthropic.messages import usage
 from callspan.record.usage import Usage
@@ -90,7 +89,7 @@ def test_the_middleware_names_only_the_last_turn_of_the_serving_hop() -> None:
     assert [iteration.beside for iteration in found.iterations] == [True, False]
 
 
-@points("iterations", [None, "odd", [], ["odd"], [{"type": 1}], [{"input_tokens": 1}]])
+@pytest.mark.parametrize("iterations", [None, "odd", [], ["odd"], [{"type": 1}], [{"input_tokens": 1}]])
 def test_any_other_json_changes_nothing(iterations: object) -> None:
     found = usage({"input_tokens": 1, "output_tokens": 2, "iterations": iterations})
     assert found is not None

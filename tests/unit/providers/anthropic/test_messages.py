@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.points import points
 from tests.unit.providers.test_folding import messages
 
 from callspan.providers.anthropic.messages import Messages
@@ -95,12 +95,12 @@ def test_a_large_parameter_is_left_to_the_body() -> None:
     assert MESSAGES.request({"output_config": {"schema": "x" * 5000}}).params == {}
 
 
-@points("body", [None, [], "x"])
+@pytest.mark.parametrize("body", [None, [], "x"])
 def test_a_body_that_is_not_a_request_has_no_parameters(body: object) -> None:
     assert MESSAGES.request(body) == Request()
 
 
-@points("body", [{}, {"model": 3, "messages": "x", "tools": None, "stream": 1}])
+@pytest.mark.parametrize("body", [{}, {"model": 3, "messages": "x", "tools": None, "stream": 1}])
 def test_a_request_that_does_not_ask_for_a_stream_is_plain(body: object) -> None:
     assert MESSAGES.request(body) == Request(stream=False)
 
@@ -186,17 +186,17 @@ def spoil(value: object) -> None:
         value.clear()
 
 
-@points(("length", "kept"), [(4094, True), (4095, False)])
+@pytest.mark.parametrize(("length", "kept"), [(4094, True), (4095, False)])
 def test_a_parameter_is_kept_up_to_four_kilobytes_of_json(length: int, kept: bool) -> None:
     assert ("note" in MESSAGES.request({"note": "x" * length}).params) is kept
 
 
-@points("key", ["model", "stream", "messages", "system", "tools", "mcp_servers"])
+@pytest.mark.parametrize("key", ["model", "stream", "messages", "system", "tools", "mcp_servers"])
 def test_content_and_secrets_are_not_parameters(key: str) -> None:
     assert MESSAGES.request({key: [{"authorization_token": "x"}]}).params == {}
 
 
-@points(
+@pytest.mark.parametrize(
     ("sent", "continues"),
     [
         ({}, None),

@@ -6,7 +6,7 @@ import base64
 import hashlib
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.process.media_references import media_by_reference
 from callspan.providers.anthropic.parts import conversation, parts
@@ -58,7 +58,7 @@ def test_a_system_prompt_may_come_in_blocks() -> None:
     assert conversation({"system": blocks}, None).system == [Text(text="a"), Text(text="b")]
 
 
-@points("body", [None, [], "x", 3, {}, {"messages": None, "content": None, "tools": 1, "system": 2}])
+@pytest.mark.parametrize("body", [None, [], "x", 3, {}, {"messages": None, "content": None, "tools": 1, "system": 2}])
 def test_no_messages_give_an_empty_conversation(body: object) -> None:
     assert conversation(body, body) == Conversation()
 
@@ -74,7 +74,7 @@ def test_a_message_of_another_type_is_kept() -> None:
     ]
 
 
-@points(
+@pytest.mark.parametrize(
     ("block", "part"),
     [
         ("plain", Text(text="plain")),
@@ -178,7 +178,7 @@ def test_each_kind_of_block_is_a_part(block: object, part: Part) -> None:
     assert parts([block]) == [part]
 
 
-@points(
+@pytest.mark.parametrize(
     "block",
     [
         {"type": "from_the_future", "x": [1]},
@@ -215,14 +215,14 @@ def test_inline_data_that_is_not_base64_has_neither_hash_nor_size() -> None:
     assert parts([{"type": "image", "source": source}]) == [Media(modality="image", mime="image/png")]
 
 
-@points(("role", "expected"), [("user", "user"), ("", "unknown"), (5, "unknown"), (None, "unknown")])
+@pytest.mark.parametrize(("role", "expected"), [("user", "user"), ("", "unknown"), (5, "unknown"), (None, "unknown")])
 def test_an_invalid_role_is_unknown(role: object, expected: str) -> None:
     (message,) = conversation({"messages": [{"role": role, "content": "x"}]}, None).input
 
     assert message.role == expected
 
 
-@points(("role", "expected"), [("critic", "critic"), ("", "assistant"), (None, "assistant")])
+@pytest.mark.parametrize(("role", "expected"), [("critic", "critic"), ("", "assistant"), (None, "assistant")])
 def test_an_answer_without_a_role_is_the_assistants(role: object, expected: str) -> None:
     (message,) = conversation(None, {"role": role, "content": "x"}).output
 

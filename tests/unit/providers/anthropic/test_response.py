@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.anthropic.messages import response_info, usage
 from callspan.record.call import Response
@@ -34,7 +34,7 @@ def test_a_message_that_did_not_end_has_an_empty_reason() -> None:
     assert response_info(message(stop_reason=None)).response.finish_reasons == [None]
 
 
-@points("reason", ["max_tokens", "model_context_window_exceeded"])
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
 def test_a_length_limit_is_a_truncation(reason: str) -> None:
     info = response_info(message(stop_reason=reason))
 
@@ -100,13 +100,13 @@ def test_the_reported_cache_total_beats_the_sum_of_its_parts() -> None:
     assert (found.cache_write_tokens, found.input_tokens) == (10, 11)
 
 
-@points("given", [None, {}])
+@pytest.mark.parametrize("given", [None, {}])
 def test_no_counters_give_no_usage(given: dict[str, object] | None) -> None:
     assert usage(given) is None
     assert response_info(message(usage=given)).usage is None
 
 
-@points("value", ["many", None, True, [1], {"n": 1}, 1.5])
+@pytest.mark.parametrize("value", ["many", None, True, [1], {"n": 1}, 1.5])
 def test_a_counter_of_another_type_is_absent(value: object) -> None:
     assert counted(input_tokens=value, output_tokens=value).total_tokens is None
 
@@ -157,7 +157,7 @@ def test_a_null_error_is_not_an_error() -> None:
     assert response_info(message(error=None)).error is None
 
 
-@points("body", [None, [], "text", 3, {}, {"usage": [], "error": None}])
+@pytest.mark.parametrize("body", [None, [], "text", 3, {}, {"usage": [], "error": None}])
 def test_a_body_that_is_not_a_message_has_no_info(body: object) -> None:
     info = response_info(body)
 
@@ -166,7 +166,7 @@ def test_a_body_that_is_not_a_message_has_no_info(body: object) -> None:
     assert info.error is None
 
 
-@points(("body", "reasons"), [({"content": []}, [None]), ({"stop_reason": None}, [None]), ({}, [])])
+@pytest.mark.parametrize(("body", "reasons"), [({"content": []}, [None]), ({"stop_reason": None}, [None]), ({}, [])])
 def test_what_has_content_or_a_reason_is_a_message(body: dict[str, object], reasons: list[None]) -> None:
     assert response_info(body).response.finish_reasons == reasons
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.anthropic.stream import MessageAccumulator
 
@@ -99,7 +99,9 @@ def test_an_empty_stream_has_no_body() -> None:
     assert MessageAccumulator().body() is None
 
 
-@points("chunk", [{"type": "ping"}, {"type": "surprise", "x": 1}, {}, None, [], "text", 3, {"type": []}])
+@pytest.mark.parametrize(
+    "chunk", [{"type": "ping"}, {"type": "surprise", "x": 1}, {}, None, [], "text", 3, {"type": []}]
+)
 def test_pings_and_unknown_events_have_no_effect(chunk: object) -> None:
     accumulator = MessageAccumulator()
 
@@ -141,7 +143,7 @@ def test_each_thinking_block_keeps_its_own_signature() -> None:
     assert [(block["thinking"], block["signature"]) for block in blocks] == [("one", "s1"), ("two", "s2")]
 
 
-@points("kind", ["tool_use", "server_tool_use", "mcp_tool_use"])
+@pytest.mark.parametrize("kind", ["tool_use", "server_tool_use", "mcp_tool_use"])
 def test_tool_input_is_parsed_once_it_is_complete(kind: str) -> None:
     blocks = content(
         began(0, type=kind, id="t1", name="move", input={}),
@@ -154,7 +156,7 @@ def test_tool_input_is_parsed_once_it_is_complete(kind: str) -> None:
     assert blocks == [{"type": kind, "id": "t1", "name": "move", "input": {"to": [1, 2]}}]
 
 
-@points("closing", [[], [ended(0)], [ended(0), over("max_tokens"), STOP]])
+@pytest.mark.parametrize("closing", [[], [ended(0)], [ended(0), over("max_tokens"), STOP]])
 def test_tool_input_that_was_cut_is_kept_as_text_and_marked(closing: list[object]) -> None:
     blocks = content(
         began(0, type="tool_use", id="t1", name="move", input={}),
@@ -171,7 +173,7 @@ def test_a_tool_call_cut_before_its_input_is_marked() -> None:
     assert blocks == [{"type": "tool_use", "id": "t1", "name": "move", "input": {}, "incomplete": True}]
 
 
-@points("given", [{}, {"to": 1}])
+@pytest.mark.parametrize("given", [{}, {"to": 1}])
 def test_a_tool_call_without_input_deltas_has_the_input_it_began_with(given: dict[str, object]) -> None:
     blocks = content(began(0, type="tool_use", id="t1", name="now", input=given), ended(0))
 
@@ -196,7 +198,7 @@ def test_citations_are_collected_on_their_text() -> None:
     assert [citation["cited_text"] for citation in blocks[0]["citations"]] == ["a", "b"]
 
 
-@points(
+@pytest.mark.parametrize(
     "block",
     [
         {"type": "redacted_thinking", "data": "opaque"},
@@ -225,7 +227,7 @@ def test_deltas_of_unknown_kinds_are_kept_on_their_block() -> None:
     assert blocks[0]["deltas"] == [{"type": "video_delta", "frame": 1}, {"type": "video_delta", "frame": 2}]
 
 
-@points(
+@pytest.mark.parametrize(
     ("chunk", "block"),
     [
         (delta(0, "text_delta", text="x"), {"type": "text", "text": "x"}),
@@ -375,7 +377,7 @@ def test_a_server_that_does_not_stream_gives_its_message_at_once() -> None:
     assert accumulator.body() == message
 
 
-@points(
+@pytest.mark.parametrize(
     ("chunk", "carries"),
     [
         (delta(0, "text_delta", text="x"), True),
@@ -419,7 +421,7 @@ def test_the_second_piece_is_distinguished_from_an_empty_one() -> None:
     }
 
 
-@points(
+@pytest.mark.parametrize(
     ("chunks", "complete"),
     [
         ([START], False),
@@ -454,7 +456,7 @@ def test_blocks_that_begin_without_an_index_are_counted() -> None:
     assert body["content"] == [{"type": "text", "text": "first"}, {"type": "text", "text": "second"}]
 
 
-@points(("kind", "model"), [("fallback", "claude-y"), ("text", "claude-x")])
+@pytest.mark.parametrize(("kind", "model"), [("fallback", "claude-y"), ("text", "claude-x")])
 def test_only_a_fallback_changes_the_model(kind: str, model: str) -> None:
     accumulator = MessageAccumulator()
     accumulator.add(START)

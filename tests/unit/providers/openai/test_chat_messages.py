@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.record.messages import (
@@ -33,14 +33,14 @@ def parts(**message: Any) -> list[Part]:
     return output_of({"role": "assistant", **message}).parts
 
 
-@points("role", ["system", "developer", "user", "assistant", "critic"])
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "critic"])
 def test_roles_and_names_are_kept(role: str) -> None:
     assert input_of({"role": role, "content": "hi", "name": "ann"}) == [
         Message(role=role, parts=[Text(text="hi")], name="ann")
     ]
 
 
-@points("content", [None, "", []])
+@pytest.mark.parametrize("content", [None, "", []])
 def test_no_content_gives_no_part(content: object) -> None:
     assert input_of({"role": "assistant", "content": content}) == [Message(role="assistant")]
 
@@ -64,7 +64,7 @@ def test_tool_calls_of_earlier_turns_are_kept() -> None:
     ]
 
 
-@points(
+@pytest.mark.parametrize(
     ("message", "expected"),
     [
         ("hi", Message(role="user", parts=[Text(text="hi")])),
@@ -78,7 +78,7 @@ def test_invalid_messages_are_messages_without_a_role(message: object, expected:
     assert input_of(message) == [expected]
 
 
-@points("messages", [None, 3, {}, "", True])
+@pytest.mark.parametrize("messages", [None, 3, {}, "", True])
 def test_messages_that_are_not_a_list_raise_nothing(messages: object) -> None:
     ChatCompletions().conversation({"messages": messages}, None)
 
@@ -114,7 +114,7 @@ def test_refusal_is_its_own_part() -> None:
 class TestReasoning:
     """Reasoning has many homes; the same words in two of them are said once."""
 
-    @points("field", ["reasoning", "reasoning_content", "reasoning_text", "thinking"])
+    @pytest.mark.parametrize("field", ["reasoning", "reasoning_content", "reasoning_text", "thinking"])
     def test_every_known_field(self, field: str) -> None:
         assert parts(content="x", **{field: "hm"}) == [Reasoning(text="hm"), Text(text="x")]
 
@@ -194,7 +194,7 @@ class TestToolCalls:
     def test_the_old_function_call(self) -> None:
         assert parts(function_call={"name": "f", "arguments": "{}"}) == [ToolCall(name="f", arguments="{}")]
 
-    @points("nothing", [None, {}, {"name": "", "arguments": ""}, "x"])
+    @pytest.mark.parametrize("nothing", [None, {}, {"name": "", "arguments": ""}, "x"])
     def test_an_empty_function_call_is_none(self, nothing: object) -> None:
         assert parts(content="x", function_call=nothing) == [Text(text="x")]
 
@@ -239,7 +239,7 @@ def test_spoken_answers_are_media_by_hash() -> None:
     ]
 
 
-@points("nothing", [None, {}, {"id": "", "data": "", "expires_at": 0, "transcript": ""}])
+@pytest.mark.parametrize("nothing", [None, {}, {"id": "", "data": "", "expires_at": 0, "transcript": ""}])
 def test_audio_without_anything_is_none(nothing: object) -> None:
     assert parts(content="x", audio=nothing) == [Text(text="x")]
 
@@ -280,7 +280,7 @@ def test_a_thinking_block_of_a_new_kind_is_kept() -> None:
     assert parts(thinking_blocks=[block], reasoning_content="hm") == [UnknownPart(data=block), Reasoning(text="hm")]
 
 
-@points("role", ["tool", "function"])
+@pytest.mark.parametrize("role", ["tool", "function"])
 def test_the_output_of_a_tool_is_one_also_without_an_id(role: str) -> None:
     assert input_of({"role": role, "content": "42"}) == [
         Message(role=role, parts=[ToolResult(content="42", tool_type="function")])
@@ -304,7 +304,7 @@ def test_log_probabilities_are_on_the_first_text_and_the_rest_stays() -> None:
     ]
 
 
-@points("messages", ["hi", {"role": "user", "content": "hi"}])
+@pytest.mark.parametrize("messages", ["hi", {"role": "user", "content": "hi"}])
 def test_a_single_message_may_come_without_a_list(messages: object) -> None:
     conversation = ChatCompletions().conversation({"messages": messages}, None)
     assert conversation.input == [Message(role="user", parts=[Text(text="hi")])]
@@ -316,7 +316,7 @@ def test_a_call_that_is_both_is_a_function() -> None:
     assert parts(tool_calls=[both]) == [ToolCall(id="c", name="f", arguments="{}", tool_type="function")]
 
 
-@points("is_error", [True, False, None])
+@pytest.mark.parametrize("is_error", [True, False, None])
 def test_a_tool_may_say_that_it_failed(is_error: bool | None) -> None:
     (message,) = input_of({"role": "tool", "tool_call_id": "c", "content": "x", "is_error": is_error})
     assert message.parts == [ToolResult(id="c", content="x", is_error=is_error)]

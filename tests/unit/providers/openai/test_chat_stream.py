@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.chat_stream import ChatAccumulator
@@ -65,14 +65,14 @@ def test_a_stream_without_events_has_no_body() -> None:
     assert not accumulator.complete
 
 
-@points("junk", [None, 3, "text", [], [{"choices": []}], True, 1.5])
+@pytest.mark.parametrize("junk", [None, 3, "text", [], [{"choices": []}], True, 1.5])
 def test_anything_but_an_object_is_ignored(junk: object) -> None:
     accumulator = ChatAccumulator()
     assert accumulator.add(junk) is False
     assert accumulator.body() is None
 
 
-@points(
+@pytest.mark.parametrize(
     "odd",
     [
         {},
@@ -94,7 +94,7 @@ def test_invalid_chunks_are_harmless(odd: dict[str, Any]) -> None:
     assert body["choices"][0]["message"]["content"] == "ab"
 
 
-@points(
+@pytest.mark.parametrize(
     ("delta", "carries"),
     [
         ({"role": "assistant"}, False),
@@ -264,7 +264,7 @@ def test_refusal_is_apart_from_content() -> None:
     assert ChatCompletions().response_info(body).refused
 
 
-@points("field", ["reasoning", "reasoning_content", "thinking"])
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content", "thinking"])
 def test_reasoning_text_is_joined_in_its_own_field(field: str) -> None:
     assert message(chunk({field: "a"}), chunk({field: None}), chunk({field: "b"}))[field] == "ab"
 
@@ -466,7 +466,7 @@ def test_many_small_texts_are_packed_and_keep_their_order() -> None:
     assert body["choices"][0]["message"]["content"] == "".join(texts)  # type: ignore[index]
 
 
-@points("reason", ["", None, 5, {}])
+@pytest.mark.parametrize("reason", ["", None, 5, {}])
 def test_only_a_text_as_finish_reason_ends_a_choice(reason: object) -> None:
     body = fold(chunk({"content": "x"}), chunk({}, finish=reason))
     assert body["choices"][0]["finish_reason"] is None
@@ -487,7 +487,7 @@ def test_a_choice_has_the_fields_of_a_complete_response_and_no_others() -> None:
     }
 
 
-@points("details", [5, True, "text", {"type": "reasoning.text"}, [3, None]])
+@pytest.mark.parametrize("details", [5, True, "text", {"type": "reasoning.text"}, [3, None]])
 def test_reasoning_details_of_another_shape_are_nothing(details: object) -> None:
     assert message(chunk({"content": "x"}), chunk({"reasoning_details": details})) == {
         "role": "assistant",
@@ -495,12 +495,12 @@ def test_reasoning_details_of_another_shape_are_nothing(details: object) -> None
     }
 
 
-@points(("role", "expected"), [(5, "assistant"), ("", "assistant"), ("critic", "critic")])
+@pytest.mark.parametrize(("role", "expected"), [(5, "assistant"), ("", "assistant"), ("critic", "critic")])
 def test_an_invalid_role_is_unknown(role: object, expected: str) -> None:
     assert message(chunk({"role": role}), chunk({"content": "x"}))["role"] == expected
 
 
-@points("odd", [{}, [], "x", 3, None, [3], [None], [[]]])
+@pytest.mark.parametrize("odd", [{}, [], "x", 3, None, [3], [None], [[]]])
 def test_invalid_choices_in_a_stream_change_nothing(odd: object) -> None:
     first = chunk({"content": "a"})
     assert message(first, chunk({"content": "b"}), {**first, "choices": odd}, chunk({"content": "c"})) == {
@@ -524,7 +524,7 @@ def test_the_index_counts_and_not_the_place_in_the_list() -> None:
     assert [choice["index"] for choice in fold({**HEAD, "choices": odd})["choices"]] == [0, 1]
 
 
-@points("fragments", [["QQ==", "no base64!"], ["QQ==", "QUI", "QQ=="]])
+@pytest.mark.parametrize("fragments", [["QQ==", "no base64!"], ["QQ==", "QUI", "QQ=="]])
 def test_undecodable_audio_is_joined_as_received(fragments: list[str]) -> None:
     audio = message(*(chunk({"audio": {"id": "a", "data": fragment}}) for fragment in fragments))["audio"]
     assert audio["data"] == "".join(fragments)
@@ -538,7 +538,9 @@ def test_calls_without_index_and_id_go_by_their_place_where_several_come_at_once
     assert [call["function"]["arguments"] for call in found] == ['{"a":1}', '{"b":2}']
 
 
-@points(("field", "carries"), [("annotations", True), ("executed_tools", True), ("images", True), ("citations", False)])
+@pytest.mark.parametrize(
+    ("field", "carries"), [("annotations", True), ("executed_tools", True), ("images", True), ("citations", False)]
+)
 def test_only_fields_that_say_something_are_content(field: str, carries: bool) -> None:
     accumulator = ChatAccumulator()
     assert accumulator.add(chunk({field: [{"x": 1}]})) is carries
@@ -574,7 +576,7 @@ def test_the_fields_of_the_body_are_in_the_order_of_a_complete_response() -> Non
     assert list(body) == ["id", "object", "model", "created", "choices", "usage"]
 
 
-@points("data", [5, "", None, ["x"]])
+@pytest.mark.parametrize("data", [5, "", None, ["x"]])
 def test_audio_of_an_unknown_shape_is_ignored(data: object) -> None:
     assert message(chunk({"audio": {"id": "a", "data": data}}), chunk({"audio": {"data": "QUJD"}}))["audio"] == {
         "id": "a",
@@ -592,7 +594,7 @@ def test_a_field_of_null_is_there_and_waits_for_its_value() -> None:
     assert later["service_tier"] == "flex"
 
 
-@points("field", ["function_call", "audio", "reasoning_details", "tool_calls"])
+@pytest.mark.parametrize("field", ["function_call", "audio", "reasoning_details", "tool_calls"])
 def test_a_field_of_another_shape_carries_nothing(field: str) -> None:
     accumulator = ChatAccumulator()
     assert accumulator.add(chunk({field: 5})) is False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.completions import CompletionAccumulator, Completions
 from callspan.record.messages import Message, Text, UnknownPart
@@ -54,7 +54,7 @@ def test_log_probabilities_are_concatenated() -> None:
     assert logprobs == {"tokens": ["a", "b"], "token_logprobs": [-0.5, -0.5], "top_logprobs": None}
 
 
-@points(("text", "carries"), [("a", True), ("", False), (None, False), (3, False)])
+@pytest.mark.parametrize(("text", "carries"), [("a", True), ("", False), (None, False), (3, False)])
 def test_text_is_content(text: object, carries: bool) -> None:
     assert CompletionAccumulator().add(chunk(text)) is carries
 
@@ -72,14 +72,16 @@ def test_bare_values_of_a_gateway_are_text() -> None:
     assert fold({"value": "Su"}, {"value": "re"})["choices"][0]["text"] == "Sure"
 
 
-@points("junk", [None, 3, [], "x"])
+@pytest.mark.parametrize("junk", [None, 3, [], "x"])
 def test_anything_but_an_object_is_ignored(junk: object) -> None:
     accumulator = CompletionAccumulator()
     assert accumulator.add(junk) is False
     assert accumulator.body() is None
 
 
-@points("odd", [{}, {"choices": None}, {"choices": [None]}, {"choices": [{"index": -1}]}, {"value": 3}])
+@pytest.mark.parametrize(
+    "odd", [{}, {"choices": None}, {"choices": [None]}, {"choices": [{"index": -1}]}, {"value": 3}]
+)
 def test_invalid_chunks_are_harmless(odd: dict[str, Any]) -> None:
     assert fold(chunk("a"), odd, chunk("b"))["choices"][0]["text"] == "ab"
 
@@ -90,7 +92,7 @@ def test_unknown_fields_of_a_choice_are_kept() -> None:
     assert fold(first, second)["choices"][0]["stop_reason"] == "END"
 
 
-@points(
+@pytest.mark.parametrize(
     ("prompt", "expected"),
     [
         (None, []),

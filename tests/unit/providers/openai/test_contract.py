@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.points import points
+import pytest
 from tests.unit.providers.openai.test_properties import ENDPOINTS
 
 from callspan.providers.base import Accumulator, Endpoint
 from callspan.record.messages import Conversation
 
-each = points("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
+each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
 
 
 @each

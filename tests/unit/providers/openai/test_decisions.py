@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.single_body import Decisions
 from callspan.record.messages import Message, Refusal, Text, ToolCall, ToolResult
@@ -35,7 +35,7 @@ def test_the_info_is_model_and_usage() -> None:
     assert (usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens) == (8, 3, 2)
 
 
-@points(
+@pytest.mark.parametrize(
     ("answers", "refused"),
     [([ANSWER], False), ([DECLINED], True), ([ANSWER, DECLINED], True), ([], False), ([None, 3], False)],
 )

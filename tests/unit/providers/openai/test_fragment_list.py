@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.points import points
 
 from callspan.providers.openai.chat_choice import FragmentList
 from callspan.providers.wire_json import StringBuilder
@@ -109,6 +108,6 @@ def test_an_object_without_text_is_not_continued() -> None:
     ]
 
 
-@points("odd", [{"type": ["x"], "index": 0}, {"type": {}, "index": 0}, {"type": "t", "index": [0]}])
+@pytest.mark.parametrize("odd", [{"type": ["x"], "index": 0}, {"type": {}, "index": 0}, {"type": "t", "index": [0]}])
 def test_types_and_numbers_of_another_shape_are_none(odd: dict[str, Any]) -> None:
     assert grown({**odd, "text": "a"}) == [{**odd, "text": "a"}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.single_body import GraderRuns, Moderations, VectorStoreSearch
 from callspan.record.messages import Media, Message, Text
@@ -21,7 +21,7 @@ def test_flagged_input_is_not_a_refusal_and_no_usage_is_made_up() -> None:
     assert facts.response.finish_reasons == []
 
 
-@points(
+@pytest.mark.parametrize(
     ("given", "texts"),
     [("one", [["one"]]), (["one", "two"], [["one"], ["two"]]), ([{"type": "text", "text": "one"}], [["one"]])],
 )
@@ -64,7 +64,7 @@ def graded(token_usage: object, **per_model: object) -> dict[str, Any]:
 COUNTED = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
 
 
-@points(
+@pytest.mark.parametrize(
     ("body", "counters"),
     [
         (graded(12, **{"gpt-5-mini": COUNTED}), (10, 2, 12)),

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.parts import parts_of
 from callspan.record.messages import Media, Reasoning, Refusal, Text, UnknownPart
@@ -23,7 +23,7 @@ def only(part: Any) -> Any:
     return found[0]
 
 
-@points(
+@pytest.mark.parametrize(
     ("part", "expected"),
     [
         ("plain", Text(text="plain")),
@@ -130,7 +130,7 @@ def test_a_part_of_every_kind(part: Any, expected: object) -> None:
     assert only(part) == expected
 
 
-@points(
+@pytest.mark.parametrize(
     "part",
     [
         {"type": "image_url", "image_url": None},
@@ -152,7 +152,7 @@ def test_a_part_that_says_nothing_known_is_kept_as_it_came(part: Any) -> None:
     assert only(part) == UnknownPart(data=part)
 
 
-@points("nothing", [None, "", [], [None], [""], [{"type": "text", "text": ""}]])
+@pytest.mark.parametrize("nothing", [None, "", [], [None], [""], [{"type": "text", "text": ""}]])
 def test_no_content_gives_no_part(nothing: object) -> None:
     assert parts_of(nothing) == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
@@ -41,7 +41,9 @@ def test_unknown_parameters_are_kept() -> None:
     assert request_of(min_p=0.1, provider={"order": ["a"]}).params == {"min_p": 0.1, "provider": {"order": ["a"]}}
 
 
-@points("key", ["messages", "tools", "functions", "input", "prompt", "instructions", "model", "stream"])
+@pytest.mark.parametrize(
+    "key", ["messages", "tools", "functions", "input", "prompt", "instructions", "model", "stream"]
+)
 def test_content_is_not_a_parameter(key: str) -> None:
     assert key not in request_of(**{key: ["x"]}).params
 
@@ -50,17 +52,19 @@ def test_null_is_not_sent() -> None:
     assert request_of(temperature=None).params == {}
 
 
-@points("value", ["x" * 5000, ["x" * 5000], {"a": "x" * 5000}])
+@pytest.mark.parametrize("value", ["x" * 5000, ["x" * 5000], {"a": "x" * 5000}])
 def test_large_values_are_not_parameters(value: object) -> None:
     assert request_of(schema=value).params == {}
 
 
-@points(("stream", "expected"), [(True, True), (False, False), (None, False), ("yes", False), (1, False)])
+@pytest.mark.parametrize(
+    ("stream", "expected"), [(True, True), (False, False), (None, False), ("yes", False), (1, False)]
+)
 def test_stream_is_true_only_when_true(stream: object, expected: bool) -> None:
     assert request_of(stream=stream).stream is expected
 
 
-@points(
+@pytest.mark.parametrize(
     ("tools", "names"),
     [
         ([{"type": "function", "function": {"name": "f"}}], ["f"]),
@@ -86,7 +90,7 @@ def test_no_tools_is_unknown_and_not_empty() -> None:
     assert request_of(model="m").tool_names is None
 
 
-@points(
+@pytest.mark.parametrize(
     ("endpoint", "body", "count"),
     [
         (ChatCompletions(), {"messages": [{}, {}]}, 2),
@@ -107,11 +111,11 @@ def test_messages_are_counted(endpoint: Any, body: dict[str, Any], count: int | 
     assert endpoint.request(body).message_count == count
 
 
-@points("body", [None, [], 3, "x", True])
+@pytest.mark.parametrize("body", [None, [], 3, "x", True])
 def test_a_request_that_is_not_an_object_has_no_parameters(body: object) -> None:
     assert ChatCompletions().request(body) == Request()
 
 
-@points("model", [None, "", 3, ["m"]])
+@pytest.mark.parametrize("model", [None, "", 3, ["m"]])
 def test_a_model_is_a_name(model: object) -> None:
     assert request_of(model=model).model is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.base import ResponseInfo
 from callspan.providers.openai.chat import ChatCompletions
@@ -22,13 +22,13 @@ def test_names_are_those_of_the_answer() -> None:
     assert response.status is None
 
 
-@points("empty", [None, ""])
+@pytest.mark.parametrize("empty", [None, ""])
 def test_empty_names_are_unknown(empty: str | None) -> None:
     response = facts("stop", id=empty, model=empty, service_tier=empty, system_fingerprint=empty).response
     assert (response.id, response.model, response.service_tier, response.system_fingerprint) == (None,) * 4
 
 
-@points("created", [None, 0, -3, "soon", True, 10**30])
+@pytest.mark.parametrize("created", [None, 0, -3, "soon", True, 10**30])
 def test_a_time_that_is_none_is_unknown(created: object) -> None:
     assert facts("stop", created=created).response.created is None
 
@@ -48,7 +48,7 @@ def test_reasons_are_in_the_order_of_the_indices() -> None:
     assert facts(choices=choices).response.finish_reasons == ["a", "b", "c"]
 
 
-@points(
+@pytest.mark.parametrize(
     ("reason", "truncated", "refused"),
     [
         ("stop", False, False),
@@ -70,12 +70,12 @@ def test_the_text_of_a_refusal_is_a_refusal_part() -> None:
     assert not facts(choices=[{"message": {"refusal": ""}, "finish_reason": "stop"}]).refused
 
 
-@points("nothing", [None, {}, "", [], False, 0])
+@pytest.mark.parametrize("nothing", [None, {}, "", [], False, 0])
 def test_an_empty_error_is_not_an_error(nothing: object) -> None:
     assert facts("stop", error=nothing).error is None
 
 
-@points(
+@pytest.mark.parametrize(
     ("body", "kind", "error_type", "status"),
     [
         ({"error": {"message": "m", "type": "invalid_request_error", "code": "bad"}}, "bad_input", "bad", None),
@@ -110,7 +110,7 @@ def test_an_error_shares_nothing_with_the_body() -> None:
     assert error.body == {"message": "m", "metadata": {"raw": ["a"]}}
 
 
-@points("odd", [None, [], 3, "x", {}, {"choices": None}, {"choices": [None, "x"]}])
+@pytest.mark.parametrize("odd", [None, [], 3, "x", {}, {"choices": None}, {"choices": [None, "x"]}])
 def test_a_body_without_known_fields_has_no_info(odd: object) -> None:
     found = ChatCompletions().response_info(odd)
     assert found.response.finish_reasons == []

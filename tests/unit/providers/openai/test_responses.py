@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.responses import Responses
 from callspan.record.messages import (
@@ -51,7 +51,7 @@ REQUESTS_OF_TOOLS: list[tuple[list[dict[str, Any]], list[str]]] = [
 """Output items and what a completed answer with them finishes with: hosted tools request nothing of the application."""
 
 
-@points(
+@pytest.mark.parametrize(
     ("fields", "reasons", "truncated", "refused"),
     [
         ({}, ["completed"], False, False),
@@ -114,7 +114,7 @@ def test_error_null_is_not_an_error() -> None:
     assert Responses().response_info(body(error=None)).error is None
 
 
-@points("odd", [None, 3, [], "x", {}, {"output": None}, {"error": {"message": "x"}}])
+@pytest.mark.parametrize("odd", [None, 3, [], "x", {}, {"output": None}, {"error": {"message": "x"}}])
 def test_a_body_that_is_not_a_response_has_no_finish_reason(odd: object) -> None:
     assert Responses().response_info(odd).response.finish_reasons == []
 
@@ -143,7 +143,7 @@ class TestOutput:
             )
         ]
 
-    @points(
+    @pytest.mark.parametrize(
         ("item", "parts"),
         [
             ({"type": "reasoning", "summary": []}, [Reasoning()]),
@@ -310,11 +310,11 @@ class TestInput:
     def test_a_text_is_a_message_of_the_user(self) -> None:
         assert conversation_of("hi").input == [Message(role="user", parts=[Text(text="hi")])]
 
-    @points("nothing", [None, "", []])
+    @pytest.mark.parametrize("nothing", [None, "", []])
     def test_no_input_gives_no_message(self, nothing: object) -> None:
         assert conversation_of(nothing).input == []
 
-    @points("role", ["system", "developer", "user", "assistant"])
+    @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
     def test_roles_are_kept_with_or_without_a_type(self, role: str) -> None:
         assert conversation_of([{"role": role, "content": "a"}]).input == [Message(role=role, parts=[Text(text="a")])]
         typed = {"type": "message", "role": role, "content": [{"type": "input_text", "text": "a"}]}
@@ -352,7 +352,7 @@ class TestInput:
         given = [{"type": "mcp_approval_response", "approve": True}, {"type": "additional_tools", "role": "developer"}]
         assert [message.role for message in conversation_of(given).input] == ["user", "developer"]
 
-    @points("odd", [3, {}, {"type": 3}, [None], [[]], [3], True])
+    @pytest.mark.parametrize("odd", [3, {}, {"type": 3}, [None], [[]], [3], True])
     def test_invalid_input_raises_nothing(self, odd: object) -> None:
         conversation_of(odd)
 
@@ -366,7 +366,7 @@ def test_the_fingerprint_of_a_gateway_is_kept() -> None:
     assert Responses().response_info(body(system_fingerprint="")).response.system_fingerprint is None
 
 
-@points(
+@pytest.mark.parametrize(
     ("item", "message"),
     [
         ({"role": "developer"}, Message(role="developer")),
@@ -379,13 +379,15 @@ def test_an_item_without_a_type_is_a_message_if_it_looks_like_one(item: dict[str
     assert conversation_of([item]).input == [message]
 
 
-@points(("created", "kept"), [(2**63 - 1, 2**63 - 1), (2**63, None), (1, 1), (0, None)])
+@pytest.mark.parametrize(("created", "kept"), [(2**63 - 1, 2**63 - 1), (2**63, None), (1, 1), (0, None)])
 def test_a_time_that_no_record_can_hold_is_unknown(created: int, kept: int | None) -> None:
     assert Responses().response_info(body(created_at=created)).response.created == kept
     assert Responses().response_info(body(created=created)).response.created == kept
 
 
-@points(("status", "cut"), [("in_progress", True), ("incomplete", True), ("completed", False), ("failed", False)])
+@pytest.mark.parametrize(
+    ("status", "cut"), [("in_progress", True), ("incomplete", True), ("completed", False), ("failed", False)]
+)
 def test_a_call_that_was_not_finished_is_incomplete(status: str, cut: bool) -> None:
     (call,) = output_parts({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{", "status": status})
     assert isinstance(call, ToolCall)
@@ -404,14 +406,14 @@ def test_a_picture_without_a_format_has_no_type() -> None:
     assert (found.mime, found.size) == (None, 3)
 
 
-@points(("kind", "name"), [("function_call", None), ("web_search_call", "web_search")])
+@pytest.mark.parametrize(("kind", "name"), [("function_call", None), ("web_search_call", "web_search")])
 def test_only_a_tool_of_the_provider_goes_by_its_type(kind: str, name: str | None) -> None:
     (call,) = output_parts({"type": kind, "call_id": "c", "arguments": "{}"})
     assert isinstance(call, ToolCall)
     assert call.name == name
 
 
-@points(
+@pytest.mark.parametrize(
     ("sent", "continues", "conversation_id"),
     [
         ({}, None, None),

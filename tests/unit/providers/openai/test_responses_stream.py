@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
@@ -52,7 +52,7 @@ def output_parts(*events: Any) -> list[Part]:
     return output[0].parts if output else []
 
 
-@points("kind", ["response.completed", "response.incomplete", "response.failed"])
+@pytest.mark.parametrize("kind", ["response.completed", "response.incomplete", "response.failed"])
 def test_the_terminal_event_takes_precedence(kind: str) -> None:
     final = {**RESPONSE, "status": kind.rpartition(".")[2], "output": [{**MESSAGE, "content": []}], "usage": {"x": 1}}
     accumulator = ResponsesAccumulator()
@@ -111,7 +111,7 @@ def test_deltas_without_any_announcement_are_kept() -> None:
     assert output_parts(text("mid"), text("dle")) == [Text(text="middle")]
 
 
-@points(
+@pytest.mark.parametrize(
     ("kind", "fields", "expected"),
     [
         ("response.output_text.delta", {}, Text(text="ab")),
@@ -202,7 +202,7 @@ def test_status_is_the_latest_without_repeating_the_rest() -> None:
     assert (body["status"], body["instructions"]) == ("in_progress", "be kind")
 
 
-@points(
+@pytest.mark.parametrize(
     "error",
     [
         event("error", code="rate_limit_exceeded", message="slow down", param=None),
@@ -230,7 +230,7 @@ def test_a_whole_body_where_a_stream_was_due() -> None:
     assert accumulator.body() == {**RESPONSE, "status": "completed"}
 
 
-@points(
+@pytest.mark.parametrize(
     "odd",
     [
         None,
@@ -262,7 +262,7 @@ def test_invalid_and_unknown_events_are_harmless(odd: Any) -> None:
     assert body["output"][0]["content"][0]["text"] == "kept"  # type: ignore[index]
 
 
-@points(
+@pytest.mark.parametrize(
     ("chunk", "carries"),
     [
         (created(), False),
@@ -293,7 +293,7 @@ def test_a_body_shares_no_container_with_the_events() -> None:
     assert accumulator.body() == final
 
 
-@points("odd", [None, [], "x", 3])
+@pytest.mark.parametrize("odd", [None, [], "x", 3])
 def test_a_chunk_that_is_not_an_event_carries_nothing(odd: object) -> None:
     accumulator = ResponsesAccumulator()
     assert accumulator.add(odd) is False
@@ -331,7 +331,7 @@ def test_a_finished_refusal_replaces_its_fragments() -> None:
     ]
 
 
-@points("kind", ["completed", "incomplete", "failed", "cancelled"])
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed", "cancelled"])
 def test_each_terminal_event_has_the_whole_response(kind: str) -> None:
     accumulator = ResponsesAccumulator()
     accumulator.add(created())
@@ -340,7 +340,7 @@ def test_each_terminal_event_has_the_whole_response(kind: str) -> None:
     assert accumulator.body() == {**RESPONSE, "status": kind}
 
 
-@points("kind", ["created", "queued", "in_progress"])
+@pytest.mark.parametrize("kind", ["created", "queued", "in_progress"])
 def test_a_response_under_way_is_known_by_its_last_status(kind: str) -> None:
     accumulator = ResponsesAccumulator()
     accumulator.add(event("response.created", response={**RESPONSE, "status": "first"}))
@@ -392,7 +392,7 @@ def test_fragments_alone_make_the_items_they_belong_to() -> None:
     ]
 
 
-@points("when", ["added", "done"])
+@pytest.mark.parametrize("when", ["added", "done"])
 def test_a_part_may_be_known_from_either_of_its_events(when: str) -> None:
     content = event(
         f"response.content_part.{when}", output_index=0, content_index=0, part={"type": "output_text", "text": "a"}
@@ -409,7 +409,7 @@ def test_a_part_may_be_known_from_either_of_its_events(when: str) -> None:
     assert output[1]["summary"] == [{"type": "summary_text", "text": "b"}]
 
 
-@points("kind", ["error", "response.error"])
+@pytest.mark.parametrize("kind", ["error", "response.error"])
 def test_either_kind_of_error_event_is_an_error(kind: str) -> None:
     assert fold(event(kind, error={"code": "server_error"}))["error"] == {"code": "server_error"}
 
@@ -418,7 +418,7 @@ def test_a_whole_body_of_a_gateway_needs_no_name_of_its_type() -> None:
     assert fold({"output": [MESSAGE]}) == {"output": [MESSAGE]}
 
 
-@points(
+@pytest.mark.parametrize(
     ("kind", "fields", "carries"),
     [
         ("response.novel.delta", {"delta": "x"}, True),

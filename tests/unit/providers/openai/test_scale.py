@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.points import points
 
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.responses import Responses
@@ -45,7 +44,7 @@ STREAMS = [(ChatCompletions(), chat_chunks), (ChatCompletions(), argument_chunks
 
 
 @pytest.mark.timing
-@points(("endpoint", "chunks"), STREAMS, ids=["text", "arguments", "events"])
+@pytest.mark.parametrize(("endpoint", "chunks"), STREAMS, ids=["text", "arguments", "events"])
 def test_time_grows_with_the_length_only(endpoint: Any, chunks: Any) -> None:
     """Sixteen times the chunks may not take a hundred times as long; quadratic work would take 256 times."""
 

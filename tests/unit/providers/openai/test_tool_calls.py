@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.tool_calls import ToolCalls
 
@@ -54,7 +54,7 @@ def test_calls_are_in_the_order_of_their_indices() -> None:
     assert [one[0] for one in shown([call(2, "c", "f")], [call(0, "a", "f")], [call(1, "b", "f")])] == ["a", "b", "c"]
 
 
-@points(
+@pytest.mark.parametrize(
     ("names", "whole"),
     [
         (["get_", "x"], "get_x"),
@@ -124,7 +124,7 @@ def test_signatures_beside_the_call_are_kept() -> None:
     assert whole[0]["extra_content"] == signed
 
 
-@points(
+@pytest.mark.parametrize(
     ("arguments", "cut", "incomplete"),
     [
         ('{"a": 1}', True, False),
@@ -149,19 +149,19 @@ def test_a_cut_custom_call_is_always_marked() -> None:
     assert fold([{"custom": {"name": "sql", "input": "1"}}], cut=True)[0]["incomplete"] is True
 
 
-@points("junk", [[], [None], ["x"], [[]], [3]])
+@pytest.mark.parametrize("junk", [[], [None], ["x"], [[]], [3]])
 def test_a_value_that_is_not_a_fragment_makes_no_call(junk: list[Any]) -> None:
     calls = ToolCalls()
     assert calls.add(junk) is False
     assert not calls
 
 
-@points("odd", [{}, {"index": "0"}, {"index": True, "id": 3}, {"function": None}, {"function": []}])
+@pytest.mark.parametrize("odd", [{}, {"index": "0"}, {"index": True, "id": 3}, {"function": None}, {"function": []}])
 def test_invalid_fragments_are_calls_without_a_name(odd: dict[str, Any]) -> None:
     assert fold([odd])[0]["incomplete"] is True
 
 
-@points(
+@pytest.mark.parametrize(
     "fragments",
     [
         [{"name": "f", "arguments": '{"a"'}, {"name": "f"}, {"arguments": ":1}"}],
@@ -184,7 +184,7 @@ def test_arguments_that_open_again_are_the_next_call() -> None:
     assert [call["function"]["arguments"] for call in calls.body(cut=False)] == ["{}", "{}"]
 
 
-@points("index", ["0", True, [], None, 1.5])
+@pytest.mark.parametrize("index", ["0", True, [], None, 1.5])
 def test_an_index_is_a_whole_number(index: object) -> None:
     calls = ToolCalls()
     calls.add([{"index": index, "id": "a", "function": {"name": "f", "arguments": "{}"}}])
@@ -199,7 +199,7 @@ def test_what_a_gateway_adds_to_a_function_is_kept() -> None:
     assert call["function"] == {"strict": True, "name": "f", "arguments": "{}"}
 
 
-@points(("stated", "kept"), [("builtin_function", "builtin_function"), ("", "function")])
+@pytest.mark.parametrize(("stated", "kept"), [("builtin_function", "builtin_function"), ("", "function")])
 def test_the_type_of_a_call_is_the_one_given(stated: str, kept: str) -> None:
     (one,) = fold([{**call(0, "a", "f", "{}"), "type": stated}])
     assert one["type"] == kept

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from tests.points import points
+import pytest
 
 from callspan.providers.openai.usage import usage_of
 from callspan.record.usage import Usage
@@ -24,7 +24,7 @@ def counted(usage: Any, **body: Any) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None and key not in names}
 
 
-@points(
+@pytest.mark.parametrize(
     ("usage", "expected"),
     [
         (
@@ -120,7 +120,7 @@ def test_searches_are_counted_beside_the_usage_of_responses() -> None:
     assert counted({"input_tokens": 1}, tool_usage={"web_search": {"num_requests": 3}})["web_search_requests"] == 3
 
 
-@points(
+@pytest.mark.parametrize(
     ("cost", "expected"),
     [
         (0.00014575, "0.00014575"),
@@ -137,12 +137,12 @@ def test_the_cost_a_provider_states_is_exact(cost: object, expected: str) -> Non
     assert read({"prompt_tokens": 1, "cost": cost}).cost_usd == Decimal(expected)
 
 
-@points("cost", [None, True, "free", "", -1, float("nan"), float("inf"), [], {}, {"total_cost": None}])
+@pytest.mark.parametrize("cost", [None, True, "free", "", -1, float("nan"), float("inf"), [], {}, {"total_cost": None}])
 def test_an_invalid_amount_is_unknown(cost: object) -> None:
     assert read({"prompt_tokens": 1, "cost": cost}).cost_usd is None
 
 
-@points("body", [None, {}, {"usage": None}, {"usage": {}}, {"usage": "many"}, {"usage": [1]}, [], 3])
+@pytest.mark.parametrize("body", [None, {}, {"usage": None}, {"usage": {}}, {"usage": "many"}, {"usage": [1]}, [], 3])
 def test_a_response_without_usage_has_none(body: object) -> None:
     assert usage_of(body) is None
 
@@ -153,7 +153,7 @@ def test_usage_of_groq_is_read_from_its_own_field() -> None:
     assert usage.total_tokens == 4
 
 
-@points(("sent", "received"), [("prompt", "completion"), ("input", "output")])
+@pytest.mark.parametrize(("sent", "received"), [("prompt", "completion"), ("input", "output")])
 def test_the_raw_snapshot_of_the_usual_shape_is_whole_and_detached(sent: str, received: str) -> None:
     stated: dict[str, Any] = {
         f"{sent}_tokens": 9,
@@ -177,7 +177,7 @@ def test_the_raw_snapshot_is_whole_and_detached() -> None:
     assert usage.raw == {"prompt_tokens": 1, "queue_time": 0.5, "details": {"x": [1]}}
 
 
-@points(
+@pytest.mark.parametrize(
     ("usage", "counter", "expected"),
     [
         ({"prompt_tokens": 9, "input_tokens": 2}, "input_tokens", 9),
@@ -200,7 +200,7 @@ def test_values_in_raw_usage_that_are_not_json_are_converted() -> None:
     assert isinstance(raw["odd"], str)
 
 
-@points(
+@pytest.mark.parametrize(
     ("usage", "counts", "estimated"),
     [
         # Gemini 2.5 Pro, as recorded: thoughts are in the total alone.
