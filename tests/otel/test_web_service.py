@@ -119,7 +119,7 @@ def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
         desk.leave("cid", "c1", "impatient")
         ill = desk.chat("cid", "c2", SECRET, tenant="clinic")
         rated = desk.chat("cid", "c3", "is it polite?")
-        desk.send("POST", "/rating", {"call_id": rated, "label": "thumbs_down", "comment": "rude"})
+        desk.send("POST", "/rating", {"tenant": "shop", "call_id": rated, "label": "thumbs_down", "comment": "rude"})
 
         def ids(*arguments: str) -> list[str]:
             return [row["call_id"] for row in desk.rows("calls", *arguments)]

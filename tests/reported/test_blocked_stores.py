@@ -156,20 +156,6 @@ def test_a_response_has_one_span_also_where_its_record_is_delivered_before_the_l
         assert later.spans == []
 
 
-def test_the_level_of_a_response_that_nobody_has_recorded_is_not_taken_from_its_own_record(
-    provider: ScriptedProvider, client: Any, store: Path
-) -> None:
-    """The rule decides, also where the store already has the first version, which states no level."""
-    provider.reply(text="Well.", polls=0)
-    with capture():
-        job = client.responses.create(model="gpt-5", input="Hi", background=True).id
-    with capture(stores=f"sqlite:///{store}", content_for=lambda _: "off") as seen:
-        with delivered_first():
-            client.responses.retrieve(job)
-        assert [one[1] for one in versions(seen)] == [False, False]
-        assert [one.name for one in seen.spans] == ["fetch_response"]
-
-
 @pytest.mark.parametrize("wait_s", [SHORT_S, pytest.param(LOOK_UP_S, marks=pytest.mark.slow)])
 def test_while_the_store_is_blocked_polls_and_webhooks_return_at_once(
     provider: ScriptedProvider, client: Any, store: Path, monkeypatch: pytest.MonkeyPatch, wait_s: float
@@ -210,27 +196,6 @@ def test_a_hosted_call_has_one_span_also_where_its_record_is_delivered_before_th
                     list(events.list(identity))
                 assert len(seen.spans) == spans
                 assert any(has_content for _, has_content, _ in versions(seen)) == bool(spans)
-
-
-@pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="needs the sessions of anthropic 2")
-@pytest.mark.parametrize(("begun", "is_shown"), [("full", True), ("off", False), (None, False)])
-def test_the_level_of_a_hosted_session_is_that_of_its_creator_else_the_rules(
-    provider: ScriptedProvider, store: Path, begun: Any, *, is_shown: bool
-) -> None:
-    """Where nobody has recorded its creation, the rule decides; what readers have written of it states no level."""
-    provider.reply(text="There is one file.", input_tokens=120, output_tokens=8)
-    agent = {"type": "agent", "id": "agent_1", "model": "claude-sonnet-4-5", "name": "Finder", "system": "Find."}
-    url = f"sqlite:///{store}"
-    with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0) as client:
-        events: Any = client.beta.sessions.events
-        with capture(stores=url if begun else None, content_for=lambda _: begun or "full"):
-            identity = client.beta.sessions.create(agent=agent, environment_id="env_1").id  # type: ignore[arg-type]
-            assert WIRING.flush(30)
-        events.send(identity, events=[{"type": "user.message", "content": [{"type": "text", "text": "Hi"}]}])
-        with capture(stores=url, content_for=lambda _: "off") as seen:
-            with delivered_first():
-                list(events.list(identity))
-            assert any(has_content for _, has_content, _ in versions(seen)) == is_shown
 
 
 @pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="needs the sessions of anthropic 2")

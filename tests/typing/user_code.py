@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import Literal
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from typing_extensions import assert_type
@@ -19,14 +18,7 @@ from callspan import endpoints
 from callspan.testing import Captured, Reply, ScriptedProvider, capture
 
 
-def level_of(metadata: Mapping[str, object]) -> Literal["full", "off"]:
-    return "off" if metadata.get("user_id") == "private" else "full"
-
-
 def starts() -> None:
-    callspan.instrument(content_for=level_of)
-    callspan.instrument(content_for=False)
-    callspan.instrument(content_for="off")  # type: ignore[arg-type]
     handle = callspan.instrument(
         stores="sqlite:///callspan.db", content="metadata", vocabularies=("llm", "gen_ai"),
         tracer_provider=TracerProvider(), otlp=True, stream_usage=True, estimate_usage=True,

@@ -350,8 +350,8 @@ class LoopTool(Tool):
         with fail_open("read the arguments of a tool"):
             self._input = parsed(self._input)
 
-    def _level_within(self, base: Context) -> Content | None:
-        return strictest(super()._level_within(base), self._of_level)
+    def _own_level(self) -> Content | None:
+        return strictest(super()._own_level(), self._of_level)
 
     def _elapsed_ns(self) -> int:
         return 0 if self._is_unseen else super()._elapsed_ns()

@@ -145,8 +145,6 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     and that of the running code. None: to none that is known."""
     content: Content = "full"
     """The setting."""
-    content_for: Callable[[Mapping[str, object]], Content] | None = None
-    """Returns the content level for the metadata of a session that begins, see `ContentRule.level_for`."""
     strict: bool = False
     """A wrong use of the API raises instead of being flagged."""
     trace_per_timestep: bool = False

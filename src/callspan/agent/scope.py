@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextvars
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
@@ -213,7 +213,7 @@ class Scope(ABC):
         if self._runtime is None:
             base = base if block is None else with_content(base, block)
         else:
-            self._level = strictest(block, content_of(base), self._level_within(base))
+            self._level = strictest(block, content_of(base), self._own_level())
             base = with_content(base, block, self._level)
             with _STARTING:
                 self._announce(self._runtime, base)
@@ -353,19 +353,9 @@ class Scope(ABC):
         """Return the next sequence number of events in this session; None without a session."""
         return None if self._above is None else self._above._sequence()
 
-    def _level_within(self, base: Context) -> Content | None:
-        """Return the content level that it has besides that of its context, `base`; None: no restriction.
-
-        That of the enclosing scope, or without one that which `content_for` decides.
-        """
-        if self._above is not None:
-            return self._above._level
-        decide = None if self._runtime is None else self._runtime.content_for
-        return None if decide is None else decide(self._metadata_within(base))
-
-    def _metadata_within(self, base: Context) -> Mapping[str, object]:
-        """Return the metadata by which the content level is decided."""
-        return metadata_of(base)
+    def _own_level(self) -> Content | None:
+        """Return the content level that it has besides that of its context; None: no restriction."""
+        return None if self._above is None else self._above._level
 
     def _event_record(
         self, event_type: str, time_ns: int, *, event_id: str | None = None, **fields: Any,  # noqa: ANN401

@@ -50,9 +50,9 @@ class SessionTool(Tool):
             self._place = Place(session_id=self._session_id)
         return opened
 
-    def _level_within(self, base: Context) -> Content | None:
+    def _own_level(self) -> Content | None:
         known = None if self._session_id is None else known_level("session", self._session_id)
-        return strictest(super()._level_within(base), known)
+        return strictest(super()._own_level(), known)
 
     def _failure(self, error: BaseException | None) -> ErrorInfo | None:
         return super()._failure(error) or (TOOL_ERROR if self._failed else None)

@@ -235,24 +235,10 @@ class Session(EventRecorder, Decorating):
             current = with_metadata(current, {"user_id": identity.user_id})
         return current
 
-    def _level_within(self, base: Context) -> Content | None:
-        """Return the content level that it has elsewhere, that of the session around it, or what `content_for` says."""
+    def _own_level(self) -> Content | None:
+        """Return the content level that it has elsewhere, and that of the session around it."""
         elsewhere = known_level("session", self.id), known_level("session", self._parent_id), self._sent.content_level
-        return strictest(super()._level_within(base), *elsewhere)
-
-    def _metadata_within(self, base: Context) -> Mapping[str, object]:
-        """Return the metadata of the running code and of the session, with its arguments."""
-        identity = self._identity
-        arguments = {
-            "session_id": self.id,
-            "session_name": self.name,
-            "user_id": identity.user_id,
-            "group_id": identity.group_id,
-            "task_id": identity.task_id,
-            "experiment": identity.experiment,
-        }
-        given = {name: value for name, value in arguments.items() if value is not None}
-        return {**metadata_of(base), **self._info, **given}
+        return strictest(super()._own_level(), *elsewhere)
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         sent = _joined(runtime, self._sent.span)

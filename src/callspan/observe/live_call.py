@@ -459,22 +459,3 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         except reported(_START_SPAN):
             span = NO_SPAN
         return LiveCall(self, endpoint, record, begun, span, call_ended, zero_ns)
-
-
-class LateFactory(CallFactory, frozen=True, kw_only=True):
-    """A factory that is chosen where a call begins, because its content level is decided there."""
-
-    choose: Callable[[], CallFactory]
-
-    @classmethod
-    def of(cls, base: CallFactory, choose: Callable[[], CallFactory]) -> LateFactory:
-        """Return a factory that starts calls by the chosen one; for anything else it is `base`."""
-        return cls(**{name: getattr(base, name) for name in CallFactory.__struct_fields__}, choose=choose)
-
-    def with_clock(self, clock: Clock) -> CallFactory:
-        """Return the chosen factory, whose calls have this clock."""
-        return self.choose().with_clock(clock)
-
-    def start(self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False) -> LiveCall:
-        """Return a new call of the chosen factory."""
-        return self.choose().start(endpoint, info, alone=alone)

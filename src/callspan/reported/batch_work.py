@@ -33,7 +33,6 @@ from callspan.providers.batches import (
     BATCHES,
     CREATE,
     RESULTS,
-    UPLOAD,
     BatchInfo,
     batches_in,
     request_in,
@@ -94,10 +93,8 @@ class BatchWork:
     ) -> BatchExchange:
         """Start to observe a request, at a content level."""
         del query
-        operation, rule = found.path.adapter, self.reports.rule
+        operation = found.path.adapter
         start_ns, zero_ns = ports.clock.wall_ns(), ports.clock.monotonic_ns()
-        if rule is not None and operation in (CREATE, UPLOAD):
-            level = strictest(level, rule.here())
         request = _Request(self, level, started(ports, info, BATCHES, operation, start_ns), ports, context)
         reader = request.reader(found.ids.get("batch"), found.ids.get("file")) if operation == RESULTS else None
         # Started last: an interrupt of the steps above would leave its span open.
@@ -364,7 +361,7 @@ class _Results:
     """One read of a batch's results, and what the stores know of the batch."""
 
     def __init__(self, reports: Reports, in_force: Content, started: CallRecord, batch: BatchInfo) -> None:
-        self.reports, self.level = reports, Level(reports, in_force)
+        self.reports, self.level = reports, Level(in_force)
         self._started, self._batch = started, batch
         self._id = f"{started.provider} {batch.id}"
         self._where: tuple[SpanRef | None] | None = None

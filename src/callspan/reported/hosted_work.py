@@ -32,7 +32,6 @@ from callspan.providers import registry
 from callspan.providers.hosted import (
     Fact,
     HostedEndpoint,
-    HostedPath,
     ModelRequest,
     Sent,
     SessionFacts,
@@ -47,7 +46,7 @@ from callspan.record.span_handle import with_span_ids
 from callspan.reported.claims import unless_known
 from callspan.reported.look_ups import LookUps, is_before
 from callspan.reported.reports import FixedReport, Known, Report, Reports, Spans
-from callspan.settings import Content, strictest
+from callspan.settings import Content
 from callspan.stores.base import StoredCall
 
 _WRITE: Final = fail_open("record what a hosted agent did")
@@ -96,7 +95,7 @@ class HostedWork:
             parent_session_id=None if parent == path.session_id else parent,
         )  # fmt: skip
         source = Source(
-            origin, reader, self._level_of(path, level), ports.clock.wall_ns, context if spans else None,
+            origin, reader, level, ports.clock.wall_ns, context if spans else None,
             path.what in ("stream", "events"), path.what == "job",
         )  # fmt: skip
         page = query.get("page") if isinstance(query, Mapping) else None
@@ -108,13 +107,6 @@ class HostedWork:
     def _job_created(self, source: Source, job: str) -> None:
         begun = SpanRef(place=source.origin.place, level=source.level, response_id=job)
         SPAN_REFS["call"].put(response_call_id(source.provider, job), begun)
-
-    def _level_of(self, path: HostedPath, level: Content) -> Content:
-        """Return the content level in force; where a session or job may begin, the stricter of that and the rule's."""
-        rule = self.reports.rule
-        if rule is None or path.what not in ("session", "job") or path.session_id is not None:
-            return level
-        return strictest(level, rule.here())
 
     def take(self, source: Source, facts: Sequence[Fact]) -> None:
         """Record facts; where an interrupt comes, another thread records those that are not, each has its claim."""

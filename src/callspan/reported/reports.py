@@ -17,7 +17,6 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from callspan.agent.content_for import ContentRule
 from callspan.agent.runtime import SpanRef, SpanStarter, UnansweredError
 from callspan.background import LOOK_UPS, SPAN, TOKENS, TOTALS, Tokens
 from callspan.fail_open import fail_open, ours
@@ -101,21 +100,19 @@ class Reports:
         measure: Callable[[Processed[CallRecord], Tokens], None],
         outlets: Mapping[Content, Outlet],
         withheld: Processors,
-        rule: ContentRule | None = None,
         interrupted: Callable[[], object] = bool,
         tools_ran: Callable[[CallRecord, Content], object] = not_recorded,
     ) -> None:
         """`write` stores a record; `outlets` has every level that is at least as strict as the setting.
 
-        `withheld` is for records whose level is not known yet; `rule` decides the level of what neither this process
-        nor a store knows the level of; `interrupted` counts an interrupt that may have cost a span or measurement;
-        `tools_ran` records the tools that ran at the provider in an answer.
+        `withheld` is for records whose level is not known yet; `interrupted` counts an interrupt that may have cost a
+        span or measurement; `tools_ran` records the tools that ran at the provider in an answer.
         """
         self.tools_ran = tools_ran
         self.scope_spans: SpanStarter | None = None
         """Starts the spans of tools that are reported one by one."""
         self.look_ups, self.measure, self.outlets, self.withheld = look_ups, measure, outlets, withheld
-        self.write, self.rule, self._interrupted = write, rule, interrupted
+        self.write, self._interrupted = write, interrupted
         self.claims: Claims[Any] = Claims()
 
     def report(self, report: Report) -> None:
@@ -132,15 +129,11 @@ class Reports:
 class Level:
     """The content level of what was read in one place: the stricter one of that in force there and the known one."""
 
-    def __init__(self, of: Reports, in_force: Content) -> None:
+    def __init__(self, in_force: Content) -> None:
         self._in_force = in_force
-        self._decide = None if of.rule is None else of.rule.later()
-        self._undecided: Content | None = None
 
     def of(self, known: Content | None) -> Content:
-        """Return the level; `known` None: the rule decides, once."""
-        if known is None and self._decide is not None:
-            self._undecided = known = self._undecided or self._decide()
+        """Return the level; `known` None: unknown."""
         return strictest(self._in_force, known)
 
 
@@ -166,7 +159,7 @@ class Report:
         `key` None: no claim is needed, it is read once.
         """
         self._of, self._key, self._adds = of, key, adds
-        self._level = level if isinstance(level, Level) else Level(of, level)
+        self._level = level if isinstance(level, Level) else Level(level)
         self.tokens = TOKENS.copy()
         """What it has not done yet and may do once."""
         self._claim: Claim[Any] | None = None

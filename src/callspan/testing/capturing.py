@@ -12,7 +12,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from callspan.agent.content_for import ContentFor
 from callspan.agent.episode import forgotten
 from callspan.otlp.limits import sdk_limits
 from callspan.process.processed import Processed
@@ -108,9 +107,7 @@ def _settle() -> None:
 
 
 @contextmanager
-def capture(
-    *, redact: Redactor | None = None, content_for: ContentFor | None = None, **settings: Unpack[SettingArguments]
-) -> Iterator[Captured]:
+def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArguments]) -> Iterator[Captured]:
     """Instrument the SDKs for the block and collect its spans and records; then restore the previous state.
 
     The environment is not read; `settings` are those of `callspan.instrument()`, by default with
@@ -135,7 +132,7 @@ def capture(
     # Their spans would be made elsewhere; here they are what is captured.
     stores = tuple(url for url in loaded.stores if not find_store(url).takes_spans)
     loaded = msgspec.structs.replace(loaded, stores=stores)
-    providers = Providers(tracer_provider=provider, redact=redact, content_for=content_for, listeners=(captured._add,))
+    providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured._add,))
     before = WIRING.pipeline
     WIRING.install(loaded, providers, SDKS)
     try:

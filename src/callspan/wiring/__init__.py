@@ -15,7 +15,6 @@ from opentelemetry.trace import TracerProvider
 
 from callspan import process_end
 from callspan.agent import runtime
-from callspan.agent.content_for import ContentFor
 from callspan.delivery.recorder import Recorder, check_prices
 from callspan.forks import renew_locks
 from callspan.intercept.hooks import HookContext, not_counted
@@ -302,7 +301,6 @@ def instrument(
     logger_provider: LoggerProvider | None = None,
     otlp: str | bool | None = None,
     redact: Redactor | Literal[False] | None = None,
-    content_for: ContentFor | Literal[False] | None = None,
     sdks: Sdk | Sequence[Sdk] | None = None,
     **settings: Unpack[SettingArguments],
 ) -> Handle:
@@ -321,8 +319,6 @@ def instrument(
             if they are on, log events there, by global providers for signals for which the application has none.
             `none` in `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` disables a signal.
         redact: A function from record to record, applied before a record is exported or stored; False: remove it.
-        content_for: A function from metadata to content level, called once where a session, or a call outside one,
-            begins; the stricter of it, the setting `content` and `callspan.content()` holds; False: remove it.
         sdks: The SDKs to patch; a second call adds to them. Default: all.
         settings: Any of `callspan.Settings`, such as `stores`, `content` and `vocabularies`.
 
@@ -345,7 +341,6 @@ def instrument(
         "meter_provider": meter_provider,
         "logger_provider": logger_provider,
         "redact": redact,
-        "content_for": content_for,
     }
     return WIRING.change(settings, given, chosen, otlp=otlp)
 

@@ -16,7 +16,6 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from callspan.agent.call_ids import call_recorded
-from callspan.agent.content_for import ContentFor, ContentRule
 from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
 from callspan.agent.runtime import Runtime
@@ -29,7 +28,7 @@ from callspan.forks import late_attribute
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.exchange import Exchange
 from callspan.observe.fetches import FetchExchange
-from callspan.observe.live_call import CallFactory, LateFactory
+from callspan.observe.live_call import CallFactory
 from callspan.otlp.providers import delivers, last_exports, limited_retries
 from callspan.otlp.variables import SIGNALS, Signal
 from callspan.process import processors
@@ -39,7 +38,7 @@ from callspan.process.redaction import Redactor
 from callspan.process_end import ForkedWorkers
 from callspan.providers import registry
 from callspan.providers.hosted_tools import may_have_runs
-from callspan.record.call import CallRecord, Place
+from callspan.record.call import CallRecord
 from callspan.record.events import Record, RewardRecord
 from callspan.record.messages import Conversation
 from callspan.reported.background_completion import BackgroundCompletion
@@ -57,7 +56,6 @@ from callspan.spans.log_events import EvaluationLog
 from callspan.spans.session import SessionSpans
 from callspan.stores.urls import find_store, load_sinks
 
-_CALLBACKS: Final = {"redact": "record to record", "content_for": "metadata to content level"}
 _METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
 _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
     ("tracer_provider", trace.get_tracer_provider),
@@ -89,7 +87,6 @@ class Pipeline:
         if takes_spans:
             self._tracers = late_attribute(_TRACERS)(tracer_provider, self.recorder.write_span)
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
-        self._rule = None if providers.content_for is None else ContentRule(providers.content_for)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: strictest(settings.content, level) for level in get_args(Content)}
         self._processors = {
@@ -101,17 +98,14 @@ class Pipeline:
         look_ups = LookUps(settings.stores, self.recorder.directory)
         withheld = caller_processors(settings, providers.redact, is_known=False)
         self._reports = Reports(
-            look_ups, self.recorder.write, self._metrics.observed, outlets, withheld, self._rule,
+            look_ups, self.recorder.write, self._metrics.observed, outlets, withheld,
             self.recorder.interrupted, self._tools_reported,
         )  # fmt: skip
         self._completion, self._hosted = BackgroundCompletion(self._reports), HostedWork(self._reports)
         self._batches = BatchWork(
             self._reports, BatchFiles(self.recorder.directory), partial(self.recorder.unrecorded.note, warn=False)
         )
-        factories = {level: self._factory(level, spans[level]) for level in spans}
-        self.factories: Mapping[Content, CallFactory] = (
-            factories if self._rule is None else _decided(factories, self._rule)
-        )
+        self.factories: Mapping[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
         """The call factory for each content setting that is at least as strict as the configured one."""
         self.runtime = Runtime(
             write=self._emitted,
@@ -122,7 +116,6 @@ class Pipeline:
             find=look_ups.find if look_ups else None,
             withheld=withheld,
             content=settings.content,
-            content_for=None if self._rule is None else self._rule.level_for,
             strict=settings.strict,
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
@@ -141,8 +134,7 @@ class Pipeline:
 
     def write(self, record: Record) -> None:
         """Process and store a record that does not come from a call observed by callspan."""
-        level = None if self._rule is None else self._rule.level_for(_metadata_of(record))
-        processors.write(self._processors_at(level).process(record), self.recorder.write)
+        processors.write(self._processors_at(None).process(record), self.recorder.write)
 
     def _emitted(self, record: Processed[Record]) -> None:
         self.recorder.write(record)
@@ -171,8 +163,6 @@ class Pipeline:
         self._metrics.priced(processed)
 
     def _processors_at(self, level: Content | None) -> Processors:
-        if level is None and self._rule is not None:
-            level = self._rule.here()
         return self._processors[strictest(self.settings.content, content_of(get_current()), level)]
 
     def _spans(self, level: Content) -> CallSpans:
@@ -224,22 +214,6 @@ class Pipeline:
         )
 
 
-def _decided(factories: Mapping[Content, CallFactory], rule: ContentRule) -> Mapping[Content, CallFactory]:
-    """Return factories that ask the rule where a call begins. What completes a call is by the level of that call."""
-
-    def decided(level: Content) -> CallFactory:
-        return factories[strictest(level, rule.here())]
-
-    return {level: LateFactory.of(factory, partial(decided, level)) for level, factory in factories.items()}
-
-
-def _metadata_of(record: Record) -> Mapping[str, object]:
-    """Return the metadata of a record that was made elsewhere."""
-    place = record.place if isinstance(record, CallRecord) else Place()
-    known = {"session_id": place.session_id, "session_name": place.session_name}
-    return {**record.metadata, **{name: value for name, value in known.items() if value is not None}}
-
-
 def _version() -> str:
     return value_of(lambda: metadata.version("callspan")) or "unknown"
 
@@ -251,7 +225,6 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
     meter_provider: MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
     redact: Redactor | None = None
-    content_for: ContentFor | None = None
     listeners: tuple[Listener, ...] = ()
 
     def without_provider(self, *, log_events: bool) -> list[Signal]:
@@ -278,17 +251,16 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def given_providers(base: Providers, arguments: Mapping[str, object]) -> Providers:
-    """Return the current providers updated by the given ones; None means not given, False removes a callback.
+    """Return the current providers updated by the given ones; None means not given, False removes the redactor.
 
-    Raises SettingError for a callback that is not callable and for an invalid provider.
+    Raises SettingError for a redactor that is not callable and for an invalid provider.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
-    for name, kind in _CALLBACKS.items():
-        callback = given.get(name)
-        if callback is False:
-            given[name] = None
-        elif callback is not None and not callable(callback):
-            raise SettingError(f"{name}={shown(callback)}: use a function from {kind}, or False for none")
+    redact = given.get("redact")
+    if redact is False:
+        given["redact"] = None
+    elif redact is not None and not callable(redact):
+        raise SettingError(f"redact={shown(redact)}: use a function from record to record, or False for none")
     for name, method in _METHODS.items():
         if name in given and not callable(getattr(given[name], method, None)):
             raise SettingError(f"{name}={shown(given[name])}: use a provider of OpenTelemetry, which has {method}()")
@@ -297,7 +269,7 @@ def given_providers(base: Providers, arguments: Mapping[str, object]) -> Provide
 
 def changed_providers(old: Providers, new: Providers) -> list[str]:
     """Return the differences, each with the names of the old and the new object."""
-    names = [name for name in (*_METHODS, *_CALLBACKS) if getattr(old, name) is not getattr(new, name)]
+    names = [name for name in (*_METHODS, "redact") if getattr(old, name) is not getattr(new, name)]
     return [f"{name} {_name(getattr(old, name))} -> {_name(getattr(new, name))}" for name in names]
 
 
